@@ -1,0 +1,33 @@
+# Thin: the work is in scripts/, which people and CI share. Every target makes or mends .venv first, if it must.
+# Extra arguments: make test ARGS="-k episodes"
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test slow bench check format clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup:  ## make .venv, or bring it up to date
+	@scripts/setup
+
+demo: setup  ## see quickstudy at work: quickstudy demo
+	.venv/bin/quickstudy demo $(ARGS)
+
+test:  ## run the fast tests
+	scripts/test $(ARGS)
+
+slow:  ## run the slow tests, which take minutes each
+	scripts/test -m slow $(ARGS)
+
+bench: setup  ## measure speed on this machine: quickstudy bench
+	.venv/bin/quickstudy bench $(ARGS)
+
+check:  ## lint, formatting and types
+	scripts/check
+
+format: setup  ## format the code and mend what ruff can mend
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+clean:  ## remove .venv, caches and builds; what you trained stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,185 @@
+"""How fast learn2learn and easyfsl draw and load episodes; runs in the environment that ``setup.sh`` makes.
+
+Prints one JSON object. With ``--follow`` it reads one name of a work per line and answers each with the rate of one
+repeat, so that ``benchmarks/episodes.py`` can measure both sides in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+Sizes = dict[str, Any]
+Step = Callable[[], object]
+
+# The only place where sizes are written: benchmarks/episodes.py reads them from here and passes them on.
+SIZES: Sizes = {
+    "seconds": 0.5,  # one repeat
+    "repeats": 7,
+    "descriptions": {"ways": 5, "shots": 5, "queries": 15, "sets": [[38_400, 64], [449_631, 608]]},  # images, classes
+    "loaded": {
+        "classes": 1200,
+        "per_class": 20,
+        "shape": [1, 28, 28],  # float32, as both libraries feed a network
+        "episodes": [
+            {"ways": 5, "shots": 1, "queries": 15},
+            {"ways": 20, "shots": 1, "queries": 5},
+        ],
+    },
+}
+
+
+def described(images: int, classes: int, peer: str) -> str:
+    return f"descriptions, {images:,} images in {classes} classes: {peer}"
+
+
+def loaded(episode: dict[str, int], peer: str) -> str:
+    return f"loaded, {episode['ways']}-way {episode['shots']}-shot {episode['queries']}-query: {peer}"
+
+
+def rate(step: Step, seconds: float, episodes: int = 1) -> float:
+    """Return episodes a second of a step that makes ``episodes`` of them."""
+    step()
+    done, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        step()
+        done += episodes
+    return done / passed
+
+
+def learn2learn_descriptions(labels: Sequence[int], sizes: Sizes, fused: bool) -> Step:
+    from learn2learn.data import MetaDataset, Taskset
+    from learn2learn.data.transforms import FusedNWaysKShots, KShots, NWays
+    from torch.utils.data import Dataset
+
+    class Numbers(Dataset):
+        def __len__(self) -> int:
+            return len(labels)
+
+    data = MetaDataset(Numbers(), indices_to_labels=dict(enumerate(labels)))
+    ways, per_class = sizes["ways"], sizes["shots"] + sizes["queries"]
+    if fused:
+        transforms = [FusedNWaysKShots(data, n=ways, k=per_class)]
+    else:
+        transforms = [NWays(data, n=ways), KShots(data, k=per_class)]
+    return Taskset(data, transforms).sample_task_description
+
+
+def learn2learn_loaded(images: Any, labels: Sequence[int], sizes: Sizes) -> Step:
+    from learn2learn.data import MetaDataset, Taskset
+    from learn2learn.data.transforms import ConsecutiveLabels, FusedNWaysKShots, LoadData, RemapLabels
+
+    data = MetaDataset(pairs(images, labels), indices_to_labels=dict(enumerate(labels)))
+    transforms = [
+        FusedNWaysKShots(data, n=sizes["ways"], k=sizes["shots"] + sizes["queries"]),
+        LoadData(data),
+        RemapLabels(data),
+        ConsecutiveLabels(data),
+    ]
+    return Taskset(data, transforms).sample
+
+
+def easyfsl_descriptions(labels: Sequence[int], sizes: Sizes) -> Step:
+    from easyfsl.samplers import TaskSampler
+
+    class Numbers:
+        def get_labels(self) -> Sequence[int]:
+            return labels
+
+    sampler = TaskSampler(Numbers(), sizes["ways"], sizes["shots"], sizes["queries"], n_tasks=sys.maxsize)
+    return iter(sampler).__next__
+
+
+def easyfsl_loaded(images: Any, labels: Sequence[int], sizes: Sizes) -> Step:
+    from easyfsl.samplers import TaskSampler
+    from torch.utils.data import DataLoader
+
+    data = pairs(images, labels)
+    sampler = TaskSampler(data, sizes["ways"], sizes["shots"], sizes["queries"], n_tasks=sys.maxsize)
+    return iter(DataLoader(data, batch_sampler=sampler, collate_fn=sampler.episodic_collate_fn)).__next__
+
+
+def pairs(images: Any, labels: Sequence[int]) -> Any:
+    """Return a data set of tensors and plain integers, the quickest form for both peers."""
+    from torch.utils.data import Dataset
+
+    class Pairs(Dataset):
+        def __len__(self) -> int:
+            return len(labels)
+
+        def __getitem__(self, index: int) -> tuple[Any, int]:
+            return images[index], labels[index]
+
+        def get_labels(self) -> Sequence[int]:
+            return labels
+
+    return Pairs()
+
+
+def works(sizes: Sizes) -> Iterator[tuple[str, Callable[[], Step]]]:
+    """Yield each work's name and what makes it ready."""
+    import torch
+
+    drawn = sizes["descriptions"]
+    for images, classes in drawn["sets"]:
+        labels = [row % classes for row in range(images)]
+        for fused, name in ((True, "learn2learn FusedNWaysKShots"), (False, "learn2learn NWays + KShots")):
+            yield described(images, classes, name), lambda x=labels, f=fused: learn2learn_descriptions(x, drawn, f)
+        yield described(images, classes, "easyfsl"), lambda x=labels: easyfsl_descriptions(x, drawn)
+    kept = sizes["loaded"]
+    labels = [row % kept["classes"] for row in range(kept["classes"] * kept["per_class"])]
+    decoded = torch.rand(len(labels), *kept["shape"])
+    for one in kept["episodes"]:
+        for name, make in (("learn2learn", learn2learn_loaded), ("easyfsl", easyfsl_loaded)):
+            yield loaded(one, name), lambda x=labels, o=one, m=make: m(decoded, x, o)
+
+
+def versions() -> dict[str, str]:
+    names = ("torch", "numpy", "learn2learn", "easyfsl")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=json.loads, default={}, help="JSON that replaces entries of SIZES")
+    parser.add_argument("--follow", action="store_true", help="measure the work named on each line of the input")
+    options = parser.parse_args()
+    sizes = {**SIZES, **options.config}
+
+    import torch
+
+    torch.set_num_threads(1)
+    ready: dict[str, Step] = {}
+    failed: dict[str, str] = {}
+    for name, make in works(sizes):
+        try:
+            ready[name] = make()
+        except TypeError as error:  # easyfsl on a torch whose Sampler takes no data_source any more
+            failed[name] = f"{type(error).__name__}: {error}"
+
+    if options.follow:
+        say({"versions": versions(), "works": [*ready], "failed": failed})
+        for line in sys.stdin:
+            say(rate(ready[line.strip()], sizes["seconds"]))
+        return
+    repeats: dict[str, list[float]] = {name: [] for name in ready}
+    for _, (name, step) in itertools.product(range(sizes["repeats"]), ready.items()):
+        repeats[name].append(rate(step, sizes["seconds"]))
+    results = {name: {"per_second": statistics.median(each), "repeats": each} for name, each in repeats.items()}
+    say({"versions": versions(), "sizes": sizes, "works": results, "failed": failed})
+
+
+def say(answer: object) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""quickstudy: few labels in, a working model out. Importing it loads nothing until a name is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quickstudy.algorithms import available_strategies as available_strategies
+    from quickstudy.datamodule import DataModule as DataModule
+    from quickstudy.datasets import available_datasets as available_datasets
+    from quickstudy.episode import Episode as Episode
+    from quickstudy.errors import ConfigError as ConfigError
+    from quickstudy.errors import DataError as DataError
+    from quickstudy.errors import DataWarning as DataWarning
+    from quickstudy.errors import MissingPackageError as MissingPackageError
+    from quickstudy.errors import QuickstudyError as QuickstudyError
+    from quickstudy.nets import available_backbones as available_backbones
+    from quickstudy.optimizers import available_optimizers as available_optimizers
+    from quickstudy.optimizers import available_schedulers as available_schedulers
+    from quickstudy.predictor import Predictor as Predictor
+    from quickstudy.task import Task as Task
+    from quickstudy.trainer import Trainer as Trainer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "DataModule": "datamodule",
+    "DataWarning": "errors",
+    "Episode": "episode",
+    "MissingPackageError": "errors",
+    "Predictor": "predictor",
+    "QuickstudyError": "errors",
+    "Task": "task",
+    "Trainer": "trainer",
+    "available_backbones": "nets",
+    "available_datasets": "datasets",
+    "available_optimizers": "optimizers",
+    "available_schedulers": "optimizers",
+    "available_strategies": "algorithms",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'quickstudy' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"quickstudy.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,56 @@
+"""Checkpoints hold tensors and plain values: reading one runs no code from it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quickstudy.errors import ConfigError, DataError
+
+
+def plain(value: object) -> bool:
+    """Whether a value is made of numbers, strings, lists and mappings only."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and plain(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def load_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Raises:
+        DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"there is no checkpoint '{path}' (looked in {Path.cwd()})")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(f"'{path}' is no checkpoint of tensors and plain values: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"the checkpoint '{path}' is damaged or cut ({first}): use an earlier one") from error
+    if not isinstance(checkpoint, dict) or "quickstudy" not in checkpoint:
+        raise DataError(f"'{path}' is no checkpoint of a quickstudy task")
+    return checkpoint
+
+
+def check_given_again(checkpoint: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Check that what the checkpoint could not hold is given again.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    missing = [name for name in checkpoint["quickstudy"]["unsaved"] if name not in arguments]
+    if missing:
+        given = ", ".join(f"{name}=..." for name in missing)
+        raise ConfigError(
+            f"the model was made with {', '.join(missing)} given as code, which a checkpoint does not hold: give the "
+            f"same again, load_from_checkpoint(path, {given})"
+        )

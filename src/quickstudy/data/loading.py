@@ -1,0 +1,181 @@
+"""What a step is made of: the batches and episodes that a data loader's workers put together.
+
+The sampler, in the main process, names the rows of each step; the data set, in a worker, reads them.
+Every rank names only its own share, from numbers alone.
+
+Shapes: T episodes on this rank, W ways, K = shots + queries, B examples of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from quickstudy.data.episodes import EpisodeSampler
+from quickstudy.data.samples import Samples
+from quickstudy.data.table import Table
+from quickstudy.episode import Episode
+from quickstudy.errors import ConfigError
+
+_AHEAD = 256  # episodes whose rows are named at once; naming one costs 50 times as much
+
+
+class Share(NamedTuple):
+    """Which process this is, of how many."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def of(self, count: int, what: str) -> int:
+        """Return this rank's part of ``count`` things.
+
+        Raises:
+            ConfigError: they cannot be divided evenly; both numbers are named.
+        """
+        if count % self.world_size:
+            nearest = -(-count // self.world_size) * self.world_size
+            raise ConfigError(
+                f"{what}={count} cannot be shared by {self.world_size} processes evenly: set {what}={nearest}, "
+                f"or another number of devices"
+            )
+        return count // self.world_size
+
+
+class EpisodeSteps(Sampler[tuple[NDArray[np.int64], NDArray[np.int64]]]):
+    """Names the episodes of each step and their rows: ``(numbers [T], rows [T, W, K])``.
+
+    Step s of the run holds the episodes ``s * meta_batch_size ...``; of them each rank takes a run of equal length.
+
+    Args:
+        sampler: names the rows of an episode.
+        length: episodes of one epoch, over all ranks.
+        meta_batch_size: episodes of one step, over all ranks; the last step may hold fewer.
+        share: this process.
+        repeat: whether every epoch has the same episodes (validation, test) rather than the next ones.
+    """
+
+    def __init__(
+        self, sampler: EpisodeSampler, length: int, meta_batch_size: int, share: Share, repeat: bool = False
+    ) -> None:
+        self._sampler = sampler
+        self._length = length
+        self._meta_batch_size = meta_batch_size
+        self._share = share
+        self._repeat = repeat
+        self._epoch = 0
+        share.of(meta_batch_size, "test_epoch_length" if repeat else "meta_batch_size")
+        share.of(length, "test_epoch_length" if repeat else "epoch_length")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self._length // self._meta_batch_size)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        first = 0 if self._repeat else self._epoch * self._length
+        steps = []
+        for start in range(0, self._length, self._meta_batch_size):
+            size = min(self._meta_batch_size, self._length - start) // self._share.world_size
+            begin = first + start + self._share.rank * size
+            steps.append(np.arange(begin, begin + size))
+        together = max(1, _AHEAD * self._share.world_size // self._meta_batch_size)
+        for at in range(0, len(steps), together):
+            group = steps[at : at + together]
+            rows = self._sampler.draw(np.concatenate(group))
+            yield from zip(group, np.split(rows, np.cumsum([len(step) for step in group])[:-1]), strict=True)
+
+
+class EpisodeDataset(Dataset[Episode]):
+    """Reads the rows that ``EpisodeSteps`` names.
+
+    Args:
+        samples: the inputs as tensors.
+        shots: how many of each class's K rows are support.
+        seed: of random transforms, together with the episode's number and the position in it.
+    """
+
+    def __init__(self, samples: Samples, shots: int, seed: int = 0) -> None:
+        self._samples = samples
+        self._shots = shots
+        self._seed = seed
+
+    def __getitem__(self, step: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Episode:
+        numbers, rows_TWK = step
+        tasks, ways, per_class = rows_TWK.shape
+        shots, queries = self._shots, per_class - self._shots
+        ordered = np.concatenate(
+            [rows_TWK[:, :, :shots].reshape(tasks, -1), rows_TWK[:, :, shots:].reshape(tasks, -1)], axis=1
+        )
+        inputs = torch.stack(
+            [self._samples.batch(rows, (self._seed, int(number))) for number, rows in zip(numbers, ordered, strict=True)]
+        )
+        codes = torch.arange(ways)
+        return Episode(
+            inputs[:, : ways * shots],
+            codes.repeat_interleave(shots).expand(tasks, -1),
+            inputs[:, ways * shots :],
+            codes.repeat_interleave(queries).expand(tasks, -1),
+        )
+
+
+class BatchSteps(Sampler[tuple[int, NDArray[np.int64]]]):
+    """Names each ordinary batch on this rank: ``(number, rows [B])``, shuffled anew in each epoch if asked.
+
+    Args:
+        length: examples in all.
+        batch_size: examples of one step on one rank; the last step may hold fewer.
+        share: this process.
+        shuffle: whether the order changes with the epoch.
+        seed: of the order.
+    """
+
+    def __init__(self, length: int, batch_size: int, share: Share, shuffle: bool = False, seed: int = 0) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size}: it must be at least 1")
+        self._length = length
+        self._batch_size = batch_size
+        self._share = share
+        self._shuffle = shuffle
+        self._seed = seed
+        self._epoch = 0
+        share.of(length, "the number of examples")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-(self._length // self._share.world_size) // self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        rows = np.arange(self._length)
+        if self._shuffle:
+            rows = np.random.default_rng((self._seed, self._epoch)).permutation(rows)
+        mine = rows[self._share.rank :: self._share.world_size]
+        for step in range(len(self)):
+            number = (self._epoch * len(self) + step) * self._share.world_size + self._share.rank
+            yield number, mine[step * self._batch_size : (step + 1) * self._batch_size]
+
+
+class BatchDataset(Dataset[Any]):
+    """Reads the rows that ``BatchSteps`` names: ``(inputs [B, ...], targets [B] or [B, C])``, or inputs alone."""
+
+    def __init__(self, table: Table, samples: Samples, seed: int = 0) -> None:
+        self._targets = table.targets
+        self._samples = samples
+        self._seed = seed
+
+    def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> tuple[Tensor, Tensor] | Tensor:
+        number, rows = step
+        inputs = self._samples.batch(rows, (self._seed, number))
+        if self._targets is None:
+            return inputs
+        return inputs, torch.from_numpy(self._targets[rows]).long()

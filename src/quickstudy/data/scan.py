@@ -1,0 +1,98 @@
+"""From a folder or archive to a table: class folders for training, any files for prediction."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from quickstudy.data.archives import Files, Folder, Source, open_source
+from quickstudy.data.table import Table
+from quickstudy.errors import DataError, DataWarning
+
+_NEVER_EXAMPLES = {"thumbs.db", "desktop.ini"}
+
+
+def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:
+    """Read ``path/CLASS/.../file``: the first folder's name is the class.
+
+    Args:
+        path: a folder, an archive, or a folder inside an archive.
+        extensions: lower-case endings of the files that are examples, such as ``".jpg"``.
+
+    Raises:
+        DataError: nothing is there, there are no class folders, or one of them is empty.
+    """
+    source = open_source(path)
+    names = _examples(source, extensions)
+    folders = source.folders()
+    loose = [name for name in names if "/" not in name]
+    if not folders:
+        found = f"it has {len(loose)} files such as '{loose[0]}'" if loose else "it is empty"
+        raise DataError(
+            f"'{source}' has no class folders; {found}. Put each class into a folder of its own: "
+            f"{source}/cat/1{next(iter(sorted(extensions)))}"
+        )
+    if loose:
+        _warn(f"left out {len(loose)} files that lie outside every class folder of '{source}'", loose)
+    inside = [name for name in names if "/" in name]
+    owners = np.array([name.split("/", 1)[0] for name in inside], dtype=np.dtypes.StringDType())
+    empty = sorted(folders - set(owners.tolist()))
+    if empty:
+        shown = ", ".join(f"'{name}'" for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
+        raise DataError(
+            f"{len(empty)} class folder{'s' * (len(empty) > 1)} of '{source}' without any example: {shown}. "
+            f"Add files ending in {_shown(extensions)}, or remove the folder"
+        )
+    classes, codes = np.unique(owners, return_inverse=True)
+    return Table(Files(source, inside), codes.astype(np.int32), tuple(str(name) for name in classes))
+
+
+def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:
+    """Read every example below a folder or archive, without targets.
+
+    Raises:
+        DataError: nothing is there, or no file has one of the extensions.
+    """
+    source = open_source(path)
+    names = _examples(source, extensions)
+    if not names:
+        raise DataError(f"'{source}' holds no file ending in {_shown(extensions)}")
+    return Table(Files(source, names))
+
+
+def listed_files(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] | None = None) -> Files:
+    """Make inputs of a list of paths, relative to ``root`` where one is given.
+
+    Raises:
+        DataError: a file does not exist; the message names the first and counts them.
+    """
+    base = Path(root).expanduser() if root is not None else Path()
+    if not base.is_dir():
+        raise DataError(f"there is no folder '{base}' (looked in {Path.cwd()})")
+    names = [os.fspath(path) for path in paths]
+    missing = [name for name in names if not (base / name).is_file()]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(names)} files do not exist, the first is '{base / missing[0]}'")
+    return Files(Folder(base), names)
+
+
+def _examples(source: Source, extensions: Collection[str]) -> list[str]:
+    names = source.files()
+    chosen = [name for name in names if Path(name).suffix.lower() in extensions]
+    rest = set(names) - set(chosen)
+    left_out = sorted(name for name in rest if name.rsplit("/", 1)[-1].lower() not in _NEVER_EXAMPLES)
+    if left_out:
+        _warn(f"left out {len(left_out)} files of '{source}' that do not end in {_shown(extensions)}", left_out)
+    return chosen
+
+
+def _warn(what: str, names: list[str]) -> None:
+    warnings.warn(f"{what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}", DataWarning, stacklevel=5)
+
+
+def _shown(extensions: Collection[str]) -> str:
+    return ", ".join(sorted(extensions))

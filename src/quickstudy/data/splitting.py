@@ -1,0 +1,61 @@
+"""Dividing examples into training and validation, and checking that a division keeps classes apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from quickstudy.data.table import Table, shown
+from quickstudy.errors import DataError
+
+
+def split_classes(table: Table, share: float, seed: int) -> tuple[Table, Table]:
+    """Move a share of the classes, at least two, to a second table.
+
+    Raises:
+        DataError: fewer than two classes would be left on a side.
+    """
+    count = len(table.classes)
+    held = max(2, round(count * share))
+    if count - held < 2:
+        raise DataError(f"val_split={share} of {count} classes leaves fewer than 2 on a side: add classes or give val data")
+    order = np.random.default_rng(seed).permutation(count)
+    return table.only(sorted(order[held:].tolist())), table.only(sorted(order[:held].tolist()))
+
+
+def split_examples(table: Table, share: float, seed: int) -> tuple[Table, Table]:
+    """Move a share of each class's examples to a second table; of several labels per example, a share of all.
+
+    Raises:
+        DataError: nothing would be left on a side.
+    """
+    generator = np.random.default_rng(seed)
+    if table.multi_label or table.targets is None:
+        groups = [np.arange(len(table))]
+    else:
+        groups = [table.index.rows(code).astype(np.int64) for code in range(len(table.classes))]
+    held = np.concatenate([generator.permutation(rows)[: round(len(rows) * share)] for rows in groups])
+    if not 0 < len(held) < len(table):
+        raise DataError(f"val_split={share} of {len(table)} examples leaves a side empty: choose another share")
+    rest = np.setdiff1d(np.arange(len(table)), held)
+    return table.select(rest), table.select(np.sort(held))
+
+
+def check_disjoint(tables: Mapping[str, Table]) -> None:
+    """Check that no two splits share a class.
+
+    Raises:
+        DataError: they do; the message names the splits and the classes.
+    """
+    seen: dict[str, str] = {}
+    for split, table in tables.items():
+        shared = [name for name in table.classes if name in seen]
+        if shared:
+            raise DataError(
+                f"the {seen[shared[0]]} and {split} data share {len(shared)} classes: {shown(shared)}. Few-shot "
+                "training is judged on classes it never saw: move each class to one split, or give only training "
+                "data and val_split=0.2. Integer labels that count from 0 in every split mean the same classes: "
+                "give each split's classes names of their own"
+            )
+        seen.update(dict.fromkeys(table.classes, split))

@@ -1,0 +1,197 @@
+"""One record of what exists: inputs, targets, class names. Nothing is decoded here.
+
+Shapes: N examples, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from quickstudy.data.targets import Codes, encode
+from quickstudy.errors import DataError
+
+_CHUNK = 1 << 22
+_FINGERPRINT_ROWS = 4096
+
+
+class Inputs(Protocol):
+    """Anything with a length and numbered items: a tensor, a list, ``Files``, a wrapped data set."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class ClassIndex:
+    """The rows of each class: 4 bytes per row below 2**32 rows, 8 above; any class's rows in O(1).
+
+    Args:
+        targets: ``[N]`` class codes.
+        num_classes: C; a class may be empty.
+    """
+
+    def __init__(self, targets: NDArray[Any], num_classes: int) -> None:
+        # A stable counting sort in chunks: O(N) time, and no temporary array of the size of the data.
+        counts = np.zeros(num_classes, np.int64)
+        for start in range(0, len(targets), _CHUNK):
+            counts += np.bincount(targets[start : start + _CHUNK], minlength=num_classes)
+        self.offsets: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)])
+        """``[C + 1]``: class c owns ``order[offsets[c]:offsets[c + 1]]``."""
+        self.order: NDArray[Any] = np.empty(len(targets), np.uint32 if len(targets) < 2**32 else np.int64)
+        """``[N]``: rows by class, in their own order within each."""
+        cursor = self.offsets[:-1].copy()
+        for start in range(0, len(targets), _CHUNK):
+            chunk = targets[start : start + _CHUNK]
+            rows = np.argsort(chunk, kind="stable")
+            codes = chunk[rows]
+            firsts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
+            lengths = np.diff(np.append(firsts, len(codes)))
+            within = np.arange(len(codes)) - np.repeat(firsts, lengths)
+            self.order[cursor[codes] + within] = rows + start
+            cursor[codes[firsts]] += lengths
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """``[C]``: examples per class."""
+        return np.diff(self.offsets)
+
+    def rows(self, code: int) -> NDArray[Any]:
+        """Return the rows of one class."""
+        return self.order[self.offsets[code] : self.offsets[code + 1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """N examples: what they are and which class each belongs to.
+
+    Args:
+        inputs: N items that the domain's ``load`` understands, or a tensor ``[N, ...]`` that is fed as it is.
+        targets: ``[N]`` codes into ``classes``, ``[N, C]`` bool for several labels per example, or None.
+        classes: C names, each once.
+
+    Raises:
+        DataError: lengths differ, a code is out of range, a name repeats.
+    """
+
+    inputs: Inputs
+    targets: Codes | None = None
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def build(cls, inputs: Inputs, targets: Any = None, classes: Sequence[str] | None = None) -> Table:
+        """Make a table from inputs and targets as a user has them (see ``targets.encode``)."""
+        if targets is None:
+            return cls(inputs)
+        return cls(inputs, *encode(targets, classes))
+
+    def __post_init__(self) -> None:
+        if self.targets is None:
+            return
+        if len(self.targets) != len(self.inputs):
+            raise DataError(f"{len(self.inputs)} inputs but {len(self.targets)} targets: each input needs one target")
+        if len(set(self.classes)) != len(self.classes):
+            repeated = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise DataError(f"the class name '{repeated}' stands more than once among the classes")
+        if self.multi_label:
+            if self.targets.shape[1] != len(self.classes):
+                raise DataError(f"targets have {self.targets.shape[1]} columns for {len(self.classes)} class names")
+        elif len(self.targets) and not 0 <= int(self.targets.min()) <= int(self.targets.max()) < len(self.classes):
+            raise DataError(f"targets must be codes from 0 to {len(self.classes) - 1}, one per class name")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an example may have several labels."""
+        return self.targets is not None and self.targets.ndim == 2
+
+    @cached_property
+    def index(self) -> ClassIndex:
+        """The rows of each class.
+
+        Raises:
+            DataError: the table has no targets, or several labels per example.
+        """
+        if self.targets is None or self.multi_label:
+            what = "no targets" if self.targets is None else "several labels per example"
+            raise DataError(f"rows by class need exactly one label per example, and this data has {what}")
+        return ClassIndex(self.targets, len(self.classes))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the classes, every target, and the inputs (all names, or a sample of the values)."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr((len(self), self.classes)).encode())
+        if self.targets is not None:
+            digest.update(np.ascontiguousarray(self.targets).view(np.uint8))
+        rows = np.unique(np.linspace(0, max(len(self) - 1, 0), _FINGERPRINT_ROWS, dtype=np.int64))
+        if isinstance(self.inputs, torch.Tensor):
+            digest.update(repr((self.inputs.dtype, tuple(self.inputs.shape))).encode())
+            sample = self.inputs[torch.from_numpy(rows)] if len(self) else self.inputs
+            digest.update(sample.contiguous().flatten().view(torch.uint8).numpy())
+        elif hasattr(self.inputs, "fingerprint"):
+            digest.update(self.inputs.fingerprint)
+        return digest.hexdigest()
+
+    def select(self, rows: NDArray[np.integer[Any]]) -> Table:
+        """Return the table of these rows; classes stay as they are."""
+        if isinstance(self.inputs, torch.Tensor):
+            inputs: Inputs = self.inputs[torch.from_numpy(np.asarray(rows, np.int64))]
+        elif hasattr(self.inputs, "take"):
+            inputs = self.inputs.take(rows)
+        else:
+            inputs = [self.inputs[int(row)] for row in rows]
+        return Table(inputs, None if self.targets is None else self.targets[rows], self.classes)
+
+    def only(self, codes: Sequence[int]) -> Table:
+        """Return the table of these classes' examples, its classes renumbered in the order given."""
+        rows = np.concatenate([self.index.rows(code) for code in codes] or [np.empty(0, np.int64)])
+        chosen = self.select(rows.astype(np.int64))
+        return chosen.with_classes(tuple(self.classes[code] for code in codes))
+
+    def with_classes(self, classes: tuple[str, ...]) -> Table:
+        """Return the same examples with targets counted in another list of classes.
+
+        Raises:
+            DataError: an example's class is not in ``classes``; the message names it.
+        """
+        if self.targets is None or classes == self.classes:
+            return self
+        position = {name: code for code, name in enumerate(classes)}
+        present = self.targets.any(axis=0) if self.multi_label else self.index.counts > 0
+        missing = [name for name, here in zip(self.classes, present, strict=True) if here and name not in position]
+        if missing:
+            raise DataError(
+                f"classes {shown(missing)} are not among the {len(classes)} classes of the training data: "
+                "a model with a fixed list of classes cannot be judged on others. "
+                "Remove them, add them to the training data, or use a few-shot training_strategy"
+            )
+        if self.multi_label:
+            targets = np.zeros((len(self), len(classes)), np.bool_)
+            for old, name in enumerate(self.classes):
+                if name in position:
+                    targets[:, position[name]] = self.targets[:, old]
+            return Table(self.inputs, targets, classes)
+        renumber = np.array([position.get(name, 0) for name in self.classes], np.int32)
+        return Table(self.inputs, renumber[self.targets], classes)
+
+
+class Splits(NamedTuple):
+    """A published division of a data set by classes."""
+
+    train: Table
+    val: Table
+    test: Table
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first few names, for a message."""
+    return ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")

@@ -1,0 +1,254 @@
+"""The data of a domain by stages, and the loaders that a strategy needs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any, ClassVar, Literal, TypedDict, Unpack
+
+import lightning as L  # noqa: N812
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
+from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share
+from quickstudy.data.samples import Samples, Transform, cache_budget
+from quickstudy.data.splitting import check_disjoint, split_classes, split_examples
+from quickstudy.data.table import Table
+from quickstudy.doors import Doors
+from quickstudy.errors import ConfigError, DataError, DataWarning, closest
+
+StageName = Literal["train", "val", "test", "predict"]
+STAGES: tuple[StageName, ...] = ("train", "val", "test", "predict")
+
+
+class DataOptions(TypedDict, total=False):
+    """The options that every door takes; ``DataModule`` explains them."""
+
+    transform: Transform | Mapping[str, Transform] | None
+    val_split: float | None
+    batch_size: int
+    num_workers: int
+    pin_memory: bool | None
+    on_error: Literal["raise", "skip"]
+    cache: str | int | bool | None
+    seed: int
+
+
+class DataModule(Doors, L.LightningDataModule):
+    """Training, validation, test and prediction data of one domain; use one of the ``from_*`` doors.
+
+    A domain subclasses it and sets ``load`` and ``extensions``. Nothing is read before it is needed.
+
+    Args:
+        train, val, test, predict: the examples of each stage.
+        load_options: keyword arguments of the domain's ``load``.
+        transform: a function of one loaded tensor, applied to training examples; or a mapping by stage. Its random
+            choices depend on the seed, the step and the position alone.
+        val_split: share of the training data that becomes validation data, between 0 and 1: of the classes for a
+            few-shot strategy, of each class's examples otherwise.
+        batch_size: examples per step and device of ordinary training, validation, test and prediction.
+        num_workers: processes that read; 0 reads in the main process.
+        pin_memory: whether loaded batches lie where a GPU copies them from fastest; None: yes, on a GPU.
+        on_error: what an unreadable example does: ``"raise"`` stops, ``"skip"`` tries every example at the start,
+            leaves the unreadable ones out, and says how many and which.
+        cache: memory for decoded examples: ``"auto"`` (a quarter of what is free), False, bytes, or ``"4GB"``.
+            Data that does not fit is decoded each time.
+        seed: of the shuffling, the validation split and the transforms.
+
+    Raises:
+        ConfigError: an option is misspelled or out of range.
+        DataError: the data cannot serve.
+    """
+
+    load: ClassVar[Callable[..., Any]]
+    """Makes a tensor of one item: a file, a picture, whatever the domain's data sets hold."""
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        load_options: Mapping[str, Any] | None = None,
+        **options: Unpack[DataOptions],
+    ) -> None:
+        L.LightningDataModule.__init__(self)
+        for key in options:
+            if key not in DataOptions.__annotations__:
+                known = [*DataOptions.__annotations__, *(load_options or {})]
+                raise ConfigError(f"unknown data option '{key}'{closest(key, known)} Known: {', '.join(known)}")
+        self.load_options = dict(load_options or {})
+        transform = options.get("transform")
+        self._transforms = dict(transform) if isinstance(transform, Mapping) else {"train": transform}
+        self._val_split = options.get("val_split")
+        self._batch_size = options.get("batch_size", 4)
+        self._num_workers = options.get("num_workers", 0)
+        self._pin_memory = options.get("pin_memory")
+        self._on_error = options.get("on_error", "raise")
+        self._budget = cache_budget(options.get("cache", "auto"))
+        self._seed = options.get("seed", 0)
+        given = zip(STAGES, (train, val, test, predict), strict=True)
+        self._tables: dict[StageName, Table] = {stage: table for stage, table in given if table is not None}
+        if not self._tables:
+            raise DataError("no data was given: name at least one of train_..., val_..., test_..., predict_...")
+        self._parts: dict[bool, dict[StageName, Table]] = {}
+        self._samples: dict[tuple[StageName, int], Samples] = {}
+        self.skipped: dict[str, str] = {}
+        """With ``on_error="skip"``: why each unreadable example was left out, by its name."""
+        for stage, table in self._tables.items():
+            if not len(table):
+                raise DataError(f"the {stage} data is empty: it needs at least one example")
+        if self._val_split is not None and not 0 < self._val_split < 1:
+            raise ConfigError(f"val_split={self._val_split}: it must lie between 0 and 1, for instance 0.2")
+        if self._val_split is not None and ("val" in self._tables or "train" not in self._tables):
+            raise ConfigError("val_split takes validation data from the training data: give train data and no val data")
+        if self._on_error not in ("raise", "skip"):
+            raise ConfigError(f"on_error={self._on_error!r} is neither 'raise' nor 'skip'")
+
+    # ---- what is there
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names: the training data's, or where there is none those of the first stage that has targets."""
+        for stage in ("train", "val", "test"):
+            if stage in self._tables and self._tables[stage].targets is not None:
+                return self._tables[stage].classes
+        return ()
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an example may have several labels."""
+        return any(table.multi_label for table in self._tables.values())
+
+    def table(self, stage: StageName, *, by_class: bool = False) -> Table | None:
+        """Return the examples of a stage, None where there are none.
+
+        Args:
+            stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+            by_class: whether ``val_split`` divides the classes (few-shot) or each class's examples.
+        """
+        if by_class not in self._parts:
+            tables = {name: self._readable(name) for name in self._tables}
+            if self._val_split is not None:
+                divide = split_classes if by_class else split_examples
+                tables["train"], tables["val"] = divide(tables["train"], self._val_split, self._seed)
+            self._parts[by_class] = tables
+        return self._parts[by_class].get(stage)
+
+    def samples(self, table: Table, stage: StageName) -> Samples:
+        """Return a table's inputs as tensors; the decoded copies are made once."""
+        key = (stage, id(table.inputs))
+        if key not in self._samples:
+            made = Samples(
+                table.inputs,
+                self._loader,
+                transform=self._transforms.get(stage),
+                budget=self._budget,
+                shared=self._num_workers > 0,
+            )
+            self._budget -= made.cached_bytes
+            self._samples[key] = made
+        return self._samples[key]
+
+    def example(self) -> torch.Tensor:
+        """Return one loaded input, with a leading axis of 1, to learn its shape from."""
+        stage = next(iter(self._tables))
+        return Samples(self._tables[stage].inputs, self._loader).batch(np.array([0]))
+
+    @cached_property
+    def _loader(self) -> Callable[[Any], Any]:
+        return partial(type(self).load, **self.load_options)
+
+    def _readable(self, stage: StageName) -> Table:
+        table = self._tables[stage]
+        if self._on_error == "raise":
+            return table
+        messages = Samples(table.inputs, self._loader).unreadable()
+        if not messages:
+            return table
+        self.skipped |= {str(table.inputs[row]): message for row, message in messages.items()}
+        warnings.warn(
+            f"skipped {len(messages)} of {len(table)} {stage} examples that cannot be read, the first: "
+            f"{next(iter(messages.values()))}",
+            DataWarning,
+            stacklevel=2,
+        )
+        if len(messages) == len(table):
+            raise DataError(f"none of the {len(table)} {stage} examples can be read: {next(iter(messages.values()))}")
+        return table.select(np.setdiff1d(np.arange(len(table)), list(messages)))
+
+    # ---- loaders: the trainer's task says whether they hold episodes or batches
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return what training goes through."""
+        return self._dataloader("train")
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return what validation goes through."""
+        return self._dataloader("val") if self._has("val") else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return what the test goes through."""
+        return self._dataloader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return what prediction goes through."""
+        return self._dataloader("predict")
+
+    def _has(self, stage: StageName) -> bool:
+        return stage in self._tables or (stage == "val" and self._val_split is not None)
+
+    def _dataloader(self, stage: StageName) -> DataLoader[Any]:
+        if not self._has(stage):
+            raise DataError(f"there is no {stage} data: give {stage}_... to the door that made this {type(self).__name__}")
+        task: Any = self.trainer.lightning_module if self.trainer is not None else None
+        share = Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else Share()
+        plan = getattr(task, "plan", None)
+        if plan is not None and stage != "predict":
+            return self.episode_loader(stage, plan, share)
+        table = self.table(stage)
+        assert table is not None
+        if task is not None and getattr(task, "classes", ()):
+            table = table.with_classes(task.classes)
+        train = stage == "train"
+        steps = BatchSteps(len(table), self._batch_size, share, shuffle=train, seed=self._seed)
+        return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed), steps)
+
+    def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
+        """Return a loader of ``Episode``, without a trainer too.
+
+        Raises:
+            DataError: stages share a class, or there are too few classes or examples.
+        """
+        check_disjoint({name: table for name in STAGES[:3] if (table := self.table(name, by_class=True)) is not None})
+        table = self.table(stage, by_class=True)
+        if table is None:
+            raise DataError(f"there is no {stage} data: give {stage}_... to the door that made this {type(self).__name__}")
+        sampler = EpisodeSampler.for_stage(table, plan, stage)
+        train = stage == "train"
+        steps = EpisodeSteps(
+            sampler,
+            length=plan.epoch_length if train else plan.test_epoch_length,
+            meta_batch_size=plan.meta_batch_size,
+            share=share or Share(),
+            repeat=not train,
+        )
+        return self._loader_of(EpisodeDataset(self.samples(table, stage), sampler.shots, plan.seed), steps)
+
+    def _loader_of(self, dataset: Any, steps: Any) -> DataLoader[Any]:
+        pin = torch.cuda.is_available() if self._pin_memory is None else self._pin_memory
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=steps,
+            num_workers=self._num_workers,
+            pin_memory=pin,
+            persistent_workers=self._num_workers > 0,
+        )

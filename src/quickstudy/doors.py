@@ -1,0 +1,225 @@
+"""The data's doors, each once, for every domain: from what a user has to a table per stage."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from quickstudy.data.scan import any_files, class_folders, listed_files
+from quickstudy.data.sources import DatasetInputs, csv_frame, dataset_table, frame_table, tensor_inputs
+from quickstudy.data.table import Table
+from quickstudy.datasets import DATASETS
+from quickstudy.errors import DataError
+
+Path = str | os.PathLike[str]
+
+
+class Doors:
+    """Class methods that make a data module; ``options`` are those of ``DataModule`` and of its domain."""
+
+    extensions: ClassVar[frozenset[str]] = frozenset()
+    """Lower-case endings of the domain's files."""
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        **options: Any,
+    ) -> None:
+        raise TypeError("Doors only makes instances of its subclasses")
+
+    @classmethod
+    def from_folders(
+        cls,
+        train_folder: Path | None = None,
+        val_folder: Path | None = None,
+        test_folder: Path | None = None,
+        predict_folder: Path | None = None,
+        **options: Any,
+    ) -> Self:
+        """Read folders of class folders (``train/cat/1.jpg``), or zip or tar archives of them, in place.
+
+        ``photos.zip/train`` names a folder inside an archive. ``predict_folder`` may hold files at any depth.
+        """
+
+        def read(folder: Path | None) -> Table | None:
+            return None if folder is None else class_folders(folder, cls.extensions)
+
+        predict = None if predict_folder is None else any_files(predict_folder, cls.extensions)
+        return cls(read(train_folder), read(val_folder), read(test_folder), predict, **options)
+
+    @classmethod
+    def from_files(
+        cls,
+        train_files: Sequence[Path] | None = None,
+        train_targets: Any = None,
+        val_files: Sequence[Path] | None = None,
+        val_targets: Any = None,
+        test_files: Sequence[Path] | None = None,
+        test_targets: Any = None,
+        predict_files: Sequence[Path] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Read listed files, with one target each: strings, integers, one-hot rows, or lists of strings."""
+        return cls(
+            _labelled("train", train_files, train_targets, listed_files),
+            _labelled("val", val_files, val_targets, listed_files),
+            _labelled("test", test_files, test_targets, listed_files),
+            None if predict_files is None else Table(listed_files(predict_files)),
+            **options,
+        )
+
+    @classmethod
+    def from_tensors(
+        cls,
+        train_data: Any = None,
+        train_targets: Any = None,
+        val_data: Any = None,
+        val_targets: Any = None,
+        test_data: Any = None,
+        test_targets: Any = None,
+        predict_data: Any = None,
+        **options: Any,
+    ) -> Self:
+        """Feed tensors or arrays ``[N, C, ...]`` as they are: uint8 0..255, scaled on the device, or floating point.
+
+        Raises:
+            DataError: a value is not finite.
+        """
+        return cls(
+            _labelled("train", train_data, train_targets, tensor_inputs),
+            _labelled("val", val_data, val_targets, tensor_inputs),
+            _labelled("test", test_data, test_targets, tensor_inputs),
+            None if predict_data is None else Table(tensor_inputs(predict_data)),
+            **options,
+        )
+
+    from_numpy = from_tensors
+
+    @classmethod
+    def from_datasets(
+        cls,
+        train_dataset: Any = None,
+        val_dataset: Any = None,
+        test_dataset: Any = None,
+        predict_dataset: Any = None,
+        **options: Any,
+    ) -> Self:
+        """Use torch data sets of ``(input, target)`` or of dicts with the keys ``"input"`` and ``"target"``.
+
+        Targets are read from the attribute ``targets`` where the data set has one, else by going through it once.
+        """
+
+        def read(dataset: Any) -> Table | None:
+            return None if dataset is None else dataset_table(dataset)
+
+        predict = None if predict_dataset is None else Table(DatasetInputs(predict_dataset))
+        return cls(read(train_dataset), read(val_dataset), read(test_dataset), predict, **options)
+
+    @classmethod
+    def from_data_frame(
+        cls,
+        input_field: str,
+        target_fields: str | Sequence[str] | None = None,
+        train_data_frame: Any = None,
+        train_images_root: Path | None = None,
+        val_data_frame: Any = None,
+        val_images_root: Path | None = None,
+        test_data_frame: Any = None,
+        test_images_root: Path | None = None,
+        predict_data_frame: Any = None,
+        predict_images_root: Path | None = None,
+        **options: Any,
+    ) -> Self:
+        """Read the files named in a column of a pandas frame, with the targets of another.
+
+        Args:
+            input_field: the column with file names, relative to ``*_images_root``.
+            target_fields: the column with labels; or several columns of zeros and ones, one per label.
+            train_data_frame, train_images_root, ...: frame and root folder per stage.
+            options: see the class.
+
+        Raises:
+            DataError: a column or a file is missing.
+        """
+
+        def read(frame: Any, root: Path | None) -> Table | None:
+            if frame is not None and target_fields is None:
+                raise DataError("target_fields is missing: name the column with the labels")
+            return None if frame is None else frame_table(frame, root, input_field, target_fields)
+
+        return cls(
+            read(train_data_frame, train_images_root),
+            read(val_data_frame, val_images_root),
+            read(test_data_frame, test_images_root),
+            None if predict_data_frame is None else frame_table(predict_data_frame, predict_images_root, input_field, None),
+            **options,
+        )
+
+    @classmethod
+    def from_csv(
+        cls,
+        input_field: str,
+        target_fields: str | Sequence[str] | None = None,
+        train_file: Path | None = None,
+        train_images_root: Path | None = None,
+        val_file: Path | None = None,
+        val_images_root: Path | None = None,
+        test_file: Path | None = None,
+        test_images_root: Path | None = None,
+        predict_file: Path | None = None,
+        predict_images_root: Path | None = None,
+        **options: Any,
+    ) -> Self:
+        """Read the files named in a column of a CSV file; see ``from_data_frame``. A root defaults to its folder."""
+
+        def read(file: Path | None) -> Any:
+            return None if file is None else csv_frame(file)
+
+        def root(given: Path | None, file: Path | None) -> Path | None:
+            return given if given is not None or file is None else pathlib.Path(file).parent
+
+        return cls.from_data_frame(
+            input_field,
+            target_fields,
+            read(train_file),
+            root(train_images_root, train_file),
+            read(val_file),
+            root(val_images_root, val_file),
+            read(test_file),
+            root(test_images_root, test_file),
+            read(predict_file),
+            root(predict_images_root, predict_file),
+            **options,
+        )
+
+    @classmethod
+    def from_benchmark(
+        cls,
+        name: str,
+        root: Path | None = None,
+        benchmark_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Use a published data set with its published division by classes; see ``available_datasets()``.
+
+        Args:
+            name: such as ``"omniglot"``.
+            root: where its files lie; default: ``QUICKSTUDY_DATA``, else the cache folder.
+            benchmark_options: the data set's own options.
+            options: see the class.
+        """
+        return cls(*DATASETS[name](root, **(benchmark_options or {})), **options)
+
+
+def _labelled(stage: str, inputs: Any, targets: Any, read: Callable[[Any], Any]) -> Table | None:
+    if inputs is None and targets is None:
+        return None
+    if inputs is None or targets is None:
+        given, missing = ("targets", "inputs") if inputs is None else ("inputs", f"{stage}_targets")
+        raise DataError(f"the {stage} data has {given} but no {missing}: give both")
+    return Table.build(read(inputs), targets)

@@ -1,0 +1,58 @@
+"""Errors that say what was given, what is needed and what to type."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class QuickstudyError(Exception):
+    """Base of every error that quickstudy raises on purpose."""
+
+
+class DataError(QuickstudyError, ValueError):
+    """The data cannot serve: missing, unreadable, too few, or at odds with itself."""
+
+
+class ConfigError(QuickstudyError, ValueError):
+    """An option is misspelled, out of range, or does not go with another."""
+
+
+class MissingPackageError(QuickstudyError, ImportError):
+    """An optional package is not installed."""
+
+
+class DataWarning(UserWarning):
+    """Data was left out or looks wrong, and the run goes on without it."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or ``""``."""
+    lowered = {option.lower(): option for option in known}
+    found = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
+    return f"; did you mean '{lowered[found[0]]}'?" if found else ""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:
+    """Build the error for a name that is not among the known ones."""
+    options = sorted(known)
+    shown = ", ".join(options[:30]) + (f", ... ({len(options)} in all)" if len(options) > 30 else "")
+    return ConfigError(f"unknown {kind} '{name}'{closest(str(name), options)} Known: {shown}.")
+
+
+def require(package: str, extra: str) -> ModuleType:
+    """Import an optional package.
+
+    Raises:
+        MissingPackageError: it is not installed; the message holds the pip command.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != package.split(".")[0]:
+            raise
+        raise MissingPackageError(
+            f"this needs the package '{package}', which is not installed. Type: pip install 'quickstudy[{extra}]'"
+        ) from error

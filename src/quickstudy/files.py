@@ -1,0 +1,53 @@
+"""Files that are either whole or absent, and the folder where quickstudy keeps what it can make again."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """Return the cache folder: ``QUICKSTUDY_CACHE`` where set, else the user's cache folder of this system."""
+    return Path(os.environ.get("QUICKSTUDY_CACHE") or platformdirs.user_cache_dir("quickstudy", appauthor=False))
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a file that takes its name only once it is complete and on the disk.
+
+    Whoever reads ``path`` sees the old content or the new, never a part, whatever moment the process dies at.
+
+    Args:
+        path: the file to write; its folder is made if needed.
+        mode: ``"wb"`` or ``"w"`` (UTF-8).
+
+    Raises:
+        OSError: the folder cannot be written; no file is left behind.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # mkstemp makes private files; a result is as public as any other file
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,1 @@
+"""The mathematics: pure functions of tensors, written for one task, without state."""

@@ -1,0 +1,34 @@
+"""Distances and similarities between rows, by matrix products: they export, vmap, and differentiate twice.
+
+Shapes: Q queries, P points, D features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def squared_euclidean(query_QD: Tensor, points_PD: Tensor) -> Tensor:
+    """Return the squared Euclidean distance of every query to every point.
+
+    Args:
+        query_QD: ``[Q, D]``
+        points_PD: ``[P, D]``
+
+    Returns:
+        ``[Q, P]``, in squared units of the features.
+
+    >>> squared_euclidean(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
+    tensor([[25.,  1.]])
+    """
+    squares_Q1 = query_QD.square().sum(-1, keepdim=True)
+    squares_P = points_PD.square().sum(-1)
+    return (squares_Q1 - 2 * query_QD @ points_PD.transpose(-1, -2) + squares_P).clamp(min=0)
+
+
+def cosine(query_QD: Tensor, points_PD: Tensor, eps: float = 1e-8) -> Tensor:
+    """Return the cosine of the angle between every query and every point: ``[Q, P]``, from -1 to 1."""
+    query = query_QD / query_QD.norm(dim=-1, keepdim=True).clamp(min=eps)
+    points = points_PD / points_PD.norm(dim=-1, keepdim=True).clamp(min=eps)
+    return query @ points.transpose(-1, -2)

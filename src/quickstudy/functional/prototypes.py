@@ -1,0 +1,26 @@
+"""Class means of a support set.
+
+Shapes: S support examples, W ways, D features.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+
+def prototypes(support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
+    """Return the mean of each class's support: ``[W, D]``; classes may have different numbers of examples.
+
+    Args:
+        support_SD: ``[S, D]`` embeddings.
+        targets_S: ``[S]`` classes from 0 to ``ways - 1``, each at least once.
+        ways: W.
+
+    >>> prototypes(torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 1]), ways=2)
+    tensor([[1.],
+            [5.]])
+    """
+    members_SW = F.one_hot(targets_S, ways).to(support_SD.dtype)  # a product with a static shape passes through vmap
+    return members_SW.transpose(0, 1) @ support_SD / members_SW.sum(0).clamp(min=1).unsqueeze(1)

@@ -1,0 +1,83 @@
+"""Accuracies with their intervals, and further metrics by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torchmetrics
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.utilities import dim_zero_cat
+
+from quickstudy.errors import ConfigError, unknown
+from quickstudy.functional.intervals import mean_interval, proportion_interval
+
+
+class Estimate(NamedTuple):
+    """A mean with the half-width of its 95% interval, over ``count`` independent figures."""
+
+    mean: float
+    ci95: float
+    count: int
+
+
+class Accuracy(Metric):
+    """The mean of independent figures: one per episode, or one per example (right or wrong).
+
+    Right-or-wrong figures get a Wilson interval, others 1.96 standard errors.
+    """
+
+    full_state_update = False
+    values: list[Tensor]
+
+    def __init__(self, per_example: bool = False) -> None:
+        super().__init__()
+        self._per_example = per_example
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+
+    def update(self, values: Tensor) -> None:
+        """Add figures ``[n]``, from 0 to 1."""
+        self.values.append(values.detach().float())
+
+    def compute(self) -> Estimate:
+        """Return the mean, the interval and the count over everything added, on all processes."""
+        values = dim_zero_cat(self.values) if len(self.values) else torch.empty(0)
+        if self._per_example and bool(((values == 0) | (values == 1)).all()):
+            return Estimate(*proportion_interval(float(values.sum()), len(values)), len(values))
+        return Estimate(*mean_interval(values), len(values))
+
+
+def build_metrics(
+    metrics: str | Metric | Sequence[str | Metric] | Mapping[str, Metric] | None, num_classes: int, multi_label: bool
+) -> MetricCollection:
+    """Make the further metrics that a user asked for.
+
+    Args:
+        metrics: names of torchmetrics' classification metrics (``"F1Score"``), metrics, or metrics by name.
+        num_classes: classes (ways) that the logits have.
+        multi_label: whether an example may have several labels.
+
+    Raises:
+        ConfigError: torchmetrics has no metric of that name.
+    """
+    if metrics is None:
+        return MetricCollection([])
+    if isinstance(metrics, Mapping):
+        return MetricCollection({name: metric.clone() for name, metric in metrics.items()})
+    listed = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
+    built: dict[str, Metric] = {}
+    for metric in listed:
+        if isinstance(metric, Metric):
+            built[type(metric).__name__] = metric.clone()
+            continue
+        known = [name for name in torchmetrics.classification.__all__ if hasattr(torchmetrics, name)]
+        if metric not in known:
+            raise unknown("metric", metric, known)
+        sizes: dict[str, Any] = {"num_labels": num_classes} if multi_label else {"num_classes": num_classes}
+        try:
+            built[metric] = getattr(torchmetrics, metric)(task="multilabel" if multi_label else "multiclass", **sizes)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"the metric '{metric}' cannot be made by name alone ({error}): pass an object") from error
+    return MetricCollection(built)

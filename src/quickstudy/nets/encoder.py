@@ -1,0 +1,102 @@
+"""From a backbone's name to an encoder: raw inputs in, one feature vector each out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.errors import ConfigError, closest
+from quickstudy.nets import timm_bridge
+from quickstudy.nets.registry import BACKBONES
+
+
+class Encoder(nn.Module):
+    """A backbone together with what its inputs must go through.
+
+    uint8 inputs are scaled to 0..1 and, where the backbone was trained on normalised images, normalised likewise;
+    floating-point inputs are fed as they are. The output is flattened to ``[N, D]``.
+
+    Args:
+        backbone: any module from ``[N, C, ...]`` to ``[N, ...]``.
+        mean, std: per channel, in units of 0..1.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # A convolution's channels; a backbone without one takes what comes.
+        first = next((m for m in backbone.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+        self.in_channels = None if first is None else first.in_channels
+        self.mean: Tensor | None
+        self.std: Tensor | None
+        self.register_buffer("mean", None if mean is None else torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", None if std is None else torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Embed inputs: ``[N, C, ...]`` to ``[N, D]``."""
+        if self.in_channels is not None and inputs.ndim > 1 and inputs.shape[1] != self.in_channels:
+            raise ConfigError(
+                f"the backbone {type(self.backbone).__name__} takes {self.in_channels} channels, and the data has "
+                f"{inputs.shape[1]} (inputs of shape {tuple(inputs.shape[1:])}). Set "
+                f"backbone_kwargs={{'{_channels_argument(self.backbone)}': {inputs.shape[1]}}}, or load images "
+                f"with image_mode={'RGB' if self.in_channels == 3 else 'L'!r}"
+            )
+        if not inputs.is_floating_point():
+            inputs = inputs.to(self._dtype()) / 255
+            if self.mean is not None and self.std is not None:
+                inputs = (inputs - self.mean) / self.std
+        else:
+            inputs = inputs.to(self._dtype())
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.backbone(inputs)
+        return features.flatten(1)
+
+    def _dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.backbone.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
+def build_encoder(
+    backbone: str | nn.Module, backbone_kwargs: Mapping[str, Any] | None = None, pretrained: bool = True
+) -> Encoder:
+    """Make an encoder.
+
+    Args:
+        backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module.
+        backbone_kwargs: the backbone's own options.
+        pretrained: load trained weights where there are any (timm's).
+
+    Raises:
+        ConfigError: the name or an option is unknown, or the weights cannot be had.
+    """
+    kwargs = dict(backbone_kwargs or {})
+    if isinstance(backbone, nn.Module):
+        if kwargs:
+            raise ConfigError(f"backbone_kwargs={kwargs} belong to a backbone given by name, not to a module")
+        return Encoder(backbone)
+    if not isinstance(backbone, str):
+        raise ConfigError(f"backbone must be a name or an nn.Module, not {backbone!r}")
+    if backbone in BACKBONES:
+        build = BACKBONES[backbone]
+        known = inspect.signature(build).parameters
+        for key in kwargs:
+            if key not in known:
+                raise ConfigError(f"{backbone} has no option '{key}'{closest(key, known)} It has: {', '.join(known)}")
+        return Encoder(build(**kwargs))
+    module, mean, std = timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names())
+    return Encoder(module, mean, std)
+
+
+def available_backbones() -> list[str]:
+    """Return every backbone's name: quickstudy's own and, where timm is installed, timm's."""
+    return [*BACKBONES.names(), *timm_bridge.names()]
+
+
+def _channels_argument(backbone: nn.Module) -> str:
+    return "in_channels" if type(backbone).__module__.startswith("quickstudy.") else "in_chans"

@@ -1,0 +1,113 @@
+"""Optimizers and learning-rate schedules by name: every one of torch's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer, lr_scheduler
+
+from quickstudy.errors import ConfigError, closest, unknown
+
+OptimizerSpec = str | tuple[str, Mapping[str, Any]] | Callable[[Iterable[Parameter]], Optimizer]
+SchedulerSpec = str | tuple[str, Mapping[str, Any]] | Callable[[Optimizer], Any]
+
+_PER_STEP = {"OneCycleLR", "CyclicLR"}
+_LIGHTNING_KEYS = ("interval", "frequency", "monitor")
+
+
+def available_optimizers() -> list[str]:
+    """Return the names that ``optimizer=`` takes."""
+    return sorted(_classes(torch.optim, Optimizer))
+
+
+def available_schedulers() -> list[str]:
+    """Return the names that ``lr_scheduler=`` takes."""
+    return sorted(_classes(lr_scheduler, lr_scheduler.LRScheduler))
+
+
+def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Parameter], learning_rate: float | None) -> Optimizer:
+    """Make an optimizer.
+
+    Args:
+        spec: a name of torch.optim, ``(name, options)``, or a function of the parameters.
+        parameters: what it trains.
+        learning_rate: None for the optimizer's own default.
+
+    Raises:
+        ConfigError: the name or an option is unknown.
+    """
+    if callable(spec):
+        return spec(parameters)
+    name, options = _named("optimizer", spec)
+    if learning_rate is not None:
+        options.setdefault("lr", learning_rate)
+    optimizer: Optimizer = _call("optimizer", name, _classes(torch.optim, Optimizer), parameters, options)
+    return optimizer
+
+
+def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer) -> dict[str, Any]:
+    """Make a learning-rate schedule in Lightning's form.
+
+    Args:
+        spec: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among the
+            options, ``interval="step" | "epoch"``, ``frequency`` and ``monitor`` say when it moves.
+        optimizer: what it steers.
+
+    Raises:
+        ConfigError: the name or an option is unknown.
+    """
+    if callable(spec):
+        return {"scheduler": spec(optimizer), "interval": "epoch"}
+    name, options = _named("lr_scheduler", spec)
+    when = {key: options.pop(key) for key in _LIGHTNING_KEYS if key in options}
+    when.setdefault("interval", "step" if name in _PER_STEP else "epoch")
+    if name == "ReduceLROnPlateau":
+        when.setdefault("monitor", "val_loss")
+    known = _classes(lr_scheduler, lr_scheduler.LRScheduler)
+    return {"scheduler": _call("lr_scheduler", name, known, optimizer, options), **when}
+
+
+def check_specs(optimizer: OptimizerSpec, scheduler: SchedulerSpec | None) -> None:
+    """Try both on a parameter of their own, so that a misspelled option is found before any work is done."""
+    parameters = [Parameter(torch.zeros(1))]
+    made = torch.optim.SGD(parameters) if callable(optimizer) else build_optimizer(optimizer, parameters, None)
+    if scheduler is not None and not callable(scheduler):
+        build_scheduler(scheduler, made)
+
+
+def _named(kind: str, spec: object) -> tuple[str, dict[str, Any]]:
+    if isinstance(spec, str):
+        return spec, {}
+    if isinstance(spec, (tuple, list)) and len(spec) == 2 and isinstance(spec[0], str) and isinstance(spec[1], Mapping):
+        return spec[0], dict(spec[1])
+    raise ConfigError(f"{kind}={spec!r} is none of: a name, a (name, {{option: value}}) pair, a function")
+
+
+def _classes(module: Any, base: type) -> dict[str, Any]:
+    members = vars(module).items()
+    return {
+        name: member
+        for name, member in members
+        if inspect.isclass(member) and issubclass(member, base) and member is not base and not name.startswith("_")
+    }
+
+
+def _call(kind: str, name: str, known: Mapping[str, Any], first: Any, options: Mapping[str, Any]) -> Any:
+    exact = {option.lower(): option for option in known}.get(name.lower())
+    if exact is None:
+        raise unknown(kind, name, known)
+    allowed = inspect.signature(known[exact]).parameters
+    for option in options:
+        if option not in allowed:
+            raise ConfigError(
+                f"{kind} '{exact}' has no option '{option}'{closest(option, allowed)} "
+                f"It has: {', '.join(list(allowed)[1:])}"
+            )
+    try:
+        return known[exact](first, **options)
+    except TypeError as error:
+        raise ConfigError(f"{kind} '{exact}' cannot be made with {dict(options)}: {error}") from error

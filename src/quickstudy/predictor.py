@@ -1,0 +1,112 @@
+"""The adapted model: an encoder, a classifier made from a support set, and class names. It needs no Lightning.
+
+Shapes: N inputs, S support examples, W classes, D features, ``...`` the shape of one input.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quickstudy.algorithms import EmbeddingAlgorithm
+from quickstudy.data.samples import Samples
+from quickstudy.data.targets import encode
+from quickstudy.errors import DataError
+from quickstudy.nets import Encoder
+
+_AT_ONCE = 64
+
+
+class Predictor:
+    """Classifies inputs into the classes of a support set; ``model.adapt(images, labels)`` makes one.
+
+    The encoder is copied, so that training the model further does not change the predictor.
+
+    Args:
+        encoder: turns inputs into embeddings.
+        algorithm: makes a classifier of embeddings.
+        support: 1..n examples per class, each anything that ``load`` takes, or a tensor or array ``[S, ...]``.
+        labels: S labels, strings or integers; at most one per example.
+        load: makes a tensor of one input; default: inputs are tensors already.
+
+    Raises:
+        DataError: there are no examples, the lengths differ, or an input cannot be read.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        algorithm: EmbeddingAlgorithm,
+        support: Any,
+        labels: Any,
+        load: Callable[[Any], Any] = torch.as_tensor,
+    ) -> None:
+        self._encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
+        self._algorithm = copy.deepcopy(algorithm).eval().requires_grad_(False)
+        self._load = load
+        inputs = _listed(support)
+        codes, self._classes = encode(labels)
+        if codes.ndim != 1:
+            raise DataError("a predictor learns one label per example; these targets have several")
+        if len(inputs) != len(codes):
+            raise DataError(f"{len(inputs)} examples but {len(codes)} labels: each example needs one label")
+        if not len(inputs):
+            raise DataError("no examples were given: adapting needs at least one per class")
+        targets_S = torch.from_numpy(codes).long()
+        with torch.inference_mode():
+            embedded_SD = self._embed(inputs)
+            self._state = self._algorithm.fit(embedded_SD, targets_S.to(embedded_SD.device), len(self._classes))
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """``[W]`` class names, in the order of the columns of ``predict_proba``."""
+        return np.array(self._classes)
+
+    def predict(self, inputs: Any) -> list[str]:
+        """Return the class name of each of N inputs."""
+        return [self._classes[code] for code in self._logits(inputs).argmax(1).tolist()]
+
+    def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
+        """Return ``[N, W]`` probabilities, each row summing to 1."""
+        return self._logits(inputs).softmax(1).float().cpu().numpy()
+
+    def score(self, inputs: Any, labels: Any) -> float:
+        """Return the share of N inputs that is classified as labelled, from 0 to 1."""
+        predicted = self.predict(inputs)
+        codes, classes = encode(labels)
+        if len(predicted) != len(codes):
+            raise DataError(f"{len(predicted)} inputs but {len(codes)} labels: each input needs one label")
+        return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))
+
+    def _logits(self, inputs: Any) -> Tensor:
+        listed = _listed(inputs)
+        with torch.inference_mode():
+            if not len(listed):
+                return torch.empty((0, len(self._classes)))
+            logits: Tensor = self._algorithm.logits(self._state, self._embed(listed))
+            return logits
+
+    def _embed(self, inputs: Any) -> Tensor:
+        samples = Samples(inputs, self._load)
+        device = next((tensor.device for tensor in self._encoder.state_dict().values()), torch.device("cpu"))
+        chunks = np.split(np.arange(len(inputs)), range(_AT_ONCE, len(inputs), _AT_ONCE))
+        embedded = torch.cat([self._encoder(samples.batch(rows).to(device)) for rows in chunks])
+        return embedded if embedded.dtype == torch.float64 else embedded.float()
+
+
+def _listed(inputs: Any) -> Any:
+    """Return a tensor ``[N, ...]`` or a list of items; a single path or picture counts as a list of one."""
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
+        return torch.from_numpy(inputs)
+    if isinstance(inputs, Tensor):
+        return inputs
+    if isinstance(inputs, (str, bytes, os.PathLike)) or not hasattr(inputs, "__len__"):
+        return [inputs]
+    return list(inputs)

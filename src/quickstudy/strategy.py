@@ -1,0 +1,43 @@
+"""From ``training_strategy`` and its keyword arguments to a plan of episodes and an algorithm."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm, available_strategies
+from quickstudy.data.episodes import EpisodePlan
+from quickstudy.errors import ConfigError, closest, unknown
+
+Strategy = tuple[EpisodePlan, EmbeddingAlgorithm] | tuple[None, None]
+
+
+def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strategy:
+    """Return the plan and the algorithm of a strategy; for ``"default"``, which has no episodes, (None, None).
+
+    Raises:
+        ConfigError: the name or a keyword is unknown, or a value is out of range.
+    """
+    kwargs = dict(kwargs or {})
+    if name == "default":
+        if kwargs:
+            raise ConfigError(
+                f"training_strategy='default' trains without episodes and takes no training_strategy_kwargs "
+                f"({', '.join(kwargs)}). For episodes set training_strategy='prototypicalnetworks'"
+            )
+        return None, None
+    if name not in STRATEGIES:
+        raise unknown("training_strategy", name, available_strategies())
+    algorithm = STRATEGIES[name]
+    planned = {field.name for field in fields(EpisodePlan)}
+    own = {} if algorithm.__init__ is EmbeddingAlgorithm.__init__ else dict(inspect.signature(algorithm).parameters)
+    for key in kwargs:
+        if key not in planned and key not in own:
+            known = [*sorted(planned), *own]
+            raise ConfigError(
+                f"training_strategy='{name}' has no option '{key}'{closest(key, known)} It has: {', '.join(known)}"
+            )
+    plan = EpisodePlan(**{key: value for key, value in kwargs.items() if key in planned})
+    return plan, algorithm(**{key: value for key, value in kwargs.items() if key in own})

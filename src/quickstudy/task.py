@@ -1,0 +1,328 @@
+"""The one place of loss, metrics, logging and optimizers, for every domain and strategy.
+
+Shapes: T tasks, Q query, W ways, B examples of a batch, C classes, D features, ``...`` the shape of one input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar, Self
+
+import lightning as L  # noqa: N812
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from quickstudy.algorithms import STRATEGIES, episode_logits
+from quickstudy.checkpoint import check_given_again, load_checkpoint, plain
+from quickstudy.episode import Episode
+from quickstudy.errors import ConfigError
+from quickstudy.metrics import Accuracy, Estimate, build_metrics
+from quickstudy.nets import build_encoder
+from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs
+from quickstudy.predictor import Predictor
+from quickstudy.strategy import build_strategy
+
+
+class Task(L.LightningModule):
+    """An encoder trained by a strategy: with a head for fixed classes, or by episodes for classes to come.
+
+    A domain subclasses it and sets ``load`` and ``default_backbone``.
+
+    Args:
+        num_classes: C, for ``training_strategy="default"``; None takes it from the data.
+        backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or an ``nn.Module`` from ``[N, C, ...]`` to
+            ``[N, ...]``; None takes the domain's own.
+        backbone_kwargs: the backbone's own options.
+        pretrained: start from trained weights where there are any (timm's).
+        head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to ``[B, C]``; only the default strategy has one.
+        loss_fn: a function of (logits ``[B, C]``, targets ``[B]``), or a name of torch.nn.functional; None is
+            cross-entropy, with several labels per example binary cross-entropy.
+        optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
+        learning_rate: None for the optimizer's own default.
+        lr_scheduler: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among
+            the options, ``interval="step" | "epoch"`` says when it moves.
+        metrics: more of torchmetrics: names (``"F1Score"``), metrics, or a mapping of them by name.
+        multi_label: whether an example may have several labels.
+        training_strategy: ``"default"`` is ordinary supervised training; others: ``available_strategies()``.
+        training_strategy_kwargs: the strategy's options: those of ``EpisodePlan``, and the algorithm's own.
+
+    Raises:
+        ConfigError: an option is misspelled or out of range, or two do not go together.
+    """
+
+    load: ClassVar[Callable[..., Any]]
+    default_backbone: ClassVar[str]
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        backbone: str | nn.Module | None = None,
+        backbone_kwargs: Mapping[str, Any] | None = None,
+        pretrained: bool = True,
+        head: str | nn.Module = "linear",
+        loss_fn: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+        optimizer: OptimizerSpec = "Adam",
+        learning_rate: float | None = None,
+        lr_scheduler: SchedulerSpec | None = None,
+        metrics: Any = None,
+        multi_label: bool = False,
+        training_strategy: str = "default",
+        training_strategy_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__()
+        self.unsaved = sorted(name for name, value in arguments.items() if not plain(value))
+        """Arguments that a checkpoint cannot hold, since they are code."""
+        self.save_hyperparameters({name: value for name, value in arguments.items() if name not in self.unsaved})
+        check_specs(optimizer, lr_scheduler)
+        self.plan, self.algorithm = build_strategy(training_strategy, training_strategy_kwargs)
+        if self.plan is not None and (num_classes is not None or multi_label or head != "linear"):
+            raise ConfigError(
+                f"num_classes, multi_label and head belong to training_strategy='default'; '{training_strategy}' takes "
+                "its classes from each episode: leave them out"
+            )
+        self._num_classes, self._head = num_classes, head
+        self._optimizer, self._learning_rate, self._lr_scheduler = optimizer, learning_rate, lr_scheduler
+        self._loss = _loss_function(loss_fn, multi_label)
+        self._multi_label = multi_label
+        self._metrics = metrics
+        if backbone is None and not hasattr(self, "default_backbone"):
+            raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
+        self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
+        self.head: nn.Module | None = head if isinstance(head, nn.Module) else None
+        self.classes: tuple[str, ...] = ()
+        """The class names that the head knows; empty for a few-shot strategy."""
+        self.load_options: dict[str, Any] = {}
+        """How the domain's ``load`` was called for the training data, so that prediction does the same."""
+        for stage in ("val", "test"):
+            self.add_module(f"{stage}_accuracy", Accuracy(per_example=self.plan is None))
+
+    # ---- getting to know the data
+
+    def setup(self, stage: str) -> None:
+        """Take from the data what was not given: the classes, the size of the features, how inputs are loaded."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.load_options = dict(data.load_options)
+        if self.plan is None and stage != "predict":
+            self._meet_classes(data)
+        for name in ("train", "val", "test"):
+            classes = self.plan.shape(name)[0] if self.plan else len(self.classes)
+            self.add_module(f"{name}_further", build_metrics(self._metrics, classes, self._multi_label).to(self.device))
+
+    def _meet_classes(self, data: Any) -> None:
+        if data is not None and data.multi_label and not self._multi_label:
+            raise ConfigError("the data has several labels per example: set multi_label=True")
+        if not self.classes:
+            count = self._num_classes or (data.num_classes if data is not None else None)
+            if count is None:
+                raise ConfigError("num_classes is not known: give num_classes=, or data that has classes (datamodule=)")
+            self.classes = tuple(data.classes) if data is not None else tuple(str(code) for code in range(count))
+            if len(self.classes) != count:
+                raise ConfigError(f"num_classes={count}, and the data has {len(self.classes)} classes: leave num_classes out")
+        if self.head is None:
+            example = data.example() if data is not None else self._first_inputs()
+            self.encoder.eval()
+            with torch.no_grad():
+                features = self.encoder(example[:1].to(self.device)).shape[1]
+            self.encoder.train()
+            self.head = nn.Linear(features, len(self.classes)).to(self.device)
+
+    def _first_inputs(self) -> Tensor:
+        loop = self.trainer.fit_loop if self.trainer.training or self.trainer.fitting else self.trainer
+        batch = next(iter(loop._data_source.instance))
+        inputs: Tensor = batch["input"] if isinstance(batch, Mapping) else batch[0]
+        return inputs
+
+    # ---- steps
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits ``[B, C]`` of the head; of a few-shot strategy, or without a head yet, features ``[B, D]``."""
+        features: Tensor = self.encoder(inputs)
+        return features if self.head is None else self.head(features)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a step: the mean over its examples, or over its episodes."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Judge a step of the validation data."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Judge a step of the test data."""
+        self._step(batch, "test")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the logits ``[B, C]`` of a batch.
+
+        Raises:
+            ConfigError: there is no head, so no fixed classes to predict.
+        """
+        if self.head is None:
+            name = self.hparams["training_strategy"]
+            raise ConfigError(
+                f"a model trained with '{name}' has no fixed classes: show it examples of yours, "
+                "predictor = model.adapt(images, labels), and call predictor.predict(images)"
+                if self.plan is not None
+                else "the model was not trained yet: call trainer.fit, or load a checkpoint"
+            )
+        inputs = batch["input"] if isinstance(batch, Mapping) else batch[0] if isinstance(batch, (tuple, list)) else batch
+        logits: Tensor = self(inputs)
+        return logits
+
+    def _step(self, batch: Any, stage: str) -> Tensor:
+        logits, targets, units = self._judged(batch)
+        loss = self._loss(logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2))
+        if self._multi_label:
+            right = ((logits > 0) == targets.bool()).float().mean(-1)
+        else:
+            right = (logits.argmax(-1) == targets).float()
+        figures = right.mean(1) if self.plan is not None else right
+        if stage == "train":
+            self.log("train_accuracy", figures.mean(), on_step=False, on_epoch=True, batch_size=units)
+        else:
+            self.get_submodule(f"{stage}_accuracy").update(figures)
+        self.get_submodule(f"{stage}_further").update(logits.detach().flatten(0, -2).float(), targets.flatten(0, logits.ndim - 2).long())
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, prog_bar=stage == "train", batch_size=units)
+        return loss
+
+    def _judged(self, batch: Any) -> tuple[Tensor, Tensor, int]:
+        """Return logits ``[T, Q, W]`` or ``[B, C]``, their targets, and the number of independent units."""
+        if self.algorithm is not None:
+            if not isinstance(batch, Episode):
+                raise ConfigError(
+                    f"training_strategy='{self.hparams['training_strategy']}' takes batches of quickstudy.Episode, "
+                    f"not {type(batch).__name__}: give datamodule=, or a loader of episodes"
+                )
+            ways = self.plan.shape("train" if self.training else "test")[0] if self.plan else 0
+            return episode_logits(self.algorithm, self.encoder, batch, ways), batch.query_targets, len(batch.support)
+        inputs, targets = (batch["input"], batch["target"]) if isinstance(batch, Mapping) else batch
+        logits = self(inputs)
+        if self._multi_label:
+            targets = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[-1])).to(logits.dtype)
+        return logits, targets, len(inputs)
+
+    # ---- what is logged at the end of an epoch
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training data's figures."""
+        self._log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation data's figures."""
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test data's figures."""
+        self._log_epoch("test")
+
+    def _log_epoch(self, stage: str) -> None:
+        if stage != "train":
+            accuracy: Any = self.get_submodule(f"{stage}_accuracy")
+            estimate: Estimate = accuracy.compute()
+            accuracy.reset()
+            self.log(f"{stage}_accuracy", estimate.mean, prog_bar=True)
+            self.log(f"{stage}_accuracy_ci95", estimate.ci95, prog_bar=True)
+            self.log(f"{stage}_{'examples' if self.plan is None else 'episodes'}", float(estimate.count))
+            if self.algorithm is not None:
+                self.log(f"{stage}_transductive", float(self.algorithm.transductive))
+        further: Any = self.get_submodule(f"{stage}_further")
+        if len(further):
+            self.log_dict({f"{stage}_{name}": value for name, value in further.compute().items()})
+            further.reset()
+
+    # ---- optimizers, checkpoints
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer of everything that is not frozen, and the schedule.
+
+        Raises:
+            ConfigError: nothing is left to train.
+        """
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise ConfigError(
+                "nothing is left to train: every parameter is frozen or the backbone has none. "
+                "Use strategy='no_freeze' or train_bn=True, or skip training and call trainer.test or model.adapt"
+            )
+        optimizer = build_optimizer(self._optimizer, parameters, self._learning_rate)
+        if self._lr_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self._lr_scheduler, optimizer)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the weights do not say; plain values only."""
+        checkpoint["quickstudy"] = {
+            "format": 1,
+            "task": type(self).__name__,
+            "classes": list(self.classes),
+            "load_options": self.load_options,
+            "unsaved": self.unsaved,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore class names and how inputs are loaded, and make room for the head's weights."""
+        ours = checkpoint["quickstudy"]
+        self.classes = tuple(ours["classes"])
+        self.load_options = dict(ours["load_options"])
+        weight = checkpoint["state_dict"].get("head.weight")
+        if self.head is None and weight is not None:
+            self.head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **arguments: Any) -> Self:  # type: ignore[override]
+        """Make the model that a checkpoint holds; no code is run from the file (``weights_only=True``).
+
+        Args:
+            checkpoint_path: a file that ``Trainer`` wrote.
+            map_location: the device for the weights.
+            arguments: instead of those that the model was made with; needed for those that are code (a backbone
+                module, functions), which no checkpoint holds.
+
+        Raises:
+            DataError: the file is missing, cut, or no checkpoint of quickstudy.
+            ConfigError: an argument that is code was not given again.
+        """
+        checkpoint = load_checkpoint(checkpoint_path, map_location)
+        check_given_again(checkpoint, arguments)
+        # The checkpoint's weights replace the pretrained ones, which need not be downloaded first.
+        model = cls(**{**checkpoint["hyper_parameters"], "pretrained": False, **arguments})
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        return model.eval()
+
+    # ---- use
+
+    def adapt(self, inputs: Any, labels: Any) -> Predictor:
+        """Learn classes from a few examples, without training.
+
+        Args:
+            inputs: 1..n examples per class: paths, pictures, arrays, whatever the domain's ``load`` takes; or a
+                tensor ``[S, ...]``, fed as it is.
+            labels: S labels, strings or integers; classes may have different numbers of examples.
+
+        Returns:
+            A ``Predictor`` with the strategy's own classifier; for the default strategy, class means of the features.
+
+        Raises:
+            DataError: there are no examples, or an input cannot be read.
+        """
+        algorithm = self.algorithm or STRATEGIES["prototypicalnetworks"]()
+        return Predictor(self.encoder, algorithm, inputs, labels, partial(type(self).load, **self.load_options))
+
+
+def _loss_function(
+    loss_fn: str | Callable[[Tensor, Tensor], Tensor] | None, multi_label: bool
+) -> Callable[[Tensor, Tensor], Tensor]:
+    if loss_fn is None:
+        return F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
+    if callable(loss_fn):
+        return loss_fn
+    function = getattr(F, loss_fn, None) if isinstance(loss_fn, str) else None
+    if function is None:
+        raise ConfigError(f"loss_fn={loss_fn!r} is neither a function nor a name of torch.nn.functional")
+    found: Callable[[Tensor, Tensor], Tensor] = function
+    return found

@@ -1,0 +1,116 @@
+"""Lightning's Trainer, with ``finetune``, ``predict`` into names, and loaders that share episodes among processes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any, Literal
+
+import lightning as L  # noqa: N812
+import torch
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import BaseFinetuning, ProgressBar
+from torch import Tensor
+
+from quickstudy.allocator import keep_memory_mapped
+from quickstudy.errors import ConfigError
+from quickstudy.finetuning import build_finetuning
+from quickstudy.progress import build_progress
+
+Output = Literal["labels", "probabilities", "logits", "classes"]
+
+
+class Trainer(L.Trainer):
+    """Trains, tests and predicts; every argument is Lightning's.
+
+    https://lightning.ai/docs/pytorch/stable/common/trainer.html
+    """
+
+    def __init__(self, **lightning_kwargs: Any) -> None:
+        # The data's own samplers share the work; Lightning's would give every process the same episodes.
+        lightning_kwargs.setdefault("use_distributed_sampler", False)
+        callbacks = lightning_kwargs.pop("callbacks", None) or []
+        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        if lightning_kwargs.get("enable_progress_bar", True) and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(build_progress())
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
+        # Workers pay only where decoding is the bottleneck, and decoded data is cached.
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        super().__init__(callbacks=callbacks, **lightning_kwargs)
+        if isinstance(self.accelerator, CPUAccelerator):
+            keep_memory_mapped()
+
+    def finetune(
+        self,
+        model: L.LightningModule,
+        datamodule: L.LightningDataModule | None = None,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        strategy: str | BaseFinetuning = "no_freeze",
+        train_bn: bool = True,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Train a model whose backbone may be kept as it is.
+
+        Args:
+            model: a task.
+            datamodule: its data; or loaders instead.
+            train_dataloaders, val_dataloaders: loaders of batches or of ``Episode``.
+            strategy: ``"no_freeze"`` trains everything, ``"freeze"`` all but the backbone; or a ``BaseFinetuning``.
+            train_bn: whether BatchNorm layers of a frozen backbone train.
+            ckpt_path: a checkpoint to go on from.
+
+        Raises:
+            ConfigError: there is no such strategy, or it leaves nothing to train.
+        """
+        added = build_finetuning(strategy, train_bn)
+        callbacks = self.callbacks  # type: ignore[has-type]
+        self.callbacks = [*callbacks, *added]
+        try:
+            self.fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path)
+        finally:
+            self.callbacks = callbacks
+
+    def predict(  # type: ignore[override]
+        self,
+        model: L.LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: L.LightningDataModule | None = None,
+        output: Output = "labels",
+        **lightning_kwargs: Any,
+    ) -> Any:
+        """Predict every example of the prediction data, in order.
+
+        Args:
+            model: a task that was trained on fixed classes.
+            dataloaders: loaders of inputs; or
+            datamodule: data with a ``predict_...``.
+            output: ``"labels"``: N class names (lists of names with several labels per example); ``"classes"``: their
+                numbers, a tensor ``[N]`` (``[N, C]`` of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor
+                ``[N, C]``.
+            lightning_kwargs: Lightning's own, such as ``ckpt_path``.
+
+        Raises:
+            ConfigError: the output is unknown, or the model has no fixed classes: then use ``model.adapt``.
+        """
+        if output not in ("labels", "probabilities", "logits", "classes"):
+            raise ConfigError(f"output={output!r} is none of 'labels', 'probabilities', 'logits', 'classes'")
+        batches = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
+        task: Any = self.lightning_module
+        logits = torch.cat(batches).float() if batches else torch.empty(0, len(task.classes))
+        several = task.hparams["multi_label"]
+        if output == "logits":
+            return logits
+        if output == "probabilities":
+            return logits.sigmoid() if several else logits.softmax(-1)
+        classes: Tensor = (logits > 0).long() if several else logits.argmax(-1)
+        if output == "classes":
+            return classes
+        names = task.classes
+        if several:
+            return [[names[code] for code in row.nonzero().flatten().tolist()] for row in classes]
+        return [names[code] for code in classes.tolist()]
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip:" not in str(record.msg)

@@ -1,0 +1,173 @@
+"""The house rules: imports point down, files stay small, the public names are known, and help comes without torch."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import quickstudy
+
+ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
+
+# From the ground up. A file or folder may import what stands on a lower line. Files on one line may import each other;
+# a folder and its neighbours on the line may not.
+LAYERS = [
+    ["errors", "files", "registry", "episode"],
+    ["functional"],
+    ["nets"],
+    ["algorithms"],
+    ["data"],
+    ["datasets"],
+    ["predictor"],
+    ["metrics", "optimizers", "finetuning", "allocator", "progress", "doors", "datamodule", "task", "trainer"],
+    ["image"],  # the domains, which never import each other
+    ["report", "export", "ladder", "testing"],
+    ["serve"],
+    ["cli"],
+    ["__main__"],
+]
+HEIGHT = {unit: height for height, layer in enumerate(LAYERS) for unit in layer}
+DOMAINS = HEIGHT["image"]
+LIGHTNING = {"lightning", "pytorch_lightning"}
+
+PUBLIC = [
+    "ConfigError",
+    "DataError",
+    "DataModule",
+    "DataWarning",
+    "Episode",
+    "MissingPackageError",
+    "Predictor",
+    "QuickstudyError",
+    "Task",
+    "Trainer",
+    "available_backbones",
+    "available_datasets",
+    "available_optimizers",
+    "available_schedulers",
+    "available_strategies",
+]
+
+
+def imports(file: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the absolute dotted name of every import, wherever in the file it stands."""
+    package = ("quickstudy", *file.relative_to(root).parts[:-1])
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*base, *filter(None, [node.module])])
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+
+
+def complaints(root: Path = ROOT) -> list[str]:
+    """Return one sentence for every import that breaks a rule of the house."""
+    found = []
+    for file in sorted(root.rglob("*.py")):
+        where = file.relative_to(root)
+        unit = where.parts[0].removesuffix(".py")
+        if unit == "__init__":
+            continue  # the public face may name anything
+        if unit not in HEIGHT:
+            found.append(f"{where}: '{unit}' has no place in the house yet: add it to LAYERS in tests/test_house.py")
+            continue
+        for line, name in imports(file, root):
+            top, _, rest = name.partition(".")
+            reason = None
+            if top == "quickstudy":
+                reason = _reason_against(root, unit, rest.split(".")[0])
+            elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["task"]:
+                reason = "lightning lives in the layer of task.py and above"
+            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit != "datasets":
+                reason = "PIL is for datasets, the image domain and above"
+            if reason:
+                found.append(f"{where}:{line} imports {name}: {reason}")
+    return found
+
+
+def _reason_against(root: Path, unit: str, other: str) -> str | None:
+    """Say why ``unit`` may not import ``other``, the first name after ``quickstudy``, or return None if it may."""
+    if other in (unit, "__version__"):
+        return None
+    if other not in HEIGHT:
+        return "name a module that has its place in LAYERS, not the public face"
+    if HEIGHT[other] < HEIGHT[unit]:
+        return None
+    if HEIGHT[other] > HEIGHT[unit]:
+        return f"imports point down, and {other} stands above {unit}"
+    if HEIGHT[unit] == DOMAINS or (root / unit).is_dir() or (root / other).is_dir():
+        return f"{other} and {unit} stand side by side"
+    return None
+
+
+def test_imports_point_down() -> None:
+    found = complaints()
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "complaint"),
+    [
+        ("data/table.py", "from quickstudy.errors import DataError\nfrom . import targets\nimport torch", None),
+        ("task.py", "import lightning\nfrom quickstudy.metrics import x", None),
+        ("image/__init__.py", "from ..task import Task\nfrom PIL import Image", None),
+        ("cli/run.py", "from quickstudy import __version__, serve", None),
+        ("data/table.py", "def f():\n    from quickstudy.task import Task", "task stands above data"),
+        ("data/table.py", "from ..nets.conv4 import x\nfrom ..datasets import glyphs", "datasets stands above data"),
+        ("errors.py", "from quickstudy import functional", "functional stands above errors"),
+        ("report.py", "import quickstudy", "not the public face"),
+        ("task.py", "from quickstudy import Trainer", "not the public face"),
+        ("report.py", "from quickstudy import ladder", "stand side by side"),
+        ("nets/conv4.py", "from lightning.pytorch import Trainer", "lightning lives"),
+        ("data/table.py", "import PIL.Image", "PIL is for"),
+        ("helpers.py", "", "'helpers' has no place"),
+        ("cli/run.py", "from quickstudy.helpers import x", "has its place in LAYERS"),
+    ],
+)
+def test_the_rules_bite(tmp_path: Path, file: str, code: str, complaint: str | None) -> None:
+    (tmp_path / "ladder").mkdir()
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(code, encoding="utf-8")
+    found = [sentence for sentence in complaints(tmp_path) if sentence.startswith(file)]
+    assert len(found) == (complaint is not None)
+    assert complaint is None or complaint in found[0]
+
+
+def test_files_are_small_and_say_what_they_are() -> None:
+    found = []
+    for file in sorted(ROOT.rglob("*.py")):
+        where, text = file.relative_to(ROOT), file.read_text(encoding="utf-8")
+        if (lines := text.count("\n")) > 320:
+            found.append(f"{where} has {lines} lines: one subject fits in 320")
+        if ast.get_docstring(ast.parse(text)) is None:
+            found.append(f"{where} has no docstring at its top")
+        if file.name in ("utils.py", "util.py"):
+            found.append(f"{where}: name the file after its subject")
+    assert not found, "\n".join(found)
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(quickstudy.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(quickstudy, name) is not None
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import quickstudy"], ["-m", "quickstudy", "--help"]], ids=" ".join)
+def test_import_and_help_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    # The site hook writes down, as the process ends, what it imported.
+    hook = (
+        'import atexit, pathlib, sys\natexit.register(lambda: pathlib.Path(%r).write_text("\\n".join(sys.modules)))\n'
+    )
+    (tmp_path / "sitecustomize.py").write_text(hook % str(tmp_path / "modules"), encoding="utf-8")
+    search = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run([sys.executable, *arguments], env={**os.environ, "PYTHONPATH": search}, check=True, timeout=60)
+    modules = (tmp_path / "modules").read_text(encoding="utf-8").split()
+    assert "quickstudy" in modules
+    assert "torch" not in modules
