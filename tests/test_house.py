@@ -25,7 +25,8 @@ LAYERS = [
     ["data"],
     ["datasets"],
     ["predictor"],
-    ["metrics", "optimizers", "finetuning", "allocator", "progress", "doors", "datamodule", "task", "trainer"],
+    ["doors", "strategy", "optimizers", "losses", "checkpoint"],
+    ["metrics", "finetuning", "allocator", "progress", "datamodule", "task", "trainer"],  # lightning, and nowhere below
     ["image"],  # the domains, which never import each other
     ["report", "export", "ladder", "testing"],
     ["serve"],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, TypedDict, Unpack
 
-import lightning as L  # noqa: N812
+import lightning as L
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -18,7 +19,7 @@ from quickstudy.data.samples import Samples, Transform, cache_budget
 from quickstudy.data.splitting import check_disjoint, split_classes, split_examples
 from quickstudy.data.table import Table
 from quickstudy.doors import Doors
-from quickstudy.errors import ConfigError, DataError, DataWarning, closest
+from quickstudy.errors import ConfigError, DataError, DataWarning, closest, unknown
 
 StageName = Literal["train", "val", "test", "predict"]
 STAGES: tuple[StageName, ...] = ("train", "val", "test", "predict")
@@ -37,7 +38,7 @@ class DataOptions(TypedDict, total=False):
     seed: int
 
 
-class DataModule(Doors, L.LightningDataModule):
+class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_datasets takes more than Lightning's
     """Training, validation, test and prediction data of one domain; use one of the ``from_*`` doors.
 
     A domain subclasses it and sets ``load`` and ``extensions``. Nothing is read before it is needed.
@@ -65,6 +66,7 @@ class DataModule(Doors, L.LightningDataModule):
 
     load: ClassVar[Callable[..., Any]]
     """Makes a tensor of one item: a file, a picture, whatever the domain's data sets hold."""
+
     def __init__(
         self,
         train: Table | None = None,
@@ -75,11 +77,12 @@ class DataModule(Doors, L.LightningDataModule):
         **options: Unpack[DataOptions],
     ) -> None:
         L.LightningDataModule.__init__(self)
+        self.load_options = dict(load_options or {})
         for key in options:
             if key not in DataOptions.__annotations__:
-                known = [*DataOptions.__annotations__, *(load_options or {})]
-                raise ConfigError(f"unknown data option '{key}'{closest(key, known)} Known: {', '.join(known)}")
-        self.load_options = dict(load_options or {})
+                known = [*DataOptions.__annotations__, *self.load_options]
+                near = closest(key, [*known, *_door_arguments()])
+                raise ConfigError(f"unknown data option '{key}'{near} Known: {', '.join(known)}")
         transform = options.get("transform")
         self._transforms = dict(transform) if isinstance(transform, Mapping) else {"train": transform}
         self._val_split = options.get("val_split")
@@ -91,15 +94,26 @@ class DataModule(Doors, L.LightningDataModule):
         self._seed = options.get("seed", 0)
         given = zip(STAGES, (train, val, test, predict), strict=True)
         self._tables: dict[StageName, Table] = {stage: table for stage, table in given if table is not None}
-        if not self._tables:
-            raise DataError("no data was given: name at least one of train_..., val_..., test_..., predict_...")
-        self._parts: dict[bool, dict[StageName, Table]] = {}
+        self._tried: set[StageName] = set()
+        self._parts: dict[tuple[StageName, bool], Table] = {}
         self._samples: dict[tuple[StageName, int], Samples] = {}
         self.skipped: dict[str, str] = {}
         """With ``on_error="skip"``: why each unreadable example was left out, by its name."""
+        self._check()
+
+    def _check(self) -> None:
+        if not self._tables:
+            raise DataError("no data was given: name at least one of train_..., val_..., test_..., predict_...")
         for stage, table in self._tables.items():
             if not len(table):
                 raise DataError(f"the {stage} data is empty: it needs at least one example")
+        for name, transform in self._transforms.items():
+            if name not in STAGES:
+                raise unknown("stage of transform", name, STAGES)
+            if transform is not None and not callable(transform):
+                raise ConfigError(
+                    f"transform={transform!r} is neither a function of a tensor nor a mapping of them by stage"
+                )
         if self._val_split is not None and not 0 < self._val_split < 1:
             raise ConfigError(f"val_split={self._val_split}: it must lie between 0 and 1, for instance 0.2")
         if self._val_split is not None and ("val" in self._tables or "train" not in self._tables):
@@ -134,13 +148,16 @@ class DataModule(Doors, L.LightningDataModule):
             stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
             by_class: whether ``val_split`` divides the classes (few-shot) or each class's examples.
         """
-        if by_class not in self._parts:
-            tables = {name: self._readable(name) for name in self._tables}
-            if self._val_split is not None:
+        if not self._has(stage):
+            return None
+        if (stage, by_class) not in self._parts:
+            if self._val_split is not None and stage in ("train", "val"):
                 divide = split_classes if by_class else split_examples
-                tables["train"], tables["val"] = divide(tables["train"], self._val_split, self._seed)
-            self._parts[by_class] = tables
-        return self._parts[by_class].get(stage)
+                train, val = divide(self._usable("train", by_class), self._val_split, self._seed)
+                self._parts["train", by_class], self._parts["val", by_class] = train, val
+            else:
+                self._parts[stage, by_class] = self._usable(stage, by_class)
+        return self._parts[stage, by_class]
 
     def samples(self, table: Table, stage: StageName) -> Samples:
         """Return a table's inputs as tensors; the decoded copies are made once."""
@@ -160,28 +177,36 @@ class DataModule(Doors, L.LightningDataModule):
     def example(self) -> torch.Tensor:
         """Return one loaded input, with a leading axis of 1, to learn its shape from."""
         stage = next(iter(self._tables))
-        return Samples(self._tables[stage].inputs, self._loader).batch(np.array([0]))
+        samples = Samples(self._usable(stage).inputs, self._loader, transform=self._transforms.get(stage))
+        return samples.batch(np.array([0]), [(self._seed,)])
 
     @cached_property
     def _loader(self) -> Callable[[Any], Any]:
         return partial(type(self).load, **self.load_options)
 
+    def _usable(self, stage: StageName, by_class: bool = False) -> Table:
+        if self._on_error == "skip" and stage not in self._tried:
+            self._tables[stage] = self._readable(stage)
+            self._tried.add(stage)
+        table = self._tables[stage]
+        # Columns of a one-hot matrix may be empty: no episode can be made of them.
+        return table.without_empty_classes() if by_class and table.targets is not None else table
+
     def _readable(self, stage: StageName) -> Table:
         table = self._tables[stage]
-        if self._on_error == "raise":
-            return table
-        messages = Samples(table.inputs, self._loader).unreadable()
+        samples = Samples(table.inputs, self._loader)
+        messages = samples.unreadable()
         if not messages:
             return table
-        self.skipped |= {str(table.inputs[row]): message for row, message in messages.items()}
+        first = next(iter(messages.values()))
+        if len(messages) == len(table):
+            raise DataError(f"none of the {len(table)} {stage} examples can be read, the first: {first}")
+        self.skipped |= {samples.name(row): message for row, message in messages.items()}
         warnings.warn(
-            f"skipped {len(messages)} of {len(table)} {stage} examples that cannot be read, the first: "
-            f"{next(iter(messages.values()))}",
+            f"skipped {len(messages)} of {len(table)} {stage} examples that cannot be read, the first: {first}",
             DataWarning,
             stacklevel=2,
         )
-        if len(messages) == len(table):
-            raise DataError(f"none of the {len(table)} {stage} examples can be read: {next(iter(messages.values()))}")
         return table.select(np.setdiff1d(np.arange(len(table)), list(messages)))
 
     # ---- loaders: the trainer's task says whether they hold episodes or batches
@@ -205,20 +230,24 @@ class DataModule(Doors, L.LightningDataModule):
     def _has(self, stage: StageName) -> bool:
         return stage in self._tables or (stage == "val" and self._val_split is not None)
 
+    def _given(self, stage: StageName, *, by_class: bool) -> Table:
+        table = self.table(stage, by_class=by_class)
+        if table is None:
+            door = type(self).__name__
+            raise DataError(f"there is no {stage} data: give {stage}_... to the door that made this {door}")
+        return table
+
     def _dataloader(self, stage: StageName) -> DataLoader[Any]:
-        if not self._has(stage):
-            raise DataError(f"there is no {stage} data: give {stage}_... to the door that made this {type(self).__name__}")
         task: Any = self.trainer.lightning_module if self.trainer is not None else None
         share = Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else Share()
         plan = getattr(task, "plan", None)
         if plan is not None and stage != "predict":
             return self.episode_loader(stage, plan, share)
-        table = self.table(stage)
-        assert table is not None
-        if task is not None and getattr(task, "classes", ()):
-            table = table.with_classes(task.classes)
-        train = stage == "train"
-        steps = BatchSteps(len(table), self._batch_size, share, shuffle=train, seed=self._seed)
+        table = self._given(stage, by_class=False)
+        classes: tuple[str, ...] = () if task is None else getattr(task, "classes", ())
+        if classes:
+            table = table.with_classes(classes)
+        steps = BatchSteps(len(table), self._batch_size, share, shuffle=stage == "train", seed=self._seed)
         return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed), steps)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
@@ -228,9 +257,7 @@ class DataModule(Doors, L.LightningDataModule):
             DataError: stages share a class, or there are too few classes or examples.
         """
         check_disjoint({name: table for name in STAGES[:3] if (table := self.table(name, by_class=True)) is not None})
-        table = self.table(stage, by_class=True)
-        if table is None:
-            raise DataError(f"there is no {stage} data: give {stage}_... to the door that made this {type(self).__name__}")
+        table = self._given(stage, by_class=True)
         sampler = EpisodeSampler.for_stage(table, plan, stage)
         train = stage == "train"
         steps = EpisodeSteps(
@@ -252,3 +279,8 @@ class DataModule(Doors, L.LightningDataModule):
             pin_memory=pin,
             persistent_workers=self._num_workers > 0,
         )
+
+
+def _door_arguments() -> set[str]:
+    doors = [getattr(Doors, name) for name in vars(Doors) if name.startswith("from_")]
+    return {argument for door in doors for argument in inspect.signature(door).parameters} - {"options"}

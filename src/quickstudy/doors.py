@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from quickstudy.data.scan import any_files, class_folders, listed_files
@@ -156,7 +157,9 @@ class Doors:
             read(train_data_frame, train_images_root),
             read(val_data_frame, val_images_root),
             read(test_data_frame, test_images_root),
-            None if predict_data_frame is None else frame_table(predict_data_frame, predict_images_root, input_field, None),
+            None
+            if predict_data_frame is None
+            else frame_table(predict_data_frame, predict_images_root, input_field, None),
             **options,
         )
 
@@ -198,22 +201,17 @@ class Doors:
         )
 
     @classmethod
-    def from_benchmark(
-        cls,
-        name: str,
-        root: Path | None = None,
-        benchmark_options: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> Self:
+    def from_benchmark(cls, name: str, root: Path | None = None, **options: Any) -> Self:
         """Use a published data set with its published division by classes; see ``available_datasets()``.
 
         Args:
             name: such as ``"omniglot"``.
             root: where its files lie; default: ``QUICKSTUDY_DATA``, else the cache folder.
-            benchmark_options: the data set's own options.
-            options: see the class.
+            options: the data set's own (``rotations=True``), and those of the class.
         """
-        return cls(*DATASETS[name](root, **(benchmark_options or {})), **options)
+        dataset = DATASETS[name]
+        own = {key: options.pop(key) for key in list(options) if key in inspect.signature(dataset).parameters}
+        return cls(*dataset(root, **own), **options)
 
 
 def _labelled(stage: str, inputs: Any, targets: Any, read: Callable[[Any], Any]) -> Table | None:
@@ -222,4 +220,7 @@ def _labelled(stage: str, inputs: Any, targets: Any, read: Callable[[Any], Any])
     if inputs is None or targets is None:
         given, missing = ("targets", "inputs") if inputs is None else ("inputs", f"{stage}_targets")
         raise DataError(f"the {stage} data has {given} but no {missing}: give both")
-    return Table.build(read(inputs), targets)
+    try:
+        return Table.build(read(inputs), targets)
+    except DataError as error:
+        raise DataError(f"in the {stage} data, {error}") from error

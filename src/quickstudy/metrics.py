@@ -16,11 +16,11 @@ from quickstudy.functional.intervals import mean_interval, proportion_interval
 
 
 class Estimate(NamedTuple):
-    """A mean with the half-width of its 95% interval, over ``count`` independent figures."""
+    """A mean with the half-width of its 95% interval, over ``units`` independent figures."""
 
     mean: float
     ci95: float
-    count: int
+    units: int
 
 
 class Accuracy(Metric):
@@ -67,7 +67,7 @@ def build_metrics(
     if isinstance(metrics, Mapping):
         return MetricCollection({name: metric.clone() for name, metric in metrics.items()})
     listed = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
-    built: dict[str, Metric] = {}
+    built: dict[str, Metric | MetricCollection] = {}
     for metric in listed:
         if isinstance(metric, Metric):
             built[type(metric).__name__] = metric.clone()
@@ -79,5 +79,7 @@ def build_metrics(
         try:
             built[metric] = getattr(torchmetrics, metric)(task="multilabel" if multi_label else "multiclass", **sizes)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"the metric '{metric}' cannot be made by name alone ({error}): pass an object") from error
+            raise ConfigError(
+                f"the metric '{metric}' cannot be made by name alone ({error}): pass an object"
+            ) from error
     return MetricCollection(built)

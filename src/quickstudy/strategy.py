@@ -11,7 +11,7 @@ from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm, available_stra
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.errors import ConfigError, closest, unknown
 
-Strategy = tuple[EpisodePlan, EmbeddingAlgorithm] | tuple[None, None]
+Strategy = tuple[EpisodePlan | None, EmbeddingAlgorithm | None]
 
 
 def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strategy:

@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Self
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.algorithms import STRATEGIES, episode_logits
 from quickstudy.checkpoint import check_given_again, load_checkpoint, plain
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError
+from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import Accuracy, Estimate, build_metrics
 from quickstudy.nets import build_encoder
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs
@@ -37,8 +38,7 @@ class Task(L.LightningModule):
         backbone_kwargs: the backbone's own options.
         pretrained: start from trained weights where there are any (timm's).
         head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to ``[B, C]``; only the default strategy has one.
-        loss_fn: a function of (logits ``[B, C]``, targets ``[B]``), or a name of torch.nn.functional; None is
-            cross-entropy, with several labels per example binary cross-entropy.
+        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy.
         optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
         learning_rate: None for the optimizer's own default.
         lr_scheduler: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among
@@ -62,7 +62,7 @@ class Task(L.LightningModule):
         backbone_kwargs: Mapping[str, Any] | None = None,
         pretrained: bool = True,
         head: str | nn.Module = "linear",
-        loss_fn: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+        loss_fn: str | Loss | None = None,
         optimizer: OptimizerSpec = "Adam",
         learning_rate: float | None = None,
         lr_scheduler: SchedulerSpec | None = None,
@@ -85,7 +85,7 @@ class Task(L.LightningModule):
             )
         self._num_classes, self._head = num_classes, head
         self._optimizer, self._learning_rate, self._lr_scheduler = optimizer, learning_rate, lr_scheduler
-        self._loss = _loss_function(loss_fn, multi_label)
+        self._loss = build_loss(loss_fn, multi_label)
         self._multi_label = multi_label
         self._metrics = metrics
         if backbone is None and not hasattr(self, "default_backbone"):
@@ -96,6 +96,8 @@ class Task(L.LightningModule):
         """The class names that the head knows; empty for a few-shot strategy."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
+        for stage in ("train", "val", "test"):
+            self.add_module(f"{stage}_further", build_metrics(None, 0, False))
         for stage in ("val", "test"):
             self.add_module(f"{stage}_accuracy", Accuracy(per_example=self.plan is None))
 
@@ -121,7 +123,9 @@ class Task(L.LightningModule):
                 raise ConfigError("num_classes is not known: give num_classes=, or data that has classes (datamodule=)")
             self.classes = tuple(data.classes) if data is not None else tuple(str(code) for code in range(count))
             if len(self.classes) != count:
-                raise ConfigError(f"num_classes={count}, and the data has {len(self.classes)} classes: leave num_classes out")
+                raise ConfigError(
+                    f"num_classes={count}, and the data has {len(self.classes)} classes: leave num_classes out"
+                )
         if self.head is None:
             example = data.example() if data is not None else self._first_inputs()
             self.encoder.eval()
@@ -131,9 +135,12 @@ class Task(L.LightningModule):
             self.head = nn.Linear(features, len(self.classes)).to(self.device)
 
     def _first_inputs(self) -> Tensor:
-        loop = self.trainer.fit_loop if self.trainer.training or self.trainer.fitting else self.trainer
-        batch = next(iter(loop._data_source.instance))
-        inputs: Tensor = batch["input"] if isinstance(batch, Mapping) else batch[0]
+        loader: Any = (
+            self.trainer.fit_loop._data_source.instance
+        )  # what fit was given; Lightning has no public name for it
+        if loader is None:
+            raise ConfigError("the model has no head yet: call trainer.fit first, or load a checkpoint")
+        inputs: Tensor = _inputs(next(iter(loader)))
         return inputs
 
     # ---- steps
@@ -169,8 +176,7 @@ class Task(L.LightningModule):
                 if self.plan is not None
                 else "the model was not trained yet: call trainer.fit, or load a checkpoint"
             )
-        inputs = batch["input"] if isinstance(batch, Mapping) else batch[0] if isinstance(batch, (tuple, list)) else batch
-        logits: Tensor = self(inputs)
+        logits: Tensor = self(_inputs(batch))
         return logits
 
     def _step(self, batch: Any, stage: str) -> Tensor:
@@ -184,8 +190,10 @@ class Task(L.LightningModule):
         if stage == "train":
             self.log("train_accuracy", figures.mean(), on_step=False, on_epoch=True, batch_size=units)
         else:
-            self.get_submodule(f"{stage}_accuracy").update(figures)
-        self.get_submodule(f"{stage}_further").update(logits.detach().flatten(0, -2).float(), targets.flatten(0, logits.ndim - 2).long())
+            accuracy: Any = self.get_submodule(f"{stage}_accuracy")
+            accuracy.update(figures)
+        further: Any = self.get_submodule(f"{stage}_further")
+        further.update(logits.detach().flatten(0, -2).float(), targets.flatten(0, logits.ndim - 2).long())
         self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, prog_bar=stage == "train", batch_size=units)
         return loss
 
@@ -226,7 +234,7 @@ class Task(L.LightningModule):
             accuracy.reset()
             self.log(f"{stage}_accuracy", estimate.mean, prog_bar=True)
             self.log(f"{stage}_accuracy_ci95", estimate.ci95, prog_bar=True)
-            self.log(f"{stage}_{'examples' if self.plan is None else 'episodes'}", float(estimate.count))
+            self.log(f"{stage}_{'examples' if self.plan is None else 'episodes'}", float(estimate.units))
             if self.algorithm is not None:
                 self.log(f"{stage}_transductive", float(self.algorithm.transductive))
         further: Any = self.get_submodule(f"{stage}_further")
@@ -314,15 +322,8 @@ class Task(L.LightningModule):
         return Predictor(self.encoder, algorithm, inputs, labels, partial(type(self).load, **self.load_options))
 
 
-def _loss_function(
-    loss_fn: str | Callable[[Tensor, Tensor], Tensor] | None, multi_label: bool
-) -> Callable[[Tensor, Tensor], Tensor]:
-    if loss_fn is None:
-        return F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
-    if callable(loss_fn):
-        return loss_fn
-    function = getattr(F, loss_fn, None) if isinstance(loss_fn, str) else None
-    if function is None:
-        raise ConfigError(f"loss_fn={loss_fn!r} is neither a function nor a name of torch.nn.functional")
-    found: Callable[[Tensor, Tensor], Tensor] = function
-    return found
+def _inputs(batch: Any) -> Tensor:
+    inputs: Tensor = (
+        batch["input"] if isinstance(batch, Mapping) else batch[0] if isinstance(batch, (tuple, list)) else batch
+    )
+    return inputs

@@ -6,7 +6,7 @@ import logging
 import warnings
 from typing import Any, Literal
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import BaseFinetuning, ProgressBar
@@ -16,6 +16,13 @@ from quickstudy.allocator import keep_memory_mapped
 from quickstudy.errors import ConfigError
 from quickstudy.finetuning import build_finetuning
 from quickstudy.progress import build_progress
+
+# What Lightning warns of although nothing is wrong.
+_NOISE = (
+    ".*does not have many workers.*",  # workers pay only where decoding is the bottleneck, and decoded data is cached
+    ".*you have no `val_dataloader`.*|.*but have no `val_dataloader`.*|Total length of `list` across ranks is zero.*",
+    r".*isinstance\(treespec, LeafSpec\).*",  # its own use of torch's trees
+)
 
 Output = Literal["labels", "probabilities", "logits", "classes"]
 
@@ -34,8 +41,8 @@ class Trainer(L.Trainer):
         if lightning_kwargs.get("enable_progress_bar", True) and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(build_progress())
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
-        # Workers pay only where decoding is the bottleneck, and decoded data is cached.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
         super().__init__(callbacks=callbacks, **lightning_kwargs)
         if isinstance(self.accelerator, CPUAccelerator):
             keep_memory_mapped()
@@ -95,7 +102,7 @@ class Trainer(L.Trainer):
         """
         if output not in ("labels", "probabilities", "logits", "classes"):
             raise ConfigError(f"output={output!r} is none of 'labels', 'probabilities', 'logits', 'classes'")
-        batches = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
+        batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
         task: Any = self.lightning_module
         logits = torch.cat(batches).float() if batches else torch.empty(0, len(task.classes))
         several = task.hparams["multi_label"]

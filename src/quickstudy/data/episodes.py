@@ -163,7 +163,9 @@ class EpisodeSampler:
     def _draw_block(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         keys = _mix(self._key + _scaled(numbers.astype(np.uint64)))
         codes_TW = _choose(keys, np.full(len(numbers), len(self._counts)), self.ways)
-        keys_TW = _mix(keys[:, None] + _scaled(np.arange(1, self.ways + 1, dtype=np.uint64)))
+        # Choosing the classes used up the first 2 * ways numbers of each episode.
+        counters = np.arange(2 * self.ways + 1, 3 * self.ways + 1, dtype=np.uint64)
+        keys_TW = _mix(keys[:, None] + _scaled(counters))
         counts_TW = self._counts[codes_TW]
         places = _choose(keys_TW.ravel(), counts_TW.ravel(), self.shots + self.queries)
         places = places.reshape(*codes_TW.shape, -1) + self._index.offsets[codes_TW][:, :, None]

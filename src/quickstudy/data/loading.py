@@ -69,7 +69,7 @@ class EpisodeSteps(Sampler[tuple[NDArray[np.int64], NDArray[np.int64]]]):
         self._share = share
         self._repeat = repeat
         self._epoch = 0
-        share.of(meta_batch_size, "test_epoch_length" if repeat else "meta_batch_size")
+        share.of(meta_batch_size, "meta_batch_size")
         share.of(length, "test_epoch_length" if repeat else "epoch_length")
 
     def set_epoch(self, epoch: int) -> None:
@@ -114,9 +114,9 @@ class EpisodeDataset(Dataset[Episode]):
         ordered = np.concatenate(
             [rows_TWK[:, :, :shots].reshape(tasks, -1), rows_TWK[:, :, shots:].reshape(tasks, -1)], axis=1
         )
-        inputs = torch.stack(
-            [self._samples.batch(rows, (self._seed, int(number))) for number, rows in zip(numbers, ordered, strict=True)]
-        )
+        seeds = ((self._seed, int(number), place) for number in numbers for place in range(ordered.shape[1]))
+        inputs = self._samples.batch(ordered.ravel(), seeds)
+        inputs = inputs.view(*ordered.shape, *inputs.shape[1:])
         codes = torch.arange(ways)
         return Episode(
             inputs[:, : ways * shots],
@@ -130,11 +130,15 @@ class BatchSteps(Sampler[tuple[int, NDArray[np.int64]]]):
     """Names each ordinary batch on this rank: ``(number, rows [B])``, shuffled anew in each epoch if asked.
 
     Args:
-        length: examples in all.
+        length: examples in all. What cannot be divided among the ranks evenly is left out of a shuffled epoch, and
+            otherwise makes some ranks' last step larger by one: all ranks have as many steps.
         batch_size: examples of one step on one rank; the last step may hold fewer.
         share: this process.
         shuffle: whether the order changes with the epoch.
         seed: of the order.
+
+    Raises:
+        ConfigError: the batch size is below 1, or there are fewer examples than ranks.
     """
 
     def __init__(self, length: int, batch_size: int, share: Share, shuffle: bool = False, seed: int = 0) -> None:
@@ -146,7 +150,10 @@ class BatchSteps(Sampler[tuple[int, NDArray[np.int64]]]):
         self._shuffle = shuffle
         self._seed = seed
         self._epoch = 0
-        share.of(length, "the number of examples")
+        if length < share.world_size:
+            raise ConfigError(
+                f"{length} examples are fewer than {share.world_size} processes: use at most {length} devices"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this."""
@@ -156,13 +163,15 @@ class BatchSteps(Sampler[tuple[int, NDArray[np.int64]]]):
         return -(-(self._length // self._share.world_size) // self._batch_size)
 
     def __iter__(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        rank, ranks = self._share
         rows = np.arange(self._length)
         if self._shuffle:
-            rows = np.random.default_rng((self._seed, self._epoch)).permutation(rows)
-        mine = rows[self._share.rank :: self._share.world_size]
-        for step in range(len(self)):
-            number = (self._epoch * len(self) + step) * self._share.world_size + self._share.rank
-            yield number, mine[step * self._batch_size : (step + 1) * self._batch_size]
+            order = np.random.default_rng((self._seed, self._epoch)).permutation(rows)
+            rows = order[: self._length - self._length % ranks]
+        steps = np.split(rows[rank::ranks], np.arange(1, len(self)) * self._batch_size)
+        first = self._epoch * len(self) if self._shuffle else 0
+        for step, batch in enumerate(steps, first):
+            yield step * ranks + rank, batch
 
 
 class BatchDataset(Dataset[Any]):
@@ -175,7 +184,7 @@ class BatchDataset(Dataset[Any]):
 
     def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> tuple[Tensor, Tensor] | Tensor:
         number, rows = step
-        inputs = self._samples.batch(rows, (self._seed, number))
+        inputs = self._samples.batch(rows, ((self._seed, number, place) for place in range(len(rows))))
         if self._targets is None:
             return inputs
         return inputs, torch.from_numpy(self._targets[rows]).long()

@@ -5,10 +5,11 @@ Shapes: n rows asked for, ``...`` the shape of one input.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.data.archives import Files
+from quickstudy.data.packed import Member
 from quickstudy.data.table import Inputs
 from quickstudy.errors import ConfigError, DataError
 
@@ -56,16 +59,17 @@ class Samples:
         self._load = load
         self._transform = transform
         self._decoded: Tensor | None = None
-        self._present: Tensor | None = None
+        self._present = torch.zeros(0, dtype=torch.bool)
         if not isinstance(inputs, Tensor) and len(inputs) and budget > 0:
             first = self._read(0)
             size = first.nbytes * len(inputs)
             if size <= budget and (not shared or size <= _shared_memory_free()):
-                self._decoded = torch.empty((len(inputs), *first.shape), dtype=first.dtype)
-                self._present = torch.zeros(len(inputs), dtype=torch.bool)
-                if shared:
-                    self._decoded.share_memory_()
-                    self._present.share_memory_()
+                # Workers may decode the same input twice, to the same bytes. A flag is set after its copy is written,
+                # and never overtakes it: each call of torch gives back and takes a lock.
+                self._decoded = _empty((len(inputs), *first.shape), first.dtype, shared)
+                self._present = _empty((len(inputs),), torch.bool, shared).zero_()
+                self._decoded[0] = first
+                self._present[0] = True
 
     def __len__(self) -> int:
         return len(self._inputs)
@@ -75,44 +79,28 @@ class Samples:
         """Memory set aside for decoded copies; 0 where none are kept."""
         return 0 if self._decoded is None else self._decoded.nbytes
 
-    def batch(self, rows: NDArray[np.integer[Any]], seed: tuple[int, ...] | None = None) -> Tensor:
+    def batch(self, rows: NDArray[np.integer[Any]], seeds: Iterable[tuple[int, ...]] = ()) -> Tensor:
         """Return ``[n, ...]`` for these rows.
 
         Args:
             rows: ``[n]`` row numbers.
-            seed: with a transform, the random state of the k-th input follows from ``(*seed, k)`` alone.
+            seeds: with a transform, one for each row, from which alone its random choices follow.
         """
-        batch = self._batch(np.asarray(rows, np.int64))
+        batch = self._batch(torch.from_numpy(np.asarray(rows, np.int64)))
         if self._transform is None:
             return batch
         outputs = []
-        for position, sample in enumerate(batch):
-            with _seeded((*(seed or (0,)), position)):
+        for sample, seed in zip(batch, seeds, strict=False):
+            with _seeded(seed):
                 outputs.append(self._transform(sample))
         return torch.stack(outputs)
-
-    def _batch(self, rows: NDArray[np.int64]) -> Tensor:
-        if isinstance(self._inputs, Tensor):
-            return self._inputs[torch.from_numpy(rows)]
-        if self._decoded is None or self._present is None:
-            read = [self._read(row) for row in rows.tolist()]
-            for row, sample in zip(rows.tolist(), read, strict=True):
-                self._check_shape(row, sample, read[0])
-            return torch.stack(read)
-        wanted = torch.from_numpy(rows)
-        for row in wanted[~self._present[wanted]].tolist():
-            sample = self._read(row)
-            self._check_shape(row, sample, self._decoded[0])
-            self._decoded[row] = sample
-            self._present[row] = True
-        return self._decoded[wanted]
 
     def unreadable(self) -> dict[int, str]:
         """Try every input and return the message of each that cannot be read, by row."""
 
         def attempt(row: int) -> str | None:
             try:
-                self._batch(np.array([row]))
+                self._read(row)
             except DataError as error:
                 return str(error)
             return None
@@ -120,27 +108,45 @@ class Samples:
         if isinstance(self._inputs, Tensor):
             return {}
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            messages = pool.map(attempt, range(len(self)), chunksize=64)
+            messages = pool.map(attempt, range(len(self)))
             return {row: message for row, message in enumerate(messages) if message is not None}
 
+    def name(self, row: int) -> str:
+        """Return the name of an input for messages: a file's own, else its number."""
+        item = self._inputs[row] if isinstance(self._inputs, (Files, list)) else None
+        return f"'{item}'" if isinstance(item, (str, os.PathLike, Member)) else f"input {row}"
+
+    def _batch(self, rows: Tensor) -> Tensor:
+        if isinstance(self._inputs, Tensor):
+            return self._inputs.index_select(0, rows)
+        if self._decoded is None:
+            read = [self._read(row) for row in rows.tolist()]
+            for row, sample in zip(rows.tolist(), read, strict=True):
+                self._check_shape(row, sample, read[0])
+            return torch.stack(read)
+        for row in rows[~self._present[rows]].tolist():
+            sample = self._read(row)
+            self._check_shape(row, sample, self._decoded[0])
+            self._decoded[row] = sample
+            self._present[row] = True
+        return self._decoded.index_select(0, rows)
+
     def _read(self, row: int) -> Tensor:
-        assert not isinstance(self._inputs, Tensor)
-        item = self._inputs[row]
         try:
-            return torch.as_tensor(self._load(item))
-        except DataError:
+            loaded = self._load(self._inputs[row])
+            if isinstance(loaded, np.ndarray) and not loaded.flags.writeable:
+                loaded = loaded.copy()  # torch warns of arrays that it must not write to
+            return torch.as_tensor(loaded)
+        except (DataError, MemoryError):
             raise
         except Exception as error:
-            name = str(item) if hasattr(item, "read_bytes") else f"input {row}"
-            raise DataError(f"'{name}' cannot be read: {error}") from error
+            raise DataError(f"{self.name(row)} cannot be read: {error}") from error
 
     def _check_shape(self, row: int, sample: Tensor, like: Tensor) -> None:
         if sample.shape != like.shape or sample.dtype != like.dtype:
-            item = self._inputs[row]
-            name = str(item) if hasattr(item, "read_bytes") else f"input {row}"
             raise DataError(
-                f"'{name}' has shape {tuple(sample.shape)} ({sample.dtype}) where another has {tuple(like.shape)} "
-                f"({like.dtype}): all inputs must agree. For images give image_size=..."
+                f"{self.name(row)} has shape {tuple(sample.shape)} ({sample.dtype}) where another has "
+                f"{tuple(like.shape)} ({like.dtype}): all inputs must agree. For images give image_size=..."
             )
 
 
@@ -186,17 +192,25 @@ def _shared_memory_free() -> int:
     return int(shutil.disk_usage(folder).free * 0.9) if folder.exists() else 1 << 62
 
 
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, shared: bool) -> Tensor:
+    if not shared:
+        return torch.empty(shape, dtype=dtype)
+    # Tensor.share_memory_ would first fill ordinary memory of the same size, and copy that.
+    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
+
+
 @contextmanager
 def _seeded(seed: tuple[int, ...]) -> Iterator[None]:
     """Give the block random states that follow from ``seed`` alone, and put the old ones back."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     words = np.random.SeedSequence([number & 0xFFFFFFFF for number in seed]).generate_state(3)
     random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.random.default_generator.manual_seed(int(words[2]))
+    np.random.seed(int(words[1]))  # noqa: NPY002 - users' transforms draw from the global generators
+    torch.default_generator.manual_seed(int(words[2]))  # torch.manual_seed would seed the GPUs too
     try:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])

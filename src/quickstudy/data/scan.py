@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quickstudy.data.archives import Files, Folder, Source, open_source
+from quickstudy.data.archives import Files, Folder, Source, open_source, unwrapped
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, DataWarning
 
@@ -19,14 +19,16 @@ _NEVER_EXAMPLES = {"thumbs.db", "desktop.ini"}
 def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:
     """Read ``path/CLASS/.../file``: the first folder's name is the class.
 
+    An archive that wraps everything in one outer folder is entered.
+
     Args:
         path: a folder, an archive, or a folder inside an archive.
-        extensions: lower-case endings of the files that are examples, such as ``".jpg"``.
+        extensions: lower-case endings of the files that are examples, such as ``".jpg"``; none: every file is.
 
     Raises:
         DataError: nothing is there, there are no class folders, or one of them is empty.
     """
-    source = open_source(path)
+    source = unwrapped(open_source(path))
     names = _examples(source, extensions)
     folders = source.folders()
     loose = [name for name in names if "/" not in name]
@@ -34,7 +36,7 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
         found = f"it has {len(loose)} files such as '{loose[0]}'" if loose else "it is empty"
         raise DataError(
             f"'{source}' has no class folders; {found}. Put each class into a folder of its own: "
-            f"{source}/cat/1{next(iter(sorted(extensions)))}"
+            f"{source}/cat/1{min(extensions, default='')}"
         )
     if loose:
         _warn(f"left out {len(loose)} files that lie outside every class folder of '{source}'", loose)
@@ -70,9 +72,14 @@ def listed_files(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLik
     Raises:
         DataError: a file does not exist; the message names the first and counts them.
     """
-    base = Path(root).expanduser() if root is not None else Path()
+    base = Path.cwd() / Path(root or "").expanduser()
     if not base.is_dir():
-        raise DataError(f"there is no folder '{base}' (looked in {Path.cwd()})")
+        raise DataError(f"there is no folder '{base}'")
+    if isinstance(paths, (str, os.PathLike)):
+        raise DataError(f"expected a list of files, not '{paths}': for one file give [{str(paths)!r}]")
+    for row, path in enumerate(paths):
+        if not isinstance(path, (str, os.PathLike)):
+            raise DataError(f"file {row} is {path!r}: a file must be a string or a path")
     names = [os.fspath(path) for path in paths]
     missing = [name for name in names if not (base / name).is_file()]
     if missing:
@@ -82,7 +89,8 @@ def listed_files(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLik
 
 def _examples(source: Source, extensions: Collection[str]) -> list[str]:
     names = source.files()
-    chosen = [name for name in names if Path(name).suffix.lower() in extensions]
+    endings = tuple(extensions) or ("",)
+    chosen = [name for name in names if name.lower().endswith(endings)]
     rest = set(names) - set(chosen)
     left_out = sorted(name for name in rest if name.rsplit("/", 1)[-1].lower() not in _NEVER_EXAMPLES)
     if left_out:
@@ -95,4 +103,4 @@ def _warn(what: str, names: list[str]) -> None:
 
 
 def _shown(extensions: Collection[str]) -> str:
-    return ", ".join(sorted(extensions))
+    return ", ".join(sorted(extensions)) or "anything"

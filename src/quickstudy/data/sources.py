@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def tensor_inputs(data: Any) -> Tensor:
     """
     if not isinstance(data, (Tensor, np.ndarray)):
         raise DataError(f"expected a tensor or array [N, C, ...], not {type(data).__name__}")
-    tensor = torch.from_numpy(data) if isinstance(data, np.ndarray) else data
+    tensor = _from_array(data) if isinstance(data, np.ndarray) else data.detach().cpu()
     if tensor.ndim < 2:
         raise DataError(f"expected one row per example, [N, C, ...]; this has the shape {tuple(tensor.shape)}")
     if tensor.is_floating_point():
@@ -42,10 +43,27 @@ def tensor_inputs(data: Any) -> Tensor:
     return tensor
 
 
+def _from_array(array: NDArray[Any]) -> Tensor:
+    if any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*NumPy array is not writable")  # a file read in place; nothing writes
+            return torch.from_numpy(array)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"an array of {array.dtype} cannot be fed to a model: {error}") from error
+
+
 class DatasetInputs:
-    """The inputs of a torch data set of ``(input, target)`` or of dicts with ``"input"``."""
+    """The inputs of a torch data set of ``(input, target)`` or of dicts with ``"input"``.
+
+    Raises:
+        DataError: the data set has no length.
+    """
 
     def __init__(self, dataset: Any, rows: NDArray[np.integer[Any]] | None = None) -> None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise DataError(f"{type(dataset).__name__} must be a torch Dataset with a length and numbered items")
         self.dataset = dataset
         self.rows = np.arange(len(dataset)) if rows is None else rows
 
@@ -55,7 +73,7 @@ class DatasetInputs:
     def __getitem__(self, index: int) -> Any:
         return _parts(self.dataset[int(self.rows[index])])[0]
 
-    def take(self, rows: NDArray[np.integer[Any]]) -> DatasetInputs:
+    def select(self, rows: NDArray[np.integer[Any]]) -> DatasetInputs:
         """Return the inputs of these rows."""
         return DatasetInputs(self.dataset, self.rows[rows])
 
@@ -66,13 +84,14 @@ def dataset_table(dataset: Any) -> Table:
     Raises:
         DataError: it has no length, or an item has no target.
     """
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise DataError(f"{type(dataset).__name__} must be a torch Dataset with a length and numbered items")
+    inputs = DatasetInputs(dataset)
     targets = getattr(dataset, "targets", None)
-    if targets is None or len(targets) != len(dataset):
-        pairs = (_parts(dataset[row]) for row in range(len(dataset)))
-        targets = [_plain(target, row) for row, (_, target) in enumerate(pairs)]
-    return Table.build(DatasetInputs(dataset), targets)
+    if targets is None or len(targets) != len(dataset) or getattr(dataset, "target_transform", None) is not None:
+        targets = [_parts(dataset[row])[1] for row in range(len(dataset))]
+        for row, target in enumerate(targets):
+            if target is None:
+                raise DataError(f"item {row} of the data set has no target: items must be (input, target)")
+    return Table.build(inputs, targets)
 
 
 def csv_frame(path: str | os.PathLike[str]) -> Any:
@@ -86,7 +105,7 @@ def csv_frame(path: str | os.PathLike[str]) -> Any:
     if not Path(path).is_file():
         raise DataError(f"there is no file '{path}' (looked in {Path.cwd()})")
     try:
-        return pandas.read_csv(path)
+        return pandas.read_csv(path, keep_default_na=False)  # "NA" and "None" are names like others
     except (ValueError, OSError) as error:
         raise DataError(f"'{path}' cannot be read as a CSV file: {error}") from error
 
@@ -102,12 +121,14 @@ def frame_table(
     Raises:
         DataError: a column or a file is missing.
     """
+    if not hasattr(frame, "iloc"):
+        raise DataError(f"expected a pandas DataFrame, not {type(frame).__name__}")
     fields = [target_fields] if isinstance(target_fields, str) else list(target_fields or [])
     columns = [str(column) for column in frame.columns]
     for field in [input_field, *fields]:
         if field not in columns:
             raise DataError(f"the table has no column '{field}'{closest(field, columns)} It has: {', '.join(columns)}")
-    files = listed_files(frame[input_field].astype(str).tolist(), root)
+    files = listed_files(frame[input_field].tolist(), root)
     if not fields:
         return Table(files)
     if len(fields) == 1:
@@ -123,9 +144,3 @@ def _parts(item: Any) -> tuple[Any, Any]:
     if isinstance(item, (tuple, list)):
         return item[0], (item[1] if len(item) > 1 else None)
     return item, None
-
-
-def _plain(target: Any, row: int) -> Any:
-    if target is None:
-        raise DataError(f"item {row} of the data set has no target: items must be (input, target)")
-    return target.tolist() if isinstance(target, (Tensor, np.ndarray, np.generic)) else target

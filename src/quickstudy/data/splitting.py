@@ -19,7 +19,9 @@ def split_classes(table: Table, share: float, seed: int) -> tuple[Table, Table]:
     count = len(table.classes)
     held = max(2, round(count * share))
     if count - held < 2:
-        raise DataError(f"val_split={share} of {count} classes leaves fewer than 2 on a side: add classes or give val data")
+        raise DataError(
+            f"val_split={share} of {count} classes leaves fewer than 2 on a side: add classes or give val data"
+        )
     order = np.random.default_rng(seed).permutation(count)
     return table.only(sorted(order[held:].tolist())), table.only(sorted(order[:held].tolist()))
 
@@ -35,11 +37,15 @@ def split_examples(table: Table, share: float, seed: int) -> tuple[Table, Table]
         groups = [np.arange(len(table))]
     else:
         groups = [table.index.rows(code).astype(np.int64) for code in range(len(table.classes))]
-    held = np.concatenate([generator.permutation(rows)[: round(len(rows) * share)] for rows in groups])
+    held = np.concatenate([generator.permutation(rows)[: _part(len(rows), share)] for rows in groups])
     if not 0 < len(held) < len(table):
         raise DataError(f"val_split={share} of {len(table)} examples leaves a side empty: choose another share")
     rest = np.setdiff1d(np.arange(len(table)), held)
     return table.select(rest), table.select(np.sort(held))
+
+
+def _part(count: int, share: float) -> int:
+    return min(round(count * share), max(count - 1, 0))  # a class keeps an example to train on
 
 
 def check_disjoint(tables: Mapping[str, Table]) -> None:
@@ -53,7 +59,7 @@ def check_disjoint(tables: Mapping[str, Table]) -> None:
         shared = [name for name in table.classes if name in seen]
         if shared:
             raise DataError(
-                f"the {seen[shared[0]]} and {split} data share {len(shared)} classes: {shown(shared)}. Few-shot "
+                f"the {seen[shared[0]]} and {split} data share classes ({len(shared)}): {shown(shared)}. Few-shot "
                 "training is judged on classes it never saw: move each class to one split, or give only training "
                 "data and val_split=0.2. Integer labels that count from 0 in every split mean the same classes: "
                 "give each split's classes names of their own"

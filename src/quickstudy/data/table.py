@@ -122,7 +122,7 @@ class Table:
         """
         if self.targets is None or self.multi_label:
             what = "no targets" if self.targets is None else "several labels per example"
-            raise DataError(f"rows by class need exactly one label per example, and this data has {what}")
+            raise DataError(f"few-shot episodes need exactly one label per example, and this data has {what}")
         return ClassIndex(self.targets, len(self.classes))
 
     @cached_property
@@ -131,12 +131,12 @@ class Table:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((len(self), self.classes)).encode())
         if self.targets is not None:
-            digest.update(np.ascontiguousarray(self.targets).view(np.uint8))
-        rows = np.unique(np.linspace(0, max(len(self) - 1, 0), _FINGERPRINT_ROWS, dtype=np.int64))
+            digest.update(np.ascontiguousarray(self.targets).data)
         if isinstance(self.inputs, torch.Tensor):
             digest.update(repr((self.inputs.dtype, tuple(self.inputs.shape))).encode())
-            sample = self.inputs[torch.from_numpy(rows)] if len(self) else self.inputs
-            digest.update(sample.contiguous().flatten().view(torch.uint8).numpy())
+            count = min(len(self), _FINGERPRINT_ROWS)
+            rows = torch.arange(count) * len(self) // max(count, 1)
+            digest.update(self.inputs[rows].flatten().view(torch.uint8).numpy().data)
         elif hasattr(self.inputs, "fingerprint"):
             digest.update(self.inputs.fingerprint)
         return digest.hexdigest()
@@ -145,8 +145,8 @@ class Table:
         """Return the table of these rows; classes stay as they are."""
         if isinstance(self.inputs, torch.Tensor):
             inputs: Inputs = self.inputs[torch.from_numpy(np.asarray(rows, np.int64))]
-        elif hasattr(self.inputs, "take"):
-            inputs = self.inputs.take(rows)
+        elif hasattr(self.inputs, "select"):
+            inputs = self.inputs.select(rows)
         else:
             inputs = [self.inputs[int(row)] for row in rows]
         return Table(inputs, None if self.targets is None else self.targets[rows], self.classes)
@@ -166,12 +166,11 @@ class Table:
         if self.targets is None or classes == self.classes:
             return self
         position = {name: code for code, name in enumerate(classes)}
-        present = self.targets.any(axis=0) if self.multi_label else self.index.counts > 0
-        missing = [name for name, here in zip(self.classes, present, strict=True) if here and name not in position]
+        missing = [name for name in self._present() if name not in position]
         if missing:
             raise DataError(
                 f"classes {shown(missing)} are not among the {len(classes)} classes of the training data: "
-                "a model with a fixed list of classes cannot be judged on others. "
+                "a model with a fixed list of classes cannot be trained or judged on others. "
                 "Remove them, add them to the training data, or use a few-shot training_strategy"
             )
         if self.multi_label:
@@ -182,6 +181,15 @@ class Table:
             return Table(self.inputs, targets, classes)
         renumber = np.array([position.get(name, 0) for name in self.classes], np.int32)
         return Table(self.inputs, renumber[self.targets], classes)
+
+    def without_empty_classes(self) -> Table:
+        """Return the same examples with those classes only that have any."""
+        return self.with_classes(self._present())
+
+    def _present(self) -> tuple[str, ...]:
+        assert self.targets is not None
+        counts = self.targets.sum(axis=0) if self.multi_label else self.index.counts
+        return tuple(name for name, count in zip(self.classes, counts.tolist(), strict=True) if count)
 
 
 class Splits(NamedTuple):

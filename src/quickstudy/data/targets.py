@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,38 +38,68 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
     >>> encode([10, 2]).classes
     ('2', '10')
     """
-    if not hasattr(targets, "__len__"):
-        raise DataError(f"targets must be a list, array or tensor of labels, not {type(targets).__name__}")
-    if len(targets) and not hasattr(targets, "dtype") and all(isinstance(t, (list, tuple, set)) for t in targets):
-        if all(isinstance(label, str) for row in targets for label in row):
-            return _label_lists(targets)
-    array = np.asarray(targets)
+    if hasattr(targets, "cpu"):
+        targets = targets.detach().cpu().numpy()
+    if (
+        isinstance(targets, (str, bytes, set))
+        or not hasattr(targets, "__len__")
+        or getattr(targets, "shape", None) == ()
+    ):
+        raise DataError(f"targets must be a list, array or tensor of labels, not {targets!r}")
+    array = np.asarray(targets) if hasattr(targets, "dtype") else None
+    if array is None or array.dtype.kind == "O":
+        rows = [row.tolist() if hasattr(row, "tolist") else row for row in targets]
+        if rows and all(isinstance(row, (list, tuple, set, frozenset)) for row in rows):
+            if any(isinstance(label, str) for row in rows for label in row):
+                return _label_lists(rows)
+            array = _rectangle(rows)
+        else:
+            array = _of_one_kind(rows)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2:
         return _matrix(array, classes)
     if array.ndim != 1:
         raise DataError(f"targets must be [N] labels or a [N, C] matrix of zeros and ones, not of shape {array.shape}")
-    if array.dtype.kind in "biu":
-        values, codes = np.unique(array.astype(np.int64), return_inverse=True)
-        return Encoded(codes.astype(np.int32), tuple(str(value) for value in values))
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or (array != np.round(array)).any():
-            row = int(np.flatnonzero(~np.isfinite(array) | (array != np.round(array)))[0])
-            raise DataError(f"target {row} is {array[row]}: a class label must be a whole number or a string")
-        return encode(array.astype(np.int64))
-    return _strings(array)
+    return _labels(array)
 
 
-def _strings(array: NDArray[Any]) -> Encoded:
-    if array.dtype.kind not in "UT":
-        for row, label in enumerate(array):
-            if not isinstance(label, (str, int, np.integer)) or isinstance(label, bool):
-                raise DataError(f"target {row} is {label!r}: a class label must be a string or a whole number")
-        array = np.asarray([str(label) for label in array], dtype=np.dtypes.StringDType())
-    values, codes = np.unique(array.astype(np.dtypes.StringDType()), return_inverse=True)
-    if len(values) and values[0] == "":
-        raise DataError(f"target {int(np.flatnonzero(codes == 0)[0])} is an empty string: give every example a label")
+def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
+    # NumPy by itself would make strings of numbers that stand among strings, and of what is missing.
+    for row, label in enumerate(rows):
+        if not isinstance(label, (str, int, float)):
+            raise DataError(f"target {row} is {label!r}: a class label must be a whole number or a string")
+        if isinstance(label, str) != isinstance(rows[0], str):
+            raise DataError(
+                f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must be all strings or all whole numbers"
+            )
+    return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
+
+
+def _rectangle(rows: Sequence[Any]) -> NDArray[Any]:
+    try:
+        return np.array([list(row) for row in rows])
+    except ValueError as error:
+        raise DataError(
+            "the targets are lists of different lengths: for several labels per example give lists of strings, or "
+            "rows of zeros and ones that are all of one length"
+        ) from error
+
+
+def _labels(array: NDArray[Any]) -> Encoded:
+    if array.dtype.kind in "UT":
+        array = array.astype(np.dtypes.StringDType())
+        wrong = array == ""
+    elif array.dtype.kind == "f":
+        wrong = ~np.isfinite(array) | (array != np.round(array))
+    elif array.dtype.kind in "biu":
+        wrong = np.zeros(0, np.bool_)
+    else:
+        wrong = np.ones(len(array), np.bool_)
+    for row in np.flatnonzero(wrong)[:1].tolist():
+        label = array[row : row + 1].tolist()[0]
+        raise DataError(f"target {row} is {label!r}: a class label must be a whole number or a string")
+    values, codes = np.unique(array if array.dtype.kind == "T" else array.astype(np.int64), return_inverse=True)
     return Encoded(codes.astype(np.int32), tuple(str(value) for value in values))
 
 
@@ -85,7 +115,10 @@ def _matrix(array: NDArray[Any], classes: Sequence[str] | None) -> Encoded:
     return Encoded(array.astype(np.bool_), names)
 
 
-def _label_lists(rows: Sequence[Sequence[str]]) -> Encoded:
+def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:
+    for index, row in enumerate(rows):
+        if not all(isinstance(label, str) for label in row):
+            raise DataError(f"target {index} is {row!r}: where examples have several labels, each must be a string")
     names = tuple(sorted({label for row in rows for label in row}))
     column = {name: index for index, name in enumerate(names)}
     codes = np.zeros((len(rows), len(names)), dtype=np.bool_)

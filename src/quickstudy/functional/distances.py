@@ -5,7 +5,6 @@ Shapes: Q queries, P points, D features.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
@@ -19,6 +18,7 @@ def squared_euclidean(query_QD: Tensor, points_PD: Tensor) -> Tensor:
     Returns:
         ``[Q, P]``, in squared units of the features.
 
+    >>> import torch
     >>> squared_euclidean(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
     tensor([[25.,  1.]])
     """
@@ -31,4 +31,5 @@ def cosine(query_QD: Tensor, points_PD: Tensor, eps: float = 1e-8) -> Tensor:
     """Return the cosine of the angle between every query and every point: ``[Q, P]``, from -1 to 1."""
     query = query_QD / query_QD.norm(dim=-1, keepdim=True).clamp(min=eps)
     points = points_PD / points_PD.norm(dim=-1, keepdim=True).clamp(min=eps)
-    return query @ points.transpose(-1, -2)
+    similarity: Tensor = query @ points.transpose(-1, -2)
+    return similarity

@@ -5,8 +5,7 @@ Shapes: S support examples, W ways, D features.
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -18,6 +17,7 @@ def prototypes(support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         targets_S: ``[S]`` classes from 0 to ``ways - 1``, each at least once.
         ways: W.
 
+    >>> import torch
     >>> prototypes(torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 1]), ways=2)
     tensor([[1.],
             [5.]])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,68 +14,92 @@ from torch import Tensor
 from quickstudy.errors import ConfigError, DataError
 
 IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
-MAX_PIXELS = 100_000_000
-"""A picture that claims more pixels is refused before it is decoded: it would take over 300 MB."""
+MAX_PIXELS = 80_000_000
+"""A picture that claims more pixels is refused before it is decoded: it would take over 240 MB."""
 
 
-def load_image(item: Any, image_size: int | tuple[int, int] | None = None, image_mode: Literal["RGB", "L"] = "RGB") -> Tensor:
+def load_image(
+    item: Any, image_size: int | tuple[int, int] | None = None, image_mode: Literal["RGB", "L"] = "RGB"
+) -> Tensor:
     """Return a picture as a uint8 tensor ``[C, H, W]``.
 
     It is turned as its camera says, converted to ``image_mode``, resized so that it covers ``image_size``, and cut to
-    the centre. A tensor or an array ``[C, H, W]`` is returned as it is.
+    the centre. What is transparent becomes white. A tensor or an array ``[C, H, W]`` is returned as it is.
 
     Args:
-        item: a path, bytes of an image file, an open file of an archive, a PIL image, an array or a tensor.
+        item: a path, bytes of an image file, a file of an archive, a PIL image, an array or a tensor.
         image_size: pixels, one number for a square or (height, width); None keeps the picture's own.
         image_mode: ``"RGB"`` for three channels or ``"L"`` for one.
 
     Raises:
         DataError: the file is missing, truncated, no image, or has more than ``MAX_PIXELS`` pixels.
+        ConfigError: the size or the mode is none.
     """
     if isinstance(item, Tensor):
         return item
     if isinstance(item, np.ndarray):
-        return torch.from_numpy(item)
+        return torch.from_numpy(item if item.flags.writeable else item.copy())
     if image_mode not in ("RGB", "L"):
         raise ConfigError(f"image_mode={image_mode!r} is neither 'RGB' nor 'L'")
+    size = None if image_size is None else _height_width(image_size)
     if isinstance(item, Image.Image):
-        return _to_tensor(item, image_size, image_mode)
-    name = f"{len(item)} bytes" if isinstance(item, bytes) else os.fspath(item) if isinstance(item, os.PathLike) else str(item)
+        return _to_tensor(item, size, image_mode)
+    name = f"{len(item)} bytes" if isinstance(item, bytes) else str(item)
+    content = _content(item, name)
     try:
-        content = item if isinstance(item, bytes) else Path(item).read_bytes() if isinstance(item, str) else item.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged by our own limit below
-            with Image.open(io.BytesIO(content)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(
-                        f"'{name}' claims {image.width}x{image.height} pixels; more than {MAX_PIXELS:,} are refused. "
-                        "Make the picture smaller first"
-                    )
-                return _to_tensor(image, image_size, image_mode)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise DataError(f"'{name}' cannot be opened: {error.strerror}") from error
+        with Image.open(io.BytesIO(content)) as image:
+            _check_pixels(name, image.width, image.height)
+            if size is not None and image.format == "JPEG":
+                image.draft(image_mode, (2 * size[1], 2 * size[0]))  # decodes a large photograph at a part of its size
+            return _to_tensor(image, size, image_mode)
+    except (DataError, MemoryError):
+        raise
     except UnidentifiedImageError as error:
         raise DataError(f"'{name}' is no image that can be read (or its beginning is damaged)") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"'{name}' claims too many pixels: {error}") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(f"'{name}' is a damaged image: {error}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"'{name}' claims too many pixels: {error}. Make the picture smaller first") from error
+    except Exception as error:  # damage makes decoders raise almost anything
+        raise DataError(f"'{name}' is a damaged image, or of a kind that cannot be decoded: {error}") from error
 
 
-def _to_tensor(image: Image.Image, image_size: int | tuple[int, int] | None, image_mode: str) -> Tensor:
-    if image_size is not None and image.format == "JPEG":
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        image.draft(image_mode, (2 * width, 2 * height))  # decodes a large photograph at a fraction of its size
+def _content(item: Any, name: str) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    if not isinstance(item, str) and not hasattr(item, "read_bytes"):
+        raise DataError(f"expected a picture: a path, bytes, a PIL image, an array or a tensor, not {item!r}")
+    try:
+        content: bytes = Path(item).read_bytes() if isinstance(item, str) else item.read_bytes()
+    except OSError as error:
+        raise DataError(f"'{name}' cannot be opened: {error.strerror}") from error
+    return content
+
+
+def _height_width(image_size: object) -> tuple[int, int]:
+    pair = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+        raise ConfigError(f"image_size={image_size!r} is neither a number of pixels nor (height, width)")
+    return pair[0], pair[1]
+
+
+def _check_pixels(name: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"'{name}' claims {width}x{height} pixels; more than {MAX_PIXELS:,} are refused. "
+            "Make the picture smaller first"
+        )
+
+
+def _to_tensor(image: Image.Image, size: tuple[int, int] | None, image_mode: str) -> Tensor:
     image = ImageOps.exif_transpose(image)
-    if image.mode in ("P", "PA", "LA", "RGBA", "RGBa", "La"):
-        rgba = image.convert("RGBA")  # what is transparent is white, as a viewer shows it
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed black and white; from_tensors takes them as they are")
+    if image.mode.startswith("I"):  # 16 bits, whatever the name
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image = image.convert(image_mode)
-    if image_size is not None:
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if image.size != (width, height):
-            image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    if size is not None and image.size != (size[1], size[0]):
+        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(image, np.uint8))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()

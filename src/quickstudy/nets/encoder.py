@@ -29,7 +29,7 @@ class Encoder(nn.Module):
         self, backbone: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
     ) -> None:
         super().__init__()
-        self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.backbone = backbone.to(memory_format=torch.channels_last)
         # A convolution's channels; a backbone without one takes what comes.
         first = next((m for m in backbone.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
         self.in_channels = None if first is None else first.in_channels

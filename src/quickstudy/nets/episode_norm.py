@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -40,7 +40,7 @@ class EpisodeStatistics(TorchFunctionMode):
 
     def _batch_norm(
         self,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         running_mean: Tensor | None,
         running_var: Tensor | None,
         weight: Tensor | None = None,
@@ -51,13 +51,15 @@ class EpisodeStatistics(TorchFunctionMode):
     ) -> Tensor:
         if not training or self._tasks == 1:
             return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-        tracked = [running for running in (running_mean, running_var) if running is not None]
-        copies = [[running.clone() for running in tracked] for _ in range(self._tasks)]
+        means, variances = self._copies(running_mean), self._copies(running_var)
         outputs = [
-            F.batch_norm(episode, *(copy or (None, None)), weight, bias, True, momentum, eps)
-            for episode, copy in zip(input.chunk(self._tasks), copies, strict=True)
+            F.batch_norm(episode, mean, variance, weight, bias, True, momentum, eps)
+            for episode, mean, variance in zip(input.chunk(self._tasks), means, variances, strict=True)
         ]
-        with torch.no_grad():
-            for running, moved in zip(tracked, zip(*copies, strict=True), strict=True):
-                running.copy_(torch.stack(moved).mean(0))
+        for running, moved in ((running_mean, means), (running_var, variances)):
+            if running is not None:
+                running.copy_(torch.stack([copy for copy in moved if copy is not None]).mean(0))
         return torch.cat(outputs)
+
+    def _copies(self, running: Tensor | None) -> list[Tensor | None]:
+        return [None if running is None else running.clone() for _ in range(self._tasks)]

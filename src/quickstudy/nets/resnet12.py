@@ -27,14 +27,24 @@ class _Block(nn.Module):
         self.shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
         self.activation = nn.LeakyReLU(0.1, inplace=True)
         self.pool = nn.MaxPool2d(2)
-        self.drop: nn.Module = nn.Identity()
-        if drop_rate > 0:
-            ops = require("torchvision.ops", extra="image")
-            self.drop = ops.DropBlock2d(drop_rate, drop_block) if drop_block > 1 else nn.Dropout(drop_rate)
+        self.drop: nn.Module = _DropBlock(drop_rate, drop_block) if drop_block > 1 else nn.Dropout(drop_rate)
 
     def forward(self, images: Tensor) -> Tensor:
         pooled: Tensor = self.pool(self.activation(self.residual(images) + self.shortcut(images)))
         dropped: Tensor = self.drop(pooled)
+        return dropped
+
+
+class _DropBlock(nn.Module):
+    def __init__(self, rate: float, side: int) -> None:
+        super().__init__()
+        self.rate, self.side = rate, side
+        self._drop = require("torchvision.ops", extra="image").drop_block2d
+
+    def forward(self, images: Tensor) -> Tensor:
+        side = min(self.side, *images.shape[-2:])
+        side -= 1 - side % 2  # a square has a centre; small images have maps of even sides
+        dropped: Tensor = self._drop(images, self.rate, side, training=self.training)
         return dropped
 
 
@@ -52,9 +62,7 @@ class ResNet12(nn.Module):
     Input ``[N, in_channels, H, W]`` of at least 16x16, output ``[N, 640]`` or ``[N, 640 * (H // 16) * (W // 16)]``.
     """
 
-    def __init__(
-        self, in_channels: int = 3, pool: bool = True, drop_rate: float = 0.1, drop_block: int = 5
-    ) -> None:
+    def __init__(self, in_channels: int = 3, pool: bool = True, drop_rate: float = 0.1, drop_block: int = 5) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
             _Block(in_channels, 64, drop_rate, 1),

@@ -1,0 +1,126 @@
+"""The command line: ``quickstudy COMMAND``. A command's module is imported only when it is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from quickstudy import __version__
+from quickstudy.cli.usage import PlainParser
+from quickstudy.errors import QuickstudyError, unknown
+
+
+class Command(NamedTuple):
+    """A command: its module has ``add_arguments(parser)`` and ``run(args) -> exit code``."""
+
+    module: str
+    about: str
+    flags: bool = False
+    """Whether its options come from signatures (``FlagParser``)."""
+
+
+COMMANDS = {
+    "demo": Command("demo", "see few-shot learning at work: train, test, adapt and write a report"),
+    "fit": Command("fit", "train a model on folders, a CSV file or a published data set", flags=True),
+    "test": Command("test", "measure a checkpoint's accuracy", flags=True),
+    "predict": Command("predict", "classify pictures with a checkpoint", flags=True),
+    "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: the arguments; default: those that the program was called with.
+
+    Returns:
+        The exit code: 0 for success, 2 for an error that the user can mend, 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments or os.environ.get("QUICKSTUDY_DEBUG", "0") not in ("", "0")
+    shown, warnings.formatwarning = warnings.formatwarning, _one_line
+    try:
+        code = _run([argument for argument in arguments if argument != "--debug"])
+        sys.stdout.flush()
+        return code
+    except (QuickstudyError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            return _hang_up()
+        if debug:
+            traceback.print_exc()
+        _complain(error)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit(1)
+            return 130
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    finally:
+        warnings.formatwarning = shown
+
+
+def _run(arguments: list[str]) -> int:
+    top = _top()
+    place = next((place for place, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
+    top.parse_args(arguments[:place])
+    if place == len(arguments):
+        top.print_help()
+        return 0
+    name = arguments[place]
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    command = COMMANDS[name]
+    module = importlib.import_module(f"quickstudy.cli.{command.module}")
+    prog, about = f"quickstudy {name}", str(module.__doc__).split("\n\n")[0]
+    parser: Any
+    if command.flags:
+        from quickstudy.cli.flags import FlagParser  # jsonargparse takes a while to import
+
+        parser = FlagParser(prog, about)
+    else:
+        parser = PlainParser(prog, description=about, allow_abbrev=False)
+    module.add_arguments(parser)
+    code: int = module.run(parser.read(arguments[place + 1 :]))
+    return code
+
+
+def _top() -> PlainParser:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.about}" for name, command in COMMANDS.items()]
+    top = PlainParser(
+        "quickstudy",
+        usage="quickstudy [-h] [--version] [--debug] COMMAND ...",
+        description="Few labels in, a working model out.",
+        epilog="\n".join(["commands:", *lines, "", "quickstudy COMMAND --help explains each."]),
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"quickstudy {__version__}")
+    top.add_argument("--debug", action="store_true", help="show where an error comes from (also: QUICKSTUDY_DEBUG=1)")
+    return top
+
+
+def _complain(error: Exception) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text.assemble(("error:", "bold red"), " ", " ".join(str(error).split()))
+    Console(stderr=True).print(line, soft_wrap=True)
+
+
+def _one_line(message: Warning | str, *args: Any, **kwargs: Any) -> str:
+    return f"warning: {message}\n"
+
+
+def _hang_up() -> int:
+    """End quietly: whoever read our output has gone, and Python would complain when it flushes the rest."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141

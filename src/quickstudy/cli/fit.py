@@ -1,0 +1,159 @@
+"""Train a model: from data and options, as flags or in a YAML file, to a run folder with checkpoints.
+
+The run folder holds ``config.yaml`` (``quickstudy fit --config`` repeats the run), ``best.ckpt`` where there is
+validation data, ``last.ckpt``, and ``metrics.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import shlex
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from lightning import seed_everything
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from quickstudy.cli.flags import add_flags, function_flags
+from quickstudy.cli.runs import add_data, add_model, add_trainer, build_data, build_trainer
+from quickstudy.errors import ConfigError
+from quickstudy.files import atomic_write
+from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.trainer import Trainer
+
+RUNS = Path("runs")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--out", type=str | None, help=f"the run folder; default: the next free one of {RUNS}/1, 2, ..."
+    )
+    parser.add_argument("--seed_everything", type=int, default=0, help="chooses the first weights and all else random")
+    finetune = function_flags(Trainer.finetune)
+    add_flags(parser, {name: finetune[name] for name in ("strategy", "train_bn", "ckpt_path")}, "what is trained")
+    add_data(parser, ("train", "val", "test"))
+    add_model(parser)
+    add_trainer(parser)
+    parser.set_defaults({"trainer.log_every_n_steps": 1})
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and say where the result is and how to test it."""
+    options = args.trainer
+    if (
+        not options["fast_dev_run"]
+        and options["max_steps"] == -1
+        and not options["max_epochs"]
+        and not options["max_time"]
+    ):
+        raise ConfigError(
+            "for how long? Give --trainer.max_epochs 20, or --trainer.max_steps, or --trainer.max_time 00:01:00:00"
+        )
+    seed_everything(args.seed_everything, workers=True, verbose=False)
+    data, model = build_data(args.data), ImageClassifier(**args.model)
+    folder = _run_folder(args)
+    checkpoints = _checkpoints(folder, data, model, options)
+    options["default_root_dir"] = options["default_root_dir"] or str(folder)
+    trainer = build_trainer(
+        options, logger=_loggers(folder, options["logger"]), callbacks=[*_listed(options["callbacks"]), *checkpoints]
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*exists and is not empty")  # it holds config.yaml
+        try:
+            trainer.finetune(model, data, strategy=args.strategy, train_bn=args.train_bn, ckpt_path=args.ckpt_path)
+        finally:  # whoever stops a run wants to know as well
+            if trainer.is_global_zero:
+                _conclude(checkpoints, args.data)
+    return 0
+
+
+def _run_folder(args: argparse.Namespace) -> Path:
+    """Make the run's folder, with the configuration in it; of several processes only the first does."""
+    folder = Path(args.out or RUNS)
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return folder
+    if args.out:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ConfigError(f"--out '{folder}' is not empty: name a new folder")
+    else:
+        folder.mkdir(exist_ok=True)
+        taken = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+        for number in itertools.count(max(taken, default=0) + 1):
+            try:
+                folder = RUNS / str(number)
+                folder.mkdir()
+                break
+            except FileExistsError:  # another run was faster
+                continue
+    with atomic_write(folder / "config.yaml", "w") as file:
+        file.writelines(line for line in args.yaml.splitlines(True) if not line.startswith("out:"))
+    return folder
+
+
+def _checkpoints(
+    folder: Path, data: ImageClassificationData, model: ImageClassifier, trainer: Mapping[str, Any]
+) -> list[ModelCheckpoint]:
+    """Return the callbacks that keep the best model, where there is validation data, and the last."""
+    if trainer["enable_checkpointing"] is False or trainer["barebones"]:
+        return []
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common)
+    if data.table("val", by_class=model.plan is not None) is None or trainer["limit_val_batches"] == 0:
+        return [last]
+    return [ModelCheckpoint(filename="best", monitor="val_accuracy", mode="max", **common), last]
+
+
+class Metrics(CSVLogger):
+    """Writes ``metrics.csv`` into a folder; the options are in ``config.yaml`` already."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="", version="")
+
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Write nothing."""
+
+
+def _loggers(folder: Path, asked: Any) -> Any:
+    return False if asked is False else [Metrics(folder), *([] if asked in (None, True) else _listed(asked))]
+
+
+def _listed(given: Any) -> list[Any]:
+    return (
+        []
+        if given is None
+        else [given]
+        if isinstance(given, Callback) or not hasattr(given, "__iter__")
+        else list(given)
+    )
+
+
+def _conclude(checkpoints: list[ModelCheckpoint], data: Mapping[str, Any]) -> None:
+    kept = next((checkpoint for checkpoint in checkpoints if checkpoint.best_model_path), None)
+    if kept is None:
+        return
+    path = Path(kept.best_model_path)
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    score = f" (val_accuracy {float(kept.best_model_score):.4f})" if kept.best_model_score is not None else ""
+    print(f"{path.stem} checkpoint: {path}{score}")
+    print(f"test it: {command_to_test(path, data)}")
+
+
+def command_to_test(checkpoint: Path, data: Mapping[str, Any]) -> str:
+    """Return the command that tests a checkpoint, on the test data of its run or else on a folder ``test/``."""
+    words = ["quickstudy", "test", "--checkpoint", str(checkpoint)]
+    elsewhere = ("train_", "val_", "image_size", "image_mode", "transform", "seed")
+    told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}
+    if "name" not in told and not any(name.startswith("test_") for name in told):
+        told["test_folder"] = "test/"
+    for name, value in told.items():
+        words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value)]
+    return shlex.join(words)

@@ -1,0 +1,137 @@
+"""From signatures and docstrings to flags: options are spelled in one place only, the code that they set."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, Unpack, get_args, get_origin, get_type_hints
+
+import docstring_parser
+from jsonargparse import ArgumentParser
+
+from quickstudy.cli.usage import usage_error
+
+_SCALARS = (str, int, float, bool, NoneType, Any)
+_CONTAINERS = (list, tuple, dict, Iterable, Mapping, Sequence)
+
+
+class FlagParser(ArgumentParser):
+    """jsonargparse's parser: options are flags or lines of a YAML file, errors are a ``ConfigError`` of one line."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, usage="%(prog)s [options]", description=description, allow_abbrev=False)
+        self.add_argument("--config", action="config", help="a YAML file of options; later flags win")
+
+    def read(self, arguments: list[str]) -> argparse.Namespace:
+        """Return the options' values, those of a group as a dict; ``yaml`` is the file that says the same.
+
+        What is given by the name of a class is made.
+        """
+        parsed = self.parse_args(arguments)
+        made = self.instantiate(parsed).as_dict()
+        parsed.pop("config", None)
+        text = self.dump(parsed)
+        if self.parse_string(text) != parsed:  # a null that stands for something, which dump leaves out
+            text = self.dump(parsed, skip_unset=False)
+        return argparse.Namespace(**{"data": {}, **made, "yaml": text})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the error instead of printing it with the usage."""
+        raise usage_error(self, message) from ex
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One option.
+
+    Args:
+        type: what text can spell of its type; None: nothing.
+        default: ``SUPPRESS`` leaves the option out where it is not given.
+        help: what the docstring says of it.
+    """
+
+    type: Any
+    default: Any
+    help: str
+
+
+Flags = dict[str, Flag]
+
+
+def function_flags(function: Callable[..., Any], classes: tuple[type, ...] = ()) -> Flags:
+    """Return a function's arguments as options; those that only code can give are left out.
+
+    Args:
+        function: annotated, and documented in Google's style.
+        classes: what may be given by the name of a class and its options, as jsonargparse has it.
+    """
+    hints, told = get_type_hints(function), _explanations(function.__doc__)
+    flags: Flags = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints.get(name)
+        if parameter.kind is parameter.VAR_KEYWORD:
+            named = get_type_hints(get_args(hint)[0]) if get_origin(hint) is Unpack else {}
+            flags |= {key: Flag(_plain(kind, classes), argparse.SUPPRESS, "") for key, kind in named.items()}
+        elif hint is not None:
+            default = argparse.SUPPRESS if parameter.default is parameter.empty else parameter.default
+            flags[name] = Flag(_plain(hint, classes), default, "")
+    return {name: replace(flag, help=told.get(name, "")) for name, flag in flags.items() if flag.type is not None}
+
+
+def class_flags(cls: type, classes: tuple[type, ...] = ()) -> Flags:
+    """Return a class's arguments as options, together with what it hands on to its bases as ``**options``."""
+    flags: Flags = {}
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            flags = function_flags(vars(base)["__init__"], classes) | flags
+            open_end = [hint for hint in inspect.signature(base).parameters.values() if hint.kind is hint.VAR_KEYWORD]
+            if not open_end or "Unpack" in str(open_end[0].annotation):
+                break
+    told: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        told |= _explanations(base.__doc__)
+    return {name: replace(flag, help=flag.help or told.get(name, "")) for name, flag in flags.items()}
+
+
+def optional(flags: Mapping[str, Flag]) -> Flags:
+    """Return options that are left out where they are not given."""
+    return {name: replace(flag, default=argparse.SUPPRESS) for name, flag in flags.items()}
+
+
+def add_flags(parser: ArgumentParser, flags: Mapping[str, Flag], title: str, about: str = "", prefix: str = "") -> None:
+    """Add options to a parser under a heading, named ``--PREFIX.NAME``."""
+    group = parser.add_argument_group(title, about or None)
+    for name, flag in flags.items():
+        option = f"--{prefix}.{name}" if prefix else f"--{name}"
+        group.add_argument(option, type=flag.type, default=flag.default, help=flag.help)
+
+
+def _plain(annotation: Any, classes: tuple[type, ...]) -> Any:
+    """Return the part of a type that text can spell, None where there is none."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if (
+        annotation in _SCALARS
+        or origin is Literal
+        or (isinstance(annotation, type) and issubclass(annotation, classes))
+    ):
+        return annotation
+    parts = [_plain(argument, classes) for argument in arguments if argument is not Ellipsis]
+    if origin in (Union, UnionType):
+        # The first type that fits is taken, and every text fits str.
+        kept = sorted((part for part in parts if part is not None), key=lambda part: part is str)
+        return Union[tuple(kept)] if set(kept) - {NoneType} else None  # noqa: UP007
+    return annotation if origin in _CONTAINERS and None not in parts else None
+
+
+def _explanations(docstring: str | None) -> dict[str, str]:
+    """Return what a docstring says of each argument; ``a, b: ...`` speaks of both."""
+    told = {}
+    for parameter in docstring_parser.parse(docstring or "").params:
+        text = re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join((parameter.description or "").split()))
+        for name in parameter.arg_name.split(","):
+            told[name.strip()] = text.replace("``", "").replace("%", "%%")
+    return told

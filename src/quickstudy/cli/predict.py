@@ -1,0 +1,94 @@
+"""Classify pictures with a checkpoint: into the classes it was trained on, or into those of a support folder."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import IO, Literal, NamedTuple
+
+import numpy as np
+from jsonargparse import ArgumentParser
+
+from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
+from quickstudy.errors import ConfigError
+from quickstudy.files import atomic_write
+from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.predictor import Predictor
+
+
+class Prediction(NamedTuple):
+    """A row of the result."""
+
+    file: str
+    label: str
+    probability: float
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--checkpoint", type=str, required=True, help="a file that quickstudy fit or Trainer wrote")
+    parser.add_argument(
+        "--support",
+        type=str | None,
+        help="a folder of class folders, 1..n pictures each: predict these classes; a few-shot checkpoint needs it",
+    )
+    parser.add_argument("--format", type=Literal["csv", "json"], default="csv", help="of the result")
+    parser.add_argument("--output", type=str | None, help="the file to write; default: print")
+    add_data(parser, ("predict",))
+    add_trainer(parser, ("accelerator", "precision", "enable_progress_bar"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, and write file, label and probability of every picture."""
+    model = load_model(args.checkpoint)
+    if model.plan is not None and args.support is None:
+        raise ConfigError(
+            f"'{args.checkpoint}' was trained with '{model.hparams['training_strategy']}' and has no fixed classes: "
+            "show it yours with --support FOLDER, a folder of class folders with 1..n pictures each"
+        )
+    data = build_data(args.data, load_options(model))
+    table = data.table("predict")
+    if table is None:
+        raise ConfigError("nothing to predict was given: name it with --data.predict_folder or --data.predict_file")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    trainer = build_trainer(args.trainer, devices=1, logger=False, enable_checkpointing=False)
+    if args.support is None:
+        classes: Sequence[str] = model.classes
+        chances_NC = trainer.predict(model, datamodule=data, output="probabilities").cpu().numpy()
+    else:
+        predictor = _adapted(model.to(trainer.strategy.root_device), args.support, data)
+        classes = predictor.classes_.tolist()
+        chances_NC = predictor.predict_proba([table.inputs[row] for row in range(len(table))])
+    several = model.hparams["multi_label"] and args.support is None
+    predictions = [
+        Prediction(str(table.inputs[row]), classes[code], round(float(chances_C[code]), 6))
+        for row, chances_C in enumerate(chances_NC)
+        for code in (np.flatnonzero(chances_C > 0.5).tolist() if several else [int(chances_C.argmax())])
+    ]
+    with atomic_write(args.output, "w") if args.output else nullcontext(sys.stdout) as file:
+        _write(predictions, args.format, file)
+    return 0
+
+
+def _adapted(model: ImageClassifier, support: str, data: ImageClassificationData) -> Predictor:
+    """Return the model adapted to the class folders of ``support``, loaded as the data to predict is."""
+    table = ImageClassificationData.from_folders(train_folder=support).table("train")
+    assert table is not None and table.targets is not None
+    model.load_options = dict(data.load_options)
+    labels = [table.classes[code] for code in table.targets.tolist()]
+    return model.adapt([table.inputs[row] for row in range(len(table))], labels)
+
+
+def _write(predictions: list[Prediction], form: str, file: IO[str]) -> None:
+    if form == "json":
+        json.dump([prediction._asdict() for prediction in predictions], file, indent=1)
+        file.write("\n")
+        return
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(Prediction._fields)
+    writer.writerows(predictions)

@@ -1,0 +1,140 @@
+"""What runs have in common: data, models and trainers, from flags to objects."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from quickstudy.checkpoint import load_checkpoint
+from quickstudy.cli.flags import Flags, add_flags, class_flags, function_flags, optional
+from quickstudy.data.episodes import EpisodePlan
+from quickstudy.datamodule import STAGES
+from quickstudy.datasets import DATASETS
+from quickstudy.errors import ConfigError
+from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.trainer import Trainer
+
+_DOORS = ("from_folders", "from_csv", "from_benchmark")
+
+
+def add_data(parser: ArgumentParser, stages: Sequence[str]) -> None:
+    """Add the options of the data of some stages."""
+    for door in _DOORS:
+        flags = {name: flag for name, flag in _door_flags(door).items() if _serves(name, stages)}
+        about = (inspect.getdoc(getattr(ImageClassificationData, door)) or "").split("\n\n")[0].replace("``", "")
+        add_flags(parser, optional(flags), f"data {door.replace('_', ' ')}", about.replace("%", "%%"), "data")
+    shared = {name: flag for name, flag in _data_flags().items() if _serves(name, stages)}
+    add_flags(parser, optional(shared), "data from anywhere", prefix="data")
+
+
+def build_data(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> ImageClassificationData:
+    """Open the door whose arguments are given.
+
+    Args:
+        options: the arguments of one door and the options of ``ImageClassificationData``; None counts as not given.
+        defaults: options for what is not given.
+
+    Raises:
+        ConfigError: the arguments are those of no door or of two, or one is missing.
+        DataError: the data cannot serve.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    first = {door: name for door in _DOORS for name in reversed(given) if name in _door_flags(door)}
+    if len(first) != 1:
+        named = " and ".join(f"--data.{name} ({door.replace('_', ' ')})" for door, name in first.items())
+        raise ConfigError(
+            f"{named} are two ways to give data: keep one"
+            if first
+            else "no data was given: name it, for instance with --data.train_folder, --data.test_folder or --data.name"
+        )
+    door = getattr(ImageClassificationData, next(iter(first)))
+    for parameter in inspect.signature(door).parameters.values():
+        required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        if required and parameter.name not in given:
+            raise ConfigError(f"--data.{next(iter(first.values()))} needs --data.{parameter.name} too")
+    data: ImageClassificationData = door(**{**(defaults or {}), **given})
+    return data
+
+
+def add_model(parser: ArgumentParser) -> None:
+    """Add the options of a new model."""
+    add_flags(parser, class_flags(ImageClassifier), "model", prefix="model")
+
+
+def load_model(checkpoint: str, strategy_kwargs: Mapping[str, Any] | None = None) -> ImageClassifier:
+    """Return the model of a checkpoint.
+
+    Args:
+        checkpoint: the file.
+        strategy_kwargs: instead of those among its ``training_strategy_kwargs``.
+    """
+    if not strategy_kwargs:
+        return ImageClassifier.load_from_checkpoint(checkpoint)
+    trained = load_checkpoint(checkpoint)["hyper_parameters"]["training_strategy_kwargs"] or {}
+    return ImageClassifier.load_from_checkpoint(checkpoint, training_strategy_kwargs={**trained, **strategy_kwargs})
+
+
+def load_options(model: ImageClassifier) -> dict[str, Any]:
+    """Return how the model's training data was loaded, as options of data."""
+    options = dict(model.load_options)
+    size = options.get("image_size")
+    if isinstance(size, (tuple, list)) and size[0] == size[1]:
+        options["image_size"] = size[0]  # published data sets that draw their images know squares only
+    return options
+
+
+def add_episodes(parser: ArgumentParser) -> None:
+    """Add the options of test episodes."""
+    flags = {name: flag for name, flag in class_flags(EpisodePlan).items() if name.startswith("test_")}
+    add_flags(parser, optional(flags), "episodes", "of a few-shot strategy; default: as the checkpoint was trained")
+
+
+def add_trainer(parser: ArgumentParser, only: Sequence[str] = ()) -> None:
+    """Add Lightning's options, or only some of them."""
+    chosen = {name: flag for name, flag in _trainer_flags().items() if not only or name in only}
+    add_flags(parser, chosen, "trainer", "Lightning's options", "trainer")
+
+
+def build_trainer(options: Mapping[str, Any], **fixed: Any) -> Trainer:
+    """Make a trainer.
+
+    Raises:
+        ConfigError: an option is out of range, or this machine lacks what it asks for.
+    """
+    flags = _trainer_flags()
+    asked = {name: value for name, value in options.items() if name not in flags or value != flags[name].default}
+    try:
+        return Trainer(**{**asked, **fixed})
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
+
+
+def _data_flags() -> Flags:
+    flags = class_flags(ImageClassificationData)
+    flags.pop("load_options", None)  # image_size and image_mode are these
+    return flags
+
+
+def _door_flags(door: str) -> Flags:
+    flags = function_flags(getattr(ImageClassificationData, door))
+    if door == "from_benchmark":
+        for name in DATASETS.names():
+            flags = function_flags(DATASETS[name]) | flags
+    return {name: flag for name, flag in flags.items() if name not in _data_flags()}
+
+
+def _trainer_flags() -> Flags:
+    flags = class_flags(Trainer, (Callback, Logger))
+    flags.pop("use_distributed_sampler")  # the data's own samplers share the work
+    return flags
+
+
+def _serves(name: str, stages: Sequence[str]) -> bool:
+    stage = name.split("_")[0]
+    return stage in stages or stage not in STAGES

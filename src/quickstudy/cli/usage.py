@@ -1,0 +1,47 @@
+"""Errors of usage: one line that says what is wrong with what was typed, and what was probably meant."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import NoReturn
+
+from quickstudy.errors import ConfigError, closest
+
+
+class PlainParser(argparse.ArgumentParser):
+    """argparse's parser, whose errors are a ``ConfigError`` of one line."""
+
+    def read(self, arguments: list[str]) -> argparse.Namespace:
+        """Return the arguments' values."""
+        return self.parse_args(arguments)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error instead of printing it with the usage."""
+        raise usage_error(self, message)
+
+
+def usage_error(parser: argparse.ArgumentParser, message: str) -> ConfigError:
+    """Return the error for what argparse or jsonargparse complains of."""
+    text = " ".join(message.split())
+    help_command = f"{parser.prog} --help"
+    known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    if found := re.match(r"unrecognized arguments: (.*)", text):
+        typed = next((word for word in found[1].split() if word.startswith("-")), None)
+        if typed is None:
+            return ConfigError(f"cannot use '{found[1]}': options start with --. See {help_command}")
+        return _no_option(typed.split("=")[0], known, help_command)
+    if found := re.match(r"Option '(\S+)' is not accepted", text):  # in a YAML file
+        return _no_option(found[1], [option.removeprefix("--") for option in known], help_command)
+    if found := re.match(r'Parser key "(\S+)": (.*Expected a .*)\b(?:Given value|Got value): (.*)', text):
+        name, why, value = found.groups()
+        types = re.findall(r"Expected an? (?:<class '([^']+)'>|typing\.(\w+\[.*?\])|(dot import path))", why)
+        wanted = dict.fromkeys("".join(kind).replace("NoneType", "null") for kind in types)
+        return ConfigError(f"--{name} must be {' or '.join(wanted)}, not '{value}'. See {help_command}")
+    if found := re.match(r'Parser key "(\S+)": (.*)', text):
+        return ConfigError(f"--{found[1]}: {found[2]}")
+    return ConfigError(text)
+
+
+def _no_option(typed: str, known: list[str], help_command: str) -> ConfigError:
+    return ConfigError(f"there is no option '{typed}'{closest(typed, known) or '.'} See {help_command}")

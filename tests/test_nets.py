@@ -1,0 +1,117 @@
+"""Encoders: shapes, inputs as they are, and BatchNorm by episode."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quickstudy.errors import ConfigError
+from quickstudy.nets import EpisodeStatistics, available_backbones, build_encoder
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "size", "features"),
+    [
+        ("conv4", {"in_channels": 1}, 28, 64),
+        ("conv4", {}, 84, 1600),
+        ("conv4", {"hidden": 32, "norm": "group"}, 32, 128),
+        ("conv4", {"in_channels": 5}, 17, 64),
+        ("resnet12", {}, 32, 640),
+        ("resnet12", {"pool": False}, 84, 16000),
+        ("resnet18", {"in_chans": 1}, 64, 512),
+        ("vit_tiny_patch16_224", {"img_size": 32}, 32, 192),
+    ],
+)
+def test_shapes(name: str, kwargs: dict[str, object], size: int, features: int) -> None:
+    encoder = build_encoder(name, kwargs, pretrained=False).eval()
+    channels = encoder.in_channels
+    assert channels is not None
+    with torch.no_grad():
+        assert encoder(torch.zeros(2, channels, size, size, dtype=torch.uint8)).shape == (2, features)
+
+
+def test_resnet12_has_the_filters_of_the_paper_and_drops_only_in_training() -> None:
+    encoder = build_encoder("resnet12", {"drop_rate": 0.3})
+    filters = [m.out_channels for m in encoder.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+    assert filters == [64, 160, 320, 640]
+    images = torch.rand(2, 3, 32, 32)
+    encoder.eval()
+    assert torch.equal(encoder(images), encoder(images))
+    encoder.train()
+    assert not torch.equal(encoder(images), encoder(images))
+
+
+def test_uint8_is_scaled_and_normalised_and_floats_are_left_alone() -> None:
+    encoder = build_encoder("resnet18", pretrained=False).eval()
+    assert encoder.mean is not None
+    assert encoder.std is not None
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    prepared = (pixels.float() / 255 - encoder.mean) / encoder.std
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(pixels), encoder(prepared))
+    seen: list[Tensor] = []
+
+    class Watch(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            seen.append(inputs)
+            return inputs
+
+    values = torch.randn(2, 5, 7)
+    build_encoder(Watch())(values)
+    assert torch.equal(seen[0], values)
+
+
+@pytest.mark.parametrize("name", ["conv4", "resnet18", "resnet12"])
+def test_batch_norm_sees_one_episode_at_a_time(name: str) -> None:
+    kwargs = {"drop_rate": 0.0} if name == "resnet12" else {}
+    encoder = build_encoder(name, kwargs, pretrained=False).double().train()
+    alone = [copy.deepcopy(encoder) for _ in range(3)]
+    inputs = torch.randn(3 * 4, 3, 32, 32, dtype=torch.float64) * torch.arange(1, 4).repeat_interleave(4).view(-1, 1, 1, 1)
+    with EpisodeStatistics(3):
+        together = encoder(inputs)
+    apart = torch.cat([copied(part) for copied, part in zip(alone, inputs.chunk(3), strict=True)])
+    torch.testing.assert_close(together, apart, rtol=1e-10, atol=1e-10)
+    buffers = [dict(copied.named_buffers()) for copied in alone]
+    moved = [name for name, _ in encoder.named_buffers() if name.endswith(("running_mean", "running_var"))]
+    assert moved
+    for key in moved:
+        mean = torch.stack([b[key] for b in buffers]).mean(0)
+        torch.testing.assert_close(encoder.get_buffer(key), mean, rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_of_a_meta_batch_are_the_mean_over_its_episodes() -> None:
+    encoder = build_encoder("conv4", {"in_channels": 1, "hidden": 8}).double().train()
+    inputs = torch.randn(2 * 6, 1, 16, 16, dtype=torch.float64)
+    with EpisodeStatistics(2):
+        encoder(inputs).square().mean().backward()
+    together = [parameter.grad for parameter in encoder.parameters()]
+    encoder.zero_grad()
+    for part in inputs.chunk(2):
+        (encoder(part).square().mean() / 2).backward()
+    for one, other in zip(together, encoder.parameters(), strict=True):
+        torch.testing.assert_close(one, other.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_evaluation_uses_running_statistics() -> None:
+    encoder = build_encoder("conv4", {"in_channels": 1}).eval()
+    images = torch.rand(6, 1, 28, 28)
+    with torch.no_grad(), EpisodeStatistics(2):
+        torch.testing.assert_close(encoder(images)[:1], encoder(images[:1]))
+
+
+def test_pretrained_weights_without_a_network_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match=r"'resnet18' could not be loaded.*pretrained=False.*checkpoint_path"):
+        build_encoder("resnet18")
+
+
+def test_backbones_are_listed() -> None:
+    names = available_backbones()
+    assert names[:2] == ["conv4", "resnet12"]
+    assert "resnet18" in names
+    assert len(names) > 1000

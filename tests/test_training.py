@@ -1,0 +1,269 @@
+"""Training from end to end on small made-up images: strategies, fine-tuning, outputs, checkpoints, metrics."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quickstudy import ConfigError, Episode, Trainer
+from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.metrics import Accuracy
+from quickstudy.optimizers import available_optimizers, available_schedulers
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+EPISODES: dict[str, Any] = {
+    "ways": 4,
+    "shots": 1,
+    "queries": 5,
+    "meta_batch_size": 2,
+    "epoch_length": 40,
+    "test_epoch_length": 60,
+}
+
+
+def noisy_patterns(classes: int, each: int, first: int = 0) -> tuple[Tensor, list[str]]:
+    """Images uint8 ``[N, 1, 16, 16]``: a pattern per class with noise."""
+    generator = torch.Generator().manual_seed(first)
+    coarse = torch.rand(classes, 1, 4, 4, generator=generator)
+    patterns = torch.nn.functional.interpolate(coarse, size=16, mode="bilinear").repeat_interleave(each, 0)
+    images = patterns + 0.3 * torch.randn(patterns.shape, generator=generator)
+    labels = [f"pattern {first + code}" for code in range(classes) for _ in range(each)]
+    return (images.clamp(0, 1) * 255).to(torch.uint8), labels
+
+
+def episodic_data(**options: Any) -> ImageClassificationData:
+    train, val, test = noisy_patterns(24, 12), noisy_patterns(8, 12, 100), noisy_patterns(12, 12, 200)
+    return ImageClassificationData.from_tensors(*train, *val, *test, **options)
+
+
+def fixed_data(classes: int = 4, **options: Any) -> ImageClassificationData:
+    images, labels = noisy_patterns(classes, 30)
+    options = {"val_split": 0.2, "batch_size": 16, **options}
+    return ImageClassificationData.from_tensors(
+        images, labels, test_data=images, test_targets=labels, predict_data=images[::30], **options
+    )
+
+
+def small(**arguments: Any) -> ImageClassifier:
+    torch.manual_seed(0)
+    backbone = {"backbone": "conv4", "backbone_kwargs": {"in_channels": 1, "hidden": 16}}
+    return ImageClassifier(**{**backbone, "learning_rate": 3e-3, **arguments})
+
+
+def episodic(**arguments: Any) -> ImageClassifier:
+    return small(training_strategy="prototypicalnetworks", training_strategy_kwargs=EPISODES, **arguments)
+
+
+def test_meta_training_beats_the_untrained_encoder_on_classes_never_seen() -> None:
+    data, model = episodic_data(), episodic()
+    (before,) = Trainer(**QUIET).test(model, datamodule=data, verbose=False)
+    trainer = Trainer(max_epochs=6, **QUIET)
+    trainer.fit(model, datamodule=data)
+    assert {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_accuracy_ci95"} <= set(trainer.callback_metrics)
+    (after,) = trainer.test(model, datamodule=data, verbose=False)
+    assert after["test_episodes"] == 60
+    assert after["test_transductive"] == 0
+    assert 0 < after["test_accuracy_ci95"] < 0.1
+    assert after["test_accuracy"] - after["test_accuracy_ci95"] > before["test_accuracy"] + before["test_accuracy_ci95"]
+    (again,) = trainer.test(model, datamodule=data, verbose=False)
+    assert again == after, "validation and test see the same episodes every time"
+
+
+def test_the_interval_is_that_of_the_episodes() -> None:
+    data, model = episodic_data(), episodic()
+    (result,) = Trainer(**QUIET).test(model, datamodule=data, verbose=False)
+    assert model.plan is not None
+    model.eval()
+    accuracies = []
+    for episode in data.episode_loader("test", model.plan):
+        for task in range(len(episode.support)):
+            predictor = model.adapt(episode.support[task], episode.support_targets[task])
+            accuracies.append(predictor.score(episode.query[task], episode.query_targets[task]))
+    values = torch.tensor(accuracies)
+    assert len(values) == 60
+    assert result["test_accuracy"] == pytest.approx(values.mean().item(), abs=1e-6)
+    assert result["test_accuracy_ci95"] == pytest.approx(1.959964 * values.std().item() / 60**0.5, abs=1e-6)
+
+
+def test_meta_batch_size_is_the_mean_over_its_episodes() -> None:
+    data = episodic_data()
+    model = episodic().double()
+    assert model.plan is not None
+    batch = next(iter(data.episode_loader("train", model.plan)))
+    assert isinstance(batch, Episode)
+    assert len(batch.support) == 2
+    model.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    model.training_step(batch, 0).backward()
+    together = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    model.zero_grad()
+    for task in range(2):
+        (model.training_step(Episode(*(part[task : task + 1] for part in batch)), 0) / 2).backward()
+    apart = [parameter.grad for parameter in model.parameters()]
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
+
+
+def test_supervised_training_and_every_output() -> None:
+    data, model = fixed_data(), small(metrics=["F1Score"])
+    trainer = Trainer(max_epochs=8, **QUIET)
+    trainer.finetune(model, datamodule=data)
+    assert model.classes == data.classes == ("pattern 0", "pattern 1", "pattern 2", "pattern 3")
+    (result,) = trainer.test(model, datamodule=data, verbose=False)
+    assert result["test_accuracy"] > 0.9
+    assert 0 < result["test_accuracy_ci95"] < 0.1
+    assert result["test_examples"] == 120
+    assert result["test_F1Score"] > 0.9
+    assert trainer.predict(model, datamodule=data) == list(data.classes)
+    assert trainer.predict(model, datamodule=data, output="classes").tolist() == [0, 1, 2, 3]
+    probabilities = trainer.predict(model, datamodule=data, output="probabilities")
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(4))
+    logits = trainer.predict(model, datamodule=data, output="logits")
+    torch.testing.assert_close(logits.softmax(1), probabilities)
+
+
+def test_several_labels_per_example() -> None:
+    images, _ = noisy_patterns(4, 30)
+    targets = [[["a"], ["b"], ["a", "b"], []][code] for code in range(4) for _ in range(30)]
+    data = ImageClassificationData.from_tensors(
+        images, targets, test_data=images, test_targets=targets, predict_data=images[::30], batch_size=16
+    )
+    model = small(multi_label=True, metrics="F1Score")
+    trainer = Trainer(max_epochs=10, **QUIET)
+    trainer.fit(model, datamodule=data)
+    (result,) = trainer.test(model, datamodule=data, verbose=False)
+    assert result["test_accuracy"] > 0.9
+    assert trainer.predict(model, datamodule=data) == [["a"], ["b"], ["a", "b"], []]
+    with pytest.raises(ConfigError, match="multi_label=True"):
+        Trainer(max_epochs=1, **QUIET).fit(small(), datamodule=data)
+
+
+@pytest.mark.parametrize("train_bn", [True, False])
+def test_freeze_keeps_the_backbone_and_its_statistics(train_bn: bool) -> None:
+    model = small()
+    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    Trainer(max_epochs=1, **QUIET).finetune(model, datamodule=fixed_data(), strategy="freeze", train_bn=train_bn)
+    changed = {name for name, value in model.encoder.state_dict().items() if not torch.equal(value, before[name])}
+    if train_bn:
+        assert changed
+        assert all(".1." in name for name in changed), "only BatchNorm, which is second in each block"
+    else:
+        assert not changed
+
+
+def test_freeze_that_leaves_nothing_to_train_says_so() -> None:
+    trainer = Trainer(max_epochs=1, **QUIET)
+    with pytest.raises(ConfigError, match="nothing is left to train"):
+        trainer.finetune(episodic(), datamodule=episodic_data(), strategy="freeze", train_bn=False)
+    with pytest.raises(ConfigError, match="did you mean 'freeze'"):
+        trainer.finetune(episodic(), datamodule=episodic_data(), strategy="freez")
+
+
+@pytest.mark.parametrize("kind", ["episodic", "supervised"])
+def test_a_checkpoint_restores_in_another_process_without_running_code(kind: str, tmp_path: Path) -> None:
+    data = episodic_data() if kind == "episodic" else fixed_data()
+    model = episodic() if kind == "episodic" else small()
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, datamodule=data)
+    path = tmp_path / "model.ckpt"
+    trainer.save_checkpoint(path)
+    torch.load(path, weights_only=True)
+    restored = ImageClassifier.load_from_checkpoint(path)
+    assert restored.classes == model.classes
+    assert restored.load_options == {"image_size": (16, 16), "image_mode": "L"}
+    for one, other in zip(model.state_dict().values(), restored.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    images, labels = noisy_patterns(3, 4, first=300)
+    expected = model.adapt(images, labels).predict_proba(images)
+    torch.save({"images": images, "labels": labels, "expected": torch.from_numpy(expected)}, tmp_path / "case.pt")
+    script = (
+        "import torch; from quickstudy.image import ImageClassifier; torch.set_num_threads(1)\n"
+        f"case = torch.load({str(tmp_path / 'case.pt')!r})\n"
+        f"model = ImageClassifier.load_from_checkpoint({str(path)!r})\n"
+        "found = model.adapt(case['images'], case['labels']).predict_proba(case['images'])\n"
+        "torch.testing.assert_close(torch.from_numpy(found), case['expected'], rtol=1e-4, atol=1e-5)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_what_a_checkpoint_cannot_hold_must_be_given_again(tmp_path: Path) -> None:
+    data = episodic_data()
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(256, 8))
+    model = episodic(backbone=backbone, backbone_kwargs=None)
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    with pytest.raises(ConfigError, match=r"backbone given as code.*backbone=\.\.\."):
+        ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
+    fresh = nn.Sequential(nn.Flatten(), nn.Linear(256, 8))
+    restored = ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt", backbone=fresh)
+    assert torch.equal(restored.state_dict()["encoder.backbone.1.weight"], model.state_dict()["encoder.backbone.1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr_scheduler"),
+    [
+        ("SGD", "ExponentialLR"),
+        (("AdamW", {"weight_decay": 0.1}), ("StepLR", {"step_size": 2, "gamma": 0.5, "interval": "step"})),
+        (lambda parameters: torch.optim.Adam(parameters, 1e-3), lambda o: torch.optim.lr_scheduler.LinearLR(o)),
+        ("adam", ("OneCycleLR", {"max_lr": 0.1, "total_steps": 20})),
+        ("Adam", "ReduceLROnPlateau"),
+    ],
+)
+def test_optimizers_and_schedules(optimizer: Any, lr_scheduler: Any) -> None:
+    arguments = {"lr_scheduler": lr_scheduler}
+    if lr_scheduler == "ExponentialLR":
+        arguments = {"lr_scheduler": ("ExponentialLR", {"gamma": 0.5})}
+    model = episodic(optimizer=optimizer, **arguments)
+    trainer = Trainer(max_epochs=1, limit_train_batches=4, limit_val_batches=1, **QUIET)
+    trainer.fit(model, datamodule=episodic_data())
+    made = trainer.optimizers[0]
+    assert type(made).__name__.lower() in ("sgd", "adamw", "adam")
+    if isinstance(lr_scheduler, tuple) and lr_scheduler[0] == "StepLR":
+        assert made.param_groups[0]["lr"] == pytest.approx(3e-3 / 4)
+    assert {"Adam", "AdamW", "SGD"} <= set(available_optimizers())
+    assert {"StepLR", "CosineAnnealingLR"} <= set(available_schedulers())
+
+
+def test_loss_by_name_and_by_function() -> None:
+    data = fixed_data()
+    for loss_fn in ("multi_margin_loss", nn.CrossEntropyLoss(label_smoothing=0.1)):
+        model = small(loss_fn=loss_fn)
+        trainer = Trainer(max_epochs=1, **QUIET)
+        trainer.fit(model, datamodule=data)
+        assert trainer.callback_metrics["train_loss"].isfinite()
+    with pytest.raises(ConfigError, match="did you mean 'cross_entropy'"):
+        small(loss_fn="crossentropy")
+
+
+def test_accuracy_of_right_or_wrong_figures_is_never_certain() -> None:
+    perfect = Accuracy(per_example=True)
+    perfect.update(torch.ones(50))
+    assert perfect.compute().mean == 1
+    assert perfect.compute().ci95 > 0.01
+    assert perfect.compute().units == 50
+
+
+def test_loaders_instead_of_a_datamodule() -> None:
+    data, model = episodic_data(), episodic()
+    assert model.plan is not None
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, data.episode_loader("train", model.plan), data.episode_loader("val", model.plan))
+    assert trainer.global_step == 20
+    images, labels = noisy_patterns(3, 10)
+    codes = torch.tensor([int(label.split()[1]) for label in labels])
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, codes), batch_size=10)
+    supervised = small(num_classes=3)
+    Trainer(max_epochs=1, **QUIET).fit(supervised, loader)
+    assert supervised.classes == ("0", "1", "2")
