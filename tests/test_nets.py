@@ -69,7 +69,9 @@ def test_batch_norm_sees_one_episode_at_a_time(name: str) -> None:
     kwargs = {"drop_rate": 0.0} if name == "resnet12" else {}
     encoder = build_encoder(name, kwargs, pretrained=False).double().train()
     alone = [copy.deepcopy(encoder) for _ in range(3)]
-    inputs = torch.randn(3 * 4, 3, 32, 32, dtype=torch.float64) * torch.arange(1, 4).repeat_interleave(4).view(-1, 1, 1, 1)
+    inputs = torch.randn(3 * 4, 3, 32, 32, dtype=torch.float64) * torch.arange(1, 4).repeat_interleave(4).view(
+        -1, 1, 1, 1
+    )
     with EpisodeStatistics(3):
         together = encoder(inputs)
     apart = torch.cat([copied(part) for copied, part in zip(alone, inputs.chunk(3), strict=True)])

@@ -71,7 +71,9 @@ def test_meta_training_beats_the_untrained_encoder_on_classes_never_seen() -> No
     (before,) = Trainer(**QUIET).test(model, datamodule=data, verbose=False)
     trainer = Trainer(max_epochs=6, **QUIET)
     trainer.fit(model, datamodule=data)
-    assert {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_accuracy_ci95"} <= set(trainer.callback_metrics)
+    assert {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_accuracy_ci95"} <= set(
+        trainer.callback_metrics
+    )
     (after,) = trainer.test(model, datamodule=data, verbose=False)
     assert after["test_episodes"] == 60
     assert after["test_transductive"] == 0
@@ -208,7 +210,9 @@ def test_what_a_checkpoint_cannot_hold_must_be_given_again(tmp_path: Path) -> No
         ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
     fresh = nn.Sequential(nn.Flatten(), nn.Linear(256, 8))
     restored = ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt", backbone=fresh)
-    assert torch.equal(restored.state_dict()["encoder.backbone.1.weight"], model.state_dict()["encoder.backbone.1.weight"])
+    assert torch.equal(
+        restored.state_dict()["encoder.backbone.1.weight"], model.state_dict()["encoder.backbone.1.weight"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,11 +22,19 @@ def plain(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def load_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
+def load_checkpoint(
+    path: Any, map_location: Any = "cpu", arguments: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """Read a checkpoint.
+
+    Args:
+        path: a file that a trainer wrote.
+        map_location: the device for its tensors.
+        arguments: what the caller gives instead of the arguments in the file, which hold no code.
 
     Raises:
         DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
+        ConfigError: an argument that was code is not given again.
     """
     if not Path(path).is_file():
         raise DataError(f"there is no checkpoint '{path}' (looked in {Path.cwd()})")
@@ -40,15 +49,6 @@ def load_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
         raise DataError(f"the checkpoint '{path}' is damaged or cut ({first}): use an earlier one") from error
     if not isinstance(checkpoint, dict) or "quickstudy" not in checkpoint:
         raise DataError(f"'{path}' is no checkpoint of a quickstudy task")
-    return checkpoint
-
-
-def check_given_again(checkpoint: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Check that what the checkpoint could not hold is given again.
-
-    Raises:
-        ConfigError: it is not.
-    """
     missing = [name for name in checkpoint["quickstudy"]["unsaved"] if name not in arguments]
     if missing:
         given = ", ".join(f"{name}=..." for name in missing)
@@ -56,3 +56,4 @@ def check_given_again(checkpoint: Mapping[str, Any], arguments: Mapping[str, Any
             f"the model was made with {', '.join(missing)} given as code, which a checkpoint does not hold: give the "
             f"same again, load_from_checkpoint(path, {given})"
         )
+    return checkpoint

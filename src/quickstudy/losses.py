@@ -30,8 +30,8 @@ def build_loss(loss_fn: str | Loss | None, multi_label: bool) -> Loss:
     known = [name for name in dir(F) if name.endswith(("_loss", "_entropy", "_logits")) and not name.startswith("_")]
     if loss_fn not in known:
         raise ConfigError(
-            f"loss_fn={loss_fn!r} is neither a function nor a loss of torch.nn.functional{closest(str(loss_fn), known)} "
-            f"Known: {', '.join(known)}"
+            f"loss_fn={loss_fn!r} is neither a function nor a loss of torch.nn.functional"
+            f"{closest(str(loss_fn), known)} Known: {', '.join(known)}"
         )
     found: Loss = getattr(F, loss_fn)
     return found

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torchmetrics
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
@@ -47,6 +47,36 @@ class Accuracy(Metric):
         if self._per_example and bool(((values == 0) | (values == 1)).all()):
             return Estimate(*proportion_interval(float(values.sum()), len(values)), len(values))
         return Estimate(*mean_interval(values), len(values))
+
+
+class StageMetrics(nn.Module):
+    """Everything that is measured in one stage: the accuracy with its interval, and what else was asked for.
+
+    Args:
+        per_example: whether a figure is one example, right or wrong, rather than one episode.
+        further: more metrics of (logits, targets).
+    """
+
+    def __init__(self, per_example: bool, further: MetricCollection | None = None) -> None:
+        super().__init__()
+        self._per_example = per_example
+        self.accuracy = Accuracy(per_example)
+        self.further = further if further is not None else MetricCollection([])
+
+    def update(self, figures: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add figures ``[n]`` (see ``Accuracy``) and the logits ``[N, C]`` and targets that they come from."""
+        self.accuracy.update(figures)
+        self.further.update(logits.detach().float(), targets.long())
+
+    def collect(self) -> dict[str, Any]:
+        """Return every metric by name, over all processes, and start afresh."""
+        estimate: Estimate = self.accuracy.compute()
+        unit = "examples" if self._per_example else "episodes"
+        found = {"accuracy": estimate.mean, "accuracy_ci95": estimate.ci95, unit: float(estimate.units)}
+        found |= self.further.compute() if len(self.further) else {}
+        self.accuracy.reset()
+        self.further.reset()
+        return found
 
 
 def build_metrics(

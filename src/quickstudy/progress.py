@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
@@ -17,12 +15,12 @@ def build_progress() -> ProgressBar:
 
 
 class Lines(ProgressBar):
-    """Prints one line at the end of every epoch, with what was measured in it."""
+    """Prints a line for every epoch, with what was measured in it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
-        self._started = 0.0
+        self._running: tuple[int, float] | None = None  # the epoch whose line is still to come, and when it began
 
     def disable(self) -> None:
         """Print nothing; Lightning calls this on all processes but the first."""
@@ -33,19 +31,18 @@ class Lines(ProgressBar):
         self._enabled = True
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the time."""
-        self._started = time.monotonic()
+        """Print the line of the epoch before: its figures are complete only now."""
+        self._print(trainer)
+        self._running = trainer.current_epoch, time.monotonic()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch's line."""
-        seconds = time.monotonic() - self._started
-        self._print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {seconds:.0f} s", trainer)
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the last epoch's line."""
+        self._print(trainer)
 
-    def _print(self, what: str, trainer: Trainer) -> None:
-        if self._enabled:
-            measured = {name: _number(value) for name, value in sorted(trainer.callback_metrics.items())}
-            print(", ".join([what, *(f"{name} {value}" for name, value in measured.items())]), flush=True)
-
-
-def _number(value: Any) -> str:
-    return f"{float(value):.4g}" if isinstance(value, (torch.Tensor, float, int)) else str(value)
+    def _print(self, trainer: Trainer) -> None:
+        if self._running is not None and self._enabled:
+            epoch, started = self._running
+            figures = [f"{name} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items())]
+            seconds = f"{time.monotonic() - started:.0f} s"
+            print(", ".join([f"epoch {epoch + 1}/{trainer.max_epochs}", seconds, *figures]), flush=True)
+        self._running = None

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.algorithms import STRATEGIES, episode_logits
-from quickstudy.checkpoint import check_given_again, load_checkpoint, plain
+from quickstudy.checkpoint import load_checkpoint, plain
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError
 from quickstudy.losses import Loss, build_loss
-from quickstudy.metrics import Accuracy, Estimate, build_metrics
+from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs
 from quickstudy.predictor import Predictor
@@ -97,9 +97,7 @@ class Task(L.LightningModule):
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
         for stage in ("train", "val", "test"):
-            self.add_module(f"{stage}_further", build_metrics(None, 0, False))
-        for stage in ("val", "test"):
-            self.add_module(f"{stage}_accuracy", Accuracy(per_example=self.plan is None))
+            self.add_module(f"{stage}_metrics", StageMetrics(per_example=self.plan is None))
 
     # ---- getting to know the data
 
@@ -111,8 +109,9 @@ class Task(L.LightningModule):
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
         for name in ("train", "val", "test"):
-            classes = self.plan.shape(name)[0] if self.plan else len(self.classes)
-            self.add_module(f"{name}_further", build_metrics(self._metrics, classes, self._multi_label).to(self.device))
+            ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
+            further = build_metrics(self._metrics, ways, self._multi_label)
+            self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further).to(self.device))
 
     def _meet_classes(self, data: Any) -> None:
         if data is not None and data.multi_label and not self._multi_label:
@@ -181,19 +180,14 @@ class Task(L.LightningModule):
 
     def _step(self, batch: Any, stage: str) -> Tensor:
         logits, targets, units = self._judged(batch)
-        loss = self._loss(logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2))
+        rows, wanted = logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2)
+        loss = self._loss(rows, wanted)
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)
         else:
             right = (logits.argmax(-1) == targets).float()
-        figures = right.mean(1) if self.plan is not None else right
-        if stage == "train":
-            self.log("train_accuracy", figures.mean(), on_step=False, on_epoch=True, batch_size=units)
-        else:
-            accuracy: Any = self.get_submodule(f"{stage}_accuracy")
-            accuracy.update(figures)
-        further: Any = self.get_submodule(f"{stage}_further")
-        further.update(logits.detach().flatten(0, -2).float(), targets.flatten(0, logits.ndim - 2).long())
+        metrics: Any = self.get_submodule(f"{stage}_metrics")
+        metrics.update(right if self.plan is None else right.mean(1), rows, wanted)
         self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, prog_bar=stage == "train", batch_size=units)
         return loss
 
@@ -228,19 +222,11 @@ class Task(L.LightningModule):
         self._log_epoch("test")
 
     def _log_epoch(self, stage: str) -> None:
-        if stage != "train":
-            accuracy: Any = self.get_submodule(f"{stage}_accuracy")
-            estimate: Estimate = accuracy.compute()
-            accuracy.reset()
-            self.log(f"{stage}_accuracy", estimate.mean, prog_bar=True)
-            self.log(f"{stage}_accuracy_ci95", estimate.ci95, prog_bar=True)
-            self.log(f"{stage}_{'examples' if self.plan is None else 'episodes'}", float(estimate.units))
-            if self.algorithm is not None:
-                self.log(f"{stage}_transductive", float(self.algorithm.transductive))
-        further: Any = self.get_submodule(f"{stage}_further")
-        if len(further):
-            self.log_dict({f"{stage}_{name}": value for name, value in further.compute().items()})
-            further.reset()
+        metrics: Any = self.get_submodule(f"{stage}_metrics")
+        for name, value in metrics.collect().items():
+            self.log(f"{stage}_{name}", value, prog_bar=name.startswith("accuracy"))
+        if self.algorithm is not None:
+            self.log(f"{stage}_transductive", float(self.algorithm.transductive))
 
     # ---- optimizers, checkpoints
 
@@ -294,8 +280,7 @@ class Task(L.LightningModule):
             DataError: the file is missing, cut, or no checkpoint of quickstudy.
             ConfigError: an argument that is code was not given again.
         """
-        checkpoint = load_checkpoint(checkpoint_path, map_location)
-        check_given_again(checkpoint, arguments)
+        checkpoint = load_checkpoint(checkpoint_path, map_location, arguments)
         # The checkpoint's weights replace the pretrained ones, which need not be downloaded first.
         model = cls(**{**checkpoint["hyper_parameters"], "pretrained": False, **arguments})
         model.on_load_checkpoint(checkpoint)

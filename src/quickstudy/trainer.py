@@ -20,6 +20,7 @@ from quickstudy.progress import build_progress
 # What Lightning warns of although nothing is wrong.
 _NOISE = (
     ".*does not have many workers.*",  # workers pay only where decoding is the bottleneck, and decoded data is cached
+    ".*is smaller than the logging interval.*",  # tasks log by the epoch
     ".*you have no `val_dataloader`.*|.*but have no `val_dataloader`.*|Total length of `list` across ranks is zero.*",
     r".*isinstance\(treespec, LeafSpec\).*",  # its own use of torch's trees
 )

@@ -8,6 +8,7 @@ import logging
 import platform
 import time
 import unicodedata
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-import quickstudy
 from quickstudy.datamodule import STAGES
 from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, ImageClassifier
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         "Command": f"quickstudy demo --epochs {args.epochs} --episodes {args.episodes}",
         "Training": f"{args.epochs * 100} episodes, 30-way 1-shot with 4 queries; Conv4 of 64 filters, Adam 2e-3",
         "Time": f"{seconds:.0f} s with {torch.get_num_threads()} threads, {platform.machine()}",
-        "Versions": f"quickstudy {quickstudy.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "Versions": f"quickstudy {version('quickstudy')}, torch {version('torch')}, Python {platform.python_version()}",
     }
     _write(args.out / "report.html", rows, args.episodes, sentence, picture, details)
     console.print(f"\nIn {seconds:.0f} s. Look at {args.out / 'report.html'} and {args.out / 'episode.png'}.")

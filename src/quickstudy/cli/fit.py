@@ -48,12 +48,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and say where the result is and how to test it."""
     options = args.trainer
-    if (
-        not options["fast_dev_run"]
-        and options["max_steps"] == -1
-        and not options["max_epochs"]
-        and not options["max_time"]
-    ):
+    limits = (options["max_epochs"], options["max_time"], options["fast_dev_run"], options["max_steps"] != -1)
+    if not any(limits):
         raise ConfigError(
             "for how long? Give --trainer.max_epochs 20, or --trainer.max_steps, or --trainer.max_time 00:01:00:00"
         )

@@ -6,7 +6,7 @@ import argparse
 import importlib
 from fnmatch import fnmatchcase
 
-from quickstudy.errors import ConfigError, closest
+from quickstudy.errors import ConfigError, closest, unknown
 
 KINDS = {
     "strategies": "algorithms",
@@ -16,17 +16,20 @@ KINDS = {
     "schedulers": "optimizers",
 }
 """Which module of quickstudy has ``available_KIND()``."""
+_FIRST = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=f"{', '.join(KINDS)}; default: all")
+    parser.add_argument("kind", nargs="?", metavar="KIND", help=f"{', '.join(KINDS)}; default: some of each")
     parser.add_argument("--match", metavar="PATTERN", help="only names like 'resnet*', or with 'resnet' in them")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one name per line, by kind where all are asked for."""
+    """Print one name per line; where no kind is named, the first few of each."""
     if args.kind:
+        if args.kind not in KINDS:
+            raise unknown("kind", args.kind, KINDS)
         found = _names(args.kind, args.match)
         if not found:
             raise ConfigError(f"no name matches '{args.match}'{closest(args.match, _names(args.kind))}")
@@ -35,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     for kind in KINDS:
         found = _names(kind, args.match)
         print(f"{kind} ({len(found)})")
-        print("".join(f"  {name}\n" for name in found), end="")
+        print("".join(f"  {name}\n" for name in found[:_FIRST]), end="")
+        if len(found) > _FIRST:
+            print(f"  ... type: quickstudy list {kind}")
     return 0
 
 

@@ -33,6 +33,10 @@ def usage_error(parser: argparse.ArgumentParser, message: str) -> ConfigError:
         return _no_option(typed.split("=")[0], known, help_command)
     if found := re.match(r"Option '(\S+)' is not accepted", text):  # in a YAML file
         return _no_option(found[1], [option.removeprefix("--") for option in known], help_command)
+    if found := re.match(r"the following arguments are required: (\S+)", text):
+        return ConfigError(f"--{found[1].removeprefix('--')} is missing. See {help_command}")
+    if found := re.match(r'Parser key "(\S+)": Expected a typing.Literal\[(.*)\]. Got value: (.*)', text):
+        return ConfigError(f"--{found[1]} must be one of {found[2]}, not '{found[3]}'")
     if found := re.match(r'Parser key "(\S+)": (.*Expected a .*)\b(?:Given value|Got value): (.*)', text):
         name, why, value = found.groups()
         types = re.findall(r"Expected an? (?:<class '([^']+)'>|typing\.(\w+\[.*?\])|(dot import path))", why)

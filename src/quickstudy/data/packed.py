@@ -201,8 +201,8 @@ def _decompressed(path: Path) -> Path:
             while block := packed.read(1 << 20):
                 if unpacked.tell() + len(block) > room:
                     raise DataError(
-                        f"'{path}' ({status.st_size:,} bytes) unpacks to more than {room:,} bytes, which {plain.parent} "
-                        "has no room for or which no archive of examples does: unpack it yourself and give the folder"
+                        f"'{path}' ({status.st_size:,} bytes) unpacks to more than {room:,} bytes: it is no archive of "
+                        f"examples, or {plain.parent} has no room. Unpack it yourself and give the folder"
                     )
                 unpacked.write(block)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:

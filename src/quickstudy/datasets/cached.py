@@ -1,4 +1,4 @@
-"""Arrays that are made once and kept in a file."""
+"""Tables that are made once and kept in a file."""
 
 from __future__ import annotations
 
@@ -8,45 +8,56 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from quickstudy.data.table import Table
 from quickstudy.errors import DataWarning
 from quickstudy.files import atomic_write
 
-Arrays = dict[str, NDArray[Any]]
 
-
-def cached_arrays(path: Path, what: str, names: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays of a file, which are made where it is missing or damaged, and written for the next time.
+def cached_tables(path: Path, what: str, names: Sequence[str], make: Callable[[], Sequence[Table]]) -> list[Table]:
+    """Return the tables of a file, which are made where it is missing or damaged, and written for the next time.
 
     Any number of processes may ask at once: each sees a whole file or none. A folder that cannot be written costs a
     ``DataWarning`` and the time to make them again.
 
     Args:
-        path: an ``.npz`` file, whose name must tell everything that the arrays depend on.
-        what: names the arrays in the warning, such as ``"the glyphs"``.
-        names: of the arrays that the file must have.
-        make: makes these arrays, by name; none may hold Python objects.
+        path: an ``.npz`` file, whose name must tell everything that the tables depend on.
+        what: names them in the warning, such as ``"the glyphs"``.
+        names: of the tables in the file.
+        make: makes as many tables, of tensors with one label each.
     """
-    arrays = _read(path, names)
-    if arrays is None:
-        arrays = make()
+    tables = _read(path, names)
+    if tables is None:
+        tables = list(make())
         try:
-            with atomic_write(path) as file:
-                np.savez(file, allow_pickle=False, **arrays)
+            _write(path, names, tables)
         except OSError as error:
             warnings.warn(
                 f"{what} cannot be kept in '{path.parent}' ({error.strerror or error}) and will be made again the next "
-                "time: name a folder that can be written in the environment variable QUICKSTUDY_CACHE",
+                "time: make that folder writable, or name another in the environment variable QUICKSTUDY_CACHE",
                 DataWarning,
                 stacklevel=3,
             )
-    return arrays
+    return tables
 
 
-def _read(path: Path, names: Sequence[str]) -> Arrays | None:
+def _write(path: Path, names: Sequence[str], tables: Sequence[Table]) -> None:
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, table in zip(names, tables, strict=True):
+        assert isinstance(table.inputs, torch.Tensor) and table.targets is not None
+        arrays[f"{name}_inputs"] = table.inputs.numpy()
+        arrays[f"{name}_targets"] = table.targets
+        arrays[f"{name}_classes"] = np.array(table.classes)
+    with atomic_write(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _read(path: Path, names: Sequence[str]) -> list[Table] | None:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}  # reading a member to its end checks its CRC
-    except Exception:  # a damaged file can fail in any way, and the arrays can be made again
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # which checks each array's CRC
+            columns = ([arrays[f"{name}_{column}"] for column in ("inputs", "targets", "classes")] for name in names)
+            return [Table(torch.from_numpy(x), y, tuple(classes.tolist())) for x, y, classes in columns]
+    except Exception:  # a damaged archive raises one of a dozen errors, and the remedy is always to make it again
         return None

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, features
 
 from quickstudy.data.table import Splits, Table
+from quickstudy.datasets.cached import cached_tables
 from quickstudy.datasets.registry import DATASETS
 from quickstudy.datasets.scripts import script_of, split_of
-from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.files import atomic_write, cache_folder
+from quickstudy.errors import ConfigError, DataError
+from quickstudy.files import cache_folder
 
 _FORMAT = 1  # count up when the same fonts give other classes or other pixels
 _MIN_FACES = 8
@@ -91,22 +92,10 @@ def glyphs(root: str | os.PathLike[str] | None = None, *, image_size: int = _SIZ
     faces = _faces()
     folder = cache_folder() if root is None else Path(root)
     path = folder / f"glyphs-{_FORMAT}-{image_size}-{_digest(faces)}.npz"
-    splits = _read(path)
-    if splits is None:
-        splits = _make(faces, image_size)
-        try:
-            _write(path, splits)
-        except OSError as error:
-            warnings.warn(
-                f"the glyphs cannot be kept in '{folder}' ({error.strerror or error}) and will be drawn again the next "
-                "time: give a folder that can be written as root, or in the environment variable QUICKSTUDY_CACHE",
-                DataWarning,
-                stacklevel=2,
-            )
-    return splits
+    return Splits(*cached_tables(path, "the glyphs", Splits._fields, partial(_make, faces, image_size)))
 
 
-# ---- fonts and the cached file
+# ---- fonts
 
 
 def _faces() -> list[_Face]:
@@ -130,27 +119,6 @@ def _digest(faces: list[_Face]) -> str:
     for face in faces:
         digest.update(face.path.name.encode() + hashlib.blake2b(face.path.read_bytes()).digest())
     return digest.hexdigest()
-
-
-def _write(path: Path, splits: Splits) -> None:
-    arrays: dict[str, Any] = {}
-    for split, table in splits._asdict().items():
-        arrays |= {f"{split}_inputs": table.inputs.numpy(), f"{split}_targets": table.targets}
-        arrays[f"{split}_classes"] = np.array(table.classes)
-    with atomic_write(path) as file:
-        np.savez(file, **arrays)
-
-
-def _read(path: Path) -> Splits | None:
-    """Return what the file holds, or None if it is missing or damaged."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            columns = (
-                [arrays[f"{split}_{name}"] for name in ("inputs", "targets", "classes")] for split in Splits._fields
-            )
-            return Splits(*(Table(torch.from_numpy(x), y, tuple(names.tolist())) for x, y, names in columns))
-    except Exception:  # a damaged archive raises one of a dozen errors, and the remedy is always to draw again
-        return None
 
 
 # ---- drawing

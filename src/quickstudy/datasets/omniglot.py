@@ -9,7 +9,6 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,13 +20,13 @@ from PIL import Image, ImageOps
 
 from quickstudy.data.archives import Item, open_source
 from quickstudy.data.table import Splits, Table
-from quickstudy.datasets.cached import Arrays, cached_arrays
+from quickstudy.datasets.cached import cached_tables
 from quickstudy.datasets.download import Published, published_files
 from quickstudy.datasets.registry import DATASETS
 from quickstudy.errors import ConfigError, DataError, unknown
 from quickstudy.files import cache_folder
 
-_FORMAT = 1  # count up when the same archives give other arrays
+_FORMAT = 1  # count up when the same archives give another table
 _BACKGROUND, _EVALUATION = 964, 659  # characters
 
 _ADDRESS = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
@@ -94,10 +93,7 @@ def omniglot(
     # The folder may hold archives that were packed anew: published_files checks only what it downloads itself.
     archives = published_files("Omniglot", _FILES, root)
     path = cache_folder() / f"omniglot-{_FORMAT}-{image_size}-{_digest(archives)}.npz"
-    names = ("images", "targets", "classes")
-    arrays = cached_arrays(path, "the images of Omniglot", names, partial(_decode, archives, image_size))
-    images, targets, classes = (arrays[name] for name in names)
-    everything = Table(torch.from_numpy(images)[:, None], targets, tuple(classes.tolist()))
+    (everything,) = cached_tables(path, "the images of Omniglot", ["all"], lambda: [_decode(archives, image_size)])
     train, val, test = (everything.only(codes) for codes in _DIVISIONS[split](everything.classes))
     return Splits(_with_rotations(train) if rotations else train, val, test)
 
@@ -134,7 +130,7 @@ def _with_rotations(table: Table) -> Table:
     )
 
 
-# ---- from archives to arrays
+# ---- from archives to a table
 
 
 def _digest(archives: Sequence[Path]) -> str:
@@ -146,8 +142,8 @@ def _digest(archives: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _decode(archives: Sequence[Path], image_size: int) -> Arrays:
-    """Return ``images`` uint8 ``[N, S, S]``, ``targets`` ``[N]`` and ``classes`` ``[K]``, background first.
+def _decode(archives: Sequence[Path], image_size: int) -> Table:
+    """Return all images, sorted by class: the background's by name, then the evaluation's.
 
     About 4 seconds; threads only make it slower, as the images are too small to leave the interpreter for long.
     """
@@ -167,7 +163,7 @@ def _decode(archives: Sequence[Path], image_size: int) -> Arrays:
                 "another archive or only a part. Delete it, and it will be downloaded"
             )
     images = np.stack([_image(item, image_size) for item in items])
-    return {"images": images, "targets": np.array(targets, np.int32), "classes": np.array(list(codes))}
+    return Table(torch.from_numpy(images[:, None]), np.array(targets, np.int32), tuple(codes))
 
 
 def _image(item: Item, image_size: int) -> NDArray[np.uint8]:

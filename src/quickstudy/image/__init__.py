@@ -40,7 +40,9 @@ class ImageClassificationData(DataModule):
         **options: Any,
     ) -> None:
         given = next((table.inputs for table in (train, val, test, predict) if table is not None), None)
-        channels, height, width = given.shape[1:] if isinstance(given, torch.Tensor) and given.ndim == 4 else (3, 224, 224)
+        channels, height, width = (
+            given.shape[1:] if isinstance(given, torch.Tensor) and given.ndim == 4 else (3, 224, 224)
+        )
         load_options = {
             "image_size": image_size or (height, width),
             "image_mode": image_mode or ("L" if channels == 1 else "RGB"),

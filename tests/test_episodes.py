@@ -1,0 +1,326 @@
+"""Which examples make up an episode: purity, uniformity, and the same list for any number of processes."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from quickstudy.data import table as table_module
+from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
+from quickstudy.data.loading import BatchSteps, EpisodeDataset, EpisodeSteps, Share
+from quickstudy.data.samples import Samples
+from quickstudy.data.table import ClassIndex, Table
+from quickstudy.errors import ConfigError, DataError
+
+few = settings(max_examples=40, deadline=None, derandomize=True)
+COUNTS = [7, 9, 30, 6, 12, 8]
+
+
+def targets_of(counts: list[int], seed: int = 0) -> NDArray[np.int32]:
+    return np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int32)
+
+
+def sampler(counts: list[int] | None = None, **options: Any) -> EpisodeSampler:
+    counts = COUNTS if counts is None else counts
+    return EpisodeSampler(
+        ClassIndex(targets_of(counts), len(counts)), **{"ways": 3, "shots": 2, "queries": 4, **options}
+    )
+
+
+# ---- the index
+
+
+@few
+@given(st.lists(st.integers(0, 9), max_size=60), st.integers(10, 12), st.integers(1, 80))
+def test_class_index_equals_a_naive_one_at_any_chunk_size(codes: list[int], classes: int, chunk: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_module, "_CHUNK", chunk)
+        index = ClassIndex(np.array(codes, np.int32), classes)
+    for code in range(classes):
+        assert index.rows(code).tolist() == [row for row, other in enumerate(codes) if other == code]
+    assert index.counts.tolist() == [codes.count(code) for code in range(classes)]
+    assert index.order.dtype == np.uint32
+
+
+# ---- one episode
+
+
+def test_an_episode_has_distinct_rows_of_distinct_classes() -> None:
+    rows = sampler().draw(np.arange(500))
+    classes = targets_of(COUNTS)[rows]
+    assert rows.shape == (500, 3, 6)
+    assert (classes == classes[:, :, :1]).all()
+    assert all(len(set(task[:, 0])) == 3 for task in classes)
+    assert all(len(set(task.ravel())) == 18 for task in rows)
+
+
+def test_the_whole_of_the_smallest_class_and_all_classes_can_be_used() -> None:
+    rows = sampler(ways=6, queries=4).draw(np.arange(200))
+    assert all(len(set(task.ravel())) == 36 for task in rows)
+    (small,) = [set(np.flatnonzero(targets_of(COUNTS) == 3))]
+    assert all(any(set(way) == small for way in task) for task in rows)
+
+
+# ---- purity
+
+
+@few
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=30))
+def test_an_episode_depends_on_its_number_alone(numbers: list[int]) -> None:
+    one = sampler()
+    together = one.draw(np.array(numbers))
+    alone = [sampler().draw(np.array([number]))[0] for number in numbers]
+    assert np.array_equal(together, alone)
+    assert np.array_equal(one.draw(np.array(numbers[::-1])), together[::-1])
+
+
+def test_a_batch_larger_than_a_block_is_the_same_as_its_parts() -> None:
+    whole = sampler().draw(np.arange(2500))
+    assert np.array_equal(whole, np.concatenate([sampler().draw(np.arange(at, at + 50)) for at in range(0, 2500, 50)]))
+    assert sampler().draw(np.arange(0)).shape == (0, 3, 6)
+
+
+def test_the_list_is_this_one_on_every_machine() -> None:
+    index = ClassIndex(np.arange(60) % 6, 6)
+    rows = EpisodeSampler(index, ways=2, shots=1, queries=2, seed=5, fingerprint="x").draw(np.arange(3))
+    # Whoever changes the episodes of every experiment so far should mean to.
+    assert rows.tolist() == [[[38, 50, 44], [28, 52, 10]], [[50, 32, 38], [37, 19, 55]], [[46, 40, 28], [7, 55, 37]]]
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"stage": "val"}, {"fingerprint": "other"}])
+def test_another_seed_stage_or_data_set_has_other_episodes(change: dict[str, Any]) -> None:
+    assert (sampler().draw(np.arange(20)) != sampler(**change).draw(np.arange(20))).any(axis=(1, 2)).all()
+
+
+def test_num_tasks_bounds_how_many_episodes_exist() -> None:
+    rows = sampler(num_tasks=4).draw(np.arange(12))
+    assert np.array_equal(rows[:4], rows[4:8])
+    assert np.array_equal(rows[:4], rows[8:])
+    assert np.array_equal(rows[:4], sampler().draw(np.arange(4)))
+    assert len({task.tobytes() for task in rows}) == 4
+
+
+# ---- uniformity: with fixed seeds, so that the outcome is known
+
+
+def even(counts: NDArray[np.integer[Any]]) -> bool:
+    """Whether a chi-square test at level 0.001 finds nothing (Wilson & Hilferty's approximation)."""
+    counts = np.ravel(counts)
+    expected, freedom = counts.mean(), len(counts) - 1
+    ratio = ((counts - expected) ** 2 / expected).sum() / freedom
+    return bool((ratio ** (1 / 3) - 1 + 2 / (9 * freedom)) / (2 / (9 * freedom)) ** 0.5 < 3.09)
+
+
+def test_the_test_of_evenness_bites() -> None:
+    coins = np.random.default_rng(0).random((2, 20_000)) < np.array([[0.5], [0.53]])
+    assert [even(np.bincount(coin, minlength=2)) for coin in coins] == [True, False]
+
+
+def test_classes_and_their_positions_are_drawn_evenly() -> None:
+    classes = targets_of(COUNTS)[sampler().draw(np.arange(30_000))[:, :, 0]]
+    for position in range(3):
+        assert even(np.bincount(classes[:, position], minlength=6))
+    ordered_pairs = np.bincount(classes[:, 0] * 6 + classes[:, 1], minlength=36).reshape(6, 6)
+    assert (ordered_pairs.diagonal() == 0).all()
+    assert even(ordered_pairs[~np.eye(6, dtype=bool)])
+
+
+@pytest.mark.parametrize("size", [6, 7, 64])
+def test_members_are_drawn_evenly_into_every_position(size: int) -> None:
+    rows = sampler([size, size], ways=2).draw(np.arange(20_000))
+    index = ClassIndex(targets_of([size, size]), 2)
+    for code in range(2):
+        mine = rows[targets_of([size, size])[rows[:, :, 0]] == code]
+        members = np.searchsorted(index.rows(code), mine)
+        for position in range(6):
+            assert even(np.bincount(members[:, position], minlength=size))
+
+
+def test_support_and_query_are_exchangeable() -> None:
+    # Of 3 members in order, each of the 6 orders is equally likely.
+    rows = sampler([3, 3], ways=2, shots=1, queries=2).draw(np.arange(30_000)).reshape(-1, 3)
+    orders = Counter(tuple(np.argsort(way)) for way in rows.tolist())
+    assert len(orders) == 6
+    assert even(np.array(list(orders.values())))
+
+
+def test_what_one_class_shows_says_nothing_of_the_next() -> None:
+    rows = sampler([8, 8], ways=2, shots=1, queries=1).draw(np.arange(40_000))
+    index = ClassIndex(targets_of([8, 8]), 2)
+    place = np.zeros(16, np.int64)
+    place[index.order] = np.arange(16) % 8
+    first, second = place[rows[:, 0, 0]], place[rows[:, 1, 0]]
+    assert even(np.bincount(first * 8 + second, minlength=64))
+    later = np.roll(first, 1)
+    assert even(np.bincount(first * 8 + later, minlength=64))
+
+
+# ---- what cannot be drawn
+
+
+def test_fewer_classes_than_ways() -> None:
+    with pytest.raises(DataError, match=r"7-way episodes need at least 7 classes; the train data has 6.*ways=6"):
+        sampler(ways=7)
+    with pytest.raises(DataError, match=r"the val data has 6. Set test_ways=6"):
+        sampler(ways=7, stage="val")
+
+
+def test_a_class_with_too_few_examples_is_named() -> None:
+    names = ("ant", "bee", "cat", "lynx", "dog", "eel")
+    with pytest.raises(DataError, match=r"3-way 2-shot with 9 queries needs 11 .* 'lynx' .* has 6. Lower queries to 4"):
+        sampler(queries=9, classes=names)
+    with pytest.raises(DataError, match=r"'3' of the test data has 6. Lower test_queries to 1"):
+        sampler(shots=8, stage="test")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ways": 1}, "ways=1: it must be at least 2"),
+        ({"shots": 0}, "shots=0: it must be at least 1"),
+        ({"test_queries": 0}, "test_queries=0: it must be at least 1"),
+        ({"num_tasks": 0}, "num_tasks=0: it must be at least 1"),
+        ({"seed": -1}, "seed=-1: it must be at least 0"),
+        ({"shots": 1.5}, "shots must be a whole number, not 1.5"),
+        ({"queries": True}, "queries must be a whole number, not True"),
+        ({"ways": None}, "ways must be a whole number, not None"),
+        ({"meta_batch_size": 7, "epoch_length": 400}, r"epoch_length=400 is no multiple of meta_batch_size=7: .*=406"),
+    ],
+)
+def test_plans_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EpisodePlan(**options)
+
+
+def test_test_sizes_default_to_those_of_training() -> None:
+    plan = EpisodePlan(ways=20, shots=5, queries=15, test_ways=5)
+    assert plan.shape("train") == (20, 5, 15)
+    assert plan.shape("val") == plan.shape("test") == (5, 5, 15)
+
+
+# ---- steps of many ranks
+
+
+def steps_of(world: int, rank: int = 0, epoch: int = 0, length: int = 24, meta: int = 8, **options: Any) -> list[Any]:
+    steps = EpisodeSteps(options.pop("of", sampler()), length, meta, Share(rank, world), **options)
+    steps.set_epoch(epoch)
+    listed = list(steps)
+    assert len(listed) == len(steps)
+    return listed
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_ranks_share_the_same_global_steps(world: int, epoch: int) -> None:
+    alone = steps_of(1, epoch=epoch)
+    ranks = [steps_of(world, rank, epoch) for rank in range(world)]
+    for step, (numbers, rows) in enumerate(alone):
+        assert numbers.tolist() == list(range(epoch * 24 + step * 8, epoch * 24 + (step + 1) * 8))
+        assert np.array_equal(np.concatenate([rank[step][0] for rank in ranks]), numbers)
+        assert np.array_equal(np.concatenate([rank[step][1] for rank in ranks]), rows)
+        assert np.array_equal(rows, sampler().draw(numbers))
+
+
+def test_a_thousand_ranks_neither_repeat_nor_skip() -> None:
+    one = sampler()
+    shares = [steps_of(1024, rank, epoch=2, length=4096, meta=2048, of=one) for rank in range(1024)]
+    for step in range(2):
+        numbers = np.concatenate([share[step][0] for share in shares])
+        assert numbers.tolist() == list(range(8192 + step * 2048, 8192 + (step + 1) * 2048))
+    assert np.array_equal(shares[700][1][1], one.draw(shares[700][1][0]))
+
+
+def test_validation_repeats_its_list_and_its_last_step_may_be_smaller() -> None:
+    for world in (1, 2):
+        first, later = (steps_of(world, world - 1, epoch, length=20, repeat=True) for epoch in (0, 5))
+        assert [len(numbers) for numbers, _ in first] == [8 // world, 8 // world, 4 // world]
+        assert all(np.array_equal(a, b) for a, b in zip(first[1], later[1], strict=True))
+        assert first[0][0][0] == (world - 1) * 4
+
+
+def test_remainders_are_refused_and_both_numbers_named() -> None:
+    with pytest.raises(ConfigError, match=r"meta_batch_size=8 cannot be shared by 3 processes .* meta_batch_size=9"):
+        steps_of(3)
+    with pytest.raises(ConfigError, match=r"meta_batch_size=8 cannot be shared by 3 processes"):
+        steps_of(3, repeat=True)
+    with pytest.raises(ConfigError, match=r"test_epoch_length=21 cannot be shared by 2 .* test_epoch_length=22"):
+        steps_of(2, length=21, repeat=True)
+
+
+@few
+@given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 6), st.booleans())
+def test_ordinary_batches_are_shared_too(length: int, batch_size: int, world: int, shuffle: bool) -> None:
+    if length < world:
+        with pytest.raises(ConfigError, match=f"{length} examples are fewer than {world} processes"):
+            BatchSteps(length, batch_size, Share(0, world))
+        return
+    shares = [BatchSteps(length, batch_size, Share(rank, world), shuffle) for rank in range(world)]
+    ranks = [list(share) for share in shares]
+    assert {len(rank) for rank in ranks} == {len(shares[0])}  # or one rank would wait for the others for ever
+    numbers = [number for rank in ranks for number, _ in rank]
+    assert len(set(numbers)) == len(numbers)
+    rows = [row for rank in ranks for _, batch in rank for row in batch.tolist()]
+    assert len(set(rows)) == len(rows) == (length - length % world if shuffle else length)
+    sizes = [len(batch) for rank in ranks for _, batch in rank]
+    assert 1 <= min(sizes)
+    assert max(sizes) <= batch_size + (not shuffle and length % world > 0)
+
+
+def test_shuffling_changes_with_the_epoch_and_not_with_the_ranks() -> None:
+    def rows(epoch: int, world: int) -> list[int]:
+        shares = [BatchSteps(12, 2, Share(rank, world), shuffle=True, seed=3) for rank in range(world)]
+        for share in shares:
+            share.set_epoch(epoch)
+        return [int(row) for step in zip(*shares, strict=True) for _, batch in step for row in batch]
+
+    assert rows(0, 1) != rows(1, 1)
+    assert sorted(rows(0, 1)) == list(range(12))
+    assert sorted(rows(0, 1)[:4]) == sorted(rows(0, 2)[:4])
+
+
+# ---- the tensors of an episode
+
+
+def test_episodes_hold_the_named_rows_ordered_by_class() -> None:
+    values = torch.arange(72).view(72, 1, 1, 1).expand(72, 2, 3, 3).contiguous()
+    one = sampler()
+    dataset = EpisodeDataset(Samples(values, torch.as_tensor), shots=2)
+    rows = one.draw(np.arange(5))
+    episode = dataset[np.arange(5), rows]
+    assert episode.support.shape == (5, 6, 2, 3, 3)
+    assert episode.query.shape == (5, 12, 2, 3, 3)
+    assert np.array_equal(episode.support[..., 0, 0, 0], rows[:, :, :2].reshape(5, 6))
+    assert np.array_equal(episode.query[..., 0, 0, 0], rows[:, :, 2:].reshape(5, 12))
+    assert episode.support_targets.tolist() == [[0, 0, 1, 1, 2, 2]] * 5
+    assert episode.query_targets.tolist() == [[0] * 4 + [1] * 4 + [2] * 4] * 5
+    assert episode.query_targets.dtype == torch.int64
+    codes = targets_of(COUNTS)[episode.support[..., 0, 0, 0].numpy()]
+    assert np.array_equal(codes[:, ::2], codes[:, 1::2])
+
+
+def test_random_transforms_follow_from_seed_episode_and_position() -> None:
+    def noisy(seed: int) -> EpisodeDataset:
+        values = torch.zeros(72, 1, 2, 2)
+        return EpisodeDataset(Samples(values, torch.as_tensor, transform=lambda x: x + torch.rand(())), 2, seed)
+
+    rows = sampler().draw(np.arange(3))
+    whole, again, other = noisy(0)[np.arange(3), rows], noisy(0)[np.array([2]), rows[2:]], noisy(1)[np.arange(3), rows]
+    assert torch.equal(whole.query[2:], again.query)
+    assert torch.equal(whole.support[2:], again.support)
+    assert not torch.equal(whole.query, other.query)
+    drawn = torch.cat([whole.support, whole.query], 1)[..., 0, 0, 0]
+    assert len(drawn.unique()) == drawn.numel()
+
+
+def test_tables_and_samplers_travel_to_workers() -> None:
+    table = Table.build(torch.zeros(72, 1), targets_of(COUNTS))
+    made = EpisodeSampler.for_stage(table, EpisodePlan(ways=3, queries=2), "train")
+    assert np.array_equal(pickle.loads(pickle.dumps(made)).draw(np.arange(9)), made.draw(np.arange(9)))
