@@ -1,7 +1,7 @@
 """How fast episodes are drawn and loaded, against learn2learn and easyfsl in the same run, one thread each.
 
-    python benchmarks/episodes.py            # a few minutes; writes benchmarks/results/episodes.json
-    python benchmarks/episodes.py --quick    # under a minute, coarser, writes nothing
+    python benchmarks/episodes.py            # four minutes; writes benchmarks/results/episodes.json
+    python benchmarks/episodes.py --quick    # a minute or two, coarser, writes nothing
 
 ``benchmarks/peers/setup.sh`` installs the peers; without them only our own rates are shown.
 """
@@ -259,7 +259,9 @@ def show(lines: list[Line], console: Console) -> None:
             "" if again else f"{figure(line.ours)} {line.unit}",
             line.peer,
             f"{figure(line.theirs)} {line.unit}" if line.theirs else "",
-            f"{figure(line.ratios)} x ({min(line.ratios):.2g} to {max(line.ratios):.2g})" if line.ratios else "",
+            f"{figure(line.ratios)} x ({figure(line.ratios, min)} to {figure(line.ratios, max)})"
+            if line.ratios
+            else "",
             line.target,
             {None: "", True: "yes", False: "NO"}[line.met],
         )
@@ -267,9 +269,9 @@ def show(lines: list[Line], console: Console) -> None:
     console.print(grid)
 
 
-def figure(repeats: list[float]) -> str:
-    median = statistics.median(repeats)
-    return f"{median:,.0f}" if median >= 100 else f"{median:.2g}"
+def figure(repeats: list[float], of: Callable[[list[float]], float] = statistics.median) -> str:
+    number = of(repeats)
+    return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
 
 
 def processor() -> str:
@@ -284,6 +286,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     sizes = {**SIZES, **FULL, **(QUICK if quick else {})}
     console = Console(width=None if sys.stdout.isatty() else 160)
+    load = os.getloadavg()[0]  # of others: the seconds below are of the processor, but its caches are shared
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
 
@@ -311,7 +314,7 @@ def main() -> None:
         result = {
             "command": "python benchmarks/episodes.py",
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "hardware": {"cpu": processor(), "cores": os.cpu_count()},
+            "hardware": {"cpu": processor(), "cores": os.cpu_count(), "load": load},
             "versions": versions,
             "sizes": sizes,
             "seconds": "of processor time, one thread",

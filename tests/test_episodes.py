@@ -270,7 +270,7 @@ def test_ordinary_batches_are_shared_too(length: int, batch_size: int, world: in
     rows = [row for rank in ranks for _, batch in rank for row in batch.tolist()]
     assert len(set(rows)) == len(rows) == (length - length % world if shuffle else length)
     sizes = [len(batch) for rank in ranks for _, batch in rank]
-    assert 1 <= min(sizes)
+    assert min(sizes) >= 1
     assert max(sizes) <= batch_size + (not shuffle and length % world > 0)
 
 

@@ -10,7 +10,12 @@ import pytest
 from PIL import Image
 
 README = Path(__file__).parent.parent / "README.md"
-SMALLER = {"image_size=84": "image_size=32", "max_epochs=20": "max_epochs=1", "epoch_length=100": "epoch_length=4"}
+SMALLER = {
+    "image_size=84": "image_size=32",
+    "max_epochs=20": "max_epochs=1",
+    " epoch_length=100": " epoch_length=8",
+    "test_epoch_length=600": "test_epoch_length=10",
+}
 
 
 def draw(path: Path, hue: int, seed: int) -> None:

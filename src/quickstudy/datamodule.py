@@ -64,7 +64,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         DataError: the data cannot serve.
     """
 
-    load: ClassVar[Callable[..., Any]]
+    load: ClassVar[Callable[..., Any]] = staticmethod(torch.as_tensor)
     """Makes a tensor of one item: a file, a picture, whatever the domain's data sets hold."""
 
     def __init__(

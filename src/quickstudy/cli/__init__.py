@@ -79,14 +79,10 @@ def _run(arguments: list[str]) -> int:
         raise unknown("command", name, COMMANDS)
     command = COMMANDS[name]
     module = importlib.import_module(f"quickstudy.cli.{command.module}")
-    prog, about = f"quickstudy {name}", str(module.__doc__).split("\n\n")[0]
-    parser: Any
+    kind: Any = PlainParser
     if command.flags:
-        from quickstudy.cli.flags import FlagParser  # jsonargparse takes a while to import
-
-        parser = FlagParser(prog, about)
-    else:
-        parser = PlainParser(prog, description=about, allow_abbrev=False)
+        from quickstudy.cli.flags import FlagParser as kind  # here, as jsonargparse takes a while to import
+    parser = kind.for_command(f"quickstudy {name}", str(module.__doc__).split("\n\n")[0])
     module.add_arguments(parser)
     code: int = module.run(parser.read(arguments[place + 1 :]))
     return code

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Self, Union, Unpack, get_args, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser
@@ -22,9 +22,12 @@ _CONTAINERS = (list, tuple, dict, Iterable, Mapping, Sequence)
 class FlagParser(ArgumentParser):
     """jsonargparse's parser: options are flags or lines of a YAML file, errors are a ``ConfigError`` of one line."""
 
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, usage="%(prog)s [options]", description=description, allow_abbrev=False)
-        self.add_argument("--config", action="config", help="a YAML file of options; later flags win")
+    @classmethod
+    def for_command(cls, prog: str, about: str) -> Self:
+        """Return a parser without options but ``--config`` and ``--print_config``."""
+        parser = cls(prog=prog, usage="%(prog)s [options]", description=about, allow_abbrev=False)
+        parser.add_argument("--config", action="config", help="a YAML file of options; later flags win")
+        return parser
 
     def read(self, arguments: list[str]) -> argparse.Namespace:
         """Return the options' values, those of a group as a dict; ``yaml`` is the file that says the same.
@@ -41,6 +44,8 @@ class FlagParser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the error instead of printing it with the usage."""
+        if not self.exit_on_error:  # jsonargparse tries one type of several, and goes on to the next
+            super().error(message, ex)
         raise usage_error(self, message) from ex
 
 

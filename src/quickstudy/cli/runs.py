@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -115,20 +117,24 @@ def build_trainer(options: Mapping[str, Any], **fixed: Any) -> Trainer:
         raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
 
 
+@cache
 def _data_flags() -> Flags:
     flags = class_flags(ImageClassificationData)
     flags.pop("load_options", None)  # image_size and image_mode are these
     return flags
 
 
+@cache
 def _door_flags(door: str) -> Flags:
     flags = function_flags(getattr(ImageClassificationData, door))
     if door == "from_benchmark":
         for name in DATASETS.names():
-            flags = function_flags(DATASETS[name]) | flags
+            own = {key: replace(flag, help=f"{name}: {flag.help}") for key, flag in function_flags(DATASETS[name]).items()}
+            flags = {**flags, **{key: flag for key, flag in own.items() if key not in flags}}
     return {name: flag for name, flag in flags.items() if name not in _data_flags()}
 
 
+@cache
 def _trainer_flags() -> Flags:
     flags = class_flags(Trainer, (Callback, Logger))
     flags.pop("use_distributed_sampler")  # the data's own samplers share the work

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from quickstudy.errors import ConfigError, closest
 
 
 class PlainParser(argparse.ArgumentParser):
     """argparse's parser, whose errors are a ``ConfigError`` of one line."""
+
+    @classmethod
+    def for_command(cls, prog: str, about: str) -> Self:
+        """Return a parser without options."""
+        return cls(prog, description=about, allow_abbrev=False)
 
     def read(self, arguments: list[str]) -> argparse.Namespace:
         """Return the arguments' values."""
@@ -35,13 +40,12 @@ def usage_error(parser: argparse.ArgumentParser, message: str) -> ConfigError:
         return _no_option(found[1], [option.removeprefix("--") for option in known], help_command)
     if found := re.match(r"the following arguments are required: (\S+)", text):
         return ConfigError(f"--{found[1].removeprefix('--')} is missing. See {help_command}")
-    if found := re.match(r'Parser key "(\S+)": Expected a typing.Literal\[(.*)\]. Got value: (.*)', text):
-        return ConfigError(f"--{found[1]} must be one of {found[2]}, not '{found[3]}'")
     if found := re.match(r'Parser key "(\S+)": (.*Expected a .*)\b(?:Given value|Got value): (.*)', text):
         name, why, value = found.groups()
-        types = re.findall(r"Expected an? (?:<class '([^']+)'>|typing\.(\w+\[.*?\])|(dot import path))", why)
-        wanted = dict.fromkeys("".join(kind).replace("NoneType", "null") for kind in types)
-        return ConfigError(f"--{name} must be {' or '.join(wanted)}, not '{value}'. See {help_command}")
+        types = re.findall(r"Expected an? (?:<class '([^']+)'>|typing\.Literal\[(.*?)\])", why)
+        if len(types) == why.count("Expected a"):
+            wanted = dict.fromkeys("".join(kind).replace("NoneType", "null") for kind in types)
+            return ConfigError(f"--{name} must be {' or '.join(wanted)}, not '{value}'. See {help_command}")
     if found := re.match(r'Parser key "(\S+)": (.*)', text):
         return ConfigError(f"--{found[1]}: {found[2]}")
     return ConfigError(text)

@@ -25,6 +25,8 @@ MAX_FILE_BYTES = 1 << 30
 """An archive's member that unpacks to more than this is refused: it is a bomb or no example."""
 _MAX_RATIO = 100  # pictures hardly shrink; an archive that grows more than this, beyond MAX_FILE_BYTES, is a bomb
 
+_TAR_BLOCK = 512  # a tar ends with blocks of zeros
+
 _ZIP = (".zip",)
 _TAR = (".tar",)
 _TAR_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -97,7 +99,7 @@ class Archive(ABC):
             raise DataError(f"'{self.path}' holds the name '{member.name}', which leads out of the archive: refused")
         if member.fault:
             raise DataError(f"'{self.path}' holds '{member.name}', which is {member.fault}: refused")
-        if not any(hidden(part) for part in pure.parts):
+        if pure.parts and not any(hidden(part) for part in pure.parts):
             if member.is_folder:
                 self._folders.add(f"{pure.as_posix()}/")
             else:
@@ -174,6 +176,10 @@ class Tar(Archive):
                 whole = info.isdir() or (info.isreg() and not info.issparse())
                 fault = "" if whole else "a link or a device, not a file"
                 yield _Found(info.name, info.isdir(), fault, info.size, info.offset_data)
+        with self._plain.open("rb") as file:
+            file.seek(-_TAR_BLOCK, os.SEEK_END)
+            if file.read().strip(b"\0"):
+                raise EOFError("its last block is missing")  # tarfile overlooks a cut between two members
 
     def _content(self, member: _Found) -> bytes:
         with self._plain.open("rb") as file:

@@ -124,7 +124,7 @@ class Samples:
             for row, sample in zip(rows.tolist(), read, strict=True):
                 self._check_shape(row, sample, read[0])
             return torch.stack(read)
-        for row in rows[~self._present[rows]].tolist():
+        for row in dict.fromkeys(rows[~self._present[rows]].tolist()):
             sample = self._read(row)
             self._check_shape(row, sample, self._decoded[0])
             self._decoded[row] = sample

@@ -41,6 +41,7 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
     if loose:
         _warn(f"left out {len(loose)} files that lie outside every class folder of '{source}'", loose)
     inside = [name for name in names if "/" in name]
+    files = Files(source, inside)
     owners = np.array([name.split("/", 1)[0] for name in inside], dtype=np.dtypes.StringDType())
     empty = sorted(folders - set(owners.tolist()))
     if empty:
@@ -50,7 +51,7 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
             f"Add files ending in {_shown(extensions)}, or remove the folder"
         )
     classes, codes = np.unique(owners, return_inverse=True)
-    return Table(Files(source, inside), codes.astype(np.int32), tuple(str(name) for name in classes))
+    return Table(files, codes.astype(np.int32), tuple(str(name) for name in classes))
 
 
 def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:

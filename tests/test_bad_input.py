@@ -1,0 +1,847 @@
+"""Bad input: each message says what was given, what is needed and what to type."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import struct
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from quickstudy import ConfigError, DataError, DataModule, DataWarning, MissingPackageError, Trainer
+from quickstudy.data import packed
+from quickstudy.data.samples import Samples, cache_budget
+from quickstudy.data.table import Table
+from quickstudy.data.targets import encode
+from quickstudy.image import ImageClassificationData, ImageClassifier, load_image
+
+Images = ImageClassificationData
+SMALL = {"image_size": 16, "image_mode": "L"}
+EPISODES = {"ways": 2, "shots": 1, "queries": 2, "meta_batch_size": 1, "epoch_length": 1, "test_epoch_length": 2}
+
+
+def png(level: int = 0, size: int = 16) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (size, size), level).save(file, "PNG")
+    return file.getvalue()
+
+
+def noise(size: int = 64) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (size, size), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of a few hundred bytes that claims 30,000 x 30,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    end = chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + end
+
+
+def write(root: Path, classes: dict[str, int], split: str = "train") -> Path:
+    for code, (name, count) in enumerate(classes.items()):
+        (root / split / name).mkdir(parents=True)
+        for i in range(count):
+            (root / split / name / f"{i}.png").write_bytes(png(20 * code + i))
+    return root / split
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    return write(tmp_path, {"cat": 4, "dog": 4, "yak": 4})
+
+
+def trainer(**options: Any) -> Trainer:
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return Trainer(accelerator="cpu", max_epochs=1, **{**quiet, **options})
+
+
+def classifier(**options: Any) -> ImageClassifier:
+    small = {"in_channels": 1, "hidden": 4}
+    return ImageClassifier(**{"backbone": "conv4", "backbone_kwargs": small, **options})
+
+
+def episodic(**options: Any) -> ImageClassifier:
+    return classifier(training_strategy="prototypicalnetworks", training_strategy_kwargs={**EPISODES, **options})
+
+
+# ---- folders
+
+
+def test_a_missing_folder_suggests_its_neighbour(train: Path) -> None:
+    with pytest.raises(DataError, match=r"no folder or archive '.*/trian'; did you mean 'train'\?.*looked in"):
+        Images.from_folders(train.with_name("trian"))
+
+
+def test_a_missing_folder_inside_an_archive_suggests_its_neighbour(train: Path) -> None:
+    path = shutil.make_archive(str(train.parent / "all"), "zip", train.parent, "train")
+    with pytest.raises(DataError, match=r"all.zip' holds no folder 'trian'; did you mean 'train'\?.*\['train'\]"):
+        Images.from_folders(f"{path}/trian")
+
+
+def test_a_file_that_is_no_archive(train: Path) -> None:
+    for path in (train / "cat" / "0.png", train / "cat" / "0.png" / "more"):
+        with pytest.raises(DataError, match=r"0.png' is a file, and neither a folder nor an archive \(.zip, .tar"):
+            Images.from_folders(path)
+
+
+def test_an_empty_class(train: Path) -> None:
+    (train / "emu").mkdir()
+    message = r"1 class folder of '.*train' without any example: 'emu'. Add files ending in .bmp, .* or remove"
+    with pytest.raises(DataError, match=message):
+        Images.from_folders(train)
+    path = shutil.make_archive(str(train.parent / "empty"), "zip", train)
+    with pytest.raises(DataError, match="without any example: 'emu'"):
+        Images.from_folders(path)
+
+
+def test_a_folder_without_class_folders(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no class folders; it is empty. .*/cat/1\.bmp"):
+        Images.from_folders(tmp_path)
+    (tmp_path / "a.png").write_bytes(png())
+    with pytest.raises(DataError, match=r"has no class folders; it has 1 files such as 'a.png'. Put each class"):
+        Images.from_folders(tmp_path)
+
+
+def test_files_that_are_no_pictures_are_left_out_with_a_warning(train: Path) -> None:
+    (train / "cat" / "notes.txt").write_text("meow")
+    with pytest.warns(DataWarning, match=r"left out 1 files of '.*train' that do not end in .bmp.*: cat/notes.txt"):
+        data = Images.from_folders(train)
+    assert len(data.table("train") or ()) == 12
+
+
+def test_files_outside_class_folders_are_left_out_with_a_warning(train: Path) -> None:
+    (train / "stray.png").write_bytes(png())
+    with pytest.warns(DataWarning, match=r"left out 1 files that lie outside every class folder .*: stray.png"):
+        data = Images.from_folders(train)
+    assert data.classes == ("cat", "dog", "yak")
+
+
+def test_nothing_to_predict(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no file ending in .bmp, .gif"):
+        Images.from_folders(predict_folder=tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not hold back the administrator")
+def test_a_folder_that_may_not_be_read(train: Path) -> None:
+    (train / "cat").chmod(0)
+    try:
+        with pytest.raises(DataError, match=r"the folder '.*cat' cannot be read: Permission denied"):
+            Images.from_folders(train)
+    finally:
+        (train / "cat").chmod(0o755)
+
+
+def test_a_folder_that_cannot_be_read(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("quickstudy.data.archives.os.scandir", refuse)
+    with pytest.raises(DataError, match=r"the folder '.*train' cannot be read: Permission denied"):
+        Images.from_folders(train)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8(train: Path) -> None:
+    os.mkdir(os.fsencode(train) + b"/caf\xe9")  # noqa: PTH102
+    Path(os.fsdecode(os.fsencode(train) + b"/caf\xe9/1.png")).write_bytes(png())
+    with pytest.raises(DataError, match=r"the file name .*caf.* is not UTF-8: rename the file"):
+        Images.from_folders(train)
+
+
+# ---- episodes
+
+
+def test_a_class_with_too_few_images(tmp_path: Path) -> None:
+    data = Images.from_folders(write(tmp_path, {"cat": 9, "lynx": 7}), **SMALL)
+    message = (
+        r"2-way 5-shot with 15 queries needs 20 examples per class; 'lynx' of the train data has 7. Lower queries to 2"
+    )
+    with pytest.raises(DataError, match=message):
+        trainer().fit(episodic(shots=5, queries=15), datamodule=data)
+
+
+def test_fewer_classes_than_ways(train: Path) -> None:
+    with pytest.raises(DataError, match=r"5-way episodes need at least 5 classes; the train data has 3. Set ways=3 or"):
+        trainer().fit(episodic(ways=5), datamodule=Images.from_folders(train, **SMALL))
+    with pytest.raises(DataError, match=r"the test data has 3. Set test_ways=3"):
+        trainer().test(episodic(ways=5), datamodule=Images.from_folders(test_folder=train, **SMALL), verbose=False)
+
+
+def test_classes_shared_by_splits(train: Path) -> None:
+    val = write(train.parent, {"yak": 4, "zebu": 4}, "val")
+    message = r"the train and val data share classes \(1\): 'yak'. Few-shot training is judged on classes it never saw"
+    with pytest.raises(DataError, match=message):
+        trainer().fit(episodic(), datamodule=Images.from_folders(train, val, **SMALL))
+    values, labels = torch.rand(8, 1, 16, 16), [0, 1] * 4
+    data = Images.from_tensors(values, labels, test_data=values, test_targets=labels)
+    with pytest.raises(
+        DataError, match=r"the train and test data share classes \(2\): '0', '1'.*Integer labels that count"
+    ):
+        trainer().test(episodic(), datamodule=data, verbose=False)
+
+
+def test_episodes_of_several_labels() -> None:
+    data = Images.from_tensors(torch.rand(4, 1, 16, 16), [["a", "b"], ["a"], ["b"], ["b"]])
+    with pytest.raises(DataError, match="few-shot episodes need exactly one label per example"):
+        trainer().fit(episodic(), datamodule=data)
+
+
+def test_a_meta_batch_that_does_not_divide_the_epoch() -> None:
+    with pytest.raises(ConfigError, match=r"epoch_length=10 is no multiple of meta_batch_size=4: set epoch_length=12"):
+        episodic(meta_batch_size=4, epoch_length=10)
+
+
+def test_a_split_that_leaves_too_few_classes(train: Path) -> None:
+    data = Images.from_folders(train, val_split=0.2, **SMALL)
+    with pytest.raises(
+        DataError, match=r"val_split=0.2 of 3 classes leaves fewer than 2 on a side: add classes or give"
+    ):
+        trainer().fit(episodic(), datamodule=data)
+
+
+# ---- pictures
+
+
+def truncated() -> bytes:
+    return noise()[:-500]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no image that can be read"),
+        (b"<html>not found</html>", "is no image that can be read"),
+        (truncated(), "is a damaged image.*truncated"),
+        (noise()[:60] + b"\0" * 40 + noise()[100:], "is a damaged image"),
+        (bomb(), "claims too many pixels: Image size .900000000 pixels. .* Make the picture smaller"),
+    ],
+    ids=["empty", "page", "cut", "overwritten", "bomb"],
+)
+def test_a_picture_that_cannot_be_read_is_named(content: bytes, message: str, train: Path) -> None:
+    assert len(content) < 10_000
+    bad = train / "dog" / "2.png"
+    bad.write_bytes(content)
+    with pytest.raises(DataError, match=f"dog/2.png' {message}"):
+        list(Images.from_folders(train, **SMALL).train_dataloader())
+    for kind in ("zip", "tar"):
+        path = shutil.make_archive(str(train.parent / f"bad-{kind}"), kind, train)
+        with pytest.raises(DataError, match=f"bad-{kind}.{kind}/dog/2.png' {message}"):
+            list(Images.from_folders(path, **SMALL).train_dataloader())
+    with pytest.warns(DataWarning, match=f"skipped 1 of 12 train examples that cannot be read, the first: .*{message}"):
+        data = Images.from_folders(train, on_error="skip", **SMALL)
+        assert sum(len(targets) for _, targets in data.train_dataloader()) == 11
+    assert list(data.skipped) == [f"'{bad}'"]
+    assert re.search(message, data.skipped[f"'{bad}'"])
+
+
+def test_a_bomb_below_pillows_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.image.loading.MAX_PIXELS", 300)
+    assert load_image(png(size=17)).shape == (3, 17, 17)
+    with pytest.raises(DataError, match=r"claims 18x18 pixels; more than 300 are refused. Make the picture smaller"):
+        load_image(png(size=18))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_stops_at_a_corrupt_picture_or_goes_on_without_it(workers: int, train: Path) -> None:
+    (train / "cat" / "1.png").write_bytes(truncated())
+    options: Any = {**SMALL, "num_workers": workers}
+    with pytest.raises(DataError, match=r"cat/1.png' is a damaged image"):
+        trainer().fit(classifier(), datamodule=Images.from_folders(train, **options))
+    data = Images.from_folders(train, on_error="skip", val_split=0.25, **options)
+    with pytest.warns(DataWarning, match="skipped 1 of 12 train examples"):
+        trainer().fit(classifier(), datamodule=data)
+    assert len(data.skipped) == 1
+    assert len(data.table("train") or ()) + len(data.table("val") or ()) == 11
+
+
+def test_skipping_is_done_once_and_counts_for_episodes(train: Path) -> None:
+    (train / "cat" / "0.png").write_bytes(b"")
+    (train / "cat" / "1.png").write_bytes(b"")
+    data = Images.from_folders(train, on_error="skip", **SMALL)
+    with pytest.warns(DataWarning) as caught:
+        assert len(data.table("train") or ()) == 10
+        with pytest.raises(DataError, match=r"needs 3 examples per class; 'cat' of the train data has 2"):
+            trainer().fit(episodic(), datamodule=data)
+    assert len(caught) == 1
+    assert len(data.skipped) == 2
+
+
+def test_nothing_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"none of the 1 train examples can be read, the first: '.*cat/1.png' is no image"
+    ):
+        Images.from_folders(tmp_path, on_error="skip").table("train")
+
+
+def test_skipping_items_of_a_data_set_that_fails() -> None:
+    class Broken:
+        targets = (0, 1, 0)
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, row: int) -> Any:
+            if row == 1:
+                raise OSError("disk on fire")
+            return torch.zeros(1, 2, 2), 0
+
+    with pytest.raises(DataError, match="input 1 cannot be read: disk on fire"):
+        list(DataModule.from_datasets(Broken()).train_dataloader())
+    data = DataModule.from_datasets(Broken(), on_error="skip")
+    with pytest.warns(DataWarning, match="skipped 1 of 3 train examples"):
+        assert len(data.table("train") or ()) == 2
+    assert data.skipped == {"input 1": "input 1 cannot be read: disk on fire"}
+
+
+def test_pictures_of_different_sizes() -> None:
+    sizes = [torch.zeros(1, 4, 4), torch.zeros(1, 4, 5)]
+    for budget in (0, 1000):
+        with pytest.raises(
+            DataError, match=r"input 1 has shape \(1, 4, 5\) .* where another has \(1, 4, 4\).*image_size="
+        ):
+            Samples(sizes, torch.as_tensor, budget=budget).batch(np.array([0, 1]))
+
+
+@pytest.mark.parametrize("item", [None, 3, ["a.png"]])
+def test_what_is_no_picture(item: Any) -> None:
+    with pytest.raises(DataError, match="expected a picture: a path, bytes, a PIL image, an array or a tensor, not "):
+        load_image(item)
+
+
+def test_a_missing_picture(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone.png' cannot be opened: No such file or directory"):
+        load_image(tmp_path / "gone.png")
+    with pytest.raises(DataError, match="cannot be opened: Is a directory"):
+        load_image(str(tmp_path))
+
+
+@pytest.mark.parametrize("size", [0, -3, (8,), (8, 0), 8.0, "8"])
+def test_sizes_that_are_none(size: Any) -> None:
+    with pytest.raises(ConfigError, match=r"image_size=.* is neither a number of pixels nor \(height, width\)"):
+        load_image(png(), size)
+
+
+def test_modes_that_are_none() -> None:
+    with pytest.raises(ConfigError, match="image_mode='rgb' is neither 'RGB' nor 'L'"):
+        load_image(png(), image_mode="rgb")  # type: ignore[arg-type]
+
+
+# ---- archives
+
+
+def make_zip(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def make_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["../cat/1.png", "cat/../../1.png", "/etc/cat/1.png", "C:/cat/1.png", "..\\cat\\1.png"]
+)
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_an_archive_with_names_that_lead_out(make: Callable[..., Path], name: str, tmp_path: Path) -> None:
+    path = make(tmp_path / f"evil.{make.__name__[5:]}", {"cat/0.png": png(), name: png()})
+    with pytest.raises(
+        DataError, match=f"evil.*holds the name '{re.escape(name)}', which leads out of the archive: ref"
+    ):
+        Images.from_folders(path)
+
+
+def test_an_archive_with_links(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "link.tar", "w") as tar:
+        info = tarfile.TarInfo("cat/1.png")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(info)
+    link = zipfile.ZipInfo("cat/1.png")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    for name in ("link.tar", "link.zip"):
+        with pytest.raises(DataError, match=r"holds 'cat/1.png', which is a link.*not a file: refused"):
+            Images.from_folders(tmp_path / name)
+
+
+@pytest.mark.parametrize("size", [4096, 5000], ids=["between members", "within a member"])
+@pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"])
+def test_an_archive_cut_in_half(suffix: str, size: int, tmp_path: Path) -> None:
+    members = {f"{name}/{i}.png": np.random.bytes(size) for name in ("cat", "dog") for i in range(4)}
+    mode = f"w:{suffix[4:]}" if "." in suffix else "w"
+    path = tmp_path / f"half.{suffix}"
+    make_zip(path, members) if suffix == "zip" else make_tar(path, members, mode)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=rf"half.{suffix}' cannot be .*\. Is the file complete\?"):
+        Images.from_folders(path)
+
+
+def test_an_archive_that_is_none(tmp_path: Path) -> None:
+    for name in ("a.zip", "a.tar", "a.tar.gz", "a.txz"):
+        (tmp_path / name).write_bytes(b"<html>404</html>" * 100)
+        with pytest.raises(DataError, match=rf"{name}' cannot be .*Is the file complete\?"):
+            Images.from_folders(tmp_path / name)
+
+
+def test_an_encrypted_zip(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "secret.zip", {"cat/1.png": png()})
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + offset] |= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"holds 'cat/1.png', which is encrypted \(unpack the archive with its password"
+    ):
+        Images.from_folders(path)
+
+
+def test_a_damaged_member_of_a_zip(tmp_path: Path) -> None:
+    path = tmp_path / "rotten.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("cat/1.png", noise())
+    content = bytearray(path.read_bytes())
+    content[200:260] = bytes(60)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"rotten.zip/cat/1.png' cannot be read: "):
+        list(Images.from_folders(path, **SMALL).train_dataloader())
+
+
+def test_a_member_that_is_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "MAX_FILE_BYTES", 1 << 20)
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("cat/1.png", bytes(2 << 20))
+    with pytest.raises(
+        DataError, match=r"bomb.zip/cat/1.png' unpacks to 2,097,152 bytes; more than 1,048,576 is refused"
+    ):
+        list(Images.from_folders(path, **SMALL).train_dataloader())
+
+
+def test_a_tar_that_is_a_bomb_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKSTUDY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(packed, "MAX_FILE_BYTES", 1 << 20)
+    path = make_tar(tmp_path / "bomb.tar.gz", {"cat/1.png": bytes(4 << 20)}, "w:gz")
+    with pytest.raises(DataError, match=r"bomb.tar.gz' .* unpacks to more than 1,048,576 bytes.* Unpack it yourself"):
+        Images.from_folders(path)
+    assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+
+
+def test_a_full_disk_leaves_nothing_behind(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKSTUDY_CACHE", str(train.parent / "cache"))
+    path = shutil.make_archive(str(train.parent / "big"), "gztar", train)
+    monkeypatch.setattr(packed.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 0))  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="has no room"):
+        Images.from_folders(path)
+    monkeypatch.undo()
+    monkeypatch.setenv("QUICKSTUDY_CACHE", str(train / "cat" / "0.png"))
+    with pytest.raises(DataError, match=r"cannot be unpacked into .*0.png"):
+        Images.from_folders(path)
+    assert not [file for file in (train.parent / "cache").rglob("*") if file.is_file()]
+
+
+# ---- arrays, files, frames
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_value_that_is_not_finite(value: float) -> None:
+    values = torch.zeros(3000, 1, 2, 2)
+    values[2500, 0, 1, 1] = value
+    with pytest.raises(
+        DataError, match=r"in the train data, example 2500 holds a value that is not finite .*nan_to_num"
+    ):
+        DataModule.from_tensors(values, [0] * 3000)
+    with pytest.raises(DataError, match="example 2500 holds a value that is not finite"):
+        DataModule.from_numpy(predict_data=values.numpy())
+
+
+def test_mismatched_lengths() -> None:
+    with pytest.raises(DataError, match=r"in the val data, 3 inputs but 4 targets: each input needs one target"):
+        DataModule.from_tensors(val_data=torch.zeros(3, 1), val_targets=[0, 1, 0, 1])
+    with pytest.raises(DataError, match=r"2 examples but 3 labels"):
+        episodic().adapt(torch.zeros(2, 1, 16, 16), ["a", "b", "a"])
+
+
+def test_one_of_a_pair() -> None:
+    with pytest.raises(DataError, match="the train data has inputs but no train_targets: give both"):
+        DataModule.from_tensors(torch.zeros(3, 1))
+    with pytest.raises(DataError, match="the test data has targets but no inputs: give both"):
+        Images.from_files(test_targets=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([[1.0]], r"expected a tensor or array \[N, C, ...\], not list"),
+        (torch.zeros(3), r"one row per example, \[N, C, ...\]; this has the shape \(3,\)"),
+        (np.array([["a", "b"]]), "an array of <U1 cannot be fed to a model"),
+        (np.zeros((2, 2), object), "an array of object cannot be fed to a model"),
+    ],
+)
+def test_data_that_is_no_tensor(data: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        DataModule.from_tensors(predict_data=data)
+
+
+def test_empty_data() -> None:
+    with pytest.raises(DataError, match="the train data is empty: it needs at least one example"):
+        DataModule.from_tensors(torch.zeros(0, 1), [])
+    with pytest.raises(DataError, match="the predict data is empty"):
+        Images.from_files(predict_files=[])
+    with pytest.raises(DataError, match="no data was given: name at least one of train_"):
+        Images.from_folders()
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([0, None], "target 1 is None: a class label must be a whole number or a string"),
+        (["a", None], "target 1 is None: a class label"),
+        (["a", 1], "target 0 is 'a' and target 1 is 1: labels must be strings all, or whole numbers all"),
+        (["a", float("nan")], "target 0 is 'a' and target 1 is nan"),
+        ([{"a": 1}, {"b": 2}], "target 0 is {'a': 1}: a class label"),
+        ([1.5, 2.0], "target 0 is 1.5: a class label must be a whole number or a string"),
+        (np.array([1.0, np.nan]), "target 1 is nan: a class label"),
+        (pd.Series([1, None]), "target 1 is nan: a class label"),
+        (pd.Series(["a", None]), "target 1 is "),
+        (pd.Series([1, None], dtype="Int64"), "target 1 is "),
+        (np.array([b"a"]), "target 0 is b'a': a class label"),
+        (["a", ""], "target 1 is '': a class label"),
+        (
+            [[0, 1], [1]],
+            "the targets are lists of different lengths: for several labels per example give lists of strings",
+        ),
+        ([["a", 1], ["b"]], r"target 0 is \['a', 1\]: where examples have several labels, each must be a string"),
+        (
+            [[0.5, 0.5], [1, 0]],
+            r"row 0 of the target matrix is \[0.5 0.5\]: one-hot and multi-hot rows hold 0 and 1 only",
+        ),
+        (np.zeros((2, 2, 2)), r"targets must be \[N\] labels or a \[N, C\] matrix .* not of shape \(2, 2, 2\)"),
+        ("cat", "targets must be a list, array or tensor of labels, not 'cat'"),
+        ({"a", "b"}, "targets must be a list, array or tensor of labels"),
+        (torch.tensor(1), "targets must be a list, array or tensor of labels"),
+        (5, "targets must be a list, array or tensor of labels, not 5"),
+    ],
+    ids=repr,
+)
+def test_targets_that_are_none(targets: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        encode(targets)
+
+
+def test_tables_at_odds_with_themselves() -> None:
+    codes = np.array([0, 2], np.int32)
+    with pytest.raises(DataError, match="targets must be codes from 0 to 1, one per class name"):
+        Table([1, 2], codes, ("a", "b"))
+    with pytest.raises(DataError, match="the class name 'a' stands more than once"):
+        Table([1, 2], codes, ("a", "b", "a"))
+    with pytest.raises(DataError, match="targets have 2 columns for 1 class names"):
+        Table([1], np.ones((1, 2), np.bool_), ("a",))
+
+
+def test_classes_that_a_fixed_head_does_not_have() -> None:
+    values = torch.rand(6, 1, 16, 16)
+    data = Images.from_tensors(values, list("ababab"), val_data=values, val_targets=list("abcabc"))
+    with pytest.raises(DataError, match=r"classes 'c' are not among the 2 classes of the training data.* few-shot"):
+        trainer().fit(classifier(), datamodule=data)
+
+
+def test_files_that_do_not_exist(train: Path) -> None:
+    with pytest.raises(DataError, match=r"in the train data, 2 of 3 files do not exist, the first is '.*cat/x.png'"):
+        Images.from_files([train / "cat/x.png", train / "cat/0.png", train / "y.png"], [0, 1, 2])
+    with pytest.raises(DataError, match=r"expected a list of files, not 'a.png'"):
+        Images.from_files(predict_files="a.png")
+    with pytest.raises(DataError, match="file 1 is None: a file must be a string or a path"):
+        Images.from_files(predict_files=[train / "cat/0.png", None])  # type: ignore[list-item]
+
+
+def test_frames_with_holes(train: Path) -> None:
+    frame = pd.DataFrame({"file": ["cat/0.png", "dog/0.png"], "label": ["cat", "dog"]})
+
+    def read(table: Any, label: str | None = "label", root: Path = train) -> None:
+        Images.from_data_frame("file", label, train_data_frame=table, train_images_root=root)
+
+    read(frame)
+    with pytest.raises(DataError, match=r"no column 'lable'; did you mean 'label'\? It has: file, label"):
+        read(frame, "lable")
+    with pytest.raises(DataError, match="target_fields is missing: name the column with the labels"):
+        read(frame, None)
+    with pytest.raises(DataError, match="file 1 is nan: a file must be a string or a path"):
+        read(frame.assign(file=["cat/0.png", None]))
+    with pytest.raises(DataError, match="target 1 is nan: a class label"):
+        read(frame.assign(label=[1, None]))
+    with pytest.raises(DataError, match=r"there is no folder '.*gone'"):
+        read(frame, root=train / "gone")
+    with pytest.raises(DataError, match="expected a pandas DataFrame, not dict"):
+        read({"file": []})
+
+
+def test_csv_files_with_holes(train: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no file '.*gone.csv' \(looked in"):
+        Images.from_csv("file", "label", train_file=train / "gone.csv")
+    for content, message in ((b"", "cannot be read as a CSV file"), (b"\xff\xfe\x00", "cannot be read as a CSV file")):
+        (train / "t.csv").write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            Images.from_csv("file", "label", train_file=train / "t.csv")
+    (train / "t.csv").write_text("file,label\ncat/0.png,1\ndog/0.png,\n")
+    with pytest.raises(DataError, match="target 1 is ''"):
+        Images.from_csv("file", "label", train_file=train / "t.csv")
+
+
+def test_data_sets_without_length_or_targets() -> None:
+    with pytest.raises(DataError, match="generator must be a torch Dataset with a length and numbered items"):
+        DataModule.from_datasets(x for x in [1])
+    with pytest.raises(DataError, match="generator must be a torch Dataset"):
+        DataModule.from_datasets(predict_dataset=(x for x in [1]))
+    with pytest.raises(DataError, match=r"item 1 of the data set has no target: items must be \(input, target\)"):
+        DataModule.from_datasets([(torch.zeros(1), 0), torch.zeros(1)])
+    with pytest.raises(DataError, match=r"needs the keys 'input' and 'target'; this one has \['image', 'label'\]"):
+        DataModule.from_datasets([{"image": 1, "label": 2}])
+
+
+# ---- options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_wokers": 2}, r"unknown data option 'num_wokers'; did you mean 'num_workers'\?"),
+        ({"image_sise": 2}, r"unknown data option 'image_sise'; did you mean 'image_size'\?"),
+        ({"val_foldr": "x"}, r"unknown data option 'val_foldr'; did you mean 'val_folder'\?"),
+        ({"val_split": 1.5}, "val_split=1.5: it must lie between 0 and 1, for instance 0.2"),
+        ({"on_error": "ignore"}, "on_error='ignore' is neither 'raise' nor 'skip'"),
+        ({"transform": 3}, "transform=3 is neither a function of a tensor nor a mapping"),
+        ({"transform": {"trian": torch.neg}}, "unknown stage of transform 'trian'; did you mean 'train'"),
+        ({"cache": "lots"}, "cache='lots' is none of 'auto', False, a number of bytes, or a size such as '4GB'"),
+        ({"cache": -1}, "cache=-1 is none of"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_data_options(options: dict[str, Any], message: str, train: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Images.from_folders(train, **options)
+
+
+def test_data_options_that_show_later(train: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size=0: it must be at least 1"):
+        Images.from_folders(train, batch_size=0).train_dataloader()
+    with pytest.raises(
+        ConfigError, match="val_split takes validation data from the training data: give train data and no"
+    ):
+        Images.from_folders(train, train, val_split=0.2)
+    with pytest.raises(DataError, match=r"there is no test data: give test_... to the door that made this ImageClass"):
+        Images.from_folders(train).test_dataloader()
+    with pytest.raises(ConfigError, match="cache"):
+        cache_budget("GB")
+
+
+def option(where: str, name: str, **more: Any) -> dict[str, Any]:
+    return {where: (name, more)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"training_strategy": "prototypical"},
+            r"unknown training_strategy 'prototypical'; did you mean 'prototypicalnetw",
+        ),
+        (
+            {"training_strategy": "prototypicalnetworks", "training_strategy_kwargs": {"shot": 1}},
+            r"'prototypicalnetworks' has no option 'shot'; did you mean 'shots'\?",
+        ),
+        ({"training_strategy_kwargs": {"ways": 5}}, "takes no training_strategy_kwargs.*prototypicalnetworks"),
+        (
+            {"training_strategy": "prototypicalnetworks", "num_classes": 3},
+            "num_classes, multi_label and head belong to training_strategy='default'",
+        ),
+        ({"backbone": "conv5"}, r"unknown backbone 'conv5'; did you mean 'conv4'\?"),
+        ({"backbone": "resnet2"}, r"unknown backbone 'resnet2'; did you mean 'resnet"),
+        ({"backbone": 3}, "backbone must be a name or an nn.Module, not 3"),
+        ({"backbone_kwargs": {"in_chanels": 1}}, r"conv4 has no option 'in_chanels'; did you mean 'in_channels'\?"),
+        ({"backbone_kwargs": {"norm": "layer"}}, "norm='batch' or norm='group', not 'layer'"),
+        ({"backbone": nn.Identity(), "backbone_kwargs": {"a": 1}}, "belong to a backbone given by name"),
+        ({"optimizer": "Adan"}, r"unknown optimizer 'Adan'; did you mean 'Adam'\?"),
+        (
+            option("optimizer", "SGD", momentun=0.9),
+            r"optimizer 'SGD' has no option 'momentun'; did you mean 'momentum'\?",
+        ),
+        ({"optimizer": 5}, "optimizer=5 is none of: a name, a"),
+        ({"lr_scheduler": "StepLr2"}, r"unknown lr_scheduler 'StepLr2'; did you mean 'StepLR'\?"),
+        (
+            option("lr_scheduler", "StepLR", stepsize=1),
+            r"'StepLR' has no option 'stepsize'; did you mean 'step_size'\?",
+        ),
+        (option("lr_scheduler", "StepLR"), "lr_scheduler 'StepLR' cannot be made with {}: .*step_size"),
+        ({"loss_fn": "cross_entropi"}, r"loss_fn='cross_entropi' is neither .*; did you mean 'cross_entropy'\?"),
+        ({"head": "liner"}, "head='liner'.*'linear'"),
+    ],
+    ids=str,
+)
+def test_model_options(options: dict[str, Any], message: str) -> None:
+    defaults: dict[str, Any] = {} if "backbone" in options else {"backbone_kwargs": {"in_channels": 1}}
+    with pytest.raises(ConfigError, match=message):
+        ImageClassifier(**{"backbone": "conv4", "pretrained": False, **defaults, **options})
+
+
+def test_a_misspelled_metric(train: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown metric 'F1Scor'; did you mean 'F1Score'\?"):
+        trainer().fit(classifier(metrics="F1Scor"), datamodule=Images.from_folders(train, **SMALL))
+
+
+def test_a_misspelled_model_option() -> None:
+    with pytest.raises(ConfigError, match=r"unknown.*'backbon'; did you mean 'backbone'\?"):
+        ImageClassifier(backbon="conv4")  # type: ignore[call-arg]
+
+
+def test_a_misspelled_finetuning_strategy(train: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'freez'; did you mean 'freeze'\?"):
+        trainer().finetune(classifier(), datamodule=Images.from_folders(train, **SMALL), strategy="freez")
+
+
+def test_a_misspelled_benchmark() -> None:
+    with pytest.raises(ConfigError, match=r"unknown data set 'glyph'; did you mean 'glyphs'\?"):
+        Images.from_benchmark("glyph")
+
+
+@pytest.mark.parametrize(
+    ("package", "use", "extra"),
+    [
+        ("pandas", lambda: Images.from_csv("file", "label", train_file="t.csv"), "tabular"),
+        ("timm", lambda: ImageClassifier(backbone="resnet18", pretrained=False), "image"),
+    ],
+)
+def test_an_absent_package(package: str, use: Callable[[], Any], extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    message = rf"this needs the package '{package}', which is not installed. Type: pip install 'quickstudy\[{extra}\]'"
+    with pytest.raises(MissingPackageError, match=message):
+        use()
+
+
+# ---- models and data that do not fit
+
+
+def test_channels_that_do_not_fit(train: Path) -> None:
+    data = Images.from_folders(train, image_size=16)
+    for model in (classifier(), episodic()):
+        with pytest.raises(
+            ConfigError, match=r"takes 1 channels, and the data has 3 .*'in_channels': 3.*image_mode='L'"
+        ):
+            trainer().fit(model, datamodule=data)
+
+
+def test_images_too_small_for_conv4(train: Path) -> None:
+    data = Images.from_folders(train, image_size=12, image_mode="L")
+    with pytest.raises(ConfigError, match=r"needs at least 16x16 pixels; these have 12x12. Set image_size=16 or more"):
+        trainer().fit(episodic(), datamodule=data)
+
+
+def test_a_wrong_number_of_classes(train: Path) -> None:
+    with pytest.raises(ConfigError, match="num_classes=5, and the data has 3 classes: leave num_classes out"):
+        trainer().fit(classifier(num_classes=5), datamodule=Images.from_folders(train, **SMALL))
+
+
+def test_several_labels_want_a_model_for_them() -> None:
+    data = Images.from_tensors(torch.rand(4, 1, 16, 16), [["a", "b"], ["a"], ["b"], ["b"]])
+    with pytest.raises(ConfigError, match="the data has several labels per example: set multi_label=True"):
+        trainer().fit(classifier(), datamodule=data)
+
+
+def test_predicting_without_fixed_classes(train: Path) -> None:
+    data = Images.from_folders(predict_folder=train, **SMALL)
+    with pytest.raises(ConfigError, match=r"no fixed classes: show it examples of yours, predictor = model.adapt\("):
+        trainer().predict(episodic(), datamodule=data)
+    with pytest.raises(ConfigError, match=r"was not trained yet: call trainer.fit, or load a checkpoint"):
+        trainer().predict(classifier(), datamodule=data)
+
+
+def test_predicting_into_an_unknown_form(train: Path) -> None:
+    with pytest.raises(ConfigError, match=r"output='label' is none of 'labels', 'probabilities', 'logits', 'classes'"):
+        trainer().predict(classifier(), datamodule=Images.from_folders(predict_folder=train), output="label")  # type: ignore[arg-type]
+
+
+def test_an_episodic_model_and_ordinary_batches() -> None:
+    loader = [(torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.int64))]
+    with pytest.raises(ConfigError, match=r"takes batches of quickstudy.Episode, not (tuple|list): give datamodule="):
+        trainer().fit(episodic(), train_dataloaders=loader)
+
+
+def test_adapting_to_nothing() -> None:
+    with pytest.raises(DataError, match="no examples were given: adapting needs at least one per class"):
+        episodic().adapt([], [])
+    with pytest.raises(DataError, match=r"gone.png' cannot be opened"):
+        episodic().adapt(["gone.png"], ["a"])
+
+
+# ---- checkpoints
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.ckpt"
+    data = Images.from_tensors(torch.rand(4, 1, 16, 16), [0, 1, 0, 1])
+    fitted = trainer()
+    fitted.fit(classifier(), datamodule=data)
+    fitted.save_checkpoint(path)
+    return path
+
+
+def test_a_checkpoint_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no checkpoint '.*gone.ckpt' \(looked in"):
+        ImageClassifier.load_from_checkpoint(tmp_path / "gone.ckpt")
+
+
+def test_a_checkpoint_cut_in_half(checkpoint: Path, tmp_path: Path) -> None:
+    whole = checkpoint.read_bytes()
+    for size in (len(whole) // 2, 100, 0):
+        (tmp_path / "half.ckpt").write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"half.ckpt' is (damaged or cut|no checkpoint)"):
+            ImageClassifier.load_from_checkpoint(tmp_path / "half.ckpt")
+    assert ImageClassifier.load_from_checkpoint(checkpoint).classes == ("0", "1")
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "text.ckpt").write_text("hello")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    for name in ("text.ckpt", "other.ckpt"):
+        with pytest.raises(DataError, match=rf"{name}' is (no checkpoint|damaged)"):
+            ImageClassifier.load_from_checkpoint(tmp_path / name)
+
+
+class Payload:
+    def __reduce__(self) -> Any:
+        return os.system, ("echo never",)
+
+
+def test_a_checkpoint_with_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"quickstudy": Payload()}, tmp_path / "evil.ckpt")
+    with pytest.raises(DataError, match=r"evil.ckpt' is no checkpoint of tensors and plain values"):
+        ImageClassifier.load_from_checkpoint(tmp_path / "evil.ckpt")
