@@ -9,11 +9,9 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import logging
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,13 +19,13 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from itertools import chain, repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import record
 import torch
 from lightning.pytorch.profilers import SimpleProfiler
 from peers.episodes import SIZES, Step, described, loaded, rate
@@ -42,7 +40,6 @@ from quickstudy.image import ImageClassificationData, ImageClassifier
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".venv-peers/bin/python"
-RESULT = HERE / "results/episodes.json"
 META_BATCH = 4  # EpisodePlan's default: what a training step takes
 EPOCH = 4000  # episodes
 
@@ -88,7 +85,7 @@ class Peers:
         self._sizes = sizes
 
     def __enter__(self) -> Self:
-        command = [PEERS, HERE / "peers/episodes.py", "--follow", "--config", json.dumps(self._sizes)]
+        command = [str(PEERS), str(HERE / "peers/episodes.py"), "--follow", "--config", json.dumps(self._sizes)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
@@ -198,7 +195,7 @@ def build_huge(images: int, classes: int, sizes: dict[str, Any]) -> dict[str, An
     huge = drawing(index, sizes["descriptions"])
     pairs = [[rate(step, sizes["seconds"], EPOCH) for step in (huge, usual)] for _ in range(sizes["repeats"])]
     held = sum(value.nbytes for value in vars(index).values() if isinstance(value, np.ndarray))
-    return {"bytes": held, "peak": None if after is None else after - before, "drawn": pairs}
+    return {"bytes": held, "peak": after - before if before and after else None, "drawn": pairs}
 
 
 def peak_memory() -> int | None:
@@ -209,7 +206,8 @@ def peak_memory() -> int | None:
     return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
 
-def measure_huge(images: int, classes: int, sizes: dict[str, Any]) -> list[Line]:
+def measure_huge(sizes: dict[str, Any]) -> list[Line]:
+    images, classes = sizes["huge"]
     # In a process of its own, whose peak is the index's.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         found = pool.submit(build_huge, images, classes, sizes).result()
@@ -274,34 +272,27 @@ def figure(repeats: list[float], of: Callable[[list[float]], float] = statistics
     return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    named = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return named[0].split(":", 1)[1].strip() if named else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="shorter, with a smaller index; writes nothing")
     quick = parser.parse_args().quick
     sizes = {**SIZES, **FULL, **(QUICK if quick else {})}
     console = Console(width=None if sys.stdout.isatty() else 160)
-    load = os.getloadavg()[0]  # of others: the seconds below are of the processor, but its caches are shared
+    load = os.getloadavg()[0]  # others' work does not count in processor seconds, but shares the caches
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
 
-    versions: dict[str, Any] = {name: version(name) for name in ("torch", "numpy", "lightning")}
-    versions["python"] = platform.python_version()
+    peer_versions: dict[str, str] = {}
     failed: dict[str, str] = {}
     if PEERS.exists():
         with Peers(sizes) as peers:
             lines = measure(sizes, peers)
-            versions["peers"], failed = peers.versions, peers.failed
+            peer_versions, failed = peers.versions, peers.failed
     else:
         console.print("peer not installed: run benchmarks/peers/setup.sh")
         lines = measure(sizes, None)
     judge(lines, sizes)
-    lines += measure_huge(*sizes["huge"], sizes)
+    lines += measure_huge(sizes)
     torch.set_num_threads(threads)
     lines.append(measure_waiting(sizes["steps"]))
 
@@ -310,19 +301,17 @@ def main() -> None:
         console.print(f"{name} failed: {why}")
     console.print("Medians of", sizes["repeats"], "repeats in turn; seconds of one processor core, peers likewise.")
     if not quick:
-        RESULT.parent.mkdir(exist_ok=True)
-        result = {
-            "command": "python benchmarks/episodes.py",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "hardware": {"cpu": processor(), "cores": os.cpu_count(), "load": load},
-            "versions": versions,
-            "sizes": sizes,
-            "seconds": "of processor time, one thread",
-            "lines": [line.plain() for line in lines],
-            "failed": failed,
-        }
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-        console.print(f"written: {RESULT}")
+        path = record.write(
+            "episodes",
+            "python benchmarks/episodes.py",
+            peers=peer_versions,
+            load=load,
+            sizes=sizes,
+            seconds="of processor time, one thread",
+            lines=[line.plain() for line in lines],
+            failed=failed,
+        )
+        console.print(f"written: {path}")
 
 
 if __name__ == "__main__":

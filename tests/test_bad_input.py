@@ -393,10 +393,10 @@ def test_an_archive_with_links(tmp_path: Path) -> None:
             Images.from_folders(tmp_path / name)
 
 
-@pytest.mark.parametrize("size", [4096, 5000], ids=["between members", "within a member"])
+@pytest.mark.parametrize("size", [4608, 5000], ids=["between members", "within a member"])
 @pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"])
 def test_an_archive_cut_in_half(suffix: str, size: int, tmp_path: Path) -> None:
-    members = {f"{name}/{i}.png": np.random.bytes(size) for name in ("cat", "dog") for i in range(4)}
+    members = {f"{name}/{i}.png": np.random.default_rng(i).bytes(size) for name in ("cat", "dog") for i in range(4)}
     mode = f"w:{suffix[4:]}" if "." in suffix else "w"
     path = tmp_path / f"half.{suffix}"
     make_zip(path, members) if suffix == "zip" else make_tar(path, members, mode)
@@ -525,7 +525,7 @@ def test_empty_data() -> None:
     [
         ([0, None], "target 1 is None: a class label must be a whole number or a string"),
         (["a", None], "target 1 is None: a class label"),
-        (["a", 1], "target 0 is 'a' and target 1 is 1: labels must be strings all, or whole numbers all"),
+        (["a", 1], "target 0 is 'a' and target 1 is 1: labels must all be strings or all be numbers"),
         (["a", float("nan")], "target 0 is 'a' and target 1 is nan"),
         ([{"a": 1}, {"b": 2}], "target 0 is {'a': 1}: a class label"),
         ([1.5, 2.0], "target 0 is 1.5: a class label must be a whole number or a string"),
@@ -546,7 +546,7 @@ def test_empty_data() -> None:
         ),
         (np.zeros((2, 2, 2)), r"targets must be \[N\] labels or a \[N, C\] matrix .* not of shape \(2, 2, 2\)"),
         ("cat", "targets must be a list, array or tensor of labels, not 'cat'"),
-        ({"a", "b"}, "targets must be a list, array or tensor of labels"),
+        ({"a"}, "targets must be a list, array or tensor of labels"),
         (torch.tensor(1), "targets must be a list, array or tensor of labels"),
         (5, "targets must be a list, array or tensor of labels, not 5"),
     ],

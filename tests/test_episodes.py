@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch import Callback
 from numpy.typing import NDArray
+from torch import Tensor
 
+from quickstudy import DataModule, Task, Trainer
 from quickstudy.data import table as table_module
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
 from quickstudy.data.loading import BatchSteps, EpisodeDataset, EpisodeSteps, Share
@@ -324,3 +328,40 @@ def test_tables_and_samplers_travel_to_workers() -> None:
     table = Table.build(torch.zeros(72, 1), targets_of(COUNTS))
     made = EpisodeSampler.for_stage(table, EpisodePlan(ways=3, queries=2), "train")
     assert np.array_equal(pickle.loads(pickle.dumps(made)).draw(np.arange(9)), made.draw(np.arange(9)))
+
+
+# ---- a run that is killed goes on where it was
+
+
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "default"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_resumes_on_the_very_next_step(strategy: str, workers: int, tmp_path: Path) -> None:
+    steps: list[Tensor] = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+            steps.append(batch[0].clone())
+
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step == 7:
+                trainer.save_checkpoint(tmp_path / "killed.ckpt")
+
+    def fit(**options: Any) -> list[Tensor]:
+        steps.clear()
+        values = torch.arange(30).view(30, 1, 1, 1).expand(30, 1, 16, 16).to(torch.uint8)
+        data = DataModule.from_tensors(values, np.arange(30) % 3, batch_size=6, num_workers=workers)
+        kwargs = {"ways": 2, "queries": 2, "meta_batch_size": 2, "epoch_length": 10}
+        model = Task(
+            backbone=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 4)),
+            training_strategy=strategy,
+            training_strategy_kwargs=kwargs if strategy != "default" else None,
+        )
+        quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+        Trainer(accelerator="cpu", max_epochs=3, callbacks=[Watch()], **quiet).fit(model, datamodule=data, **options)
+        return list(steps)
+
+    whole = fit()
+    rest = fit(ckpt_path=tmp_path / "killed.ckpt")
+    assert len(whole) == 15
+    assert len(rest) == 8
+    assert all(torch.equal(a, b) for a, b in zip(rest, whole[7:], strict=True))

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal, TypedDict, Unpack
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
-from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share
+from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
 from quickstudy.data.samples import Samples, Transform, cache_budget
 from quickstudy.data.splitting import check_disjoint, split_classes, split_examples
 from quickstudy.data.table import Table
@@ -269,12 +269,11 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         )
         return self._loader_of(EpisodeDataset(self.samples(table, stage), sampler.shots, plan.seed), steps)
 
-    def _loader_of(self, dataset: Any, steps: Any) -> DataLoader[Any]:
+    def _loader_of(self, dataset: Dataset[Any], steps: Steps) -> DataLoader[Any]:
         pin = torch.cuda.is_available() if self._pin_memory is None else self._pin_memory
-        return DataLoader(
+        return StepLoader(
             dataset,
-            batch_size=None,
-            sampler=steps,
+            steps,
             num_workers=self._num_workers,
             pin_memory=pin,
             persistent_workers=self._num_workers > 0,

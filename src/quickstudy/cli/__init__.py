@@ -47,12 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments or os.environ.get("QUICKSTUDY_DEBUG", "0") not in ("", "0")
     shown, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
-        code = _run([argument for argument in arguments if argument != "--debug"])
+        code = _guarded([argument for argument in arguments if argument != "--debug"], debug)
         sys.stdout.flush()
         return code
+    except BrokenPipeError:
+        return _hang_up()
+    finally:
+        warnings.formatwarning = shown
+
+
+def _guarded(arguments: list[str], debug: bool) -> int:
+    """Run a command and turn what ends it early into an exit code."""
+    try:
+        return _run(arguments)
+    except BrokenPipeError:
+        raise
     except (QuickstudyError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            return _hang_up()
         if debug:
             traceback.print_exc()
         _complain(error)
@@ -63,8 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit(1)
             return 130
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-    finally:
-        warnings.formatwarning = shown
 
 
 def _run(arguments: list[str]) -> int:
@@ -79,10 +87,8 @@ def _run(arguments: list[str]) -> int:
         raise unknown("command", name, COMMANDS)
     command = COMMANDS[name]
     module = importlib.import_module(f"quickstudy.cli.{command.module}")
-    kind: Any = PlainParser
-    if command.flags:
-        from quickstudy.cli.flags import FlagParser as kind  # here, as jsonargparse takes a while to import
-    parser = kind.for_command(f"quickstudy {name}", str(module.__doc__).split("\n\n")[0])
+    kind: Any = importlib.import_module("quickstudy.cli.flags").FlagParser if command.flags else PlainParser
+    parser = kind.for_command(f"quickstudy {name}", str(module.__doc__).split("\n\n")[0].replace("``", ""))
     module.add_arguments(parser)
     code: int = module.run(parser.read(arguments[place + 1 :]))
     return code

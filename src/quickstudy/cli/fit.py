@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             "for how long? Give --trainer.max_epochs 20, or --trainer.max_steps, or --trainer.max_time 00:01:00:00"
         )
-    seed_everything(args.seed_everything, workers=True, verbose=False)
+    seed_everything(args.seed_everything, verbose=False)
     data, model = build_data(args.data), ImageClassifier(**args.model)
     folder = _run_folder(args)
     checkpoints = _checkpoints(folder, data, model, options)

@@ -92,9 +92,12 @@ def class_flags(cls: type, classes: tuple[type, ...] = ()) -> Flags:
     flags: Flags = {}
     for base in cls.__mro__:
         if "__init__" in vars(base):
-            flags = function_flags(vars(base)["__init__"], classes) | flags
-            open_end = [hint for hint in inspect.signature(base).parameters.values() if hint.kind is hint.VAR_KEYWORD]
-            if not open_end or "Unpack" in str(open_end[0].annotation):
+            init = vars(base)["__init__"]
+            flags = function_flags(init, classes) | flags
+            rest = [
+                option for option in inspect.signature(init).parameters.values() if option.kind is option.VAR_KEYWORD
+            ]
+            if not rest or "Unpack" in str(rest[0].annotation):
                 break
     told: dict[str, str] = {}
     for base in reversed(cls.__mro__):
@@ -118,11 +121,8 @@ def add_flags(parser: ArgumentParser, flags: Mapping[str, Flag], title: str, abo
 def _plain(annotation: Any, classes: tuple[type, ...]) -> Any:
     """Return the part of a type that text can spell, None where there is none."""
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if (
-        annotation in _SCALARS
-        or origin is Literal
-        or (isinstance(annotation, type) and issubclass(annotation, classes))
-    ):
+    known_class = isinstance(annotation, type) and issubclass(annotation, classes)
+    if annotation in _SCALARS or origin is Literal or known_class:
         return annotation
     parts = [_plain(argument, classes) for argument in arguments if argument is not Ellipsis]
     if origin in (Union, UnionType):

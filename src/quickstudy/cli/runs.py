@@ -129,8 +129,8 @@ def _door_flags(door: str) -> Flags:
     flags = function_flags(getattr(ImageClassificationData, door))
     if door == "from_benchmark":
         for name in DATASETS.names():
-            own = {key: replace(flag, help=f"{name}: {flag.help}") for key, flag in function_flags(DATASETS[name]).items()}
-            flags = {**flags, **{key: flag for key, flag in own.items() if key not in flags}}
+            for key, flag in function_flags(DATASETS[name]).items():
+                flags.setdefault(key, replace(flag, help=f"{name}: {flag.help}"))
     return {name: flag for name, flag in flags.items() if name not in _data_flags()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     (measured,) = trainer.test(model, data, verbose=False)
     if trainer.is_global_zero:
         result = _result(model, dict(measured))
-        print(json.dumps({"checkpoint": args.checkpoint, **result}) if args.json else _sentence(result))
+        print(_json({"checkpoint": args.checkpoint, **result}) if args.json else _sentence(result))
     return 0
 
 
@@ -49,6 +50,12 @@ def _result(model: ImageClassifier, measured: dict[str, float]) -> dict[str, Any
         "queries": queries,
         "transductive": transductive,
     }
+
+
+def _json(result: dict[str, Any]) -> str:
+    # The interval of a single episode is no number, and JSON has no word for that.
+    lost = {name: None for name, value in result.items() if isinstance(value, float) and not math.isfinite(value)}
+    return json.dumps({**result, **lost})
 
 
 def _sentence(result: dict[str, Any]) -> str:

@@ -40,15 +40,20 @@ def usage_error(parser: argparse.ArgumentParser, message: str) -> ConfigError:
         return _no_option(found[1], [option.removeprefix("--") for option in known], help_command)
     if found := re.match(r"the following arguments are required: (\S+)", text):
         return ConfigError(f"--{found[1].removeprefix('--')} is missing. See {help_command}")
-    if found := re.match(r'Parser key "(\S+)": (.*Expected a .*)\b(?:Given value|Got value): (.*)', text):
-        name, why, value = found.groups()
-        types = re.findall(r"Expected an? (?:<class '([^']+)'>|typing\.Literal\[(.*?)\])", why)
-        if len(types) == why.count("Expected a"):
-            wanted = dict.fromkeys("".join(kind).replace("NoneType", "null") for kind in types)
-            return ConfigError(f"--{name} must be {' or '.join(wanted)}, not '{value}'. See {help_command}")
-    if found := re.match(r'Parser key "(\S+)": (.*)', text):
-        return ConfigError(f"--{found[1]}: {found[2]}")
+    if found := re.match(r'Parser key "(\S+)":(.*)', message, re.DOTALL):
+        return ConfigError(f"--{found[1]}: {_wrong_value(found[2])}. See {help_command}")
     return ConfigError(text)
+
+
+def _wrong_value(reasons: str) -> str:
+    """Say in short what jsonargparse says over many lines, one per type that was tried."""
+    tried = re.findall(r"(?m)^\s*- (.*)$", reasons) or [reasons.strip()]
+    kinds = [re.match(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\]|([^:]*))", reason) for reason in tried]
+    value = re.search(r"(?:Given|Got) value: (.*)", reasons)
+    if value is None or None in kinds:
+        return " ".join(reasons.split())
+    expected = [next(filter(None, kind.groups())).replace("NoneType", "null") for kind in kinds if kind]
+    return f"expected {' or '.join(dict.fromkeys(expected))}, not '{value[1]}'"
 
 
 def _no_option(typed: str, known: list[str], help_command: str) -> ConfigError:

@@ -8,14 +8,16 @@ Shapes: T episodes on this rank, W ways, K = shots + queries, B examples of a ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from quickstudy.data.episodes import EpisodeSampler
 from quickstudy.data.samples import Samples
@@ -47,7 +49,62 @@ class Share(NamedTuple):
         return count // self.world_size
 
 
-class EpisodeSteps(Sampler[tuple[NDArray[np.int64], NDArray[np.int64]]]):
+class Steps(Sampler[Any]):
+    """Names the steps of an epoch; a resumed epoch begins where it was left."""
+
+    epoch = 0
+    resumed = (0, 0)
+    """An epoch, and how many of its steps are done already."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this."""
+        self.epoch = epoch
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def _all(self) -> Iterator[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(self._all(), self.done, None)
+
+    @property
+    def done(self) -> int:
+        """How many steps a pass leaves out, since an earlier run did them."""
+        return self.resumed[1] if self.resumed[0] == self.epoch else 0
+
+
+class StepLoader(DataLoader[Any]):
+    """A loader of steps that knows how far it is: a run resumes on the very next one.
+
+    Args:
+        dataset: reads a step.
+        steps: names them.
+        options: torch's ``DataLoader``'s.
+    """
+
+    def __init__(self, dataset: Dataset[Any], steps: Steps, **options: Any) -> None:
+        super().__init__(dataset, batch_size=None, sampler=steps, **options)
+        self._steps = steps
+        self._done = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self._done = self._steps.done
+        for batch in super().__iter__():
+            self._done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch and how many of its steps were handed out; Lightning puts it into a checkpoint."""
+        return {"epoch": self._steps.epoch, "done": self._done}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._steps.resumed = state["epoch"], state["done"]
+
+
+class EpisodeSteps(Steps):
     """Names the episodes of each step and their rows: ``(numbers [T], rows [T, W, K])``.
 
     Step s of the run holds the episodes ``s * meta_batch_size ...``; of them each rank takes a run of equal length.
@@ -68,19 +125,14 @@ class EpisodeSteps(Sampler[tuple[NDArray[np.int64], NDArray[np.int64]]]):
         self._meta_batch_size = meta_batch_size
         self._share = share
         self._repeat = repeat
-        self._epoch = 0
         share.of(meta_batch_size, "meta_batch_size")
         share.of(length, "test_epoch_length" if repeat else "epoch_length")
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this."""
-        self._epoch = epoch
 
     def __len__(self) -> int:
         return -(-self._length // self._meta_batch_size)
 
-    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        first = 0 if self._repeat else self._epoch * self._length
+    def _all(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        first = 0 if self._repeat else self.epoch * self._length
         steps = []
         for start in range(0, self._length, self._meta_batch_size):
             size = min(self._meta_batch_size, self._length - start) // self._share.world_size
@@ -126,7 +178,7 @@ class EpisodeDataset(Dataset[Episode]):
         )
 
 
-class BatchSteps(Sampler[tuple[int, NDArray[np.int64]]]):
+class BatchSteps(Steps):
     """Names each ordinary batch on this rank: ``(number, rows [B])``, shuffled anew in each epoch if asked.
 
     Args:
@@ -149,27 +201,22 @@ class BatchSteps(Sampler[tuple[int, NDArray[np.int64]]]):
         self._share = share
         self._shuffle = shuffle
         self._seed = seed
-        self._epoch = 0
         if length < share.world_size:
             raise ConfigError(
                 f"{length} examples are fewer than {share.world_size} processes: use at most {length} devices"
             )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this."""
-        self._epoch = epoch
-
     def __len__(self) -> int:
         return -(-(self._length // self._share.world_size) // self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    def _all(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         rank, ranks = self._share
         rows = np.arange(self._length)
         if self._shuffle:
-            order = np.random.default_rng((self._seed, self._epoch)).permutation(rows)
+            order = np.random.default_rng((self._seed, self.epoch)).permutation(rows)
             rows = order[: self._length - self._length % ranks]
         steps = np.split(rows[rank::ranks], np.arange(1, len(self)) * self._batch_size)
-        first = self._epoch * len(self) if self._shuffle else 0
+        first = self.epoch * len(self) if self._shuffle else 0
         for step, batch in enumerate(steps, first):
             yield step * ranks + rank, batch
 

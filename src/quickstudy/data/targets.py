@@ -71,7 +71,7 @@ def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
             raise DataError(f"target {row} is {label!r}: a class label must be a whole number or a string")
         if isinstance(label, str) != isinstance(rows[0], str):
             raise DataError(
-                f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must be strings all, or whole numbers all"
+                f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must all be strings or all be numbers"
             )
     return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
 

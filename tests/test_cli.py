@@ -1,0 +1,356 @@
+"""The command line, from made-up pictures to predictions: mostly within this process, which has torch already."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import random
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+import yaml
+from PIL import Image, ImageDraw
+
+from quickstudy import __version__
+from quickstudy.cli import listing, main
+from quickstudy.cli.flags import FlagParser, add_flags, class_flags
+from quickstudy.cli.runs import build_data
+from quickstudy.data.table import Splits, Table
+from quickstudy.datasets import DATASETS
+from quickstudy.errors import ConfigError
+
+SPLITS = {"train": 4, "val": 2, "test": 2}
+SMALL = "--data.image_size 28 --model.backbone conv4 --trainer.accelerator cpu --trainer.max_epochs 1"
+EPISODES = "ways: 3, queries: 4, test_ways: 2, epoch_length: 4, meta_batch_size: 2, test_epoch_length: 6"
+FEW_SHOT = f"--model.training_strategy prototypicalnetworks --model.training_strategy_kwargs '{{{EPISODES}}}'"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """8 classes of 12 pictures, in folders for training, validation and test; and a CSV file of those to test."""
+    root, chance, codes = tmp_path_factory.mktemp("cli"), random.Random(0), iter(range(8))
+    for split, count in SPLITS.items():
+        for code in itertools.islice(codes, count):
+            (root / split / f"class{code}").mkdir(parents=True)
+            for number in range(12):
+                picture = Image.new("RGB", (28, 28))
+                corners = [3 * code, chance.randint(0, 8), 27, chance.randint(8, 27)]
+                ImageDraw.Draw(picture).rectangle(corners, fill=(30 * code, 200, 240 - 30 * code))
+                picture.save(root / split / f"class{code}" / f"{number}.png")
+    rows = [f"{path.relative_to(root)},{path.parent.name}" for path in sorted((root / "test").rglob("*.png"))]
+    (root / "test.csv").write_text("\n".join(["picture,class", *rows]), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def here(folder: Path) -> Iterator[None]:
+    """Work in the folder; and forget the seed that Lightning leaves in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PL_GLOBAL_SEED", "0")
+        yield
+
+
+@pytest.fixture(scope="module")
+def few_shot(folder: Path) -> Path:
+    """The run folder of prototypical networks."""
+    data = "--data.train_folder train --data.val_folder val --data.test_folder test"
+    assert main(shlex.split(f"fit {data} {SMALL} {FEW_SHOT}")) == 0
+    return Path("runs/1")
+
+
+@pytest.fixture(scope="module")
+def fixed(folder: Path) -> Path:
+    """The run folder of an ordinary classifier, without validation data."""
+    assert main(shlex.split(f"fit --data.train_folder train {SMALL} --out ordinary")) == 0
+    return Path("ordinary")
+
+
+def said(capsys: pytest.CaptureFixture[str], command: str, code: int = 0) -> str:
+    """Run a command, check its exit code, and return what it printed; of one that fails, its line on stderr."""
+    assert main(shlex.split(command)) == code
+    out, err = capsys.readouterr()
+    return err if code else out
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; from quickstudy.cli import main; codes = [main([]), main(['--help']), main(['list', '--help'])]; "
+        "print(codes, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.endswith("[0, 0, 0] False\n")
+    assert done.stdout.count("quickstudy COMMAND --help") == 2
+
+
+def test_a_reader_who_has_gone_is_no_error() -> None:
+    code = (
+        "import sys; from quickstudy.cli import listing, main; listing.run = lambda args: print('x' * 100_000) or 0; "
+        "sys.exit(main(['list']))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "--version") == f"quickstudy {__version__}\n"
+
+
+# ---- fit
+
+
+def test_a_run_folder_holds_the_run(few_shot: Path) -> None:
+    assert {path.name for path in few_shot.iterdir()} == {"config.yaml", "best.ckpt", "last.ckpt", "metrics.csv"}
+    with (few_shot / "metrics.csv").open(encoding="utf-8") as file:
+        assert any(row["val_accuracy"] for row in csv.DictReader(file))
+    config = yaml.safe_load((few_shot / "config.yaml").read_text(encoding="utf-8"))
+    assert config["data"] == {"train_folder": "train", "val_folder": "val", "test_folder": "test", "image_size": 28}
+    assert config["model"]["training_strategy_kwargs"] == yaml.safe_load(f"{{{EPISODES}}}")
+
+
+def test_the_yaml_is_the_run(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = said(capsys, f"fit --config {few_shot / 'config.yaml'} --trainer.max_epochs 2 --print_config")
+    Path("again.yaml").write_text(printed, encoding="utf-8")
+    out = said(capsys, "fit --config again.yaml --trainer.max_epochs 1")
+    assert "epoch 1/1" in out and "best checkpoint: runs/2/best.ckpt (val_accuracy " in out
+    assert Path("runs/2/config.yaml").read_text() == (few_shot / "config.yaml").read_text()
+    weights = [
+        torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in (few_shot, Path("runs/2"))
+    ]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_fit_prints_the_command_that_tests_it(capsys: pytest.CaptureFixture[str]) -> None:
+    # An explicit null where null is not the default; and a callback by its name.
+    further = "--trainer.check_val_every_n_epoch null --trainer.val_check_interval 3 --strategy freeze "
+    further += "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor val_accuracy"
+    data = "--data.train_folder train --data.val_split 0.25 --data.cache false"
+    out = said(capsys, f"fit {data} {SMALL} --out 'a run' {further}")
+    config = yaml.safe_load(Path("a run/config.yaml").read_text(encoding="utf-8"))
+    assert config["trainer"]["check_val_every_n_epoch"] is None and "out" not in config
+    assert config["trainer"]["callbacks"][0]["init_args"]["monitor"] == "val_accuracy"
+    command = out.splitlines()[-1].removeprefix("test it: quickstudy ")
+    assert command == "test --checkpoint 'a run/best.ckpt' --data.test_folder test/ --data.cache false"
+    assert said(capsys, command.replace("test/", "train")).endswith(" on 48 examples of 4 classes\n")
+
+
+def test_without_validation_data_the_last_checkpoint_counts(fixed: Path) -> None:
+    assert {path.name for path in fixed.iterdir()} == {"config.yaml", "last.ckpt", "metrics.csv"}
+
+
+# ---- test and predict
+
+
+def test_test_says_all_in_one_line(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test")
+    assert line.startswith("accuracy ") and line.count("\n") == 1
+    assert line.endswith("% (95% interval) over 6 episodes, 2-way 1-shot with 4 queries per class, inductive\n")
+
+
+def test_test_takes_other_episodes_and_prints_json(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = "--data.test_file test.csv --data.input_field picture --data.target_fields class"
+    episodes = "--test_shots 3 --test_epoch_length 7 --test_queries 2"
+    result = json.loads(said(capsys, f"test --checkpoint {few_shot}/best.ckpt {data} {episodes} --json"))
+    assert (result["ways"], result["shots"], result["queries"], result["episodes"]) == (2, 3, 2, 7)
+    assert result["transductive"] is False and 0 <= result["accuracy"] <= 1 and result["accuracy_ci95"] >= 0
+    single = said(capsys, f"test --checkpoint {few_shot}/best.ckpt {data} --test_epoch_length 1 --json")
+    assert json.loads(single)["accuracy_ci95"] is None
+
+
+def test_predict_with_fixed_classes(fixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = said(capsys, f"predict --checkpoint {fixed}/last.ckpt --data.predict_folder test")
+    rows = list(csv.DictReader(table.splitlines()))
+    assert [row["file"] for row in rows] == [str(path) for path in sorted(Path("test").rglob("*.png"), key=str)]
+    assert all(row["label"] in {"class0", "class1", "class2", "class3"} for row in rows)
+    assert all(0.25 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_predict_with_a_support_set(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = "--data.predict_file test.csv --data.input_field picture"
+    command = f"predict --checkpoint {few_shot}/best.ckpt {files} --support val --format json --output out/labels.json"
+    assert said(capsys, command) == ""
+    rows = json.loads(Path("out/labels.json").read_text(encoding="utf-8"))
+    assert len(rows) == 24 and {row["label"] for row in rows} <= {"class4", "class5"}
+    assert rows[0].keys() == {"file", "label", "probability"}
+    message = said(capsys, f"predict --checkpoint {few_shot}/best.ckpt {files}", code=2)
+    assert "trained with 'prototypicalnetworks'" in message and "--support FOLDER" in message
+
+
+def test_predict_with_fixed_classes_and_a_support_set(fixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = said(capsys, f"predict --checkpoint {fixed}/last.ckpt --data.predict_folder test --support val")
+    assert {row["label"] for row in csv.DictReader(table.splitlines())} <= {"class4", "class5"}
+
+
+# ---- list
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("strategies", "prototypicalnetworks"),
+        ("backbones", "resnet18"),
+        ("datasets", "glyphs"),
+        ("optimizers", "Adam"),
+        ("schedulers", "StepLR"),
+    ],
+)
+def test_list(kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert name in said(capsys, f"list {kind}").splitlines()
+    assert f"\n  {name}\n" in said(capsys, f"list --match {name.upper()}")
+
+
+def test_list_matches_globs_and_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "list backbones --match resnet1?").splitlines() == ["resnet12", "resnet18"]
+    assert "quickstudy list backbones" in said(capsys, "list")
+    assert "seresnet50" in said(capsys, "list backbones --match ResNet50").splitlines()
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("lst", "unknown command 'lst'; did you mean 'list'?"),
+        ("--verson", "there is no option '--verson'; did you mean '--version'?"),
+        ("list backbone", "unknown kind 'backbone'; did you mean 'backbones'?"),
+        ("list backbones --match resnest12", "no name matches 'resnest12'; did you mean 'resnet12'?"),
+        ("list --mach x", "there is no option '--mach'; did you mean '--match'?"),
+        ("fit --data.train_foldr x", "there is no option '--data.train_foldr'; did you mean '--data.train_folder'?"),
+        ("fit --config bad.yaml", "there is no option 'model.backbon'; did you mean 'model.backbone'?"),
+        ("fit --config none.yaml", "--config: File does not exist"),
+        ("fit --trainer.max_epochs many", "--trainer.max_epochs: expected int or null, not 'many'"),
+        ("fit --data.on_error explode", "--data.on_error: expected 'raise', 'skip', not 'explode'"),
+        ("fit --trainer.callbacks+=Early", "--trainer.callbacks: expected dot import path string or null, not 'Early'"),
+        ("fit --model.learning_rate", "--model.learning_rate: expected one argument"),
+        ("fit train", "cannot use 'train': options start with --"),
+        ("fit --data.train_folder train", "for how long? Give --trainer.max_epochs 20"),
+        (f"fit {SMALL}", "no data was given"),
+        (
+            f"fit {SMALL} --data.train_folder train --data.name omniglot",
+            "--data.train_folder (from folders) and --data.name",
+        ),
+        (f"fit {SMALL} --data.root here", "--data.root needs --data.name too"),
+        (f"fit {SMALL} --data.train_folder nowhere", "there is no folder or archive 'nowhere'"),
+        (
+            f"fit {SMALL} --data.train_folder train --model.backbone conv5",
+            "unknown backbone 'conv5'; did you mean 'conv4'?",
+        ),
+        (f"fit {SMALL} --data.train_folder train --out test", "--out 'test' is not empty: name a new folder"),
+        (f"fit {SMALL} --data.train_folder train --trainer.precision 8", "--trainer.precision: expected 64, 32, 16"),
+        (
+            f"fit {SMALL} --data.train_folder train --trainer.accelerator warp --out w",
+            "--trainer: You selected an invalid",
+        ),
+        (f"fit {SMALL} --data.train_folder train --ckpt_path none.ckpt --out c", "none.ckpt"),
+        ("test --data.test_folder test", "--checkpoint is missing"),
+        ("test --data.test_folder test --checkpoint none.ckpt", "there is no checkpoint 'none.ckpt'"),
+        (
+            "test --data.test_folder test --checkpoint ordinary/last.ckpt --test_ways 3",
+            "takes no training_strategy_kwargs",
+        ),
+        ("predict --checkpoint ordinary/last.ckpt --data.image_size 28", "no data was given"),
+        ("predict --checkpoint ordinary/last.ckpt --data.input_field picture", "nothing to predict was given"),
+    ],
+)
+def test_errors_are_one_line(command: str, message: str, fixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.yaml").write_text("model: {backbon: conv4}", encoding="utf-8")
+    line = said(capsys, command, code=2).splitlines()[-1]
+    assert line.startswith("error: ") and message in line
+
+
+def test_debug_shows_where_an_error_comes_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(capsys, "lst", code=2).count("\n") == 1
+    assert "Traceback" in said(capsys, "lst --debug", code=2)
+    monkeypatch.setenv("QUICKSTUDY_DEBUG", "1")
+    assert "Traceback" in said(capsys, "lst", code=2)
+
+
+def test_ctrl_c_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped(args: Any) -> int:
+        raise KeyboardInterrupt
+
+    def stopped_in_lightning(args: Any) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    for run in (stopped, stopped_in_lightning):
+        monkeypatch.setattr(listing, "run", run)
+        assert said(capsys, "list", code=130) == ""
+
+
+# ---- from signatures to flags
+
+
+def dots(root: str | None = None, *, image_size: int = 8, rows: Literal[1, 2] = 1) -> Splits:
+    """Make a data set up.
+
+    Args:
+        root: unused.
+        image_size: pixels.
+        rows: of dots.
+    """
+    pictures = torch.zeros(4, rows, image_size, image_size, dtype=torch.uint8)
+    return Splits(*(Table.build(pictures, [f"{split}{code % 2}" for code in range(4)]) for split in SPLITS))
+
+
+def test_a_published_data_set_has_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS._entries, "dots", dots)
+    data = build_data({"name": "dots", "root": None, "image_size": 6}, {"image_size": 9, "image_mode": "L"})
+    assert data.example().shape == (1, 1, 6, 6)
+
+
+class Base:
+    """A base.
+
+    Args:
+        size, depth: numbers.
+        module: code.
+    """
+
+    def __init__(
+        self, size: int | str = 1, depth: float | None = None, module: torch.nn.Module | None = None, **options: Any
+    ) -> None: ...
+
+
+class Derived(Base):
+    """A class.
+
+    Args:
+        name: ``"a"`` or 100% other.
+        options: see ``Base``.
+    """
+
+    def __init__(self, name: str | torch.nn.Module, kinds: list[int] | None = None, **options: Any) -> None: ...
+
+
+def test_flags_follow_signatures_and_docstrings() -> None:
+    flags = class_flags(Derived)
+    assert {name: flag.type for name, flag in flags.items()} == {
+        "name": str,
+        "kinds": list[int] | None,
+        "size": int | str,
+        "depth": float | None,
+    }
+    assert flags["size"].default == 1 and flags["size"].help == flags["depth"].help == "numbers."
+    parser = FlagParser.for_command("x", "y")
+    add_flags(parser, flags, "group", prefix="it")
+    args = parser.read(shlex.split("--it.name 7 --it.size 12 --it.kinds '[1, 2]'"))
+    assert args.it == {"name": "7", "size": 12, "kinds": [1, 2], "depth": None}
+    assert '"a" or 100% other' in parser.format_help()
+    with pytest.raises(ConfigError, match=r"did you mean '--it\.depth'"):
+        parser.read(["--it.deph", "1"])
