@@ -718,7 +718,7 @@ def test_a_misspelled_metric(train: Path) -> None:
 
 
 def test_a_misspelled_model_option() -> None:
-    with pytest.raises(ConfigError, match=r"unknown.*'backbon'; did you mean 'backbone'\?"):
+    with pytest.raises(ConfigError, match=r"ImageClassifier has no option 'backbon'; did you mean 'backbone'\?"):
         ImageClassifier(backbon="conv4")  # type: ignore[call-arg]
 
 
@@ -845,3 +845,11 @@ def test_a_checkpoint_with_code_is_refused(tmp_path: Path) -> None:
     torch.save({"quickstudy": Payload()}, tmp_path / "evil.ckpt")
     with pytest.raises(DataError, match=r"evil.ckpt' is no checkpoint of tensors and plain values"):
         ImageClassifier.load_from_checkpoint(tmp_path / "evil.ckpt")
+
+
+def test_prediction_keeps_its_order_without_what_cannot_be_read(train: Path) -> None:
+    (train / "dog" / "1.png").write_bytes(b"")
+    data = Images.from_folders(predict_folder=train, on_error="skip", batch_size=5, **SMALL)
+    with pytest.warns(DataWarning, match="skipped 1 of 12 predict examples"):
+        levels = [int(level) for batch in data.predict_dataloader() for level in batch[:, 0, 0, 0]]
+    assert levels == [0, 1, 2, 3, 20, 22, 23, 40, 41, 42, 43]

@@ -260,7 +260,7 @@ def test_list_matches_globs_and_parts(capsys: pytest.CaptureFixture[str]) -> Non
             "takes no training_strategy_kwargs",
         ),
         ("predict --checkpoint ordinary/last.ckpt --data.image_size 28", "no data was given"),
-        ("predict --checkpoint ordinary/last.ckpt --data.input_field picture", "nothing to predict was given"),
+        ("predict --checkpoint ordinary/last.ckpt --data.input_field picture", "no data was given"),
     ],
 )
 def test_errors_are_one_line(command: str, message: str, fixed: Path, capsys: pytest.CaptureFixture[str]) -> None:

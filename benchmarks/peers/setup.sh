@@ -2,10 +2,10 @@
 # Makes .venv-peers/ with learn2learn and easyfsl, which benchmarks/ compares with. Safe to run again.
 #
 # learn2learn 0.2.0 ships C files made by Cython 0.29, which do not compile on Python 3.11 and later: hence Python 3.10
-# and a C compiler. easyfsl's TaskSampler passes data_source to torch's Sampler, which later versions of torch refuse.
+# and a C compiler. easyfsl's TaskSampler passes data_source to torch's Sampler: torch 2.8 takes it, 2.10 refuses it.
 # Both name far more requirements than what is measured here imports (gsutil, cvxpy, ...): hence --no-deps.
-# torch 2.0.1 is the smallest torch 2 that both run on, and was measured no slower for them than 2.8 and 2.14. It brings
-# CUDA libraries of about 2 GB (4.6 GB on disk), unused here; pip's own settings can name an index of CPU builds.
+# torch 2.0.1 downloads less than later ones, and both peers were as fast on it as on 2.8 and 2.14, within the noise. Its
+# CUDA libraries (4.6 GB on disk in all) are not used; pip's own settings can name an index of CPU builds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 venv=.venv-peers

@@ -44,7 +44,7 @@ def load_checkpoint(
         raise DataError(
             f"'{path}' is no checkpoint of tensors and plain values: {str(error).splitlines()[0]}"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # damage makes unpickling raise almost anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"the checkpoint '{path}' is damaged or cut ({first}): use an earlier one") from error
     if not isinstance(checkpoint, dict) or "quickstudy" not in checkpoint:

@@ -273,7 +273,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         pin = torch.cuda.is_available() if self._pin_memory is None else self._pin_memory
         return StepLoader(
             dataset,
-            steps,
+            batch_size=None,
+            sampler=steps,
             num_workers=self._num_workers,
             pin_memory=pin,
             persistent_workers=self._num_workers > 0,

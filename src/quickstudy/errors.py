@@ -42,6 +42,18 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"unknown {kind} '{name}'{closest(str(name), options)} Known: {shown}.")
 
 
+def check_options(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Check the names of options.
+
+    Raises:
+        ConfigError: ``owner`` has no option of a name; the message has the nearest and all there are.
+    """
+    options = list(known)
+    for name in given:
+        if name not in options:
+            raise ConfigError(f"{owner} has no option '{name}'{closest(name, options)} It has: {', '.join(options)}")
+
+
 def require(package: str, extra: str) -> ModuleType:
     """Import an optional package.
 

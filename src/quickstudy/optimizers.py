@@ -10,7 +10,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer, lr_scheduler
 
-from quickstudy.errors import ConfigError, closest, unknown
+from quickstudy.errors import ConfigError, check_options, unknown
 
 OptimizerSpec = str | tuple[str, Mapping[str, Any]] | Callable[[Iterable[Parameter]], Optimizer]
 SchedulerSpec = str | tuple[str, Mapping[str, Any]] | Callable[[Optimizer], Any]
@@ -100,13 +100,7 @@ def _call(kind: str, name: str, known: Mapping[str, Any], first: Any, options: M
     exact = {option.lower(): option for option in known}.get(name.lower())
     if exact is None:
         raise unknown(kind, name, known)
-    allowed = inspect.signature(known[exact]).parameters
-    for option in options:
-        if option not in allowed:
-            raise ConfigError(
-                f"{kind} '{exact}' has no option '{option}'{closest(option, allowed)} "
-                f"It has: {', '.join(list(allowed)[1:])}"
-            )
+    check_options(f"{kind} '{exact}'", options, list(inspect.signature(known[exact]).parameters)[1:])
     try:
         return known[exact](first, **options)
     except TypeError as error:

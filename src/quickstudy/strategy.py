@@ -9,7 +9,7 @@ from typing import Any
 
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm, available_strategies
 from quickstudy.data.episodes import EpisodePlan
-from quickstudy.errors import ConfigError, closest, unknown
+from quickstudy.errors import ConfigError, check_options, unknown
 
 Strategy = tuple[EpisodePlan | None, EmbeddingAlgorithm | None]
 
@@ -33,11 +33,6 @@ def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strate
     algorithm = STRATEGIES[name]
     planned = {field.name for field in fields(EpisodePlan)}
     own = {} if algorithm.__init__ is EmbeddingAlgorithm.__init__ else dict(inspect.signature(algorithm).parameters)
-    for key in kwargs:
-        if key not in planned and key not in own:
-            known = [*sorted(planned), *own]
-            raise ConfigError(
-                f"training_strategy='{name}' has no option '{key}'{closest(key, known)} It has: {', '.join(known)}"
-            )
+    check_options(f"training_strategy='{name}'", kwargs, [*sorted(planned), *own])
     plan = EpisodePlan(**{key: value for key, value in kwargs.items() if key in planned})
     return plan, algorithm(**{key: value for key, value in kwargs.items() if key in own})

@@ -5,6 +5,7 @@ Shapes: T tasks, Q query, W ways, B examples of a batch, C classes, D features, 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from quickstudy.algorithms import STRATEGIES, episode_logits
 from quickstudy.checkpoint import load_checkpoint, plain
 from quickstudy.episode import Episode
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, check_options
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder
@@ -55,6 +56,11 @@ class Task(L.LightningModule):
     load: ClassVar[Callable[..., Any]]
     default_backbone: ClassVar[str]
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse a misspelled argument, with the name that was meant."""
+        check_options(cls.__name__, kwargs, list(inspect.signature(cls.__init__).parameters)[1:])
+        return super().__new__(cls)
+
     def __init__(
         self,
         num_classes: int | None = None,
@@ -88,6 +94,8 @@ class Task(L.LightningModule):
         self._loss = build_loss(loss_fn, multi_label)
         self._multi_label = multi_label
         self._metrics = metrics
+        if isinstance(head, str) and head != "linear":
+            raise ConfigError(f"head={head!r} is neither 'linear' nor a module from [B, D] to [B, C]")
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)

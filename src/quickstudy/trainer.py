@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import BaseFinetuning, ProgressBar
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from quickstudy.allocator import keep_memory_mapped
@@ -37,6 +38,10 @@ class Trainer(L.Trainer):
     def __init__(self, **lightning_kwargs: Any) -> None:
         # The data's own samplers share the work; Lightning's would give every process the same episodes.
         lightning_kwargs.setdefault("use_distributed_sampler", False)
+        if lightning_kwargs.get("logger", True) is True:
+            lightning_kwargs["logger"] = CSVLogger(
+                lightning_kwargs.get("default_root_dir") or "lightning_logs", name=""
+            )
         callbacks = lightning_kwargs.pop("callbacks", None) or []
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         if lightning_kwargs.get("enable_progress_bar", True) and not any(isinstance(c, ProgressBar) for c in callbacks):

@@ -17,7 +17,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 from lightning import seed_everything
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -119,17 +119,11 @@ class Metrics(CSVLogger):
 
 
 def _loggers(folder: Path, asked: Any) -> Any:
-    return False if asked is False else [Metrics(folder), *([] if asked in (None, True) else _listed(asked))]
+    return False if asked is False else [Metrics(folder), *([] if asked is True else _listed(asked))]
 
 
 def _listed(given: Any) -> list[Any]:
-    return (
-        []
-        if given is None
-        else [given]
-        if isinstance(given, Callback) or not hasattr(given, "__iter__")
-        else list(given)
-    )
+    return [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
 
 
 def _conclude(checkpoints: list[ModelCheckpoint], data: Mapping[str, Any]) -> None:
@@ -144,12 +138,12 @@ def _conclude(checkpoints: list[ModelCheckpoint], data: Mapping[str, Any]) -> No
 
 
 def command_to_test(checkpoint: Path, data: Mapping[str, Any]) -> str:
-    """Return the command that tests a checkpoint, on the test data of its run or else on a folder ``test/``."""
+    """Return the command that tests a checkpoint, on the test data of its run or else on ``test/``, ``test.csv``."""
     words = ["quickstudy", "test", "--checkpoint", str(checkpoint)]
     elsewhere = ("train_", "val_", "image_size", "image_mode", "transform", "seed")
     told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}
     if "name" not in told and not any(name.startswith("test_") for name in told):
-        told["test_folder"] = "test/"
+        told = {"test_file": "test.csv", **told} if "input_field" in told else {"test_folder": "test/", **told}
     for name, value in told.items():
         words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value)]
     return shlex.join(words)

@@ -138,5 +138,5 @@ def _explanations(docstring: str | None) -> dict[str, str]:
     for parameter in docstring_parser.parse(docstring or "").params:
         text = re.sub(r":\w+:`~?([^`]*)`", r"\1", " ".join((parameter.description or "").split()))
         for name in parameter.arg_name.split(","):
-            told[name.strip()] = text.replace("``", "").replace("%", "%%")
+            told[name.strip()] = text.replace("``", "")
     return told

@@ -53,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
         )
     data = build_data(args.data, load_options(model))
     table = data.table("predict")
-    if table is None:
-        raise ConfigError("nothing to predict was given: name it with --data.predict_folder or --data.predict_file")
+    assert table is not None  # no other data has a flag here
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(args.trainer, devices=1, logger=False, enable_checkpointing=False)
     if args.support is None:

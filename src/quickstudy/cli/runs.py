@@ -29,8 +29,10 @@ def add_data(parser: ArgumentParser, stages: Sequence[str]) -> None:
     """Add the options of the data of some stages."""
     for door in _DOORS:
         flags = {name: flag for name, flag in _door_flags(door).items() if _serves(name, stages)}
+        if door == "from_benchmark" and "predict" in stages:
+            continue  # published data sets have nothing to predict
         about = (inspect.getdoc(getattr(ImageClassificationData, door)) or "").split("\n\n")[0].replace("``", "")
-        add_flags(parser, optional(flags), f"data {door.replace('_', ' ')}", about.replace("%", "%%"), "data")
+        add_flags(parser, optional(flags), f"data {door.replace('_', ' ')}", about, "data")
     shared = {name: flag for name, flag in _data_flags().items() if _serves(name, stages)}
     add_flags(parser, optional(shared), "data from anywhere", prefix="data")
 

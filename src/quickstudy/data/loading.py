@@ -76,32 +76,24 @@ class Steps(Sampler[Any]):
 
 
 class StepLoader(DataLoader[Any]):
-    """A loader of steps that knows how far it is: a run resumes on the very next one.
+    """A loader that knows how far it is: a run resumes on the very next step. Its ``sampler`` is ``Steps``."""
 
-    Args:
-        dataset: reads a step.
-        steps: names them.
-        options: torch's ``DataLoader``'s.
-    """
-
-    def __init__(self, dataset: Dataset[Any], steps: Steps, **options: Any) -> None:
-        super().__init__(dataset, batch_size=None, sampler=steps, **options)
-        self._steps = steps
-        self._done = 0
+    sampler: Steps
+    _done = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self._done = self._steps.done
+        self._done = self.sampler.done
         for batch in super().__iter__():
             self._done += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch and how many of its steps were handed out; Lightning puts it into a checkpoint."""
-        return {"epoch": self._steps.epoch, "done": self._done}
+        return {"epoch": self.sampler.epoch, "done": self._done}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        self._steps.resumed = state["epoch"], state["done"]
+        self.sampler.resumed = state["epoch"], state["done"]
 
 
 class EpisodeSteps(Steps):

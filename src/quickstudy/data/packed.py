@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -15,7 +16,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from quickstudy.errors import DataError, closest
@@ -25,6 +26,7 @@ MAX_FILE_BYTES = 1 << 30
 """An archive's member that unpacks to more than this is refused: it is a bomb or no example."""
 _MAX_RATIO = 100  # pictures hardly shrink; an archive that grows more than this, beyond MAX_FILE_BYTES, is a bomb
 
+_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 _TAR_BLOCK = 512  # a tar ends with blocks of zeros
 
 _ZIP = (".zip",)
@@ -94,16 +96,16 @@ class Archive(ABC):
         """Return the content of a member."""
 
     def _add(self, member: _Found) -> None:
-        pure = PureWindowsPath(member.name)  # understands both kinds of slashes
-        if pure.anchor or ".." in pure.parts:
+        parts = [part for part in member.name.replace("\\", "/").split("/") if part not in ("", ".")]
+        if _ABSOLUTE.match(member.name) or ".." in parts:
             raise DataError(f"'{self.path}' holds the name '{member.name}', which leads out of the archive: refused")
         if member.fault:
             raise DataError(f"'{self.path}' holds '{member.name}', which is {member.fault}: refused")
-        if pure.parts and not any(hidden(part) for part in pure.parts):
+        if parts and not any(hidden(part) for part in parts):
             if member.is_folder:
-                self._folders.add(f"{pure.as_posix()}/")
+                self._folders.add("/".join(parts) + "/")
             else:
-                self._files[pure.as_posix()] = member
+                self._files["/".join(parts)] = member
 
     def files(self) -> list[str]:
         """Return the names of all files below the prefix, relative to it, sorted; hidden ones left out."""

@@ -90,7 +90,7 @@ class Samples:
         if self._transform is None:
             return batch
         outputs = []
-        for sample, seed in zip(batch, seeds, strict=False):
+        for sample, seed in zip(batch, seeds, strict=True):
             with _seeded(seed):
                 outputs.append(self._transform(sample))
         return torch.stack(outputs)

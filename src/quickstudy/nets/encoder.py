@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.errors import ConfigError, closest
+from quickstudy.errors import ConfigError, check_options
 from quickstudy.nets import timm_bridge
 from quickstudy.nets.registry import BACKBONES
 
@@ -84,10 +84,7 @@ def build_encoder(
         raise ConfigError(f"backbone must be a name or an nn.Module, not {backbone!r}")
     if backbone in BACKBONES:
         build = BACKBONES[backbone]
-        known = inspect.signature(build).parameters
-        for key in kwargs:
-            if key not in known:
-                raise ConfigError(f"{backbone} has no option '{key}'{closest(key, known)} It has: {', '.join(known)}")
+        check_options(backbone, kwargs, inspect.signature(build).parameters)
         return Encoder(build(**kwargs))
     module, mean, std = timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names())
     return Encoder(module, mean, std)
