@@ -9,6 +9,7 @@ import random
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from PIL import Image, ImageDraw
 
 from quickstudy import __version__
 from quickstudy.cli import listing, main
+from quickstudy.cli.fit import command_to_test
 from quickstudy.cli.flags import FlagParser, add_flags, class_flags
 from quickstudy.cli.runs import build_data
 from quickstudy.data.table import Splits, Table
@@ -142,6 +144,17 @@ def test_fit_prints_the_command_that_tests_it(capsys: pytest.CaptureFixture[str]
     command = out.splitlines()[-1].removeprefix("test it: quickstudy ")
     assert command == "test --checkpoint 'a run/best.ckpt' --data.test_folder test/ --data.cache false"
     assert said(capsys, command.replace("test/", "train")).endswith(" on 48 examples of 4 classes\n")
+
+
+def test_the_command_that_tests_repeats_what_the_data_needs() -> None:
+    end = "quickstudy test --checkpoint a.ckpt "
+    data = {"train_folder": "train", "val_split": 0.2, "test_folder": "a b", "image_size": 28, "num_workers": 2}
+    assert command_to_test(Path("a.ckpt"), data) == f"{end}--data.test_folder 'a b' --data.num_workers 2"
+    data = {"train_file": "a.csv", "input_field": "path", "target_fields": ["x", "y"]}
+    told = '--data.test_file test.csv --data.input_field path --data.target_fields \'["x", "y"]\''
+    assert command_to_test(Path("a.ckpt"), data) == end + told
+    data = {"name": "omniglot", "rotations": True, "root": None, "image_size": 28}
+    assert command_to_test(Path("a.ckpt"), data) == f"{end}--data.name omniglot --data.rotations true"
 
 
 def test_without_validation_data_the_last_checkpoint_counts(fixed: Path) -> None:
@@ -276,6 +289,17 @@ def test_debug_shows_where_an_error_comes_from(
     assert "Traceback" in said(capsys, "lst --debug", code=2)
     monkeypatch.setenv("QUICKSTUDY_DEBUG", "1")
     assert "Traceback" in said(capsys, "lst", code=2)
+
+
+def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def warned(args: Any) -> int:  # pytest keeps the warnings themselves to itself
+        print(warnings.formatwarning("careful", UserWarning, "file.py", 1), end="")
+        return 0
+
+    monkeypatch.setattr(listing, "run", warned)
+    shown = warnings.formatwarning
+    assert said(capsys, "list") == "warning: careful\n"
+    assert warnings.formatwarning is shown
 
 
 def test_ctrl_c_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

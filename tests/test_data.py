@@ -593,6 +593,22 @@ def test_workers_share_the_decoded_copies(tmp_path: Path) -> None:
     gc.collect()
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_workers_read_one_archive_at_the_same_time(kind: str, tmp_path: Path) -> None:
+    for i in range(64):
+        (tmp_path / "in" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / str(i % 2) / f"{i:02}.bin").write_bytes(bytes([i]) * 100_000)
+
+    class Bytes(DataModule):
+        load = staticmethod(lambda item: np.frombuffer(item.read_bytes(), np.uint8))
+
+    path = shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path / "in")
+    data = Bytes.from_folders(predict_folder=path, num_workers=2, batch_size=1, cache=False)
+    read = torch.cat(list(data.predict_dataloader()))
+    assert torch.equal(read.amin(1), read.amax(1))
+    assert read[:, 0].tolist() == [*range(0, 64, 2), *range(1, 64, 2)]
+
+
 # ---- pictures
 
 

@@ -50,13 +50,13 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             choices depend on the seed, the step and the position alone.
         val_split: share of the training data that becomes validation data, between 0 and 1: of the classes for a
             few-shot strategy, of each class's examples otherwise.
-        batch_size: examples per step and device of ordinary training, validation, test and prediction.
-        num_workers: processes that read; 0 reads in the main process.
+        batch_size: examples per step and device of ordinary training, validation, test and prediction. Default: 4.
+        num_workers: processes that read; 0, the default, reads in the main process.
         pin_memory: whether loaded batches lie where a GPU copies them from fastest; None: yes, on a GPU.
         on_error: what an unreadable example does: ``"raise"`` stops, ``"skip"`` tries every example at the start,
             leaves the unreadable ones out, and says how many and which.
-        cache: memory for decoded examples: ``"auto"`` (a quarter of what is free), False, bytes, or ``"4GB"``.
-            Data that does not fit is decoded each time.
+        cache: memory for decoded examples: ``"auto"``, the default (a quarter of what is free), False, bytes, or
+            ``"4GB"``. Data that does not fit is decoded each time.
         seed: of the shuffling, the validation split and the transforms.
 
     Raises:

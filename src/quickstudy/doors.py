@@ -44,7 +44,15 @@ class Doors:
     ) -> Self:
         """Read folders of class folders (``train/cat/1.jpg``), or zip or tar archives of them, in place.
 
-        ``photos.zip/train`` names a folder inside an archive. ``predict_folder`` may hold files at any depth.
+        Args:
+            train_folder: classes to train on; ``photos.zip/train`` names a folder inside an archive.
+            val_folder: classes to validate on.
+            test_folder: classes to test on.
+            predict_folder: files without classes, at any depth.
+            options: see the class.
+
+        Raises:
+            DataError: nothing is there, or a class folder is empty.
         """
 
         def read(folder: Path | None) -> Table | None:

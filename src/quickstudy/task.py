@@ -89,11 +89,9 @@ class Task(L.LightningModule):
                 f"num_classes, multi_label and head belong to training_strategy='default'; '{training_strategy}' takes "
                 "its classes from each episode: leave them out"
             )
-        self._num_classes, self._head = num_classes, head
+        self._num_classes, self._multi_label, self._metrics = num_classes, multi_label, metrics
         self._optimizer, self._learning_rate, self._lr_scheduler = optimizer, learning_rate, lr_scheduler
         self._loss = build_loss(loss_fn, multi_label)
-        self._multi_label = multi_label
-        self._metrics = metrics
         if isinstance(head, str) and head != "linear":
             raise ConfigError(f"head={head!r} is neither 'linear' nor a module from [B, D] to [B, C]")
         if backbone is None and not hasattr(self, "default_backbone"):
@@ -112,7 +110,7 @@ class Task(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Take from the data what was not given: the classes, the size of the features, how inputs are loaded."""
         data: Any = getattr(self.trainer, "datamodule", None)
-        if data is not None:
+        if data is not None and (stage == "fit" or not self.load_options):
             self.load_options = dict(data.load_options)
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
@@ -196,7 +194,8 @@ class Task(L.LightningModule):
             right = (logits.argmax(-1) == targets).float()
         metrics: Any = self.get_submodule(f"{stage}_metrics")
         metrics.update(right if self.plan is None else right.mean(1), rows, wanted)
-        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, prog_bar=stage == "train", batch_size=units)
+        watched = stage == "train"
+        self.log(f"{stage}_loss", loss, watched, on_step=False, on_epoch=True, sync_dist=True, batch_size=units)
         return loss
 
     def _judged(self, batch: Any) -> tuple[Tensor, Tensor, int]:
@@ -232,9 +231,9 @@ class Task(L.LightningModule):
     def _log_epoch(self, stage: str) -> None:
         metrics: Any = self.get_submodule(f"{stage}_metrics")
         for name, value in metrics.collect().items():
-            self.log(f"{stage}_{name}", value, prog_bar=name.startswith("accuracy"))
+            self.log(f"{stage}_{name}", value, prog_bar=name.startswith("accuracy"), sync_dist=True)
         if self.algorithm is not None:
-            self.log(f"{stage}_transductive", float(self.algorithm.transductive))
+            self.log(f"{stage}_transductive", float(self.algorithm.transductive), sync_dist=True)
 
     # ---- optimizers, checkpoints
 

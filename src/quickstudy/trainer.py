@@ -44,7 +44,9 @@ class Trainer(L.Trainer):
             )
         callbacks = lightning_kwargs.pop("callbacks", None) or []
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-        if lightning_kwargs.get("enable_progress_bar", True) and not any(isinstance(c, ProgressBar) for c in callbacks):
+        if lightning_kwargs.get("enable_progress_bar") is not False and not any(
+            isinstance(c, ProgressBar) for c in callbacks
+        ):
             callbacks.append(build_progress())
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
         for message in _NOISE:

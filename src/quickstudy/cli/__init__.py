@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or os.environ.get("QUICKSTUDY_DEBUG", "0") not in ("", "0")
-    shown, warnings.formatwarning = warnings.formatwarning, _one_line
+    shown = warnings.formatwarning
     try:
         code = _guarded([argument for argument in arguments if argument != "--debug"], debug)
         sys.stdout.flush()
@@ -87,6 +87,7 @@ def _run(arguments: list[str]) -> int:
         raise unknown("command", name, COMMANDS)
     command = COMMANDS[name]
     module = importlib.import_module(f"quickstudy.cli.{command.module}")
+    warnings.formatwarning = _one_line  # now, as Lightning sets its own when it is imported
     kind: Any = importlib.import_module("quickstudy.cli.flags").FlagParser if command.flags else PlainParser
     parser = kind.for_command(f"quickstudy {name}", str(module.__doc__).split("\n\n")[0].replace("``", ""))
     module.add_arguments(parser)

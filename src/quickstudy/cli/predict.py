@@ -44,7 +44,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, and write file, label and probability of every picture."""
+    """Predict, and write file, label and probability of every picture.
+
+    With several labels per picture there is one row for each label above one half, so none where no label is.
+    """
     model = load_model(args.checkpoint)
     if model.plan is not None and args.support is None:
         raise ConfigError(

@@ -32,12 +32,12 @@ class EpisodePlan:
         queries: query examples per class.
         meta_batch_size: episodes whose gradients are averaged before one optimizer step, over all devices together.
         epoch_length: episodes per training epoch; a multiple of ``meta_batch_size``.
-        test_ways: the same for validation and test; default: the training value.
-        test_shots: likewise.
-        test_queries: likewise.
+        test_ways: classes in a validation or test episode; default: ``ways``.
+        test_shots: support examples per class in one; default: ``shots``.
+        test_queries: query examples per class in one; default: ``queries``.
         test_epoch_length: episodes per validation or test.
         num_tasks: how many distinct training episodes exist; -1 draws a new one every time.
-        test_num_tasks: likewise for validation and test.
+        test_num_tasks: how many distinct validation or test episodes exist; -1: as many as are drawn.
         seed: chooses the list of episodes.
 
     Raises:
