@@ -18,8 +18,9 @@ test:  ## run the fast tests
 slow:  ## run the slow tests, which take minutes each
 	scripts/test -m slow $(ARGS)
 
-bench: setup  ## measure speed on this machine: quickstudy bench
-	.venv/bin/quickstudy bench $(ARGS)
+bench: setup  ## measure speed and accuracy on this machine (about half an hour)
+	.venv/bin/python benchmarks/episodes.py
+	.venv/bin/python benchmarks/omniglot_protonet.py
 
 check:  ## lint, formatting and types
 	scripts/check

@@ -274,7 +274,10 @@ def test_training_stops_at_a_corrupt_picture_or_goes_on_without_it(workers: int,
     assert len(data.table("train") or ()) + len(data.table("val") or ()) == 11
 
 
-def test_skipping_is_done_once_and_counts_for_episodes(train: Path) -> None:
+def test_skipping_is_done_once_and_counts_for_episodes(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    unreadable = Samples.unreadable
+    monkeypatch.setattr(Samples, "unreadable", lambda samples: tried.append(len(samples)) or unreadable(samples))
     (train / "cat" / "0.png").write_bytes(b"")
     (train / "cat" / "1.png").write_bytes(b"")
     data = Images.from_folders(train, on_error="skip", **SMALL)
@@ -283,6 +286,7 @@ def test_skipping_is_done_once_and_counts_for_episodes(train: Path) -> None:
         with pytest.raises(DataError, match=r"needs 3 examples per class; 'cat' of the train data has 2"):
             trainer().fit(episodic(), datamodule=data)
     assert len(caught) == 1
+    assert tried == [12]
     assert len(data.skipped) == 2
 
 

@@ -670,10 +670,10 @@ def test_jpegs_of_every_colour_space() -> None:
 
 
 def test_a_large_photograph_is_decoded_at_a_part_of_its_size_and_looks_the_same() -> None:
-    ramp = Image.linear_gradient("L").resize((800, 600)).convert("RGB")
-    by_draft = load_image(encoded(ramp, "JPEG", quality=95), 32)
-    assert (by_draft.int() - load_image(ramp, 32).int()).abs().max() <= 4
-    assert ramp.size == (800, 600)
+    stripes = Image.fromarray(np.tile(np.repeat(np.uint8([60, 190]), 12), (600, 33)))
+    by_draft = load_image(encoded(stripes, "JPEG", quality=95), 100, "L")
+    assert (by_draft.float() - load_image(stripes, 100, "L").float()).abs().mean() < 4
+    assert stripes.size == (792, 600)
 
 
 def test_of_a_moving_picture_the_first_frame_counts() -> None:

@@ -30,7 +30,7 @@ def counts(splits: Splits) -> list[tuple[int, int]]:
 
 def check(splits: Splits) -> None:
     """Check what holds for every data set: no class in two splits, rows sorted by class, no class empty."""
-    check_disjoint(splits._asdict())
+    check_disjoint({split: table.classes for split, table in splits._asdict().items()})
     for table in splits:
         assert table.targets is not None
         assert (np.diff(table.targets) >= 0).all()

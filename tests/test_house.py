@@ -25,7 +25,7 @@ LAYERS = [
     ["data"],
     ["datasets"],
     ["predictor"],
-    ["doors", "strategy", "optimizers", "losses", "checkpoint"],
+    ["doors", "strategy", "optimizers", "losses", "heads", "checkpoint"],
     ["metrics", "finetuning", "allocator", "progress", "datamodule", "task", "trainer"],  # lightning, and nowhere below
     ["image"],  # the domains, which never import each other
     ["report", "export", "ladder", "testing"],

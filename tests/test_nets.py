@@ -117,3 +117,9 @@ def test_backbones_are_listed() -> None:
     assert names[:2] == ["conv4", "resnet12"]
     assert "resnet18" in names
     assert len(names) > 1000
+
+
+def test_whole_numbers_other_than_uint8_are_left_alone() -> None:
+    tokens = torch.randint(0, 1000, (2, 7))
+    embedding = nn.Embedding(1000, 4)
+    assert torch.equal(build_encoder(embedding)(tokens), embedding(tokens).flatten(1))

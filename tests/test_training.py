@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, Episode, Trainer
+from quickstudy import ConfigError, DataError, Episode, Trainer
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.metrics import Accuracy
-from quickstudy.optimizers import available_optimizers, available_schedulers
+from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -271,3 +271,46 @@ def test_loaders_instead_of_a_datamodule() -> None:
     supervised = small(num_classes=3)
     Trainer(max_epochs=1, **QUIET).fit(supervised, loader)
     assert supervised.classes == ("0", "1", "2")
+
+
+def test_a_few_shot_model_is_not_tested_on_what_it_was_trained_on(tmp_path: Path) -> None:
+    model, trainer = episodic(), Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0, **QUIET)
+    trainer.fit(model, datamodule=episodic_data())
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    images, labels = noisy_patterns(8, 12)
+    again = ImageClassificationData.from_tensors(test_data=images, test_targets=labels)
+    for tested in (model, ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt")):
+        with pytest.raises(DataError, match=r"the training and test data share classes \(8\): 'pattern 0'"):
+            Trainer(**QUIET).test(tested, datamodule=again, verbose=False)
+
+
+def test_freeze_ends_with_its_run() -> None:
+    model, data = small(), fixed_data()
+    for strategy in ("freeze", "no_freeze"):
+        Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0, **QUIET).finetune(
+            model, datamodule=data, strategy=strategy, train_bn=False
+        )
+        assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_names_of_schedules_may_be_lower_case() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    assert build_scheduler(("onecyclelr", {"max_lr": 1.0, "total_steps": 5}), optimizer)["interval"] == "step"
+    assert build_scheduler("reducelronplateau", optimizer)["monitor"] == "val_loss"
+
+
+def test_batch_norm_without_running_statistics_is_called_transductive() -> None:
+    backbone = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(256, track_running_stats=False))
+    model = episodic(backbone=backbone, backbone_kwargs=None)
+    (result,) = Trainer(**QUIET).test(model, datamodule=episodic_data(), verbose=False)
+    assert result["test_transductive"] == 1
+
+
+def test_a_domain_may_have_arguments_of_its_own() -> None:
+    class Audio(ImageClassifier):
+        def __init__(self, sample_rate: int = 16000, **options: Any) -> None:
+            super().__init__(**options)
+
+    assert Audio(sample_rate=8000, backbone="conv4").plan is None
+    with pytest.raises(ConfigError, match="Audio has no option 'sample_rat'; did you mean 'sample_rate'"):
+        Audio(sample_rat=8000)

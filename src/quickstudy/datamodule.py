@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
 from quickstudy.data.samples import Samples, Transform, cache_budget
-from quickstudy.data.splitting import check_disjoint, split_classes, split_examples
+from quickstudy.data.splitting import check_disjoint, check_no_file_twice, split_classes, split_examples
 from quickstudy.data.table import Table
 from quickstudy.doors import Doors
 from quickstudy.errors import ConfigError, DataError, DataWarning, closest, unknown
@@ -120,6 +120,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             raise ConfigError("val_split takes validation data from the training data: give train data and no val data")
         if self._on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error={self._on_error!r} is neither 'raise' nor 'skip'")
+        check_no_file_twice({stage: table for stage, table in self._tables.items() if stage != "predict"})
 
     # ---- what is there
 
@@ -256,7 +257,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         Raises:
             DataError: stages share a class, or there are too few classes or examples.
         """
-        check_disjoint({name: table for name in STAGES[:3] if (table := self.table(name, by_class=True)) is not None})
+        given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
+        check_disjoint({name: table.classes for name, table in given.items() if table is not None})
         table = self._given(stage, by_class=True)
         sampler = EpisodeSampler.for_stage(table, plan, stage)
         train = stage == "train"

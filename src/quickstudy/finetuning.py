@@ -21,12 +21,21 @@ class Freeze(Callback):
 
     def __init__(self, train_bn: bool = True) -> None:
         self._train_bn = train_bn
+        self._taken: list[nn.Parameter] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the frozen weights out of training, before the optimizer is made."""
+        frozen = [parameter for module in self._frozen(pl_module) for parameter in module.parameters(recurse=False)]
+        self._taken = [parameter for parameter in frozen if parameter.requires_grad]
+        for parameter in self._taken:
+            parameter.requires_grad_(False)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give them back: another run may train them."""
+        for parameter in self._taken:
+            parameter.requires_grad_(True)
         for module in self._frozen(pl_module):
-            for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(False)
+            module.training = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
         """Keep the frozen layers out of training mode, in which dropout drops and statistics move."""

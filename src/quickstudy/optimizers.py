@@ -42,10 +42,11 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Parameter], learni
     """
     if callable(spec):
         return spec(parameters)
-    name, options = _named("optimizer", spec)
+    known = _classes(torch.optim, Optimizer)
+    name, options = _named("optimizer", spec, known)
     if learning_rate is not None:
         options.setdefault("lr", learning_rate)
-    optimizer: Optimizer = _call("optimizer", name, _classes(torch.optim, Optimizer), parameters, options)
+    optimizer: Optimizer = _call("optimizer", name, known, parameters, options)
     return optimizer
 
 
@@ -62,12 +63,12 @@ def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer) -> dict[str, Any]
     """
     if callable(spec):
         return {"scheduler": spec(optimizer), "interval": "epoch"}
-    name, options = _named("lr_scheduler", spec)
+    known = _classes(lr_scheduler, lr_scheduler.LRScheduler)
+    name, options = _named("lr_scheduler", spec, known)
     when = {key: options.pop(key) for key in _LIGHTNING_KEYS if key in options}
     when.setdefault("interval", "step" if name in _PER_STEP else "epoch")
     if name == "ReduceLROnPlateau":
         when.setdefault("monitor", "val_loss")
-    known = _classes(lr_scheduler, lr_scheduler.LRScheduler)
     return {"scheduler": _call("lr_scheduler", name, known, optimizer, options), **when}
 
 
@@ -79,11 +80,15 @@ def check_specs(optimizer: OptimizerSpec, scheduler: SchedulerSpec | None) -> No
         build_scheduler(scheduler, made)
 
 
-def _named(kind: str, spec: object) -> tuple[str, dict[str, Any]]:
+def _named(kind: str, spec: object, known: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the exact name, whatever its case was, and the options."""
     if isinstance(spec, str):
-        return spec, {}
+        spec = (spec, {})
     if isinstance(spec, (tuple, list)) and len(spec) == 2 and isinstance(spec[0], str) and isinstance(spec[1], Mapping):
-        return spec[0], dict(spec[1])
+        exact = {name.lower(): name for name in known}.get(spec[0].lower())
+        if exact is None:
+            raise unknown(kind, spec[0], known)
+        return exact, dict(spec[1])
     raise ConfigError(f"{kind}={spec!r} is none of: a name, a (name, {{option: value}}) pair, a function")
 
 
@@ -97,11 +102,8 @@ def _classes(module: Any, base: type) -> dict[str, Any]:
 
 
 def _call(kind: str, name: str, known: Mapping[str, Any], first: Any, options: Mapping[str, Any]) -> Any:
-    exact = {option.lower(): option for option in known}.get(name.lower())
-    if exact is None:
-        raise unknown(kind, name, known)
-    check_options(f"{kind} '{exact}'", options, list(inspect.signature(known[exact]).parameters)[1:])
+    check_options(f"{kind} '{name}'", options, list(inspect.signature(known[name]).parameters)[1:])
     try:
-        return known[exact](first, **options)
+        return known[name](first, **options)
     except TypeError as error:
-        raise ConfigError(f"{kind} '{exact}' cannot be made with {dict(options)}: {error}") from error
+        raise ConfigError(f"{kind} '{name}' cannot be made with {dict(options)}: {error}") from error

@@ -11,14 +11,16 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 import lightning as L
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.algorithms import STRATEGIES, episode_logits
+from quickstudy.algorithms import STRATEGIES, episode_logits, is_transductive
 from quickstudy.checkpoint import load_checkpoint, plain
+from quickstudy.data.loading import inputs_of
+from quickstudy.data.splitting import check_disjoint
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, check_options
+from quickstudy.heads import class_names, linear_head
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder
@@ -58,7 +60,9 @@ class Task(L.LightningModule):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
-        check_options(cls.__name__, kwargs, list(inspect.signature(cls.__init__).parameters)[1:])
+        own = [vars(base)["__init__"] for base in cls.__mro__ if issubclass(base, Task) and "__init__" in vars(base)]
+        known = dict.fromkeys(name for made in own for name in list(inspect.signature(made).parameters)[1:])
+        check_options(cls.__name__, kwargs, known)
         return super().__new__(cls)
 
     def __init__(
@@ -100,6 +104,8 @@ class Task(L.LightningModule):
         self.head: nn.Module | None = head if isinstance(head, nn.Module) else None
         self.classes: tuple[str, ...] = ()
         """The class names that the head knows; empty for a few-shot strategy."""
+        self.trained_classes: tuple[str, ...] = ()
+        """Of a few-shot strategy: the class names it was trained on, which it must not be tested on."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
         for stage in ("train", "val", "test"):
@@ -114,30 +120,28 @@ class Task(L.LightningModule):
             self.load_options = dict(data.load_options)
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
+        elif data is not None and stage != "predict":
+            self._meet_splits(data, stage)
         for name in ("train", "val", "test"):
             ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
             further = build_metrics(self._metrics, ways, self._multi_label)
             self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further).to(self.device))
 
+    def _meet_splits(self, data: Any, stage: str) -> None:
+        split = {"fit": "train", "validate": "val"}.get(stage, "test")
+        table = data.table(split, by_class=True)
+        if stage == "fit":
+            self.trained_classes = table.classes if table is not None else ()
+        elif table is not None:
+            check_disjoint({"training": self.trained_classes, split: table.classes})
+
     def _meet_classes(self, data: Any) -> None:
+        self.classes = self.classes or class_names(data, self._num_classes)
         if data is not None and data.multi_label and not self._multi_label:
             raise ConfigError("the data has several labels per example: set multi_label=True")
-        if not self.classes:
-            count = self._num_classes or (data.num_classes if data is not None else None)
-            if count is None:
-                raise ConfigError("num_classes is not known: give num_classes=, or data that has classes (datamodule=)")
-            self.classes = tuple(data.classes) if data is not None else tuple(str(code) for code in range(count))
-            if len(self.classes) != count:
-                raise ConfigError(
-                    f"num_classes={count}, and the data has {len(self.classes)} classes: leave num_classes out"
-                )
         if self.head is None:
             example = data.example() if data is not None else self._first_inputs()
-            self.encoder.eval()
-            with torch.no_grad():
-                features = self.encoder(example[:1].to(self.device)).shape[1]
-            self.encoder.train()
-            self.head = nn.Linear(features, len(self.classes)).to(self.device)
+            self.head = linear_head(self.encoder, example[:1].to(self.device), len(self.classes))
 
     def _first_inputs(self) -> Tensor:
         loader: Any = (
@@ -145,7 +149,7 @@ class Task(L.LightningModule):
         )  # what fit was given; Lightning has no public name for it
         if loader is None:
             raise ConfigError("the model has no head yet: call trainer.fit first, or load a checkpoint")
-        inputs: Tensor = _inputs(next(iter(loader)))
+        inputs: Tensor = inputs_of(next(iter(loader)))
         return inputs
 
     # ---- steps
@@ -181,7 +185,7 @@ class Task(L.LightningModule):
                 if self.plan is not None
                 else "the model was not trained yet: call trainer.fit, or load a checkpoint"
             )
-        logits: Tensor = self(_inputs(batch))
+        logits: Tensor = self(inputs_of(batch))
         return logits
 
     def _step(self, batch: Any, stage: str) -> Tensor:
@@ -232,8 +236,9 @@ class Task(L.LightningModule):
         metrics: Any = self.get_submodule(f"{stage}_metrics")
         for name, value in metrics.collect().items():
             self.log(f"{stage}_{name}", value, prog_bar=name.startswith("accuracy"), sync_dist=True)
-        if self.algorithm is not None:
-            self.log(f"{stage}_transductive", float(self.algorithm.transductive), sync_dist=True)
+        if self.algorithm is not None and stage != "train":
+            seen = is_transductive(self.algorithm, self.encoder)
+            self.log(f"{stage}_transductive", float(seen), sync_dist=True)
 
     # ---- optimizers, checkpoints
 
@@ -260,6 +265,7 @@ class Task(L.LightningModule):
             "format": 1,
             "task": type(self).__name__,
             "classes": list(self.classes),
+            "trained_classes": list(self.trained_classes),
             "load_options": self.load_options,
             "unsaved": self.unsaved,
         }
@@ -267,7 +273,7 @@ class Task(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore class names and how inputs are loaded, and make room for the head's weights."""
         ours = checkpoint["quickstudy"]
-        self.classes = tuple(ours["classes"])
+        self.classes, self.trained_classes = tuple(ours["classes"]), tuple(ours["trained_classes"])
         self.load_options = dict(ours["load_options"])
         weight = checkpoint["state_dict"].get("head.weight")
         if self.head is None and weight is not None:
@@ -292,7 +298,7 @@ class Task(L.LightningModule):
         model = cls(**{**checkpoint["hyper_parameters"], "pretrained": False, **arguments})
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
-        return model.eval()
+        return model.to(map_location).eval()
 
     # ---- use
 
@@ -312,10 +318,3 @@ class Task(L.LightningModule):
         """
         algorithm = self.algorithm or STRATEGIES["prototypicalnetworks"]()
         return Predictor(self.encoder, algorithm, inputs, labels, partial(type(self).load, **self.load_options))
-
-
-def _inputs(batch: Any) -> Tensor:
-    inputs: Tensor = (
-        batch["input"] if isinstance(batch, Mapping) else batch[0] if isinstance(batch, (tuple, list)) else batch
-    )
-    return inputs

@@ -1,4 +1,4 @@
-"""Lightning's Trainer, with ``finetune``, ``predict`` into names, and loaders that share episodes among processes."""
+"""Lightning's Trainer, with ``finetune`` and with ``predict`` into names."""
 
 from __future__ import annotations
 
@@ -110,6 +110,8 @@ class Trainer(L.Trainer):
         """
         if output not in ("labels", "probabilities", "logits", "classes"):
             raise ConfigError(f"output={output!r} is none of 'labels', 'probabilities', 'logits', 'classes'")
+        if self.world_size > 1:
+            raise ConfigError(f"predict runs on one process, not on {self.world_size}: use Trainer(devices=1)")
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
         task: Any = self.lightning_module
         logits = torch.cat(batches).float() if batches else torch.empty(0, len(task.classes))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from quickstudy.episode import Episode
 from quickstudy.nets import Encoder, EpisodeStatistics
@@ -50,6 +51,12 @@ STRATEGIES: Registry[type[EmbeddingAlgorithm]] = Registry("training_strategy")
 def available_strategies() -> list[str]:
     """Return the names that ``training_strategy=`` takes."""
     return sorted([*STRATEGIES.names(), "default"])
+
+
+def is_transductive(algorithm: EmbeddingAlgorithm, encoder: Encoder) -> bool:
+    """Whether an evaluation sees the query set: by the algorithm, or by BatchNorm without running statistics."""
+    norms = (module for module in encoder.modules() if isinstance(module, _BatchNorm))
+    return algorithm.transductive or any(norm.running_mean is None for norm in norms)
 
 
 def episode_logits(algorithm: EmbeddingAlgorithm, encoder: Encoder, episode: Episode, ways: int) -> Tensor:

@@ -69,6 +69,11 @@ class EpisodePlan:
                 continue
             if value < least:
                 raise ConfigError(f"{field.name}={value}: it must be at least {least}")
+        if 0 < self.test_num_tasks < self.test_epoch_length:
+            raise ConfigError(
+                f"test_num_tasks={self.test_num_tasks} is fewer than test_epoch_length={self.test_epoch_length}: the "
+                f"same episodes would count several times. Set test_epoch_length={self.test_num_tasks}"
+            )
         if self.epoch_length % self.meta_batch_size:
             nearest = -(-self.epoch_length // self.meta_batch_size) * self.meta_batch_size
             raise ConfigError(

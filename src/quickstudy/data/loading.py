@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,10 +63,10 @@ class Steps(Sampler[Any]):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def _all(self) -> Iterator[Any]: ...
+    def _from(self, first: int) -> Iterator[Any]: ...
 
     def __iter__(self) -> Iterator[Any]:
-        return islice(self._all(), self.done, None)
+        return self._from(self.done)
 
     @property
     def done(self) -> int:
@@ -123,18 +122,18 @@ class EpisodeSteps(Steps):
     def __len__(self) -> int:
         return -(-self._length // self._meta_batch_size)
 
-    def _all(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        first = 0 if self._repeat else self.epoch * self._length
-        steps = []
-        for start in range(0, self._length, self._meta_batch_size):
-            size = min(self._meta_batch_size, self._length - start) // self._share.world_size
-            begin = first + start + self._share.rank * size
-            steps.append(np.arange(begin, begin + size))
+    def _from(self, first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         together = max(1, _AHEAD * self._share.world_size // self._meta_batch_size)
-        for at in range(0, len(steps), together):
-            group = steps[at : at + together]
+        for at in range(first, len(self), together):
+            group = [self._numbers(step) for step in range(at, min(at + together, len(self)))]
             rows = self._sampler.draw(np.concatenate(group))
             yield from zip(group, np.split(rows, np.cumsum([len(step) for step in group])[:-1]), strict=True)
+
+    def _numbers(self, step: int) -> NDArray[np.int64]:
+        start = step * self._meta_batch_size
+        size = min(self._meta_batch_size, self._length - start) // self._share.world_size
+        begin = start + self._share.rank * size + (0 if self._repeat else self.epoch * self._length)
+        return np.arange(begin, begin + size)
 
 
 class EpisodeDataset(Dataset[Episode]):
@@ -201,16 +200,24 @@ class BatchSteps(Steps):
     def __len__(self) -> int:
         return -(-(self._length // self._share.world_size) // self._batch_size)
 
-    def _all(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    def _from(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         rank, ranks = self._share
         rows = np.arange(self._length)
         if self._shuffle:
             order = np.random.default_rng((self._seed, self.epoch)).permutation(rows)
             rows = order[: self._length - self._length % ranks]
         steps = np.split(rows[rank::ranks], np.arange(1, len(self)) * self._batch_size)
-        first = self.epoch * len(self) if self._shuffle else 0
-        for step, batch in enumerate(steps, first):
-            yield step * ranks + rank, batch
+        before = self.epoch * len(self) if self._shuffle else 0
+        for step in range(first, len(self)):
+            yield (before + step) * ranks + rank, steps[step]
+
+
+def inputs_of(batch: Any) -> Tensor:
+    """Return the inputs ``[B, ...]`` of a batch: a tensor, ``(inputs, targets)``, or a dict with ``"input"``."""
+    inputs: Tensor = (
+        batch["input"] if isinstance(batch, Mapping) else batch[0] if isinstance(batch, (tuple, list)) else batch
+    )
+    return inputs
 
 
 class BatchDataset(Dataset[Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -85,6 +86,9 @@ def listed_files(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLik
     missing = [name for name in names if not (base / name).is_file()]
     if missing:
         raise DataError(f"{len(missing)} of {len(names)} files do not exist, the first is '{base / missing[0]}'")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        _warn(f"{len(repeated)} files are listed more than once, so that one may be learned from and asked", repeated)
     return Files(Folder(base), names)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from quickstudy.data.archives import Files
 from quickstudy.data.table import Table, shown
 from quickstudy.errors import DataError
 
@@ -48,15 +49,18 @@ def _part(count: int, share: float) -> int:
     return min(round(count * share), max(count - 1, 0))  # a class keeps an example to train on
 
 
-def check_disjoint(tables: Mapping[str, Table]) -> None:
+def check_disjoint(classes: Mapping[str, Sequence[str]]) -> None:
     """Check that no two splits share a class.
+
+    Args:
+        classes: the class names of each split.
 
     Raises:
         DataError: they do; the message names the splits and the classes.
     """
     seen: dict[str, str] = {}
-    for split, table in tables.items():
-        shared = [name for name in table.classes if name in seen]
+    for split, names in classes.items():
+        shared = [name for name in names if name in seen]
         if shared:
             raise DataError(
                 f"the {seen[shared[0]]} and {split} data share classes ({len(shared)}): {shown(shared)}. Few-shot "
@@ -64,4 +68,23 @@ def check_disjoint(tables: Mapping[str, Table]) -> None:
                 "data and val_split=0.2. Integer labels that count from 0 in every split mean the same classes: "
                 "give each split's classes names of their own"
             )
-        seen.update(dict.fromkeys(table.classes, split))
+        seen.update(dict.fromkeys(names, split))
+
+
+def check_no_file_twice(tables: Mapping[str, Table]) -> None:
+    """Check that no file is an example of two splits.
+
+    Raises:
+        DataError: one is; the message names the splits and the file.
+    """
+    seen: dict[str, str] = {}
+    for split, table in tables.items():
+        if isinstance(table.inputs, Files):
+            names = {f"{table.inputs.source}/{name}" for name in table.inputs.names}
+            shared = sorted(name for name in names if name in seen)
+            if shared:
+                raise DataError(
+                    f"{len(shared)} files are both in the {seen[shared[0]]} and the {split} data, for example "
+                    f"'{shared[0]}': what a model was trained on says nothing about it. Remove them from one split"
+                )
+            seen.update(dict.fromkeys(names, split))

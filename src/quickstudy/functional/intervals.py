@@ -30,15 +30,18 @@ def mean_interval(values: Tensor) -> tuple[float, float]:
 
 
 def proportion_interval(successes: float, trials: int) -> tuple[float, float]:
-    """Return a proportion and the half-width of its 95% Wilson score interval (Wilson 1927).
+    """Return a proportion and how far at most its 95% Wilson score interval (Wilson 1927) reaches from it.
 
-    Unlike 1.96 standard errors it does not shrink to nothing when every trial succeeds.
+    The interval is not centred on the proportion; what is returned covers it on both sides. Unlike 1.96 standard
+    errors it does not shrink to nothing when every trial succeeds.
 
     >>> proportion_interval(10, 10)
-    (1.0, 0.138...)
+    (1.0, 0.277...)
     """
     if trials == 0:
         return math.nan, math.nan
     rate = successes / trials
-    spread = math.sqrt(rate * (1 - rate) / trials + Z95**2 / (4 * trials**2))
-    return rate, Z95 * spread / (1 + Z95**2 / trials)
+    shrink = 1 + Z95**2 / trials
+    centre = (rate + Z95**2 / (2 * trials)) / shrink
+    half = Z95 * math.sqrt(rate * (1 - rate) / trials + Z95**2 / (4 * trials**2)) / shrink
+    return rate, half + abs(rate - centre)

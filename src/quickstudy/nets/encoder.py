@@ -18,7 +18,7 @@ class Encoder(nn.Module):
     """A backbone together with what its inputs must go through.
 
     uint8 inputs are scaled to 0..1 and, where the backbone was trained on normalised images, normalised likewise;
-    floating-point inputs are fed as they are. The output is flattened to ``[N, D]``.
+    all other inputs are fed as they are. The output is flattened to ``[N, D]``.
 
     Args:
         backbone: any module from ``[N, C, ...]`` to ``[N, ...]``.
@@ -47,11 +47,11 @@ class Encoder(nn.Module):
                 f"backbone_kwargs={{'{_channels_argument(self.backbone)}': {inputs.shape[1]}}}, or load images "
                 f"with image_mode={'RGB' if self.in_channels == 3 else 'L'!r}"
             )
-        if not inputs.is_floating_point():
+        if inputs.dtype == torch.uint8:
             inputs = inputs.to(self._dtype()) / 255
             if self.mean is not None and self.std is not None:
                 inputs = (inputs - self.mean) / self.std
-        else:
+        elif inputs.is_floating_point():
             inputs = inputs.to(self._dtype())
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
