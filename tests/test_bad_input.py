@@ -857,3 +857,14 @@ def test_prediction_keeps_its_order_without_what_cannot_be_read(train: Path) -> 
     with pytest.warns(DataWarning, match="skipped 1 of 12 predict examples"):
         levels = [int(level) for batch in data.predict_dataloader() for level in batch[:, 0, 0, 0]]
     assert levels == [0, 1, 2, 3, 20, 22, 23, 40, 41, 42, 43]
+
+
+def test_a_file_in_two_splits(train: Path) -> None:
+    with pytest.raises(DataError, match=r"12 files are both in the train and the test data, for example 'cat/0.png'"):
+        Images.from_folders(train, test_folder=train)
+
+
+def test_a_file_listed_twice(train: Path) -> None:
+    file = train / "cat" / "0.png"
+    with pytest.warns(DataWarning, match="1 files are listed more than once"):
+        Images.from_files([file, file], ["cat", "cat"])

@@ -29,10 +29,10 @@ class DataWarning(UserWarning):
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or ``""``."""
+    """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or ``"."``: the end of a sentence."""
     lowered = {option.lower(): option for option in known}
     found = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
-    return f"; did you mean '{lowered[found[0]]}'?" if found else ""
+    return f"; did you mean '{lowered[found[0]]}'?" if found else "."
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:

@@ -60,6 +60,6 @@ def build_finetuning(strategy: str | BaseFinetuning, train_bn: bool) -> list[Cal
     if isinstance(strategy, BaseFinetuning):
         return [strategy]
     if strategy not in STRATEGIES:
-        hint = closest(strategy, STRATEGIES) if isinstance(strategy, str) else ""
+        hint = closest(str(strategy), STRATEGIES)
         raise ConfigError(f"unknown fine-tuning strategy {strategy!r}{hint} Known: {', '.join(STRATEGIES)}")
     return [Freeze(train_bn)] if strategy == "freeze" else []

@@ -57,4 +57,4 @@ def _wrong_value(reasons: str) -> str:
 
 
 def _no_option(typed: str, known: list[str], help_command: str) -> ConfigError:
-    return ConfigError(f"there is no option '{typed}'{closest(typed, known) or '.'} See {help_command}")
+    return ConfigError(f"there is no option '{typed}'{closest(typed, known)} See {help_command}")

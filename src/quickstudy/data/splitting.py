@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -77,14 +78,11 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
     Raises:
         DataError: one is; the message names the splits and the file.
     """
-    seen: dict[str, str] = {}
-    for split, table in tables.items():
-        if isinstance(table.inputs, Files):
-            names = {f"{table.inputs.source}/{name}" for name in table.inputs.names}
-            shared = sorted(name for name in names if name in seen)
-            if shared:
-                raise DataError(
-                    f"{len(shared)} files are both in the {seen[shared[0]]} and the {split} data, for example "
-                    f"'{shared[0]}': what a model was trained on says nothing about it. Remove them from one split"
-                )
-            seen.update(dict.fromkeys(names, split))
+    files = [(split, table.inputs) for split, table in tables.items() if isinstance(table.inputs, Files)]
+    for (split, some), (other, more) in combinations(files, 2):
+        shared = set(some.names) & set(more.names) if str(some.source) == str(more.source) else set()
+        if shared:
+            raise DataError(
+                f"{len(shared)} files are both in the {split} and the {other} data, for example '{min(shared)}': what a "
+                "model was trained on says nothing about it. Remove them from one split"
+            )
