@@ -47,7 +47,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         train, val, test, predict: the examples of each stage.
         load_options: keyword arguments of the domain's ``load``.
         transform: a function of one loaded tensor, applied to training examples; or a mapping by stage. Its random
-            choices depend on the seed, the step and the position alone.
+            choices depend on a seed, the step or episode, and the position alone.
         val_split: share of the training data that becomes validation data, between 0 and 1: of the classes for a
             few-shot strategy, of each class's examples otherwise.
         batch_size: examples per step and device of ordinary training, validation, test and prediction. Default: 4.
@@ -57,7 +57,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             leaves the unreadable ones out, and says how many and which.
         cache: memory for decoded examples: ``"auto"``, the default (a quarter of what is free), False, bytes, or
             ``"4GB"``. Data that does not fit is decoded each time.
-        seed: of the shuffling, the validation split and the transforms.
+        seed: of the validation split, and of shuffling and transforming ordinary batches; episodes have that of their
+            ``EpisodePlan``.
 
     Raises:
         ConfigError: an option is misspelled or out of range.

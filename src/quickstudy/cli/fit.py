@@ -36,7 +36,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=str | None, help=f"the run folder; default: the next free one of {RUNS}/1, 2, ..."
     )
-    parser.add_argument("--seed_everything", type=int, default=0, help="chooses the first weights and all else random")
+    parser.add_argument(
+        "--seed_everything",
+        type=int,
+        default=0,
+        help="chooses the first weights and what is dropped out; data and episodes have seeds of their own",
+    )
     finetune = function_flags(Trainer.finetune)
     add_flags(parser, {name: finetune[name] for name in ("strategy", "train_bn", "ckpt_path")}, "what is trained")
     add_data(parser, ("train", "val", "test"))

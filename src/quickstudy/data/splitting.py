@@ -83,6 +83,6 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
         shared = set(some.names) & set(more.names) if str(some.source) == str(more.source) else set()
         if shared:
             raise DataError(
-                f"{len(shared)} files are both in the {split} and the {other} data, for example '{min(shared)}': what a "
-                "model was trained on says nothing about it. Remove them from one split"
+                f"{len(shared)} files are both in the {split} and the {other} data, for example '{min(shared)}': what "
+                "a model was trained on says nothing about it. Remove them from one split"
             )
