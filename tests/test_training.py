@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, DataError, Episode, Trainer
+from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.metrics import Accuracy
 from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
@@ -314,3 +315,22 @@ def test_a_domain_may_have_arguments_of_its_own() -> None:
     assert Audio(sample_rate=8000, backbone="conv4").plan is None
     with pytest.raises(ConfigError, match="Audio has no option 'sample_rat'; did you mean 'sample_rate'"):
         Audio(sample_rat=8000)
+
+
+def test_data_follows_the_model(tmp_path: Path) -> None:
+    for code in range(3):
+        for number in range(8):
+            file = tmp_path / "data" / f"class {code}" / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 30), (80 * code, 200, 10 * number)).save(file)
+    model = ImageClassifier(backbone="conv4", backbone_kwargs={"hidden": 8})
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, datamodule=ImageClassificationData.from_folders(tmp_path / "data", image_size=32))
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    restored = ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
+    fresh = ImageClassificationData.from_folders(predict_folder=tmp_path / "data")
+    assert len(Trainer(**QUIET).predict(restored, datamodule=fresh)) == 24
+    assert fresh.load_options["image_size"] == 32
+    other = ImageClassificationData.from_folders(predict_folder=tmp_path / "data", image_size=36)
+    with pytest.warns(DataWarning, match=r"loaded with \{'image_size': 32\}, and this has \{'image_size': 36\}"):
+        Trainer(**QUIET).predict(restored, datamodule=other)

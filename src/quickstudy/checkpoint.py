@@ -41,9 +41,7 @@ def load_checkpoint(
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise DataError(
-            f"'{path}' is no checkpoint of tensors and plain values: {str(error).splitlines()[0]}"
-        ) from error
+        raise DataError(f"'{path}' is no checkpoint of tensors and plain values; nothing was run from it") from error
     except Exception as error:  # damage makes unpickling raise almost anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"the checkpoint '{path}' is damaged or cut ({first}): use an earlier one") from error

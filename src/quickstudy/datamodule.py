@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar, Literal, TypedDict, Unpack
 
 import lightning as L
@@ -45,7 +45,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
 
     Args:
         train, val, test, predict: the examples of each stage.
-        load_options: keyword arguments of the domain's ``load``.
+        load_options: keyword arguments of the domain's ``load``; what is None follows the model, or is the default.
         transform: a function of one loaded tensor, applied to training examples; or a mapping by stage. Its random
             choices depend on a seed, the step or episode, and the position alone.
         val_split: share of the training data that becomes validation data, between 0 and 1: of the classes for a
@@ -67,6 +67,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
 
     load: ClassVar[Callable[..., Any]] = staticmethod(torch.as_tensor)
     """Makes a tensor of one item: a file, a picture, whatever the domain's data sets hold."""
+    default_load_options: ClassVar[Mapping[str, Any]] = {}
+    """Its keyword arguments where neither the user nor a trained model says otherwise."""
 
     def __init__(
         self,
@@ -78,7 +80,9 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         **options: Unpack[DataOptions],
     ) -> None:
         L.LightningDataModule.__init__(self)
-        self.load_options = dict(load_options or {})
+        self._own_options = {name: value for name, value in (load_options or {}).items() if value is not None}
+        self.load_options = {**self.default_load_options, **self._own_options}
+        """What ``load`` is called with."""
         for key in options:
             if key not in DataOptions.__annotations__:
                 known = [*DataOptions.__annotations__, *self.load_options]
@@ -182,7 +186,18 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         samples = Samples(self._usable(stage).inputs, self._loader, transform=self._transforms.get(stage))
         return samples.batch(np.array([0]), [(self._seed,)])
 
-    @cached_property
+    def follow(self, load_options: Mapping[str, Any]) -> None:
+        """Load as a trained model's data was loaded, but for what was asked for explicitly; warn where that differs."""
+        wanted = {**self.load_options, **load_options, **self._own_options}
+        differing = {name: value for name, value in load_options.items() if wanted[name] != value}
+        if differing:
+            own = {name: wanted[name] for name in differing}
+            warnings.warn(f"the model was trained on data loaded with {differing}, and this has {own}", DataWarning, 2)
+        if wanted != self.load_options:
+            self.load_options = wanted
+            self._samples.clear()
+
+    @property
     def _loader(self) -> Callable[[Any], Any]:
         return partial(type(self).load, **self.load_options)
 
@@ -203,11 +218,13 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         first = next(iter(messages.values()))
         if len(messages) == len(table):
             raise DataError(f"none of the {len(table)} {stage} examples can be read, the first: {first}")
+        rest = [samples.name(row) for row in messages][1:]
+        more = f"; and {', '.join(rest[:3])}{', ...' if len(rest) > 3 else ''}" if rest else ""
         self.skipped |= {samples.name(row): message for row, message in messages.items()}
         warnings.warn(
-            f"skipped {len(messages)} of {len(table)} {stage} examples that cannot be read, the first: {first}",
+            f"skipped {len(messages)} of {len(table)} {stage} examples that cannot be read, the first: {first}{more}",
             DataWarning,
-            stacklevel=2,
+            2,
         )
         return table.select(np.setdiff1d(np.arange(len(table)), list(messages)))
 
@@ -235,8 +252,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
     def _given(self, stage: StageName, *, by_class: bool) -> Table:
         table = self.table(stage, by_class=by_class)
         if table is None:
-            door = type(self).__name__
-            raise DataError(f"there is no {stage} data: give {stage}_... to the door that made this {door}")
+            made = f"{type(self).__name__}.from_folders({stage}_folder=...)"
+            raise DataError(f"there is no {stage} data: name it where the data is made, for example {made}")
         return table
 
     def _dataloader(self, stage: StageName) -> DataLoader[Any]:

@@ -31,7 +31,8 @@ class DataWarning(UserWarning):
 def closest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or ``"."``: the end of a sentence."""
     lowered = {option.lower(): option for option in known}
-    found = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
+    words = [option for option in lowered if str(name).lower() in option.split("_")]  # epochs: max_epochs
+    found = words or difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
     return f"; did you mean '{lowered[found[0]]}'?" if found else "."
 
 

@@ -68,11 +68,17 @@ class StageMetrics(nn.Module):
         self.accuracy.update(figures)
         self.further.update(logits.detach().float(), targets.long())
 
-    def collect(self) -> dict[str, Any]:
-        """Return every metric by name, over all processes, and start afresh."""
+    def collect(self, judged: bool = True) -> dict[str, Any]:
+        """Return every metric by name, over all processes, and start afresh.
+
+        Args:
+            judged: whether the accuracy comes with its interval and the number of units; that of training, during
+                which the model changes, does not.
+        """
         estimate: Estimate = self.accuracy.compute()
         unit = "examples" if self._per_example else "episodes"
-        found = {"accuracy": estimate.mean, "accuracy_ci95": estimate.ci95, unit: float(estimate.units)}
+        found: dict[str, Any] = {"accuracy": estimate.mean}
+        found |= {"accuracy_ci95": estimate.ci95, unit: float(estimate.units)} if judged else {}
         found |= self.further.compute() if len(self.further) else {}
         self.accuracy.reset()
         self.further.reset()

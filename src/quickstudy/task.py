@@ -116,7 +116,9 @@ class Task(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Take from the data what was not given: the classes, the size of the features, how inputs are loaded."""
         data: Any = getattr(self.trainer, "datamodule", None)
-        if data is not None and (stage == "fit" or not self.load_options):
+        if data is not None and self.load_options and stage != "fit":
+            data.follow(self.load_options)
+        elif data is not None:
             self.load_options = dict(data.load_options)
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
@@ -129,11 +131,11 @@ class Task(L.LightningModule):
 
     def _meet_splits(self, data: Any, stage: str) -> None:
         split = {"fit": "train", "validate": "val"}.get(stage, "test")
-        table = data.table(split, by_class=True)
+        classes = getattr(data.table(split, by_class=True), "classes", ())
         if stage == "fit":
-            self.trained_classes = table.classes if table is not None else ()
-        elif table is not None:
-            check_disjoint({"training": self.trained_classes, split: table.classes})
+            self.trained_classes = classes
+        else:
+            check_disjoint({"training": self.trained_classes, split: classes})
 
     def _meet_classes(self, data: Any) -> None:
         self.classes = self.classes or class_names(data, self._num_classes)
@@ -198,8 +200,7 @@ class Task(L.LightningModule):
             right = (logits.argmax(-1) == targets).float()
         metrics: Any = self.get_submodule(f"{stage}_metrics")
         metrics.update(right if self.plan is None else right.mean(1), rows, wanted)
-        watched = stage == "train"
-        self.log(f"{stage}_loss", loss, watched, on_step=False, on_epoch=True, sync_dist=True, batch_size=units)
+        self.log(f"{stage}_loss", loss, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True, batch_size=units)
         return loss
 
     def _judged(self, batch: Any) -> tuple[Tensor, Tensor, int]:
@@ -234,11 +235,11 @@ class Task(L.LightningModule):
 
     def _log_epoch(self, stage: str) -> None:
         metrics: Any = self.get_submodule(f"{stage}_metrics")
-        for name, value in metrics.collect().items():
-            self.log(f"{stage}_{name}", value, prog_bar=name.startswith("accuracy"), sync_dist=True)
+        collected = metrics.collect(judged=stage != "train")
         if self.algorithm is not None and stage != "train":
-            seen = is_transductive(self.algorithm, self.encoder)
-            self.log(f"{stage}_transductive", float(seen), sync_dist=True)
+            collected["transductive"] = float(is_transductive(self.algorithm, self.encoder))
+        for name, value in collected.items():
+            self.log(f"{stage}_{name}", value, prog_bar=name.startswith("accuracy"), sync_dist=True)
 
     # ---- optimizers, checkpoints
 
@@ -272,9 +273,8 @@ class Task(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore class names and how inputs are loaded, and make room for the head's weights."""
-        ours = checkpoint["quickstudy"]
+        ours, self.load_options = checkpoint["quickstudy"], dict(checkpoint["quickstudy"]["load_options"])
         self.classes, self.trained_classes = tuple(ours["classes"]), tuple(ours["trained_classes"])
-        self.load_options = dict(ours["load_options"])
         weight = checkpoint["state_dict"].get("head.weight")
         if self.head is None and weight is not None:
             self.head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device)

@@ -130,4 +130,4 @@ class Trainer(L.Trainer):
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip:" not in str(record.msg)
+    return not any(words in str(record.msg) for words in ("Tip:", "`weights_only` was not set"))

@@ -128,10 +128,14 @@ class EpisodeSampler:
         fewest = int(self._counts.argmin())
         if self._counts[fewest] < shots + queries:
             name = classes[fewest] if classes else str(fewest)
+            has, test = int(self._counts[fewest]), "" if stage == "train" else "test_"
+            if has > shots:
+                remedy = f"Lower {test}queries to {has - shots}"
+            else:
+                remedy = f"Set {test}shots={has - 1} and {test}queries=1" if has > 1 else "Remove the class"
             raise DataError(
                 f"{ways}-way {shots}-shot with {queries} queries needs {shots + queries} examples per class; "
-                f"'{name}' of the {stage} data has {self._counts[fewest]}. Lower {'' if stage == 'train' else 'test_'}"
-                f"queries to {max(int(self._counts[fewest]) - shots, 1)} or add examples"
+                f"'{name}' of the {stage} data has {has}. {remedy} or add examples"
             )
 
     @classmethod

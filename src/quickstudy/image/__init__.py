@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -20,14 +21,16 @@ class ImageClassificationData(DataModule):
     Args:
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
         image_size: pixels, one number for a square or (height, width): pictures are resized to cover it and cut to
-            the centre. Default: 224; where the data are tensors, which are fed as they are, their own size, so that
-            pictures shown to the model later match them.
-        image_mode: ``"RGB"`` for three channels or ``"L"`` for one. Default: ``"RGB"``, or as the tensors are.
+            the centre. Default: as the model's training data, else 224. Tensors are fed as they are; pictures shown
+            to a model that was trained on them are brought to their size.
+        image_mode: ``"RGB"`` for three channels or ``"L"`` for one. Default: as the model's training data, else
+            ``"RGB"``.
         options: see ``DataModule``.
     """
 
     load = staticmethod(load_image)
     extensions = IMAGE_EXTENSIONS
+    default_load_options: ClassVar[Mapping[str, Any]] = {"image_size": 224, "image_mode": "RGB"}
 
     def __init__(
         self,
@@ -39,15 +42,11 @@ class ImageClassificationData(DataModule):
         image_mode: Literal["RGB", "L"] | None = None,
         **options: Any,
     ) -> None:
-        given = next((table.inputs for table in (train, val, test, predict) if table is not None), None)
-        channels, height, width = (
-            given.shape[1:] if isinstance(given, torch.Tensor) and given.ndim == 4 else (3, 224, 224)
-        )
-        load_options = {
-            "image_size": image_size or (height, width),
-            "image_mode": image_mode or ("L" if channels == 1 else "RGB"),
-        }
-        super().__init__(train, val, test, predict, load_options, **options)
+        inputs = next((table.inputs for table in (train, val, test, predict) if table is not None), None)
+        if isinstance(inputs, torch.Tensor) and inputs.ndim == 4:
+            channels, height, width = inputs.shape[1:]
+            image_size, image_mode = image_size or (height, width), image_mode or ("L" if channels == 1 else "RGB")
+        super().__init__(train, val, test, predict, {"image_size": image_size, "image_mode": image_mode}, **options)
 
 
 class ImageClassifier(Task):

@@ -59,7 +59,10 @@ def load_image(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"'{name}' claims too many pixels: {error}. Make the picture smaller first") from error
     except Exception as error:  # damage makes decoders raise almost anything
-        raise DataError(f"'{name}' is a damaged image, or of a kind that cannot be decoded: {error}") from error
+        raise DataError(
+            f"'{name}' is a damaged image, or of a kind that cannot be decoded: {error}. Replace it, "
+            "or leave such files out of training with on_error='skip'"
+        ) from error
 
 
 def _content(item: Any, name: str) -> bytes:
