@@ -181,7 +181,7 @@ def test_a_class_with_too_few_examples_is_named() -> None:
     names = ("ant", "bee", "cat", "lynx", "dog", "eel")
     with pytest.raises(DataError, match=r"3-way 2-shot with 9 queries needs 11 .* 'lynx' .* has 6. Lower queries to 4"):
         sampler(queries=9, classes=names)
-    with pytest.raises(DataError, match=r"'3' of the test data has 6. Lower test_queries to 1"):
+    with pytest.raises(DataError, match=r"'3' of the test data has 6. Set test_shots=5 and test_queries=1 or add"):
         sampler(shots=8, stage="test")
 
 
