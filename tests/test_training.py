@@ -334,3 +334,21 @@ def test_data_follows_the_model(tmp_path: Path) -> None:
     other = ImageClassificationData.from_folders(predict_folder=tmp_path / "data", image_size=36)
     with pytest.warns(DataWarning, match=r"loaded with \{'image_size': 32\}, and this has \{'image_size': 36\}"):
         Trainer(**QUIET).predict(restored, datamodule=other)
+
+
+def test_a_checkpoint_of_a_newer_version_says_so(tmp_path: Path) -> None:
+    torch.save({"quickstudy": {"format": 99, "unsaved": []}}, tmp_path / "new.ckpt")
+    with pytest.raises(DataError, match="written by a newer quickstudy"):
+        ImageClassifier.load_from_checkpoint(tmp_path / "new.ckpt")
+
+
+def test_validation_has_the_same_episodes_in_every_epoch() -> None:
+    model = episodic()
+    assert model.plan is not None
+    data = episodic_data()
+    val, train = data.episode_loader("val", model.plan), data.episode_loader("train", model.plan)
+    for loader, same in ((val, True), (train, False)):
+        loader.sampler.set_epoch(0)
+        first = torch.cat([episode.query for episode in loader])
+        loader.sampler.set_epoch(1)
+        assert torch.equal(first, torch.cat([episode.query for episode in loader])) == same

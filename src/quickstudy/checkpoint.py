@@ -12,6 +12,9 @@ import torch
 
 from quickstudy.errors import ConfigError, DataError
 
+FORMAT = 1
+"""Of what a task adds to a checkpoint; counted up when an older quickstudy could not read it."""
+
 
 def plain(value: object) -> bool:
     """Whether a value is made of numbers, strings, lists and mappings only."""
@@ -45,6 +48,8 @@ def load_checkpoint(
     except Exception as error:  # damage makes unpickling raise almost anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"the checkpoint '{path}' is damaged or cut ({first}): use an earlier one") from error
+    if isinstance(checkpoint, dict) and checkpoint.get("quickstudy", {}).get("format", 0) > FORMAT:
+        raise DataError(f"'{path}' was written by a newer quickstudy. Type: pip install -U quickstudy")
     if not isinstance(checkpoint, dict) or "quickstudy" not in checkpoint:
         raise DataError(f"'{path}' is no checkpoint of a quickstudy task")
     missing = [name for name in checkpoint["quickstudy"]["unsaved"] if name not in arguments]

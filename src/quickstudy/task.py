@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.algorithms import STRATEGIES, episode_logits, is_transductive
-from quickstudy.checkpoint import load_checkpoint, plain
+from quickstudy.checkpoint import FORMAT, load_checkpoint, plain
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import check_disjoint
 from quickstudy.episode import Episode
@@ -263,7 +263,7 @@ class Task(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the weights do not say; plain values only."""
         checkpoint["quickstudy"] = {
-            "format": 1,
+            "format": FORMAT,
             "task": type(self).__name__,
             "classes": list(self.classes),
             "trained_classes": list(self.trained_classes),
