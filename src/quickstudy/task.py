@@ -146,9 +146,8 @@ class Task(L.LightningModule):
             self.head = linear_head(self.encoder, example[:1].to(self.device), len(self.classes))
 
     def _first_inputs(self) -> Tensor:
-        loader: Any = (
-            self.trainer.fit_loop._data_source.instance
-        )  # what fit was given; Lightning has no public name for it
+        # What fit was given; Lightning has no public name for it.
+        loader: Any = self.trainer.fit_loop._data_source.instance
         if loader is None:
             raise ConfigError("the model has no head yet: call trainer.fit first, or load a checkpoint")
         inputs: Tensor = inputs_of(next(iter(loader)))
