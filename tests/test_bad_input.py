@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchmetrics
 from PIL import Image
 from torch import nn
 
 from quickstudy import ConfigError, DataError, DataModule, DataWarning, MissingPackageError, Trainer
-from quickstudy.data import packed
+from quickstudy.data import archives
 from quickstudy.data.samples import Samples, cache_budget
 from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
@@ -155,7 +156,7 @@ def test_a_folder_that_cannot_be_read(train: Path, monkeypatch: pytest.MonkeyPat
     def refuse(path: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("quickstudy.data.archives.os.scandir", refuse)
+    monkeypatch.setattr("quickstudy.data.places.os.scandir", refuse)
     with pytest.raises(DataError, match=r"the folder '.*train' cannot be read: Permission denied"):
         Images.from_folders(train)
 
@@ -337,7 +338,7 @@ def test_what_is_no_picture(item: Any) -> None:
 def test_a_missing_picture(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone.png' cannot be opened: No such file or directory"):
         load_image(tmp_path / "gone.png")
-    with pytest.raises(DataError, match="cannot be opened: Is a directory"):
+    with pytest.raises(DataError, match=r"is no file .a folder, a pipe or a device"):
         load_image(str(tmp_path))
 
 
@@ -440,7 +441,7 @@ def test_a_damaged_member_of_a_zip(tmp_path: Path) -> None:
 
 
 def test_a_member_that_is_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 1 << 20)
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("cat/1.png", bytes(2 << 20))
@@ -452,7 +453,7 @@ def test_a_member_that_is_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_tar_that_is_a_bomb_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICKSTUDY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(packed, "MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 1 << 20)
     path = make_tar(tmp_path / "bomb.tar.gz", {"cat/1.png": bytes(4 << 20)}, "w:gz")
     with pytest.raises(DataError, match=r"bomb.tar.gz' .* unpacks to more than 1,048,576 bytes.* Unpack it yourself"):
         Images.from_folders(path)
@@ -462,7 +463,7 @@ def test_a_tar_that_is_a_bomb_leaves_nothing_behind(tmp_path: Path, monkeypatch:
 def test_a_full_disk_leaves_nothing_behind(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICKSTUDY_CACHE", str(train.parent / "cache"))
     path = shutil.make_archive(str(train.parent / "big"), "gztar", train)
-    monkeypatch.setattr(packed.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 0))  # type: ignore[attr-defined]
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 0))  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="has no room"):
         Images.from_folders(path)
     monkeypatch.undo()
@@ -539,6 +540,8 @@ def test_empty_data() -> None:
         (pd.Series([1, None], dtype="Int64"), "target 1 is "),
         (np.array([b"a"]), "target 0 is b'a': a class label"),
         (["a", ""], "target 1 is '': a class label"),
+        (np.array([1.0, 1e300]), "target 1 is 1e\\+300: a class label"),
+        (np.array([1, 2**63], np.uint64), "target 1 is 9223372036854775808: a class label"),
         (
             [[0, 1], [1]],
             "the targets are lists of different lengths: for several labels per example give lists of strings",
@@ -646,6 +649,12 @@ def test_data_sets_without_length_or_targets() -> None:
         ({"transform": {"trian": torch.neg}}, "unknown stage of transform 'trian'; did you mean 'train'"),
         ({"cache": "lots"}, "cache='lots' is none of 'auto', False, a number of bytes, or a size such as '4GB'"),
         ({"cache": -1}, "cache=-1 is none of"),
+        ({"seed": -1}, "seed=-1: it must be a whole number of at least 0"),
+        ({"num_workers": -1}, "num_workers=-1: it must be a whole number of at least 0"),
+        ({"image_size": 0}, "image_size=0 is neither a number of pixels"),
+        ({"image_size": True}, "image_size=True is neither a number of pixels"),
+        ({"image_size": "84"}, "image_size='84' is neither a number of pixels"),
+        ({"image_size": 10**6}, "image_size=1000000 is more than 80,000,000 pixels"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -708,7 +717,18 @@ def option(where: str, name: str, **more: Any) -> dict[str, Any]:
         ),
         (option("lr_scheduler", "StepLR"), "lr_scheduler 'StepLR' cannot be made with {}: .*step_size"),
         ({"loss_fn": "cross_entropi"}, r"loss_fn='cross_entropi' is neither .*; did you mean 'cross_entropy'\?"),
+        ({"loss_fn": "cosine_embedding_loss"}, "nor one of cross_entropy, multi_margin_loss.*function of .logits"),
         ({"head": "liner"}, "head='liner'.*'linear'"),
+        ({"learning_rate": -1}, "learning_rate=-1: it must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan: it must be above 0"),
+        ({"optimizer": "Muon"}, "unknown optimizer 'Muon'"),
+        (option("optimizer", "Adam", betas=(2, 2)), "optimizer 'Adam' cannot be made with .*Invalid beta"),
+        (option("lr_scheduler", "StepLR", step_size=0), "lr_scheduler.* fails at its first step: .*zero"),
+        (option("lr_scheduler", "StepLR", step_size=1, interval="foo"), "interval='foo': it moves by 'step' or by"),
+        ({"backbone_kwargs": {"in_channels": -1}}, "conv4 cannot be made with backbone_kwargs=.*-1"),
+        ({"lr": 0.1}, "no option 'lr'; did you mean 'learning_rate'"),
+        ({"ways": 5, "shots": 1}, r"few-shot strategy: training_strategy_kwargs=\{'ways': 5, 'shots': 1\}"),
+        ({"training_strategy": "protonet"}, "did you mean 'prototypicalnetworks'"),
     ],
     ids=str,
 )
@@ -721,6 +741,24 @@ def test_model_options(options: dict[str, Any], message: str) -> None:
 def test_a_misspelled_metric(train: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown metric 'F1Scor'; did you mean 'F1Score'\?"):
         trainer().fit(classifier(metrics="F1Scor"), datamodule=Images.from_folders(train, **SMALL))
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("ConfusionMatrix", "the metric 'ConfusionMatrix' is not one number"),
+        ({"error": torchmetrics.MeanSquaredError()}, "the metric 'error' does not take logits"),
+    ],
+    ids=str,
+)
+def test_metrics_that_cannot_be_logged(metric: Any, message: str, train: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        trainer().fit(classifier(metrics=metric), datamodule=Images.from_folders(train, **SMALL))
+
+
+def test_overfitting_a_few_batches_has_its_own_option() -> None:
+    with pytest.raises(ConfigError, match="set num_tasks=8 among its options, otherwise limit_train_batches=8"):
+        Trainer(overfit_batches=2)
 
 
 def test_a_misspelled_model_option() -> None:
@@ -862,7 +900,9 @@ def test_prediction_keeps_its_order_without_what_cannot_be_read(train: Path) -> 
 
 
 def test_a_file_in_two_splits(train: Path) -> None:
-    with pytest.raises(DataError, match=r"12 files are both in the train and the test data, for example 'cat/0.png'"):
+    with pytest.raises(
+        DataError, match=r"12 files are both in the train and the test data, for example '.*/cat/0.png'"
+    ):
         Images.from_folders(train, test_folder=train)
 
 
@@ -870,3 +910,47 @@ def test_a_file_listed_twice(train: Path) -> None:
     file = train / "cat" / "0.png"
     with pytest.warns(DataWarning, match="1 files are listed more than once"):
         Images.from_files([file, file], ["cat", "cat"])
+
+
+def test_a_folder_in_two_splits_under_two_names(train: Path, tmp_path: Path) -> None:
+    (tmp_path / "again").symlink_to(train, target_is_directory=True)
+    with pytest.raises(DataError, match=r"files are both in the train and the val data, for example '.*png'"):
+        Images.from_folders(train, tmp_path / "again")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_that_is_named_like_a_picture(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe.png' is no file"):
+        load_image(str(tmp_path / "pipe.png"))
+
+
+def test_embeddings_that_are_not_finite() -> None:
+    model = ImageClassifier(backbone=nn.Flatten(), training_strategy="prototypicalnetworks")
+    good = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    with pytest.raises(DataError, match="what was learned is not finite: an example holds NaN"):
+        model.adapt(torch.tensor([[1.0, 0.0], [torch.nan, 0.0]]), ["a", "b"])
+    predictor = model.adapt(good, ["a", "b"])
+    with pytest.raises(DataError, match="the model's answer to input 1 is not a number"):
+        predictor.predict(torch.tensor([[1.0, 1.0], [torch.inf, 1.0]]))
+
+
+def test_checkpoints_of_another_kind_of_strategy(checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trained with training_strategy=.*backbone=trained.encoder.backbone"):
+        ImageClassifier.load_from_checkpoint(checkpoint, training_strategy="nearest_neighbour")
+
+
+def test_weights_of_another_network(checkpoint: Path) -> None:
+    with pytest.raises(DataError, match="are not those of this model"):
+        ImageClassifier.load_from_checkpoint(checkpoint, backbone="resnet12", backbone_kwargs=None)
+
+
+def test_training_goes_on_from_whole_checkpoints_only(train: Path, tmp_path: Path) -> None:
+    model, data = classifier(), Images.from_folders(train, **SMALL)
+    first = trainer()
+    first.fit(model, datamodule=data)
+    first.save_checkpoint(tmp_path / "whole.ckpt")
+    content = (tmp_path / "whole.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"the checkpoint '.*cut.ckpt' is damaged or cut"):
+        trainer().fit(model, datamodule=data, ckpt_path=tmp_path / "cut.ckpt")

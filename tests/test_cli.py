@@ -282,6 +282,43 @@ def test_errors_are_one_line(command: str, message: str, fixed: Path, capsys: py
     assert line.startswith("error: ") and message in line
 
 
+def test_a_run_that_failed_at_once_leaves_its_folder_free(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"fit --data.train_folder train {SMALL} --model.optimizer"
+    assert "train data" in said(capsys, f"fit --data.test_folder test {SMALL} --out retried", code=2)
+    assert [path.name for path in Path("retried").iterdir()] == ["config.yaml"]
+    assert main(shlex.split(f"{command} SGD --model.learning_rate 0.01 --out retried")) == 0
+    assert Path("retried/last.ckpt").exists()
+
+
+def test_what_nobody_foresaw_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(args: Any) -> int:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(listing, "run", broken)
+    line = said(capsys, "list", code=1)
+    assert line.startswith("error: RuntimeError: two lines (unforeseen; to see where")
+    assert line.count("\n") == 1
+    assert "Traceback" in said(capsys, "list --debug", code=1)
+
+
+def test_a_terminated_run_says_so(few_shot: Path) -> None:
+    options = "--data.train_folder train --data.image_size 28 --model.backbone conv4 --trainer.accelerator cpu"
+    words = shlex.split(f"{options} --trainer.max_epochs 100000 --out stopped")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "quickstudy", "fit", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            process.terminate()
+            break
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 143, rest
+    assert Path("stopped/last.ckpt").exists()
+
+
 def test_debug_shows_where_an_error_comes_from(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

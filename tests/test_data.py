@@ -21,9 +21,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from quickstudy import DataModule, DataWarning
-from quickstudy.data import packed
-from quickstudy.data.archives import Files, Folder
+from quickstudy.data import archives
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.places import Files, Folder
 from quickstudy.data.samples import Samples, cache_budget
 from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
@@ -258,7 +258,7 @@ def test_slashes_of_windows_and_dots_in_names(tmp_path: Path) -> None:
 def test_a_compressed_tar_is_unpacked_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = shutil.make_archive(str(photos / "once"), "gztar", photos / "train")
     ImageClassificationData.from_folders(path)
-    monkeypatch.setattr(packed.gzip, "open", lambda *_: pytest.fail("unpacked again"))
+    monkeypatch.setattr(archives.gzip, "open", lambda *_: pytest.fail("unpacked again"))
     assert ImageClassificationData.from_folders(path).classes == CLASSES
 
 
@@ -340,6 +340,14 @@ def test_several_target_columns_of_a_frame_name_the_classes(photos: Path) -> Non
     ((_, targets),) = data.train_dataloader()
     assert targets.shape == (12, 2)
     assert sorted(targets.tolist()) == [[0, 1]] * 6 + [[1, 1]] * 6
+
+
+def test_leading_zeros_in_a_csv_file_are_kept(photos: Path) -> None:
+    for labels, classes in ((["007", "7", "10"], ("007", "10", "7")), (["2", "10", "2"], ("2", "10"))):
+        table = pd.DataFrame({"file": [name for name, _ in examples("train")[:3]], "kind": labels})
+        table.to_csv(photos / "train" / "t.csv", index=False)
+        data = ImageClassificationData.from_csv("file", "kind", train_file=photos / "train" / "t.csv")
+        assert data.classes == classes
 
 
 def test_a_class_called_na_in_a_csv_file_is_a_class(photos: Path) -> None:
@@ -772,6 +780,20 @@ def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["file"]  # noqa: PTH208
     (tmp_path / "ordinary").touch()
     assert path.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names_at_sync: list[list[str]] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        names_at_sync.append([path.name for path in tmp_path.iterdir() if not path.name.startswith(".")])
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with atomic_write(tmp_path / "file") as file:
+        file.write(b"whole")
+    assert names_at_sync == [[], ["file"]]  # the content, then the folder
 
 
 def test_one_input_to_learn_the_shape_from(photos: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,7 @@ from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
 from quickstudy.data.loading import BatchSteps, EpisodeDataset, EpisodeSteps, Share
 from quickstudy.data.samples import Samples
 from quickstudy.data.table import ClassIndex, Table
+from quickstudy.datamodule import STAGES
 from quickstudy.errors import ConfigError, DataError
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
@@ -324,6 +326,12 @@ def test_random_transforms_follow_from_seed_episode_and_position() -> None:
     assert len(drawn.unique()) == drawn.numel()
 
 
+def test_stages_of_one_table_have_other_episodes() -> None:
+    table = Table.build(torch.zeros(72, 1), targets_of(COUNTS))
+    drawn = [EpisodeSampler.for_stage(table, EpisodePlan(ways=3, queries=2), s).draw(np.arange(9)) for s in STAGES[:3]]
+    assert all(not np.array_equal(some, other) for some, other in itertools.combinations(drawn, 2))
+
+
 def test_tables_and_samplers_travel_to_workers() -> None:
     table = Table.build(torch.zeros(72, 1), targets_of(COUNTS))
     made = EpisodeSampler.for_stage(table, EpisodePlan(ways=3, queries=2), "train")
@@ -343,7 +351,7 @@ def test_a_run_resumes_on_the_very_next_step(strategy: str, workers: int, tmp_pa
             steps.append(batch[0].clone())
 
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            if trainer.global_step == 7:
+            if trainer.global_step == kill_at:
                 trainer.save_checkpoint(tmp_path / "killed.ckpt")
 
     def fit(**options: Any) -> list[Tensor]:
@@ -360,8 +368,10 @@ def test_a_run_resumes_on_the_very_next_step(strategy: str, workers: int, tmp_pa
         Trainer(accelerator="cpu", max_epochs=3, callbacks=[Watch()], **quiet).fit(model, datamodule=data, **options)
         return list(steps)
 
+    kill_at = 7
     whole = fit()
-    rest = fit(ckpt_path=tmp_path / "killed.ckpt")
     assert len(whole) == 15
-    assert len(rest) == 8
-    assert all(torch.equal(a, b) for a, b in zip(rest, whole[7:], strict=True))
+    for kill_at in (8, 9):  # killed again in the same epoch
+        rest = fit(ckpt_path=tmp_path / "killed.ckpt")
+        assert len(rest) == 15 - (kill_at - 1)
+        assert all(torch.equal(a, b) for a, b in zip(rest, whole[kill_at - 1 :], strict=True))

@@ -20,6 +20,13 @@ def test_squared_euclidean_equals_the_loop_and_is_never_negative() -> None:
     assert (squared_euclidean(far, far) >= 0).all()
 
 
+def test_squared_euclidean_is_exact_far_from_the_origin() -> None:
+    query, points = torch.randn(7, 5), torch.randn(4, 5)
+    torch.testing.assert_close(
+        squared_euclidean(query + 4096, points + 4096), squared_euclidean(query, points), rtol=1e-2, atol=1e-2
+    )
+
+
 def test_cosine_is_torchs_and_survives_zeros() -> None:
     query, points = torch.randn(7, 5, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)
     expected = torch.nn.functional.cosine_similarity(query[:, None], points[None], dim=-1)

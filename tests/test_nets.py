@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.errors import ConfigError
-from quickstudy.nets import EpisodeStatistics, available_backbones, build_encoder
+from quickstudy.nets import available_backbones, build_encoder, by_episode
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_batch_norm_sees_one_episode_at_a_time(name: str) -> None:
     inputs = torch.randn(3 * 4, 3, 32, 32, dtype=torch.float64) * torch.arange(1, 4).repeat_interleave(4).view(
         -1, 1, 1, 1
     )
-    with EpisodeStatistics(3):
+    with by_episode(3):
         together = encoder(inputs)
     apart = torch.cat([copied(part) for copied, part in zip(alone, inputs.chunk(3), strict=True)])
     torch.testing.assert_close(together, apart, rtol=1e-10, atol=1e-10)
@@ -87,7 +87,7 @@ def test_batch_norm_sees_one_episode_at_a_time(name: str) -> None:
 def test_gradients_of_a_meta_batch_are_the_mean_over_its_episodes() -> None:
     encoder = build_encoder("conv4", {"in_channels": 1, "hidden": 8}).double().train()
     inputs = torch.randn(2 * 6, 1, 16, 16, dtype=torch.float64)
-    with EpisodeStatistics(2):
+    with by_episode(2):
         encoder(inputs).square().mean().backward()
     together = [parameter.grad for parameter in encoder.parameters()]
     encoder.zero_grad()
@@ -100,7 +100,7 @@ def test_gradients_of_a_meta_batch_are_the_mean_over_its_episodes() -> None:
 def test_evaluation_uses_running_statistics() -> None:
     encoder = build_encoder("conv4", {"in_channels": 1}).eval()
     images = torch.rand(6, 1, 28, 28)
-    with torch.no_grad(), EpisodeStatistics(2):
+    with torch.no_grad(), by_episode(2):
         torch.testing.assert_close(encoder(images)[:1], encoder(images[:1]))
 
 
@@ -123,3 +123,8 @@ def test_whole_numbers_other_than_uint8_are_left_alone() -> None:
     tokens = torch.randint(0, 1000, (2, 7))
     embedding = nn.Embedding(1000, 4)
     assert torch.equal(build_encoder(embedding)(tokens), embedding(tokens).flatten(1))
+
+
+def test_double_stays_double_without_parameters() -> None:
+    values = torch.rand(3, 4, dtype=torch.float64)
+    assert torch.equal(build_encoder(nn.Flatten())(values), values)

@@ -285,6 +285,22 @@ def test_a_few_shot_model_is_not_tested_on_what_it_was_trained_on(tmp_path: Path
             Trainer(**QUIET).test(tested, datamodule=again, verbose=False)
 
 
+def test_a_few_shot_model_is_not_tested_on_what_chose_it(tmp_path: Path) -> None:
+    model, trainer = episodic(), Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=1, **QUIET)
+    trainer.fit(model, datamodule=episodic_data())
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    images, labels = noisy_patterns(8, 12, 100)
+    again = ImageClassificationData.from_tensors(
+        val_data=images, val_targets=labels, test_data=images[:1], test_targets=["x"]
+    )
+    for judged in (model, ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt")):
+        with pytest.raises(DataError, match=r"the validation and test data share classes \(8\): 'pattern 100'"):
+            Trainer(**QUIET).test(
+                judged, datamodule=ImageClassificationData.from_tensors(test_data=images, test_targets=labels)
+            )
+        assert Trainer(**QUIET).validate(judged, datamodule=again, verbose=False)
+
+
 def test_freeze_ends_with_its_run() -> None:
     model, data = small(), fixed_data()
     for strategy in ("freeze", "no_freeze"):
@@ -334,6 +350,23 @@ def test_data_follows_the_model(tmp_path: Path) -> None:
     other = ImageClassificationData.from_folders(predict_folder=tmp_path / "data", image_size=36)
     with pytest.warns(DataWarning, match=r"loaded with \{'image_size': 32\}, and this has \{'image_size': 36\}"):
         Trainer(**QUIET).predict(restored, datamodule=other)
+
+
+def test_a_checkpoint_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, trainer = small(), Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0, **QUIET)
+    trainer.fit(model, datamodule=fixed_data())
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    before = (tmp_path / "model.ckpt").read_bytes()
+
+    def full(value: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        trainer.save_checkpoint(tmp_path / "model.ckpt")
+    assert (tmp_path / "model.ckpt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
 
 
 def test_a_checkpoint_of_a_newer_version_says_so(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import nn
 
 from quickstudy.errors import ConfigError, DataError
 
 FORMAT = 1
 """Of what a task adds to a checkpoint; counted up when an older quickstudy could not read it."""
+
+_REMEMBERED = ("classes", "trained_classes", "validated_classes")
 
 
 def plain(value: object) -> bool:
@@ -25,19 +28,15 @@ def plain(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def load_checkpoint(
-    path: Any, map_location: Any = "cpu", arguments: Mapping[str, Any] = MappingProxyType({})
-) -> dict[str, Any]:
+def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
     """Read a checkpoint.
 
     Args:
         path: a file that a trainer wrote.
         map_location: the device for its tensors.
-        arguments: what the caller gives instead of the arguments in the file, which hold no code.
 
     Raises:
         DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
-        ConfigError: an argument that was code is not given again.
     """
     if not Path(path).is_file():
         raise DataError(f"there is no checkpoint '{path}' (looked in {Path.cwd()})")
@@ -52,6 +51,24 @@ def load_checkpoint(
         raise DataError(f"'{path}' was written by a newer quickstudy. Type: pip install -U quickstudy")
     if not isinstance(checkpoint, dict) or "quickstudy" not in checkpoint:
         raise DataError(f"'{path}' is no checkpoint of a quickstudy task")
+    return checkpoint
+
+
+def load_checkpoint(
+    path: Any, map_location: Any = "cpu", arguments: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Read a checkpoint to make a model of it.
+
+    Args:
+        path: a file that a trainer wrote.
+        map_location: the device for its tensors.
+        arguments: what the caller gives instead of the arguments in the file, which hold no code.
+
+    Raises:
+        DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
+        ConfigError: an argument that was code is not given again.
+    """
+    checkpoint = read_checkpoint(path, map_location)
     missing = [name for name in checkpoint["quickstudy"]["unsaved"] if name not in arguments]
     if missing:
         given = ", ".join(f"{name}=..." for name in missing)
@@ -60,3 +77,48 @@ def load_checkpoint(
             f"same again, load_from_checkpoint(path, {given})"
         )
     return checkpoint
+
+
+def check_strategy(checkpoint: Mapping[str, Any], strategy: str, task: str) -> None:
+    """Check that a checkpoint fits a model: a head for fixed classes and episodes have different weights.
+
+    Raises:
+        ConfigError: one is of the default strategy and the other is not.
+    """
+    theirs = checkpoint["hyper_parameters"]["training_strategy"]
+    if (theirs == "default") != (strategy == "default"):
+        raise ConfigError(
+            f"the checkpoint was trained with training_strategy='{theirs}', and this model has '{strategy}': take its "
+            f"encoder, trained = {task}.load_from_checkpoint(path), and start with backbone=trained.encoder.backbone"
+        )
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Any) -> None:
+    """Put a checkpoint's weights into a module.
+
+    Raises:
+        DataError: their names or shapes are not the module's.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(f"the weights in '{path}' are not those of this model: {error}") from error
+
+
+def memory_of(task: Any) -> dict[str, Any]:
+    """Return what a task knows beside its weights, in plain values."""
+    return {
+        "format": FORMAT,
+        "task": type(task).__name__,
+        "unsaved": task.unsaved,
+        "feature_shape": list(task.algorithm.feature_shape if task.algorithm is not None else ()),
+        **{name: list(getattr(task, name)) for name in _REMEMBERED},
+        "load_options": task.load_options,
+    }
+
+
+def restore_memory(task: Any, memory: Mapping[str, Any]) -> None:
+    """Give a task what ``memory_of`` returned."""
+    for name in _REMEMBERED:
+        setattr(task, name, tuple(memory[name]))
+    task.load_options = dict(memory["load_options"])

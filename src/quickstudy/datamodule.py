@@ -123,6 +123,9 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             raise ConfigError(f"val_split={self._val_split}: it must lie between 0 and 1, for instance 0.2")
         if self._val_split is not None and ("val" in self._tables or "train" not in self._tables):
             raise ConfigError("val_split takes validation data from the training data: give train data and no val data")
+        for name, number in (("seed", self._seed), ("num_workers", self._num_workers)):
+            if not isinstance(number, int) or number < 0:
+                raise ConfigError(f"{name}={number!r}: it must be a whole number of at least 0")
         if self._on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error={self._on_error!r} is neither 'raise' nor 'skip'")
         check_no_file_twice({stage: table for stage, table in self._tables.items() if stage != "predict"})

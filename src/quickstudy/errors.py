@@ -31,8 +31,12 @@ class DataWarning(UserWarning):
 def closest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or ``"."``: the end of a sentence."""
     lowered = {option.lower(): option for option in known}
-    words = [option for option in lowered if str(name).lower() in option.split("_")]  # epochs: max_epochs
-    found = words or difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
+    typed = str(name).lower()
+    words = [option for option in lowered if typed in option.split("_")]  # epochs: max_epochs
+    initials = [option for option in lowered if typed == "".join(word[:1] for word in option.split("_"))]  # lr
+    near = difflib.get_close_matches(typed, lowered, n=1, cutoff=0.6)
+    begun = [option for option in lowered if len(typed) > 4 and option.startswith(typed[:5])]  # protonet
+    found = initials or words or near or begun
     return f"; did you mean '{lowered[found[0]]}'?" if found else "."
 
 

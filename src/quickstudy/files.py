@@ -14,7 +14,8 @@ import platformdirs
 
 def cache_folder() -> Path:
     """Return the cache folder: ``QUICKSTUDY_CACHE`` where set, else the user's cache folder of this system."""
-    return Path(os.environ.get("QUICKSTUDY_CACHE") or platformdirs.user_cache_dir("quickstudy", appauthor=False))
+    chosen = os.environ.get("QUICKSTUDY_CACHE") or platformdirs.user_cache_dir("quickstudy", appauthor=False)
+    return Path(chosen).expanduser()
 
 
 @contextmanager

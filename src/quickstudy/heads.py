@@ -1,14 +1,28 @@
-"""The head of a model with fixed classes: which classes, and a linear layer of the right size."""
+"""What a head must know of the data before it can be made: the classes, and the size of the features."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from quickstudy.data.loading import inputs_of
+from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError
 from quickstudy.nets import Encoder
+
+
+def given_head(head: str | nn.Module) -> nn.Module | None:
+    """Return the head where it is a module; a linear one is made once the data is known.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(head, nn.Module):
+        return head
+    if head != "linear":
+        raise ConfigError(f"head={head!r} is neither 'linear' nor a module from [B, D] to [B, C]")
+    return None
 
 
 def class_names(data: Any, num_classes: int | None) -> tuple[str, ...]:
@@ -29,16 +43,26 @@ def class_names(data: Any, num_classes: int | None) -> tuple[str, ...]:
     return names
 
 
-def linear_head(encoder: Encoder, example: Tensor, num_classes: int) -> nn.Linear:
-    """Return a linear layer from the encoder's features to logits.
+def feature_shape(encoder: Encoder, data: Any, trainer: Any, stage: str) -> tuple[int, ...]:
+    """Return the shape of one input's features.
 
     Args:
-        encoder: left in training mode.
-        example: one input ``[1, C, ...]``, on the encoder's device.
-        num_classes: of the output.
+        encoder: what makes them.
+        data: a data module, or None: then the example is from the loader that the trainer was given.
+        trainer: Lightning's.
+        stage: ``"fit"``, ``"validate"`` or ``"test"``.
+
+    Raises:
+        ConfigError: there is neither.
     """
-    encoder.eval()
-    with torch.no_grad():
-        features = encoder(example).shape[1]
-    encoder.train()
-    return nn.Linear(features, num_classes).to(example.device)
+    if data is not None:
+        example = data.example()
+    else:
+        loops = {"fit": trainer.fit_loop, "validate": trainer.validate_loop, "test": trainer.test_loop}
+        loader = loops[stage]._data_source.instance  # Lightning has no public name for it
+        if loader is None:
+            raise ConfigError("the model has no head yet: call trainer.fit first, or load a checkpoint")
+        batch = next(iter(loader))
+        example = batch.support[0] if isinstance(batch, Episode) else inputs_of(batch)
+    device = next((tensor.device for tensor in encoder.state_dict().values()), example.device)
+    return encoder.feature_shape(example[:1].to(device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -96,12 +97,12 @@ def build_metrics(
         multi_label: whether an example may have several labels.
 
     Raises:
-        ConfigError: torchmetrics has no metric of that name.
+        ConfigError: torchmetrics has no metric of that name, or it does not make one number of logits and targets.
     """
     if metrics is None:
         return MetricCollection([])
     if isinstance(metrics, Mapping):
-        return MetricCollection({name: metric.clone() for name, metric in metrics.items()})
+        return _numbers({name: metric.clone() for name, metric in metrics.items()}, num_classes, multi_label)
     listed = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
     built: dict[str, Metric | MetricCollection] = {}
     for metric in listed:
@@ -118,4 +119,20 @@ def build_metrics(
             raise ConfigError(
                 f"the metric '{metric}' cannot be made by name alone ({error}): pass an object"
             ) from error
-    return MetricCollection(built)
+    return _numbers(built, num_classes, multi_label)
+
+
+def _numbers(metrics: dict[str, Any], num_classes: int, multi_label: bool) -> MetricCollection:
+    """Return the collection, once each metric was seen to make one number of logits and targets."""
+    logits_NC = torch.zeros(2, num_classes)
+    targets = torch.ones(2, num_classes).long() if multi_label else torch.zeros(2).long()
+    for name, metric in metrics.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                value = metric.clone()(logits_NC, targets)
+            except Exception as error:
+                raise ConfigError(f"the metric '{name}' does not take logits [N, C] and targets: {error}") from error
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise ConfigError(f"the metric '{name}' is not one number: compute it from trainer.predict's result")
+    return MetricCollection(metrics)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -17,11 +19,12 @@ SchedulerSpec = str | tuple[str, Mapping[str, Any]] | Callable[[Optimizer], Any]
 
 _PER_STEP = {"OneCycleLR", "CyclicLR"}
 _LIGHTNING_KEYS = ("interval", "frequency", "monitor")
+_PARTIAL = {"Muon", "SparseAdam"}  # they take matrices only, sparse gradients only: no whole network
 
 
 def available_optimizers() -> list[str]:
     """Return the names that ``optimizer=`` takes."""
-    return sorted(_classes(torch.optim, Optimizer))
+    return sorted(_optimizers())
 
 
 def available_schedulers() -> list[str]:
@@ -42,9 +45,11 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Parameter], learni
     """
     if callable(spec):
         return spec(parameters)
-    known = _classes(torch.optim, Optimizer)
+    known = _optimizers()
     name, options = _named("optimizer", spec, known)
     if learning_rate is not None:
+        if not 0 < learning_rate < math.inf:
+            raise ConfigError(f"learning_rate={learning_rate}: it must be above 0, for instance 0.001")
         options.setdefault("lr", learning_rate)
     optimizer: Optimizer = _call("optimizer", name, known, parameters, options)
     return optimizer
@@ -67,17 +72,26 @@ def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer) -> dict[str, Any]
     name, options = _named("lr_scheduler", spec, known)
     when = {key: options.pop(key) for key in _LIGHTNING_KEYS if key in options}
     when.setdefault("interval", "step" if name in _PER_STEP else "epoch")
+    if when["interval"] not in ("step", "epoch"):
+        raise ConfigError(f"lr_scheduler '{name}' has interval={when['interval']!r}: it moves by 'step' or by 'epoch'")
     if name == "ReduceLROnPlateau":
         when.setdefault("monitor", "val_loss")
     return {"scheduler": _call("lr_scheduler", name, known, optimizer, options), **when}
 
 
-def check_specs(optimizer: OptimizerSpec, scheduler: SchedulerSpec | None) -> None:
-    """Try both on a parameter of their own, so that a misspelled option is found before any work is done."""
+def check_specs(optimizer: OptimizerSpec, learning_rate: float | None, scheduler: SchedulerSpec | None) -> None:
+    """Try both on a parameter of their own, so that a wrong option is found before any work is done."""
     parameters = [Parameter(torch.zeros(1))]
-    made = torch.optim.SGD(parameters) if callable(optimizer) else build_optimizer(optimizer, parameters, None)
-    if scheduler is not None and not callable(scheduler):
-        build_scheduler(scheduler, made)
+    made = torch.optim.SGD(parameters) if callable(optimizer) else build_optimizer(optimizer, parameters, learning_rate)
+    if scheduler is None or callable(scheduler):
+        return
+    schedule = build_scheduler(scheduler, made)["scheduler"]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*before `optimizer.step")
+            schedule.step(*([0.0] if isinstance(schedule, lr_scheduler.ReduceLROnPlateau) else []))
+    except Exception as error:
+        raise ConfigError(f"lr_scheduler={scheduler!r} fails at its first step: {error}") from error
 
 
 def _named(kind: str, spec: object, known: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -90,6 +104,10 @@ def _named(kind: str, spec: object, known: Mapping[str, Any]) -> tuple[str, dict
             raise unknown(kind, spec[0], known)
         return exact, dict(spec[1])
     raise ConfigError(f"{kind}={spec!r} is none of: a name, a (name, {{option: value}}) pair, a function")
+
+
+def _optimizers() -> dict[str, Any]:
+    return {name: found for name, found in _classes(torch.optim, Optimizer).items() if name not in _PARTIAL}
 
 
 def _classes(module: Any, base: type) -> dict[str, Any]:
@@ -105,5 +123,5 @@ def _call(kind: str, name: str, known: Mapping[str, Any], first: Any, options: M
     check_options(f"{kind} '{name}'", options, list(inspect.signature(known[name]).parameters)[1:])
     try:
         return known[name](first, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{kind} '{name}' cannot be made with {dict(options)}: {error}") from error

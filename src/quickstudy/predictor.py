@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from quickstudy.algorithms import EmbeddingAlgorithm
+from quickstudy.algorithms import Algorithm
 from quickstudy.data.samples import Samples
 from quickstudy.data.targets import encode
 from quickstudy.errors import DataError
@@ -31,7 +32,7 @@ class Predictor:
 
     Args:
         encoder: turns inputs into embeddings.
-        algorithm: makes a classifier of embeddings.
+        algorithm: learns classes with it.
         support: 1..n examples per class, each anything that ``load`` takes, or a tensor or array ``[S, ...]``.
         labels: S labels, strings or integers; at most one per example.
         load: makes a tensor of one input; default: inputs are tensors already.
@@ -43,7 +44,7 @@ class Predictor:
     def __init__(
         self,
         encoder: Encoder,
-        algorithm: EmbeddingAlgorithm,
+        algorithm: Algorithm,
         support: Any,
         labels: Any,
         load: Callable[[Any], Any] = torch.as_tensor,
@@ -59,10 +60,17 @@ class Predictor:
             raise DataError(f"{len(inputs)} examples but {len(codes)} labels: each example needs one label")
         if not len(inputs):
             raise DataError("no examples were given: adapting needs at least one per class")
-        targets_S = torch.from_numpy(codes).long()
+        self._device = next((tensor.device for tensor in self._encoder.state_dict().values()), torch.device("cpu"))
+        targets_S = torch.from_numpy(codes).long().to(self._device)
+        shape = self._encoder.feature_shape(next(self._parts(inputs))[:1])
+        self._algorithm.meet(self._encoder, shape, len(self._classes))
         with torch.inference_mode():
-            embedded_SD = self._embed(inputs)
-            self._state = self._algorithm.fit(embedded_SD, targets_S.to(embedded_SD.device), len(self._classes))
+            self._state = self._algorithm.adapt(self._encoder, self._parts(inputs), targets_S, len(self._classes))
+            if not all(leaf.isfinite().all() for leaf in tree_leaves(self._state) if isinstance(leaf, Tensor)):
+                raise DataError(
+                    "what was learned is not finite: an example holds NaN or infinite values, or the model was "
+                    "trained until it diverged"
+                )
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -90,15 +98,17 @@ class Predictor:
         with torch.inference_mode():
             if not len(listed):
                 return torch.empty((0, len(self._classes)))
-            logits: Tensor = self._algorithm.logits(self._state, self._embed(listed))
-            return logits
+            logits_NW: Tensor = self._algorithm.predict(self._encoder, self._state, self._parts(listed))
+            wrong = logits_NW.isnan().any(1).nonzero().flatten().tolist()
+            if wrong:
+                name = Samples(listed, self._load).name(wrong[0])
+                raise DataError(f"the model's answer to {name} is not a number: does it hold NaN or infinite values?")
+            return logits_NW
 
-    def _embed(self, inputs: Any) -> Tensor:
+    def _parts(self, inputs: Any) -> Iterator[Tensor]:
         samples = Samples(inputs, self._load)
-        device = next((tensor.device for tensor in self._encoder.state_dict().values()), torch.device("cpu"))
-        chunks = np.split(np.arange(len(inputs)), range(_AT_ONCE, len(inputs), _AT_ONCE))
-        embedded = torch.cat([self._encoder(samples.batch(rows).to(device)) for rows in chunks])
-        return embedded if embedded.dtype == torch.float64 else embedded.float()
+        for rows in np.split(np.arange(len(inputs)), range(_AT_ONCE, len(inputs), _AT_ONCE)):
+            yield samples.batch(rows).to(self._device)
 
 
 def _listed(inputs: Any) -> Any:

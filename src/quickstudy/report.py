@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -37,7 +38,8 @@ class Picture(NamedTuple):
 
 def percent(estimate: Estimate) -> str:
     """Return an accuracy in percent with the half-width of its interval, such as ``"68.2 ± 0.7"``."""
-    return f"{100 * estimate.mean:.1f} ± {100 * estimate.ci95:.1f}"
+    interval = f"{100 * estimate.ci95:.1f}" if math.isfinite(estimate.ci95) else "unknown"
+    return f"{100 * estimate.mean:.1f} ± {interval}"
 
 
 def episode_picture(

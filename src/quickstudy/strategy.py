@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm, available_strategies
+from quickstudy.algorithms import STRATEGIES, Algorithm, available_strategies
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.errors import ConfigError, check_options, unknown
 
-Strategy = tuple[EpisodePlan | None, EmbeddingAlgorithm | None]
+Strategy = tuple[EpisodePlan | None, Algorithm | None]
 
 
 def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strategy:
@@ -32,7 +32,13 @@ def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strate
         raise unknown("training_strategy", name, available_strategies())
     algorithm = STRATEGIES[name]
     planned = {field.name for field in fields(EpisodePlan)}
-    own = {} if algorithm.__init__ is EmbeddingAlgorithm.__init__ else dict(inspect.signature(algorithm).parameters)
+    own = {} if algorithm.__init__ is Algorithm.__init__ else dict(inspect.signature(algorithm).parameters)
     check_options(f"training_strategy='{name}'", kwargs, [*sorted(planned), *own])
     plan = EpisodePlan(**{key: value for key, value in kwargs.items() if key in planned})
-    return plan, algorithm(**{key: value for key, value in kwargs.items() if key in own})
+    made = algorithm(**{key: value for key, value in kwargs.items() if key in own})
+    if made.fixed_ways and plan.shape("test")[0] != plan.ways:
+        raise ConfigError(
+            f"training_strategy='{name}' with head='linear' is tested on as many ways as it is trained on, not "
+            f"on test_ways={plan.test_ways} after ways={plan.ways}: make them equal, or add 'head': 'shared'"
+        )
+    return plan, made

@@ -6,6 +6,7 @@ Shapes: T tasks, Q query, W ways, B examples of a batch, C classes, D features, 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -14,13 +15,14 @@ import lightning as L
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.algorithms import STRATEGIES, episode_logits, is_transductive
-from quickstudy.checkpoint import FORMAT, load_checkpoint, plain
+from quickstudy.algorithms import STRATEGIES
+from quickstudy.checkpoint import check_strategy, load_checkpoint, load_weights, memory_of, plain, restore_memory
+from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import check_disjoint
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, check_options
-from quickstudy.heads import class_names, linear_head
+from quickstudy.heads import class_names, feature_shape, given_head
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder
@@ -62,6 +64,9 @@ class Task(L.LightningModule):
         """Refuse a misspelled argument, with the name that was meant."""
         own = [vars(base)["__init__"] for base in cls.__mro__ if issubclass(base, Task) and "__init__" in vars(base)]
         known = dict.fromkeys(name for made in own for name in list(inspect.signature(made).parameters)[1:])
+        planned = {name: kwargs[name] for name in kwargs if name in EpisodePlan.__annotations__ and name not in known}
+        if planned:
+            raise ConfigError(f"these belong to the few-shot strategy: training_strategy_kwargs={planned}")
         check_options(cls.__name__, kwargs, known)
         return super().__new__(cls)
 
@@ -86,7 +91,7 @@ class Task(L.LightningModule):
         self.unsaved = sorted(name for name, value in arguments.items() if not plain(value))
         """Arguments that a checkpoint cannot hold, since they are code."""
         self.save_hyperparameters({name: value for name, value in arguments.items() if name not in self.unsaved})
-        check_specs(optimizer, lr_scheduler)
+        check_specs(optimizer, learning_rate, lr_scheduler)
         self.plan, self.algorithm = build_strategy(training_strategy, training_strategy_kwargs)
         if self.plan is not None and (num_classes is not None or multi_label or head != "linear"):
             raise ConfigError(
@@ -95,17 +100,18 @@ class Task(L.LightningModule):
             )
         self._num_classes, self._multi_label, self._metrics = num_classes, multi_label, metrics
         self._optimizer, self._learning_rate, self._lr_scheduler = optimizer, learning_rate, lr_scheduler
-        self._loss = build_loss(loss_fn, multi_label)
-        if isinstance(head, str) and head != "linear":
-            raise ConfigError(f"head={head!r} is neither 'linear' nor a module from [B, D] to [B, C]")
+        ours = F.cross_entropy if self.algorithm is None else self.algorithm.loss
+        self._loss = build_loss(loss_fn, multi_label, ours)
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
-        self.head: nn.Module | None = head if isinstance(head, nn.Module) else None
+        self.head = given_head(head)
         self.classes: tuple[str, ...] = ()
         """The class names that the head knows; empty for a few-shot strategy."""
         self.trained_classes: tuple[str, ...] = ()
-        """Of a few-shot strategy: the class names it was trained on, which it must not be tested on."""
+        """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
+        self.validated_classes: tuple[str, ...] = ()
+        """Those that chose among its checkpoints, which it must not be tested on."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
         for stage in ("train", "val", "test"):
@@ -122,36 +128,35 @@ class Task(L.LightningModule):
             self.load_options = dict(data.load_options)
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
-        elif data is not None and stage != "predict":
-            self._meet_splits(data, stage)
+        elif self.plan is not None and self.algorithm is not None and stage != "predict":
+            if data is not None:
+                self._meet_splits(data, stage)
+            if not self.algorithm.feature_shape:
+                shape = feature_shape(self.encoder, data, self.trainer, stage)
+                self.algorithm.meet(self.encoder, shape, self.plan.ways)
         for name in ("train", "val", "test"):
             ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
             further = build_metrics(self._metrics, ways, self._multi_label)
             self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further).to(self.device))
 
     def _meet_splits(self, data: Any, stage: str) -> None:
-        split = {"fit": "train", "validate": "val"}.get(stage, "test")
-        classes = getattr(data.table(split, by_class=True), "classes", ())
+        def classes(split: str) -> tuple[str, ...]:
+            return getattr(data.table(split, by_class=True), "classes", ())
+
         if stage == "fit":
-            self.trained_classes = classes
+            self.trained_classes, self.validated_classes = classes("train"), classes("val")
         else:
-            check_disjoint({"training": self.trained_classes, split: classes})
+            validated = {"validation": classes("val") if stage == "validate" else self.validated_classes}
+            judged = {} if stage == "validate" else {"test": classes("test")}
+            check_disjoint({"training": self.trained_classes, **validated, **judged})
 
     def _meet_classes(self, data: Any) -> None:
         self.classes = self.classes or class_names(data, self._num_classes)
         if data is not None and data.multi_label and not self._multi_label:
             raise ConfigError("the data has several labels per example: set multi_label=True")
         if self.head is None:
-            example = data.example() if data is not None else self._first_inputs()
-            self.head = linear_head(self.encoder, example[:1].to(self.device), len(self.classes))
-
-    def _first_inputs(self) -> Tensor:
-        # What fit was given; Lightning has no public name for it.
-        loader: Any = self.trainer.fit_loop._data_source.instance
-        if loader is None:
-            raise ConfigError("the model has no head yet: call trainer.fit first, or load a checkpoint")
-        inputs: Tensor = inputs_of(next(iter(loader)))
-        return inputs
+            features = math.prod(feature_shape(self.encoder, data, self.trainer, "fit"))
+            self.head = nn.Linear(features, len(self.classes)).to(self.device)
 
     # ---- steps
 
@@ -190,33 +195,33 @@ class Task(L.LightningModule):
         return logits
 
     def _step(self, batch: Any, stage: str) -> Tensor:
-        logits, targets, units = self._judged(batch)
-        rows, wanted = logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2)
-        loss = self._loss(rows, wanted)
+        loss, logits, targets, units = self._judged(batch)
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)
         else:
             right = (logits.argmax(-1) == targets).float()
         metrics: Any = self.get_submodule(f"{stage}_metrics")
-        metrics.update(right if self.plan is None else right.mean(1), rows, wanted)
+        figures = right if self.plan is None else right.mean(1)
+        metrics.update(figures, logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2))
         self.log(f"{stage}_loss", loss, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True, batch_size=units)
         return loss
 
-    def _judged(self, batch: Any) -> tuple[Tensor, Tensor, int]:
-        """Return logits ``[T, Q, W]`` or ``[B, C]``, their targets, and the number of independent units."""
-        if self.algorithm is not None:
+    def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, their targets, and the number of independent units."""
+        if self.algorithm is not None and self.plan is not None:
             if not isinstance(batch, Episode):
                 raise ConfigError(
                     f"training_strategy='{self.hparams['training_strategy']}' takes batches of quickstudy.Episode, "
                     f"not {type(batch).__name__}: give datamodule=, or a loader of episodes"
                 )
-            ways = self.plan.shape("train" if self.training else "test")[0] if self.plan else 0
-            return episode_logits(self.algorithm, self.encoder, batch, ways), batch.query_targets, len(batch.support)
+            ways = self.plan.shape("train" if self.training else "test")[0]
+            loss, logits = self.algorithm.judge(self.encoder, batch, ways, self._loss)
+            return loss, logits, batch.query_targets, len(batch.support)
         inputs, targets = (batch["input"], batch["target"]) if isinstance(batch, Mapping) else batch
         logits = self(inputs)
         if self._multi_label:
             targets = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[-1])).to(logits.dtype)
-        return logits, targets, len(inputs)
+        return self._loss(logits, targets), logits, targets, len(inputs)
 
     # ---- what is logged at the end of an epoch
 
@@ -236,7 +241,7 @@ class Task(L.LightningModule):
         metrics: Any = self.get_submodule(f"{stage}_metrics")
         collected = metrics.collect(judged=stage != "train")
         if self.algorithm is not None and stage != "train":
-            collected["transductive"] = float(is_transductive(self.algorithm, self.encoder))
+            collected["transductive"] = float(self.algorithm.sees_queries(self.encoder))
         for name, value in collected.items():
             self.log(f"{stage}_{name}", value, prog_bar=name.startswith("accuracy"), sync_dist=True)
 
@@ -261,22 +266,17 @@ class Task(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the weights do not say; plain values only."""
-        checkpoint["quickstudy"] = {
-            "format": FORMAT,
-            "task": type(self).__name__,
-            "classes": list(self.classes),
-            "trained_classes": list(self.trained_classes),
-            "load_options": self.load_options,
-            "unsaved": self.unsaved,
-        }
+        checkpoint["quickstudy"] = memory_of(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore class names and how inputs are loaded, and make room for the head's weights."""
-        ours, self.load_options = checkpoint["quickstudy"], dict(checkpoint["quickstudy"]["load_options"])
-        self.classes, self.trained_classes = tuple(ours["classes"]), tuple(ours["trained_classes"])
+        """Restore class names and how inputs are loaded, and make room for the weights."""
+        check_strategy(checkpoint, self.hparams["training_strategy"], type(self).__name__)
+        restore_memory(self, checkpoint["quickstudy"])
         weight = checkpoint["state_dict"].get("head.weight")
         if self.head is None and weight is not None:
             self.head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device)
+        if self.algorithm is not None and self.plan is not None and checkpoint["quickstudy"]["feature_shape"]:
+            self.algorithm.meet(self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.ways)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **arguments: Any) -> Self:  # type: ignore[override]
@@ -296,7 +296,7 @@ class Task(L.LightningModule):
         # The checkpoint's weights replace the pretrained ones, which need not be downloaded first.
         model = cls(**{**checkpoint["hyper_parameters"], "pretrained": False, **arguments})
         model.on_load_checkpoint(checkpoint)
-        model.load_state_dict(checkpoint["state_dict"])
+        load_weights(model, checkpoint["state_dict"], checkpoint_path)
         return model.to(map_location).eval()
 
     # ---- use

@@ -11,10 +11,13 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import BaseFinetuning, ProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
 from torch import Tensor
 
 from quickstudy.allocator import keep_memory_mapped
+from quickstudy.checkpoint import read_checkpoint
 from quickstudy.errors import ConfigError
+from quickstudy.files import atomic_write
 from quickstudy.finetuning import build_finetuning
 from quickstudy.progress import build_progress
 
@@ -42,8 +45,17 @@ class Trainer(L.Trainer):
             lightning_kwargs["logger"] = CSVLogger(
                 lightning_kwargs.get("default_root_dir") or "lightning_logs", name=""
             )
-        callbacks = lightning_kwargs.pop("callbacks", None) or []
-        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        if lightning_kwargs.get("overfit_batches"):
+            raise ConfigError(
+                "overfit_batches would replace the sampler that draws the episodes: for a few-shot strategy set "
+                "num_tasks=8 among its options, otherwise limit_train_batches=8"
+            )
+        callbacks, plugins = (
+            _listed(lightning_kwargs.pop("callbacks", None)),
+            _listed(lightning_kwargs.pop("plugins", None)),
+        )
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpoints())
         if lightning_kwargs.get("enable_progress_bar") is not False and not any(
             isinstance(c, ProgressBar) for c in callbacks
         ):
@@ -51,7 +63,7 @@ class Trainer(L.Trainer):
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
-        super().__init__(callbacks=callbacks, **lightning_kwargs)
+        super().__init__(callbacks=callbacks, plugins=plugins, **lightning_kwargs)
         if isinstance(self.accelerator, CPUAccelerator):
             keep_memory_mapped()
 
@@ -127,6 +139,32 @@ class Trainer(L.Trainer):
         if several:
             return [[names[code] for code in row.nonzero().flatten().tolist()] for row in classes]
         return [names[code] for code in classes.tolist()]
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints that are whole or absent, whatever moment the process dies at; reads no code from one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write to a path; to an address such as ``s3://...`` as Lightning does."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with atomic_write(path) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
+        """Read from a path.
+
+        Raises:
+            DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
+        """
+        if "://" in str(path):
+            return super().load_checkpoint(path, map_location, weights_only)
+        return read_checkpoint(path, map_location)
+
+
+def _listed(given: Any) -> list[Any]:
+    return [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:

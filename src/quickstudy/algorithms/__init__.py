@@ -5,13 +5,12 @@ import pkgutil
 
 from quickstudy.algorithms.base import (
     STRATEGIES,
+    Algorithm,
     EmbeddingAlgorithm,
     available_strategies,
-    episode_logits,
-    is_transductive,
 )
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["STRATEGIES", "EmbeddingAlgorithm", "available_strategies", "episode_logits", "is_transductive"]
+__all__ = ["STRATEGIES", "Algorithm", "EmbeddingAlgorithm", "available_strategies"]

@@ -1,4 +1,4 @@
-"""The contract of a few-shot algorithm, written for one task; batching and precision happen here, outside it.
+"""The contracts of a few-shot algorithm, written for one task; batching and precision happen here, outside it.
 
 Shapes: T tasks, S support, Q query, W ways, D features, ``...`` the shape of one input.
 """
@@ -6,29 +6,95 @@ Shapes: T tasks, S support, Q query, W ways, D features, ``...`` the shape of on
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from quickstudy.episode import Episode
-from quickstudy.nets import Encoder, EpisodeStatistics
+from quickstudy.nets import Encoder, by_episode
 from quickstudy.registry import Registry
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""A function of logits ``[N, W]`` and targets ``[N]`` that returns one number."""
 
-class EmbeddingAlgorithm(nn.Module, ABC):
-    """A classifier of embeddings that is made from a support set.
 
-    Both methods see one task, must be free of state, and must pass through ``torch.func.vmap``: no boolean masks,
-    no ``.item()``, no shapes that depend on values. What they learn across tasks (a temperature, say) is an
-    ``nn.Parameter``. Its keyword arguments become ``training_strategy_kwargs``.
+class Algorithm(nn.Module, ABC):
+    """Learns classes from a support set, with an encoder that it is handed.
+
+    Its keyword arguments become ``training_strategy_kwargs``; what it learns across tasks is an ``nn.Parameter``.
+    Write an ``EmbeddingAlgorithm`` where the encoder stays as it is while a task is learned.
     """
 
     paper: ClassVar[str]
     """Authors, year, title and link."""
-    transductive: ClassVar[bool] = False
+    transductive: bool = False
     """Whether a query's logits depend on the other queries."""
+    fixed_ways: bool = False
+    """Whether test episodes must have as many ways as training ones."""
+    feature_shape: tuple[int, ...] = ()
+    """What it was built for; empty before."""
+
+    def meet(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:
+        """Build, unless that was done."""
+        if not self.feature_shape:
+            self.feature_shape = feature_shape
+            self.build(encoder, feature_shape, ways)
+            self.to(next((tensor.device for tensor in encoder.state_dict().values()), torch.device("cpu")))
+
+    def build(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:
+        """Make the parameters whose size depends on the encoder; called once, before anything else.
+
+        Args:
+            encoder: what embeds.
+            feature_shape: of what its backbone makes of one input: ``(D,)``, or ``(channels, height, width)``.
+            ways: of a training episode.
+        """
+
+    def loss(self, logits_NW: Tensor, targets_N: Tensor) -> Tensor:
+        """Return the loss, where the user asks for no other: cross-entropy."""
+        return F.cross_entropy(logits_NW, targets_N)
+
+    @abstractmethod
+    def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Learn T tasks from their support and answer their queries.
+
+        In training mode the loss's ``backward`` gives every parameter its gradient, the mean over the tasks.
+
+        Returns:
+            The loss, one number, and ``[T, Q, W]`` logits.
+        """
+
+    @abstractmethod
+    def adapt(self, encoder: Encoder, support: Iterable[Tensor], targets_S: Tensor, ways: int) -> Any:
+        """Learn one task in evaluation mode and return what was learned: tensors, in tuples, lists and dicts.
+
+        Args:
+            encoder: in evaluation mode.
+            support: parts ``[n, ...]`` of the support set, S examples in all.
+            targets_S: ``[S]`` classes from 0 to ``ways - 1``; classes may have different numbers of examples.
+            ways: W.
+        """
+
+    @abstractmethod
+    def predict(self, encoder: Encoder, state: Any, queries: Iterable[Tensor]) -> Tensor:
+        """Return ``[Q, W]`` logits of queries, given in parts ``[n, ...]``."""
+
+    def sees_queries(self, encoder: Encoder) -> bool:
+        """Whether an evaluation is transductive: by the algorithm, or by BatchNorm without running statistics."""
+        norms = (module for module in encoder.modules() if isinstance(module, _BatchNorm))
+        return self.transductive or any(norm.running_mean is None for norm in norms)
+
+
+class EmbeddingAlgorithm(Algorithm):
+    """A classifier of embeddings that is made from a support set.
+
+    ``fit`` and ``logits`` see one task, must be free of state, and must pass through ``torch.func.vmap``: no boolean
+    masks, no ``.item()``, no shapes that depend on values.
+    """
 
     @abstractmethod
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Any:
@@ -44,8 +110,37 @@ class EmbeddingAlgorithm(nn.Module, ABC):
     def logits(self, state: Any, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits of queries ``[Q, D]``."""
 
+    def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Embed all images of all tasks in one pass; BatchNorm in training mode sees one episode at a time."""
+        tasks, support = episode.support.shape[:2]
+        inputs = torch.cat([episode.support, episode.query], 1)
+        with by_episode(tasks):
+            embedded = encoder(inputs.flatten(0, 1)).unflatten(0, (tasks, -1))
+        with torch.autocast(embedded.device.type, enabled=False):
+            logits_TQW = self.classify(
+                exact(embedded[:, :support]), episode.support_targets, exact(embedded[:, support:]), ways
+            )
+            return loss(logits_TQW.flatten(0, 1), episode.query_targets.flatten()), logits_TQW
 
-STRATEGIES: Registry[type[EmbeddingAlgorithm]] = Registry("training_strategy")
+    def classify(self, support_TSD: Tensor, targets_TS: Tensor, query_TQD: Tensor, ways: int) -> Tensor:
+        """Return ``[T, Q, W]`` logits of embedded tasks, all side by side."""
+
+        def one_task(support_SD: Tensor, targets_S: Tensor, query_QD: Tensor) -> Tensor:
+            return self.logits(self.fit(support_SD, targets_S, ways), query_QD)
+
+        logits_TQW: Tensor = torch.func.vmap(one_task)(support_TSD, targets_TS, query_TQD)
+        return logits_TQW
+
+    def adapt(self, encoder: Encoder, support: Iterable[Tensor], targets_S: Tensor, ways: int) -> Any:
+        """Embed the support set and fit the classifier."""
+        return self.fit(_embed(encoder, support), targets_S, ways)
+
+    def predict(self, encoder: Encoder, state: Any, queries: Iterable[Tensor]) -> Tensor:
+        """Embed the queries and classify them."""
+        return self.logits(state, _embed(encoder, queries))
+
+
+STRATEGIES: Registry[type[Algorithm]] = Registry("training_strategy")
 
 
 def available_strategies() -> list[str]:
@@ -53,29 +148,10 @@ def available_strategies() -> list[str]:
     return sorted([*STRATEGIES.names(), "default"])
 
 
-def is_transductive(algorithm: EmbeddingAlgorithm, encoder: Encoder) -> bool:
-    """Whether an evaluation sees the query set: by the algorithm, or by BatchNorm without running statistics."""
-    norms = (module for module in encoder.modules() if isinstance(module, _BatchNorm))
-    return algorithm.transductive or any(norm.running_mean is None for norm in norms)
+def exact(values: Tensor) -> Tensor:
+    """Return values in float32 or better: solvers and losses work in no less."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
-def episode_logits(algorithm: EmbeddingAlgorithm, encoder: Encoder, episode: Episode, ways: int) -> Tensor:
-    """Return ``[T, Q, W]`` logits of the queries of T tasks.
-
-    All images of all tasks are embedded in one pass; in training mode BatchNorm sees one episode at a time. The
-    classifier works outside autocast, in float32 or better.
-    """
-    tasks, support = episode.support.shape[:2]
-    inputs = torch.cat([episode.support, episode.query], 1)
-    with EpisodeStatistics(tasks):
-        embedded = encoder(inputs.flatten(0, 1)).unflatten(0, (tasks, -1))
-    with torch.autocast(embedded.device.type, enabled=False):
-        embedded = embedded if embedded.dtype == torch.float64 else embedded.float()
-
-        def one_task(support_SD: Tensor, targets_S: Tensor, query_QD: Tensor) -> Tensor:
-            return algorithm.logits(algorithm.fit(support_SD, targets_S, ways), query_QD)
-
-        logits_TQW: Tensor = torch.func.vmap(one_task)(
-            embedded[:, :support], episode.support_targets, embedded[:, support:]
-        )
-    return logits_TQW
+def _embed(encoder: Encoder, parts: Iterable[Tensor]) -> Tensor:
+    return exact(torch.cat([encoder(part) for part in parts]))

@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; default: those that the program was called with.
 
     Returns:
-        The exit code: 0 for success, 2 for an error that the user can mend, 130 after Ctrl-C.
+        The exit code: 0 for success, 2 for an error that the user can mend, 1 for one that nobody foresaw, 130 after
+        Ctrl-C, 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or os.environ.get("QUICKSTUDY_DEBUG", "0") not in ("", "0")
@@ -69,11 +70,19 @@ def _guarded(arguments: list[str], debug: bool) -> int:
     except (QuickstudyError, OSError) as error:
         if debug:
             traceback.print_exc()
-        _complain(error)
+        _complain(str(error))
         return 2
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        _complain(f"{told} (unforeseen; to see where it comes from, run the same with --debug)")
+        return 1
     except KeyboardInterrupt:
         return 130
     except SystemExit as stop:
+        if type(stop).__name__ == "SIGTERMException":  # Lightning's; to import it takes seconds
+            return 143
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit(1)
             return 130
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
@@ -115,11 +124,11 @@ def _top() -> PlainParser:
     return top
 
 
-def _complain(error: Exception) -> None:
+def _complain(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    line = Text.assemble(("error:", "bold red"), " ", " ".join(str(error).split()))
+    line = Text.assemble(("error:", "bold red"), " ", " ".join(message.split()))
     Console(stderr=True).print(line, soft_wrap=True)
 
 

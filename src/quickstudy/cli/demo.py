@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import nn
 
 from quickstudy.datamodule import STAGES
+from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.metrics import Estimate
@@ -49,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Meta-train on Glyphs, test on scripts that training never saw, then use the model."""
+    for name in ("epochs", "episodes"):
+        if getattr(args, name) < 1:
+            raise ConfigError(f"--{name} {getattr(args, name)}: it must be at least 1")
     started = time.monotonic()
     console = Console(highlight=False, soft_wrap=True)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

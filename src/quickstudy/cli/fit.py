@@ -83,7 +83,7 @@ def _run_folder(args: argparse.Namespace) -> Path:
         return folder
     if args.out:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if {path.name for path in folder.iterdir()} - {"config.yaml"}:  # a run that failed at once leaves no more
             raise ConfigError(f"--out '{folder}' is not empty: name a new folder")
     else:
         folder.mkdir(exist_ok=True)

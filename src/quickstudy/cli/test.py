@@ -59,7 +59,9 @@ def _json(result: dict[str, Any]) -> str:
 
 
 def _sentence(result: dict[str, Any]) -> str:
-    accuracy = f"accuracy {result['accuracy']:.2%} ± {result['accuracy_ci95']:.2%} (95% interval)"
+    ci95 = result["accuracy_ci95"]
+    interval = f"± {ci95:.2%} (95% interval)" if math.isfinite(ci95) else "(one alone has no interval)"
+    accuracy = f"accuracy {result['accuracy']:.2%} {interval}"
     if "episodes" not in result:
         return f"{accuracy} on {result['examples']} examples of {result['classes']} classes"
     kind = "transductive" if result["transductive"] else "inductive"

@@ -1,114 +1,237 @@
-"""Where files lie, a folder or an archive, and files by number."""
+"""Zip and tar archives, read in place: members are named and read, never unpacked."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import os
-from collections.abc import Iterator, Sequence
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from quickstudy.data.packed import Archive, Member, hidden, open_archive
 from quickstudy.errors import DataError, closest
+from quickstudy.files import atomic_write, cache_folder
+
+MAX_FILE_BYTES = 1 << 30
+"""An archive's member that unpacks to more than this is refused: it is a bomb or no example."""
+_MAX_RATIO = 100  # pictures hardly shrink; an archive that grows more than this, beyond MAX_FILE_BYTES, is a bomb
+
+_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
+_TAR_BLOCK = 512  # a tar ends with blocks of zeros
+
+_ZIP = (".zip",)
+_TAR = (".tar",)
+_TAR_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
 @dataclass(frozen=True)
-class Folder:
-    """A folder on disk."""
+class Member:
+    """A file inside an archive."""
 
-    root: Path
+    archive: Archive
+    name: str
 
     def __str__(self) -> str:
-        return str(self.root)
+        return f"{self.archive.path}/{self.name}"
 
-    def files(self) -> list[str]:
-        """Return the relative names of all files below, sorted; hidden ones and link loops left out."""
-        try:
-            return sorted(self._walk(self.root, "", frozenset()))
-        except OSError as error:
-            raise DataError(f"the folder '{error.filename}' cannot be read: {error.strerror}") from error
-
-    def _walk(self, folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-        status = folder.stat()
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            return
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if hidden(entry.name):
-                    continue
-                if entry.is_dir():
-                    yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/", above | {here})
-                else:
-                    yield prefix + entry.name
-
-    def folders(self) -> set[str]:
-        """Return the names of the folders directly below."""
-        with os.scandir(self.root) as entries:
-            return {entry.name for entry in entries if entry.is_dir() and not hidden(entry.name)}
-
-    def item(self, name: str) -> Path:
-        """Return the path of one file."""
-        return self.root / name
+    def read_bytes(self) -> bytes:
+        """Return the file's content."""
+        return self.archive.read(self.name)
 
 
-Item = Path | Member
-"""One file, with ``read_bytes``; ``str(item)`` names it in messages."""
-Source = Folder | Archive
-"""A place with files under relative names, such as ``"cat/1.jpg"``."""
+class _Found(NamedTuple):
+    name: str
+    is_folder: bool
+    fault: str  # why it is refused, or ""
+    size: int  # of its content, as the archive states it
+    place: Any
 
 
-def open_source(path: str | os.PathLike[str]) -> Source:
-    """Open a folder, an archive, or a folder inside an archive (``photos.zip/train``).
+class Archive(ABC):
+    """A zip or tar archive, read in place by any number of processes and threads.
+
+    Args:
+        path: the archive.
+        prefix: the folder inside it that names are relative to, such as ``"train/"``.
 
     Raises:
-        DataError: nothing is there (the message names what is), or it is neither a folder nor an archive.
+        DataError: it cannot be read, or a member's name leads out of it, or a member is a link, a device or encrypted.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        return Folder(path)
-    for archive in (path, *path.parents):
-        if archive.is_file():
-            return open_archive(archive, path.relative_to(archive).as_posix())
-    near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise DataError(f"there is no folder or archive '{path}'{closest(path.name, near)} (looked in {Path.cwd()})")
 
-
-def unwrapped(source: Source) -> Source:
-    """Enter the one outer folder that an archive may wrap everything in: ``photos/cat/1.jpg`` has the class ``cat``."""
-    while isinstance(source, Archive) and len(folders := source.folders()) == 1:
-        outside, source.prefix = source.prefix, f"{source.prefix}{folders.pop()}/"
-        if not source.folders():
-            source.prefix = outside
-            break
-    return source
-
-
-class Files:
-    """Files of one source, by number. Names are kept in one array, so that workers share its memory."""
-
-    def __init__(self, source: Source, names: Sequence[str] | NDArray[np.str_]) -> None:
-        self.source = source
+    def __init__(self, path: Path, prefix: str = "") -> None:
+        self.path = path
+        self.prefix = prefix
+        self._files: dict[str, _Found] = {}
+        self._folders: set[str] = set()
         try:
-            self.names = np.asarray(names, dtype=np.dtypes.StringDType())
-        except UnicodeEncodeError as error:
-            raise DataError(f"the file name {error.object!r} of '{source}' is not UTF-8: rename the file") from error
+            for member in self._members():
+                self._add(member)
+        except DataError:
+            raise
+        except Exception as error:  # damage makes the readers raise almost anything
+            raise DataError(f"'{path}' cannot be read as an archive: {error}. Is the file complete?") from error
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def __str__(self) -> str:
+        return f"{self.path}/{self.prefix}".rstrip("/")
 
-    def __getitem__(self, index: int) -> Item:
-        return self.source.item(str(self.names[index]))
+    def __reduce__(self) -> tuple[type[Archive], tuple[Path, str]]:
+        return type(self), (self.path, self.prefix)
 
-    def select(self, rows: NDArray[np.integer[Any]]) -> Files:
-        """Return the files of these rows."""
-        return Files(self.source, self.names[rows])
+    @abstractmethod
+    def _members(self) -> Iterator[_Found]:
+        """Yield every member."""
 
-    @property
-    def fingerprint(self) -> bytes:
-        """A digest of the relative names."""
-        return hashlib.blake2b("\0".join(self.names).encode(), digest_size=16).digest()
+    @abstractmethod
+    def _content(self, member: _Found) -> bytes:
+        """Return the content of a member."""
+
+    def _add(self, member: _Found) -> None:
+        parts = [part for part in member.name.replace("\\", "/").split("/") if part not in ("", ".")]
+        if _ABSOLUTE.match(member.name) or ".." in parts:
+            raise DataError(f"'{self.path}' holds the name '{member.name}', which leads out of the archive: refused")
+        if member.fault:
+            raise DataError(f"'{self.path}' holds '{member.name}', which is {member.fault}: refused")
+        if parts and not any(hidden(part) for part in parts):
+            if member.is_folder:
+                self._folders.add("/".join(parts) + "/")
+            else:
+                self._files["/".join(parts)] = member
+
+    def files(self) -> list[str]:
+        """Return the names of all files below the prefix, relative to it, sorted; hidden ones left out."""
+        return sorted(name[len(self.prefix) :] for name in self._files if name.startswith(self.prefix))
+
+    def folders(self) -> set[str]:
+        """Return the names of the folders directly below the prefix."""
+        names = (name for some in (self._folders, self._files) for name in some if name.startswith(self.prefix))
+        below = (name[len(self.prefix) :] for name in names)
+        return {name.split("/")[0] for name in below if "/" in name}
+
+    def item(self, name: str) -> Member:
+        """Return one file."""
+        return Member(self, self.prefix + name)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of the member with this full name.
+
+        Raises:
+            DataError: there is no such member, it is damaged, or it is larger than ``MAX_FILE_BYTES``.
+        """
+        member = self._files.get(name)
+        if member is None:
+            raise DataError(f"'{self.path}' holds no file '{name}'{closest(name, self._files)}")
+        size = member.size
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"'{self.path}/{name}' unpacks to {size:,} bytes; more than {MAX_FILE_BYTES:,} is refused")
+        try:
+            content = self._content(member)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise DataError(f"'{self.path}/{name}' cannot be read: {error}") from error
+        if len(content) != size:
+            raise DataError(f"'{self.path}/{name}' ends after {len(content):,} of {size:,} bytes: the archive is cut")
+        return content
+
+
+class Zip(Archive):
+    """A zip archive."""
+
+    _pid = -1
+    _zip: zipfile.ZipFile
+
+    def _opened(self) -> zipfile.ZipFile:
+        # A forked worker shares the parent's file position: every process opens the archive for itself.
+        if self._pid != os.getpid():
+            self._zip, self._pid = zipfile.ZipFile(self.path), os.getpid()
+        return self._zip
+
+    def _members(self) -> Iterator[_Found]:
+        for info in self._opened().infolist():
+            link = "a link, not a file" if stat.S_ISLNK(info.external_attr >> 16) else ""
+            encrypted = "encrypted (unpack the archive with its password first)" if info.flag_bits & 1 else ""
+            yield _Found(info.filename, info.is_dir(), link or encrypted, info.file_size, info)
+
+    def _content(self, member: _Found) -> bytes:
+        return self._opened().read(member.place)
+
+
+class Tar(Archive):
+    """A tar archive; a compressed one is unpacked to a plain one in the cache folder, once."""
+
+    _plain: Path
+
+    def _members(self) -> Iterator[_Found]:
+        self._plain = _decompressed(self.path) if self.path.name.lower().endswith(_TAR_COMPRESSED) else self.path
+        with tarfile.open(self._plain, "r:") as tar:
+            for info in tar:
+                whole = info.isdir() or (info.isreg() and not info.issparse())
+                fault = "" if whole else "a link or a device, not a file"
+                yield _Found(info.name, info.isdir(), fault, info.size, info.offset_data)
+        with self._plain.open("rb") as file:
+            file.seek(-_TAR_BLOCK, os.SEEK_END)
+            if file.read().strip(b"\0"):
+                raise EOFError("its last block is missing")  # tarfile overlooks a cut between two members
+
+    def _content(self, member: _Found) -> bytes:
+        with self._plain.open("rb") as file:
+            file.seek(member.place)
+            return file.read(member.size)
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is the system's own and no example."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _decompressed(path: Path) -> Path:
+    """Return a plain tar of a compressed one, made once: only that can be read at any place."""
+    status = path.stat()
+    identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    plain = cache_folder() / "archives" / f"{hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()}.tar"
+    if plain.exists():
+        return plain
+    suffix = path.name.lower()
+    opener: Any = bz2.open if "bz2" in suffix else lzma.open if suffix.endswith("xz") else gzip.open
+    try:
+        with opener(path, "rb") as packed, atomic_write(plain) as unpacked:
+            room = min(max(MAX_FILE_BYTES, _MAX_RATIO * status.st_size), shutil.disk_usage(plain.parent).free * 9 // 10)
+            while block := packed.read(1 << 20):
+                if unpacked.tell() + len(block) > room:
+                    raise DataError(
+                        f"'{path}' ({status.st_size:,} bytes) unpacks to more than {room:,} bytes: it is no archive of "
+                        f"examples, or {plain.parent} has no room. Unpack it yourself and give the folder"
+                    )
+                unpacked.write(block)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"'{path}' cannot be unpacked into {plain.parent}: {error}. Is the file complete?") from error
+    return plain
+
+
+def open_archive(path: Path, inner: str = ".") -> Archive:
+    """Open an archive, or a folder inside it.
+
+    Raises:
+        DataError: its name has no ending of an archive, it cannot be read, or it holds no such folder.
+    """
+    name = path.name.lower()
+    if not name.endswith(_ZIP + _TAR + _TAR_COMPRESSED):
+        kinds = ", ".join(_ZIP + _TAR + _TAR_COMPRESSED)
+        raise DataError(f"'{path}' is a file, and neither a folder nor an archive ({kinds})")
+    source = Zip(path) if name.endswith(_ZIP) else Tar(path)
+    if inner != ".":
+        known = source.folders()
+        source.prefix = f"{inner}/"
+        if not source.files() and not source.folders():
+            raise DataError(f"'{path}' holds no folder '{inner}'{closest(inner, known)} It has: {sorted(known)}")
+    return source

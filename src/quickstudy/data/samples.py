@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.data.archives import Files
-from quickstudy.data.packed import Member
+from quickstudy.data.archives import Member
+from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs
 from quickstudy.errors import ConfigError, DataError
 

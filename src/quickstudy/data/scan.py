@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quickstudy.data.archives import Files, Folder, Source, open_source, unwrapped
+from quickstudy.data.places import Files, Folder, Source, open_source, unwrapped
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, DataWarning
 

@@ -105,9 +105,14 @@ def csv_frame(path: str | os.PathLike[str]) -> Any:
     if not Path(path).is_file():
         raise DataError(f"there is no file '{path}' (looked in {Path.cwd()})")
     try:
-        return pandas.read_csv(path, keep_default_na=False)  # "NA" and "None" are names like others
+        frame = pandas.read_csv(path, keep_default_na=False, dtype=str)  # "NA" and "None" are names like others
     except (ValueError, OSError) as error:
         raise DataError(f"'{path}' cannot be read as a CSV file: {error}") from error
+    for column in frame.columns:
+        numbers = pandas.to_numeric(frame[column], errors="coerce")
+        if numbers.notna().all() and not frame[column].str.match(r"0\d").any():  # "007" is a name
+            frame[column] = numbers
+    return frame
 
 
 def frame_table(

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from quickstudy.data.archives import Files
+from quickstudy.data.places import Files
 from quickstudy.data.table import Table, shown
 from quickstudy.errors import DataError
 
@@ -80,7 +80,7 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
     """
     files = [(split, table.inputs) for split, table in tables.items() if isinstance(table.inputs, Files)]
     for (split, some), (other, more) in combinations(files, 2):
-        shared = set(some.names) & set(more.names) if str(some.source) == str(more.source) else set()
+        shared = some.paths() & more.paths()
         if shared:
             raise DataError(
                 f"{len(shared)} files are both in the {split} and the {other} data, for example '{min(shared)}': what "

@@ -91,9 +91,9 @@ def _labels(array: NDArray[Any]) -> Encoded:
         array = array.astype(np.dtypes.StringDType())
         wrong = array == ""
     elif array.dtype.kind == "f":
-        wrong = ~np.isfinite(array) | (array != np.round(array))
+        wrong = ~(np.abs(array) < 2.0**63) | (array != np.round(array))
     elif array.dtype.kind in "biu":
-        wrong = np.zeros(0, np.bool_)
+        wrong = array > np.iinfo(np.int64).max if array.dtype.kind == "u" else np.zeros(0, np.bool_)
     else:
         wrong = np.ones(len(array), np.bool_)
     for row in np.flatnonzero(wrong)[:1].tolist():

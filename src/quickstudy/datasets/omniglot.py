@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from quickstudy.data.archives import Item, open_source
+from quickstudy.data.places import Item, open_source
 from quickstudy.data.table import Splits, Table
 from quickstudy.datasets.cached import cached_tables
 from quickstudy.datasets.download import Published, published_files

@@ -22,6 +22,9 @@ def squared_euclidean(query_QD: Tensor, points_PD: Tensor) -> Tensor:
     >>> squared_euclidean(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
     tensor([[25.,  1.]])
     """
+    # Squares of large numbers cancel: distances are those from a centre near all points.
+    centre_D = points_PD.detach().mean(0)
+    query_QD, points_PD = query_QD - centre_D, points_PD - centre_D
     squares_Q1 = query_QD.square().sum(-1, keepdim=True)
     squares_P = points_PD.square().sum(-1)
     return (squares_Q1 - 2 * query_QD @ points_PD.transpose(-1, -2) + squares_P).clamp(min=0)

@@ -9,7 +9,7 @@ import torch
 
 from quickstudy.data.table import Table
 from quickstudy.datamodule import DataModule
-from quickstudy.image.loading import IMAGE_EXTENSIONS, load_image
+from quickstudy.image.loading import IMAGE_EXTENSIONS, height_width, load_image
 from quickstudy.task import Task
 
 __all__ = ["ImageClassificationData", "ImageClassifier", "load_image"]
@@ -42,6 +42,8 @@ class ImageClassificationData(DataModule):
         image_mode: Literal["RGB", "L"] | None = None,
         **options: Any,
     ) -> None:
+        if image_size is not None:
+            height_width(image_size)
         inputs = next((table.inputs for table in (train, val, test, predict) if table is not None), None)
         if isinstance(inputs, torch.Tensor) and inputs.ndim == 4:
             channels, height, width = inputs.shape[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from quickstudy.data.archives import MAX_FILE_BYTES
 from quickstudy.errors import ConfigError, DataError
 
 IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
@@ -41,7 +43,7 @@ def load_image(
         return torch.from_numpy(item if item.flags.writeable else item.copy())
     if image_mode not in ("RGB", "L"):
         raise ConfigError(f"image_mode={image_mode!r} is neither 'RGB' nor 'L'")
-    size = None if image_size is None else _height_width(image_size)
+    size = None if image_size is None else height_width(image_size)
     if isinstance(item, Image.Image):
         return _to_tensor(item, size, image_mode)
     name = f"{len(item)} bytes" if isinstance(item, bytes) else str(item)
@@ -70,17 +72,31 @@ def _content(item: Any, name: str) -> bytes:
         return item
     if not isinstance(item, str) and not hasattr(item, "read_bytes"):
         raise DataError(f"expected a picture: a path, bytes, a PIL image, an array or a tensor, not {item!r}")
+    path = Path(item) if isinstance(item, str) else item
     try:
-        content: bytes = Path(item).read_bytes() if isinstance(item, str) else item.read_bytes()
+        if isinstance(path, Path):
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"'{name}' is no file (a folder, a pipe or a device)")
+            if status.st_size > MAX_FILE_BYTES:
+                raise DataError(f"'{name}' has {status.st_size:,} bytes; more than {MAX_FILE_BYTES:,} are refused")
+        content: bytes = path.read_bytes()
     except OSError as error:
         raise DataError(f"'{name}' cannot be opened: {error.strerror}") from error
     return content
 
 
-def _height_width(image_size: object) -> tuple[int, int]:
+def height_width(image_size: object) -> tuple[int, int]:
+    """Return (height, width) in pixels.
+
+    Raises:
+        ConfigError: it is neither one number nor two, or more than ``MAX_PIXELS``.
+    """
     pair = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(type(n) is int and n > 0 for n in pair):
         raise ConfigError(f"image_size={image_size!r} is neither a number of pixels nor (height, width)")
+    if pair[0] * pair[1] > MAX_PIXELS:
+        raise ConfigError(f"image_size={image_size!r} is more than {MAX_PIXELS:,} pixels")
     return pair[0], pair[1]
 
 

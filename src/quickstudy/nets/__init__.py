@@ -1,7 +1,26 @@
 """Backbones: networks that turn an input into a feature vector."""
 
 from quickstudy.nets import conv4, resnet12  # noqa: F401  (each file registers its backbone)
+from quickstudy.nets.batch_norm import (
+    BatchNormAs,
+    Statistics,
+    by_batch,
+    by_episode,
+    by_example,
+    by_statistics,
+    by_support,
+)
 from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder
-from quickstudy.nets.episode_norm import EpisodeStatistics
 
-__all__ = ["Encoder", "EpisodeStatistics", "available_backbones", "build_encoder"]
+__all__ = [
+    "BatchNormAs",
+    "Encoder",
+    "Statistics",
+    "available_backbones",
+    "build_encoder",
+    "by_batch",
+    "by_episode",
+    "by_example",
+    "by_statistics",
+    "by_support",
+]

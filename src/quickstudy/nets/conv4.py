@@ -17,14 +17,14 @@ _SMALLEST = 16
 
 @BACKBONES.register("conv4")
 class Conv4(nn.Module):
-    """Four blocks of 3x3 convolution, normalisation, ReLU and 2x2 max pooling, flattened.
+    """Four blocks of 3x3 convolution, normalisation, ReLU and 2x2 max pooling.
 
     Args:
         in_channels: channels of the images, 3 for colour and 1 for grey.
         hidden: filters of each block.
         norm: ``"batch"``, or ``"group"`` for normalisation that depends on no other image.
 
-    Input ``[N, in_channels, H, W]`` of at least 16x16, output ``[N, hidden * (H // 16) * (W // 16)]``.
+    Input ``[N, in_channels, H, W]`` of at least 16x16, output ``[N, hidden, H // 16, W // 16]``.
     """
 
     def __init__(self, in_channels: int = 3, hidden: int = 64, norm: Literal["batch", "group"] = "batch") -> None:
@@ -51,4 +51,4 @@ class Conv4(nn.Module):
                 f"these have {height}x{width}. Set image_size={_SMALLEST} or more"
             )
         features: Tensor = self.blocks(images)
-        return features.flatten(1)
+        return features

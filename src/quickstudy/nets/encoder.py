@@ -40,6 +40,29 @@ class Encoder(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Embed inputs: ``[N, C, ...]`` to ``[N, D]``."""
+        features: Tensor = self.backbone(self.prepared(inputs))
+        return features.flatten(1)
+
+    def feature_shape(self, example: Tensor) -> tuple[int, ...]:
+        """Return the shape of what the backbone makes of one input, not flattened.
+
+        Args:
+            example: ``[1, C, ...]``, on the encoder's device.
+        """
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            pair = torch.cat([example, example])  # batch statistics need more than one
+            shape = tuple(self.backbone(self.prepared(pair)).shape[1:])
+        self.train(training)
+        return shape
+
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """Return inputs ``[N, C, ...]`` as the backbone takes them: scaled, normalised, in its memory format.
+
+        Raises:
+            ConfigError: they have another number of channels.
+        """
         if self.in_channels is not None and inputs.ndim > 1 and inputs.shape[1] != self.in_channels:
             raise ConfigError(
                 f"the backbone {type(self.backbone).__name__} takes {self.in_channels} channels, and the data has "
@@ -48,18 +71,15 @@ class Encoder(nn.Module):
                 f"with image_mode={'RGB' if self.in_channels == 3 else 'L'!r}"
             )
         if inputs.dtype == torch.uint8:
-            inputs = inputs.to(self._dtype()) / 255
+            inputs = inputs.to(self._dtype(torch.get_default_dtype())) / 255
             if self.mean is not None and self.std is not None:
                 inputs = (inputs - self.mean) / self.std
         elif inputs.is_floating_point():
-            inputs = inputs.to(self._dtype())
-        if inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.backbone(inputs)
-        return features.flatten(1)
+            inputs = inputs.to(self._dtype(inputs.dtype))
+        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
-    def _dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.backbone.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    def _dtype(self, otherwise: torch.dtype) -> torch.dtype:
+        return next((p.dtype for p in self.backbone.parameters() if p.is_floating_point()), otherwise)
 
 
 def build_encoder(
@@ -85,7 +105,12 @@ def build_encoder(
     if backbone in BACKBONES:
         build = BACKBONES[backbone]
         check_options(backbone, kwargs, inspect.signature(build).parameters)
-        return Encoder(build(**kwargs))
+        try:
+            return Encoder(build(**kwargs))
+        except (TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"{backbone} cannot be made with backbone_kwargs={kwargs}: {error}") from error
     module, mean, std = timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names())
     return Encoder(module, mean, std)
 

@@ -59,7 +59,7 @@ class ResNet12(nn.Module):
         drop_rate: share of the activations that training drops; 0 for none.
         drop_block: side of the squares that are dropped in the last two blocks; the first two drop single values.
 
-    Input ``[N, in_channels, H, W]`` of at least 16x16, output ``[N, 640]`` or ``[N, 640 * (H // 16) * (W // 16)]``.
+    Input ``[N, in_channels, H, W]`` of at least 16x16, output ``[N, 640, 1, 1]`` or ``[N, 640, H // 16, W // 16]``.
     """
 
     def __init__(self, in_channels: int = 3, pool: bool = True, drop_rate: float = 0.1, drop_block: int = 5) -> None:
@@ -78,4 +78,4 @@ class ResNet12(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Embed images."""
         features: Tensor = self.pool(self.blocks(images))
-        return features.flatten(1)
+        return features

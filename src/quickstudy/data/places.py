@@ -1,0 +1,121 @@
+"""Where files lie, a folder or an archive, and files by number."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quickstudy.data.archives import Archive, Member, hidden, open_archive
+from quickstudy.errors import DataError, closest
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on disk."""
+
+    root: Path
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def files(self) -> list[str]:
+        """Return the relative names of all files below, sorted; hidden ones and link loops left out."""
+        try:
+            return sorted(self._walk(self.root, "", frozenset()))
+        except OSError as error:
+            raise DataError(f"the folder '{error.filename}' cannot be read: {error.strerror}") from error
+
+    def _walk(self, folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if hidden(entry.name):
+                    continue
+                if entry.is_dir():
+                    yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/", above | {here})
+                else:
+                    yield prefix + entry.name
+
+    def folders(self) -> set[str]:
+        """Return the names of the folders directly below."""
+        with os.scandir(self.root) as entries:
+            return {entry.name for entry in entries if entry.is_dir() and not hidden(entry.name)}
+
+    def item(self, name: str) -> Path:
+        """Return the path of one file."""
+        return self.root / name
+
+
+Item = Path | Member
+"""One file, with ``read_bytes``; ``str(item)`` names it in messages."""
+Source = Folder | Archive
+"""A place with files under relative names, such as ``"cat/1.jpg"``."""
+
+
+def open_source(path: str | os.PathLike[str]) -> Source:
+    """Open a folder, an archive, or a folder inside an archive (``photos.zip/train``).
+
+    Raises:
+        DataError: nothing is there (the message names what is), or it is neither a folder nor an archive.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return Folder(path)
+    for archive in (path, *path.parents):
+        if archive.is_file():
+            return open_archive(archive, path.relative_to(archive).as_posix())
+    near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise DataError(f"there is no folder or archive '{path}'{closest(path.name, near)} (looked in {Path.cwd()})")
+
+
+def unwrapped(source: Source) -> Source:
+    """Enter the one outer folder that an archive may wrap everything in: ``photos/cat/1.jpg`` has the class ``cat``."""
+    while isinstance(source, Archive) and len(folders := source.folders()) == 1:
+        outside, source.prefix = source.prefix, f"{source.prefix}{folders.pop()}/"
+        if not source.folders():
+            source.prefix = outside
+            break
+    return source
+
+
+class Files:
+    """Files of one source, by number. Names are kept in one array, so that workers share its memory."""
+
+    def __init__(self, source: Source, names: Sequence[str] | NDArray[np.str_]) -> None:
+        self.source = source
+        try:
+            self.names = np.asarray(names, dtype=np.dtypes.StringDType())
+        except UnicodeEncodeError as error:
+            raise DataError(f"the file name {error.object!r} of '{source}' is not UTF-8: rename the file") from error
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.source.item(str(self.names[index]))
+
+    def select(self, rows: NDArray[np.integer[Any]]) -> Files:
+        """Return the files of these rows."""
+        return Files(self.source, self.names[rows])
+
+    def paths(self) -> set[str]:
+        """Return each file's path, without links and ``..`` in that of the source."""
+        root = os.path.realpath(str(self.source))
+        # Text, since a Path for each of millions of names would be slow.
+        named = ((name, os.path.isabs(name)) for name in self.names.tolist())  # noqa: PTH117
+        return {os.path.normpath(name if absolute else f"{root}/{name}") for name, absolute in named}
+
+    @property
+    def fingerprint(self) -> bytes:
+        """A digest of the relative names."""
+        return hashlib.blake2b("\0".join(self.names).encode(), digest_size=16).digest()
