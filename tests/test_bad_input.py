@@ -728,7 +728,6 @@ def option(where: str, name: str, **more: Any) -> dict[str, Any]:
         ({"backbone_kwargs": {"in_channels": -1}}, "conv4 cannot be made with backbone_kwargs=.*-1"),
         ({"lr": 0.1}, "no option 'lr'; did you mean 'learning_rate'"),
         ({"ways": 5, "shots": 1}, r"few-shot strategy: training_strategy_kwargs=\{'ways': 5, 'shots': 1\}"),
-        ({"training_strategy": "protonet"}, "did you mean 'prototypicalnetworks'"),
     ],
     ids=str,
 )

@@ -110,8 +110,11 @@ def test_needs_no_lightning() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize("name", STRATEGIES.names())
-def test_every_algorithm_learns_from_its_support(name: str) -> None:
+NEED_TRAINING = {"anil", "boil", "maml", "metasgd", "relationnetworks", "reptile"}
+
+
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES.names()) - NEED_TRAINING))
+def test_every_untrained_algorithm_learns_from_its_support(name: str) -> None:
     images, labels = colours(5)
     predictor = Predictor(build_encoder("conv4"), STRATEGIES[name](), images[::5], labels[::5])
     assert predictor.score(images, labels) == 1

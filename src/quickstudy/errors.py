@@ -35,8 +35,7 @@ def closest(name: str, known: Iterable[str]) -> str:
     words = [option for option in lowered if typed in option.split("_")]  # epochs: max_epochs
     initials = [option for option in lowered if typed == "".join(word[:1] for word in option.split("_"))]  # lr
     near = difflib.get_close_matches(typed, lowered, n=1, cutoff=0.6)
-    begun = [option for option in lowered if len(typed) > 4 and option.startswith(typed[:5])]  # protonet
-    found = initials or words or near or begun
+    found = initials or words or near
     return f"; did you mean '{lowered[found[0]]}'?" if found else "."
 
 

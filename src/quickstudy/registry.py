@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from quickstudy.errors import unknown
 
 T = TypeVar("T")
+
+
+def options_of(cls: type, root: type) -> list[str]:
+    """Return the names of a class's arguments, with those that it hands on to its bases, up to ``root``."""
+    found: dict[str, None] = {}
+    for base in cls.__mro__:
+        if issubclass(base, root) and "__init__" in vars(base):
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+            rest = [option for option in parameters if option.kind is option.VAR_KEYWORD]
+            found |= dict.fromkeys(option.name for option in parameters if option not in rest)
+            if not rest:
+                break
+    return list(found)
 
 
 class Registry(Generic[T]):

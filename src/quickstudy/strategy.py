@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from quickstudy.algorithms import STRATEGIES, Algorithm, available_strategies
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.errors import ConfigError, check_options, unknown
+from quickstudy.registry import options_of
 
 Strategy = tuple[EpisodePlan | None, Algorithm | None]
 
@@ -32,7 +32,7 @@ def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strate
         raise unknown("training_strategy", name, available_strategies())
     algorithm = STRATEGIES[name]
     planned = {field.name for field in fields(EpisodePlan)}
-    own = {} if algorithm.__init__ is Algorithm.__init__ else dict(inspect.signature(algorithm).parameters)
+    own = options_of(algorithm, Algorithm)
     check_options(f"training_strategy='{name}'", kwargs, [*sorted(planned), *own])
     plan = EpisodePlan(**{key: value for key, value in kwargs.items() if key in planned})
     made = algorithm(**{key: value for key, value in kwargs.items() if key in own})

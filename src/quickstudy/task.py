@@ -5,7 +5,6 @@ Shapes: T tasks, Q query, W ways, B examples of a batch, C classes, D features, 
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,6 +27,7 @@ from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs
 from quickstudy.predictor import Predictor
+from quickstudy.registry import options_of
 from quickstudy.strategy import build_strategy
 
 
@@ -62,8 +62,7 @@ class Task(L.LightningModule):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
-        own = [vars(base)["__init__"] for base in cls.__mro__ if issubclass(base, Task) and "__init__" in vars(base)]
-        known = dict.fromkeys(name for made in own for name in list(inspect.signature(made).parameters)[1:])
+        known = options_of(cls, Task)
         planned = {name: kwargs[name] for name in kwargs if name in EpisodePlan.__annotations__ and name not in known}
         if planned:
             raise ConfigError(f"these belong to the few-shot strategy: training_strategy_kwargs={planned}")

@@ -33,6 +33,8 @@ class Algorithm(nn.Module, ABC):
     """Authors, year, title and link."""
     transductive: bool = False
     """Whether a query's logits depend on the other queries."""
+    exact_gradient: bool = True
+    """Whether training follows the gradient of its loss; some follow another direction on purpose."""
     fixed_ways: bool = False
     """Whether test episodes must have as many ways as training ones."""
     feature_shape: tuple[int, ...] = ()

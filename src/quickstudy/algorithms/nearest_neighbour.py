@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.functional.distances import squared_euclidean
+from quickstudy.functional.prototypes import members
 
 
 @STRATEGIES.register("nearest_neighbour")
@@ -25,7 +25,7 @@ class NearestNeighbour(EmbeddingAlgorithm):
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
         """Return the support ``[S, D]`` and which class each belongs to, ``[S, W]``."""
-        return support_SD, F.one_hot(targets_S, ways)
+        return support_SD, members(targets_S, ways, support_SD.dtype)
 
     def logits(self, state: tuple[Tensor, Tensor], query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""

@@ -5,22 +5,36 @@ Snell et al. 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.functional.distances import squared_euclidean
+from quickstudy.errors import ConfigError
+from quickstudy.functional.distances import cosine, squared_euclidean
 from quickstudy.functional.prototypes import prototypes
 
 
 @STRATEGIES.register("prototypicalnetworks")
 class PrototypicalNetworks(EmbeddingAlgorithm):
-    """Logits are minus the squared Euclidean distances to the class means."""
+    """Logits are minus the squared Euclidean distances to the class means, or scaled cosines with them.
+
+    Args:
+        metric: ``"euclidean"``, or ``"cosine"`` with a learned scale (Gidaris & Komodakis 2018,
+            https://arxiv.org/abs/1804.09458).
+        temperature: where the scale of the cosines starts.
+    """
 
     paper: ClassVar[str] = (
         "Snell et al. 2017, Prototypical Networks for Few-shot Learning, https://arxiv.org/abs/1703.05175"
     )
+
+    def __init__(self, metric: Literal["euclidean", "cosine"] = "euclidean", temperature: float = 10.0) -> None:
+        super().__init__()
+        if metric not in ("euclidean", "cosine"):
+            raise ConfigError(f"metric={metric!r} is neither 'euclidean' nor 'cosine'")
+        self.scale = nn.Parameter(torch.tensor(float(temperature))) if metric == "cosine" else None
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         """Return the prototypes, ``[W, D]``."""
@@ -28,4 +42,6 @@ class PrototypicalNetworks(EmbeddingAlgorithm):
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
-        return -squared_euclidean(query_QD, state)
+        if self.scale is None:
+            return -squared_euclidean(query_QD, state)
+        return self.scale * cosine(query_QD, state)

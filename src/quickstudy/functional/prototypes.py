@@ -5,8 +5,13 @@ Shapes: S support examples, W ways, D features.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
+
+
+def members(targets_N: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
+    """Return ``[N, W]`` ones where an example belongs to a class: one-hot rows that pass through any transform."""
+    return (targets_N[:, None] == torch.arange(ways, device=targets_N.device)).to(dtype)
 
 
 def prototypes(support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
@@ -22,5 +27,5 @@ def prototypes(support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
     tensor([[1.],
             [5.]])
     """
-    members_SW = F.one_hot(targets_S, ways).to(support_SD.dtype)  # a product with a static shape passes through vmap
+    members_SW = members(targets_S, ways, support_SD.dtype)  # a product with a static shape passes through vmap
     return members_SW.transpose(0, 1) @ support_SD / members_SW.sum(0).clamp(min=1).unsqueeze(1)

@@ -1,6 +1,7 @@
 """Backbones: networks that turn an input into a feature vector."""
 
 from quickstudy.nets import conv4, resnet12  # noqa: F401  (each file registers its backbone)
+from quickstudy.nets.audit import audit
 from quickstudy.nets.batch_norm import (
     BatchNormAs,
     Statistics,
@@ -16,6 +17,7 @@ __all__ = [
     "BatchNormAs",
     "Encoder",
     "Statistics",
+    "audit",
     "available_backbones",
     "build_encoder",
     "by_batch",

@@ -1,0 +1,67 @@
+"""The head that adapting by gradient steps starts from, and what every inner loop checks."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+from quickstudy.errors import ConfigError
+
+
+class LearnedHead(nn.Module):
+    """The linear layer that adapting starts from.
+
+    Args:
+        kind: ``"linear"``, a weight vector per way; ``"shared"``, one for all ways.
+    """
+
+    def __init__(self, kind: Literal["linear", "shared"]) -> None:
+        super().__init__()
+        if kind not in ("linear", "shared"):
+            raise ConfigError(f"head={kind!r} is neither 'linear' nor 'shared' among the training_strategy_kwargs")
+        self.fixed_ways = kind == "linear"
+        self.register_parameter("weight", None)
+        self.register_parameter("bias", None)
+
+    def build(self, feature_shape: tuple[int, ...], ways: int) -> None:
+        """Make the weights."""
+        made = nn.Linear(math.prod(feature_shape), ways if self.fixed_ways else 1)
+        self.weight, self.bias = nn.Parameter(made.weight.detach()), nn.Parameter(made.bias.detach())
+
+    def start(self, ways: int) -> tuple[Tensor, Tensor]:
+        """Return ``[W, D]`` weights and ``[W]`` biases.
+
+        Raises:
+            ConfigError: it was made for another number of ways.
+        """
+        self.check(ways)
+        assert self.weight is not None and self.bias is not None
+        return self.weight.expand(ways, -1), self.bias.expand(ways)
+
+    def check(self, ways: int) -> None:
+        """Check the number of ways.
+
+        Raises:
+            ConfigError: it was made for another.
+        """
+        assert self.bias is not None, "build comes first"
+        if self.fixed_ways and len(self.bias) != ways:
+            raise ConfigError(
+                f"head='linear' was made for {len(self.bias)} ways, and these are {ways}: train with "
+                "training_strategy_kwargs={'head': 'shared'}, whose ways may differ"
+            )
+
+
+def check_inner_loop(steps: int, test_steps: int | None, learning_rate: float) -> None:
+    """Check the options of an inner loop.
+
+    Raises:
+        ConfigError: one is out of range.
+    """
+    for name, number in (("adaptation_steps", steps), ("test_adaptation_steps", test_steps)):
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ConfigError(f"{name}={number!r}: it must be a whole number of at least 1")
+    if not 0 < learning_rate < math.inf:
+        raise ConfigError(f"adaptation_lr={learning_rate!r}: it must be above 0, for instance 0.1")

@@ -1,0 +1,64 @@
+"""Linear probe: logistic regression on embeddings.
+
+Tian et al. 2020, "Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?",
+https://arxiv.org/abs/2003.11539
+Boehning 1992, "Multinomial logistic regression algorithm", https://doi.org/10.1007/BF00048682, for the solver.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.errors import ConfigError
+from quickstudy.functional.prototypes import members
+
+
+@STRATEGIES.register("linear_probe")
+class LinearProbe(EmbeddingAlgorithm):
+    """Regularised multinomial regression on embeddings of length 1, with a constant among the features.
+
+    Args:
+        regularization: C, the inverse strength, as scikit-learn counts it.
+        iterations: of the solver, whose every step uses one matrix that bounds the curvature.
+    """
+
+    paper: ClassVar[str] = (
+        "Tian et al. 2020, Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?, "
+        "https://arxiv.org/abs/2003.11539"
+    )
+
+    def __init__(self, regularization: float = 1.0, iterations: int = 60) -> None:
+        super().__init__()
+        if regularization <= 0 or iterations < 1:
+            raise ConfigError(
+                f"regularization={regularization} must be above 0, and iterations={iterations} at least 1"
+            )
+        self._strength, self._iterations = 1 / regularization, iterations
+
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
+        """Return the weights, ``[D + 1, W]``."""
+        features_SF = _lengthened(support_SD)
+        wanted_SW = members(targets_S, ways, support_SD.dtype)
+        # The weights are combinations of the examples: features^T a. Half the identity bounds the loss's curvature.
+        kernel_SS = features_SF @ features_SF.mT
+        identity = torch.eye(len(features_SF), dtype=kernel_SS.dtype, device=kernel_SS.device)
+        factor = torch.linalg.cholesky(kernel_SS / 2 + self._strength * identity)
+        dual_SW, ahead_SW = torch.zeros_like(wanted_SW), torch.zeros_like(wanted_SW)
+        for step in range(self._iterations):
+            excess_SW = (kernel_SS @ ahead_SW).softmax(1) - wanted_SW + self._strength * ahead_SW
+            last_SW, dual_SW = dual_SW, ahead_SW - torch.cholesky_solve(excess_SW, factor)
+            ahead_SW = dual_SW + step / (step + 3) * (dual_SW - last_SW)
+        return features_SF.mT @ dual_SW
+
+    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+        """Return ``[Q, W]`` logits."""
+        return _lengthened(query_QD) @ state
+
+
+def _lengthened(values_ND: Tensor) -> Tensor:
+    return torch.cat([F.normalize(values_ND, dim=1), torch.ones_like(values_ND[:, :1])], 1)

@@ -1,0 +1,314 @@
+"""MAML: weights from which a few gradient steps on a support set lead far.
+
+Finn et al. 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", https://arxiv.org/abs/1703.03400
+
+Shapes: T tasks, S support, Q query, W ways, D features, ``...`` the shape of one input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_map
+
+from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact
+from quickstudy.algorithms.learned_head import LearnedHead, check_inner_loop
+from quickstudy.episode import Episode
+from quickstudy.errors import ConfigError
+from quickstudy.functional.inner_loop import MetaGradient, Method, Weights, descend, meta_gradient
+from quickstudy.nets import BatchNormAs, Encoder, Statistics, audit, by_batch, by_example, by_statistics, by_support
+
+Embed = Callable[[Weights, Tensor], Tensor]
+"""A function of weights and inputs ``[N, ...]`` that returns features ``[N, D]``."""
+
+_BACKBONE = "backbone."
+_UNROLLED_STEPS = 5  # up to here the graphs of the steps are small beside that of the query, and unrolling is faster
+
+
+@STRATEGIES.register("maml")
+class MAML(Algorithm):
+    """All weights, those of a linear head included, take gradient steps on the support set.
+
+    Dropout is off, since a gradient through gradient steps needs the same network in each.
+
+    Args:
+        adaptation_steps: gradient steps in training.
+        test_adaptation_steps: in validation, test and use; default: as many.
+        adaptation_lr: their learning rate.
+        meta_gradient: ``"unrolled"`` keeps every step's graph; ``"adjoint"`` is as exact in memory that hardly grows
+            with the steps; ``"first_order"`` leaves the second derivatives out; ``"auto"`` takes one of the exact ones.
+        normalization: what BatchNorm normalises queries by: ``"support"``, the statistics of the support set;
+            ``"transductive"``, those of all queries together, as the paper's code; ``"group"``, each example's own.
+        head: ``"linear"`` starts from a weight vector per way, so the number of ways is fixed; ``"shared"`` starts all
+            ways from one, so that it may differ.
+        task_chunk: tasks that advance together; default: one on a CPU, and on a GPU as many as fit.
+    """
+
+    paper: ClassVar[str] = (
+        "Finn et al. 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, "
+        "https://arxiv.org/abs/1703.03400"
+    )
+
+    def __init__(
+        self,
+        adaptation_steps: int = 5,
+        test_adaptation_steps: int | None = None,
+        adaptation_lr: float = 0.1,
+        meta_gradient: Literal["auto", "adjoint", "unrolled", "first_order"] = "auto",
+        normalization: Literal["support", "transductive", "group"] = "support",
+        head: Literal["linear", "shared"] = "linear",
+        task_chunk: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_inner_loop(adaptation_steps, test_adaptation_steps, adaptation_lr)
+        if meta_gradient not in ("auto", "adjoint", "unrolled", "first_order"):
+            raise ConfigError(
+                f"meta_gradient={meta_gradient!r} is none of 'auto', 'adjoint', 'unrolled', 'first_order'"
+            )
+        if normalization not in ("support", "transductive", "group"):
+            raise ConfigError(f"normalization={normalization!r} is none of 'support', 'transductive', 'group'")
+        if task_chunk is not None and (not isinstance(task_chunk, int) or task_chunk < 1):
+            raise ConfigError(f"task_chunk={task_chunk!r}: it must be a whole number of at least 1")
+        self.adaptation_steps, self.test_adaptation_steps = adaptation_steps, test_adaptation_steps
+        self.adaptation_lr = adaptation_lr
+        self.normalization = normalization
+        self.task_chunk = task_chunk
+        automatic: Method = "unrolled" if adaptation_steps <= _UNROLLED_STEPS else "adjoint"
+        self.method: Method = automatic if meta_gradient == "auto" else meta_gradient
+        self.exact_gradient = self.exact_gradient and self.method != "first_order"
+        self.head = LearnedHead(head)
+        self.fixed_ways = self.head.fixed_ways
+
+    # ---- what others of its family do differently
+
+    def build(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:
+        """Make the head, once the encoder is known to suit."""
+        audit(encoder.backbone)
+        self.head.build(feature_shape, ways)
+
+    def meta(self, encoder: Encoder) -> Weights:
+        """Return what adapting starts from: all of the backbone, frozen in training or not, and the head."""
+        own: Weights = {_BACKBONE + name: value for name, value in encoder.backbone.named_parameters()}
+        return own | {f"head.{name}": value for name, value in self.head.named_parameters()}
+
+    def start(self, meta: Weights, embed: Embed, support: Tensor, targets_S: Tensor, ways: int) -> Weights:
+        """Return the weights that adapting starts from; ``"head.weight"`` and ``"head.bias"`` are those of W ways.
+
+        Args:
+            meta: the parameters.
+            embed: returns ``[S, D]`` features of the support by given weights.
+            support: ``[S, ...]``
+            targets_S: ``[S]``
+            ways: W.
+        """
+        self.head.check(ways)
+        return {
+            **meta,
+            "head.weight": meta["head.weight"].expand(ways, -1),
+            "head.bias": meta["head.bias"].expand(ways),
+        }
+
+    def rates(self, weights: Weights) -> Weights:
+        """Return the learning rate of each weight that adapts; those that are learned are ``nn.Parameter``."""
+        rate = next(iter(weights.values())).new_tensor(self.adaptation_lr)
+        return dict.fromkeys(weights, rate)
+
+    # ---- training and evaluation
+
+    def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Adapt to every task; in training the gradient is made chunk by chunk, so that not all graphs coexist."""
+        support, query = (
+            encoder.prepared(part.flatten(0, 1)).unflatten(0, tuple(part.shape[:2]))  # type: ignore[no-untyped-call]
+            for part in (episode.support, episode.query)
+        )
+        tasks = (support, episode.support_targets, query, episode.query_targets)
+        with _settled(encoder, support.device):
+            if self.training and torch.is_grad_enabled():
+                return self._trained(encoder, tasks, ways, loss)
+
+            def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> Tensor:
+                weights = self._adapted(encoder, support, targets_S, ways)
+                return self._answers(encoder, weights, support, query)
+
+            logits_TQW = _concatenated(self._by_chunk(one_task, tasks))
+            return loss(logits_TQW.flatten(0, 1), episode.query_targets.flatten()), logits_TQW
+
+    def _trained(self, encoder: Encoder, tasks: tuple[Tensor, ...], ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Return the mean loss, whose ``backward`` hands out the gradients that are computed here, and the logits."""
+        parameters = self.meta(encoder)
+        rates = self.rates(parameters)
+        meta = {name: value.detach() for name, value in parameters.items()}
+        fixed_rates = {name: rate.detach() for name, rate in rates.items()}
+
+        def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> MetaGradient:
+            return self.task_gradient(encoder, meta, fixed_rates, (support, targets_S, query, targets_Q), ways, loss)
+
+        count = len(tasks[0])
+        sums: dict[str, Tensor] = {}
+        losses, logits = [], []
+        for part in self._by_chunk(one_task, tasks):
+            losses.append(part.loss)
+            logits.append(part.further)
+            for kind, gradients in (("", part.meta), ("rate of ", part.rates)):
+                for name, value in gradients.items():
+                    mean = value.sum(0) / count
+                    sums[kind + name] = sums[kind + name] + mean if kind + name in sums else mean
+        moved = {**parameters, **{f"rate of {name}": rate for name, rate in rates.items()}}
+        learned = {name: value for name, value in moved.items() if value.requires_grad}
+        values = [sums[name] for name in learned]
+        total: Tensor = _Computed.apply(torch.cat(losses).mean(), values, *learned.values())
+        return total, torch.cat(logits)
+
+    def task_gradient(
+        self, encoder: Encoder, meta: Weights, rates: Weights, task: tuple[Tensor, ...], ways: int, loss: Loss
+    ) -> MetaGradient:
+        """Return the gradient of one task's query loss; ``further`` is the logits ``[Q, W]``."""
+        support, targets_S, query, targets_Q = task
+
+        def judged(weights: Weights) -> tuple[Tensor, Tensor]:
+            logits_QW = self._answers(encoder, weights, support, query)
+            return loss(logits_QW, targets_Q), logits_QW.detach()
+
+        return meta_gradient(
+            lambda meta: self._started(encoder, meta, support, targets_S, ways),
+            lambda weights: self._support_loss(encoder, weights, support, targets_S),
+            judged,
+            meta,
+            rates,
+            self.adaptation_steps,
+            self.method,
+        )
+
+    def _by_chunk(self, one_task: Callable[..., Any], tasks: tuple[Tensor, ...]) -> Iterator[Any]:
+        """Yield ``one_task`` of some tasks at a time, side by side, with a leading axis of tasks."""
+        count, device = len(tasks[0]), tasks[0].device
+        if self.task_chunk == 1 or (self.task_chunk is None and device.type == "cpu"):
+            for task in zip(*tasks, strict=True):  # a CPU gains nothing from more at once, and loses memory
+                yield tree_map(lambda value: value[None], one_task(*task))
+            return
+        size, start = self.task_chunk or count, 0
+        while start < count:
+            try:
+                part = torch.func.vmap(one_task)(*(tensor[start : start + size] for tensor in tasks))
+            except torch.cuda.OutOfMemoryError:
+                if size == 1 or self.task_chunk is not None:
+                    raise
+                size = -(-size // 2)
+                torch.cuda.empty_cache()
+                continue
+            yield part
+            start += size
+
+    # ---- use
+
+    def adapt(self, encoder: Encoder, support: Iterable[Tensor], targets_S: Tensor, ways: int) -> Any:
+        """Return the adapted weights and, where queries are normalised by it, the statistics of the support set."""
+        images = encoder.prepared(torch.cat(list(support)))
+        statistics: Statistics = []
+        with _settled(encoder, images.device):
+            weights = self._adapted(encoder, images, targets_S, ways)
+            if self.normalization == "support":
+                self._logits(encoder, weights, images, by_support(len(images), statistics))
+        return weights, statistics
+
+    def predict(self, encoder: Encoder, state: Any, queries: Iterable[Tensor]) -> Tensor:
+        """Answer by the adapted weights; all queries at once where they are normalised together."""
+        weights, statistics = state
+        parts = [torch.cat(list(queries))] if self.sees_queries(encoder) else queries
+        logits = []
+        for part in parts:
+            images = encoder.prepared(part)
+            with _settled(encoder, images.device):
+                norm = by_statistics(statistics) if self.normalization == "support" else self._norm()
+                logits.append(self._logits(encoder, weights, images, norm))
+        return torch.cat(logits)
+
+    def sees_queries(self, encoder: Encoder) -> bool:
+        """Whether BatchNorm normalises queries by each other."""
+        return self.normalization == "transductive" and _normalizes(encoder)
+
+    # ---- the network by given weights
+
+    def _adapted(self, encoder: Encoder, support: Tensor, targets_S: Tensor, ways: int) -> Weights:
+        meta = {name: value.detach() for name, value in self.meta(encoder).items()}
+        rates = {name: rate.detach() for name, rate in self.rates(meta).items()}
+        steps = (None if self.training else self.test_adaptation_steps) or self.adaptation_steps
+        start = self._started(encoder, meta, support, targets_S, ways)
+        return descend(lambda weights: self._support_loss(encoder, weights, support, targets_S), start, rates, steps)
+
+    def _started(self, encoder: Encoder, meta: Weights, support: Tensor, targets_S: Tensor, ways: int) -> Weights:
+        def embed(weights: Weights, inputs: Tensor) -> Tensor:
+            return _features(encoder, weights, inputs, self._norm())
+
+        return self.start(meta, embed, support, targets_S, ways)
+
+    def _support_loss(self, encoder: Encoder, weights: Weights, support: Tensor, targets_S: Tensor) -> Tensor:
+        return F.cross_entropy(self._logits(encoder, weights, support, self._norm()), targets_S)
+
+    def _answers(self, encoder: Encoder, weights: Weights, support: Tensor, query: Tensor) -> Tensor:
+        """Return the logits ``[Q, W]`` of the queries."""
+        if self.normalization == "support" and _normalizes(encoder):
+            both = torch.cat([support, query])
+            return self._logits(encoder, weights, both, by_support(len(support)))[len(support) :]
+        return self._logits(encoder, weights, query, self._norm())
+
+    def _norm(self) -> BatchNormAs:
+        return by_example() if self.normalization == "group" else by_batch()
+
+    def _logits(self, encoder: Encoder, weights: Weights, inputs: Tensor, norm: BatchNormAs) -> Tensor:
+        features_ND = _features(encoder, weights, inputs, norm)
+        return F.linear(features_ND, weights["head.weight"], weights["head.bias"])
+
+
+def _features(encoder: Encoder, weights: Weights, inputs: Tensor, norm: BatchNormAs) -> Tensor:
+    own = {name.removeprefix(_BACKBONE): value for name, value in weights.items() if name.startswith(_BACKBONE)}
+    with norm:
+        return exact(functional_call(encoder.backbone, own, (inputs,)).flatten(1))
+
+
+def _normalizes(encoder: Encoder) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in encoder.modules())
+
+
+def _concatenated(parts: Iterable[Tensor]) -> Tensor:
+    return torch.cat(list(parts))
+
+
+@contextmanager
+def _settled(encoder: Encoder, device: torch.device) -> Iterator[None]:
+    """Dropout off, attention by the kernel that has second derivatives, no casts kept between derivatives."""
+    training = [module for module in encoder.modules() if module.training]
+    encoder.eval()
+    cast = torch.is_autocast_enabled(device.type)
+    try:
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            torch.autocast(device.type, torch.get_autocast_dtype(device.type), enabled=cast, cache_enabled=False),
+        ):
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class _Computed(torch.autograd.Function):
+    """A number whose gradients are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
+        """Return the number."""
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Any, ...]:
+        """Hand the gradients out."""
+        return None, None, *(scale.to(gradient.dtype) * gradient for gradient in ctx.gradients)

@@ -1,0 +1,62 @@
+"""MetaOptNet: a convex classifier on top, solved to its optimum in every episode.
+
+Lee et al. 2019, "Meta-Learning with Differentiable Convex Optimization", https://arxiv.org/abs/1904.03758
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.errors import ConfigError
+from quickstudy.functional.prototypes import members
+from quickstudy.functional.ridge import ridge
+from quickstudy.functional.svm import svm_dual
+
+
+@STRATEGIES.register("metaoptnet")
+class MetaOptNet(EmbeddingAlgorithm):
+    """Logits are the classifier's values times a learned scale.
+
+    Args:
+        head: ``"svm"``, a multi-class support vector machine, or ``"ridge"``, ridge regression.
+        regularization: C of the machine, by default 0.1; strength of the regression, by default 50.
+        scale: where the scale starts.
+        iterations: of the machine's solver.
+    """
+
+    paper: ClassVar[str] = (
+        "Lee et al. 2019, Meta-Learning with Differentiable Convex Optimization, https://arxiv.org/abs/1904.03758"
+    )
+
+    def __init__(
+        self,
+        head: Literal["svm", "ridge"] = "svm",
+        regularization: float | None = None,
+        scale: float = 1.0,
+        iterations: int = 100,
+    ) -> None:
+        super().__init__()
+        if head not in ("svm", "ridge"):
+            raise ConfigError(f"head={head!r} is neither 'svm' nor 'ridge' among the training_strategy_kwargs")
+        if regularization is not None and regularization <= 0:
+            raise ConfigError(f"regularization={regularization}: it must be above 0")
+        self._svm = head == "svm"
+        self._regularization = regularization or (0.1 if self._svm else 50.0)
+        self._iterations = iterations
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
+
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
+        """Return the classifier's weights, ``[D, W]``."""
+        wanted_SW = members(targets_S, ways, support_SD.dtype)
+        if self._svm:
+            kernel_SS = support_SD @ support_SD.mT
+            return support_SD.mT @ svm_dual(kernel_SS, wanted_SW, self._regularization, self._iterations)
+        return ridge(support_SD, wanted_SW, self._regularization)
+
+    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+        """Return ``[Q, W]`` logits."""
+        return self.scale * (query_QD @ state)

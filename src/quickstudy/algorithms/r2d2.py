@@ -1,0 +1,47 @@
+"""R2-D2: ridge regression as the classifier, solved exactly, with a learned strength of regularisation.
+
+Bertinetto et al. 2019, "Meta-learning with differentiable closed-form solvers", https://arxiv.org/abs/1805.08136
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.functional.prototypes import members
+from quickstudy.functional.ridge import ridge
+
+
+@STRATEGIES.register("r2d2")
+class R2D2(EmbeddingAlgorithm):
+    """Logits are the regression's values times a learned scale.
+
+    The paper adds a learned constant to all logits, which changes neither cross-entropy nor its gradient.
+
+    Args:
+        regularization: where its strength starts; the logarithm is learned.
+        scale: where the scale starts.
+    """
+
+    paper: ClassVar[str] = (
+        "Bertinetto et al. 2019, Meta-learning with differentiable closed-form solvers, "
+        "https://arxiv.org/abs/1805.08136"
+    )
+
+    def __init__(self, regularization: float = 1.0, scale: float = 1.0) -> None:
+        super().__init__()
+        self.log_strength = nn.Parameter(torch.tensor(math.log(regularization)))
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
+
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
+        """Return the regression's weights, ``[D, W]``."""
+        wanted_SW = members(targets_S, ways, support_SD.dtype)
+        return ridge(support_SD, wanted_SW, self.log_strength.exp())
+
+    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+        """Return ``[Q, W]`` logits."""
+        return self.scale * (query_QD @ state)

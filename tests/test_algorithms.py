@@ -1,0 +1,297 @@
+"""Every registered algorithm against the contract; and the suite itself against broken ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quickstudy import ConfigError, Trainer
+from quickstudy.algorithms import STRATEGIES, Algorithm, available_strategies
+from quickstudy.algorithms.bdcspn import BDCSPN
+from quickstudy.algorithms.maml import MAML
+from quickstudy.algorithms.prototypicalnetworks import PrototypicalNetworks
+from quickstudy.functional.inner_loop import MetaGradient
+from quickstudy.functional.svm import svm_dual
+from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.nets import audit, build_encoder
+from quickstudy.testing import NonconformingError, check_algorithm, small_episodes
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "prototypicalnetworks": [{"metric": "cosine"}],
+    "metaoptnet": [{"head": "ridge"}],
+    "anil": [{"head": "shared"}],
+    "finetune": [{"head": "cosine"}],
+    "maml": [
+        {"head": "shared", "adaptation_steps": 2},
+        {"normalization": "transductive", "meta_gradient": "adjoint"},
+        {"normalization": "group", "meta_gradient": "unrolled"},
+    ],
+    "metasgd": [{"adaptation_steps": 3, "meta_gradient": "adjoint"}],
+    "boil": [{"meta_gradient": "adjoint"}],
+    "protomaml": [{"meta_gradient": "adjoint"}],
+}
+RATES = {"anil": 1.0, "boil": 0.5, "finetune": 1.0, "metasgd": 0.5}
+CASES = [(name, {}) for name in STRATEGIES.names()] + [(name, o) for name, some in OPTIONS.items() for o in some]
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=lambda value: str(value))
+def test_conforms(name: str, options: dict[str, Any]) -> None:
+    check_algorithm(name, options)
+
+
+@pytest.mark.parametrize("name", STRATEGIES.names())
+def test_learns_characters(name: str) -> None:
+    rates = {"anil": 0.4, "boil": 0.4, "finetune": 0.1, "maml": 0.4, "metasgd": 0.4, "reptile": 0.4}
+    options = {"adaptation_lr": rates[name]} if name in rates else {}
+    if name in {"boil", "maml", "protomaml", "reptile"}:
+        options["adaptation_steps"] = 2
+    check_algorithm(name, options, learns=True)
+
+
+def test_all_are_there() -> None:
+    named = {
+        "anil",
+        "bdcspn",
+        "boil",
+        "default",
+        "finetune",
+        "laplacianshot",
+        "linear_probe",
+        "maml",
+        "matchingnetworks",
+    }
+    named |= {"meta_baseline", "metaoptnet", "metasgd", "nearest_centroid", "nearest_neighbour", "protomaml"}
+    named |= {"prototypicalnetworks", "r2d2", "relationnetworks", "reptile", "tim"}
+    assert set(available_strategies()) == named
+
+
+# ---- the suite against algorithms that break the contract
+
+
+class NoPaper(PrototypicalNetworks):
+    paper: ClassVar[str] = "somebody, sometime"
+
+
+class SaysInductive(BDCSPN):
+    transductive = False
+
+
+class SaysTransductive(PrototypicalNetworks):
+    transductive = True
+
+
+class CutsTheGradient(PrototypicalNetworks):
+    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+        return super().logits(state.detach(), query_QD)
+
+
+class HasAnIdleParameter(PrototypicalNetworks):
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = nn.Parameter(torch.ones(1))
+
+    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+        return super().logits(state, query_QD) + 0 * self.idle
+
+
+class CountsOrder(PrototypicalNetworks):
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
+        weights_S1 = torch.arange(1, len(support_SD) + 1, dtype=support_SD.dtype)[:, None]
+        return super().fit(weights_S1 * support_SD, targets_S, ways)
+
+
+class CountsOnEqualShots(PrototypicalNetworks):
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
+        return support_SD.unflatten(0, (ways, -1)).mean(1)
+
+
+class Remembers(PrototypicalNetworks):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def judge(self, *arguments: Any) -> Any:
+        self.calls += 1
+        return super().judge(*arguments)
+
+
+class KeepsAName(PrototypicalNetworks):
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Any:
+        return super().fit(support_SD, targets_S, ways), "name"
+
+    def logits(self, state: Any, query_QD: Tensor) -> Tensor:
+        return super().logits(state[0], query_QD)
+
+
+class MixesTasks(PrototypicalNetworks):
+    def classify(self, support_TSD: Tensor, targets_TS: Tensor, query_TQD: Tensor, ways: int) -> Tensor:
+        return super().classify(support_TSD + support_TSD.mean(0), targets_TS, query_TQD, ways)
+
+
+class LosesALeadingAxis(PrototypicalNetworks):
+    def judge(self, *arguments: Any) -> Any:
+        loss, logits = super().judge(*arguments)
+        return loss, logits.flatten(0, 1)
+
+
+class HalvesTheGradient(MAML):
+    def task_gradient(self, *arguments: Any) -> MetaGradient:
+        made = super().task_gradient(*arguments)
+        return made._replace(meta={name: value / 2 for name, value in made.meta.items()})
+
+
+class FirstOrder(MAML):
+    def __init__(self) -> None:
+        super().__init__(meta_gradient="first_order")
+        self.exact_gradient = True
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (NoPaper, "paper names"),
+        (SaysInductive, "transductive is what it says"),
+        (SaysTransductive, "transductive is what it says"),
+        (CutsTheGradient, "the gradient is that of the loss"),
+        (HasAnIdleParameter, "every parameter of its own matters: idle"),
+        (CountsOrder, "the order of the support does not matter"),
+        (CountsOnEqualShots, "the order of the support does not matter"),
+        (Remembers, "an evaluation changes no weight"),
+        (KeepsAName, "made of tensors|returns is made of"),
+        (MixesTasks, "tasks side by side answer as one by one"),
+        (LosesALeadingAxis, "logits are"),
+        (HalvesTheGradient, "the gradient is that of the loss"),
+        (FirstOrder, "the gradient is that of the loss"),
+    ],
+)
+def test_a_broken_one_is_found(broken: type[Algorithm], message: str) -> None:
+    with pytest.raises(NonconformingError, match=message):
+        check_algorithm(broken)
+
+
+def test_first_order_maml_says_so() -> None:
+    assert not MAML(meta_gradient="first_order").exact_gradient
+
+
+# ---- through training, checkpoints and use
+
+
+def patterns(classes: int, each: int, first: int) -> tuple[Tensor, list[str]]:
+    """Images uint8 ``[N, 1, 16, 16]``: a pattern per class with noise."""
+    generator = torch.Generator().manual_seed(first)
+    coarse = torch.rand(classes, 1, 4, 4, generator=generator)
+    images = nn.functional.interpolate(coarse, size=16, mode="bilinear").repeat_interleave(each, 0)
+    images = images + 0.2 * torch.randn(images.shape, generator=generator)
+    return (images.clamp(0, 1) * 255).to(torch.uint8), [
+        f"{first + code}" for code in range(classes) for _ in range(each)
+    ]
+
+
+def linear() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(256, 32))
+
+
+@pytest.mark.parametrize("name", STRATEGIES.names())
+def test_fit_test_save_adapt_and_predict(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    least = (
+        0.15 if name in {"relationnetworks", "metasgd"} else 0.35
+    )  # chance is 0.25; how to compare is learned, and not in 4 steps
+    plan: dict[str, Any] = {"ways": 4, "shots": 2, "queries": 5, "meta_batch_size": 2, "epoch_length": 8}
+    plan |= {"adaptation_lr": RATES[name]} if name in RATES else {}
+    model = ImageClassifier(
+        backbone=linear(),
+        learning_rate=1e-3,
+        training_strategy=name,
+        training_strategy_kwargs={**plan, "test_epoch_length": 20},
+    )
+    data = ImageClassificationData.from_tensors(*patterns(12, 8, 0), *patterns(5, 8, 100), *patterns(8, 8, 200))
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    before = [parameter.detach().clone() for parameter in model.encoder.parameters()]
+    trainer = Trainer(accelerator="cpu", max_epochs=1, num_sanity_val_steps=0, **quiet)
+    trainer.fit(model, datamodule=data)
+    assert all(not torch.equal(*pair) for pair in zip(before, model.encoder.parameters(), strict=True))
+    (measured,) = trainer.test(model, datamodule=data, verbose=False)
+    assert measured["test_accuracy"] > least
+    assert measured["test_transductive"] == float(name in {"bdcspn", "laplacianshot", "tim"})
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    restored = ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt", backbone=linear())
+    (again,) = Trainer(accelerator="cpu", **quiet).test(restored, datamodule=data, verbose=False)
+    assert again == measured
+    images, labels = patterns(4, 8, 200)
+    shown = [0, 8, 9, 16, 24, 25, 26]  # classes have 1, 2, 1 and 3 examples
+    predictor = restored.adapt(images[shown], [labels[row] for row in shown])
+    assert predictor.score(images, labels) > least - 0.15  # few queries
+    assert predictor.predict_proba(images[:3]).shape == (3, 4)
+
+
+def test_ways_may_differ_with_a_shared_head_only() -> None:
+    plan = {"ways": 4, "test_ways": 3}
+    for name in ("maml", "anil"):
+        with pytest.raises(ConfigError, match="test_ways=3 after ways=4: make them equal, or add 'head': 'shared'"):
+            ImageClassifier(backbone="conv4", training_strategy=name, training_strategy_kwargs=plan)
+        shared = {**plan, "head": "shared"}
+        assert ImageClassifier(backbone="conv4", training_strategy=name, training_strategy_kwargs=shared).plan
+
+
+def test_layers_that_cannot_be_adapted_are_named() -> None:
+    audit(build_encoder("vit_tiny_patch16_224", {"img_size": 32, "depth": 1}, pretrained=False).backbone)
+    with pytest.raises(ConfigError, match=r"the layer '1' \(LSTM\) cannot be adapted by MAML: .*use attention"):
+        audit(nn.Sequential(nn.Flatten(), nn.LSTM(4, 4)))
+    spectral = torch.nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))
+    with pytest.raises(ConfigError, match="weight_norm"):
+        audit(spectral)
+
+
+@pytest.mark.parametrize("method", ["adjoint", "unrolled"])
+def test_second_derivatives_through_attention(method: str) -> None:
+    torch.manual_seed(0)
+    options = {"img_size": 8, "patch_size": 4, "depth": 1, "embed_dim": 12, "num_heads": 2, "in_chans": 1}
+    encoder = build_encoder("vit_tiny_patch16_224", options, pretrained=False).double()
+    algorithm = MAML(adaptation_steps=2, meta_gradient=method)  # type: ignore[arg-type]
+    algorithm.meet(encoder, (12,), 3)
+    algorithm.double()
+    episodes, parameters = small_episodes(2), [*encoder.parameters(), *algorithm.parameters()]
+
+    def loss() -> Tensor:
+        return algorithm.judge(encoder, episodes, 3, algorithm.loss)[0]
+
+    loss().backward()
+    direction = [torch.randn_like(parameter) for parameter in parameters]
+    slope = sum(float((parameter.grad * part).sum()) for parameter, part in zip(parameters, direction, strict=True))
+    ends = []
+    for step in (1e-6, -2e-6):
+        with torch.no_grad():
+            for parameter, part in zip(parameters, direction, strict=True):
+                parameter += step * part
+        ends.append(float(loss().detach()))
+    assert slope == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5)
+
+
+def test_the_svm_is_at_its_optimum() -> None:
+    # The last has far fewer features than examples, and needs more iterations than the default.
+    for ways, shots, features, iterations in ((2, 1, 4, 100), (5, 5, 64, 100), (5, 15, 64, 100), (20, 5, 16, 1000)):
+        generator = torch.Generator().manual_seed(ways)
+        support = torch.rand(ways * shots, features, generator=generator, dtype=torch.float64)
+        kernel = support @ support.mT
+        wanted = torch.eye(ways, dtype=torch.float64).repeat_interleave(shots, 0)
+        dual = svm_dual(kernel, wanted, bound=0.1, iterations=iterations)
+        assert dual.sum(1).abs().max() < 1e-12
+        assert (dual <= 0.1 * wanted + 1e-12).all()
+        # Crammer and Singer's primal: at the optimum it equals the dual.
+        values = kernel @ dual
+        slacks = (values - wanted - (values * wanted).sum(1, keepdim=True)).max(1).values + 1
+        primal = 0.5 * (dual * values).sum() + 0.1 * slacks.sum()
+        dual_value = (dual * wanted).sum() - 0.5 * (dual * values).sum()
+        assert float((primal - dual_value) / primal) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["maml", "anil"])
+def test_options_out_of_range(name: str) -> None:
+    for options in ({"adaptation_steps": 0}, {"adaptation_lr": 0.0}, {"test_adaptation_steps": -1}, {"head": "conv"}):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            STRATEGIES[name](**options)
