@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -295,3 +296,17 @@ def test_options_out_of_range(name: str) -> None:
     for options in ({"adaptation_steps": 0}, {"adaptation_lr": 0.0}, {"test_adaptation_steps": -1}, {"head": "conv"}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             STRATEGIES[name](**options)
+
+
+def test_the_guide_adds_an_algorithm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "add-an-algorithm.md").read_text(encoding="utf-8")
+    code = guide.split("```python\n")[1].split("```")[0]
+    assert code.count("\n") < 60
+    registered = dict(STRATEGIES._entries)
+    monkeypatch.setattr(STRATEGIES, "_entries", registered)
+    (tmp_path / "feat.py").write_text(code, encoding="utf-8")
+    runpy.run_path(str(tmp_path / "feat.py"))
+    assert "feat" in available_strategies()
+    check_algorithm("feat")
+    plan = {"ways": 5, "temperature": 32.0}
+    assert ImageClassifier(backbone="conv4", training_strategy="feat", training_strategy_kwargs=plan).plan
