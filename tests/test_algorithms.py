@@ -15,11 +15,12 @@ from quickstudy.algorithms import STRATEGIES, Algorithm, available_strategies
 from quickstudy.algorithms.bdcspn import BDCSPN
 from quickstudy.algorithms.maml import MAML
 from quickstudy.algorithms.prototypicalnetworks import PrototypicalNetworks
+from quickstudy.episode import Episode
 from quickstudy.functional.inner_loop import MetaGradient
 from quickstudy.functional.svm import svm_dual
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import audit, build_encoder
-from quickstudy.testing import NonconformingError, check_algorithm, small_episodes
+from quickstudy.testing import NonconformingError, check_algorithm, small_encoder, small_episodes
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "prototypicalnetworks": [{"metric": "cosine"}],
@@ -310,3 +311,22 @@ def test_the_guide_adds_an_algorithm(tmp_path: Path, monkeypatch: pytest.MonkeyP
     check_algorithm("feat")
     plan = {"ways": 5, "temperature": 32.0}
     assert ImageClassifier(backbone="conv4", training_strategy="feat", training_strategy_kwargs=plan).plan
+
+
+@pytest.mark.parametrize("normalization", ["support", "transductive", "group"])
+@pytest.mark.parametrize("method", ["adjoint", "unrolled"])
+def test_bfloat16_has_the_gradient_of_float32(method: str, normalization: str) -> None:
+    episodes = Episode(*(part.float() if part.is_floating_point() else part for part in small_episodes(2)))
+    gradients = []
+    for enabled, chunk in ((False, 1), (True, 1), (True, 2)):
+        encoder = small_encoder(norm=True).float().train()
+        torch.manual_seed(0)
+        algorithm = MAML(2, meta_gradient=method, normalization=normalization, task_chunk=chunk)  # type: ignore[arg-type]
+        algorithm.meet(encoder, (6,), 3)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss, _ = algorithm.judge(encoder, episodes, 3, algorithm.loss)
+        loss.backward()
+        parameters = [*encoder.parameters(), *algorithm.parameters()]
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
+    for found in gradients[1:]:
+        assert torch.nn.functional.cosine_similarity(found, gradients[0], dim=0) > 0.99

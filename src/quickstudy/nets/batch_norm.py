@@ -81,7 +81,9 @@ def by_episode(tasks: int) -> BatchNormAs:
 
 def by_batch() -> BatchNormAs:
     """Normalise by the batch's own statistics in any mode; running statistics stay as they are."""
-    return BatchNormAs(lambda call: F.batch_norm(call.input, None, None, call.weight, call.bias, True, 0.0, call.eps))
+    return BatchNormAs(
+        lambda call: F.batch_norm(_as_weights(call), None, None, call.weight, call.bias, True, 0.0, call.eps)
+    )
 
 
 def by_support(rows: int, kept: Statistics | None = None) -> BatchNormAs:
@@ -89,7 +91,7 @@ def by_support(rows: int, kept: Statistics | None = None) -> BatchNormAs:
 
     def normalize(call: Call) -> Tensor:
         axes = [axis for axis in range(call.input.ndim) if axis != 1]
-        variance, mean = torch.var_mean(call.input[:rows], axes, correction=0)
+        variance, mean = torch.var_mean(_as_weights(call)[:rows], axes, correction=0)
         if kept is not None:
             kept.append((mean, variance))
         return _normalized(call, mean, variance)
@@ -106,7 +108,7 @@ def by_statistics(statistics: Statistics) -> BatchNormAs:
 def by_example() -> BatchNormAs:
     """Normalise groups of channels within each example: GroupNorm, Wu & He 2018, https://arxiv.org/abs/1803.08494."""
     return BatchNormAs(
-        lambda call: F.group_norm(call.input, math.gcd(8, call.input.shape[1]), call.weight, call.bias, call.eps)
+        lambda call: F.group_norm(_as_weights(call), math.gcd(8, call.input.shape[1]), call.weight, call.bias, call.eps)
     )
 
 
@@ -115,7 +117,12 @@ def _normalized(call: Call, mean: Tensor, variance: Tensor) -> Tensor:
     scale = torch.rsqrt(variance + call.eps) * (1 if call.weight is None else call.weight)
     shift = (0 if call.bias is None else call.bias) - mean * scale
     shape = (1, -1, *(1,) * (call.input.ndim - 2))
-    return call.input * scale.view(shape) + shift.view(shape)
+    return _as_weights(call) * scale.view(shape) + shift.view(shape)
+
+
+def _as_weights(call: Call) -> Tensor:
+    """Return the input in the weights' precision: under autocast, vmap has no derivative of the two mixed."""
+    return call.input if call.weight is None else call.input.to(call.weight.dtype)
 
 
 def _copy(running: Tensor | None) -> Tensor | None:
