@@ -50,10 +50,8 @@ class Trainer(L.Trainer):
                 "overfit_batches would replace the sampler that draws the episodes: for a few-shot strategy set "
                 "num_tasks=8 among its options, otherwise limit_train_batches=8"
             )
-        callbacks, plugins = (
-            _listed(lightning_kwargs.pop("callbacks", None)),
-            _listed(lightning_kwargs.pop("plugins", None)),
-        )
+        callbacks = _listed(lightning_kwargs.pop("callbacks", None))
+        plugins = _listed(lightning_kwargs.pop("plugins", None))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeCheckpoints())
         if lightning_kwargs.get("enable_progress_bar") is not False and not any(
@@ -159,7 +157,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
         """
         if "://" in str(path):
-            return super().load_checkpoint(path, map_location, weights_only)
+            return super().load_checkpoint(path, map_location, weights_only=True)
         return read_checkpoint(path, map_location)
 
 

@@ -30,7 +30,7 @@ Embed = Callable[[Weights, Tensor], Tensor]
 """A function of weights and inputs ``[N, ...]`` that returns features ``[N, D]``."""
 
 _BACKBONE = "backbone."
-_UNROLLED_STEPS = 5  # up to here the graphs of the steps are small beside that of the query, and unrolling is faster
+_UNROLLED_STEPS = 5  # few steps' graphs are small beside the query's; the adjoint computes each gradient twice
 
 
 @STRATEGIES.register("maml")
@@ -138,7 +138,7 @@ class MAML(Algorithm):
                 weights = self._adapted(encoder, support, targets_S, ways)
                 return self._answers(encoder, weights, support, query)
 
-            logits_TQW = _concatenated(self._by_chunk(one_task, tasks))
+            logits_TQW = torch.cat(list(self._by_chunk(one_task, tasks)))
             return loss(logits_TQW.flatten(0, 1), episode.query_targets.flatten()), logits_TQW
 
     def _trained(self, encoder: Encoder, tasks: tuple[Tensor, ...], ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
@@ -276,10 +276,6 @@ def _features(encoder: Encoder, weights: Weights, inputs: Tensor, norm: BatchNor
 
 def _normalizes(encoder: Encoder) -> bool:
     return any(isinstance(module, _BatchNorm) for module in encoder.modules())
-
-
-def _concatenated(parts: Iterable[Tensor]) -> Tensor:
-    return torch.cat(list(parts))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Sung et al. 2018, "Learning to Compare: Relation Network for Few-Shot Learning",
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -46,7 +47,7 @@ class RelationNetworks(EmbeddingAlgorithm):
                 layers += [nn.Conv2d(width, hidden, 3, padding=1), nn.GroupNorm(min(8, hidden), hidden), nn.ReLU()]
             layers += [nn.Flatten(), nn.Linear(hidden * feature_shape[1] * feature_shape[2], 8)]
         else:
-            size = 2 * int(torch.tensor(feature_shape).prod())
+            size = 2 * math.prod(feature_shape)
             layers = [nn.Linear(size, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, 8)]
         self.compare = nn.Sequential(*layers, nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid())
 

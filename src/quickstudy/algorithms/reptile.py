@@ -5,7 +5,7 @@ Nichol et al. 2018, "On First-Order Meta-Learning Algorithms", https://arxiv.org
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,9 +30,6 @@ class Reptile(MAML):
         "Nichol et al. 2018, On First-Order Meta-Learning Algorithms, https://arxiv.org/abs/1803.02999"
     )
     exact_gradient = False
-
-    def __init__(self, adaptation_steps: int = 5, **options: Any) -> None:
-        super().__init__(adaptation_steps, **options)
 
     def task_gradient(
         self, encoder: Encoder, meta: Weights, rates: Weights, task: tuple[Tensor, ...], ways: int, loss: Loss
