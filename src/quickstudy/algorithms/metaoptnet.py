@@ -25,7 +25,6 @@ class MetaOptNet(EmbeddingAlgorithm):
         head: ``"svm"``, a multi-class support vector machine, or ``"ridge"``, ridge regression.
         regularization: C of the machine, by default 0.1; strength of the regression, by default 50.
         scale: where the scale starts.
-        iterations: of the machine's solver.
     """
 
     paper: ClassVar[str] = (
@@ -37,7 +36,6 @@ class MetaOptNet(EmbeddingAlgorithm):
         head: Literal["svm", "ridge"] = "svm",
         regularization: float | None = None,
         scale: float = 1.0,
-        iterations: int = 100,
     ) -> None:
         super().__init__()
         if head not in ("svm", "ridge"):
@@ -46,7 +44,6 @@ class MetaOptNet(EmbeddingAlgorithm):
             raise ConfigError(f"regularization={regularization}: it must be above 0")
         self._svm = head == "svm"
         self._regularization = regularization or (0.1 if self._svm else 50.0)
-        self._iterations = iterations
         self.scale = nn.Parameter(torch.tensor(float(scale)))
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
@@ -54,7 +51,7 @@ class MetaOptNet(EmbeddingAlgorithm):
         wanted_SW = members(targets_S, ways, support_SD.dtype)
         if self._svm:
             kernel_SS = support_SD @ support_SD.mT
-            return support_SD.mT @ svm_dual(kernel_SS, wanted_SW, self._regularization, self._iterations)
+            return support_SD.mT @ svm_dual(kernel_SS, wanted_SW, self._regularization)
         return ridge(support_SD, wanted_SW, self._regularization)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
