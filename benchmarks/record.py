@@ -12,15 +12,22 @@ from typing import Any
 
 import torch
 
+from quickstudy.files import atomic_write
+
 RESULTS = Path(__file__).parent / "results"
 
 
 def write(name: str, command: str, **figures: Any) -> Path:
     """Write ``results/NAME.json``: the figures with the command, the date, the hardware and the versions."""
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
+    save(path, {**circumstances(command), **figures})
+    return path
+
+
+def circumstances(command: str) -> dict[str, Any]:
+    """Return what is needed to repeat a measurement made by this process."""
     packages = ("quickstudy", "torch", "numpy", "lightning")
-    record = {
+    return {
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": {
@@ -30,10 +37,14 @@ def write(name: str, command: str, **figures: Any) -> Path:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
-        **figures,
     }
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    return path
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    with atomic_write(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
 def processor() -> str:

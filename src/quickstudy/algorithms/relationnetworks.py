@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,35 +35,43 @@ class RelationNetworks(EmbeddingAlgorithm):
     def __init__(self, hidden: int = 64) -> None:
         super().__init__()
         self._hidden = hidden
-        self.compare = nn.Sequential()
+        self.first: nn.Conv2d | nn.Linear
+        self.further: nn.Sequential
 
     def build(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:
         """Make the comparing network: convolutions for feature maps, linear layers for vectors."""
-        channels, hidden = feature_shape[0], self._hidden
+        hidden = self._hidden
         if len(feature_shape) == 3 and min(feature_shape[1:]) > 1:
-            layers: list[nn.Module] = [nn.Unflatten(1, (2 * channels, *feature_shape[1:]))]
-            for width in (2 * channels, hidden):
-                layers += [nn.Conv2d(width, hidden, 3, padding=1), nn.GroupNorm(min(8, hidden), hidden), nn.ReLU()]
-            layers += [nn.Flatten(), nn.Linear(hidden * feature_shape[1] * feature_shape[2], 8)]
+
+            def block() -> list[nn.Module]:
+                return [nn.GroupNorm(min(8, hidden), hidden), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+
+            self.first = nn.Conv2d(2 * feature_shape[0], hidden, 3, padding=1)
+            places = math.prod(-(-length // 4) for length in feature_shape[1:])
+            layers = [*block(), nn.Conv2d(hidden, hidden, 3, padding=1), *block(), nn.Flatten()]
         else:
-            size = 2 * math.prod(feature_shape)
-            layers = [nn.Linear(size, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, 8)]
-        self.compare = nn.Sequential(*layers, nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid())
+            self.first = nn.Linear(2 * math.prod(feature_shape), hidden)
+            places = 1
+            layers = [nn.LayerNorm(hidden), nn.ReLU()]
+        self.further = nn.Sequential(*layers, nn.Linear(hidden * places, 8), nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid())
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
-        """Return the class means, ``[W, D]``."""
-        return prototypes(support_SD, targets_S, ways)
+        """Return what the first layer makes of the classes, with a leading axis of W."""
+        return self._first_layer(prototypes(support_SD, targets_S, ways), 0)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` relation scores."""
-        queries, ways = len(query_QD), len(state)
-        width = state.shape[1] // self.feature_shape[0]
-        pair = (queries, ways, self.feature_shape[0], width)
-        # Channels of the class first, then those of the query, each with its places.
-        classes = state.reshape(1, ways, self.feature_shape[0], width).expand(pair)
-        asked = query_QD.reshape(queries, 1, self.feature_shape[0], width).expand(pair)
-        scores: Tensor = self.compare(torch.cat([classes, asked], 2).reshape(queries * ways, -1))
-        return scores.reshape(queries, ways)
+        # The first layer is linear, so that a query and a class pass it once each, and not once for each pair.
+        pairs = self._first_layer(query_QD, 1)[:, None] + state
+        scores: Tensor = self.further(pairs.flatten(0, 1))
+        return scores.reshape(pairs.shape[:2])
+
+    def _first_layer(self, features_ND: Tensor, side: int) -> Tensor:
+        weight = self.first.weight.chunk(2, 1)[side]
+        bias = self.first.bias if side == 0 else None
+        if isinstance(self.first, nn.Linear):
+            return F.linear(features_ND, weight, bias)
+        return F.conv2d(features_ND.reshape(-1, *self.feature_shape), weight, bias, padding=1)
 
     def loss(self, logits_NW: Tensor, targets_N: Tensor) -> Tensor:
         """Return the squared error."""

@@ -12,43 +12,49 @@ from torch import Tensor, nn
 from quickstudy.errors import ConfigError
 from quickstudy.nets.registry import BACKBONES
 
-_SMALLEST = 16
-
 
 @BACKBONES.register("conv4")
 class Conv4(nn.Module):
-    """Four blocks of 3x3 convolution, normalisation, ReLU and 2x2 max pooling.
+    """Four blocks of 3x3 convolution, normalisation, ReLU and, all or the first of them, 2x2 max pooling.
 
     Args:
         in_channels: channels of the images, 3 for colour and 1 for grey.
         hidden: filters of each block.
         norm: ``"batch"``, or ``"group"`` for normalisation that depends on no other image.
+        pools: how many blocks pool; relation networks, which compare maps, are published with 2.
 
-    Input ``[N, in_channels, H, W]`` of at least 16x16, output ``[N, hidden, H // 16, W // 16]``.
+    Input ``[N, in_channels, H, W]`` of at least 16x16 (``2 ** pools``), output ``[N, hidden, H // 16, W // 16]``.
     """
 
-    def __init__(self, in_channels: int = 3, hidden: int = 64, norm: Literal["batch", "group"] = "batch") -> None:
+    def __init__(
+        self, in_channels: int = 3, hidden: int = 64, norm: Literal["batch", "group"] = "batch", pools: int = 4
+    ) -> None:
         super().__init__()
+        if pools not in range(5):
+            raise ConfigError(f"conv4 has pools=0 to pools=4, not {pools!r}")
         if norm not in ("batch", "group"):
             raise ConfigError(f"conv4 has norm='batch' or norm='group', not {norm!r}")
 
-        def block(channels: int) -> nn.Sequential:
+        def block(channels: int, pool: bool) -> nn.Sequential:
             return nn.Sequential(
                 nn.Conv2d(channels, hidden, 3, padding=1),
                 nn.BatchNorm2d(hidden) if norm == "batch" else nn.GroupNorm(min(8, hidden), hidden),
                 nn.ReLU(inplace=True),
-                nn.MaxPool2d(2),
+                nn.MaxPool2d(2) if pool else nn.Identity(),
             )
 
-        self.blocks = nn.Sequential(block(in_channels), block(hidden), block(hidden), block(hidden))
+        widths = (in_channels, hidden, hidden, hidden)
+        self.blocks = nn.Sequential(*(block(width, place < pools) for place, width in enumerate(widths)))
+        self._pools = pools
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed images."""
         height, width = images.shape[-2:]
-        if min(height, width) < _SMALLEST:
+        least = 2**self._pools
+        if min(height, width) < least:
             raise ConfigError(
-                f"conv4 halves an image four times and needs at least {_SMALLEST}x{_SMALLEST} pixels; "
-                f"these have {height}x{width}. Set image_size={_SMALLEST} or more"
+                f"conv4 halves an image {self._pools} times and needs at least {least}x{least} pixels; "
+                f"these have {height}x{width}. Set image_size={least} or more"
             )
         features: Tensor = self.blocks(images)
         return features
