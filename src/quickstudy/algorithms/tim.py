@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.functional.distances import squared_euclidean
 from quickstudy.functional.prototypes import members
 
 
@@ -19,9 +19,11 @@ from quickstudy.functional.prototypes import members
 class TIM(EmbeddingAlgorithm):
     """The alternating direction version, in closed form; embeddings are scaled to length 1.
 
+    Training takes the assignments that were found as given: its gradient does not go through the iterations.
+
     Args:
-        iterations: of the two alternating updates.
-        temperature: scale of half the squared distances.
+        iterations: of the two alternating updates; the paper's 150 gain little more, and may begin to overshoot.
+        temperature: scale of half the squared distances to the class weights.
         support_weight: of the cross-entropy on the support.
         entropy_weight: of the queries' conditional entropy.
     """
@@ -31,10 +33,11 @@ class TIM(EmbeddingAlgorithm):
         "https://arxiv.org/abs/2008.11297"
     )
     transductive = True
+    exact_gradient = False
 
     def __init__(
         self,
-        iterations: int = 150,
+        iterations: int = 100,
         temperature: float = 15.0,
         support_weight: float = 0.1,
         entropy_weight: float = 0.1,
@@ -50,25 +53,25 @@ class TIM(EmbeddingAlgorithm):
     def logits(self, state: tuple[Tensor, Tensor], query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
         support_SD, members_SW = state
-        query_QD = F.normalize(query_QD, dim=1)
-        on_support = self._support / (1 + self._entropy)
-        on_query = len(support_SD) / len(query_QD)
-        weights_WD = members_SW.mT @ support_SD / members_SW.sum(0)[:, None]
+        support, queries = len(support_SD), len(query_QD)
+        # Class weights stay combinations of the N = S + Q examples, so that inner products are all it takes.
+        examples_ND = torch.cat([support_SD, F.normalize(query_QD, dim=1)])
+        examples_ND = examples_ND - examples_ND.detach().mean(0)  # what all share would only cost precision
+        kernel_NN = examples_ND @ examples_ND.mT
+        on_support = members_SW.new_full((support, 1), self._support / (1 + self._entropy))
+        importance_N1 = torch.cat([on_support, members_SW.new_full((queries, 1), support / queries)])
+        means_SW = members_SW / members_SW.sum(0)
+        weights_NW = torch.cat([means_SW, means_SW.new_zeros(queries, means_SW.shape[1])])
         for _ in range(self._iterations):
-            known_SW, asked_QW = self._shares(support_SD, weights_WD), self._shares(query_QD, weights_WD)
-            sharp_QW = asked_QW ** (1 + self._entropy)
+            shares_NW = self._logits(kernel_NN.detach(), weights_NW).softmax(1)
+            sharp_QW = shares_NW[support:] ** (1 + self._entropy)
             sharp_QW = sharp_QW / sharp_QW.sum(0).sqrt()
-            sharp_QW = sharp_QW / sharp_QW.sum(1, keepdim=True)
-            pulled_WD = on_support * _pull(members_SW, known_SW, support_SD, weights_WD)
-            pulled_WD = pulled_WD + on_query * _pull(sharp_QW, asked_QW, query_QD, weights_WD)
-            total_W = on_support * members_SW.sum(0) + on_query * sharp_QW.sum(0)
-            weights_WD = pulled_WD / total_W[:, None]
-        return -self._scale / 2 * squared_euclidean(query_QD, weights_WD)
+            wanted_NW = importance_N1 * torch.cat([members_SW, sharp_QW / sharp_QW.sum(1, keepdim=True)])
+            shares_NW = importance_N1 * shares_NW
+            weights_NW = (wanted_NW - shares_NW + shares_NW.sum(0) * weights_NW) / wanted_NW.sum(0)
+        return self._logits(kernel_NN, weights_NW)[support:]
 
-    def _shares(self, examples_ND: Tensor, weights_WD: Tensor) -> Tensor:
-        return (-self._scale / 2 * squared_euclidean(examples_ND, weights_WD)).softmax(1)
-
-
-def _pull(wanted_NW: Tensor, shares_NW: Tensor, examples_ND: Tensor, weights_WD: Tensor) -> Tensor:
-    """Return the sum over examples of ``wanted * z + shares * (w - z)``, ``[W, D]``."""
-    return (wanted_NW - shares_NW).mT @ examples_ND + shares_NW.sum(0)[:, None] * weights_WD
+    def _logits(self, kernel_NN: Tensor, weights_NW: Tensor) -> Tensor:
+        """Return minus half the squared distances, but for what all classes share."""
+        products_NW = kernel_NN @ weights_NW
+        return self._scale * (products_NW - (weights_NW * products_NW).sum(0) / 2)
