@@ -22,7 +22,7 @@ from torch import Tensor
 _MOST_STEPS = 50  # 8 to 20 are usual
 # Between the two sides of the optimum, relative to its value. Solutions are as exact as its root, where bounds matter.
 _GAP = {torch.float64: 1e-13}
-_GAP_OF_SINGLES = 1e-11
+_GAP_OF_SINGLES = 1e-10
 
 
 def svm_dual(kernel_SS: Tensor, wanted_SW: Tensor, bound: float = 0.1) -> Tensor:
@@ -66,14 +66,14 @@ class _Optimum(torch.autograd.Function):
             unmet_SW = unmet_SW - unmet_SW.mean(-1, keepdim=True)  # what rows share counts for nothing
             solve = _newton(kernel_SS, multiplier_SW / slack_SW)
 
-            towards_SW = solve(unmet_SW + multiplier_SW)
+            towards_SW = solve(unmet_SW + multiplier_SW, 1)
             pull_SW = multiplier_SW / slack_SW * towards_SW - multiplier_SW
             length = torch.minimum(_room(slack_SW, -towards_SW), _room(multiplier_SW, pull_SW))
             after = (slack_SW - length * towards_SW) * (multiplier_SW + length * pull_SW)
             centring = (after.mean((-2, -1), keepdim=True) / mean) ** 3
 
             aim_SW = centring * mean + towards_SW * pull_SW - product_SW
-            towards_SW = solve(unmet_SW - aim_SW / slack_SW)
+            towards_SW = solve(unmet_SW - aim_SW / slack_SW, 2)
             pull_SW = (aim_SW + multiplier_SW * towards_SW) / slack_SW
             length = 0.99 * torch.minimum(_room(slack_SW, -towards_SW), _room(multiplier_SW, pull_SW))
             step_SW = torch.where(done, 0, length * towards_SW)
@@ -92,7 +92,7 @@ class _Optimum(torch.autograd.Function):
     def backward(ctx: Any, gradient_SW: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         """Differentiate the conditions of the optimum, which hold whatever way led there."""
         kernel_SS, solution_SW, pressure_SW = ctx.saved_tensors
-        for_kernel_SS = -(_newton(kernel_SS, pressure_SW)(gradient_SW) @ solution_SW.mT)
+        for_kernel_SS = -(_newton(kernel_SS, pressure_SW)(gradient_SW, 2) @ solution_SW.mT)
         return (for_kernel_SS + for_kernel_SS.mT) / 2, None, None, None
 
     @staticmethod
@@ -105,15 +105,18 @@ class _Optimum(torch.autograd.Function):
         return _Optimum.apply(kernel_SS, wanted_SW, *inputs[2:]), 0
 
 
-def _newton(kernel_SS: Tensor, pressure_SW: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return what finds x with rows that sum to 0, and n equal within rows, so that ``K x + pressure * x + n = r``."""
+def _newton(kernel_SS: Tensor, pressure_SW: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """Return what finds x with rows that sum to 0, and n equal within rows, so that ``K x + pressure * x + n = r``.
+
+    Its second argument is how often the rows' sums are brought to 0; after the first time only rounding is left.
+    """
     systems_WSS = kernel_SS.unsqueeze(-3) + torch.diag_embed(pressure_SW.mT)
     inverses_WSS = torch.cholesky_inverse(torch.linalg.cholesky_ex(systems_WSS)[0])
     tie_SS = torch.linalg.cholesky_ex(inverses_WSS.sum(-3))[0]
 
-    def solve(right_SW: Tensor) -> Tensor:
+    def solve(right_SW: Tensor, times: int) -> Tensor:
         found_WS1 = inverses_WSS @ right_SW.mT.unsqueeze(-1)
-        for _ in range(2):  # once more for what rounding left of the sums
+        for _ in range(times):
             shared_S1 = torch.cholesky_solve(found_WS1.sum(-3), tie_SS)
             found_WS1 = found_WS1 - inverses_WSS @ shared_S1.unsqueeze(-3)
         return found_WS1.squeeze(-1).mT
