@@ -13,16 +13,14 @@ import json
 import logging
 import os
 import statistics
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
 from itertools import chain, repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import record
@@ -30,7 +28,7 @@ import torch
 from lightning.pytorch.profilers import SimpleProfiler
 from peers.episodes import SIZES, Step, described, loaded, rate
 from rich.console import Console
-from rich.table import Table as Grid
+from sides import Line, Peers, peers_are_installed, show
 
 from quickstudy import Trainer
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
@@ -39,7 +37,6 @@ from quickstudy.data.table import ClassIndex
 from quickstudy.image import ImageClassificationData, ImageClassifier
 
 HERE = Path(__file__).parent
-PEERS = HERE.parent / ".venv-peers/bin/python"
 META_BATCH = 4  # EpisodePlan's default: what a training step takes
 EPOCH = 4000  # episodes
 
@@ -47,67 +44,6 @@ FULL = {"huge": [100_000_000, 1_000_000], "steps": 20}
 QUICK = {"huge": [10_000_000, 100_000], "steps": 5, "seconds": 0.1, "repeats": 3}
 LEAST_DRAWN, LEAST_SHARE, MOST_MEGABYTES, MOST_WAITING = 100_000, 0.5, 1000, 10
 LEAST_RATIO = {5: 4.0, 20: 10.0}  # ways: times learn2learn's loaded episodes
-
-
-@dataclass
-class Line:
-    """One line of the table: our figure, a peer's of the same repeats, and what was asked for."""
-
-    work: str
-    ours: list[float]
-    unit: str = "/s"
-    peer: str = ""
-    theirs: list[float] = field(default_factory=list)
-    target: str = ""
-    met: bool | None = None
-
-    @property
-    def ratios(self) -> list[float]:
-        """Ours over theirs in each repeat; none without a peer."""
-        return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)] if self.theirs else []
-
-    def at_least(self, ratio: float) -> None:
-        self.target, self.met = f">= {ratio:g} x", statistics.median(self.ratios) >= ratio
-
-    def at_most(self, figure: float) -> None:
-        self.target, self.met = f"<= {figure:,g} {self.unit}", statistics.median(self.ours) <= figure
-
-    def plain(self) -> dict[str, Any]:
-        figures = {"ours": self.ours, "theirs": self.theirs, "ratio": self.ratios}
-        medians = {f"{name}_median": statistics.median(each) for name, each in figures.items() if each}
-        return {**asdict(self), **medians}
-
-
-class Peers:
-    """The peers' process, which measures one repeat at a time so that both sides meet the same noise."""
-
-    def __init__(self, sizes: dict[str, Any]) -> None:
-        self._sizes = sizes
-
-    def __enter__(self) -> Self:
-        command = [str(PEERS), str(HERE / "peers/episodes.py"), "--follow", "--config", json.dumps(self._sizes)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
-        hello = self._answer()
-        self.versions, self.works, self.failed = hello["versions"], hello["works"], hello["failed"]
-        return self
-
-    def rate(self, work: str) -> float:
-        assert self._process.stdin
-        print(work, file=self._process.stdin, flush=True)
-        return float(self._answer())
-
-    def _answer(self) -> Any:
-        assert self._process.stdout and self._process.stderr
-        line = self._process.stdout.readline()
-        if not line:
-            why = self._process.stderr.read()
-            raise SystemExit(f"the peers' process ended; remove .venv-peers and run setup.sh again.\n{why}")
-        return json.loads(line)
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
 
 
 def drawing(index: ClassIndex, sizes: dict[str, Any]) -> Callable[[], None]:
@@ -150,7 +86,8 @@ def our_works(sizes: dict[str, Any]) -> dict[str, tuple[Step, int]]:
 
 def measure(sizes: dict[str, Any], peers: Peers | None) -> list[Line]:
     steps = our_works(sizes)
-    rivals = {work: [p for p in (peers.works if peers else []) if p.startswith(f"{work}: ")] for work in steps}
+    known = peers.hello["works"] if peers else []
+    rivals = {work: [name for name in known if name.startswith(f"{work}: ")] for work in steps}
     ours: dict[str, list[float]] = {work: [] for work in steps}
     theirs: dict[str, list[float]] = {name: [] for names in rivals.values() for name in names}
     for _ in range(sizes["repeats"]):
@@ -158,7 +95,7 @@ def measure(sizes: dict[str, Any], peers: Peers | None) -> list[Line]:
             ours[work].append(rate(step, sizes["seconds"], episodes))
             for name in rivals[work]:
                 assert peers
-                theirs[name].append(peers.rate(name))
+                theirs[name].append(peers.ask(name))
     return [
         Line(work, ours[work], peer=name.removeprefix(f"{work}: "), theirs=theirs.get(name, []))
         for work in steps
@@ -247,31 +184,6 @@ def measure_waiting(steps: int) -> Line:
     return line
 
 
-def show(lines: list[Line], console: Console) -> None:
-    grid = Grid("work", "ours", "peer", "its", "ratio", "target", "met")
-    last = ""
-    for line in lines:
-        again = line.work == last
-        grid.add_row(
-            "" if again else line.work,
-            "" if again else f"{figure(line.ours)} {line.unit}",
-            line.peer,
-            f"{figure(line.theirs)} {line.unit}" if line.theirs else "",
-            f"{figure(line.ratios)} x ({figure(line.ratios, min)} to {figure(line.ratios, max)})"
-            if line.ratios
-            else "",
-            line.target,
-            {None: "", True: "yes", False: "NO"}[line.met],
-        )
-        last = line.work
-    console.print(grid)
-
-
-def figure(repeats: list[float], of: Callable[[list[float]], float] = statistics.median) -> str:
-    number = of(repeats)
-    return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="shorter, with a smaller index; writes nothing")
@@ -284,12 +196,11 @@ def main() -> None:
 
     peer_versions: dict[str, str] = {}
     failed: dict[str, str] = {}
-    if PEERS.exists():
-        with Peers(sizes) as peers:
+    if peers_are_installed(console):
+        with Peers("episodes.py", "--follow", "--config", json.dumps(sizes)) as peers:
             lines = measure(sizes, peers)
-            peer_versions, failed = peers.versions, peers.failed
+            peer_versions, failed = peers.hello["versions"], peers.hello["failed"]
     else:
-        console.print("peer not installed: run benchmarks/peers/setup.sh")
         lines = measure(sizes, None)
     judge(lines, sizes)
     lines += measure_huge(sizes)

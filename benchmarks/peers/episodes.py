@@ -99,6 +99,8 @@ def learn2learn_loaded(images: Any, labels: Sequence[int], sizes: Sizes, own: bo
 def easyfsl_descriptions(labels: Sequence[int], sizes: Sizes) -> Step:
     from easyfsl.samplers import TaskSampler
 
+    take_data_source()
+
     class Numbers:
         def get_labels(self) -> Sequence[int]:
             return labels
@@ -111,9 +113,17 @@ def easyfsl_loaded(images: Any, labels: Sequence[int], sizes: Sizes) -> Step:
     from easyfsl.samplers import TaskSampler
     from torch.utils.data import DataLoader
 
+    take_data_source()
     data = pairs(images, labels)
     sampler = TaskSampler(data, sizes["ways"], sizes["shots"], sizes["queries"], n_tasks=sys.maxsize)
     return iter(DataLoader(data, batch_sampler=sampler, collate_fn=sampler.episodic_collate_fn)).__next__
+
+
+def take_data_source() -> None:
+    """Let torch's Sampler take and ignore what easyfsl hands it, as it did until torch 2.9."""
+    from torch.utils.data import Sampler
+
+    Sampler.__init__ = lambda self, data_source=None: None  # type: ignore[method-assign]
 
 
 def pairs(images: Any, labels: Sequence[int]) -> Any:

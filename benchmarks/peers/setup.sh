@@ -2,11 +2,9 @@
 # Makes .venv-peers/ with what benchmarks/ compares with: learn2learn, qpth, easyfsl, scikit-learn and cvxpy. Safe to run
 # again.
 #
-# learn2learn 0.2.0 ships C files made by Cython 0.29, which do not compile on Python 3.11 and later: hence Python 3.10
-# and a C compiler. easyfsl's TaskSampler passes data_source to torch's Sampler: torch 2.8 takes it, 2.10 refuses it.
-# Both name far more requirements than what is measured here imports (gsutil, cvxpy, ...): hence --no-deps.
-# torch 2.0.1 downloads less than later ones, and both peers were as fast on it as on 2.8 and 2.14, within the noise. Its
-# CUDA libraries (4.6 GB on disk in all) are not used; pip's own settings can name an index of CPU builds.
+# learn2learn 0.2.0 ships C files made by Cython 0.29, which do not compile on Python 3.11 and later: hence Python 3.10,
+# a C compiler, and setuptools of that time for the building alone. The peers name far more requirements than what is
+# measured here imports (gsutil, ...): hence --no-deps. torch is the version that quickstudy is measured with.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 venv=.venv-peers
@@ -22,10 +20,12 @@ fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
-pip install "setuptools==65.5.0" "wheel==0.45.1" "cython==0.29.37" "numpy==1.26.4" "torch==2.0.1" "torchvision==0.15.2" \
-    "gym==0.26.2" "scipy==1.15.3" "requests==2.32.3" "tqdm==4.67.1" "pandas==2.2.3" "matplotlib==3.10.0" \
-    "cvxpy==1.7.5" "scikit-learn==1.7.2"
+torch=$(sed -n 's/^torch==//p' constraints.txt)
+torchvision=$(sed -n 's/^torchvision==//p' constraints.txt)
+pip install "setuptools==65.5.0" "wheel==0.45.1" "cython==0.29.37" "numpy==1.26.4"
 pip install --no-deps --no-build-isolation "learn2learn==0.2.0" "easyfsl==1.5.0" "qpth==0.0.18"
+pip install "torch==$torch" "torchvision==$torchvision" "numpy==1.26.4" "gym==0.26.2" "scipy==1.15.3" "requests==2.32.3" \
+    "tqdm==4.67.1" "pandas==2.2.3" "matplotlib==3.10.0" "cvxpy==1.7.5" "scikit-learn==1.7.2"
 "$venv/bin/python" -c 'import learn2learn, easyfsl.samplers, qpth.qp, cvxpy, sklearn' 2>/dev/null || {
     echo "the peers are installed but cannot be imported: remove $venv and run this again" >&2
     exit 1

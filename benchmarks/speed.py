@@ -1,0 +1,257 @@
+"""How fast the algorithms are, and how much memory they need, beside learn2learn, qpth and easyfsl in the same run.
+
+    python benchmarks/speed.py            # about 40 minutes; writes benchmarks/results/speed.json
+    python benchmarks/speed.py --quick    # under 10 minutes: fewer sizes; writes nothing
+    python benchmarks/speed.py --only maml
+
+One thread and the same allocator settings on both sides; ``benchmarks/peers/setup.sh`` installs the peers. Steps are
+forward, backward and, in training, the optimizer's, without Lightning. Exit status 1: a target was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import record
+import torch
+from peers import speed as works
+from peers.speed import Work, named
+from rich.console import Console
+from sides import Line, Peers, peers_are_installed, show
+from torch import Tensor
+
+from quickstudy.algorithms import STRATEGIES
+from quickstudy.algorithms.base import EmbeddingAlgorithm
+from quickstudy.algorithms.metaoptnet import MetaOptNet
+from quickstudy.allocator import keep_memory_mapped
+from quickstudy.data.episodes import EpisodeSampler
+from quickstudy.data.table import ClassIndex
+from quickstudy.episode import Episode
+from quickstudy.nets import Encoder
+from quickstudy.nets.conv4 import Conv4
+
+REPEATS = 5
+LEAST_SECONDS = 0.3  # of one repeat
+EPISODES, TOGETHER = 2000, 50  # of one evaluation; classified side by side
+SAME_ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+HEAD_TARGETS = {"svm": {1: 3.0, 5: 8.0, 15: 20.0}, "ridge": {1: 10.0, 5: 30.0, 15: 60.0}}
+EVALUATION_TARGETS = {"prototypicalnetworks": 50.0, "linear_probe": 10.0, "tim": 10.0}
+TRAINING_TARGETS = {"float32": 1.4, "bfloat16": 2.5}
+MOST_MEMORY = 1.5  # of 20 inner steps over that of 1
+
+
+def our_step(work: Work) -> Callable[[], Any]:
+    """Return the same work by this library."""
+    return {"head": head, "evaluation": evaluation}.get(work["kind"], training_step)(work)
+
+
+def head(work: Work) -> Callable[[], Tensor]:
+    algorithm = MetaOptNet(head=work["head"])
+    support, query = (torch.tensor(part) for part in works.features_of(work))
+    targets = torch.tensor(works.targets_of(work["shots"])).expand(work["tasks"], -1)
+
+    def step() -> Tensor:
+        s, q = support.clone().requires_grad_(), query.clone().requires_grad_()
+        logits = algorithm.classify(s, targets, q, works.WAYS)
+        logits.square().sum().backward()
+        return logits.detach()
+
+    return step
+
+
+def training_step(work: Work) -> Callable[[], None]:
+    support, query = (torch.tensor(part) for part in works.images_of(work))
+    of_support = torch.tensor(works.targets_of(work["shots"])).expand(work["tasks"], -1)
+    of_query = torch.tensor(works.targets_of(works.QUERIES)).expand(work["tasks"], -1)
+    episode = Episode(support, of_support, query, of_query)
+    torch.manual_seed(0)
+    meta = work["kind"] == "maml"
+    encoder = Encoder(Conv4(in_channels=support.shape[2], hidden=32 if meta else 64))
+    options = {"adaptation_steps": work["steps"], "normalization": "transductive"} if meta else {}
+    algorithm = STRATEGIES[work["kind"]](**options)
+    algorithm.meet(encoder, encoder.feature_shape(support[0, :1]), works.WAYS)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *algorithm.parameters()])
+    half = work.get("precision") == "bfloat16"
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss, _ = algorithm.judge(encoder, episode, works.WAYS, algorithm.loss)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def evaluation(work: Work) -> Callable[[], float]:
+    values, targets = works.embeddings_of(work)
+    embeddings = torch.tensor(values)
+    sampler = EpisodeSampler(ClassIndex(targets, 20), ways=works.WAYS, shots=work["shots"], queries=works.QUERIES)
+    algorithm = STRATEGIES[work["method"]]().eval()
+    assert isinstance(algorithm, EmbeddingAlgorithm)
+    of_support = torch.tensor(works.targets_of(work["shots"])).expand(TOGETHER, -1)
+    of_query = torch.tensor(works.targets_of(works.QUERIES))
+
+    def step() -> float:
+        right = 0
+        with torch.inference_mode():
+            for start in range(0, EPISODES, TOGETHER):
+                rows_TWK = torch.from_numpy(sampler.draw(np.arange(start, start + TOGETHER)))
+                support, query = (
+                    embeddings[part.flatten(1)]
+                    for part in (rows_TWK[..., : work["shots"]], rows_TWK[..., work["shots"] :])
+                )
+                logits_TQW = algorithm.classify(support, of_support, query, works.WAYS)
+                right += int((logits_TQW.argmax(-1) == of_query).sum())
+        return right / (EPISODES * len(of_query))
+
+    return step
+
+
+def units(work: Work, ours: bool) -> int:
+    """Return how many tasks or episodes one step of a side takes."""
+    if work["kind"] == "evaluation":
+        return EPISODES if ours else works.EASYFSL_EPISODES
+    return int(work["tasks"])
+
+
+def compare(work: Work, peers: Peers) -> list[Line]:
+    """Time both sides in turn, and set the targets."""
+    step, lines = our_step(work), []
+    step()
+    names = list(works.PEERS[work["kind"]])
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(REPEATS):
+        ours.append(units(work, True) / works.seconds(step, LEAST_SECONDS))
+        for name in names:
+            taken = peers.ask(json.dumps({"time": work, "peer": name, "least": LEAST_SECONDS}))
+            theirs[name].append(units(work, False) / taken)
+    for name in names:
+        line = Line(named(work), ours, "/s", name, theirs[name])
+        target = target_of(work)
+        if target:
+            line.at_least(target)
+        lines.append(line)
+    return lines
+
+
+def target_of(work: Work) -> float:
+    if work["kind"] == "head":
+        return HEAD_TARGETS[work["head"]][work["shots"]]
+    if work["kind"] == "evaluation":
+        return EVALUATION_TARGETS[work["method"]]
+    return 1.0 if work["kind"] == "maml" else TRAINING_TARGETS[work["precision"]]
+
+
+def memory_of(work: Work, peer: str | None) -> float:
+    """Return the megabytes that a step adds at most, in a fresh process."""
+    if peer:
+        with Peers("speed.py", environment=SAME_ALLOCATOR) as peers:
+            return float(peers.ask(json.dumps({"memory": work, "peer": peer})))
+    command = [sys.executable, __file__, "--memory", json.dumps(work)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def compare_memory(work: Work) -> Line:
+    """Compare a meta-step's memory with the peer's; the ratio is theirs over ours, so that more is better here too."""
+    ours, theirs = memory_of(work, None), memory_of(work, "learn2learn")
+    line = Line(f"memory of {named(work)}", [ours], "MB", "learn2learn", [theirs], "no more", ours <= theirs)
+    return line
+
+
+def compare_long_loops() -> list[Line]:
+    short, long = works.long_inner_loops(False)
+    lines = []
+    for name, peer in (("quickstudy", None), ("learn2learn", "learn2learn")):
+        few, many = memory_of(short, peer), memory_of(long, peer)
+        line = Line(f"memory of maml, 84 px, 5-shot: 20 inner steps ({name})", [many], "MB", "1 inner step", [few])
+        if peer is None:
+            line.target, line.met = f"<= {MOST_MEMORY} x", many <= MOST_MEMORY * few
+        lines.append(line)
+    return lines
+
+
+def compare_errors(quick: bool) -> list[Line]:
+    """Compare both sides' logits in float32 with our solution in float64, as shares of the largest logit."""
+    lines = []
+    for work in works.heads(quick):
+        if work["head"] == "svm" and work["tasks"] == 8:
+            support, query = (torch.tensor(part).double() for part in works.features_of(work))
+            targets = torch.tensor(works.targets_of(work["shots"])).expand(work["tasks"], -1)
+            with tempfile.TemporaryDirectory() as folder, Peers("speed.py") as peers:
+                path = str(Path(folder) / "logits.npy")
+                peers.ask(json.dumps({"logits": work, "peer": "qpth", "path": path}))
+                theirs = torch.tensor(np.load(path))
+            algorithm = MetaOptNet(head="svm").double()
+            exact = algorithm.classify(support, targets, query, works.WAYS).detach()
+            # learn2learn adds 1 to the kernel's diagonal, as if every example had a feature of its own.
+            own = torch.eye(support.shape[1], dtype=torch.float64).expand(work["tasks"], -1, -1)
+            none = query.new_zeros(*query.shape[:2], support.shape[1])
+            theirs_exact = algorithm.classify(
+                torch.cat([support, own], 2), targets, torch.cat([query, none], 2), works.WAYS
+            ).detach()
+            ours = head(work)()
+            errors = [
+                float((found - wanted).abs().max() / wanted.abs().max())
+                for found, wanted in ((ours, exact), (theirs, theirs_exact))
+            ]
+            line = Line(f"error of {named(work)}", [1e6 * errors[0]], "ppm", "qpth", [1e6 * errors[1]])
+            line.target, line.met = "no larger", errors[0] <= errors[1]
+            lines.append(line)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer sizes; writes nothing")
+    parser.add_argument("--only", help="works whose names contain this; writes nothing")
+    parser.add_argument("--memory", type=json.loads, help=argparse.SUPPRESS)  # of our side, in a process of its own
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_memory_mapped()
+    if args.memory:
+        print(works.megabytes(our_step(args.memory)))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 170)
+    if not peers_are_installed(console):
+        sys.exit(1)
+
+    def wanted(work: Work) -> bool:
+        return not args.only or args.only in named(work)
+
+    kinds = (works.heads, works.meta_steps, works.training_steps, works.evaluations)
+    lines: list[Line] = []
+    with Peers("speed.py", environment=SAME_ALLOCATOR) as peers:
+        for work in (work for kind in kinds for work in kind(args.quick) if wanted(work)):
+            lines += compare(work, peers)
+            show(lines[-1:], console)
+        versions = peers.hello
+    if not args.only or args.only == "memory":
+        lines += [compare_memory(work) for work in works.meta_steps(args.quick)]
+        lines += compare_long_loops()
+    if not args.only or args.only == "error":
+        lines += compare_errors(args.quick)
+    show(lines, console)
+    console.print(f"Medians of {REPEATS} repeats in turn; seconds of one processor core; float32 unless said.")
+    if not args.quick and not args.only:
+        figures = [line.plain() for line in lines]
+        path = record.write("speed", "python benchmarks/speed.py", peers=versions, lines=figures)
+        console.print(f"written: {path}")
+    sys.exit(0 if all(line.met is not False for line in lines) else 1)
+
+
+if __name__ == "__main__":
+    main()
