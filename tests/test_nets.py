@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from quickstudy.errors import ConfigError
 from quickstudy.nets import available_backbones, build_encoder, by_episode
+from quickstudy.nets.conv4 import Conv4
+from quickstudy.nets.pooling import MaxPool2x2
 
 
 @pytest.mark.parametrize(
@@ -128,3 +130,29 @@ def test_whole_numbers_other_than_uint8_are_left_alone() -> None:
 def test_double_stays_double_without_parameters() -> None:
     values = torch.rand(3, 4, dtype=torch.float64)
     assert torch.equal(build_encoder(nn.Flatten())(values), values)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 9)])
+def test_our_pooling_is_torchs_and_so_are_its_two_derivatives(size: tuple[int, int]) -> None:
+    maps = torch.randn(3, 4, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    maps[0, 0] = 1.0  # ties
+    ours, theirs = MaxPool2x2(), torch.nn.MaxPool2d(2)
+    assert torch.equal(ours(maps), theirs(maps))
+    derivatives = []
+    for pool in (ours, theirs):
+        leaf = maps.clone().requires_grad_()
+        (first,) = torch.autograd.grad(pool(leaf).pow(3).sum(), leaf, create_graph=True)
+        (second,) = torch.autograd.grad(first.pow(2).sum(), leaf)
+        derivatives.append((first.detach(), second))
+    assert all(torch.equal(one, other) for one, other in zip(*derivatives, strict=True))
+    assert torch.equal(torch.func.vmap(ours)(maps[None]), theirs(maps)[None])
+    last = maps.to(memory_format=torch.channels_last)
+    assert ours(last).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_conv4_with_fewer_pools_keeps_larger_maps() -> None:
+    assert Conv4(in_channels=1, hidden=8, pools=2)(torch.zeros(2, 1, 28, 28)).shape == (2, 8, 7, 7)
+    with pytest.raises(ConfigError, match="pools=0 to pools=4, not 5"):
+        Conv4(pools=5)
+    with pytest.raises(ConfigError, match="halves an image 2 times and needs at least 4x4"):
+        Conv4(in_channels=1, pools=2)(torch.zeros(2, 1, 3, 3))

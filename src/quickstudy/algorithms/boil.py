@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from quickstudy.algorithms.base import STRATEGIES
 from quickstudy.algorithms.maml import MAML
-from quickstudy.functional.inner_loop import Weights
+from quickstudy.functional.inner_loop import Rates, Weights
 
 
 @STRATEGIES.register("boil")
@@ -20,6 +20,6 @@ class BOIL(MAML):
         "Oh et al. 2021, BOIL: Towards Representation Change for Few-shot Learning, https://arxiv.org/abs/2008.08882"
     )
 
-    def rates(self, weights: Weights) -> Weights:
+    def rates(self, weights: Weights) -> Rates:
         """Return rates for the backbone alone."""
         return {name: rate for name, rate in super().rates(weights).items() if name.startswith("backbone.")}

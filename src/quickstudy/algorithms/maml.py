@@ -7,7 +7,7 @@ Shapes: T tasks, S support, Q query, W ways, D features, ``...`` the shape of on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
@@ -23,7 +23,16 @@ from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact
 from quickstudy.algorithms.learned_head import LearnedHead, check_inner_loop
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError
-from quickstudy.functional.inner_loop import MetaGradient, Method, Weights, descend, meta_gradient
+from quickstudy.functional.inner_loop import (
+    MetaGradient,
+    Method,
+    Rates,
+    Weights,
+    descend,
+    meta_gradient,
+    meta_gradient_of_one,
+)
+from quickstudy.functional.known_gradient import known_gradient
 from quickstudy.nets import BatchNormAs, Encoder, Statistics, audit, by_batch, by_example, by_statistics, by_support
 
 Embed = Callable[[Weights, Tensor], Tensor]
@@ -116,17 +125,16 @@ class MAML(Algorithm):
             "head.bias": meta["head.bias"].expand(ways),
         }
 
-    def rates(self, weights: Weights) -> Weights:
+    def rates(self, weights: Weights) -> Rates:
         """Return the learning rate of each weight that adapts; those that are learned are ``nn.Parameter``."""
-        rate = next(iter(weights.values())).new_tensor(self.adaptation_lr)
-        return dict.fromkeys(weights, rate)
+        return dict.fromkeys(weights, self.adaptation_lr)
 
     # ---- training and evaluation
 
     def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Adapt to every task; in training the gradient is made chunk by chunk, so that not all graphs coexist."""
         support, query = (
-            encoder.prepared(part.flatten(0, 1)).unflatten(0, tuple(part.shape[:2]))  # type: ignore[no-untyped-call]
+            _prepared(encoder, part.flatten(0, 1)).unflatten(0, tuple(part.shape[:2]))  # type: ignore[no-untyped-call]
             for part in (episode.support, episode.query)
         )
         tasks = (support, episode.support_targets, query, episode.query_targets)
@@ -145,11 +153,10 @@ class MAML(Algorithm):
         """Return the mean loss, whose ``backward`` hands out the gradients that are computed here, and the logits."""
         parameters = self.meta(encoder)
         rates = self.rates(parameters)
-        meta = {name: value.detach() for name, value in parameters.items()}
-        fixed_rates = {name: rate.detach() for name, rate in rates.items()}
+        meta, given_rates = _detached(parameters), _detached(rates)
 
         def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> MetaGradient:
-            return self.task_gradient(encoder, meta, fixed_rates, (support, targets_S, query, targets_Q), ways, loss)
+            return self.task_gradient(encoder, meta, given_rates, (support, targets_S, query, targets_Q), ways, loss)
 
         count = len(tasks[0])
         sums: dict[str, Tensor] = {}
@@ -162,13 +169,13 @@ class MAML(Algorithm):
                     mean = value.sum(0) / count
                     sums[kind + name] = sums[kind + name] + mean if kind + name in sums else mean
         moved = {**parameters, **{f"rate of {name}": rate for name, rate in rates.items()}}
-        learned = {name: value for name, value in moved.items() if value.requires_grad}
+        learned = {name: value for name, value in moved.items() if isinstance(value, Tensor) and value.requires_grad}
         values = [sums[name] for name in learned]
-        total: Tensor = _Computed.apply(torch.cat(losses).mean(), values, *learned.values())
+        total = known_gradient(torch.cat(losses).mean(), values, list(learned.values()))
         return total, torch.cat(logits)
 
     def task_gradient(
-        self, encoder: Encoder, meta: Weights, rates: Weights, task: tuple[Tensor, ...], ways: int, loss: Loss
+        self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Tensor, ...], ways: int, loss: Loss
     ) -> MetaGradient:
         """Return the gradient of one task's query loss; ``further`` is the logits ``[Q, W]``."""
         support, targets_S, query, targets_Q = task
@@ -177,7 +184,8 @@ class MAML(Algorithm):
             logits_QW = self._answers(encoder, weights, support, query)
             return loss(logits_QW, targets_Q), logits_QW.detach()
 
-        return meta_gradient(
+        gradient = meta_gradient_of_one if self._one_by_one(support.device) else meta_gradient
+        return gradient(
             lambda meta: self._started(encoder, meta, support, targets_S, ways),
             lambda weights: self._support_loss(encoder, weights, support, targets_S),
             judged,
@@ -189,9 +197,9 @@ class MAML(Algorithm):
 
     def _by_chunk(self, one_task: Callable[..., Any], tasks: tuple[Tensor, ...]) -> Iterator[Any]:
         """Yield ``one_task`` of some tasks at a time, side by side, with a leading axis of tasks."""
-        count, device = len(tasks[0]), tasks[0].device
-        if self.task_chunk == 1 or (self.task_chunk is None and device.type == "cpu"):
-            for task in zip(*tasks, strict=True):  # a CPU gains nothing from more at once, and loses memory
+        count = len(tasks[0])
+        if self._one_by_one(tasks[0].device):
+            for task in zip(*tasks, strict=True):
                 yield tree_map(lambda value: value[None], one_task(*task))
             return
         size, start = self.task_chunk or count, 0
@@ -207,11 +215,15 @@ class MAML(Algorithm):
             yield part
             start += size
 
+    def _one_by_one(self, device: torch.device) -> bool:
+        # A CPU gains nothing from more at once, and loses memory.
+        return self.task_chunk == 1 or (self.task_chunk is None and device.type == "cpu")
+
     # ---- use
 
     def adapt(self, encoder: Encoder, support: Iterable[Tensor], targets_S: Tensor, ways: int) -> Any:
         """Return the adapted weights and, where queries are normalised by it, the statistics of the support set."""
-        images = encoder.prepared(torch.cat(list(support)))
+        images = _prepared(encoder, torch.cat(list(support)))
         statistics: Statistics = []
         with _settled(encoder, images.device):
             weights = self._adapted(encoder, images, targets_S, ways)
@@ -225,7 +237,7 @@ class MAML(Algorithm):
         parts = [torch.cat(list(queries))] if self.sees_queries(encoder) else queries
         logits = []
         for part in parts:
-            images = encoder.prepared(part)
+            images = _prepared(encoder, part)
             with _settled(encoder, images.device):
                 norm = by_statistics(statistics) if self.normalization == "support" else self._norm()
                 logits.append(self._logits(encoder, weights, images, norm))
@@ -238,8 +250,8 @@ class MAML(Algorithm):
     # ---- the network by given weights
 
     def _adapted(self, encoder: Encoder, support: Tensor, targets_S: Tensor, ways: int) -> Weights:
-        meta = {name: value.detach() for name, value in self.meta(encoder).items()}
-        rates = {name: rate.detach() for name, rate in self.rates(meta).items()}
+        meta = _detached(self.meta(encoder))
+        rates = _detached(self.rates(meta))
         steps = (None if self.training else self.test_adaptation_steps) or self.adaptation_steps
         start = self._started(encoder, meta, support, targets_S, ways)
         return descend(lambda weights: self._support_loss(encoder, weights, support, targets_S), start, rates, steps)
@@ -268,6 +280,16 @@ class MAML(Algorithm):
         return F.linear(features_ND, weights["head.weight"], weights["head.bias"])
 
 
+def _prepared(encoder: Encoder, inputs: Tensor) -> Tensor:
+    # Second derivatives of a convolution are slow with channels last: at 84 pixels by half.
+    return encoder.prepared(inputs).contiguous()
+
+
+def _detached(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return weights without their history and with channels first, like the images, and numbers as they are."""
+    return {k: value.detach().contiguous() if isinstance(value, Tensor) else value for k, value in values.items()}
+
+
 def _features(encoder: Encoder, weights: Weights, inputs: Tensor, norm: BatchNormAs) -> Tensor:
     own = {name.removeprefix(_BACKBONE): value for name, value in weights.items() if name.startswith(_BACKBONE)}
     with norm:
@@ -293,18 +315,3 @@ def _settled(encoder: Encoder, device: torch.device) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-class _Computed(torch.autograd.Function):
-    """A number whose gradients are known already."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
-        """Return the number."""
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Any, ...]:
-        """Hand the gradients out."""
-        return None, None, *(scale.to(gradient.dtype) * gradient for gradient in ctx.gradients)

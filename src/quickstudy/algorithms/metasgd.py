@@ -12,7 +12,7 @@ from torch import nn
 
 from quickstudy.algorithms.base import STRATEGIES
 from quickstudy.algorithms.maml import MAML
-from quickstudy.functional.inner_loop import Weights
+from quickstudy.functional.inner_loop import Rates, Weights
 from quickstudy.nets import Encoder
 
 
@@ -34,7 +34,7 @@ class MetaSGD(MAML):
         for name, value in self.meta(encoder).items():
             self.learned_rates[_key(name)] = nn.Parameter(torch.full_like(value, self.adaptation_lr))
 
-    def rates(self, weights: Weights) -> Weights:
+    def rates(self, weights: Weights) -> Rates:
         """Return the learned rates."""
         return {name: self.learned_rates[_key(name)] for name in weights}
 

@@ -5,13 +5,13 @@ Triantafillou et al. 2020, "Meta-Dataset", https://arxiv.org/abs/1903.03096
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES
 from quickstudy.algorithms.maml import MAML, Embed
-from quickstudy.functional.inner_loop import Weights
+from quickstudy.functional.inner_loop import Rates, Weights
 from quickstudy.functional.prototypes import prototypes
 from quickstudy.nets import Encoder, audit
 
@@ -44,8 +44,6 @@ class ProtoMAML(MAML):
         means_WD = prototypes(embed(meta, support), targets_S, ways)
         return {**meta, "head.weight": 2 * means_WD, "head.bias": -means_WD.square().sum(1)}
 
-    def rates(self, weights: Weights) -> Weights:
+    def rates(self, weights: Weights) -> Rates:
         """Return rates for the head too, which is no parameter."""
-        rates: dict[str, Any] = super().rates(weights)
-        rate = next(iter(rates.values()))
-        return {**rates, "head.weight": rate, "head.bias": rate}
+        return {**super().rates(weights), "head.weight": self.adaptation_lr, "head.bias": self.adaptation_lr}

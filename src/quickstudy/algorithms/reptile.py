@@ -14,7 +14,7 @@ from torch.func import vjp
 
 from quickstudy.algorithms.base import STRATEGIES, Loss
 from quickstudy.algorithms.maml import MAML
-from quickstudy.functional.inner_loop import MetaGradient, Weights, descend
+from quickstudy.functional.inner_loop import MetaGradient, Rates, Weights, descend
 from quickstudy.nets import Encoder
 
 
@@ -32,7 +32,7 @@ class Reptile(MAML):
     exact_gradient = False
 
     def task_gradient(
-        self, encoder: Encoder, meta: Weights, rates: Weights, task: tuple[Tensor, ...], ways: int, loss: Loss
+        self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Tensor, ...], ways: int, loss: Loss
     ) -> MetaGradient:
         """Return the way back from the adapted weights, as an optimizer's gradient."""
         support, targets_S, query, targets_Q = task
@@ -48,5 +48,4 @@ class Reptile(MAML):
         last = descend(learned, first, rates, self.adaptation_steps)
         logits_QW = self._answers(encoder, last, support, query)
         (way_back,) = pull_back({name: value - last[name] for name, value in first.items()})
-        no_rates = {name: torch.zeros_like(rate) for name, rate in rates.items()}
-        return MetaGradient(way_back, no_rates, loss(logits_QW, targets_Q), logits_QW)
+        return MetaGradient(way_back, {}, loss(logits_QW, targets_Q), logits_QW)

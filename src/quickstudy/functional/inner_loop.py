@@ -2,8 +2,9 @@
 
     theta[0] = start(meta)        theta[t + 1] = theta[t] - rates * gradient(inner_loss)(theta[t])
 
-Finn et al. 2017, "Model-Agnostic Meta-Learning", https://arxiv.org/abs/1703.03400. Everything here is a pure function
-of tensors, so that ``torch.func.vmap`` runs many tasks side by side.
+Finn et al. 2017, "Model-Agnostic Meta-Learning", https://arxiv.org/abs/1703.03400. ``descend`` and ``meta_gradient``
+are pure functions of tensors, so that ``torch.func.vmap`` runs many tasks side by side; ``meta_gradient_of_one`` is for
+one task at a time, by autograd itself, which on a CPU is up to three times as fast.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor
 from torch.func import grad, jvp, vjp
 
 Weights = dict[str, Tensor]
+Rates = Mapping[str, Tensor | float]
+"""A learning rate for each weight that adapts; those that are tensors are learned."""
 InnerLoss = Callable[[Weights], Tensor]
 """The loss on the support set, one number."""
 OuterLoss = Callable[[Weights], tuple[Tensor, Any]]
@@ -31,14 +34,14 @@ class MetaGradient(NamedTuple):
     meta: Weights
     """The gradient for each meta parameter."""
     rates: Weights
-    """The gradient for each learning rate."""
+    """The gradient for each learning rate that is a tensor."""
     loss: Tensor
     """The query loss after adapting."""
     further: Any
     """What else the outer loss returned."""
 
 
-def descend(inner_loss: InnerLoss, weights: Weights, rates: Mapping[str, Tensor], steps: int) -> Weights:
+def descend(inner_loss: InnerLoss, weights: Weights, rates: Rates, steps: int) -> Weights:
     """Return the weights after some gradient steps; those without a rate stay as they are."""
     for _ in range(steps):
         weights = _step(weights, grad(inner_loss)(weights), rates)
@@ -50,7 +53,7 @@ def meta_gradient(
     inner_loss: InnerLoss,
     outer_loss: OuterLoss,
     meta: Weights,
-    rates: Weights,
+    rates: Rates,
     steps: int,
     method: Method = "adjoint",
 ) -> MetaGradient:
@@ -69,13 +72,14 @@ def meta_gradient(
         steps: how many gradient steps.
         method: how.
     """
+    learned = _learned(rates)
     if method == "unrolled":
 
-        def unrolled(meta: Weights, rates: Weights) -> tuple[Tensor, tuple[Tensor, Any]]:
-            loss, further = outer_loss(descend(inner_loss, start(meta), rates, steps))
+        def unrolled(meta: Weights, learned: Weights) -> tuple[Tensor, tuple[Tensor, Any]]:
+            loss, further = outer_loss(descend(inner_loss, start(meta), {**rates, **learned}, steps))
             return loss, (loss.detach(), further)
 
-        (for_meta, for_rates), (loss, further) = grad(unrolled, argnums=(0, 1), has_aux=True)(meta, rates)
+        (for_meta, for_rates), (loss, further) = grad(unrolled, argnums=(0, 1), has_aux=True)(meta, learned)
         return MetaGradient(for_meta, for_rates, loss, further)
 
     weights, pull_back = vjp(start, meta)  # type: ignore[misc]
@@ -90,27 +94,104 @@ def meta_gradient(
         return loss, (loss.detach(), further)
 
     adjoint, (loss, further) = grad(judged, has_aux=True)(weights)
-    for_rates = {name: torch.zeros_like(rate) for name, rate in rates.items()}
+
+    def curved(weights: Weights, direction: Weights) -> Weights:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*torch.jit.script. is deprecated", FutureWarning)  # jvp itself uses it
+            product: Weights = jvp(grad(inner_loss), (weights,), (direction,))[1]
+        return product
+
+    adjoint, for_rates = _backwards(path, adjoint, rates, curved if method == "adjoint" else None)
+    return MetaGradient(pull_back(adjoint)[0], for_rates, loss, further)
+
+
+def meta_gradient_of_one(
+    start: Callable[[Weights], Weights],
+    inner_loss: InnerLoss,
+    outer_loss: OuterLoss,
+    meta: Weights,
+    rates: Rates,
+    steps: int,
+    method: Method = "adjoint",
+) -> MetaGradient:
+    """Return what ``meta_gradient`` does, of the same arguments; does not pass through ``torch.func.vmap``."""
+    with torch.enable_grad():
+        meta = _leaves(meta)
+        weights = start(meta)
+        if method == "unrolled":
+            learned = _leaves(_learned(rates))
+            weights = {name: value.view_as(value) for name, value in weights.items()}  # one may come of another
+            for _ in range(steps):
+                gradients = _gradient(inner_loss(weights), weights, create_graph=True)
+                weights = _step(weights, gradients, {**rates, **learned})
+            loss, further = outer_loss(weights)
+            found = _gradient(loss, {**meta, **{f"rate of {name}": rate for name, rate in learned.items()}})
+            for_meta = {name: found[name] for name in meta}
+            return MetaGradient(for_meta, {name: found[f"rate of {name}"] for name in learned}, loss.detach(), further)
+
+        first, path = weights, []
+        weights = _leaves(weights)
+        for _ in range(steps):
+            gradients = _gradient(inner_loss(weights), weights)
+            path.append((weights, gradients))
+            weights = _leaves(_step(weights, gradients, rates))
+        loss, further = outer_loss(weights)
+
+        def curved(weights: Weights, direction: Weights) -> Weights:
+            gradients = _gradient(inner_loss(weights), weights, create_graph=True)
+            return _gradient(gradients, weights, along=direction)
+
+        adjoint, for_rates = _backwards(path, _gradient(loss, weights), rates, curved if method == "adjoint" else None)
+        return MetaGradient(_gradient(first, meta, along=adjoint), for_rates, loss.detach(), further)
+
+
+def _backwards(
+    path: list[tuple[Weights, Weights]],
+    adjoint: Weights,
+    rates: Rates,
+    curved: Callable[[Weights, Weights], Weights] | None,
+) -> tuple[Weights, Weights]:
+    """Take the gradient for the last weights back to the first, and collect that for the rates.
+
+    Args:
+        path: the weights and gradients of every step.
+        adjoint: the gradient for the weights after the last.
+        rates: of the steps.
+        curved: returns the inner loss's Hessian at given weights times a direction; without it Hessians count as 0.
+    """
+    for_rates = {name: torch.zeros_like(rate) for name, rate in _learned(rates).items()}
     for weights, gradients in reversed(path):
         for name, so_far in for_rates.items():
             for_rates[name] = so_far - (adjoint[name] * gradients[name]).sum_to_size(so_far.shape)
-        if method == "adjoint":
+        if curved is not None:
             scaled = {
                 name: rates[name] * value if name in rates else torch.zeros_like(value)
                 for name, value in adjoint.items()
             }
-            curved = _hessian_product(inner_loss, weights, scaled)
-            adjoint = {name: value - curved[name] for name, value in adjoint.items()}
-    return MetaGradient(pull_back(adjoint)[0], for_rates, loss, further)
+            product = curved(weights, scaled)
+            adjoint = {name: value - product[name] for name, value in adjoint.items()}
+    return adjoint, for_rates
 
 
-def _hessian_product(loss: InnerLoss, weights: Weights, direction: Weights) -> Weights:
-    # Forward over reverse: at 84 pixels twice as fast as reverse over reverse on a CPU.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*torch.jit.script. is deprecated", FutureWarning)  # jvp itself uses it
-        product: Weights = jvp(grad(loss), (weights,), (direction,))[1]
-    return product
-
-
-def _step(weights: Weights, gradients: Weights, rates: Mapping[str, Tensor]) -> Weights:
+def _step(weights: Weights, gradients: Weights, rates: Rates) -> Weights:
     return {name: value - rates[name] * gradients[name] if name in rates else value for name, value in weights.items()}
+
+
+def _learned(rates: Rates) -> Weights:
+    return {name: rate for name, rate in rates.items() if isinstance(rate, Tensor)}
+
+
+def _leaves(weights: Weights) -> Weights:
+    return {name: value.detach().requires_grad_() for name, value in weights.items()}
+
+
+def _gradient(
+    of: Tensor | Weights, weights: Weights, along: Weights | None = None, create_graph: bool = False
+) -> Weights:
+    """Return the gradient of a number, or of values along a direction; 0 for weights that do not matter."""
+    outputs = [of] if isinstance(of, Tensor) else list(of.values())
+    directions = None if along is None else [along[name] for name in of]
+    found = torch.autograd.grad(
+        outputs, list(weights.values()), directions, create_graph=create_graph, materialize_grads=True
+    )
+    return dict(zip(weights, found, strict=True))

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from quickstudy.errors import ConfigError
+from quickstudy.nets.pooling import MaxPool2x2
 from quickstudy.nets.registry import BACKBONES
 
 
@@ -39,8 +40,9 @@ class Conv4(nn.Module):
             return nn.Sequential(
                 nn.Conv2d(channels, hidden, 3, padding=1),
                 nn.BatchNorm2d(hidden) if norm == "batch" else nn.GroupNorm(min(8, hidden), hidden),
+                # Pooling first is the same function, of a quarter of the values to rectify.
+                MaxPool2x2() if pool else nn.Identity(),
                 nn.ReLU(inplace=True),
-                nn.MaxPool2d(2) if pool else nn.Identity(),
             )
 
         widths = (in_channels, hidden, hidden, hidden)
