@@ -143,7 +143,7 @@ def compare_classifiers(folder: Path, count: int) -> list[Line]:
         else:
             gave_up += 1
         weights = ridge(support, wanted_of(problem), problem.strength)
-        left = (support @ weights - wanted_of(problem)).square().sum()
+        left = (support @ weights.mT - wanted_of(problem)).square().sum()
         ours = float(left + problem.strength * weights.square().sum())
         for peer, name in (("cvxpy", "ridge_cvxpy"), ("scikit-learn", "ridge_sklearn")):
             regression[peer].append(abs(ours - theirs[name]) / abs(ours))

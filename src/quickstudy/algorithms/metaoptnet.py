@@ -47,13 +47,13 @@ class MetaOptNet(EmbeddingAlgorithm):
         self.scale = nn.Parameter(torch.tensor(float(scale)))
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
-        """Return the classifier's weights, ``[D, W]``."""
+        """Return the classifier's weights, ``[W, D]``."""
         wanted_SW = members(targets_S, ways, support_SD.dtype)
         if self._svm:
             kernel_SS = support_SD @ support_SD.mT
-            return support_SD.mT @ svm_dual(kernel_SS, wanted_SW, self._regularization)
+            return svm_dual(kernel_SS, wanted_SW, self._regularization).mT @ support_SD
         return ridge(support_SD, wanted_SW, self._regularization)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
-        return self.scale * (query_QD @ state)
+        return self.scale * (query_QD @ state.mT)

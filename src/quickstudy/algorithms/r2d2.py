@@ -41,10 +41,10 @@ class R2D2(EmbeddingAlgorithm):
         self.scale = nn.Parameter(torch.tensor(float(scale)))
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
-        """Return the regression's weights, ``[D, W]``."""
+        """Return the regression's weights, ``[W, D]``."""
         wanted_SW = members(targets_S, ways, support_SD.dtype)
         return ridge(support_SD, wanted_SW, self.log_strength.exp())
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
-        return self.scale * (query_QD @ state)
+        return self.scale * (query_QD @ state.mT)

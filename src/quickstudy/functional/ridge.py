@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def ridge(support_SD: Tensor, wanted_SW: Tensor, strength: Tensor | float) -> Tensor:
-    """Return the weights ``[D, W]`` that minimise ``|Z w - Y|^2 + strength * |w|^2``, with gradients.
+    """Return the weights w, ``[W, D]``, that minimise ``|Z w^T - Y|^2 + strength * |w|^2``, with gradients.
 
     Args:
         support_SD: Z, ``[S, D]``.
@@ -20,4 +20,5 @@ def ridge(support_SD: Tensor, wanted_SW: Tensor, strength: Tensor | float) -> Te
     gram_SS = support_SD @ support_SD.mT + strength * torch.eye(
         len(support_SD), dtype=support_SD.dtype, device=support_SD.device
     )
-    return support_SD.mT @ torch.cholesky_solve(wanted_SW, torch.linalg.cholesky(gram_SS))
+    # Rows of D numbers: products with them read memory in its order.
+    return torch.cholesky_solve(wanted_SW, torch.linalg.cholesky(gram_SS)).mT @ support_SD
