@@ -18,9 +18,13 @@ test:  ## run the fast tests
 slow:  ## run the slow tests, which take minutes each
 	scripts/test -m slow $(ARGS)
 
-bench: setup  ## measure speed and accuracy on this machine (about half an hour)
+bench: setup  ## measure speed, accuracy and parity with other libraries on this machine (about five hours)
+	benchmarks/peers/setup.sh
 	.venv/bin/python benchmarks/episodes.py
+	.venv/bin/python benchmarks/speed.py
+	.venv/bin/python benchmarks/parity/run.py
 	.venv/bin/python benchmarks/omniglot_protonet.py
+	.venv/bin/python benchmarks/accuracy.py
 
 check:  ## lint, formatting and types
 	scripts/check

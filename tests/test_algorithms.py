@@ -20,6 +20,7 @@ from quickstudy.functional.inner_loop import MetaGradient
 from quickstudy.functional.svm import svm_dual
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import audit, build_encoder
+from quickstudy.registry import options_of
 from quickstudy.testing import NonconformingError, check_algorithm, small_encoder, small_episodes
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -295,10 +296,12 @@ def test_the_svm_is_at_its_optimum() -> None:
         assert abs(float((primal - dual_value) / primal)) < 1e-8
 
 
-@pytest.mark.parametrize("name", ["r2d2", "metaoptnet", "linear_probe"])
-def test_regularization_out_of_range(name: str) -> None:
-    with pytest.raises(ConfigError, match="regularization=-1"):
-        STRATEGIES[name](regularization=-1)  # type: ignore[call-arg]
+@pytest.mark.parametrize("name", STRATEGIES.names())
+def test_every_option_is_checked(name: str) -> None:
+    for option in options_of(STRATEGIES[name], Algorithm):
+        for wrong in (-1, 0, float("inf"), float("nan"), "nonsense"):
+            with pytest.raises(ConfigError, match=f"{option}={wrong!r}"):
+                STRATEGIES[name](**{option: wrong})
 
 
 @pytest.mark.parametrize("name", ["maml", "anil"])

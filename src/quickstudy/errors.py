@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -56,6 +57,38 @@ def check_options(owner: str, given: Iterable[str], known: Iterable[str]) -> Non
     for name in given:
         if name not in options:
             raise ConfigError(f"{owner} has no option '{name}'{closest(name, options)} It has: {', '.join(options)}")
+
+
+def check_choice(name: str, given: object, *known: str) -> None:
+    """Check an option that is one of a few words.
+
+    Raises:
+        ConfigError: it is another.
+    """
+    if given not in known:
+        raise ConfigError(f"{name}={given!r} is none of {', '.join(map(repr, known))}")
+
+
+def check_above_zero(**options: float | None) -> None:
+    """Check options that are numbers above 0, where they are given.
+
+    Raises:
+        ConfigError: one is not; the message names it.
+    """
+    for name, number in options.items():
+        if number is not None and not (isinstance(number, int | float) and 0 < number < math.inf):
+            raise ConfigError(f"{name}={number!r}: it must be above 0")
+
+
+def check_counts(**options: int | None) -> None:
+    """Check options that are whole numbers of at least 1, where they are given.
+
+    Raises:
+        ConfigError: one is not; the message names it.
+    """
+    for name, number in options.items():
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+            raise ConfigError(f"{name}={number!r}: it must be a whole number of at least 1")
 
 
 def require(package: str, extra: str) -> ModuleType:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.errors import check_above_zero
 from quickstudy.functional.distances import cosine
 from quickstudy.functional.prototypes import members
 
@@ -30,6 +31,7 @@ class BDCSPN(EmbeddingAlgorithm):
 
     def __init__(self, temperature: float = 10.0) -> None:
         super().__init__()
+        check_above_zero(temperature=temperature)
         self._scale = temperature
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:

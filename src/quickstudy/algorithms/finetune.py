@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.errors import ConfigError
+from quickstudy.errors import check_above_zero, check_choice, check_counts
 from quickstudy.functional.distances import cosine
 from quickstudy.functional.inner_loop import Weights, descend
 from quickstudy.functional.prototypes import members, prototypes
@@ -40,10 +40,9 @@ class Finetune(EmbeddingAlgorithm):
         temperature: float = 10.0,
     ) -> None:
         super().__init__()
-        if head not in ("linear", "cosine"):
-            raise ConfigError(f"head={head!r} is neither 'linear' nor 'cosine' among the training_strategy_kwargs")
-        if adaptation_steps < 1 or adaptation_lr <= 0:
-            raise ConfigError(f"adaptation_steps={adaptation_steps} and adaptation_lr={adaptation_lr} must be above 0")
+        check_choice("head", head, "linear", "cosine")
+        check_counts(adaptation_steps=adaptation_steps)
+        check_above_zero(adaptation_lr=adaptation_lr, temperature=temperature)
         self._cosine, self._scale = head == "cosine", temperature
         self._steps, self._rate = adaptation_steps, adaptation_lr
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.errors import check_above_zero, check_counts
 from quickstudy.functional.distances import squared_euclidean
 from quickstudy.functional.prototypes import prototypes
 
@@ -31,6 +32,8 @@ class LaplacianShot(EmbeddingAlgorithm):
 
     def __init__(self, neighbours: int = 3, strength: float = 1.0, iterations: int = 20) -> None:
         super().__init__()
+        check_counts(neighbours=neighbours, iterations=iterations)
+        check_above_zero(strength=strength)
         self._neighbours, self._strength, self._iterations = neighbours, strength, iterations
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The head that adapting by gradient steps starts from, and what every inner loop checks."""
+"""The head that adapting by gradient steps starts from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, check_choice
 
 
 class LearnedHead(nn.Module):
@@ -19,8 +19,7 @@ class LearnedHead(nn.Module):
 
     def __init__(self, kind: Literal["linear", "shared"]) -> None:
         super().__init__()
-        if kind not in ("linear", "shared"):
-            raise ConfigError(f"head={kind!r} is neither 'linear' nor 'shared' among the training_strategy_kwargs")
+        check_choice("head", kind, "linear", "shared")
         self.fixed_ways = kind == "linear"
         self.register_parameter("weight", None)
         self.register_parameter("bias", None)
@@ -52,16 +51,3 @@ class LearnedHead(nn.Module):
                 f"head='linear' was made for {len(self.bias)} ways, and these are {ways}: train with "
                 "training_strategy_kwargs={'head': 'shared'}, whose ways may differ"
             )
-
-
-def check_inner_loop(steps: int, test_steps: int | None, learning_rate: float) -> None:
-    """Check the options of an inner loop.
-
-    Raises:
-        ConfigError: one is out of range.
-    """
-    for name, number in (("adaptation_steps", steps), ("test_adaptation_steps", test_steps)):
-        if number is not None and (not isinstance(number, int) or number < 1):
-            raise ConfigError(f"{name}={number!r}: it must be a whole number of at least 1")
-    if not 0 < learning_rate < math.inf:
-        raise ConfigError(f"adaptation_lr={learning_rate!r}: it must be above 0, for instance 0.1")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.errors import ConfigError
+from quickstudy.errors import check_above_zero, check_counts
 from quickstudy.functional.prototypes import members
 
 
@@ -34,10 +34,8 @@ class LinearProbe(EmbeddingAlgorithm):
 
     def __init__(self, regularization: float = 1.0, iterations: int = 60) -> None:
         super().__init__()
-        if regularization <= 0 or iterations < 1:
-            raise ConfigError(
-                f"regularization={regularization} must be above 0, and iterations={iterations} at least 1"
-            )
+        check_above_zero(regularization=regularization)
+        check_counts(iterations=iterations)
         self._strength, self._iterations = 1 / regularization, iterations
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:

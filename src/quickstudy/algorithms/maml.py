@@ -20,9 +20,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
 from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact
-from quickstudy.algorithms.learned_head import LearnedHead, check_inner_loop
+from quickstudy.algorithms.learned_head import LearnedHead
 from quickstudy.episode import Episode
-from quickstudy.errors import ConfigError
+from quickstudy.errors import check_above_zero, check_choice, check_counts
 from quickstudy.functional.inner_loop import (
     MetaGradient,
     Method,
@@ -77,15 +77,12 @@ class MAML(Algorithm):
         task_chunk: int | None = None,
     ) -> None:
         super().__init__()
-        check_inner_loop(adaptation_steps, test_adaptation_steps, adaptation_lr)
-        if meta_gradient not in ("auto", "adjoint", "unrolled", "first_order"):
-            raise ConfigError(
-                f"meta_gradient={meta_gradient!r} is none of 'auto', 'adjoint', 'unrolled', 'first_order'"
-            )
-        if normalization not in ("support", "transductive", "group"):
-            raise ConfigError(f"normalization={normalization!r} is none of 'support', 'transductive', 'group'")
-        if task_chunk is not None and (not isinstance(task_chunk, int) or task_chunk < 1):
-            raise ConfigError(f"task_chunk={task_chunk!r}: it must be a whole number of at least 1")
+        check_counts(
+            adaptation_steps=adaptation_steps, test_adaptation_steps=test_adaptation_steps, task_chunk=task_chunk
+        )
+        check_above_zero(adaptation_lr=adaptation_lr)
+        check_choice("meta_gradient", meta_gradient, "auto", "adjoint", "unrolled", "first_order")
+        check_choice("normalization", normalization, "support", "transductive", "group")
         self.adaptation_steps, self.test_adaptation_steps = adaptation_steps, test_adaptation_steps
         self.adaptation_lr = adaptation_lr
         self.normalization = normalization

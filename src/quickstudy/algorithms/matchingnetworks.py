@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.errors import check_above_zero
 from quickstudy.functional.distances import cosine
 from quickstudy.functional.prototypes import members
 
@@ -32,6 +33,7 @@ class MatchingNetworks(EmbeddingAlgorithm):
 
     def __init__(self, temperature: float = 10.0) -> None:
         super().__init__()
+        check_above_zero(temperature=temperature)
         self.scale = nn.Parameter(torch.tensor(float(temperature)))
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:

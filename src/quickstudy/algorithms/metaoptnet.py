@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.errors import ConfigError
+from quickstudy.errors import check_above_zero, check_choice
 from quickstudy.functional.prototypes import members
 from quickstudy.functional.ridge import ridge
 from quickstudy.functional.svm import svm_dual
@@ -38,10 +38,8 @@ class MetaOptNet(EmbeddingAlgorithm):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        if head not in ("svm", "ridge"):
-            raise ConfigError(f"head={head!r} is neither 'svm' nor 'ridge' among the training_strategy_kwargs")
-        if regularization is not None and regularization <= 0:
-            raise ConfigError(f"regularization={regularization}: it must be above 0")
+        check_choice("head", head, "svm", "ridge")
+        check_above_zero(regularization=regularization, scale=scale)
         self._svm = head == "svm"
         self._regularization = regularization or (0.1 if self._svm else 50.0)
         self.scale = nn.Parameter(torch.tensor(float(scale)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.errors import ConfigError
+from quickstudy.errors import check_above_zero, check_choice
 from quickstudy.functional.distances import cosine, squared_euclidean
 from quickstudy.functional.prototypes import prototypes
 
@@ -32,8 +32,8 @@ class PrototypicalNetworks(EmbeddingAlgorithm):
 
     def __init__(self, metric: Literal["euclidean", "cosine"] = "euclidean", temperature: float = 10.0) -> None:
         super().__init__()
-        if metric not in ("euclidean", "cosine"):
-            raise ConfigError(f"metric={metric!r} is neither 'euclidean' nor 'cosine'")
+        check_choice("metric", metric, "euclidean", "cosine")
+        check_above_zero(temperature=temperature)
         self.scale = nn.Parameter(torch.tensor(float(temperature))) if metric == "cosine" else None
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:

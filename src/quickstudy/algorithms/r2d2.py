@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.errors import ConfigError
+from quickstudy.errors import check_above_zero
 from quickstudy.functional.prototypes import members
 from quickstudy.functional.ridge import ridge
 
@@ -35,8 +35,7 @@ class R2D2(EmbeddingAlgorithm):
 
     def __init__(self, regularization: float = 1.0, scale: float = 1.0) -> None:
         super().__init__()
-        if regularization <= 0:
-            raise ConfigError(f"regularization={regularization}: it must be above 0")
+        check_above_zero(regularization=regularization, scale=scale)
         self.log_strength = nn.Parameter(torch.tensor(math.log(regularization)))
         self.scale = nn.Parameter(torch.tensor(float(scale)))
 

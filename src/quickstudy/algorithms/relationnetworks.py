@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.errors import check_counts
 from quickstudy.functional.prototypes import prototypes
 from quickstudy.nets import Encoder
 
@@ -34,6 +35,7 @@ class RelationNetworks(EmbeddingAlgorithm):
 
     def __init__(self, hidden: int = 64) -> None:
         super().__init__()
+        check_counts(hidden=hidden)
         self._hidden = hidden
         self.first: nn.Conv2d | nn.Linear
         self.further: nn.Sequential

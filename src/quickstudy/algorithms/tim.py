@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.errors import check_above_zero, check_counts
 from quickstudy.functional.prototypes import members
 
 
@@ -43,6 +44,8 @@ class TIM(EmbeddingAlgorithm):
         entropy_weight: float = 0.1,
     ) -> None:
         super().__init__()
+        check_counts(iterations=iterations)
+        check_above_zero(temperature=temperature, support_weight=support_weight, entropy_weight=entropy_weight)
         self._iterations, self._scale = iterations, temperature
         self._support, self._entropy = support_weight, entropy_weight
 
