@@ -1,4 +1,4 @@
-"""The accuracy of every few-shot strategy, beside what is asked of it and what is published.
+"""The accuracy of the strategies that learn across tasks, beside what is asked of it and what is published.
 
     python benchmarks/accuracy.py                      # all rows of Omniglot, one after another
     python benchmarks/accuracy.py maml anil --jobs 2   # some, two at a time with half the threads each

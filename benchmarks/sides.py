@@ -6,6 +6,7 @@ import json
 import os
 import statistics
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,9 +62,10 @@ class Peers:
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
 
     def __enter__(self) -> Self:
+        self._errors = tempfile.TemporaryFile("w+")  # a pipe that nobody empties would stop it
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            self._command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=self._environment
+            self._command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True, env=self._environment
         )
         self.hello = self._answer()
         return self
@@ -74,15 +76,18 @@ class Peers:
         return self._answer()
 
     def _answer(self) -> Any:
-        assert self._process.stdout and self._process.stderr
+        assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            why = self._process.stderr.read()
-            raise SystemExit(f"the peers' process ended; remove .venv-peers and run setup.sh again.\n{why}")
+            self._errors.seek(0)
+            raise SystemExit(
+                f"the peers' process ended; remove .venv-peers and run setup.sh again.\n{self._errors.read()}"
+            )
         return json.loads(line)
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
+        self._errors.close()
 
 
 def peers_are_installed(console: Console) -> bool:

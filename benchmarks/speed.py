@@ -140,7 +140,8 @@ def compare(work: Work, peers: Peers) -> list[Line]:
             taken = peers.ask(json.dumps({"time": work, "peer": name, "least": LEAST_SECONDS}))
             theirs[name].append(units(work, False) / taken)
     for name in names:
-        line = Line(named(work), ours, "/s", name, theirs[name])
+        half = ", float32" if work.get("precision") == "bfloat16" else ""  # the peers know no other
+        line = Line(named(work), ours, "/s", name + half, theirs[name])
         target = target_of(work)
         if target:
             line.at_least(target)
@@ -166,7 +167,7 @@ def memory_of(work: Work, peer: str | None) -> float:
 
 
 def compare_memory(work: Work) -> Line:
-    """Compare a meta-step's memory with the peer's; the ratio is theirs over ours, so that more is better here too."""
+    """Compare a meta-step's memory with the peer's."""
     ours, theirs = memory_of(work, None), memory_of(work, "learn2learn")
     line = Line(f"memory of {named(work)}", [ours], "MB", "learn2learn", [theirs], "no more", ours <= theirs)
     return line

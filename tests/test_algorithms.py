@@ -342,3 +342,20 @@ def test_bfloat16_has_the_gradient_of_float32(method: str, normalization: str) -
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
     for found in gradients[1:]:
         assert torch.nn.functional.cosine_similarity(found, gradients[0], dim=0) > 0.99
+
+
+@pytest.mark.parametrize("normalization", ["support", "transductive", "group"])
+def test_conv4_in_chunks_has_the_gradient_of_one_by_one(normalization: str) -> None:
+    found = []
+    small = small_episodes(tasks=3)
+    support, query = (part.repeat_interleave(2, -1).repeat_interleave(2, -2) for part in (small.support, small.query))
+    episodes = Episode(support, small.support_targets, query, small.query_targets)
+    for chunk in (1, 2):
+        torch.manual_seed(0)
+        encoder = build_encoder("conv4", {"in_channels": 1, "hidden": 12}).double()
+        algorithm = MAML(meta_gradient="adjoint", normalization=normalization, task_chunk=chunk)  # type: ignore[arg-type]
+        algorithm.meet(encoder, encoder.feature_shape(episodes.support[0, :1]), 3)
+        algorithm.double()
+        algorithm.judge(encoder, episodes, 3, algorithm.loss)[0].backward()
+        found.append(torch.cat([parameter.grad.flatten() for parameter in encoder.parameters()]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)

@@ -135,11 +135,15 @@ class EmbeddingAlgorithm(Algorithm):
 
     def adapt(self, encoder: Encoder, support: Iterable[Tensor], targets_S: Tensor, ways: int) -> Any:
         """Embed the support set and fit the classifier."""
-        return self.fit(_embed(encoder, support), targets_S, ways)
+        support_SD = _embed(encoder, support)
+        with torch.autocast(support_SD.device.type, enabled=False):
+            return self.fit(support_SD, targets_S, ways)
 
     def predict(self, encoder: Encoder, state: Any, queries: Iterable[Tensor]) -> Tensor:
         """Embed the queries and classify them."""
-        return self.logits(state, _embed(encoder, queries))
+        query_QD = _embed(encoder, queries)
+        with torch.autocast(query_QD.device.type, enabled=False):
+            return self.logits(state, query_QD)
 
 
 STRATEGIES: Registry[type[Algorithm]] = Registry("training_strategy")

@@ -274,7 +274,8 @@ class MAML(Algorithm):
 
     def _logits(self, encoder: Encoder, weights: Weights, inputs: Tensor, norm: BatchNormAs) -> Tensor:
         features_ND = _features(encoder, weights, inputs, norm)
-        return F.linear(features_ND, weights["head.weight"], weights["head.bias"])
+        with torch.autocast(features_ND.device.type, enabled=False):
+            return F.linear(features_ND, weights["head.weight"], weights["head.bias"])
 
 
 def _prepared(encoder: Encoder, inputs: Tensor) -> Tensor:

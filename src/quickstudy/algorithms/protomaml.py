@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES
@@ -41,7 +42,9 @@ class ProtoMAML(MAML):
 
     def start(self, meta: Weights, embed: Embed, support: Tensor, targets_S: Tensor, ways: int) -> Weights:
         """Make the head of the prototypes."""
-        means_WD = prototypes(embed(meta, support), targets_S, ways)
+        features_SD = embed(meta, support)
+        with torch.autocast(features_SD.device.type, enabled=False):
+            means_WD = prototypes(features_SD, targets_S, ways)
         return {**meta, "head.weight": 2 * means_WD, "head.bias": -means_WD.square().sum(1)}
 
     def rates(self, weights: Weights) -> Rates:

@@ -46,7 +46,7 @@ class RelationNetworks(EmbeddingAlgorithm):
         if len(feature_shape) == 3 and min(feature_shape[1:]) > 1:
 
             def block() -> list[nn.Module]:
-                return [nn.GroupNorm(min(8, hidden), hidden), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+                return [nn.GroupNorm(math.gcd(8, hidden), hidden), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
 
             self.first = nn.Conv2d(2 * feature_shape[0], hidden, 3, padding=1)
             places = math.prod(-(-length // 4) for length in feature_shape[1:])

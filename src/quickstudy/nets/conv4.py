@@ -5,11 +5,12 @@ Vinyals et al. 2016, "Matching Networks for One Shot Learning", https://arxiv.or
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from torch import Tensor, nn
 
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, check_counts
 from quickstudy.nets.pooling import MaxPool2x2
 from quickstudy.nets.registry import BACKBONES
 
@@ -24,13 +25,15 @@ class Conv4(nn.Module):
         norm: ``"batch"``, or ``"group"`` for normalisation that depends on no other image.
         pools: how many blocks pool; relation networks, which compare maps, are published with 2.
 
-    Input ``[N, in_channels, H, W]`` of at least 16x16 (``2 ** pools``), output ``[N, hidden, H // 16, W // 16]``.
+    Input ``[N, in_channels, H, W]`` of at least 16x16 (``2 ** pools``), output ``[N, hidden, H // 2 ** pools,
+    W // 2 ** pools]``.
     """
 
     def __init__(
         self, in_channels: int = 3, hidden: int = 64, norm: Literal["batch", "group"] = "batch", pools: int = 4
     ) -> None:
         super().__init__()
+        check_counts(in_channels=in_channels, hidden=hidden)
         if pools not in range(5):
             raise ConfigError(f"conv4 has pools=0 to pools=4, not {pools!r}")
         if norm not in ("batch", "group"):
@@ -39,7 +42,7 @@ class Conv4(nn.Module):
         def block(channels: int, pool: bool) -> nn.Sequential:
             return nn.Sequential(
                 nn.Conv2d(channels, hidden, 3, padding=1),
-                nn.BatchNorm2d(hidden) if norm == "batch" else nn.GroupNorm(min(8, hidden), hidden),
+                nn.BatchNorm2d(hidden) if norm == "batch" else nn.GroupNorm(math.gcd(8, hidden), hidden),
                 # Pooling first is the same function, of a quarter of the values to rectify.
                 MaxPool2x2() if pool else nn.Identity(),
                 nn.ReLU(inplace=True),

@@ -47,6 +47,7 @@ class _Pooled(torch.autograd.Function):
         """Keep what torch's backward takes."""
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(inputs[0], output[1])
+        ctx.save_for_forward(output[1])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
@@ -56,3 +57,9 @@ class _Pooled(torch.autograd.Function):
             gradient, maps, [2, 2], [2, 2], [0, 0], [1, 1], False, places
         )
         return back
+
+    @staticmethod
+    def jvp(ctx: Any, tangents: Tensor) -> tuple[Tensor, None]:
+        """Take the tangents at the places."""
+        (places,) = ctx.saved_tensors
+        return tangents.flatten(-2).gather(-1, places.flatten(-2)).reshape(places.shape), None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,8 +76,8 @@ def _has_the_right_shapes(make: Make) -> None:
     _demand(loss.ndim == 0 and bool(loss.isfinite()), "the loss is one finite number", loss.detach())
 
 
-def _tasks_do_not_touch_each_other(make: Make) -> None:
-    algorithm, encoder = make(False)
+def _tasks_do_not_touch_each_other(make: Make, norm: bool = False) -> None:
+    algorithm, encoder = make(norm)
     episodes = small_episodes()
     together, gradients = _trained(algorithm, encoder, episodes)
     singly = [
@@ -86,10 +87,11 @@ def _tasks_do_not_touch_each_other(make: Make) -> None:
     mean = torch.stack([gradient for _, gradient in singly]).mean(0)
     _demand_close(gradients, mean, "the gradient is the mean over the tasks")
     if isinstance(algorithm, EmbeddingAlgorithm):
-        plain = [
-            algorithm.logits(algorithm.fit(encoder(support), targets, WAYS), encoder(query))
-            for support, targets, query, _ in zip(*episodes, strict=True)
-        ]
+        plain = []
+        for support, targets, query, _ in zip(*episodes, strict=True):
+            embedded = encoder(torch.cat([support, query]))
+            state = algorithm.fit(embedded[: len(support)], targets, WAYS)
+            plain.append(algorithm.logits(state, embedded[len(support) :]))
         _demand_close(together, torch.stack(plain), "vmap answers as plain calls of fit and logits")
     if isinstance(algorithm, MAML):
         for chunk in (2, TASKS):
@@ -99,8 +101,8 @@ def _tasks_do_not_touch_each_other(make: Make) -> None:
             _demand_close(gradients, chunked, f"{chunk} tasks at once have the gradient of one by one")
 
 
-def _gradients_are_those_of_the_loss(make: Make) -> None:
-    algorithm, encoder = make(False)
+def _gradients_are_those_of_the_loss(make: Make, norm: bool = False) -> None:
+    algorithm, encoder = make(norm)
     episodes = small_episodes()
     _, gradient = _trained(algorithm, encoder, episodes)
     if not algorithm.exact_gradient:
@@ -157,8 +159,9 @@ def _bfloat16_is_near(make: Make) -> None:
     for enabled in (False, True):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             loss, logits = algorithm.judge(encoder, episodes, WAYS, algorithm.loss)
-            _demand(loss.dtype == torch.float32, "losses are computed in float32 under autocast", loss.dtype)
-            found.append(logits.float().softmax(-1))
+            dtypes = {loss.dtype, logits.dtype}
+            _demand(dtypes == {torch.float32}, "logits and losses are float32 under autocast", dtypes)
+            found.append(logits.softmax(-1))
     error = float((found[0] - found[1]).abs().mean())
     _demand(error < 0.03, "bfloat16 answers alike", f"probabilities differ by {error:.3f}")
 
@@ -264,7 +267,9 @@ _CHECKS = (
     _names_its_paper,
     _has_the_right_shapes,
     _tasks_do_not_touch_each_other,
+    partial(_tasks_do_not_touch_each_other, norm=True),
     _gradients_are_those_of_the_loss,
+    partial(_gradients_are_those_of_the_loss, norm=True),
     _every_parameter_has_a_gradient,
     _answers_are_the_same_without_gradients,
     _bfloat16_is_near,
