@@ -66,7 +66,14 @@ _TWENTY_WAY = {"ways": 20, "meta_batch_size": 1}
 OMNIGLOT = {
     "maml": Row("maml", 58_000, 97.0, "98.7", _ONE_STEP, _FIVE_WAY, 2e-3, _NARROW),
     "maml first order": Row(
-        "maml", 58_000, 0.0, "98.3", {**_ONE_STEP, "meta_gradient": "first_order"}, _FIVE_WAY, 2e-3, _NARROW
+        "maml",
+        52_000,
+        0.0,  # within 1 of maml's
+        "98.3",
+        {**_ONE_STEP, "adaptation_lr": 0.1, "meta_gradient": "first_order"},
+        _FIVE_WAY,
+        2e-3,
+        _NARROW,
     ),
     "metasgd": Row("metasgd", 50_000, 97.0, "99.5", _ONE_STEP, _FIVE_WAY, 2e-3, _NARROW),
     "reptile": Row(
