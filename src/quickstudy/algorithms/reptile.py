@@ -5,7 +5,7 @@ Nichol et al. 2018, "On First-Order Meta-Learning Algorithms", https://arxiv.org
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch.func import vjp
 
 from quickstudy.algorithms.base import STRATEGIES, Loss
 from quickstudy.algorithms.maml import MAML
+from quickstudy.errors import ConfigError
 from quickstudy.functional.inner_loop import MetaGradient, Rates, Weights, descend
 from quickstudy.nets import Encoder
 
@@ -23,13 +24,19 @@ class Reptile(MAML):
     """The step is from the weights to those after gradient steps on all examples of the task, the queries too.
 
     So a training episode of 1 shot and 9 queries is one of 10 examples per class, as in the paper, and its accuracy is
-    one on examples that were learned from. ``meta_gradient`` has no meaning here.
+    one on examples that were learned from.
     """
 
     paper: ClassVar[str] = (
         "Nichol et al. 2018, On First-Order Meta-Learning Algorithms, https://arxiv.org/abs/1803.02999"
     )
     exact_gradient = False
+
+    def __init__(self, **options: Any) -> None:
+        given = options.get("meta_gradient", "auto")
+        if given != "auto":
+            raise ConfigError(f"meta_gradient={given!r}: reptile takes no gradient through its steps; leave it out")
+        super().__init__(**options)
 
     def task_gradient(
         self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Tensor, ...], ways: int, loss: Loss
