@@ -725,7 +725,7 @@ def option(where: str, name: str, **more: Any) -> dict[str, Any]:
         (option("optimizer", "Adam", betas=(2, 2)), "optimizer 'Adam' cannot be made with .*Invalid beta"),
         (option("lr_scheduler", "StepLR", step_size=0), "lr_scheduler.* fails at its first step: .*zero"),
         (option("lr_scheduler", "StepLR", step_size=1, interval="foo"), "interval='foo': it moves by 'step' or by"),
-        ({"backbone_kwargs": {"in_channels": -1}}, "conv4 cannot be made with backbone_kwargs=.*-1"),
+        ({"backbone_kwargs": {"in_channels": -1}}, "in_channels=-1: it must be a whole number of at least 1"),
         ({"lr": 0.1}, "no option 'lr'; did you mean 'learning_rate'"),
         ({"ways": 5, "shots": 1}, r"few-shot strategy: training_strategy_kwargs=\{'ways': 5, 'shots': 1\}"),
     ],
