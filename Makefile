@@ -21,8 +21,8 @@ slow:  ## run the slow tests, which take minutes each
 bench: setup  ## measure speed, accuracy and parity with other libraries on this machine (about five hours)
 	benchmarks/peers/setup.sh
 	.venv/bin/python benchmarks/episodes.py
-	.venv/bin/python benchmarks/speed.py
-	.venv/bin/python benchmarks/parity/run.py
+	-.venv/bin/python benchmarks/speed.py  # a missed target must not keep the rest from being measured
+	-.venv/bin/python benchmarks/parity/run.py
 	.venv/bin/python benchmarks/omniglot_protonet.py
 	.venv/bin/python benchmarks/accuracy.py
 

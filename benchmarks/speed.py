@@ -142,9 +142,7 @@ def compare(work: Work, peers: Peers) -> list[Line]:
     for name in names:
         half = ", float32" if work.get("precision") == "bfloat16" else ""  # the peers know no other
         line = Line(named(work), ours, "/s", name + half, theirs[name])
-        target = target_of(work)
-        if target:
-            line.at_least(target)
+        line.at_least(target_of(work))
         lines.append(line)
     return lines
 
@@ -169,12 +167,11 @@ def memory_of(work: Work, peer: str | None) -> float:
 def compare_memory(work: Work) -> Line:
     """Compare a meta-step's memory with the peer's."""
     ours, theirs = memory_of(work, None), memory_of(work, "learn2learn")
-    line = Line(f"memory of {named(work)}", [ours], "MB", "learn2learn", [theirs], "no more", ours <= theirs)
-    return line
+    return Line(f"memory of {named(work)}", [ours], "MB", "learn2learn", [theirs], "no more", ours <= theirs)
 
 
 def compare_long_loops() -> list[Line]:
-    short, long = works.long_inner_loops(False)
+    short, long = works.long_inner_loops()
     lines = []
     for name, peer in (("quickstudy", None), ("learn2learn", "learn2learn")):
         few, many = memory_of(short, peer), memory_of(long, peer)

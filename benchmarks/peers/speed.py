@@ -41,7 +41,7 @@ def meta_steps(quick: bool) -> list[Work]:
     return [{"kind": "maml", "side": side, "shots": shots, "tasks": tasks, "steps": 5} for side, shots, tasks in sizes]
 
 
-def long_inner_loops(quick: bool) -> list[Work]:
+def long_inner_loops() -> list[Work]:
     return [{"kind": "maml", "side": 84, "shots": 5, "tasks": 2, "steps": steps} for steps in (1, 20)]
 
 
