@@ -24,6 +24,7 @@ from quickstudy.algorithms.learned_head import LearnedHead
 from quickstudy.episode import Episode
 from quickstudy.errors import check_above_zero, check_choice, check_counts
 from quickstudy.functional.inner_loop import (
+    Adaptation,
     MetaGradient,
     Method,
     Rates,
@@ -181,8 +182,7 @@ class MAML(Algorithm):
             logits_QW = self._answers(encoder, weights, support, query)
             return loss(logits_QW, targets_Q), logits_QW.detach()
 
-        gradient = meta_gradient_of_one if self._one_by_one(support.device) else meta_gradient
-        return gradient(
+        adaptation = Adaptation(
             lambda meta: self._started(encoder, meta, support, targets_S, ways),
             lambda weights: self._support_loss(encoder, weights, support, targets_S),
             judged,
@@ -191,6 +191,7 @@ class MAML(Algorithm):
             self.adaptation_steps,
             self.method,
         )
+        return (meta_gradient_of_one if self._one_by_one(support.device) else meta_gradient)(adaptation)
 
     def _by_chunk(self, one_task: Callable[..., Any], tasks: tuple[Tensor, ...]) -> Iterator[Any]:
         """Yield ``one_task`` of some tasks at a time, side by side, with a leading axis of tasks."""

@@ -28,6 +28,25 @@ OuterLoss = Callable[[Weights], tuple[Tensor, Any]]
 Method = Literal["adjoint", "unrolled", "first_order"]
 
 
+class Adaptation(NamedTuple):
+    """How a task is adapted to, and judged after."""
+
+    start: Callable[[Weights], Weights]
+    """Makes the first weights of the parameters."""
+    inner_loss: InnerLoss
+    """Of weights, on the support set."""
+    outer_loss: OuterLoss
+    """Of weights, on the query set."""
+    meta: Weights
+    """The parameters."""
+    rates: Rates
+    """A learning rate for each weight that adapts: one number, or one for each of its entries."""
+    steps: int
+    """How many gradient steps."""
+    method: Method
+    """How the gradient through them is made."""
+
+
 class MetaGradient(NamedTuple):
     """What ``meta_gradient`` returns."""
 
@@ -48,30 +67,14 @@ def descend(inner_loss: InnerLoss, weights: Weights, rates: Rates, steps: int) -
     return weights
 
 
-def meta_gradient(
-    start: Callable[[Weights], Weights],
-    inner_loss: InnerLoss,
-    outer_loss: OuterLoss,
-    meta: Weights,
-    rates: Rates,
-    steps: int,
-    method: Method = "adjoint",
-) -> MetaGradient:
-    """Return the gradient of ``outer_loss`` after adapting, for the parameters that adapting starts from.
+def meta_gradient(adaptation: Adaptation) -> MetaGradient:
+    """Return the gradient of the outer loss after adapting, for the parameters that adapting starts from.
 
     ``"unrolled"`` differentiates the whole computation, and keeps every step's graph. ``"adjoint"`` keeps only the
     weights of each step and goes backwards through them, lambda <- lambda - H(theta[t]) (rates * lambda): the same
     gradient, in memory that hardly grows with the steps. ``"first_order"`` leaves the Hessians H out.
-
-    Args:
-        start: makes the first weights of the parameters.
-        inner_loss: of weights, on the support set.
-        outer_loss: of weights, on the query set.
-        meta: the parameters.
-        rates: a learning rate for each weight that adapts: one number, or one for each of its entries.
-        steps: how many gradient steps.
-        method: how.
     """
+    start, inner_loss, outer_loss, meta, rates, steps, method = adaptation
     learned = _learned(rates)
     if method == "unrolled":
 
@@ -105,16 +108,9 @@ def meta_gradient(
     return MetaGradient(pull_back(adjoint)[0], for_rates, loss, further)
 
 
-def meta_gradient_of_one(
-    start: Callable[[Weights], Weights],
-    inner_loss: InnerLoss,
-    outer_loss: OuterLoss,
-    meta: Weights,
-    rates: Rates,
-    steps: int,
-    method: Method = "adjoint",
-) -> MetaGradient:
-    """Return what ``meta_gradient`` does, of the same arguments; does not pass through ``torch.func.vmap``."""
+def meta_gradient_of_one(adaptation: Adaptation) -> MetaGradient:
+    """Return what ``meta_gradient`` does; does not pass through ``torch.func.vmap``."""
+    start, inner_loss, outer_loss, meta, rates, steps, method = adaptation
     with torch.enable_grad():
         meta = _leaves(meta)
         weights = start(meta)
