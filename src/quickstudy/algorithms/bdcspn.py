@@ -21,7 +21,7 @@ class BDCSPN(EmbeddingAlgorithm):
     """The queries are shifted onto the support's mean; then each counts for the classes that it is similar to.
 
     Args:
-        temperature: scale of the cosines.
+        scale: of the cosines.
     """
 
     paper: ClassVar[str] = (
@@ -29,10 +29,10 @@ class BDCSPN(EmbeddingAlgorithm):
     )
     transductive = True
 
-    def __init__(self, temperature: float = 10.0) -> None:
+    def __init__(self, scale: float = 10.0) -> None:
         super().__init__()
-        check_above_zero(temperature=temperature)
-        self._scale = temperature
+        check_above_zero(scale=scale)
+        self._scale = scale
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
         """Return the support ``[S, D]`` and which class each belongs to, ``[S, W]``."""

@@ -25,7 +25,7 @@ class Finetune(EmbeddingAlgorithm):
         head: ``"linear"``, which starts at zero, or ``"cosine"``, which starts at the class means.
         adaptation_steps: gradient steps.
         adaptation_lr: their learning rate.
-        temperature: scale of the cosines.
+        scale: of the cosines.
     """
 
     paper: ClassVar[str] = (
@@ -37,13 +37,13 @@ class Finetune(EmbeddingAlgorithm):
         head: Literal["linear", "cosine"] = "linear",
         adaptation_steps: int = 100,
         adaptation_lr: float = 0.01,
-        temperature: float = 10.0,
+        scale: float = 10.0,
     ) -> None:
         super().__init__()
         check_choice("head", head, "linear", "cosine")
         check_counts(adaptation_steps=adaptation_steps)
-        check_above_zero(adaptation_lr=adaptation_lr, temperature=temperature)
-        self._cosine, self._scale = head == "cosine", temperature
+        check_above_zero(adaptation_lr=adaptation_lr, scale=scale)
+        self._cosine, self._scale = head == "cosine", scale
         self._steps, self._rate = adaptation_steps, adaptation_lr
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ class Finetune(EmbeddingAlgorithm):
         means_WD = prototypes(support_SD, targets_S, ways)
         bias_W = support_SD.new_zeros(ways)
         start: Weights = {"weight": means_WD if self._cosine else 0 * means_WD, "bias": bias_W}
-        rates = dict.fromkeys(["weight"] if self._cosine else start, support_SD.new_tensor(self._rate))
+        rates = dict.fromkeys(["weight"] if self._cosine else start, self._rate)
         wanted_SW = members(targets_S, ways, support_SD.dtype)
 
         def loss(weights: Weights) -> Tensor:

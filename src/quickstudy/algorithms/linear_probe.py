@@ -23,7 +23,7 @@ class LinearProbe(EmbeddingAlgorithm):
     """Regularised multinomial regression on embeddings of length 1, with a constant among the features.
 
     Args:
-        regularization: C, the inverse strength, as scikit-learn counts it.
+        regularization: its strength, 1 / C of scikit-learn.
         iterations: of the solver, whose every step uses one matrix that bounds the curvature.
     """
 
@@ -36,7 +36,7 @@ class LinearProbe(EmbeddingAlgorithm):
         super().__init__()
         check_above_zero(regularization=regularization)
         check_counts(iterations=iterations)
-        self._strength, self._iterations = 1 / regularization, iterations
+        self._strength, self._iterations = regularization, iterations
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         """Return the weights, ``[D + 1, W]``."""

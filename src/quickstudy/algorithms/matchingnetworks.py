@@ -24,17 +24,17 @@ class MatchingNetworks(EmbeddingAlgorithm):
     scale; the paper's is 1, from which attention can hardly leave uniformity.
 
     Args:
-        temperature: where the scale of the cosines starts.
+        scale: where the scale of the cosines starts.
     """
 
     paper: ClassVar[str] = (
         "Vinyals et al. 2016, Matching Networks for One Shot Learning, https://arxiv.org/abs/1606.04080"
     )
 
-    def __init__(self, temperature: float = 10.0) -> None:
+    def __init__(self, scale: float = 10.0) -> None:
         super().__init__()
-        check_above_zero(temperature=temperature)
-        self.scale = nn.Parameter(torch.tensor(float(temperature)))
+        check_above_zero(scale=scale)
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
         """Return the support ``[S, D]`` and which class each belongs to, ``[S, W]``."""

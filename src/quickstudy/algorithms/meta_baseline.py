@@ -17,7 +17,7 @@ class MetaBaseline(PrototypicalNetworks):
     """The second stage; the first is ``training_strategy="default"``, whose ``encoder.backbone`` this starts from.
 
     Args:
-        temperature: where the learned scale of the cosines starts.
+        scale: where the learned scale of the cosines starts.
     """
 
     paper: ClassVar[str] = (
@@ -25,5 +25,5 @@ class MetaBaseline(PrototypicalNetworks):
         "https://arxiv.org/abs/2003.04390"
     )
 
-    def __init__(self, temperature: float = 10.0) -> None:
-        super().__init__("cosine", temperature)
+    def __init__(self, scale: float = 10.0) -> None:
+        super().__init__("cosine", scale)

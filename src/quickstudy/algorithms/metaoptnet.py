@@ -23,7 +23,7 @@ class MetaOptNet(EmbeddingAlgorithm):
 
     Args:
         head: ``"svm"``, a multi-class support vector machine, or ``"ridge"``, ridge regression.
-        regularization: C of the machine, by default 0.1; strength of the regression, by default 50.
+        regularization: its strength; by default 10 for the machine, whose C is 1 / strength, and 50 for the regression.
         scale: where the scale starts.
     """
 
@@ -41,7 +41,7 @@ class MetaOptNet(EmbeddingAlgorithm):
         check_choice("head", head, "svm", "ridge")
         check_above_zero(regularization=regularization, scale=scale)
         self._svm = head == "svm"
-        self._regularization = regularization or (0.1 if self._svm else 50.0)
+        self._regularization = regularization or (10.0 if self._svm else 50.0)
         self.scale = nn.Parameter(torch.tensor(float(scale)))
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
@@ -49,7 +49,7 @@ class MetaOptNet(EmbeddingAlgorithm):
         wanted_SW = members(targets_S, ways, support_SD.dtype)
         if self._svm:
             kernel_SS = support_SD @ support_SD.mT
-            return svm_dual(kernel_SS, wanted_SW, self._regularization).mT @ support_SD
+            return svm_dual(kernel_SS, wanted_SW, 1 / self._regularization).mT @ support_SD
         return ridge(support_SD, wanted_SW, self._regularization)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:

@@ -23,18 +23,18 @@ class PrototypicalNetworks(EmbeddingAlgorithm):
     Args:
         metric: ``"euclidean"``, or ``"cosine"`` with a learned scale (Gidaris & Komodakis 2018,
             https://arxiv.org/abs/1804.09458).
-        temperature: where the scale of the cosines starts.
+        scale: where the scale of the cosines starts.
     """
 
     paper: ClassVar[str] = (
         "Snell et al. 2017, Prototypical Networks for Few-shot Learning, https://arxiv.org/abs/1703.05175"
     )
 
-    def __init__(self, metric: Literal["euclidean", "cosine"] = "euclidean", temperature: float = 10.0) -> None:
+    def __init__(self, metric: Literal["euclidean", "cosine"] = "euclidean", scale: float = 10.0) -> None:
         super().__init__()
         check_choice("metric", metric, "euclidean", "cosine")
-        check_above_zero(temperature=temperature)
-        self.scale = nn.Parameter(torch.tensor(float(temperature))) if metric == "cosine" else None
+        check_above_zero(scale=scale)
+        self.scale = nn.Parameter(torch.tensor(float(scale))) if metric == "cosine" else None
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         """Return the prototypes, ``[W, D]``."""

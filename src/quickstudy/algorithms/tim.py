@@ -24,7 +24,7 @@ class TIM(EmbeddingAlgorithm):
 
     Args:
         iterations: of the two alternating updates; the paper's 150 gain little more, and may begin to overshoot.
-        temperature: scale of half the squared distances to the class weights.
+        scale: of half the squared distances to the class weights.
         support_weight: of the cross-entropy on the support.
         entropy_weight: of the queries' conditional entropy.
     """
@@ -39,14 +39,14 @@ class TIM(EmbeddingAlgorithm):
     def __init__(
         self,
         iterations: int = 100,
-        temperature: float = 15.0,
+        scale: float = 15.0,
         support_weight: float = 0.1,
         entropy_weight: float = 0.1,
     ) -> None:
         super().__init__()
         check_counts(iterations=iterations)
-        check_above_zero(temperature=temperature, support_weight=support_weight, entropy_weight=entropy_weight)
-        self._iterations, self._scale = iterations, temperature
+        check_above_zero(scale=scale, support_weight=support_weight, entropy_weight=entropy_weight)
+        self._iterations, self._scale = iterations, scale
         self._support, self._entropy = support_weight, entropy_weight
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
