@@ -156,7 +156,7 @@ def measure_speed(data: ImageClassificationData, blocks: int, console: Console) 
     )
     if blocks == BLOCKS:
         figures = {"unit": "episodes a second", "ours": ours, "plain torch": theirs, "ratios": ratios, "ratio": ratio}
-        path = record.write("omniglot_speed", "python benchmarks/omniglot_protonet.py --seconds 0", **figures)
+        path = record.write("omniglot_protonet_speed", "python benchmarks/omniglot_protonet.py --seconds 0", **figures)
         console.print(f"written: {path}")
 
 
@@ -176,7 +176,7 @@ def measure_accuracy(
     if (seconds, episodes, plain_loop) == (SECONDS, EPISODES, False):
         figures = {f"{ways}-way {shots}-shot": result for (ways, shots), result in zip(SETTINGS, results, strict=True)}
         path = record.write(
-            "omniglot_accuracy",
+            "omniglot_protonet_accuracy",
             "python benchmarks/omniglot_protonet.py --blocks 0",
             training={"episodes": trained, "seconds": took},
             test_episodes=episodes,
