@@ -1,7 +1,7 @@
 # Thin: the work is in scripts/, which people and CI share. Every target makes or mends .venv first, if it must.
 # Extra arguments: make test ARGS="-k episodes"
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow bench check format clean
+.PHONY: help setup demo test slow bench check docs format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ bench: setup  ## measure speed, accuracy and parity with other libraries on this
 
 check:  ## lint, formatting and types
 	scripts/check
+
+docs:  ## write the pages that are made from the code
+	scripts/docs
 
 format: setup  ## format the code and mend what ruff can mend
 	.venv/bin/ruff format

@@ -78,12 +78,12 @@ OMNIGLOT = {
     "metasgd": Row("metasgd", 50_000, 97.0, "99.5", _ONE_STEP, _FIVE_WAY, 2e-3, _NARROW),
     "reptile": Row(
         "reptile",
-        17_000,
+        10_000,
         94.0,
         "97.7",
-        {"adaptation_steps": 6, "test_adaptation_steps": 20, "adaptation_lr": 0.4, "normalization": "transductive"},
-        {"ways": 5, "meta_batch_size": 1},
-        1.5e-3,
+        {"adaptation_steps": 5, "test_adaptation_steps": 20, "adaptation_lr": 0.4, "normalization": "transductive"},
+        {"ways": 5, "queries": 14, "meta_batch_size": 1},
+        3e-3,
         _NARROW,
     ),
     "anil": Row(

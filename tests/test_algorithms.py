@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy import ConfigError, Trainer
-from quickstudy.algorithms import STRATEGIES, Algorithm, available_strategies
+from quickstudy.algorithms import STRATEGIES, Algorithm, EmbeddingAlgorithm, available_strategies
 from quickstudy.algorithms.bdcspn import BDCSPN
 from quickstudy.algorithms.maml import MAML
 from quickstudy.algorithms.prototypicalnetworks import PrototypicalNetworks
@@ -238,7 +238,9 @@ def test_ways_may_differ_with_a_shared_head_only() -> None:
 
 def test_layers_that_cannot_be_adapted_are_named() -> None:
     audit(build_encoder("vit_tiny_patch16_224", {"img_size": 32, "depth": 1}, pretrained=False).backbone)
-    with pytest.raises(ConfigError, match=r"the layer '1' \(LSTM\) cannot be adapted by MAML: .*use attention"):
+    with pytest.raises(
+        ConfigError, match=r"the layer '1' \(LSTM\) cannot be adapted by gradient steps: .*use attention"
+    ):
         audit(nn.Sequential(nn.Flatten(), nn.LSTM(4, 4)))
     spectral = torch.nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))
     with pytest.raises(ConfigError, match="weight_norm"):
@@ -287,6 +289,28 @@ def test_the_svm_is_at_its_optimum() -> None:
         primal = 0.5 * (dual * values).sum() + 0.1 * slacks.sum()
         dual_value = (dual * wanted).sum() - 0.5 * (dual * values).sum()
         assert abs(float((primal - dual_value) / primal)) < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("r2d2", {}), ("linear_probe", {}), ("metaoptnet", {"head": "ridge"}), ("metaoptnet", {"head": "svm"})],
+    ids=str,
+)
+@pytest.mark.parametrize("regularization", [1e-12, 1e-3, 1e6])
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_solvers_answer_to_dependent_examples(
+    name: str, options: dict[str, Any], regularization: float, size: float
+) -> None:
+    torch.manual_seed(0)
+    different = size * torch.rand(30, 8)
+    support = torch.cat([different, different, different]).requires_grad_()
+    algorithm = STRATEGIES[name](**options, regularization=regularization)
+    assert isinstance(algorithm, EmbeddingAlgorithm)
+    targets = torch.arange(5).repeat(18)  # the same example is of different classes
+    logits = algorithm.classify(support[None], targets[None], size * torch.rand(1, 20, 8), 5)
+    logits.sum().backward()
+    assert logits.isfinite().all()
+    assert support.grad is not None and support.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", STRATEGIES.names())

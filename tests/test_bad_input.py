@@ -175,16 +175,18 @@ def test_a_name_that_is_not_utf8(train: Path) -> None:
 def test_a_class_with_too_few_images(tmp_path: Path) -> None:
     data = Images.from_folders(write(tmp_path, {"cat": 9, "lynx": 7}), **SMALL)
     message = (
-        r"2-way 5-shot with 15 queries needs 20 examples per class; 'lynx' of the train data has 7. Lower queries to 2"
+        r"2-way 5-shot with 15 queries needs 20 examples per class; 'lynx' of the train data has 7. Set queries to 2,"
     )
     with pytest.raises(DataError, match=message):
         trainer().fit(episodic(shots=5, queries=15), datamodule=data)
 
 
 def test_fewer_classes_than_ways(train: Path) -> None:
-    with pytest.raises(DataError, match=r"5-way episodes need at least 5 classes; the train data has 3. Set ways=3 or"):
+    with pytest.raises(
+        DataError, match=r"5-way episodes need at least 5 classes; the train data has 3. Set ways to 3, or"
+    ):
         trainer().fit(episodic(ways=5), datamodule=Images.from_folders(train, **SMALL))
-    with pytest.raises(DataError, match=r"the test data has 3. Set test_ways=3"):
+    with pytest.raises(DataError, match=r"the test data has 3. Set ways, or test_ways alone, to 3"):
         trainer().test(episodic(ways=5), datamodule=Images.from_folders(test_folder=train, **SMALL), verbose=False)
 
 
@@ -695,6 +697,14 @@ def option(where: str, name: str, **more: Any) -> dict[str, Any]:
         ),
         ({"training_strategy_kwargs": {"ways": 5}}, "takes no training_strategy_kwargs.*prototypicalnetworks"),
         (
+            {"training_strategy": "maml", "training_strategy_kwargs": {"inner_lr": 0.1}},
+            r"no option 'inner_lr'; did you mean 'adaptation_lr'\? It has: adaptation_steps, ",
+        ),
+        (
+            {"training_strategy": "tim", "training_strategy_kwargs": {"steps": 10}},
+            r"no option 'steps'; did you mean 'iterations'\?",
+        ),
+        (
             {"training_strategy": "prototypicalnetworks", "num_classes": 3},
             "num_classes, multi_label and head belong to training_strategy='default'",
         ),
@@ -934,13 +944,30 @@ def test_embeddings_that_are_not_finite() -> None:
         predictor.predict(torch.tensor([[1.0, 1.0], [torch.inf, 1.0]]))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(7, 2)),
+            r"Sequential cannot take inputs of shape \(1, 4, 4\): .*image_size",
+        ),
+        (nn.Sequential(nn.Flatten(2), nn.LSTM(16, 2)), "Sequential returns a tuple, not a tensor"),
+    ],
+    ids=["size", "tuple"],
+)
+def test_backbones_that_do_not_suit(backbone: nn.Module, message: str) -> None:
+    model = ImageClassifier(backbone=backbone, training_strategy="prototypicalnetworks")
+    with pytest.raises(ConfigError, match=message):
+        model.adapt(torch.rand(2, 1, 4, 4), ["a", "b"])
+
+
 def test_checkpoints_of_another_kind_of_strategy(checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match=r"trained with training_strategy=.*backbone=trained.encoder.backbone"):
         ImageClassifier.load_from_checkpoint(checkpoint, training_strategy="nearest_neighbour")
 
 
 def test_weights_of_another_network(checkpoint: Path) -> None:
-    with pytest.raises(DataError, match="are not those of this model"):
+    with pytest.raises(DataError, match="are not those of this model with another backbone and backbone_kwargs: "):
         ImageClassifier.load_from_checkpoint(checkpoint, backbone="resnet12", backbone_kwargs=None)
 
 

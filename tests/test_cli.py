@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 
 from quickstudy import __version__
 from quickstudy.cli import listing, main
+from quickstudy.cli.describing import strategies_page
 from quickstudy.cli.fit import command_to_test
 from quickstudy.cli.flags import FlagParser, add_flags, class_flags
 from quickstudy.cli.runs import build_data
@@ -228,6 +229,20 @@ def test_list_matches_globs_and_parts(capsys: pytest.CaptureFixture[str]) -> Non
     assert "seresnet50" in said(capsys, "list backbones --match ResNet50").splitlines()
 
 
+def test_a_strategy_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(capsys, "list strategies metasgd")
+    assert "Li et al. 2017" in told
+    assert "- `adaptation_steps=1`: gradient steps in training.\n" in told
+    assert "- `task_chunk=None`: " in told
+    assert "Transductive" in said(capsys, "list strategies tim")
+    assert "takes no options" in said(capsys, "list strategies default")
+
+
+def test_the_page_of_strategies_is_that_of_the_code() -> None:
+    page = Path(__file__).parents[1] / "docs" / "strategies.md"
+    assert page.read_text(encoding="utf-8") == strategies_page(), "type: make docs"
+
+
 # ---- errors
 
 
@@ -237,6 +252,8 @@ def test_list_matches_globs_and_parts(capsys: pytest.CaptureFixture[str]) -> Non
         ("lst", "unknown command 'lst'; did you mean 'list'?"),
         ("--verson", "there is no option '--verson'; did you mean '--version'?"),
         ("list backbone", "unknown kind 'backbone'; did you mean 'backbones'?"),
+        ("list strategies protonets", "did you mean 'prototypicalnetworks'?"),
+        ("list backbones resnet18", "only strategies are described. Type: quickstudy list backbones --match resnet18"),
         ("list backbones --match resnest12", "no name matches 'resnest12'; did you mean 'resnet12'?"),
         ("list --mach x", "there is no option '--mach'; did you mean '--match'?"),
         ("fit --data.train_foldr x", "there is no option '--data.train_foldr'; did you mean '--data.train_folder'?"),

@@ -173,17 +173,22 @@ def test_what_one_class_shows_says_nothing_of_the_next() -> None:
 
 
 def test_fewer_classes_than_ways() -> None:
-    with pytest.raises(DataError, match=r"7-way episodes need at least 7 classes; the train data has 6.*ways=6"):
+    with pytest.raises(
+        DataError, match=r"7-way episodes need at least 7 classes; the train data has 6. Set ways to 6,"
+    ):
         sampler(ways=7)
-    with pytest.raises(DataError, match=r"the val data has 6. Set test_ways=6"):
+    with pytest.raises(DataError, match=r"the val data has 6. Set ways, or test_ways alone, to 6"):
         sampler(ways=7, stage="val")
 
 
 def test_a_class_with_too_few_examples_is_named() -> None:
     names = ("ant", "bee", "cat", "lynx", "dog", "eel")
-    with pytest.raises(DataError, match=r"3-way 2-shot with 9 queries needs 11 .* 'lynx' .* has 6. Lower queries to 4"):
+    with pytest.raises(DataError, match=r"3-way 2-shot with 9 queries needs 11 .* 'lynx' .* has 6. Set queries to 4"):
         sampler(queries=9, classes=names)
-    with pytest.raises(DataError, match=r"'3' of the test data has 6. Set test_shots=5 and test_queries=1 or add"):
+    with pytest.raises(
+        DataError,
+        match=r"'3' of the test data has 6. Set shots, or test_shots alone, to 5 and queries likewise to 1, or add",
+    ):
         sampler(shots=8, stage="test")
 
 

@@ -43,6 +43,14 @@ def test_classifies_with_unequal_shots_and_speaks_sklearn(model: ImageClassifier
     assert predictor.predict(images[:0]) == []
 
 
+def test_says_what_it_is(model: ImageClassifier) -> None:
+    images, labels = colours(2)
+    predictor = model.adapt(images, labels)
+    assert repr(predictor) == "Predictor(PrototypicalNetworks, 3 classes: blue, green, red)"
+    assert not predictor.transductive
+    assert ImageClassifier(backbone="conv4", training_strategy="tim").adapt(images, labels).transductive
+
+
 def test_prediction_does_not_depend_on_company_or_order(model: ImageClassifier) -> None:
     images, labels = colours(40)
     one = model.adapt(images[::20], labels[::20])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,9 @@ def test_a_checkpoint_restores_in_another_process_without_running_code(kind: str
     restored = ImageClassifier.load_from_checkpoint(path)
     assert restored.classes == model.classes
     assert restored.load_options == {"image_size": (16, 16), "image_mode": "L"}
+    if kind == "episodic":
+        other = ImageClassifier.load_from_checkpoint(path, training_strategy_kwargs={"test_queries": 3})
+        assert other.plan == replace(model.plan, test_queries=3)
     for one, other in zip(model.state_dict().values(), restored.state_dict().values(), strict=True):
         assert torch.equal(one, other)
     images, labels = noisy_patterns(3, 4, first=300)

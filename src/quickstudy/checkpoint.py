@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -55,28 +55,38 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def load_checkpoint(
-    path: Any, map_location: Any = "cpu", arguments: Mapping[str, Any] = MappingProxyType({})
-) -> dict[str, Any]:
+    path: Any, map_location: Any = "cpu", given: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a checkpoint to make a model of it.
 
     Args:
         path: a file that a trainer wrote.
         map_location: the device for its tensors.
-        arguments: what the caller gives instead of the arguments in the file, which hold no code.
+        given: arguments for the model instead of those in the file, which holds no code. Options of the same strategy
+            are changed one by one.
+
+    Returns:
+        The checkpoint, and the model's arguments.
 
     Raises:
         DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
         ConfigError: an argument that was code is not given again.
     """
     checkpoint = read_checkpoint(path, map_location)
-    missing = [name for name in checkpoint["quickstudy"]["unsaved"] if name not in arguments]
+    missing = [name for name in checkpoint["quickstudy"]["unsaved"] if name not in given]
     if missing:
-        given = ", ".join(f"{name}=..." for name in missing)
+        named = ", ".join(f"{name}=..." for name in missing)
         raise ConfigError(
             f"the model was made with {', '.join(missing)} given as code, which a checkpoint does not hold: give the "
-            f"same again, load_from_checkpoint(path, {given})"
+            f"same again, load_from_checkpoint(path, {named})"
         )
-    return checkpoint
+    saved = checkpoint["hyper_parameters"]
+    # The checkpoint's weights replace the pretrained ones, which need not be downloaded first.
+    arguments = {**saved, "pretrained": False, **given}
+    options = "training_strategy_kwargs"
+    if options in given and arguments["training_strategy"] == saved["training_strategy"]:
+        arguments[options] = {**(saved[options] or {}), **(given[options] or {})}
+    return checkpoint, arguments
 
 
 def check_strategy(checkpoint: Mapping[str, Any], strategy: str, task: str) -> None:
@@ -93,8 +103,14 @@ def check_strategy(checkpoint: Mapping[str, Any], strategy: str, task: str) -> N
         )
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Any) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Any, given: Iterable[str] = ()) -> None:
     """Put a checkpoint's weights into a module.
+
+    Args:
+        module: what they belong to.
+        weights: by name.
+        path: of the file.
+        given: names of the arguments that are not the saved ones.
 
     Raises:
         DataError: their names or shapes are not the module's.
@@ -102,7 +118,8 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Any) -> No
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise DataError(f"the weights in '{path}' are not those of this model: {error}") from error
+        other = f" with another {' and '.join(given)}" if given else ""
+        raise DataError(f"the weights in '{path}' are not those of this model{other}: {error}") from error
 
 
 def memory_of(task: Any) -> dict[str, Any]:

@@ -29,14 +29,28 @@ class DataWarning(UserWarning):
     """Data was left out or looks wrong, and the run goes on without it."""
 
 
+# What other libraries and papers call it.
+_ALSO_CALLED = {
+    "adaptation_lr": ("inner_lr", "fast_lr", "alpha", "step_size", "learning_rate"),
+    "adaptation_steps": ("inner_steps", "num_inner_steps", "num_steps", "update_step", "steps"),
+    "iterations": ("steps", "num_steps", "max_iter"),
+    "meta_gradient": ("first_order", "second_order"),
+    "meta_batch_size": ("tasks_per_batch", "num_tasks_per_batch"),
+    "prototypicalnetworks": ("protonet", "protonets", "proto"),
+    "regularization": ("c", "c_reg", "l2"),
+    "scale": ("temperature", "tau"),
+}
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or ``"."``: the end of a sentence."""
     lowered = {option.lower(): option for option in known}
     typed = str(name).lower()
     words = [option for option in lowered if typed in option.split("_")]  # epochs: max_epochs
     initials = [option for option in lowered if typed == "".join(word[:1] for word in option.split("_"))]  # lr
+    aliases = [option for option in lowered if typed in _ALSO_CALLED.get(option, ())]
     near = difflib.get_close_matches(typed, lowered, n=1, cutoff=0.6)
-    found = initials or words or near
+    found = aliases or initials or words or near
     return f"; did you mean '{lowered[found[0]]}'?" if found else "."
 
 

@@ -28,7 +28,8 @@ _AT_ONCE = 64
 class Predictor:
     """Classifies inputs into the classes of a support set; ``model.adapt(images, labels)`` makes one.
 
-    The encoder is copied, so that training the model further does not change the predictor.
+    The encoder is copied, so that training the model further does not change the predictor. A transductive strategy
+    classifies all inputs of a call together, and takes them for a mixture of the classes.
 
     Args:
         encoder: turns inputs into embeddings.
@@ -71,6 +72,16 @@ class Predictor:
                     "what was learned is not finite: an example holds NaN or infinite values, or the model was "
                     "trained until it diverged"
                 )
+
+    def __repr__(self) -> str:
+        """Say how many classes it knows, and which."""
+        shown = ", ".join(self._classes[:5]) + (", ..." if len(self._classes) > 5 else "")
+        return f"Predictor({type(self._algorithm).__name__}, {len(self._classes)} classes: {shown})"
+
+    @property
+    def transductive(self) -> bool:
+        """Whether an answer depends on the other inputs of the call."""
+        return self._algorithm.sees_queries(self._encoder)
 
     @property
     def classes_(self) -> NDArray[np.str_]:

@@ -285,17 +285,17 @@ class Task(L.LightningModule):
             checkpoint_path: a file that ``Trainer`` wrote.
             map_location: the device for the weights.
             arguments: instead of those that the model was made with; needed for those that are code (a backbone
-                module, functions), which no checkpoint holds.
+                module, functions), which no checkpoint holds. Options in ``training_strategy_kwargs`` are changed one
+                by one, unless the strategy is another.
 
         Raises:
             DataError: the file is missing, cut, or no checkpoint of quickstudy.
             ConfigError: an argument that is code was not given again.
         """
-        checkpoint = load_checkpoint(checkpoint_path, map_location, arguments)
-        # The checkpoint's weights replace the pretrained ones, which need not be downloaded first.
-        model = cls(**{**checkpoint["hyper_parameters"], "pretrained": False, **arguments})
+        checkpoint, made_with = load_checkpoint(checkpoint_path, map_location, arguments)
+        model = cls(**made_with)
         model.on_load_checkpoint(checkpoint)
-        load_weights(model, checkpoint["state_dict"], checkpoint_path)
+        load_weights(model, checkpoint["state_dict"], checkpoint_path, arguments)
         return model.to(map_location).eval()
 
     # ---- use

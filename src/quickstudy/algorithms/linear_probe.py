@@ -15,6 +15,7 @@ from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.errors import check_above_zero, check_counts
+from quickstudy.functional.kernels import definite
 from quickstudy.functional.prototypes import members
 
 
@@ -41,17 +42,17 @@ class LinearProbe(EmbeddingAlgorithm):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         """Return the weights, ``[D + 1, W]``."""
         features_SF = _lengthened(support_SD)
-        wanted_SW = members(targets_S, ways, support_SD.dtype)
         # The weights are combinations of the examples: features^T a. Half the identity bounds the loss's curvature.
-        kernel_SS = features_SF @ features_SF.mT
-        identity = torch.eye(len(features_SF), dtype=kernel_SS.dtype, device=kernel_SS.device)
-        factor = torch.linalg.cholesky(kernel_SS / 2 + self._strength * identity)
+        kernel_SS = definite(features_SF @ features_SF.mT)
+        wanted_SW = members(targets_S, ways, kernel_SS.dtype)
+        identity_SS = torch.eye(len(kernel_SS), dtype=kernel_SS.dtype, device=kernel_SS.device)
+        factor_SS = torch.linalg.cholesky_ex(kernel_SS / 2 + self._strength * identity_SS)[0]
         dual_SW, ahead_SW = torch.zeros_like(wanted_SW), torch.zeros_like(wanted_SW)
         for step in range(self._iterations):
             excess_SW = (kernel_SS @ ahead_SW).softmax(1) - wanted_SW + self._strength * ahead_SW
-            last_SW, dual_SW = dual_SW, ahead_SW - torch.cholesky_solve(excess_SW, factor)
+            last_SW, dual_SW = dual_SW, ahead_SW - torch.cholesky_solve(excess_SW, factor_SS)
             ahead_SW = dual_SW + step / (step + 3) * (dual_SW - last_SW)
-        return features_SF.mT @ dual_SW
+        return features_SF.mT @ dual_SW.to(features_SF)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""

@@ -53,13 +53,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and say where the result is and how to test it."""
     options = args.trainer
+    seed_everything(args.seed_everything, verbose=False)
+    data = build_data(args.data)
     limits = (options["max_epochs"], options["max_time"], options["fast_dev_run"], options["max_steps"] != -1)
     if not any(limits):
         raise ConfigError(
             "for how long? Give --trainer.max_epochs 20, or --trainer.max_steps, or --trainer.max_time 00:01:00:00"
         )
-    seed_everything(args.seed_everything, verbose=False)
-    data, model = build_data(args.data), ImageClassifier(**args.model)
+    model = ImageClassifier(**args.model)
     folder = _run_folder(args)
     checkpoints = _checkpoints(folder, data, model, options)
     options["default_root_dir"] = options["default_root_dir"] or str(folder)

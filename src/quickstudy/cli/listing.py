@@ -22,14 +22,22 @@ _FIRST = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("kind", nargs="?", metavar="KIND", help=f"{', '.join(KINDS)}; default: some of each")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a strategy to describe")
     parser.add_argument("--match", metavar="PATTERN", help="only names like 'resnet*', or with 'resnet' in them")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one name per line; where no kind is named, the first few of each."""
+    """Print one name per line, or what is known of one; where no kind is named, the first few of each."""
     if args.kind:
         if args.kind not in KINDS:
             raise unknown("kind", args.kind, KINDS)
+        if args.name:
+            if args.kind != "strategies":
+                raise ConfigError(
+                    f"only strategies are described. Type: quickstudy list {args.kind} --match {args.name}"
+                )
+            print(importlib.import_module("quickstudy.cli.describing").described(args.name), end="")
+            return 0
         found = _names(args.kind, args.match)
         if not found:
             raise ConfigError(f"no name matches '{args.match}'{closest(args.match, _names(args.kind))}")

@@ -64,6 +64,12 @@ def run(args: argparse.Namespace) -> int:
         chances_NC = trainer.predict(model, datamodule=data, output="probabilities").cpu().numpy()
     else:
         predictor = _adapted(model.to(trainer.strategy.root_device), args.support, data)
+        if predictor.transductive:
+            print(
+                f"'{model.hparams['training_strategy']}' classifies all {len(table)} pictures together: each answer "
+                "depends on the others",
+                file=sys.stderr,
+            )
         classes = predictor.classes_.tolist()
         chances_NC = predictor.predict_proba([table.inputs[row] for row in range(len(table))])
     several = model.hparams["multi_label"] and args.support is None

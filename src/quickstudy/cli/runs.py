@@ -13,7 +13,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from quickstudy.checkpoint import load_checkpoint
 from quickstudy.cli.flags import Flags, add_flags, class_flags, function_flags, optional
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.datamodule import STAGES
@@ -72,16 +71,9 @@ def add_model(parser: ArgumentParser) -> None:
 
 
 def load_model(checkpoint: str, strategy_kwargs: Mapping[str, Any] | None = None) -> ImageClassifier:
-    """Return the model of a checkpoint.
-
-    Args:
-        checkpoint: the file.
-        strategy_kwargs: instead of those among its ``training_strategy_kwargs``.
-    """
-    if not strategy_kwargs:
-        return ImageClassifier.load_from_checkpoint(checkpoint)
-    trained = load_checkpoint(checkpoint)["hyper_parameters"]["training_strategy_kwargs"] or {}
-    return ImageClassifier.load_from_checkpoint(checkpoint, training_strategy_kwargs={**trained, **strategy_kwargs})
+    """Return the model of a checkpoint, with other values for some of its strategy's options."""
+    changed = {"training_strategy_kwargs": strategy_kwargs} if strategy_kwargs else {}
+    return ImageClassifier.load_from_checkpoint(checkpoint, **changed)
 
 
 def load_options(model: ImageClassifier) -> dict[str, Any]:

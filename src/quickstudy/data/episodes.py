@@ -120,22 +120,25 @@ class EpisodeSampler:
         self._counts = index.counts
         digest = hashlib.blake2b(f"{seed}|{stage}|{fingerprint}".encode(), digest_size=8).digest()
         self._key = np.uint64(int.from_bytes(digest, "little"))
+        alone = "" if stage == "train" else ", or test_{} alone,"
         if len(self._counts) < ways:
             raise DataError(
                 f"{ways}-way episodes need at least {ways} classes; the {stage} data has {len(self._counts)}. "
-                f"Set {'ways' if stage == 'train' else 'test_ways'}={max(len(self._counts), 2)} or add classes"
+                f"Set ways{alone.format('ways')} to {max(len(self._counts), 2)}, or add classes"
             )
         fewest = int(self._counts.argmin())
         if self._counts[fewest] < shots + queries:
             name = classes[fewest] if classes else str(fewest)
-            has, test = int(self._counts[fewest]), "" if stage == "train" else "test_"
+            has = int(self._counts[fewest])
             if has > shots:
-                remedy = f"Lower {test}queries to {has - shots}"
+                remedy = f"Set queries{alone.format('queries')} to {has - shots}"
+            elif has > 1:
+                remedy = f"Set shots{alone.format('shots')} to {has - 1} and queries likewise to 1"
             else:
-                remedy = f"Set {test}shots={has - 1} and {test}queries=1" if has > 1 else "Remove the class"
+                remedy = "Remove the class"
             raise DataError(
                 f"{ways}-way {shots}-shot with {queries} queries needs {shots + queries} examples per class; "
-                f"'{name}' of the {stage} data has {has}. {remedy} or add examples"
+                f"'{name}' of the {stage} data has {has}. {remedy}, or add examples"
             )
 
     @classmethod

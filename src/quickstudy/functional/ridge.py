@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from quickstudy.functional.kernels import definite
+
 
 def ridge(support_SD: Tensor, wanted_SW: Tensor, strength: Tensor | float) -> Tensor:
     """Return the weights w, ``[W, D]``, that minimise ``|Z w^T - Y|^2 + strength * |w|^2``, with gradients.
@@ -17,8 +19,8 @@ def ridge(support_SD: Tensor, wanted_SW: Tensor, strength: Tensor | float) -> Te
         wanted_SW: Y, ``[S, W]``.
         strength: of the regularisation, above 0.
     """
-    gram_SS = support_SD @ support_SD.mT + strength * torch.eye(
-        len(support_SD), dtype=support_SD.dtype, device=support_SD.device
-    )
+    kernel_SS = definite(support_SD @ support_SD.mT)
+    identity_SS = torch.eye(len(kernel_SS), dtype=kernel_SS.dtype, device=kernel_SS.device)
+    factor_SS = torch.linalg.cholesky_ex(kernel_SS + strength * identity_SS)[0]
     # Rows of D numbers: products with them read memory in its order.
-    return torch.cholesky_solve(wanted_SW, torch.linalg.cholesky(gram_SS)).mT @ support_SD
+    return torch.cholesky_solve(wanted_SW.to(factor_SS), factor_SS).to(support_SD).mT @ support_SD

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quickstudy.functional.kernels import definite
+
 _MOST_STEPS = 50  # 8 to 20 are usual
 # Between the two sides of the optimum, relative to its value. Solutions are as exact as its root, where bounds matter.
 _GAP = {torch.float64: 1e-13}
@@ -33,12 +35,8 @@ def svm_dual(kernel_SS: Tensor, wanted_SW: Tensor, bound: float = 0.1) -> Tensor
         wanted_SW: Y, one-hot targets, ``[S, W]``; no gradient goes to them.
         bound: C, the largest influence of an example.
     """
-    device = torch.device("cpu") if kernel_SS.device.type == "mps" else kernel_SS.device  # MPS has no float64
-    exact_SS = kernel_SS.to(device, torch.float64)
-    # Rounding may have left a kernel of dependent examples with eigenvalues below 0.
+    lifted_SS = definite(kernel_SS)
     gap = _GAP.get(kernel_SS.dtype, _GAP_OF_SINGLES)
-    rounding = 2 * torch.finfo(kernel_SS.dtype).eps * len(kernel_SS) ** 0.5 * exact_SS.detach().diagonal().mean()
-    lifted_SS = exact_SS + rounding * torch.eye(len(kernel_SS), dtype=torch.float64, device=device)
     solution_SW: Tensor = _Optimum.apply(lifted_SS, wanted_SW.to(lifted_SS), bound, gap)[0]
     return solution_SW.to(kernel_SS)
 

@@ -8,7 +8,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from quickstudy.errors import ConfigError
 
 _REMEDIES: dict[type, str] = {
-    nn.RNNBase: "it has no second derivative on a GPU and no vectorised form: use attention or convolutions",
+    nn.RNNBase: "a GPU has no second derivative of it: use attention or convolutions",
     nn.EmbeddingBag: "it has no second derivative: use nn.Embedding and a mean",
     nn.SyncBatchNorm: "it waits for other processes in every step of every task: use nn.BatchNorm2d or nn.GroupNorm",
     _SpectralNorm: "it changes its buffers in every pass: use torch.nn.utils.parametrizations.weight_norm",
@@ -25,7 +25,9 @@ def audit(module: nn.Module) -> None:
     for name, layer in module.named_modules():
         for kind, remedy in _REMEDIES.items():
             if isinstance(layer, kind):
-                raise ConfigError(f"the layer '{name}' ({type(layer).__name__}) cannot be adapted by MAML: {remedy}")
+                raise ConfigError(
+                    f"the layer '{name}' ({type(layer).__name__}) cannot be adapted by gradient steps: {remedy}"
+                )
         if getattr(layer, "grad_checkpointing", False):
             raise ConfigError(
                 f"'{name or type(layer).__name__}' recomputes activations in the backward pass, which has no second "

@@ -48,14 +48,30 @@ class Encoder(nn.Module):
 
         Args:
             example: ``[1, C, ...]``, on the encoder's device.
+
+        Raises:
+            ConfigError: the backbone does not take such inputs, or makes no tensor of them.
         """
         training = self.training
         self.eval()
-        with torch.no_grad():
-            pair = torch.cat([example, example])  # batch statistics need more than one
-            shape = tuple(self.backbone(self.prepared(pair)).shape[1:])
-        self.train(training)
-        return shape
+        inputs = self.prepared(torch.cat([example, example]))  # batch statistics need more than one
+        name, size = type(self.backbone).__name__, tuple(example.shape[1:])
+        try:
+            with torch.no_grad():
+                features = self.backbone(inputs)
+        except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
+            raise ConfigError(
+                f"the backbone {name} cannot take inputs of shape {size}: {error}. Load them as it wants them "
+                "(images: image_size=), or choose another backbone"
+            ) from error
+        finally:
+            self.train(training)
+        if not isinstance(features, Tensor):
+            raise ConfigError(
+                f"the backbone {name} returns a {type(features).__name__}, not a tensor [N, ...]: wrap it in a module "
+                "that returns the features alone"
+            )
+        return tuple(features.shape[1:])
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """Return inputs ``[N, C, ...]`` as the backbone takes them: scaled, normalised, in its memory format.

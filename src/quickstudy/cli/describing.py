@@ -1,0 +1,42 @@
+"""What there is to know of a training strategy, from its class: its paper, its options, what it does."""
+
+from __future__ import annotations
+
+import inspect
+
+import docstring_parser
+
+from quickstudy.algorithms import STRATEGIES
+from quickstudy.cli.flags import Flags, class_flags
+from quickstudy.data.episodes import EpisodePlan
+
+
+def described(name: str) -> str:
+    """Return a strategy's description, in Markdown."""
+    if name == "default":
+        return "## default\n\nOrdinary supervised training on fixed classes; it takes no options.\n"
+    algorithm = STRATEGIES[name]
+    told = docstring_parser.parse(inspect.getdoc(algorithm) or "")
+    about = "\n\n".join(part.strip() for part in (told.short_description, told.long_description) if part).replace(
+        "``", "`"
+    )
+    kind = "Transductive: a query's answer depends on the other queries.\n\n" if algorithm.transductive else ""
+    return f"## {name}\n\n{about}\n\n{kind}{algorithm.paper}\n{_listed(class_flags(algorithm))}"
+
+
+def strategies_page() -> str:
+    """Return the page of all few-shot strategies, in Markdown."""
+    strategies = "\n".join(described(name) for name in STRATEGIES.names())
+    return (
+        "# Few-shot strategies\n\n"
+        "`ImageClassifier(training_strategy=NAME, training_strategy_kwargs={...})` takes these options and, of every\n"
+        "strategy, those of episodes. `trainer.finetune` trains the encoder through the strategy; to use one as it\n"
+        "is, leave that out and go straight to `trainer.test` or `model.adapt`.\n\n"
+        "This page is made by `scripts/docs`; `quickstudy list strategies NAME` prints a part of it.\n\n"
+        f"## Episodes\n{_listed(class_flags(EpisodePlan))}\n{strategies}"
+    )
+
+
+def _listed(flags: Flags) -> str:
+    lines = [f"- `{name}={flag.default!r}`: {flag.help}\n" for name, flag in flags.items()]
+    return "\n" + "".join(lines) if lines else ""
