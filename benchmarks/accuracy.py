@@ -78,7 +78,7 @@ OMNIGLOT = {
     "metasgd": Row("metasgd", 50_000, 97.0, "99.5", _ONE_STEP, _FIVE_WAY, 2e-3, _NARROW),
     "reptile": Row(
         "reptile",
-        10_000,
+        12_500,
         94.0,
         "97.7",
         {"adaptation_steps": 5, "test_adaptation_steps": 20, "adaptation_lr": 0.4, "normalization": "transductive"},

@@ -130,13 +130,13 @@ def solve(folder: Path, number: int, problem: Problem) -> None:
 
 
 def slope(problem: Problem, towards: Array, weights: Array, step: float = 1e-4) -> float:
-    """Return the slope of the weighted dual variables by finite differences."""
+    """Return the slope of the weighted classifier by finite differences."""
     ends = []
     for side in (step, -step):
         moved = Problem(
             problem.support + side * towards, problem.targets, problem.ways, problem.bound, problem.strength
         )
-        ends.append(float((svm_by_cvxpy(moved, **EXACT)[1] * weights).sum()))
+        ends.append(float((svm_by_cvxpy(moved, **EXACT)[1].T @ moved.support * weights).sum()))
     return (ends[0] - ends[1]) / (2 * step)
 
 

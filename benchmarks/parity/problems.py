@@ -50,16 +50,19 @@ def classifiers(count: int) -> Iterator[Problem]:
 
 
 def slopes() -> Iterator[tuple[Problem, Array, Array]]:
-    """Yield problems with a direction ``[S, D]`` to move the support set in, and weights ``[S, W]`` of its dual."""
+    """Yield problems with a direction ``[S, D]`` to move the support set in, and weights ``[W, D]`` of its classifier.
+
+    With more examples than features there are many optimal duals, but one classifier.
+    """
     for seed in range(40):
         random = np.random.default_rng(1000 + seed)
-        ways, shots, features = int(random.choice([2, 3, 5])), int(random.choice([1, 2, 5])), 32
+        ways, shots, features = (int(random.choice(some)) for some in ((2, 3, 5), (1, 2, 5), (4, 8, 32)))
         support = np.repeat(random.normal(size=(ways, features)), shots, 0) + random.normal(
             size=(ways * shots, features)
         )
         problem = Problem(support, np.repeat(np.arange(ways), shots), ways, 0.1, 1.0)
         towards = random.normal(size=support.shape)
-        yield problem, towards / np.linalg.norm(towards), random.normal(size=(len(support), ways))
+        yield problem, towards / np.linalg.norm(towards), random.normal(size=(ways, features))
 
 
 def tasks() -> dict[str, dict[str, Any]]:

@@ -158,14 +158,14 @@ def compare_classifiers(folder: Path, count: int) -> list[Line]:
 
 
 def compare_implicit_gradients(folder: Path) -> list[Line]:
-    """Compare slopes of a random function of the dual variables along random directions of the support set."""
+    """Compare slopes of a random function of the classifier along random directions of the support set."""
     with np.load(folder / "slopes.answer.npz") as file:
         slopes = file["slopes"]
     found = []
     for slope, (problem, towards, weights) in zip(slopes, problems.slopes(), strict=True):
         support = torch.tensor(problem.support, requires_grad=True)
         dual = svm_dual(support @ support.mT, wanted_of(problem), problem.bound)
-        (gradient,) = torch.autograd.grad((dual * torch.tensor(weights)).sum(), support)
+        (gradient,) = torch.autograd.grad((dual.mT @ support * torch.tensor(weights)).sum(), support)
         found.append(abs(float((gradient * torch.tensor(towards)).sum()) - slope) / float(gradient.norm()))
     return [Line(f"SVM implicit gradient, {len(found)} problems", "cvxpy, finite differences", found, 1e-4)]
 

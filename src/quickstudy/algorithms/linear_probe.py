@@ -15,7 +15,7 @@ from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.errors import check_above_zero, check_counts
-from quickstudy.functional.kernels import definite
+from quickstudy.functional.kernels import definite, precise
 from quickstudy.functional.prototypes import members
 
 
@@ -41,7 +41,7 @@ class LinearProbe(EmbeddingAlgorithm):
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         """Return the weights, ``[D + 1, W]``."""
-        features_SF = _lengthened(support_SD)
+        features_SF = precise(_lengthened(support_SD))
         # The weights are combinations of the examples: features^T a. Half the identity bounds the loss's curvature.
         kernel_SS = definite(features_SF @ features_SF.mT)
         wanted_SW = members(targets_S, ways, kernel_SS.dtype)
@@ -52,7 +52,7 @@ class LinearProbe(EmbeddingAlgorithm):
             excess_SW = (kernel_SS @ ahead_SW).softmax(1) - wanted_SW + self._strength * ahead_SW
             last_SW, dual_SW = dual_SW, ahead_SW - torch.cholesky_solve(excess_SW, factor_SS)
             ahead_SW = dual_SW + step / (step + 3) * (dual_SW - last_SW)
-        return features_SF.mT @ dual_SW.to(features_SF)
+        return (features_SF.mT @ dual_SW.to(features_SF)).to(support_SD)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.errors import check_above_zero, check_choice
+from quickstudy.functional.kernels import precise
 from quickstudy.functional.prototypes import members
 from quickstudy.functional.ridge import ridge
 from quickstudy.functional.svm import svm_dual
@@ -48,8 +49,9 @@ class MetaOptNet(EmbeddingAlgorithm):
         """Return the classifier's weights, ``[W, D]``."""
         wanted_SW = members(targets_S, ways, support_SD.dtype)
         if self._svm:
-            kernel_SS = support_SD @ support_SD.mT
-            return svm_dual(kernel_SS, wanted_SW, 1 / self._regularization).mT @ support_SD
+            precise_SD = precise(support_SD)
+            dual_SW = svm_dual(precise_SD @ precise_SD.mT, wanted_SW, 1 / self._regularization)
+            return (dual_SW.mT @ precise_SD).to(support_SD)
         return ridge(support_SD, wanted_SW, self._regularization)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:

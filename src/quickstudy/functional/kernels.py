@@ -1,6 +1,6 @@
 """Inner products that can be factorised, whatever the features.
 
-Shapes: S support examples.
+Shapes: S support examples, D features.
 """
 
 from __future__ import annotations
@@ -9,16 +9,27 @@ import torch
 from torch import Tensor
 
 
-def definite(kernel_SS: Tensor) -> Tensor:
-    """Return inner products in float64, with none of their eigenvalues below 0.
+def precise(support_SD: Tensor) -> Tensor:
+    """Return examples ``[S, D]``; in float64 where there are more of them than features.
 
-    Rounding leaves a kernel of dependent examples with some: all are raised by as much as it may have taken.
-
-    Args:
-        kernel_SS: inner products of examples, ``[S, S]``.
+    Their kernel then has eigenvalues of 0, and what rounding makes of those would decide a solver's answer.
     """
-    device = torch.device("cpu") if kernel_SS.device.type == "mps" else kernel_SS.device  # MPS has no float64
+    single = len(support_SD) <= support_SD.shape[1] or support_SD.device.type == "mps"  # MPS has no float64
+    return support_SD if single else support_SD.double()
+
+
+def definite(kernel_SS: Tensor) -> Tensor:
+    """Return a kernel in float64, with no eigenvalue below 0: all are raised by what rounding may have taken."""
+    device = torch.device("cpu") if kernel_SS.device.type == "mps" else kernel_SS.device
     exact_SS = kernel_SS.to(device, torch.float64)
-    rounding = 2 * torch.finfo(kernel_SS.dtype).eps * len(kernel_SS) ** 0.5 * exact_SS.detach().diagonal().mean()
-    raised_SS: Tensor = exact_SS + rounding * torch.eye(len(kernel_SS), dtype=torch.float64, device=device)
-    return raised_SS
+    taken = 2 * torch.finfo(kernel_SS.dtype).eps * len(kernel_SS) ** 0.5
+    return raised(exact_SS, taken)
+
+
+def raised(kernel_SS: Tensor, share: float) -> Tensor:
+    """Return kernels with a share of the mean of their diagonal added to it; takes any leading axes."""
+    height = share * kernel_SS.detach().diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    higher_SS: Tensor = kernel_SS + height * torch.eye(
+        kernel_SS.shape[-1], dtype=kernel_SS.dtype, device=kernel_SS.device
+    )
+    return higher_SS

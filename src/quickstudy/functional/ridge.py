@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from quickstudy.functional.kernels import definite
+from quickstudy.functional.kernels import definite, precise
 
 
 def ridge(support_SD: Tensor, wanted_SW: Tensor, strength: Tensor | float) -> Tensor:
@@ -19,8 +19,10 @@ def ridge(support_SD: Tensor, wanted_SW: Tensor, strength: Tensor | float) -> Te
         wanted_SW: Y, ``[S, W]``.
         strength: of the regularisation, above 0.
     """
-    kernel_SS = definite(support_SD @ support_SD.mT)
+    precise_SD = precise(support_SD)
+    kernel_SS = definite(precise_SD @ precise_SD.mT)
     identity_SS = torch.eye(len(kernel_SS), dtype=kernel_SS.dtype, device=kernel_SS.device)
     factor_SS = torch.linalg.cholesky_ex(kernel_SS + strength * identity_SS)[0]
+    dual_SW = torch.cholesky_solve(wanted_SW.to(factor_SS), factor_SS)
     # Rows of D numbers: products with them read memory in its order.
-    return torch.cholesky_solve(wanted_SW.to(factor_SS), factor_SS).to(support_SD).mT @ support_SD
+    return (dual_SW.mT.to(precise_SD) @ precise_SD).to(support_SD)

@@ -13,18 +13,22 @@ Shapes: S support examples, W ways; ``torch.func.vmap`` solves many tasks side b
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from quickstudy.functional.kernels import definite
+from quickstudy.errors import DataWarning, check_above_zero
+from quickstudy.functional.kernels import definite, raised
 
 _MOST_STEPS = 50  # 8 to 20 are usual
 # Between the two sides of the optimum, relative to its value. Solutions are as exact as its root, where bounds matter.
-_GAP = {torch.float64: 1e-13}
-_GAP_OF_SINGLES = 1e-10
+_GAP = 1e-13
+_GAP_TO_MENTION = 1e-6
+# Of the kernel's mean diagonal: with more examples than features the gradient's system is singular but for this.
+_RAISED_FOR_GRADIENT = 1e-11
 
 
 def svm_dual(kernel_SS: Tensor, wanted_SW: Tensor, bound: float = 0.1) -> Tensor:
@@ -34,10 +38,13 @@ def svm_dual(kernel_SS: Tensor, wanted_SW: Tensor, bound: float = 0.1) -> Tensor
         kernel_SS: K, inner products of the support examples, ``[S, S]``.
         wanted_SW: Y, one-hot targets, ``[S, W]``; no gradient goes to them.
         bound: C, the largest influence of an example.
+
+    Raises:
+        ConfigError: ``bound`` is no number above 0.
     """
+    check_above_zero(bound=bound)
     lifted_SS = definite(kernel_SS)
-    gap = _GAP.get(kernel_SS.dtype, _GAP_OF_SINGLES)
-    solution_SW: Tensor = _Optimum.apply(lifted_SS, wanted_SW.to(lifted_SS), bound, gap)[0]
+    solution_SW: Tensor = _Optimum.apply(lifted_SS, wanted_SW.to(lifted_SS), bound)[0]
     return solution_SW.to(kernel_SS)
 
 
@@ -45,7 +52,7 @@ class _Optimum(torch.autograd.Function):
     """Takes any leading axes of tasks, each of which takes the steps it would take alone."""
 
     @staticmethod
-    def forward(kernel_SS: Tensor, wanted_SW: Tensor, bound: float, gap: float) -> tuple[Tensor, Tensor]:
+    def forward(kernel_SS: Tensor, wanted_SW: Tensor, bound: float) -> tuple[Tensor, Tensor]:
         """Return the solution, and how hard its bounds press: what the gradient needs."""
         # Inside all bounds from the start: the slack below them and their multipliers stay above 0.
         solution_SW = bound * (wanted_SW - 1 / wanted_SW.shape[-1])
@@ -56,7 +63,8 @@ class _Optimum(torch.autograd.Function):
         for _ in range(_MOST_STEPS):
             product_SW = slack_SW * multiplier_SW
             value = (solution_SW * (kernel_SS @ solution_SW / 2 - wanted_SW)).sum((-2, -1), keepdim=True)
-            done = product_SW.sum((-2, -1), keepdim=True) <= gap * value.abs()
+            gap = product_SW.sum((-2, -1), keepdim=True) / value.abs()
+            done = ~(gap > _GAP)  # what is not a number stays none
             if done.all():
                 break
             mean = product_SW.mean((-2, -1), keepdim=True)
@@ -77,7 +85,15 @@ class _Optimum(torch.autograd.Function):
             step_SW = torch.where(done, 0, length * towards_SW)
             solution_SW, slack_SW = solution_SW + step_SW, slack_SW - step_SW
             multiplier_SW = torch.where(done, multiplier_SW, multiplier_SW + length * pull_SW)
-        return solution_SW, multiplier_SW / slack_SW
+        else:
+            if (gap > _GAP_TO_MENTION).any():
+                warnings.warn(
+                    f"a support vector machine is still {gap.max():.0e} from its optimum after {_MOST_STEPS} steps: "
+                    "raise regularization, or scale the features down",
+                    DataWarning,
+                    stacklevel=2,
+                )
+        return solution_SW.masked_fill(gap.isnan(), torch.nan), multiplier_SW / slack_SW
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -87,11 +103,13 @@ class _Optimum(torch.autograd.Function):
         ctx.save_for_backward(inputs[0], solution_SW, pressure_SW)
 
     @staticmethod
-    def backward(ctx: Any, gradient_SW: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient_SW: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         """Differentiate the conditions of the optimum, which hold whatever way led there."""
         kernel_SS, solution_SW, pressure_SW = ctx.saved_tensors
-        for_kernel_SS = -(_newton(kernel_SS, pressure_SW)(gradient_SW, 2) @ solution_SW.mT)
-        return (for_kernel_SS + for_kernel_SS.mT) / 2, None, None, None
+        raised_SS = raised(kernel_SS, _RAISED_FOR_GRADIENT)
+        for_kernel_SS = -(_newton(raised_SS, pressure_SW)(gradient_SW, 2) @ solution_SW.mT)
+        for_kernel_SS = (for_kernel_SS + for_kernel_SS.mT) / 2
+        return _Once.apply(for_kernel_SS, kernel_SS, gradient_SW), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], int]:
@@ -101,6 +119,24 @@ class _Optimum(torch.autograd.Function):
             for value, axis in zip(inputs[:2], in_dims[:2], strict=True)
         )
         return _Optimum.apply(kernel_SS, wanted_SW, *inputs[2:]), 0
+
+
+class _Once(torch.autograd.Function):
+    """The first of its inputs, which depends on the others; ``once_differentiable`` forgets that they matter."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, *_: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        raise NotImplementedError("svm_dual has no second derivative: of a dual that is not unique it would be noise")
 
 
 def _newton(kernel_SS: Tensor, pressure_SW: Tensor) -> Callable[[Tensor, int], Tensor]:
