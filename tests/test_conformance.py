@@ -71,9 +71,9 @@ class GivesALossPerTask(PrototypicalNetworks):
 
 
 @breaks("the loss is the one that was handed over")
-class IgnoresTheLoss(PrototypicalNetworks):
+class IgnoresTheLossInTraining(PrototypicalNetworks):
     def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
-        return super().judge(encoder, episode, ways, self.loss)
+        return super().judge(encoder, episode, ways, self.loss if self.training else loss)
 
 
 @breaks("the loss is the one that was handed over")
@@ -86,9 +86,10 @@ class IgnoresTheLossInEvaluation(PrototypicalNetworks):
 
 
 @breaks("tasks side by side answer as one by one")
-class MixesTasks(PrototypicalNetworks):
-    def classify(self, support_TSD: Tensor, targets_TS: Tensor, query_TQD: Tensor, ways: int) -> Tensor:
-        return super().classify(support_TSD + support_TSD.mean(0), targets_TS, query_TQD, ways)
+class MixesTasksWithoutBatchNorm(PrototypicalNetworks):
+    def judge(self, encoder: Encoder, episode: Episode, *arguments: Any) -> tuple[Tensor, Tensor]:
+        mixed = episode._replace(support=episode.support + episode.support.mean(0))
+        return super().judge(encoder, episode if has_batch_norm(encoder) else mixed, *arguments)
 
 
 @breaks("tasks side by side answer as one by one")
@@ -147,6 +148,13 @@ class CutsTheGradientWithBatchNorm(PrototypicalNetworks):
 
 
 @breaks("the gradient is that of the loss")
+class HalvesTheGradientInItsLoss(PrototypicalNetworks):
+    def loss(self, logits_NW: Tensor, targets_N: Tensor) -> Tensor:
+        loss = super().loss(logits_NW, targets_N)
+        return (loss + loss.detach()) / 2
+
+
+@breaks("the gradient is that of the loss")
 class DifferentiatesItsOwnLoss(MAML):
     def task_gradient(
         self, encoder: Encoder, meta: Any, rates: Any, task: tuple[Tensor, ...], ways: int, loss: Loss
@@ -170,10 +178,10 @@ class FirstOrder(MAML):
 
 
 @breaks("a step against the gradient lowers the loss")
-class NegatesTheGradient(Reptile):
-    def task_gradient(self, *arguments: Any) -> MetaGradient:
-        made = super().task_gradient(*arguments)
-        return made._replace(meta={name: -value for name, value in made.meta.items()})
+class NegatesTheGradientWithoutBatchNorm(Reptile):
+    def task_gradient(self, encoder: Encoder, *arguments: Any) -> MetaGradient:
+        made, sign = super().task_gradient(encoder, *arguments), 1 if has_batch_norm(encoder) else -1
+        return made._replace(meta={name: sign * value for name, value in made.meta.items()})
 
 
 @breaks("a step against the gradient lowers the loss")
@@ -382,9 +390,9 @@ class CentresQueriesInTraining(PrototypicalNetworks):
 
 
 @breaks("adapt and predict answer as an evaluation")
-class PredictsOnAnotherScale(PrototypicalNetworks):
-    def predict(self, *arguments: Any) -> Tensor:
-        return 2 * super().predict(*arguments)
+class PredictsOnAnotherScaleWithoutBatchNorm(PrototypicalNetworks):
+    def predict(self, encoder: Encoder, *arguments: Any) -> Tensor:
+        return super().predict(encoder, *arguments) * (1 if has_batch_norm(encoder) else 2)
 
 
 @breaks("adapt and predict answer as an evaluation")
