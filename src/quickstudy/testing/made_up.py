@@ -26,7 +26,7 @@ def small_encoder(norm: bool = False) -> Encoder:
     return Encoder(nn.Sequential(*layers)).double()
 
 
-def small_episodes(tasks: int = TASKS, ways: int = WAYS, shots: int = SHOTS) -> Episode:
+def small_episodes(tasks: int = TASKS, ways: int = WAYS, shots: int = SHOTS, queries: int = QUERIES) -> Episode:
     """Return episodes of images ``[1, 8, 8]`` in float64: noise around a pattern per class."""
     generator = torch.Generator().manual_seed(tasks)
 
@@ -39,6 +39,6 @@ def small_episodes(tasks: int = TASKS, ways: int = WAYS, shots: int = SHOTS) -> 
     return Episode(
         draw(shots),
         codes.repeat_interleave(shots).expand(tasks, -1),
-        draw(QUERIES),
-        codes.repeat_interleave(QUERIES).expand(tasks, -1),
+        draw(queries),
+        codes.repeat_interleave(queries).expand(tasks, -1),
     )

@@ -1,0 +1,145 @@
+"""Checks of the conformance suite on answers: what they may depend on, and that use has those of an evaluation."""
+
+from __future__ import annotations
+
+import copy
+import io
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from quickstudy.episode import Episode
+from quickstudy.testing.demands import NEAR, Make, answers, demand, demand_close, evaluating
+from quickstudy.testing.made_up import QUERIES, WAYS, small_episodes
+
+
+def _leaves_no_trace(make: Make) -> None:
+    algorithm, encoder = make(False)
+    before = copy.deepcopy({**algorithm.state_dict(), **{f"encoder.{k}": v for k, v in encoder.state_dict().items()}})
+    evaluating((algorithm, encoder))
+    first = answers(algorithm, encoder, small_episodes())
+    second = answers(algorithm, encoder, small_episodes())
+    after = {**algorithm.state_dict(), **{f"encoder.{k}": v for k, v in encoder.state_dict().items()}}
+    changed = [name for name, value in before.items() if not torch.equal(value, after[name])]
+    demand(not changed, "an evaluation changes no weight", changed)
+    demand(torch.equal(first, second), "the same episode has the same answer", "it has another the second time")
+
+
+def _answers_are_the_same_without_gradients(make: Make) -> None:
+    algorithm, encoder = evaluating(make(False))
+    episodes, found = small_episodes(), []
+    for context in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with context():
+            found.append(algorithm.judge(encoder, episodes, WAYS, algorithm.loss)[1].detach().clone())
+    demand_close(found[0], found[1], "no_grad and inference_mode answer alike")
+    demand_close(found[0], found[2], "no_grad and gradients answer alike")
+
+
+def _bfloat16_is_near(make: Make) -> None:
+    algorithm, encoder = evaluating(make(False))
+    algorithm.float()
+    encoder.float()
+    episodes = Episode(*(part.float() if part.is_floating_point() else part for part in small_episodes()))
+    found = []
+    for enabled in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss, logits = algorithm.judge(encoder, episodes, WAYS, algorithm.loss)
+            dtypes = {loss.dtype, logits.dtype}
+            demand(dtypes == {torch.float32}, "logits and losses are float32 under autocast", dtypes)
+            found.append(logits - logits.mean(-1, keepdim=True))  # what all classes share says nothing
+    error = float((found[0] - found[1]).norm() / found[0].norm())
+    demand(error < 0.1, "bfloat16 answers alike", f"logits differ by {error:.3f} of their size")
+
+
+def _order_of_the_support_does_not_matter(make: Make) -> None:
+    algorithm, encoder = evaluating(make(False))
+    episodes = small_episodes()
+    order = torch.randperm(episodes.support.shape[1], generator=torch.Generator().manual_seed(2))
+    shuffled = episodes._replace(support=episodes.support[:, order], support_targets=episodes.support_targets[:, order])
+    straight, other = answers(algorithm, encoder, episodes), answers(algorithm, encoder, shuffled)
+    demand_close(straight, other, "the order of the support does not matter", NEAR)
+
+
+def _queries_are_answered_by_what_they_show(make: Make, norm: bool = False, training: bool = False) -> None:
+    algorithm, encoder = make(norm) if training else evaluating(make(norm))
+    when = "in training" if training else "in evaluation"
+    episode = small_episodes(1, queries=25)
+    support, targets, query, wanted = episode
+    order = torch.randperm(query.shape[1], generator=torch.Generator().manual_seed(3))
+    whole = answers(algorithm, encoder, episode)
+    shuffled = answers(algorithm, encoder, Episode(support, targets, query[:, order], wanted[:, order]))
+    demand_close(whole[:, order], shuffled, f"the order of the queries does not matter {when}", NEAR)
+    if training and not algorithm.exact_gradient:
+        return  # whoever follows no gradient of the queries' loss may learn from the queries, as Reptile does
+    misled = answers(algorithm, encoder, Episode(support, targets, query, wanted[:, order]))
+    demand_close(whole, misled, f"the queries' targets do not change the answers {when}")
+    few = order[:4]
+    singly = Episode(
+        support.expand(4, *support.shape[1:]), targets.expand(4, -1), query[0, few, None], wanted[0, few, None]
+    )
+    alone = float((whole[0, few] - answers(algorithm, encoder, singly)[:, 0]).abs().max()) < NEAR
+    sees = algorithm.sees_queries(encoder)
+    demand(alone != sees, f"transductive is what it says {when}", f"sees_queries is {sees}, and answers alone: {alone}")
+
+
+def _classes_are_told_by_the_support_alone(make: Make, training: bool = False) -> None:
+    algorithm, encoder = make(False) if training else evaluating(make(False))
+    when = "in training" if training else "in evaluation"
+    episodes, names = small_episodes(), torch.arange(WAYS).roll(1)
+    renamed = episodes._replace(
+        support_targets=names[episodes.support_targets], query_targets=names[episodes.query_targets]
+    )
+    straight, other = answers(algorithm, encoder, episodes), answers(algorithm, encoder, renamed)
+    demand(not torch.equal(straight, other), f"the support's targets matter {when}", "others have the same answers")
+    if not algorithm.fixed_ways:
+        demand_close(straight, other[:, :, names], f"classes by other numbers have the same answers {when}", NEAR)
+
+
+def _use_is_as_evaluation(make: Make) -> None:
+    for norm in (False, True):
+        algorithm, encoder = evaluating(make(norm))
+        support, targets, query, _ = small_episodes()
+        judged = answers(algorithm, encoder, small_episodes())[0]
+        with torch.inference_mode():
+            state = algorithm.adapt(encoder, torch.split(support[0], 4), targets[0], WAYS)
+            answered = algorithm.predict(encoder, state, torch.split(query[0], 5))
+        demand_close(judged, answered, "adapt and predict answer as an evaluation", NEAR)
+        leaves = [leaf for leaf in tree_leaves(state) if not isinstance(leaf, Tensor)]
+        demand(not leaves, "what adapt returns is made of tensors", leaves)
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        again = torch.load(file, weights_only=True)
+        with torch.inference_mode():
+            algorithm.adapt(encoder, [support[1]], targets[1], WAYS)
+            same = torch.equal(answered, algorithm.predict(encoder, again, torch.split(query[0], 5)))
+        demand(same, "what was learned survives saving, and learning more, bit for bit", "the answers are others")
+
+
+def _takes_any_shots_and_ways(make: Make) -> None:
+    algorithm, encoder = evaluating(make(False))
+    for ways in (WAYS,) if algorithm.fixed_ways else (2, WAYS, 5):
+        support, targets, query, _ = small_episodes(1, ways, 5)
+        kept = torch.cat([torch.arange(5 * code, 5 * code + 1 + code % 5) for code in range(ways)])  # 1, 2, 3 ... shots
+        with torch.inference_mode():
+            state = algorithm.adapt(encoder, [support[0, kept]], targets[0, kept], ways)
+            logits = algorithm.predict(encoder, state, [query[0]])
+        right = tuple(logits.shape) == (ways * QUERIES, ways) and bool(logits.isfinite().all())
+        demand(right, "classes may have different numbers of examples", f"{ways} ways: {tuple(logits.shape)}")
+
+
+ANSWERS = (
+    _leaves_no_trace,
+    _answers_are_the_same_without_gradients,
+    _bfloat16_is_near,
+    _order_of_the_support_does_not_matter,
+    _queries_are_answered_by_what_they_show,
+    partial(_queries_are_answered_by_what_they_show, norm=True),
+    partial(_queries_are_answered_by_what_they_show, training=True),
+    _classes_are_told_by_the_support_alone,
+    partial(_classes_are_told_by_the_support_alone, training=True),
+    _use_is_as_evaluation,
+    _takes_any_shots_and_ways,
+)

@@ -1,0 +1,62 @@
+"""What the checks of the conformance suite have in common: how they ask an algorithm, and how they complain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quickstudy.algorithms import Algorithm
+from quickstudy.algorithms.base import Loss
+from quickstudy.episode import Episode
+from quickstudy.nets import Encoder
+from quickstudy.testing.made_up import WAYS
+
+Make = Callable[[bool], tuple[Algorithm, Encoder]]
+"""Makes the algorithm and a small encoder, with BatchNorm or without, in training mode and float64."""
+CLOSE = 1e-10
+NEAR = 1e-8
+"""Where sums are taken in another order."""
+
+
+class NonconformingError(AssertionError):
+    """An algorithm breaks the contract; the message names the check and the numbers."""
+
+
+def demand(held: bool, what: str, found: Any) -> None:
+    """Raise an error unless something holds."""
+    if not held:
+        raise NonconformingError(f"{what}: {found}")
+
+
+def demand_close(some: Tensor, other: Tensor, what: str, within: float = CLOSE) -> None:
+    """Raise an error unless two tensors are almost equal."""
+    error = float(((some - other).abs().max() / some.abs().max().clamp(min=1e-12)).detach())
+    demand(error < within, what, f"they differ by {error:.1e} of the largest, more than {within}")
+
+
+def evaluating(made: tuple[Algorithm, Encoder]) -> tuple[Algorithm, Encoder]:
+    """Return the algorithm and the encoder in evaluation mode."""
+    algorithm, encoder = made
+    return algorithm.eval(), encoder.eval()
+
+
+def answers(algorithm: Algorithm, encoder: Encoder, episodes: Episode) -> Tensor:
+    """Return the logits, found as in training where the algorithm is in training mode."""
+    with torch.set_grad_enabled(algorithm.training):
+        return algorithm.judge(encoder, episodes, WAYS, algorithm.loss)[1].detach()
+
+
+def trained(
+    algorithm: Algorithm, encoder: Encoder, episodes: Episode, loss: Loss | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the logits and the gradient of every parameter, in one vector."""
+    parameters = [*encoder.parameters(), *algorithm.parameters()]
+    for parameter in parameters:
+        parameter.grad = None
+    value, logits = algorithm.judge(encoder, episodes, WAYS, loss or algorithm.loss)
+    value.backward()  # type: ignore[no-untyped-call]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    return logits.detach(), torch.cat([gradient.flatten() for gradient in gradients])
