@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,11 @@ def write(name: str, command: str, **figures: Any) -> Path:
 def circumstances(command: str) -> dict[str, Any]:
     """Return what is needed to repeat a measurement made by this process."""
     packages = ("quickstudy", "torch", "numpy", "lightning")
+    described = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(described, cwd=RESULTS.parent, capture_output=True, text=True, check=True).stdout.strip()
     return {
         "command": command,
+        "commit": commit,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": {
             "cpu": processor(),

@@ -110,7 +110,7 @@ def evaluation(work: Work) -> Callable[[], float]:
             for start in range(0, EPISODES, TOGETHER):
                 rows_TWK = torch.from_numpy(sampler.draw(np.arange(start, start + TOGETHER)))
                 support, query = (
-                    embeddings[part.flatten(1)]
+                    embeddings.index_select(0, part.flatten()).unflatten(0, (TOGETHER, -1))
                     for part in (rows_TWK[..., : work["shots"]], rows_TWK[..., work["shots"] :])
                 )
                 logits_TQW = algorithm.classify(support, of_support, query, works.WAYS)

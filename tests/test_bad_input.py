@@ -22,12 +22,14 @@ import torch
 import torchmetrics
 from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader
 
 from quickstudy import ConfigError, DataError, DataModule, DataWarning, MissingPackageError, Trainer
 from quickstudy.data import archives
 from quickstudy.data.samples import Samples, cache_budget
 from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
+from quickstudy.episode import Episode
 from quickstudy.image import ImageClassificationData, ImageClassifier, load_image
 
 Images = ImageClassificationData
@@ -932,6 +934,35 @@ def test_a_pipe_that_is_named_like_a_picture(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(DataError, match=r"pipe.png' is no file"):
         load_image(str(tmp_path / "pipe.png"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"support_targets": torch.tensor([[0, 1, 3]])}, "the target 3: with 3 ways they count from 0 to 2"),
+        ({"query_targets": torch.tensor([[0, -1, 2]])}, "the target -1: with 3 ways"),
+        ({"support_targets": torch.tensor([[0, 1, 1]])}, "task 0 of an episode has no support example of class 2"),
+    ],
+    ids=str,
+)
+def test_episodes_of_somebody_else(change: dict[str, torch.Tensor], message: str) -> None:
+    targets = torch.tensor([[0, 1, 2]])
+    episode = Episode(torch.rand(1, 3, 4), targets, torch.rand(1, 3, 4), targets)._replace(**change)
+    model = ImageClassifier(
+        backbone=nn.Linear(4, 4), training_strategy="maml", training_strategy_kwargs={"ways": 3, "epoch_length": 4}
+    )
+    with pytest.raises(DataError, match=message):
+        trainer().fit(model, DataLoader([episode], batch_size=None))
+
+
+def test_what_is_no_number_is_not_right() -> None:
+    targets = torch.tensor([[0, 1, 2]])
+    episode = Episode(torch.rand(1, 3, 4), targets, torch.full((1, 3, 4), torch.nan), targets)
+    model = ImageClassifier(
+        backbone=nn.Flatten(), training_strategy="prototypicalnetworks", training_strategy_kwargs={"ways": 3}
+    )
+    (found,) = trainer().test(model, DataLoader([episode, episode], batch_size=None), verbose=False)
+    assert found["test_accuracy"] == 0
 
 
 def test_embeddings_that_are_not_finite() -> None:

@@ -57,3 +57,11 @@ def test_the_printed_interval_of_a_proportion_covers_what_it_promises(trials: in
     covered = sum(p for p, (mean, half) in zip(chances, estimates, strict=True) if abs(mean - rate) <= half)
     assert covered > 0.94  # 95% on average: counts are discrete, and Wilson's coverage swings around it
     assert proportion_interval(trials, trials)[1] > 0
+
+
+def test_directions_of_nothing_have_finite_derivatives() -> None:
+    values = torch.zeros(3, 4, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(cosine(values, torch.ones(1, 4).double()).sum(), values, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), values)
+    assert slope.isfinite().all()
+    assert curvature.isfinite().all()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from quickstudy.errors import ConfigError, DataError
 
 
 class Episode(NamedTuple):
@@ -22,3 +25,28 @@ class Episode(NamedTuple):
     """``[T, Q, ...]``"""
     query_targets: Tensor
     """``[T, Q]``, int64"""
+
+
+def check_episode(batch: object, ways: int) -> Episode:
+    """Return a batch that is an episode with targets that can be learned.
+
+    Raises:
+        ConfigError: it is something else.
+        DataError: a target is not from 0 to ``ways - 1``, or a task has no support of a class.
+    """
+    if not isinstance(batch, Episode):
+        raise ConfigError(
+            f"a few-shot strategy takes batches of quickstudy.Episode, not {type(batch).__name__}: give datamodule=, "
+            "or a loader of episodes"
+        )
+    classes_W = torch.arange(ways, device=batch.support_targets.device)
+    lacking_TW = (batch.support_targets[..., None] != classes_W).all(1)
+    targets = torch.cat([batch.support_targets.flatten(), batch.query_targets.flatten()])
+    lowest, highest, lacking = torch.stack([*targets.aminmax(), lacking_TW.any()]).tolist()  # a GPU is asked once
+    if lowest < 0 or highest >= ways:
+        wrong = lowest if lowest < 0 else highest
+        raise DataError(f"an episode has the target {wrong}: with {ways} ways they count from 0 to {ways - 1}")
+    if lacking:
+        task, code = lacking_TW.nonzero()[0].tolist()
+        raise DataError(f"task {task} of an episode has no support example of class {code}, and {ways} ways")
+    return batch

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import math
+import sys
 from collections.abc import Iterable
 from types import ModuleType
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class QuickstudyError(Exception):
@@ -83,26 +86,31 @@ def check_choice(name: str, given: object, *known: str) -> None:
         raise ConfigError(f"{name}={given!r} is none of {', '.join(map(repr, known))}")
 
 
-def check_above_zero(**options: float | None) -> None:
-    """Check options that are numbers above 0, where they are given.
+def check_above_zero(**options: float) -> None:
+    """Check options that are numbers above 0.
 
     Raises:
         ConfigError: one is not; the message names it.
     """
     for name, number in options.items():
-        if number is not None and not (isinstance(number, int | float) and 0 < number < math.inf):
-            raise ConfigError(f"{name}={number!r}: it must be above 0")
+        if not isinstance(number, int | float) or isinstance(number, bool) or not 0 < number <= sys.float_info.max:
+            raise ConfigError(f"{name}={number!r}: it must be an int or a float above 0")
 
 
-def check_counts(**options: int | None) -> None:
-    """Check options that are whole numbers of at least 1, where they are given.
+def check_counts(**options: int) -> None:
+    """Check options that are whole numbers of at least 1.
 
     Raises:
         ConfigError: one is not; the message names it.
     """
     for name, number in options.items():
-        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ConfigError(f"{name}={number!r}: it must be a whole number of at least 1")
+
+
+def given(**options: T | None) -> dict[str, T]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def require(package: str, extra: str) -> ModuleType:

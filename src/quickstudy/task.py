@@ -19,7 +19,7 @@ from quickstudy.checkpoint import check_strategy, load_checkpoint, load_weights,
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import check_disjoint
-from quickstudy.episode import Episode
+from quickstudy.episode import check_episode
 from quickstudy.errors import ConfigError, check_options
 from quickstudy.heads import class_names, feature_shape, given_head
 from quickstudy.losses import Loss, build_loss
@@ -198,7 +198,7 @@ class Task(L.LightningModule):
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)
         else:
-            right = (logits.argmax(-1) == targets).float()
+            right = ((logits.argmax(-1) == targets) & ~logits.isnan().any(-1)).float()  # argmax takes nan for class 0
         metrics: Any = self.get_submodule(f"{stage}_metrics")
         figures = right if self.plan is None else right.mean(1)
         metrics.update(figures, logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2))
@@ -208,14 +208,10 @@ class Task(L.LightningModule):
     def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor, int]:
         """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, their targets, and the number of independent units."""
         if self.algorithm is not None and self.plan is not None:
-            if not isinstance(batch, Episode):
-                raise ConfigError(
-                    f"training_strategy='{self.hparams['training_strategy']}' takes batches of quickstudy.Episode, "
-                    f"not {type(batch).__name__}: give datamodule=, or a loader of episodes"
-                )
             ways = self.plan.shape("train" if self.training else "test")[0]
-            loss, logits = self.algorithm.judge(self.encoder, batch, ways, self._loss)
-            return loss, logits, batch.query_targets, len(batch.support)
+            episode = check_episode(batch, ways)
+            loss, logits = self.algorithm.judge(self.encoder, episode, ways, self._loss)
+            return loss, logits, episode.query_targets, len(episode.support)
         inputs, targets = (batch["input"], batch["target"]) if isinstance(batch, Mapping) else batch
         logits = self(inputs)
         if self._multi_label:

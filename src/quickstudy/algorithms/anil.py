@@ -13,7 +13,7 @@ from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.algorithms.learned_head import LearnedHead
-from quickstudy.errors import check_above_zero, check_counts
+from quickstudy.errors import check_above_zero, check_counts, given
 from quickstudy.functional.prototypes import members
 from quickstudy.nets import Encoder
 
@@ -43,7 +43,7 @@ class ANIL(EmbeddingAlgorithm):
         head: Literal["linear", "shared"] = "linear",
     ) -> None:
         super().__init__()
-        check_counts(adaptation_steps=adaptation_steps, test_adaptation_steps=test_adaptation_steps)
+        check_counts(adaptation_steps=adaptation_steps, **given(test_adaptation_steps=test_adaptation_steps))
         check_above_zero(adaptation_lr=adaptation_lr)
         self.adaptation_steps, self.test_adaptation_steps = adaptation_steps, test_adaptation_steps
         self.adaptation_lr = adaptation_lr

@@ -41,7 +41,8 @@ class BDCSPN(EmbeddingAlgorithm):
     def logits(self, state: tuple[Tensor, Tensor], query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
         support_SD, members_SW = state
-        query_QD = query_QD + support_SD.mean(0) - query_QD.mean(0)
+        if len(query_QD) >= members_SW.shape[1]:  # fewer than classes say nothing of a shift
+            query_QD = query_QD + support_SD.mean(0) - query_QD.mean(0)
         means_WD = members_SW.mT @ support_SD / members_SW.sum(0)[:, None]
         examples_ND = torch.cat([support_SD, query_QD])
         shares_NW = (self._scale * cosine(examples_ND, means_WD)).softmax(1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.errors import check_above_zero, check_counts
-from quickstudy.functional.distances import squared_euclidean
+from quickstudy.functional.distances import squared_euclidean, unit
 from quickstudy.functional.prototypes import prototypes
 
 
@@ -36,16 +36,18 @@ class LaplacianShot(EmbeddingAlgorithm):
         check_above_zero(strength=strength)
         self._neighbours, self._strength, self._iterations = neighbours, strength, iterations
 
-    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
-        """Return the prototypes around the support's centre, ``[W, D]``."""
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
+        """Return the support's centre, ``[D]``, and the prototypes around it, ``[W, D]``."""
         centre_D = prototypes(support_SD, targets_S, ways).mean(0)
-        return prototypes(F.normalize(support_SD - centre_D, dim=1), targets_S, ways)
+        return centre_D, prototypes(unit(support_SD - centre_D), targets_S, ways)
 
-    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+    def logits(self, state: tuple[Tensor, Tensor], query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
-        # The queries' own mean in place of the support's: the correction of the shift between the two.
-        query_QD = F.normalize(query_QD - query_QD.mean(0), dim=1)
-        distances_QW = squared_euclidean(query_QD, state)
+        centre_D, means_WD = state
+        # The queries' own mean in place of the support's corrects the shift between the two; fewer queries than classes
+        # say nothing of it.
+        query_QD = unit(query_QD - (query_QD.mean(0) if len(query_QD) >= len(means_WD) else centre_D))
+        distances_QW = squared_euclidean(query_QD, means_WD)
         apart_QQ = squared_euclidean(query_QD, query_QD)
         count = len(query_QD)
         itself_QQ = torch.eye(count, dtype=torch.bool, device=query_QD.device)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.errors import check_above_zero, check_counts
+from quickstudy.functional.distances import unit
 from quickstudy.functional.kernels import definite, precise
 from quickstudy.functional.prototypes import members
 
@@ -24,8 +24,9 @@ class LinearProbe(EmbeddingAlgorithm):
     """Regularised multinomial regression on embeddings of length 1, with a constant among the features.
 
     Args:
-        regularization: its strength, 1 / C of scikit-learn.
-        iterations: of the solver, whose every step uses one matrix that bounds the curvature.
+        regularization: its strength, 1 / C of scikit-learn; on the constant's weights too.
+        iterations: of the solver, whose every step uses one matrix that bounds the curvature; a strength far below 1
+            takes more.
     """
 
     paper: ClassVar[str] = (
@@ -33,7 +34,7 @@ class LinearProbe(EmbeddingAlgorithm):
         "https://arxiv.org/abs/2003.11539"
     )
 
-    def __init__(self, regularization: float = 1.0, iterations: int = 60) -> None:
+    def __init__(self, regularization: float = 1.0, iterations: int = 200) -> None:
         super().__init__()
         check_above_zero(regularization=regularization)
         check_counts(iterations=iterations)
@@ -60,4 +61,4 @@ class LinearProbe(EmbeddingAlgorithm):
 
 
 def _lengthened(values_ND: Tensor) -> Tensor:
-    return torch.cat([F.normalize(values_ND, dim=1), torch.ones_like(values_ND[:, :1])], 1)
+    return torch.cat([unit(values_ND), torch.ones_like(values_ND[:, :1])], 1)

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_map
 from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact
 from quickstudy.algorithms.learned_head import LearnedHead
 from quickstudy.episode import Episode
-from quickstudy.errors import check_above_zero, check_choice, check_counts
+from quickstudy.errors import check_above_zero, check_choice, check_counts, given
 from quickstudy.functional.inner_loop import (
     Adaptation,
     MetaGradient,
@@ -78,9 +78,8 @@ class MAML(Algorithm):
         task_chunk: int | None = None,
     ) -> None:
         super().__init__()
-        check_counts(
-            adaptation_steps=adaptation_steps, test_adaptation_steps=test_adaptation_steps, task_chunk=task_chunk
-        )
+        check_counts(adaptation_steps=adaptation_steps)
+        check_counts(**given(test_adaptation_steps=test_adaptation_steps, task_chunk=task_chunk))
         check_above_zero(adaptation_lr=adaptation_lr)
         check_choice("meta_gradient", meta_gradient, "auto", "adjoint", "unrolled", "first_order")
         check_choice("normalization", normalization, "support", "transductive", "group")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.errors import check_above_zero, check_choice
+from quickstudy.errors import check_above_zero, check_choice, given
 from quickstudy.functional.kernels import precise
 from quickstudy.functional.prototypes import members
 from quickstudy.functional.ridge import ridge
@@ -40,7 +40,7 @@ class MetaOptNet(EmbeddingAlgorithm):
     ) -> None:
         super().__init__()
         check_choice("head", head, "svm", "ridge")
-        check_above_zero(regularization=regularization, scale=scale)
+        check_above_zero(scale=scale, **given(regularization=regularization))
         self._svm = head == "svm"
         self._regularization = regularization or (10.0 if self._svm else 50.0)
         self.scale = nn.Parameter(torch.tensor(float(scale)))

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.functional.distances import squared_euclidean
+from quickstudy.functional.distances import squared_euclidean, unit
 from quickstudy.functional.prototypes import prototypes
 
 
@@ -28,9 +27,9 @@ class NearestCentroid(EmbeddingAlgorithm):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
         """Return the centre ``[D]`` and the centroids ``[W, D]``."""
         centre_D = prototypes(support_SD, targets_S, ways).mean(0)
-        return centre_D, prototypes(F.normalize(support_SD - centre_D, dim=1), targets_S, ways)
+        return centre_D, prototypes(unit(support_SD - centre_D), targets_S, ways)
 
     def logits(self, state: tuple[Tensor, Tensor], query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
         centre_D, centroids_WD = state
-        return -squared_euclidean(F.normalize(query_QD - centre_D, dim=1), centroids_WD)
+        return -squared_euclidean(unit(query_QD - centre_D), centroids_WD)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.errors import check_above_zero, check_counts
+from quickstudy.functional.distances import unit
 from quickstudy.functional.prototypes import members
 
 
@@ -51,14 +51,14 @@ class TIM(EmbeddingAlgorithm):
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
         """Return the support ``[S, D]`` and which class each belongs to, ``[S, W]``."""
-        return F.normalize(support_SD, dim=1), members(targets_S, ways, support_SD.dtype)
+        return unit(support_SD), members(targets_S, ways, support_SD.dtype)
 
     def logits(self, state: tuple[Tensor, Tensor], query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
         support_SD, members_SW = state
         support, queries = len(support_SD), len(query_QD)
         # Class weights stay combinations of the N = S + Q examples, so that inner products are all it takes.
-        examples_ND = torch.cat([support_SD, F.normalize(query_QD, dim=1)])
+        examples_ND = torch.cat([support_SD, unit(query_QD)])
         examples_ND = examples_ND - examples_ND.detach().mean(0)  # what all share would only cost precision
         kernel_NN = examples_ND @ examples_ND.mT
         on_support = members_SW.new_full((support, 1), self._support / (1 + self._entropy))

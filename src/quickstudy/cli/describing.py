@@ -6,9 +6,10 @@ import inspect
 
 import docstring_parser
 
-from quickstudy.algorithms import STRATEGIES
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.cli.flags import Flags, class_flags
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.registry import options_of
 
 
 def described(name: str) -> str:
@@ -21,7 +22,13 @@ def described(name: str) -> str:
         "``", "`"
     )
     kind = "Transductive: a query's answer depends on the other queries.\n\n" if algorithm.transductive else ""
-    return f"## {name}\n\n{about}\n\n{kind}{algorithm.paper}\n{_listed(class_flags(algorithm))}"
+    return f"## {name}\n\n{about}\n\n{kind}{algorithm.paper}\n{_listed(strategy_flags(algorithm))}"
+
+
+def strategy_flags(algorithm: type[Algorithm]) -> Flags:
+    """Return a strategy's own options."""
+    flags = class_flags(algorithm)
+    return {name: flags[name] for name in options_of(algorithm, Algorithm)}
 
 
 def strategies_page() -> str:

@@ -30,9 +30,13 @@ def squared_euclidean(query_QD: Tensor, points_PD: Tensor) -> Tensor:
     return (squares_Q1 - 2 * query_QD @ points_PD.transpose(-1, -2) + squares_P).clamp(min=0)
 
 
-def cosine(query_QD: Tensor, points_PD: Tensor, eps: float = 1e-8) -> Tensor:
+def cosine(query_QD: Tensor, points_PD: Tensor) -> Tensor:
     """Return the cosine of the angle between every query and every point: ``[Q, P]``, from -1 to 1."""
-    query = query_QD / query_QD.norm(dim=-1, keepdim=True).clamp(min=eps)
-    points = points_PD / points_PD.norm(dim=-1, keepdim=True).clamp(min=eps)
-    similarity: Tensor = query @ points.transpose(-1, -2)
+    similarity: Tensor = unit(query_QD) @ unit(points_PD).transpose(-1, -2)
     return similarity
+
+
+def unit(values_ND: Tensor) -> Tensor:
+    """Return rows scaled to length 1; those much shorter than 1e-6 shrink to 0, with derivatives that stay finite."""
+    lengths_N1 = (values_ND.square().sum(-1, keepdim=True) + 1e-12).sqrt()
+    return values_ND / lengths_N1

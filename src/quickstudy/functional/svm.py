@@ -28,7 +28,7 @@ _MOST_STEPS = 50  # 8 to 20 are usual
 _GAP = 1e-13
 _GAP_TO_MENTION = 1e-6
 # Of the kernel's mean diagonal: with more examples than features the gradient's system is singular but for this.
-_RAISED_FOR_GRADIENT = 1e-11
+_RAISED_FOR_GRADIENT = 1e-10
 
 
 def svm_dual(kernel_SS: Tensor, wanted_SW: Tensor, bound: float = 0.1) -> Tensor:
