@@ -43,7 +43,7 @@ LEAST_SECONDS = 0.3  # of one repeat
 EPISODES, TOGETHER = 2000, 50  # of one evaluation; classified side by side
 SAME_ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TRIM_THRESHOLD_": str(2**62),  # as good as never
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
 HEAD_TARGETS = {"svm": {1: 3.0, 5: 8.0, 15: 20.0}, "ridge": {1: 10.0, 5: 30.0, 15: 60.0}}

@@ -22,8 +22,9 @@ def definite(kernel_SS: Tensor) -> Tensor:
     """Return a kernel in float64, with no eigenvalue below 0: all are raised by what rounding may have taken."""
     device = torch.device("cpu") if kernel_SS.device.type == "mps" else kernel_SS.device
     exact_SS = kernel_SS.to(device, torch.float64)
-    taken = 2 * torch.finfo(kernel_SS.dtype).eps * len(kernel_SS) ** 0.5
-    return raised(exact_SS, taken)
+    count = len(kernel_SS)
+    by_products, by_factors = torch.finfo(kernel_SS.dtype).eps * count**0.5, torch.finfo(torch.float64).eps * count
+    return raised(exact_SS, 2 * (by_products + by_factors))
 
 
 def raised(kernel_SS: Tensor, share: float) -> Tensor:

@@ -37,7 +37,8 @@ class _Pooled(torch.autograd.Function):
         is_right, highest = right > left, torch.maximum(left, right)
         upper, lower = highest[..., 0::2, :], highest[..., 1::2, :]
         is_lower = lower > upper
-        is_right = torch.where(is_lower, is_right[..., 1::2, :], is_right[..., 0::2, :])
+        upper_is_right = is_right[..., 0::2, :]
+        is_right = upper_is_right ^ ((upper_is_right ^ is_right[..., 1::2, :]) & is_lower)  # torch.where takes longer
         corners = 2 * (torch.arange(height)[:, None] * maps.shape[-1] + torch.arange(width))
         further = is_lower.to(torch.int32) * maps.shape[-1] + is_right  # few operations on 64 bits: they take longest
         return torch.maximum(upper, lower), corners + further
