@@ -1,6 +1,6 @@
 """Whether our gradients, logits and optima are those of learn2learn, easyfsl, scikit-learn and cvxpy.
 
-    python benchmarks/parity/run.py             # ten minutes on 2 cores; writes benchmarks/results/parity.json
+    python benchmarks/parity/run.py             # nine minutes on 2 cores; writes benchmarks/results/parity.json
     python benchmarks/parity/run.py --quick     # a tenth of the problems; writes nothing
 
 ``benchmarks/peers/setup.sh`` installs the peers, into an environment of their own. Both sides read the same weights,
