@@ -1,10 +1,11 @@
-"""What tests get: their own cache folder, one torch thread per worker, fixed seeds, and the published data sets."""
+"""What tests get: their own cache folder, one torch thread per worker, fixed seeds, float64, published data sets."""
 
 from __future__ import annotations
 
 import os
 import random
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,15 @@ def seed_everything() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries draw from the global generator
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """Make new tensors float64: plain references agree with it to the last digits."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,16 +17,10 @@ from quickstudy.algorithms.relationnetworks import RelationNetworks
 from quickstudy.functional.ridge import ridge
 from quickstudy.testing import small_encoder
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 WAYS = 4
 Reference = Callable[..., Tensor]
-
-
-@pytest.fixture(autouse=True)
-def in_float64() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def small_task(features: tuple[int, ...] = (6,), queries: int = 14) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,15 +19,9 @@ from quickstudy.algorithms.protomaml import ProtoMAML
 from quickstudy.nets import Encoder
 from quickstudy.testing import small_encoder, small_episodes
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 WAYS, RATE = 3, 0.3
-
-
-@pytest.fixture(autouse=True)
-def in_float64() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def features(weights: dict[str, Tensor], images: Tensor, normalization: str, rows: int) -> Tensor:
