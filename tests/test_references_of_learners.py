@@ -128,8 +128,9 @@ def test_a_learner_answers_after_its_test_steps(name: str, options: dict[str, An
     torch.testing.assert_close(predicted, expected, rtol=1e-8, atol=1e-8)
 
 
-def test_reptile_goes_to_where_sgd_on_support_and_queries_leads() -> None:
-    algorithm, encoder, parameters = learner("reptile", {})
+@pytest.mark.parametrize("size", [4, 100])
+def test_reptile_goes_to_where_sgd_on_support_and_queries_leads(size: int) -> None:
+    algorithm, encoder, parameters = learner("reptile", {"inner_batch_size": size})
     episodes = small_episodes()
     algorithm.judge(encoder.train(), episodes, WAYS, algorithm.train().loss)[0].backward()
     ways_back = [torch.zeros_like(parameter) for parameter in parameters]
@@ -138,10 +139,14 @@ def test_reptile_goes_to_where_sgd_on_support_and_queries_leads() -> None:
         head.load_state_dict(algorithm.head.state_dict())
         network = nn.Sequential(copy.deepcopy(encoder.backbone), head)
         sgd = torch.optim.SGD(network.parameters(), lr=RATE)
-        for _ in range(2):
+        images, codes = torch.cat([support, query]), torch.cat([targets, query_targets])
+        of_each = [(codes == way).nonzero().flatten().tolist() for way in range(WAYS)]
+        order = [row for each in zip(*of_each, strict=True) for row in each]
+        for step in range(2):
+            batch = [order[place % len(order)] for place in range(size * step, size * (step + 1))]
+            batch = order if size > len(order) else batch
             sgd.zero_grad()
-            loss = F.cross_entropy(network(torch.cat([support, query])), torch.cat([targets, query_targets]))
-            loss.backward()
+            F.cross_entropy(network(images[batch]), codes[batch]).backward()
             sgd.step()
         for way_back, start, end in zip(ways_back, parameters, network.parameters(), strict=True):
             way_back += (start - end).detach() / len(episodes.support)

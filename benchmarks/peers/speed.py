@@ -41,6 +41,11 @@ def meta_steps(quick: bool) -> list[Work]:
     return [{"kind": "maml", "side": side, "shots": shots, "tasks": tasks, "steps": 5} for side, shots, tasks in sizes]
 
 
+def gpu_steps(quick: bool) -> list[Work]:
+    size = {"kind": "maml", "side": 84, "shots": 1, "tasks": 32, "steps": 5, "device": "cuda"}
+    return [{**size, "precision": precision} for precision in ("float32", "bfloat16")]
+
+
 def long_inner_loops() -> list[Work]:
     return [{"kind": "maml", "side": 84, "shots": 5, "tasks": 2, "steps": steps} for steps in (1, 20)]
 
@@ -69,7 +74,8 @@ def named(work: Work) -> str:
         return f"{work['head']} head, {work['tasks']} tasks, {work['shots']}-shot, D = {work['features']}"
     if kind == "maml":
         size = f"{work['side']} px, {work['shots']}-shot, {work['tasks']} tasks"
-        return f"maml meta-step, {size}, {work['steps']} inner steps"
+        on = f", {work['device']}, {work['precision']}" if "device" in work else ""
+        return f"maml meta-step, {size}, {work['steps']} inner steps{on}"
     if kind == "evaluation":
         return f"{work['method']} on cached embeddings, 5-way {work['shots']}-shot"
     return f"{kind} step, {work['side']} px, 5-shot, {work['tasks']} tasks, {work['precision']}"
@@ -160,12 +166,13 @@ def learn2learn_step(work: Work) -> Callable[[], Any]:
     import torch
     from torch import nn
 
-    support, query = (torch.tensor(part) for part in images_of(work))
-    of_support, of_query = torch.tensor(targets_of(work["shots"])), torch.tensor(targets_of(QUERIES))
+    device = work.get("device", "cpu")
+    support, query = (torch.tensor(part, device=device) for part in images_of(work))
+    of_support, of_query = (torch.tensor(targets_of(count), device=device) for count in (work["shots"], QUERIES))
     torch.manual_seed(0)
     body, size = network(work)
     loss = nn.CrossEntropyLoss()
-    head = nn.Linear(size, WAYS)
+    body, head = body.to(device), nn.Linear(size, WAYS, device=device)
     steps, tasks = work.get("steps", 5), work["tasks"]
     whole = nn.Sequential(body, head)
     maml = l2l.algorithms.MAML(whole if work["kind"] == "maml" else head, lr=0.1)
@@ -187,7 +194,9 @@ def learn2learn_step(work: Work) -> Callable[[], Any]:
     def step() -> None:
         optimizer.zero_grad()
         for s, q in zip(support, query, strict=True):
-            (judged(s, q) / tasks).backward()
+            with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda" and work["precision"] == "bfloat16"):
+                mean = judged(s, q) / tasks
+            mean.backward()
         optimizer.step()
 
     return step
@@ -245,16 +254,25 @@ PEERS: dict[str, dict[str, Callable[[Work], Callable[[], Any]]]] = {
 }
 
 
-def seconds(step: Callable[[], Any], least: float) -> float:
-    """Return the processor seconds of one run, of at least one run and ``least`` seconds.
+def seconds(step: Callable[[], Any], least: float, device: str = "cpu") -> float:
+    """Return the seconds of one run, of at least one run and ``least`` seconds.
 
-    Seconds are of the processor, not of the clock: nothing here waits, and so a neighbour's work does not count.
+    On a CPU, seconds are of the processor and not of the clock: nothing here waits, and so a neighbour's work does not
+    count. On a GPU, which is waited for, they are of the clock.
     """
-    runs, start = 0, time.process_time()
-    while runs == 0 or time.process_time() - start < least:
+    import torch
+
+    def now() -> float:
+        if device == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    runs, start = 0, now()
+    while runs == 0 or now() - start < least:
         step()
         runs += 1
-    return (time.process_time() - start) / runs
+    return (now() - start) / runs
 
 
 def megabytes(step: Callable[[], Any]) -> float:
@@ -276,7 +294,7 @@ def answer(request: Work, made: dict[str, Callable[[], Any]]) -> Any:
             made.clear()
             made[key] = PEERS[request["time"]["kind"]][request["peer"]](request["time"])
             made[key]()
-        return seconds(made[key], request["least"])
+        return seconds(made[key], request["least"], request["time"].get("device", "cpu"))
     work = request.get("memory") or request["logits"]
     step = PEERS[work["kind"]][request["peer"]](work)
     if "memory" in request:

@@ -130,23 +130,18 @@ class MAML(Algorithm):
 
     def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Adapt to every task; in training the gradient is made chunk by chunk, so that not all graphs coexist."""
-        support, query = (
-            _prepared(encoder, part.flatten(0, 1)).unflatten(0, tuple(part.shape[:2]))  # type: ignore[no-untyped-call]
-            for part in (episode.support, episode.query)
-        )
-        tasks = (support, episode.support_targets, query, episode.query_targets)
-        with _settled(encoder, support.device):
+        with _settled(encoder, episode.support.device):
             if self.training and torch.is_grad_enabled():
-                return self._trained(encoder, tasks, ways, loss)
+                return self._trained(encoder, episode, ways, loss)
 
             def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> Tensor:
                 weights = self._adapted(encoder, support, targets_S, ways)
                 return self._answers(encoder, weights, support, query)
 
-            logits_TQW = torch.cat(list(self._by_chunk(one_task, tasks)))
+            logits_TQW = torch.cat(list(self._by_chunk(one_task, encoder, episode)))
             return loss(logits_TQW.flatten(0, 1), episode.query_targets.flatten()), logits_TQW
 
-    def _trained(self, encoder: Encoder, tasks: tuple[Tensor, ...], ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
+    def _trained(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Return the mean loss, whose ``backward`` hands out the gradients that are computed here, and the logits."""
         parameters = self.meta(encoder)
         rates = self.rates(parameters)
@@ -155,10 +150,10 @@ class MAML(Algorithm):
         def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> MetaGradient:
             return self.task_gradient(encoder, meta, given_rates, (support, targets_S, query, targets_Q), ways, loss)
 
-        count = len(tasks[0])
+        count = len(episode.support)
         sums: dict[str, Tensor] = {}
         losses, logits = [], []
-        for part in self._by_chunk(one_task, tasks):
+        for part in self._by_chunk(one_task, encoder, episode):
             losses.append(part.loss)
             logits.append(part.further)
             for kind, gradients in (("", part.meta), ("rate of ", part.rates)):
@@ -192,17 +187,21 @@ class MAML(Algorithm):
         )
         return (meta_gradient_of_one if self._one_by_one(support.device) else meta_gradient)(adaptation)
 
-    def _by_chunk(self, one_task: Callable[..., Any], tasks: tuple[Tensor, ...]) -> Iterator[Any]:
+    def _by_chunk(self, one_task: Callable[..., Any], encoder: Encoder, episode: Episode) -> Iterator[Any]:
         """Yield ``one_task`` of some tasks at a time, side by side, with a leading axis of tasks."""
-        count = len(tasks[0])
-        if self._one_by_one(tasks[0].device):
-            for task in zip(*tasks, strict=True):
-                yield tree_map(lambda value: value[None], one_task(*task))
+        # Inputs are prepared when their turn comes, since prepared ones are copies.
+        if self._one_by_one(episode.support.device):
+            for support, targets_S, query, targets_Q in zip(*episode, strict=True):
+                one = one_task(_prepared(encoder, support), targets_S, _prepared(encoder, query), targets_Q)
+                yield tree_map(lambda value: value[None], one)
             return
+        count = len(episode.support)
         size, start = self.task_chunk or count, 0
         while start < count:
             try:
-                part = torch.func.vmap(one_task)(*(tensor[start : start + size] for tensor in tasks))
+                support, targets_S, query, targets_Q = (tensor[start : start + size] for tensor in episode)
+                support, query = (_prepared(encoder, part.flatten(0, 1)).view(part.shape) for part in (support, query))
+                part = torch.func.vmap(one_task)(support, targets_S, query, targets_Q)
             except torch.cuda.OutOfMemoryError:
                 if size == 1 or self.task_chunk is not None:
                     raise

@@ -5,6 +5,7 @@ Nichol et al. 2018, "On First-Order Meta-Learning Algorithms", https://arxiv.org
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from torch.func import vjp
 
 from quickstudy.algorithms.base import STRATEGIES, Loss
 from quickstudy.algorithms.maml import MAML
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, check_counts
 from quickstudy.functional.inner_loop import MetaGradient, Rates, Weights, descend
 from quickstudy.nets import Encoder
 
@@ -24,7 +25,13 @@ class Reptile(MAML):
     """The step is from the weights to those after gradient steps on all examples of the task, the queries too.
 
     So a training episode of 1 shot and 9 queries is one of 10 examples per class, as in the paper, and its accuracy is
-    one on examples that were learned from.
+    one on examples that were learned from. In training every step sees other examples, as many of each class as of the
+    others where they divide evenly; that gradients on one batch help on the next is what Reptile learns. In test, a
+    step sees the whole support set.
+
+    Args:
+        inner_batch_size: examples of a training step, the task's in turn; all of them where there are fewer.
+        options: those of ``maml``.
     """
 
     paper: ClassVar[str] = (
@@ -32,11 +39,13 @@ class Reptile(MAML):
     )
     exact_gradient = False
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, inner_batch_size: int = 10, **options: Any) -> None:
         given = options.get("meta_gradient", "auto")
         if given != "auto":
             raise ConfigError(f"meta_gradient={given!r}: reptile takes no gradient through its steps; leave it out")
         super().__init__(**options)
+        check_counts(inner_batch_size=inner_batch_size)
+        self.inner_batch_size = inner_batch_size
 
     def task_gradient(
         self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Tensor, ...], ways: int, loss: Loss
@@ -48,11 +57,32 @@ class Reptile(MAML):
         def start(meta: Weights) -> Weights:
             return self._started(encoder, meta, support, targets_S, ways)
 
-        def learned(weights: Weights) -> Tensor:
-            return F.cross_entropy(self._logits(encoder, weights, examples, self._norm()), targets)
-
         first, pull_back = vjp(start, meta)  # type: ignore[misc]
-        last = descend(learned, first, rates, self.adaptation_steps)
+        last = first
+        for batch in in_turn(targets, ways, self.inner_batch_size, self.adaptation_steps):
+            last = descend(
+                partial(self._support_loss, encoder, support=examples[batch], targets_S=targets[batch]), last, rates, 1
+            )
         logits_QW = self._answers(encoder, last, support, query)
         (way_back,) = pull_back({name: value - last[name] for name, value in first.items()})
         return MetaGradient(way_back, {}, loss(logits_QW, targets_Q), logits_QW)
+
+
+def in_turn(targets: Tensor, ways: int, size: int, steps: int) -> Tensor:
+    """Return the rows of each step's batch: one of every class after another, and from the start again at the end.
+
+    Args:
+        targets: ``[N]``
+        ways: W.
+        size: of a batch.
+        steps: how many batches.
+
+    Returns:
+        ``[steps, min(size, N)]``
+    """
+    one_hot = F.one_hot(targets, ways)
+    rank = (one_hot.cumsum(0) * one_hot).sum(1)  # the first of its class, the second, ...
+    order = rank.argsort(stable=True)
+    size = min(size, len(targets))
+    places = torch.arange(steps * size, device=targets.device) % len(targets)
+    return order[places].view(steps, size)

@@ -27,7 +27,7 @@ def squared_euclidean(query_QD: Tensor, points_PD: Tensor) -> Tensor:
     query_QD, points_PD = query_QD - centre_D, points_PD - centre_D
     squares_Q1 = query_QD.square().sum(-1, keepdim=True)
     squares_P = points_PD.square().sum(-1)
-    return (squares_Q1 - 2 * query_QD @ points_PD.transpose(-1, -2) + squares_P).clamp(min=0)
+    return (squares_Q1 - query_QD @ (2 * points_PD).transpose(-1, -2) + squares_P).clamp(min=0)
 
 
 def cosine(query_QD: Tensor, points_PD: Tensor) -> Tensor:
