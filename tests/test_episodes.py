@@ -273,13 +273,21 @@ def test_ordinary_batches_are_shared_too(length: int, batch_size: int, world: in
         with pytest.raises(ConfigError, match=f"{length} examples are fewer than {world} processes"):
             BatchSteps(length, batch_size, Share(0, world))
         return
+    left = length % (batch_size * world)
+    if shuffle and 0 < left < world:
+        with pytest.raises(ConfigError, match=f"{length} examples .* leave {left} .* set batch_size=") as told:
+            BatchSteps(length, batch_size, Share(0, world), shuffle)
+        better = int(str(told.value).rsplit("=", 1)[1])
+        assert batch_size < better
+        BatchSteps(length, better, Share(0, world), shuffle)
+        return
     shares = [BatchSteps(length, batch_size, Share(rank, world), shuffle) for rank in range(world)]
     ranks = [list(share) for share in shares]
     assert {len(rank) for rank in ranks} == {len(shares[0])}  # or one rank would wait for the others for ever
     numbers = [number for rank in ranks for number, _ in rank]
     assert len(set(numbers)) == len(numbers)
     rows = [row for rank in ranks for _, batch in rank for row in batch.tolist()]
-    assert len(set(rows)) == len(rows) == (length - length % world if shuffle else length)
+    assert len(set(rows)) == len(rows) == length
     sizes = [len(batch) for rank in ranks for _, batch in rank]
     assert min(sizes) >= 1
     assert max(sizes) <= batch_size + (not shuffle and length % world > 0)

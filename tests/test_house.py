@@ -26,7 +26,16 @@ LAYERS = [
     ["datasets"],
     ["predictor"],
     ["doors", "strategy", "optimizers", "losses", "heads", "checkpoint"],
-    ["metrics", "finetuning", "allocator", "progress", "datamodule", "task", "trainer"],  # lightning, and nowhere below
+    [
+        "metrics",
+        "finetuning",
+        "allocator",
+        "progress",
+        "processes",
+        "datamodule",
+        "task",
+        "trainer",
+    ],  # lightning, and nowhere below
     ["image"],  # the domains, which never import each other
     ["report", "export", "ladder", "testing"],
     ["serve"],

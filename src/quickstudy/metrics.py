@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torchmetrics
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
 from quickstudy.errors import ConfigError, unknown
@@ -62,11 +62,13 @@ class StageMetrics(nn.Module):
         super().__init__()
         self._per_example = per_example
         self.accuracy = Accuracy(per_example)
+        self.loss = MeanMetric()  # Lightning's own mean is off where processes have different numbers of examples
         self.further = further if further is not None else MetricCollection([])
 
-    def update(self, figures: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Add figures ``[n]`` (see ``Accuracy``) and the logits ``[N, C]`` and targets that they come from."""
+    def update(self, figures: Tensor, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Add figures ``[n]`` (see ``Accuracy``), the logits ``[N, C]`` and targets that they come from, their loss."""
         self.accuracy.update(figures)
+        self.loss.update(loss.detach().float(), len(figures))
         self.further.update(logits.detach().float(), targets.long())
 
     def collect(self, judged: bool = True) -> dict[str, Any]:
@@ -78,10 +80,11 @@ class StageMetrics(nn.Module):
         """
         estimate: Estimate = self.accuracy.compute()
         unit = "examples" if self._per_example else "episodes"
-        found: dict[str, Any] = {"accuracy": estimate.mean}
+        found: dict[str, Any] = {"loss": self.loss.compute(), "accuracy": estimate.mean}
         found |= {"accuracy_ci95": estimate.ci95, unit: float(estimate.units)} if judged else {}
         found |= self.further.compute() if len(self.further) else {}
         self.accuracy.reset()
+        self.loss.reset()
         self.further.reset()
         return found
 

@@ -27,6 +27,7 @@ from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs
 from quickstudy.predictor import Predictor
+from quickstudy.processes import together, weighed
 from quickstudy.registry import options_of
 from quickstudy.strategy import build_strategy
 
@@ -165,8 +166,10 @@ class Task(L.LightningModule):
         return features if self.head is None else self.head(features)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the loss of a step: the mean over its examples, or over its episodes."""
-        return self._step(batch, "train")
+        """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
+        with together(self._trainer, episodes=self.plan is not None):
+            loss, units = self._step(batch, "train")
+        return loss if self.plan is not None else weighed(loss, units)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Judge a step of the validation data."""
@@ -193,30 +196,29 @@ class Task(L.LightningModule):
         logits: Tensor = self(inputs_of(batch))
         return logits
 
-    def _step(self, batch: Any, stage: str) -> Tensor:
-        loss, logits, targets, units = self._judged(batch)
+    def _step(self, batch: Any, stage: str) -> tuple[Tensor, int]:
+        loss, logits, targets = self._judged(batch)
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)
         else:
             right = ((logits.argmax(-1) == targets) & ~logits.isnan().any(-1)).float()  # argmax takes nan for class 0
         metrics: Any = self.get_submodule(f"{stage}_metrics")
         figures = right if self.plan is None else right.mean(1)
-        metrics.update(figures, logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2))
-        self.log(f"{stage}_loss", loss, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True, batch_size=units)
-        return loss
+        metrics.update(figures, logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
+        return loss, len(figures)
 
-    def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, their targets, and the number of independent units."""
+    def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, and their targets."""
         if self.algorithm is not None and self.plan is not None:
             ways = self.plan.shape("train" if self.training else "test")[0]
             episode = check_episode(batch, ways)
             loss, logits = self.algorithm.judge(self.encoder, episode, ways, self._loss)
-            return loss, logits, episode.query_targets, len(episode.support)
+            return loss, logits, episode.query_targets
         inputs, targets = (batch["input"], batch["target"]) if isinstance(batch, Mapping) else batch
         logits = self(inputs)
         if self._multi_label:
             targets = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[-1])).to(logits.dtype)
-        return self._loss(logits, targets), logits, targets, len(inputs)
+        return self._loss(logits, targets), logits, targets
 
     # ---- what is logged at the end of an epoch
 
@@ -238,7 +240,7 @@ class Task(L.LightningModule):
         if self.algorithm is not None and stage != "train":
             collected["transductive"] = float(self.algorithm.sees_queries(self.encoder))
         for name, value in collected.items():
-            self.log(f"{stage}_{name}", value, prog_bar=name.startswith("accuracy"), sync_dist=True)
+            self.log(f"{stage}_{name}", value, prog_bar=name.startswith(("accuracy", "loss")), sync_dist=True)
 
     # ---- optimizers, checkpoints
 

@@ -12,6 +12,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import BaseFinetuning, ProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from quickstudy.allocator import keep_memory_mapped
@@ -19,6 +20,7 @@ from quickstudy.checkpoint import read_checkpoint
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write
 from quickstudy.finetuning import build_finetuning
+from quickstudy.processes import OneResult
 from quickstudy.progress import build_progress
 
 # What Lightning warns of although nothing is wrong.
@@ -33,12 +35,16 @@ Output = Literal["labels", "probabilities", "logits", "classes"]
 
 
 class Trainer(L.Trainer):
-    """Trains, tests and predicts; every argument is Lightning's.
+    """Trains, tests and predicts.
 
-    https://lightning.ai/docs/pytorch/stable/common/trainer.html
+    Args:
+        sync_batchnorm: whether BatchNorm in ordinary training on several processes normalises by the statistics of all
+            their batches together, so that their number changes nothing. Episodes have statistics of their own.
+        lightning_kwargs: https://lightning.ai/docs/pytorch/stable/common/trainer.html
     """
 
-    def __init__(self, **lightning_kwargs: Any) -> None:
+    def __init__(self, *, sync_batchnorm: bool = True, **lightning_kwargs: Any) -> None:
+        self.sync_batchnorm = sync_batchnorm  # Lightning's own would replace the layers, and with them the episodes'
         # The data's own samplers share the work; Lightning's would give every process the same episodes.
         lightning_kwargs.setdefault("use_distributed_sampler", False)
         if lightning_kwargs.get("logger", True) is True:
@@ -61,9 +67,13 @@ class Trainer(L.Trainer):
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
+        callbacks.append(OneResult())
         super().__init__(callbacks=callbacks, plugins=plugins, **lightning_kwargs)
         if isinstance(self.accelerator, CPUAccelerator):
             keep_memory_mapped()
+        if isinstance(self.strategy, DDPStrategy):
+            # The task averages the running statistics; DDP would replace them by those of the first process.
+            self.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
 
     def finetune(
         self,

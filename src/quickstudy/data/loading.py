@@ -173,15 +173,14 @@ class BatchSteps(Steps):
     """Names each ordinary batch on this rank: ``(number, rows [B])``, shuffled anew in each epoch if asked.
 
     Args:
-        length: examples in all. What cannot be divided among the ranks evenly is left out of a shuffled epoch, and
-            otherwise makes some ranks' last step larger by one: all ranks have as many steps.
+        length: examples in all.
         batch_size: examples of one step on one rank; the last step may hold fewer.
-        share: this process.
+        share: this process. Ranks may differ by one example in the last step, so that none is left out or repeated.
         shuffle: whether the order changes with the epoch.
         seed: of the order.
 
     Raises:
-        ConfigError: the batch size is below 1, or there are fewer examples than ranks.
+        ConfigError: the batch size is below 1, or the last step has fewer examples than there are ranks.
     """
 
     def __init__(self, length: int, batch_size: int, share: Share, shuffle: bool = False, seed: int = 0) -> None:
@@ -192,9 +191,15 @@ class BatchSteps(Steps):
         self._share = share
         self._shuffle = shuffle
         self._seed = seed
-        if length < share.world_size:
+        ranks = share.world_size
+        if length < ranks:
+            raise ConfigError(f"{length} examples are fewer than {ranks} processes: use at most {length} devices")
+        left = length % (batch_size * ranks)
+        if shuffle and 0 < left < ranks:
+            better = _without_crumbs(length, batch_size, ranks)
             raise ConfigError(
-                f"{length} examples are fewer than {share.world_size} processes: use at most {length} devices"
+                f"{length} examples in steps of {batch_size} on each of {ranks} processes leave {left} for the last "
+                f"step, which not all processes could share: set batch_size={better}"
             )
 
     def __len__(self) -> int:
@@ -204,12 +209,18 @@ class BatchSteps(Steps):
         rank, ranks = self._share
         rows = np.arange(self._length)
         if self._shuffle:
-            order = np.random.default_rng((self._seed, self.epoch)).permutation(rows)
-            rows = order[: self._length - self._length % ranks]
+            rows = np.random.default_rng((self._seed, self.epoch)).permutation(rows)
         steps = np.split(rows[rank::ranks], np.arange(1, len(self)) * self._batch_size)
         before = self.epoch * len(self) if self._shuffle else 0
         for step in range(first, len(self)):
             yield (before + step) * ranks + rank, steps[step]
+
+
+def _without_crumbs(length: int, batch_size: int, ranks: int) -> int:
+    """Return the next batch size whose last step all ranks share."""
+    while 0 < length % (batch_size * ranks) < ranks:
+        batch_size += 1
+    return batch_size
 
 
 def inputs_of(batch: Any) -> Tensor:

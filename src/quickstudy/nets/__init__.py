@@ -5,6 +5,8 @@ from quickstudy.nets.audit import audit
 from quickstudy.nets.batch_norm import (
     BatchNormAs,
     Statistics,
+    average_statistics,
+    by_all_processes,
     by_batch,
     by_episode,
     by_example,
@@ -19,7 +21,9 @@ __all__ = [
     "Statistics",
     "audit",
     "available_backbones",
+    "average_statistics",
     "build_encoder",
+    "by_all_processes",
     "by_batch",
     "by_episode",
     "by_example",

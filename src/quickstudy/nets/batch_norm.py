@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 Statistics = list[tuple[Tensor, Tensor]]
@@ -110,6 +113,54 @@ def by_example() -> BatchNormAs:
     return BatchNormAs(
         lambda call: F.group_norm(_as_weights(call), math.gcd(8, call.input.shape[1]), call.weight, call.bias, call.eps)
     )
+
+
+def by_all_processes() -> BatchNormAs:
+    """In training mode, normalise by the statistics of the batches of all processes, which may differ in size.
+
+    All processes must pass through the same layers. In evaluation mode nothing changes.
+    """
+
+    def normalize(call: Call) -> Tensor:
+        if not call.training:
+            return F.batch_norm(*call)
+        inputs = _as_weights(call)
+        axes = [axis for axis in range(inputs.ndim) if axis != 1]
+        own = inputs.new_full((1,), inputs.numel() // inputs.shape[1])
+        total, sums = _over_all(torch.cat([own, inputs.sum(axes)])).tensor_split([1])
+        mean = sums / total
+        shape = (1, -1, *(1,) * (inputs.ndim - 2))
+        squares = _over_all((inputs - mean.view(shape)).square().sum(axes))
+        if call.running_mean is not None and call.running_var is not None:
+            with torch.no_grad():
+                call.running_mean.lerp_(mean.to(call.running_mean.dtype), call.momentum)
+                call.running_var.lerp_((squares / (total - 1)).to(call.running_var.dtype), call.momentum)
+        return _normalized(call, mean, squares / total)
+
+    return BatchNormAs(normalize)
+
+
+def average_statistics(module: nn.Module) -> None:
+    """Set the running statistics of BatchNorm to their mean over all processes."""
+    running = [
+        statistic
+        for norm in module.modules()
+        if isinstance(norm, _BatchNorm) and norm.training
+        for statistic in (norm.running_mean, norm.running_var)
+        if statistic is not None
+    ]
+    if running:
+        flat = torch.cat([statistic.flatten() for statistic in running])
+        torch.distributed.all_reduce(flat)
+        flat /= torch.distributed.get_world_size()
+        sizes = [statistic.numel() for statistic in running]
+        for statistic, mean in zip(running, torch.split(flat, sizes), strict=True):
+            statistic.copy_(mean.view_as(statistic))
+
+
+def _over_all(values: Tensor) -> Tensor:
+    summed: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    return summed
 
 
 def _normalized(call: Call, mean: Tensor, variance: Tensor) -> Tensor:

@@ -1,0 +1,64 @@
+"""What makes a run the same on any number of processes, and after any interruption."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from quickstudy.nets import average_statistics, by_all_processes
+
+
+def together(trainer: Any, episodes: bool) -> AbstractContextManager[Any]:
+    """Return the context of a training step: BatchNorm sees the batches of all processes, episodes only themselves."""
+    synchronized = not episodes and trainer is not None and getattr(trainer, "sync_batchnorm", False)
+    return by_all_processes() if synchronized and trainer.world_size > 1 else nullcontext()
+
+
+def weighed(loss: Tensor, units: int) -> Tensor:
+    """Return the mean loss of ``units`` examples, such that the mean over processes is that over all their examples."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return loss
+    total = torch.tensor(float(units), device=loss.device)
+    torch.distributed.all_reduce(total)
+    return loss * (units * torch.distributed.get_world_size() / total).to(loss.dtype)
+
+
+class OneResult(Callback):
+    """Keeps running statistics equal on all processes, and what is drawn at random a function of the step alone.
+
+    Dropout and the like draw from torch's generator, which is seeded before every training step by a number that the
+    run keeps, the step and the process: a resumed run draws what an uninterrupted one would.
+    """
+
+    def __init__(self) -> None:
+        self._seed: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the number from torch's generator, unless a checkpoint brought one."""
+        if self._seed is None:
+            self._seed = trainer.strategy.broadcast(torch.initial_seed())
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        """Seed what the step draws."""
+        step = trainer.fit_loop.epoch_loop.total_batch_idx
+        sequence = np.random.SeedSequence((self._seed or 0, step, trainer.global_rank))
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        """Average running statistics over what all processes saw."""
+        if trainer.world_size > 1:
+            average_statistics(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number, for the checkpoint."""
+        return {"seed": self._seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with it."""
+        self._seed = state_dict["seed"]

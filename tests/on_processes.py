@@ -1,0 +1,93 @@
+"""What tests/test_distributed.py runs on several processes: torchrun starts this file on each."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy import Trainer
+from quickstudy.algorithms import available_strategies
+from quickstudy.image import ImageClassificationData, ImageClassifier
+
+QUIET = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+PLAN = {"ways": 3, "shots": 1, "queries": 2, "meta_batch_size": 4, "epoch_length": 40, "test_epoch_length": 24}
+MISSION = ("maml", "anil", "metaoptnet", "prototypicalnetworks")
+JOBS: list[tuple[str, Any, dict[str, Any]]] = [
+    *((name, "64-true", {}) for name in available_strategies()),
+    *((name, precision, {}) for name in (*MISSION, "default") for precision in ("32-true", "bf16-mixed")),
+    ("maml", "64-true", {"task_chunk": 2}),
+    ("prototypicalnetworks", "64-true", {"workers": 2}),
+]
+
+
+def patterns(classes: int, each: int, first: int) -> tuple[Tensor, list[str]]:
+    generator = torch.Generator().manual_seed(first)
+    images = torch.rand(classes, 1, 16, 16, generator=generator).repeat_interleave(each, 0)
+    images = images + 0.3 * torch.randn(images.shape, generator=generator)
+    return (images.clamp(0, 1) * 255).to(torch.uint8), [
+        f"{first + code}" for code in range(classes) for _ in range(each)
+    ]
+
+
+def data(batch_size: int, workers: int = 0) -> ImageClassificationData:
+    return ImageClassificationData.from_tensors(
+        *patterns(8, 6, 0), *patterns(4, 6, 100), *patterns(5, 6, 200), batch_size=batch_size, num_workers=workers
+    )
+
+
+def labelled(batch_size: int) -> ImageClassificationData:
+    """41 examples: with 12 in a step, 5 are left for the last, of which processes have different numbers."""
+    images, labels = patterns(6, 7, 0)
+    return ImageClassificationData.from_tensors(
+        images[:-1], labels[:-1], test_data=images, test_targets=labels, batch_size=batch_size
+    )
+
+
+def backbone() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Tanh(), nn.AdaptiveAvgPool2d(4), nn.Flatten()
+    )
+
+
+def trained(strategy: str, precision: Any, world: int, **options: Any) -> dict[str, Any]:
+    """Return what 20 steps lead to: every number of the model, and the test's figures."""
+    torch.manual_seed(0)
+    default = strategy == "default"
+    workers = options.pop("workers", 0)
+    model = ImageClassifier(
+        num_classes=6 if default else None,
+        backbone=backbone(),
+        learning_rate=1e-2,
+        optimizer="SGD",
+        training_strategy=strategy,
+        training_strategy_kwargs=None if default else {**PLAN, **options},
+    )
+    across = {"strategy": "ddp", "devices": world} if world > 1 else {"devices": 1}
+    trainer = Trainer(
+        accelerator="cpu", max_steps=20, max_epochs=20, precision=precision, num_sanity_val_steps=0, **across, **QUIET
+    )
+    given = labelled(12 // world) if default else data(4, workers)
+    trainer.fit(model, datamodule=given)
+    assert trainer.global_step == 20
+    (figures,) = trainer.test(model, datamodule=given, verbose=False)
+    return {"weights": {name: value.clone() for name, value in model.state_dict().items()}, "figures": figures}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    results = {repr(job): trained(job[0], job[1], world, **job[2]) for job in JOBS}
+    torch.save(results, Path(sys.argv[1]) / f"{world}-{rank}.pt")
+
+
+if __name__ == "__main__":
+    main()
