@@ -24,6 +24,8 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     *((name, precision, {}) for name in (*MISSION, "default") for precision in ("32-true", "bf16-mixed")),
     ("maml", "64-true", {"task_chunk": 2}),
     ("prototypicalnetworks", "64-true", {"workers": 2}),
+    ("anil", "64-true", {"finetuning": ("freeze_unfreeze", 1)}),
+    ("default", "64-true", {"finetuning": ("gradual", 1)}),
 ]
 
 
@@ -60,7 +62,8 @@ def trained(strategy: str, precision: Any, world: int, **options: Any) -> dict[s
     """Return what 20 steps lead to: every number of the model, and the test's figures."""
     torch.manual_seed(0)
     default = strategy == "default"
-    workers = options.pop("workers", 0)
+    options = dict(options)
+    workers, finetuning = options.pop("workers", 0), options.pop("finetuning", "no_freeze")
     model = ImageClassifier(
         num_classes=6 if default else None,
         backbone=backbone(),
@@ -74,7 +77,7 @@ def trained(strategy: str, precision: Any, world: int, **options: Any) -> dict[s
         accelerator="cpu", max_steps=20, max_epochs=20, precision=precision, num_sanity_val_steps=0, **across, **QUIET
     )
     given = labelled(12 // world) if default else data(4, workers)
-    trainer.fit(model, datamodule=given)
+    trainer.finetune(model, given, strategy=finetuning, train_bn=finetuning == "no_freeze")
     assert trainer.global_step == 20
     (figures,) = trainer.test(model, datamodule=given, verbose=False)
     return {"weights": {name: value.clone() for name, value in model.state_dict().items()}, "figures": figures}

@@ -57,7 +57,7 @@ def test_any_number_of_processes_trains_the_same_model(job: tuple[Any, ...], wor
 def test_any_number_of_processes_measures_the_same(job: tuple[Any, ...], world: int, results: Results) -> None:
     alone = results[1][0][repr(job)]["figures"]
     for rank in results[world]:
-        assert rank[repr(job)]["figures"] == pytest.approx(alone, abs=1e-7)
+        assert rank[repr(job)]["figures"] == pytest.approx(alone, rel=1e-6)  # figures are float32
 
 
 def test_training_changed_the_weights(results: Results) -> None:

@@ -24,7 +24,7 @@ LAYERS = [
     ["algorithms"],
     ["data"],
     ["datasets"],
-    ["predictor"],
+    ["predictor", "lora"],
     ["doors", "strategy", "optimizers", "losses", "heads", "checkpoint"],
     [
         "metrics",

@@ -119,6 +119,26 @@ def test_meta_batch_size_is_the_mean_over_its_episodes() -> None:
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "maml"])
+def test_accumulated_steps_are_one_of_as_many_episodes(strategy: str) -> None:
+    weights = []
+    for together, accumulated in ((4, 1), (2, 2), (1, 4)):
+        torch.manual_seed(0)
+        plan = {**EPISODES, "meta_batch_size": together, "epoch_length": 12}
+        net = nn.Sequential(nn.Flatten(), nn.Linear(256, 8)).double()
+        model = ImageClassifier(
+            backbone=net, optimizer="SGD", training_strategy=strategy, training_strategy_kwargs=plan
+        ).double()
+        trainer = Trainer(
+            max_epochs=1, accumulate_grad_batches=accumulated, precision="64-true", limit_val_batches=0, **QUIET
+        )
+        trainer.fit(model, datamodule=episodic_data())
+        assert trainer.global_step == 3
+        weights.append(net[1].weight.detach().clone())
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(weights[0], weights[2], rtol=1e-9, atol=1e-12)
+
+
 def test_supervised_training_and_every_output() -> None:
     data, model = fixed_data(), small(metrics=["F1Score"])
     trainer = Trainer(max_epochs=8, **QUIET)

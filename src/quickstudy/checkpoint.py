@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from quickstudy.errors import ConfigError, DataError
+from quickstudy.lora import adapter_rank, merged_weights
 
 FORMAT = 1
 """Of what a task adds to a checkpoint; counted up when an older quickstudy could not read it."""
@@ -131,11 +132,21 @@ def memory_of(task: Any) -> dict[str, Any]:
         "feature_shape": list(task.algorithm.feature_shape if task.algorithm is not None else ()),
         **{name: list(getattr(task, name)) for name in _REMEMBERED},
         "load_options": task.load_options,
+        "lora": adapter_rank(task.encoder.backbone),
     }
 
 
-def restore_memory(task: Any, memory: Mapping[str, Any]) -> None:
-    """Give a task what ``memory_of`` returned."""
+def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
+    """Give a task what ``memory_of`` returned; weights of low-rank additions become part of the layers.
+
+    Args:
+        task: whose additions, if it has any, are those of the run that goes on.
+        checkpoint: whose weights may be replaced.
+    """
+    memory = checkpoint["quickstudy"]
+    if memory.get("lora") and not adapter_rank(task.encoder.backbone):
+        backbone, weights = task.encoder.backbone, checkpoint["state_dict"]
+        checkpoint["state_dict"] = merged_weights(backbone, memory["lora"], weights, "encoder.backbone.")
     for name in _REMEMBERED:
         setattr(task, name, tuple(memory[name]))
     task.load_options = dict(memory["load_options"])

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import Parameter
 from torch.optim import Optimizer, lr_scheduler
 
 from quickstudy.errors import ConfigError, check_options, unknown
 
-OptimizerSpec = str | tuple[str, Mapping[str, Any]] | Callable[[Iterable[Parameter]], Optimizer]
+Parameters = Iterable[Parameter] | Iterable[dict[str, Any]]
+OptimizerSpec = str | tuple[str, Mapping[str, Any]] | Callable[[Any], Optimizer]
 SchedulerSpec = str | tuple[str, Mapping[str, Any]] | Callable[[Optimizer], Any]
 
 _PER_STEP = {"OneCycleLR", "CyclicLR"}
@@ -32,12 +34,24 @@ def available_schedulers() -> list[str]:
     return sorted(_classes(lr_scheduler, lr_scheduler.LRScheduler))
 
 
-def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Parameter], learning_rate: float | None) -> Optimizer:
+def grouped(parameters: list[Parameter], backbone: nn.Module, backbone_lr: float | None) -> Parameters:
+    """Return parameters, those of the backbone in a group of their own if they have their own learning rate."""
+    if backbone_lr is None:
+        return parameters
+    own = {id(parameter) for parameter in backbone.parameters()}
+    groups = (
+        {"params": [parameter for parameter in parameters if id(parameter) not in own]},
+        {"params": [parameter for parameter in parameters if id(parameter) in own], "lr": backbone_lr},
+    )
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(spec: OptimizerSpec, parameters: Parameters, learning_rate: float | None) -> Optimizer:
     """Make an optimizer.
 
     Args:
         spec: a name of torch.optim, ``(name, options)``, or a function of the parameters.
-        parameters: what it trains.
+        parameters: what it trains, or groups of them.
         learning_rate: None for the optimizer's own default.
 
     Raises:

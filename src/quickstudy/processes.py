@@ -38,16 +38,22 @@ class OneResult(Callback):
 
     def __init__(self) -> None:
         self._seed: int | None = None
+        self._batches = 0  # Lightning's own count is off after two interruptions, the first between epochs
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the number from torch's generator, unless a checkpoint brought one."""
         if self._seed is None:
             self._seed = trainer.strategy.broadcast(torch.initial_seed())
+        epochs = trainer.fit_loop.epoch_progress.total
+        if trainer.fit_loop.restarted_mid_epoch and epochs.processed == epochs.started:
+            # The checkpoint is of an epoch's last step: Lightning would take the next epoch for the rest of that one,
+            # leave out its hooks and its count, and from a checkpoint made then begin the epoch again.
+            trainer.fit_loop.reset_restart_stage()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
         """Seed what the step draws."""
-        step = trainer.fit_loop.epoch_loop.total_batch_idx
-        sequence = np.random.SeedSequence((self._seed or 0, step, trainer.global_rank))
+        sequence = np.random.SeedSequence((self._seed or 0, self._batches, trainer.global_rank))
+        self._batches += 1
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
@@ -56,9 +62,9 @@ class OneResult(Callback):
             average_statistics(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number, for the checkpoint."""
-        return {"seed": self._seed}
+        """Return the number, and how many batches there were, for the checkpoint."""
+        return {"seed": self._seed, "batches": self._batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
-        self._seed = state_dict["seed"]
+        """Go on with them."""
+        self._seed, self._batches = state_dict["seed"], state_dict["batches"]

@@ -18,14 +18,14 @@ from quickstudy.algorithms import STRATEGIES
 from quickstudy.checkpoint import check_strategy, load_checkpoint, load_weights, memory_of, plain, restore_memory
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import inputs_of
-from quickstudy.data.splitting import check_disjoint
+from quickstudy.data.splitting import classes_seen
 from quickstudy.episode import check_episode
-from quickstudy.errors import ConfigError, check_options
+from quickstudy.errors import ConfigError, check_above_zero, check_options, given
 from quickstudy.heads import class_names, feature_shape, given_head
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder
-from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs
+from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
 from quickstudy.predictor import Predictor
 from quickstudy.processes import together, weighed
 from quickstudy.registry import options_of
@@ -47,6 +47,7 @@ class Task(L.LightningModule):
         loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy.
         optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
         learning_rate: None for the optimizer's own default.
+        backbone_lr: the backbone's own learning rate; None: the same.
         lr_scheduler: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among
             the options, ``interval="step" | "epoch"`` says when it moves.
         metrics: more of torchmetrics: names (``"F1Score"``), metrics, or a mapping of them by name.
@@ -80,6 +81,7 @@ class Task(L.LightningModule):
         loss_fn: str | Loss | None = None,
         optimizer: OptimizerSpec = "Adam",
         learning_rate: float | None = None,
+        backbone_lr: float | None = None,
         lr_scheduler: SchedulerSpec | None = None,
         metrics: Any = None,
         multi_label: bool = False,
@@ -92,6 +94,7 @@ class Task(L.LightningModule):
         """Arguments that a checkpoint cannot hold, since they are code."""
         self.save_hyperparameters({name: value for name, value in arguments.items() if name not in self.unsaved})
         check_specs(optimizer, learning_rate, lr_scheduler)
+        check_above_zero(**given(backbone_lr=backbone_lr))
         self.plan, self.algorithm = build_strategy(training_strategy, training_strategy_kwargs)
         if self.plan is not None and (num_classes is not None or multi_label or head != "linear"):
             raise ConfigError(
@@ -99,7 +102,8 @@ class Task(L.LightningModule):
                 "its classes from each episode: leave them out"
             )
         self._num_classes, self._multi_label, self._metrics = num_classes, multi_label, metrics
-        self._optimizer, self._learning_rate, self._lr_scheduler = optimizer, learning_rate, lr_scheduler
+        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
+        self._learning_rate, self._backbone_lr = learning_rate, backbone_lr
         ours = F.cross_entropy if self.algorithm is None else self.algorithm.loss
         self._loss = build_loss(loss_fn, multi_label, ours)
         if backbone is None and not hasattr(self, "default_backbone"):
@@ -130,7 +134,8 @@ class Task(L.LightningModule):
             self._meet_classes(data)
         elif self.plan is not None and self.algorithm is not None and stage != "predict":
             if data is not None:
-                self._meet_splits(data, stage)
+                known = self.trained_classes, self.validated_classes
+                self.trained_classes, self.validated_classes = classes_seen(data, stage, *known)
             if not self.algorithm.feature_shape:
                 shape = feature_shape(self.encoder, data, self.trainer, stage)
                 self.algorithm.meet(self.encoder, shape, self.plan.ways)
@@ -138,17 +143,6 @@ class Task(L.LightningModule):
             ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
             further = build_metrics(self._metrics, ways, self._multi_label)
             self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further).to(self.device))
-
-    def _meet_splits(self, data: Any, stage: str) -> None:
-        def classes(split: str) -> tuple[str, ...]:
-            return getattr(data.table(split, by_class=True), "classes", ())
-
-        if stage == "fit":
-            self.trained_classes, self.validated_classes = classes("train"), classes("val")
-        else:
-            validated = {"validation": classes("val") if stage == "validate" else self.validated_classes}
-            judged = {} if stage == "validate" else {"test": classes("test")}
-            check_disjoint({"training": self.trained_classes, **validated, **judged})
 
     def _meet_classes(self, data: Any) -> None:
         self.classes = self.classes or class_names(data, self._num_classes)
@@ -256,7 +250,8 @@ class Task(L.LightningModule):
                 "nothing is left to train: every parameter is frozen or the backbone has none. "
                 "Use strategy='no_freeze' or train_bn=True, or skip training and call trainer.test or model.adapt"
             )
-        optimizer = build_optimizer(self._optimizer, parameters, self._learning_rate)
+        groups = grouped(parameters, self.encoder.backbone, self._backbone_lr)
+        optimizer = build_optimizer(self._optimizer, groups, self._learning_rate)
         if self._lr_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self._lr_scheduler, optimizer)}
@@ -268,7 +263,7 @@ class Task(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore class names and how inputs are loaded, and make room for the weights."""
         check_strategy(checkpoint, self.hparams["training_strategy"], type(self).__name__)
-        restore_memory(self, checkpoint["quickstudy"])
+        restore_memory(self, checkpoint)
         weight = checkpoint["state_dict"].get("head.weight")
         if self.head is None and weight is not None:
             self.head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device)

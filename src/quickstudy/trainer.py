@@ -9,7 +9,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import BaseFinetuning, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
@@ -19,7 +19,7 @@ from quickstudy.allocator import keep_memory_mapped
 from quickstudy.checkpoint import read_checkpoint
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write
-from quickstudy.finetuning import build_finetuning
+from quickstudy.finetuning import Strategy, build_finetuning
 from quickstudy.processes import OneResult
 from quickstudy.progress import build_progress
 
@@ -81,7 +81,7 @@ class Trainer(L.Trainer):
         datamodule: L.LightningDataModule | None = None,
         train_dataloaders: Any = None,
         val_dataloaders: Any = None,
-        strategy: str | BaseFinetuning = "no_freeze",
+        strategy: Strategy = "no_freeze",
         train_bn: bool = True,
         ckpt_path: str | None = None,
     ) -> None:
@@ -91,7 +91,12 @@ class Trainer(L.Trainer):
             model: a task.
             datamodule: its data; or loaders instead.
             train_dataloaders, val_dataloaders: loaders of batches or of ``Episode``.
-            strategy: ``"no_freeze"`` trains everything, ``"freeze"`` all but the backbone; or a ``BaseFinetuning``.
+            strategy: ``"no_freeze"`` trains everything, ``"freeze"`` all but the backbone, ``("freeze_unfreeze", 5)``
+                the backbone from epoch 5 on. ``("unfreeze_milestones", ((0, 5), 3))`` trains the last 3 layers of the
+                backbone from epoch 0 and the rest from epoch 5; layers are counted that have parameters.
+                ``("gradual", 2)`` begins with the head and adds a stage of the backbone every 2 epochs, from the top.
+                ``("lora", 8)`` trains additions of rank 8 to the linear and convolutional layers, which become part
+                of them at the end; it needs ``quickstudy[lora]``. Or a ``BaseFinetuning``.
             train_bn: whether BatchNorm layers of a frozen backbone train.
             ckpt_path: a checkpoint to go on from.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -86,3 +87,28 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
                 f"{len(shared)} files are both in the {split} and the {other} data, for example '{min(shared)}': what "
                 "a model was trained on says nothing about it. Remove them from one split"
             )
+
+
+def classes_seen(
+    data: Any, stage: str, trained: tuple[str, ...], validated: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the classes that a few-shot model was trained on and chosen by, once those to judge it by are others.
+
+    Args:
+        data: a data module.
+        stage: Lightning's name of what is about to happen.
+        trained, validated: what was known before; training starts afresh.
+
+    Raises:
+        DataError: two of them share a class.
+    """
+
+    def classes(split: str) -> tuple[str, ...]:
+        return getattr(data.table(split, by_class=True), "classes", ())
+
+    if stage == "fit":
+        return classes("train"), classes("val")
+    chosen_by = {"validation": classes("val") if stage == "validate" else validated}
+    judged = {} if stage == "validate" else {"test": classes("test")}
+    check_disjoint({"training": trained, **chosen_by, **judged})
+    return trained, validated
