@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from quickstudy import Trainer
 from quickstudy.algorithms import available_strategies
 from quickstudy.image import ImageClassificationData, ImageClassifier
 
-QUIET = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+QUIET: dict[str, Any] = dict.fromkeys(
+    ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+)
 PLAN = {"ways": 3, "shots": 1, "queries": 2, "meta_batch_size": 4, "epoch_length": 40, "test_epoch_length": 24}
 MISSION = ("maml", "anil", "metaoptnet", "prototypicalnetworks")
 JOBS: list[tuple[str, Any, dict[str, Any]]] = [
@@ -25,6 +28,7 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     ("maml", "64-true", {"task_chunk": 2}),
     ("prototypicalnetworks", "64-true", {"workers": 2}),
     ("anil", "64-true", {"finetuning": ("freeze_unfreeze", 1)}),
+    ("anil", "64-true", {"interrupted": True}),
     ("default", "64-true", {"finetuning": ("gradual", 1)}),
 ]
 
@@ -58,12 +62,27 @@ def backbone() -> nn.Module:
     )
 
 
-def trained(strategy: str, precision: Any, world: int, **options: Any) -> dict[str, Any]:
-    """Return what 20 steps lead to: every number of the model, and the test's figures."""
+class SaveSeventh(Callback):
+    """Saves a checkpoint after the seventh step."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        if trainer.global_step == 7:
+            trainer.save_checkpoint(self._path)
+
+
+def trained(strategy: str, precision: Any, world: int, folder: Path, **options: Any) -> dict[str, Any]:
+    """Return what 20 steps lead to: every number of the model, and the test's figures.
+
+    Where a run is interrupted, that on one process leaves a checkpoint, with which those on more go on.
+    """
     torch.manual_seed(0)
     default = strategy == "default"
     options = dict(options)
     workers, finetuning = options.pop("workers", 0), options.pop("finetuning", "no_freeze")
+    seventh = folder / "seventh.ckpt" if options.pop("interrupted", False) else None
     model = ImageClassifier(
         num_classes=6 if default else None,
         backbone=backbone(),
@@ -74,10 +93,18 @@ def trained(strategy: str, precision: Any, world: int, **options: Any) -> dict[s
     )
     across = {"strategy": "ddp", "devices": world} if world > 1 else {"devices": 1}
     trainer = Trainer(
-        accelerator="cpu", max_steps=20, max_epochs=20, precision=precision, num_sanity_val_steps=0, **across, **QUIET
+        accelerator="cpu",
+        max_steps=20,
+        max_epochs=20,
+        precision=precision,
+        num_sanity_val_steps=0,
+        callbacks=[SaveSeventh(seventh)] if seventh and world == 1 else [],
+        **across,
+        **QUIET,
     )
     given = labelled(12 // world) if default else data(4, workers)
-    trainer.finetune(model, given, strategy=finetuning, train_bn=finetuning == "no_freeze")
+    ckpt_path = str(seventh) if seventh and world > 1 else None
+    trainer.finetune(model, given, strategy=finetuning, train_bn=finetuning == "no_freeze", ckpt_path=ckpt_path)
     assert trainer.global_step == 20
     (figures,) = trainer.test(model, datamodule=given, verbose=False)
     return {"weights": {name: value.clone() for name, value in model.state_dict().items()}, "figures": figures}
@@ -88,8 +115,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    results = {repr(job): trained(job[0], job[1], world, **job[2]) for job in JOBS}
-    torch.save(results, Path(sys.argv[1]) / f"{world}-{rank}.pt")
+    folder = Path(sys.argv[1])
+    results = {repr(job): trained(job[0], job[1], world, folder, **job[2]) for job in JOBS}
+    torch.save(results, folder / f"{world}-{rank}.pt")
 
 
 if __name__ == "__main__":

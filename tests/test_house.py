@@ -32,6 +32,7 @@ LAYERS = [
         "allocator",
         "progress",
         "processes",
+        "resuming",
         "datamodule",
         "task",
         "trainer",

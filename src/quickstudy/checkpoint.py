@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.lora import adapter_rank, merged_weights
 
 FORMAT = 1
 """Of what a task adds to a checkpoint; counted up when an older quickstudy could not read it."""
 
-_REMEMBERED = ("classes", "trained_classes", "validated_classes")
+_REMEMBERED = ("classes", "trained_classes", "validated_classes", "trained_on")
 
 
 def plain(value: object) -> bool:
@@ -144,9 +145,20 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint: whose weights may be replaced.
     """
     memory = checkpoint["quickstudy"]
+    now, then = task.trained_on, tuple(memory.get("trained_on", ()))
+    if now and then and now != then:
+        warnings.warn(
+            f"the training data is not that of the checkpoint, which had {then[0]} examples; now there are {now[0]} "
+            f"(fingerprints {then[1]} and {now[1]}): the run goes on with other episodes",
+            DataWarning,
+            2,
+        )
+    if any(value.dtype == torch.float64 for value in checkpoint["state_dict"].values()):
+        task.double()  # Lightning makes it so only after the weights were put in, which would round them
     if memory.get("lora") and not adapter_rank(task.encoder.backbone):
         backbone, weights = task.encoder.backbone, checkpoint["state_dict"]
         checkpoint["state_dict"] = merged_weights(backbone, memory["lora"], weights, "encoder.backbone.")
     for name in _REMEMBERED:
-        setattr(task, name, tuple(memory[name]))
+        setattr(task, name, tuple(memory.get(name, ())))
+    task.trained_on = now or then
     task.load_options = dict(memory["load_options"])

@@ -44,7 +44,7 @@ class OneResult(Callback):
         """Take the number from torch's generator, unless a checkpoint brought one."""
         if self._seed is None:
             self._seed = trainer.strategy.broadcast(torch.initial_seed())
-        epochs = trainer.fit_loop.epoch_progress.total
+        epochs: Any = trainer.fit_loop.epoch_progress.total
         if trainer.fit_loop.restarted_mid_epoch and epochs.processed == epochs.started:
             # The checkpoint is of an epoch's last step: Lightning would take the next epoch for the rest of that one,
             # leave out its hooks and its count, and from a checkpoint made then begin the epoch again.

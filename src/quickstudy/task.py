@@ -116,6 +116,8 @@ class Task(L.LightningModule):
         """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
         self.validated_classes: tuple[str, ...] = ()
         """Those that chose among its checkpoints, which it must not be tested on."""
+        self.trained_on: tuple[int, str] | tuple[()] = ()
+        """How many examples there were to train on, and their fingerprint."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
         for stage in ("train", "val", "test"):
@@ -130,6 +132,8 @@ class Task(L.LightningModule):
             data.follow(self.load_options)
         elif data is not None:
             self.load_options = dict(data.load_options)
+        if data is not None and stage == "fit" and (table := data.table("train", by_class=self.plan is not None)):
+            self.trained_on = len(table), table.fingerprint
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
         elif self.plan is not None and self.algorithm is not None and stage != "predict":

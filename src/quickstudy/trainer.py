@@ -22,6 +22,7 @@ from quickstudy.files import atomic_write
 from quickstudy.finetuning import Strategy, build_finetuning
 from quickstudy.processes import OneResult
 from quickstudy.progress import build_progress
+from quickstudy.resuming import KeepLast, newest_checkpoint, run_folder
 
 # What Lightning warns of although nothing is wrong.
 _NOISE = (
@@ -40,10 +41,14 @@ class Trainer(L.Trainer):
     Args:
         sync_batchnorm: whether BatchNorm in ordinary training on several processes normalises by the statistics of all
             their batches together, so that their number changes nothing. Episodes have statistics of their own.
+        resume: ``"auto"``: keep checkpoints in ``default_root_dir``, one after every epoch and every ten minutes, and
+            go on from the newest, if there is one; a ``KeepLast`` among the callbacks chooses other times.
         lightning_kwargs: https://lightning.ai/docs/pytorch/stable/common/trainer.html
     """
 
-    def __init__(self, *, sync_batchnorm: bool = True, **lightning_kwargs: Any) -> None:
+    def __init__(
+        self, *, sync_batchnorm: bool = True, resume: Literal["auto"] | None = None, **lightning_kwargs: Any
+    ) -> None:
         self.sync_batchnorm = sync_batchnorm  # Lightning's own would replace the layers, and with them the episodes'
         # The data's own samplers share the work; Lightning's would give every process the same episodes.
         lightning_kwargs.setdefault("use_distributed_sampler", False)
@@ -68,12 +73,33 @@ class Trainer(L.Trainer):
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
         callbacks.append(OneResult())
+        self._resumes_from = run_folder(resume, lightning_kwargs.get("default_root_dir"))
+        if self._resumes_from is not None and not any(isinstance(callback, KeepLast) for callback in callbacks):
+            callbacks.append(KeepLast(self._resumes_from))
         super().__init__(callbacks=callbacks, plugins=plugins, **lightning_kwargs)
         if isinstance(self.accelerator, CPUAccelerator):
             keep_memory_mapped()
         if isinstance(self.strategy, DDPStrategy):
             # The task averages the running statistics; DDP would replace them by those of the first process.
             self.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
+
+    def fit(  # type: ignore[override]
+        self,
+        model: L.LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: L.LightningDataModule | None = None,
+        ckpt_path: Any = None,
+        **lightning_kwargs: Any,
+    ) -> None:
+        """Train, as Lightning does; with ``resume="auto"`` from the newest checkpoint of the run's folder.
+
+        Raises:
+            DataError: there are checkpoints, and none can be read.
+        """
+        if ckpt_path is None and self._resumes_from is not None:
+            ckpt_path = newest_checkpoint(self._resumes_from)
+        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **lightning_kwargs)
 
     def finetune(
         self,

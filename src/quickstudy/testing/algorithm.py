@@ -62,7 +62,8 @@ def _learns_characters(name: str, options: Mapping[str, Any]) -> None:
         training_strategy=name,
         training_strategy_kwargs={**_CHARACTERS, **options},
     )
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    parts = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet: dict[str, Any] = dict.fromkeys(parts, False)
     trainer = Trainer(accelerator="cpu", max_epochs=1, limit_val_batches=0, **quiet)
     (before,) = trainer.test(model, datamodule=data, verbose=False)
     trainer.fit(model, datamodule=data)

@@ -1,0 +1,115 @@
+"""A run that goes on where it was killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import warnings
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from quickstudy.checkpoint import read_checkpoint
+from quickstudy.errors import ConfigError, DataError, DataWarning, check_above_zero, check_counts, given
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+class KeepLast(Checkpoint):
+    """Keeps a run's newest checkpoint, ``last.ckpt``, and the one before it, ``previous.ckpt``.
+
+    There is one after every epoch, with its validation, and within an epoch whenever so much time has passed. At any
+    moment at least one of them is whole, whatever kills the process.
+
+    Args:
+        folder: of both files.
+        minutes: between two within an epoch.
+        every_n_steps: steps between two within an epoch, instead.
+
+    Raises:
+        ConfigError: a number is not above 0.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], minutes: float = 10.0, every_n_steps: int | None = None) -> None:
+        check_above_zero(minutes=minutes)
+        check_counts(**given(every_n_steps=every_n_steps))
+        self.folder = Path(folder)
+        self._seconds, self._every_n_steps = 60 * minutes, every_n_steps
+        self._written = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove what a killed process left half-written."""
+        self._written = time.monotonic()
+        if trainer.is_global_zero and self.folder.is_dir():
+            for unfinished in self.folder.glob(".*.part"):
+                unfinished.unlink()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        """Write one when it is time; after an epoch's last step that epoch's end does."""
+        if trainer.is_last_batch:
+            return
+        if self._every_n_steps is not None:
+            due = trainer.global_step % self._every_n_steps == 0
+        else:
+            due = time.monotonic() - self._written > self._seconds
+            due = trainer.strategy.broadcast(due) if trainer.world_size > 1 else due
+        if due:
+            self._write(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write one."""
+        self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        last = self.folder / LAST
+        if trainer.is_global_zero and last.exists():
+            kept = self.folder / f".{PREVIOUS}.part"
+            kept.unlink(missing_ok=True)
+            try:
+                os.link(last, kept)
+            except OSError:  # a file system without links
+                shutil.copyfile(last, kept)
+            kept.replace(self.folder / PREVIOUS)
+        trainer.save_checkpoint(last)
+        self._written = time.monotonic()
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a folder that can be read, None where there is none.
+
+    Warns of a damaged one, and takes the one before it.
+
+    Raises:
+        DataError: none that is there can be read.
+    """
+    found = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
+    damage = []
+    for path in found:
+        try:
+            read_checkpoint(path)
+        except DataError as error:
+            damage.append(str(error))
+            continue
+        if damage:
+            warnings.warn(f"{damage[0]}; going on from '{path}'", DataWarning, 2)
+        return path
+    if damage:
+        raise DataError(f"{'; '.join(damage)}. To start anew, remove them or name another folder")
+    return None
+
+
+def run_folder(resume: str | None, default_root_dir: object) -> Path | None:
+    """Return the folder that a run resumes from, None where it does not.
+
+    Raises:
+        ConfigError: ``resume`` is unknown, or there is no folder.
+    """
+    if resume is None:
+        return None
+    if resume != "auto":
+        raise ConfigError(f"resume={resume!r} is not 'auto'; to go on from a file, fit(..., ckpt_path='last.ckpt')")
+    if not default_root_dir:
+        raise ConfigError("resume='auto' needs the run's own folder: add default_root_dir='runs/birds'")
+    return Path(str(default_root_dir))
