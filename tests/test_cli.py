@@ -307,6 +307,22 @@ def test_a_run_that_failed_at_once_leaves_its_folder_free(folder: Path, capsys: 
     assert Path("retried/last.ckpt").exists()
 
 
+def test_a_run_goes_on_in_its_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"fit --data.train_folder train {SMALL} --strategy '[freeze_unfreeze, 1]'"
+    for epochs, more in ((1, ""), (3, "--trainer.resume auto")):
+        assert main(shlex.split(f"{command} --trainer.max_epochs {epochs} --out going {more}")) == 0
+    assert main(shlex.split(f"{command} --trainer.max_epochs 3 --out straight")) == 0
+    names = {"config.yaml", "last.ckpt", "previous.ckpt", "metrics.csv"}
+    assert {path.name for path in Path("going").iterdir()} == names
+    going, straight = (torch.load(f"{name}/last.ckpt")["state_dict"] for name in ("going", "straight"))
+    assert all(torch.equal(value, going[name]) for name, value in straight.items())
+    written = [Path(name, "metrics.csv").read_text(encoding="utf-8") for name in ("going", "straight")]
+    rows = [list(csv.DictReader(text.splitlines())) for text in written]
+    assert [row["epoch"] for row in rows[0]] == [row["epoch"] for row in rows[1]]
+    line = said(capsys, f"{command} --trainer.resume auto", code=2)
+    assert "name its folder, --out runs/1" in line
+
+
 def test_what_nobody_foresaw_is_one_line_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

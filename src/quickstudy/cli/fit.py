@@ -1,12 +1,14 @@
 """Train a model: from data and options, as flags or in a YAML file, to a run folder with checkpoints.
 
 The run folder holds ``config.yaml`` (``quickstudy fit --config`` repeats the run), ``best.ckpt`` where there is
-validation data, ``last.ckpt``, and ``metrics.csv``.
+validation data, ``last.ckpt``, and ``metrics.csv``. A run that was killed goes on by the same command with
+``--out runs/1 --trainer.resume auto``.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import itertools
 import json
 import shlex
@@ -17,7 +19,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 from lightning import seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -25,7 +28,9 @@ from quickstudy.cli.flags import add_flags, function_flags
 from quickstudy.cli.runs import add_data, add_model, add_trainer, build_data, build_trainer
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write
+from quickstudy.finetuning import build_finetuning
 from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.resuming import LAST, KeepLast
 from quickstudy.trainer import Trainer
 
 RUNS = Path("runs")
@@ -53,6 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and say where the result is and how to test it."""
     options = args.trainer
+    build_finetuning(args.strategy, args.train_bn)  # a wrong one is told before any work
     seed_everything(args.seed_everything, verbose=False)
     data = build_data(args.data)
     limits = (options["max_epochs"], options["max_time"], options["fast_dev_run"], options["max_steps"] != -1)
@@ -73,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             trainer.finetune(model, data, strategy=args.strategy, train_bn=args.train_bn, ckpt_path=args.ckpt_path)
         finally:  # whoever stops a run wants to know as well
             if trainer.is_global_zero:
-                _conclude(checkpoints, args.data)
+                _conclude(folder, checkpoints, args.data)
     return 0
 
 
@@ -84,8 +90,15 @@ def _run_folder(args: argparse.Namespace) -> Path:
         return folder
     if args.out:
         folder.mkdir(parents=True, exist_ok=True)
-        if {path.name for path in folder.iterdir()} - {"config.yaml"}:  # a run that failed at once leaves no more
-            raise ConfigError(f"--out '{folder}' is not empty: name a new folder")
+        if args.trainer["resume"] is not None:
+            if (folder / "config.yaml").exists():
+                return folder  # as the run began
+        elif {path.name for path in folder.iterdir()} - {"config.yaml"}:  # a run that failed at once leaves no more
+            raise ConfigError(
+                f"--out '{folder}' is not empty: name a new folder, or add --trainer.resume auto to go on with that run"
+            )
+    elif args.trainer["resume"] is not None:
+        raise ConfigError("--trainer.resume goes on with a run: name its folder, --out runs/1")
     else:
         folder.mkdir(exist_ok=True)
         taken = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
@@ -103,22 +116,34 @@ def _run_folder(args: argparse.Namespace) -> Path:
 
 def _checkpoints(
     folder: Path, data: ImageClassificationData, model: ImageClassifier, trainer: Mapping[str, Any]
-) -> list[ModelCheckpoint]:
+) -> list[Checkpoint]:
     """Return the callbacks that keep the best model, where there is validation data, and the last."""
     if trainer["enable_checkpointing"] is False or trainer["barebones"]:
         return []
-    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
-    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common)
+    last = KeepLast(folder)
     if data.table("val", by_class=model.plan is not None) is None or trainer["limit_val_batches"] == 0:
         return [last]
-    return [ModelCheckpoint(filename="best", monitor="val_accuracy", mode="max", **common), last]
+    best = ModelCheckpoint(folder, "best", monitor="val_accuracy", mode="max", enable_version_counter=False)
+    return [best, last]
 
 
 class Metrics(CSVLogger):
-    """Writes ``metrics.csv`` into a folder; the options are in ``config.yaml`` already."""
+    """Writes ``metrics.csv`` into a folder, after what is there of it; the options are in ``config.yaml`` already."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="", version="")
+        path = folder / "metrics.csv"
+        self._before = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Lightning's writer, which begins with the rows of the run before."""
+        fresh = self._experiment is None
+        writer = super().experiment
+        if fresh and self._before:
+            writer.metrics = [{name: value for name, value in row.items() if value != ""} for row in self._before]
+        return writer
 
     def log_hyperparams(self, params: Any = None) -> None:
         """Write nothing."""
@@ -132,13 +157,13 @@ def _listed(given: Any) -> list[Any]:
     return [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def _conclude(checkpoints: list[ModelCheckpoint], data: Mapping[str, Any]) -> None:
-    kept = next((checkpoint for checkpoint in checkpoints if checkpoint.best_model_path), None)
-    if kept is None:
+def _conclude(folder: Path, checkpoints: list[Checkpoint], data: Mapping[str, Any]) -> None:
+    best: Any = next((kept for kept in checkpoints if isinstance(kept, ModelCheckpoint) and kept.best_model_path), None)
+    path = folder / LAST if best is None else Path(best.best_model_path)
+    if not path.exists():
         return
-    path = Path(kept.best_model_path)
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    score = f" (val_accuracy {float(kept.best_model_score):.4f})" if kept.best_model_score is not None else ""
+    score = f" (val_accuracy {float(best.best_model_score):.4f})" if best is not None else ""
     print(f"{path.stem} checkpoint: {path}{score}")
     print(f"test it: {command_to_test(path, data)}")
 
