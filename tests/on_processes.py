@@ -91,7 +91,8 @@ def trained(strategy: str, precision: Any, world: int, folder: Path, **options: 
         training_strategy=strategy,
         training_strategy_kwargs=None if default else {**PLAN, **options},
     )
-    across = {"strategy": "ddp", "devices": world} if world > 1 else {"devices": 1}
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    across = {"strategy": "ddp", "devices": local, "num_nodes": world // local} if world > 1 else {"devices": 1}
     trainer = Trainer(
         accelerator="cpu",
         max_steps=20,
@@ -115,8 +116,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    folder = Path(sys.argv[1])
-    results = {repr(job): trained(job[0], job[1], world, folder, **job[2]) for job in JOBS}
+    folder, only = Path(sys.argv[1]), sys.argv[2:]
+    jobs = [job for job in JOBS if not only or repr(job) in only]
+    results = {repr(job): trained(job[0], job[1], world, folder, **job[2]) for job in jobs}
     torch.save(results, folder / f"{world}-{rank}.pt")
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import on_processes
 from quickstudy.algorithms import available_strategies
@@ -22,10 +25,13 @@ Results = dict[int, list[dict[str, Any]]]
 
 
 def torchrun(world: int, *arguments: object) -> subprocess.Popen[str]:
-    """Start a file on several processes of this machine, on a free port."""
+    """Start tests/on_processes.py on several processes of this machine, on a free port."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"] if world > 1 else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, *(str(argument) for argument in arguments)]
+    return started([sys.executable, *launcher, on_processes.__file__, *map(str, arguments)])
+
+
+def started(command: list[str], **environment: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -33,7 +39,7 @@ def torchrun(world: int, *arguments: object) -> subprocess.Popen[str]:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("processes")
     for world in WORLDS:
-        running = torchrun(world, Path(on_processes.__file__), folder)
+        running = torchrun(world, folder)
         told = running.communicate()[0]
         assert running.returncode == 0, told[-5000:]
     return {world: [torch.load(folder / f"{world}-{rank}.pt") for rank in range(world)] for world in WORLDS}
@@ -44,11 +50,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def test_any_number_of_processes_trains_the_same_model(job: tuple[Any, ...], world: int, results: Results) -> None:
     alone = results[1][0][repr(job)]["weights"]
     ranks = [rank[repr(job)]["weights"] for rank in results[world]]
+    check_same(alone, ranks, TOLERANCE[job[1]])
+
+
+def check_same(alone: dict[str, Tensor], ranks: list[dict[str, Tensor]], tolerance: float) -> None:
     for name, value in alone.items():
         assert all(torch.equal(rank[name], ranks[0][name]) for rank in ranks), name
         if value.is_floating_point():
             error = (value - ranks[0][name]).abs().max() / value.abs().max().clamp(min=1e-30)
-            assert error <= TOLERANCE[job[1]], (name, float(error))
+            assert error <= tolerance, (name, float(error))
         else:
             assert torch.equal(value, ranks[0][name]), name
 
@@ -66,3 +76,60 @@ def test_training_changed_the_weights(results: Results) -> None:
     first = [model["encoder.backbone.0.weight"] for model in models]
     assert len({tuple(weight.flatten().tolist()) for weight in first}) > len(first) - 3  # two may train alike
     assert not torch.equal(models[0]["encoder.backbone.1.running_mean"], torch.zeros(6, dtype=torch.float64))
+
+
+# ---- two hosts
+
+
+@pytest.fixture
+def hosts() -> Iterator[dict[str, str]]:
+    """Two network namespaces, as two machines would see each other: name and address."""
+    if os.name != "posix" or os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces are made by root with the command ip (Debian: iproute2)")
+    names = {f"quickstudy-{os.getpid()}-{host}": f"10.77.0.{host}" for host in (1, 2)}
+    ends = [f"qs{os.getpid() % 100000}{side}" for side in "ab"]
+    try:
+        for name in names:
+            if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
+                pytest.skip("this machine does not let root make network namespaces")
+        run("ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+        for (name, address), end in zip(names.items(), ends, strict=True):
+            run("ip", "link", "set", end, "netns", name)
+            inside = ("ip", "netns", "exec", name, "ip")
+            run(*inside, "link", "set", end, "name", "eth0")
+            run(*inside, "address", "add", f"{address}/24", "dev", "eth0")
+            run(*inside, "link", "set", "eth0", "up")
+            run(*inside, "link", "set", "lo", "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True)
+
+
+def test_two_hosts_train_one_model(hosts: dict[str, str], tmp_path: Path) -> None:
+    job = repr(("prototypicalnetworks", "64-true", {}))
+    meeting = next(iter(hosts.values()))
+    running = [
+        started(
+            [
+                *("ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run"),
+                *("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=one-training"),
+                *(f"--rdzv-endpoint={meeting}:29400", f"--rdzv-conf=is_host={int(address == meeting)}"),
+                f"--local-addr={address}",
+                *(on_processes.__file__, str(tmp_path), job),
+            ],
+            GLOO_SOCKET_IFNAME="eth0",
+        )
+        for name, address in hosts.items()
+    ]
+    told = [process.communicate(timeout=240)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], told[0][-3000:] + told[1][-3000:]
+    alone = torchrun(1, tmp_path, job)
+    assert alone.communicate() and alone.returncode == 0
+    results = [torch.load(tmp_path / f"{name}.pt")[job] for name in ("1-0", "2-0", "2-1")]
+    check_same(results[0]["weights"], [result["weights"] for result in results[1:]], TOLERANCE["64-true"])
+    assert results[1]["figures"] == pytest.approx(results[0]["figures"], rel=1e-6)
