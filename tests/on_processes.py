@@ -73,7 +73,9 @@ class SaveSeventh(Callback):
             trainer.save_checkpoint(self._path)
 
 
-def trained(strategy: str, precision: Any, world: int, folder: Path, **options: Any) -> dict[str, Any]:
+def trained(
+    strategy: str, precision: Any, world: int, folder: Path, launcher: str = "ddp", **options: Any
+) -> dict[str, Any]:
     """Return what 20 steps lead to: every number of the model, and the test's figures.
 
     Where a run is interrupted, that on one process leaves a checkpoint, with which those on more go on.
@@ -91,8 +93,8 @@ def trained(strategy: str, precision: Any, world: int, folder: Path, **options: 
         training_strategy=strategy,
         training_strategy_kwargs=None if default else {**PLAN, **options},
     )
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    across = {"strategy": "ddp", "devices": local, "num_nodes": world // local} if world > 1 else {"devices": 1}
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    across = {"strategy": launcher, "devices": local, "num_nodes": world // local} if world > 1 else {"devices": 1}
     trainer = Trainer(
         accelerator="cpu",
         max_steps=20,
@@ -106,7 +108,7 @@ def trained(strategy: str, precision: Any, world: int, folder: Path, **options: 
     given = labelled(12 // world) if default else data(4, workers)
     ckpt_path = str(seventh) if seventh and world > 1 else None
     trainer.finetune(model, given, strategy=finetuning, train_bn=finetuning == "no_freeze", ckpt_path=ckpt_path)
-    assert trainer.global_step == 20
+    assert trainer.global_step == 20 or launcher == "ddp_spawn"  # whose steps were elsewhere
     (figures,) = trainer.test(model, datamodule=given, verbose=False)
     return {"weights": {name: value.clone() for name, value in model.state_dict().items()}, "figures": figures}
 
@@ -115,11 +117,16 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    folder, only = Path(sys.argv[1]), sys.argv[2:]
+    folder, launcher, only = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    if launcher == "ddp_spawn":
+        rank, world = 0, 2
+    else:
+        names = ("SLURM_PROCID", "SLURM_NTASKS") if launcher == "slurm" else ("RANK", "WORLD_SIZE")
+        rank, world = (int(os.environ.get(name, default)) for name, default in zip(names, ("0", "1"), strict=True))
     jobs = [job for job in JOBS if not only or repr(job) in only]
-    results = {repr(job): trained(job[0], job[1], world, folder, **job[2]) for job in jobs}
-    torch.save(results, folder / f"{world}-{rank}.pt")
+    strategy = launcher.replace("slurm", "ddp")
+    results = {repr(job): trained(job[0], job[1], world, folder, strategy, **job[2]) for job in jobs}
+    torch.save(results, folder / f"{launcher}-{world}-{rank}.pt")
 
 
 if __name__ == "__main__":

@@ -21,13 +21,16 @@ WORLDS = (1, 2, 4)
 TOLERANCE = {"64-true": 1e-9, "32-true": 1e-4, "bf16-mixed": 2e-2}
 """Of a weight, as a share of the largest of its tensor. Sums in another order round differently, and steps add up."""
 
+JOB = repr(("anil", "64-true", {}))
+
 Results = dict[int, list[dict[str, Any]]]
 
 
 def torchrun(world: int, *arguments: object) -> subprocess.Popen[str]:
     """Start tests/on_processes.py on several processes of this machine, on a free port."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"] if world > 1 else []
-    return started([sys.executable, *launcher, on_processes.__file__, *map(str, arguments)])
+    folder, *jobs = map(str, arguments)
+    return started([sys.executable, *launcher, on_processes.__file__, folder, "ddp", *jobs])
 
 
 def started(command: list[str], **environment: str) -> subprocess.Popen[str]:
@@ -42,7 +45,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         running = torchrun(world, folder)
         told = running.communicate()[0]
         assert running.returncode == 0, told[-5000:]
-    return {world: [torch.load(folder / f"{world}-{rank}.pt") for rank in range(world)] for world in WORLDS}
+    return {world: [torch.load(folder / f"ddp-{world}-{rank}.pt") for rank in range(world)] for world in WORLDS}
 
 
 @pytest.mark.parametrize("world", WORLDS[1:])
@@ -111,7 +114,6 @@ def run(*command: str) -> None:
 
 
 def test_two_hosts_train_one_model(hosts: dict[str, str], tmp_path: Path) -> None:
-    job = repr(("prototypicalnetworks", "64-true", {}))
     meeting = next(iter(hosts.values()))
     running = [
         started(
@@ -120,16 +122,44 @@ def test_two_hosts_train_one_model(hosts: dict[str, str], tmp_path: Path) -> Non
                 *("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=one-training"),
                 *(f"--rdzv-endpoint={meeting}:29400", f"--rdzv-conf=is_host={int(address == meeting)}"),
                 f"--local-addr={address}",
-                *(on_processes.__file__, str(tmp_path), job),
+                *(on_processes.__file__, str(tmp_path), "ddp", JOB),
             ],
             GLOO_SOCKET_IFNAME="eth0",
         )
         for name, address in hosts.items()
     ]
+    check_trains_as_one(running, tmp_path, "ddp-2-0", "ddp-2-1")
+
+
+def check_trains_as_one(running: list[subprocess.Popen[str]], folder: Path, *names: str) -> None:
+    """Wait for processes that train ``JOB`` together, and compare with one process."""
+    running = [*running, torchrun(1, folder, JOB)]
     told = [process.communicate(timeout=240)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], told[0][-3000:] + told[1][-3000:]
-    alone = torchrun(1, tmp_path, job)
-    assert alone.communicate() and alone.returncode == 0
-    results = [torch.load(tmp_path / f"{name}.pt")[job] for name in ("1-0", "2-0", "2-1")]
-    check_same(results[0]["weights"], [result["weights"] for result in results[1:]], TOLERANCE["64-true"])
-    assert results[1]["figures"] == pytest.approx(results[0]["figures"], rel=1e-6)
+    assert not any(process.returncode for process in running), "\n".join(each[-3000:] for each in told)
+    alone, *ranks = (torch.load(folder / f"{name}.pt")[JOB] for name in ("ddp-1-0", *names))
+    check_same(alone["weights"], [rank["weights"] for rank in ranks], TOLERANCE["64-true"])
+    assert ranks[0]["figures"] == pytest.approx(alone["figures"], rel=1e-6)
+
+
+def test_processes_may_be_spawned(tmp_path: Path) -> None:
+    spawning = started([sys.executable, on_processes.__file__, str(tmp_path), "ddp_spawn", JOB])
+    check_trains_as_one([spawning], tmp_path, "ddp_spawn-2-0")
+
+
+def test_slurm_starts_the_processes(tmp_path: Path) -> None:
+    tasks = [
+        started(
+            [sys.executable, on_processes.__file__, str(tmp_path), "slurm", JOB],
+            SLURM_JOB_ID="77",
+            SLURM_JOB_NAME="birds",
+            SLURM_NTASKS="2",
+            SLURM_NTASKS_PER_NODE="2",
+            SLURM_NNODES="1",
+            SLURM_NODEID="0",
+            SLURM_LOCALID=str(rank),
+            SLURM_PROCID=str(rank),
+            SLURM_NODELIST="127.0.0.1",
+        )
+        for rank in range(2)
+    ]
+    check_trains_as_one(tasks, tmp_path, "slurm-2-0", "slurm-2-1")

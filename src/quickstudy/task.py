@@ -126,8 +126,11 @@ class Task(L.LightningModule):
     # ---- getting to know the data
 
     def setup(self, stage: str) -> None:
-        """Take from the data what was not given: the classes, the size of the features, how inputs are loaded."""
-        data: Any = getattr(self.trainer, "datamodule", None)
+        """Meet the trainer's data."""
+        self.meet(getattr(self.trainer, "datamodule", None), stage)
+
+    def meet(self, data: Any, stage: str) -> None:
+        """Take from a data module what was not given: the classes, the size of the features, how inputs are loaded."""
         if data is not None and self.load_options and stage != "fit":
             data.follow(self.load_options)
         elif data is not None:
@@ -141,7 +144,7 @@ class Task(L.LightningModule):
                 known = self.trained_classes, self.validated_classes
                 self.trained_classes, self.validated_classes = classes_seen(data, stage, *known)
             if not self.algorithm.feature_shape:
-                shape = feature_shape(self.encoder, data, self.trainer, stage)
+                shape = feature_shape(self.encoder, data, self._trainer, stage)
                 self.algorithm.meet(self.encoder, shape, self.plan.ways)
         for name in ("train", "val", "test"):
             ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
@@ -153,7 +156,7 @@ class Task(L.LightningModule):
         if data is not None and data.multi_label and not self._multi_label:
             raise ConfigError("the data has several labels per example: set multi_label=True")
         if self.head is None:
-            features = math.prod(feature_shape(self.encoder, data, self.trainer, "fit"))
+            features = math.prod(feature_shape(self.encoder, data, self._trainer, "fit"))
             self.head = nn.Linear(features, len(self.classes)).to(self.device)
 
     # ---- steps

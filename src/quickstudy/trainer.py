@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -13,7 +15,9 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from quickstudy.allocator import keep_memory_mapped
 from quickstudy.checkpoint import read_checkpoint
@@ -81,24 +85,31 @@ class Trainer(L.Trainer):
             keep_memory_mapped()
         if isinstance(self.strategy, DDPStrategy):
             # The task averages the running statistics; DDP would replace them by those of the first process.
-            self.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
+            known = inspect.signature(DistributedDataParallel).parameters
+            keep = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
+            self.strategy._ddp_kwargs.setdefault(keep, False)
 
     def fit(  # type: ignore[override]
         self,
-        model: L.LightningModule,
+        model: Any,
         train_dataloaders: Any = None,
         val_dataloaders: Any = None,
         datamodule: L.LightningDataModule | None = None,
         ckpt_path: Any = None,
         **lightning_kwargs: Any,
     ) -> None:
-        """Train, as Lightning does; with ``resume="auto"`` from the newest checkpoint of the run's folder.
+        """Train a task, as Lightning does; with ``resume="auto"`` from the newest checkpoint of the run's folder.
 
         Raises:
             DataError: there are checkpoints, and none can be read.
         """
         if ckpt_path is None and self._resumes_from is not None:
             ckpt_path = newest_checkpoint(self._resumes_from)
+        if isinstance(self.strategy.launcher, _MultiProcessingLauncher) and datamodule is not None:
+            # The trained weights come back from the spawned processes; what they belong to must be here.
+            model.meet(datamodule, "fit")
+            if self.precision == "64-true":
+                model.double()
         super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **lightning_kwargs)
 
     def finetune(
@@ -199,6 +210,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         """
         if "://" in str(path):
             return super().load_checkpoint(path, map_location, weights_only=True)
+        if Path(path).name == ".temp.ckpt":  # weights alone, from a process that Lightning spawned
+            return torch.load(path, map_location=map_location, weights_only=True)
         return read_checkpoint(path, map_location)
 
 
