@@ -28,11 +28,15 @@ def write(name: str, command: str, **figures: Any) -> Path:
 def circumstances(command: str) -> dict[str, Any]:
     """Return what is needed to repeat a measurement made by this process."""
     packages = ("quickstudy", "torch", "numpy", "lightning")
-    described = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    commit = subprocess.run(described, cwd=RESULTS.parent, capture_output=True, text=True, check=True).stdout.strip()
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude){RESULTS}")
     return {
         "command": command,
-        "commit": commit,
+        "commit": git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else ""),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": {
             "cpu": processor(),
