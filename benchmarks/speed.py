@@ -1,6 +1,6 @@
 """How fast the algorithms are, and how much memory they need, beside learn2learn, qpth and easyfsl in the same run.
 
-    python benchmarks/speed.py            # about 40 minutes; writes benchmarks/results/speed.json
+    python benchmarks/speed.py            # about 45 minutes; writes benchmarks/results/speed.json
     python benchmarks/speed.py --quick    # under 10 minutes: fewer sizes; writes nothing
     python benchmarks/speed.py --only maml
     python benchmarks/speed.py --gpu      # MAML on one GPU; writes benchmarks/results/speed_gpu.json
@@ -43,6 +43,7 @@ from quickstudy.nets import Encoder
 from quickstudy.nets.conv4 import Conv4
 
 REPEATS = 5
+PROCESSES = 3  # of each measurement of memory
 LEAST_SECONDS = 0.3  # of one repeat
 EPISODES, TOGETHER = 2000, 20  # of one evaluation; classified side by side
 SAME_ALLOCATOR = {
@@ -181,7 +182,7 @@ def memory_of(work: Work, peer: str | None) -> list[float]:
         return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(once, range(REPEATS)))
+        return list(pool.map(once, range(PROCESSES)))
 
 
 def compare_memory(work: Work) -> Line:
@@ -267,7 +268,8 @@ def main() -> None:
     if not args.gpu and args.only in (None, "error"):
         lines += compare_errors(args.quick)
     show(lines, console)
-    console.print(f"Medians of {REPEATS} repeats in turn; seconds of one processor core; float32 unless said.")
+    console.print(f"Medians of {REPEATS} repeats in turn; of {PROCESSES} processes for memory.")
+    console.print("Seconds of one processor core; float32 unless said.")
     if not args.quick and not args.only:
         figures = [line.plain() for line in lines]
         name, command = ("speed_gpu", "speed.py --gpu") if args.gpu else ("speed", "speed.py")
