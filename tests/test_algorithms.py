@@ -285,3 +285,33 @@ def test_conv4_in_chunks_has_the_gradient_of_one_by_one(normalization: str) -> N
         algorithm.judge(encoder, episodes, 3, algorithm.loss)[0].backward()
         found.append(torch.cat([parameter.grad.flatten() for parameter in encoder.parameters()]))
     torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)
+
+
+def test_running_out_of_memory_takes_fewer_tasks_at_once_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    vmap = torch.func.vmap
+
+    def fits_two(function: Any) -> Any:
+        def mapped(*tensors: Tensor) -> Any:
+            sizes.append(len(tensors[0]))
+            if len(tensors[0]) > 2:
+                raise torch.cuda.OutOfMemoryError("out of memory")
+            return vmap(function)(*tensors)
+
+        return mapped
+
+    algorithm = MAML(adaptation_steps=1)
+    encoder = small_encoder()
+    algorithm.meet(encoder, encoder.feature_shape(small_episodes().support[0, :1]), 3)
+    algorithm.double()
+    monkeypatch.setattr(MAML, "_one_by_one", lambda self, device: False)
+    episodes = small_episodes(6)
+    expected = algorithm.judge(encoder.train(), episodes, 3, algorithm.loss)[1]
+    monkeypatch.setattr(torch.func, "vmap", fits_two)
+    with pytest.warns(DataWarning, match="out of memory; going on with task_chunk=[32]"):
+        found = algorithm.judge(encoder, episodes, 3, algorithm.loss)[1]
+    assert sizes == [6, 3, 2, 2, 2]
+    torch.testing.assert_close(found, expected)
+    sizes.clear()
+    algorithm.judge(encoder, episodes, 3, algorithm.loss)
+    assert sizes == [2, 2, 2]

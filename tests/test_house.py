@@ -32,6 +32,7 @@ LAYERS = [
         "allocator",
         "progress",
         "processes",
+        "failing",
         "resuming",
         "datamodule",
         "task",

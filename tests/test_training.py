@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from PIL import Image
 from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer
+from quickstudy.errors import TrainingError
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.metrics import Accuracy
 from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
@@ -409,3 +411,47 @@ def test_validation_has_the_same_episodes_in_every_epoch() -> None:
         first = torch.cat([episode.query for episode in loader])
         loader.sampler.set_epoch(1)
         assert torch.equal(first, torch.cat([episode.query for episode in loader])) == same
+
+
+# ---- runs that go wrong
+
+
+class Spoilt(nn.Module):
+    """Embeds, but makes NaN of one picture."""
+
+    def __init__(self, picture: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("picture", picture.float() / 255)
+        self.linear = nn.Linear(256, 8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        spoilt = (images == self.picture).flatten(1).all(1, keepdim=True)
+        return torch.where(spoilt, torch.nan, self.linear(images.flatten(1)))
+
+
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "maml", "default"])
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_examples(strategy: str, tmp_path: Path) -> None:
+    images, labels = noisy_patterns(6, 8)
+    for row, image in enumerate(images):
+        (tmp_path / "train" / labels[row]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(tmp_path / "train" / labels[row] / f"{row}.png")
+    data = ImageClassificationData.from_folders(tmp_path / "train", image_size=16, image_mode="L", batch_size=4)
+    torch.manual_seed(0)
+    few_shot = {"training_strategy": strategy, "training_strategy_kwargs": {"ways": 3, "queries": 2}}
+    model = ImageClassifier(backbone=Spoilt(images[13]), **(few_shot if strategy != "default" else {}))
+    before: list[Tensor] = []
+
+    class Before(Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            before[:] = [parameter.detach().clone() for parameter in pl_module.parameters()]
+
+    found: list[str] = []
+    for _ in range(2):
+        trainer = Trainer(max_epochs=9, callbacks=[Before()], **QUIET)
+        with pytest.raises(TrainingError, match=r"the loss of epoch \d+, step \d+ is NaN, and no weight") as told:
+            trainer.fit(model, datamodule=data)
+        found.append(str(told.value))
+        assert "13.png'" in found[-1]
+        assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+    assert f"Its {'batch' if strategy == 'default' else 'episodes'} " in found[0]
+    assert found[0] == found[1]

@@ -24,6 +24,10 @@ class ConfigError(QuickstudyError, ValueError):
     """An option is misspelled, out of range, or does not go with another."""
 
 
+class TrainingError(QuickstudyError, RuntimeError):
+    """A run cannot go on: its loss is no number."""
+
+
 class MissingPackageError(QuickstudyError, ImportError):
     """An optional package is not installed."""
 

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from quickstudy.allocator import keep_memory_mapped
 from quickstudy.checkpoint import read_checkpoint
 from quickstudy.errors import ConfigError
+from quickstudy.failing import StopAtNaN
 from quickstudy.files import atomic_write
 from quickstudy.finetuning import Strategy, build_finetuning
 from quickstudy.processes import OneResult
@@ -76,7 +77,7 @@ class Trainer(L.Trainer):
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
-        callbacks.append(OneResult())
+        callbacks += [OneResult(), StopAtNaN()]
         self._resumes_from = run_folder(resume, lightning_kwargs.get("default_root_dir"))
         if self._resumes_from is not None and not any(isinstance(callback, KeepLast) for callback in callbacks):
             callbacks.append(KeepLast(self._resumes_from))

@@ -7,6 +7,7 @@ Shapes: T tasks, S support, Q query, W ways, D features, ``...`` the shape of on
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
@@ -22,7 +23,7 @@ from torch.utils._pytree import tree_map
 from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact
 from quickstudy.algorithms.learned_head import LearnedHead
 from quickstudy.episode import Episode
-from quickstudy.errors import check_above_zero, check_choice, check_counts, given
+from quickstudy.errors import DataWarning, check_above_zero, check_choice, check_counts, given
 from quickstudy.functional.inner_loop import (
     Adaptation,
     MetaGradient,
@@ -87,6 +88,7 @@ class MAML(Algorithm):
         self.adaptation_lr = adaptation_lr
         self.normalization = normalization
         self.task_chunk = task_chunk
+        self._fitting: int | None = None  # tasks at once, after more of them did not fit
         automatic: Method = "unrolled" if adaptation_steps <= _UNROLLED_STEPS else "adjoint"
         self.method: Method = automatic if meta_gradient == "auto" else meta_gradient
         self.exact_gradient = self.exact_gradient and self.method != "first_order"
@@ -196,7 +198,7 @@ class MAML(Algorithm):
                 yield tree_map(lambda value: value[None], one)
             return
         count = len(episode.support)
-        size, start = self.task_chunk or count, 0
+        size, start = min(self.task_chunk or self._fitting or count, count), 0
         while start < count:
             try:
                 support, targets_S, query, targets_Q = (tensor[start : start + size] for tensor in episode)
@@ -205,8 +207,9 @@ class MAML(Algorithm):
             except torch.cuda.OutOfMemoryError:
                 if size == 1 or self.task_chunk is not None:
                     raise
-                size = -(-size // 2)
+                size = self._fitting = -(-size // 2)
                 torch.cuda.empty_cache()
+                warnings.warn(f"out of memory; going on with task_chunk={size}, which may be set", DataWarning, 2)
                 continue
             yield part
             start += size

@@ -24,6 +24,7 @@ from quickstudy.data.table import Table
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError
 
+_SHOWN = 200  # names in a message
 _AHEAD = 256  # episodes whose rows are named at once; naming one costs 50 times as much
 
 
@@ -51,6 +52,7 @@ class Share(NamedTuple):
 class Steps(Sampler[Any]):
     """Names the steps of an epoch; a resumed epoch begins where it was left."""
 
+    unit = "batch"
     epoch = 0
     resumed = (0, 0)
     """An epoch, and how many of its steps are done already."""
@@ -63,10 +65,11 @@ class Steps(Sampler[Any]):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def _from(self, first: int) -> Iterator[Any]: ...
+    def starting(self, first: int) -> Iterator[Any]:
+        """Name the epoch's steps from one on: what is numbered in them, and rows."""
 
     def __iter__(self) -> Iterator[Any]:
-        return self._from(self.done)
+        return self.starting(self.done)
 
     @property
     def done(self) -> int:
@@ -85,6 +88,14 @@ class StepLoader(DataLoader[Any]):
         for batch in super().__iter__():
             self._done += 1
             yield batch
+
+    def in_progress(self) -> str:
+        """Say what the step that was handed out last is made of."""
+        numbers, rows = next(self.sampler.starting(self._done - 1))
+        named: Any = self.dataset
+        names = [named.name(int(row)) for row in rows.flat]
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        return f"{self.sampler.unit} {', '.join(map(str, np.atleast_1d(numbers)))}: {shown}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch and how many of its steps were handed out; Lightning puts it into a checkpoint."""
@@ -108,6 +119,8 @@ class EpisodeSteps(Steps):
         repeat: whether every epoch has the same episodes (validation, test) rather than the next ones.
     """
 
+    unit = "episodes"
+
     def __init__(
         self, sampler: EpisodeSampler, length: int, meta_batch_size: int, share: Share, repeat: bool = False
     ) -> None:
@@ -122,7 +135,8 @@ class EpisodeSteps(Steps):
     def __len__(self) -> int:
         return -(-self._length // self._meta_batch_size)
 
-    def _from(self, first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def starting(self, first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Name the epoch's steps from one on."""
         together = max(1, _AHEAD * self._share.world_size // self._meta_batch_size)
         for at in range(first, len(self), together):
             group = [self._numbers(step) for step in range(at, min(at + together, len(self)))]
@@ -149,6 +163,7 @@ class EpisodeDataset(Dataset[Episode]):
         self._samples = samples
         self._shots = shots
         self._seed = seed
+        self.name = samples.name
 
     def __getitem__(self, step: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Episode:
         numbers, rows_TWK = step
@@ -205,7 +220,8 @@ class BatchSteps(Steps):
     def __len__(self) -> int:
         return -(-(self._length // self._share.world_size) // self._batch_size)
 
-    def _from(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    def starting(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Name the epoch's steps from one on."""
         rank, ranks = self._share
         rows = np.arange(self._length)
         if self._shuffle:
@@ -238,6 +254,7 @@ class BatchDataset(Dataset[Any]):
         self._targets = table.targets
         self._samples = samples
         self._seed = seed
+        self.name = samples.name
 
     def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> tuple[Tensor, Tensor] | Tensor:
         number, rows = step
