@@ -24,6 +24,7 @@ bench: setup  ## measure speed, accuracy and parity with other libraries on this
 	-.venv/bin/python benchmarks/speed.py  # a missed target must not keep the rest from being measured
 	-.venv/bin/python benchmarks/parity/run.py
 	.venv/bin/python benchmarks/omniglot_protonet.py
+	-.venv/bin/python benchmarks/scaling.py
 	.venv/bin/python benchmarks/accuracy.py
 
 check:  ## lint, formatting and types
