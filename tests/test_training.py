@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.strategies import FSDPStrategy
 from PIL import Image
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ from quickstudy.errors import TrainingError
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.metrics import Accuracy
 from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
+from quickstudy.progress import Bars
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -455,3 +458,28 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_examples(strategy:
         assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
     assert f"Its {'batch' if strategy == 'default' else 'episodes'} " in found[0]
     assert found[0] == found[1]
+
+
+def test_fsdp_is_refused_where_the_weights_themselves_adapt(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(max_epochs=1, **QUIET)
+    monkeypatch.setattr(trainer._accelerator_connector, "strategy", FSDPStrategy())  # it needs GPUs to be asked for
+    with pytest.raises(ConfigError, match=r"MAML adapts the encoder's own weights.*strategy='ddp'"):
+        trainer.fit(small(training_strategy="maml"), datamodule=episodic_data())
+
+
+def test_progress_tells_accuracy_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = {**QUIET, "enable_progress_bar": True}
+    Trainer(max_epochs=2, **quiet).fit(episodic(), datamodule=episodic_data())
+    first, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"epoch 1/2, \d+ s, [\d.]+ episodes/s, \d+ s left, train_accuracy 0\.\d+, train_loss [\d.]+, "
+        r"val_accuracy 0\.\d{3} ± 0\.\d{3}, val_episodes 60, val_loss [\d.]+, val_transductive 0",
+        first,
+    )
+    assert last.startswith("epoch 2/2, ")
+    assert "left" not in last
+    bars = Bars()
+    Trainer(max_epochs=1, callbacks=[bars], **quiet).fit(small(), datamodule=fixed_data())
+    beside = bars.get_metrics(bars.trainer, bars.trainer.lightning_module)
+    assert re.fullmatch(r"[\d.e+]+ examples/s", beside[""])
+    assert re.fullmatch(r"\d\.\d{3} ± \d\.\d{3}", beside["val_accuracy"])

@@ -14,11 +14,12 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.allocator import keep_memory_mapped
 from quickstudy.checkpoint import read_checkpoint
 from quickstudy.errors import ConfigError
@@ -103,9 +104,16 @@ class Trainer(L.Trainer):
 
         Raises:
             DataError: there are checkpoints, and none can be read.
+            ConfigError: the strategy cannot serve the model's algorithm.
         """
         if ckpt_path is None and self._resumes_from is not None:
             ckpt_path = newest_checkpoint(self._resumes_from)
+        algorithm = getattr(model, "algorithm", None)
+        if isinstance(self.strategy, FSDPStrategy) and not isinstance(algorithm, EmbeddingAlgorithm | None):
+            raise ConfigError(
+                f"{type(algorithm).__name__} adapts the encoder's own weights, which strategy='fsdp' keeps in parts on "
+                "several devices: use strategy='ddp', or an algorithm on embeddings such as 'anil'"
+            )
         if isinstance(self.strategy.launcher, _MultiProcessingLauncher) and datamodule is not None:
             # The trained weights come back from the spawned processes; what they belong to must be here.
             model.meet(datamodule, "fit")
