@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -169,6 +170,21 @@ def test_test_says_all_in_one_line(few_shot: Path, capsys: pytest.CaptureFixture
     line = said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test")
     assert line.startswith("accuracy ") and line.count("\n") == 1
     assert line.endswith("% (95% interval) over 6 episodes, 2-way 1-shot with 4 queries per class, inductive\n")
+
+
+def test_what_was_measured_can_be_verified(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test --test_epoch_length 9")
+    assert said(capsys, f"verify {few_shot}") == f"recorded: {line}now:      {line}the same\n"
+    path = few_shot / "test.json"
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    recorded["versions"]["torch"] = "1.0"
+    recorded["result"] |= {"accuracy": recorded["result"]["accuracy"] - 0.2, "data": "other"}
+    path.write_text(json.dumps(recorded), encoding="utf-8")
+    assert main(["verify", str(few_shot)]) == 1
+    told = capsys.readouterr().out
+    assert f"torch was 1.0, and is {version('torch')}\nthe test data is not the same\nNOT the same\n" in told
+    path.unlink()
+    assert "holds no test.json: measure it first, quickstudy test" in said(capsys, f"verify {few_shot}", code=2)
 
 
 def test_test_takes_other_episodes_and_prints_json(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ COMMANDS = {
     "demo": Command("demo", "see few-shot learning at work: train, test, adapt and write a report"),
     "fit": Command("fit", "train a model on folders, a CSV file or a published data set", flags=True),
     "test": Command("test", "measure a checkpoint's accuracy", flags=True),
+    "verify": Command("verify", "measure again what was measured of a run, and compare"),
     "predict": Command("predict", "classify pictures with a checkpoint", flags=True),
     "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),
 }
