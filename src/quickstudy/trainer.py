@@ -86,7 +86,7 @@ class Trainer(L.Trainer):
         if isinstance(self.accelerator, CPUAccelerator):
             keep_memory_mapped()
         if isinstance(self.strategy, DDPStrategy):
-            # The task averages the running statistics; DDP would replace them by those of the first process.
+            # OneResult averages the running statistics; DDP would replace them by those of the first process.
             known = inspect.signature(DistributedDataParallel).parameters
             keep = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
             self.strategy._ddp_kwargs.setdefault(keep, False)
