@@ -92,17 +92,19 @@ def hosts() -> Iterator[dict[str, str]]:
     names = {f"quickstudy-{os.getpid()}-{host}": f"10.77.0.{host}" for host in (1, 2)}
     ends = [f"qs{os.getpid() % 100000}{side}" for side in "ab"]
     try:
-        for name in names:
-            if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
-                pytest.skip("this machine does not let root make network namespaces")
-        run("ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
-        for (name, address), end in zip(names.items(), ends, strict=True):
-            run("ip", "link", "set", end, "netns", name)
-            inside = ("ip", "netns", "exec", name, "ip")
-            run(*inside, "link", "set", end, "name", "eth0")
-            run(*inside, "address", "add", f"{address}/24", "dev", "eth0")
-            run(*inside, "link", "set", "eth0", "up")
-            run(*inside, "link", "set", "lo", "up")
+        try:
+            for name in names:
+                run("ip", "netns", "add", name)
+            run("ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+            for (name, address), end in zip(names.items(), ends, strict=True):
+                run("ip", "link", "set", end, "netns", name)
+                inside = ("ip", "netns", "exec", name, "ip")
+                run(*inside, "link", "set", end, "name", "eth0")
+                run(*inside, "address", "add", f"{address}/24", "dev", "eth0")
+                run(*inside, "link", "set", "eth0", "up")
+                run(*inside, "link", "set", "lo", "up")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"this machine does not let root make network namespaces: {error.stderr}")
         yield names
     finally:
         for name in names:
@@ -110,7 +112,7 @@ def hosts() -> Iterator[dict[str, str]]:
 
 
 def run(*command: str) -> None:
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 def test_two_hosts_train_one_model(hosts: dict[str, str], tmp_path: Path) -> None:
