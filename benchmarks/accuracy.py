@@ -98,7 +98,7 @@ OMNIGLOT = {
         1.5e-3,
     ),
     "metaoptnet svm": Row("metaoptnet", 7_000, 98.5, "", {"head": "svm", "scale": 7.0}, _TWENTY_WAY),
-    "metaoptnet ridge": Row("metaoptnet", 6_000, 98.5, "", {"head": "ridge"}, _TWENTY_WAY),
+    "metaoptnet ridge": Row("metaoptnet", 9_000, 98.5, "", {"head": "ridge"}, _TWENTY_WAY),
     "matchingnetworks": Row("matchingnetworks", 6_000, 98.0, "98.1", {}, _TWENTY_WAY),
     "relationnetworks": Row(
         "relationnetworks", 30_000, 97.0, "99.6", {}, {"ways": 5, "meta_batch_size": 4}, backbone={"pools": 2}
