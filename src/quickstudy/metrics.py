@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torchmetrics
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
 from quickstudy.errors import ConfigError, unknown
@@ -50,6 +50,28 @@ class Accuracy(Metric):
         return Estimate(*mean_interval(values), len(values))
 
 
+class MeanLoss(Metric):
+    """The mean of losses over their units; Lightning's own is off where processes have different numbers of them."""
+
+    full_state_update = False
+    total: Tensor
+    units: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "units"):
+            self.add_state(name, default=torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, units: int) -> None:
+        """Add the mean loss of some units."""
+        self.total += units * loss.detach().float()
+        self.units += units
+
+    def compute(self) -> Tensor:
+        """Return the mean over everything added, on all processes; NaN if one was."""
+        return self.total / self.units
+
+
 class StageMetrics(nn.Module):
     """Everything that is measured in one stage: the accuracy with its interval, and what else was asked for.
 
@@ -62,7 +84,7 @@ class StageMetrics(nn.Module):
         super().__init__()
         self._per_example = per_example
         self.accuracy = Accuracy(per_example)
-        self.loss = MeanMetric(
+        self.loss = MeanLoss()
             nan_strategy="disable"
         )  # Lightning's own mean is off where processes have different numbers of examples
         self.further = further if further is not None else MetricCollection([])
@@ -70,7 +92,7 @@ class StageMetrics(nn.Module):
     def update(self, figures: Tensor, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
         """Add figures ``[n]`` (see ``Accuracy``), the logits ``[N, C]`` and targets that they come from, their loss."""
         self.accuracy.update(figures)
-        self.loss.update(loss.detach().float(), len(figures))
+        self.loss.update(loss, len(figures))
         self.further.update(logits.detach().float(), targets.long())
 
     def collect(self, judged: bool = True) -> dict[str, Any]:
