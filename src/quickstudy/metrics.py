@@ -85,8 +85,6 @@ class StageMetrics(nn.Module):
         self._per_example = per_example
         self.accuracy = Accuracy(per_example)
         self.loss = MeanLoss()
-            nan_strategy="disable"
-        )  # Lightning's own mean is off where processes have different numbers of examples
         self.further = further if further is not None else MetricCollection([])
 
     def update(self, figures: Tensor, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
