@@ -269,7 +269,7 @@ def main() -> None:
         lines += compare_errors(args.quick)
     show(lines, console)
     console.print(f"Medians of {REPEATS} repeats in turn; of {PROCESSES} processes for memory.")
-    console.print("Seconds of one processor core; float32 unless said.")
+    console.print(f"Seconds of {'the clock' if args.gpu else 'one processor core'}; float32 unless said.")
     if not args.quick and not args.only:
         figures = [line.plain() for line in lines]
         name, command = ("speed_gpu", "speed.py --gpu") if args.gpu else ("speed", "speed.py")
