@@ -38,10 +38,12 @@ class KeepLast(Checkpoint):
         self.folder = Path(folder)
         self._seconds, self._every_n_steps = 60 * minutes, every_n_steps
         self._written = 0.0
+        self._whole = False  # whether the newest is known to be: a damaged one must not replace the one before it
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove what a killed process left half-written."""
         self._written = time.monotonic()
+        self._whole = trainer.ckpt_path is not None and Path(trainer.ckpt_path) == self.folder / LAST
         if trainer.is_global_zero and self.folder.is_dir():
             for unfinished in self.folder.glob(".*.part"):
                 unfinished.unlink()
@@ -64,7 +66,7 @@ class KeepLast(Checkpoint):
 
     def _write(self, trainer: Trainer) -> None:
         last = self.folder / LAST
-        if trainer.is_global_zero and last.exists():
+        if trainer.is_global_zero and self._whole:
             kept = self.folder / f".{PREVIOUS}.part"
             kept.unlink(missing_ok=True)
             try:
@@ -73,6 +75,7 @@ class KeepLast(Checkpoint):
                 shutil.copyfile(last, kept)
             kept.replace(self.folder / PREVIOUS)
         trainer.save_checkpoint(last)
+        self._whole = True
         self._written = time.monotonic()
 
 

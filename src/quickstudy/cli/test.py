@@ -35,10 +35,8 @@ def run(args: argparse.Namespace) -> int:
     """Test, and print what was measured on one line, or as JSON; a run's folder keeps it for ``quickstudy verify``."""
     options: dict[str, Any] = {
         "checkpoint": args.checkpoint,
-        "episodes": {
-            name: value for name, value in vars(args).items() if name.startswith("test_") and value is not None
-        },
-        "data": {name: value for name, value in args.data.items() if value is not None},
+        "episodes": {name: value for name, value in _given(vars(args)).items() if name.startswith("test_")},
+        "data": _given(args.data),
         "trainer": dict(args.trainer),
     }
     result = measured(options)
