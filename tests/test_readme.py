@@ -40,5 +40,6 @@ def test_three_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     found: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), found)
     printed = capsys.readouterr().out
-    assert "test_accuracy_ci95" in printed
+    assert "% (95% interval) over 10 episodes, 5-way 5-shot" in printed
+    assert Path("runs/1/best.ckpt").exists() and Path("runs/1/report.html").exists()
     assert "['dog']" in printed.splitlines()[-1]

@@ -95,7 +95,8 @@ def test_a_run_killed_again_and_again(name: str, seed: int, tmp_path: Path) -> N
 def run(tmp_path: Path) -> Path:
     """A finished run's folder."""
     killed_run.run(tmp_path, strategy="prototypicalnetworks")
-    assert {path.name for path in tmp_path.iterdir()} == {LAST, PREVIOUS, "weights.pt"}
+    names = {LAST, PREVIOUS, "best.ckpt", "weights.pt", "run.json", "report.html"}
+    assert {path.name for path in tmp_path.iterdir()} == names
     return tmp_path
 
 

@@ -88,6 +88,39 @@ def episode_picture(
     for column, text in ((0, "shown"), (shots, "asked: what the model answers, and how sure it is")):
         box = grid[0, column].get_position()
         figure.text(box.x0, box.y1 + 0.38 / figure.get_figheight(), text, fontsize=9.5, color="#555555", va="bottom")
+    return _png(figure)
+
+
+def curves_picture(rows: Sequence[Mapping[str, float]]) -> bytes:
+    """Draw how loss and accuracy went, in training and validation.
+
+    Args:
+        rows: of figures by name, each with its ``step``; ``train_loss``, ``val_accuracy`` and so on are drawn.
+
+    Returns:
+        A PNG.
+    """
+    figure = Figure(figsize=(10, 3.8), dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for stage, colour, word in (("train", "#9aa3b5", "training"), ("val", _SHOWN, "validation")):
+            name = f"{stage}_{what}"
+            found = [row for row in rows if name in row]
+            steps = [row["step"] + 1 for row in found]
+            values = np.array([row[name] for row in found])
+            axes.plot(steps, values, color=colour, label=word if found else None, marker="o", markersize=3)
+            if found and all(f"{name}_ci95" in row for row in found):
+                half = np.array([row[f"{name}_ci95"] for row in found])
+                axes.fill_between(steps, values - half, values + half, color=colour, alpha=0.18, linewidth=0)
+        axes.set(title=what, xlabel="step")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -7,12 +7,16 @@ import shutil
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
 
 from quickstudy.checkpoint import read_checkpoint
 from quickstudy.errors import ConfigError, DataError, DataWarning, check_above_zero, check_counts, given
+from quickstudy.files import atomic_write
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
@@ -116,3 +120,27 @@ def run_folder(resume: str | None, default_root_dir: object) -> Path | None:
     if not default_root_dir:
         raise ConfigError("resume='auto' needs the run's own folder: add default_root_dir='runs/birds'")
     return Path(str(default_root_dir))
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints that are whole or absent, whatever moment the process dies at; reads no code from one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write to a path; to an address such as ``s3://...`` as Lightning does."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with atomic_write(path) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
+        """Read from a path.
+
+        Raises:
+            DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
+        """
+        if "://" in str(path):
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        if Path(path).name == ".temp.ckpt":  # weights alone, from a process that Lightning spawned
+            return torch.load(path, map_location=map_location, weights_only=True)
+        return read_checkpoint(path, map_location)

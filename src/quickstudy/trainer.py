@@ -11,24 +11,28 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.allocator import keep_memory_mapped
-from quickstudy.checkpoint import read_checkpoint
-from quickstudy.errors import ConfigError
+from quickstudy.checkpoint import plain
+from quickstudy.datamodule import STAGES, DataModule
+from quickstudy.errors import ConfigError, check_counts, given
 from quickstudy.failing import StopAtNaN
-from quickstudy.files import atomic_write
 from quickstudy.finetuning import Strategy, build_finetuning
+from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
 from quickstudy.processes import OneResult
 from quickstudy.progress import build_progress
-from quickstudy.resuming import KeepLast, newest_checkpoint, run_folder
+from quickstudy.results import result_of, sentence
+from quickstudy.resuming import WholeCheckpoints, newest_checkpoint, run_folder
+from quickstudy.run_folder import BEST, RUNS, Record, checkpoints, new_folder, write_measured, write_page
+from quickstudy.task import Task
 
 # What Lightning warns of although nothing is wrong.
 _NOISE = (
@@ -36,6 +40,7 @@ _NOISE = (
     ".*is smaller than the logging interval.*",  # tasks log by the epoch
     ".*you have no `val_dataloader`.*|.*but have no `val_dataloader`.*|Total length of `list` across ranks is zero.*",
     r".*isinstance\(treespec, LeafSpec\).*",  # its own use of torch's trees
+    ".*It will use the best checkpoint path from first checkpoint callback.*|.*exists and is not empty.*",
 )
 
 Output = Literal["labels", "probabilities", "logits", "classes"]
@@ -44,24 +49,41 @@ Output = Literal["labels", "probabilities", "logits", "classes"]
 class Trainer(L.Trainer):
     """Trains, tests and predicts.
 
+    Training leaves a folder, ``runs/1`` and so on: options, versions, figures, the best checkpoint and the last, and
+    ``report.html`` with the curves; with both ``logger=False`` and ``enable_checkpointing=False`` it leaves nothing.
+
     Args:
+        logger: True: ``metrics.csv`` and TensorBoard's events in the run's folder. Or ``"wandb"``, ``"mlflow"``,
+            ``"trackio"``, ``"tensorboard"``, a ``Logger``, or a list of these, beside ``metrics.csv``; ``"csv"``: that
+            alone; False: none.
+        patience: stop after so many validations without a better ``val_accuracy``; None: never.
         sync_batchnorm: whether BatchNorm in ordinary training on several processes normalises by the statistics of all
             their batches together, so that their number changes nothing. Episodes have statistics of their own.
-        resume: ``"auto"``: keep checkpoints in ``default_root_dir``, one after every epoch and every ten minutes, and
-            go on from the newest, if there is one; a ``KeepLast`` among the callbacks chooses other times.
+        resume: ``"auto"``: the run's folder is ``default_root_dir`` itself; go on from its newest checkpoint, if there
+            is one. They are written after every epoch and every ten minutes; a ``KeepLast`` among the callbacks chooses
+            other times.
+        default_root_dir: where the runs' folders are made; default: ``runs``.
         lightning_kwargs: https://lightning.ai/docs/pytorch/stable/common/trainer.html
     """
 
+    run_folder: Path | None
+    """The run's folder; None before training, and for a run that leaves none."""
+
     def __init__(
-        self, *, sync_batchnorm: bool = True, resume: Literal["auto"] | None = None, **lightning_kwargs: Any
+        self,
+        *,
+        logger: Asked = True,
+        patience: int | None = None,
+        sync_batchnorm: bool = True,
+        resume: Literal["auto"] | None = None,
+        default_root_dir: str | Path | None = None,
+        **lightning_kwargs: Any,
     ) -> None:
+        self.callbacks: list[Any]
+        self._told = {name: value for name, value in lightning_kwargs.items() if plain(value)}
         self.sync_batchnorm = sync_batchnorm  # Lightning's own would replace the layers, and with them the episodes'
         # The data's own samplers share the work; Lightning's would give every process the same episodes.
         lightning_kwargs.setdefault("use_distributed_sampler", False)
-        if lightning_kwargs.get("logger", True) is True:
-            lightning_kwargs["logger"] = CSVLogger(
-                lightning_kwargs.get("default_root_dir") or "lightning_logs", name=""
-            )
         if lightning_kwargs.get("overfit_batches"):
             raise ConfigError(
                 "overfit_batches would replace the sampler that draws the episodes: for a few-shot strategy set "
@@ -75,14 +97,32 @@ class Trainer(L.Trainer):
             isinstance(c, ProgressBar) for c in callbacks
         ):
             callbacks.append(build_progress())
-        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
+        for talker in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+            logging.getLogger(f"lightning.pytorch.{talker}").addFilter(_no_advertisement)
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
         callbacks += [OneResult(), StopAtNaN()]
-        self._resumes_from = run_folder(resume, lightning_kwargs.get("default_root_dir"))
-        if self._resumes_from is not None and not any(isinstance(callback, KeepLast) for callback in callbacks):
-            callbacks.append(KeepLast(self._resumes_from))
-        super().__init__(callbacks=callbacks, plugins=plugins, **lightning_kwargs)
+        check_counts(**given(patience=patience))
+        if patience is not None:
+            callbacks.append(EarlyStopping(BEST, mode="max", patience=patience))
+        self.run_folder = run_folder(resume, default_root_dir)
+        self._resumes, self._patience, self._finetuning = resume is not None, patience, "no_freeze"
+        self._root = Path(default_root_dir or RUNS)
+        self._loggers_asked = check_loggers(logger)
+        asked_to_keep = lightning_kwargs.pop("enable_checkpointing", None) is not False
+        self._keeps = asked_to_keep or resume is not None
+        self._leaves = (bool(self._loggers_asked) or self._keeps) and not (
+            lightning_kwargs.get("fast_dev_run") or lightning_kwargs.get("barebones")
+        )
+        super().__init__(
+            callbacks=callbacks,
+            plugins=plugins,
+            logger=[one for one in self._loggers_asked if not isinstance(one, str)] or False,
+            # Ours are added with the folder.
+            enable_checkpointing=asked_to_keep and any(isinstance(callback, Checkpoint) for callback in callbacks),
+            default_root_dir=default_root_dir,
+            **lightning_kwargs,
+        )
         if isinstance(self.accelerator, CPUAccelerator):
             keep_memory_mapped()
         if isinstance(self.strategy, DDPStrategy):
@@ -104,10 +144,15 @@ class Trainer(L.Trainer):
 
         Raises:
             DataError: there are checkpoints, and none can be read.
-            ConfigError: the strategy cannot serve the model's algorithm.
+            ConfigError: the strategy cannot serve the model's algorithm, or ``patience`` has no validation to judge by.
         """
-        if ckpt_path is None and self._resumes_from is not None:
-            ckpt_path = newest_checkpoint(self._resumes_from)
+        if isinstance(train_dataloaders, L.LightningDataModule):
+            train_dataloaders, datamodule = None, train_dataloaders
+        if ckpt_path == "last" and self.run_folder is None:
+            self.run_folder = run_folder("auto", None if self._root == RUNS else self._root)
+        if ckpt_path == "last" or (ckpt_path is None and self._resumes):
+            assert self.run_folder is not None
+            ckpt_path = newest_checkpoint(self.run_folder)
         algorithm = getattr(model, "algorithm", None)
         if isinstance(self.strategy, FSDPStrategy) and not isinstance(algorithm, EmbeddingAlgorithm | None):
             raise ConfigError(
@@ -119,7 +164,36 @@ class Trainer(L.Trainer):
             model.meet(datamodule, "fit")
             if self.precision == "64-true":
                 model.double()
-        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **lightning_kwargs)
+        self._open_folder(model, datamodule, val_dataloaders)
+        try:
+            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **lightning_kwargs)
+        finally:  # whoever stops a run wants to see it as well
+            if self._leaves and self.run_folder is not None and self.is_global_zero:
+                write_page(self.run_folder)
+
+    def _open_folder(self, model: Any, datamodule: Any, val_dataloaders: Any) -> None:
+        """Give the run its folder, with what is logged and kept there; a second fit goes on in the same."""
+        tables: dict[str, Any] = {}
+        if isinstance(datamodule, DataModule):
+            by_class = getattr(model, "plan", None) is not None
+            tables = {stage: datamodule.table(stage, by_class=by_class) for stage in STAGES[:2]}
+            validates = tables["val"] is not None
+        else:
+            own = datamodule is not None and is_overridden("val_dataloader", datamodule, L.LightningDataModule)
+            validates = own or val_dataloaders is not None
+        validates = validates and isinstance(model, Task) and self.limit_val_batches != 0
+        if self._patience is not None and not validates:
+            raise ConfigError(f"patience={self._patience} needs validation data to judge by: add val_... to the data")
+        if not self._leaves:
+            return
+        if self.run_folder is None:
+            self.run_folder = new_folder(self._root)
+        if not any(isinstance(logger, Metrics) for logger in self.loggers):
+            self.loggers = build_loggers(self._loggers_asked, self.run_folder) if self._loggers_asked else []
+        if self._keeps:
+            self.callbacks += checkpoints(self.run_folder, validates, self.callbacks)
+        record = Record(self.run_folder, tables, {**self._told, "finetuning": self._finetuning})
+        self.callbacks = [record, *(callback for callback in self.callbacks if not isinstance(callback, Record))]
 
     def finetune(
         self,
@@ -150,12 +224,37 @@ class Trainer(L.Trainer):
             ConfigError: there is no such strategy, or it leaves nothing to train.
         """
         added = build_finetuning(strategy, train_bn)
-        callbacks = self.callbacks  # type: ignore[has-type]
-        self.callbacks = [*callbacks, *added]
+        self._finetuning = str(strategy)
+        self.callbacks = [*self.callbacks, *added]
         try:
             self.fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path)
         finally:
-            self.callbacks = callbacks
+            self.callbacks = [callback for callback in self.callbacks if callback not in added]
+            self._finetuning = "no_freeze"
+
+    def test(  # type: ignore[override]
+        self,
+        model: L.LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        verbose: bool = True,
+        datamodule: L.LightningDataModule | None = None,
+        **lightning_kwargs: Any,
+    ) -> Any:
+        """Test a task, as Lightning does, and print what was measured in a sentence unless ``verbose=False``.
+
+        Returns:
+            A list of one dictionary: ``test_accuracy``, ``test_accuracy_ci95``, and whatever else was measured.
+        """
+        ours = isinstance(model or self.lightning_module, Task)
+        found = super().test(model, dataloaders, ckpt_path, verbose and not ours, datamodule, **lightning_kwargs)
+        if ours and self.is_global_zero:
+            result = result_of(self.lightning_module, found[0])
+            if verbose:
+                print(sentence(result))
+            if self._leaves and self.run_folder is not None:
+                write_measured(self.run_folder, result)
+        return found
 
     def predict(  # type: ignore[override]
         self,
@@ -198,30 +297,6 @@ class Trainer(L.Trainer):
         if several:
             return [[names[code] for code in row.nonzero().flatten().tolist()] for row in classes]
         return [names[code] for code in classes.tolist()]
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints that are whole or absent, whatever moment the process dies at; reads no code from one."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write to a path; to an address such as ``s3://...`` as Lightning does."""
-        if "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        with atomic_write(path) as file:
-            torch.save(checkpoint, file)
-
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
-        """Read from a path.
-
-        Raises:
-            DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
-        """
-        if "://" in str(path):
-            return super().load_checkpoint(path, map_location, weights_only=True)
-        if Path(path).name == ".temp.ckpt":  # weights alone, from a process that Lightning spawned
-            return torch.load(path, map_location=map_location, weights_only=True)
-        return read_checkpoint(path, map_location)
 
 
 def _listed(given: Any) -> list[Any]:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-from quickstudy.cli.test import MEASURED, measured, sentence, versions
+from quickstudy.cli.test import measured
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import DataError
+from quickstudy.results import sentence, versions
+from quickstudy.run_folder import MEASURED
 
 ROUNDING = 0.05
 """What another processor's rounding may change, as a share of the interval."""
@@ -27,11 +30,12 @@ def add_arguments(parser: PlainParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, compare, and print both."""
     path = args.run / MEASURED
-    if not path.is_file():
+    recorded: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"options": None}
+    if recorded["options"] is None:
         raise DataError(
-            f"'{args.run}' holds no {MEASURED}: measure it first, quickstudy test --checkpoint {args.run}/best.ckpt ..."
+            f"'{args.run}' holds no {MEASURED}, or one that was measured in Python: measure it first, "
+            f"quickstudy test --checkpoint {args.run}/best.ckpt ..."
         )
-    recorded = json.loads(path.read_text(encoding="utf-8"))
     options = {**recorded["options"], "checkpoint": str(args.run / Path(recorded["options"]["checkpoint"]).name)}
     before, now = recorded["result"], measured(options)
     if now is None:

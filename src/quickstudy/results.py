@@ -1,0 +1,56 @@
+"""What a test measured: in plain values, and in words."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+
+def result_of(model: Any, figures: Mapping[str, float]) -> dict[str, Any]:
+    """Return the figures of a tested task with what they are figures of, in values that JSON has.
+
+    Args:
+        model: the task.
+        figures: what ``trainer.test`` returned for it.
+    """
+    result: dict[str, Any] = {
+        # The interval of a single episode is no number, and JSON has no word for that.
+        name.removeprefix("test_"): value if math.isfinite(value) else None
+        for name, value in figures.items()
+    }
+    if model.plan is None:
+        return result | {"examples": int(result["examples"]), "classes": len(model.classes)}
+    ways, shots, queries = model.plan.shape("test")
+    transductive = bool(result.pop("transductive"))
+    return result | {
+        "episodes": int(result["episodes"]),
+        "ways": ways,
+        "shots": shots,
+        "queries": queries,
+        "transductive": transductive,
+    }
+
+
+def sentence(result: Mapping[str, Any]) -> str:
+    """Return in words what ``result_of`` returned."""
+    ci95 = result["accuracy_ci95"]
+    interval = f"± {ci95:.2%} (95% interval)" if ci95 is not None else "(one alone has no interval)"
+    return f"accuracy {result['accuracy']:.2%} {interval} {measured_on(result)}"
+
+
+def measured_on(result: Mapping[str, Any]) -> str:
+    """Return in words what a result was measured on."""
+    if "episodes" not in result:
+        return f"on {result['examples']} examples of {result['classes']} classes"
+    kind = "transductive" if result["transductive"] else "inductive"
+    shape = f"{result['ways']}-way {result['shots']}-shot with {result['queries']} queries per class"
+    return f"over {result['episodes']} episodes, {shape}, {kind}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    packages = ("quickstudy", "torch", "lightning", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

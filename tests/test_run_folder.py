@@ -1,0 +1,238 @@
+"""What a run leaves behind: its folder, its figures where they were asked for, and a page that shows it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+
+from quickstudy import ConfigError, MissingPackageError, Trainer
+from quickstudy.cli import main
+from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.loggers import Metrics, read_metrics
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+PLAN = {"ways": 2, "shots": 1, "queries": 2, "meta_batch_size": 1, "epoch_length": 3, "test_epoch_length": 12}
+LEFT = {"run.json", "metrics.csv", "best.ckpt", "last.ckpt", "curves.png", "report.html"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def data(*stages: str) -> ImageClassificationData:
+    """Classes of points around a centre each, other classes for every stage."""
+    given: dict[str, Any] = {}
+    for stage in stages or ("train", "val", "test"):
+        centres = torch.randn(4, 1, 1, 6).repeat_interleave(6, 0)
+        given[f"{stage}_data"] = centres + 0.3 * torch.randn(24, 1, 1, 6)
+        given[f"{stage}_targets"] = [f"{stage}{code}" for code in range(4) for _ in range(6)]
+    return ImageClassificationData.from_tensors(**given)
+
+
+def model() -> ImageClassifier:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Linear(4, 4))
+    return ImageClassifier(backbone=net, training_strategy="prototypicalnetworks", training_strategy_kwargs=PLAN)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name.split(".out")[0] for path in folder.iterdir()}
+
+
+def test_a_run_leaves_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    given, learner = data(), model()
+    trainer = Trainer(max_epochs=3, **QUIET)
+    assert trainer.run_folder is None
+    trainer.finetune(learner, datamodule=given, strategy=("unfreeze_milestones", ((0, 1), 1)))
+    assert trainer.run_folder == Path("runs/1")
+    assert names(Path("runs/1")) == LEFT | {"events", "previous.ckpt"}
+    record = json.loads(Path("runs/1/run.json").read_text())
+    assert record["data"]["val"]["fingerprint"] == given.table("val").fingerprint  # type: ignore[union-attr]
+    assert record["data"]["train"]["examples"] == 24
+    assert record["model"]["backbone"] == "code"
+    assert record["model"]["training_strategy_kwargs"] == PLAN
+    assert record["trainer"] == {
+        **QUIET,
+        **{
+            "max_epochs": 3,
+            "processes": 1,
+            "precision": "32-true",
+            "finetuning": "('unfreeze_milestones', ((0, 1), 1))",
+        },
+    }
+    assert record["versions"]["torch"] == version("torch")
+    rows = read_metrics(Path("runs/1"))
+    assert [row["epoch"] for row in rows if "train_loss" in row] == [0, 1, 2]
+    best = max(row["val_accuracy"] for row in rows if "val_accuracy" in row)
+    page = Path("runs/1/report.html").read_text()
+    assert f"{100 * best:.1f} ± " in page and "data:image/png" in page and "9 steps" in page
+    assert "Tested" not in page
+
+    (found,) = trainer.test(learner, datamodule=given, ckpt_path="best")
+    assert capsys.readouterr().out.startswith(f"accuracy {found['test_accuracy']:.2%} ± ")
+    assert json.loads(Path("runs/1/test.json").read_text())["result"]["accuracy"] == found["test_accuracy"]
+    assert "Tested over 12 episodes, 2-way 1-shot" in Path("runs/1/report.html").read_text()
+    assert main(["verify", "runs/1"]) == 2
+    assert (
+        "one that was measured in Python: measure it first, quickstudy test --checkpoint runs/1/best.ckpt"
+        in capsys.readouterr().err
+    )
+
+    Trainer(max_epochs=1, **QUIET).fit(model(), given)
+    assert names(Path("runs/2")) == LEFT | {"events"}
+
+
+def test_a_second_fit_goes_on_in_the_folder() -> None:
+    learner, trainer = model(), Trainer(max_epochs=1, default_root_dir="elsewhere", **QUIET)
+    trainer.fit(learner, data())
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(learner, data())
+    assert [path.name for path in Path("elsewhere").iterdir()] == ["1"]
+    assert len(json.loads(Path("elsewhere/1/run.json").read_text())["resumed"]) == 1
+    assert [row["epoch"] for row in read_metrics(Path("elsewhere/1")) if "train_loss" in row] == [0, 1]
+
+
+@pytest.mark.parametrize("options", [{"logger": False, "enable_checkpointing": False}, {"fast_dev_run": True}])
+def test_a_run_that_is_to_leave_nothing_leaves_nothing(options: dict[str, Any]) -> None:
+    learner, trainer = model(), Trainer(max_epochs=1, **QUIET, **options)
+    trainer.fit(learner, data())
+    trainer.test(learner, data(), verbose=False)
+    assert trainer.run_folder is None
+    assert not list(Path().iterdir())
+
+
+def test_a_test_alone_leaves_nothing() -> None:
+    Trainer(**QUIET).test(model(), data(), verbose=False)
+    assert not list(Path().iterdir())
+
+
+def test_without_validation_the_last_checkpoint_is_kept() -> None:
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model(), data("train"))
+    assert names(Path("runs/1")) == LEFT - {"best.ckpt"} | {"events"}
+    page = Path("runs/1/report.html").read_text()
+    assert "3 steps." in page and "Validation was best" not in page and "<h2>Accuracy" not in page
+
+
+def test_checkpoints_of_ones_own() -> None:
+    own = ModelCheckpoint("mine", monitor="val_loss", filename="lowest")
+    trainer = Trainer(max_epochs=1, callbacks=[own], **QUIET)
+    trainer.fit(model(), data())
+    assert trainer.checkpoint_callback is own
+    assert Path("mine/lowest.ckpt").exists()
+    assert names(Path("runs/1")) == LEFT - {"best.ckpt"} | {"events"}
+
+
+class StoppedError(Exception):
+    """Whatever ends a run."""
+
+
+class Stop(Callback):
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == 2:
+            raise StoppedError
+
+
+def test_a_run_that_was_stopped_shows_how_far_it_came() -> None:
+    trainer = Trainer(max_epochs=4, callbacks=[Stop()], **QUIET)
+    with pytest.raises(StoppedError):
+        trainer.fit(model(), data())
+    assert "6 steps" in Path("runs/1/report.html").read_text()
+
+
+def test_last_goes_on_with_the_run_in_its_folder() -> None:
+    torch.manual_seed(1)
+    given = data()
+    torch.manual_seed(2)
+    whole = model()
+    Trainer(max_epochs=3, **QUIET).fit(whole, given)
+    for epochs in (1, 3):
+        torch.manual_seed(2)
+        again = model()
+        Trainer(max_epochs=epochs, default_root_dir="going", **QUIET).fit(again, given, ckpt_path="last")
+    assert names(Path("going")) == LEFT | {"events", "previous.ckpt"}
+    for one, other in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ConfigError, match="needs the run's own folder: add default_root_dir='runs/birds'"):
+        Trainer(max_epochs=1, **QUIET).fit(model(), given, ckpt_path="last")
+
+
+def test_patience_ends_a_run_that_gets_no_better() -> None:
+    learner = model()
+    for parameter in learner.parameters():
+        parameter.data.zero_()  # whose gradient is zero, too
+    trainer = Trainer(max_epochs=20, patience=2, logger=False, **QUIET)
+    trainer.fit(learner, data())
+    assert trainer.current_epoch == 3
+    with pytest.raises(ConfigError, match="patience=2 needs validation data"):
+        Trainer(max_epochs=20, patience=2, **QUIET).fit(model(), data("train"))
+    with pytest.raises(ConfigError, match="patience=0"):
+        Trainer(patience=0)
+
+
+# ---- loggers
+
+
+def test_loggers_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="unknown logger 'wnadb'; did you mean 'wandb'"):
+        Trainer(logger="wnadb")
+    with pytest.raises(ConfigError, match="logger=3 is no logger"):
+        Trainer(logger=3)  # type: ignore[arg-type]
+    for name in ("wandb", "mlflow", "trackio"):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(MissingPackageError, match=rf"pip install 'quickstudy\[{name}\]'"):
+            Trainer(logger=["csv", name])
+    Trainer(max_epochs=1, logger="csv", **QUIET).fit(model(), data())
+    assert names(Path("runs/1")) == LEFT
+    Trainer(max_epochs=1, logger=["tensorboard", CSVLogger("own")], **QUIET).fit(model(), data())
+    assert names(Path("runs/2")) == LEFT | {"events"}
+    assert list(Path("own").rglob("metrics.csv"))
+
+
+def test_trackio(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    class Run:
+        def log(self, figures: dict[str, float], step: int) -> None:
+            calls.append((step, figures["epoch"]))
+
+        def finish(self) -> None:
+            calls.append(("finish",))
+
+    def init(project: str, name: str, config: dict[str, Any], resume: str) -> Run:
+        calls.append((project, name, config["training_strategy"], resume))
+        return Run()
+
+    monkeypatch.setitem(sys.modules, "trackio", types.SimpleNamespace(init=init))
+    Trainer(max_epochs=1, logger="trackio", **QUIET).fit(model(), data())
+    assert calls == [("quickstudy", "1", "prototypicalnetworks", "allow"), (2, 0), (2, 0), ("finish",)]
+
+
+def test_metrics_are_on_the_disk_at_once_and_none_twice(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path)
+    metrics.log_metrics({"epoch": 0, "a": 1.0}, 4)
+    metrics.log_metrics({"epoch": 1, "a": 2.0}, 9)
+    metrics.log_metrics({"epoch": 1, "b": 0.5}, 9)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("14,2,0.")  # a killed process leaves that
+    whole = [{"step": 4, "epoch": 0, "a": 1}, {"step": 9, "epoch": 1, "a": 2}, {"step": 9, "epoch": 1, "b": 0.5}]
+    assert read_metrics(tmp_path) == whole
+    again = Metrics(tmp_path)
+    again.log_metrics({"epoch": 1, "a": 3.0}, 9)
+    assert read_metrics(tmp_path) == [whole[0], {"step": 9, "epoch": 1, "a": 3}]
