@@ -108,7 +108,7 @@ def trained(
     given = labelled(12 // world) if default else data(4, workers)
     ckpt_path = str(seventh) if seventh and world > 1 else None
     trainer.finetune(model, given, strategy=finetuning, train_bn=finetuning == "no_freeze", ckpt_path=ckpt_path)
-    assert trainer.global_step == 20 or launcher == "ddp_spawn"  # whose steps were elsewhere
+    assert trainer.global_step == 20 or launcher in ("ddp_spawn", "ddp_notebook")  # whose steps were elsewhere
     (figures,) = trainer.test(model, datamodule=given, verbose=False)
     return {"weights": {name: value.clone() for name, value in model.state_dict().items()}, "figures": figures}
 
@@ -118,7 +118,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     folder, launcher, only = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
-    if launcher == "ddp_spawn":
+    if launcher in ("ddp_spawn", "ddp_notebook"):
         rank, world = 0, 2
     else:
         names = ("SLURM_PROCID", "SLURM_NTASKS") if launcher == "slurm" else ("RANK", "WORLD_SIZE")

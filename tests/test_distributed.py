@@ -143,9 +143,10 @@ def check_trains_as_one(running: list[subprocess.Popen[str]], folder: Path, *nam
     assert ranks[0]["figures"] == pytest.approx(alone["figures"], rel=1e-6)
 
 
-def test_processes_may_be_spawned(tmp_path: Path) -> None:
-    spawning = started([sys.executable, on_processes.__file__, str(tmp_path), "ddp_spawn", JOB])
-    check_trains_as_one([spawning], tmp_path, "ddp_spawn-2-0")
+@pytest.mark.parametrize("launcher", ["ddp_spawn", "ddp_notebook"])
+def test_processes_may_be_spawned_or_forked(launcher: str, tmp_path: Path) -> None:
+    parent = started([sys.executable, on_processes.__file__, str(tmp_path), launcher, JOB])
+    check_trains_as_one([parent], tmp_path, f"{launcher}-2-0")
 
 
 def test_slurm_starts_the_processes(tmp_path: Path) -> None:
