@@ -6,9 +6,11 @@ import io
 import os
 import re
 import shutil
+import signal
 import struct
 import sys
 import tarfile
+import traceback
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -22,7 +24,7 @@ import torch
 import torchmetrics
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from quickstudy import ConfigError, DataError, DataModule, DataWarning, MissingPackageError, Trainer
 from quickstudy.data import archives
@@ -277,6 +279,29 @@ def test_training_stops_at_a_corrupt_picture_or_goes_on_without_it(workers: int,
         trainer().fit(classifier(), datamodule=data)
     assert len(data.skipped) == 1
     assert len(data.table("train") or ()) + len(data.table("val") or ()) == 11
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_transform_that_fails_names_its_input(workers: int, train: Path) -> None:
+    def transform(picture: torch.Tensor) -> torch.Tensor:
+        raise ValueError("boom")
+
+    data = Images.from_folders(train, transform=transform, num_workers=workers, **SMALL)
+    with pytest.raises(ValueError, match="boom") as caught:
+        trainer().fit(classifier(), datamodule=data)
+    told = "".join(traceback.format_exception(caught.value))
+    assert re.search(r"This was the transform of '.*\.png'\.", told)
+
+
+def test_a_worker_that_dies_is_no_riddle(train: Path) -> None:
+    def transform(picture: torch.Tensor) -> torch.Tensor:
+        if get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return picture
+
+    data = Images.from_folders(train, transform=transform, num_workers=1, **SMALL)
+    with pytest.raises(DataError, match=r"process that loads data died .* about to load batch 0: '.*\.png'"):
+        trainer().fit(classifier(), datamodule=data)
 
 
 def test_skipping_is_done_once_and_counts_for_episodes(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:

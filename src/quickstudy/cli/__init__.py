@@ -77,6 +77,7 @@ def _guarded(arguments: list[str], debug: bool) -> int:
         if debug:
             traceback.print_exc()
         told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        told = " ".join([told, *getattr(error, "__notes__", ())])
         _complain(f"{told} (unforeseen; to see where it comes from, run the same with --debug)")
         return 1
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ from quickstudy.data.episodes import EpisodeSampler
 from quickstudy.data.samples import Samples
 from quickstudy.data.table import Table
 from quickstudy.episode import Episode
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, DataError
 
 _SHOWN = 200  # names in a message
 _AHEAD = 256  # episodes whose rows are named at once; naming one costs 50 times as much
@@ -85,7 +85,20 @@ class StepLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self._done = self.sampler.done
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                self._done += 1
+                raise DataError(
+                    f"a process that loads data died ({error}), most often because memory ran out: fewer num_workers, "
+                    f"or a smaller cache or image_size. It was about to load {self.in_progress()}, or what comes next"
+                ) from error
             self._done += 1
             yield batch
 

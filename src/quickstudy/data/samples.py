@@ -90,9 +90,13 @@ class Samples:
         if self._transform is None:
             return batch
         outputs = []
-        for sample, seed in zip(batch, seeds, strict=True):
-            with _seeded(seed):
-                outputs.append(self._transform(sample))
+        for row, sample, seed in zip(rows.tolist(), batch, seeds, strict=True):
+            try:
+                with _seeded(seed):
+                    outputs.append(self._transform(sample))
+            except Exception as error:
+                error.add_note(f"This was the transform of {self.name(row)}.")
+                raise
         return torch.stack(outputs)
 
     def unreadable(self) -> dict[int, str]:
