@@ -8,6 +8,7 @@ from torch import Tensor
 
 from quickstudy import ConfigError
 from quickstudy.errors import DataWarning
+from quickstudy.functional import svm
 from quickstudy.functional.kernels import precise
 from quickstudy.functional.ridge import ridge
 from quickstudy.functional.svm import svm_dual
@@ -42,6 +43,21 @@ def test_the_svm_has_the_gradient_of_its_optimum(
             ends = [(classifier(support + side * towards, wanted, bound) * weights).sum() for side in (step, -step)]
             errors.append(abs(float(ends[0] - ends[1]) / (2 * step) - found))
         assert min(errors) < 1e-4 * float(given.grad.norm())
+
+
+def test_tasks_that_are_solved_in_parts_are_those_solved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = torch.randn(7, 6, 9, dtype=torch.float64)
+    wanted = torch.eye(3, dtype=torch.float64).repeat_interleave(2, 0).expand(7, -1, -1)
+    found = []
+    for cache in (1 << 30, 3000, 1):  # all seven, two at a time and a last one, each alone
+        monkeypatch.setattr(svm, "_CACHE", cache)
+        kernel = (examples @ examples.mT).requires_grad_()
+        solution = torch.func.vmap(svm.svm_dual)(kernel, wanted)
+        (gradient,) = torch.autograd.grad(solution.square().sum(), kernel)
+        found.append((solution.detach(), gradient))
+    for parts in found[1:]:
+        for one, other in zip(parts, found[0], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
 
 
 def test_the_svm_refuses_a_second_derivative() -> None:
