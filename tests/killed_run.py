@@ -61,7 +61,8 @@ def run(folder: Path, strategy: str = "default", finetuning: Any = "no_freeze", 
     )
     trainer = Trainer(
         accelerator="cpu",
-        max_epochs=4,
+        max_epochs=options.get("epochs", 4),
+        val_check_interval=options.get("val_check_interval"),
         default_root_dir=folder,
         resume="auto",
         callbacks=[KeepLast(folder, every_n_steps=3), Steps()],

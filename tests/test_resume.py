@@ -27,6 +27,10 @@ RUNS: dict[str, dict[str, Any]] = {
         "lr_scheduler": ["OneCycleLR", {"max_lr": 0.1, "total_steps": 40}],
     },
     "prototypes": {"strategy": "prototypicalnetworks", "lr_scheduler": ["ReduceLROnPlateau", {"patience": 0}]},
+    "supervised, validated within epochs": {
+        "lr_scheduler": ["ReduceLROnPlateau", {"patience": 0, "monitor": "val_accuracy"}],
+        "val_check_interval": 2,
+    },
     "prototypes, lora": {"strategy": "prototypicalnetworks", "finetuning": ["lora", 2], "workers": 2},
     "maml": {"strategy": "maml", "finetuning": ["unfreeze_milestones", [[0, 2], 1]]},
     "anil": {"strategy": "anil", "finetuning": ["freeze_unfreeze", 2], "optimizer": "RMSprop"},
@@ -86,6 +90,19 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(name: str, tmp_p
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_killed_again_and_again(name: str, seed: int, tmp_path: Path) -> None:
     check_killed(name, 4, 100 + seed, tmp_path)
+
+
+def test_schedules_that_follow_a_figure_move_once_an_epoch(tmp_path: Path) -> None:
+    # The threshold makes every epoch one without progress: the rate falls by ten after each but the first.
+    following = ["ReduceLROnPlateau", {"patience": 0, "threshold": 1e9, "threshold_mode": "abs"}]
+    options: dict[str, Any] = {"strategy": "prototypicalnetworks", "lr_scheduler": following}
+    killed_run.run(tmp_path / "whole", **options)
+    for epochs in (1, 2, 4):
+        killed_run.run(tmp_path / "parts", epochs=epochs, **options)
+    whole, parts = weights_in(tmp_path / "whole"), weights_in(tmp_path / "parts")
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    rates = [torch.load(tmp_path / folder / LAST)["optimizer_states"][0] for folder in ("whole", "parts")]
+    assert [state["param_groups"][0]["lr"] for state in rates] == [pytest.approx(1e-4)] * 2
 
 
 # ---- what is found in a folder

@@ -39,19 +39,29 @@ class OneResult(Callback):
     def __init__(self) -> None:
         self._seed: int | None = None
         self._batches = 0  # Lightning's own count is off after two interruptions, the first between epochs
+        self._monitored: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the number from torch's generator, unless a checkpoint brought one."""
         if self._seed is None:
             self._seed = trainer.strategy.broadcast(torch.initial_seed())
+        if self._monitored is None:  # nothing was loaded
+            return
         epochs: Any = trainer.fit_loop.epoch_progress.total
-        if trainer.fit_loop.restarted_mid_epoch and epochs.processed == epochs.started:
+        between_epochs = epochs.processed == epochs.started
+        if between_epochs:
+            # Schedules that follow a figure moved only after the checkpoint was written: they do so now.
+            trainer.callback_metrics.update(self._monitored)
+            trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+        self._monitored = None
+        if between_epochs and trainer.fit_loop.restarted_mid_epoch:
             # The checkpoint is of an epoch's last step: Lightning would take the next epoch for the rest of that one,
             # leave out its hooks and its count, and from a checkpoint made then begin the epoch again.
             trainer.fit_loop.reset_restart_stage()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
         """Seed what the step draws."""
+        trainer.fit_loop._restarting = False  # or the epoch's end would leave out the schedules that follow a figure
         sequence = np.random.SeedSequence((self._seed or 0, self._batches, trainer.global_rank))
         self._batches += 1
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
@@ -60,6 +70,16 @@ class OneResult(Callback):
         """Average running statistics over what all processes saw."""
         if trainer.world_size > 1:
             average_statistics(pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the figures that schedules follow."""
+        followed = [config.monitor for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
+        known = trainer.callback_metrics if followed else {}
+        checkpoint["monitored"] = {name: float(known[name]) for name in followed if name in known}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take them up."""
+        self._monitored = checkpoint.get("monitored", {})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number, and how many batches there were, for the checkpoint."""

@@ -52,9 +52,11 @@ class KeepLast(Checkpoint):
             for unfinished in self.folder.glob(".*.part"):
                 unfinished.unlink()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
-        """Write one when it is time; after an epoch's last step that epoch's end does."""
-        if trainer.is_last_batch:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write one when it is time; after an epoch's last step that epoch's end does, and not before a validation."""
+        if trainer.is_last_batch or _validation_follows(trainer, batch_idx):
             return
         if self._every_n_steps is not None:
             due = trainer.global_step % self._every_n_steps == 0
@@ -81,6 +83,15 @@ class KeepLast(Checkpoint):
         trainer.save_checkpoint(last)
         self._whole = True
         self._written = time.monotonic()
+
+
+def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether validation comes after this step: a checkpoint written now would leave it out."""
+    every = trainer.val_check_batch
+    if not trainer.enable_validation or not isinstance(every, int):
+        return False
+    by_epoch = trainer.check_val_every_n_epoch is not None
+    return ((batch_idx if by_epoch else trainer.fit_loop.epoch_loop.total_batch_idx) + 1) % every == 0
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

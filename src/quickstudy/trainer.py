@@ -30,7 +30,7 @@ from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
 from quickstudy.processes import OneResult
 from quickstudy.progress import build_progress
 from quickstudy.results import result_of, sentence
-from quickstudy.resuming import WholeCheckpoints, newest_checkpoint, run_folder
+from quickstudy.resuming import KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
 from quickstudy.run_folder import BEST, RUNS, Record, checkpoints, new_folder, write_measured, write_page
 from quickstudy.task import Task
 
@@ -193,7 +193,9 @@ class Trainer(L.Trainer):
         if self._keeps:
             self.callbacks += checkpoints(self.run_folder, validates, self.callbacks)
         record = Record(self.run_folder, tables, {**self._told, "finetuning": self._finetuning})
-        self.callbacks = [record, *(callback for callback in self.callbacks if not isinstance(callback, Record))]
+        others = [callback for callback in self.callbacks if not isinstance(callback, Record)]
+        # What is written last has seen what the others did.
+        self.callbacks = [record, *sorted(others, key=lambda callback: isinstance(callback, KeepLast))]
 
     def finetune(
         self,
