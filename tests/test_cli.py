@@ -342,6 +342,9 @@ def test_a_run_goes_on_in_its_folder(folder: Path, capsys: pytest.CaptureFixture
     assert [row["epoch"] for row in rows[0]] == [row["epoch"] for row in rows[1]]
     line = said(capsys, f"{command} --trainer.resume auto", code=2)
     assert "name its folder, --out runs/1" in line
+    assert "name its folder, --out runs/1" in said(capsys, f"{command} --ckpt_path last", code=2)
+    assert main(shlex.split(f"{command} --trainer.max_epochs 2 --trainer.default_root_dir elsewhere")) == 0
+    assert in_folder(Path("elsewhere/1")) == {"config.yaml", "last.ckpt", "previous.ckpt", *FIGURES}
 
 
 def test_what_nobody_foresaw_is_one_line_too(

@@ -31,6 +31,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "lr_scheduler": ["ReduceLROnPlateau", {"patience": 0, "monitor": "val_accuracy"}],
         "val_check_interval": 2,
     },
+    "anil, accumulated": {"strategy": "anil", "accumulate_grad_batches": 4},
     "prototypes, lora": {"strategy": "prototypicalnetworks", "finetuning": ["lora", 2], "workers": 2},
     "maml": {"strategy": "maml", "finetuning": ["unfreeze_milestones", [[0, 2], 1]]},
     "anil": {"strategy": "anil", "finetuning": ["freeze_unfreeze", 2], "optimizer": "RMSprop"},
@@ -72,7 +73,7 @@ def check_killed(name: str, kills: int, seed: int, tmp_path: Path) -> None:
     options, chance = RUNS[name], random.Random(seed)
     whole = finished(tmp_path / "whole", options)
     steps = int(whole["steps"])
-    assert steps == 40
+    assert steps == 40 or (name == "anil, accumulated" and steps == 12)
     for _ in range(kills):
         kill_at(tmp_path / "killed", options, chance.randint(1, steps - 1), chance.uniform(0, 0.03))
     resumed = finished(tmp_path / "killed", options)
@@ -121,7 +122,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(run: Path) -> No
     expected = weights_in(run)
     assert newest_checkpoint(run) == run / LAST
     (run / LAST).write_bytes((run / LAST).read_bytes()[:1000])
-    (run / ".abc.part").write_bytes(b"half")
+    (run / ".last.ckpt.abc.part").write_bytes(b"half")
     with pytest.warns(DataWarning, match=r"'.*last.ckpt' is damaged or cut .* going on from '.*previous.ckpt'"):
         killed_run.run(run, strategy="prototypicalnetworks")
     assert all(torch.equal(value, weights_in(run)[name]) for name, value in expected.items())

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
-from quickstudy import ConfigError, MissingPackageError, Trainer
+from quickstudy import ConfigError, DataWarning, MissingPackageError, Trainer
 from quickstudy.cli import main
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.loggers import Metrics, read_metrics
+from quickstudy.resuming import KeepLast
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -69,6 +70,7 @@ def test_a_run_leaves_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert record["model"]["training_strategy_kwargs"] == PLAN
     assert record["trainer"] == {
         **QUIET,
+        **{"patience": None, "sync_batchnorm": True, "train_bn": True},
         **{
             "max_epochs": 3,
             "processes": 1,
@@ -94,6 +96,10 @@ def test_a_run_leaves_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
         in capsys.readouterr().err
     )
 
+    before = Path("runs/1/test.json").read_bytes()
+    trainer.test(model(), datamodule=given, verbose=False)  # another model's figures are not the run's
+    assert Path("runs/1/test.json").read_bytes() == before
+    trainer.validate(learner, datamodule=given, verbose=False)
     Trainer(max_epochs=1, **QUIET).fit(model(), given)
     assert names(Path("runs/2")) == LEFT | {"events"}
 
@@ -165,7 +171,12 @@ def test_last_goes_on_with_the_run_in_its_folder() -> None:
     for epochs in (1, 3):
         torch.manual_seed(2)
         again = model()
-        Trainer(max_epochs=epochs, default_root_dir="going", **QUIET).fit(again, given, ckpt_path="last")
+        trainer = Trainer(max_epochs=epochs, default_root_dir="going", **QUIET)
+        if epochs == 1:
+            with pytest.warns(DataWarning, match="'going' holds no checkpoint yet: training begins anew"):
+                trainer.fit(again, given, ckpt_path="last")
+        else:
+            trainer.fit(again, given, ckpt_path="last")
     assert names(Path("going")) == LEFT | {"events", "previous.ckpt"}
     for one, other in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -184,6 +195,50 @@ def test_patience_ends_a_run_that_gets_no_better() -> None:
         Trainer(max_epochs=20, patience=2, **QUIET).fit(model(), data("train"))
     with pytest.raises(ConfigError, match="patience=0"):
         Trainer(patience=0)
+
+
+def test_a_moved_run_keeps_its_best() -> None:
+    given = data()
+    options: dict[str, Any] = {"resume": "auto", **QUIET}
+    Trainer(max_epochs=1, default_root_dir="here", **options).fit(model(), given)
+    Path("here").rename("there")
+    trainer = Trainer(max_epochs=2, default_root_dir="there", **options)
+    trainer.fit(model(), given)
+    best: Any = trainer.checkpoint_callback
+    rows = [row["val_accuracy"] for row in read_metrics(Path("there")) if "val_accuracy" in row]
+    assert float(best.best_model_score) == pytest.approx(max(rows))
+    assert Path(best.best_model_path) == Path("there/best.ckpt").absolute()
+
+
+def test_an_interrupted_finetuning_gives_the_backbone_back() -> None:
+    learner = model()
+    names_before = [name for name, _ in learner.named_modules()]
+    for strategy in (("unfreeze_milestones", ((0, 9), 1)), ("lora", 1)):
+        trainer = Trainer(max_epochs=4, callbacks=[Stop()], logger=False, enable_checkpointing=False, **QUIET)
+        with pytest.raises(StoppedError):
+            trainer.finetune(learner, data(), strategy=strategy)  # type: ignore[arg-type]
+        assert all(parameter.requires_grad for parameter in learner.parameters())
+        assert [name for name, _ in learner.named_modules()] == names_before
+
+
+def test_what_is_no_task_is_sent_to_lightning() -> None:
+    other = LightningModule()
+    for use in (Trainer(**QUIET).fit, Trainer(**QUIET).finetune, Trainer(**QUIET).test):
+        with pytest.raises(ConfigError, match=r"LightningModule is no task of quickstudy.*use lightning.Trainer"):
+            use(other)
+
+
+def test_checkpoints_where_resuming_does_not_look_are_refused() -> None:
+    trainer = Trainer(max_epochs=1, resume="auto", default_root_dir="r1", callbacks=[KeepLast("r2")], **QUIET)
+    with pytest.raises(ConfigError, match=r"KeepLast.'r2'. writes where resume='auto' does not look, in 'r1'"):
+        trainer.fit(model(), data())
+    Trainer(max_epochs=1, callbacks=[KeepLast(every_n_steps=1)], **QUIET).fit(model(), data())
+    assert names(Path("runs/1")) == LEFT | {"events", "previous.ckpt"}
+
+
+def test_barebones() -> None:
+    Trainer(max_epochs=1, barebones=True, accelerator="cpu").fit(model(), data())
+    assert not list(Path().iterdir())
 
 
 # ---- loggers
@@ -233,6 +288,9 @@ def test_metrics_are_on_the_disk_at_once_and_none_twice(tmp_path: Path) -> None:
         file.write("14,2,0.")  # a killed process leaves that
     whole = [{"step": 4, "epoch": 0, "a": 1}, {"step": 9, "epoch": 1, "a": 2}, {"step": 9, "epoch": 1, "b": 0.5}]
     assert read_metrics(tmp_path) == whole
+    Metrics(tmp_path).log_metrics({"epoch": 1, "a": 3.0}, 0)  # a test in a process that did not train
+    assert read_metrics(tmp_path) == [*whole, {"step": 0, "epoch": 1, "a": 3}]
     again = Metrics(tmp_path)
-    again.log_metrics({"epoch": 1, "a": 3.0}, 9)
-    assert read_metrics(tmp_path) == [whole[0], {"step": 9, "epoch": 1, "a": 3}]
+    again.go_on(9)
+    again.log_metrics({"epoch": 1, "a": 4.0}, 9)
+    assert read_metrics(tmp_path) == [whole[0], {"step": 0, "epoch": 1, "a": 3}, {"step": 9, "epoch": 1, "a": 4}]

@@ -162,6 +162,14 @@ def test_supervised_training_and_every_output() -> None:
     torch.testing.assert_close(logits.softmax(1), probabilities)
 
 
+def test_no_class_is_named_where_the_answer_is_no_number() -> None:
+    model, trainer = small(), Trainer(max_epochs=1, limit_train_batches=1, **QUIET)
+    trainer.fit(model, datamodule=fixed_data())
+    model.head.weight.data[0] = torch.nan  # type: ignore[union-attr, index, operator]
+    with pytest.raises(DataError, match="answer to input 0 is not a number"):
+        trainer.predict(model, datamodule=fixed_data())
+
+
 def test_several_labels_per_example() -> None:
     images, _ = noisy_patterns(4, 30)
     targets = [[["a"], ["b"], ["a", "b"], []][code] for code in range(4) for _ in range(30)]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from quickstudy.errors import DataWarning as DataWarning
     from quickstudy.errors import MissingPackageError as MissingPackageError
     from quickstudy.errors import QuickstudyError as QuickstudyError
+    from quickstudy.errors import TrainingError as TrainingError
     from quickstudy.nets import available_backbones as available_backbones
     from quickstudy.optimizers import available_optimizers as available_optimizers
     from quickstudy.optimizers import available_schedulers as available_schedulers
@@ -35,6 +36,7 @@ _HOMES = {
     "QuickstudyError": "errors",
     "Task": "task",
     "Trainer": "trainer",
+    "TrainingError": "errors",
     "available_backbones": "nets",
     "available_datasets": "datasets",
     "available_optimizers": "optimizers",

@@ -153,7 +153,8 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
             DataWarning,
             2,
         )
-    if any(value.dtype == torch.float64 for value in checkpoint["state_dict"].values()):
+    weights = {name for name, _ in task.named_parameters()}
+    if any(value.dtype == torch.float64 for name, value in checkpoint["state_dict"].items() if name in weights):
         task.double()  # Lightning makes it so only after the weights were put in, which would round them
     if memory.get("lora") and not adapter_rank(task.encoder.backbone):
         backbone, weights = task.encoder.backbone, checkpoint["state_dict"]

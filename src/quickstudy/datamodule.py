@@ -198,6 +198,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             warnings.warn(f"the model was trained on data loaded with {differing}, and this has {own}", DataWarning, 2)
         if wanted != self.load_options:
             self.load_options = wanted
+            self._budget += sum(samples.cached_bytes for samples in self._samples.values())
             self._samples.clear()
 
     @property

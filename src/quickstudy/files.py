@@ -33,7 +33,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{uuid.uuid4().hex}.part")
+    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with unfinished.open(mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
             yield file

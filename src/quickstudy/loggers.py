@@ -49,16 +49,12 @@ def build_loggers(asked: Sequence[str | Logger], folder: Path) -> list[Logger]:
 
 
 class Metrics(Logger):
-    """Writes ``metrics.csv``: a row at once for whatever is logged together, with its epoch and step.
-
-    A run that goes on replaces the rows of the steps that it does again.
-    """
+    """Writes ``metrics.csv``: a row at once for whatever is logged together, with its epoch and step."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._path = folder / METRICS
-        self._rows: list[dict[str, Any]] | None = None  # not read yet
-        self._columns: list[str] = []
+        self._columns: list[str] = []  # of the file, once this process wrote it
 
     @property
     def name(self) -> str:
@@ -79,23 +75,24 @@ class Metrics(Logger):
         """Write nothing: ``run.json`` has them."""
 
     @rank_zero_only
+    def go_on(self, step: int) -> None:
+        """Forget the rows of the steps from one on, which are done again."""
+        self._write([row for row in read_metrics(self._path.parent) if row.get("step", 0) < step])
+
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write a row."""
         row = {"step": step, **metrics}
-        anew = self._rows is None
-        if self._rows is None:
-            before = read_metrics(self._path.parent)
-            self._rows = [old for old in before if step is None or old.get("step", -1) < step]
-            self._columns = list(dict.fromkeys(name for old in self._rows for name in old))
-        fresh = [name for name in row if name not in self._columns]
-        self._rows.append(row)
-        self._columns += fresh
-        if anew or fresh:
-            with atomic_write(self._path, "w") as file:
-                file.write(self._text(self._columns, *self._rows))
-        else:
+        if set(row) <= set(self._columns):
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 file.write(self._text(row))
+        else:  # with more columns, or without having read the file
+            self._write([*read_metrics(self._path.parent), row])
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        self._columns = list(dict.fromkeys(name for row in rows for name in row))
+        with atomic_write(self._path, "w") as file:
+            file.write(self._text(self._columns, *rows) if rows else "")
 
     def _text(self, *rows: Mapping[str, Any] | list[str]) -> str:
         text = io.StringIO()
@@ -116,7 +113,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 
 
 def _number(name: str, text: str) -> float:
-    return int(text) if name in ("step", "epoch") else float(text)
+    return int(float(text)) if name in ("step", "epoch") else float(text)
 
 
 class Events(TensorBoardLogger):

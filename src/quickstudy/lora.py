@@ -12,25 +12,23 @@ from typing import Any
 
 from torch import nn
 
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, require
 
 
 def add_adapters(backbone: nn.Module, rank: int) -> None:
     """Put an addition of a rank beside every linear and convolutional layer; the network computes the same at first.
 
     Raises:
-        ConfigError: peft is not installed, or there is no such layer.
+        MissingPackageError: peft is not installed.
+        ConfigError: there is no such layer.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ConfigError("strategy=('lora', rank) needs peft. Type: pip install 'quickstudy[lora]'") from error
+    peft: Any = require("peft", "lora")
     names = [name for name, module in backbone.named_modules() if name and _can_be_adapted(module)]
     if not names:
         raise ConfigError(f"{type(backbone).__name__} has no linear or convolutional layer that lora could add to")
     trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    inject_adapter_in_model(
-        LoraConfig(r=rank, lora_alpha=rank, target_modules="|".join(map(re.escape, names))), backbone
+    peft.inject_adapter_in_model(
+        peft.LoraConfig(r=rank, lora_alpha=rank, target_modules="|".join(map(re.escape, names))), backbone
     )
     for parameter in trained:  # what is frozen is for others to say
         parameter.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""What a test measured: in plain values, and in words."""
+"""What a test measured, in plain values and in words; and what a model answered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import math
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from quickstudy.errors import DataError
+
+Output = Literal["labels", "probabilities", "logits", "classes"]
 
 
 def result_of(model: Any, figures: Mapping[str, float]) -> dict[str, Any]:
@@ -54,3 +61,35 @@ def versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
     packages = ("quickstudy", "torch", "lightning", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def answers(task: Any, batches: Any, output: Output) -> Any:
+    """Return logits in another form.
+
+    Args:
+        task: with fixed classes.
+        batches: tensors ``[B, C]``.
+        output: see ``Trainer.predict``.
+
+    Raises:
+        DataError: an answer is not a number.
+    """
+    logits = torch.cat(batches).float() if batches else torch.empty(0, len(task.classes))
+    wrong = logits.isnan().any(-1).nonzero().flatten().tolist()
+    if wrong:
+        raise DataError(
+            f"the model's answer to input {wrong[0]} is not a number: does it hold NaN or infinite values, or was the "
+            "model trained until it diverged?"
+        )
+    several = task.hparams["multi_label"]
+    if output == "logits":
+        return logits
+    if output == "probabilities":
+        return logits.sigmoid() if several else logits.softmax(-1)
+    classes: Tensor = (logits > 0).long() if several else logits.argmax(-1)
+    if output == "classes":
+        return classes
+    names = task.classes
+    if several:
+        return [[names[code] for code in row.nonzero().flatten().tolist()] for row in classes]
+    return [names[code] for code in classes.tolist()]

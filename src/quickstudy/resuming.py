@@ -19,6 +19,7 @@ from quickstudy.errors import ConfigError, DataError, DataWarning, check_above_z
 from quickstudy.files import atomic_write
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+_ASKED = 20  # batches between two questions to all processes whether it is time
 
 
 class KeepLast(Checkpoint):
@@ -28,7 +29,7 @@ class KeepLast(Checkpoint):
     moment at least one of them is whole, whatever kills the process.
 
     Args:
-        folder: of both files.
+        folder: of both files; None: the run's.
         minutes: between two within an epoch.
         every_n_steps: steps between two within an epoch, instead.
 
@@ -36,10 +37,15 @@ class KeepLast(Checkpoint):
         ConfigError: a number is not above 0.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], minutes: float = 10.0, every_n_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        minutes: float = 10.0,
+        every_n_steps: int | None = None,
+    ) -> None:
         check_above_zero(minutes=minutes)
         check_counts(**given(every_n_steps=every_n_steps))
-        self.folder = Path(folder)
+        self.folder = None if folder is None else Path(folder)
         self._seconds, self._every_n_steps = 60 * minutes, every_n_steps
         self._written = 0.0
         self._whole = False  # whether the newest is known to be: a damaged one must not replace the one before it
@@ -47,20 +53,23 @@ class KeepLast(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove what a killed process left half-written."""
         self._written = time.monotonic()
-        self._whole = trainer.ckpt_path is not None and Path(trainer.ckpt_path) == self.folder / LAST
-        if trainer.is_global_zero and self.folder.is_dir():
-            for unfinished in self.folder.glob(".*.part"):
+        self._whole = trainer.ckpt_path is not None and Path(trainer.ckpt_path) == self._place / LAST
+        if trainer.is_global_zero and self._place.is_dir():
+            for unfinished in self._place.glob(".*.ckpt.*part"):
                 unfinished.unlink()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write one when it is time; after an epoch's last step that epoch's end does, and not before a validation."""
-        if trainer.is_last_batch or _validation_follows(trainer, batch_idx):
+        within_a_step = (batch_idx + 1) % trainer.accumulate_grad_batches
+        if trainer.is_last_batch or within_a_step or _validation_follows(trainer, batch_idx):
             return
         if self._every_n_steps is not None:
             due = trainer.global_step % self._every_n_steps == 0
         else:
+            if trainer.world_size > 1 and batch_idx % _ASKED:
+                return
             due = time.monotonic() - self._written > self._seconds
             due = trainer.strategy.broadcast(due) if trainer.world_size > 1 else due
         if due:
@@ -70,16 +79,21 @@ class KeepLast(Checkpoint):
         """Write one."""
         self._write(trainer)
 
+    @property
+    def _place(self) -> Path:
+        assert self.folder is not None, "a KeepLast without a folder needs quickstudy's Trainer, which has one"
+        return self.folder
+
     def _write(self, trainer: Trainer) -> None:
-        last = self.folder / LAST
+        last = self._place / LAST
         if trainer.is_global_zero and self._whole:
-            kept = self.folder / f".{PREVIOUS}.part"
+            kept = self._place / f".{PREVIOUS}.part"
             kept.unlink(missing_ok=True)
             try:
                 os.link(last, kept)
             except OSError:  # a file system without links
                 shutil.copyfile(last, kept)
-            kept.replace(self.folder / PREVIOUS)
+            kept.replace(self._place / PREVIOUS)
         trainer.save_checkpoint(last)
         self._whole = True
         self._written = time.monotonic()

@@ -21,13 +21,14 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from quickstudy.checkpoint import plain
 from quickstudy.files import atomic_write
-from quickstudy.loggers import read_metrics
+from quickstudy.loggers import Metrics, read_metrics
 from quickstudy.metrics import Estimate
 from quickstudy.report import Picture, Row, curves_picture, write_report
 from quickstudy.results import measured_on, versions
 from quickstudy.resuming import LAST, KeepLast
 
 RUNS = Path("runs")
+BEST_FILE = "best.ckpt"
 RECORD, MEASURED, CURVES, REPORT = "run.json", "test.json", "curves.png", "report.html"
 BEST = "val_accuracy"
 
@@ -51,12 +52,30 @@ def new_folder(root: Path = RUNS) -> Path:
     raise AssertionError
 
 
+class KeepBest(ModelCheckpoint):
+    """Keeps the model of the best validation, ``best.ckpt``, also where the folder has been moved since.
+
+    Args:
+        folder: the run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        name = Path(BEST_FILE).stem
+        super().__init__(folder, name, monitor=BEST, mode="max", enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the best so far, which lies in the folder whatever it was called."""
+        here = str(Path(str(self.dirpath)) / BEST_FILE)
+        scores = dict.fromkeys([here] if state_dict["best_k_models"] else [], state_dict["best_model_score"])
+        paths = {"dirpath": self.dirpath, "best_model_path": here, "kth_best_model_path": here}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": scores})
+
+
 def checkpoints(folder: Path, validates: bool, there: list[Callback]) -> list[Checkpoint]:
     """Return the callbacks that keep the best model, if it is validated, and the last, but for those that there are."""
-    best = ModelCheckpoint(folder, "best", monitor=BEST, mode="max", enable_version_counter=False)
     kept: list[Checkpoint] = []
     if validates and not any(isinstance(callback, ModelCheckpoint) for callback in there):
-        kept.append(best)
+        kept.append(KeepBest(folder))
     if not any(isinstance(callback, KeepLast) for callback in there):
         kept.append(KeepLast(folder))
     return kept
@@ -64,35 +83,43 @@ def checkpoints(folder: Path, validates: bool, there: list[Callback]) -> list[Ch
 
 def best_checkpoint(folder: Path) -> Path | None:
     """Return the best model's checkpoint, or else the last, or None."""
-    return next((folder / name for name in ("best.ckpt", LAST) if (folder / name).exists()), None)
+    return next((folder / name for name in (BEST_FILE, LAST) if (folder / name).exists()), None)
 
 
 class Record(Callback):
-    """Writes ``run.json`` when training begins; of a run that goes on, adds when, and with what, it did.
+    """Writes ``run.json`` when training begins; for each further training in the folder, adds when and with what.
 
     Args:
         folder: the run's.
         data: the table of each stage; None where there is none.
-        options: the trainer's.
+        options: the trainer's, and the data's.
     """
 
     def __init__(self, folder: Path, data: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         self._path, self._options = folder / RECORD, dict(options)
-        self._data = {
+        self._data: dict[str, Any] = {
             stage: {"examples": len(table), "classes": len(table.classes), "fingerprint": table.fingerprint}
             for stage, table in data.items()
             if table is not None
         }
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Tell every process the folder, which the first has made."""
+        trainer.run_folder = Path(trainer.strategy.broadcast(str(trainer.run_folder)))
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Write."""
+        """Write, and forget the figures of steps that are done again."""
         if not trainer.is_global_zero:
             return
+        for logger in trainer.loggers:
+            if isinstance(logger, Metrics):
+                logger.go_on(trainer.global_step)
         now = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "versions": versions(),
             "trainer": self._options | {"processes": trainer.world_size, "precision": str(trainer.precision)},
+            "data": self._data,
         }
         if self._path.exists():
             record = json.loads(self._path.read_text(encoding="utf-8"))
@@ -100,21 +127,25 @@ class Record(Callback):
         else:
             options = {name: value if plain(value) else repr(value) for name, value in dict(pl_module.hparams).items()}
             code = dict.fromkeys(getattr(pl_module, "unsaved", ()), "code")
-            record = now | {"model": {"class": type(pl_module).__name__, **options, **code}, "data": self._data}
+            record = now | {"model": {"class": type(pl_module).__name__, **options, **code}}
         with atomic_write(self._path, "w") as file:
             json.dump(record, file, indent=1)
 
 
-def write_measured(folder: Path, result: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> None:
+def write_measured(
+    folder: Path, result: Mapping[str, Any], weights: str, options: Mapping[str, Any] | None = None
+) -> None:
     """Write ``test.json`` and show it on the page.
 
     Args:
         folder: of a run.
         result: what ``result_of`` returned.
+        weights: which were tested: a checkpoint's name, or ``"as trained"``.
         options: of ``quickstudy test``, so that ``quickstudy verify`` can do the same again.
     """
+    measured = {"weights": weights, "options": options, "versions": versions(), "result": dict(result)}
     with atomic_write(folder / MEASURED, "w") as file:
-        json.dump({"options": options, "versions": versions(), "result": dict(result)}, file, indent=1)
+        json.dump(measured, file, indent=1)
     write_page(folder)
 
 
@@ -124,9 +155,10 @@ def write_page(folder: Path) -> None:
         return
     rows = read_metrics(folder)
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    judged = [row for row in rows if BEST in row]
+    last = max((place for place, row in enumerate(rows) if "train_loss" in row), default=-1)
+    trained = rows[: last + 1]  # what comes later was measured afterwards, perhaps on other data
+    judged = [row for row in trained if BEST in row]
     best = max(judged, key=lambda row: row[BEST], default=None)
-    trained = [row for row in rows if not any(name.startswith("test_") for name in row)]
     estimates, notes, lead = [], [], f"{len(trained) and int(trained[-1]['step']) + 1} steps."
     if best is not None:
         units = "episodes" if "val_episodes" in best else "examples"
@@ -138,9 +170,11 @@ def write_page(folder: Path) -> None:
             "flatters the model: judge it by data that chose nothing (quickstudy test)."
         )
     if (folder / MEASURED).exists():
-        result = json.loads((folder / MEASURED).read_text(encoding="utf-8"))["result"]
+        measured = json.loads((folder / MEASURED).read_text(encoding="utf-8"))
+        result = measured["result"]
         ci95 = float("nan") if result["accuracy_ci95"] is None else result["accuracy_ci95"]
-        estimates.append(Row("test", [Estimate(result["accuracy"], ci95, 0)]))
+        count = result.get("episodes", result.get("examples"))
+        estimates.append(Row(f"test, {measured['weights']}", [Estimate(result["accuracy"], ci95, count)]))
         notes.append(f"Tested {measured_on(result)}.")
     pictures = []
     if any(name in row for row in trained for name in ("train_loss", "val_loss")):

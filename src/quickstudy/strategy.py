@@ -38,7 +38,8 @@ def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strate
     made = algorithm(**{key: value for key, value in kwargs.items() if key in own})
     if made.fixed_ways and plan.shape("test")[0] != plan.ways:
         raise ConfigError(
-            f"training_strategy='{name}' with head='linear' is tested on as many ways as it is trained on, not "
-            f"on test_ways={plan.test_ways} after ways={plan.ways}: make them equal, or add 'head': 'shared'"
+            f"training_strategy='{name}' is tested on as many ways as it is trained on, not on "
+            f"test_ways={plan.test_ways} after ways={plan.ways}: make them equal"
+            + (", or add 'head': 'shared'" if "head" in own else "")
         )
     return plan, made

@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning as L
-import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar
 from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.allocator import keep_memory_mapped
 from quickstudy.checkpoint import plain
 from quickstudy.datamodule import STAGES, DataModule
-from quickstudy.errors import ConfigError, check_counts, given
+from quickstudy.errors import ConfigError, DataWarning, check_choice, check_counts, given
 from quickstudy.failing import StopAtNaN
 from quickstudy.finetuning import Strategy, build_finetuning
 from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
 from quickstudy.processes import OneResult
 from quickstudy.progress import build_progress
-from quickstudy.results import result_of, sentence
+from quickstudy.quirks import keep_statistics, quieten
+from quickstudy.results import Output, answers, result_of, sentence
 from quickstudy.resuming import KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
 from quickstudy.run_folder import BEST, RUNS, Record, checkpoints, new_folder, write_measured, write_page
 from quickstudy.task import Task
 
-# What Lightning warns of although nothing is wrong.
-_NOISE = (
-    ".*does not have many workers.*",  # workers pay only where decoding is the bottleneck, and decoded data is cached
-    ".*is smaller than the logging interval.*",  # tasks log by the epoch
-    ".*you have no `val_dataloader`.*|.*but have no `val_dataloader`.*|Total length of `list` across ranks is zero.*",
-    r".*isinstance\(treespec, LeafSpec\).*",  # its own use of torch's trees
-    ".*It will use the best checkpoint path from first checkpoint callback.*|.*exists and is not empty.*",
-)
-
-Output = Literal["labels", "probabilities", "logits", "classes"]
+_PLAIN: dict[str, Any] = {"finetuning": "no_freeze"}
 
 
 class Trainer(L.Trainer):
@@ -81,6 +68,7 @@ class Trainer(L.Trainer):
     ) -> None:
         self.callbacks: list[Any]
         self._told = {name: value for name, value in lightning_kwargs.items() if plain(value)}
+        self._told |= {"patience": patience, "sync_batchnorm": sync_batchnorm}
         self.sync_batchnorm = sync_batchnorm  # Lightning's own would replace the layers, and with them the episodes'
         # The data's own samplers share the work; Lightning's would give every process the same episodes.
         lightning_kwargs.setdefault("use_distributed_sampler", False)
@@ -93,27 +81,23 @@ class Trainer(L.Trainer):
         plugins = _listed(lightning_kwargs.pop("plugins", None))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeCheckpoints())
-        if lightning_kwargs.get("enable_progress_bar") is not False and not any(
-            isinstance(c, ProgressBar) for c in callbacks
-        ):
+        bare = lightning_kwargs.get("barebones")
+        shows = lightning_kwargs.get("enable_progress_bar") is not False and not bare
+        if shows and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(build_progress())
-        for talker in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
-            logging.getLogger(f"lightning.pytorch.{talker}").addFilter(_no_advertisement)
-        for message in _NOISE:
-            warnings.filterwarnings("ignore", message)
+        quieten()
         callbacks += [OneResult(), StopAtNaN()]
         check_counts(**given(patience=patience))
         if patience is not None:
             callbacks.append(EarlyStopping(BEST, mode="max", patience=patience))
         self.run_folder = run_folder(resume, default_root_dir)
-        self._resumes, self._patience, self._finetuning = resume is not None, patience, "no_freeze"
+        self._resumes, self._patience, self._finetuning = resume is not None, patience, _PLAIN
+        self._fitted: Task | None = None
         self._root = Path(default_root_dir or RUNS)
         self._loggers_asked = check_loggers(logger)
         asked_to_keep = lightning_kwargs.pop("enable_checkpointing", None) is not False
         self._keeps = asked_to_keep or resume is not None
-        self._leaves = (bool(self._loggers_asked) or self._keeps) and not (
-            lightning_kwargs.get("fast_dev_run") or lightning_kwargs.get("barebones")
-        )
+        self._leaves = (bool(self._loggers_asked) or self._keeps) and not (lightning_kwargs.get("fast_dev_run") or bare)
         super().__init__(
             callbacks=callbacks,
             plugins=plugins,
@@ -125,11 +109,7 @@ class Trainer(L.Trainer):
         )
         if isinstance(self.accelerator, CPUAccelerator):
             keep_memory_mapped()
-        if isinstance(self.strategy, DDPStrategy):
-            # OneResult averages the running statistics; DDP would replace them by those of the first process.
-            known = inspect.signature(DistributedDataParallel).parameters
-            keep = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
-            self.strategy._ddp_kwargs.setdefault(keep, False)
+        keep_statistics(self.strategy)
 
     def fit(  # type: ignore[override]
         self,
@@ -142,18 +122,28 @@ class Trainer(L.Trainer):
     ) -> None:
         """Train a task, as Lightning does; with ``resume="auto"`` from the newest checkpoint of the run's folder.
 
+        Args:
+            model: the task.
+            train_dataloaders, val_dataloaders: loaders of batches or of ``Episode``; or
+            datamodule: its data.
+            ckpt_path: a checkpoint to go on from; ``"last"``: the newest in the run's folder, ``default_root_dir``.
+            lightning_kwargs: Lightning's own.
+
         Raises:
             DataError: there are checkpoints, and none can be read.
             ConfigError: the strategy cannot serve the model's algorithm, or ``patience`` has no validation to judge by.
         """
+        _check_task(model)
         if isinstance(train_dataloaders, L.LightningDataModule):
             train_dataloaders, datamodule = None, train_dataloaders
         if ckpt_path == "last" and self.run_folder is None:
             self.run_folder = run_folder("auto", None if self._root == RUNS else self._root)
         if ckpt_path == "last" or (ckpt_path is None and self._resumes):
             assert self.run_folder is not None
-            ckpt_path = newest_checkpoint(self.run_folder)
-        algorithm = getattr(model, "algorithm", None)
+            asked, ckpt_path = ckpt_path, newest_checkpoint(self.run_folder)
+            if asked == "last" and ckpt_path is None:
+                warnings.warn(f"'{self.run_folder}' holds no checkpoint yet: training begins anew", DataWarning, 2)
+        algorithm = model.algorithm
         if isinstance(self.strategy, FSDPStrategy) and not isinstance(algorithm, EmbeddingAlgorithm | None):
             raise ConfigError(
                 f"{type(algorithm).__name__} adapts the encoder's own weights, which strategy='fsdp' keeps in parts on "
@@ -165,6 +155,7 @@ class Trainer(L.Trainer):
             if self.precision == "64-true":
                 model.double()
         self._open_folder(model, datamodule, val_dataloaders)
+        self._fitted = model
         try:
             super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **lightning_kwargs)
         finally:  # whoever stops a run wants to see it as well
@@ -175,24 +166,31 @@ class Trainer(L.Trainer):
         """Give the run its folder, with what is logged and kept there; a second fit goes on in the same."""
         tables: dict[str, Any] = {}
         if isinstance(datamodule, DataModule):
-            by_class = getattr(model, "plan", None) is not None
-            tables = {stage: datamodule.table(stage, by_class=by_class) for stage in STAGES[:2]}
+            tables = {stage: datamodule.table(stage, by_class=model.plan is not None) for stage in STAGES[:2]}
             validates = tables["val"] is not None
         else:
             own = datamodule is not None and is_overridden("val_dataloader", datamodule, L.LightningDataModule)
             validates = own or val_dataloaders is not None
-        validates = validates and isinstance(model, Task) and self.limit_val_batches != 0
+        validates = validates and self.limit_val_batches != 0
         if self._patience is not None and not validates:
             raise ConfigError(f"patience={self._patience} needs validation data to judge by: add val_... to the data")
         if not self._leaves:
             return
         if self.run_folder is None:
             self.run_folder = new_folder(self._root)
+        for callback in self.callbacks:
+            if isinstance(callback, KeepLast):
+                callback.folder = callback.folder or self.run_folder
+                if self._resumes and callback.folder != self.run_folder:
+                    raise ConfigError(
+                        f"KeepLast('{callback.folder}') writes where resume='auto' does not look, in "
+                        f"'{self.run_folder}': leave its folder out"
+                    )
         if not any(isinstance(logger, Metrics) for logger in self.loggers):
             self.loggers = build_loggers(self._loggers_asked, self.run_folder) if self._loggers_asked else []
         if self._keeps:
             self.callbacks += checkpoints(self.run_folder, validates, self.callbacks)
-        record = Record(self.run_folder, tables, {**self._told, "finetuning": self._finetuning})
+        record = Record(self.run_folder, tables, {**self._told, **self._finetuning})
         others = [callback for callback in self.callbacks if not isinstance(callback, Record)]
         # What is written last has seen what the others did.
         self.callbacks = [record, *sorted(others, key=lambda callback: isinstance(callback, KeepLast))]
@@ -225,14 +223,17 @@ class Trainer(L.Trainer):
         Raises:
             ConfigError: there is no such strategy, or it leaves nothing to train.
         """
+        _check_task(model)
         added = build_finetuning(strategy, train_bn)
-        self._finetuning = str(strategy)
+        self._finetuning = {"finetuning": str(strategy), "train_bn": train_bn}
         self.callbacks = [*self.callbacks, *added]
         try:
             self.fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path)
         finally:
+            for callback in added:  # Lightning leaves it out where a run is interrupted
+                callback.teardown(self, model, "fit")
             self.callbacks = [callback for callback in self.callbacks if callback not in added]
-            self._finetuning = "no_freeze"
+            self._finetuning = _PLAIN
 
     def test(  # type: ignore[override]
         self,
@@ -248,14 +249,14 @@ class Trainer(L.Trainer):
         Returns:
             A list of one dictionary: ``test_accuracy``, ``test_accuracy_ci95``, and whatever else was measured.
         """
-        ours = isinstance(model or self.lightning_module, Task)
-        found = super().test(model, dataloaders, ckpt_path, verbose and not ours, datamodule, **lightning_kwargs)
-        if ours and self.is_global_zero:
+        _check_task(model or self.lightning_module)
+        found = super().test(model, dataloaders, ckpt_path, False, datamodule, **lightning_kwargs)
+        if found and self.is_global_zero:
             result = result_of(self.lightning_module, found[0])
             if verbose:
                 print(sentence(result))
-            if self._leaves and self.run_folder is not None:
-                write_measured(self.run_folder, result)
+            if self._leaves and self.run_folder is not None and self.lightning_module is self._fitted:
+                write_measured(self.run_folder, result, Path(ckpt_path).name if ckpt_path else "as trained")
         return found
 
     def predict(  # type: ignore[override]
@@ -279,31 +280,22 @@ class Trainer(L.Trainer):
 
         Raises:
             ConfigError: the output is unknown, or the model has no fixed classes: then use ``model.adapt``.
+            DataError: an answer is not a number.
         """
-        if output not in ("labels", "probabilities", "logits", "classes"):
-            raise ConfigError(f"output={output!r} is none of 'labels', 'probabilities', 'logits', 'classes'")
+        check_choice("output", output, *get_args(Output))
         if self.world_size > 1:
             raise ConfigError(f"predict runs on one process, not on {self.world_size}: use Trainer(devices=1)")
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
-        task: Any = self.lightning_module
-        logits = torch.cat(batches).float() if batches else torch.empty(0, len(task.classes))
-        several = task.hparams["multi_label"]
-        if output == "logits":
-            return logits
-        if output == "probabilities":
-            return logits.sigmoid() if several else logits.softmax(-1)
-        classes: Tensor = (logits > 0).long() if several else logits.argmax(-1)
-        if output == "classes":
-            return classes
-        names = task.classes
-        if several:
-            return [[names[code] for code in row.nonzero().flatten().tolist()] for row in classes]
-        return [names[code] for code in classes.tolist()]
+        return answers(self.lightning_module, batches, output)
+
+
+def _check_task(model: Any) -> None:
+    if model is not None and not isinstance(model, Task):
+        raise ConfigError(
+            f"{type(model).__name__} is no task of quickstudy, such as ImageClassifier: subclass quickstudy.Task, or "
+            "use lightning.Trainer"
+        )
 
 
 def _listed(given: Any) -> list[Any]:
     return [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
-
-
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    return not any(words in str(record.msg) for words in ("Tip:", "`weights_only` was not set"))

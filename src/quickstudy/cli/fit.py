@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             "for how long? Give --trainer.max_epochs 20, or --trainer.max_steps, or --trainer.max_time 00:01:00:00"
         )
-    if options["resume"] is not None and not args.out:
-        raise ConfigError("--trainer.resume goes on with a run: name its folder, --out runs/1")
+    if not args.out and (options["resume"] is not None or args.ckpt_path == "last"):
+        raise ConfigError("this goes on with a run: name its folder, --out runs/1")
     model = ImageClassifier(**args.model)
     trainer = build_trainer({**options, "default_root_dir": options["default_root_dir"] or args.out})
     folder = trainer.run_folder = _run_folder(args)
@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_folder(args: argparse.Namespace) -> Path:
     """Make the run's folder, with the configuration in it; of several processes only the first does."""
-    resumes = args.trainer["resume"] is not None
-    folder = Path(args.out) if args.out else new_folder()
+    resumes = args.trainer["resume"] is not None or args.ckpt_path == "last"
+    folder = Path(args.out) if args.out else new_folder(Path(args.trainer["default_root_dir"] or RUNS))
     if getattr(rank_zero_only, "rank", 0) != 0:
         return folder
     folder.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps({"checkpoint": args.checkpoint, **result}) if args.json else sentence(result))
     folder = Path(args.checkpoint).parent
     if (folder / RECORD).exists():
-        write_measured(folder, result, options)
+        write_measured(folder, result, Path(args.checkpoint).name, options)
     return 0
 
 

@@ -1,0 +1,41 @@
+"""What Lightning does by default and should not do here."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from typing import Any
+
+from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
+
+# What Lightning warns of although nothing is wrong.
+_NOISE = (
+    ".*does not have many workers.*",  # workers pay only where decoding is the bottleneck, and decoded data is cached
+    ".*is smaller than the logging interval.*",  # tasks log by the epoch
+    ".*you have no `val_dataloader`.*|.*but have no `val_dataloader`.*|Total length of `list` across ranks is zero.*",
+    ".*`Trainer.barebones=True.` is configured.*",  # whoever asks for that knows
+    r".*isinstance\(treespec, LeafSpec\).*",  # its own use of torch's trees
+    ".*It will use the best checkpoint path from first checkpoint callback.*|.*exists and is not empty.*",
+)
+
+
+def quieten() -> None:
+    """Keep Lightning's advertisements, and its warnings of what is no fault here, from users."""
+    for talker in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{talker}").addFilter(_no_advertisement)
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
+
+
+def keep_statistics(strategy: Any) -> None:
+    """Keep DDP from replacing running statistics by those of the first process; ``OneResult`` averages them."""
+    if isinstance(strategy, DDPStrategy):
+        known = inspect.signature(DistributedDataParallel).parameters
+        keep = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
+        strategy._ddp_kwargs.setdefault(keep, False)
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return not any(words in str(record.msg) for words in ("Tip:", "`weights_only` was not set"))
