@@ -44,7 +44,7 @@ def data(*stages: str) -> ImageClassificationData:
         centres = torch.randn(4, 1, 1, 6).repeat_interleave(6, 0)
         given[f"{stage}_data"] = centres + 0.3 * torch.randn(24, 1, 1, 6)
         given[f"{stage}_targets"] = [f"{stage}{code}" for code in range(4) for _ in range(6)]
-    return ImageClassificationData.from_tensors(**given)
+    return ImageClassificationData.from_tensors(batch_size=7, **given)
 
 
 def model() -> ImageClassifier:
@@ -66,6 +66,7 @@ def test_a_run_leaves_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads(Path("runs/1/run.json").read_text())
     assert record["data"]["val"]["fingerprint"] == given.table("val").fingerprint  # type: ignore[union-attr]
     assert record["data"]["train"]["examples"] == 24
+    assert record["data"]["options"] == {**given.load_options, "image_size": [1, 6], "batch_size": 7}
     assert record["model"]["backbone"] == "code"
     assert record["model"]["training_strategy_kwargs"] == PLAN
     assert record["trainer"] == {

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from quickstudy.checkpoint import plain
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
 from quickstudy.data.samples import Samples, Transform, cache_budget
@@ -88,6 +89,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 known = [*DataOptions.__annotations__, *self.load_options]
                 near = closest(key, [*known, *_door_arguments()])
                 raise ConfigError(f"unknown data option '{key}'{near} Known: {', '.join(known)}")
+        self.options = {name: value for name, value in options.items() if plain(value)}
+        """What was given beside the data, but for code."""
         transform = options.get("transform")
         self._transforms = dict(transform) if isinstance(transform, Mapping) else {"train": transform}
         self._val_split = options.get("val_split")

@@ -6,6 +6,7 @@ import math
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
@@ -59,8 +60,9 @@ def measured_on(result: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
-    packages = ("quickstudy", "torch", "lightning", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = ("quickstudy", "torch", "lightning", "numpy", "torchvision", "timm", "pillow", "peft")
+    known = {name: version(name) for name in packages if find_spec({"pillow": "PIL"}.get(name, name))}
+    return {"python": platform.python_version(), **known}
 
 
 def answers(task: Any, batches: Any, output: Output) -> Any:

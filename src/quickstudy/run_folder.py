@@ -92,12 +92,15 @@ class Record(Callback):
     Args:
         folder: the run's.
         data: the table of each stage; None where there is none.
-        options: the trainer's, and the data's.
+        data_options: how it is loaded and shared out.
+        options: the trainer's.
     """
 
-    def __init__(self, folder: Path, data: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, data: Mapping[str, Any], data_options: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> None:
         self._path, self._options = folder / RECORD, dict(options)
-        self._data: dict[str, Any] = {
+        self._data: dict[str, Any] = {"options": dict(data_options)} | {
             stage: {"examples": len(table), "classes": len(table.classes), "fingerprint": table.fingerprint}
             for stage, table in data.items()
             if table is not None
@@ -202,7 +205,7 @@ def _details(record: Mapping[str, Any]) -> dict[str, str]:
         given = {key: value for key, value in record[name].items() if value is not None}
         lines[name.capitalize()] = ", ".join(f"{key} {value}" for key, value in given.items())
     for stage, table in record["data"].items():
-        lines[f"Data, {stage}"] = ", ".join(f"{key} {value}" for key, value in table.items())
+        lines[f"Data: {stage}"] = ", ".join(f"{key} {value}" for key, value in table.items())
     for number, again in enumerate(record.get("resumed", ()), 1):
         lines[f"Resumed {number}"] = f"{again['time']}: {again['command']}"
     return lines

@@ -190,7 +190,8 @@ class Trainer(L.Trainer):
             self.loggers = build_loggers(self._loggers_asked, self.run_folder) if self._loggers_asked else []
         if self._keeps:
             self.callbacks += checkpoints(self.run_folder, validates, self.callbacks)
-        record = Record(self.run_folder, tables, {**self._told, **self._finetuning})
+        options = {**datamodule.load_options, **datamodule.options} if isinstance(datamodule, DataModule) else {}
+        record = Record(self.run_folder, tables, options, {**self._told, **self._finetuning})
         others = [callback for callback in self.callbacks if not isinstance(callback, Record)]
         # What is written last has seen what the others did.
         self.callbacks = [record, *sorted(others, key=lambda callback: isinstance(callback, KeepLast))]

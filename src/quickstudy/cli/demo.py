@@ -8,7 +8,6 @@ import logging
 import platform
 import time
 import unicodedata
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.metrics import Estimate
 from quickstudy.report import Picture, Row, episode_picture, percent, write_report
+from quickstudy.results import versions
 from quickstudy.trainer import Trainer
 
 _SHOTS = (1, 5)
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         "Command": f"quickstudy demo --epochs {args.epochs} --episodes {args.episodes}",
         "Training": f"{args.epochs * 100} episodes, 30-way 1-shot with 4 queries; Conv4 of 64 filters, Adam 2e-3",
         "Time": f"{seconds:.0f} s with {torch.get_num_threads()} threads, {platform.machine()}",
-        "Versions": f"quickstudy {version('quickstudy')}, torch {version('torch')}, Python {platform.python_version()}",
+        "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
     _write(args.out / "report.html", rows, args.episodes, sentence, picture, details)
     console.print(f"\nIn {seconds:.0f} s. Look at {args.out / 'report.html'} and {args.out / 'episode.png'}.")
