@@ -53,7 +53,7 @@ def run(folder: Path, strategy: str = "default", finetuning: Any = "no_freeze", 
     torch.manual_seed(0)
     model = ImageClassifier(
         backbone=backbone(),
-        learning_rate=0.01,
+        learning_rate=options.get("learning_rate", 0.01),
         optimizer=options.get("optimizer", "AdamW"),
         lr_scheduler=options.get("lr_scheduler", ("CosineAnnealingLR", {"T_max": 4})),
         training_strategy=strategy,
@@ -62,11 +62,13 @@ def run(folder: Path, strategy: str = "default", finetuning: Any = "no_freeze", 
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=options.get("epochs", 4),
+        max_steps=options.get("max_steps", -1),
+        patience=options.get("patience"),
         val_check_interval=options.get("val_check_interval"),
         accumulate_grad_batches=options.get("accumulate_grad_batches", 1),
         default_root_dir=folder,
         resume="auto",
-        callbacks=[KeepLast(folder, every_n_steps=3), Steps()],
+        callbacks=[KeepLast(folder, every_n_steps=3), Steps(), *options.get("callbacks", ())],
         num_sanity_val_steps=0,
         **QUIET,
     )

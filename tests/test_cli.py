@@ -28,7 +28,7 @@ from quickstudy.cli.flags import FlagParser, add_flags, class_flags
 from quickstudy.cli.runs import build_data
 from quickstudy.data.table import Splits, Table
 from quickstudy.datasets import DATASETS
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, DataWarning
 
 SPLITS = {"train": 4, "val": 2, "test": 2}
 SMALL = "--data.image_size 28 --model.backbone conv4 --trainer.accelerator cpu --trainer.max_epochs 1"
@@ -189,8 +189,25 @@ def test_what_was_measured_can_be_verified(few_shot: Path, capsys: pytest.Captur
     assert main(["verify", str(few_shot)]) == 1
     told = capsys.readouterr().out
     assert f"torch was 1.0, and is {version('torch')}\nthe test data is not the same\nNOT the same\n" in told
+    path.write_text("{", encoding="utf-8")
+    assert "test.json' is damaged" in said(capsys, f"verify {few_shot}", code=2)
     path.unlink()
-    assert "holds no test.json, or one that was" in said(capsys, f"verify {few_shot}", code=2)
+    told = said(capsys, f"verify {few_shot}", code=2)
+    assert f"was not tested yet: measure it first, quickstudy test --checkpoint {few_shot}/best.ckpt --data" in told
+    assert "there is no folder 'nowhere'" in said(capsys, "verify nowhere", code=2)
+
+
+def test_a_folder_that_cannot_be_written_costs_no_figure(
+    few_shot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("quickstudy.cli.test.write_measured", full)
+    with pytest.warns(DataWarning, match="does not keep what was measured: no space left"):
+        assert said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test").startswith("accuracy ")
+    told = said(capsys, f"test --checkpoint {few_shot} --data.test_folder test", code=2)
+    assert f"there is no checkpoint '{few_shot}'; did you mean '{few_shot}/best.ckpt'?" in told
 
 
 def test_test_takes_other_episodes_and_prints_json(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import Tensor
 
 import killed_run
-from quickstudy import ConfigError, DataError, DataWarning, Trainer
+from quickstudy import ConfigError, DataError, DataWarning, Trainer, processes
+from quickstudy.files import alone
 from quickstudy.resuming import LAST, PREVIOUS, KeepLast, newest_checkpoint
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -131,6 +135,91 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(run: Path) -> No
         (run / name).write_bytes(b"")
     with pytest.raises(DataError, match=r"last.ckpt' is damaged.*previous.ckpt' is damaged.*To start anew"):
         killed_run.run(run, strategy="prototypicalnetworks")
+
+
+def test_one_wrong_bit_is_noticed(run: Path) -> None:
+    content = bytearray((run / LAST).read_bytes())
+    content[len(content) // 2] ^= 1
+    (run / LAST).write_bytes(content)
+    with pytest.warns(DataWarning, match=r"'.*last.ckpt' is damaged or cut .* going on from '.*previous.ckpt'"):
+        assert newest_checkpoint(run) == run / PREVIOUS
+
+
+def test_a_run_goes_on_with_what_it_began_with(run: Path) -> None:
+    with pytest.raises(ConfigError, match="began with training_strategy='prototypicalnetworks' and cannot go on with"):
+        killed_run.run(run, strategy="anil")
+    with pytest.warns(DataWarning, match="learning_rate=0.5 comes too late: the run goes on with learning_rate=0.01"):
+        killed_run.run(run, strategy="prototypicalnetworks", learning_rate=0.5, epochs=5)
+
+
+class Terminate(Callback):
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("how", ["steps", "terminated"])
+def test_a_run_that_ends_within_an_epoch_goes_on_there(how: str, tmp_path: Path) -> None:
+    killed_run.run(tmp_path / "whole", strategy="prototypicalnetworks")
+    if how == "steps":
+        killed_run.run(tmp_path / "parts", strategy="prototypicalnetworks", max_steps=5)
+    else:
+        with pytest.raises(SystemExit) as stopped:
+            killed_run.run(tmp_path / "parts", strategy="prototypicalnetworks", callbacks=[Terminate()])
+        assert stopped.value.code == 143
+    left = torch.load(tmp_path / "parts" / LAST)["global_step"]
+    assert left == (5 if how == "steps" else 6)  # the step in progress is done
+    killed_run.run(tmp_path / "parts", strategy="prototypicalnetworks")
+    whole, parts = weights_in(tmp_path / "whole"), weights_in(tmp_path / "parts")
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+def test_a_run_that_patience_ended_stays_ended(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"strategy": "prototypicalnetworks", "learning_rate": 1e-12, "patience": 1, "epochs": 9}
+    killed_run.run(tmp_path, **options)
+    steps = int(weights_in(tmp_path)["steps"])
+    killed_run.run(tmp_path, **options)
+    assert int(weights_in(tmp_path)["steps"]) == steps < 40
+
+
+def test_two_runs_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    with alone(tmp_path / ".lock"):
+        with pytest.raises(ConfigError, match=r"another process is training in '.*': name another folder"):
+            killed_run.run(tmp_path)
+        assert not (tmp_path / "run.json").exists()
+    killed_run.run(tmp_path, epochs=1)
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_dead_process_holds_no_lock_through_its_workers(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path; from quickstudy.files import alone\n"
+        "with alone(Path(sys.argv[1])):\n"
+        "    if os.fork() == 0:\n        time.sleep(30)\n"
+        "    print('held', flush=True)\n    time.sleep(30)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(BlockingIOError), alone(tmp_path / ".lock", wait=False):
+            raise AssertionError
+        process.kill()
+        process.wait()
+        with alone(tmp_path / ".lock", wait=False):
+            os.killpg(process.pid, signal.SIGKILL)  # the worker lived until here
+
+
+def test_processes_that_see_other_checkpoints_do_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gathered(found: list[Any], mine: Any) -> None:
+        found[:] = [mine, "elsewhere/last.ckpt"]
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gathered)
+    monkeypatch.setattr(processes, "leave_at_exit", lambda: None)
+    trainer = types.SimpleNamespace(world_size=2, ckpt_path="runs/1/last.ckpt")
+    with pytest.raises(ConfigError, match=r"different checkpoints .runs/1/last.ckpt, elsewhere/last.ckpt.: put the"):
+        processes.OneResult().setup(trainer, None, "fit")  # type: ignore[arg-type]
 
 
 def test_changed_data_is_reported(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,10 +92,8 @@ def test_a_run_leaves_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(Path("runs/1/test.json").read_text())["result"]["accuracy"] == found["test_accuracy"]
     assert "Tested over 12 episodes, 2-way 1-shot" in Path("runs/1/report.html").read_text()
     assert main(["verify", "runs/1"]) == 2
-    assert (
-        "one that was measured in Python: measure it first, quickstudy test --checkpoint runs/1/best.ckpt"
-        in capsys.readouterr().err
-    )
+    told = "'runs/1' was tested in Python, which does not record its data: measure it first, quickstudy test"
+    assert f"{told} --checkpoint runs/1/best.ckpt --data.test_folder test/" in capsys.readouterr().err
 
     before = Path("runs/1/test.json").read_bytes()
     trainer.test(model(), datamodule=given, verbose=False)  # another model's figures are not the run's
@@ -106,10 +104,10 @@ def test_a_run_leaves_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_second_fit_goes_on_in_the_folder() -> None:
-    learner, trainer = model(), Trainer(max_epochs=1, default_root_dir="elsewhere", **QUIET)
-    trainer.fit(learner, data())
+    given, learner, trainer = data(), model(), Trainer(max_epochs=1, default_root_dir="elsewhere", **QUIET)
+    trainer.fit(learner, given)
     trainer.fit_loop.max_epochs = 2
-    trainer.fit(learner, data())
+    trainer.fit(learner, given)
     assert [path.name for path in Path("elsewhere").iterdir()] == ["1"]
     assert len(json.loads(Path("elsewhere/1/run.json").read_text())["resumed"]) == 1
     assert [row["epoch"] for row in read_metrics(Path("elsewhere/1")) if "train_loss" in row] == [0, 1]
@@ -227,6 +225,71 @@ def test_what_is_no_task_is_sent_to_lightning() -> None:
     for use in (Trainer(**QUIET).fit, Trainer(**QUIET).finetune, Trainer(**QUIET).test):
         with pytest.raises(ConfigError, match=r"LightningModule is no task of quickstudy.*use lightning.Trainer"):
             use(other)
+
+
+class Cut(Callback):
+    """Damages the run's files as soon as they are there."""
+
+    def __init__(self, **contents: str) -> None:
+        self._contents = contents
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        for name, content in self._contents.items():
+            Path("runs/1", name.replace("_", ".")).write_text(content)
+
+
+def test_a_page_costs_no_training_its_result() -> None:
+    trainer = Trainer(max_epochs=1, callbacks=[Cut(run_json='{"time": "cut')], **QUIET)
+    with pytest.warns(
+        DataWarning, match=r"'runs/1/report.html' was not written: 'runs/1/run.json' is damaged .*remove"
+    ):
+        trainer.fit(model(), data())
+    assert Path("runs/1/last.ckpt").exists()
+
+
+def test_damaged_files_are_set_aside_when_a_run_goes_on() -> None:
+    given = data()
+    options: dict[str, Any] = {"default_root_dir": "runs/1", "resume": "auto", **QUIET}
+    Trainer(max_epochs=1, **options).fit(model(), given)
+    Path("runs/1/run.json").write_text('{"time": 1}')
+    Path("runs/1/metrics.csv").write_text("step,epoch,a\n1,0,zero\n")
+    with pytest.warns(DataWarning) as warned:
+        Trainer(max_epochs=2, **options).fit(model(), given)
+    assert {name for name in names(Path("runs/1")) if "damaged" in name} == {"run.json.damaged", "metrics.csv.damaged"}
+    told = [str(one.message) for one in warned]
+    assert any("run.json' is damaged (it lacks 'command'): remove it. It is set aside as" in one for one in told)
+    assert any("metrics.csv' is damaged" in one for one in told)
+    assert json.loads(Path("runs/1/run.json").read_text())["model"]["backbone"] == "code"
+    assert [row["epoch"] for row in read_metrics(Path("runs/1")) if "train_loss" in row] == [1]
+
+
+def test_other_validation_data_is_reported() -> None:
+    given, other = data(), data()
+    other._tables["train"] = given._tables["train"]
+    options: dict[str, Any] = {"default_root_dir": "runs/1", "resume": "auto", **QUIET}
+    Trainer(max_epochs=1, **options).fit(model(), given)
+    with pytest.warns(DataWarning, match="the validation data is not what 'runs/1' began with: its best.ckpt was"):
+        Trainer(max_epochs=2, **options).fit(model(), other)
+
+
+def test_a_run_that_came_to_nothing_leaves_no_folder() -> None:
+    with pytest.raises(StoppedError):
+        Trainer(max_epochs=1, callbacks=[StopAtOnce()], **QUIET).fit(model(), data())
+    assert not list(Path("runs").iterdir())
+
+
+class StopAtOnce(Callback):
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        raise StoppedError
+
+
+def test_options_from_memory() -> None:
+    with pytest.raises(
+        ConfigError, match=r"'freeze' says what of the model trains: trainer.finetune\(..., strategy='f"
+    ):
+        Trainer(strategy="freeze")
+    with pytest.raises(ConfigError, match=r"max_epoch.*did you mean 'max_epochs'"):
+        Trainer(max_epoch=3)
 
 
 def test_checkpoints_where_resuming_does_not_look_are_refused() -> None:

@@ -22,6 +22,7 @@ from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.metrics import Accuracy
 from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
 from quickstudy.progress import Bars
+from quickstudy.resuming import WholeCheckpoints
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -338,6 +339,21 @@ def test_a_few_shot_model_is_not_tested_on_what_chose_it(tmp_path: Path) -> None
         assert Trainer(**QUIET).validate(judged, datamodule=again, verbose=False)
 
 
+def test_a_model_trained_twice_is_tested_on_neither(tmp_path: Path) -> None:
+    model, options = episodic(), {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 0, **QUIET}
+    Trainer(**options).fit(model, datamodule=episodic_data())
+    more = ImageClassificationData.from_tensors(*noisy_patterns(6, 12, 300))
+    trainer = Trainer(**options)
+    trainer.fit(model, datamodule=more)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    for first, split in ((0, "training"), (100, "validation"), (300, "training")):
+        images, labels = noisy_patterns(6, 12, first)
+        seen = ImageClassificationData.from_tensors(test_data=images, test_targets=labels)
+        for tested in (model, ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt")):
+            with pytest.raises(DataError, match=rf"the {split} and test data share classes \(6\): 'pattern {first}'"):
+                Trainer(**QUIET).test(tested, datamodule=seen, verbose=False)
+
+
 def test_freeze_ends_with_its_run() -> None:
     model, data = small(), fixed_data()
     for strategy in ("freeze", "no_freeze"):
@@ -404,6 +420,16 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.Mon
         trainer.save_checkpoint(tmp_path / "model.ckpt")
     assert (tmp_path / "model.ckpt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
+
+
+def test_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(value: Any, file: Any) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"new.ckpt' could not be written, with \d+ MB free: .enforce fail"):
+        WholeCheckpoints().save_checkpoint({}, tmp_path / "new.ckpt")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_of_a_newer_version_says_so(tmp_path: Path) -> None:

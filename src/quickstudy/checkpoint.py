@@ -41,7 +41,9 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
         DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
     """
     if not Path(path).is_file():
-        raise DataError(f"there is no checkpoint '{path}' (looked in {Path.cwd()})")
+        inside = next((file for file in (Path(path, "best.ckpt"), Path(path, "last.ckpt")) if file.is_file()), None)
+        hint = f"; did you mean '{inside}'?" if inside else f" (looked in {Path.cwd()})"
+        raise DataError(f"there is no checkpoint '{path}'{hint}")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -105,6 +107,26 @@ def check_strategy(checkpoint: Mapping[str, Any], strategy: str, task: str) -> N
         )
 
 
+def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
+    """Check that a run goes on with the model that it began with; warn of options that come too late.
+
+    Raises:
+        ConfigError: the backbone or the strategy is another.
+    """
+    then, now = checkpoint["hyper_parameters"], dict(task.hparams)
+    for name in ("backbone", "backbone_kwargs", "training_strategy"):
+        if then.get(name) != now.get(name):
+            raise ConfigError(
+                f"the run began with {name}={then.get(name)!r} and cannot go on with {name}={now.get(name)!r}: give "
+                "the same, or train anew in another folder"
+            )
+    late = [name for name in ("learning_rate", "backbone_lr") if then.get(name) != now.get(name)]
+    if late:
+        asked, kept = (", ".join(f"{name}={options.get(name)}" for name in late) for options in (now, then))
+        warnings.warn(f"{asked} comes too late: the run goes on with {kept}, as it began", DataWarning, 2)
+        task.hparams.update({name: then.get(name) for name in late})
+
+
 def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Any, given: Iterable[str] = ()) -> None:
     """Put a checkpoint's weights into a module.
 
@@ -144,6 +166,8 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
         task: whose additions, if it has any, are those of the run that goes on.
         checkpoint: whose weights may be replaced.
     """
+    if task._trainer is not None and task._trainer.state.fn == "fit":
+        check_goes_on(task, checkpoint)
     memory = checkpoint["quickstudy"]
     now, then = task.trained_on, tuple(memory.get("trained_on", ()))
     if now and then and now != then:
@@ -159,7 +183,8 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
     if memory.get("lora") and not adapter_rank(task.encoder.backbone):
         backbone, weights = task.encoder.backbone, checkpoint["state_dict"]
         checkpoint["state_dict"] = merged_weights(backbone, memory["lora"], weights, "encoder.backbone.")
+    known = {name: getattr(task, name) for name in ("trained_classes", "validated_classes")}
     for name in _REMEMBERED:
-        setattr(task, name, tuple(memory.get(name, ())))
+        setattr(task, name, tuple(dict.fromkeys([*memory.get(name, ()), *known.get(name, ())])))
     task.trained_on = now or then
     task.load_options = dict(memory["load_options"])

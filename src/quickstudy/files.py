@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,3 +52,65 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+_held: weakref.WeakSet[IO[Any]] = weakref.WeakSet()
+
+
+def _close_held() -> None:
+    for file in _held:
+        file.close()
+
+
+if sys.platform != "win32":
+    # A forked process shares its parent's locks, and would hold them when the parent is dead.
+    os.register_at_fork(after_in_child=_close_held)
+
+
+@contextmanager
+def alone(path: Path, wait: bool = True) -> Iterator[None]:
+    """Let one thread of one process at a time into the block; the lock ends with its process, however that dies.
+
+    Args:
+        path: an empty file, there while the lock is held.
+        wait: for whoever holds it.
+
+    Raises:
+        BlockingIOError: another holds it, and ``wait`` is False.
+    """
+    while True:
+        with path.open("ab") as file:
+            _lock(file, wait)
+            if not _is_at(file, path):
+                continue  # whoever had it before removed the file: that lock binds nobody
+            _held.add(file)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # Windows removes no open file; it is empty and does no harm
+                    path.unlink()
+            return
+
+
+def _lock(file: IO[Any], wait: bool) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        while True:
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+                return
+            except OSError as error:  # gives up after ten seconds
+                if not wait:
+                    raise BlockingIOError(str(error)) from error
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def _is_at(file: IO[Any], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

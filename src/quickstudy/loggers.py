@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from quickstudy.errors import ConfigError, require, unknown
+from quickstudy.errors import ConfigError, DataError, DataWarning, require, unknown
 from quickstudy.files import atomic_write
 
 METRICS = "metrics.csv"
@@ -76,8 +77,14 @@ class Metrics(Logger):
 
     @rank_zero_only
     def go_on(self, step: int) -> None:
-        """Forget the rows of the steps from one on, which are done again."""
-        self._write([row for row in read_metrics(self._path.parent) if row.get("step", 0) < step])
+        """Forget the rows of the steps from one on, which are done again; a damaged file is set aside."""
+        try:
+            before = read_metrics(self._path.parent)
+        except DataError as error:
+            self._path.replace(self._path.with_name(f"{METRICS}.damaged"))
+            warnings.warn(f"{error}. It is set aside as '{METRICS}.damaged'", DataWarning, 2)
+            before = []
+        self._write([row for row in before if row.get("step", 0) < step])
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -103,13 +110,20 @@ class Metrics(Logger):
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Return the rows of a run's ``metrics.csv``, each with the figures that it has; none where there is no file."""
+    """Return the rows of a run's ``metrics.csv``, each with the figures that it has; none where there is no file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     path = folder / METRICS
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(True)
-    whole = [line for line in lines if line.endswith("\n")]  # a killed process may have left part of one
-    return [{name: _number(name, text) for name, text in row.items() if text} for row in csv.DictReader(whole)]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(True)
+        whole = [line for line in lines if line.endswith("\n")]  # a killed process may have left part of one
+        return [{name: _number(name, text) for name, text in row.items() if text} for row in csv.DictReader(whole)]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"'{path}' is damaged ({error}): remove it") from error
 
 
 def _number(name: str, text: str) -> float:

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
+from quickstudy.errors import ConfigError
 from quickstudy.nets import average_statistics, by_all_processes
+from quickstudy.quirks import leave_at_exit
 
 
 def together(trainer: Any, episodes: bool) -> AbstractContextManager[Any]:
@@ -41,12 +44,32 @@ class OneResult(Callback):
         self._batches = 0  # Lightning's own count is off after two interruptions, the first between epochs
         self._monitored: dict[str, Any] | None = None
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse to go on from a checkpoint that not all processes found.
+
+        Raises:
+            ConfigError: they have folders of their own.
+        """
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        leave_at_exit()
+        if stage == "fit":
+            found: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(found, None if trainer.ckpt_path is None else str(trainer.ckpt_path))
+            if any(path != found[0] for path in found):
+                raise ConfigError(
+                    f"the processes would go on from different checkpoints ({', '.join(map(str, found))}): put the "
+                    "run's folder on a disk that they share"
+                )
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the number from torch's generator, unless a checkpoint brought one."""
         if self._seed is None:
             self._seed = trainer.strategy.broadcast(torch.initial_seed())
         if self._monitored is None:  # nothing was loaded
             return
+        if any(stopper.wait_count >= stopper.patience for stopper in _stoppers(trainer)):
+            trainer.should_stop = True  # it had ended
         epochs: Any = trainer.fit_loop.epoch_progress.total
         between_epochs = epochs.processed == epochs.started
         if between_epochs:
@@ -88,3 +111,7 @@ class OneResult(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with them."""
         self._seed, self._batches = state_dict["seed"], state_dict["batches"]
+
+
+def _stoppers(trainer: Any) -> list[EarlyStopping]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import logging
 import warnings
 from typing import Any
 
+import torch.distributed
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,6 +19,7 @@ _NOISE = (
     ".*you have no `val_dataloader`.*|.*but have no `val_dataloader`.*|Total length of `list` across ranks is zero.*",
     ".*`Trainer.barebones=True.` is configured.*",  # whoever asks for that knows
     r".*isinstance\(treespec, LeafSpec\).*",  # its own use of torch's trees
+    r".*ModelCheckpoint\(monitor='val_accuracy'\).*could not find.*",  # steps that ended before the first validation
     ".*It will use the best checkpoint path from first checkpoint callback.*|.*exists and is not empty.*",
 )
 
@@ -35,6 +38,20 @@ def keep_statistics(strategy: Any) -> None:
         known = inspect.signature(DistributedDataParallel).parameters
         keep = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
         strategy._ddp_kwargs.setdefault(keep, False)
+
+
+def leave_at_exit() -> None:
+    """Have the process leave its group before Python ends: Lightning sees to that with NCCL alone.
+
+    Threads of gloo that still hold a tensor would otherwise want a Python that is gone, and abort the process.
+    """
+    atexit.unregister(_leave)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:

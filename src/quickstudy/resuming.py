@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,13 @@ class KeepLast(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write one when it is time; after an epoch's last step that epoch's end does, and not before a validation."""
+        if trainer.is_last_batch:
+            return
+        if _stops_here(trainer):
+            self._write(trainer)
+            return
         within_a_step = (batch_idx + 1) % trainer.accumulate_grad_batches
-        if trainer.is_last_batch or within_a_step or _validation_follows(trainer, batch_idx):
+        if within_a_step or _validation_follows(trainer, batch_idx):
             return
         if self._every_n_steps is not None:
             due = trainer.global_step % self._every_n_steps == 0
@@ -76,8 +82,9 @@ class KeepLast(Checkpoint):
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write one."""
-        self._write(trainer)
+        """Write one, unless the epoch was cut short: of that, the last step wrote one."""
+        if trainer.is_last_batch:
+            self._write(trainer)
 
     @property
     def _place(self) -> Path:
@@ -97,6 +104,12 @@ class KeepLast(Checkpoint):
         trainer.save_checkpoint(last)
         self._whole = True
         self._written = time.monotonic()
+
+
+def _stops_here(trainer: Trainer) -> bool:
+    """Whether this step is the run's last, though not its epoch's: time is up, or the steps are, or SIGTERM came."""
+    steps_are_up = -1 < trainer.max_steps <= trainer.global_step
+    return trainer.should_stop or steps_are_up or (trainer.received_sigterm and trainer.world_size == 1)
 
 
 def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:
@@ -120,6 +133,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     damage = []
     for path in found:
         try:
+            _check_whole(path)
             read_checkpoint(path)
         except DataError as error:
             damage.append(str(error))
@@ -132,6 +146,17 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def _check_whole(path: Path) -> None:
+    """Compare a checkpoint with its checksums, which torch does not."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            wrong = parts.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"the checkpoint '{path}' is damaged or cut ({error})") from error
+    if wrong is not None:
+        raise DataError(f"the checkpoint '{path}' is damaged or cut (in its part '{wrong}')")
+
+
 def run_folder(resume: str | None, default_root_dir: object) -> Path | None:
     """Return the folder that a run resumes from, None where it does not.
 
@@ -141,7 +166,10 @@ def run_folder(resume: str | None, default_root_dir: object) -> Path | None:
     if resume is None:
         return None
     if resume != "auto":
-        raise ConfigError(f"resume={resume!r} is not 'auto'; to go on from a file, fit(..., ckpt_path='last.ckpt')")
+        raise ConfigError(
+            f"resume={resume!r} is not 'auto': type resume='auto', default_root_dir='runs/birds'; to go on from a "
+            "file, fit(..., ckpt_path='last.ckpt')"
+        )
     if not default_root_dir:
         raise ConfigError("resume='auto' needs the run's own folder: add default_root_dir='runs/birds'")
     return Path(str(default_root_dir))
@@ -156,7 +184,11 @@ class WholeCheckpoints(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         with atomic_write(path) as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # torch's own word for a disk that is full
+                free = shutil.disk_usage(Path(path).parent).free
+                raise OSError(f"'{path}' could not be written, with {free / 1e6:.0f} MB free: {error}") from error
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
         """Read from a path.

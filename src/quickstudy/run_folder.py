@@ -11,7 +11,9 @@ import itertools
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from quickstudy.checkpoint import plain
-from quickstudy.files import atomic_write
+from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.files import alone, atomic_write
 from quickstudy.loggers import Metrics, read_metrics
 from quickstudy.metrics import Estimate
 from quickstudy.report import Picture, Row, curves_picture, write_report
@@ -31,6 +34,7 @@ RUNS = Path("runs")
 BEST_FILE = "best.ckpt"
 RECORD, MEASURED, CURVES, REPORT = "run.json", "test.json", "curves.png", "report.html"
 BEST = "val_accuracy"
+_RECORDED = ("time", "command", "versions", "trainer", "data", "model")
 
 
 def new_folder(root: Path = RUNS) -> Path:
@@ -42,7 +46,7 @@ def new_folder(root: Path = RUNS) -> Path:
     if getattr(rank_zero_only, "rank", 0) != 0:
         return root
     root.mkdir(parents=True, exist_ok=True)
-    taken = [int(path.name) for path in root.iterdir() if path.name.isdigit()]
+    taken = [int(path.name) for path in root.iterdir() if path.name.isdecimal()]
     for number in itertools.count(max(taken, default=0) + 1):
         try:
             (root / str(number)).mkdir()
@@ -50,6 +54,36 @@ def new_folder(root: Path = RUNS) -> Path:
             continue
         return root / str(number)
     raise AssertionError
+
+
+@contextmanager
+def holding(folder: Path | None) -> Iterator[None]:
+    """Hold a run's folder while it trains; of several processes the first does. What came to nothing is removed.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    if folder is None or getattr(rank_zero_only, "rank", 0) != 0:
+        yield
+        return
+    try:
+        with ExitStack() as held:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(alone(folder / ".lock", wait=False))
+            except BlockingIOError as error:
+                raise ConfigError(f"another process is training in '{folder}': name another folder") from error
+            except OSError:  # a file system without locks, or one that cannot be written: the run will say so
+                pass
+            try:
+                yield
+            finally:
+                if not (folder / RECORD).exists():
+                    for events in folder.glob("events.*"):
+                        events.unlink()
+    finally:
+        with suppress(OSError):  # which it is to be, unless it is empty
+            folder.rmdir()
 
 
 class KeepBest(ModelCheckpoint):
@@ -124,8 +158,16 @@ class Record(Callback):
             "trainer": self._options | {"processes": trainer.world_size, "precision": str(trainer.precision)},
             "data": self._data,
         }
-        if self._path.exists():
-            record = json.loads(self._path.read_text(encoding="utf-8"))
+        record = _read_or_set_aside(self._path) if self._path.exists() else None
+        if record is not None:
+            before, after = (data.get("val", {}).get("fingerprint") for data in (_newest_data(record), self._data))
+            if before != after:
+                warnings.warn(
+                    f"the validation data is not what '{self._path.parent}' began with: its best.ckpt was chosen by "
+                    "other data",
+                    DataWarning,
+                    2,
+                )
             record["resumed"] = [*record.get("resumed", []), now]
         else:
             options = {name: value if plain(value) else repr(value) for name, value in dict(pl_module.hparams).items()}
@@ -153,11 +195,50 @@ def write_measured(
 
 
 def write_page(folder: Path) -> None:
-    """Write ``curves.png`` and ``report.html`` of what the folder holds; nothing, if training never began."""
-    if not (folder / RECORD).exists():
-        return
+    """Write ``curves.png`` and ``report.html`` of what the folder holds; nothing, if training never began.
+
+    Where that fails, warns: a page must not cost a training its result.
+    """
+    try:
+        if (folder / RECORD).exists():
+            _write_page(folder)
+    except (OSError, DataError) as error:
+        warnings.warn(f"'{folder / REPORT}' was not written: {error}", DataWarning, 2)
+
+
+def read_json(path: Path, *needed: str) -> dict[str, Any]:
+    """Return what a file of the run's folder holds.
+
+    Raises:
+        DataError: it is damaged, or lacks something.
+    """
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"'{path}' is damaged ({error}): remove it") from error
+    missing = [name for name in needed if not isinstance(found, dict) or name not in found]
+    if missing:
+        raise DataError(f"'{path}' is damaged (it lacks '{missing[0]}'): remove it")
+    return dict(found)
+
+
+def _read_or_set_aside(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_json(path, *_RECORDED)
+    except DataError as error:
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        warnings.warn(f"{error}. It is set aside as '{path.name}.damaged'", DataWarning, 2)
+        return None
+
+
+def _newest_data(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    newest: Mapping[str, Any] = [record, *record.get("resumed", ())][-1].get("data", {})
+    return newest
+
+
+def _write_page(folder: Path) -> None:
     rows = read_metrics(folder)
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    record = read_json(folder / RECORD, *_RECORDED)
     last = max((place for place, row in enumerate(rows) if "train_loss" in row), default=-1)
     trained = rows[: last + 1]  # what comes later was measured afterwards, perhaps on other data
     judged = [row for row in trained if BEST in row]
@@ -173,7 +254,7 @@ def write_page(folder: Path) -> None:
             "flatters the model: judge it by data that chose nothing (quickstudy test)."
         )
     if (folder / MEASURED).exists():
-        measured = json.loads((folder / MEASURED).read_text(encoding="utf-8"))
+        measured = read_json(folder / MEASURED, "weights", "result")
         result = measured["result"]
         ci95 = float("nan") if result["accuracy_ci95"] is None else result["accuracy_ci95"]
         count = result.get("episodes", result.get("examples"))
@@ -204,7 +285,7 @@ def _details(record: Mapping[str, Any]) -> dict[str, str]:
     for name in ("model", "trainer", "versions"):
         given = {key: value for key, value in record[name].items() if value is not None}
         lines[name.capitalize()] = ", ".join(f"{key} {value}" for key, value in given.items())
-    for stage, table in record["data"].items():
+    for stage, table in _newest_data(record).items():
         lines[f"Data: {stage}"] = ", ".join(f"{key} {value}" for key, value in table.items())
     for number, again in enumerate(record.get("resumed", ()), 1):
         lines[f"Resumed {number}"] = f"{again['time']}: {again['command']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,22 +13,23 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.allocator import keep_memory_mapped
 from quickstudy.checkpoint import plain
 from quickstudy.datamodule import STAGES, DataModule
-from quickstudy.errors import ConfigError, DataWarning, check_choice, check_counts, given
+from quickstudy.errors import ConfigError, DataWarning, check_choice, check_counts, check_options, given
 from quickstudy.failing import StopAtNaN
-from quickstudy.finetuning import Strategy, build_finetuning
+from quickstudy.finetuning import SHAPES, Strategy, build_finetuning
 from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
 from quickstudy.processes import OneResult
 from quickstudy.progress import build_progress
 from quickstudy.quirks import keep_statistics, quieten
 from quickstudy.results import Output, answers, result_of, sentence
 from quickstudy.resuming import KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
-from quickstudy.run_folder import BEST, RUNS, Record, checkpoints, new_folder, write_measured, write_page
+from quickstudy.run_folder import BEST, RUNS, Record, checkpoints, holding, new_folder, write_measured, write_page
 from quickstudy.task import Task
 
 _PLAIN: dict[str, Any] = {"finetuning": "no_freeze"}
@@ -67,6 +69,11 @@ class Trainer(L.Trainer):
         **lightning_kwargs: Any,
     ) -> None:
         self.callbacks: list[Any]
+        if lightning_kwargs.get("strategy") in SHAPES:
+            name = lightning_kwargs["strategy"]
+            raise ConfigError(f"{name!r} says what of the model trains: trainer.finetune(..., strategy='{name}')")
+        known = inspect.signature(L.Trainer.__init__).parameters
+        check_options("Trainer", lightning_kwargs, known)
         self._told = {name: value for name, value in lightning_kwargs.items() if plain(value)}
         self._told |= {"patience": patience, "sync_batchnorm": sync_batchnorm}
         self.sync_batchnorm = sync_batchnorm  # Lightning's own would replace the layers, and with them the episodes'
@@ -156,11 +163,14 @@ class Trainer(L.Trainer):
                 model.double()
         self._open_folder(model, datamodule, val_dataloaders)
         self._fitted = model
-        try:
-            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **lightning_kwargs)
-        finally:  # whoever stops a run wants to see it as well
-            if self._leaves and self.run_folder is not None and self.is_global_zero:
-                write_page(self.run_folder)
+        with holding(self.run_folder if self._leaves else None):
+            try:
+                super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **lightning_kwargs)
+            except SIGTERMException as stop:
+                raise SystemExit(143) from stop  # Lightning's own says 0, and that all was done
+            finally:  # whoever stops a run wants to see it as well
+                if self._leaves and self.run_folder is not None and self.is_global_zero:
+                    write_page(self.run_folder)
 
     def _open_folder(self, model: Any, datamodule: Any, val_dataloaders: Any) -> None:
         """Give the run its folder, with what is logged and kept there; a second fit goes on in the same."""
@@ -173,7 +183,10 @@ class Trainer(L.Trainer):
             validates = own or val_dataloaders is not None
         validates = validates and self.limit_val_batches != 0
         if self._patience is not None and not validates:
-            raise ConfigError(f"patience={self._patience} needs validation data to judge by: add val_... to the data")
+            raise ConfigError(
+                f"patience={self._patience} needs validation data to judge by: add val_folder=... or val_split=0.2 to "
+                "the data"
+            )
         if not self._leaves:
             return
         if self.run_folder is None:

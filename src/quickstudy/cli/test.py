@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from quickstudy.cli.runs import add_data, add_episodes, add_trainer, build_data, build_trainer, load_model, load_options
+from quickstudy.errors import DataWarning
 from quickstudy.results import result_of, sentence
 from quickstudy.run_folder import RECORD, write_measured
 
@@ -39,7 +41,10 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps({"checkpoint": args.checkpoint, **result}) if args.json else sentence(result))
     folder = Path(args.checkpoint).parent
     if (folder / RECORD).exists():
-        write_measured(folder, result, Path(args.checkpoint).name, options)
+        try:
+            write_measured(folder, result, Path(args.checkpoint).name, options)
+        except OSError as error:  # what was measured is on the screen
+            warnings.warn(f"'{folder}' does not keep what was measured: {error}", DataWarning, 2)
     return 0
 
 

@@ -8,15 +8,13 @@ differs by more than rounding could make it.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 from quickstudy.cli.test import measured
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import DataError
 from quickstudy.results import sentence, versions
-from quickstudy.run_folder import MEASURED
+from quickstudy.run_folder import MEASURED, best_checkpoint, read_json
 
 ROUNDING = 0.05
 """What another processor's rounding may change, as a share of the interval."""
@@ -30,12 +28,14 @@ def add_arguments(parser: PlainParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, compare, and print both."""
     path = args.run / MEASURED
-    recorded: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"options": None}
+    if not args.run.is_dir():
+        raise DataError(f"there is no folder '{args.run}' (looked in {Path.cwd()}): name a run's, such as runs/1")
+    first = f"measure it first, quickstudy test --checkpoint {best_checkpoint(args.run)} --data.test_folder test/"
+    if not path.is_file():
+        raise DataError(f"'{args.run}' was not tested yet: {first}")
+    recorded = read_json(path, "options", "versions", "result")
     if recorded["options"] is None:
-        raise DataError(
-            f"'{args.run}' holds no {MEASURED}, or one that was measured in Python: measure it first, "
-            f"quickstudy test --checkpoint {args.run}/best.ckpt ..."
-        )
+        raise DataError(f"'{args.run}' was tested in Python, which does not record its data: {first}")
     options = {**recorded["options"], "checkpoint": str(args.run / Path(recorded["options"]["checkpoint"]).name)}
     before, now = recorded["result"], measured(options)
     if now is None:

@@ -97,7 +97,7 @@ def classes_seen(
     Args:
         data: a data module.
         stage: Lightning's name of what is about to happen.
-        trained, validated: what was known before; training starts afresh.
+        trained, validated: what was known before.
 
     Raises:
         DataError: two of them share a class.
@@ -107,8 +107,13 @@ def classes_seen(
         return getattr(data.table(split, by_class=True), "classes", ())
 
     if stage == "fit":
-        return classes("train"), classes("val")
-    chosen_by = {"validation": classes("val") if stage == "validate" else validated}
-    judged = {} if stage == "validate" else {"test": classes("test")}
-    check_disjoint({"training": trained, **chosen_by, **judged})
+        return _joined(trained, classes("train")), _joined(validated, classes("val"))
+    judged = {"validation": classes("val")} if stage == "validate" else {"test": classes("test")}
+    check_disjoint({"training": trained, **judged})
+    if stage != "validate":
+        check_disjoint({"validation": validated, **judged})
     return trained, validated
+
+
+def _joined(some: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*some, *more]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import os
@@ -14,10 +13,10 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import NamedTuple
 
 from quickstudy.errors import DataError
-from quickstudy.files import cache_folder
+from quickstudy.files import alone, cache_folder
 
 _CHUNK = 1 << 16
 _PAUSE = 1.0  # seconds before the second attempt; doubles with each further one
@@ -79,7 +78,7 @@ def published_files(
             raise _missing(title, files, folder, "It has no lasting public address to download it from. ")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder / f".{file.name}.lock"):
+            with alone(folder / f".{file.name}.lock"):
                 failure = "" if target.is_file() else _bring(file, target, timeout, attempts)
         except OSError as error:
             failure = str(error)  # names the file that cannot be written
@@ -195,43 +194,3 @@ def _progress(name: str, done: int, total: int | None) -> Iterator[Callable[[int
 
     line(done)
     yield advance
-
-
-# ---- one process at a time
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one thread of one process at a time into the block; the lock ends with its process, however that dies."""
-    while True:
-        with path.open("ab") as file:
-            _lock(file)
-            if not _is_at(file, path):
-                continue  # whoever had it before removed the file: that lock binds nobody
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):  # Windows removes no open file; it is empty and does no harm
-                    path.unlink()
-            return
-
-
-def _lock(file: IO[Any]) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        while True:
-            with contextlib.suppress(OSError):  # gives up after ten seconds
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-                return
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def _is_at(file: IO[Any], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

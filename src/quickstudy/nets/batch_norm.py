@@ -15,7 +15,6 @@ import torch
 import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
@@ -125,6 +124,7 @@ def by_all_processes() -> BatchNormAs:
         if not call.training:
             return F.batch_norm(*call)
         inputs = _as_weights(call)
+        inputs = inputs if inputs.dtype == torch.float64 else inputs.float()  # half precision cannot count that far
         axes = [axis for axis in range(inputs.ndim) if axis != 1]
         own = inputs.new_full((1,), inputs.numel() // inputs.shape[1])
         total, sums = _over_all(torch.cat([own, inputs.sum(axes)])).tensor_split([1])
@@ -135,7 +135,8 @@ def by_all_processes() -> BatchNormAs:
             with torch.no_grad():
                 call.running_mean.lerp_(mean.to(call.running_mean.dtype), call.momentum)
                 call.running_var.lerp_((squares / (total - 1)).to(call.running_var.dtype), call.momentum)
-        return _normalized(call, mean, squares / total)
+        kind = _as_weights(call).dtype
+        return _normalized(call, mean.to(kind), (squares / total).to(kind))
 
     return BatchNormAs(normalize)
 
@@ -158,8 +159,24 @@ def average_statistics(module: nn.Module) -> None:
             statistic.copy_(mean.view_as(statistic))
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, whose losses together are differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        summed = values.clone()
+        torch.distributed.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        summed = gradient.contiguous().clone()
+        torch.distributed.all_reduce(summed)
+        return summed
+
+
 def _over_all(values: Tensor) -> Tensor:
-    summed: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    summed: Tensor = _Sum.apply(values)
     return summed
 
 
