@@ -1,13 +1,17 @@
 """The run that tests/test_resume.py kills: goes on from what is in its folder, and leaves its weights there.
 
 python tests/killed_run.py FOLDER '{"strategy": "maml", ...}'
+
+On several processes torchrun starts it, with '{"across": {"strategy": "ddp", "devices": 2}}'.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,14 +26,19 @@ from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.resuming import KeepLast
 
 QUIET: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+BATCH = 10
 PLAN = {"ways": 3, "queries": 2, "meta_batch_size": 2, "epoch_length": 20, "test_epoch_length": 4}
 
 
 class Steps(Callback):
-    """Says which step was done, so that whoever kills the run knows where it is."""
+    """Says which step was done, so that whoever kills the run knows where it is; and may wait for that."""
+
+    def __init__(self, pause: float) -> None:
+        self._pause = pause
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
         print(trainer.global_step, flush=True)
+        time.sleep(self._pause)
 
 
 def backbone() -> nn.Module:
@@ -46,7 +55,7 @@ def data(**options: Any) -> ImageClassificationData:
     val = {"val_data": images[:24], "val_targets": [f"v{code}" for code in range(3) for _ in range(8)]}
     if options.pop("same_classes"):
         val = {"val_data": images, "val_targets": labels}
-    return ImageClassificationData.from_tensors(images, labels, **val, batch_size=10, **options)
+    return ImageClassificationData.from_tensors(images, labels, **val, batch_size=BATCH, **options)
 
 
 def run(folder: Path, strategy: str = "default", finetuning: Any = "no_freeze", **options: Any) -> None:
@@ -61,6 +70,7 @@ def run(folder: Path, strategy: str = "default", finetuning: Any = "no_freeze", 
     )
     trainer = Trainer(
         accelerator="cpu",
+        **options.get("across", {"devices": 1}),
         max_epochs=options.get("epochs", 4),
         max_steps=options.get("max_steps", -1),
         patience=options.get("patience"),
@@ -68,18 +78,25 @@ def run(folder: Path, strategy: str = "default", finetuning: Any = "no_freeze", 
         accumulate_grad_batches=options.get("accumulate_grad_batches", 1),
         default_root_dir=folder,
         resume="auto",
-        callbacks=[KeepLast(folder, every_n_steps=3), Steps(), *options.get("callbacks", ())],
+        callbacks=[
+            KeepLast(folder, every_n_steps=options.get("every_n_steps", 3)),
+            Steps(options.get("pause", 0.0)),
+            *options.get("callbacks", ()),
+        ],
         num_sanity_val_steps=0,
         **QUIET,
     )
     given = data(num_workers=options.get("workers", 0), same_classes=strategy == "default")
     trainer.finetune(model, given, strategy=finetuning, train_bn=False)
-    with atomic_write(folder / "weights.pt") as file:
-        torch.save({**model.state_dict(), "steps": torch.tensor(trainer.global_step)}, file)
+    if trainer.is_global_zero:
+        with atomic_write(folder / "weights.pt") as file:
+            torch.save({**model.state_dict(), "steps": torch.tensor(trainer.global_step)}, file)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    run(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    asked = json.loads(sys.argv[2])
+    apart = os.environ["RANK"] if asked.pop("apart", False) else ""  # a folder of its own for each process
+    run(Path(sys.argv[1], apart), **asked)

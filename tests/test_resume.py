@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler
 
 import killed_run
-from quickstudy import ConfigError, DataError, DataWarning, Trainer, processes
+from quickstudy import ConfigError, DataError, DataWarning, Trainer
 from quickstudy.files import alone
+from quickstudy.processes import check_shared
 from quickstudy.resuming import LAST, PREVIOUS, KeepLast, newest_checkpoint
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -39,12 +40,24 @@ RUNS: dict[str, dict[str, Any]] = {
     "prototypes, lora": {"strategy": "prototypicalnetworks", "finetuning": ["lora", 2], "workers": 2},
     "maml": {"strategy": "maml", "finetuning": ["unfreeze_milestones", [[0, 2], 1]]},
     "anil": {"strategy": "anil", "finetuning": ["freeze_unfreeze", 2], "optimizer": "RMSprop"},
+    "prototypes, by steps": {
+        "strategy": "prototypicalnetworks",
+        "max_steps": 40,
+        "epochs": 9,
+        "lr_scheduler": ["ReduceLROnPlateau", {"patience": 0, "threshold": 1.0, "frequency": 2}],
+    },
+    "supervised, by its training loss": {
+        "lr_scheduler": ["ReduceLROnPlateau", {"patience": 0, "monitor": "train_loss", "threshold": 1e-3}]
+    },
     "metaoptnet": {"strategy": "metaoptnet", "finetuning": ["gradual", 1], "optimizer": "Adamax"},
 }
 
 
 def start(folder: Path, options: dict[str, Any]) -> subprocess.Popen[str]:
-    command = [sys.executable, killed_run.__file__, str(folder), json.dumps(options)]
+    return started([sys.executable, killed_run.__file__, str(folder), json.dumps(options)])
+
+
+def started(command: list[str]) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -85,7 +98,7 @@ def check_killed(name: str, kills: int, seed: int, tmp_path: Path) -> None:
     assert not different
 
 
-@pytest.mark.parametrize("name", ["supervised", "maml"])
+@pytest.mark.parametrize("name", ["supervised", "maml", "prototypes, by steps"])
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(name: str, tmp_path: Path) -> None:
     check_killed(name, 2, 0, tmp_path)
 
@@ -159,17 +172,29 @@ class Terminate(Callback):
 
 
 @pytest.mark.parametrize("how", ["steps", "terminated"])
-def test_a_run_that_ends_within_an_epoch_goes_on_there(how: str, tmp_path: Path) -> None:
-    killed_run.run(tmp_path / "whole", strategy="prototypicalnetworks")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"val_check_interval": 5},
+        {"val_check_interval": 2, "lr_scheduler": ["ReduceLROnPlateau", {"patience": 0}]},
+        {"accumulate_grad_batches": 3, "epochs": 6},
+    ],
+    ids=repr,
+)
+def test_a_run_that_ends_within_an_epoch_goes_on_there(how: str, options: dict[str, Any], tmp_path: Path) -> None:
+    options = {"strategy": "prototypicalnetworks", **options}
+    killed_run.run(tmp_path / "whole", **options)
     if how == "steps":
-        killed_run.run(tmp_path / "parts", strategy="prototypicalnetworks", max_steps=5)
+        killed_run.run(tmp_path / "parts", **options, max_steps=5)
     else:
         with pytest.raises(SystemExit) as stopped:
-            killed_run.run(tmp_path / "parts", strategy="prototypicalnetworks", callbacks=[Terminate()])
+            killed_run.run(tmp_path / "parts", **options, callbacks=[Terminate()])
         assert stopped.value.code == 143
     left = torch.load(tmp_path / "parts" / LAST)["global_step"]
-    assert left == (5 if how == "steps" else 6)  # the step in progress is done
-    killed_run.run(tmp_path / "parts", strategy="prototypicalnetworks")
+    # The step in progress is done; gradients that are being accumulated are not kept, so the epoch's beginning counts.
+    assert left == (5 if how == "steps" else 4 if "accumulate_grad_batches" in options else 6)
+    killed_run.run(tmp_path / "parts", **options)
     whole, parts = weights_in(tmp_path / "whole"), weights_in(tmp_path / "parts")
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
@@ -210,16 +235,66 @@ def test_a_dead_process_holds_no_lock_through_its_workers(tmp_path: Path) -> Non
             os.killpg(process.pid, signal.SIGKILL)  # the worker lived until here
 
 
-def test_processes_that_see_other_checkpoints_do_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gathered(found: list[Any], mine: Any) -> None:
-        found[:] = [mine, "elsewhere/last.ckpt"]
+def torchrun(folder: Path, **options: Any) -> subprocess.Popen[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    options |= {"across": {"strategy": "ddp", "devices": 2}}
+    return started([*launcher, killed_run.__file__, str(folder), json.dumps(options)])
 
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "all_gather_object", gathered)
-    monkeypatch.setattr(processes, "leave_at_exit", lambda: None)
-    trainer = types.SimpleNamespace(world_size=2, ckpt_path="runs/1/last.ckpt")
-    with pytest.raises(ConfigError, match=r"different checkpoints .runs/1/last.ckpt, elsewhere/last.ckpt.: put the"):
-        processes.OneResult().setup(trainer, None, "fit")  # type: ignore[arg-type]
+
+def test_processes_that_are_terminated_go_on_together(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"strategy": "anil", "epochs": 1, "every_n_steps": 1000}
+    whole = torchrun(tmp_path / "whole", **options)
+    told = whole.communicate()[1]
+    assert whole.returncode == 0, told[-3000:]
+    run = torchrun(tmp_path / "parts", **options, pause=1.0)
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line.strip() == "3":
+            run.terminate()
+            break
+    told = run.communicate()[1]
+    assert run.returncode != 0 and not (tmp_path / "parts" / "weights.pt").exists(), told[-3000:]
+    assert 3 <= torch.load(tmp_path / "parts" / LAST)["global_step"] < 10
+    again = torchrun(tmp_path / "parts", **options)
+    told = again.communicate()[1]
+    assert again.returncode == 0, told[-3000:]
+    expected, found = weights_in(tmp_path / "whole"), weights_in(tmp_path / "parts")
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+def test_processes_that_see_other_checkpoints_do_not_begin(tmp_path: Path) -> None:
+    killed_run.run(tmp_path / "0", strategy="anil", epochs=1)
+    run = torchrun(tmp_path, strategy="anil", apart=True)
+    told = run.communicate(timeout=120)[1]
+    assert run.returncode != 0
+    assert f"the processes would go on from different checkpoints ({tmp_path}/0/last.ckpt, None)" in told
+
+
+def test_loaders_that_processes_do_not_share_are_refused() -> None:
+    loaders = DataLoader(torch.zeros(8, 1)), killed_run.data(same_classes=True).train_dataloader()
+    two = Trainer(accelerator="cpu", devices=2, logger=False, enable_progress_bar=False)
+    told = r"each of 2 processes would see all that this .*Loader loads: give datamodule="
+    for loader in loaders:
+        check_shared(Trainer(accelerator="cpu", devices=1, logger=False), loader)
+        with pytest.raises(ConfigError, match=told):
+            check_shared(two, None, [loader])
+    check_shared(two, DataLoader(torch.zeros(8, 1), sampler=DistributedSampler(range(8), 2, 0)))  # type: ignore[arg-type]
+
+
+def test_an_epoch_is_not_shared_out_in_two_ways(tmp_path: Path) -> None:
+    killed_run.run(tmp_path, strategy="anil", max_steps=5)
+    other = {**killed_run.PLAN, "epoch_length": 40}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(killed_run, "PLAN", other)
+        with pytest.raises(ConfigError, match=r"the run began with training_strategy_kwargs=.*cannot go on with"):
+            killed_run.run(tmp_path, strategy="anil")
+    killed_run.run(tmp_path / "batches", max_steps=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(killed_run, "BATCH", 5)
+        with pytest.raises(
+            ConfigError, match=r"10 steps of 10 on all processes .* now there are 20 steps of 5: set batch_"
+        ):
+            killed_run.run(tmp_path / "batches")
 
 
 def test_changed_data_is_reported(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,6 +209,41 @@ def test_a_moved_run_keeps_its_best() -> None:
     assert Path(best.best_model_path) == Path("there/best.ckpt").absolute()
 
 
+def test_a_run_that_goes_on_in_another_folder_has_its_own_best() -> None:
+    given = data()
+    Trainer(max_epochs=1, **QUIET).fit(model(), given)
+    trainer = Trainer(max_epochs=2, **QUIET)
+    trainer.fit(model(), given, ckpt_path="runs/1/last.ckpt")
+    assert trainer.run_folder == Path("runs/2") and Path("runs/2/best.ckpt").exists()
+    assert trainer.test(datamodule=given, ckpt_path="best", verbose=False)
+
+
+def test_more_patience_goes_on() -> None:
+    given, learner = data(), model()
+    for parameter in learner.parameters():
+        parameter.data.zero_()
+    options: dict[str, Any] = {"default_root_dir": "here", "resume": "auto", **QUIET}
+    epochs = []
+    for patience in (1, 1, 3):
+        trainer = Trainer(max_epochs=20, patience=patience, **options)
+        trainer.fit(learner, given)
+        epochs.append(trainer.current_epoch)
+    assert epochs == [2, 2, 4]
+
+
+def test_a_page_has_no_figures_of_before() -> None:
+    given, learner, trainer = data(), model(), Trainer(max_epochs=1, **QUIET)
+    trainer.fit(learner, given)
+    trainer.test(learner, datamodule=given, verbose=False)
+    assert "test, as trained" in Path("runs/1/report.html").read_text()
+    measured = json.loads(Path("runs/1/test.json").read_text())
+    Path("runs/1/test.json").write_text(json.dumps({**measured, "time": "2020-01-01T00:00:00+00:00"}))
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(learner, given)
+    page = Path("runs/1/report.html").read_text()
+    assert "test, as trained" not in page and "Training went on since it was tested" in page
+
+
 def test_an_interrupted_finetuning_gives_the_backbone_back() -> None:
     learner = model()
     names_before = [name for name, _ in learner.named_modules()]

@@ -120,6 +120,13 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
                 f"the run began with {name}={then.get(name)!r} and cannot go on with {name}={now.get(name)!r}: give "
                 "the same, or train anew in another folder"
             )
+    options = [dict(hparams.get("training_strategy_kwargs") or {}) for hparams in (then, now)]
+    other = [name for name in {**options[0], **options[1]} if options[0].get(name) != options[1].get(name)]
+    if any(not name.startswith("test_") for name in other):
+        raise ConfigError(
+            f"the run began with training_strategy_kwargs={options[0]} and cannot go on with {options[1]}: give the "
+            "same, or train anew in another folder"
+        )
     late = [name for name in ("learning_rate", "backbone_lr") if then.get(name) != now.get(name)]
     if late:
         asked, kept = (", ".join(f"{name}={options.get(name)}" for name in late) for options in (now, then))

@@ -171,6 +171,10 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 self._parts[stage, by_class] = self._usable(stage, by_class)
         return self._parts[stage, by_class]
 
+    def _processes(self) -> int:
+        """How many processes of this machine read the data, each with a copy of its own."""
+        return self.trainer.num_devices if self.trainer is not None and self.trainer.world_size > 1 else 1
+
     def samples(self, table: Table, stage: StageName) -> Samples:
         """Return a table's inputs as tensors; the decoded copies are made once."""
         key = (stage, id(table.inputs))
@@ -179,10 +183,10 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 table.inputs,
                 self._loader,
                 transform=self._transforms.get(stage),
-                budget=self._budget,
+                budget=self._budget // self._processes(),
                 shared=self._num_workers > 0,
             )
-            self._budget -= made.cached_bytes
+            self._budget -= made.cached_bytes * self._processes()
             self._samples[key] = made
         return self._samples[key]
 

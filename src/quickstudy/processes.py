@@ -1,4 +1,4 @@
-"""What makes a run the same on any number of processes, and after any interruption."""
+"""What makes a run the same on any number of processes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
+from quickstudy.data.loading import Steps
 from quickstudy.errors import ConfigError
 from quickstudy.nets import average_statistics, by_all_processes
 from quickstudy.quirks import leave_at_exit
@@ -42,49 +44,38 @@ class OneResult(Callback):
     def __init__(self) -> None:
         self._seed: int | None = None
         self._batches = 0  # Lightning's own count is off after two interruptions, the first between epochs
-        self._monitored: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse to go on from a checkpoint that not all processes found.
+        """Have the process leave its group when it ends."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            leave_at_exit()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to begin where processes see different things.
 
         Raises:
-            ConfigError: they have folders of their own.
+            ConfigError: they found different checkpoints, or different training data.
         """
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if trainer.world_size == 1:
             return
-        leave_at_exit()
-        if stage == "fit":
-            found: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(found, None if trainer.ckpt_path is None else str(trainer.ckpt_path))
-            if any(path != found[0] for path in found):
+        sees = (None if trainer.ckpt_path is None else str(trainer.ckpt_path), getattr(pl_module, "trained_on", ()))
+        seen: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(seen, sees)
+        for place, what in enumerate(("go on from different checkpoints", "train on different data")):
+            found = [str(each[place]) for each in seen]
+            if len(set(found)) > 1:
                 raise ConfigError(
-                    f"the processes would go on from different checkpoints ({', '.join(map(str, found))}): put the "
-                    "run's folder on a disk that they share"
+                    f"the processes would {what} ({', '.join(found)}): put the run's folder and the data where all of "
+                    "them see the same"
                 )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the number from torch's generator, unless a checkpoint brought one."""
-        if self._seed is None:
-            self._seed = trainer.strategy.broadcast(torch.initial_seed())
-        if self._monitored is None:  # nothing was loaded
-            return
-        if any(stopper.wait_count >= stopper.patience for stopper in _stoppers(trainer)):
-            trainer.should_stop = True  # it had ended
-        epochs: Any = trainer.fit_loop.epoch_progress.total
-        between_epochs = epochs.processed == epochs.started
-        if between_epochs:
-            # Schedules that follow a figure moved only after the checkpoint was written: they do so now.
-            trainer.callback_metrics.update(self._monitored)
-            trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
-        self._monitored = None
-        if between_epochs and trainer.fit_loop.restarted_mid_epoch:
-            # The checkpoint is of an epoch's last step: Lightning would take the next epoch for the rest of that one,
-            # leave out its hooks and its count, and from a checkpoint made then begin the epoch again.
-            trainer.fit_loop.reset_restart_stage()
+        drawn = trainer.strategy.broadcast(torch.initial_seed())
+        self._seed = drawn if self._seed is None else self._seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
         """Seed what the step draws."""
-        trainer.fit_loop._restarting = False  # or the epoch's end would leave out the schedules that follow a figure
         sequence = np.random.SeedSequence((self._seed or 0, self._batches, trainer.global_rank))
         self._batches += 1
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
@@ -93,16 +84,6 @@ class OneResult(Callback):
         """Average running statistics over what all processes saw."""
         if trainer.world_size > 1:
             average_statistics(pl_module)
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the figures that schedules follow."""
-        followed = [config.monitor for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
-        known = trainer.callback_metrics if followed else {}
-        checkpoint["monitored"] = {name: float(known[name]) for name in followed if name in known}
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take them up."""
-        self._monitored = checkpoint.get("monitored", {})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number, and how many batches there were, for the checkpoint."""
@@ -113,5 +94,21 @@ class OneResult(Callback):
         self._seed, self._batches = state_dict["seed"], state_dict["batches"]
 
 
-def _stoppers(trainer: Any) -> list[EarlyStopping]:
-    return [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]
+def check_shared(trainer: Any, *loaders: Any) -> None:
+    """Check that loaders which a user made give every process its own part of the data.
+
+    Raises:
+        ConfigError: each process would see all of it.
+    """
+    world_size = trainer.world_size
+    asked = world_size > 1 and not trainer._accelerator_connector.use_distributed_sampler  # Lightning would share them
+    for loader in tree_leaves(list(loaders)) if asked else ():
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            continue  # whose own business it is
+        sampler: Any = loader.sampler
+        ours = isinstance(sampler, Steps)
+        if not (ours and sampler.share.world_size == world_size) and not isinstance(sampler, DistributedSampler):
+            raise ConfigError(
+                f"each of {world_size} processes would see all that this {type(loader).__name__} loads: give "
+                "datamodule=..., which shares it, or DataLoader(..., sampler=DistributedSampler(...))"
+            )

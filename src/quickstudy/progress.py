@@ -56,7 +56,14 @@ class Rate:
 class Bars(RichProgressBar):
     """Lightning's bars, with the rate at which episodes go by."""
 
-    _rate = Rate()
+    def __init__(self) -> None:
+        super().__init__()
+        self._rate = Rate()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from here, where a run goes on within an epoch."""
+        super().on_train_start(trainer, pl_module)
+        self._rate = Rate()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from here."""
@@ -100,8 +107,9 @@ class Lines(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
     ) -> None:
         """Count a step."""
-        if self._running is not None:
-            self._running[1].add(batch, trainer.world_size)
+        if self._running is None:  # the run went on within an epoch
+            self._running = trainer.current_epoch, Rate()
+        self._running[1].add(batch, trainer.world_size)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the last epoch's line."""

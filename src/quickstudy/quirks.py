@@ -40,6 +40,21 @@ def keep_statistics(strategy: Any) -> None:
         strategy._ddp_kwargs.setdefault(keep, False)
 
 
+def note_termination(trainer: Any) -> None:
+    """Have SIGTERM noted and no more: Lightning's handler broadcasts, at whatever collective the others are just then.
+
+    Every step asks all processes whether the first was told to end.
+    """
+    connector = trainer._signal_connector
+
+    def noted(signum: Any, _: Any) -> None:
+        if not connector.received_sigterm and trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signum)
+        connector.received_sigterm = True
+
+    connector._sigterm_notifier_fn = noted
+
+
 def leave_at_exit() -> None:
     """Have the process leave its group before Python ends: Lightning sees to that with NCCL alone.
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import time
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+from torch.utils._pytree import tree_map
+from torchmetrics import Metric
 
 from quickstudy.checkpoint import read_checkpoint
 from quickstudy.errors import ConfigError, DataError, DataWarning, check_above_zero, check_counts, given
 from quickstudy.files import atomic_write
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-_ASKED = 20  # batches between two questions to all processes whether it is time
+_ASKED = 20  # steps between two questions to all processes whether it is time
 
 
 class KeepLast(Checkpoint):
@@ -51,6 +58,19 @@ class KeepLast(Checkpoint):
         self._written = 0.0
         self._whole = False  # whether the newest is known to be: a damaged one must not replace the one before it
 
+    def write_to(self, folder: Path, resumes: bool) -> None:
+        """Write to the run's folder, unless another was asked for.
+
+        Raises:
+            ConfigError: another was, and the run resumes from its own.
+        """
+        self.folder = self.folder or folder
+        if resumes and self.folder != folder:
+            raise ConfigError(
+                f"KeepLast('{self.folder}') writes where resume='auto' does not look, in '{folder}': leave its folder "
+                "out"
+            )
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove what a killed process left half-written."""
         self._written = time.monotonic()
@@ -63,23 +83,31 @@ class KeepLast(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write one when it is time; after an epoch's last step that epoch's end does, and not before a validation."""
-        if trainer.is_last_batch:
+        if trainer.is_last_batch or _within_a_step(trainer) or _validation_follows(trainer, batch_idx):
             return
-        if _stops_here(trainer):
+        if _ends_here(trainer) or self._due(trainer):
             self._write(trainer)
-            return
-        within_a_step = (batch_idx + 1) % trainer.accumulate_grad_batches
-        if within_a_step or _validation_follows(trainer, batch_idx):
-            return
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write one where the run ends with a validation within an epoch."""
+        within_an_epoch = trainer.state.fn == "fit" and not (trainer.sanity_checking or trainer.is_last_batch)
+        if within_an_epoch and _ends_here(trainer) and not _within_a_step(trainer):
+            self._write(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write one before a terminated process ends, if it stands between two steps."""
+        epochs: Any = trainer.fit_loop.epoch_progress.total
+        between = epochs.processed == epochs.started or not (trainer.is_last_batch or _within_a_step(trainer))
+        if isinstance(exception, SIGTERMException) and epochs.started and between:
+            self._write(trainer)
+
+    def _due(self, trainer: Trainer) -> bool:
         if self._every_n_steps is not None:
-            due = trainer.global_step % self._every_n_steps == 0
-        else:
-            if trainer.world_size > 1 and batch_idx % _ASKED:
-                return
-            due = time.monotonic() - self._written > self._seconds
-            due = trainer.strategy.broadcast(due) if trainer.world_size > 1 else due
-        if due:
-            self._write(trainer)
+            return trainer.global_step % self._every_n_steps == 0
+        due = time.monotonic() - self._written > self._seconds
+        if trainer.world_size == 1:
+            return due
+        return trainer.global_step % _ASKED == 0 and bool(trainer.strategy.broadcast(due))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write one, unless the epoch was cut short: of that, the last step wrote one."""
@@ -106,10 +134,15 @@ class KeepLast(Checkpoint):
         self._written = time.monotonic()
 
 
-def _stops_here(trainer: Trainer) -> bool:
-    """Whether this step is the run's last, though not its epoch's: time is up, or the steps are, or SIGTERM came."""
-    steps_are_up = -1 < trainer.max_steps <= trainer.global_step
-    return trainer.should_stop or steps_are_up or (trainer.received_sigterm and trainer.world_size == 1)
+def _ends_here(trainer: Trainer) -> bool:
+    """Whether this step is the run's last: the steps are up, or the time is, or patience."""
+    stops = trainer.should_stop and trainer.fit_loop._can_stop_early
+    return stops or -1 < trainer.max_steps <= trainer.global_step
+
+
+def _within_a_step(trainer: Trainer) -> bool:
+    """Whether gradients are being accumulated, which no checkpoint holds."""
+    return (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches != 0
 
 
 def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:
@@ -173,6 +206,77 @@ def run_folder(resume: str | None, default_root_dir: object) -> Path | None:
     if not default_root_dir:
         raise ConfigError("resume='auto' needs the run's own folder: add default_root_dir='runs/birds'")
     return Path(str(default_root_dir))
+
+
+class GoesOn(Callback):
+    """Mends what Lightning forgets, or takes for something else, when a run goes on from a checkpoint."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the figures that schedules follow, and what the training metrics are made of so far."""
+        followed = [config.monitor for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
+        known = trainer.callback_metrics if followed else {}
+        checkpoint["monitored"] = {name: float(known[name]) for name in followed if name in known}
+        sums: dict[str, Any] = {}
+        for name, metric in _training_metrics(pl_module):
+            if metric.update_called:
+                with metric.sync_context():
+                    sums[name] = {state: copy.deepcopy(getattr(metric, state)) for state in metric._defaults}
+        checkpoint["training_metrics"] = sums
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take them up; and count an epoch as complete that is."""
+        if trainer.state.fn != "fit":
+            return
+        self._loaded = {name: checkpoint.get(name, {}) for name in ("monitored", "training_metrics")}
+        for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+            if counts["processed"] == counts["ready"]:
+                counts["completed"] = counts["processed"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on at the right place."""
+        loop, loaded = trainer.fit_loop, self._loaded
+        epochs: Any = loop.epoch_progress
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        self._loaded = None
+        if loaded is None or not epochs.total.started:
+            return
+        stoppers = [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
+        if any(stopper.wait_count >= stopper.patience for stopper in stoppers):
+            trainer.should_stop = True  # it had ended
+        trainer.callback_metrics.update(loaded["monitored"])
+        if epochs.total.processed < epochs.total.started:
+            if trainer.is_global_zero:  # whose sums are those of all
+                _restore_metrics(pl_module, loaded["training_metrics"])
+            return
+        # Schedules that follow a figure moved only after the checkpoint was written: they do so now, as of that epoch.
+        epochs.current.completed -= 1
+        loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+        epochs.current.completed += 1
+        # Lightning may take the next epoch for the rest of that one: it would leave out its hooks and its count.
+        loop.reset_restart_stage()
+        if not loop.epoch_loop.restarted_on_train_batch_end:  # after which it counts the batch, and begins anew
+            _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
+            loop.epoch_loop.reset_restart_stage()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        """See to it that the epoch's end does not leave out the schedules that follow a figure."""
+        trainer.fit_loop._restarting = False
+
+
+def _training_metrics(module: LightningModule) -> list[tuple[str, Metric]]:
+    metrics = getattr(module, "train_metrics", None)
+    return [] if metrics is None else [(n, m) for n, m in metrics.named_modules() if isinstance(m, Metric)]
+
+
+def _restore_metrics(module: LightningModule, sums: Mapping[str, Any]) -> None:
+    for name, metric in _training_metrics(module):
+        for state, value in sums.get(name, {}).items():
+            parts = [value] if isinstance(metric._defaults[state], list) and isinstance(value, Tensor) else value
+            setattr(metric, state, tree_map(lambda part: part.to(module.device), parts))
+            metric._update_count = max(1, metric._update_count)
 
 
 class WholeCheckpoints(TorchCheckpointIO):

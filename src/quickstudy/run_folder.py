@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from quickstudy.checkpoint import plain
@@ -75,11 +75,12 @@ def holding(folder: Path | None) -> Iterator[None]:
                 raise ConfigError(f"another process is training in '{folder}': name another folder") from error
             except OSError:  # a file system without locks, or one that cannot be written: the run will say so
                 pass
+            before = set(folder.glob("events.*"))
             try:
                 yield
             finally:
                 if not (folder / RECORD).exists():
-                    for events in folder.glob("events.*"):
+                    for events in set(folder.glob("events.*")) - before:
                         events.unlink()
     finally:
         with suppress(OSError):  # which it is to be, unless it is empty
@@ -98,11 +99,28 @@ class KeepBest(ModelCheckpoint):
         super().__init__(folder, name, monitor=BEST, mode="max", enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the best so far, which lies in the folder whatever it was called."""
+        """Go on with the best so far, which lies in the folder whatever it was called; if not, with none."""
         here = str(Path(str(self.dirpath)) / BEST_FILE)
+        if not Path(here).exists():  # the run goes on in another folder
+            return
         scores = dict.fromkeys([here] if state_dict["best_k_models"] else [], state_dict["best_model_score"])
         paths = {"dirpath": self.dirpath, "best_model_path": here, "kth_best_model_path": here}
         super().load_state_dict({**state_dict, **paths, "best_k_models": scores})
+
+
+class Patience(EarlyStopping):
+    """Stops a run that gets no better, by the patience that it is given, whatever it began with.
+
+    Args:
+        patience: validations without a better accuracy.
+    """
+
+    def __init__(self, patience: int) -> None:
+        super().__init__(BEST, mode="max", patience=patience)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with what was seen."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 def checkpoints(folder: Path, validates: bool, there: list[Callback]) -> list[Checkpoint]:
@@ -152,7 +170,7 @@ class Record(Callback):
             if isinstance(logger, Metrics):
                 logger.go_on(trainer.global_step)
         now = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "time": _now(),
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "versions": versions(),
             "trainer": self._options | {"processes": trainer.world_size, "precision": str(trainer.precision)},
@@ -188,7 +206,7 @@ def write_measured(
         weights: which were tested: a checkpoint's name, or ``"as trained"``.
         options: of ``quickstudy test``, so that ``quickstudy verify`` can do the same again.
     """
-    measured = {"weights": weights, "options": options, "versions": versions(), "result": dict(result)}
+    measured = {"time": _now(), "weights": weights, "options": options, "versions": versions(), "result": dict(result)}
     with atomic_write(folder / MEASURED, "w") as file:
         json.dump(measured, file, indent=1)
     write_page(folder)
@@ -220,6 +238,10 @@ def read_json(path: Path, *needed: str) -> dict[str, Any]:
     if missing:
         raise DataError(f"'{path}' is damaged (it lacks '{missing[0]}'): remove it")
     return dict(found)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read_or_set_aside(path: Path) -> dict[str, Any] | None:
@@ -254,12 +276,15 @@ def _write_page(folder: Path) -> None:
             "flatters the model: judge it by data that chose nothing (quickstudy test)."
         )
     if (folder / MEASURED).exists():
-        measured = read_json(folder / MEASURED, "weights", "result")
+        measured = read_json(folder / MEASURED, "time", "weights", "result")
         result = measured["result"]
         ci95 = float("nan") if result["accuracy_ci95"] is None else result["accuracy_ci95"]
         count = result.get("episodes", result.get("examples"))
-        estimates.append(Row(f"test, {measured['weights']}", [Estimate(result["accuracy"], ci95, count)]))
-        notes.append(f"Tested {measured_on(result)}.")
+        if measured["time"] < [record, *record.get("resumed", ())][-1]["time"]:
+            notes.append("Training went on since it was tested: type quickstudy test again.")
+        else:
+            estimates.append(Row(f"test, {measured['weights']}", [Estimate(result["accuracy"], ci95, count)]))
+            notes.append(f"Tested {measured_on(result)}.")
     pictures = []
     if any(name in row for row in trained for name in ("train_loss", "val_loss")):
         picture = curves_picture(trained)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import lightning as L
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -24,12 +24,12 @@ from quickstudy.errors import ConfigError, DataWarning, check_choice, check_coun
 from quickstudy.failing import StopAtNaN
 from quickstudy.finetuning import SHAPES, Strategy, build_finetuning
 from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
-from quickstudy.processes import OneResult
+from quickstudy.processes import OneResult, check_shared
 from quickstudy.progress import build_progress
-from quickstudy.quirks import keep_statistics, quieten
+from quickstudy.quirks import keep_statistics, note_termination, quieten
 from quickstudy.results import Output, answers, result_of, sentence
-from quickstudy.resuming import KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
-from quickstudy.run_folder import BEST, RUNS, Record, checkpoints, holding, new_folder, write_measured, write_page
+from quickstudy.resuming import GoesOn, KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
+from quickstudy.run_folder import RUNS, Patience, Record, checkpoints, holding, new_folder, write_measured, write_page
 from quickstudy.task import Task
 
 _PLAIN: dict[str, Any] = {"finetuning": "no_freeze"}
@@ -93,10 +93,10 @@ class Trainer(L.Trainer):
         if shows and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(build_progress())
         quieten()
-        callbacks += [OneResult(), StopAtNaN()]
+        callbacks += [OneResult(), GoesOn(), StopAtNaN()]
         check_counts(**given(patience=patience))
         if patience is not None:
-            callbacks.append(EarlyStopping(BEST, mode="max", patience=patience))
+            callbacks.append(Patience(patience))
         self.run_folder = run_folder(resume, default_root_dir)
         self._resumes, self._patience, self._finetuning = resume is not None, patience, _PLAIN
         self._fitted: Task | None = None
@@ -117,6 +117,7 @@ class Trainer(L.Trainer):
         if isinstance(self.accelerator, CPUAccelerator):
             keep_memory_mapped()
         keep_statistics(self.strategy)
+        note_termination(self)
 
     def fit(  # type: ignore[override]
         self,
@@ -143,6 +144,7 @@ class Trainer(L.Trainer):
         _check_task(model)
         if isinstance(train_dataloaders, L.LightningDataModule):
             train_dataloaders, datamodule = None, train_dataloaders
+        check_shared(self, train_dataloaders, val_dataloaders)
         if ckpt_path == "last" and self.run_folder is None:
             self.run_folder = run_folder("auto", None if self._root == RUNS else self._root)
         if ckpt_path == "last" or (ckpt_path is None and self._resumes):
@@ -193,12 +195,7 @@ class Trainer(L.Trainer):
             self.run_folder = new_folder(self._root)
         for callback in self.callbacks:
             if isinstance(callback, KeepLast):
-                callback.folder = callback.folder or self.run_folder
-                if self._resumes and callback.folder != self.run_folder:
-                    raise ConfigError(
-                        f"KeepLast('{callback.folder}') writes where resume='auto' does not look, in "
-                        f"'{self.run_folder}': leave its folder out"
-                    )
+                callback.write_to(self.run_folder, self._resumes)
         if not any(isinstance(logger, Metrics) for logger in self.loggers):
             self.loggers = build_loggers(self._loggers_asked, self.run_folder) if self._loggers_asked else []
         if self._keeps:
@@ -264,6 +261,7 @@ class Trainer(L.Trainer):
             A list of one dictionary: ``test_accuracy``, ``test_accuracy_ci95``, and whatever else was measured.
         """
         _check_task(model or self.lightning_module)
+        check_shared(self, dataloaders)
         found = super().test(model, dataloaders, ckpt_path, False, datamodule, **lightning_kwargs)
         if found and self.is_global_zero:
             result = result_of(self.lightning_module, found[0])
@@ -272,6 +270,12 @@ class Trainer(L.Trainer):
             if self._leaves and self.run_folder is not None and self.lightning_module is self._fitted:
                 write_measured(self.run_folder, result, Path(ckpt_path).name if ckpt_path else "as trained")
         return found
+
+    def validate(self, model: Any = None, dataloaders: Any = None, *arguments: Any, **options: Any) -> Any:
+        """Validate a task, as Lightning does."""
+        _check_task(model or self.lightning_module)
+        check_shared(self, dataloaders)
+        return super().validate(model, dataloaders, *arguments, **options)
 
     def predict(  # type: ignore[override]
         self,

@@ -61,6 +61,15 @@ class Steps(Sampler[Any]):
         """Choose the epoch; Lightning calls this."""
         self.epoch = epoch
 
+    @property
+    @abstractmethod
+    def together(self) -> int:
+        """How many units a step has, on all processes."""
+
+    @abstractmethod
+    def remedy(self, together: int) -> str:
+        """Say what to type for steps of so many units."""
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -112,10 +121,21 @@ class StepLoader(DataLoader[Any]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch and how many of its steps were handed out; Lightning puts it into a checkpoint."""
-        return {"epoch": self.sampler.epoch, "done": self._done}
+        steps = {"steps": len(self.sampler), "together": self.sampler.together}
+        return {"epoch": self.sampler.epoch, "done": self._done, **steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there.
+
+        Raises:
+            ConfigError: the rest of the epoch would be shared out otherwise than its beginning.
+        """
+        now, then = (len(self.sampler), self.sampler.together), (state["steps"], state["together"])
+        if now != then and state["done"] < state["steps"]:
+            raise ConfigError(
+                f"the run was interrupted in an epoch of {then[0]} steps of {then[1]} on all processes "
+                f"together, and now there are {now[0]} steps of {now[1]}: {self.sampler.remedy(then[1])}"
+            )
         self.sampler.resumed = state["epoch"], state["done"]
 
 
@@ -140,17 +160,26 @@ class EpisodeSteps(Steps):
         self._sampler = sampler
         self._length = length
         self._meta_batch_size = meta_batch_size
-        self._share = share
+        self.share = share
         self._repeat = repeat
         share.of(meta_batch_size, "meta_batch_size")
         share.of(length, "test_epoch_length" if repeat else "epoch_length")
+
+    @property
+    def together(self) -> int:
+        """How many episodes a step has, on all processes."""
+        return self._meta_batch_size
+
+    def remedy(self, together: int) -> str:
+        """Say what to type for steps of so many episodes."""
+        return f"set meta_batch_size={together} and the epoch_length of before"
 
     def __len__(self) -> int:
         return -(-self._length // self._meta_batch_size)
 
     def starting(self, first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Name the epoch's steps from one on."""
-        together = max(1, _AHEAD * self._share.world_size // self._meta_batch_size)
+        together = max(1, _AHEAD * self.share.world_size // self._meta_batch_size)
         for at in range(first, len(self), together):
             group = [self._numbers(step) for step in range(at, min(at + together, len(self)))]
             rows = self._sampler.draw(np.concatenate(group))
@@ -158,8 +187,8 @@ class EpisodeSteps(Steps):
 
     def _numbers(self, step: int) -> NDArray[np.int64]:
         start = step * self._meta_batch_size
-        size = min(self._meta_batch_size, self._length - start) // self._share.world_size
-        begin = start + self._share.rank * size + (0 if self._repeat else self.epoch * self._length)
+        size = min(self._meta_batch_size, self._length - start) // self.share.world_size
+        begin = start + self.share.rank * size + (0 if self._repeat else self.epoch * self._length)
         return np.arange(begin, begin + size)
 
 
@@ -216,7 +245,7 @@ class BatchSteps(Steps):
             raise ConfigError(f"batch_size={batch_size}: it must be at least 1")
         self._length = length
         self._batch_size = batch_size
-        self._share = share
+        self.share = share
         self._shuffle = shuffle
         self._seed = seed
         ranks = share.world_size
@@ -230,12 +259,24 @@ class BatchSteps(Steps):
                 f"step, which not all processes could share: set batch_size={better}"
             )
 
+    @property
+    def together(self) -> int:
+        """How many examples a step has, on all processes."""
+        return self._batch_size * self.share.world_size
+
+    def remedy(self, together: int) -> str:
+        """Say what to type for steps of so many examples."""
+        ranks = self.share.world_size
+        if together % ranks:
+            return f"use a number of processes that divides {together}, and the data of before"
+        return f"set batch_size={together // ranks}, with the data of before"
+
     def __len__(self) -> int:
-        return -(-(self._length // self._share.world_size) // self._batch_size)
+        return -(-(self._length // self.share.world_size) // self._batch_size)
 
     def starting(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Name the epoch's steps from one on."""
-        rank, ranks = self._share
+        rank, ranks = self.share
         rows = np.arange(self._length)
         if self._shuffle:
             rows = np.random.default_rng((self._seed, self.epoch)).permutation(rows)
