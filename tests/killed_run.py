@@ -37,7 +37,8 @@ class Steps(Callback):
         self._pause = pause
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
-        print(trainer.global_step, flush=True)
+        if trainer.is_global_zero:
+            print(trainer.global_step, flush=True)
         time.sleep(self._pause)
 
 

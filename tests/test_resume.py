@@ -59,7 +59,8 @@ def start(folder: Path, options: dict[str, Any]) -> subprocess.Popen[str]:
 
 def started(command: list[str]) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
 
 
 def finished(folder: Path, options: dict[str, Any]) -> dict[str, Tensor]:
@@ -250,7 +251,7 @@ def test_processes_that_are_terminated_go_on_together(tmp_path: Path) -> None:
     assert run.stdout is not None
     for line in run.stdout:
         if line.strip() == "3":
-            run.terminate()
+            os.killpg(run.pid, signal.SIGTERM)  # as a cluster does: torchrun and its workers
             break
     told = run.communicate()[1]
     assert run.returncode != 0 and not (tmp_path / "parts" / "weights.pt").exists(), told[-3000:]
