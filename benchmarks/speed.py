@@ -1,7 +1,7 @@
 """How fast the algorithms are, and how much memory they need, beside learn2learn, qpth and easyfsl in the same run.
 
-    python benchmarks/speed.py            # about 45 minutes; writes benchmarks/results/speed.json
-    python benchmarks/speed.py --quick    # under 10 minutes: fewer sizes; writes nothing
+    python benchmarks/speed.py            # about 55 minutes; writes benchmarks/results/speed.json
+    python benchmarks/speed.py --quick    # under 10 minutes: fewer sizes and repeats; writes nothing
     python benchmarks/speed.py --only maml
     python benchmarks/speed.py --gpu      # MAML on one GPU; writes benchmarks/results/speed_gpu.json
 
@@ -42,8 +42,8 @@ from quickstudy.episode import Episode
 from quickstudy.nets import Encoder
 from quickstudy.nets.conv4 import Conv4
 
-REPEATS = 5
-PROCESSES = 3  # of each measurement of memory
+REPEATS, PROCESSES = 5, 3  # the latter of each measurement of memory
+QUICK_REPEATS, QUICK_PROCESSES = 3, 1
 LEAST_SECONDS = 0.3  # of one repeat
 EPISODES, TOGETHER = 2000, 20  # of one evaluation; classified side by side
 SAME_ALLOCATOR = {
@@ -137,14 +137,14 @@ def units(work: Work, ours: bool) -> int:
     return int(work["tasks"])
 
 
-def compare(work: Work, peers: Peers) -> list[Line]:
+def compare(work: Work, peers: Peers, repeats: int) -> list[Line]:
     """Time both sides in turn, and set the targets."""
     step, lines = our_step(work), []
     step()
     names = list(works.PEERS[work["kind"]])
     ours: list[float] = []
     theirs: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         ours.append(units(work, True) / works.seconds(step, LEAST_SECONDS, work.get("device", "cpu")))
         for name in names:
             taken = peers.ask(json.dumps({"time": work, "peer": name, "least": LEAST_SECONDS}))
@@ -168,7 +168,7 @@ def target_of(work: Work) -> float:
     return TRAINING_TARGETS[work["precision"]]
 
 
-def memory_of(work: Work, peer: str | None) -> list[float]:
+def memory_of(work: Work, peer: str | None, processes: int) -> list[float]:
     """Return the megabytes that a step adds at most, in fresh processes side by side.
 
     One of them says little: where glibc finds room for a tensor depends on where the others came to lie.
@@ -182,22 +182,22 @@ def memory_of(work: Work, peer: str | None) -> list[float]:
         return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(once, range(PROCESSES)))
+        return list(pool.map(once, range(processes)))
 
 
-def compare_memory(work: Work) -> Line:
+def compare_memory(work: Work, processes: int) -> Line:
     """Compare a meta-step's memory with the peer's."""
-    ours, theirs = memory_of(work, None), memory_of(work, "learn2learn")
+    ours, theirs = memory_of(work, None, processes), memory_of(work, "learn2learn", processes)
     line = Line(f"memory of {named(work)}", ours, "MB", "learn2learn", theirs)
     line.target, line.met = "no more", median(ours) <= median(theirs)
     return line
 
 
-def compare_long_loops() -> list[Line]:
+def compare_long_loops(processes: int) -> list[Line]:
     short, long = works.long_inner_loops()
     lines = []
     for name, peer in (("quickstudy", None), ("learn2learn", "learn2learn")):
-        few, many = memory_of(short, peer), memory_of(long, peer)
+        few, many = memory_of(short, peer, processes), memory_of(long, peer, processes)
         line = Line(f"memory of maml, 84 px, 5-shot: 20 inner steps ({name})", many, "MB", "1 inner step", few)
         if peer is None:
             line.target, line.met = f"<= {MOST_MEMORY} x", median(many) <= MOST_MEMORY * median(few)
@@ -254,21 +254,22 @@ def main() -> None:
     def wanted(work: Work) -> bool:
         return not args.only or args.only in named(work)
 
+    repeats, processes = (QUICK_REPEATS, QUICK_PROCESSES) if args.quick else (REPEATS, PROCESSES)
     on_cpu = (works.heads, works.meta_steps, works.training_steps, works.evaluations)
     kinds = (works.gpu_steps,) if args.gpu else on_cpu
     lines: list[Line] = []
     with Peers("speed.py", environment=SAME_ALLOCATOR) as peers:
         for work in (work for kind in kinds for work in kind(args.quick) if wanted(work)):
-            lines += compare(work, peers)
+            lines += compare(work, peers, repeats)
             show(lines[-1:], console)
         versions = peers.hello
     if not args.gpu and args.only in (None, "memory"):
-        lines += [compare_memory(work) for work in works.meta_steps(args.quick)]
-        lines += compare_long_loops()
+        lines += [compare_memory(work, processes) for work in works.meta_steps(args.quick)]
+        lines += compare_long_loops(processes)
     if not args.gpu and args.only in (None, "error"):
         lines += compare_errors(args.quick)
     show(lines, console)
-    console.print(f"Medians of {REPEATS} repeats in turn; of {PROCESSES} processes for memory.")
+    console.print(f"Medians of {repeats} repeats in turn; of {processes} processes for memory.")
     console.print(f"Seconds of {'the clock' if args.gpu else 'one processor core'}; float32 unless said.")
     if not args.quick and not args.only:
         figures = [line.plain() for line in lines]

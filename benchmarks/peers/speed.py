@@ -51,7 +51,7 @@ def long_inner_loops() -> list[Work]:
 
 
 def training_steps(quick: bool) -> list[Work]:
-    sizes = [(28, 1), (84, 1), (84, 8)] if quick else [(28, 1), (28, 8), (84, 1), (84, 8)]
+    sizes = [(28, 1), (84, 1)] if quick else [(28, 1), (28, 8), (84, 1), (84, 8)]
     return [
         {"kind": kind, "side": side, "shots": 5, "tasks": tasks, "precision": precision}
         for kind in ("prototypicalnetworks", "anil")
