@@ -401,6 +401,15 @@ class PredictsInTrainingMode(PrototypicalNetworks):
         return super().predict(encoder.train(), *arguments)
 
 
+@breaks("answer gives what predict gives")
+class AnswersOnAnotherScale(PrototypicalNetworks):
+    def predict(self, encoder: Encoder, state: Any, queries: Any) -> Tensor:
+        return super().answer(encoder, state, self.keep(encoder, queries))
+
+    def answer(self, *arguments: Any) -> Tensor:
+        return 2 * super().answer(*arguments)
+
+
 @breaks("what adapt returns is made of tensors")
 class KeepsAName(PrototypicalNetworks):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Any:
@@ -432,6 +441,13 @@ class AnswersForThreeWays(PrototypicalNetworks):
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         logits_QW = super().logits(state, query_QD)
         return F.pad(logits_QW, (0, 3 - len(state)), value=-100.0)
+
+
+@breaks("with by_class, a class's row follows from its own examples")
+class CentresPrototypes(PrototypicalNetworks):
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
+        prototypes_WD = super().fit(support_SD, targets_S, ways)
+        return prototypes_WD - prototypes_WD.mean(0)
 
 
 @pytest.mark.parametrize(("broken", "message"), BROKEN, ids=[broken.__name__ for broken, _ in BROKEN])

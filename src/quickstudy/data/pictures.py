@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from quickstudy.data.archives import MAX_FILE_BYTES
+from quickstudy.data.samples import LOADS
 from quickstudy.errors import ConfigError, DataError
 
 IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
@@ -20,6 +21,7 @@ MAX_PIXELS = 80_000_000
 """A picture that claims more pixels is refused before it is decoded: it would take over 240 MB."""
 
 
+@LOADS.register("image")
 def load_image(
     item: Any, image_size: int | tuple[int, int] | None = None, image_mode: Literal["RGB", "L"] = "RGB"
 ) -> Tensor:
