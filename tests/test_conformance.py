@@ -425,8 +425,8 @@ class KeepsItToItself(PrototypicalNetworks):
         self.kept = super().adapt(*arguments)
         return torch.zeros(())
 
-    def predict(self, encoder: Encoder, state: Tensor, queries: Any) -> Tensor:
-        return super().predict(encoder, self.kept, queries)
+    def answer(self, encoder: Encoder, state: Tensor, kept_Q: Tensor) -> Tensor:
+        return super().answer(encoder, self.kept, kept_Q)
 
 
 @breaks("classes may have different numbers of examples: 2 ways: (8, 2)")

@@ -24,7 +24,7 @@ LAYERS = [
     ["algorithms"],
     ["data"],
     ["datasets"],
-    ["confidence"],
+    ["confidence", "pictures"],
     ["saving", "learner"],
     ["predictor", "lora"],
     ["doors", "strategy", "optimizers", "losses", "heads", "checkpoint"],
@@ -105,8 +105,8 @@ def complaints(root: Path = ROOT) -> list[str]:
                 reason = _reason_against(root, unit, rest.split(".")[0])
             elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["task"]:
                 reason = "lightning lives in the layer of task.py and above"
-            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit != "datasets":
-                reason = "PIL is for datasets, the image domain and above"
+            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit not in ("datasets", "pictures"):
+                reason = "PIL is for pictures, datasets, the image domain and above"
             if reason:
                 found.append(f"{where}:{line} imports {name}: {reason}")
     return found

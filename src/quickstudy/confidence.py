@@ -9,6 +9,7 @@ Shapes: N held-out examples, M strangers (examples of no known class), S support
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.functional.calibration import best_temperature, expected_calibration_error
+from quickstudy.functional.distances import squared_euclidean
 from quickstudy.nets import Encoder
 
 DEFAULT_REJECT_RATE = 0.05
@@ -26,11 +28,14 @@ _WORK = 2_000_000  # of that many embedded examples, summed over all refits
 class HeldOut(NamedTuple):
     """Answers to examples that their classifier did not see."""
 
-    logits_NW: Tensor
-    targets_N: Tensor
-    """Their classes."""
-    strangers_M: Tensor
-    """Familiarity of examples whose class it does not know."""
+    logits: Tensor
+    """``[N, W]``"""
+    targets: Tensor
+    """``[N]``, their classes."""
+    familiar: Tensor
+    """``[N]``, how familiar they are."""
+    strangers: Tensor
+    """``[M]``, how familiar examples are whose class it does not know."""
     source: str
     """Where they come from, in words."""
 
@@ -48,33 +53,46 @@ class Confidence(NamedTuple):
     source: str
 
 
-NOTHING_KNOWN = Confidence(1.0, -math.inf, math.nan, 0, "nothing: no class has two examples")
+def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
+    """Return how familiar examples are, ``[N]``: minus the squared distance to the nearest class mean.
+
+    It does not depend on the classifier, whose logits may be large far from everything it knows.
+    """
+    return -squared_euclidean(embedded_ND, means_WD).amin(1)
 
 
-def familiarity(logits_NW: Tensor) -> Tensor:
-    """Return how much each example is like any class: its largest logit, ``[N]``."""
-    return logits_NW.amax(1)
-
-
-def left_out(algorithm: EmbeddingAlgorithm, encoder: Encoder, support: dict[str, Tensor], state: Any) -> HeldOut:
-    """Answer support examples as if each had been left out, and as if its whole class had been.
+def left_out(
+    algorithm: EmbeddingAlgorithm, encoder: Encoder, support: Mapping[str, Tensor], means_WD: Tensor, state: Any
+) -> HeldOut:
+    """Answer support examples as if each had been left out, and tell how familiar they would be without their class.
 
     Args:
         algorithm: in evaluation mode.
         encoder: likewise.
-        support: by class, its embeddings ``[n, ...]``.
+        support: by class, its embeddings ``[n, D]``.
+        means_WD: of the classes.
         state: what was learned of all of them.
     """
     kept_S = torch.cat(list(support.values()))
     counts_W = torch.tensor([len(kept) for kept in support.values()], device=kept_S.device)
     targets_S = torch.arange(len(counts_W), device=kept_S.device).repeat_interleave(counts_W)
     most = max(20, min(_MOST, _WORK // len(kept_S)))
-    rows = torch.linspace(0, len(kept_S) - 1, min(most, len(kept_S)), dtype=torch.float64, device=kept_S.device)
-    rows_N = rows.round().long().unique()
+    rows_N = torch.linspace(0, len(kept_S) - 1, min(most, len(kept_S)), dtype=torch.float64).round().long()
+    rows_N = rows_N.to(kept_S.device)
+    targets_N = targets_S[rows_N]
+    known_N = counts_W[targets_N] > 1  # without its only example a class is gone
+    distances_NW = squared_euclidean(kept_S[rows_N], means_WD)
+    own_N1 = targets_N[:, None]
+    strangers_N = -distances_NW.scatter(1, own_N1, torch.inf).amin(1)
+    # Without an example of n, the mean of the others is n / (n - 1) times as far from it.
+    counts_N1 = counts_W[own_N1]
+    without_N1 = distances_NW.gather(1, own_N1) * (counts_N1 / (counts_N1 - 1).clamp(min=1)) ** 2
+    familiar_N = -distances_NW.scatter(1, own_N1, without_N1).amin(1)
     both = _of_each_class if algorithm.by_class else _of_all_classes
-    logits_NW, strangers_M = both(algorithm, encoder, kept_S, targets_S, rows_N, counts_W, state)
-    known_N = counts_W[targets_S[rows_N]] > 1  # without its only example a class is gone
-    return HeldOut(logits_NW[known_N], targets_S[rows_N][known_N], strangers_M, "the support set, one left out each")
+    logits_NW = both(algorithm, encoder, kept_S, targets_S, rows_N[known_N], len(counts_W), state)
+    strangers_M = strangers_N if len(counts_W) > 1 else strangers_N[:0]
+    source = "the support set, one left out each" if known_N.any() else "nothing: no class has two examples"
+    return HeldOut(logits_NW, targets_N[known_N], familiar_N[known_N], strangers_M, source)
 
 
 def _of_each_class(
@@ -83,20 +101,18 @@ def _of_each_class(
     kept_S: Tensor,
     targets_S: Tensor,
     rows_N: Tensor,
-    counts_W: Tensor,
+    ways: int,
     state: Any,
-) -> tuple[Tensor, Tensor]:
-    """Only an example's own class changes when it is left out."""
+) -> Tensor:
+    """Return ``[N, W]`` logits, where an example that is left out changes its own class alone."""
     logits_NW = algorithm.answer(encoder, state, kept_S[rows_N]).clone()
-    targets_N = targets_S[rows_N]
-    strangers_M = familiarity(_without(logits_NW, targets_N)) if logits_NW.shape[1] > 1 else logits_NW.new_empty(0)
-    for place, (row, target) in enumerate(zip(rows_N.tolist(), targets_N.tolist(), strict=True)):
-        others = targets_S == target
-        others[row] = False
-        if others.any():
-            alone = algorithm.adapt(encoder, kept_S[others], targets_S.new_zeros(int(others.sum())), 1)
-            logits_NW[place, target] = algorithm.answer(encoder, alone, kept_S[row : row + 1])[0, 0]
-    return logits_NW, strangers_M
+    for place, row in enumerate(rows_N.tolist()):
+        target = int(targets_S[row])
+        others_S = targets_S == target
+        others_S[row] = False
+        alone = algorithm.adapt(encoder, kept_S[others_S], torch.zeros_like(targets_S[others_S]), 1)
+        logits_NW[place, target] = algorithm.answer(encoder, alone, kept_S[row : row + 1])[0, 0]
+    return logits_NW
 
 
 def _of_all_classes(
@@ -105,33 +121,16 @@ def _of_all_classes(
     kept_S: Tensor,
     targets_S: Tensor,
     rows_N: Tensor,
-    counts_W: Tensor,
+    ways: int,
     state: Any,
-) -> tuple[Tensor, Tensor]:
-    """Learn anew for every example that is left out, and for every class."""
-    ways = len(counts_W)
-    logits = []
+) -> Tensor:
+    """Return ``[N, W]`` logits, all classes being learned anew for every example that is left out."""
+    logits = [kept_S.new_empty(0, ways)]
     for row in rows_N.tolist():
-        others = torch.arange(len(kept_S), device=kept_S.device) != row
-        if counts_W[targets_S[row]] > 1:
-            learned = algorithm.adapt(encoder, kept_S[others], targets_S[others], ways)
-            logits.append(algorithm.answer(encoder, learned, kept_S[row : row + 1]))
-        else:
-            logits.append(kept_S.new_zeros(1, ways))
-    strangers = [kept_S.new_empty(0)]
-    for target in targets_S[rows_N].unique().tolist() if ways > 1 and not algorithm.fixed_ways else ():
-        others = targets_S != target
-        codes = targets_S[others] - (targets_S[others] > target).long()
-        learned = algorithm.adapt(encoder, kept_S[others], codes, ways - 1)
-        asked = rows_N[targets_S[rows_N] == target]
-        strangers.append(familiarity(algorithm.answer(encoder, learned, kept_S[asked])))
-    return torch.cat(logits), torch.cat(strangers)
-
-
-def _without(logits_NW: Tensor, targets_N: Tensor) -> Tensor:
-    """Return the logits of the other classes, ``[N, W - 1]``."""
-    others_NW = torch.ones_like(logits_NW, dtype=torch.bool).scatter_(1, targets_N[:, None], False)
-    return logits_NW[others_NW].view(len(logits_NW), -1)
+        others_S = torch.arange(len(kept_S), device=kept_S.device) != row
+        learned = algorithm.adapt(encoder, kept_S[others_S], targets_S[others_S], ways)
+        logits.append(algorithm.answer(encoder, learned, kept_S[row : row + 1]))
+    return torch.cat(logits)
 
 
 def confidence_of(held: HeldOut, reject_rate: float | None = None, false_accept: float | None = None) -> Confidence:
@@ -142,22 +141,22 @@ def confidence_of(held: HeldOut, reject_rate: float | None = None, false_accept:
         reject_rate: the share of examples of known classes that may be called unknown; default: 0.05.
         false_accept: instead, the share of strangers that may be taken for known.
     """
-    if not len(held.targets_N):
-        known = NOTHING_KNOWN
+    if not len(held.targets):
+        known = Confidence(1.0, -math.inf, math.nan, 0, held.source)
     else:
-        temperature = best_temperature(held.logits_NW, held.targets_N)
-        probabilities = (held.logits_NW / temperature).softmax(1)
-        error = expected_calibration_error(probabilities, held.targets_N)
-        known = Confidence(temperature, -math.inf, error, len(held.targets_N), held.source)
+        temperature = best_temperature(held.logits, held.targets)
+        probabilities = (held.logits / temperature).softmax(1)
+        error = expected_calibration_error(probabilities, held.targets)
+        known = Confidence(temperature, -math.inf, error, len(held.targets), held.source)
     if false_accept is not None:
-        ordered = held.strangers_M.sort(descending=True).values
+        ordered = held.strangers.sort(descending=True).values
         place = math.floor(false_accept * (len(ordered) + 1))  # the first of those that may be taken for known
         above = ordered[place] if place < len(ordered) else ordered.new_tensor(-math.inf)
         return known._replace(threshold=math.nextafter(float(above), math.inf))
-    if not len(held.targets_N):
+    if not len(held.targets):
         return known
     rate = DEFAULT_REJECT_RATE if reject_rate is None else reject_rate
-    return known._replace(threshold=_lower_limit(familiarity(held.logits_NW), rate))
+    return known._replace(threshold=_lower_limit(held.familiar, rate))
 
 
 def _lower_limit(values_N: Tensor, rate: float) -> float:
@@ -191,7 +190,7 @@ def _student_quantile(rate: float, freedom: int) -> float:
 
 def nonconformity(logits_NW: Tensor, code: int) -> Tensor:
     """Return by how much the best other class exceeds a class, ``[N]``: small where an example conforms to it."""
-    targets_N = torch.full((len(logits_NW),), code, device=logits_NW.device)
-    others = _without(logits_NW, targets_N).amax(1) if logits_NW.shape[1] > 1 else 0
-    return others - logits_NW[:, code]
-
+    others_NW = logits_NW.clone()
+    others_NW[:, code] = -torch.inf
+    best_N = others_NW.amax(1) if logits_NW.shape[1] > 1 else torch.zeros_like(logits_NW[:, 0])
+    return best_N - logits_NW[:, code]

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
+from quickstudy.confidence import familiarity
 from quickstudy.data.samples import Samples
 from quickstudy.data.targets import encode
 from quickstudy.errors import DataError, closest
@@ -48,11 +49,13 @@ class Learner:
         self._encoder, self._algorithm, self._load = _frozen(encoder), _frozen(algorithm), load
         self._support: Support = {}
         self._state: Any = None
+        self._means: Rows | None = None  # of embeddings, by class
 
     @property
     def transductive(self) -> bool:
         """Whether an answer depends on the other inputs of the call."""
-        return self._algorithm.sees_queries(self._encoder)
+        sees: bool = self._algorithm.sees_queries(self._encoder)
+        return sees
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -140,20 +143,32 @@ class Learner:
     def _learn(self, support: Support, changed: str | None = None) -> None:
         """Take a support set for the known one, from which it differs in one class, or in all."""
         if not support:
-            self._support, self._state = {}, None
+            self._support, self._state, self._means = {}, None, None
             return
+        place = list(self._support).index(changed) if changed in self._support else None
         alone = changed is not None and isinstance(self._state, Rows)
-        if alone and changed not in support:
-            self._state.remove(list(self._support).index(changed))
-        elif alone:
-            row = self._adapted({changed: support[changed]})
-            if changed in self._support:
-                self._state.replace(list(support).index(changed), row)
-            else:
-                self._state.append(row)
+        learned = None
+        if not alone:
+            learned = self._adapted(support)
+        elif changed in support:
+            learned = self._adapted({changed: support[changed]})
+        # Nothing fails from here on.
+        if alone:
+            _change(self._state, place, learned)
         else:
-            self._state = self._as_held(self._adapted(support))
+            self._state = self._as_held(learned)
+        if isinstance(self._algorithm, EmbeddingAlgorithm):
+            if changed is None or self._means is None:
+                self._means = Rows(torch.stack([kept_n.mean(0) for kept_n in support.values()]))
+            else:
+                _change(self._means, place, support[changed].mean(0, keepdim=True) if changed in support else None)
         self._support = support
+
+    def _restore(self, support: Support, state: Any) -> None:
+        """Take up what was learned elsewhere."""
+        self._support, self._state = support, self._as_held(state)
+        if support and isinstance(self._algorithm, EmbeddingAlgorithm):
+            self._means = Rows(torch.stack([kept_n.mean(0) for kept_n in support.values()]))
 
     @property
     def _learned(self) -> Any:
@@ -184,7 +199,7 @@ class Learner:
             shape = self._encoder.feature_shape(next(self._parts(inputs))[:1])
             self._algorithm.meet(self._encoder, shape, ways)
         with self._explained(inputs), torch.inference_mode():
-            kept = self._algorithm.keep(self._encoder, self._parts(inputs))
+            kept: Tensor = self._algorithm.keep(self._encoder, self._parts(inputs))
             known = next(iter(self._support.values()), kept)
             if kept.shape[1:] != known.shape[1:]:
                 raise RuntimeError(f"{kept.shape} do not go with {known.shape}")
@@ -210,25 +225,44 @@ class Learner:
             raise DataError(f"there is no class '{name}'{closest(str(name), self._support)} Known: {known}.")
 
     @torch.inference_mode()
-    def _logits(self, inputs: Any) -> Tensor:
+    def _answers(self, inputs: Any) -> tuple[Tensor, Tensor]:
+        """Return ``[N, W]`` logits, and how familiar each input is, ``[N]``."""
         if not self._support:
             raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
         listed = _listed(inputs)
         if not len(listed):
-            return torch.empty((0, len(self._support)))
+            return torch.empty((0, len(self._support))), torch.empty(0)
+        logits_NW: Tensor
         with self._explained(listed):
-            logits_NW: Tensor = self._algorithm.predict(self._encoder, self._learned, self._parts(listed))
+            if self._means is None:
+                logits_NW = self._algorithm.predict(self._encoder, self._learned, self._parts(listed))
+                familiar_N = logits_NW.amax(1)
+            else:
+                embedded_ND: Tensor = self._algorithm.keep(self._encoder, self._parts(listed))
+                logits_NW = self._algorithm.answer(self._encoder, self._learned, embedded_ND)
+                familiar_N = familiarity(embedded_ND, self._means.used)
         wrong = logits_NW.isnan().any(1).nonzero().flatten().tolist()
         if wrong:
             name = Samples(listed, self._load).name(wrong[0])
             raise DataError(f"the model's answer to {name} is not a number: does it hold NaN or infinite values?")
-        return logits_NW
+        return logits_NW, familiar_N
 
     def _parts(self, inputs: Any) -> Iterator[Tensor]:
         device = next((tensor.device for tensor in self._encoder.state_dict().values()), torch.device("cpu"))
         samples = Samples(inputs, self._load)
         for rows in np.split(np.arange(len(inputs)), range(_AT_ONCE, len(inputs), _AT_ONCE)):
             yield samples.batch(rows).to(device)
+
+
+def _change(rows: Rows, place: int | None, row: Tensor | None) -> None:
+    """Take a row out, put one in its place, or add one."""
+    if row is None:
+        assert place is not None
+        rows.remove(place)
+    elif place is None:
+        rows.append(row)
+    else:
+        rows.replace(place, row)
 
 
 def _check_name(name: object) -> None:

@@ -5,6 +5,7 @@ Shapes: N inputs, S support examples, n examples of one class, W classes, D feat
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -18,12 +19,12 @@ from torch import nn
 
 from quickstudy import saving
 from quickstudy.algorithms import STRATEGIES, Algorithm, EmbeddingAlgorithm
-from quickstudy.confidence import Confidence, HeldOut, confidence_of, familiarity, left_out, nonconformity
-from quickstudy.data.pictures import load_image
+from quickstudy.confidence import Confidence, HeldOut, confidence_of, left_out, nonconformity
 from quickstudy.data.targets import encode
 from quickstudy.errors import ConfigError, DataError, given
 from quickstudy.learner import UNKNOWN, Learner, Support
 from quickstudy.nets import Encoder, build_encoder
+from quickstudy.pictures import load_image
 
 
 class Predictor(Learner):
@@ -90,6 +91,16 @@ class Predictor(Learner):
         """Return what it was made with, for scikit-learn's ``clone`` and ``cross_val_score``."""
         return {"encoder": self._encoder, "algorithm": self._algorithm, "load": self._load}
 
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn, which alone asks, that this is a classifier."""
+        tags: Any = importlib.import_module("sklearn.utils")
+        return tags.Tags(
+            estimator_type="classifier",
+            target_tags=tags.TargetTags(required=True),
+            classifier_tags=tags.ClassifierTags(),
+            input_tags=tags.InputTags(),
+        )
+
     def set_params(self, **params: Any) -> Self:
         """Change what it was made with; what was learned is forgotten."""
         self.__init__(**{**self.get_params(), **params})  # type: ignore[misc]
@@ -130,7 +141,7 @@ class Predictor(Learner):
         """
         saved = saving.read(folder, device, load, backbone)
         made = cls(saved.encoder, saved.algorithm, saved.load)
-        made._support, made._state = saved.support, made._as_held(saved.state)
+        made._restore(saved.support, saved.state)
         made._rates, made._calibrated = saved.rates, saved.calibrated
         return made
 
@@ -147,14 +158,14 @@ class Predictor(Learner):
             inputs: what to classify.
             may_be_unknown: False: name the likeliest class in any case.
         """
-        logits_NW, classes = self._logits(inputs), list(self._support)
-        unknown_N = familiarity(logits_NW) < (self.confidence_.threshold if may_be_unknown else -math.inf)
+        (logits_NW, familiar_N), classes = self._answers(inputs), list(self._support)
+        unknown_N = familiar_N < (self.confidence_.threshold if may_be_unknown else -math.inf)
         answers = zip(logits_NW.argmax(1).tolist(), unknown_N.tolist(), strict=True)
         return [UNKNOWN if unknown else classes[code] for code, unknown in answers]
 
     def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
         """Return ``[N, W]`` probabilities, each row summing to 1, at the temperature that held-out examples ask for."""
-        return (self._logits(inputs) / self.confidence_.temperature).softmax(1).float().cpu().numpy()
+        return (self._answers(inputs)[0] / self.confidence_.temperature).softmax(1).float().cpu().numpy()
 
     def predict_set(self, inputs: Any, alpha: float = 0.1) -> list[list[str]]:
         """Return for each of N inputs all classes that it may be of, likeliest first: none, one or several.
@@ -171,11 +182,11 @@ class Predictor(Learner):
         """
         if not 0 < alpha < 1:
             raise ConfigError(f"alpha={alpha!r}: it must lie between 0 and 1, for instance 0.1")
-        held, logits_NW, classes = self._held_out(), self._logits(inputs), list(self._support)
+        held, logits_NW, classes = self._held_out(), self._answers(inputs)[0], list(self._support)
         found: list[list[str]] = [[] for _ in range(len(logits_NW))]
         possible = []
         for code, name in enumerate(classes):
-            own_n = nonconformity(held.logits_NW[held.targets_N == code], code)
+            own_n = nonconformity(held.logits[held.targets == code], code)
             if 1 / (len(own_n) + 1) > alpha:
                 raise DataError(
                     f"alpha={alpha} needs {math.ceil(1 / alpha) - 1} held-out examples of each class; {name!r} has "
@@ -186,7 +197,7 @@ class Predictor(Learner):
             possible.append((as_strange_Nn.sum(1) + 1) / (len(own_n) + 1) > alpha)
         for row, code in torch.stack(possible, 1).nonzero().tolist():
             found[row].append(classes[code])
-        likely = {name: column for name, column in zip(classes, logits_NW.T.tolist(), strict=True)}
+        likely = dict(zip(classes, logits_NW.T.tolist(), strict=True))
         return [sorted(names, key=lambda name: -likely[name][row]) for row, names in enumerate(found)]
 
     def score(self, inputs: Any, labels: Any) -> float:
@@ -237,31 +248,31 @@ class Predictor(Learner):
         for name, rate in rates.items():
             if not 0 <= rate < 1:
                 raise ConfigError(f"{name}={rate!r}: it must be a share, from 0 to below 1")
-        held = self._held_out() if inputs is None else self._answered(inputs, labels)
-        if not len(held.strangers_M if false_accept is not None else held.targets_N):
+        held = self._left_out() if inputs is None else self._answered(inputs, labels)
+        if not len(held.strangers if false_accept is not None else held.targets):
             kind = "strangers" if false_accept is not None else "known classes with two examples or more"
             raise DataError(f"there are no held-out examples of {kind}: give images and labels")
         self._calibrated = None if inputs is None else held
         self._rates, self._confidence = rates, confidence_of(held, **rates)
         return self
 
-    @torch.inference_mode()
     def _held_out(self) -> HeldOut:
-        if self._calibrated is not None:
-            return self._calibrated
-        classes = len(self._support)
-        if self._algorithm.sees_queries(self._encoder) or not isinstance(self._algorithm, EmbeddingAlgorithm):
-            none = torch.empty(0)
-            return HeldOut(torch.empty(0, classes), none.long(), none, "nothing: calibrate(images, labels) was not called")
-        return left_out(self._algorithm, self._encoder, self._support, self._learned)
+        return self._left_out() if self._calibrated is None else self._calibrated
+
+    @torch.inference_mode()
+    def _left_out(self) -> HeldOut:
+        if self._means is None or not isinstance(self._algorithm, EmbeddingAlgorithm) or self.transductive:
+            none, source = torch.empty(0), "nothing: calibrate(images, labels) was not called"
+            return HeldOut(torch.empty(0, len(self._support)), none.long(), none, none, source)
+        return left_out(self._algorithm, self._encoder, self._support, self._means.used, self._learned)
 
     def _answered(self, inputs: Any, labels: Any) -> HeldOut:
         codes, names = encode(labels)
-        logits_NW = self._logits(inputs)
+        logits_NW, familiar_N = self._answers(inputs)
         if codes.ndim != 1 or len(codes) != len(logits_NW):
             raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
         place = {name: code for code, name in enumerate(self._support)}
         targets_N = torch.tensor([place.get(names[code], -1) for code in codes], device=logits_NW.device)
         known_N = targets_N >= 0
         source = f"{len(codes)} examples given to calibrate"
-        return HeldOut(logits_NW[known_N], targets_N[known_N], familiarity(logits_NW[~known_N]), source)
+        return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)

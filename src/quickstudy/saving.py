@@ -32,7 +32,7 @@ FORMAT = 1
 """Counted up when an older quickstudy could not read it."""
 
 DESCRIPTION = "predictor.json"
-_HOMES = ("quickstudy.data.pictures",)  # importing them fills LOADS
+_HOMES = ("quickstudy.pictures",)  # importing them fills LOADS
 _ATTEMPTS = 5
 
 
@@ -66,7 +66,7 @@ def write(folder: str | os.PathLike[str], saved: Saved) -> None:
         tensors["kept"] = torch.cat(list(support.values()))
     skeleton, held = _taken_apart(state, tensors, "state"), None
     if calibrated is not None:
-        held = {"answers": _taken_apart(calibrated[:3], tensors, "calibrated"), "source": calibrated.source}
+        held = {"answers": _taken_apart(calibrated[:4], tensors, "calibrated"), "source": calibrated.source}
     content, weights = _bytes(tensors), _bytes(encoder.state_dict())
     place.mkdir(parents=True, exist_ok=True)
     with alone(place / ".lock"):
@@ -75,7 +75,9 @@ def write(folder: str | os.PathLike[str], saved: Saved) -> None:
             "format": FORMAT,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
-            "backbone": None if encoder.made_by is None else dict(zip(("name", "options"), encoder.made_by, strict=True)),
+            "backbone": None
+            if encoder.made_by is None
+            else dict(zip(("name", "options"), encoder.made_by, strict=True)),
             "algorithm": {
                 "name": _name_of(algorithm),
                 "options": algorithm.options,
@@ -124,7 +126,9 @@ def read(
     for attempt in range(_ATTEMPTS):
         description = _description(place)
         try:
-            encoder_weights, tensors = (_read(place, description["files"][name], device) for name in ("encoder", "learned"))
+            encoder_weights, tensors = (
+                _read(place, description["files"][name], device) for name in ("encoder", "learned")
+            )
             break
         except FileNotFoundError as error:  # replaced between the two reads
             if attempt == _ATTEMPTS - 1:
@@ -160,13 +164,16 @@ def _put_together(
     algorithm = STRATEGIES[wanted["name"]](**wanted["options"])
     if wanted["feature_shape"]:
         algorithm.meet(encoder, tuple(wanted["feature_shape"]), wanted["ways"])
-    weights = {name.removeprefix("algorithm."): value for name, value in tensors.items() if name.startswith("algorithm.")}
+    weights = {
+        name.removeprefix("algorithm."): value for name, value in tensors.items() if name.startswith("algorithm.")
+    }
     _load_weights(algorithm, weights, place)
     for part in (encoder, algorithm):
         part.to(device).eval().requires_grad_(False)
     parts = torch.split(tensors["kept"], description["examples"]) if description["classes"] else ()
     support = dict(zip(description["classes"], parts, strict=True))
     held = description["calibrated"]
+    logits, targets, familiar, strangers = [None] * 4 if held is None else _joined(held["answers"], tensors)
     return Saved(
         encoder,
         algorithm,
@@ -174,7 +181,7 @@ def _put_together(
         support,
         _joined(description["state"], tensors),
         description["rates"],
-        None if held is None else HeldOut(*_joined(held["answers"], tensors), held["source"]),
+        HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
     )
 
 

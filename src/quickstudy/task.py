@@ -315,7 +315,6 @@ class Task(L.LightningModule):
         Raises:
             DataError: there are no examples, or an input cannot be read.
         """
-        encoder, algorithm = copy.deepcopy((self.encoder, self.algorithm or STRATEGIES["prototypicalnetworks"]()))
-        for part in (encoder, algorithm):
-            part.eval().requires_grad_(False)
+        algorithm = copy.deepcopy(self.algorithm or STRATEGIES["prototypicalnetworks"]()).eval().requires_grad_(False)
+        encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         return Predictor(encoder, algorithm, partial(type(self).load, **self.load_options)).fit(inputs, labels)

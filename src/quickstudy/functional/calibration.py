@@ -52,7 +52,9 @@ def expected_calibration_error(probabilities_NW: Tensor, targets_N: Tensor) -> f
     confidence_N, answers_N = probabilities_NW.double().max(1)
     bins_N = (confidence_N * _BINS).ceil().long().clamp(1, _BINS) - 1
     gaps = (answers_N == targets_N).double() - confidence_N
-    return float(torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bins_N.cpu(), gaps.cpu()).abs().sum() / len(gaps))
+    return float(
+        torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bins_N.cpu(), gaps.cpu()).abs().sum() / len(gaps)
+    )
 
 
 def area_under_roc(known_N: Tensor, unknown_M: Tensor) -> float:

@@ -141,8 +141,10 @@ def _classes_stand_alone_where_declared(make: Make) -> None:
     with torch.inference_mode():
         kept = algorithm.keep(encoder, [support[0]])
         together = algorithm.adapt(encoder, kept, targets[0], WAYS)
-        alone = [algorithm.adapt(encoder, part, torch.zeros(len(part), dtype=torch.int64), 1)
-                 for part in (kept[targets[0] == code] for code in range(WAYS))]
+        alone = [
+            algorithm.adapt(encoder, part, torch.zeros(len(part), dtype=torch.int64), 1)
+            for part in (kept[targets[0] == code] for code in range(WAYS))
+        ]
     demand_close(together, torch.cat(alone), "with by_class, a class's row follows from its own examples", NEAR)
 
 

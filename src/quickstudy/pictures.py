@@ -21,7 +21,6 @@ MAX_PIXELS = 80_000_000
 """A picture that claims more pixels is refused before it is decoded: it would take over 240 MB."""
 
 
-@LOADS.register("image")
 def load_image(
     item: Any, image_size: int | tuple[int, int] | None = None, image_mode: Literal["RGB", "L"] = "RGB"
 ) -> Tensor:
@@ -67,6 +66,9 @@ def load_image(
             f"'{name}' is a damaged image, or of a kind that cannot be decoded: {error}. Replace it, "
             "or leave such files out of training with on_error='skip'"
         ) from error
+
+
+LOADS.register("image")(load_image)
 
 
 def _content(item: Any, name: str) -> bytes:
