@@ -179,7 +179,7 @@ def _student_quantile(rate: float, freedom: int) -> float:
     """Return the quantile of Student's distribution, by its expansion about the normal one (error below 2%).
 
     >>> [round(_student_quantile(0.05, freedom), 2) for freedom in (2, 5, 17)]  # exactly -2.92, -2.02, -1.74
-    [-2.87, -2.01, -1.74]
+    [-2.88, -2.01, -1.74]
     """
     z = float(torch.special.ndtri(torch.tensor(rate, dtype=torch.float64)))
     first = (z**3 + z) / 4
