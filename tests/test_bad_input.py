@@ -262,7 +262,7 @@ def test_a_picture_that_cannot_be_read_is_named(content: bytes, message: str, tr
 
 
 def test_a_bomb_below_pillows_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quickstudy.image.loading.MAX_PIXELS", 300)
+    monkeypatch.setattr("quickstudy.pictures.MAX_PIXELS", 300)
     assert load_image(png(size=17)).shape == (3, 17, 17)
     with pytest.raises(DataError, match=r"claims 18x18 pixels; more than 300 are refused. Make the picture smaller"):
         load_image(png(size=18))

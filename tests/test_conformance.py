@@ -401,6 +401,15 @@ class PredictsInTrainingMode(PrototypicalNetworks):
         return super().predict(encoder.train(), *arguments)
 
 
+@breaks("answer gives what predict gives")
+class AnswersOnAnotherScale(PrototypicalNetworks):
+    def predict(self, encoder: Encoder, state: Any, queries: Any) -> Tensor:
+        return super().answer(encoder, state, self.keep(encoder, queries))
+
+    def answer(self, *arguments: Any) -> Tensor:
+        return 2 * super().answer(*arguments)
+
+
 @breaks("what adapt returns is made of tensors")
 class KeepsAName(PrototypicalNetworks):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Any:
@@ -416,8 +425,8 @@ class KeepsItToItself(PrototypicalNetworks):
         self.kept = super().adapt(*arguments)
         return torch.zeros(())
 
-    def predict(self, encoder: Encoder, state: Tensor, queries: Any) -> Tensor:
-        return super().predict(encoder, self.kept, queries)
+    def answer(self, encoder: Encoder, state: Tensor, kept_Q: Tensor) -> Tensor:
+        return super().answer(encoder, self.kept, kept_Q)
 
 
 @breaks("classes may have different numbers of examples: 2 ways: (8, 2)")
@@ -432,6 +441,13 @@ class AnswersForThreeWays(PrototypicalNetworks):
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         logits_QW = super().logits(state, query_QD)
         return F.pad(logits_QW, (0, 3 - len(state)), value=-100.0)
+
+
+@breaks("with by_class, a class's row follows from its own examples")
+class CentresPrototypes(PrototypicalNetworks):
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
+        prototypes_WD = super().fit(support_SD, targets_S, ways)
+        return prototypes_WD - prototypes_WD.mean(0)
 
 
 @pytest.mark.parametrize(("broken", "message"), BROKEN, ids=[broken.__name__ for broken, _ in BROKEN])

@@ -18,12 +18,14 @@ ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
 # From the ground up. A file or folder may import what stands on a lower line. Files on one line may import each other;
 # a folder and its neighbours on the line may not.
 LAYERS = [
-    ["errors", "files", "registry", "episode"],
+    ["errors", "files", "registry", "episode", "rows"],
     ["functional"],
     ["nets"],
     ["algorithms"],
     ["data"],
     ["datasets"],
+    ["confidence", "pictures"],
+    ["saving", "learner"],
     ["predictor", "lora"],
     ["doors", "strategy", "optimizers", "losses", "heads", "checkpoint"],
     [
@@ -103,8 +105,8 @@ def complaints(root: Path = ROOT) -> list[str]:
                 reason = _reason_against(root, unit, rest.split(".")[0])
             elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["task"]:
                 reason = "lightning lives in the layer of task.py and above"
-            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit != "datasets":
-                reason = "PIL is for datasets, the image domain and above"
+            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit not in ("datasets", "pictures"):
+                reason = "PIL is for pictures, datasets, the image domain and above"
             if reason:
                 found.append(f"{where}:{line} imports {name}: {reason}")
     return found

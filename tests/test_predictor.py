@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.base
+import sklearn.model_selection
 import torch
 from PIL import Image
 
-from quickstudy import DataError, Predictor
+from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.image import ImageClassifier
 from quickstudy.nets import build_encoder
@@ -112,10 +114,101 @@ def test_needs_no_lightning() -> None:
         "import sys, torch; from quickstudy import Predictor; from quickstudy.algorithms import STRATEGIES\n"
         "from quickstudy.nets import build_encoder\n"
         "x = torch.rand(4, 3, 16, 16); algorithm = STRATEGIES['prototypicalnetworks']()\n"
-        "assert len(Predictor(build_encoder('conv4'), algorithm, x, [0, 0, 1, 1]).predict(x)) == 4\n"
+        "assert len(Predictor(build_encoder('conv4'), algorithm).fit(x, [0, 0, 1, 1]).predict(x)) == 4\n"
         "assert not [name for name in sys.modules if 'lightning' in name and 'utilities' not in name]"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_what_changes_answers_as_what_was_learned_at_once(model: ImageClassifier) -> None:
+    images, labels = colours(6)
+    for name in ("prototypicalnetworks", "nearest_neighbour", "linear_probe", "protomaml"):
+        encoder, algorithm = build_encoder("conv4"), STRATEGIES[name]()
+        whole = Predictor(encoder, algorithm).fit(images, labels)
+        grown = Predictor(encoder, algorithm).add_class("thing", images[:2]).add_class("green", images[6:12])
+        grown.add_class("blue", images[12:]).add_class("other", images[3:4])
+        grown.add_examples("thing", images[2:6]).rename_class("thing", "red").remove_class("other")
+        assert grown.counts_ == {"red": 6, "green": 6, "blue": 6}
+        columns = [list(whole.classes_).index(name) for name in grown.classes_]
+        np.testing.assert_allclose(grown.predict_proba(images), whole.predict_proba(images)[:, columns], atol=1e-6)
+        for name in ("red", "blue"):
+            grown.remove_class(name)
+        assert grown.predict(images[:2], may_be_unknown=False) == ["green"] * 2
+        with pytest.raises(DataError, match="it knows no class yet: type fit"):
+            grown.remove_class("green").predict(images[:1])
+        assert grown.add_class("again", images[:1]).predict(images[:1]) == ["again"]
+
+
+def test_a_change_that_fails_changes_nothing(model: ImageClassifier) -> None:
+    images, labels = colours(2)
+    predictor = model.adapt(images, labels)
+    before = predictor.predict_proba(images)
+    bad = torch.full((1, 3, 16, 16), torch.nan)
+    for change, message in (
+        (lambda: predictor.add_class("red", images), "the class 'red' exists: type add_examples"),
+        (lambda: predictor.add_class("", images), "a class needs a name"),
+        (lambda: predictor.add_class("new", []), "no examples were given"),
+        (lambda: predictor.add_class("new", bad), "not finite"),
+        (lambda: predictor.add_examples("red", bad), "not finite"),
+        (lambda: predictor.add_class("new", ["gone.png"]), "gone.png"),
+        (lambda: predictor.add_class("new", torch.zeros(1, 3, 64, 64)), "give inputs of the size that it was trained"),
+        (lambda: predictor.predict(torch.zeros(1, 3, 64, 64)), "give inputs of the size that it was trained"),
+        (lambda: predictor.add_examples("rod", images), "there is no class 'rod'; did you mean 'red'. Known: blue"),
+        (lambda: predictor.remove_class("rod"), "there is no class 'rod'"),
+        (lambda: predictor.rename_class("red", "blue"), "the class 'blue' exists"),
+    ):
+        with pytest.raises(DataError, match=message):
+            change()
+    assert (predictor.predict_proba(images) == before).all()
+    assert predictor.counts_ == {"blue": 2, "green": 2, "red": 2}
+    fixed = Predictor(build_encoder("conv4"), STRATEGIES["anil"]()).fit(images, labels)
+    with pytest.raises(ConfigError, match="was made for 3 ways, and these are 4"):
+        fixed.add_class("new", images[:1])
+    assert len(fixed.classes_) == 3
+
+
+def test_from_a_backbone(tmp_path: Path) -> None:
+    images, labels = colours(3)
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    predictor = Predictor.from_backbone("resnet18", pictures, labels, pretrained=False)
+    assert predictor.predict(pictures) == labels
+    with pytest.raises(ConfigError, match="unknown training_strategy 'protnet'"):
+        Predictor.from_backbone("conv4", images, labels, strategy="protnet")
+
+
+def test_scikit_learn_takes_it_for_one_of_its_own(model: ImageClassifier) -> None:
+    images, labels = colours(6)
+    predictor = model.adapt(images, labels)
+    assert set(predictor.get_params()) == {"encoder", "algorithm", "load"}
+    again = sklearn.base.clone(predictor)
+    assert list(again.classes_) == []
+    scores = sklearn.model_selection.cross_val_score(predictor, images.numpy(), labels, cv=3)
+    assert scores.tolist() == [1, 1, 1]
+
+
+# ---- folders
+
+
+@pytest.mark.parametrize("name", STRATEGIES.names())
+def test_a_folder_holds_all_of_it(name: str, tmp_path: Path) -> None:
+    images, labels = colours(3)
+    predictor = Predictor(build_encoder("conv4", {"hidden": 8}), STRATEGIES[name]()).fit(images, labels)
+    predictor.save(tmp_path / "pets")
+    code = (
+        "import sys, torch, numpy as np; from quickstudy import Predictor\n"
+        "images = torch.load(sys.argv[2]); predictor = Predictor.load(sys.argv[1])\n"
+        "np.save(sys.argv[3], predictor.predict_proba(images)); print(predictor.counts_)\n"
+        "predictor.rename_class('red', 'rot').save(sys.argv[1])\n"
+        "assert not [name for name in sys.modules if 'lightning' in name and 'utilities' not in name]"
+    )
+    torch.save(images, tmp_path / "images.pt")
+    before = {path.name for path in (tmp_path / "pets").iterdir()}
+    arguments = [str(tmp_path / part) for part in ("pets", "images.pt", "answers.npy")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout == "{'blue': 3, 'green': 3, 'red': 3}\n"
+    assert (np.load(tmp_path / "answers.npy") == predictor.predict_proba(images)).all()
+    assert list(Predictor.load(tmp_path / "pets").classes_) == ["blue", "green", "rot"]
+    assert {path.name for path in (tmp_path / "pets").iterdir()} == before  # the encoder's file is the same
 
 
 NEED_TRAINING = {"anil", "boil", "maml", "metasgd", "relationnetworks", "reptile"}
@@ -124,5 +217,5 @@ NEED_TRAINING = {"anil", "boil", "maml", "metasgd", "relationnetworks", "reptile
 @pytest.mark.parametrize("name", sorted(set(STRATEGIES.names()) - NEED_TRAINING))
 def test_every_untrained_algorithm_learns_from_its_support(name: str) -> None:
     images, labels = colours(5)
-    predictor = Predictor(build_encoder("conv4"), STRATEGIES[name](), images[::5], labels[::5])
+    predictor = Predictor(build_encoder("conv4"), STRATEGIES[name]()).fit(images[::5], labels[::5])
     assert predictor.score(images, labels) == 1

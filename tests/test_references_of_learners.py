@@ -122,7 +122,7 @@ def test_a_learner_answers_after_its_test_steps(name: str, options: dict[str, An
     expected = adapted_answers(algorithm, encoder, task, steps=4).detach()
     with torch.no_grad():
         judged = algorithm.judge(encoder, episodes, WAYS, algorithm.loss)[1][0]
-        state = algorithm.adapt(encoder, [task[0]], task[1], WAYS)
+        state = algorithm.adapt(encoder, task[0], task[1], WAYS)
         predicted = algorithm.predict(encoder, state, [task[2]])
     torch.testing.assert_close(judged, expected, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(predicted, expected, rtol=1e-8, atol=1e-8)

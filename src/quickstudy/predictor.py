@@ -1,133 +1,278 @@
 """The adapted model: an encoder, a classifier made from a support set, and class names. It needs no Lightning.
 
-Shapes: N inputs, S support examples, W classes, D features, ``...`` the shape of one input.
+Shapes: N inputs, S support examples, n examples of one class, W classes, D features, ``...`` the shape of one input.
 """
 
 from __future__ import annotations
 
-import copy
+import importlib
+import math
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from quickstudy.algorithms import Algorithm
-from quickstudy.data.samples import Samples
+from quickstudy import saving
+from quickstudy.algorithms import STRATEGIES, Algorithm, EmbeddingAlgorithm
+from quickstudy.confidence import Confidence, HeldOut, confidence_of, left_out, nonconformity
 from quickstudy.data.targets import encode
-from quickstudy.errors import DataError
-from quickstudy.nets import Encoder
+from quickstudy.errors import ConfigError, DataError, given
+from quickstudy.learner import UNKNOWN, Learner, Support
+from quickstudy.nets import Encoder, build_encoder
+from quickstudy.pictures import load_image
 
-_AT_ONCE = 64
 
-
-class Predictor:
+class Predictor(Learner):
     """Classifies inputs into the classes of a support set; ``model.adapt(images, labels)`` makes one.
 
-    The encoder is copied, so that training the model further does not change the predictor. A transductive strategy
-    classifies all inputs of a call together, and takes them for a mixture of the classes.
+    It has the shape of scikit-learn's classifiers; and it learns, forgets and renames single classes, as ``Learner``
+    says. The encoder is copied unless nothing trains it, so that training a model further does not change the
+    predictor. A transductive strategy classifies all inputs of a call together, and takes them for a mixture of the
+    classes.
 
     Args:
         encoder: turns inputs into embeddings.
         algorithm: learns classes with it.
-        support: 1..n examples per class, each anything that ``load`` takes, or a tensor or array ``[S, ...]``.
-        labels: S labels, strings or integers; at most one per example.
         load: makes a tensor of one input; default: inputs are tensors already.
-
-    Raises:
-        DataError: there are no examples, the lengths differ, or an input cannot be read.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        algorithm: Algorithm,
-        support: Any,
+    def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
+        super().__init__(encoder, algorithm, load)
+        self._calibrated: HeldOut | None = None
+        self._rates: dict[str, float] = {}
+        self._confidence: Confidence | None = None
+
+    @classmethod
+    def from_backbone(
+        cls,
+        backbone: str | nn.Module,
+        inputs: Any,
         labels: Any,
-        load: Callable[[Any], Any] = torch.as_tensor,
-    ) -> None:
-        self._encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
-        self._algorithm = copy.deepcopy(algorithm).eval().requires_grad_(False)
-        self._load = load
-        inputs = _listed(support)
-        codes, self._classes = encode(labels)
-        if codes.ndim != 1:
-            raise DataError("a predictor learns one label per example; these targets have several")
-        if len(inputs) != len(codes):
-            raise DataError(f"{len(inputs)} examples but {len(codes)} labels: each example needs one label")
-        if not len(inputs):
-            raise DataError("no examples were given: adapting needs at least one per class")
-        self._device = next((tensor.device for tensor in self._encoder.state_dict().values()), torch.device("cpu"))
-        targets_S = torch.from_numpy(codes).long().to(self._device)
-        shape = self._encoder.feature_shape(next(self._parts(inputs))[:1])
-        self._algorithm.meet(self._encoder, shape, len(self._classes))
-        with torch.inference_mode():
-            self._state = self._algorithm.adapt(self._encoder, self._parts(inputs), targets_S, len(self._classes))
-            if not all(leaf.isfinite().all() for leaf in tree_leaves(self._state) if isinstance(leaf, Tensor)):
-                raise DataError(
-                    "what was learned is not finite: an example holds NaN or infinite values, or the model was "
-                    "trained until it diverged"
-                )
+        *,
+        backbone_kwargs: Mapping[str, Any] | None = None,
+        pretrained: bool = True,
+        strategy: str = "nearest_centroid",
+        strategy_kwargs: Mapping[str, Any] | None = None,
+        load: Callable[[Any], Any] | None = None,
+    ) -> Self:
+        """Learn classes with an encoder as it is, without any training.
+
+        Args:
+            backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module from ``[N, C, ...]`` to ``[N, ...]``.
+            inputs: 1..n pictures per class, each a path, bytes, a PIL image, an array or a tensor.
+            labels: S labels, strings or integers.
+            backbone_kwargs: the backbone's own options.
+            pretrained: take trained weights where there are any (timm's).
+            strategy: any that ``quickstudy list strategies`` names and that needs no training.
+            strategy_kwargs: its options.
+            load: makes a tensor of one input; default: pictures of 224 by 224 pixels.
+
+        Raises:
+            ConfigError: a name or an option is unknown, or pretrained weights cannot be had.
+            DataError: there are no examples, the lengths differ, or an input cannot be read.
+        """
+        if load is None:
+            load = partial(load_image, image_size=224)
+        algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
+        return cls(build_encoder(backbone, backbone_kwargs, pretrained), algorithm, load).fit(inputs, labels)
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""
-        shown = ", ".join(self._classes[:5]) + (", ..." if len(self._classes) > 5 else "")
-        return f"Predictor({type(self._algorithm).__name__}, {len(self._classes)} classes: {shown})"
+        classes = list(self._support)
+        shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+        return f"Predictor({type(self._algorithm).__name__}, {len(classes)} classes: {shown})"
 
-    @property
-    def transductive(self) -> bool:
-        """Whether an answer depends on the other inputs of the call."""
-        return self._algorithm.sees_queries(self._encoder)
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return what it was made with, for scikit-learn's ``clone`` and ``cross_val_score``."""
+        return {"encoder": self._encoder, "algorithm": self._algorithm, "load": self._load}
 
-    @property
-    def classes_(self) -> NDArray[np.str_]:
-        """``[W]`` class names, in the order of the columns of ``predict_proba``."""
-        return np.array(self._classes)
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn, which alone asks, that this is a classifier."""
+        tags: Any = importlib.import_module("sklearn.utils")
+        return tags.Tags(
+            estimator_type="classifier",
+            target_tags=tags.TargetTags(required=True),
+            classifier_tags=tags.ClassifierTags(),
+            input_tags=tags.InputTags(),
+        )
 
-    def predict(self, inputs: Any) -> list[str]:
-        """Return the class name of each of N inputs."""
-        return [self._classes[code] for code in self._logits(inputs).argmax(1).tolist()]
+    def set_params(self, **params: Any) -> Self:
+        """Change what it was made with; what was learned is forgotten."""
+        self.__init__(**{**self.get_params(), **params})  # type: ignore[misc]
+        return self
+
+    # ---- files
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write it as a folder of JSON and safetensors, whole or not at all; a predictor there is replaced.
+
+        Raises:
+            ConfigError: an option of the algorithm is code, which no file holds.
+            OSError: the folder cannot be written.
+        """
+        parts = self._encoder, self._algorithm, self._load, self._support, self._learned
+        saving.write(folder, saving.Saved(*parts, self._rates, self._calibrated))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        *,
+        load: Callable[[Any], Any] | None = None,
+        backbone: nn.Module | None = None,
+    ) -> Self:
+        """Read what ``save`` wrote, here or elsewhere; no code is run from the files.
+
+        Args:
+            folder: of a predictor.
+            device: where it is to run.
+            load: makes a tensor of one input, where it was made with a function of one's own.
+            backbone: the module, where it was made with one.
+
+        Raises:
+            DataError: a file is missing or damaged, or of a newer version.
+            ConfigError: what was code is not given.
+        """
+        saved = saving.read(folder, device, load, backbone)
+        made = cls(saved.encoder, saved.algorithm, saved.load)
+        made._restore(saved.support, saved.state)
+        made._rates, made._calibrated = saved.rates, saved.calibrated
+        return made
+
+    def _learn(self, support: Support, changed: str | None = None) -> None:
+        super()._learn(support, changed)
+        self._calibrated = self._confidence = None
+
+    # ---- what it answers
+
+    def predict(self, inputs: Any, *, may_be_unknown: bool = True) -> list[str]:
+        """Return the class name of each of N inputs, or ``"unknown"`` for what is like none of the examples.
+
+        Args:
+            inputs: what to classify.
+            may_be_unknown: False: name the likeliest class in any case.
+        """
+        (logits_NW, familiar_N), classes = self._answers(inputs), list(self._support)
+        unknown_N = familiar_N < (self.confidence_.threshold if may_be_unknown else -math.inf)
+        answers = zip(logits_NW.argmax(1).tolist(), unknown_N.tolist(), strict=True)
+        return [UNKNOWN if unknown else classes[code] for code, unknown in answers]
 
     def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
-        """Return ``[N, W]`` probabilities, each row summing to 1."""
-        return self._logits(inputs).softmax(1).float().cpu().numpy()
+        """Return ``[N, W]`` probabilities, each row summing to 1, at the temperature that held-out examples ask for."""
+        return (self._answers(inputs)[0] / self.confidence_.temperature).softmax(1).float().cpu().numpy()
+
+    def predict_set(self, inputs: Any, alpha: float = 0.1) -> list[list[str]]:
+        """Return for each of N inputs all classes that it may be of, likeliest first: none, one or several.
+
+        Whatever its class, an input's set lacks it with a probability of at most ``alpha``, if examples and inputs come
+        alike (class-conditional conformal prediction, Vovk 2012, https://arxiv.org/abs/1209.2673).
+
+        Args:
+            inputs: what to classify.
+            alpha: the error level, between 0 and 1.
+
+        Raises:
+            DataError: a class has too few held-out examples for that level.
+        """
+        if not 0 < alpha < 1:
+            raise ConfigError(f"alpha={alpha!r}: it must lie between 0 and 1, for instance 0.1")
+        held, logits_NW, classes = self._held_out(), self._answers(inputs)[0], list(self._support)
+        found: list[list[str]] = [[] for _ in range(len(logits_NW))]
+        possible = []
+        for code, name in enumerate(classes):
+            own_n = nonconformity(held.logits[held.targets == code], code)
+            if 1 / (len(own_n) + 1) > alpha:
+                raise DataError(
+                    f"alpha={alpha} needs {math.ceil(1 / alpha) - 1} held-out examples of each class; {name!r} has "
+                    f"{len(own_n)}, and with so many the smallest reachable error level is {1 / (len(own_n) + 1):.0%}. "
+                    "Raise alpha, add_examples, or calibrate(images, labels)"
+                )
+            as_strange_Nn = own_n >= nonconformity(logits_NW, code)[:, None]
+            possible.append((as_strange_Nn.sum(1) + 1) / (len(own_n) + 1) > alpha)
+        for row, code in torch.stack(possible, 1).nonzero().tolist():
+            found[row].append(classes[code])
+        likely = dict(zip(classes, logits_NW.T.tolist(), strict=True))
+        return [sorted(names, key=lambda name: -likely[name][row]) for row, names in enumerate(found)]
 
     def score(self, inputs: Any, labels: Any) -> float:
-        """Return the share of N inputs that is classified as labelled, from 0 to 1."""
-        predicted = self.predict(inputs)
+        """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1."""
+        predicted = self.predict(inputs, may_be_unknown=False)
         codes, classes = encode(labels)
         if len(predicted) != len(codes):
             raise DataError(f"{len(predicted)} inputs but {len(codes)} labels: each input needs one label")
         return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))
 
-    def _logits(self, inputs: Any) -> Tensor:
-        listed = _listed(inputs)
-        with torch.inference_mode():
-            if not len(listed):
-                return torch.empty((0, len(self._classes)))
-            logits_NW: Tensor = self._algorithm.predict(self._encoder, self._state, self._parts(listed))
-            wrong = logits_NW.isnan().any(1).nonzero().flatten().tolist()
-            if wrong:
-                name = Samples(listed, self._load).name(wrong[0])
-                raise DataError(f"the model's answer to {name} is not a number: does it hold NaN or infinite values?")
-            return logits_NW
+    # ---- what it says of its answers
 
-    def _parts(self, inputs: Any) -> Iterator[Tensor]:
-        samples = Samples(inputs, self._load)
-        for rows in np.split(np.arange(len(inputs)), range(_AT_ONCE, len(inputs), _AT_ONCE)):
-            yield samples.batch(rows).to(self._device)
+    @property
+    def confidence_(self) -> Confidence:
+        """Temperature and threshold, what they come from, and how far held-out probabilities were off.
 
+        Unless ``calibrate`` was called they come from the support set, each example being left out in its turn.
+        """
+        if self._confidence is None:
+            self._confidence = confidence_of(self._held_out(), **self._rates)
+        return self._confidence
 
-def _listed(inputs: Any) -> Any:
-    """Return a tensor ``[N, ...]`` or a list of items; a single path or picture counts as a list of one."""
-    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
-        return torch.from_numpy(inputs)
-    if isinstance(inputs, Tensor):
-        return inputs
-    if isinstance(inputs, (str, bytes, os.PathLike)) or not hasattr(inputs, "__len__"):
-        return [inputs]
-    return list(inputs)
+    def calibrate(
+        self,
+        inputs: Any = None,
+        labels: Any = None,
+        *,
+        reject_rate: float | None = None,
+        false_accept: float | None = None,
+    ) -> Self:
+        """Choose what is called unknown, and make probabilities fit, by further examples or by the support set's own.
+
+        Args:
+            inputs: examples that it did not learn from; those with a label that it does not know are strangers. None:
+                the support set, each example left out in its turn, and each class for strangers. Those given count
+                until the next class or example is learned or forgotten; the rate stays.
+            labels: N labels.
+            reject_rate: the share of the known that may be called unknown; by default 0.05.
+            false_accept: instead, the share of strangers that may be taken for known.
+
+        Raises:
+            DataError: there is no example of the kind that the rate is of.
+            ConfigError: both rates are given, or one is not between 0 and 1.
+        """
+        rates = given(reject_rate=reject_rate, false_accept=false_accept)
+        if len(rates) == 2:
+            raise ConfigError("reject_rate and false_accept each set the threshold: give one of them")
+        for name, rate in rates.items():
+            if not 0 <= rate < 1:
+                raise ConfigError(f"{name}={rate!r}: it must be a share, from 0 to below 1")
+        held = self._left_out() if inputs is None else self._answered(inputs, labels)
+        if not len(held.strangers if false_accept is not None else held.targets):
+            kind = "strangers" if false_accept is not None else "known classes with two examples or more"
+            raise DataError(f"there are no held-out examples of {kind}: give images and labels")
+        self._calibrated = None if inputs is None else held
+        self._rates, self._confidence = rates, confidence_of(held, **rates)
+        return self
+
+    def _held_out(self) -> HeldOut:
+        return self._left_out() if self._calibrated is None else self._calibrated
+
+    @torch.inference_mode()
+    def _left_out(self) -> HeldOut:
+        if self._means is None or not isinstance(self._algorithm, EmbeddingAlgorithm) or self.transductive:
+            none, source = torch.empty(0), "nothing: calibrate(images, labels) was not called"
+            return HeldOut(torch.empty(0, len(self._support)), none.long(), none, none, source)
+        return left_out(self._algorithm, self._encoder, self._support, self._means.used, self._learned)
+
+    def _answered(self, inputs: Any, labels: Any) -> HeldOut:
+        codes, names = encode(labels)
+        logits_NW, familiar_N = self._answers(inputs)
+        if codes.ndim != 1 or len(codes) != len(logits_NW):
+            raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
+        place = {name: code for code, name in enumerate(self._support)}
+        targets_N = torch.tensor([place.get(names[code], -1) for code in codes], device=logits_NW.device)
+        known_N = targets_N >= 0
+        source = f"{len(codes)} examples given to calibrate"
+        return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)

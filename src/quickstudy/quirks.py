@@ -6,6 +6,7 @@ import atexit
 import inspect
 import logging
 import warnings
+from functools import partial
 from typing import Any
 
 import torch.distributed
@@ -45,14 +46,14 @@ def note_termination(trainer: Any) -> None:
 
     Every step asks all processes whether the first was told to end.
     """
+    trainer._signal_connector._sigterm_notifier_fn = partial(_noted, trainer)  # which spawned processes are sent
+
+
+def _noted(trainer: Any, signum: Any, _: Any) -> None:
     connector = trainer._signal_connector
-
-    def noted(signum: Any, _: Any) -> None:
-        if not connector.received_sigterm and trainer.strategy.launcher is not None:
-            trainer.strategy.launcher.kill(signum)
-        connector.received_sigterm = True
-
-    connector._sigterm_notifier_fn = noted
+    if not connector.received_sigterm and trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.kill(signum)
+    connector.received_sigterm = True
 
 
 def leave_at_exit() -> None:

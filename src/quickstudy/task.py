@@ -5,6 +5,7 @@ Shapes: T tasks, Q query, W ways, B examples of a batch, C classes, D features, 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -314,5 +315,6 @@ class Task(L.LightningModule):
         Raises:
             DataError: there are no examples, or an input cannot be read.
         """
-        algorithm = self.algorithm or STRATEGIES["prototypicalnetworks"]()
-        return Predictor(self.encoder, algorithm, inputs, labels, partial(type(self).load, **self.load_options))
+        algorithm = copy.deepcopy(self.algorithm or STRATEGIES["prototypicalnetworks"]()).eval().requires_grad_(False)
+        encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
+        return Predictor(encoder, algorithm, partial(type(self).load, **self.load_options)).fit(inputs, labels)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from quickstudy.episode import Episode
 from quickstudy.nets import Encoder, by_episode
-from quickstudy.registry import Registry
+from quickstudy.registry import Registry, options_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """A function of logits ``[N, W]`` and targets ``[N]`` that returns one number."""
@@ -39,11 +39,21 @@ class Algorithm(nn.Module, ABC):
     """Whether test episodes must have as many ways as training ones."""
     feature_shape: tuple[int, ...] = ()
     """What it was built for; empty before."""
+    ways: int = 0
+    """Of a training episode, when it was built."""
+    options: dict[str, Any]
+    """The arguments that it was made with."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Note the arguments, so that the same can be made again elsewhere."""
+        made = super().__new__(cls)
+        made.__dict__["options"] = dict(zip(options_of(cls, Algorithm), arguments, strict=False)) | options
+        return made
 
     def meet(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:
         """Build, unless that was done."""
         if not self.feature_shape:
-            self.feature_shape = feature_shape
+            self.feature_shape, self.ways = feature_shape, ways
             self.build(encoder, feature_shape, ways)
             self.to(next((tensor.device for tensor in encoder.state_dict().values()), torch.device("cpu")))
 
@@ -70,13 +80,22 @@ class Algorithm(nn.Module, ABC):
             The loss, one number, and ``[T, Q, W]`` logits.
         """
 
-    @abstractmethod
-    def adapt(self, encoder: Encoder, support: Iterable[Tensor], targets_S: Tensor, ways: int) -> Any:
-        """Learn one task in evaluation mode and return what was learned: tensors, in tuples, lists and dicts.
+    def keep(self, encoder: Encoder, support: Iterable[Tensor]) -> Tensor:
+        """Return what learning needs of a support set: ``[S, ...]``, here the inputs themselves.
 
         Args:
             encoder: in evaluation mode.
             support: parts ``[n, ...]`` of the support set, S examples in all.
+        """
+        return torch.cat(list(support))
+
+    @abstractmethod
+    def adapt(self, encoder: Encoder, kept_S: Tensor, targets_S: Tensor, ways: int) -> Any:
+        """Learn one task in evaluation mode and return what was learned: tensors, in tuples, lists and dicts.
+
+        Args:
+            encoder: in evaluation mode.
+            kept_S: what ``keep`` returned.
             targets_S: ``[S]`` classes from 0 to ``ways - 1``; classes may have different numbers of examples.
             ways: W.
         """
@@ -84,6 +103,10 @@ class Algorithm(nn.Module, ABC):
     @abstractmethod
     def predict(self, encoder: Encoder, state: Any, queries: Iterable[Tensor]) -> Tensor:
         """Return ``[Q, W]`` logits of queries, given in parts ``[n, ...]``."""
+
+    def answer(self, encoder: Encoder, state: Any, kept_Q: Tensor) -> Tensor:
+        """Return ``[Q, W]`` logits of queries of which ``keep`` was asked."""
+        return self.predict(encoder, state, [kept_Q])
 
     def sees_queries(self, encoder: Encoder) -> bool:
         """Whether an evaluation is transductive: by the algorithm, or by BatchNorm without running statistics."""
@@ -97,6 +120,9 @@ class EmbeddingAlgorithm(Algorithm):
     ``fit`` and ``logits`` see one task, must be free of state, and must pass through ``torch.func.vmap``: no boolean
     masks, no ``.item()``, no shapes that depend on values.
     """
+
+    by_class: bool = False
+    """Whether the state is a tensor ``[W, ...]`` of which each row follows from the examples of its class alone."""
 
     @abstractmethod
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Any:
@@ -133,17 +159,23 @@ class EmbeddingAlgorithm(Algorithm):
         logits_TQW: Tensor = torch.func.vmap(one_task)(support_TSD, targets_TS, query_TQD)
         return logits_TQW
 
-    def adapt(self, encoder: Encoder, support: Iterable[Tensor], targets_S: Tensor, ways: int) -> Any:
-        """Embed the support set and fit the classifier."""
-        support_SD = _embed(encoder, support)
-        with torch.autocast(support_SD.device.type, enabled=False):
-            return self.fit(support_SD, targets_S, ways)
+    def keep(self, encoder: Encoder, support: Iterable[Tensor]) -> Tensor:
+        """Return the embeddings, ``[S, D]``."""
+        return exact(torch.cat([encoder(part) for part in support]))
+
+    def adapt(self, encoder: Encoder, kept_S: Tensor, targets_S: Tensor, ways: int) -> Any:
+        """Fit the classifier to embeddings."""
+        with torch.autocast(kept_S.device.type, enabled=False):
+            return self.fit(kept_S, targets_S, ways)
 
     def predict(self, encoder: Encoder, state: Any, queries: Iterable[Tensor]) -> Tensor:
         """Embed the queries and classify them."""
-        query_QD = _embed(encoder, queries)
-        with torch.autocast(query_QD.device.type, enabled=False):
-            return self.logits(state, query_QD)
+        return self.answer(encoder, state, self.keep(encoder, queries))
+
+    def answer(self, encoder: Encoder, state: Any, kept_Q: Tensor) -> Tensor:
+        """Classify embeddings."""
+        with torch.autocast(kept_Q.device.type, enabled=False):
+            return self.logits(state, kept_Q)
 
 
 STRATEGIES: Registry[type[Algorithm]] = Registry("training_strategy")
@@ -157,7 +189,3 @@ def available_strategies() -> list[str]:
 def exact(values: Tensor) -> Tensor:
     """Return values in float32 or better: solvers and losses work in no less."""
     return values if values.dtype == torch.float64 else values.float()
-
-
-def _embed(encoder: Encoder, parts: Iterable[Tensor]) -> Tensor:
-    return exact(torch.cat([encoder(part) for part in parts]))

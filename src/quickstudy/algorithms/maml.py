@@ -220,9 +220,9 @@ class MAML(Algorithm):
 
     # ---- use
 
-    def adapt(self, encoder: Encoder, support: Iterable[Tensor], targets_S: Tensor, ways: int) -> Any:
+    def adapt(self, encoder: Encoder, kept_S: Tensor, targets_S: Tensor, ways: int) -> Any:
         """Return the adapted weights and, where queries are normalised by it, the statistics of the support set."""
-        images = _prepared(encoder, torch.cat(list(support)))
+        images = _prepared(encoder, kept_S)
         statistics: Statistics = []
         with _settled(encoder, images.device):
             weights = self._adapted(encoder, images, targets_S, ways)

@@ -30,6 +30,8 @@ class PrototypicalNetworks(EmbeddingAlgorithm):
         "Snell et al. 2017, Prototypical Networks for Few-shot Learning, https://arxiv.org/abs/1703.05175"
     )
 
+    by_class = True
+
     def __init__(self, metric: Literal["euclidean", "cosine"] = "euclidean", scale: float = 10.0) -> None:
         super().__init__()
         check_choice("metric", metric, "euclidean", "cosine")

@@ -33,6 +33,8 @@ class RelationNetworks(EmbeddingAlgorithm):
         "https://arxiv.org/abs/1711.06025"
     )
 
+    by_class = True
+
     def __init__(self, hidden: int = 64) -> None:
         super().__init__()
         check_counts(hidden=hidden)

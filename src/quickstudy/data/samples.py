@@ -24,8 +24,11 @@ from quickstudy.data.archives import Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs
 from quickstudy.errors import ConfigError, DataError
+from quickstudy.registry import Registry
 
 Load = Callable[[Any], Any]
+LOADS: Registry[Load] = Registry("load")
+"""By a domain's name: what makes a tensor of one of its inputs, with options that a saved model names."""
 Transform = Callable[[Tensor], Tensor]
 
 _AUTO_SHARE = 0.25

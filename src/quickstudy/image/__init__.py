@@ -9,7 +9,7 @@ import torch
 
 from quickstudy.data.table import Table
 from quickstudy.datamodule import DataModule
-from quickstudy.image.loading import IMAGE_EXTENSIONS, height_width, load_image
+from quickstudy.pictures import IMAGE_EXTENSIONS, height_width, load_image
 from quickstudy.task import Task
 
 __all__ = ["ImageClassificationData", "ImageClassifier", "load_image"]

@@ -29,6 +29,8 @@ class Encoder(nn.Module):
         self, backbone: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
     ) -> None:
         super().__init__()
+        self.made_by: tuple[str, dict[str, Any]] | None = None
+        """The name and the options of its backbone; None where that was given as a module."""
         self.backbone = backbone.to(memory_format=torch.channels_last)
         # A convolution's channels; a backbone without one takes what comes.
         first = next((m for m in backbone.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
@@ -122,13 +124,15 @@ def build_encoder(
         build = BACKBONES[backbone]
         check_options(backbone, kwargs, inspect.signature(build).parameters)
         try:
-            return Encoder(build(**kwargs))
+            encoder = Encoder(build(**kwargs))
         except (TypeError, ValueError, RuntimeError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(f"{backbone} cannot be made with backbone_kwargs={kwargs}: {error}") from error
-    module, mean, std = timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names())
-    return Encoder(module, mean, std)
+    else:
+        encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
+    encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
+    return encoder
 
 
 def available_backbones() -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from quickstudy.algorithms.base import EmbeddingAlgorithm
 from quickstudy.episode import Episode
 from quickstudy.testing.demands import NEAR, Make, answers, demand, demand_close, evaluating
 from quickstudy.testing.made_up import QUERIES, WAYS, small_episodes
@@ -103,9 +104,11 @@ def _use_is_as_evaluation(make: Make) -> None:
         support, targets, query, _ = small_episodes()
         judged = answers(algorithm, encoder, small_episodes())[0]
         with torch.inference_mode():
-            state = algorithm.adapt(encoder, torch.split(support[0], 4), targets[0], WAYS)
+            state = algorithm.adapt(encoder, algorithm.keep(encoder, torch.split(support[0], 4)), targets[0], WAYS)
             answered = algorithm.predict(encoder, state, torch.split(query[0], 5))
+            directly = algorithm.answer(encoder, state, algorithm.keep(encoder, torch.split(query[0], 5)))
         demand_close(judged, answered, "adapt and predict answer as an evaluation", NEAR)
+        demand_close(answered, directly, "answer gives what predict gives", NEAR)
         leaves = [leaf for leaf in tree_leaves(state) if not isinstance(leaf, Tensor)]
         demand(not leaves, "what adapt returns is made of tensors", leaves)
         file = io.BytesIO()
@@ -113,7 +116,7 @@ def _use_is_as_evaluation(make: Make) -> None:
         file.seek(0)
         again = torch.load(file, weights_only=True)
         with torch.inference_mode():
-            algorithm.adapt(encoder, [support[1]], targets[1], WAYS)
+            algorithm.adapt(encoder, algorithm.keep(encoder, [support[1]]), targets[1], WAYS)
             same = torch.equal(answered, algorithm.predict(encoder, again, torch.split(query[0], 5)))
         demand(same, "what was learned survives saving, and learning more, bit for bit", "the answers are others")
 
@@ -124,10 +127,25 @@ def _takes_any_shots_and_ways(make: Make) -> None:
         support, targets, query, _ = small_episodes(1, ways, 5)
         kept = torch.cat([torch.arange(5 * code, 5 * code + 1 + code % 5) for code in range(ways)])  # 1, 2, 3 ... shots
         with torch.inference_mode():
-            state = algorithm.adapt(encoder, [support[0, kept]], targets[0, kept], ways)
+            state = algorithm.adapt(encoder, algorithm.keep(encoder, [support[0, kept]]), targets[0, kept], ways)
             logits = algorithm.predict(encoder, state, [query[0]])
         right = tuple(logits.shape) == (ways * QUERIES, ways) and bool(logits.isfinite().all())
         demand(right, "classes may have different numbers of examples", f"{ways} ways: {tuple(logits.shape)}")
+
+
+def _classes_stand_alone_where_declared(make: Make) -> None:
+    algorithm, encoder = evaluating(make(False))
+    if not isinstance(algorithm, EmbeddingAlgorithm) or not algorithm.by_class:
+        return
+    support, targets, _, _ = small_episodes(1)
+    with torch.inference_mode():
+        kept = algorithm.keep(encoder, [support[0]])
+        together = algorithm.adapt(encoder, kept, targets[0], WAYS)
+        alone = [
+            algorithm.adapt(encoder, part, torch.zeros(len(part), dtype=torch.int64), 1)
+            for part in (kept[targets[0] == code] for code in range(WAYS))
+        ]
+    demand_close(together, torch.cat(alone), "with by_class, a class's row follows from its own examples", NEAR)
 
 
 ANSWERS = (
@@ -142,4 +160,5 @@ ANSWERS = (
     partial(_classes_are_told_by_the_support_alone, training=True),
     _use_is_as_evaluation,
     _takes_any_shots_and_ways,
+    _classes_stand_alone_where_declared,
 )

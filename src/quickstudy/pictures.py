@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from quickstudy.data.archives import MAX_FILE_BYTES
+from quickstudy.data.samples import LOADS
 from quickstudy.errors import ConfigError, DataError
 
 IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
@@ -65,6 +66,9 @@ def load_image(
             f"'{name}' is a damaged image, or of a kind that cannot be decoded: {error}. Replace it, "
             "or leave such files out of training with on_error='skip'"
         ) from error
+
+
+LOADS.register("image")(load_image)
 
 
 def _content(item: Any, name: str) -> bytes:

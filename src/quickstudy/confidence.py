@@ -1,0 +1,196 @@
+"""What an adapted model may say of its own answers: how sure it is, and that it does not know.
+
+All of it comes from examples that the classifier in question did not see: the support set's own, each left out in its
+turn, or examples that are given for the purpose.
+
+Shapes: N held-out examples, M strangers (examples of no known class), S support examples, W classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from quickstudy.algorithms import EmbeddingAlgorithm
+from quickstudy.functional.calibration import best_temperature, expected_calibration_error
+from quickstudy.functional.distances import squared_euclidean
+from quickstudy.nets import Encoder
+
+DEFAULT_REJECT_RATE = 0.05
+_MOST = 200  # examples that are left out, evenly spread over the support set
+_WORK = 2_000_000  # of that many embedded examples, summed over all refits
+
+
+class HeldOut(NamedTuple):
+    """Answers to examples that their classifier did not see."""
+
+    logits: Tensor
+    """``[N, W]``"""
+    targets: Tensor
+    """``[N]``, their classes."""
+    familiar: Tensor
+    """``[N]``, how familiar they are."""
+    strangers: Tensor
+    """``[M]``, how familiar examples are whose class it does not know."""
+    source: str
+    """Where they come from, in words."""
+
+
+class Confidence(NamedTuple):
+    """What follows from held-out answers."""
+
+    temperature: float
+    """Logits are divided by it before they become probabilities."""
+    threshold: float
+    """Of the familiarity; what is below it is unknown. Minus infinity: nothing is."""
+    calibration_error: float
+    """The expected calibration error of the held-out probabilities, from 0 to 1; NaN without any."""
+    examples: int
+    source: str
+
+
+def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
+    """Return how familiar examples are, ``[N]``: minus the squared distance to the nearest class mean.
+
+    It does not depend on the classifier, whose logits may be large far from everything it knows.
+    """
+    return -squared_euclidean(embedded_ND, means_WD).amin(1)
+
+
+def left_out(
+    algorithm: EmbeddingAlgorithm, encoder: Encoder, support: Mapping[str, Tensor], means_WD: Tensor, state: Any
+) -> HeldOut:
+    """Answer support examples as if each had been left out, and tell how familiar they would be without their class.
+
+    Args:
+        algorithm: in evaluation mode.
+        encoder: likewise.
+        support: by class, its embeddings ``[n, D]``.
+        means_WD: of the classes.
+        state: what was learned of all of them.
+    """
+    kept_S = torch.cat(list(support.values()))
+    counts_W = torch.tensor([len(kept) for kept in support.values()], device=kept_S.device)
+    targets_S = torch.arange(len(counts_W), device=kept_S.device).repeat_interleave(counts_W)
+    most = max(20, min(_MOST, _WORK // len(kept_S)))
+    rows_N = torch.linspace(0, len(kept_S) - 1, min(most, len(kept_S)), dtype=torch.float64).round().long()
+    rows_N = rows_N.to(kept_S.device)
+    targets_N = targets_S[rows_N]
+    known_N = counts_W[targets_N] > 1  # without its only example a class is gone
+    distances_NW = squared_euclidean(kept_S[rows_N], means_WD)
+    own_N1 = targets_N[:, None]
+    strangers_N = -distances_NW.scatter(1, own_N1, torch.inf).amin(1)
+    # Without an example of n, the mean of the others is n / (n - 1) times as far from it.
+    counts_N1 = counts_W[own_N1]
+    without_N1 = distances_NW.gather(1, own_N1) * (counts_N1 / (counts_N1 - 1).clamp(min=1)) ** 2
+    familiar_N = -distances_NW.scatter(1, own_N1, without_N1).amin(1)
+    both = _of_each_class if algorithm.by_class else _of_all_classes
+    logits_NW = both(algorithm, encoder, kept_S, targets_S, rows_N[known_N], len(counts_W), state)
+    strangers_M = strangers_N if len(counts_W) > 1 else strangers_N[:0]
+    source = "the support set, one left out each" if known_N.any() else "nothing: no class has two examples"
+    return HeldOut(logits_NW, targets_N[known_N], familiar_N[known_N], strangers_M, source)
+
+
+def _of_each_class(
+    algorithm: EmbeddingAlgorithm,
+    encoder: Encoder,
+    kept_S: Tensor,
+    targets_S: Tensor,
+    rows_N: Tensor,
+    ways: int,
+    state: Any,
+) -> Tensor:
+    """Return ``[N, W]`` logits, where an example that is left out changes its own class alone."""
+    logits_NW = algorithm.answer(encoder, state, kept_S[rows_N]).clone()
+    for place, row in enumerate(rows_N.tolist()):
+        target = int(targets_S[row])
+        others_S = targets_S == target
+        others_S[row] = False
+        alone = algorithm.adapt(encoder, kept_S[others_S], torch.zeros_like(targets_S[others_S]), 1)
+        logits_NW[place, target] = algorithm.answer(encoder, alone, kept_S[row : row + 1])[0, 0]
+    return logits_NW
+
+
+def _of_all_classes(
+    algorithm: EmbeddingAlgorithm,
+    encoder: Encoder,
+    kept_S: Tensor,
+    targets_S: Tensor,
+    rows_N: Tensor,
+    ways: int,
+    state: Any,
+) -> Tensor:
+    """Return ``[N, W]`` logits, all classes being learned anew for every example that is left out."""
+    logits = [kept_S.new_empty(0, ways)]
+    for row in rows_N.tolist():
+        others_S = torch.arange(len(kept_S), device=kept_S.device) != row
+        learned = algorithm.adapt(encoder, kept_S[others_S], targets_S[others_S], ways)
+        logits.append(algorithm.answer(encoder, learned, kept_S[row : row + 1]))
+    return torch.cat(logits)
+
+
+def confidence_of(held: HeldOut, reject_rate: float | None = None, false_accept: float | None = None) -> Confidence:
+    """Return temperature and threshold that follow from held-out answers.
+
+    Args:
+        held: the answers.
+        reject_rate: the share of examples of known classes that may be called unknown; default: 0.05.
+        false_accept: instead, the share of strangers that may be taken for known.
+    """
+    if not len(held.targets):
+        known = Confidence(1.0, -math.inf, math.nan, 0, held.source)
+    else:
+        temperature = best_temperature(held.logits, held.targets)
+        probabilities = (held.logits / temperature).softmax(1)
+        error = expected_calibration_error(probabilities, held.targets)
+        known = Confidence(temperature, -math.inf, error, len(held.targets), held.source)
+    if false_accept is not None:
+        ordered = held.strangers.sort(descending=True).values
+        place = math.floor(false_accept * (len(ordered) + 1))  # the first of those that may be taken for known
+        above = ordered[place] if place < len(ordered) else ordered.new_tensor(-math.inf)
+        return known._replace(threshold=math.nextafter(float(above), math.inf))
+    if not len(held.targets):
+        return known
+    rate = DEFAULT_REJECT_RATE if reject_rate is None else reject_rate
+    return known._replace(threshold=_lower_limit(held.familiar, rate))
+
+
+def _lower_limit(values_N: Tensor, rate: float) -> float:
+    """Return what a further value lies below at the given rate.
+
+    By rank, which holds for any distribution; where there are too few values for that, by Student's prediction limit,
+    as if they were normally distributed; of fewer than three, none.
+    """
+    count = len(values_N)
+    place = math.floor(rate * (count + 1))
+    if place >= 1:
+        return float(values_N.sort().values[min(place, count) - 1])
+    if count < 3:
+        return -math.inf
+    spread = float(values_N.double().std()) * math.sqrt(1 + 1 / count)
+    return float(values_N.double().mean()) + _student_quantile(rate, count - 1) * spread
+
+
+def _student_quantile(rate: float, freedom: int) -> float:
+    """Return the quantile of Student's distribution, by its expansion about the normal one (error below 2%).
+
+    >>> [round(_student_quantile(0.05, freedom), 2) for freedom in (2, 5, 17)]  # exactly -2.92, -2.02, -1.74
+    [-2.88, -2.01, -1.74]
+    """
+    z = float(torch.special.ndtri(torch.tensor(rate, dtype=torch.float64)))
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+def nonconformity(logits_NW: Tensor, code: int) -> Tensor:
+    """Return by how much the best other class exceeds a class, ``[N]``: small where an example conforms to it."""
+    others_NW = logits_NW.clone()
+    others_NW[:, code] = -torch.inf
+    best_N = others_NW.amax(1) if logits_NW.shape[1] > 1 else torch.zeros_like(logits_NW[:, 0])
+    return best_N - logits_NW[:, code]

@@ -1,0 +1,169 @@
+"""What a predictor says of its own answers: unknown, probabilities that fit, sets that hold the class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quickstudy import ConfigError, DataError, Predictor
+from quickstudy.algorithms import STRATEGIES
+from quickstudy.functional.calibration import area_under_roc, best_temperature, expected_calibration_error
+from quickstudy.nets import Encoder
+
+
+def points(classes: int, each: int, first: int = 0, spread: float = 0.5) -> tuple[Tensor, list[str]]:
+    """Points ``[N, 8]`` around a centre for each class."""
+    centres = 2 * torch.randn(classes, 8, generator=torch.Generator().manual_seed(first))
+    noise = torch.randn(classes * each, 8, generator=torch.Generator().manual_seed(first + 1))
+    labels = [f"class {first + code}" for code in range(classes) for _ in range(each)]
+    return centres.repeat_interleave(each, 0) + spread * noise, labels
+
+
+def learned(strategy: str = "prototypicalnetworks", classes: int = 6, each: int = 8, spread: float = 0.5) -> Predictor:
+    predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES[strategy]())
+    return predictor.fit(*points(classes, each, spread=spread))
+
+
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "nearest_centroid", "linear_probe", "nearest_neighbour"])
+def test_examples_are_left_out_as_by_hand(strategy: str) -> None:
+    inputs, labels = points(4, 3)
+    inputs, labels = inputs[:-2], labels[:-2]  # the last class has one example
+    predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES[strategy]()).fit(inputs, labels)
+    held = predictor._held_out()
+    assert held.targets.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    for row in range(9):
+        others = [place for place in range(10) if place != row]
+        by_hand = Predictor(Encoder(nn.Flatten()), STRATEGIES[strategy]())
+        by_hand.fit(inputs[others], [labels[place] for place in others])
+        logits, familiar = by_hand._answers(inputs[row : row + 1])
+        torch.testing.assert_close(held.logits[row], logits[0])
+        torch.testing.assert_close(held.familiar[row], familiar[0])
+    strangers = []
+    for row in range(10):
+        others = [place for place in range(10) if labels[place] != labels[row]]
+        by_hand = Predictor(Encoder(nn.Flatten()), STRATEGIES[strategy]())
+        by_hand.fit(inputs[others], [labels[place] for place in others])
+        strangers.append(by_hand._answers(inputs[row : row + 1])[1])
+    torch.testing.assert_close(held.strangers, torch.cat(strangers))
+
+
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "metaoptnet", "nearest_centroid", "linear_probe"])
+def test_what_is_like_no_example_is_unknown(strategy: str) -> None:
+    predictor = learned(strategy)
+    known, labels = points(6, 58)
+    strangers, _ = points(20, 20, first=500)
+    answers = predictor.predict(known[8:])
+    assert 0 < answers.count("unknown") < 0.1 * len(answers)
+    assert predictor.predict(strangers).count("unknown") > 0.5 * len(strangers)
+    assert "unknown" not in predictor.predict(strangers, may_be_unknown=False)
+    assert predictor.score(known, labels) > 0.95  # which does not know the unknown
+
+
+def test_rates_are_kept() -> None:
+    predictor, (known, labels), (strangers, _) = learned(each=40), points(6, 640), points(60, 20, first=500)
+    given = torch.cat([known[40::2], strangers[::2]]), labels[40::2] + ["other"] * len(strangers[::2])
+    for rate in (0.05, 0.2):
+        shares = predictor.calibrate(reject_rate=rate).predict(known[40:]).count("unknown") / len(known[40:])
+        assert shares == pytest.approx(rate, abs=0.05)
+        predictor.calibrate(*given, reject_rate=rate)
+        assert predictor.predict(known[41::2]).count("unknown") / len(known[41::2]) == pytest.approx(rate, abs=0.03)
+        predictor.calibrate(*given, false_accept=rate)
+        accepted = 1 - predictor.predict(strangers[1::2]).count("unknown") / len(strangers[1::2])
+        assert accepted == pytest.approx(rate, abs=0.04)
+    assert predictor.confidence_.source == f"{len(given[1])} examples given to calibrate"
+
+
+def test_few_examples_have_a_limit_too() -> None:
+    few = learned(classes=3, each=3)
+    assert np.isfinite(few.confidence_.threshold)
+    assert few.predict(points(3, 40)[0]).count("unknown") < 0.2 * 120
+    single = learned(classes=3, each=1)
+    assert single.confidence_.threshold == -np.inf and single.confidence_.examples == 0
+    assert single.confidence_.source == "nothing: no class has two examples"
+    assert "unknown" not in single.predict(points(20, 20, first=500)[0])
+    one = learned(classes=1, each=30)
+    assert one.predict(points(20, 20, first=500)[0]).count("unknown") > 200
+
+
+def test_probabilities_fit() -> None:
+    predictor, (inputs, labels) = learned(each=20, spread=2.5), points(6, 220, spread=2.5)
+    codes = torch.tensor([int(label.split()[1]) for label in labels])
+    fitted = expected_calibration_error(torch.from_numpy(predictor.predict_proba(inputs)), codes)
+    raw = expected_calibration_error(predictor._answers(inputs)[0].softmax(1), codes)
+    assert fitted < raw / 2
+    assert predictor.confidence_.calibration_error < 0.15 and predictor.confidence_.examples == 120
+
+
+def test_sets_hold_the_class() -> None:
+    predictor, (inputs, labels) = learned(each=30, spread=2.0), points(6, 200, spread=2.0)
+    for alpha in (0.05, 0.2):
+        sets = predictor.predict_set(inputs[30:], alpha)
+        held = []
+        for code in range(6):  # each class by itself
+            inside = [
+                label in names for label, names in zip(labels[30:], sets, strict=True) if label == f"class {code}"
+            ]
+            held.append(np.mean(inside))
+        assert np.mean(held) > 1 - alpha - 0.02
+        assert min(held) > 1 - alpha - 0.15  # each class's threshold comes from 30 examples
+    chances = predictor.predict_proba(inputs[30:])
+    for names, chances_W in zip(sets, chances, strict=True):
+        columns = [list(predictor.classes_).index(name) for name in names]
+        assert columns == sorted(columns, key=lambda column: -chances_W[column])
+    with pytest.raises(
+        DataError, match=r"alpha=0.1 needs 9 held-out .* 'class 0' has 3, .* smallest reachable .* is 25%"
+    ):
+        learned(each=3).predict_set(inputs, 0.1)
+    with pytest.raises(ConfigError, match="alpha=1"):
+        predictor.predict_set(inputs, 1)
+
+
+def test_what_calibrate_refuses() -> None:
+    predictor, (inputs, labels) = learned(), points(6, 2)
+    with pytest.raises(ConfigError, match="give one of them"):
+        predictor.calibrate(reject_rate=0.1, false_accept=0.1)
+    with pytest.raises(ConfigError, match="reject_rate=2"):
+        predictor.calibrate(reject_rate=2)
+    with pytest.raises(DataError, match="no held-out examples of strangers"):
+        predictor.calibrate(inputs, labels, false_accept=0.1)
+    with pytest.raises(DataError, match="no held-out examples of known classes"):
+        predictor.calibrate(inputs, ["x"] * 12)
+    with pytest.raises(DataError, match="12 examples but 3 labels"):
+        predictor.calibrate(inputs, ["x"] * 3)
+    for change in (lambda: predictor.add_class("unknown", inputs), lambda: predictor.fit(inputs, ["unknown"] * 12)):
+        with pytest.raises(DataError, match="not 'unknown'"):
+            change()
+
+
+def test_calibration_is_saved_and_ends_with_a_change(tmp_path: Path) -> None:
+    predictor, (inputs, labels) = learned(), points(6, 12)
+    predictor.calibrate(inputs, labels, reject_rate=0.2)
+    predictor.save(tmp_path)
+    again = Predictor.load(tmp_path, backbone=nn.Flatten())
+    assert again.confidence_ == predictor.confidence_
+    assert again.predict_set(inputs, 0.3) == predictor.predict_set(inputs, 0.3)
+    again.add_class("new", inputs[:3])
+    assert again.confidence_.source.startswith("the support set")
+    assert again._rates == {"reject_rate": 0.2}
+
+
+def test_those_that_are_not_calibrated_say_so() -> None:
+    for strategy in ("tim", "protomaml"):
+        predictor = Predictor(Encoder(nn.Linear(8, 8)), STRATEGIES[strategy]()).fit(*points(3, 4))
+        assert predictor.confidence_.source == "nothing: calibrate(images, labels) was not called"
+        assert predictor.confidence_.temperature == 1
+
+
+def test_the_mathematics() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(4000, 5, generator=generator)
+    targets = torch.multinomial((logits / 2).softmax(1), 1, generator=generator)[:, 0]
+    assert best_temperature(logits, targets) == pytest.approx(2, abs=0.1)
+    assert expected_calibration_error((logits / 2).softmax(1), targets) < 0.03
+    assert expected_calibration_error(logits.softmax(1), targets) > 0.05
+    assert area_under_roc(torch.arange(4), torch.arange(4)) == 0.5
+    assert area_under_roc(torch.tensor([2.0]), torch.tensor([1.0, 3.0, 0.0, 1.0])) == 0.75
