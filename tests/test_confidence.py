@@ -77,6 +77,11 @@ def test_rates_are_kept() -> None:
     assert predictor.confidence_.source == f"{len(given[1])} examples given to calibrate"
 
 
+def test_no_input_is_unknown_where_none_may_be() -> None:
+    for predictor in (learned(), learned(each=3)):
+        assert "unknown" not in predictor.calibrate(reject_rate=0).predict(points(20, 20, first=500)[0])
+
+
 def test_few_examples_have_a_limit_too() -> None:
     few = learned(classes=3, each=3)
     assert np.isfinite(few.confidence_.threshold)

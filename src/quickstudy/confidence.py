@@ -22,7 +22,8 @@ from quickstudy.nets import Encoder
 
 DEFAULT_REJECT_RATE = 0.05
 _MOST = 200  # examples that are left out, evenly spread over the support set
-_WORK = 2_000_000  # of that many embedded examples, summed over all refits
+_WORK = 5_000  # where each is learned without anew, on so many examples in all
+_LEAST = 20
 
 
 class HeldOut(NamedTuple):
@@ -62,9 +63,16 @@ def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
 
 
 def left_out(
-    algorithm: EmbeddingAlgorithm, encoder: Encoder, support: Mapping[str, Tensor], means_WD: Tensor, state: Any
+    algorithm: EmbeddingAlgorithm,
+    encoder: Encoder,
+    support: Mapping[str, Tensor],
+    means_WD: Tensor,
+    state: Any,
+    answers: bool = True,
 ) -> HeldOut:
     """Answer support examples as if each had been left out, and tell how familiar they would be without their class.
+
+    Learning anew without each may take a while; ``answers=False`` leaves that out, and has no logits.
 
     Args:
         algorithm: in evaluation mode.
@@ -72,13 +80,12 @@ def left_out(
         support: by class, its embeddings ``[n, D]``.
         means_WD: of the classes.
         state: what was learned of all of them.
+        answers: whether logits are wanted.
     """
     kept_S = torch.cat(list(support.values()))
     counts_W = torch.tensor([len(kept) for kept in support.values()], device=kept_S.device)
     targets_S = torch.arange(len(counts_W), device=kept_S.device).repeat_interleave(counts_W)
-    most = max(20, min(_MOST, _WORK // len(kept_S)))
-    rows_N = torch.linspace(0, len(kept_S) - 1, min(most, len(kept_S)), dtype=torch.float64).round().long()
-    rows_N = rows_N.to(kept_S.device)
+    rows_N = _spread(len(kept_S), _MOST).to(kept_S.device)
     targets_N = targets_S[rows_N]
     known_N = counts_W[targets_N] > 1  # without its only example a class is gone
     distances_NW = squared_euclidean(kept_S[rows_N], means_WD)
@@ -88,11 +95,21 @@ def left_out(
     counts_N1 = counts_W[own_N1]
     without_N1 = distances_NW.gather(1, own_N1) * (counts_N1 / (counts_N1 - 1).clamp(min=1)) ** 2
     familiar_N = -distances_NW.scatter(1, own_N1, without_N1).amin(1)
+    known = rows_N[known_N]
+    if not answers:
+        known = known[:0]
+    elif not algorithm.by_class:
+        known = known[_spread(len(known), max(_LEAST, _WORK // len(kept_S))).to(known.device)]
     both = _of_each_class if algorithm.by_class else _of_all_classes
-    logits_NW = both(algorithm, encoder, kept_S, targets_S, rows_N[known_N], len(counts_W), state)
+    logits_NW = both(algorithm, encoder, kept_S, targets_S, known, len(counts_W), state)
     strangers_M = strangers_N if len(counts_W) > 1 else strangers_N[:0]
     source = "the support set, one left out each" if known_N.any() else "nothing: no class has two examples"
-    return HeldOut(logits_NW, targets_N[known_N], familiar_N[known_N], strangers_M, source)
+    return HeldOut(logits_NW, targets_S[known], familiar_N[known_N], strangers_M, source)
+
+
+def _spread(count: int, most: int) -> Tensor:
+    """Return at most so many of ``count`` places, evenly spread."""
+    return torch.linspace(0, max(count - 1, 0), min(most, count), dtype=torch.float64).round().long()
 
 
 def _of_each_class(
@@ -138,25 +155,30 @@ def confidence_of(held: HeldOut, reject_rate: float | None = None, false_accept:
 
     Args:
         held: the answers.
+        reject_rate, false_accept: see ``threshold_of``.
+    """
+    threshold = threshold_of(held, reject_rate, false_accept)
+    if not len(held.targets):
+        return Confidence(1.0, threshold, math.nan, 0, held.source)
+    temperature = best_temperature(held.logits, held.targets)
+    error = expected_calibration_error((held.logits / temperature).softmax(1), held.targets)
+    return Confidence(temperature, threshold, error, len(held.targets), held.source)
+
+
+def threshold_of(held: HeldOut, reject_rate: float | None = None, false_accept: float | None = None) -> float:
+    """Return the familiarity below which an input is unknown.
+
+    Args:
+        held: the answers.
         reject_rate: the share of examples of known classes that may be called unknown; default: 0.05.
         false_accept: instead, the share of strangers that may be taken for known.
     """
-    if not len(held.targets):
-        known = Confidence(1.0, -math.inf, math.nan, 0, held.source)
-    else:
-        temperature = best_temperature(held.logits, held.targets)
-        probabilities = (held.logits / temperature).softmax(1)
-        error = expected_calibration_error(probabilities, held.targets)
-        known = Confidence(temperature, -math.inf, error, len(held.targets), held.source)
-    if false_accept is not None:
-        ordered = held.strangers.sort(descending=True).values
-        place = math.floor(false_accept * (len(ordered) + 1))  # the first of those that may be taken for known
-        above = ordered[place] if place < len(ordered) else ordered.new_tensor(-math.inf)
-        return known._replace(threshold=math.nextafter(float(above), math.inf))
-    if not len(held.targets):
-        return known
-    rate = DEFAULT_REJECT_RATE if reject_rate is None else reject_rate
-    return known._replace(threshold=_lower_limit(held.familiar, rate))
+    if false_accept is None:
+        return _lower_limit(held.familiar, DEFAULT_REJECT_RATE if reject_rate is None else reject_rate)
+    ordered = held.strangers.sort(descending=True).values
+    place = math.floor(false_accept * (len(ordered) + 1))  # the first of those that may not be taken for known
+    above = float(ordered[place]) if place < len(ordered) else -math.inf
+    return math.nextafter(above, math.inf)
 
 
 def _lower_limit(values_N: Tensor, rate: float) -> float:
@@ -166,6 +188,8 @@ def _lower_limit(values_N: Tensor, rate: float) -> float:
     as if they were normally distributed; of fewer than three, none.
     """
     count = len(values_N)
+    if rate == 0:
+        return -math.inf
     place = math.floor(rate * (count + 1))
     if place >= 1:
         return float(values_N.sort().values[min(place, count) - 1])

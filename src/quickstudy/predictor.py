@@ -19,7 +19,7 @@ from torch import nn
 
 from quickstudy import saving
 from quickstudy.algorithms import STRATEGIES, Algorithm, EmbeddingAlgorithm
-from quickstudy.confidence import Confidence, HeldOut, confidence_of, left_out, nonconformity
+from quickstudy.confidence import Confidence, HeldOut, confidence_of, left_out, nonconformity, threshold_of
 from quickstudy.data.targets import encode
 from quickstudy.errors import ConfigError, DataError, given
 from quickstudy.learner import UNKNOWN, Learner, Support
@@ -46,6 +46,7 @@ class Predictor(Learner):
         self._calibrated: HeldOut | None = None
         self._rates: dict[str, float] = {}
         self._confidence: Confidence | None = None
+        self._threshold: float | None = None
 
     @classmethod
     def from_backbone(
@@ -147,7 +148,7 @@ class Predictor(Learner):
 
     def _learn(self, support: Support, changed: str | None = None) -> None:
         super()._learn(support, changed)
-        self._calibrated = self._confidence = None
+        self._calibrated = self._confidence = self._threshold = None
 
     # ---- what it answers
 
@@ -159,7 +160,7 @@ class Predictor(Learner):
             may_be_unknown: False: name the likeliest class in any case.
         """
         (logits_NW, familiar_N), classes = self._answers(inputs), list(self._support)
-        unknown_N = familiar_N < (self.confidence_.threshold if may_be_unknown else -math.inf)
+        unknown_N = familiar_N < (self._unknown_below() if may_be_unknown else -math.inf)
         answers = zip(logits_NW.argmax(1).tolist(), unknown_N.tolist(), strict=True)
         return [UNKNOWN if unknown else classes[code] for code, unknown in answers]
 
@@ -248,23 +249,28 @@ class Predictor(Learner):
         for name, rate in rates.items():
             if not 0 <= rate < 1:
                 raise ConfigError(f"{name}={rate!r}: it must be a share, from 0 to below 1")
-        held = self._left_out() if inputs is None else self._answered(inputs, labels)
-        if not len(held.strangers if false_accept is not None else held.targets):
+        held = self._left_out(answers=False) if inputs is None else self._answered(inputs, labels)
+        if not len(held.strangers if false_accept is not None else held.familiar):
             kind = "strangers" if false_accept is not None else "known classes with two examples or more"
             raise DataError(f"there are no held-out examples of {kind}: give images and labels")
         self._calibrated = None if inputs is None else held
-        self._rates, self._confidence = rates, confidence_of(held, **rates)
+        self._rates, self._confidence, self._threshold = rates, None, threshold_of(held, **rates)
         return self
 
-    def _held_out(self) -> HeldOut:
-        return self._left_out() if self._calibrated is None else self._calibrated
+    def _unknown_below(self) -> float:
+        if self._threshold is None:  # which takes no learning anew, as the temperature does
+            self._threshold = threshold_of(self._held_out(answers=False), **self._rates)
+        return self._threshold
+
+    def _held_out(self, answers: bool = True) -> HeldOut:
+        return self._left_out(answers) if self._calibrated is None else self._calibrated
 
     @torch.inference_mode()
-    def _left_out(self) -> HeldOut:
+    def _left_out(self, answers: bool = True) -> HeldOut:
         if self._means is None or not isinstance(self._algorithm, EmbeddingAlgorithm) or self.transductive:
             none, source = torch.empty(0), "nothing: calibrate(images, labels) was not called"
             return HeldOut(torch.empty(0, len(self._support)), none.long(), none, none, source)
-        return left_out(self._algorithm, self._encoder, self._support, self._means.used, self._learned)
+        return left_out(self._algorithm, self._encoder, self._support, self._means.used, self._learned, answers)
 
     def _answered(self, inputs: Any, labels: Any) -> HeldOut:
         codes, names = encode(labels)
