@@ -18,7 +18,7 @@ test:  ## run the fast tests
 slow:  ## run the slow tests, which take minutes each
 	scripts/test -m slow $(ARGS)
 
-bench: setup  ## measure speed, accuracy and parity with other libraries on this machine (about five hours)
+bench: setup  ## measure speed, accuracy and parity with other libraries on this machine (about six hours)
 	benchmarks/peers/setup.sh
 	.venv/bin/python benchmarks/episodes.py
 	-.venv/bin/python benchmarks/speed.py  # a missed target must not keep the rest from being measured
