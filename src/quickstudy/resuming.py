@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -66,10 +67,8 @@ class KeepLast(Checkpoint):
         """
         self.folder = self.folder or folder
         if resumes and self.folder != folder:
-            raise ConfigError(
-                f"KeepLast('{self.folder}') writes where resume='auto' does not look, in '{folder}': leave its folder "
-                "out"
-            )
+            where = f"where resume='auto' does not look, in '{folder}'"
+            raise ConfigError(f"KeepLast('{self.folder}') writes {where}: leave its folder out")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove what a killed process left half-written."""
@@ -100,6 +99,10 @@ class KeepLast(Checkpoint):
         between = epochs.processed == epochs.started or not (trainer.is_last_batch or _within_a_step(trainer))
         if isinstance(exception, SIGTERMException) and epochs.started and between:
             self._write(trainer)
+            rank_zero_info(
+                f"Terminated after step {trainer.global_step}: '{self._place / LAST}' holds it; a run with "
+                f"resume='auto', default_root_dir='{self._place}' goes on from there"
+            )
 
     def _due(self, trainer: Trainer) -> bool:
         if self._every_n_steps is not None:
@@ -227,13 +230,21 @@ class GoesOn(Callback):
         checkpoint["training_metrics"] = sums
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take them up; and count an epoch as complete that is."""
+        """Take them up; and count an epoch as complete that is.
+
+        Raises:
+            ConfigError: it has done more epochs than it is to do.
+        """
         if trainer.state.fn != "fit":
             return
         self._loaded = {name: checkpoint.get(name, {}) for name in ("monitored", "training_metrics")}
-        for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+        for counts in epochs.values():
             if counts["processed"] == counts["ready"]:
                 counts["completed"] = counts["processed"]
+        done, most = epochs["current"]["completed"], trainer.max_epochs
+        if most is not None and -1 < most < done:
+            raise ConfigError(f"the run has done {done} epochs already, and max_epochs={most}: set it above {done}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on at the right place."""
@@ -243,6 +254,7 @@ class GoesOn(Callback):
         self._loaded = None
         if loaded is None or not epochs.total.started:
             return
+        rank_zero_info(f"Going on in epoch {trainer.current_epoch + 1}, after step {trainer.global_step}")
         stoppers = [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
         if any(stopper.wait_count >= stopper.patience for stopper in stoppers):
             trainer.should_stop = True  # it had ended

@@ -212,14 +212,15 @@ def write_measured(
     write_page(folder)
 
 
-def write_page(folder: Path) -> None:
+def write_page(folder: Path, steps: int = 0) -> None:
     """Write ``curves.png`` and ``report.html`` of what the folder holds; nothing, if training never began.
 
-    Where that fails, warns: a page must not cost a training its result.
+    ``steps`` is how many were done; figures tell those of whole epochs alone. Where that fails, warns: a page must not
+    cost a training its result.
     """
     try:
         if (folder / RECORD).exists():
-            _write_page(folder)
+            _write_page(folder, steps)
     except (OSError, DataError) as error:
         warnings.warn(f"'{folder / REPORT}' was not written: {error}", DataWarning, 2)
 
@@ -258,14 +259,15 @@ def _newest_data(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return newest
 
 
-def _write_page(folder: Path) -> None:
+def _write_page(folder: Path, steps: int) -> None:
     rows = read_metrics(folder)
     record = read_json(folder / RECORD, *_RECORDED)
     last = max((place for place, row in enumerate(rows) if "train_loss" in row), default=-1)
     trained = rows[: last + 1]  # what comes later was measured afterwards, perhaps on other data
     judged = [row for row in trained if BEST in row]
     best = max(judged, key=lambda row: row[BEST], default=None)
-    estimates, notes, lead = [], [], f"{len(trained) and int(trained[-1]['step']) + 1} steps."
+    steps = max(steps, int(trained[-1]["step"]) + 1 if trained else 0)
+    estimates, notes, lead = [], [], f"{steps} steps."
     if best is not None:
         units = "episodes" if "val_episodes" in best else "examples"
         count = int(best[f"val_{units}"])

@@ -72,7 +72,7 @@ class Trainer(L.Trainer):
         if lightning_kwargs.get("strategy") in SHAPES:
             name = lightning_kwargs["strategy"]
             raise ConfigError(f"{name!r} says what of the model trains: trainer.finetune(..., strategy='{name}')")
-        known = inspect.signature(L.Trainer.__init__).parameters
+        known = list(inspect.signature(L.Trainer.__init__).parameters)[1:]
         check_options("Trainer", lightning_kwargs, known)
         self._told = {name: value for name, value in lightning_kwargs.items() if plain(value)}
         self._told |= {"patience": patience, "sync_batchnorm": sync_batchnorm}
@@ -172,7 +172,7 @@ class Trainer(L.Trainer):
                 raise SystemExit(143) from stop  # Lightning's own says 0, and that all was done
             finally:  # whoever stops a run wants to see it as well
                 if self._leaves and self.run_folder is not None and self.is_global_zero:
-                    write_page(self.run_folder)
+                    write_page(self.run_folder, self.global_step)
 
     def _open_folder(self, model: Any, datamodule: Any, val_dataloaders: Any) -> None:
         """Give the run its folder, with what is logged and kept there; a second fit goes on in the same."""
