@@ -1,6 +1,6 @@
 """How many episodes a second one process trains on, and two: what the second one adds, and what it waits for.
 
-    python benchmarks/scaling.py            # about 10 minutes; writes benchmarks/results/scaling.json
+    python benchmarks/scaling.py            # about 25 minutes; writes benchmarks/results/scaling.json
     python benchmarks/scaling.py --quick    # one strategy, one repeat; writes nothing
 
 Processes of this machine over gloo, one thread each, a step of 8 episodes whatever their number. A lone process has
