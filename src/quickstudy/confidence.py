@@ -100,8 +100,10 @@ def left_out(
         known = known[:0]
     elif not algorithm.by_class:
         known = known[_spread(len(known), max(_LEAST, _WORK // len(kept_S))).to(known.device)]
-    both = _of_each_class if algorithm.by_class else _of_all_classes
-    logits_NW = both(algorithm, encoder, kept_S, targets_S, known, len(counts_W), state)
+    if algorithm.by_class:
+        logits_NW = _of_each_class(algorithm, encoder, kept_S, targets_S, known, state)
+    else:
+        logits_NW = _of_all_classes(algorithm, encoder, kept_S, targets_S, known, len(counts_W))
     strangers_M = strangers_N if len(counts_W) > 1 else strangers_N[:0]
     source = "the support set, one left out each" if known_N.any() else "nothing: no class has two examples"
     return HeldOut(logits_NW, targets_S[known], familiar_N[known_N], strangers_M, source)
@@ -113,13 +115,7 @@ def _spread(count: int, most: int) -> Tensor:
 
 
 def _of_each_class(
-    algorithm: EmbeddingAlgorithm,
-    encoder: Encoder,
-    kept_S: Tensor,
-    targets_S: Tensor,
-    rows_N: Tensor,
-    ways: int,
-    state: Any,
+    algorithm: EmbeddingAlgorithm, encoder: Encoder, kept_S: Tensor, targets_S: Tensor, rows_N: Tensor, state: Any
 ) -> Tensor:
     """Return ``[N, W]`` logits, where an example that is left out changes its own class alone."""
     logits_NW = algorithm.answer(encoder, state, kept_S[rows_N]).clone()
@@ -133,13 +129,7 @@ def _of_each_class(
 
 
 def _of_all_classes(
-    algorithm: EmbeddingAlgorithm,
-    encoder: Encoder,
-    kept_S: Tensor,
-    targets_S: Tensor,
-    rows_N: Tensor,
-    ways: int,
-    state: Any,
+    algorithm: EmbeddingAlgorithm, encoder: Encoder, kept_S: Tensor, targets_S: Tensor, rows_N: Tensor, ways: int
 ) -> Tensor:
     """Return ``[N, W]`` logits, all classes being learned anew for every example that is left out."""
     logits = [kept_S.new_empty(0, ways)]

@@ -249,7 +249,7 @@ def _name_of(algorithm: Algorithm) -> str:
 
 
 def _named_load(load: Load) -> dict[str, Any] | None:
-    """Return the name and the options of a domain's function; None for tensors fed as they are and for others' code."""
+    """Return a domain's function by its name, with its options; others' code has none. None: tensors as they are."""
     function, options = (load.func, load.keywords) if isinstance(load, partial) else (load, {})
     for name in LOADS.names():
         if LOADS[name] is function:
