@@ -1,0 +1,94 @@
+"""Embeddings of three data sets by encoders that prototypical networks trained for minutes, kept in a cache folder."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from quickstudy import Trainer
+from quickstudy.files import atomic_write
+from quickstudy.image import ImageClassificationData, ImageClassifier
+
+MINUTES = {"omniglot": 2.0, "cifar_fs": 4.0, "mini_imagenet": 6.0}
+"""Of training, on one core."""
+FILTERS = {"omniglot": 64, "cifar_fs": 64, "mini_imagenet": 32}
+_SIZES = {"cifar_fs": 32, "mini_imagenet": 84}
+_WAYS, _SHOTS, _QUERIES = 20, 5, 5
+_TRAIN_ROWS = 60  # of the training classes, which heads with parameters learn from
+_TRAIN_CLASSES = 1200
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+def embeddings(name: str, root: Path | None, cache: Path, share: float = 1.0) -> dict[str, Any]:
+    """Return by split the embeddings ``[C, n, ...]`` of C classes, and how the encoder was trained.
+
+    Args:
+        name: of the data set.
+        root: folder of its archives.
+        cache: folder of what is kept.
+        share: of the minutes of training.
+    """
+    path = cache / f"{name}-{share:g}.pt"
+    if not path.exists():
+        made = _made(name, root, share)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            torch.save(made, file)
+    loaded: dict[str, Any] = torch.load(path, weights_only=True)
+    return loaded
+
+
+def _made(name: str, root: Path | None, share: float) -> dict[str, Any]:
+    grey = name == "omniglot"
+    options: dict[str, Any] = {"rotations": True} if grey else {"image_size": _SIZES[name]}
+    data = ImageClassificationData.from_benchmark(name, root, **options)
+    torch.manual_seed(0)
+    model = ImageClassifier(
+        backbone="conv4",
+        backbone_kwargs={"in_channels": 1 if grey else 3, "hidden": FILTERS[name]},
+        learning_rate=1e-3,
+        training_strategy="prototypicalnetworks",
+        training_strategy_kwargs={
+            **{"ways": _WAYS, "shots": _SHOTS, "queries": _QUERIES, "meta_batch_size": 1, "epoch_length": 10_000_000},
+            **{"test_ways": 5, "test_shots": 5, "test_queries": 15, "test_epoch_length": 200},
+        },
+    )
+    trainer = Trainer(max_epochs=1, max_time=timedelta(minutes=share * MINUTES[name]), limit_val_batches=0, **QUIET)
+    trainer.fit(model, datamodule=data)
+    steps = trainer.global_step
+    (judged,) = Trainer(**QUIET).test(model, datamodule=data, verbose=False)
+    training = {
+        "minutes": share * MINUTES[name],
+        "episodes": steps,
+        "plan": f"{_WAYS}-way {_SHOTS}-shot, {_QUERIES} queries",
+        "filters": FILTERS[name],
+        "image_size": _SIZES.get(name, 28),
+        "test accuracy, 5-way 5-shot": [judged["test_accuracy"], judged["test_accuracy_ci95"]],
+    }
+    return {split: _embedded(data, model, split) for split in ("train", "val", "test")} | {"training": training}
+
+
+@torch.inference_mode()
+def _embedded(data: ImageClassificationData, model: ImageClassifier, split: Any) -> torch.Tensor:
+    table = data.table(split, by_class=True)
+    assert table is not None
+    samples, encoder = data.samples(table, split), model.encoder.eval()
+    most = _TRAIN_ROWS if split == "train" else None
+    classes = range(min(len(table.classes), _TRAIN_CLASSES))
+    return torch.stack(
+        [
+            encoder.backbone(encoder.prepared(samples.batch(np.asarray(table.index.rows(code))[:most])))
+            for code in classes
+        ]
+    )
