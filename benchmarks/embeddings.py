@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from quickstudy import Trainer
 from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, ImageClassifier
 
-MINUTES = {"omniglot": 2.0, "cifar_fs": 4.0, "mini_imagenet": 6.0}
-"""Of training, on one core."""
+EPISODES = {"omniglot": 800, "cifar_fs": 1000, "mini_imagenet": 500}
+"""Of training: two to five minutes of one core each."""
 FILTERS = {"omniglot": 64, "cifar_fs": 64, "mini_imagenet": 32}
 _SIZES = {"cifar_fs": 32, "mini_imagenet": 84}
 _WAYS, _SHOTS, _QUERIES = 20, 5, 5
@@ -37,7 +36,7 @@ def embeddings(name: str, root: Path | None, cache: Path, share: float = 1.0) ->
         name: of the data set.
         root: folder of its archives.
         cache: folder of what is kept.
-        share: of the minutes of training.
+        share: of the episodes of training.
     """
     path = cache / f"{name}-{share:g}.pt"
     if not path.exists():
@@ -64,13 +63,11 @@ def _made(name: str, root: Path | None, share: float) -> dict[str, Any]:
             **{"test_ways": 5, "test_shots": 5, "test_queries": 15, "test_epoch_length": 200},
         },
     )
-    trainer = Trainer(max_epochs=1, max_time=timedelta(minutes=share * MINUTES[name]), limit_val_batches=0, **QUIET)
-    trainer.fit(model, datamodule=data)
-    steps = trainer.global_step
+    episodes = max(1, round(share * EPISODES[name]))
+    Trainer(max_steps=episodes, limit_val_batches=0, **QUIET).fit(model, datamodule=data)
     (judged,) = Trainer(**QUIET).test(model, datamodule=data, verbose=False)
     training = {
-        "minutes": share * MINUTES[name],
-        "episodes": steps,
+        "episodes": episodes,
         "plan": f"{_WAYS}-way {_SHOTS}-shot, {_QUERIES} queries",
         "filters": FILTERS[name],
         "image_size": _SIZES.get(name, 28),

@@ -23,7 +23,7 @@ from typing import Any
 
 import record
 import torch
-from embeddings import MINUTES, QUIET, embeddings
+from embeddings import EPISODES, QUIET, embeddings
 from rich.console import Console
 from rich.table import Table as Grid
 from torch import Tensor, nn
@@ -228,7 +228,7 @@ def show(title: str, columns: dict[str, dict[str, list[float]]], rows: list[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="*", choices=list(MINUTES), default=list(MINUTES))
+    parser.add_argument("--data", nargs="*", choices=list(EPISODES), default=list(EPISODES))
     parser.add_argument("--root", type=Path, help="folder with the data's archives; default: QUICKSTUDY_DATA")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/quickstudy/unknown", help="of embeddings")
     parser.add_argument("--episodes", type=int, default=200, help="of each setting")
@@ -271,7 +271,7 @@ def main() -> None:
     show(
         "AUROC less that of the distance, % over all", results["AUROC less that of the distance"], list(SCORES), console
     )
-    if not args.quick and not args.scores and args.data == list(MINUTES):
+    if not args.quick and not args.scores and args.data == list(EPISODES):
         path = record.write(
             "unknown",
             "python benchmarks/unknown.py",

@@ -24,6 +24,7 @@ DEFAULT_REJECT_RATE = 0.05
 _MOST = 200  # examples that are left out, evenly spread over the support set
 _WORK = 5_000  # where each is learned without anew, on so many examples in all
 _LEAST = 20
+_AT_ONCE = 10_000_000  # numbers in the support sets that are learned side by side
 
 
 class HeldOut(NamedTuple):
@@ -103,7 +104,7 @@ def left_out(
     if algorithm.by_class:
         logits_NW = _of_each_class(algorithm, encoder, kept_S, targets_S, known, state)
     else:
-        logits_NW = _of_all_classes(algorithm, encoder, kept_S, targets_S, known, len(counts_W))
+        logits_NW = _of_all_classes(algorithm, kept_S, targets_S, known, len(counts_W))
     strangers_M = strangers_N if len(counts_W) > 1 else strangers_N[:0]
     source = "the support set, one left out each" if known_N.any() else "nothing: no class has two examples"
     return HeldOut(logits_NW, targets_S[known], familiar_N[known_N], strangers_M, source)
@@ -129,14 +130,16 @@ def _of_each_class(
 
 
 def _of_all_classes(
-    algorithm: EmbeddingAlgorithm, encoder: Encoder, kept_S: Tensor, targets_S: Tensor, rows_N: Tensor, ways: int
+    algorithm: EmbeddingAlgorithm, kept_S: Tensor, targets_S: Tensor, rows_N: Tensor, ways: int
 ) -> Tensor:
     """Return ``[N, W]`` logits, all classes being learned anew for every example that is left out."""
+    places_S = torch.arange(len(kept_S), device=kept_S.device)
     logits = [kept_S.new_empty(0, ways)]
-    for row in rows_N.tolist():
-        others_S = torch.arange(len(kept_S), device=kept_S.device) != row
-        learned = algorithm.adapt(encoder, kept_S[others_S], targets_S[others_S], ways)
-        logits.append(algorithm.answer(encoder, learned, kept_S[row : row + 1]))
+    for rows_n in rows_N.split(max(1, _AT_ONCE // kept_S.numel())) if len(rows_N) else ():
+        others_nS = places_S.expand(len(rows_n), -1)[places_S != rows_n[:, None]].view(len(rows_n), -1)
+        with torch.autocast(kept_S.device.type, enabled=False):
+            logits_n1W = algorithm.classify(kept_S[others_nS], targets_S[others_nS], kept_S[rows_n, None], ways)
+        logits.append(logits_n1W[:, 0])
     return torch.cat(logits)
 
 
