@@ -135,7 +135,7 @@ def _of_all_classes(
     """Return ``[N, W]`` logits, all classes being learned anew for every example that is left out."""
     places_S = torch.arange(len(kept_S), device=kept_S.device)
     logits = [kept_S.new_empty(0, ways)]
-    for rows_n in rows_N.split(max(1, _AT_ONCE // kept_S.numel())) if len(rows_N) else ():
+    for rows_n in torch.split(rows_N, max(1, _AT_ONCE // kept_S.numel())) if len(rows_N) else ():
         others_nS = places_S.expand(len(rows_n), -1)[places_S != rows_n[:, None]].view(len(rows_n), -1)
         with torch.autocast(kept_S.device.type, enabled=False):
             logits_n1W = algorithm.classify(kept_S[others_nS], targets_S[others_nS], kept_S[rows_n, None], ways)
