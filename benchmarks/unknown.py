@@ -126,8 +126,12 @@ def heads_for(trained_on: Tensor, share: float) -> dict[str, EmbeddingAlgorithm]
             learning_rate=rate,
             training_strategy=name,
             training_strategy_kwargs={
-                **{"ways": 5, "shots": 5, "queries": 10, "meta_batch_size": 4, "epoch_length": 4 * steps},
                 **OPTIONS.get(name, {}),
+                "ways": 5,
+                "shots": 5,
+                "queries": 10,
+                "meta_batch_size": 4,
+                "epoch_length": 4 * steps,
             },
         )
         Trainer(max_epochs=1, limit_val_batches=0, **QUIET).fit(model, datamodule=data)
