@@ -91,12 +91,18 @@ def _relative(case: Case) -> Tensor:
     return -distances_NW.amin(1) / distances_NW.mean(1)
 
 
+def _less_quarter(case: Case) -> Tensor:
+    distances_NW = squared_euclidean(case.queries_ND, case.means_WD)
+    return -(distances_NW.amin(1) - distances_NW.mean(1) / 4)
+
+
 SCORES: dict[str, Callable[[Case], Tensor]] = {
     DISTANCE: lambda case: -squared_euclidean(case.queries_ND, case.means_WD).amin(1),
     "mean, cosine": lambda case: cosine(case.queries_ND, case.means_WD).amax(1),
     "mean, centred cosine": lambda case: _centred(case, case.means_WD),
     "mean, distance by spread": _by_spread,
     "mean, distance by mean distance": _relative,
+    "mean, distance less 1/4 of mean distance": _less_quarter,
     "example, distance": lambda case: -squared_euclidean(case.queries_ND, case.support_SD).amin(1),
     "example, cosine": lambda case: cosine(case.queries_ND, case.support_SD).amax(1),
     "example, centred cosine": lambda case: _centred(case, case.support_SD),
