@@ -46,7 +46,7 @@ TRAINING = {  # of heads with parameters, on embeddings of training classes: ste
     "meta_baseline": (300, 2e-2),
     "metaoptnet": (300, 2e-2),
     "r2d2": (300, 2e-2),
-    "relationnetworks": (2000, 1e-3),
+    "relationnetworks": (1500, 1e-3),
 }
 DISTANCE = "mean, distance"
 """What the others are compared with."""
@@ -248,7 +248,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 260)
     share, episodes = (0.02, 20) if args.quick else (1.0, args.episodes)
     began = time.perf_counter()
 
@@ -268,15 +268,16 @@ def main() -> None:
             columns = {setting: result["AUROC"] for setting, result in results[name][split].items()}
             show(f"{name}, {split}: AUROC %", columns, list(SCORES), console)
         heads = {} if args.scores else heads_for(embedded["train"], share)
-        for ways, shots in SETTINGS:
-            result = results[name]["test"][f"{ways}-way {shots}-shot"]
-            result["heads"] = {}
-            for head_name, head in heads.items():
-                result["heads"][head_name] = summary(measure_head(head, embedded["test"], ways, shots, episodes))
-            if heads:
-                title = f"{name}, test, {ways}-way {shots}-shot: % ({time.perf_counter() - began:.0f} s)"
-                rows = [row for row in result["heads"]["r2d2"] if row != "temperature"]
-                show(title, result["heads"], rows, console)
+        for split, cases in (("val", episodes // 4), ("test", episodes)) if heads else ():
+            for ways, shots in SETTINGS[:2]:
+                setting = f"{ways}-way {shots}-shot"
+                measured = {
+                    head_name: summary(measure_head(head, embedded[split], ways, shots, cases))
+                    for head_name, head in heads.items()
+                }
+                results[name][split][setting]["heads"] = measured
+                title = f"{name}, {split}, {setting}: % ({time.perf_counter() - began:.0f} s)"
+                show(title, measured, [row for row in measured["r2d2"] if row != "temperature"], console)
     results["AUROC less that of the distance"] = {split: over_all(figures) for split, figures in found.items()}
     show(
         "AUROC less that of the distance, % over all", results["AUROC less that of the distance"], list(SCORES), console
@@ -285,7 +286,12 @@ def main() -> None:
         path = record.write(
             "unknown",
             "python benchmarks/unknown.py",
-            episodes={"of scores": 2 * episodes, "of heads": episodes, "queries of each class": QUERIES},
+            episodes={
+                "of scores": 2 * episodes,
+                "of heads": episodes,
+                "of heads on validation classes": episodes // 4,
+                "queries of each class": QUERIES,
+            },
             heads={"options": OPTIONS, "trained (steps, learning rate)": TRAINING, "others": "without parameters"},
             not_run="MAML's family (maml, metasgd, boil, reptile, protomaml), which adapts the encoder",
             **results,
