@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,12 +18,11 @@ from torch import Tensor
 from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.functional.calibration import best_temperature, expected_calibration_error
 from quickstudy.functional.distances import squared_euclidean
-from quickstudy.nets import Encoder
 
 DEFAULT_REJECT_RATE = 0.05
-_MOST = 200  # examples that are left out, evenly spread over the support set
-_WORK = 5_000  # where each is learned without anew, on so many examples in all
-_LEAST = 20
+_MOST = 200  # examples whose familiarity is asked for, evenly spread over the support set
+_WORK = 10_000  # examples that are learned anew in all, for answers to those that were left out
+_LEAST = 20  # of which there are as many, if there can be
 _AT_ONCE = 10_000_000  # numbers in the support sets that are learned side by side
 
 
@@ -64,12 +63,7 @@ def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
 
 
 def left_out(
-    algorithm: EmbeddingAlgorithm,
-    encoder: Encoder,
-    support: Mapping[str, Tensor],
-    means_WD: Tensor,
-    state: Any,
-    answers: bool = True,
+    algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means_WD: Tensor, answers: bool = True
 ) -> HeldOut:
     """Answer support examples as if each had been left out, and tell how familiar they would be without their class.
 
@@ -77,10 +71,8 @@ def left_out(
 
     Args:
         algorithm: in evaluation mode.
-        encoder: likewise.
         support: by class, its embeddings ``[n, D]``.
         means_WD: of the classes.
-        state: what was learned of all of them.
         answers: whether logits are wanted.
     """
     kept_S = torch.cat(list(support.values()))
@@ -96,18 +88,11 @@ def left_out(
     counts_N1 = counts_W[own_N1]
     without_N1 = distances_NW.gather(1, own_N1) * (counts_N1 / (counts_N1 - 1).clamp(min=1)) ** 2
     familiar_N = -distances_NW.scatter(1, own_N1, without_N1).amin(1)
-    known = rows_N[known_N]
-    if not answers:
-        known = known[:0]
-    elif not algorithm.by_class:
-        known = known[_spread(len(known), max(_LEAST, _WORK // len(kept_S))).to(known.device)]
-    if algorithm.by_class:
-        logits_NW = _of_each_class(algorithm, encoder, kept_S, targets_S, known, state)
-    else:
-        logits_NW = _of_all_classes(algorithm, kept_S, targets_S, known, len(counts_W))
     strangers_M = strangers_N if len(counts_W) > 1 else strangers_N[:0]
-    source = "the support set, one left out each" if known_N.any() else "nothing: no class has two examples"
-    return HeldOut(logits_NW, targets_S[known], familiar_N[known_N], strangers_M, source)
+    wanted_W = counts_W if answers else torch.ones_like(counts_W)
+    logits_NW, targets_N = _without_one_of_each(algorithm, kept_S, targets_S, wanted_W)
+    source = "the support set, one of each class left out" if known_N.any() else "nothing: no class has two examples"
+    return HeldOut(logits_NW, targets_N, familiar_N[known_N], strangers_M, source)
 
 
 def _spread(count: int, most: int) -> Tensor:
@@ -115,32 +100,32 @@ def _spread(count: int, most: int) -> Tensor:
     return torch.linspace(0, max(count - 1, 0), min(most, count), dtype=torch.float64).round().long()
 
 
-def _of_each_class(
-    algorithm: EmbeddingAlgorithm, encoder: Encoder, kept_S: Tensor, targets_S: Tensor, rows_N: Tensor, state: Any
-) -> Tensor:
-    """Return ``[N, W]`` logits, where an example that is left out changes its own class alone."""
-    logits_NW = algorithm.answer(encoder, state, kept_S[rows_N]).clone()
-    for place, row in enumerate(rows_N.tolist()):
-        target = int(targets_S[row])
-        others_S = targets_S == target
-        others_S[row] = False
-        alone = algorithm.adapt(encoder, kept_S[others_S], torch.zeros_like(targets_S[others_S]), 1)
-        logits_NW[place, target] = algorithm.answer(encoder, alone, kept_S[row : row + 1])[0, 0]
-    return logits_NW
+def _without_one_of_each(
+    algorithm: EmbeddingAlgorithm, kept_S: Tensor, targets_S: Tensor, counts_W: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ``[N, W]`` logits and ``[N]`` classes of examples that are left out, one of each class at a time.
 
-
-def _of_all_classes(
-    algorithm: EmbeddingAlgorithm, kept_S: Tensor, targets_S: Tensor, rows_N: Tensor, ways: int
-) -> Tensor:
-    """Return ``[N, W]`` logits, all classes being learned anew for every example that is left out."""
-    places_S = torch.arange(len(kept_S), device=kept_S.device)
-    logits = [kept_S.new_empty(0, ways)]
-    for rows_n in torch.split(rows_N, max(1, _AT_ONCE // kept_S.numel())) if len(rows_N) else ():
-        others_nS = places_S.expand(len(rows_n), -1)[places_S != rows_n[:, None]].view(len(rows_n), -1)
-        with torch.autocast(kept_S.device.type, enabled=False):
-            logits_n1W = algorithm.classify(kept_S[others_nS], targets_S[others_nS], kept_S[rows_n, None], ways)
-        logits.append(logits_n1W[:, 0])
-    return torch.cat(logits)
+    Were one alone left out, its class would have fewer examples than the others, and its answer tell of that.
+    """
+    ways = len(counts_W)
+    (more_C,) = (counts_W > 1).nonzero(as_tuple=True)  # without its only example a class is gone
+    if not len(more_C):
+        return kept_S.new_empty(0, ways), targets_S[:0]
+    rounds = min(int(counts_W.max()), max(_LEAST // ways + 1, _WORK // len(kept_S)))
+    places_RC = torch.arange(rounds, device=kept_S.device)[:, None] * counts_W[more_C] // rounds
+    again_RC = torch.zeros_like(places_RC, dtype=torch.bool)
+    again_RC[1:] = places_RC[1:] == places_RC[:-1]
+    rows_RC = (counts_W.cumsum(0) - counts_W)[more_C] + places_RC
+    inside_RS = torch.ones(rounds, len(kept_S), dtype=torch.bool, device=kept_S.device).scatter(1, rows_RC, False)
+    others_RS = inside_RS.nonzero()[:, 1].view(rounds, -1)
+    together = max(1, _AT_ONCE // kept_S.numel())
+    with torch.autocast(kept_S.device.type, enabled=False):
+        logits = [
+            algorithm.classify(kept_S[others], targets_S[others], kept_S[rows], ways)
+            for others, rows in zip(torch.split(others_RS, together), torch.split(rows_RC, together), strict=True)
+        ]
+    logits_CRW = torch.cat(logits).transpose(0, 1)
+    return logits_CRW[~again_RC.T], more_C[:, None].expand(-1, rounds)[~again_RC.T]
 
 
 def confidence_of(held: HeldOut, reject_rate: float | None = None, false_accept: float | None = None) -> Confidence:

@@ -270,7 +270,7 @@ class Predictor(Learner):
         if self._means is None or not isinstance(self._algorithm, EmbeddingAlgorithm) or self.transductive:
             none, source = torch.empty(0), "nothing: calibrate(images, labels) was not called"
             return HeldOut(torch.empty(0, len(self._support)), none.long(), none, none, source)
-        return left_out(self._algorithm, self._encoder, self._support, self._means.used, self._learned, answers)
+        return left_out(self._algorithm, self._support, self._means.used, answers)
 
     def _answered(self, inputs: Any, labels: Any) -> HeldOut:
         codes, names = encode(labels)

@@ -14,21 +14,29 @@ _BINS = 15
 def best_temperature(logits_NW: Tensor, targets_N: Tensor) -> float:
     """Return the number to divide logits by, so that held-out examples are likeliest.
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599. Targets are taken for
-    wrong once in N + 2 times, after Platt 1999, so that a few examples that are all right make no certainty.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599. A few examples that
+    are all right make no certainty: as likely is the temperature that holds if targets are wrong once in N + 2 times,
+    after Platt 1999. Of all between the two, the one nearest 1 is returned, which is the classifier's own.
 
     Args:
         logits_NW: of examples that their classifier did not see.
         targets_N: their classes.
 
-    >>> round(best_temperature(torch.tensor([[4.0, 0.0]] * 3 + [[0.0, 4.0]]), torch.tensor([0, 0, 0, 0])), 2)
-    4.51
+    >>> logits, targets = torch.tensor([[4.0, 0.0]] * 3 + [[0.0, 4.0]]), torch.tensor([0, 0, 0, 0])
+    >>> round(best_temperature(logits, targets), 2)
+    3.64
+    >>> best_temperature(logits[:3], targets[:3])
+    1.0
     """
     logits_NW = logits_NW.double() - logits_NW.double().amax(1, keepdim=True)
+    trusting = _likeliest(logits_NW, targets_N, 0.0)
+    return min(max(1.0, trusting), _likeliest(logits_NW, targets_N, 1 / (len(logits_NW) + 2)))
+
+
+def _likeliest(logits_NW: Tensor, targets_N: Tensor, doubt: float) -> float:
     scale = float(logits_NW.std()) or 1.0
     # The loss is convex in 1 / temperature: halve the interval on the sign of its derivative.
     low, high = 0.01 / scale, 100 / scale
-    doubt = 1 / (len(logits_NW) + 2)
     wanted_N = (1 - doubt) * logits_NW.gather(1, targets_N[:, None])[:, 0] + doubt * logits_NW.mean(1)
     for _ in range(60):
         middle = (low * high) ** 0.5
