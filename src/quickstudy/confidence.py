@@ -1,6 +1,6 @@
 """What an adapted model may say of its own answers: how sure it is, and that it does not know.
 
-All of it comes from examples that the classifier in question did not see: the support set's own, each left out in its
+All of it comes from examples that the classifier in question did not see: the support set's own, left out in
 turn, or examples that are given for the purpose.
 
 Shapes: N held-out examples, M strangers (examples of no known class), S support examples, W classes.
@@ -20,7 +20,7 @@ from quickstudy.functional.calibration import best_temperature, expected_calibra
 from quickstudy.functional.distances import squared_euclidean
 
 DEFAULT_REJECT_RATE = 0.05
-_MOST = 200  # examples whose familiarity is asked for, evenly spread over the support set
+_MOST = 200  # examples whose familiarity is asked for, and classes that are, evenly spread over the support set
 _WORK = 10_000  # examples that are learned anew in all, for answers to those that were left out
 _LEAST = 20  # of which there are as many, if there can be
 _AT_ONCE = 10_000_000  # numbers in the support sets that are learned side by side
@@ -65,7 +65,7 @@ def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
 def left_out(
     algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means_WD: Tensor, answers: bool = True
 ) -> HeldOut:
-    """Answer support examples as if each had been left out, and tell how familiar they would be without their class.
+    """Answer support examples as if they had been left out, and tell how familiar they would be without their class.
 
     Learning anew without each may take a while; ``answers=False`` leaves that out, and has no logits.
 
@@ -118,6 +118,8 @@ def _without_one_of_each(
     rows_RC = (counts_W.cumsum(0) - counts_W)[more_C] + places_RC
     inside_RS = torch.ones(rounds, len(kept_S), dtype=torch.bool, device=kept_S.device).scatter(1, rows_RC, False)
     others_RS = inside_RS.nonzero()[:, 1].view(rounds, -1)
+    asked = _spread(len(more_C), _MOST).to(kept_S.device)
+    rows_RC, again_RC, more_C = rows_RC[:, asked], again_RC[:, asked], more_C[asked]
     together = max(1, _AT_ONCE // kept_S.numel())
     with torch.autocast(kept_S.device.type, enabled=False):
         logits = [

@@ -215,7 +215,7 @@ class Predictor(Learner):
     def confidence_(self) -> Confidence:
         """Temperature and threshold, what they come from, and how far held-out probabilities were off.
 
-        Unless ``calibrate`` was called they come from the support set, each example being left out in its turn.
+        Unless ``calibrate`` was called they come from the support set, whose examples are left out in turn.
         """
         if self._confidence is None:
             self._confidence = confidence_of(self._held_out(), **self._rates)
@@ -233,7 +233,7 @@ class Predictor(Learner):
 
         Args:
             inputs: examples that it did not learn from; those with a label that it does not know are strangers. None:
-                the support set, each example left out in its turn, and each class for strangers. Those given count
+                the support set, examples left out in turn, and each class for strangers. Those given count
                 until the next class or example is learned or forgotten; the rate stays.
             labels: N labels.
             reject_rate: the share of the known that may be called unknown; by default 0.05.
