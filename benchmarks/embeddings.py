@@ -12,8 +12,8 @@ from quickstudy import Trainer
 from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, ImageClassifier
 
-EPISODES = {"omniglot": 400, "cifar_fs": 500, "mini_imagenet": 250}
-"""Of training: one to three minutes of one core each."""
+EPISODES = {"omniglot": 400, "cifar_fs": 500, "mini_imagenet": 800}
+"""Of training: one to seven minutes of one core each."""
 FILTERS = {"omniglot": 64, "cifar_fs": 64, "mini_imagenet": 32}
 _SIZES = {"cifar_fs": 32, "mini_imagenet": 84}
 _WAYS, _SHOTS, _QUERIES = 20, 5, 5
