@@ -38,9 +38,10 @@ def embeddings(name: str, root: Path | None, cache: Path, share: float = 1.0) ->
         cache: folder of what is kept.
         share: of the episodes of training.
     """
-    path = cache / f"{name}-{share:g}.pt"
+    episodes = max(1, round(share * EPISODES[name]))
+    path = cache / f"{name}-{episodes}.pt"
     if not path.exists():
-        made = _made(name, root, share)
+        made = _made(name, root, episodes)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             torch.save(made, file)
@@ -48,7 +49,7 @@ def embeddings(name: str, root: Path | None, cache: Path, share: float = 1.0) ->
     return loaded
 
 
-def _made(name: str, root: Path | None, share: float) -> dict[str, Any]:
+def _made(name: str, root: Path | None, episodes: int) -> dict[str, Any]:
     grey = name == "omniglot"
     options: dict[str, Any] = {"rotations": True} if grey else {"image_size": _SIZES[name]}
     data = ImageClassificationData.from_benchmark(name, root, **options)
@@ -66,7 +67,6 @@ def _made(name: str, root: Path | None, share: float) -> dict[str, Any]:
             "epoch_length": 10_000_000,
         },
     )
-    episodes = max(1, round(share * EPISODES[name]))
     Trainer(max_steps=episodes, limit_val_batches=0, **QUIET).fit(model, datamodule=data)
     training = {
         "episodes": episodes,

@@ -278,11 +278,10 @@ def main() -> None:
                 results[name][split][setting]["heads"] = measured
                 title = f"{name}, {split}, {setting}: % ({time.perf_counter() - began:.0f} s)"
                 show(title, measured, [row for row in measured["r2d2"] if row != "temperature"], console)
-    results["AUROC less that of the distance"] = {split: over_all(figures) for split, figures in found.items()}
-    show(
-        "AUROC less that of the distance, % over all", results["AUROC less that of the distance"], list(SCORES), console
-    )
-    if not args.quick and not args.scores and args.data == list(EPISODES):
+    title = "AUROC less that of the distance, over all"
+    results[title] = {split: over_all(figures) for split, figures in found.items()}
+    show(f"{title}: %", results[title], list(SCORES), console)
+    if (args.quick, args.scores, args.episodes, args.data) == (False, False, 200, list(EPISODES)):
         path = record.write(
             "unknown",
             "python benchmarks/unknown.py",

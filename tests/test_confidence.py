@@ -104,6 +104,27 @@ def test_probabilities_fit() -> None:
     assert predictor.confidence_.calibration_error < 0.15 and predictor.confidence_.examples == 120
 
 
+def test_what_is_left_out_does_not_tell_its_class() -> None:
+    # A class with an example fewer than the others has a lower bias: left out alone, its examples all look wrong.
+    assert learned("linear_probe", each=5, spread=2.5).confidence_.temperature < 0.5
+
+
+def test_few_right_answers_leave_the_temperature() -> None:
+    assert learned(each=5, spread=0.1).confidence_.temperature == 1
+    assert learned("nearest_centroid", each=5, spread=0.1).confidence_.temperature < 0.5  # squares are 4 at most
+
+
+def test_as_many_are_left_out_as_there_is_work_for() -> None:
+    inputs, labels = points(3, 60)
+    kept = [row for row in range(180) if row < 60 or row % 30 == 0]  # 60, 2 and 2
+    uneven = Predictor(Encoder(nn.Flatten()), STRATEGIES["linear_probe"]()).fit(
+        inputs[kept], [labels[row] for row in kept]
+    )
+    assert uneven._held_out().targets.bincount().tolist() == [60, 2, 2]
+    many = learned("nearest_centroid", classes=300, each=40)
+    assert len(many._held_out().targets) == 200 and len(many._held_out(answers=False).targets) == 0
+
+
 def test_sets_hold_the_class() -> None:
     predictor, (inputs, labels) = learned(each=30, spread=2.0), points(6, 200, spread=2.0)
     for alpha in (0.05, 0.2):
