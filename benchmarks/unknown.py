@@ -39,6 +39,7 @@ from quickstudy.nets import Encoder
 
 SETTINGS = ((5, 1), (5, 5), (10, 5))
 QUERIES = 15
+IMAGES = "CIFAR-FS as WebP of quality 92, miniImageNet as JPEG of quality 60"
 OPTIONS: dict[str, dict[str, Any]] = {"anil": {"head": "shared"}}
 TRAINING = {  # of heads with parameters, on embeddings of training classes: steps, learning rate
     "anil": (300, 1e-3),
@@ -292,6 +293,7 @@ def main() -> None:
                 "queries of each class": QUERIES,
             },
             heads={"options": OPTIONS, "trained (steps, learning rate)": TRAINING, "others": "without parameters"},
+            images=IMAGES,
             not_run="MAML's family (maml, metasgd, boil, reptile, protomaml), which adapts the encoder",
             **results,
         )
