@@ -209,7 +209,11 @@ def _minus(ones: list[float], others: list[float]) -> list[float]:
 
 def summary(figures: Figures) -> dict[str, list[float]]:
     """Return the mean of each figure over the episodes and the half-width of its 95% interval."""
-    return {name: list(mean_interval(torch.tensor(values))) for name, values in figures.items()}
+    return {name: _short(*mean_interval(torch.tensor(values))) for name, values in figures.items()}
+
+
+def _short(*values: float) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
 
 
 def less_distance(figures: Figures) -> dict[str, list[float]]:
@@ -220,10 +224,10 @@ def over_all(found: list[Figures]) -> dict[str, list[float]]:
     """Return by how much each score exceeds the distance, the data sets and settings counting alike."""
     parts = [less_distance(figures) for figures in found]
     return {
-        name: [
+        name: _short(
             sum(part[name][0] for part in parts) / len(parts),
             sum(part[name][1] ** 2 for part in parts) ** 0.5 / len(parts),
-        ]
+        )
         for name in parts[0]
     }
 
