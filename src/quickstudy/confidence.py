@@ -111,6 +111,8 @@ def _without_one_of_each(
     (more_C,) = (counts_W > 1).nonzero(as_tuple=True)  # without its only example a class is gone
     if not len(more_C):
         return kept_S.new_empty(0, ways), targets_S[:0]
+    order_S = kept_S.sum(1).argsort()  # which examples are left out together must not depend on the order they came in
+    kept_S = kept_S[order_S[targets_S[order_S].argsort(stable=True)]]
     rounds = min(int(counts_W.max()), max(_LEAST // ways + 1, _WORK // len(kept_S)))
     places_RC = torch.arange(rounds, device=kept_S.device)[:, None] * counts_W[more_C] // rounds
     again_RC = torch.zeros_like(places_RC, dtype=torch.bool)
