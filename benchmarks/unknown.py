@@ -1,7 +1,7 @@
 """Telling the unknown from the known, and how far probabilities are off, on test classes of three data sets.
 
     python benchmarks/unknown.py             # about 20 minutes on one core; writes results/unknown.json
-    python benchmarks/unknown.py --quick     # about 3 minutes: encoders hardly trained, few episodes; writes nothing
+    python benchmarks/unknown.py --quick     # about 2 minutes: encoders hardly trained, few episodes; writes nothing
 
 An episode has W known classes, of which a head sees a support set, and W unknown ones; 15 queries of each class. AUROC
 is how often a score of a known query exceeds one of an unknown query. The scores of familiarity are compared on
