@@ -19,6 +19,7 @@ from quickstudy.errors import ConfigError, DataError
 IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
 MAX_PIXELS = 80_000_000
 """A picture that claims more pixels is refused before it is decoded: it would take over 240 MB."""
+_THUMBNAIL = 64
 
 
 def load_image(
@@ -69,6 +70,23 @@ def load_image(
 
 
 LOADS.register("image")(load_image)
+
+
+def thumbnail_of(picture: Tensor) -> bytes:
+    """Return a small JPEG of a picture, uint8 ``[C, H, W]``; nothing for what is none."""
+    if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] not in (1, 3):
+        return b""
+    image = from_tensor(picture)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=80)
+    return content.getvalue()
+
+
+def from_tensor(picture: Tensor) -> Image.Image:
+    """Return a PIL image of a uint8 tensor ``[C, H, W]`` with one or three channels."""
+    pixels = picture.cpu().numpy()
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
 def _content(item: Any, name: str) -> bytes:

@@ -10,24 +10,39 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from quickstudy import saving
 from quickstudy.algorithms import STRATEGIES, Algorithm, EmbeddingAlgorithm
-from quickstudy.confidence import Confidence, HeldOut, confidence_of, left_out, nonconformity, threshold_of
+from quickstudy.algorithms.base import exact
+from quickstudy.calibrated import Calibrated
+from quickstudy.confidence import nonconformity
+from quickstudy.data.samples import listed
 from quickstudy.data.targets import encode
-from quickstudy.errors import ConfigError, DataError, given
-from quickstudy.learner import UNKNOWN, Learner, Support
+from quickstudy.errors import ConfigError, DataError
+from quickstudy.explaining import Neighbour, drawn
+from quickstudy.functional.distances import squared_euclidean
+from quickstudy.learner import UNKNOWN
 from quickstudy.nets import Encoder, build_encoder
-from quickstudy.pictures import load_image
+from quickstudy.pictures import load_image, thumbnail_of
 
 
-class Predictor(Learner):
+class Answer(NamedTuple):
+    """What a predictor says of an input."""
+
+    label: str
+    """The likeliest class, or ``"unknown"``."""
+    ranking: list[tuple[str, float]]
+    """The likeliest classes with their probabilities."""
+
+
+class Predictor(Calibrated):
     """Classifies inputs into the classes of a support set; ``model.adapt(images, labels)`` makes one.
 
     It has the shape of scikit-learn's classifiers; and it learns, forgets and renames single classes, as ``Learner``
@@ -43,10 +58,8 @@ class Predictor(Learner):
 
     def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
         super().__init__(encoder, algorithm, load)
-        self._calibrated: HeldOut | None = None
-        self._rates: dict[str, float] = {}
-        self._confidence: Confidence | None = None
-        self._threshold: float | None = None
+        self.change_number = 0
+        """Of the last change that a service made of it; 0 without one."""
 
     @classmethod
     def from_backbone(
@@ -109,15 +122,21 @@ class Predictor(Learner):
 
     # ---- files
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], *, after: int | None = None) -> None:
         """Write it as a folder of JSON and safetensors, whole or not at all; a predictor there is replaced.
 
+        Args:
+            folder: for its files.
+            after: the number of the last change of a service that is part of it; None: it replaces what a service
+                knows.
+
         Raises:
+            BehindError: a service has made later changes; nothing was written.
             ConfigError: an option of the algorithm is code, which no file holds.
             OSError: the folder cannot be written.
         """
-        parts = self._encoder, self._algorithm, self._load, self._support, self._learned
-        saving.write(folder, saving.Saved(*parts, self._rates, self._calibrated))
+        parts = self._encoder, self._algorithm, self._load, self._support, self._thumbnails, self._learned
+        saving.write(folder, saving.Saved(*parts, self._rates, self._calibrated), after)
 
     @classmethod
     def load(
@@ -142,13 +161,12 @@ class Predictor(Learner):
         """
         saved = saving.read(folder, device, load, backbone)
         made = cls(saved.encoder, saved.algorithm, saved.load)
-        made._restore(saved.support, saved.state)
+        made._restore(saved.support, saved.thumbnails, saved.state)
         made._rates, made._calibrated = saved.rates, saved.calibrated
+        for change in saved.changes:
+            made.apply(change)
+        made.change_number = saved.number
         return made
-
-    def _learn(self, support: Support, changed: str | None = None) -> None:
-        super()._learn(support, changed)
-        self._calibrated = self._confidence = self._threshold = None
 
     # ---- what it answers
 
@@ -163,6 +181,23 @@ class Predictor(Learner):
         unknown_N = familiar_N < (self._unknown_below() if may_be_unknown else -math.inf)
         answers = zip(logits_NW.argmax(1).tolist(), unknown_N.tolist(), strict=True)
         return [UNKNOWN if unknown else classes[code] for code, unknown in answers]
+
+    def rank(self, inputs: Any, count: int = 5) -> list[Answer]:
+        """Return for each of N inputs what ``predict`` and ``predict_proba`` say, in one pass.
+
+        Args:
+            inputs: what to classify.
+            count: how many of the likeliest classes to name.
+        """
+        (logits_NW, familiar_N), classes = self._answers(inputs), list(self._support)
+        unknown_N = (familiar_N < self._unknown_below()).tolist()
+        chances_NW = (logits_NW / self.confidence_.temperature).softmax(1)
+        best = chances_NW.topk(min(count, len(classes)), 1) if len(classes) else chances_NW.sort(1)
+        answers = []
+        for unknown, chances, codes in zip(unknown_N, best.values.tolist(), best.indices.tolist(), strict=True):
+            ranking = [(classes[code], chance) for code, chance in zip(codes, chances, strict=True)]
+            answers.append(Answer(UNKNOWN if unknown else ranking[0][0], ranking))
+        return answers
 
     def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
         """Return ``[N, W]`` probabilities, each row summing to 1, at the temperature that held-out examples ask for."""
@@ -201,6 +236,45 @@ class Predictor(Learner):
         likely = dict(zip(classes, logits_NW.T.tolist(), strict=True))
         return [sorted(names, key=lambda name: -likely[name][row]) for row, names in enumerate(found)]
 
+    @torch.inference_mode()
+    def nearest(self, inputs: Any, count: int = 5) -> list[list[Neighbour]]:
+        """Return for each of N inputs the support examples whose embeddings are nearest, the nearest first.
+
+        Args:
+            inputs: what to explain.
+            count: of examples.
+        """
+        if not self._support:
+            raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
+        query_ND = torch.cat([self._encoder(part) for part in self._parts(listed(inputs))])
+        kept_S = torch.cat(list(self._support.values()))
+        if not isinstance(self._algorithm, EmbeddingAlgorithm):  # it keeps the inputs themselves
+            kept_S = torch.cat([self._encoder(part) for part in torch.split(kept_S, 64)])
+        found = squared_euclidean(exact(query_ND), kept_S).sqrt().topk(min(count, len(kept_S)), 1, largest=False)
+        examples = [
+            Neighbour(name, number, 0.0, thumbnail)
+            for name, kept in self._support.items()
+            for number, thumbnail in enumerate(self._thumbnails.get(name) or (b"",) * len(kept))
+        ]
+        return [
+            [examples[row]._replace(distance=distance) for row, distance in zip(rows, distances, strict=True)]
+            for rows, distances in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        ]
+
+    def explain(self, inputs: Any, count: int = 5) -> Image.Image:
+        """Return a picture of an input beside the support examples nearest to it, with their classes and distances.
+
+        Args:
+            inputs: one picture.
+            count: of examples.
+
+        Raises:
+            DataError: it knows no class, or the picture cannot be read.
+        """
+        one = listed(inputs)[:1]
+        picture = thumbnail_of(next(self._parts(one))[0])
+        return drawn(picture, self.predict(one)[0], self.nearest(one, count)[0])
+
     def score(self, inputs: Any, labels: Any) -> float:
         """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1."""
         predicted = self.predict(inputs, may_be_unknown=False)
@@ -208,77 +282,3 @@ class Predictor(Learner):
         if len(predicted) != len(codes):
             raise DataError(f"{len(predicted)} inputs but {len(codes)} labels: each input needs one label")
         return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))
-
-    # ---- what it says of its answers
-
-    @property
-    def confidence_(self) -> Confidence:
-        """Temperature and threshold, what they come from, and how far held-out probabilities were off.
-
-        Unless ``calibrate`` was called they come from the support set, each example being left out in its turn.
-        """
-        if self._confidence is None:
-            self._confidence = confidence_of(self._held_out(), **self._rates)
-        return self._confidence
-
-    def calibrate(
-        self,
-        inputs: Any = None,
-        labels: Any = None,
-        *,
-        reject_rate: float | None = None,
-        false_accept: float | None = None,
-    ) -> Self:
-        """Choose what is called unknown, and make probabilities fit, by further examples or by the support set's own.
-
-        Args:
-            inputs: examples that it did not learn from; those with a label that it does not know are strangers. None:
-                the support set, each example left out in its turn, and each class for strangers. Those given count
-                until the next class or example is learned or forgotten; the rate stays.
-            labels: N labels.
-            reject_rate: the share of the known that may be called unknown; by default 0.05.
-            false_accept: instead, the share of strangers that may be taken for known.
-
-        Raises:
-            DataError: there is no example of the kind that the rate is of.
-            ConfigError: both rates are given, or one is not between 0 and 1.
-        """
-        rates = given(reject_rate=reject_rate, false_accept=false_accept)
-        if len(rates) == 2:
-            raise ConfigError("reject_rate and false_accept each set the threshold: give one of them")
-        for name, rate in rates.items():
-            if not 0 <= rate < 1:
-                raise ConfigError(f"{name}={rate!r}: it must be a share, from 0 to below 1")
-        held = self._left_out(answers=False) if inputs is None else self._answered(inputs, labels)
-        if not len(held.strangers if false_accept is not None else held.familiar):
-            kind = "strangers" if false_accept is not None else "known classes with two examples or more"
-            raise DataError(f"there are no held-out examples of {kind}: give images and labels")
-        self._calibrated = None if inputs is None else held
-        self._rates, self._confidence, self._threshold = rates, None, threshold_of(held, **rates)
-        return self
-
-    def _unknown_below(self) -> float:
-        if self._threshold is None:  # which takes no learning anew, as the temperature does
-            self._threshold = threshold_of(self._held_out(answers=False), **self._rates)
-        return self._threshold
-
-    def _held_out(self, answers: bool = True) -> HeldOut:
-        return self._left_out(answers) if self._calibrated is None else self._calibrated
-
-    @torch.inference_mode()
-    def _left_out(self, answers: bool = True) -> HeldOut:
-        if self._means is None or not isinstance(self._algorithm, EmbeddingAlgorithm) or self.transductive:
-            none, source = torch.empty(0), "nothing: calibrate(images, labels) was not called"
-            return HeldOut(torch.empty(0, len(self._support)), none.long(), none, none, source)
-        return left_out(self._algorithm, self._encoder, self._support, self._means.used, self._learned, answers)
-
-    def _answered(self, inputs: Any, labels: Any) -> HeldOut:
-        codes, names = encode(labels)
-        logits_NW, familiar_N = self._answers(inputs)
-        if codes.ndim != 1 or len(codes) != len(logits_NW):
-            raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
-        place = {name: code for code, name in enumerate(self._support)}
-        targets_N = torch.tensor([place.get(names[code], -1) for code in codes], device=logits_NW.device)
-        known_N = targets_N >= 0
-        source = f"{len(codes)} examples given to calibrate"
-        return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)

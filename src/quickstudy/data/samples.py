@@ -157,6 +157,17 @@ class Samples:
             )
 
 
+def listed(inputs: Any) -> Any:
+    """Return a tensor ``[N, ...]`` or a list of items; a single path or picture counts as a list of one."""
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
+        return torch.from_numpy(inputs)
+    if isinstance(inputs, Tensor):
+        return inputs
+    if isinstance(inputs, (str, bytes, os.PathLike)) or not hasattr(inputs, "__len__"):
+        return [inputs]
+    return list(inputs)
+
+
 def cache_budget(cache: str | int | bool | None) -> int:
     """Return the bytes that decoded inputs may take in memory.
 
