@@ -32,6 +32,7 @@ COMMANDS = {
     "test": Command("test", "measure a checkpoint's accuracy", flags=True),
     "verify": Command("verify", "measure again what was measured of a run, and compare"),
     "predict": Command("predict", "classify pictures with a checkpoint", flags=True),
+    "serve": Command("serve", "answer over HTTP with a saved predictor, and let it learn"),
     "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),
 }
 
