@@ -44,21 +44,28 @@ def run(args: argparse.Namespace) -> int:
     uvicorn = require("uvicorn", "serve")
     for package in ("fastapi", "limits", "multipart", "prometheus_client"):
         require(package, "serve")
-    from quickstudy.serve.app import Limits, build
+    from quickstudy.serve.app import build
+    from quickstudy.serve.decoding import Decoder, Limits
     from quickstudy.serve.gate import LOOPBACK, Rules
+    from quickstudy.serve.page import Page
     from quickstudy.serve.service import Service
 
     rules = Rules(token, LOOPBACK if loopback and token is None else (), args.max_megabytes << 20, args.rate)
     service = Service(args.folder, args.device, args.batch_size)
+    limits = Limits(args.max_images, args.max_megapixels * 1_000_000)
+    page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
     try:
-        app = build(service, rules, Limits(args.max_images, args.max_megapixels * 1_000_000))
+        app = build(service, rules, limits, page)
     except ValueError as error:
         service.close()
         raise ConfigError(f"--rate {args.rate}: {error}; write it like 100/second") from error
     port = listening.getsockname()[1]
     print(f"{args.folder}: http://{args.host}:{port} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-    uvicorn.Server(config).run([listening])
+    server = uvicorn.Server(config)
+    if page is not None:
+        page.leaving = lambda: bool(server.should_exit)
+    server.run([listening])
     return 0
 
 
