@@ -18,9 +18,8 @@ from quickstudy.serve.service import Service
 
 _API = "/gradio_api/"
 # All that the page asks for. The rest of Gradio's routes is for programs, which have an interface of their own.
-_WHOLE = ("/", "/config", "/theme.css", "/manifest.json", "/favicon.ico", "/pwa_icon") + tuple(
-    _API + name for name in ("upload", "upload_progress", "startup-events", "reset", "cancel")
-)
+_WHOLE = ("/", "/config", "/theme.css", "/manifest.json", "/favicon.ico", "/pwa_icon")
+_CALLS = ("upload", "upload_progress", "startup-events", "reset", "cancel")
 _BELOW = ("/assets/", "/static/", "/svelte/", _API + "queue/", _API + "heartbeat/")
 _LOG = logging.getLogger(__name__)
 
@@ -52,7 +51,12 @@ class Page:
             await send({"type": "websocket.close"})
             return
         path: str = scope["path"]
-        if not (path in _WHOLE or path.startswith(_BELOW) or (self._files and path.startswith(self._files))):
+        if not (
+            path in _WHOLE
+            or path.removeprefix(_API) in _CALLS
+            or path.startswith(_BELOW)
+            or (self._files and path.startswith(self._files))
+        ):
             await _answer(send, 404, "application/json", json.dumps({"detail": "Not Found"}))
             return
         scope["route"] = self

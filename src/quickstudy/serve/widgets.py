@@ -24,26 +24,36 @@ _NEAREST = 6
 _LOG = logging.getLogger(__name__)
 
 CSS = """
-.gradio-container {max-width: 1080px !important; margin: 0 auto !important; padding: 1rem !important}
-.card {padding: 1rem; border: 1px solid var(--border-color-primary); border-radius: 12px;
-  background: var(--background-fill-primary)}
-.card h2 {margin: 0 0 .25rem; font-size: 1.15rem}
-.card p {margin: 0}
-.hint {color: var(--body-text-color-subdued)}
-.says {padding: .6rem .8rem; border-radius: 8px; background: var(--background-fill-secondary); overflow-wrap: anywhere}
-.says.known {border-left: 5px solid #15803d}
-.says.unknown {border-left: 5px solid #b45309}
-.says.failed {border-left: 5px solid #b91c1c}
+.gradio-container {max-width: 1120px !important; margin: 0 auto !important}
+.gradio-container main {padding: 1rem !important}
+#board {display: grid; grid-template: "teach ask" auto "classes ask" 1fr / 1fr 1fr; gap: 1rem; align-items: start}
+#teaching {grid-area: teach} #asking {grid-area: ask} #keeping {grid-area: classes}
+@media (max-width: 800px) {
+  #board {grid-template: "teach" "ask" "classes" / minmax(0, 1fr)}
+  .gradio-container main {padding: .5rem !important}
+}
+.card {min-width: 0 !important; padding: 1rem; border: 1px solid var(--border-color-primary); border-radius: 12px}
+.html-container {padding: 0 !important}
+h1, .card h2, .card h3, .hint {margin: 0 !important}
+.card h2 {font-size: 1.15rem}
+.hint {color: #475569 !important}
+.dark .hint {color: #cbd5e1 !important}
+.says {margin: 0 !important; padding: .6rem .8rem; border-radius: 8px; background: var(--background-fill-secondary);
+  border-left: 5px solid; overflow-wrap: anywhere}
+.says.known {border-color: #15803d}
+.says.unknown {border-color: #b45309}
+.says.failed {border-color: #b91c1c}
 .says.answer {font-size: 1.15rem}
-.near {display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: .6rem; margin: .4rem 0 0}
+.near {display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: .6rem; margin-top: .4rem}
 .near figure {margin: 0; overflow-wrap: anywhere}
-.near img, .near .none {width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 6px;
+.near img, .near .none {width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 6px; margin: 0 !important;
   background: var(--background-fill-secondary)}
 .near figcaption {font-size: .85rem; line-height: 1.3}
-.classes {display: flex; flex-wrap: wrap; gap: .4rem; list-style: none; margin: 0 !important; padding: 0 !important}
-.classes li {margin: 0; padding: .25rem .7rem; border-radius: 99px; background: var(--background-fill-secondary);
-  overflow-wrap: anywhere}
-:focus-visible {outline: 3px solid #2563eb !important; outline-offset: 2px}
+.classes {display: flex; flex-wrap: wrap; gap: .4rem; list-style: none; margin: 0 !important; padding: 0 !important;
+  max-height: 15rem; overflow-y: auto}
+.classes li {margin: 0 !important; padding: .25rem .7rem; border-radius: 1rem; overflow-wrap: anywhere;
+  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary)}
+:focus-visible {outline: 3px solid #1d4ed8 !important; outline-offset: 2px}
 """
 HEAD = '<meta name="robots" content="noindex">'
 
@@ -54,7 +64,12 @@ def theme() -> Any:
         primary_hue="blue",
         neutral_hue="slate",
         font=["system-ui", "sans-serif"],
-        font_mono=["ui-monospace", "monospace"],
+        font_mono=["system-ui", "sans-serif"],
+    ).set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_cancel_background_fill="#b91c1c",
+        button_cancel_background_fill_hover="#991b1b",
     )
 
 
@@ -110,8 +125,8 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         gr.HTML(
             "<h1>quickstudy</h1><p class='hint'>Show it a few pictures of a class, then ask about another picture.</p>"
         )
-        with gr.Row(equal_height=False):
-            with gr.Column(min_width=300, elem_classes="card"):
+        with gr.Row(elem_id="board"):
+            with gr.Column(elem_classes="card", elem_id="teaching"):
                 gr.HTML("<h2>Teach a class</h2><p class='hint'>One picture is enough; a few are better.</p>")
                 name = gr.Textbox(label="Name of the class", max_length=256, elem_id="name")
                 files = gr.File(
@@ -124,7 +139,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
                 )
                 teach_button = gr.Button("Teach", variant="primary", elem_id="teach")
                 taught = gr.HTML(elem_id="taught")
-            with gr.Column(min_width=300, elem_classes="card"):
+            with gr.Column(elem_classes="card", elem_id="asking"):
                 gr.HTML(
                     "<h2>Ask about a picture</h2><p class='hint'>From three examples of a class on, "
                     "it also says when a picture is like none.</p>"
@@ -142,16 +157,16 @@ def widgets(service: Service, decoder: Decoder) -> Any:
                 answer = gr.HTML(elem_id="answer")
                 ranking = gr.Label(label="Likeliest classes", show_heading=False, visible=False, elem_id="ranking")
                 nearest = gr.HTML(elem_id="nearest")
-        with gr.Column(elem_classes="card"):
-            gr.HTML("<h2>Classes</h2>")
-            classes = gr.HTML(elem_id="classes")
-            with gr.Row():
-                chosen = gr.Dropdown(label="Class", choices=[], allow_custom_value=True, elem_id="chosen")
-                new_name = gr.Textbox(label="New name", max_length=256, elem_id="new-name")
-            with gr.Row():
-                rename_button = gr.Button("Rename", elem_id="rename")
-                forget_button = gr.Button("Forget", variant="stop", elem_id="forget")
-            changed = gr.HTML(elem_id="changed")
+            with gr.Column(elem_classes="card", elem_id="keeping"):
+                gr.HTML("<h2>Classes</h2>")
+                classes = gr.HTML(elem_id="classes")
+                with gr.Row():
+                    chosen = gr.Dropdown(label="Class", choices=[], allow_custom_value=True, elem_id="chosen")
+                    new_name = gr.Textbox(label="New name", max_length=256, elem_id="new-name")
+                with gr.Row():
+                    rename_button = gr.Button("Rename", size="md", elem_id="rename")
+                    forget_button = gr.Button("Forget", variant="stop", size="md", elem_id="forget")
+                changed = gr.HTML(elem_id="changed")
 
         options: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 4, "show_progress": "hidden"}
         page.load(listing, None, [classes, chosen], **options)
@@ -220,7 +235,8 @@ def _answered(found: Explained) -> str:
 
 
 def _said(text: str, kind: str = "") -> str:
-    return f'<div role="status">{f"<p class={chr(34)}says {kind}{chr(34)}>{text}</p>" if text else ""}</div>'
+    inner = f'<p class="says {kind}">{text}</p>' if text else ""
+    return f'<div role="status">{inner}</div>'
 
 
 def _near(nearest: list[Neighbour]) -> str:
@@ -229,7 +245,8 @@ def _near(nearest: list[Neighbour]) -> str:
         name = escape(each.name)
         source = f"data:image/jpeg;base64,{base64.b64encode(each.thumbnail).decode()}"
         image = f'<img src="{source}" alt="an example of {name}">' if each.thumbnail else '<div class="none"></div>'
-        figures.append(f"<figure>{image}<figcaption><b>{name}</b><br>{each.distance:.3g} away</figcaption></figure>")
+        away = f"{each.distance:.3f}" if each.distance < 10 else f"{each.distance:,.0f}"
+        figures.append(f"<figure>{image}<figcaption><b>{name}</b><br>{away} away</figcaption></figure>")
     return f"<h3>Nearest examples</h3><div class='near'>{''.join(figures)}</div>"
 
 
