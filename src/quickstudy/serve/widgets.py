@@ -25,6 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 CSS = """
 .gradio-container {max-width: 1120px !important; margin: 0 auto !important}
+.gradio-container .app {padding: 0 !important}
 .gradio-container main {padding: 1rem !important}
 #board {display: grid; grid-template: "teach ask" auto "classes ask" 1fr / 1fr 1fr; gap: 1rem; align-items: start}
 #teaching {grid-area: teach} #asking {grid-area: ask} #keeping {grid-area: classes}
@@ -44,7 +45,7 @@ h1, .card h2, .card h3, .hint {margin: 0 !important}
 .says.unknown {border-color: #b45309}
 .says.failed {border-color: #b91c1c}
 .says.answer {font-size: 1.15rem}
-.near {display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: .6rem; margin-top: .4rem}
+.near {display: grid; grid-template-columns: repeat(auto-fill, minmax(78px, 1fr)); gap: .6rem; margin-top: .4rem}
 .near figure {margin: 0; overflow-wrap: anywhere}
 .near img, .near .none {width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 6px; margin: 0 !important;
   background: var(--background-fill-secondary)}
