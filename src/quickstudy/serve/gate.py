@@ -14,6 +14,8 @@ from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from quickstudy.errors import ConfigError
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -49,12 +51,15 @@ class Gate:
         observe: told of the path as it is routed, the status and the seconds of each request.
 
     Raises:
-        ValueError: the rate is none.
+        ConfigError: the rate is none.
     """
 
     def __init__(self, app: App, rules: Rules, observe: Callable[[str, int, float], None]) -> None:
         self._app, self._rules, self._observe = app, rules, observe
-        self._rate = parse(rules.rate) if rules.rate else None
+        try:
+            self._rate = parse(rules.rate) if rules.rate else None
+        except ValueError as error:
+            raise ConfigError(f"the rate {rules.rate!r} is none: write it like 100/second") from error
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

@@ -97,6 +97,12 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="quickstudy-model", daemon=True)
         self._thread.start()
 
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     # ---- what may be asked of it
 
     def predict(self, pictures: list[Tensor], count: int = 5, nearest: int = 0) -> Future[list[Explained]]:
