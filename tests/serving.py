@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import httpx
 import numpy as np
 import torch
 from PIL import Image
@@ -79,3 +84,100 @@ def running(folder: Path, *options: str, **environment: str) -> Iterator[Server]
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+class Writer(threading.Thread):
+    """Changes classes of its own one after the other, and notes what was acknowledged."""
+
+    def __init__(self, url: str, number: int, turn: int, known: dict[str, int]) -> None:
+        super().__init__()
+        self.url, self.random, self.known = url, random.Random(1000 * turn + number), known
+        self.underway: dict[str, int] = known
+        self.prefix = f"w{number}-"
+        self.acknowledged = 0
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self.url, timeout=10) as client:
+            while True:
+                own = [name for name in self.known if name.startswith(self.prefix)]
+                kind = self.random.choice(["add", "add", "more", "remove", "rename"]) if own else "add"
+                name = self.random.choice(own) if own and kind != "add" else f"{self.prefix}{self.random.random()}"
+                new = f"{self.prefix}{self.random.random()}"
+                after = dict(self.known)
+                if kind in ("add", "more"):
+                    after[name] = after.get(name, 0) + 2
+                    files = [("images", ("x.png", picture("blue", seed))) for seed in range(2)]
+                    request = client.build_request("POST", f"/classes/{name}/examples", files=files)
+                elif kind == "remove":
+                    del after[name]
+                    request = client.build_request("DELETE", f"/classes/{name}")
+                else:
+                    after[new] = after.pop(name)
+                    request = client.build_request("PATCH", f"/classes/{name}", json={"name": new})
+                self.underway = after
+                try:
+                    assert client.send(request).is_success
+                except httpx.TransportError:
+                    return
+                self.known = after
+                self.acknowledged += 1
+
+
+class Reader(threading.Thread):
+    """Asks for what the service knew from the start, and counts the right answers."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url, self.right, self.wrong = url, 0, 0
+
+    def run(self) -> None:
+        asked = {colour: [("images", ("x.png", picture(colour, 9)))] for colour in ("red", "green")}
+        with httpx.Client(base_url=self.url, timeout=10) as client:
+            while True:
+                for colour, files in asked.items():
+                    try:
+                        answer = client.post("/predict", params={"top": 1}, files=files)
+                    except httpx.TransportError:
+                        return
+                    right = answer.is_success and answer.json()["predictions"][0]["ranking"][0]["name"] == colour
+                    self.right, self.wrong = self.right + right, self.wrong + (not right)
+
+
+class Kept(NamedTuple):
+    """What came of killing a service."""
+
+    kills: int
+    changes: int
+    """That were acknowledged; none was lost."""
+    answers: int
+    """All of them right."""
+
+
+def killed_again_and_again(folder: Path, kills: int, seed: int, seconds: tuple[float, float] = (0.2, 1.5)) -> Kept:
+    """Kill a service at random moments while two write to it and one reads.
+
+    Raises:
+        AssertionError: an acknowledged change was lost, half a change was seen, or an answer was wrong.
+    """
+    chance, acknowledged, answers = random.Random(seed), 0, 0
+    known: list[dict[str, int]] = [{}, {}]
+    for turn in range(kills):
+        with running(folder) as server:
+            reader = Reader(server.url)
+            writers = [Writer(server.url, number, turn, known[number]) for number in (0, 1)]
+            for thread in (reader, *writers):
+                thread.start()
+            time.sleep(chance.uniform(*seconds))
+            server.kill()
+            for thread in (reader, *writers):
+                thread.join()
+        assert reader.wrong == 0
+        answers += reader.right
+        found = Predictor.load(folder).counts_
+        for number, writer in enumerate(writers):
+            own = {name: count for name, count in found.items() if name.startswith(writer.prefix)}
+            assert own in (writer.known, writer.underway), "an acknowledged change is lost, or a half one is there"
+            known[number] = own
+            acknowledged += writer.acknowledged
+        assert Predictor.load(folder).score([picture("red", 9)], ["red"]) == 1
+    return Kept(kills, acknowledged, answers)
