@@ -72,7 +72,8 @@ def bare(predictor: Predictor, size: int, seconds: float) -> float:
 def asked(url: str, body: bytes, seconds: float) -> tuple[float, list[float]]:
     """Ask as ``TOGETHER`` callers do, each waiting for its answer; return answers per second, and their seconds."""
     place = urlsplit(url)
-    head = ["POST /predict HTTP/1.1", f"host: {place.netloc}", "content-type: image/png", f"content-length: {len(body)}"]
+    head = ["POST /predict HTTP/1.1", f"host: {place.netloc}", "content-type: image/png"]
+    head.append(f"content-length: {len(body)}")
     request, took = "\r\n".join([*head, "", ""]).encode() + body, list[float]()
 
     async def caller(end: float) -> None:
