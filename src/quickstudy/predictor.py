@@ -261,17 +261,17 @@ class Predictor(Calibrated):
             for rows, distances in zip(found.indices.tolist(), found.values.tolist(), strict=True)
         ]
 
-    def explain(self, inputs: Any, count: int = 5) -> Image.Image:
+    def explain(self, item: Any, count: int = 5) -> Image.Image:
         """Return a picture of an input beside the support examples nearest to it, with their classes and distances.
 
         Args:
-            inputs: one picture.
+            item: one picture: a path, bytes, a PIL image, an array or a tensor ``[C, H, W]``.
             count: of examples.
 
         Raises:
             DataError: it knows no class, or the picture cannot be read.
         """
-        one = listed(inputs)[:1]
+        one = [item]
         picture = thumbnail_of(next(self._parts(one))[0])
         return drawn(picture, self.predict(one)[0], self.nearest(one, count)[0])
 

@@ -57,6 +57,8 @@ class Gate:
             self._rate = parse(rules.rate) if rules.rate else None
         except ValueError as error:
             raise ConfigError(f"the rate {rules.rate!r} is none: write it like 100/second") from error
+        self.under_way = 0
+        """Requests that are not answered yet."""
         self._too_large = f"more than {rules.max_bytes:,} bytes in one request"
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
@@ -84,6 +86,7 @@ class Gate:
                 raise HTTPException(413, self._too_large)
             return message
 
+        self.under_way += 1
         try:
             refusal = self._refusal(scope)
             if refusal is None:
@@ -91,6 +94,7 @@ class Gate:
             else:
                 await _refuse(noted, *refusal)
         finally:
+            self.under_way -= 1
             route = scope.get("route")
             self._observe(getattr(route, "path", None) or "other", status or 499, time.perf_counter() - start)
 
