@@ -106,7 +106,11 @@ def complaints(root: Path = ROOT) -> list[str]:
                 reason = _reason_against(root, unit, rest.split(".")[0])
             elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["task"]:
                 reason = "lightning lives in the layer of task.py and above"
-            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit not in ("datasets", "pictures", "explaining", "predictor"):
+            elif (
+                top == "PIL"
+                and HEIGHT[unit] < DOMAINS
+                and unit not in ("datasets", "pictures", "explaining", "predictor")
+            ):
                 reason = "PIL is for pictures, datasets, the predictor, the image domain and above"
             if reason:
                 found.append(f"{where}:{line} imports {name}: {reason}")
