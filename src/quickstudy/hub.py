@@ -161,7 +161,7 @@ def card(
             f"# {repo_id.split('/')[-1]}",
             "",
             f"Classifies {'pictures' if pictures else 'inputs'} into {len(counts)} classes, which it learned from "
-            f"{sum(counts.values())} examples with [quickstudy](https://pypi.org/project/quickstudy/).",
+            f"{sum(counts.values())} examples with quickstudy.",
             "",
             "```python",
             "from quickstudy import Predictor  # pip install 'quickstudy[image,hub]'",
