@@ -63,7 +63,7 @@ EXPECTED = [(f"new/{name}{number}.png", name) for name in COLOURS for number in 
 def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = run(capsys, f"adapt {TINY} --support photos --out pets")
     assert out.splitlines()[:2] == [
-        "learned 3 classes from 12 pictures with NearestCentroid on conv4",
+        "learned 3 classes from 12 pictures with nearest_centroid on conv4, whose weights are random",
         "classes, with their pictures: blue 4, green 4, red 4",
     ]
     for words in (
@@ -145,7 +145,7 @@ def test_a_saved_model_learns_other_classes(capsys: pytest.CaptureFixture[str]) 
     run(capsys, f"adapt {TINY} --support photos --out pets --strategy linear_probe --strategy_kwargs.iterations 20")
     Path("photos/blue").rename("azure")
     out, _ = run(capsys, "adapt pets --support photos --out pets")
-    assert "learned 2 classes from 8 pictures with LinearProbe on pets" in out
+    assert "learned 2 classes from 8 pictures with linear_probe on pets\n" in out
     assert list(Predictor.load("pets").classes_) == ["green", "red"]
 
 
@@ -158,7 +158,7 @@ def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None
         trainer.fit(model, datamodule=data)
     trainer.save_checkpoint("model.ckpt")
     out, _ = run(capsys, "adapt model.ckpt --support photos --out pets")
-    assert "3 classes from 12 pictures with PrototypicalNetworks on model.ckpt" in out
+    assert "3 classes from 12 pictures with prototypicalnetworks on model.ckpt\n" in out
     assert len(rows(run(capsys, "predict pets new")[0])) == 9
     assert Predictor.load("pets").get_params()["load"].keywords["image_size"] in (28, [28, 28])
 
@@ -216,6 +216,7 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         (f"adapt {TINY} --support photos --out pets --strategy protnet", "unknown training_strategy 'protnet'"),
         ("adapt conv4 --support photos --out pets --pretraind false", "did you mean '--pretrained'?"),
         ("predict", "MODEL is missing"),
+        ("predict --data.predict_folder new", "--checkpoint is missing"),
         ("predict new new", "there is no saved model in 'new'"),
         ("predict pets", "IMAGES is missing"),
         ("predict saved nowhere", "there is no folder or archive 'nowhere'"),

@@ -25,9 +25,10 @@ class Command(NamedTuple):
     flags: bool = False
     """Whether its options come from signatures (``FlagParser``)."""
     of_checkpoint: str | None = None
-    """The module that serves it in its place, with such options, where ``--checkpoint`` or ``--config`` is given."""
+    """The module that serves it in its place, with such options, where there is an option of ``_OF_CHECKPOINT``."""
 
 
+_OF_CHECKPOINT = ("--checkpoint", "--config", "--print_config", "--support", "--data.", "--trainer.")
 COMMANDS = {
     "demo": Command("demo", "see few-shot learning at work: train, test, adapt and write a report"),
     "fit": Command("fit", "train a model on folders, a CSV file or a published data set", flags=True),
@@ -104,7 +105,7 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     command, rest = COMMANDS[name], arguments[place + 1 :]
-    if command.of_checkpoint and {word.split("=")[0] for word in rest} & {"--checkpoint", "--config"}:
+    if command.of_checkpoint and any(word.startswith(_OF_CHECKPOINT) for word in rest):
         command = command._replace(module=command.of_checkpoint, flags=True)
     module = importlib.import_module(f"quickstudy.cli.{command.module}")
     warnings.formatwarning = _one_line  # now, as Lightning sets its own when it is imported

@@ -27,7 +27,9 @@ from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.nets import Encoder
+from quickstudy.nets.registry import BACKBONES
 from quickstudy.pictures import IMAGE_EXTENSIONS, load_image
+from quickstudy.plain import name_of
 from quickstudy.predictor import Predictor
 from quickstudy.saving import DESCRIPTION
 
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     labels = [table.classes[code] for code in table.targets.tolist()]
     with _counted(len(items)):
         predictor = _learned(args, items, labels)
-    told = _told(predictor, args.model)
+    told = _told(predictor, args)
     predictor.save(out)
     print(f"{told}\nsaved in '{out}'; use it: quickstudy predict {out} images/")
     return 0
@@ -142,9 +144,10 @@ def _counted(total: int) -> Iterator[None]:
             handle.remove()
 
 
-def _told(predictor: Predictor, model: str) -> str:
+def _told(predictor: Predictor, args: argparse.Namespace) -> str:
     counts, sure = predictor.counts_, predictor.confidence_
-    strategy = type(predictor.get_params()["algorithm"]).__name__
+    strategy = name_of(predictor.get_params()["algorithm"])
+    random = args.model in BACKBONES or not getattr(args, "pretrained", True)
     shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     if sure.threshold == -math.inf:
@@ -158,7 +161,8 @@ def _told(predictor: Predictor, model: str) -> str:
     )
     return "\n".join(
         [
-            f"learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {model}",
+            f"learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
+            + ", whose weights are random" * random,
             f"classes, with their pictures: {shown}{more}",
             f"probabilities: at temperature {sure.temperature:.3g}{error}",
             f"called unknown: {unknown}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,7 @@ def batches(items: Iterable[Any], load: Callable[[Any], Any]) -> Iterator[list[t
             return error
 
     rest = iter(items)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         while some := list(islice(rest, AT_ONCE)):
             yield list(zip(some, pool.map(read, some), strict=True))
 
