@@ -75,7 +75,7 @@ def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
         assert words in out
     assert out.endswith("saved in 'pets'; use it: quickstudy predict pets images/\n")
     assert err == ""
-    out, err = run(capsys, "predict pets new --no_unknown")
+    out, err = run(capsys, "predict pets new --no-unknown")
     assert rows(out) == EXPECTED and err == ""
     expected = Predictor.load("pets").rank([Path(name) for name, _ in EXPECTED])
     out, _ = run(capsys, "predict pets new --format json")
@@ -89,7 +89,7 @@ def test_what_is_like_no_example_is_unknown(capsys: pytest.CaptureFixture[str]) 
     run(capsys, f"adapt {TINY} --support photos --out pets")
     draw(Path("odd.png"), (255, 255, 255), 0)
     assert rows(run(capsys, "predict pets odd.png")[0]) == [("odd.png", "unknown")]
-    assert rows(run(capsys, "predict --no_unknown pets odd.png")[0])[0][1] in COLOURS
+    assert rows(run(capsys, "predict --no-unknown pets odd.png")[0])[0][1] in COLOURS
 
 
 def test_pictures_from_everywhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_pictures_from_everywhere(capsys: pytest.CaptureFixture[str], monkeypatc
             archive.write(path)
     run(capsys, f"adapt {TINY} --support photos.zip --out pets")
     monkeypatch.setattr(sys, "stdin", io.StringIO("new/red0.png\r\n\nnew/red1.png\n"))
-    out, _ = run(capsys, "predict pets new/blue0.png - photos.zip/photos/green new --no_unknown --output out/rows.csv")
+    out, _ = run(capsys, "predict pets new/blue0.png - photos.zip/photos/green new --no-unknown --output out/rows.csv")
     assert out == ""
     found = rows(Path("out/rows.csv").read_text(encoding="utf-8"))
     assert found == [
@@ -117,7 +117,7 @@ def test_unreadable_pictures_to_predict(
     run(capsys, f"adapt {TINY} --support photos --out pets")
     Path("new/cut.png").write_bytes(Path("new/red0.png").read_bytes()[:200])
     monkeypatch.setattr(sys, "stdin", io.StringIO("gone.png\nnew\n"))
-    out, err = run(capsys, "predict pets new - --no_unknown", code=1)
+    out, err = run(capsys, "predict pets new - --no-unknown", code=1)
     assert rows(out) == EXPECTED
     told = err.splitlines()
     assert [line.split(":")[0] for line in told[:-1]] == ["unreadable"] * 3
@@ -167,7 +167,7 @@ def test_all_together(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = run(capsys, f"adapt {TINY} --support photos --out pets --strategy tim")
     assert "this strategy classifies all pictures of a call together" in out
     Path("new/cut.png").write_bytes(b"rubbish")
-    out, err = run(capsys, "predict pets new --no_unknown", code=1)
+    out, err = run(capsys, "predict pets new --no-unknown", code=1)
     assert len(rows(out)) == 9 and "classifies all 9 pictures together" in err and "1 of 10 pictures" in err
 
 
@@ -223,7 +223,7 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         ("predict saved photos/red/0.png -  -", "standard input can be read once"),
         ("predict saved new --format xml", "invalid choice: 'xml'"),
         ("predict saved new --device warp", "--device warp: "),
-        ("predict saved new --no_unknwon", "did you mean '--no_unknown'?"),
+        ("predict saved new --no-unknwon", "did you mean '--no-unknown'?"),
     ],
 )
 def test_errors_are_one_line(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

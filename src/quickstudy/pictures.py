@@ -24,7 +24,10 @@ _THUMBNAIL = 64
 
 
 def load_image(
-    item: Any, image_size: int | tuple[int, int] | None = None, image_mode: Literal["RGB", "L"] = "RGB"
+    item: Any,
+    image_size: int | tuple[int, int] | None = None,
+    image_mode: Literal["RGB", "L"] = "RGB",
+    max_pixels: int = MAX_PIXELS,
 ) -> Tensor:
     """Return a picture as a uint8 tensor ``[C, H, W]``.
 
@@ -37,9 +40,10 @@ def load_image(
         item: a path, bytes of an image file, a file of an archive, a PIL image, an array or a tensor.
         image_size: pixels, one number for a square or (height, width); None keeps the picture's own.
         image_mode: ``"RGB"`` for three channels or ``"L"`` for one.
+        max_pixels: a file that claims more is refused before it is decoded.
 
     Raises:
-        DataError: the file is missing, truncated, no image, or has more than ``MAX_PIXELS`` pixels.
+        DataError: the file is missing, truncated, no image, or has more than ``max_pixels`` pixels.
         ConfigError: the size or the mode is none.
     """
     if isinstance(item, Tensor):
@@ -57,7 +61,7 @@ def load_image(
     content = _content(item, name)
     try:
         with Image.open(io.BytesIO(content)) as image:
-            _check_pixels(name, image.width, image.height)
+            _check_pixels(name, image.width, image.height, max_pixels)
             if size is not None and image.format == "JPEG":
                 image.draft(image_mode, (2 * size[1], 2 * size[0]))  # decodes a large photograph at a part of its size
             return _to_tensor(image, size, image_mode)
@@ -132,11 +136,10 @@ def height_width(image_size: object) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def _check_pixels(name: str, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+def _check_pixels(name: str, width: int, height: int, most: int) -> None:
+    if width * height > most:
         raise DataError(
-            f"'{name}' claims {width}x{height} pixels; more than {MAX_PIXELS:,} are refused. "
-            "Make the picture smaller first"
+            f"'{name}' claims {width}x{height} pixels; more than {most:,} are refused. Make the picture smaller first"
         )
 
 

@@ -35,7 +35,7 @@ def add_arguments(parser: PlainParser) -> None:
     )
     parser.add_argument("--format", choices=["csv", "json"], default="csv", help="of the result; default: csv")
     parser.add_argument("--output", metavar="FILE", help="the file to write, whole or not at all; default: print")
-    parser.add_argument("--no_unknown", action="store_true", help="name the likeliest class in any case")
+    parser.add_argument("--no-unknown", action="store_true", help="name the likeliest class in any case")
     parser.add_argument("--device", default="cpu", help="where the model runs, such as cuda; default: cpu")
 
 
