@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from quickstudy import Predictor, Trainer
+from quickstudy import ConfigError, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli import main, named_pictures
 from quickstudy.errors import DataWarning
@@ -190,6 +190,8 @@ def test_without_a_network_the_error_says_what_to_do(
     _, err = run(capsys, "adapt resnet18 --support photos --out pets", code=2)
     assert "pretrained weights of 'resnet18' could not be loaded" in err
     assert "pretrained=False to start from scratch, or backbone_kwargs={'checkpoint_path'" in err
+    with pytest.raises(ConfigError, match=r"'resnet18' could not be loaded.* set pretrained=False"):
+        Predictor.from_backbone("resnet18", ["photos/red/0.png"], ["red"])
     assert not Path("pets").exists()
 
 

@@ -35,7 +35,9 @@ COMMANDS = {
     "test": Command("test", "measure a checkpoint's accuracy", flags=True),
     "verify": Command("verify", "measure again what was measured of a run, and compare"),
     "adapt": Command("adapt", "learn classes from a folder of class folders, without training", flags=True),
-    "predict": Command("predict_saved", "classify pictures with what adapt saved, or a checkpoint", False, "predict"),
+    "predict": Command(
+        "predict_saved", "classify pictures with a saved model or a checkpoint", of_checkpoint="predict"
+    ),
     "serve": Command("serve", "answer over HTTP with a saved predictor, and let it learn"),
     "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),
 }
