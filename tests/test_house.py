@@ -25,7 +25,7 @@ LAYERS = [
     ["data"],
     ["datasets"],
     ["confidence", "pictures", "changes"],
-    ["saving", "plain", "journal", "learner", "explaining"],
+    ["saving", "hub", "plain", "journal", "learner", "explaining"],
     ["calibrated"],
     ["predictor", "lora"],
     ["doors", "strategy", "optimizers", "losses", "heads", "checkpoint"],

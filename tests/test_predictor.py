@@ -17,7 +17,7 @@ from PIL import Image
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.changes import Change
-from quickstudy.image import ImageClassifier
+from quickstudy.image import ImageClassifier, load_image
 from quickstudy.nets import build_encoder
 
 
@@ -77,6 +77,23 @@ def test_takes_paths_bytes_pictures_arrays_and_tensors_alike(model: ImageClassif
         np.testing.assert_allclose(model.adapt(form, labels).predict_proba(form), expected, atol=1e-6)
     assert model.adapt(images, labels).predict(paths[0]) == ["red"]
     assert model.adapt(images, labels).predict(str(paths[1])) == ["green"]
+
+
+def test_takes_arrays_with_colours_last(model: ImageClassifier) -> None:
+    images, labels = colours(1)
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()).resize((24, 20)) for image in images]
+    model.load_options = {"image_size": 16, "image_mode": "RGB"}
+    expected = model.adapt(pictures, labels).predict_proba(pictures)
+    arrays = [np.array(picture) for picture in pictures]  # [20, 24, 3]
+    for form in (arrays, np.stack(arrays), [array[:, :, ::-1][:, :, ::-1] for array in arrays]):
+        np.testing.assert_allclose(model.adapt(form, labels).predict_proba(form), expected, atol=1e-6)
+    grey = np.array(pictures[0].convert("L"))
+    assert torch.equal(load_image(grey, 16), load_image(pictures[0].convert("L"), 16))
+    assert load_image(grey, 16, "L").shape == (1, 16, 16)
+    for shape in ((3, 20, 24), (1, 20, 24), (3, 3, 3), (3, 20, 3), (1, 20, 3), (4, 20, 24)):
+        array = np.zeros(shape, np.uint8)
+        assert load_image(array, 16).shape == shape
+    assert load_image(np.zeros((20, 24, 3), np.float32), 16).shape == (20, 24, 3)
 
 
 def test_training_on_does_not_change_a_predictor(model: ImageClassifier) -> None:

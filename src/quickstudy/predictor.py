@@ -5,12 +5,14 @@ Shapes: N inputs, S support examples, n examples of one class, W classes, D feat
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, Unpack
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from quickstudy import saving
+from quickstudy import hub, saving
 from quickstudy.algorithms import STRATEGIES, Algorithm, EmbeddingAlgorithm
 from quickstudy.algorithms.base import exact
 from quickstudy.calibrated import Calibrated
@@ -167,6 +169,34 @@ class Predictor(Calibrated):
             made.apply(change)
         made.change_number = saved.number
         return made
+
+    def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
+        """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
+
+        Args:
+            repo_id: ``"owner/name"``; the repository is made if needed.
+            thumbnails: whether small pictures of the examples go along, for ``explain``.
+            options: see ``hub.PushOptions``.
+        """
+        shown = copy.copy(self)
+        shown._thumbnails = self._thumbnails if thumbnails else {}
+        with tempfile.TemporaryDirectory() as folder:
+            shown.save(folder)
+            return hub.push(folder, repo_id, self.confidence_, thumbnails, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None, **options: Any
+    ) -> Self:
+        """Read what ``push_to_hub`` uploaded, or the folder that ``save`` wrote.
+
+        Args:
+            name: ``"owner/name"``, or a folder.
+            revision: a branch, a tag or a commit; default: the main branch.
+            token: of an account that may read; default: the one that ``hf auth login`` keeps.
+            options: see ``load``.
+        """
+        return cls.load(hub.fetched(name, revision, token), **options)
 
     # ---- what it answers
 
