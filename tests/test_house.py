@@ -25,7 +25,7 @@ LAYERS = [
     ["data"],
     ["datasets"],
     ["confidence", "pictures"],
-    ["saving", "learner"],
+    ["saving", "learner", "export"],
     ["predictor", "lora"],
     ["doors", "strategy", "optimizers", "losses", "heads", "checkpoint"],
     [
@@ -46,7 +46,7 @@ LAYERS = [
         "trainer",
     ],  # lightning, and nowhere below
     ["image"],  # the domains, which never import each other
-    ["export", "ladder", "testing"],
+    ["ladder", "testing"],
     ["serve"],
     ["cli"],
     ["__main__"],
@@ -144,7 +144,7 @@ def test_imports_point_down() -> None:
         ("errors.py", "from quickstudy import functional", "functional stands above errors"),
         ("report.py", "import quickstudy", "not the public face"),
         ("task.py", "from quickstudy import Trainer", "not the public face"),
-        ("export.py", "from quickstudy import ladder", "stand side by side"),
+        ("testing.py", "from quickstudy import ladder", "stand side by side"),
         ("nets/conv4.py", "from lightning.pytorch import Trainer", "lightning lives"),
         ("data/table.py", "import PIL.Image", "PIL is for"),
         ("helpers.py", "", "'helpers' has no place"),

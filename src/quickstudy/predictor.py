@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from quickstudy.errors import ConfigError, DataError, given
 from quickstudy.learner import UNKNOWN, Learner, Support
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import load_image
+
+if TYPE_CHECKING:
+    from quickstudy import export
 
 
 class Predictor(Learner):
@@ -116,8 +119,28 @@ class Predictor(Learner):
             ConfigError: an option of the algorithm is code, which no file holds.
             OSError: the folder cannot be written.
         """
+        saving.write(folder, self._saved())
+
+    def export(self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False) -> export.Exported:
+        """Write a graph that answers without quickstudy, and its classes beside it; see ``quickstudy.export.write``.
+
+        Args:
+            path: ``x.onnx``, or ``x.pt2`` for torch.export; the classes go to ``x.classes.safetensors``.
+            images: some inputs, where the size of them is not known; answers to them are compared too.
+            only_classes: leave the graph, and write the classes of now for it.
+
+        Raises:
+            ConfigError: the strategy or the backbone cannot be exported, or the graph answers otherwise.
+            DataError: there is no class, or no graph for ``only_classes``.
+            MissingPackageError: a package is not installed.
+        """
+        from quickstudy import export  # which imports what few need
+
+        return export.write(path, self._saved(), self.confidence_, images, only_classes)
+
+    def _saved(self) -> saving.Saved:
         parts = self._encoder, self._algorithm, self._load, self._support, self._learned
-        saving.write(folder, saving.Saved(*parts, self._rates, self._calibrated))
+        return saving.Saved(*parts, self._rates, self._calibrated)
 
     @classmethod
     def load(

@@ -64,9 +64,9 @@ def write(folder: str | os.PathLike[str], saved: Saved) -> None:
     tensors = {f"algorithm.{name}": value for name, value in algorithm.state_dict().items()}
     if support:
         tensors["kept"] = torch.cat(list(support.values()))
-    skeleton, held = _taken_apart(state, tensors, "state"), None
+    skeleton, held = taken_apart(state, tensors, "state"), None
     if calibrated is not None:
-        held = {"answers": _taken_apart(calibrated[:4], tensors, "calibrated"), "source": calibrated.source}
+        held = {"answers": taken_apart(calibrated[:4], tensors, "calibrated"), "source": calibrated.source}
     content, weights = _bytes(tensors), _bytes(encoder.state_dict())
     place.mkdir(parents=True, exist_ok=True)
     with alone(place / ".lock"):
@@ -173,13 +173,13 @@ def _put_together(
     parts = torch.split(tensors["kept"], description["examples"]) if description["classes"] else ()
     support = dict(zip(description["classes"], parts, strict=True))
     held = description["calibrated"]
-    logits, targets, familiar, strangers = [None] * 4 if held is None else _joined(held["answers"], tensors)
+    logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
     return Saved(
         encoder,
         algorithm,
         load or _found_load(description, place),
         support,
-        _joined(description["state"], tensors),
+        joined(description["state"], tensors),
         description["rates"],
         HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
     )
@@ -271,7 +271,7 @@ def _found_load(description: Mapping[str, Any], place: Path) -> Load:
     return partial(LOADS[entry["name"]], **entry["options"])
 
 
-def _taken_apart(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
+def taken_apart(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
     """Move the tensors of a state into ``tensors``, and return what joins them again."""
     if value is None:
         return None
@@ -279,18 +279,19 @@ def _taken_apart(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
         tensors[name] = value
         return name
     if isinstance(value, Mapping):
-        return {"mapping": {key: _taken_apart(each, tensors, f"{name}.{key}") for key, each in value.items()}}
+        return {"mapping": {key: taken_apart(each, tensors, f"{name}.{key}") for key, each in value.items()}}
     kind = "tuple" if isinstance(value, tuple) else "list"
-    return {kind: [_taken_apart(each, tensors, f"{name}.{number}") for number, each in enumerate(value)]}
+    return {kind: [taken_apart(each, tensors, f"{name}.{number}") for number, each in enumerate(value)]}
 
 
-def _joined(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
+def joined(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return the state that was taken apart."""
     if skeleton is None:
         return None
     if isinstance(skeleton, str):
         return tensors[skeleton]
     ((kind, parts),) = skeleton.items()
     if kind == "mapping":
-        return {key: _joined(each, tensors) for key, each in parts.items()}
-    joined = [_joined(each, tensors) for each in parts]
-    return tuple(joined) if kind == "tuple" else joined
+        return {key: joined(each, tensors) for key, each in parts.items()}
+    values = [joined(each, tensors) for each in parts]
+    return tuple(values) if kind == "tuple" else values
