@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
@@ -25,6 +26,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.utils._pytree import tree_map
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.confidence import Confidence, familiarity
@@ -48,6 +50,8 @@ Tensors = dict[str, Tensor]
 Answers = tuple[Tensor, Tensor]
 """``[N, W]`` logits, and how familiar each input is, ``[N]``."""
 Run = Callable[[Tensor, Tensors], Answers]
+Axes = tuple[dict[int, str], dict[str, dict[int, str]]]
+"""By place: the names of the axes of images, and of the other inputs, that may have any length."""
 
 
 class Exported(NamedTuple):
@@ -135,7 +139,7 @@ def write(
             content = _read(model)
         else:
             try:
-                content = written(_traced(graph, inputs, tensors, saved.support))
+                content = written(*_traced(graph, inputs, tensors, saved.support))
             except Exception as error:  # tracing runs all of torch, which raises almost anything
                 raise ConfigError(
                     f"{name} cannot be exported as {model.suffix}: {type(error).__name__}: {_first_line(error)}. Choose "
@@ -204,7 +208,9 @@ def _as_inputs(algorithm: Algorithm, state: Any, support: Mapping[str, Tensor]) 
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, skeleton
 
 
-def _traced(graph: Graph, inputs: Tensor, tensors: Tensors, support: Mapping[str, Tensor]) -> ExportedProgram:
+def _traced(
+    graph: Graph, inputs: Tensor, tensors: Tensors, support: Mapping[str, Tensor]
+) -> tuple[ExportedProgram, Axes]:
     """Trace the graph with a class more than there are: axes that grow by it may have any length.
 
     So the answers that are compared next are of another number of classes, and no axis of 1 is taken for a constant.
@@ -216,22 +222,28 @@ def _traced(graph: Graph, inputs: Tensor, tensors: Tensors, support: Mapping[str
     targets_S = torch.arange(len(larger)).repeat_interleave(torch.tensor([len(kept) for kept in larger.values()]))
     state = graph.algorithm.adapt(graph.encoder, torch.cat(list(larger.values())), targets_S, len(larger))
     traced = _as_inputs(graph.algorithm, state, larger)[0]
-    grows = {1: Dim("W"), _ADDED: Dim("S")}
-    axes = {
-        key: {axis: grows[more] for axis, more in enumerate(np.subtract(value.shape, tensors[key].shape)) if more}
-        for key, value in traced.items()
-    }
-    return torch.export.export(graph, (inputs[:2].clone(), traced), dynamic_shapes=({0: Dim("N")}, axes))
+    growth = {key: np.subtract(value.shape, tensors[key].shape) for key, value in traced.items()}
+    grows = {1: "W", _ADDED: "S"}
+    axes = {0: "N"}, {key: {axis: grows[by] for axis, by in enumerate(each) if by} for key, each in growth.items()}
+    arguments = inputs[:2].clone(), traced
+    return torch.export.export(graph, arguments, dynamic_shapes=tree_map(Dim, axes)), axes
 
 
 # ---- what comes out
 
 
-def _onnx(program: ExportedProgram) -> bytes:
-    names = ["images", *program.example_inputs[0][1]]
-    made = torch.onnx.export(
-        program, input_names=names, output_names=list(_OUTPUTS), dynamo=True, external_data=False, verbose=False
-    )
+def _onnx(program: ExportedProgram, axes: Axes) -> bytes:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name")  # torch's, of a name that several inputs share
+        made = torch.onnx.export(
+            program,
+            dynamic_shapes=axes,
+            input_names=["images", *axes[1]],
+            output_names=list(_OUTPUTS),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     assert made is not None
     content: bytes = made.model_proto.SerializeToString()
     return content
@@ -248,7 +260,7 @@ def _run_onnx(content: bytes) -> Run:
     return run
 
 
-def _pt2(program: ExportedProgram) -> bytes:
+def _pt2(program: ExportedProgram, axes: Axes) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()
@@ -262,7 +274,7 @@ def _run_pt2(content: bytes) -> Run:
 _FORMS = {".onnx": (_onnx, _run_onnx), ".pt2": (_pt2, _run_pt2)}
 
 
-def _form(model: Path) -> tuple[Callable[[ExportedProgram], bytes], Callable[[bytes], Run]]:
+def _form(model: Path) -> tuple[Callable[[ExportedProgram, Axes], bytes], Callable[[bytes], Run]]:
     """Return how to write and to run a file of that suffix."""
     if model.suffix not in _FORMS:
         raise ConfigError(f"'{model}' ends on neither .onnx nor .pt2: type export('{model.with_suffix('.onnx')}')")

@@ -121,7 +121,9 @@ class Predictor(Learner):
         """
         saving.write(folder, self._saved())
 
-    def export(self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False) -> export.Exported:
+    def export(
+        self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False
+    ) -> export.Exported:
         """Write a graph that answers without quickstudy, and its classes beside it; see ``quickstudy.export.write``.
 
         Args:
