@@ -1,4 +1,4 @@
-"""An adapted model as two files: a graph, and the classes that it takes in; to answer needs neither quickstudy nor torch.
+"""An adapted model as two files, a graph and the classes that it takes in, which answer without quickstudy.
 
 The graph goes from pixels to logits, and to how familiar each input is. What was learned of the classes is an input of
 it, so that a class more or less is a new classes file and no new graph.
@@ -117,7 +117,7 @@ def write(
     classes = model.with_suffix(".classes.safetensors")
     if not saved.support:
         raise DataError("there is no class to export: type fit(images, labels) or add_class(name, images) first")
-    encoder, algorithm = (copy.deepcopy(part).cpu() for part in (saved.encoder, saved.algorithm))
+    encoder, algorithm = copy.deepcopy(saved.encoder).cpu(), copy.deepcopy(saved.algorithm).cpu()
     name = f"{type(algorithm).__name__} on {type(encoder.backbone).__name__}"
     if algorithm.sees_queries(encoder):
         raise ConfigError(
@@ -142,8 +142,8 @@ def write(
                 content = written(*_traced(graph, inputs, tensors, saved.support))
             except Exception as error:  # tracing runs all of torch, which raises almost anything
                 raise ConfigError(
-                    f"{name} cannot be exported as {model.suffix}: {type(error).__name__}: {_first_line(error)}. Choose "
-                    "another strategy or backbone, or the other of .onnx and .pt2; save(folder) keeps any model"
+                    f"{name} cannot be exported as {model.suffix}: {type(error).__name__}: {_first_line(error)}. "
+                    "Choose another strategy or backbone, or the other of .onnx and .pt2; save(folder) keeps any model"
                 ) from error
         try:
             difference, flips = _compared(graph, read(content), inputs, tensors, confidence)
