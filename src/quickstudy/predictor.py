@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -28,20 +28,13 @@ from quickstudy.confidence import nonconformity
 from quickstudy.data.samples import listed
 from quickstudy.data.targets import encode
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.explaining import Neighbour, drawn
-from quickstudy.functional.distances import squared_euclidean
+from quickstudy.explaining import Answer, Neighbour, drawn, nearest
 from quickstudy.learner import UNKNOWN
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import load_image, thumbnail_of
 
-
-class Answer(NamedTuple):
-    """What a predictor says of an input."""
-
-    label: str
-    """The likeliest class, or ``"unknown"``."""
-    ranking: list[tuple[str, float]]
-    """The likeliest classes with their probabilities."""
+if TYPE_CHECKING:
+    from quickstudy import export
 
 
 class Predictor(Calibrated):
@@ -137,8 +130,30 @@ class Predictor(Calibrated):
             ConfigError: an option of the algorithm is code, which no file holds.
             OSError: the folder cannot be written.
         """
+        saving.write(folder, self._saved(), after)
+
+    def export(
+        self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False
+    ) -> export.Exported:
+        """Write a graph that answers without quickstudy, and its classes beside it; see ``quickstudy.export.write``.
+
+        Args:
+            path: ``x.onnx``, or ``x.pt2`` for torch.export; the classes go to ``x.classes.safetensors``.
+            images: some inputs, where the size of them is not known; answers to them are compared too.
+            only_classes: leave the graph, and write the classes of now for it.
+
+        Raises:
+            ConfigError: the strategy or the backbone cannot be exported, or the graph answers otherwise.
+            DataError: there is no class, or no graph for ``only_classes``.
+            MissingPackageError: a package is not installed.
+        """
+        from quickstudy import export  # which imports what few need
+
+        return export.write(path, self._saved(), self.confidence_, images, only_classes)
+
+    def _saved(self) -> saving.Saved:
         parts = self._encoder, self._algorithm, self._load, self._support, self._thumbnails, self._learned
-        saving.write(folder, saving.Saved(*parts, self._rates, self._calibrated), after)
+        return saving.Saved(*parts, self._rates, self._calibrated)
 
     @classmethod
     def load(
@@ -280,16 +295,7 @@ class Predictor(Calibrated):
         kept_S = torch.cat(list(self._support.values()))
         if not isinstance(self._algorithm, EmbeddingAlgorithm):  # it keeps the inputs themselves
             kept_S = torch.cat([self._encoder(part) for part in torch.split(kept_S, 64)])
-        found = squared_euclidean(exact(query_ND), kept_S).sqrt().topk(min(count, len(kept_S)), 1, largest=False)
-        examples = [
-            Neighbour(name, number, 0.0, thumbnail)
-            for name, kept in self._support.items()
-            for number, thumbnail in enumerate(self._thumbnails.get(name) or (b"",) * len(kept))
-        ]
-        return [
-            [examples[row]._replace(distance=distance) for row, distance in zip(rows, distances, strict=True)]
-            for rows, distances in zip(found.indices.tolist(), found.values.tolist(), strict=True)
-        ]
+        return nearest(exact(query_ND), kept_S, self.counts_, self._thumbnails, count)
 
     def explain(self, item: Any, count: int = 5) -> Image.Image:
         """Return a picture of an input beside the support examples nearest to it, with their classes and distances.

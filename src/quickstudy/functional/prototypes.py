@@ -54,5 +54,5 @@ def nearest_members(values_QS: Tensor, targets_S: Tensor, counts_W: Tensor) -> T
     >>> nearest_members(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0, 0, 1]), torch.tensor([2, 1]))
     tensor([[1., 2.]])
     """
-    without_QW = torch.full((len(values_QS), len(counts_W)), torch.inf).to(values_QS)
+    without_QW = torch.full((values_QS.shape[0], counts_W.shape[0]), torch.inf).to(values_QS)
     return without_QW.scatter_reduce(1, targets_S.expand_as(values_QS), values_QS, "amin")

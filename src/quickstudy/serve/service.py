@@ -22,9 +22,9 @@ from quickstudy import saving
 from quickstudy.changes import Change
 from quickstudy.data.samples import Load
 from quickstudy.errors import DataError, QuickstudyError, closest
-from quickstudy.explaining import Neighbour
+from quickstudy.explaining import Answer, Neighbour
 from quickstudy.journal import BehindError
-from quickstudy.predictor import Answer, Predictor
+from quickstudy.predictor import Predictor
 
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
 
