@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, DataError, MissingPackageError, Predictor, export
+from quickstudy import ConfigError, DataError, MissingPackageError, Predictor, export, graph_files
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import load_image

@@ -23,7 +23,8 @@ from quickstudy.cli.predictions import Prediction, writing
 from quickstudy.cli.usage import PlainParser
 from quickstudy.data.samples import Samples
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.predictor import Answer, Predictor
+from quickstudy.explaining import Answer
+from quickstudy.predictor import Predictor
 
 
 def add_arguments(parser: PlainParser) -> None:
