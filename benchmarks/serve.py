@@ -1,6 +1,6 @@
 """What serving a model costs, and whether it loses anything.
 
-    python benchmarks/serve.py            # about 20 minutes, half of it kills; writes benchmarks/results/serve.json
+    python benchmarks/serve.py            # about 16 minutes, ten of them kills; writes benchmarks/results/serve.json
     python benchmarks/serve.py --quick    # about 2 minutes; writes nothing
 
 Requests come over TCP from another process of this machine, which takes its share of the same cores. The bare encoder
@@ -202,7 +202,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    seconds, repeats = (3.0, 1) if quick else (15.0, 5)
+    seconds, repeats = (3.0, 1) if quick else (10.0, 3)
     console, lines = Console(), []
     work = [
         *(partial(throughput, backbone, seconds, repeats) for backbone in MODELS),

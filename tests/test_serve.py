@@ -25,7 +25,8 @@ from quickstudy import DataError, Predictor, saving
 from quickstudy.changes import Change
 from quickstudy.cli import main
 from quickstudy.journal import NAME, BehindError, Journal
-from quickstudy.serve.app import Limits, build
+from quickstudy.serve.app import build
+from quickstudy.serve.decoding import Limits
 from quickstudy.serve.gate import Rules
 from quickstudy.serve.service import BusyError, Service
 from serving import killed_again_and_again, picture, running, save_model

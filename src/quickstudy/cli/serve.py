@@ -46,18 +46,26 @@ def run(args: argparse.Namespace) -> int:
     uvicorn = require("uvicorn", "serve")
     for package in ("fastapi", "limits", "python_multipart", "prometheus_client"):
         require(package, "serve")
-    from quickstudy.serve.app import Limits, build
+    from quickstudy.serve.app import build
+    from quickstudy.serve.decoding import Decoder, Limits
     from quickstudy.serve.gate import LOOPBACK, Rules
+    from quickstudy.serve.page import Page
     from quickstudy.serve.service import Service
 
     rules = Rules(token, LOOPBACK if loopback and token is None else (), args.max_megabytes << 20, args.rate)
+    limits = Limits(args.max_images, args.max_megapixels * 1_000_000)
     with _listening(args.host, args.port) as listening, Service(args.folder, args.device, args.batch_size) as service:
-        app = build(service, rules, Limits(args.max_images, args.max_megapixels * 1_000_000))
+        page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
+        app = build(service, rules, limits, page)
         url = f"http://{args.host}:{listening.getsockname()[1]}"
         print(f"{args.folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which uvicorn calls after its own graceful end
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-        uvicorn.Server(config).run([listening])
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+        )
+        if page is not None:
+            page.leaving = lambda: bool(server.should_exit)
+        server.run([listening])
     return 0
 
 

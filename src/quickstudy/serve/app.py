@@ -9,8 +9,7 @@ import os
 from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,21 +21,14 @@ from torch import Tensor
 
 from quickstudy import __version__
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.pictures import load_image
-from quickstudy.serve.gate import App, Gate, Rules
+from quickstudy.serve.decoding import Decoder, Limits
+from quickstudy.serve.gate import Gate, Rules
 from quickstudy.serve.metrics import Metrics
+from quickstudy.serve.page import Page
 from quickstudy.serve.service import BusyError, Explained, Service, TakenError, UnknownClassError
 
 _STATUS = {UnknownClassError: 404, TakenError: 409, BusyError: 503, DataError: 422, ConfigError: 422, OSError: 507}
 _MOST_CLASSES = 1000  # in one answer
-
-
-class Limits(NamedTuple):
-    """Of one request's pictures."""
-
-    images: int = 64
-    pixels: int = 25_000_000
-    """Of one picture, before it is resized."""
 
 
 class Encoded(BaseModel):
@@ -153,21 +145,23 @@ class AnyName(PathConvertor):
 register_url_convertor("any", AnyName())
 
 
-def build(service: Service, rules: Rules | None = None, limits: Limits | None = None, page: App | None = None) -> Gate:
+def build(service: Service, rules: Rules | None = None, limits: Limits | None = None, page: Page | None = None) -> Gate:
     """Return the application that asks and changes a service's model; the service is closed with it.
 
     Args:
         service: what answers.
         rules: what requests must pass.
         limits: of one request's pictures.
-        page: what answers all other paths.
+        page: for people, at ``/``; it is closed with the service.
     """
     metrics = Metrics(service)
-    desk = _Desk(service, limits or Limits())
+    desk = _Desk(Decoder(service, limits or Limits()))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if page is not None:
+            await page.close()
         await asyncio.to_thread(service.close)
         desk.close()
 
@@ -242,7 +236,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         return Response(status_code=204)
 
     if page is not None:
-        app.mount("/", page)
+        app.router.default = page  # a mount would answer a known path with a wrong method, too
     gate = Gate(app, rules or Rules(), metrics.request)
     metrics.under_way.set_function(lambda: gate.under_way)
     return gate
@@ -251,8 +245,8 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
 class _Desk:
     """Takes pictures from requests."""
 
-    def __init__(self, service: Service, limits: Limits) -> None:
-        self._service, self._limits = service, limits
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
         self._pool = ThreadPoolExecutor(os.cpu_count(), "quickstudy-decode")  # bounds the memory of decoding, too
 
     def close(self) -> None:
@@ -268,26 +262,14 @@ class _Desk:
             contents = [await request.body()]
         else:
             raise HTTPException(415, f"send pictures as multipart/form-data, application/json or image/*, not '{kind}'")
-        if not 0 < len(contents) <= self._limits.images:
-            raise DataError(f"{len(contents)} pictures: give 1 to {self._limits.images}, in the field 'images'")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._decoded, contents)
+        self._decoder.check(len(contents))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._decoder, contents)
 
     async def _from_form(self, request: Request) -> list[bytes]:
-        async with request.form(max_files=self._limits.images, max_fields=self._limits.images) as form:
+        most = self._decoder.limits.images
+        async with request.form(max_files=most, max_fields=most) as form:
             files = form.getlist("images")
             return [await file.read() if isinstance(file, UploadFile) else file.encode() for file in files]
-
-    def _decoded(self, contents: list[bytes]) -> list[Tensor]:
-        load = self._service.load
-        if isinstance(load, partial) and load.func is load_image:
-            load = partial(load, max_pixels=self._limits.pixels)
-        pictures = []
-        for number, content in enumerate(contents):
-            try:
-                pictures.append(load(content))
-            except DataError as error:
-                raise DataError(f"picture {number}: {error}") from error
-        return pictures
 
 
 def _from_json(body: bytes) -> list[bytes]:

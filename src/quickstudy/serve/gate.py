@@ -24,6 +24,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _OPEN = ("/healthz", "/readyz")
+_STATIC = ("/assets/", "/static/", "/theme.css")  # of the page, which asks for dozens at once
 
 
 class Rules(NamedTuple):
@@ -110,7 +111,8 @@ class Gate:
             return 403, "requests from pages of other sites are refused", {}
         if rules.token is not None and not _is_given(rules.token, headers.get(b"authorization", "")):
             return 401, "give the token: Authorization: Bearer TOKEN", {"www-authenticate": 'Basic realm="quickstudy"'}
-        if self._rate is not None and not self._limiter.hit(self._rate, (scope.get("client") or ("",))[0]):
+        free = scope["path"].startswith(_STATIC)
+        if self._rate is not None and not free and not self._limiter.hit(self._rate, (scope.get("client") or ("",))[0]):
             return 429, f"more than {self._rate} from one address", {"retry-after": "1"}
         length = headers.get(b"content-length", "0")
         if not length.isdigit() or int(length) > rules.max_bytes:
