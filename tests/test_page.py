@@ -159,7 +159,7 @@ def test_what_is_taught_is_known_after_a_restart(tmp_path: Path, visit: Callable
             assert said == f"Learned. {colour} has 3 examples now."
         ask(page, picture(tmp_path, "red", 3), "This is red")
         assert "red" in page.inner_text("#ranking")
-        assert page.locator("#nearest img").count() == 5
+        assert page.locator("#nearest img").count() == 6
         assert "away" in page.inner_text("#nearest")
         ask(page, picture(tmp_path, "green", 0), "Unknown.")
         start = time.monotonic()

@@ -1,16 +1,31 @@
-"""An answer explained: the support examples that are nearest to an input, as values and as a picture."""
+"""An answer, and what explains it: the support examples nearest to an input, as values and as a picture.
+
+Shapes: N inputs, S support examples, D features.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from quickstudy.functional.distances import squared_euclidean
 
 _TILE = 96
 _LINE = 16
 _GAP = 8
+
+
+class Answer(NamedTuple):
+    """What a predictor says of an input."""
+
+    label: str
+    """The likeliest class, or ``"unknown"``."""
+    ranking: list[tuple[str, float]]
+    """The likeliest classes with their probabilities."""
 
 
 class Neighbour(NamedTuple):
@@ -24,6 +39,34 @@ class Neighbour(NamedTuple):
     """Euclidean, between the embeddings."""
     thumbnail: bytes
     """A small JPEG; empty where the example is no picture, or was learned by a quickstudy that kept none."""
+
+
+def nearest(
+    query_ND: Tensor,
+    support_SD: Tensor,
+    counts: Mapping[str, int],
+    thumbnails: Mapping[str, tuple[bytes, ...]],
+    count: int,
+) -> list[list[Neighbour]]:
+    """Return for each of N inputs the support examples that are nearest, the nearest first.
+
+    Args:
+        query_ND: their embeddings.
+        support_SD: those of the support examples, class by class.
+        counts: how many examples each class has, in the order of ``support_SD``.
+        thumbnails: of each class's examples, where there are any.
+        count: of neighbours.
+    """
+    found = squared_euclidean(query_ND, support_SD).sqrt().topk(min(count, len(support_SD)), 1, largest=False)
+    examples = [
+        Neighbour(name, number, 0.0, thumbnail)
+        for name, own in counts.items()
+        for number, thumbnail in enumerate(thumbnails.get(name) or (b"",) * own)
+    ]
+    return [
+        [examples[row]._replace(distance=distance) for row, distance in zip(rows, distances, strict=True)]
+        for rows, distances in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+    ]
 
 
 def drawn(picture: bytes, answer: str, neighbours: Sequence[Neighbour]) -> Image.Image:

@@ -79,7 +79,8 @@ class Learner:
         """Learn a support set, in place of all that was learned before.
 
         Args:
-            inputs: 1..n examples per class, each anything that ``load`` takes, or a tensor or array ``[S, ...]``.
+            inputs: 1..n examples per class, each anything that ``load`` takes; or a tensor or array ``[S, ...]``, fed
+                as it is, but for a uint8 array ``[S, H, W, 3]``, which is S pictures.
             labels: S labels, strings or integers; one per example.
 
         Raises:

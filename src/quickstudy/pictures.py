@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -31,7 +32,9 @@ def load_image(
     """Return a picture as a uint8 tensor ``[C, H, W]``.
 
     It is turned as its camera says, converted to ``image_mode``, resized so that it covers ``image_size``, and cut to
-    the centre. What is transparent becomes white. A tensor or an array ``[C, H, W]`` is returned as it is.
+    the centre. What is transparent becomes white. A uint8 array ``[H, W, 3]`` (RGB) or ``[H, W]`` is a picture like any
+    other; a tensor or another array is taken for ``[C, H, W]`` and returned as it is, also where its shape could be
+    either, as ``[3, 3, 3]`` or ``[1, W, 3]``.
 
     Args:
         item: a path, bytes of an image file, a file of an archive, a PIL image, an array or a tensor.
@@ -45,6 +48,8 @@ def load_image(
     """
     if isinstance(item, Tensor):
         return item
+    if isinstance(item, np.ndarray) and _is_picture(item):
+        item = Image.fromarray(item)
     if isinstance(item, np.ndarray):
         return torch.from_numpy(item if item.flags.writeable else item.copy())
     if image_mode not in ("RGB", "L"):
@@ -91,6 +96,11 @@ def from_tensor(picture: Tensor) -> Image.Image:
     """Return a PIL image of a uint8 tensor ``[C, H, W]`` with one or three channels."""
     pixels = picture.cpu().numpy()
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def _is_picture(array: NDArray[Any]) -> bool:
+    colours_last = array.ndim == 3 and array.shape[2] == 3 and array.shape[0] not in (1, 3)
+    return array.dtype == np.uint8 and (array.ndim == 2 or colours_last)
 
 
 def _content(item: Any, name: str) -> bytes:

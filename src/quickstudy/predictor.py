@@ -5,12 +5,14 @@ Shapes: N inputs, S support examples, n examples of one class, W classes, D feat
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from quickstudy import saving
+from quickstudy import hub, saving
 from quickstudy.algorithms import STRATEGIES, Algorithm, EmbeddingAlgorithm
 from quickstudy.algorithms.base import exact
 from quickstudy.calibrated import Calibrated
@@ -26,20 +28,13 @@ from quickstudy.confidence import nonconformity
 from quickstudy.data.samples import listed
 from quickstudy.data.targets import encode
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.explaining import Neighbour, drawn
-from quickstudy.functional.distances import squared_euclidean
+from quickstudy.explaining import Answer, Neighbour, drawn, nearest
 from quickstudy.learner import UNKNOWN
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import load_image, thumbnail_of
 
-
-class Answer(NamedTuple):
-    """What a predictor says of an input."""
-
-    label: str
-    """The likeliest class, or ``"unknown"``."""
-    ranking: list[tuple[str, float]]
-    """The likeliest classes with their probabilities."""
+if TYPE_CHECKING:
+    from quickstudy import export
 
 
 class Predictor(Calibrated):
@@ -135,8 +130,30 @@ class Predictor(Calibrated):
             ConfigError: an option of the algorithm is code, which no file holds.
             OSError: the folder cannot be written.
         """
+        saving.write(folder, self._saved(), after)
+
+    def export(
+        self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False
+    ) -> export.Exported:
+        """Write a graph that answers without quickstudy, and its classes beside it; see ``quickstudy.export.write``.
+
+        Args:
+            path: ``x.onnx``, or ``x.pt2`` for torch.export; the classes go to ``x.classes.safetensors``.
+            images: some inputs, where the size of them is not known; answers to them are compared too.
+            only_classes: leave the graph, and write the classes of now for it.
+
+        Raises:
+            ConfigError: the strategy or the backbone cannot be exported, or the graph answers otherwise.
+            DataError: there is no class, or no graph for ``only_classes``.
+            MissingPackageError: a package is not installed.
+        """
+        from quickstudy import export  # which imports what few need
+
+        return export.write(path, self._saved(), self.confidence_, images, only_classes)
+
+    def _saved(self) -> saving.Saved:
         parts = self._encoder, self._algorithm, self._load, self._support, self._thumbnails, self._learned
-        saving.write(folder, saving.Saved(*parts, self._rates, self._calibrated), after)
+        return saving.Saved(*parts, self._rates, self._calibrated)
 
     @classmethod
     def load(
@@ -167,6 +184,34 @@ class Predictor(Calibrated):
             made.apply(change)
         made.change_number = saved.number
         return made
+
+    def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
+        """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
+
+        Args:
+            repo_id: ``"owner/name"``; the repository is made if needed.
+            thumbnails: whether small pictures of the examples go along, for ``explain``.
+            options: see ``hub.PushOptions``.
+        """
+        shown = copy.copy(self)
+        shown._thumbnails = self._thumbnails if thumbnails else {}
+        with tempfile.TemporaryDirectory() as folder:
+            shown.save(folder)
+            return hub.push(folder, repo_id, self.confidence_, thumbnails, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None, **options: Any
+    ) -> Self:
+        """Read what ``push_to_hub`` uploaded, or the folder that ``save`` wrote.
+
+        Args:
+            name: ``"owner/name"``, or a folder.
+            revision: a branch, a tag or a commit; default: the main branch.
+            token: of an account that may read; default: the one that ``hf auth login`` keeps.
+            options: see ``load``.
+        """
+        return cls.load(hub.fetched(name, revision, token), **options)
 
     # ---- what it answers
 
@@ -250,28 +295,19 @@ class Predictor(Calibrated):
         kept_S = torch.cat(list(self._support.values()))
         if not isinstance(self._algorithm, EmbeddingAlgorithm):  # it keeps the inputs themselves
             kept_S = torch.cat([self._encoder(part) for part in torch.split(kept_S, 64)])
-        found = squared_euclidean(exact(query_ND), kept_S).sqrt().topk(min(count, len(kept_S)), 1, largest=False)
-        examples = [
-            Neighbour(name, number, 0.0, thumbnail)
-            for name, kept in self._support.items()
-            for number, thumbnail in enumerate(self._thumbnails.get(name) or (b"",) * len(kept))
-        ]
-        return [
-            [examples[row]._replace(distance=distance) for row, distance in zip(rows, distances, strict=True)]
-            for rows, distances in zip(found.indices.tolist(), found.values.tolist(), strict=True)
-        ]
+        return nearest(exact(query_ND), kept_S, self.counts_, self._thumbnails, count)
 
-    def explain(self, inputs: Any, count: int = 5) -> Image.Image:
+    def explain(self, item: Any, count: int = 5) -> Image.Image:
         """Return a picture of an input beside the support examples nearest to it, with their classes and distances.
 
         Args:
-            inputs: one picture.
+            item: one picture: a path, bytes, a PIL image, an array or a tensor ``[C, H, W]``.
             count: of examples.
 
         Raises:
             DataError: it knows no class, or the picture cannot be read.
         """
-        one = listed(inputs)[:1]
+        one = [item]
         picture = thumbnail_of(next(self._parts(one))[0])
         return drawn(picture, self.predict(one)[0], self.nearest(one, count)[0])
 

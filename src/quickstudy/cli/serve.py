@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -37,12 +38,13 @@ def run(args: argparse.Namespace) -> int:
             f"--host {args.host} can be reached from other machines: set a token, QUICKSTUDY_TOKEN=... or "
             "--token-file FILE, or keep to --host 127.0.0.1"
         )
+    if not 0 <= args.port < 65536:
+        raise ConfigError(f"--port {args.port}: it must be from 0 to 65535; 0 is any that is free")
     for name in ("batch_size", "max_images", "max_megabytes", "max_megapixels"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be at least 1")
-    listening = _listening(args.host, args.port)
     uvicorn = require("uvicorn", "serve")
-    for package in ("fastapi", "limits", "multipart", "prometheus_client"):
+    for package in ("fastapi", "limits", "python_multipart", "prometheus_client"):
         require(package, "serve")
     from quickstudy.serve.app import build
     from quickstudy.serve.decoding import Decoder, Limits
@@ -51,21 +53,19 @@ def run(args: argparse.Namespace) -> int:
     from quickstudy.serve.service import Service
 
     rules = Rules(token, LOOPBACK if loopback and token is None else (), args.max_megabytes << 20, args.rate)
-    service = Service(args.folder, args.device, args.batch_size)
     limits = Limits(args.max_images, args.max_megapixels * 1_000_000)
-    page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
-    try:
+    with _listening(args.host, args.port) as listening, Service(args.folder, args.device, args.batch_size) as service:
+        page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
         app = build(service, rules, limits, page)
-    except ValueError as error:
-        service.close()
-        raise ConfigError(f"--rate {args.rate}: {error}; write it like 100/second") from error
-    port = listening.getsockname()[1]
-    print(f"{args.folder}: http://{args.host}:{port} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-    server = uvicorn.Server(config)
-    if page is not None:
-        page.leaving = lambda: bool(server.should_exit)
-    server.run([listening])
+        url = f"http://{args.host}:{listening.getsockname()[1]}"
+        print(f"{args.folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which uvicorn calls after its own graceful end
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+        )
+        if page is not None:
+            page.leaving = lambda: bool(server.should_exit)
+        server.run([listening])
     return 0
 
 
@@ -85,5 +85,5 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(f"--host {host} --port {port}: {error}. Choose another port, or 0 for any") from error

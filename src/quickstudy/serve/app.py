@@ -15,6 +15,7 @@ from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import UploadFile
 from torch import Tensor
 
@@ -135,6 +136,15 @@ _TAKEN: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description"
 Name = Annotated[str, Path(min_length=1, max_length=256, description="of a class; any characters, slashes too")]
 
 
+class AnyName(PathConvertor):
+    """Slashes and line breaks are parts of a name."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("any", AnyName())
+
+
 def build(service: Service, rules: Rules | None = None, limits: Limits | None = None, page: Page | None = None) -> Gate:
     """Return the application that asks and changes a service's model; the service is closed with it.
 
@@ -205,7 +215,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         return JSONResponse({"total": len(known), "classes": part})
 
     @app.post(
-        "/classes/{name:path}/examples", tags=["classes"], responses={200: {"model": Known}}, openapi_extra=_PICTURES
+        "/classes/{name:any}/examples", tags=["classes"], responses={200: {"model": Known}}, openapi_extra=_PICTURES
     )
     async def teach(request: Request, name: Name) -> Response:
         """Show examples of a class, known or new; it is on the disk when the answer comes."""
@@ -213,13 +223,13 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         count = await _certain(service.teach(name, pictures))
         return JSONResponse({"name": name, "examples": count})
 
-    @app.delete("/classes/{name:path}", tags=["classes"], status_code=204, responses=_UNKNOWN)
+    @app.delete("/classes/{name:any}", tags=["classes"], status_code=204, responses=_UNKNOWN)
     async def forget(name: Name) -> Response:
         """Forget a class; it is on the disk when the answer comes."""
         await _certain(service.forget(name))
         return Response(status_code=204)
 
-    @app.patch("/classes/{name:path}", tags=["classes"], status_code=204, responses={**_UNKNOWN, **_TAKEN})
+    @app.patch("/classes/{name:any}", tags=["classes"], status_code=204, responses={**_UNKNOWN, **_TAKEN})
     async def rename(name: Name, new: Renamed) -> Response:
         """Call a class by another name; it is on the disk when the answer comes."""
         await _certain(service.rename(name, new.name))
@@ -227,7 +237,9 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
 
     if page is not None:
         app.router.default = page  # a mount would answer a known path with a wrong method, too
-    return Gate(app, rules or Rules(), metrics.request)
+    gate = Gate(app, rules or Rules(), metrics.request)
+    metrics.under_way.set_function(lambda: gate.under_way)
+    return gate
 
 
 class _Desk:

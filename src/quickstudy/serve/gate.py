@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.exceptions import HTTPException
+
+from quickstudy.errors import ConfigError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -37,10 +40,6 @@ class Rules(NamedTuple):
     """Requests from one address, such as ``"100/second"``."""
 
 
-class TooLargeError(Exception):
-    """More was sent than is allowed."""
-
-
 class Gate:
     """Lets requests through to an application, or answers them itself with 400, 401, 403, 413 or 429.
 
@@ -50,12 +49,18 @@ class Gate:
         observe: told of the path as it is routed, the status and the seconds of each request.
 
     Raises:
-        ValueError: the rate is none.
+        ConfigError: the rate is none.
     """
 
     def __init__(self, app: App, rules: Rules, observe: Callable[[str, int, float], None]) -> None:
         self._app, self._rules, self._observe = app, rules, observe
-        self._rate = parse(rules.rate) if rules.rate else None
+        try:
+            self._rate = parse(rules.rate) if rules.rate else None
+        except ValueError as error:
+            raise ConfigError(f"the rate {rules.rate!r} is none: write it like 100/second") from error
+        self.under_way = 0
+        """Requests that are not answered yet."""
+        self._too_large = f"more than {rules.max_bytes:,} bytes in one request"
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -79,19 +84,18 @@ class Gate:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._rules.max_bytes:
-                raise TooLargeError
+                raise HTTPException(413, self._too_large)
             return message
 
+        self.under_way += 1
         try:
             refusal = self._refusal(scope)
             if refusal is None:
                 await self._app(scope, limited, noted)
             else:
                 await _refuse(noted, *refusal)
-        except TooLargeError:
-            if status == 0:
-                await _refuse(noted, *self._too_large())
         finally:
+            self.under_way -= 1
             route = scope.get("route")
             self._observe(getattr(route, "path", None) or "other", status or 499, time.perf_counter() - start)
 
@@ -112,11 +116,8 @@ class Gate:
             return 429, f"more than {self._rate} from one address", {"retry-after": "1"}
         length = headers.get(b"content-length", "0")
         if not length.isdigit() or int(length) > rules.max_bytes:
-            return self._too_large()
+            return 413, self._too_large, {"connection": "close"}
         return None
-
-    def _too_large(self) -> tuple[int, str, dict[str, str]]:
-        return 413, f"more than {self._rules.max_bytes:,} bytes in one request", {"connection": "close"}
 
 
 def _name(host: str) -> str:

@@ -35,6 +35,7 @@ class Metrics:
         service.observe = batches.observe
         waiting = Gauge("quickstudy_waiting_pictures", "Pictures that wait", registry=self._registry)
         waiting.set_function(lambda: service.waiting)
+        self.under_way = Gauge("quickstudy_requests_under_way", "Not answered yet", registry=self._registry)
         changes = Gauge("quickstudy_last_change", "Number of the last change", registry=self._registry)
         changes.set_function(lambda: service.change_number)
 

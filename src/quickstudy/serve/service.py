@@ -22,9 +22,9 @@ from quickstudy import saving
 from quickstudy.changes import Change
 from quickstudy.data.samples import Load
 from quickstudy.errors import DataError, QuickstudyError, closest
-from quickstudy.explaining import Neighbour
+from quickstudy.explaining import Answer, Neighbour
 from quickstudy.journal import BehindError
-from quickstudy.predictor import Answer, Predictor
+from quickstudy.predictor import Predictor
 
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
 
@@ -96,6 +96,12 @@ class Service:
             self._predictor = self._loaded()
         self._thread = threading.Thread(target=self._run, name="quickstudy-model", daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # ---- what may be asked of it
 

@@ -20,7 +20,7 @@ from quickstudy.serve.decoding import Decoder
 from quickstudy.serve.service import Explained, Service
 
 _MOST_SHOWN = 500  # classes
-_NEAREST = 5
+_NEAREST = 6
 _LOG = logging.getLogger(__name__)
 
 CSS = """
