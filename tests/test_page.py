@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -272,6 +274,22 @@ def test_only_what_the_page_needs_is_served(server: Server) -> None:
     assert pages
     assert "gradio" not in server.get("/metrics")[1]
     assert "gradio" not in server.get("/openapi.json")[1]
+
+
+def test_a_call_can_name_no_file_but_those_dropped(tmp_path: Path, server: Server) -> None:
+    assert server.get("/")[0] == 200  # the page is made
+    elsewhere = picture(tmp_path, "red", 0)
+    own = next(Path(tempfile.gettempdir()).glob("quickstudy-page-*"))
+    for path in (elsewhere, "/etc/hostname", "http://127.0.0.1:1/a.png", f"{own}/../{Path(elsewhere).name}", 3):
+        for value in ({"path": path, "meta": {"_type": "gradio.FileData"}}, [[{"a": {"path": path}}]]):
+            call = json.dumps({"data": [value], "fn_index": 2, "session_hash": "x"}).encode()
+            request = urllib.request.Request(
+                server.url + "/gradio_api/queue/join", call, {"content-type": "application/json"}
+            )
+            with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=30):
+                pass
+            refused.value.close()
+            assert refused.value.code == 403
 
 
 def test_without_gradio_the_page_says_how_to_get_it(tmp_path: Path) -> None:

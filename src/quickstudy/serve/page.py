@@ -21,6 +21,7 @@ _API = "/gradio_api/"
 _WHOLE = ("/", "/config", "/theme.css", "/manifest.json", "/favicon.ico", "/pwa_icon")
 _CALLS = ("upload", "upload_progress", "startup-events", "reset", "cancel")
 _BELOW = ("/assets/", "/static/", "/svelte/", _API + "queue/", _API + "heartbeat/")
+_JOIN = _API + "queue/join"
 _LOG = logging.getLogger(__name__)
 
 
@@ -43,7 +44,7 @@ class Page:
         self._over = False
         self._life: asyncio.Task[None] | None = None
         self._made: asyncio.Future[App] | None = None
-        self._files = ""
+        self._folder = self._files = ""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -71,6 +72,12 @@ class Page:
         except Exception:
             await _answer(send, 500, "text/plain; charset=utf-8", "The page failed: see the log.\nPrograms: /docs\n")
         else:
+            if path.startswith(_JOIN):
+                body = await _body(receive)
+                if not self._names_own_files(body):
+                    await _answer(send, 403, "application/json", json.dumps({"detail": "no file of this page"}))
+                    return
+                receive = _again(body, receive)
             await app(dict(scope), receive, send)
 
     async def close(self) -> None:
@@ -79,12 +86,33 @@ class Page:
         if self._life is not None:
             await self._life
 
+    def _names_own_files(self, body: bytes) -> bool:
+        """Whether a call names no file but those that were dropped on the page: a mounted Gradio would read any."""
+
+        def own(value: Any) -> bool:
+            if isinstance(value, list):
+                return all(map(own, value))
+            if not isinstance(value, dict):
+                return True
+            path = value.get("path")
+            if path is not None and not (isinstance(path, str) and path.startswith(self._folder)):  # as URLs do not
+                return False
+            if path is not None and not Path(path).resolve().is_relative_to(self._folder):
+                return False
+            return all(map(own, value.values()))
+
+        try:
+            return own(json.loads(body))
+        except (ValueError, RecursionError):
+            return False
+
     async def _live(self, made: asyncio.Future[App]) -> None:
         """Hold the page from its first request to its end: what it enters it leaves in the same task."""
         with tempfile.TemporaryDirectory(prefix="quickstudy-page-", ignore_cleanup_errors=True) as folder:
             try:
                 holder, inner = await asyncio.to_thread(self._make, folder)
-                self._files = f"{_API}file={Path(folder).resolve().as_posix()}/"
+                self._folder = str(Path(folder).resolve())
+                self._files = f"{_API}file={Path(self._folder).as_posix()}/"
                 async with holder.router.lifespan_context(holder):
                     made.set_result(holder)
                     while not self._over:
@@ -124,6 +152,25 @@ class Page:
             head=HEAD,
         )
         return holder, holder.routes[-1].app  # type: ignore[attr-defined]
+
+
+async def _body(receive: Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was read, and then what comes after it."""
+    read: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return read.pop() if read else await receive()
+
+    return again
 
 
 async def _answer(send: Send, status: int, kind: str, text: str) -> None:
