@@ -25,6 +25,7 @@ bench: setup  ## measure speed, accuracy and parity with other libraries on this
 	-.venv/bin/python benchmarks/parity/run.py
 	.venv/bin/python benchmarks/omniglot_protonet.py
 	-.venv/bin/python benchmarks/scaling.py
+	-.venv/bin/python benchmarks/serve.py
 	.venv/bin/python benchmarks/accuracy.py
 	.venv/bin/python benchmarks/unknown.py
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import re
@@ -33,6 +34,7 @@ from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
 from quickstudy.episode import Episode
 from quickstudy.image import ImageClassificationData, ImageClassifier, load_image
+from quickstudy.pictures import MAX_PIXELS
 
 Images = ImageClassificationData
 SMALL = {"image_size": 16, "image_mode": "L"}
@@ -261,11 +263,11 @@ def test_a_picture_that_cannot_be_read_is_named(content: bytes, message: str, tr
     assert re.search(message, data.skipped[f"'{bad}'"])
 
 
-def test_a_bomb_below_pillows_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quickstudy.pictures.MAX_PIXELS", 300)
-    assert load_image(png(size=17)).shape == (3, 17, 17)
+def test_a_bomb_below_pillows_own_limit() -> None:
+    assert inspect.signature(load_image).parameters["max_pixels"].default == MAX_PIXELS
+    assert load_image(png(size=17), max_pixels=300).shape == (3, 17, 17)
     with pytest.raises(DataError, match=r"claims 18x18 pixels; more than 300 are refused. Make the picture smaller"):
-        load_image(png(size=18))
+        load_image(png(size=18), max_pixels=300)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

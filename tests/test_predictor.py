@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from PIL import Image
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.image import ImageClassifier
+from quickstudy.changes import Change
+from quickstudy.image import ImageClassifier, load_image
 from quickstudy.nets import build_encoder
 
 
@@ -75,6 +77,23 @@ def test_takes_paths_bytes_pictures_arrays_and_tensors_alike(model: ImageClassif
         np.testing.assert_allclose(model.adapt(form, labels).predict_proba(form), expected, atol=1e-6)
     assert model.adapt(images, labels).predict(paths[0]) == ["red"]
     assert model.adapt(images, labels).predict(str(paths[1])) == ["green"]
+
+
+def test_takes_arrays_with_colours_last(model: ImageClassifier) -> None:
+    images, labels = colours(1)
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()).resize((24, 20)) for image in images]
+    model.load_options = {"image_size": 16, "image_mode": "RGB"}
+    expected = model.adapt(pictures, labels).predict_proba(pictures)
+    arrays = [np.array(picture) for picture in pictures]  # [20, 24, 3]
+    for form in (arrays, np.stack(arrays), [array[:, :, ::-1][:, :, ::-1] for array in arrays]):
+        np.testing.assert_allclose(model.adapt(form, labels).predict_proba(form), expected, atol=1e-6)
+    grey = np.array(pictures[0].convert("L"))
+    assert torch.equal(load_image(grey, 16), load_image(pictures[0].convert("L"), 16))
+    assert load_image(grey, 16, "L").shape == (1, 16, 16)
+    for shape in ((3, 20, 24), (1, 20, 24), (3, 3, 3), (3, 20, 3), (1, 20, 3), (4, 20, 24)):
+        array = np.zeros(shape, np.uint8)
+        assert load_image(array, 16).shape == shape
+    assert load_image(np.zeros((20, 24, 3), np.float32), 16).shape == (20, 24, 3)
 
 
 def test_training_on_does_not_change_a_predictor(model: ImageClassifier) -> None:
@@ -219,3 +238,71 @@ def test_every_untrained_algorithm_learns_from_its_support(name: str) -> None:
     images, labels = colours(5)
     predictor = Predictor(build_encoder("conv4"), STRATEGIES[name]()).fit(images[::5], labels[::5])
     assert predictor.score(images, labels) == 1
+
+
+def test_shows_the_nearest_examples_in_words_and_as_a_picture(model: ImageClassifier) -> None:
+    images, labels = colours(4)
+    predictor = model.adapt(images, labels)
+    found = predictor.nearest(images[5:6], 3)[0]
+    assert (found[0].name, found[0].number) == ("green", 1)
+    assert found[0].distance == pytest.approx(0, abs=1e-3)
+    assert [each.name for each in found] == ["green"] * 3
+    assert [each.distance for each in found] == sorted(each.distance for each in found)
+    assert Image.open(io.BytesIO(found[0].thumbnail)).size == (16, 16)
+    few, many = predictor.explain(images[5], 1), predictor.explain(images[5], 99)
+    assert few.height == many.height
+    assert few.width < many.width
+    middle = few.getpixel((8 + 48, 8 + 48))
+    assert isinstance(middle, tuple)
+    assert middle[1] > max(middle[0], middle[2])  # the picture itself, which is green
+
+
+def test_what_is_no_picture_is_explained_without_one() -> None:
+    inputs = torch.rand(4, 3, 16, 16)
+    predictor = ImageClassifier(backbone="conv4", training_strategy="maml").adapt(inputs, ["a", "a", "b", "b"])
+    found = predictor.nearest(inputs[3:], 2)[0]
+    assert (found[0].name, found[0].number, found[0].thumbnail) == ("b", 1, b"")
+    assert predictor.explain(inputs[3]).mode == "RGB"
+
+
+def test_a_change_is_told_before_it_counts_and_can_be_made_elsewhere(model: ImageClassifier, tmp_path: Path) -> None:
+    images, labels = colours(4)
+    predictor = model.adapt(images[:8], labels[:8])
+    predictor.save(tmp_path)
+    other = Predictor.load(tmp_path)
+    told: list[Change] = []
+    predictor.before_change = told.append
+    predictor.add_class("blue", images[8:10]).add_examples("blue", images[10:]).rename_class("red", "rouge")
+    predictor.remove_class("green")
+    assert [each.kind for each in told] == ["add", "add", "rename", "remove"]
+    for change in told:
+        other.apply(change)
+    assert other.counts_ == predictor.counts_ == {"rouge": 4, "blue": 4}
+    np.testing.assert_array_equal(other.predict_proba(images), predictor.predict_proba(images))
+    assert other.nearest(images[8:9], 1) == predictor.nearest(images[8:9], 1)
+
+    def refuse(change: Change) -> None:
+        raise OSError("the disk is full")
+
+    before = predictor.predict_proba(images)
+    predictor.before_change = refuse
+    for attempt in (
+        lambda: predictor.add_class("green", images[4:8]),
+        lambda: predictor.rename_class("rouge", "red"),
+        lambda: predictor.remove_class("blue"),
+    ):
+        with pytest.raises(OSError, match="full"):
+            attempt()
+    assert predictor.counts_ == {"rouge": 4, "blue": 4}
+    np.testing.assert_array_equal(predictor.predict_proba(images), before)
+
+
+def test_ranks_as_it_predicts(model: ImageClassifier) -> None:
+    images, labels = colours(6)
+    predictor = model.adapt(images, labels)
+    answers = predictor.rank(images, 2)
+    assert [each.label for each in answers] == predictor.predict(images)
+    chances = predictor.predict_proba(images)
+    for answer, chances_W in zip(answers, chances, strict=True):
+        assert [name for name, _ in answer.ranking] == predictor.classes_[np.argsort(-chances_W)[:2]].tolist()
+        np.testing.assert_allclose([chance for _, chance in answer.ranking], -np.sort(-chances_W)[:2], rtol=1e-6)

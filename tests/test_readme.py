@@ -43,4 +43,6 @@ def test_three_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     printed = capsys.readouterr().out
     assert "% (95% interval) over 10 episodes, 5-way 5-shot" in printed
     assert Path("runs/1/best.ckpt").exists() and Path("runs/1/report.html").exists()
-    assert "['dog']" in printed.splitlines()[-1]
+    assert "['dog']" in printed.splitlines()
+    assert "pets.onnx: 2 classes" in printed.splitlines()[-1]
+    assert Path("pets.onnx").exists() and Path("why.png").exists()

@@ -234,13 +234,13 @@ def test_a_dead_process_holds_no_lock_through_its_workers(tmp_path: Path) -> Non
     code = (
         "import os, sys, time; from pathlib import Path; from quickstudy.files import alone\n"
         "with alone(Path(sys.argv[1])):\n"
-        "    if os.fork() == 0:\n        time.sleep(30)\n"
-        "    print('held', flush=True)\n    time.sleep(30)"
+        "    os.fork()\n    print('held', flush=True)\n    time.sleep(30)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
-        process.stdout.readline()
+        for _ in range(2):  # the worker has let go once it speaks
+            assert process.stdout.readline() == "held\n"
         with pytest.raises(BlockingIOError), alone(tmp_path / ".lock", wait=False):
             raise AssertionError
         process.kill()

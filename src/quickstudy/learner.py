@@ -6,7 +6,6 @@ Shapes: N inputs, S support examples, n examples of one class, W classes, ``...`
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -18,11 +17,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
+from quickstudy.changes import Change
 from quickstudy.confidence import familiarity
-from quickstudy.data.samples import Samples
+from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import encode
 from quickstudy.errors import DataError, closest
 from quickstudy.nets import Encoder
+from quickstudy.pictures import thumbnail_of
 from quickstudy.rows import Rows
 
 _AT_ONCE = 64
@@ -48,6 +49,9 @@ class Learner:
     def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
         self._encoder, self._algorithm, self._load = _frozen(encoder), _frozen(algorithm), load
         self._support: Support = {}
+        self._thumbnails: dict[str, tuple[bytes, ...]] = {}  # by class, of each example; empty where it is no picture
+        self.before_change: Callable[[Change], None] | None = None
+        """Called with every change of a class once nothing but this call can fail; if it raises, nothing changes."""
         self._state: Any = None
         self._means: Rows | None = None  # of embeddings, by class
 
@@ -67,29 +71,34 @@ class Learner:
         """How many examples of each class it has seen."""
         return {name: len(kept) for name, kept in self._support.items()}
 
+    def __contains__(self, name: object) -> bool:
+        """Whether it knows a class of this name."""
+        return name in self._support
+
     def fit(self, inputs: Any, labels: Any) -> Self:
         """Learn a support set, in place of all that was learned before.
 
         Args:
-            inputs: 1..n examples per class, each anything that ``load`` takes, or a tensor or array ``[S, ...]``.
+            inputs: 1..n examples per class, each anything that ``load`` takes; or a tensor or array ``[S, ...]``, fed
+                as it is, but for a uint8 array ``[S, H, W, 3]``, which is S pictures.
             labels: S labels, strings or integers; one per example.
 
         Raises:
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
-        listed = _listed(inputs)
+        examples = listed(inputs)
         codes, classes = encode(labels)
         if codes.ndim != 1:
             raise DataError("a predictor learns one label per example; these targets have several")
-        if len(listed) != len(codes):
-            raise DataError(f"{len(listed)} examples but {len(codes)} labels: each example needs one label")
+        if len(examples) != len(codes):
+            raise DataError(f"{len(examples)} examples but {len(codes)} labels: each example needs one label")
         for name in classes:
             _check_name(name)
-        kept_S = self._keep(listed, len(classes))
-        order = np.argsort(codes, kind="stable")
-        counts = np.bincount(codes, minlength=len(classes))
-        parts = torch.split(kept_S[torch.from_numpy(order).to(kept_S.device)], counts.tolist())
-        self._learn({name: part for name, part in zip(classes, parts, strict=True) if len(part)})
+        kept_S, thumbnails = self._keep(examples, len(classes))
+        rows = {name: np.flatnonzero(codes == code) for code, name in enumerate(classes)}
+        support = {name: kept_S[torch.from_numpy(own).to(kept_S.device)] for name, own in rows.items() if len(own)}
+        self._learn(support)
+        self._thumbnails = {name: tuple(thumbnails[row] for row in rows[name]) for name in support}
         return self
 
     def add_class(self, name: str, inputs: Any) -> Self:
@@ -102,8 +111,7 @@ class Learner:
         if name in self._support:
             raise DataError(f"the class '{name}' exists: type add_examples({name!r}, ...) to show more of it")
         _check_name(name)
-        self._learn({**self._support, name: self._keep(_listed(inputs), len(self._support) + 1)}, name)
-        return self
+        return self.apply(Change("add", name, "", *self._keep(listed(inputs), len(self._support) + 1)))
 
     def add_examples(self, name: str, inputs: Any) -> Self:
         """Learn a known class from 1..n further examples.
@@ -112,9 +120,7 @@ class Learner:
             DataError: there is no such class, there are no examples, or one cannot be read.
         """
         self._check_known(name)
-        more = self._keep(_listed(inputs), len(self._support))
-        self._learn({**self._support, name: torch.cat([self._support[name], more])}, name)
-        return self
+        return self.apply(Change("add", name, "", *self._keep(listed(inputs), len(self._support))))
 
     def remove_class(self, name: str) -> Self:
         """Forget a class.
@@ -124,8 +130,7 @@ class Learner:
             ConfigError: the algorithm's head was trained for a fixed number of classes.
         """
         self._check_known(name)
-        self._learn({other: kept for other, kept in self._support.items() if other != name}, name)
-        return self
+        return self.apply(Change("remove", name))
 
     def rename_class(self, name: str, new_name: str) -> Self:
         """Call a class by another name; its column stays.
@@ -137,14 +142,43 @@ class Learner:
         if new_name in self._support and new_name != name:
             raise DataError(f"the class '{new_name}' exists: remove it first, or choose another name")
         _check_name(new_name)
-        self._support = {new_name if other == name else other: kept for other, kept in self._support.items()}
+        return self.apply(Change("rename", name, new_name))
+
+    def apply(self, change: Change) -> Self:
+        """Make a change that ``before_change`` told of, here or in another process.
+
+        Raises:
+            ConfigError: the algorithm's head was trained for a fixed number of classes.
+        """
+        kind, name, new_name, kept, thumbnails = change
+        support, shown = dict(self._support), dict(self._thumbnails)
+        if kind == "rename":
+            self._announce(change)
+            self._support = {new_name if other == name else other: kept for other, kept in support.items()}
+            self._thumbnails = {new_name if other == name else other: each for other, each in shown.items()}
+            return self
+        if kind == "remove":
+            del support[name]
+            shown.pop(name, None)
+        else:
+            assert kept is not None
+            support[name] = torch.cat([support[name], kept]) if name in support else kept
+            shown[name] = shown.get(name, ()) + thumbnails
+        self._learn(support, change)
+        self._thumbnails = shown
         return self
 
-    def _learn(self, support: Support, changed: str | None = None) -> None:
-        """Take a support set for the known one, from which it differs in one class, or in all."""
+    def _announce(self, change: Change | None) -> None:
+        if change is not None and self.before_change is not None:
+            self.before_change(change)
+
+    def _learn(self, support: Support, change: Change | None = None) -> None:
+        """Take a support set for the known one, from which it differs by a change, or in all."""
         if not support:
+            self._announce(change)
             self._support, self._state, self._means = {}, None, None
             return
+        changed = None if change is None else change.name
         place = list(self._support).index(changed) if changed in self._support else None
         alone = changed is not None and isinstance(self._state, Rows)
         learned = None
@@ -152,6 +186,7 @@ class Learner:
             learned = self._adapted(support)
         elif changed in support:
             learned = self._adapted({changed: support[changed]})
+        self._announce(change)
         # Nothing fails from here on.
         if alone:
             _change(self._state, place, learned)
@@ -164,9 +199,9 @@ class Learner:
                 _change(self._means, place, support[changed].mean(0, keepdim=True) if changed in support else None)
         self._support = support
 
-    def _restore(self, support: Support, state: Any) -> None:
+    def _restore(self, support: Support, thumbnails: dict[str, tuple[bytes, ...]], state: Any) -> None:
         """Take up what was learned elsewhere."""
-        self._support, self._state = support, self._as_held(state)
+        self._support, self._thumbnails, self._state = support, thumbnails, self._as_held(state)
         if support and isinstance(self._algorithm, EmbeddingAlgorithm):
             self._means = Rows(torch.stack([kept_n.mean(0) for kept_n in support.values()]))
 
@@ -191,19 +226,20 @@ class Learner:
             )
         return state
 
-    def _keep(self, inputs: Any, ways: int) -> Tensor:
-        """Return what is kept of examples, ``[n, ...]``."""
+    def _keep(self, inputs: Any, ways: int) -> tuple[Tensor, tuple[bytes, ...]]:
+        """Return what is kept of examples, ``[n, ...]``, and their thumbnails."""
         if not len(inputs):
             raise DataError("no examples were given: adapting needs at least one per class")
         if not self._algorithm.feature_shape:
             shape = self._encoder.feature_shape(next(self._parts(inputs))[:1])
             self._algorithm.meet(self._encoder, shape, ways)
         with self._explained(inputs), torch.inference_mode():
-            kept: Tensor = self._algorithm.keep(self._encoder, self._parts(inputs))
+            thumbnails: list[bytes] = []
+            kept: Tensor = self._algorithm.keep(self._encoder, self._parts(inputs, thumbnails))
             known = next(iter(self._support.values()), kept)
             if kept.shape[1:] != known.shape[1:]:
                 raise RuntimeError(f"{kept.shape} do not go with {known.shape}")
-            return kept
+            return kept, tuple(thumbnails)
 
     @contextmanager
     def _explained(self, inputs: Any) -> Iterator[None]:
@@ -229,29 +265,32 @@ class Learner:
         """Return ``[N, W]`` logits, and how familiar each input is, ``[N]``."""
         if not self._support:
             raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
-        listed = _listed(inputs)
-        if not len(listed):
+        examples = listed(inputs)
+        if not len(examples):
             return torch.empty((0, len(self._support))), torch.empty(0)
         logits_NW: Tensor
-        with self._explained(listed):
+        with self._explained(examples):
             if self._means is None:
-                logits_NW = self._algorithm.predict(self._encoder, self._learned, self._parts(listed))
+                logits_NW = self._algorithm.predict(self._encoder, self._learned, self._parts(examples))
                 familiar_N = logits_NW.amax(1)
             else:
-                embedded_ND: Tensor = self._algorithm.keep(self._encoder, self._parts(listed))
+                embedded_ND: Tensor = self._algorithm.keep(self._encoder, self._parts(examples))
                 logits_NW = self._algorithm.answer(self._encoder, self._learned, embedded_ND)
                 familiar_N = familiarity(embedded_ND, self._means.used)
         wrong = logits_NW.isnan().any(1).nonzero().flatten().tolist()
         if wrong:
-            name = Samples(listed, self._load).name(wrong[0])
+            name = Samples(examples, self._load).name(wrong[0])
             raise DataError(f"the model's answer to {name} is not a number: does it hold NaN or infinite values?")
         return logits_NW, familiar_N
 
-    def _parts(self, inputs: Any) -> Iterator[Tensor]:
+    def _parts(self, inputs: Any, thumbnails: list[bytes] | None = None) -> Iterator[Tensor]:
         device = next((tensor.device for tensor in self._encoder.state_dict().values()), torch.device("cpu"))
         samples = Samples(inputs, self._load)
         for rows in np.split(np.arange(len(inputs)), range(_AT_ONCE, len(inputs), _AT_ONCE)):
-            yield samples.batch(rows).to(device)
+            part = samples.batch(rows)
+            if thumbnails is not None:
+                thumbnails += map(thumbnail_of, part)
+            yield part.to(device)
 
 
 def _change(rows: Rows, place: int | None, row: Tensor | None) -> None:
@@ -274,14 +313,3 @@ def _frozen(module: Any) -> Any:
     """Return a copy that nothing trains; or the module itself, where nothing does."""
     trains = any(part.training for part in module.modules()) or any(each.requires_grad for each in module.parameters())
     return copy.deepcopy(module).eval().requires_grad_(False) if trains else module
-
-
-def _listed(inputs: Any) -> Any:
-    """Return a tensor ``[N, ...]`` or a list of items; a single path or picture counts as a list of one."""
-    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
-        return torch.from_numpy(inputs)
-    if isinstance(inputs, Tensor):
-        return inputs
-    if isinstance(inputs, (str, bytes, os.PathLike)) or not hasattr(inputs, "__len__"):
-        return [inputs]
-    return list(inputs)

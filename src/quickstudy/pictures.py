@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -19,27 +20,36 @@ from quickstudy.errors import ConfigError, DataError
 IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
 MAX_PIXELS = 80_000_000
 """A picture that claims more pixels is refused before it is decoded: it would take over 240 MB."""
+_THUMBNAIL = 64
 
 
 def load_image(
-    item: Any, image_size: int | tuple[int, int] | None = None, image_mode: Literal["RGB", "L"] = "RGB"
+    item: Any,
+    image_size: int | tuple[int, int] | None = None,
+    image_mode: Literal["RGB", "L"] = "RGB",
+    max_pixels: int = MAX_PIXELS,
 ) -> Tensor:
     """Return a picture as a uint8 tensor ``[C, H, W]``.
 
     It is turned as its camera says, converted to ``image_mode``, resized so that it covers ``image_size``, and cut to
-    the centre. What is transparent becomes white. A tensor or an array ``[C, H, W]`` is returned as it is.
+    the centre. What is transparent becomes white. A uint8 array ``[H, W, 3]`` (RGB) or ``[H, W]`` is a picture like any
+    other; a tensor or another array is taken for ``[C, H, W]`` and returned as it is, also where its shape could be
+    either, as ``[3, 3, 3]`` or ``[1, W, 3]``.
 
     Args:
         item: a path, bytes of an image file, a file of an archive, a PIL image, an array or a tensor.
         image_size: pixels, one number for a square or (height, width); None keeps the picture's own.
         image_mode: ``"RGB"`` for three channels or ``"L"`` for one.
+        max_pixels: a file that claims more is refused before it is decoded.
 
     Raises:
-        DataError: the file is missing, truncated, no image, or has more than ``MAX_PIXELS`` pixels.
+        DataError: the file is missing, truncated, no image, or has more than ``max_pixels`` pixels.
         ConfigError: the size or the mode is none.
     """
     if isinstance(item, Tensor):
         return item
+    if isinstance(item, np.ndarray) and _is_picture(item):
+        item = Image.fromarray(item)
     if isinstance(item, np.ndarray):
         return torch.from_numpy(item if item.flags.writeable else item.copy())
     if image_mode not in ("RGB", "L"):
@@ -51,7 +61,7 @@ def load_image(
     content = _content(item, name)
     try:
         with Image.open(io.BytesIO(content)) as image:
-            _check_pixels(name, image.width, image.height)
+            _check_pixels(name, image.width, image.height, max_pixels)
             if size is not None and image.format == "JPEG":
                 image.draft(image_mode, (2 * size[1], 2 * size[0]))  # decodes a large photograph at a part of its size
             return _to_tensor(image, size, image_mode)
@@ -69,6 +79,28 @@ def load_image(
 
 
 LOADS.register("image")(load_image)
+
+
+def thumbnail_of(picture: Tensor) -> bytes:
+    """Return a small JPEG of a picture, uint8 ``[C, H, W]``; nothing for what is none."""
+    if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] not in (1, 3):
+        return b""
+    image = from_tensor(picture)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=80)
+    return content.getvalue()
+
+
+def from_tensor(picture: Tensor) -> Image.Image:
+    """Return a PIL image of a uint8 tensor ``[C, H, W]`` with one or three channels."""
+    pixels = picture.cpu().numpy()
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def _is_picture(array: NDArray[Any]) -> bool:
+    colours_last = array.ndim == 3 and array.shape[2] == 3 and array.shape[0] not in (1, 3)
+    return array.dtype == np.uint8 and (array.ndim == 2 or colours_last)
 
 
 def _content(item: Any, name: str) -> bytes:
@@ -104,11 +136,10 @@ def height_width(image_size: object) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def _check_pixels(name: str, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+def _check_pixels(name: str, width: int, height: int, most: int) -> None:
+    if width * height > most:
         raise DataError(
-            f"'{name}' claims {width}x{height} pixels; more than {MAX_PIXELS:,} are refused. "
-            "Make the picture smaller first"
+            f"'{name}' claims {width}x{height} pixels; more than {most:,} are refused. Make the picture smaller first"
         )
 
 

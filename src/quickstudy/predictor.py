@@ -5,29 +5,39 @@ Shapes: N inputs, S support examples, n examples of one class, W classes, D feat
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
-from quickstudy import saving
+from quickstudy import hub, saving
 from quickstudy.algorithms import STRATEGIES, Algorithm, EmbeddingAlgorithm
-from quickstudy.confidence import Confidence, HeldOut, confidence_of, left_out, nonconformity, threshold_of
+from quickstudy.algorithms.base import exact
+from quickstudy.calibrated import Calibrated
+from quickstudy.confidence import nonconformity
+from quickstudy.data.samples import listed
 from quickstudy.data.targets import encode
-from quickstudy.errors import ConfigError, DataError, given
-from quickstudy.learner import UNKNOWN, Learner, Support
+from quickstudy.errors import ConfigError, DataError
+from quickstudy.explaining import Answer, Neighbour, drawn, nearest
+from quickstudy.learner import UNKNOWN
 from quickstudy.nets import Encoder, build_encoder
-from quickstudy.pictures import load_image
+from quickstudy.pictures import load_image, thumbnail_of
+
+if TYPE_CHECKING:
+    from quickstudy import export
 
 
-class Predictor(Learner):
+class Predictor(Calibrated):
     """Classifies inputs into the classes of a support set; ``model.adapt(images, labels)`` makes one.
 
     It has the shape of scikit-learn's classifiers; and it learns, forgets and renames single classes, as ``Learner``
@@ -43,10 +53,8 @@ class Predictor(Learner):
 
     def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
         super().__init__(encoder, algorithm, load)
-        self._calibrated: HeldOut | None = None
-        self._rates: dict[str, float] = {}
-        self._confidence: Confidence | None = None
-        self._threshold: float | None = None
+        self.change_number = 0
+        """Of the last change that a service made of it; 0 without one."""
 
     @classmethod
     def from_backbone(
@@ -109,15 +117,43 @@ class Predictor(Learner):
 
     # ---- files
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], *, after: int | None = None) -> None:
         """Write it as a folder of JSON and safetensors, whole or not at all; a predictor there is replaced.
 
+        Args:
+            folder: for its files.
+            after: the number of the last change of a service that is part of it; None: it replaces what a service
+                knows.
+
         Raises:
+            BehindError: a service has made later changes; nothing was written.
             ConfigError: an option of the algorithm is code, which no file holds.
             OSError: the folder cannot be written.
         """
-        parts = self._encoder, self._algorithm, self._load, self._support, self._learned
-        saving.write(folder, saving.Saved(*parts, self._rates, self._calibrated))
+        saving.write(folder, self._saved(), after)
+
+    def export(
+        self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False
+    ) -> export.Exported:
+        """Write a graph that answers without quickstudy, and its classes beside it; see ``quickstudy.export.write``.
+
+        Args:
+            path: ``x.onnx``, or ``x.pt2`` for torch.export; the classes go to ``x.classes.safetensors``.
+            images: some inputs, where the size of them is not known; answers to them are compared too.
+            only_classes: leave the graph, and write the classes of now for it.
+
+        Raises:
+            ConfigError: the strategy or the backbone cannot be exported, or the graph answers otherwise.
+            DataError: there is no class, or no graph for ``only_classes``.
+            MissingPackageError: a package is not installed.
+        """
+        from quickstudy import export  # which imports what few need
+
+        return export.write(path, self._saved(), self.confidence_, images, only_classes)
+
+    def _saved(self) -> saving.Saved:
+        parts = self._encoder, self._algorithm, self._load, self._support, self._thumbnails, self._learned
+        return saving.Saved(*parts, self._rates, self._calibrated)
 
     @classmethod
     def load(
@@ -142,13 +178,40 @@ class Predictor(Learner):
         """
         saved = saving.read(folder, device, load, backbone)
         made = cls(saved.encoder, saved.algorithm, saved.load)
-        made._restore(saved.support, saved.state)
+        made._restore(saved.support, saved.thumbnails, saved.state)
         made._rates, made._calibrated = saved.rates, saved.calibrated
+        for change in saved.changes:
+            made.apply(change)
+        made.change_number = saved.number
         return made
 
-    def _learn(self, support: Support, changed: str | None = None) -> None:
-        super()._learn(support, changed)
-        self._calibrated = self._confidence = self._threshold = None
+    def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
+        """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
+
+        Args:
+            repo_id: ``"owner/name"``; the repository is made if needed.
+            thumbnails: whether small pictures of the examples go along, for ``explain``.
+            options: see ``hub.PushOptions``.
+        """
+        shown = copy.copy(self)
+        shown._thumbnails = self._thumbnails if thumbnails else {}
+        with tempfile.TemporaryDirectory() as folder:
+            shown.save(folder)
+            return hub.push(folder, repo_id, self.confidence_, thumbnails, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None, **options: Any
+    ) -> Self:
+        """Read what ``push_to_hub`` uploaded, or the folder that ``save`` wrote.
+
+        Args:
+            name: ``"owner/name"``, or a folder.
+            revision: a branch, a tag or a commit; default: the main branch.
+            token: of an account that may read; default: the one that ``hf auth login`` keeps.
+            options: see ``load``.
+        """
+        return cls.load(hub.fetched(name, revision, token), **options)
 
     # ---- what it answers
 
@@ -163,6 +226,23 @@ class Predictor(Learner):
         unknown_N = familiar_N < (self._unknown_below() if may_be_unknown else -math.inf)
         answers = zip(logits_NW.argmax(1).tolist(), unknown_N.tolist(), strict=True)
         return [UNKNOWN if unknown else classes[code] for code, unknown in answers]
+
+    def rank(self, inputs: Any, count: int = 5) -> list[Answer]:
+        """Return for each of N inputs what ``predict`` and ``predict_proba`` say, in one pass.
+
+        Args:
+            inputs: what to classify.
+            count: how many of the likeliest classes to name.
+        """
+        (logits_NW, familiar_N), classes = self._answers(inputs), list(self._support)
+        unknown_N = (familiar_N < self._unknown_below()).tolist()
+        chances_NW = (logits_NW / self.confidence_.temperature).softmax(1)
+        best = chances_NW.topk(min(count, len(classes)), 1) if len(classes) else chances_NW.sort(1)
+        answers = []
+        for unknown, chances, codes in zip(unknown_N, best.values.tolist(), best.indices.tolist(), strict=True):
+            ranking = [(classes[code], chance) for code, chance in zip(codes, chances, strict=True)]
+            answers.append(Answer(UNKNOWN if unknown else ranking[0][0], ranking))
+        return answers
 
     def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
         """Return ``[N, W]`` probabilities, each row summing to 1, at the temperature that held-out examples ask for."""
@@ -201,6 +281,36 @@ class Predictor(Learner):
         likely = dict(zip(classes, logits_NW.T.tolist(), strict=True))
         return [sorted(names, key=lambda name: -likely[name][row]) for row, names in enumerate(found)]
 
+    @torch.inference_mode()
+    def nearest(self, inputs: Any, count: int = 5) -> list[list[Neighbour]]:
+        """Return for each of N inputs the support examples whose embeddings are nearest, the nearest first.
+
+        Args:
+            inputs: what to explain.
+            count: of examples.
+        """
+        if not self._support:
+            raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
+        query_ND = torch.cat([self._encoder(part) for part in self._parts(listed(inputs))])
+        kept_S = torch.cat(list(self._support.values()))
+        if not isinstance(self._algorithm, EmbeddingAlgorithm):  # it keeps the inputs themselves
+            kept_S = torch.cat([self._encoder(part) for part in torch.split(kept_S, 64)])
+        return nearest(exact(query_ND), kept_S, self.counts_, self._thumbnails, count)
+
+    def explain(self, item: Any, count: int = 5) -> Image.Image:
+        """Return a picture of an input beside the support examples nearest to it, with their classes and distances.
+
+        Args:
+            item: one picture: a path, bytes, a PIL image, an array or a tensor ``[C, H, W]``.
+            count: of examples.
+
+        Raises:
+            DataError: it knows no class, or the picture cannot be read.
+        """
+        one = [item]
+        picture = thumbnail_of(next(self._parts(one))[0])
+        return drawn(picture, self.predict(one)[0], self.nearest(one, count)[0])
+
     def score(self, inputs: Any, labels: Any) -> float:
         """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1."""
         predicted = self.predict(inputs, may_be_unknown=False)
@@ -208,77 +318,3 @@ class Predictor(Learner):
         if len(predicted) != len(codes):
             raise DataError(f"{len(predicted)} inputs but {len(codes)} labels: each input needs one label")
         return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))
-
-    # ---- what it says of its answers
-
-    @property
-    def confidence_(self) -> Confidence:
-        """Temperature and threshold, what they come from, and how far held-out probabilities were off.
-
-        Unless ``calibrate`` was called they come from the support set, whose examples are left out in turn.
-        """
-        if self._confidence is None:
-            self._confidence = confidence_of(self._held_out(), **self._rates)
-        return self._confidence
-
-    def calibrate(
-        self,
-        inputs: Any = None,
-        labels: Any = None,
-        *,
-        reject_rate: float | None = None,
-        false_accept: float | None = None,
-    ) -> Self:
-        """Choose what is called unknown, and make probabilities fit, by further examples or by the support set's own.
-
-        Args:
-            inputs: examples that it did not learn from; those with a label that it does not know are strangers. None:
-                the support set, examples left out in turn, and each class for strangers. Those given count
-                until the next class or example is learned or forgotten; the rate stays.
-            labels: N labels.
-            reject_rate: the share of the known that may be called unknown; by default 0.05.
-            false_accept: instead, the share of strangers that may be taken for known.
-
-        Raises:
-            DataError: there is no example of the kind that the rate is of.
-            ConfigError: both rates are given, or one is not between 0 and 1.
-        """
-        rates = given(reject_rate=reject_rate, false_accept=false_accept)
-        if len(rates) == 2:
-            raise ConfigError("reject_rate and false_accept each set the threshold: give one of them")
-        for name, rate in rates.items():
-            if not 0 <= rate < 1:
-                raise ConfigError(f"{name}={rate!r}: it must be a share, from 0 to below 1")
-        held = self._left_out(answers=False) if inputs is None else self._answered(inputs, labels)
-        if not len(held.strangers if false_accept is not None else held.familiar):
-            kind = "strangers" if false_accept is not None else "known classes with two examples or more"
-            raise DataError(f"there are no held-out examples of {kind}: give images and labels")
-        self._calibrated = None if inputs is None else held
-        self._rates, self._confidence, self._threshold = rates, None, threshold_of(held, **rates)
-        return self
-
-    def _unknown_below(self) -> float:
-        if self._threshold is None:  # which takes no learning anew, as the temperature does
-            self._threshold = threshold_of(self._held_out(answers=False), **self._rates)
-        return self._threshold
-
-    def _held_out(self, answers: bool = True) -> HeldOut:
-        return self._left_out(answers) if self._calibrated is None else self._calibrated
-
-    @torch.inference_mode()
-    def _left_out(self, answers: bool = True) -> HeldOut:
-        if self._means is None or not isinstance(self._algorithm, EmbeddingAlgorithm) or self.transductive:
-            none, source = torch.empty(0), "nothing: calibrate(images, labels) was not called"
-            return HeldOut(torch.empty(0, len(self._support)), none.long(), none, none, source)
-        return left_out(self._algorithm, self._support, self._means.used, answers)
-
-    def _answered(self, inputs: Any, labels: Any) -> HeldOut:
-        codes, names = encode(labels)
-        logits_NW, familiar_N = self._answers(inputs)
-        if codes.ndim != 1 or len(codes) != len(logits_NW):
-            raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
-        place = {name: code for code, name in enumerate(self._support)}
-        targets_N = torch.tensor([place.get(names[code], -1) for code in codes], device=logits_NW.device)
-        known_N = targets_N >= 0
-        source = f"{len(codes)} examples given to calibrate"
-        return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)

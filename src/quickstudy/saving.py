@@ -2,17 +2,17 @@
 
 ``predictor.json`` names the two other files, whose names hold the beginning of their own checksum: whoever reads sees
 the old model or the new, whatever moment the writer dies at, and an encoder that did not change is not written again.
+A model that was served has a journal beside it, which then says what ``predictor.json`` would.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,17 +22,20 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.changes import Change, packed, unpacked
 from quickstudy.confidence import HeldOut
-from quickstudy.data.samples import LOADS, Load
+from quickstudy.data.samples import Load
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
 from quickstudy.files import alone, atomic_write
+from quickstudy.journal import NAME as JOURNAL
+from quickstudy.journal import Journal
 from quickstudy.nets import Encoder, build_encoder
+from quickstudy.plain import found_load, joined, name_of, named_load, taken_apart
 
 FORMAT = 1
 """Counted up when an older quickstudy could not read it."""
 
 DESCRIPTION = "predictor.json"
-_HOMES = ("quickstudy.pictures",)  # importing them fills LOADS
 _ATTEMPTS = 5
 
 
@@ -44,47 +47,63 @@ class Saved(NamedTuple):
     load: Load
     support: dict[str, Tensor]
     """By class: what the algorithm keeps of its examples, ``[n, ...]``."""
+    thumbnails: dict[str, tuple[bytes, ...]]
+    """By class, of its examples."""
     state: Any
     """What the algorithm learned; None without classes."""
     rates: dict[str, float]
     """What ``calibrate`` was asked for."""
     calibrated: HeldOut | None
     """What it was given."""
+    changes: Sequence[Change] = ()
+    """Made since by a service, in their order."""
+    number: int = 0
+    """Of the last change that a service made."""
 
 
-def write(folder: str | os.PathLike[str], saved: Saved) -> None:
+def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None) -> None:
     """Write an adapted model; an older one in the folder is replaced once the new one is on the disk.
 
+    Args:
+        folder: for its files.
+        saved: the model.
+        after: the number of the last change of a service that is part of it; None: the model replaces what a service
+            knows.
+
     Raises:
+        BehindError: a service has made later changes; nothing was written.
         ConfigError: an option of the algorithm is code, which no file holds.
         OSError: the folder cannot be written.
     """
     place = Path(folder)
-    encoder, algorithm, load, support, state, rates, calibrated = saved
+    encoder, algorithm, load, support, thumbnails, state, rates, calibrated = saved[:8]
     tensors = {f"algorithm.{name}": value for name, value in algorithm.state_dict().items()}
     if support:
         tensors["kept"] = torch.cat(list(support.values()))
-    skeleton, held = _taken_apart(state, tensors, "state"), None
+        tensors |= packed(tuple(each for own in thumbnails.values() for each in own))
+    skeleton, held = taken_apart(state, tensors, "state"), None
     if calibrated is not None:
-        held = {"answers": _taken_apart(calibrated[:4], tensors, "calibrated"), "source": calibrated.source}
+        held = {"answers": taken_apart(calibrated[:4], tensors, "calibrated"), "source": calibrated.source}
     content, weights = _bytes(tensors), _bytes(encoder.state_dict())
     place.mkdir(parents=True, exist_ok=True)
     with alone(place / ".lock"):
+        served = Journal.exists(place)
         files = {"encoder": _written(place, "encoder", weights), "learned": _written(place, "learned", content)}
         description = {
             "format": FORMAT,
+            "id": _description(place)["id"] if served else uuid.uuid4().hex,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
             "backbone": None
             if encoder.made_by is None
             else dict(zip(("name", "options"), encoder.made_by, strict=True)),
             "algorithm": {
-                "name": _name_of(algorithm),
+                "name": name_of(algorithm),
                 "options": algorithm.options,
                 "feature_shape": list(algorithm.feature_shape),
                 "ways": algorithm.ways,
             },
-            "load": _named_load(load),
+            "load": named_load(load),
             "classes": list(support),
             "examples": [len(kept) for kept in support.values()],
             "state": skeleton,
@@ -95,6 +114,9 @@ def write(folder: str | os.PathLike[str], saved: Saved) -> None:
             text = json.dumps(description, indent=1)
         except TypeError as error:
             raise ConfigError(f"a saved model holds plain values only: {error}") from error
+        if served:
+            with Journal(place) as journal:
+                journal.replace(text, after)
         with atomic_write(place / DESCRIPTION, "w") as file:
             file.write(text)
         current = {entry["name"] for entry in files.values()}
@@ -102,6 +124,21 @@ def write(folder: str | os.PathLike[str], saved: Saved) -> None:
             for old in place.glob(pattern):
                 if old.name not in current:
                     old.unlink(missing_ok=True)
+
+
+def serve(folder: str | os.PathLike[str]) -> Journal:
+    """Return the journal of a saved model, which is made where there is none.
+
+    Raises:
+        DataError: there is no saved model, or the journal is damaged.
+        OSError: the folder cannot be written.
+    """
+    place = Path(folder)
+    _description(place)
+    with alone(place / ".lock"):
+        if not Journal.exists(place):
+            Journal.create(place, (place / DESCRIPTION).read_text(encoding="utf-8"))
+    return Journal(place)
 
 
 def read(
@@ -124,7 +161,17 @@ def read(
     """
     place = Path(folder)
     for attempt in range(_ATTEMPTS):
-        description = _description(place)
+        number, changes, description = 0, list[Change](), _description(place)
+        if Journal.exists(place):
+            with Journal(place) as journal:
+                text, number, changes = journal.model(device)
+            kept = _parsed(text, place / JOURNAL)
+            if kept.get("id") != description.get("id"):
+                raise DataError(
+                    f"'{place / JOURNAL}' has changes of another model than '{place / DESCRIPTION}': delete the first "
+                    "to drop them, or bring back the model that they belong to"
+                )
+            description = kept
         try:
             encoder_weights, tensors = (
                 _read(place, description["files"][name], device) for name in ("encoder", "learned")
@@ -134,7 +181,8 @@ def read(
             if attempt == _ATTEMPTS - 1:
                 raise DataError(f"the model in '{place}' lacks the file '{error.filename}': save it again") from error
     try:
-        return _put_together(place, description, encoder_weights, tensors, device, load, backbone)
+        found = _put_together(place, description, encoder_weights, tensors, device, load, backbone)
+        return found._replace(changes=changes, number=number)
     except QuickstudyError:
         raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
@@ -172,14 +220,18 @@ def _put_together(
         part.to(device).eval().requires_grad_(False)
     parts = torch.split(tensors["kept"], description["examples"]) if description["classes"] else ()
     support = dict(zip(description["classes"], parts, strict=True))
+    pictures, thumbnails = unpacked(tensors), {}
+    for name, kept in support.items() if pictures else ():
+        thumbnails[name], pictures = pictures[: len(kept)], pictures[len(kept) :]
     held = description["calibrated"]
-    logits, targets, familiar, strangers = [None] * 4 if held is None else _joined(held["answers"], tensors)
+    logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
     return Saved(
         encoder,
         algorithm,
-        load or _found_load(description, place),
+        load or found_load(description["load"], place),
         support,
-        _joined(description["state"], tensors),
+        thumbnails,
+        joined(description["state"], tensors),
         description["rates"],
         HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
     )
@@ -213,15 +265,20 @@ def _read(place: Path, entry: Mapping[str, Any], device: str | torch.device) -> 
 def _description(place: Path) -> dict[str, Any]:
     path = place / DESCRIPTION
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError as error:
         raise DataError(f"there is no saved model in '{place}' (no {DESCRIPTION}; looked in {Path.cwd()})") from error
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    try:
+        found: Any = json.loads(text)
     except ValueError as error:
         raise DataError(f"'{path}' is damaged ({error})") from error
     if not isinstance(found, dict) or not isinstance(found.get("format"), int):
         raise DataError(f"'{path}' describes no model of quickstudy")
     if found["format"] > FORMAT:
-        raise DataError(f"'{place}' was written by a newer quickstudy. Type: pip install -U quickstudy")
+        raise DataError(f"'{path.parent}' was written by a newer quickstudy. Type: pip install -U quickstudy")
     return found
 
 
@@ -234,63 +291,3 @@ def _load_weights(module: nn.Module, weights: Mapping[str, Tensor], place: Path)
 
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("quickstudy", "torch")}
-
-
-# ---- plain values for what is none
-
-
-def _name_of(algorithm: Algorithm) -> str:
-    for name in STRATEGIES.names():
-        if type(algorithm) is STRATEGIES[name]:
-            return name
-    raise ConfigError(
-        f"{type(algorithm).__name__} has no name to be found by: register it, @STRATEGIES.register('my_algorithm')"
-    )
-
-
-def _named_load(load: Load) -> dict[str, Any] | None:
-    """Return a domain's function by its name, with its options; others' code has none. None: tensors as they are."""
-    function, options = (load.func, load.keywords) if isinstance(load, partial) else (load, {})
-    for name in LOADS.names():
-        if LOADS[name] is function:
-            return {"name": name, "options": dict(options)}
-    return None if function is torch.as_tensor else {"name": None, "options": {}}
-
-
-def _found_load(description: Mapping[str, Any], place: Path) -> Load:
-    entry = description["load"]
-    if entry is None:
-        return torch.as_tensor
-    if entry["name"] is None:
-        raise ConfigError(
-            f"the model in '{place}' loads its inputs by code that is not quickstudy's: give the same function again, "
-            "Predictor.load(folder, load=...)"
-        )
-    for home in _HOMES:
-        importlib.import_module(home)
-    return partial(LOADS[entry["name"]], **entry["options"])
-
-
-def _taken_apart(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
-    """Move the tensors of a state into ``tensors``, and return what joins them again."""
-    if value is None:
-        return None
-    if isinstance(value, Tensor):
-        tensors[name] = value
-        return name
-    if isinstance(value, Mapping):
-        return {"mapping": {key: _taken_apart(each, tensors, f"{name}.{key}") for key, each in value.items()}}
-    kind = "tuple" if isinstance(value, tuple) else "list"
-    return {kind: [_taken_apart(each, tensors, f"{name}.{number}") for number, each in enumerate(value)]}
-
-
-def _joined(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if skeleton is None:
-        return None
-    if isinstance(skeleton, str):
-        return tensors[skeleton]
-    ((kind, parts),) = skeleton.items()
-    if kind == "mapping":
-        return {key: _joined(each, tensors) for key, each in parts.items()}
-    joined = [_joined(each, tensors) for each in parts]
-    return tuple(joined) if kind == "tuple" else joined

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.errors import check_above_zero
 from quickstudy.functional.distances import cosine
-from quickstudy.functional.prototypes import members
+from quickstudy.functional.prototypes import counts, nearest_members
 
 
 @STRATEGIES.register("matchingnetworks")
@@ -36,13 +36,16 @@ class MatchingNetworks(EmbeddingAlgorithm):
         check_above_zero(scale=scale)
         self.scale = nn.Parameter(torch.tensor(float(scale)))
 
-    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
-        """Return the support ``[S, D]`` and which class each belongs to, ``[S, W]``."""
-        return support_SD, members(targets_S, ways, support_SD.dtype)
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the support ``[S, D]``, the class of each ``[S]``, and how many each has, ``[W]``."""
+        return support_SD, targets_S, counts(targets_S, ways)
 
-    def logits(self, state: tuple[Tensor, Tensor], query_QD: Tensor) -> Tensor:
+    def logits(self, state: tuple[Tensor, Tensor, Tensor], query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
-        support_SD, members_SW = state
+        support_SD, targets_S, counts_W = state
         attention_QS = (self.scale * cosine(query_QD, support_SD)).log_softmax(1)
-        others_SW = torch.where(members_SW.bool(), 0.0, -torch.inf).to(attention_QS.dtype)
-        return (attention_QS[:, :, None] + others_SW).logsumexp(1)
+        # The logarithm of a sum of exponentials, class by class: the largest is taken out first.
+        most_QW = -nearest_members(-attention_QS.detach(), targets_S, counts_W)
+        targets_QS = targets_S.expand_as(attention_QS)
+        shares_QS = (attention_QS - most_QW.gather(1, targets_QS)).exp()
+        return most_QW + torch.zeros_like(most_QW).scatter_add(1, targets_QS, shares_QS).log()

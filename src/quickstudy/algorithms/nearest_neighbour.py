@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.functional.distances import squared_euclidean
-from quickstudy.functional.prototypes import members
+from quickstudy.functional.prototypes import counts, nearest_members
 
 
 @STRATEGIES.register("nearest_neighbour")
@@ -23,13 +22,11 @@ class NearestNeighbour(EmbeddingAlgorithm):
         "Cover & Hart 1967, Nearest neighbor pattern classification, https://doi.org/10.1109/TIT.1967.1053964"
     )
 
-    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
-        """Return the support ``[S, D]`` and which class each belongs to, ``[S, W]``."""
-        return support_SD, members(targets_S, ways, support_SD.dtype)
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the support ``[S, D]``, the class of each ``[S]``, and how many each has, ``[W]``."""
+        return support_SD, targets_S, counts(targets_S, ways)
 
-    def logits(self, state: tuple[Tensor, Tensor], query_QD: Tensor) -> Tensor:
+    def logits(self, state: tuple[Tensor, Tensor, Tensor], query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
-        support_SD, members_SW = state
-        distances_QS = squared_euclidean(query_QD, support_SD)
-        others = torch.where(members_SW.bool(), 0.0, torch.inf).to(distances_QS.dtype)
-        return -(distances_QS[:, :, None] + others).amin(1)
+        support_SD, targets_S, counts_W = state
+        return -nearest_members(squared_euclidean(query_QD, support_SD), targets_S, counts_W)

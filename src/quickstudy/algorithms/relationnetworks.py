@@ -71,7 +71,8 @@ class RelationNetworks(EmbeddingAlgorithm):
         return scores.reshape(pairs.shape[:2])
 
     def _first_layer(self, features_ND: Tensor, side: int) -> Tensor:
-        weight = self.first.weight.chunk(2, 1)[side]
+        half = self.first.weight.shape[1] // 2
+        weight = self.first.weight.narrow(1, side * half, half)
         bias = self.first.bias if side == 0 else None
         if isinstance(self.first, nn.Linear):
             return F.linear(features_ND, weight, bias)

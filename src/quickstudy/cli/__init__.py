@@ -24,14 +24,21 @@ class Command(NamedTuple):
     about: str
     flags: bool = False
     """Whether its options come from signatures (``FlagParser``)."""
+    of_checkpoint: str | None = None
+    """The module that serves it in its place, with such options, where there is an option of ``_OF_CHECKPOINT``."""
 
 
+_OF_CHECKPOINT = ("--checkpoint", "--config", "--print_config", "--support", "--data.", "--trainer.")
 COMMANDS = {
     "demo": Command("demo", "see few-shot learning at work: train, test, adapt and write a report"),
     "fit": Command("fit", "train a model on folders, a CSV file or a published data set", flags=True),
     "test": Command("test", "measure a checkpoint's accuracy", flags=True),
     "verify": Command("verify", "measure again what was measured of a run, and compare"),
-    "predict": Command("predict", "classify pictures with a checkpoint", flags=True),
+    "adapt": Command("adapt", "learn classes from a folder of class folders, without training", flags=True),
+    "predict": Command(
+        "predict_saved", "classify pictures with a saved model or a checkpoint", of_checkpoint="predict"
+    ),
+    "serve": Command("serve", "answer over HTTP with a saved predictor, and let it learn"),
     "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),
 }
 
@@ -43,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; default: those that the program was called with.
 
     Returns:
-        The exit code: 0 for success, 2 for an error that the user can mend, 1 for one that nobody foresaw, 130 after
-        Ctrl-C, 143 after SIGTERM.
+        The exit code: 0 for success, 2 for an error that the user can mend, 1 for one that nobody foresaw (and for what
+        a command tells at its end, such as pictures that could not be read), 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or os.environ.get("QUICKSTUDY_DEBUG", "0") not in ("", "0")
@@ -100,13 +107,15 @@ def _run(arguments: list[str]) -> int:
     name = arguments[place]
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
-    command = COMMANDS[name]
+    command, rest = COMMANDS[name], arguments[place + 1 :]
+    if command.of_checkpoint and any(word.startswith(_OF_CHECKPOINT) for word in rest):
+        command = command._replace(module=command.of_checkpoint, flags=True)
     module = importlib.import_module(f"quickstudy.cli.{command.module}")
     warnings.formatwarning = _one_line  # now, as Lightning sets its own when it is imported
     kind: Any = importlib.import_module("quickstudy.cli.flags").FlagParser if command.flags else PlainParser
     parser = kind.for_command(f"quickstudy {name}", str(module.__doc__).split("\n\n")[0].replace("``", ""))
     module.add_arguments(parser)
-    code: int = module.run(parser.read(arguments[place + 1 :]))
+    code: int = module.run(parser.read(rest))
     return code
 
 

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import IO, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from jsonargparse import ArgumentParser
 
+from quickstudy.cli.predictions import Prediction, writing
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.errors import ConfigError
-from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.predictor import Predictor
-
-
-class Prediction(NamedTuple):
-    """A row of the result."""
-
-    file: str
-    label: str
-    probability: float
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -78,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
         for row, chances_C in enumerate(chances_NC)
         for code in (np.flatnonzero(chances_C > 0.5).tolist() if several else [int(chances_C.argmax())])
     ]
-    with atomic_write(args.output, "w") if args.output else nullcontext(sys.stdout) as file:
-        _write(predictions, args.format, file)
+    with writing(args.output, args.format) as write:
+        for prediction in predictions:
+            write(prediction)
     return 0
 
 
@@ -90,13 +80,3 @@ def _adapted(model: ImageClassifier, support: str, data: ImageClassificationData
     model.load_options = dict(data.load_options)
     labels = [table.classes[code] for code in table.targets.tolist()]
     return model.adapt([table.inputs[row] for row in range(len(table))], labels)
-
-
-def _write(predictions: list[Prediction], form: str, file: IO[str]) -> None:
-    if form == "json":
-        json.dump([prediction._asdict() for prediction in predictions], file, indent=1)
-        file.write("\n")
-        return
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(Prediction._fields)
-    writer.writerows(predictions)

@@ -39,7 +39,8 @@ def usage_error(parser: argparse.ArgumentParser, message: str) -> ConfigError:
     if found := re.match(r"Option '(\S+)' is not accepted", text):  # in a YAML file
         return _no_option(found[1], [option.removeprefix("--") for option in known], help_command)
     if found := re.match(r"the following arguments are required: (\S+)", text):
-        return ConfigError(f"--{found[1].removeprefix('--')} is missing. See {help_command}")
+        name = found[1].rstrip(",").removeprefix("--")
+        return ConfigError(f"{name if name.isupper() else f'--{name}'} is missing. See {help_command}")
     if found := re.match(r'Parser key "(\S+)":(.*)', message, re.DOTALL):
         return ConfigError(f"--{found[1]}: {_wrong_value(found[2])}. See {help_command}")
     return ConfigError(text)

@@ -218,17 +218,21 @@ def _decompressed(path: Path) -> Path:
     return plain
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file's name has the ending of an archive."""
+    return path.name.lower().endswith(_ZIP + _TAR + _TAR_COMPRESSED)
+
+
 def open_archive(path: Path, inner: str = ".") -> Archive:
     """Open an archive, or a folder inside it.
 
     Raises:
         DataError: its name has no ending of an archive, it cannot be read, or it holds no such folder.
     """
-    name = path.name.lower()
-    if not name.endswith(_ZIP + _TAR + _TAR_COMPRESSED):
+    if not is_archive(path):
         kinds = ", ".join(_ZIP + _TAR + _TAR_COMPRESSED)
         raise DataError(f"'{path}' is a file, and neither a folder nor an archive ({kinds})")
-    source = Zip(path) if name.endswith(_ZIP) else Tar(path)
+    source = Zip(path) if path.name.lower().endswith(_ZIP) else Tar(path)
     if inner != ".":
         known = source.folders()
         source.prefix = f"{inner}/"

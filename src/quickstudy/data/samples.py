@@ -157,6 +157,22 @@ class Samples:
             )
 
 
+def listed(inputs: Any) -> Any:
+    """Return a tensor ``[N, ...]`` or a list of items; a single path or picture counts as a list of one.
+
+    A uint8 array ``[N, H, W, 3]`` becomes a list, so that ``load`` makes a picture of each.
+    """
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
+        if inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[3] == 3 and inputs.shape[1] not in (1, 3):
+            return list(inputs)
+        return torch.from_numpy(inputs)
+    if isinstance(inputs, Tensor):
+        return inputs
+    if isinstance(inputs, (str, bytes, os.PathLike)) or not hasattr(inputs, "__len__"):
+        return [inputs]
+    return list(inputs)
+
+
 def cache_budget(cache: str | int | bool | None) -> int:
     """Return the bytes that decoded inputs may take in memory.
 

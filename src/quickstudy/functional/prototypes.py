@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_MANY = 10_000_000  # of examples times classes
+
 
 def members(targets_N: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
     """Return ``[N, W]`` ones where an example belongs to a class: one-hot rows that pass through any transform."""
@@ -27,5 +29,30 @@ def prototypes(support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
     tensor([[1.],
             [5.]])
     """
-    members_SW = members(targets_S, ways, support_SD.dtype)  # a product with a static shape passes through vmap
-    return members_SW.transpose(0, 1) @ support_SD / members_SW.sum(0).clamp(min=1).unsqueeze(1)
+    counts_W1 = counts(targets_S, ways).clamp(min=1).to(support_SD.dtype).unsqueeze(1)
+    if len(targets_S) * ways > _MANY:
+        return torch.zeros(ways, support_SD.shape[1]).to(support_SD).index_add(0, targets_S, support_SD) / counts_W1
+    # A product is the same on every run of a GPU, where sums by index are not.
+    return members(targets_S, ways, support_SD.dtype).transpose(0, 1) @ support_SD / counts_W1
+
+
+def counts(targets_S: Tensor, ways: int) -> Tensor:
+    """Return how many examples each class has, ``[W]``."""
+    return torch.zeros(ways, dtype=torch.long, device=targets_S.device).scatter_add(
+        0, targets_S, torch.ones_like(targets_S)
+    )
+
+
+def nearest_members(values_QS: Tensor, targets_S: Tensor, counts_W: Tensor) -> Tensor:
+    """Return the smallest of each class's values, ``[Q, W]``.
+
+    Args:
+        values_QS: of every query for every support example.
+        targets_S: ``[S]`` classes.
+        counts_W: ``[W]``, whose length says how many classes there are.
+
+    >>> nearest_members(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0, 0, 1]), torch.tensor([2, 1]))
+    tensor([[1., 2.]])
+    """
+    without_QW = torch.full((values_QS.shape[0], counts_W.shape[0]), torch.inf).to(values_QS)
+    return without_QW.scatter_reduce(1, targets_S.expand_as(values_QS), values_QS, "amin")

@@ -1,0 +1,106 @@
+"""A learner that knows how sure it may be, and of what it must say that it does not know it.
+
+Shapes: N inputs, W classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+
+from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
+from quickstudy.changes import Change
+from quickstudy.confidence import Confidence, HeldOut, confidence_of, left_out, threshold_of
+from quickstudy.data.targets import encode
+from quickstudy.errors import ConfigError, DataError, given
+from quickstudy.learner import Learner, Support
+from quickstudy.nets import Encoder
+
+
+class Calibrated(Learner):
+    """Adds temperature and threshold, which follow from examples that were left out or are given; see ``Learner``."""
+
+    def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
+        super().__init__(encoder, algorithm, load)
+        self._calibrated: HeldOut | None = None
+        self._rates: dict[str, float] = {}
+        self._confidence: Confidence | None = None
+        self._threshold: float | None = None
+
+    def _learn(self, support: Support, change: Change | None = None) -> None:
+        super()._learn(support, change)
+        self._calibrated = self._confidence = self._threshold = None
+
+    @property
+    def confidence_(self) -> Confidence:
+        """Temperature and threshold, what they come from, and how far held-out probabilities were off.
+
+        Unless ``calibrate`` was called they come from the support set, whose examples are left out in turn.
+        """
+        if self._confidence is None:
+            self._confidence = confidence_of(self._held_out(), **self._rates)
+        return self._confidence
+
+    def calibrate(
+        self,
+        inputs: Any = None,
+        labels: Any = None,
+        *,
+        reject_rate: float | None = None,
+        false_accept: float | None = None,
+    ) -> Self:
+        """Choose what is called unknown, and make probabilities fit, by further examples or by the support set's own.
+
+        Args:
+            inputs: examples that it did not learn from; those with a label that it does not know are strangers. None:
+                the support set, examples left out in turn, and each class for strangers. Those given count
+                until the next class or example is learned or forgotten; the rate stays.
+            labels: N labels.
+            reject_rate: the share of the known that may be called unknown; by default 0.05.
+            false_accept: instead, the share of strangers that may be taken for known.
+
+        Raises:
+            DataError: there is no example of the kind that the rate is of.
+            ConfigError: both rates are given, or one is not between 0 and 1.
+        """
+        rates = given(reject_rate=reject_rate, false_accept=false_accept)
+        if len(rates) == 2:
+            raise ConfigError("reject_rate and false_accept each set the threshold: give one of them")
+        for name, rate in rates.items():
+            if not 0 <= rate < 1:
+                raise ConfigError(f"{name}={rate!r}: it must be a share, from 0 to below 1")
+        held = self._left_out(answers=False) if inputs is None else self._answered(inputs, labels)
+        if not len(held.strangers if false_accept is not None else held.familiar):
+            kind = "strangers" if false_accept is not None else "known classes with two examples or more"
+            raise DataError(f"there are no held-out examples of {kind}: give images and labels")
+        self._calibrated = None if inputs is None else held
+        self._rates, self._confidence, self._threshold = rates, None, threshold_of(held, **rates)
+        return self
+
+    def _unknown_below(self) -> float:
+        if self._threshold is None:  # which takes no learning anew, as the temperature does
+            self._threshold = threshold_of(self._held_out(answers=False), **self._rates)
+        return self._threshold
+
+    def _held_out(self, answers: bool = True) -> HeldOut:
+        return self._left_out(answers) if self._calibrated is None else self._calibrated
+
+    @torch.inference_mode()
+    def _left_out(self, answers: bool = True) -> HeldOut:
+        if self._means is None or not isinstance(self._algorithm, EmbeddingAlgorithm) or self.transductive:
+            none, source = torch.empty(0), "nothing: calibrate(images, labels) was not called"
+            return HeldOut(torch.empty(0, len(self._support)), none.long(), none, none, source)
+        return left_out(self._algorithm, self._support, self._means.used, answers)
+
+    def _answered(self, inputs: Any, labels: Any) -> HeldOut:
+        codes, names = encode(labels)
+        logits_NW, familiar_N = self._answers(inputs)
+        if codes.ndim != 1 or len(codes) != len(logits_NW):
+            raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
+        place = {name: code for code, name in enumerate(self._support)}
+        targets_N = torch.tensor([place.get(names[code], -1) for code in codes], device=logits_NW.device)
+        known_N = targets_N >= 0
+        source = f"{len(codes)} examples given to calibrate"
+        return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)

@@ -1,0 +1,124 @@
+"""Classify pictures with a saved model.
+
+``quickstudy predict pets/ images/`` writes a row of file, label and probability for each picture: the label is
+"unknown" for what is like none of the examples, and the probability that of the likeliest class. Pictures that cannot
+be read are named on standard error, the rest is written all the same, and the exit status is then 1. For a checkpoint
+in place of a saved model: ``quickstudy predict --checkpoint FILE --help``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from quickstudy.cli.bar import bar
+from quickstudy.cli.named_pictures import batches, named
+from quickstudy.cli.predictions import Prediction, writing
+from quickstudy.cli.usage import PlainParser
+from quickstudy.data.samples import Samples
+from quickstudy.errors import ConfigError, DataError
+from quickstudy.explaining import Answer
+from quickstudy.predictor import Predictor
+
+
+def add_arguments(parser: PlainParser) -> None:
+    """Add the command's options."""
+    parser.description = str(__doc__).replace("``", "")
+    parser.add_argument("model", metavar="MODEL", help="the folder of a saved model, of quickstudy adapt for instance")
+    parser.add_argument(
+        "images", metavar="IMAGES", nargs="+", help="folders, files, archives; - reads paths from standard input"
+    )
+    parser.add_argument("--format", choices=["csv", "json"], default="csv", help="of the result; default: csv")
+    parser.add_argument("--output", metavar="FILE", help="the file to write, whole or not at all; default: print")
+    parser.add_argument("--no-unknown", action="store_true", help="name the likeliest class in any case")
+    parser.add_argument("--device", default="cpu", help="where the model runs, such as cuda; default: cpu")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, a batch at a time, and write a row for each picture."""
+    predictor = load_predictor(args.model, args.device)
+    if not len(predictor.classes_):
+        raise DataError(f"the model in '{args.model}' knows no class: quickstudy adapt {args.model} --support FOLDER")
+    items, count = named(args.images)
+    done = unreadable = 0
+    errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    rows_show_it = args.output is None and sys.stdout.isatty()
+    with writing(args.output, args.format) as write, bar("predicting", count, not rows_show_it) as advance:
+        for item, answer in _answers(predictor, items):
+            if isinstance(answer, Answer):
+                (best, chance) = answer.ranking[0]
+                write(Prediction(_text(item), best if args.no_unknown else answer.label, round(chance, 6)))
+            else:
+                unreadable += 1
+                errors.print(_text(f"unreadable: {_about(item, answer)}"))
+            done += 1
+            advance(1)
+    if unreadable:
+        errors.print(f"{unreadable} of {done} pictures could not be read")
+    return 1 if unreadable else 0
+
+
+def load_predictor(folder: str, device: str = "cpu") -> Predictor:
+    """Read a saved model that takes pictures.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+        ConfigError: it takes tensors only, or there is no such device.
+    """
+    try:
+        predictor = Predictor.load(folder, torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {device}: {str(error).splitlines()[0]}. Try --device cpu") from error
+    if predictor.get_params()["load"] is torch.as_tensor:
+        raise ConfigError(
+            f"the model in '{folder}' takes tensors, as it was made without a function that loads pictures: make it "
+            "with quickstudy adapt, model.adapt(...), or Predictor(..., load=load_image)"
+        )
+    return predictor
+
+
+def _answers(predictor: Predictor, items: Iterator[Any]) -> Iterator[tuple[Any, Answer | DataError]]:
+    load = predictor.get_params()["load"]
+    if predictor.transductive:
+        yield from _together(predictor, list(items), load)
+        return
+    for batch in batches(items, load):
+        read = {row: found for row, (_, found) in enumerate(batch) if isinstance(found, Tensor)}
+        answers = dict(zip(read, _each(predictor, list(read.values())), strict=True))
+        for row, (item, found) in enumerate(batch):
+            yield item, found if isinstance(found, DataError) else answers[row]
+
+
+def _each(predictor: Predictor, pictures: Sequence[Tensor]) -> Sequence[Answer | DataError]:
+    """Classify pictures; one that the model cannot answer to costs the others nothing."""
+    try:
+        return predictor.rank(list(pictures), 1) if pictures else []
+    except DataError as error:
+        return [error] if len(pictures) == 1 else [_each(predictor, [picture])[0] for picture in pictures]
+
+
+def _together(predictor: Predictor, items: list[Any], load: Any) -> Iterator[tuple[Any, Answer | DataError]]:
+    """Classify all pictures in one call; they are read twice, so that they need not lie in memory."""
+    wrong = {row: DataError(told) for row, told in Samples(items, load).unreadable().items()}
+    readable = [item for row, item in enumerate(items) if row not in wrong]
+    print(
+        f"this model classifies all {len(readable)} pictures together: each answer depends on the others",
+        file=sys.stderr,
+    )
+    answers = iter(predictor.rank(readable, 1) if readable else [])
+    yield from ((item, wrong[row] if row in wrong else next(answers)) for row, item in enumerate(items))
+
+
+def _about(item: Any, error: DataError) -> str:
+    return str(error) if str(item) in str(error) else f"'{item}': {error}"
+
+
+def _text(words: object) -> str:
+    """Return text that UTF-8 can hold, whatever bytes a file's name is made of."""
+    return str(words).encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,89 @@
+"""Answer over HTTP with a saved predictor, and let it learn classes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from quickstudy.errors import ConfigError, require
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("folder", help="of a saved predictor: Predictor.save or quickstudy adapt wrote it")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond loopback it takes a token")
+    parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
+    parser.add_argument(
+        "--token-file", help="a file whose first line every request must give; or the variable QUICKSTUDY_TOKEN"
+    )
+    parser.add_argument("--device", default="cpu", help="for the model: cpu, cuda, cuda:1, mps")
+    parser.add_argument("--batch-size", type=int, default=64, help="pictures that are classified together at most")
+    parser.add_argument("--rate", help="requests that one address may make, such as 100/second")
+    parser.add_argument("--max-images", type=int, default=64, help="in one request")
+    parser.add_argument("--max-megabytes", type=int, default=32, help="in one request")
+    parser.add_argument("--max-megapixels", type=int, default=25, help="of one picture")
+    parser.add_argument("--no-page", action="store_true", help="only the interface for programs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C; what was asked for by then is answered."""
+    loopback = args.host in ("localhost", "::1") or args.host.startswith("127.")
+    token = _token(args.token_file)
+    if token is None and not loopback:
+        raise ConfigError(
+            f"--host {args.host} can be reached from other machines: set a token, QUICKSTUDY_TOKEN=... or "
+            "--token-file FILE, or keep to --host 127.0.0.1"
+        )
+    if not 0 <= args.port < 65536:
+        raise ConfigError(f"--port {args.port}: it must be from 0 to 65535; 0 is any that is free")
+    for name in ("batch_size", "max_images", "max_megabytes", "max_megapixels"):
+        if getattr(args, name) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be at least 1")
+    uvicorn = require("uvicorn", "serve")
+    for package in ("fastapi", "limits", "python_multipart", "prometheus_client"):
+        require(package, "serve")
+    from quickstudy.serve.app import build
+    from quickstudy.serve.decoding import Decoder, Limits
+    from quickstudy.serve.gate import LOOPBACK, Rules
+    from quickstudy.serve.page import Page
+    from quickstudy.serve.service import Service
+
+    rules = Rules(token, LOOPBACK if loopback and token is None else (), args.max_megabytes << 20, args.rate)
+    limits = Limits(args.max_images, args.max_megapixels * 1_000_000)
+    with _listening(args.host, args.port) as listening, Service(args.folder, args.device, args.batch_size) as service:
+        page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
+        app = build(service, rules, limits, page)
+        url = f"http://{args.host}:{listening.getsockname()[1]}"
+        print(f"{args.folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which uvicorn calls after its own graceful end
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+        )
+        if page is not None:
+            page.leaving = lambda: bool(server.should_exit)
+        server.run([listening])
+    return 0
+
+
+def _token(file: str | None) -> str | None:
+    if file is None:
+        return os.environ.get("QUICKSTUDY_TOKEN") or None
+    try:
+        token = Path(file).read_text(encoding="utf-8").partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--token-file {file} cannot be read: {error}") from error
+    if not token:
+        raise ConfigError(f"--token-file {file} has an empty first line: write the token there")
+    return token
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(f"--host {host} --port {port}: {error}. Choose another port, or 0 for any") from error

@@ -1,0 +1,314 @@
+"""One model, one thread that asks and changes it, and the journal that makes its changes last.
+
+Whoever calls gets a future. Pictures that wait are classified together; a change waits for what came before it. Other
+processes may serve the same folder: before each batch and each change the thread takes up what they have changed, so
+that an answer knows every change that was acknowledged, by whichever of them, before it was asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from quickstudy import saving
+from quickstudy.changes import Change
+from quickstudy.data.samples import Load
+from quickstudy.errors import DataError, QuickstudyError, closest
+from quickstudy.explaining import Answer, Neighbour
+from quickstudy.journal import BehindError
+from quickstudy.predictor import Predictor
+
+_COMPACT_AFTER = 1000  # changes, which would make the next start slow
+
+
+class UnknownClassError(DataError):
+    """There is no class of that name."""
+
+
+class TakenError(DataError):
+    """There is another class of that name."""
+
+
+class BusyError(QuickstudyError):
+    """So many pictures are waiting that further ones are refused."""
+
+
+class Explained(NamedTuple):
+    """An answer, and the support examples nearest to the picture."""
+
+    answer: Answer
+    nearest: list[Neighbour]
+
+
+class _Asked(NamedTuple):
+    """Pictures to classify."""
+
+    pictures: list[Tensor]
+    top: int
+    nearest: int
+    future: Future[list[Explained]]
+
+
+class _Job(NamedTuple):
+    """Anything else that is done with the model."""
+
+    action: Callable[[Predictor], Any]
+    future: Future[Any]
+
+
+class Service:
+    """Serves the model in a folder until it is closed.
+
+    Args:
+        folder: of a saved predictor.
+        device: for the model.
+        batch_size: pictures that are classified together at most.
+        most_waiting: pictures that may wait; more are refused.
+
+    Raises:
+        DataError: there is no model in the folder, or it is damaged.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        device: str = "cpu",
+        batch_size: int = 64,
+        most_waiting: int = 1024,
+    ) -> None:
+        self._folder, self._device = folder, device
+        self._batch_size, self._most_waiting = batch_size, most_waiting
+        self.observe: Callable[[int], None] = lambda size: None
+        """Told of the size of each batch."""
+        self._queue: queue.SimpleQueue[_Asked | _Job] = queue.SimpleQueue()
+        self._waiting, self._lock, self._closed = 0, threading.Lock(), False
+        self._uncompacted = 0
+        with saving.serve(folder):
+            self._predictor = self._loaded()
+        self._thread = threading.Thread(target=self._run, name="quickstudy-model", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- what may be asked of it
+
+    def predict(self, pictures: list[Tensor], count: int = 5, nearest: int = 0) -> Future[list[Explained]]:
+        """Classify pictures ``[C, H, W]``, each with its likeliest classes and, if asked for, its nearest examples."""
+        future: Future[list[Explained]] = Future()
+        self._put(_Asked(pictures, count, nearest, future))
+        return future
+
+    def classes(self) -> Future[dict[str, int]]:
+        """Return every class with the number of its examples."""
+        return self._do(lambda predictor: predictor.counts_)
+
+    def teach(self, name: str, pictures: list[Tensor]) -> Future[int]:
+        """Show examples ``[C, H, W]`` of a class, known or new; the number of its examples comes back."""
+
+        def teach(predictor: Predictor) -> int:
+            (predictor.add_examples if name in predictor else predictor.add_class)(name, pictures)
+            return predictor.counts_[name]
+
+        return self._do(teach)
+
+    def forget(self, name: str) -> Future[None]:
+        """Forget a class."""
+
+        def forget(predictor: Predictor) -> None:
+            _check_known(predictor, name)
+            predictor.remove_class(name)
+
+        return self._do(forget)
+
+    def rename(self, name: str, new_name: str) -> Future[None]:
+        """Call a class by another name."""
+
+        def rename(predictor: Predictor) -> None:
+            _check_known(predictor, name)
+            if new_name in predictor and new_name != name:
+                raise TakenError(f"the class '{new_name}' exists: remove it first, or choose another name")
+            predictor.rename_class(name, new_name)
+
+        return self._do(rename)
+
+    @property
+    def load(self) -> Load:
+        """What makes a tensor of one picture."""
+        load: Load = self._predictor.get_params()["load"]
+        return load
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers."""
+        return not self._closed and self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """How many pictures wait."""
+        return self._waiting
+
+    @property
+    def change_number(self) -> int:
+        """The number of the last change that it has seen."""
+        return self._predictor.change_number
+
+    def close(self) -> None:
+        """Finish what was asked for, and end."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(_CLOSE)
+        self._thread.join()
+
+    # ---- the thread
+
+    def _do(self, action: Callable[[Predictor], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._put(_Job(action, future))
+        return future
+
+    def _put(self, job: _Asked | _Job) -> None:
+        with self._lock:
+            if self._closed:
+                raise BusyError("the service is shutting down")
+            if isinstance(job, _Asked):
+                if self._waiting and self._waiting + len(job.pictures) > self._most_waiting:
+                    raise BusyError(f"{self._waiting} pictures are waiting already: try again in a moment")
+                self._waiting += len(job.pictures)
+            self._queue.put(job)
+
+    def _run(self) -> None:
+        held: _Asked | _Job | None = None
+        with saving.serve(self._folder) as self._journal:  # each thread needs its own
+            while (job := held or self._queue.get()) is not _CLOSE:
+                held = None
+                if isinstance(job, _Job):
+                    if job.future.set_running_or_notify_cancel():
+                        _settle(job.future, partial(self._done, job.action))
+                else:
+                    batch, held = self._gathered(job)
+                    self._answer(batch)
+            self._compact(after=1)
+
+    def _gathered(self, first: _Asked) -> tuple[list[_Asked], _Asked | _Job | None]:
+        """Return what is classified together, and what was taken from the queue and is not."""
+        batch, size = [first], len(first.pictures)
+        while size < self._batch_size and not self._predictor.transductive:
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(job, _Job):
+                return batch, job
+            batch.append(job)
+            size += len(job.pictures)
+        return batch, None
+
+    def _answer(self, batch: list[_Asked]) -> None:
+        size = sum(len(asked.pictures) for asked in batch)
+        with self._lock:
+            self._waiting -= size
+        self.observe(size)
+        batch = [asked for asked in batch if asked.future.set_running_or_notify_cancel()]
+        try:
+            self._follow()
+            answers = iter(self._classified([p for asked in batch for p in asked.pictures], max(a.top for a in batch)))
+        except Exception:  # whose picture it was shows when each is asked alone
+            for asked in batch:
+                _settle(asked.future, partial(self._explained, asked, None))
+            return
+        for asked in batch:
+            own = [next(answers) for _ in asked.pictures]
+            _settle(asked.future, partial(self._explained, asked, own))
+
+    def _classified(self, pictures: list[Tensor], count: int) -> list[Answer]:
+        """Classify pictures that may be of several sizes, those of one size together."""
+        kinds: dict[Any, list[int]] = {}
+        for place, picture in enumerate(pictures):
+            kinds.setdefault((picture.shape, picture.dtype), []).append(place)
+        answers: dict[int, Answer] = {}
+        for places in kinds.values():
+            answers |= zip(places, self._predictor.rank([pictures[place] for place in places], count), strict=True)
+        return [answers[place] for place in range(len(pictures))]
+
+    def _explained(self, asked: _Asked, answers: list[Answer] | None) -> list[Explained]:
+        if answers is None:
+            self._follow()
+            answers = self._classified(asked.pictures, asked.top)
+        near = [self._predictor.nearest([p], asked.nearest)[0] if asked.nearest else [] for p in asked.pictures]
+        cut = [answer._replace(ranking=answer.ranking[: asked.top]) for answer in answers]
+        return [Explained(*each) for each in zip(cut, near, strict=True)]
+
+    def _done(self, action: Callable[[Predictor], Any]) -> Any:
+        while True:
+            self._follow()
+            try:
+                result = action(self._predictor)
+            except BehindError:
+                continue
+            self._compact(after=_COMPACT_AFTER)
+            return result
+
+    def _follow(self) -> None:
+        """Take up what others have changed."""
+        known = self._predictor.change_number
+        if self._journal.last == known:
+            return
+        changes = self._journal.since(known, self._device)
+        if changes is None:
+            self._predictor, self._uncompacted = self._loaded(), 0
+            return
+        self._predictor.before_change = None
+        try:
+            for change in changes:
+                self._predictor.apply(change)
+                self._predictor.change_number += 1
+        finally:
+            self._predictor.before_change = self._write_down
+        self._uncompacted += len(changes)
+
+    def _compact(self, after: int) -> None:
+        """Write the model whole, once so many changes were made, so that the next start need not make them."""
+        if self._uncompacted < after:
+            return
+        with contextlib.suppress(BehindError, OSError):  # whoever is ahead does it; the changes are on the disk anyway
+            self._predictor.save(self._folder, after=self._predictor.change_number)
+        self._uncompacted = 0
+
+    def _loaded(self) -> Predictor:
+        predictor = Predictor.load(self._folder, self._device)
+        predictor.before_change = self._write_down
+        return predictor
+
+    def _write_down(self, change: Change) -> None:
+        self._predictor.change_number = self._journal.append(change, self._predictor.change_number)
+        self._uncompacted += 1
+
+
+_CLOSE = _Job(lambda _: None, Future())
+
+
+def _check_known(predictor: Predictor, name: str) -> None:
+    if name not in predictor:
+        raise UnknownClassError(f"there is no class '{name}'{closest(name, predictor.counts_)}")
+
+
+def _settle(future: Future[Any], result: Callable[[], Any]) -> None:
+    try:
+        future.set_result(result())
+    except Exception as error:
+        future.set_exception(error)

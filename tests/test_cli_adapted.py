@@ -1,0 +1,236 @@
+"""``quickstudy adapt`` and ``quickstudy predict``, from class folders to a saved model to rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from quickstudy import ConfigError, Predictor, Trainer
+from quickstudy.algorithms import STRATEGIES
+from quickstudy.cli import main, named_pictures
+from quickstudy.errors import DataWarning
+from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.nets import build_encoder
+
+COLOURS = {"blue": (40, 60, 220), "green": (40, 220, 60), "red": (220, 60, 40)}
+TINY = "conv4 --backbone_kwargs '{hidden: 32}' --image_size 28"
+
+
+def draw(path: Path, colour: tuple[int, int, int], seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(-30, 30, (30, 26, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with ``photos/`` of three classes of four, and ``new/`` of nine pictures."""
+    monkeypatch.chdir(tmp_path)
+    for code, (name, colour) in enumerate(COLOURS.items()):
+        for number in range(4):
+            draw(Path("photos", name, f"{number}.png"), colour, 10 * code + number)
+        for number in range(3):
+            draw(Path("new", f"{name}{number}.png"), colour, 100 * code + 50 + number)
+
+
+def run(capsys: pytest.CaptureFixture[str], command: str, code: int = 0) -> tuple[str, str]:
+    """Run a command, check its exit code, and return what it printed on both streams."""
+    found = main(shlex.split(command))
+    out, err = capsys.readouterr()
+    assert found == code, err
+    return out, err
+
+
+def rows(out: str) -> list[tuple[str, str]]:
+    return [(row["file"], row["label"]) for row in csv.DictReader(out.splitlines())]
+
+
+EXPECTED = [(f"new/{name}{number}.png", name) for name in COLOURS for number in range(3)]
+
+
+def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = run(capsys, f"adapt {TINY} --support photos --out pets")
+    assert out.splitlines()[:2] == [
+        "learned 3 classes from 12 pictures with nearest_centroid on conv4, whose weights are random",
+        "classes, with their pictures: blue 4, green 4, red 4",
+    ]
+    for words in (
+        "at temperature",
+        "expected calibration error",
+        "less familiar than",
+        "the support set, one left out",
+    ):
+        assert words in out
+    assert out.endswith("saved in 'pets'; use it: quickstudy predict pets images/\n")
+    assert err == ""
+    out, err = run(capsys, "predict pets new --no-unknown")
+    assert rows(out) == EXPECTED and err == ""
+    expected = Predictor.load("pets").rank([Path(name) for name, _ in EXPECTED])
+    out, _ = run(capsys, "predict pets new --format json")
+    assert [row["label"] for row in json.loads(out)] == [answer.label for answer in expected]
+    assert [row["probability"] for row in json.loads(out)] == [
+        pytest.approx(answer.ranking[0][1], abs=1e-5) for answer in expected
+    ]
+
+
+def test_what_is_like_no_example_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, f"adapt {TINY} --support photos --out pets")
+    draw(Path("odd.png"), (255, 255, 255), 0)
+    assert rows(run(capsys, "predict pets odd.png")[0]) == [("odd.png", "unknown")]
+    assert rows(run(capsys, "predict --no-unknown pets odd.png")[0])[0][1] in COLOURS
+
+
+def test_pictures_from_everywhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(named_pictures, "AT_ONCE", 2)
+    with zipfile.ZipFile("photos.zip", "w") as archive:
+        for path in sorted(Path("photos").rglob("*.png")):
+            archive.write(path)
+    run(capsys, f"adapt {TINY} --support photos.zip --out pets")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("new/red0.png\r\n\nnew/red1.png\n"))
+    out, _ = run(capsys, "predict pets new/blue0.png - photos.zip/photos/green new --no-unknown --output out/rows.csv")
+    assert out == ""
+    found = rows(Path("out/rows.csv").read_text(encoding="utf-8"))
+    assert found == [
+        ("new/blue0.png", "blue"),
+        ("new/red0.png", "red"),
+        ("new/red1.png", "red"),
+        *[(f"photos.zip/photos/green/{number}.png", "green") for number in range(4)],
+        *EXPECTED,
+    ]
+
+
+def test_unreadable_pictures_to_predict(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run(capsys, f"adapt {TINY} --support photos --out pets")
+    Path("new/cut.png").write_bytes(Path("new/red0.png").read_bytes()[:200])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("gone.png\nnew\n"))
+    out, err = run(capsys, "predict pets new - --no-unknown", code=1)
+    assert rows(out) == EXPECTED
+    told = err.splitlines()
+    assert [line.split(":")[0] for line in told[:-1]] == ["unreadable"] * 3
+    assert all(name in line for name, line in zip(("new/cut.png", "gone.png", "'new'"), told, strict=False))
+    assert told[-1] == "3 of 12 pictures could not be read"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("gone.png\n"))
+    assert run(capsys, "predict pets - --format json", code=1)[0] == "[]\n"
+
+
+def test_unreadable_pictures_to_learn(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos/red/cut.png").write_bytes(b"\x89PNG\r\n\x1a\n rubbish")
+    with pytest.warns(DataWarning, match=r"left out 1 of 13 pictures, which cannot be read: 'photos/red/cut\.png'"):
+        out, _ = run(capsys, f"adapt {TINY} --support photos --out pets")
+    assert "blue 4, green 4, red 4" in out
+    _, err = run(capsys, f"adapt {TINY} --support photos --out strict --on_error raise", code=2)
+    assert "'photos/red/cut.png' is a damaged image" in err and not Path("strict").exists()
+    Path("photos/grey").mkdir()
+    Path("photos/grey/a.png").write_bytes(b"rubbish")
+    _, err = run(capsys, f"adapt {TINY} --support photos --out strict", code=2)
+    assert "no picture of the class 'grey' of 'photos' can be read: 'photos/grey/a.png'" in err
+    assert not Path("strict").exists()
+
+
+def test_a_saved_model_learns_other_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, f"adapt {TINY} --support photos --out pets --strategy linear_probe --strategy_kwargs.iterations 20")
+    Path("photos/blue").rename("azure")
+    out, _ = run(capsys, "adapt pets --support photos --out pets")
+    assert "learned 2 classes from 8 pictures with linear_probe on pets\n" in out
+    assert list(Predictor.load("pets").classes_) == ["green", "red"]
+
+
+def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    data = ImageClassificationData.from_folders(train_folder="photos", image_size=28)
+    model = ImageClassifier(backbone="conv4", backbone_kwargs={"hidden": 8})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = Trainer(fast_dev_run=1, logger=False, accelerator="cpu", enable_progress_bar=False)
+        trainer.fit(model, datamodule=data)
+    trainer.save_checkpoint("model.ckpt")
+    out, _ = run(capsys, "adapt model.ckpt --support photos --out pets")
+    assert "3 classes from 12 pictures with prototypicalnetworks on model.ckpt\n" in out
+    assert len(rows(run(capsys, "predict pets new")[0])) == 9
+    assert Predictor.load("pets").get_params()["load"].keywords["image_size"] in (28, [28, 28])
+
+
+def test_all_together(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = run(capsys, f"adapt {TINY} --support photos --out pets --strategy tim")
+    assert "this strategy classifies all pictures of a call together" in out
+    Path("new/cut.png").write_bytes(b"rubbish")
+    out, err = run(capsys, "predict pets new --no-unknown", code=1)
+    assert len(rows(out)) == 9 and "classifies all 9 pictures together" in err and "1 of 10 pictures" in err
+
+
+def test_no_lightning_to_learn_and_to_predict() -> None:
+    code = (
+        "import shlex, sys; from quickstudy.cli import main\n"
+        f"assert main(shlex.split({f'adapt {TINY} --support photos --out pets'!r})) == 0\n"
+        "assert main(['predict', 'pets', 'new']) == 0\n"
+        "assert not [name for name in sys.modules if 'lightning' in name and 'utilities' not in name]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+def test_without_a_network_the_error_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    _, err = run(capsys, "adapt resnet18 --support photos --out pets", code=2)
+    assert "pretrained weights of 'resnet18' could not be loaded" in err
+    assert "pretrained=False to start from scratch, or backbone_kwargs={'checkpoint_path'" in err
+    with pytest.raises(ConfigError, match=r"'resnet18' could not be loaded.* set pretrained=False"):
+        Predictor.from_backbone("resnet18", ["photos/red/0.png"], ["red"])
+    assert not Path("pets").exists()
+
+
+def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
+    predictor = Predictor(build_encoder("conv4", {"hidden": 8}), STRATEGIES["nearest_centroid"]())
+    predictor.save("empty")
+    predictor.fit(torch.rand(2, 3, 16, 16), ["a", "b"]).save("tensors")
+    assert "takes tensors" in run(capsys, "predict tensors new", code=2)[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("adapt --support photos --out pets", "--model is missing"),
+        ("adapt conv4 --out pets", "--support is missing"),
+        ("adapt conv4 --support photos", "--out is missing"),
+        ("adapt conv5 --support photos --out pets", "unknown backbone 'conv5'; did you mean 'conv4'?"),
+        ("adapt runs/9 --support photos --out pets", "there is no checkpoint or saved model 'runs/9'"),
+        ("adapt a.ckpt --support photos --out pets", "there is no checkpoint or saved model 'a.ckpt'"),
+        ("adapt conv4 --support photo --out pets", "no folder or archive 'photo'; did you mean 'photos'?"),
+        ("adapt conv4 --support new --out pets", "'new' has no class folders"),
+        ("adapt conv4 --support photos --out new", "--out 'new' holds something else than a saved model"),
+        ("adapt a.ckpt --support photos --out pets --strategy tim", "--strategy is of a backbone's name"),
+        (f"adapt {TINY} --support photos --out pets --strategy protnet", "unknown training_strategy 'protnet'"),
+        ("adapt conv4 --support photos --out pets --pretraind false", "did you mean '--pretrained'?"),
+        ("predict", "MODEL is missing"),
+        ("predict --data.predict_folder new", "--checkpoint is missing"),
+        ("predict new new", "there is no saved model in 'new'"),
+        ("predict pets", "IMAGES is missing"),
+        ("predict saved nowhere", "there is no folder or archive 'nowhere'"),
+        ("predict saved photos/red/0.png -  -", "standard input can be read once"),
+        ("predict saved new --format xml", "invalid choice: 'xml'"),
+        ("predict saved new --device warp", "--device warp: "),
+        ("predict saved new --no-unknwon", "did you mean '--no-unknown'?"),
+    ],
+)
+def test_errors_are_one_line(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if "saved" in command:
+        run(capsys, f"adapt {TINY} --support photos --out saved")
+    _, err = run(capsys, command, code=2)
+    assert err.startswith("error: ") and message in err and err.count("\n") == 1
+    assert not Path("pets").exists()

@@ -1,0 +1,306 @@
+"""The page of `quickstudy serve` as people use it: in a browser, at a desk, on a phone, and by the keyboard."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quickstudy import Predictor
+from quickstudy.pictures import load_image
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (20, 200, 40)}
+
+
+def picture(folder: Path, colour: str, number: int) -> str:
+    """Write a picture in roughly that colour, the later ones lighter."""
+    pixels = np.random.default_rng(number).normal(0, 6, (40, 40, 3)) + np.array(COLOURS[colour]) + 8 * number
+    path = folder / f"{colour}{number}.png"
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    return str(path)
+
+
+def saved(folder: Path) -> Path:
+    """Save a predictor that knows one class, 'plain', by a grey picture."""
+    grey = Image.new("RGB", (40, 40), (128, 128, 128))
+    load = partial(load_image, image_size=32)
+    Predictor.from_backbone("conv4", [grey], ["plain"], load=load).save(folder)
+    return folder
+
+
+class Server:
+    """`quickstudy serve` on a free port."""
+
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
+        command = [sys.executable, "-m", "quickstudy", "serve", str(folder), "--port", "0", *arguments]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **variables})
+        assert self.process.stderr is not None
+        first = self.process.stderr.readline()
+        found = re.search(r"http://[\w.:]+", first)
+        assert found, first + self.process.stderr.read()
+        self.url = found[0]
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    def stop(self) -> str:
+        """End it as systemd would; return what it said."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            _, said = self.process.communicate(timeout=25)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
+        return said
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return the status and the text of a path."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(saved(tmp_path_factory.mktemp("served") / "model")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no browser: install chromium, chromium-browser or google-chrome")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open a server's page; at the end, no request of it may have left this machine."""
+    asked: list[str] = []
+    contexts = []
+
+    def open_page(server: Server, **options: Any) -> Any:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on(
+            "filechooser", lambda _: None
+        )  # or Playwright begins to watch for choosers when one may be open already
+        page.goto(server.url)
+        page.wait_for_selector("#classes li, #classes .hint")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert asked
+    assert not [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:http://127.0.0.1:"))]
+
+
+def drop(page: Any, box: str, *paths: str) -> None:
+    page.set_input_files(f"{box} input[type=file]", list(paths))
+
+
+def teach(page: Any, name: str, *paths: str) -> str:
+    page.fill("#name textarea", name)
+    drop(page, "#examples", *paths)
+    page.wait_for_selector("#examples .file-preview")
+    page.click("#teach")
+    return says(page, "#taught", name if paths else "")
+
+
+def ask(page: Any, path: str, expected: str) -> None:
+    drop(page, "#picture", path)
+    says(page, "#answer", expected)
+
+
+def says(page: Any, box: str, expected: str) -> str:
+    """Wait until a box says something; return all of it."""
+    page.wait_for_selector(f"{box} .says:has-text('{expected}')")
+    text: str = page.inner_text(box)
+    return text
+
+
+def test_what_is_taught_is_known_after_a_restart(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    folder = saved(tmp_path / "model")
+    with Server(folder) as server:
+        page = visit(server)
+        for colour in ("red", "blue"):
+            said = teach(page, colour, *(picture(tmp_path, colour, number) for number in (0, 2, 4)))
+            assert said == f"Learned. {colour} has 3 examples now."
+        ask(page, picture(tmp_path, "red", 3), "This is red")
+        assert "red" in page.inner_text("#ranking")
+        assert page.locator("#nearest img").count() == 6
+        assert "away" in page.inner_text("#nearest")
+        ask(page, picture(tmp_path, "green", 0), "Unknown.")
+        start = time.monotonic()
+        assert server.stop() == ""
+        assert time.monotonic() - start < 10  # an open page does not hold it up
+        assert server.process.returncode in (0, -signal.SIGTERM)
+    with Server(folder) as server:
+        page = visit(server)
+        assert "red 3 examples" in page.inner_text("#classes")
+        ask(page, picture(tmp_path, "blue", 3), "This is blue")
+
+
+def test_the_keyboard_is_enough(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:
+    page = visit(server)
+
+    def to(box: str) -> None:
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            if page.evaluate("box => !!document.activeElement.closest(box)", box):
+                return
+        raise AssertionError(f"no way to {box} by the Tab key")
+
+    def choose(path: str) -> None:
+        with page.expect_file_chooser() as chooser:
+            page.keyboard.press("Enter")
+        chooser.value.set_files(path)
+
+    to("#name")
+    page.keyboard.type("keys")
+    to("#examples")
+    choose(picture(tmp_path, "red", 0))
+    page.wait_for_selector("#examples .file-preview")
+    to("#teach")
+    page.keyboard.press("Enter")
+    says(page, "#taught", "keys has 1 example now")
+    to("#picture")
+    choose(picture(tmp_path, "red", 1))
+    says(page, "#answer", "This is")
+    to("#chosen")
+    page.keyboard.type("keys")
+    to("#new-name")
+    page.keyboard.type("locks")
+    to("#rename")
+    page.keyboard.press("Enter")
+    says(page, "#changed", "keys is called locks now")
+    to("#chosen")
+    page.keyboard.type("locks")
+    to("#forget")
+    page.keyboard.press("Enter")
+    says(page, "#changed", "locks is forgotten")
+    assert "locks" not in page.inner_text("#classes")
+
+
+def test_it_fits_a_phone(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:
+    page = visit(server, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+    teach(page, long, picture(tmp_path, "green", 0))
+    ask(page, picture(tmp_path, "green", 1), long)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.body.scrollWidth") <= 390
+
+
+def test_problems_are_told_in_words(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:
+    page = visit(server)
+    page.click("#teach")
+    says(page, "#taught", "Type the name of the class first.")
+    page.fill("#name textarea", "<b>odd</b>")
+    page.click("#teach")
+    says(page, "#taught", "Choose one or more pictures of it first.")
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"nothing")
+    drop(page, "#examples", picture(tmp_path, "red", 0), str(damaged))
+    page.wait_for_selector("#examples .file-preview")
+    page.click("#teach")
+    says(page, "#taught", "Picture 2 of 2 cannot be used")
+    drop(page, "#picture", str(damaged))
+    says(page, "#answer", "The picture cannot be used")
+    page.click("#forget")
+    says(page, "#changed", "Choose the class first.")
+    page.fill("#chosen input", "yeti")
+    page.click("#forget")
+    assert "there is no class 'yeti'" in says(page, "#changed", "yeti").replace("There", "there")
+    assert "Traceback" not in page.content()
+    assert "odd" not in page.inner_text("#classes")
+
+
+def test_the_token_opens_the_page_too(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    with Server(saved(tmp_path / "model"), "--rate", "20/second", QUICKSTUDY_TOKEN="sesame") as server:
+        assert server.get("/")[0] == 401
+        page = visit(server, http_credentials={"username": "", "password": "sesame"})
+        teach(page, "red", picture(tmp_path, "red", 0))
+        ask(page, picture(tmp_path, "red", 1), "This is red")
+
+
+def test_only_what_the_page_needs_is_served(server: Server) -> None:
+    assert server.get("/")[0] == 200
+    for path in (
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file=/tmp/../etc/passwd",
+        "/gradio_api/file=http://127.0.0.1:1/",
+        "/gradio_api/info",
+        "/gradio_api/openapi.json",
+        "/gradio_api/run/teach",
+        "/gradio_api/proxy=http://127.0.0.1:1/",
+        "/static/../../routes.py",
+        "/monitoring",
+    ):
+        assert server.get(path)[0] in (403, 404), path
+    pages = {line for line in server.get("/metrics")[1].splitlines() if 'total{path="page"' in line}
+    assert pages
+    assert "gradio" not in server.get("/metrics")[1]
+    assert "gradio" not in server.get("/openapi.json")[1]
+
+
+def test_a_call_can_name_no_file_but_those_dropped(tmp_path: Path, server: Server) -> None:
+    assert server.get("/")[0] == 200  # the page is made
+    elsewhere = picture(tmp_path, "red", 0)
+    own = next(Path(tempfile.gettempdir()).glob("quickstudy-page-*"))
+    for path in (elsewhere, "/etc/hostname", "http://127.0.0.1:1/a.png", f"{own}/../{Path(elsewhere).name}", 3):
+        for value in ({"path": path, "meta": {"_type": "gradio.FileData"}}, [[{"a": {"path": path}}]]):
+            call = json.dumps({"data": [value], "fn_index": 2, "session_hash": "x"}).encode()
+            request = urllib.request.Request(
+                server.url + "/gradio_api/queue/join", call, {"content-type": "application/json"}
+            )
+            with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=30):
+                pass
+            refused.value.close()
+            assert refused.value.code == 403
+
+
+def test_without_gradio_the_page_says_how_to_get_it(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    absent.mkdir()
+    (absent / "gradio.py").write_text("raise ModuleNotFoundError('No module named gradio', name='gradio')")
+    search = os.pathsep.join([str(absent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with Server(saved(tmp_path / "model"), PYTHONPATH=search) as server:
+        status, text = server.get("/")
+        assert status == 501
+        assert "pip install 'quickstudy[serve]'" in text
+        assert server.get("/classes")[0] == 200
+    with Server(saved(tmp_path / "model"), "--no-page", PYTHONPATH=search) as server:
+        assert server.get("/")[0] == 404

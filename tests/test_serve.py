@@ -1,0 +1,441 @@
+"""The service: what it answers, refuses, and never loses."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import re
+import signal
+import socket
+import sqlite3
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from quickstudy import DataError, Predictor, saving
+from quickstudy.changes import Change
+from quickstudy.cli import main
+from quickstudy.journal import NAME, BehindError, Journal
+from quickstudy.serve.app import build
+from quickstudy.serve.decoding import Limits
+from quickstudy.serve.gate import Rules
+from quickstudy.serve.service import BusyError, Service
+from serving import killed_again_and_again, picture, running, save_model
+
+
+class Client:
+    """Talks to an application in this process, without a network."""
+
+    def __init__(self, app: Any, **headers: str) -> None:
+        self.app, self.headers = app, headers
+
+    def __call__(self, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                return await client.request(method, path, headers={**self.headers, **(headers or {})}, **more)
+
+        return asyncio.run(ask())
+
+    def predict(self, *contents: bytes, **query: Any) -> httpx.Response:
+        return self("POST", "/predict", params=query, files=[("images", ("x.png", each)) for each in contents])
+
+    def teach(self, name: str, *contents: bytes) -> httpx.Response:
+        return self("POST", f"/classes/{name}/examples", files=[("images", ("x.png", each)) for each in contents])
+
+    def classes(self) -> dict[str, int]:
+        return {each["name"]: each["examples"] for each in self("GET", "/classes").json()["classes"]}
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    service = Service(save_model(tmp_path / "model"))
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def client(service: Service) -> Client:
+    return Client(build(service))
+
+
+# ---- what it answers
+
+
+def test_classifies_one_or_many_in_every_form(client: Client) -> None:
+    red, green = picture("red", 9), picture("green", 9)
+    forms = [
+        client.predict(red, green),
+        client("POST", "/predict", json={"images": [base64.b64encode(each).decode() for each in (red, green)]}),
+    ]
+    for answer in forms:
+        assert answer.status_code == 200
+        assert [each["label"] for each in answer.json()["predictions"]] == ["red", "green"]
+    raw = client("POST", "/predict", content=red, headers={"content-type": "image/png"}).json()["predictions"]
+    assert [each["label"] for each in raw] == ["red"]
+    assert raw[0]["ranking"][0]["name"] == "red"
+    assert sum(each["probability"] for each in raw[0]["ranking"]) == pytest.approx(1)
+    assert raw[0]["nearest"] == []
+
+
+def test_says_unknown_and_shows_what_is_near(client: Client) -> None:
+    answer = client.predict(picture("blue"), top=1, nearest=2).json()["predictions"][0]
+    assert answer["label"] == "unknown"
+    assert len(answer["ranking"]) == 1
+    assert [each["name"] for each in answer["nearest"]] == [answer["nearest"][0]["name"]] * 2
+    assert answer["nearest"][0]["distance"] <= answer["nearest"][1]["distance"]
+    assert Image.open(io.BytesIO(base64.b64decode(answer["nearest"][0]["thumbnail"]))).size == (16, 16)
+
+
+def test_learns_renames_and_forgets_and_answers_as_the_predictor_does(client: Client, tmp_path: Path) -> None:
+    assert client.teach("blue", picture("blue", 1)).json() == {"name": "blue", "examples": 1}
+    assert client.teach("blue", picture("blue", 2), picture("blue", 3)).json() == {"name": "blue", "examples": 3}
+    assert client("PATCH", "/classes/blue", json={"name": "sky"}).status_code == 204
+    assert client("DELETE", "/classes/red").status_code == 204
+    assert client.classes() == {"green": 5, "sky": 3}
+    expected = Predictor.load(tmp_path / "model")  # which reads the journal
+    assert expected.counts_ == {"green": 5, "sky": 3}
+    queries = [picture(colour, 7) for colour in ("red", "green", "blue")]
+    answers = client.predict(*queries).json()["predictions"]
+    assert [each["label"] for each in answers] == expected.predict(queries)
+    for each, chances in zip(answers, expected.predict_proba(queries), strict=True):
+        np.testing.assert_allclose([rank["probability"] for rank in each["ranking"]], -np.sort(-chances), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "../../etc/passwd", "日本 🐕", "'; DROP TABLE changes; --", "x/examples", "a%2Fb?", "\n@\r"]
+)
+def test_a_class_may_have_any_name(client: Client, name: str) -> None:
+    from urllib.parse import quote
+
+    quoted = quote(name, safe="").replace(".", "%2E")
+    assert client.teach(quoted, picture("blue")).json() == {"name": name, "examples": 1}
+    assert client.classes()[name] == 1
+    assert client("DELETE", f"/classes/{quoted}").status_code == 204
+    assert name not in client.classes()
+
+
+def test_pages_through_many_classes(client: Client, service: Service) -> None:
+    for number in range(20):
+        service.rename("red" if number == 0 else f"n{number - 1}", f"n{number}").result()
+    part = client("GET", "/classes", params={"start": 1, "count": 1}).json()
+    assert part == {"total": 2, "classes": [{"name": "green", "examples": 5}]} or part["total"] == 2
+    assert len(part["classes"]) == 1
+
+
+def test_tells_its_state_and_its_figures(client: Client, service: Service) -> None:
+    assert client("GET", "/healthz").json()["status"] == "alive"
+    assert client("GET", "/readyz").json()["status"] == "ready"
+    client.predict(picture("red"))
+    client("DELETE", "/classes/nobody")
+    figures = client("GET", "/metrics").text
+    assert 'quickstudy_requests_total{path="/predict",status="200"} 1.0' in figures
+    assert 'quickstudy_requests_total{path="/classes/{name:any}",status="404"} 1.0' in figures
+    assert "quickstudy_batch_pictures_count 1.0" in figures
+    service.close()
+    assert client("GET", "/readyz").status_code == 503
+    assert client("GET", "/healthz").status_code == 200
+    assert client.predict(picture("red")).status_code == 503
+
+
+def test_one_bad_request_does_not_spoil_its_batch(service: Service) -> None:
+    from quickstudy.pictures import load_image
+
+    good = load_image(picture("red", 3), 16)
+    wrong = load_image(picture("red"), 16, "L")
+    futures = [service.predict([good]), service.predict([wrong]), service.predict([good, good])]
+    assert [each.answer.label for each in futures[0].result()] == ["red"]
+    assert [each.answer.label for each in futures[2].result()] == ["red", "red"]
+    with pytest.raises(ValueError, match="channels"):
+        futures[1].result()
+
+
+def test_refuses_more_than_may_wait(tmp_path: Path) -> None:
+    from quickstudy.pictures import load_image
+
+    service = Service(save_model(tmp_path / "m"), most_waiting=2)
+    image = load_image(picture("red"), 16)
+    held = threading.Event()
+    blocked = service._do(lambda _: held.wait(10))
+    first = service.predict([image, image])
+    with pytest.raises(BusyError, match="waiting already"):
+        service.predict([image])
+    held.set()
+    assert len(first.result()) == 2
+    assert blocked.result() is True
+    service.close()
+
+
+# ---- what it refuses
+
+
+def test_wrong_input_is_refused_in_words(client: Client) -> None:
+    before = client.classes()
+    cases = [
+        (client.predict(b""), 422, "picture 0"),
+        (client.predict(b"GIF89a nonsense"), 422, "no image"),
+        (client.predict(picture("red")[:200]), 422, "damaged"),
+        (client("POST", "/predict"), 415, "multipart/form-data"),
+        (client("POST", "/predict", content=b"{", headers={"content-type": "application/json"}), 422, ""),
+        (client("POST", "/predict", json={"images": ["%%%"]}), 422, "base64"),
+        (client("POST", "/predict", json={"images": []}), 422, "images"),
+        (client("POST", "/predict", files=[("other", ("x.png", picture("red")))]), 422, "'images'"),
+        (client.predict(*[picture("red")] * 65), 400, ""),
+        (client.predict(picture("red"), top=0), 422, "top"),
+        (client("POST", "/predict", content=b"x", headers={"content-type": "multipart/form-data"}), 400, ""),
+        (client.teach("unknown", picture("red")), 422, "'unknown'"),
+        (client.teach("x" * 300, picture("red")), 422, "256"),
+        (client.teach("blue", picture("red"), b"no picture"), 422, "picture 1"),
+        (client("DELETE", "/classes/purple"), 404, "no class 'purple'"),
+        (client("PATCH", "/classes/purple", json={"name": "x"}), 404, "no class 'purple'"),
+        (client("PATCH", "/classes/red", json={"name": "green"}), 409, "exists"),
+        (client("PATCH", "/classes/red", json={"name": "unknown"}), 422, "'unknown'"),
+        (
+            client(
+                "PATCH", "/classes/red", content=b'{"name": "\\ud800"}', headers={"content-type": "application/json"}
+            ),
+            422,
+            "",
+        ),
+        (client("GET", "/nothing"), 404, ""),
+        (client("PUT", "/predict"), 405, ""),
+    ]
+    for number, (answer, status, words) in enumerate(cases):
+        assert answer.status_code == status, (number, answer.text)
+        assert words in answer.json()["detail"], (number, answer.text)
+    assert client.classes() == before
+
+
+def bomb(width: int, height: int) -> bytes:
+    """Return a small PNG that claims a large picture."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+def test_size_and_pixels_are_limited(service: Service) -> None:
+    client = Client(build(service, Rules(max_bytes=100_000), Limits(images=2, pixels=1000)))
+    assert "more than 1,000 are refused" in client.predict(bomb(5_000, 5_000)).json()["detail"]
+    assert "too many pixels" in client.predict(bomb(30_000, 30_000)).json()["detail"]
+    assert client.predict(picture("red")).status_code == 200
+    assert client.predict(*[picture("red")] * 3).status_code in (400, 422)
+    assert client("POST", "/predict", content=bytes(100_001), headers={"content-type": "image/png"}).status_code == 413
+
+    async def in_parts() -> Any:
+        for _ in range(11):
+            yield bytes(10_000)
+
+    unannounced = client("POST", "/predict", content=in_parts(), headers={"content-type": "image/png"})
+    assert unannounced.status_code == 413
+    assert "100,000 bytes" in unannounced.json()["detail"]
+
+
+def test_a_token_is_asked_for_everywhere_but_at_the_health_checks(service: Service) -> None:
+    app = build(service, Rules(token="secret"))
+    assert Client(app)("GET", "/classes").status_code == 401
+    assert Client(app)("GET", "/docs").status_code == 401
+    assert Client(app)("GET", "/healthz").status_code == 200
+    assert Client(app, authorization="Bearer wrong")("GET", "/classes").status_code == 401
+    assert Client(app, authorization="Bearer secret")("GET", "/classes").status_code == 200
+    basic = "Basic " + base64.b64encode(b"anyone:secret").decode()
+    assert Client(app, authorization=basic)("GET", "/classes").status_code == 200
+    assert Client(app, authorization="Basic %%%")("GET", "/classes").status_code == 401
+
+
+def test_other_sites_pages_and_names_are_refused(service: Service) -> None:
+    client = Client(build(service, Rules(hosts=("localhost",))))
+    assert client("GET", "/classes", headers={"host": "evil.example"}).status_code == 400
+    assert client("GET", "/classes", headers={"origin": "http://evil.example"}).status_code == 403
+    assert client("GET", "/classes", headers={"origin": "http://localhost"}).status_code == 200
+
+
+def test_requests_of_one_address_are_limited(service: Service) -> None:
+    client = Client(build(service, Rules(rate="3/minute")))
+    assert [client("GET", "/classes").status_code for _ in range(4)] == [200, 200, 200, 429]
+    assert client("GET", "/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--host", "0.0.0.0"], "set a token"),
+        (["--port", "99999"], "65535"),
+        (["--rate", "often", "--port", "0"], "100/second"),
+        (["--max-images", "0"], "at least 1"),
+        (["--token-file", "/nowhere"], "cannot be read"),
+    ],
+)
+def test_the_command_refuses_wrong_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    folder = save_model(tmp_path / "m")
+    assert main(["serve", str(folder), *options]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_command_needs_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path), "--port", "0"]) == 2
+    assert "no saved model" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", str(save_model(tmp_path / "m")), "--port", str(taken.getsockname()[1])]) == 2
+    assert "Choose another port" in capsys.readouterr().err
+
+
+# ---- what it never loses
+
+
+def test_the_journal_refuses_who_is_behind_and_tells_what_was_missed(tmp_path: Path) -> None:
+    with saving.serve(save_model(tmp_path / "m")) as one, saving.serve(tmp_path / "m") as other:
+        assert one.append(Change("rename", "red", "r"), 0) == 1
+        with pytest.raises(BehindError):
+            other.append(Change("remove", "red"), 0)
+        assert other.since(0) == [Change("rename", "red", "r")]
+        assert other.append(Change("remove", "r"), 1) == 2
+        assert one.since(2) == []
+        with pytest.raises(BehindError):
+            one.replace("{}", after=1)
+        assert one.last == 2
+
+
+def test_a_predictor_saved_over_a_served_one_replaces_it(tmp_path: Path, service: Service) -> None:
+    folder = tmp_path / "model"
+    service.forget("green").result()
+    assert Predictor.load(folder).change_number == 1
+    save_model(folder, ("blue", "yellow"))
+    assert service.classes().result() == {"blue": 5, "yellow": 5}
+    service.forget("blue").result()
+    assert Predictor.load(folder).counts_ == {"yellow": 5}
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "m")
+    saving.serve(folder).__exit__()
+    (folder / NAME).write_bytes(b"no database" * 1000)
+    with pytest.raises(DataError, match=r"changes\.sqlite' is damaged"):
+        Predictor.load(folder)
+
+
+def test_a_journal_of_another_model_is_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        saving.serve(save_model(tmp_path / name)).__exit__()
+    (tmp_path / "a" / NAME).replace(tmp_path / "b" / NAME)
+    with pytest.raises(DataError, match="another model"):
+        Predictor.load(tmp_path / "b")
+
+
+def test_a_change_that_cannot_be_written_is_no_change(client: Client, service: Service, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "model" / NAME) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON changes BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    other.close()
+    answer = client.teach("blue", picture("blue"))
+    assert answer.status_code in (422, 507), answer.text
+    assert client.classes() == {"red": 5, "green": 5}
+    assert client.predict(picture("red", 8)).json()["predictions"][0]["label"] == "red"
+
+
+def test_many_changes_are_written_whole_so_that_the_next_start_is_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickstudy.serve.service._COMPACT_AFTER", 3)
+    folder = save_model(tmp_path / "m")
+    one, other = Service(folder), Service(folder)
+    for number in range(7):
+        one.rename("red" if number == 0 else f"n{number - 1}", f"n{number}").result()
+    with Journal(folder) as journal:
+        assert journal.since(3) is None  # part of the description by now
+        assert len(journal.since(6) or []) == 1
+    assert other.classes().result() == {"n6": 5, "green": 5}
+    one.close()
+    other.close()
+    with Journal(folder) as journal:
+        assert journal.model()[1:] == (7, [])
+    assert Predictor.load(folder).counts_ == {"n6": 5, "green": 5}
+
+
+def test_two_processes_serve_one_folder_as_one(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "m")
+    with running(folder) as one, running(folder) as other:
+        files = [("images", ("x.png", picture("blue", seed))) for seed in range(3)]
+        known = {"red": 5, "green": 5}
+        for number in range(10):
+            here, there = (one, other) if number % 2 else (other, one)
+            name = f"blue{number}"
+            assert httpx.post(f"{here.url}/classes/{name}/examples", files=files).status_code == 200
+            known[name] = 3
+            for server in (there, here):
+                found = httpx.get(f"{server.url}/classes").json()["classes"]
+                assert {each["name"]: each["examples"] for each in found} == known
+        answers = [httpx.post(f"{each.url}/predict", files=files).json() for each in (one, other)]
+        assert answers[0] == answers[1]
+        results: list[int] = []
+
+        def write(url: str, start: int) -> None:
+            for number in range(start, start + 20):
+                results.append(httpx.post(f"{url}/classes/both{number}/examples", files=files).status_code)
+
+        threads = [threading.Thread(target=write, args=each) for each in ((one.url, 0), (other.url, 100))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [200] * 40
+        found = [httpx.get(f"{each.url}/classes").json() for each in (one, other)]
+        assert found[0] == found[1]
+        assert found[0]["total"] == len(known) + 40
+
+
+def test_requests_under_way_are_answered_before_it_ends(tmp_path: Path) -> None:
+    with running(save_model(tmp_path / "m")) as server:
+        files = [("images", ("x.png", picture("red", seed))) for seed in range(64)]
+        answers: list[int] = []
+        threads = [
+            threading.Thread(
+                target=lambda: answers.append(httpx.post(f"{server.url}/predict", files=files).status_code)
+            )
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        under_way = 0.0
+        while under_way < 5 and not answers:  # the four and this one
+            figures = httpx.get(f"{server.url}/metrics", timeout=30).text
+            under_way = float(re.findall(r"\nquickstudy_requests_under_way (\S+)", figures)[0])
+        assert server.stop() == 0
+        for thread in threads:
+            thread.join()
+        assert answers == [200] * 4
+
+
+def test_no_acknowledged_change_is_lost_when_it_is_killed(tmp_path: Path) -> None:
+    assert killed_again_and_again(save_model(tmp_path / "m"), kills=3, seed=0).changes > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_no_acknowledged_change_is_lost_in_many_kills(tmp_path: Path, seed: int) -> None:
+    assert killed_again_and_again(save_model(tmp_path / "m"), kills=20, seed=seed).changes > 20
+
+
+def test_a_polite_end_leaves_with_exit_status_0(tmp_path: Path) -> None:
+    with running(save_model(tmp_path / "m")) as server:
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) in (0, 130)
