@@ -70,7 +70,7 @@ def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
         "at temperature",
         "expected calibration error",
         "less familiar than",
-        "the support set, one left out",
+        "the support set, one of each class left out",
     ):
         assert words in out
     assert out.endswith("saved in 'pets'; use it: quickstudy predict pets images/\n")
