@@ -234,7 +234,7 @@ def test_a_dead_process_holds_no_lock_through_its_workers(tmp_path: Path) -> Non
     code = (
         "import os, sys, time; from pathlib import Path; from quickstudy.files import alone\n"
         "with alone(Path(sys.argv[1])):\n"
-        "    os.fork()\n    print('held', flush=True)\n    time.sleep(30)"
+        "    os.fork()\n    os.write(1, b'held\\n')\n    time.sleep(30)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
