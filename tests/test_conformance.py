@@ -443,7 +443,7 @@ class AnswersForThreeWays(PrototypicalNetworks):
         return F.pad(logits_QW, (0, 3 - len(state)), value=-100.0)
 
 
-@breaks("with by_class, a class's row follows from its own examples")
+@breaks("a state that is held and changed answers as one that was learned anew")
 class CentresPrototypes(PrototypicalNetworks):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         prototypes_WD = super().fit(support_SD, targets_S, ways)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
+from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
 from quickstudy.changes import Change
 from quickstudy.confidence import familiarity
 from quickstudy.data.samples import Samples, listed
@@ -180,38 +180,41 @@ class Learner:
             return
         changed = None if change is None else change.name
         place = list(self._support).index(changed) if changed in self._support else None
-        alone = changed is not None and isinstance(self._state, Rows)
-        learned = None
-        if not alone:
+        finish = None
+        if changed is None or (learned := self._held()) is None:
             learned = self._adapted(support)
-        elif changed in support:
-            learned = self._adapted({changed: support[changed]})
+        else:
+            with torch.inference_mode(), torch.autocast(next(iter(support.values())).device.type, enabled=False):
+                finish = learned.prepared(place, self._support.get(changed), support.get(changed))
         self._announce(change)
         # Nothing fails from here on.
-        if alone:
-            _change(self._state, place, learned)
-        else:
-            self._state = self._as_held(learned)
+        if finish is not None:
+            with torch.inference_mode():
+                finish()
+        self._state = learned
         if isinstance(self._algorithm, EmbeddingAlgorithm):
             if changed is None or self._means is None:
                 self._means = Rows(torch.stack([kept_n.mean(0) for kept_n in support.values()]))
             else:
-                _change(self._means, place, support[changed].mean(0, keepdim=True) if changed in support else None)
+                self._means.change(place, support[changed].mean(0, keepdim=True) if changed in support else None)
         self._support = support
 
     def _restore(self, support: Support, thumbnails: dict[str, tuple[bytes, ...]], state: Any) -> None:
         """Take up what was learned elsewhere."""
-        self._support, self._thumbnails, self._state = support, thumbnails, self._as_held(state)
+        self._support, self._thumbnails, self._state = support, thumbnails, state
         if support and isinstance(self._algorithm, EmbeddingAlgorithm):
             self._means = Rows(torch.stack([kept_n.mean(0) for kept_n in support.values()]))
 
     @property
     def _learned(self) -> Any:
-        return self._state.used if isinstance(self._state, Rows) else self._state
+        return self._state.state if isinstance(self._state, Held) else self._state
 
-    def _as_held(self, state: Any) -> Any:
-        by_class = isinstance(self._algorithm, EmbeddingAlgorithm) and self._algorithm.by_class
-        return Rows(state) if by_class and state is not None else state
+    def _held(self) -> Held | None:
+        """Return what was learned in a form that can be changed, if there is one."""
+        if isinstance(self._state, Held) or not self._support or not isinstance(self._algorithm, EmbeddingAlgorithm):
+            return self._state if isinstance(self._state, Held) else None
+        with torch.inference_mode():
+            return self._algorithm.hold(self._state, list(self._support.values()))
 
     @torch.inference_mode()
     def _adapted(self, support: Support) -> Any:
@@ -219,11 +222,7 @@ class Learner:
         counts = torch.tensor([len(kept) for kept in support.values()])
         targets_S = torch.arange(len(counts)).repeat_interleave(counts).to(kept_S.device)
         state = self._algorithm.adapt(self._encoder, kept_S, targets_S, len(counts))
-        if not all(leaf.isfinite().all() for leaf in tree_leaves(state) if isinstance(leaf, Tensor)):
-            raise DataError(
-                "what was learned is not finite: an example holds NaN or infinite values, or the model was trained "
-                "until it diverged"
-            )
+        _check_finite(state)
         return state
 
     def _keep(self, inputs: Any, ways: int) -> tuple[Tensor, tuple[bytes, ...]]:
@@ -239,6 +238,7 @@ class Learner:
             known = next(iter(self._support.values()), kept)
             if kept.shape[1:] != known.shape[1:]:
                 raise RuntimeError(f"{kept.shape} do not go with {known.shape}")
+            _check_finite(kept)
             return kept, tuple(thumbnails)
 
     @contextmanager
@@ -293,15 +293,12 @@ class Learner:
             yield part.to(device)
 
 
-def _change(rows: Rows, place: int | None, row: Tensor | None) -> None:
-    """Take a row out, put one in its place, or add one."""
-    if row is None:
-        assert place is not None
-        rows.remove(place)
-    elif place is None:
-        rows.append(row)
-    else:
-        rows.replace(place, row)
+def _check_finite(learned: Any) -> None:
+    if not all(leaf.isfinite().all() for leaf in tree_leaves(learned) if isinstance(leaf, Tensor)):
+        raise DataError(
+            "what was learned is not finite: an example holds NaN or infinite values, or the model was trained until "
+            "it diverged"
+        )
 
 
 def _check_name(name: object) -> None:

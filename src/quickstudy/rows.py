@@ -1,4 +1,4 @@
-"""A tensor that rows are added to and taken from, at the cost of the row."""
+"""A tensor that rows are added to and taken from, at the cost of the rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Rows:
 
     >>> rows = Rows(torch.tensor([[1.0], [2.0]]))
     >>> rows.append(torch.tensor([[3.0]]))
-    >>> rows.remove(0)
+    >>> rows.change(0, None)
     >>> rows.used
     tensor([[2.],
             [3.]])
@@ -26,20 +26,24 @@ class Rows:
         return self._room[: self._count]
 
     @torch.inference_mode()
-    def append(self, row: Tensor) -> None:
-        """Add a row ``[1, ...]``; the room doubles where there is none left."""
-        if self._count == len(self._room):
-            self._room = torch.cat([self._room, torch.empty_like(self._room)])
-        self._room[self._count] = row[0]
-        self._count += 1
+    def append(self, rows: Tensor) -> None:
+        """Add rows ``[n, ...]``; the room doubles where there is none left."""
+        count = self._count + len(rows)
+        if count > len(self._room):
+            room = self._room.new_empty(2 * count, *self._room.shape[1:])
+            room[: self._count] = self.used
+            self._room = room
+        self._room[self._count : count] = rows
+        self._count = count
 
     @torch.inference_mode()
-    def replace(self, number: int, row: Tensor) -> None:
-        """Put a row ``[1, ...]`` in the place of another."""
-        self._room[number] = row[0]
-
-    @torch.inference_mode()
-    def remove(self, number: int) -> None:
-        """Take a row out; those after it move up."""
-        self._room[number : self._count - 1] = self._room[number + 1 : self._count].clone()
-        self._count -= 1
+    def change(self, place: int | None, row: Tensor | None) -> None:
+        """Add a row ``[1, ...]``; or put it in the place of another; or, without one, take that out."""
+        if place is None:
+            assert row is not None
+            self.append(row)
+        elif row is None:
+            self._room[place : self._count - 1] = self._room[place + 1 : self._count].clone()
+            self._count -= 1
+        else:
+            self._room[place] = row[0]

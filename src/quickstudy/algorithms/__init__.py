@@ -9,8 +9,9 @@ from quickstudy.algorithms.base import (
     EmbeddingAlgorithm,
     available_strategies,
 )
+from quickstudy.algorithms.held import Held
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["STRATEGIES", "Algorithm", "EmbeddingAlgorithm", "available_strategies"]
+__all__ = ["STRATEGIES", "Algorithm", "EmbeddingAlgorithm", "Held", "available_strategies"]

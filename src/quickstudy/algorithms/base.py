@@ -6,7 +6,7 @@ Shapes: T tasks, S support, Q query, W ways, D features, ``...`` the shape of on
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from quickstudy.algorithms.held import Held
 from quickstudy.episode import Episode
 from quickstudy.nets import Encoder, by_episode
 from quickstudy.registry import Registry, options_of
@@ -121,9 +122,6 @@ class EmbeddingAlgorithm(Algorithm):
     masks, no ``.item()``, no shapes that depend on values.
     """
 
-    by_class: bool = False
-    """Whether the state is a tensor ``[W, ...]`` of which each row follows from the examples of its class alone."""
-
     @abstractmethod
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Any:
         """Return the classifier's state, a tensor or a tuple of tensors.
@@ -137,6 +135,15 @@ class EmbeddingAlgorithm(Algorithm):
     @abstractmethod
     def logits(self, state: Any, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits of queries ``[Q, D]``."""
+
+    def hold(self, state: Any, support: Sequence[Tensor]) -> Held | None:
+        """Return a state in a form that follows a change of one class; here None: it is learned anew.
+
+        Args:
+            state: what ``fit`` returned.
+            support: by class, the embeddings ``[n, D]`` that it was made from.
+        """
+        return None
 
     def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Embed all images of all tasks in one pass; BatchNorm in training mode sees one episode at a time."""

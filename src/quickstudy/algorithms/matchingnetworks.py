@@ -5,12 +5,14 @@ Vinyals et al. 2016, "Matching Networks for One Shot Learning", https://arxiv.or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.algorithms.held import HeldByExample
 from quickstudy.errors import check_above_zero
 from quickstudy.functional.distances import cosine
 from quickstudy.functional.prototypes import counts, nearest_members
@@ -39,6 +41,10 @@ class MatchingNetworks(EmbeddingAlgorithm):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the support ``[S, D]``, the class of each ``[S]``, and how many each has, ``[W]``."""
         return support_SD, targets_S, counts(targets_S, ways)
+
+    def hold(self, state: tuple[Tensor, Tensor, Tensor], support: Sequence[Tensor]) -> HeldByExample:
+        """Return rows that are added and taken out."""
+        return HeldByExample(self.fit, state)
 
     def logits(self, state: tuple[Tensor, Tensor, Tensor], query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""

@@ -5,16 +5,18 @@ Lee et al. 2019, "Meta-Learning with Differentiable Convex Optimization", https:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.algorithms.held import Held, held_ridge
 from quickstudy.errors import check_above_zero, check_choice, given
 from quickstudy.functional.kernels import precise
 from quickstudy.functional.prototypes import members
-from quickstudy.functional.ridge import ridge
+from quickstudy.functional.ridge import ridge_classifier
 from quickstudy.functional.svm import svm_dual
 
 
@@ -47,12 +49,16 @@ class MetaOptNet(EmbeddingAlgorithm):
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         """Return the classifier's weights, ``[W, D]``."""
-        wanted_SW = members(targets_S, ways, support_SD.dtype)
         if self._svm:
+            wanted_SW = members(targets_S, ways, support_SD.dtype)
             precise_SD = precise(support_SD)
             dual_SW = svm_dual(precise_SD @ precise_SD.mT, wanted_SW, 1 / self._regularization)
             return (dual_SW.mT @ precise_SD).to(support_SD)
-        return ridge(support_SD, wanted_SW, self._regularization)
+        return ridge_classifier(support_SD, targets_S, ways, self._regularization)
+
+    def hold(self, state: Tensor, support: Sequence[Tensor]) -> Held | None:
+        """Return weights that examples update: of a regression with more of them than features."""
+        return None if self._svm else held_ridge(support, self._regularization)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""

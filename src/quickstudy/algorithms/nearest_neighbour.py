@@ -5,11 +5,13 @@ Cover & Hart 1967, "Nearest neighbor pattern classification", https://doi.org/10
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.algorithms.held import HeldByExample
 from quickstudy.functional.distances import squared_euclidean
 from quickstudy.functional.prototypes import counts, nearest_members
 
@@ -25,6 +27,10 @@ class NearestNeighbour(EmbeddingAlgorithm):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the support ``[S, D]``, the class of each ``[S]``, and how many each has, ``[W]``."""
         return support_SD, targets_S, counts(targets_S, ways)
+
+    def hold(self, state: tuple[Tensor, Tensor, Tensor], support: Sequence[Tensor]) -> HeldByExample:
+        """Return rows that are added and taken out."""
+        return HeldByExample(self.fit, state)
 
     def logits(self, state: tuple[Tensor, Tensor, Tensor], query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""

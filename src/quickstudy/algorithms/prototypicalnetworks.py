@@ -5,12 +5,14 @@ Snell et al. 2017, "Prototypical Networks for Few-shot Learning", https://arxiv.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.algorithms.held import HeldByClass
 from quickstudy.errors import check_above_zero, check_choice
 from quickstudy.functional.distances import cosine, squared_euclidean
 from quickstudy.functional.prototypes import prototypes
@@ -30,8 +32,6 @@ class PrototypicalNetworks(EmbeddingAlgorithm):
         "Snell et al. 2017, Prototypical Networks for Few-shot Learning, https://arxiv.org/abs/1703.05175"
     )
 
-    by_class = True
-
     def __init__(self, metric: Literal["euclidean", "cosine"] = "euclidean", scale: float = 10.0) -> None:
         super().__init__()
         check_choice("metric", metric, "euclidean", "cosine")
@@ -41,6 +41,10 @@ class PrototypicalNetworks(EmbeddingAlgorithm):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         """Return the prototypes, ``[W, D]``."""
         return prototypes(support_SD, targets_S, ways)
+
+    def hold(self, state: Tensor, support: Sequence[Tensor]) -> HeldByClass:
+        """Return rows that a class updates alone."""
+        return HeldByClass(self.fit, state)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""

@@ -6,15 +6,16 @@ Bertinetto et al. 2019, "Meta-learning with differentiable closed-form solvers",
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.algorithms.held import Held, held_ridge
 from quickstudy.errors import check_above_zero
-from quickstudy.functional.prototypes import members
-from quickstudy.functional.ridge import ridge
+from quickstudy.functional.ridge import ridge_classifier
 
 
 @STRATEGIES.register("r2d2")
@@ -41,8 +42,11 @@ class R2D2(EmbeddingAlgorithm):
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         """Return the regression's weights, ``[W, D]``."""
-        wanted_SW = members(targets_S, ways, support_SD.dtype)
-        return ridge(support_SD, wanted_SW, self.log_strength.exp())
+        return ridge_classifier(support_SD, targets_S, ways, self.log_strength.exp())
+
+    def hold(self, state: Tensor, support: Sequence[Tensor]) -> Held | None:
+        """Return weights that examples update, where there are more of them than features."""
+        return held_ridge(support, float(self.log_strength.exp()))
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""

@@ -6,12 +6,14 @@ Sung et al. 2018, "Learning to Compare: Relation Network for Few-Shot Learning",
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.algorithms.held import HeldByClass
 from quickstudy.errors import check_counts
 from quickstudy.functional.prototypes import prototypes
 from quickstudy.nets import Encoder
@@ -32,8 +34,6 @@ class RelationNetworks(EmbeddingAlgorithm):
         "Sung et al. 2018, Learning to Compare: Relation Network for Few-Shot Learning, "
         "https://arxiv.org/abs/1711.06025"
     )
-
-    by_class = True
 
     def __init__(self, hidden: int = 64) -> None:
         super().__init__()
@@ -62,6 +62,10 @@ class RelationNetworks(EmbeddingAlgorithm):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         """Return what the first layer makes of the classes, with a leading axis of W."""
         return self._first_layer(prototypes(support_SD, targets_S, ways), 0)
+
+    def hold(self, state: Tensor, support: Sequence[Tensor]) -> HeldByClass:
+        """Return rows that a class updates alone."""
+        return HeldByClass(self.fit, state)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` relation scores."""

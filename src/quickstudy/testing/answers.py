@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import io
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from quickstudy.algorithms.base import EmbeddingAlgorithm
+from quickstudy.algorithms.base import Algorithm, EmbeddingAlgorithm
 from quickstudy.episode import Episode
+from quickstudy.nets import Encoder
 from quickstudy.testing.demands import NEAR, Make, answers, demand, demand_close, evaluating
 from quickstudy.testing.made_up import QUERIES, WAYS, small_episodes
 
@@ -133,19 +135,29 @@ def _takes_any_shots_and_ways(make: Make) -> None:
         demand(right, "classes may have different numbers of examples", f"{ways} ways: {tuple(logits.shape)}")
 
 
-def _classes_stand_alone_where_declared(make: Make) -> None:
+def _what_is_held_follows_changes(make: Make) -> None:
     algorithm, encoder = evaluating(make(False))
-    if not isinstance(algorithm, EmbeddingAlgorithm) or not algorithm.by_class:
+    if not isinstance(algorithm, EmbeddingAlgorithm):
         return
-    support, targets, _, _ = small_episodes(1)
+    support, targets, query, _ = small_episodes(1, WAYS + 1, shots=5)  # more examples than features
     with torch.inference_mode():
-        kept = algorithm.keep(encoder, [support[0]])
-        together = algorithm.adapt(encoder, kept, targets[0], WAYS)
-        alone = [
-            algorithm.adapt(encoder, part, torch.zeros(len(part), dtype=torch.int64), 1)
-            for part in (kept[targets[0] == code] for code in range(WAYS))
-        ]
-    demand_close(together, torch.cat(alone), "with by_class, a class's row follows from its own examples", NEAR)
+        kept, asked = algorithm.keep(encoder, [support[0]]), algorithm.keep(encoder, [query[0]])
+        first, second, *others, last = (kept[targets[0] == code] for code in range(WAYS + 1))
+        known = [first, second[:1], *others]
+        held = algorithm.hold(_learned(algorithm, encoder, known), known)
+        if held is None:
+            return
+        held.prepared(None, None, last)()
+        held.prepared(1, second[:1], second)()
+        held.prepared(0, first, None)()
+        anew = algorithm.answer(encoder, _learned(algorithm, encoder, [second, *others, last]), asked)
+        changed = algorithm.answer(encoder, held.state, asked)
+    demand_close(changed, anew, "a state that is held and changed answers as one that was learned anew", NEAR)
+
+
+def _learned(algorithm: Algorithm, encoder: Encoder, support: list[Tensor]) -> Any:
+    targets = torch.arange(len(support)).repeat_interleave(torch.tensor([len(each) for each in support]))
+    return algorithm.adapt(encoder, torch.cat(support), targets, len(support))
 
 
 ANSWERS = (
@@ -160,5 +172,5 @@ ANSWERS = (
     partial(_classes_are_told_by_the_support_alone, training=True),
     _use_is_as_evaluation,
     _takes_any_shots_and_ways,
-    _classes_stand_alone_where_declared,
+    _what_is_held_follows_changes,
 )
