@@ -123,7 +123,7 @@ def test_as_many_are_left_out_as_there_is_work_for() -> None:
     )
     assert uneven._held_out().targets.bincount().tolist() == [60, 2, 2]
     many = learned("nearest_centroid", classes=300, each=40)
-    assert len(many._held_out().targets) == 200 and len(many._held_out(answers=False).targets) == 0
+    assert len(many._held_out().targets) == 200 and len(many._held_out(0).targets) == 0
 
 
 def test_sets_hold_the_class() -> None:
@@ -148,6 +148,36 @@ def test_sets_hold_the_class() -> None:
         learned(each=3).predict_set(inputs, 0.1)
     with pytest.raises(ConfigError, match="alpha=1"):
         predictor.predict_set(inputs, 1)
+
+
+def test_sets_need_no_fewer_examples_where_there_are_many_or_many_classes() -> None:
+    for each, classes in ((1500, 2), (10, 230)):
+        predictor = learned("nearest_centroid", classes=classes, each=each)
+        inputs, labels = points(classes, 1)
+        sets = predictor.predict_set(inputs, 0.1)
+        assert np.mean([label in names for label, names in zip(labels, sets, strict=True)]) > 0.8
+        before = predictor.confidence_.temperature
+        assert Predictor(**predictor.get_params()).fit(*points(classes, each)).confidence_.temperature == before
+
+
+def test_a_class_of_many_examples_does_not_make_others_unknown() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tight = 0.01 * torch.randn(200, 8, generator=generator)
+    wide = 6 + torch.randn(8, 8, generator=generator)
+    predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES["prototypicalnetworks"]())
+    predictor.fit(torch.cat([tight, wide]), ["tight"] * 200 + ["wide"] * 8)
+    further = 6 + torch.randn(100, 8, generator=generator)
+    assert predictor.predict(further).count("wide") > 80
+
+
+def test_no_stranger_is_let_in_where_none_may_be() -> None:
+    predictor, (inputs, labels) = learned(), points(6, 12)
+    strangers = [label.replace("class 5", "stranger") for label in labels]
+    predictor.remove_class("class 5").calibrate(inputs, strangers, false_accept=0.0)
+    answers = predictor.predict(inputs)
+    assert all(answer == "unknown" for answer, label in zip(answers, strangers, strict=True) if label == "stranger")
+    predictor.calibrate(inputs, strangers, false_accept=0.99)
+    assert predictor.confidence_.threshold == -np.inf
 
 
 def test_what_calibrate_refuses() -> None:

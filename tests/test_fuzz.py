@@ -106,7 +106,7 @@ def test_ten_thousand_classes(tmp_path: Path) -> None:
     predictor.save(folder)
     with Service(folder) as service:
         answer = service.predict(inputs[:2], count=3).result()
-        assert [len(each.answer.ranking) for each in answer] == [3, 3]
+        assert [len(each.ranking) for each in answer] == [3, 3]
         service.teach("further", inputs[:3]).result()
         assert len(service.classes().result()) == 10_001
 

@@ -153,8 +153,8 @@ def test_one_bad_request_does_not_spoil_its_batch(service: Service) -> None:
     good = load_image(picture("red", 3), 16)
     wrong = load_image(picture("red"), 16, "L")
     futures = [service.predict([good]), service.predict([wrong]), service.predict([good, good])]
-    assert [each.answer.label for each in futures[0].result()] == ["red"]
-    assert [each.answer.label for each in futures[2].result()] == ["red", "red"]
+    assert [each.label for each in futures[0].result()] == ["red"]
+    assert [each.label for each in futures[2].result()] == ["red", "red"]
     with pytest.raises(ValueError, match="channels"):
         futures[1].result()
 

@@ -11,11 +11,11 @@ from typing import Any, Self
 import torch
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
-from quickstudy.changes import Change
+from quickstudy.changes import Change, Support
 from quickstudy.confidence import Confidence, HeldOut, confidence_of, left_out, threshold_of
 from quickstudy.data.targets import encode
 from quickstudy.errors import ConfigError, DataError, given
-from quickstudy.learner import Learner, Support
+from quickstudy.learner import Learner
 from quickstudy.nets import Encoder
 
 
@@ -28,10 +28,13 @@ class Calibrated(Learner):
         self._rates: dict[str, float] = {}
         self._confidence: Confidence | None = None
         self._threshold: float | None = None
+        self._in_turn: tuple[int, HeldOut] | None = None  # how many answers of each class there are at least
 
-    def _learn(self, support: Support, change: Change | None = None) -> None:
-        super()._learn(support, change)
-        self._calibrated = self._confidence = self._threshold = None
+    def _learn(
+        self, support: Support, change: Change | None = None, announce: Callable[[], object] = lambda: None
+    ) -> None:
+        super()._learn(support, change, announce)
+        self._calibrated = self._confidence = self._threshold = self._in_turn = None
 
     @property
     def confidence_(self) -> Confidence:
@@ -71,7 +74,7 @@ class Calibrated(Learner):
         for name, rate in rates.items():
             if not 0 <= rate < 1:
                 raise ConfigError(f"{name}={rate!r}: it must be a share, from 0 to below 1")
-        held = self._left_out(answers=False) if inputs is None else self._answered(inputs, labels)
+        held = self._left_out(0) if inputs is None else self._answered(inputs, labels)
         if not len(held.strangers if false_accept is not None else held.familiar):
             kind = "strangers" if false_accept is not None else "known classes with two examples or more"
             raise DataError(f"there are no held-out examples of {kind}: give images and labels")
@@ -81,22 +84,29 @@ class Calibrated(Learner):
 
     def _unknown_below(self) -> float:
         if self._threshold is None:  # which takes no learning anew, as the temperature does
-            self._threshold = threshold_of(self._held_out(answers=False), **self._rates)
+            self._threshold = threshold_of(self._held_out(0), **self._rates)
         return self._threshold
 
-    def _held_out(self, answers: bool = True) -> HeldOut:
-        return self._left_out(answers) if self._calibrated is None else self._calibrated
+    def _held_out(self, least: int = 1) -> HeldOut:
+        """Return answers to examples given for it, or to the support set's, at least so many of each class."""
+        if self._calibrated is not None:
+            return self._calibrated
+        if least <= 1:
+            return self._left_out(least)
+        if self._in_turn is None or self._in_turn[0] < least:
+            self._in_turn = least, self._left_out(least)
+        return self._in_turn[1]
 
     @torch.inference_mode()
-    def _left_out(self, answers: bool = True) -> HeldOut:
+    def _left_out(self, least: int) -> HeldOut:
         if self._means is None or not isinstance(self._algorithm, EmbeddingAlgorithm) or self.transductive:
             none, source = torch.empty(0), "nothing: calibrate(images, labels) was not called"
             return HeldOut(torch.empty(0, len(self._support)), none.long(), none, none, source)
-        return left_out(self._algorithm, self._support, self._means.used, answers)
+        return left_out(self._algorithm, self._support, self._means.used, least)
 
     def _answered(self, inputs: Any, labels: Any) -> HeldOut:
         codes, names = encode(labels)
-        logits_NW, familiar_N = self._answers(inputs)
+        logits_NW, familiar_N, _ = self._answers(inputs)
         if codes.ndim != 1 or len(codes) != len(logits_NW):
             raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
         place = {name: code for code, name in enumerate(self._support)}

@@ -1,4 +1,4 @@
-"""A change of what a model knows, as a value and as bytes."""
+"""A change of what a model knows: as a value, made, and as bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from typing import Literal, NamedTuple
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
+
+from quickstudy.errors import DataError
+
+UNKNOWN = "unknown"
+"""What is answered for an input that is like none of the examples; no class can have that name."""
 
 
 class Change(NamedTuple):
@@ -20,6 +26,41 @@ class Change(NamedTuple):
     """``[n, ...]``: what the algorithm keeps of the examples that are added."""
     thumbnails: tuple[bytes, ...] = ()
     """Of these examples."""
+
+
+Support = dict[str, Tensor]
+"""By class, in the order of the classes: what the algorithm keeps of its examples, ``[n, ...]``."""
+Thumbnails = dict[str, tuple[bytes, ...]]
+"""By class, one of each example; empty where it is no picture, or was kept without one."""
+
+
+def changed(support: Support, thumbnails: Thumbnails, change: Change) -> tuple[Support, Thumbnails]:
+    """Return what there is after a change; what is given stays as it is.
+
+    Raises:
+        DataError: there is no class of that name.
+    """
+    kind, name, new_name, kept, shown = change
+    if kind != "add" and name not in support:
+        raise DataError(f"a change is of the class '{name}', which there is not")
+    if kind == "rename":
+        names = {name: new_name}
+        renamed = {names.get(other, other): kept for other, kept in support.items()}
+        return renamed, {names.get(other, other): own for other, own in thumbnails.items()}
+    support, thumbnails = dict(support), dict(thumbnails)
+    if kind == "remove":
+        del support[name], thumbnails[name]
+        return support, thumbnails
+    assert kept is not None
+    support[name] = torch.cat([support[name], kept]) if name in support else kept
+    thumbnails[name] = thumbnails.get(name, ()) + (shown or (b"",) * len(kept))
+    return support, thumbnails
+
+
+def check_name(name: object) -> None:
+    """Raise ``DataError`` unless a class may be called so."""
+    if not isinstance(name, str) or not name or name == UNKNOWN:
+        raise DataError(f"a class needs a name that is a string and not {UNKNOWN!r}; this is {name!r}")
 
 
 def packed(thumbnails: tuple[bytes, ...]) -> dict[str, Tensor]:
@@ -44,9 +85,16 @@ def examples_to_bytes(change: Change) -> bytes:
 
 
 def change_of(kind: str, name: str, new_name: str, examples: bytes, device: torch.device | str) -> Change:
-    """Return a change of its parts, its tensors on a device."""
-    assert kind in ("add", "remove", "rename")
-    if not examples:
-        return Change(kind, name, new_name)  # type: ignore[arg-type]
-    tensors = safetensors.torch.load(examples)
-    return Change(kind, name, new_name, tensors["kept"].to(device), unpacked(tensors))  # type: ignore[arg-type]
+    """Return a change of its parts, its tensors on a device.
+
+    Raises:
+        DataError: the parts are none of a change.
+    """
+    try:
+        tensors = safetensors.torch.load(examples) if kind == "add" else {}
+        kept = tensors["kept"].to(device) if kind == "add" else None
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise DataError(f"the examples of a change of '{name}' are damaged ({error})") from error
+    if kind not in ("add", "remove", "rename"):
+        raise DataError(f"a change is of the kind {kind!r}: a newer quickstudy made it, or it is damaged")
+    return Change(kind, name, new_name, kept, unpacked(tensors))  # type: ignore[arg-type]

@@ -9,19 +9,20 @@ Shapes: N held-out examples, M strangers (examples of no known class), S support
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from quickstudy.algorithms import EmbeddingAlgorithm
+from quickstudy.errors import DataError
 from quickstudy.functional.calibration import best_temperature, expected_calibration_error
 from quickstudy.functional.distances import squared_euclidean
 
 DEFAULT_REJECT_RATE = 0.05
-_MOST = 200  # examples whose familiarity is asked for, and classes that are, evenly spread over the support set
-_WORK = 10_000  # examples that are learned anew in all, for answers to those that were left out
+_MOST = 200  # examples that are left out, evenly spread over the classes
+_WORK = 10_000  # examples that are learned anew in all, for answers to those
 _LEAST = 20  # of which there are as many, if there can be
 _AT_ONCE = 10_000_000  # numbers in the support sets that are learned side by side
 
@@ -34,11 +35,13 @@ class HeldOut(NamedTuple):
     targets: Tensor
     """``[N]``, their classes."""
     familiar: Tensor
-    """``[N]``, how familiar they are."""
+    """``[K]``, how familiar examples of known classes are."""
     strangers: Tensor
     """``[M]``, how familiar examples are whose class it does not know."""
     source: str
     """Where they come from, in words."""
+    weights: Tensor | None = None
+    """``[K]``, what each of ``familiar`` counts; None: all the same."""
 
 
 class Confidence(NamedTuple):
@@ -62,37 +65,41 @@ def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
     return -squared_euclidean(embedded_ND, means_WD).amin(1)
 
 
-def left_out(
-    algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means_WD: Tensor, answers: bool = True
-) -> HeldOut:
+def left_out(algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means_WD: Tensor, least: int = 1) -> HeldOut:
     """Answer support examples as if they had been left out, and tell how familiar they would be without their class.
-
-    Learning anew without each may take a while; ``answers=False`` leaves that out, and has no logits.
 
     Args:
         algorithm: in evaluation mode.
         support: by class, its embeddings ``[n, D]``.
         means_WD: of the classes.
-        answers: whether logits are wanted.
+        least: how many answers to examples of each class there must be, where it has as many; each round of them
+            learns anew. More than 1: of every class, however many there are. 0: no logits at all, at no cost.
     """
     kept_S = torch.cat(list(support.values()))
     counts_W = torch.tensor([len(kept) for kept in support.values()], device=kept_S.device)
     targets_S = torch.arange(len(counts_W), device=kept_S.device).repeat_interleave(counts_W)
-    rows_N = _spread(len(kept_S), _MOST).to(kept_S.device)
-    targets_N = targets_S[rows_N]
-    known_N = counts_W[targets_N] > 1  # without its only example a class is gone
-    distances_NW = squared_euclidean(kept_S[rows_N], means_WD)
-    own_N1 = targets_N[:, None]
-    strangers_N = -distances_NW.scatter(1, own_N1, torch.inf).amin(1)
+    # Of each class as many, so that one of many examples does not decide alone what is unknown.
+    own_K, codes_K = _evenly(counts_W, max(1, _MOST // len(counts_W)))
+    several = counts_W[codes_K] > 1  # without its only example a class is gone
+    chosen = _spread(len(codes_K), _MOST).to(kept_S.device)
+    distances_KW = squared_euclidean(kept_S[own_K[chosen]], means_WD)
+    codes_K1, several = codes_K[chosen][:, None], several[chosen]
+    strangers_M = -distances_KW.scatter(1, codes_K1, torch.inf).amin(1)
     # Without an example of n, the mean of the others is n / (n - 1) times as far from it.
-    counts_N1 = counts_W[own_N1]
-    without_N1 = distances_NW.gather(1, own_N1) * (counts_N1 / (counts_N1 - 1).clamp(min=1)) ** 2
-    familiar_N = -distances_NW.scatter(1, own_N1, without_N1).amin(1)
-    strangers_M = strangers_N if len(counts_W) > 1 else strangers_N[:0]
-    wanted_W = counts_W if answers else torch.ones_like(counts_W)
-    logits_NW, targets_N = _without_one_of_each(algorithm, kept_S, targets_S, wanted_W)
-    source = "the support set, one of each class left out" if known_N.any() else "nothing: no class has two examples"
-    return HeldOut(logits_NW, targets_N, familiar_N[known_N], strangers_M, source)
+    counts_K1 = counts_W[codes_K1]
+    without_K1 = distances_KW.gather(1, codes_K1) * (counts_K1 / (counts_K1 - 1).clamp(min=1)) ** 2
+    familiar_K = -distances_KW.scatter(1, codes_K1, without_K1).amin(1)
+    each_W = torch.bincount(codes_K[chosen], minlength=len(counts_W))
+    logits_NW, targets_N = _without_one_of_each(algorithm, kept_S, targets_S, counts_W, least)
+    source = "the support set, one of each class left out" if several.any() else "nothing: no class has two examples"
+    return HeldOut(
+        logits_NW,
+        targets_N,
+        familiar_K[several],
+        strangers_M if len(counts_W) > 1 else strangers_M[:0],
+        source,
+        1 / each_W[codes_K1[several, 0]],
+    )
 
 
 def _spread(count: int, most: int) -> Tensor:
@@ -100,8 +107,17 @@ def _spread(count: int, most: int) -> Tensor:
     return torch.linspace(0, max(count - 1, 0), min(most, count), dtype=torch.float64).round().long()
 
 
+def _evenly(counts_W: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return rows of at most so many examples of each class, evenly spread, and their classes."""
+    places = torch.arange(min(most, int(counts_W.max())), device=counts_W.device)
+    taken_W = counts_W.clamp(max=most)
+    inside_WP = places < taken_W[:, None]
+    rows_WP = (counts_W.cumsum(0) - counts_W)[:, None] + places * counts_W[:, None] // taken_W[:, None]
+    return rows_WP[inside_WP], inside_WP.nonzero()[:, 0]
+
+
 def _without_one_of_each(
-    algorithm: EmbeddingAlgorithm, kept_S: Tensor, targets_S: Tensor, counts_W: Tensor
+    algorithm: EmbeddingAlgorithm, kept_S: Tensor, targets_S: Tensor, counts_W: Tensor, least: int
 ) -> tuple[Tensor, Tensor]:
     """Return ``[N, W]`` logits and ``[N]`` classes of examples that are left out, one of each class at a time.
 
@@ -109,18 +125,19 @@ def _without_one_of_each(
     """
     ways = len(counts_W)
     (more_C,) = (counts_W > 1).nonzero(as_tuple=True)  # without its only example a class is gone
-    if not len(more_C):
+    if not len(more_C) or not least:
         return kept_S.new_empty(0, ways), targets_S[:0]
     order_S = kept_S.sum(1).argsort()  # which examples are left out together must not depend on the order they came in
     kept_S = kept_S[order_S[targets_S[order_S].argsort(stable=True)]]
-    rounds = min(int(counts_W.max()), max(_LEAST // ways + 1, _WORK // len(kept_S)))
+    affordable = min(math.ceil(_MOST / ways), _WORK // len(kept_S))
+    rounds = min(int(counts_W.max()), max(_LEAST // ways + 1, affordable, least))
     places_RC = torch.arange(rounds, device=kept_S.device)[:, None] * counts_W[more_C] // rounds
     again_RC = torch.zeros_like(places_RC, dtype=torch.bool)
     again_RC[1:] = places_RC[1:] == places_RC[:-1]
     rows_RC = (counts_W.cumsum(0) - counts_W)[more_C] + places_RC
     inside_RS = torch.ones(rounds, len(kept_S), dtype=torch.bool, device=kept_S.device).scatter(1, rows_RC, False)
     others_RS = inside_RS.nonzero()[:, 1].view(rounds, -1)
-    asked = _spread(len(more_C), _MOST).to(kept_S.device)
+    asked = _spread(len(more_C), _MOST if least == 1 else len(more_C)).to(kept_S.device)
     rows_RC, again_RC, more_C = rows_RC[:, asked], again_RC[:, asked], more_C[asked]
     together = max(1, _AT_ONCE // kept_S.numel())
     with torch.autocast(kept_S.device.type, enabled=False):
@@ -156,45 +173,86 @@ def threshold_of(held: HeldOut, reject_rate: float | None = None, false_accept: 
         false_accept: instead, the share of strangers that may be taken for known.
     """
     if false_accept is None:
-        return _lower_limit(held.familiar, DEFAULT_REJECT_RATE if reject_rate is None else reject_rate)
+        rate = DEFAULT_REJECT_RATE if reject_rate is None else reject_rate
+        return _lower_limit(
+            held.familiar, torch.ones_like(held.familiar) if held.weights is None else held.weights, rate
+        )
     ordered = held.strangers.sort(descending=True).values
     place = math.floor(false_accept * (len(ordered) + 1))  # the first of those that may not be taken for known
-    above = float(ordered[place]) if place < len(ordered) else -math.inf
-    return math.nextafter(above, math.inf)
+    if place >= len(ordered):
+        return -math.inf
+    return float(torch.nextafter(ordered[place], ordered.new_tensor(torch.inf)))
 
 
-def _lower_limit(values_N: Tensor, rate: float) -> float:
+def _lower_limit(values_K: Tensor, weights_K: Tensor, rate: float) -> float:
     """Return what a further value lies below at the given rate.
 
     By rank, which holds for any distribution; where there are too few values for that, by Student's prediction limit,
     as if they were normally distributed; of fewer than three, none.
     """
-    count = len(values_N)
-    if rate == 0:
+    values_K, order_K = values_K.sort()
+    shares_K = (weights_K[order_K] / weights_K.sum()).double()
+    count = float(1 / shares_K.square().sum()) if len(values_K) else 0.0  # as many of the same weight are worth that
+    if rate == 0 or len(values_K) < 3:
         return -math.inf
-    place = math.floor(rate * (count + 1))
+    place = int((shares_K.cumsum(0) * count <= rate * (count + 1) + 1e-9).sum())
     if place >= 1:
-        return float(values_N.sort().values[min(place, count) - 1])
-    if count < 3:
-        return -math.inf
-    spread = float(values_N.double().std()) * math.sqrt(1 + 1 / count)
-    return float(values_N.double().mean()) + _student_quantile(rate, count - 1) * spread
+        return float(values_K[place - 1])
+    mean = float(shares_K @ values_K.double())
+    variance = float(shares_K @ (values_K.double() - mean).square()) / max(1 - 1 / count, 0.5)
+    return mean + _student_quantile(rate, max(1, round(count) - 1)) * math.sqrt(variance * (1 + 1 / count))
 
 
 def _student_quantile(rate: float, freedom: int) -> float:
-    """Return the quantile of Student's distribution, by its expansion about the normal one (error below 2%).
+    """Return the quantile of Student's distribution, by bisection of its finite series (whole degrees of freedom).
 
-    >>> [round(_student_quantile(0.05, freedom), 2) for freedom in (2, 5, 17)]  # exactly -2.92, -2.02, -1.74
-    [-2.88, -2.01, -1.74]
+    >>> [round(_student_quantile(0.05, freedom), 3) for freedom in (1, 2, 5, 17)]
+    [-6.314, -2.92, -2.015, -1.74]
     """
-    z = float(torch.special.ndtri(torch.tensor(rate, dtype=torch.float64)))
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / freedom + second / freedom**2 + third / freedom**3
+    low, high = -math.pi / 2, 0.0  # of the angle whose tangent is the quantile over the root of the freedom
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_below(middle, freedom) < rate else (low, middle)
+    return math.tan(low) * math.sqrt(freedom)
 
 
-def nonconformity(logits_NW: Tensor, code: int) -> Tensor:
+def _student_below(angle: float, freedom: int) -> float:
+    """Return the share of Student's distribution below an angle (Abramowitz & Stegun, 26.7.3 and 26.7.4)."""
+    odd, square = freedom % 2, math.cos(angle) ** 2
+    term = total = math.cos(angle) if odd else 1.0
+    for number in range(2 + odd, freedom - 1, 2):
+        term *= square * (number - 1) / number
+        total += term
+    within = (angle + math.sin(angle) * total * (freedom > 1)) * 2 / math.pi if odd else math.sin(angle) * total
+    return (1 + within) / 2
+
+
+def least_examples(alpha: float) -> int:
+    """Return how many held-out examples of a class an error level takes."""
+    return math.ceil(1 / alpha) - 1
+
+
+def conformal(held: HeldOut, logits_NW: Tensor, alpha: float, names: Sequence[str]) -> Tensor:
+    """Return which classes inputs may be of at an error level, ``[N, W]``.
+
+    Raises:
+        DataError: a class has too few held-out examples for that level.
+    """
+    possible = []
+    for code, name in enumerate(names):
+        own_n = _nonconformity(held.logits[held.targets == code], code)
+        if len(own_n) < least_examples(alpha):
+            raise DataError(
+                f"alpha={alpha} needs {least_examples(alpha)} held-out examples of each class; {name!r} has "
+                f"{len(own_n)}, and with so many the smallest reachable error level is {1 / (len(own_n) + 1):.0%}. "
+                "Raise alpha, add_examples, or calibrate(images, labels)"
+            )
+        as_strange_Nn = own_n >= _nonconformity(logits_NW, code)[:, None]
+        possible.append((as_strange_Nn.sum(1) + 1) / (len(own_n) + 1) > alpha)
+    return torch.stack(possible, 1)
+
+
+def _nonconformity(logits_NW: Tensor, code: int) -> Tensor:
     """Return by how much the best other class exceeds a class, ``[N]``: small where an example conforms to it."""
     others_NW = logits_NW.clone()
     others_NW[:, code] = -torch.inf

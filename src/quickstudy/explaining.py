@@ -9,6 +9,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -26,6 +28,8 @@ class Answer(NamedTuple):
     """The likeliest class, or ``"unknown"``."""
     ranking: list[tuple[str, float]]
     """The likeliest classes with their probabilities."""
+    nearest: list[Neighbour]
+    """The support examples nearest to the input, as many as were asked for."""
 
 
 class Neighbour(NamedTuple):
@@ -42,29 +46,27 @@ class Neighbour(NamedTuple):
 
 
 def nearest(
-    query_ND: Tensor,
-    support_SD: Tensor,
-    counts: Mapping[str, int],
-    thumbnails: Mapping[str, tuple[bytes, ...]],
-    count: int,
+    query_ND: Tensor, support: Mapping[str, Tensor], thumbnails: Mapping[str, tuple[bytes, ...]], count: int
 ) -> list[list[Neighbour]]:
     """Return for each of N inputs the support examples that are nearest, the nearest first.
 
     Args:
         query_ND: their embeddings.
-        support_SD: those of the support examples, class by class.
-        counts: how many examples each class has, in the order of ``support_SD``.
-        thumbnails: of each class's examples, where there are any.
+        support: by class, its examples' embeddings ``[n, D]``.
+        thumbnails: of each class's examples.
         count: of neighbours.
     """
-    found = squared_euclidean(query_ND, support_SD).sqrt().topk(min(count, len(support_SD)), 1, largest=False)
-    examples = [
-        Neighbour(name, number, 0.0, thumbnail)
-        for name, own in counts.items()
-        for number, thumbnail in enumerate(thumbnails.get(name) or (b"",) * own)
-    ]
+    kept_S, names = torch.cat(list(support.values())), list(support)
+    first_W = np.cumsum([0, *map(len, support.values())])
+    found = squared_euclidean(query_ND, kept_S).sqrt().topk(min(count, len(kept_S)), 1, largest=False)
+
+    def neighbour(row: int, distance: float) -> Neighbour:
+        code = int(np.searchsorted(first_W, row, "right")) - 1
+        name, number = names[code], row - int(first_W[code])
+        return Neighbour(name, number, distance, thumbnails[name][number])
+
     return [
-        [examples[row]._replace(distance=distance) for row, distance in zip(rows, distances, strict=True)]
+        [neighbour(row, distance) for row, distance in zip(rows, distances, strict=True)]
         for rows, distances in zip(found.indices.tolist(), found.values.tolist(), strict=True)
     ]
 

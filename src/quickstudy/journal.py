@@ -20,7 +20,9 @@ from quickstudy.errors import DataError
 
 NAME = "changes.sqlite"
 _SECONDS = 60.0  # that one waits for another who writes
-_TABLES = """
+_VERSION = 1  # counted up when an older quickstudy could not make the changes
+_TABLES = f"""
+PRAGMA user_version = {_VERSION};
 CREATE TABLE IF NOT EXISTS model (one INTEGER PRIMARY KEY CHECK (one = 1), description TEXT, last INTEGER);
 CREATE TABLE IF NOT EXISTS changes (number INTEGER PRIMARY KEY, kind TEXT, name TEXT, new_name TEXT, examples BLOB);
 """
@@ -48,6 +50,10 @@ class Journal:
             self._db = sqlite3.connect(self._path, timeout=_SECONDS, isolation_level=None)
         except sqlite3.Error as error:
             raise DataError(f"'{self._path}' cannot be opened: {error}") from error
+        with self._checked():
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > _VERSION:
+            raise DataError(f"'{self._path}' was written by a newer quickstudy. Type: pip install -U quickstudy")
 
     def __enter__(self) -> Journal:
         return self
@@ -69,6 +75,12 @@ class Journal:
                     made._db.execute(statement)
                 made._db.execute("INSERT INTO model VALUES (1, ?, 0)", (description,))
             made._path.replace(folder / NAME)
+
+    @property
+    def description(self) -> str:
+        """Of the model, as it was when last written whole."""
+        with self._checked():
+            return str(self._db.execute("SELECT description FROM model").fetchone()[0])
 
     @property
     def last(self) -> int:

@@ -6,7 +6,7 @@ Shapes: N inputs, S support examples, n examples of one class, W classes, ``...`
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
-from quickstudy.changes import Change
+from quickstudy.changes import Change, Support, Thumbnails, changed, check_name
 from quickstudy.confidence import familiarity
 from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import encode
@@ -27,11 +27,6 @@ from quickstudy.pictures import thumbnail_of
 from quickstudy.rows import Rows
 
 _AT_ONCE = 64
-UNKNOWN = "unknown"
-"""What is answered for an input that is like none of the examples; no class can have that name."""
-
-Support = dict[str, Tensor]
-"""By class, in the order of the classes: what the algorithm keeps of its examples, ``[n, ...]``."""
 
 
 class Learner:
@@ -49,7 +44,7 @@ class Learner:
     def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
         self._encoder, self._algorithm, self._load = _frozen(encoder), _frozen(algorithm), load
         self._support: Support = {}
-        self._thumbnails: dict[str, tuple[bytes, ...]] = {}  # by class, of each example; empty where it is no picture
+        self._thumbnails: Thumbnails = {}
         self.before_change: Callable[[Change], None] | None = None
         """Called with every change of a class once nothing but this call can fail; if it raises, nothing changes."""
         self._state: Any = None
@@ -93,7 +88,7 @@ class Learner:
         if len(examples) != len(codes):
             raise DataError(f"{len(examples)} examples but {len(codes)} labels: each example needs one label")
         for name in classes:
-            _check_name(name)
+            check_name(name)
         kept_S, thumbnails = self._keep(examples, len(classes))
         rows = {name: np.flatnonzero(codes == code) for code, name in enumerate(classes)}
         support = {name: kept_S[torch.from_numpy(own).to(kept_S.device)] for name, own in rows.items() if len(own)}
@@ -110,8 +105,8 @@ class Learner:
         """
         if name in self._support:
             raise DataError(f"the class '{name}' exists: type add_examples({name!r}, ...) to show more of it")
-        _check_name(name)
-        return self.apply(Change("add", name, "", *self._keep(listed(inputs), len(self._support) + 1)))
+        check_name(name)
+        return self.apply(self._addition(name, inputs))
 
     def add_examples(self, name: str, inputs: Any) -> Self:
         """Learn a known class from 1..n further examples.
@@ -120,7 +115,7 @@ class Learner:
             DataError: there is no such class, there are no examples, or one cannot be read.
         """
         self._check_known(name)
-        return self.apply(Change("add", name, "", *self._keep(listed(inputs), len(self._support))))
+        return self.apply(self._addition(name, inputs))
 
     def remove_class(self, name: str) -> Self:
         """Forget a class.
@@ -141,7 +136,7 @@ class Learner:
         self._check_known(name)
         if new_name in self._support and new_name != name:
             raise DataError(f"the class '{new_name}' exists: remove it first, or choose another name")
-        _check_name(new_name)
+        check_name(new_name)
         return self.apply(Change("rename", name, new_name))
 
     def apply(self, change: Change) -> Self:
@@ -150,60 +145,63 @@ class Learner:
         Raises:
             ConfigError: the algorithm's head was trained for a fixed number of classes.
         """
-        kind, name, new_name, kept, thumbnails = change
-        support, shown = dict(self._support), dict(self._thumbnails)
-        if kind == "rename":
-            self._announce(change)
-            self._support = {new_name if other == name else other: kept for other, kept in support.items()}
-            self._thumbnails = {new_name if other == name else other: each for other, each in shown.items()}
-            return self
-        if kind == "remove":
-            del support[name]
-            shown.pop(name, None)
-        else:
-            assert kept is not None
-            support[name] = torch.cat([support[name], kept]) if name in support else kept
-            shown[name] = shown.get(name, ()) + thumbnails
-        self._learn(support, change)
-        self._thumbnails = shown
+        self._make([change], lambda: self.before_change and self.before_change(change))
         return self
 
-    def _announce(self, change: Change | None) -> None:
-        if change is not None and self.before_change is not None:
-            self.before_change(change)
+    def take_up(self, changes: Sequence[Change]) -> None:
+        """Make changes that were made elsewhere, all or none of them; many cost no more than learning anew.
 
-    def _learn(self, support: Support, change: Change | None = None) -> None:
+        Raises:
+            DataError: one is of a class that there is not.
+        """
+        self._make(changes)
+
+    def _make(self, changes: Sequence[Change], announce: Callable[[], object] = lambda: None) -> None:
+        support, thumbnails = self._support, self._thumbnails
+        for change in changes:
+            support, thumbnails = changed(support, thumbnails, change)
+        if all(change.kind == "rename" for change in changes):
+            announce()
+            self._support = support
+        else:
+            self._learn(support, changes[0] if len(changes) == 1 else None, announce)
+        self._thumbnails = thumbnails
+
+    def _learn(
+        self, support: Support, change: Change | None = None, announce: Callable[[], object] = lambda: None
+    ) -> None:
         """Take a support set for the known one, from which it differs by a change, or in all."""
         if not support:
-            self._announce(change)
+            announce()
             self._support, self._state, self._means = {}, None, None
             return
-        changed = None if change is None else change.name
-        place = list(self._support).index(changed) if changed in self._support else None
+        name = None if change is None else change.name
+        place = list(self._support).index(name) if name in self._support else None
         finish = None
-        if changed is None or (learned := self._held()) is None:
+        if name is None or (learned := self._held()) is None:
             learned = self._adapted(support)
         else:
             with torch.inference_mode(), torch.autocast(next(iter(support.values())).device.type, enabled=False):
-                finish = learned.prepared(place, self._support.get(changed), support.get(changed))
-        self._announce(change)
+                finish = learned.prepared(place, self._support.get(name), support.get(name))
+        announce()
         # Nothing fails from here on.
         if finish is not None:
             with torch.inference_mode():
                 finish()
         self._state = learned
         if isinstance(self._algorithm, EmbeddingAlgorithm):
-            if changed is None or self._means is None:
-                self._means = Rows(torch.stack([kept_n.mean(0) for kept_n in support.values()]))
+            if name is None or self._means is None:
+                self._means = _means_of(support)
             else:
-                self._means.change(place, support[changed].mean(0, keepdim=True) if changed in support else None)
+                self._means.change(place, support[name].mean(0, keepdim=True) if name in support else None)
         self._support = support
 
-    def _restore(self, support: Support, thumbnails: dict[str, tuple[bytes, ...]], state: Any) -> None:
+    def _restore(self, support: Support, thumbnails: Thumbnails, state: Any) -> None:
         """Take up what was learned elsewhere."""
-        self._support, self._thumbnails, self._state = support, thumbnails, state
+        self._support, self._state = support, state
+        self._thumbnails = {name: thumbnails.get(name) or (b"",) * len(kept) for name, kept in support.items()}
         if support and isinstance(self._algorithm, EmbeddingAlgorithm):
-            self._means = Rows(torch.stack([kept_n.mean(0) for kept_n in support.values()]))
+            self._means = _means_of(support)
 
     @property
     def _learned(self) -> Any:
@@ -235,11 +233,19 @@ class Learner:
         with self._explained(inputs), torch.inference_mode():
             thumbnails: list[bytes] = []
             kept: Tensor = self._algorithm.keep(self._encoder, self._parts(inputs, thumbnails))
-            known = next(iter(self._support.values()), kept)
-            if kept.shape[1:] != known.shape[1:]:
-                raise RuntimeError(f"{kept.shape} do not go with {known.shape}")
             _check_finite(kept)
             return kept, tuple(thumbnails)
+
+    def _addition(self, name: str, inputs: Any) -> Change:
+        examples = listed(inputs)
+        kept, thumbnails = self._keep(examples, len(self._support) + (name not in self._support))
+        known = next(iter(self._support.values()), kept)
+        if kept.shape[1:] != known.shape[1:]:
+            raise DataError(
+                f"what it keeps of {Samples(examples, self._load).name(0)} has the shape {tuple(kept.shape[1:])}, and "
+                f"of the examples so far {tuple(known.shape[1:])}: give inputs of the size that it was trained on"
+            )
+        return Change("add", name, "", kept, thumbnails)
 
     @contextmanager
     def _explained(self, inputs: Any) -> Iterator[None]:
@@ -261,27 +267,28 @@ class Learner:
             raise DataError(f"there is no class '{name}'{closest(str(name), self._support)} Known: {known}.")
 
     @torch.inference_mode()
-    def _answers(self, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Return ``[N, W]`` logits, and how familiar each input is, ``[N]``."""
+    def _answers(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return ``[N, W]`` logits, how familiar each input is ``[N]``, and embeddings ``[N, D]`` where it has any."""
         if not self._support:
             raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
         examples = listed(inputs)
         if not len(examples):
-            return torch.empty((0, len(self._support))), torch.empty(0)
+            return torch.empty((0, len(self._support))), torch.empty(0), None
         logits_NW: Tensor
+        embedded_ND: Tensor | None = None
         with self._explained(examples):
             if self._means is None:
                 logits_NW = self._algorithm.predict(self._encoder, self._learned, self._parts(examples))
                 familiar_N = logits_NW.amax(1)
             else:
-                embedded_ND: Tensor = self._algorithm.keep(self._encoder, self._parts(examples))
+                embedded_ND = self._algorithm.keep(self._encoder, self._parts(examples))
                 logits_NW = self._algorithm.answer(self._encoder, self._learned, embedded_ND)
                 familiar_N = familiarity(embedded_ND, self._means.used)
         wrong = logits_NW.isnan().any(1).nonzero().flatten().tolist()
         if wrong:
             name = Samples(examples, self._load).name(wrong[0])
             raise DataError(f"the model's answer to {name} is not a number: does it hold NaN or infinite values?")
-        return logits_NW, familiar_N
+        return logits_NW, familiar_N, embedded_ND
 
     def _parts(self, inputs: Any, thumbnails: list[bytes] | None = None) -> Iterator[Tensor]:
         device = next((tensor.device for tensor in self._encoder.state_dict().values()), torch.device("cpu"))
@@ -293,17 +300,16 @@ class Learner:
             yield part.to(device)
 
 
+def _means_of(support: Support) -> Rows:
+    return Rows(torch.stack([kept_n.mean(0) for kept_n in support.values()]))
+
+
 def _check_finite(learned: Any) -> None:
     if not all(leaf.isfinite().all() for leaf in tree_leaves(learned) if isinstance(leaf, Tensor)):
         raise DataError(
             "what was learned is not finite: an example holds NaN or infinite values, or the model was trained until "
             "it diverged"
         )
-
-
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not name or name == UNKNOWN:
-        raise DataError(f"a class needs a name that is a string and not {UNKNOWN!r}; this is {name!r}")
 
 
 def _frozen(module: Any) -> Any:

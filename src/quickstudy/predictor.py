@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from quickstudy import hub, saving
-from quickstudy.algorithms import STRATEGIES, Algorithm, EmbeddingAlgorithm
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.algorithms.base import exact
 from quickstudy.calibrated import Calibrated
-from quickstudy.confidence import nonconformity
+from quickstudy.changes import UNKNOWN
+from quickstudy.confidence import conformal, least_examples
 from quickstudy.data.samples import listed
 from quickstudy.data.targets import encode
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, check_counts
 from quickstudy.explaining import Answer, Neighbour, drawn, nearest
-from quickstudy.learner import UNKNOWN
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import load_image, thumbnail_of
 
@@ -180,8 +180,7 @@ class Predictor(Calibrated):
         made = cls(saved.encoder, saved.algorithm, saved.load)
         made._restore(saved.support, saved.thumbnails, saved.state)
         made._rates, made._calibrated = saved.rates, saved.calibrated
-        for change in saved.changes:
-            made.apply(change)
+        made.take_up(saved.changes)
         made.change_number = saved.number
         return made
 
@@ -194,7 +193,8 @@ class Predictor(Calibrated):
             options: see ``hub.PushOptions``.
         """
         shown = copy.copy(self)
-        shown._thumbnails = self._thumbnails if thumbnails else {}
+        if not thumbnails:
+            shown._thumbnails = {name: (b"",) * len(own) for name, own in self._thumbnails.items()}
         with tempfile.TemporaryDirectory() as folder:
             shown.save(folder)
             return hub.push(folder, repo_id, self.confidence_, thumbnails, **options)
@@ -222,26 +222,31 @@ class Predictor(Calibrated):
             inputs: what to classify.
             may_be_unknown: False: name the likeliest class in any case.
         """
-        (logits_NW, familiar_N), classes = self._answers(inputs), list(self._support)
+        (logits_NW, familiar_N, _), classes = self._answers(inputs), list(self._support)
         unknown_N = familiar_N < (self._unknown_below() if may_be_unknown else -math.inf)
         answers = zip(logits_NW.argmax(1).tolist(), unknown_N.tolist(), strict=True)
         return [UNKNOWN if unknown else classes[code] for code, unknown in answers]
 
-    def rank(self, inputs: Any, count: int = 5) -> list[Answer]:
-        """Return for each of N inputs what ``predict`` and ``predict_proba`` say, in one pass.
+    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0) -> list[Answer]:
+        """Return for each of N inputs what ``predict``, ``predict_proba`` and ``nearest`` say, in one pass.
 
         Args:
             inputs: what to classify.
-            count: how many of the likeliest classes to name.
+            count: how many of the likeliest classes to name, 1 or more.
+            nearest: how many of the support examples nearest to it to name.
         """
-        (logits_NW, familiar_N), classes = self._answers(inputs), list(self._support)
-        unknown_N = (familiar_N < self._unknown_below()).tolist()
-        chances_NW = (logits_NW / self.confidence_.temperature).softmax(1)
-        best = chances_NW.topk(min(count, len(classes)), 1) if len(classes) else chances_NW.sort(1)
+        check_counts(count=count)
+        (logits_NW, familiar_N, embedded_ND), classes = self._answers(inputs), list(self._support)
+        confidence = self.confidence_
+        unknown_N = (familiar_N < confidence.threshold).tolist()
+        best = (logits_NW / confidence.temperature).softmax(1).topk(min(count, len(classes)), 1)
+        near = self._near(inputs, embedded_ND, nearest) if nearest else [[]] * len(logits_NW)
         answers = []
-        for unknown, chances, codes in zip(unknown_N, best.values.tolist(), best.indices.tolist(), strict=True):
+        for row, (unknown, chances, codes) in enumerate(
+            zip(unknown_N, best.values.tolist(), best.indices.tolist(), strict=True)
+        ):
             ranking = [(classes[code], chance) for code, chance in zip(codes, chances, strict=True)]
-            answers.append(Answer(UNKNOWN if unknown else ranking[0][0], ranking))
+            answers.append(Answer(UNKNOWN if unknown else ranking[0][0], ranking, near[row]))
         return answers
 
     def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
@@ -263,25 +268,14 @@ class Predictor(Calibrated):
         """
         if not 0 < alpha < 1:
             raise ConfigError(f"alpha={alpha!r}: it must lie between 0 and 1, for instance 0.1")
-        held, logits_NW, classes = self._held_out(), self._answers(inputs)[0], list(self._support)
+        logits_NW, classes = self._answers(inputs)[0], list(self._support)
+        possible_NW = conformal(self._held_out(least_examples(alpha)), logits_NW, alpha, classes)
         found: list[list[str]] = [[] for _ in range(len(logits_NW))]
-        possible = []
-        for code, name in enumerate(classes):
-            own_n = nonconformity(held.logits[held.targets == code], code)
-            if 1 / (len(own_n) + 1) > alpha:
-                raise DataError(
-                    f"alpha={alpha} needs {math.ceil(1 / alpha) - 1} held-out examples of each class; {name!r} has "
-                    f"{len(own_n)}, and with so many the smallest reachable error level is {1 / (len(own_n) + 1):.0%}. "
-                    "Raise alpha, add_examples, or calibrate(images, labels)"
-                )
-            as_strange_Nn = own_n >= nonconformity(logits_NW, code)[:, None]
-            possible.append((as_strange_Nn.sum(1) + 1) / (len(own_n) + 1) > alpha)
-        for row, code in torch.stack(possible, 1).nonzero().tolist():
+        for row, code in possible_NW.nonzero().tolist():
             found[row].append(classes[code])
         likely = dict(zip(classes, logits_NW.T.tolist(), strict=True))
         return [sorted(names, key=lambda name: -likely[name][row]) for row, names in enumerate(found)]
 
-    @torch.inference_mode()
     def nearest(self, inputs: Any, count: int = 5) -> list[list[Neighbour]]:
         """Return for each of N inputs the support examples whose embeddings are nearest, the nearest first.
 
@@ -289,13 +283,19 @@ class Predictor(Calibrated):
             inputs: what to explain.
             count: of examples.
         """
-        if not self._support:
-            raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
-        query_ND = torch.cat([self._encoder(part) for part in self._parts(listed(inputs))])
-        kept_S = torch.cat(list(self._support.values()))
-        if not isinstance(self._algorithm, EmbeddingAlgorithm):  # it keeps the inputs themselves
-            kept_S = torch.cat([self._encoder(part) for part in torch.split(kept_S, 64)])
-        return nearest(exact(query_ND), kept_S, self.counts_, self._thumbnails, count)
+        return self._near(inputs, self._answers(inputs)[2], count)
+
+    @torch.inference_mode()
+    def _near(self, inputs: Any, embedded_ND: Tensor | None, count: int) -> list[list[Neighbour]]:
+        if embedded_ND is not None:
+            return nearest(embedded_ND, self._support, self._thumbnails, count)
+        if not len(listed(inputs)):
+            return []
+        embedded_ND = torch.cat([self._encoder(part) for part in self._parts(listed(inputs))])
+        parts = torch.split(torch.cat(list(self._support.values())), 64)  # it keeps the inputs themselves
+        kept_S = exact(torch.cat([self._encoder(part) for part in parts]))
+        support = dict(zip(self._support, torch.split(kept_S, list(self.counts_.values())), strict=True))
+        return nearest(exact(embedded_ND), support, self._thumbnails, count)
 
     def explain(self, item: Any, count: int = 5) -> Image.Image:
         """Return a picture of an input beside the support examples nearest to it, with their classes and distances.

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
@@ -80,7 +81,7 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
     tensors = {f"algorithm.{name}": value for name, value in algorithm.state_dict().items()}
     if support:
         tensors["kept"] = torch.cat(list(support.values()))
-        tensors |= packed(tuple(each for own in thumbnails.values() for each in own))
+        tensors |= packed(tuple(each for name in support for each in thumbnails[name]))
     skeleton, held = taken_apart(state, tensors, "state"), None
     if calibrated is not None:
         held = {"answers": taken_apart(calibrated[:4], tensors, "calibrated"), "source": calibrated.source}
@@ -91,7 +92,7 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
         files = {"encoder": _written(place, "encoder", weights), "learned": _written(place, "learned", content)}
         description = {
             "format": FORMAT,
-            "id": _description(place)["id"] if served else uuid.uuid4().hex,
+            "id": _served_id(place) if served else uuid.uuid4().hex,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
             "backbone": None
@@ -160,33 +161,36 @@ def read(
         ConfigError: what was code is not given.
     """
     place = Path(folder)
-    for attempt in range(_ATTEMPTS):
-        number, changes, description = 0, list[Change](), _description(place)
-        if Journal.exists(place):
-            with Journal(place) as journal:
-                text, number, changes = journal.model(device)
-            kept = _parsed(text, place / JOURNAL)
-            if kept.get("id") != description.get("id"):
-                raise DataError(
-                    f"'{place / JOURNAL}' has changes of another model than '{place / DESCRIPTION}': delete the first "
-                    "to drop them, or bring back the model that they belong to"
-                )
-            description = kept
-        try:
-            encoder_weights, tensors = (
-                _read(place, description["files"][name], device) for name in ("encoder", "learned")
-            )
-            break
-        except FileNotFoundError as error:  # replaced between the two reads
-            if attempt == _ATTEMPTS - 1:
-                raise DataError(f"the model in '{place}' lacks the file '{error.filename}': save it again") from error
     try:
-        found = _put_together(place, description, encoder_weights, tensors, device, load, backbone)
-        return found._replace(changes=changes, number=number)
+        for attempt in range(_ATTEMPTS):
+            try:
+                return _read_once(place, device, load, backbone)
+            except FileNotFoundError as error:  # replaced between two reads
+                if attempt == _ATTEMPTS - 1:
+                    told = f"the model in '{place}' lacks the file '{error.filename}': save it again"
+                    raise DataError(told) from error
     except QuickstudyError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(f"'{place / DESCRIPTION}' is damaged ({type(error).__name__}: {error})") from error
+    raise AssertionError
+
+
+def _read_once(place: Path, device: str | torch.device, load: Load | None, backbone: nn.Module | None) -> Saved:
+    number, changes, description = 0, list[Change](), _description(place)
+    if Journal.exists(place):
+        with Journal(place) as journal:
+            text, number, changes = journal.model(device)
+        kept = _parsed(text, place / JOURNAL)
+        if kept.get("id") != description.get("id"):
+            raise DataError(
+                f"'{place / JOURNAL}' has changes of another model than '{place / DESCRIPTION}': delete the first "
+                "to drop them, or bring back the model that they belong to"
+            )
+        description = kept
+    encoder_weights, tensors = (_read(place, description["files"][name], device) for name in ("encoder", "learned"))
+    found = _put_together(place, description, encoder_weights, tensors, device, load, backbone)
+    return found._replace(changes=changes, number=number)
 
 
 def _put_together(
@@ -244,7 +248,7 @@ def _written(place: Path, kind: str, content: bytes) -> dict[str, Any]:
     checksum = hashlib.sha256(content).hexdigest()
     name = f"{kind}-{checksum[:16]}.safetensors"
     path = place / name
-    if not path.exists() or path.stat().st_size != len(content):
+    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
         with atomic_write(path) as file:
             file.write(content)
     return {"name": name, "sha256": checksum, "bytes": len(content)}
@@ -255,22 +259,28 @@ def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def _read(place: Path, entry: Mapping[str, Any], device: str | torch.device) -> dict[str, Tensor]:
-    path = place / Path(str(entry["name"])).name
+    path = place / f"{Path(str(entry['name'])).stem}.safetensors"  # here, and no folder
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise DataError(f"'{path}' is damaged: its checksum is not that in '{DESCRIPTION}'")
     return {name: value.to(device) for name, value in safetensors.torch.load(content).items()}
 
 
+def _served_id(place: Path) -> Any:
+    """Return what ties the journal's model to its description, whose file may be damaged."""
+    with Journal(place) as journal:
+        return _parsed(journal.description, place / JOURNAL).get("id")
+
+
 def _description(place: Path) -> dict[str, Any]:
     path = place / DESCRIPTION
     try:
-        return _parsed(path.read_text(encoding="utf-8"), path)
+        return _parsed(path.read_bytes(), path)
     except FileNotFoundError as error:
         raise DataError(f"there is no saved model in '{place}' (no {DESCRIPTION}; looked in {Path.cwd()})") from error
 
 
-def _parsed(text: str, path: Path) -> dict[str, Any]:
+def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     try:
         found: Any = json.loads(text)
     except ValueError as error:

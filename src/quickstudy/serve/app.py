@@ -21,11 +21,12 @@ from torch import Tensor
 
 from quickstudy import __version__
 from quickstudy.errors import ConfigError, DataError
+from quickstudy.explaining import Answer
 from quickstudy.serve.decoding import Decoder, Limits
 from quickstudy.serve.gate import Gate, Rules
 from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.page import Page
-from quickstudy.serve.service import BusyError, Explained, Service, TakenError, UnknownClassError
+from quickstudy.serve.service import BusyError, Service, TakenError, UnknownClassError
 
 _STATUS = {UnknownClassError: 404, TakenError: 409, BusyError: 503, DataError: 422, ConfigError: 422, OSError: 507}
 _MOST_CLASSES = 1000  # in one answer
@@ -286,12 +287,12 @@ async def _certain(future: Future[Any]) -> Any:
     return await asyncio.shield(asyncio.wrap_future(future))
 
 
-def _as_json(explained: Explained) -> dict[str, Any]:
+def _as_json(answer: Answer) -> dict[str, Any]:
     return {
-        "label": explained.answer.label,
-        "ranking": [{"name": name, "probability": chance} for name, chance in explained.answer.ranking],
+        "label": answer.label,
+        "ranking": [{"name": name, "probability": chance} for name, chance in answer.ranking],
         "nearest": [
-            {**each._asdict(), "thumbnail": base64.b64encode(each.thumbnail).decode()} for each in explained.nearest
+            {**each._asdict(), "thumbnail": base64.b64encode(each.thumbnail).decode()} for each in answer.nearest
         ],
     }
 

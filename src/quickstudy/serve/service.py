@@ -22,7 +22,7 @@ from quickstudy import saving
 from quickstudy.changes import Change
 from quickstudy.data.samples import Load
 from quickstudy.errors import DataError, QuickstudyError, closest
-from quickstudy.explaining import Answer, Neighbour
+from quickstudy.explaining import Answer
 from quickstudy.journal import BehindError
 from quickstudy.predictor import Predictor
 
@@ -41,20 +41,13 @@ class BusyError(QuickstudyError):
     """So many pictures are waiting that further ones are refused."""
 
 
-class Explained(NamedTuple):
-    """An answer, and the support examples nearest to the picture."""
-
-    answer: Answer
-    nearest: list[Neighbour]
-
-
 class _Asked(NamedTuple):
     """Pictures to classify."""
 
     pictures: list[Tensor]
     top: int
     nearest: int
-    future: Future[list[Explained]]
+    future: Future[list[Answer]]
 
 
 class _Job(NamedTuple):
@@ -105,9 +98,9 @@ class Service:
 
     # ---- what may be asked of it
 
-    def predict(self, pictures: list[Tensor], count: int = 5, nearest: int = 0) -> Future[list[Explained]]:
+    def predict(self, pictures: list[Tensor], count: int = 5, nearest: int = 0) -> Future[list[Answer]]:
         """Classify pictures ``[C, H, W]``, each with its likeliest classes and, if asked for, its nearest examples."""
-        future: Future[list[Explained]] = Future()
+        future: Future[list[Answer]] = Future()
         self._put(_Asked(pictures, count, nearest, future))
         return future
 
@@ -225,33 +218,30 @@ class Service:
         self.observe(size)
         batch = [asked for asked in batch if asked.future.set_running_or_notify_cancel()]
         try:
-            self._follow()
-            answers = iter(self._classified([p for asked in batch for p in asked.pictures], max(a.top for a in batch)))
+            answers = iter(self._answers(batch))
         except Exception:  # whose picture it was shows when each is asked alone
             for asked in batch:
-                _settle(asked.future, partial(self._explained, asked, None))
+                _settle(asked.future, partial(self._answers, [asked]))
             return
         for asked in batch:
-            own = [next(answers) for _ in asked.pictures]
-            _settle(asked.future, partial(self._explained, asked, own))
+            asked.future.set_result([_as_asked(next(answers), asked) for _ in asked.pictures])
 
-    def _classified(self, pictures: list[Tensor], count: int) -> list[Answer]:
+    def _answers(self, batch: list[_Asked]) -> list[Answer]:
+        self._follow()
+        return self._classified(batch)
+
+    def _classified(self, batch: list[_Asked]) -> list[Answer]:
         """Classify pictures that may be of several sizes, those of one size together."""
+        pictures = [picture for asked in batch for picture in asked.pictures]
+        count, nearest = max(asked.top for asked in batch), max(asked.nearest for asked in batch)
         kinds: dict[Any, list[int]] = {}
         for place, picture in enumerate(pictures):
             kinds.setdefault((picture.shape, picture.dtype), []).append(place)
         answers: dict[int, Answer] = {}
         for places in kinds.values():
-            answers |= zip(places, self._predictor.rank([pictures[place] for place in places], count), strict=True)
+            found = self._predictor.rank([pictures[place] for place in places], count, nearest=nearest)
+            answers |= zip(places, found, strict=True)
         return [answers[place] for place in range(len(pictures))]
-
-    def _explained(self, asked: _Asked, answers: list[Answer] | None) -> list[Explained]:
-        if answers is None:
-            self._follow()
-            answers = self._classified(asked.pictures, asked.top)
-        near = [self._predictor.nearest([p], asked.nearest)[0] if asked.nearest else [] for p in asked.pictures]
-        cut = [answer._replace(ranking=answer.ranking[: asked.top]) for answer in answers]
-        return [Explained(*each) for each in zip(cut, near, strict=True)]
 
     def _done(self, action: Callable[[Predictor], Any]) -> Any:
         while True:
@@ -272,13 +262,8 @@ class Service:
         if changes is None:
             self._predictor, self._uncompacted = self._loaded(), 0
             return
-        self._predictor.before_change = None
-        try:
-            for change in changes:
-                self._predictor.apply(change)
-                self._predictor.change_number += 1
-        finally:
-            self._predictor.before_change = self._write_down
+        self._predictor.take_up(changes)
+        self._predictor.change_number += len(changes)
         self._uncompacted += len(changes)
 
     def _compact(self, after: int) -> None:
@@ -305,6 +290,11 @@ _CLOSE = _Job(lambda _: None, Future())
 def _check_known(predictor: Predictor, name: str) -> None:
     if name not in predictor:
         raise UnknownClassError(f"there is no class '{name}'{closest(name, predictor.counts_)}")
+
+
+def _as_asked(answer: Answer, asked: _Asked) -> Answer:
+    """Return an answer without what others of its batch asked for."""
+    return answer._replace(ranking=answer.ranking[: asked.top], nearest=answer.nearest[: asked.nearest])
 
 
 def _settle(future: Future[Any], result: Callable[[], Any]) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
+from quickstudy.changes import UNKNOWN
 from quickstudy.errors import DataError, QuickstudyError
-from quickstudy.explaining import Neighbour
-from quickstudy.learner import UNKNOWN
+from quickstudy.explaining import Answer, Neighbour
 from quickstudy.serve.decoding import Decoder
-from quickstudy.serve.service import Explained, Service
+from quickstudy.serve.service import Service
 
 _MOST_SHOWN = 500  # classes
 _NEAREST = 6
@@ -107,7 +107,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         if not service.classes().result():
             raise DataError("It knows no class yet: teach it one first.")
         (found,) = service.predict(pictures, 5, _NEAREST).result()
-        chances = dict(found.answer.ranking)
+        chances = dict(found.ranking)
         return _answered(found), gr.Label(chances, visible=True), _near(found.nearest)
 
     @_plainly(3)
@@ -225,9 +225,9 @@ def _decoded(decoder: Decoder, contents: list[bytes]) -> list[Tensor]:
     return pictures
 
 
-def _answered(found: Explained) -> str:
-    name, chance = found.answer.ranking[0]
-    if found.answer.label == UNKNOWN:
+def _answered(found: Answer) -> str:
+    name, chance = found.ranking[0]
+    if found.label == UNKNOWN:
         return _said(
             f"<b>Unknown.</b> This is like none of the examples; <b>{escape(name)}</b> would be nearest.",
             "unknown answer",
