@@ -140,11 +140,15 @@ def test_a_damaged_model_is_named_and_can_be_saved_again(tmp_path: Path) -> None
         {**description, "files": {}},
         {**description, "files": {**description["files"], "encoder": {"name": "..", "sha256": ""}}},
         {**description, "classes": ["red"]},
+        {**description, "classes": ["red", "red"]},
+        {**description, "classes": ["red", "unknown"]},
         {**description, "state": "gone"},
+        {**description, "state": None},
+        {**description, "rates": {"reject_rate": "x"}},
     ]
     for content in [*(json.dumps(each).encode() for each in damaged), b"\xff\xfe", b"{}", b"[1]"]:
         (tmp_path / "predictor.json").write_bytes(content)
-        with pytest.raises(DataError, match=r"damaged|describes no model|lacks the file"):
+        with pytest.raises(DataError, match=r"damaged|describes no model|lacks the file|a class needs a name"):
             Predictor.load(tmp_path)
 
 
@@ -155,12 +159,20 @@ def test_a_damaged_change_is_named(tmp_path: Path) -> None:
         ("add", "red", b"rubbish", "the examples of a change of 'red' are damaged"),
         ("repaint", "red", b"", "of the kind 'repaint'"),
         ("remove", "gone", b"", "of the class 'gone'"),
+        ("rename", "red", b"", "a class needs a name"),
     ):
         with Journal(tmp_path) as journal:
             journal._db.execute("DELETE FROM changes")
             journal._db.execute("INSERT INTO changes VALUES (1, ?, ?, '', ?)", (kind, name, examples))
             journal._db.execute("UPDATE model SET last = 1")
         with pytest.raises(DataError, match=message):
+            Predictor.load(tmp_path)
+    for last, number in ((1, 2), (99, 1), ("x", 1)):
+        with Journal(tmp_path) as journal:
+            journal._db.execute("DELETE FROM changes")
+            journal._db.execute("INSERT INTO changes VALUES (?, 'remove', 'red', '', '')", (number,))
+            journal._db.execute("UPDATE model SET last = ?", (last,))
+        with pytest.raises(DataError, match="is damaged"):
             Predictor.load(tmp_path)
     with Journal(tmp_path) as journal:
         journal._db.execute("PRAGMA user_version = 99")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.confidence import _shuffled
 from quickstudy.functional.calibration import area_under_roc, best_temperature, expected_calibration_error
 from quickstudy.nets import Encoder
 
@@ -31,7 +32,7 @@ def learned(strategy: str = "prototypicalnetworks", classes: int = 6, each: int 
 @pytest.mark.parametrize("strategy", ["prototypicalnetworks", "nearest_centroid", "linear_probe", "nearest_neighbour"])
 def test_examples_are_left_out_as_by_hand(strategy: str) -> None:
     inputs, labels = points(4, 3)
-    inputs = torch.cat([kept[kept.sum(1).argsort()] for kept in inputs.split(3)])
+    inputs = torch.cat([kept[_shuffled(kept)] for kept in inputs.split(3)])  # the order it goes by
     inputs, labels = inputs[:-2], labels[:-2]  # the last class has one example
     predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES[strategy]()).fit(inputs, labels)
     held = predictor._held_out()
@@ -124,6 +125,23 @@ def test_as_many_are_left_out_as_there_is_work_for() -> None:
     assert uneven._held_out().targets.bincount().tolist() == [60, 2, 2]
     many = learned("nearest_centroid", classes=300, each=40)
     assert len(many._held_out().targets) == 200 and len(many._held_out(0).targets) == 0
+
+
+def test_few_that_are_left_out_of_many_are_usual_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(100, 16, generator=generator)
+    draw = lambda each: (centres.repeat_interleave(each, 0) + torch.randn(100 * each, 16, generator=generator)).relu()  # noqa: E731
+    names = [f"{code:03}" for code in range(100)]
+    support, queries = draw(120), draw(10)
+    predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES["nearest_centroid"]())
+    predictor.fit(support, [name for name in names for _ in range(120)])
+    held = predictor._held_out()
+    assert len(held.targets) == 100
+    right = float((held.logits.argmax(1) == held.targets).float().mean())
+    assert right == pytest.approx(predictor.score(queries, [name for name in names for _ in range(10)]), abs=0.12)
+    order = torch.randperm(len(support), generator=generator)
+    other = Predictor(**predictor.get_params()).fit(support[order], [names[row // 120] for row in order.tolist()])
+    assert other.confidence_ == pytest.approx(predictor.confidence_)
 
 
 def test_sets_hold_the_class() -> None:

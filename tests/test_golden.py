@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import safetensors.torch
 from numpy.typing import NDArray
 
 from quickstudy import Predictor
+from quickstudy.serve.service import Service
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = sorted(path.parent for path in GOLDEN.glob("format-*/*/expected.json"))
@@ -34,6 +36,30 @@ def test_a_model_of_an_earlier_version_answers_as_it_did(folder: Path, tmp_path:
         np.testing.assert_allclose(logits, recorded, atol=1e-5)
 
 
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_model_of_an_earlier_version_can_be_changed_and_served(folder: Path, tmp_path: Path) -> None:
+    asked = safetensors.torch.load_file(folder.parent / "pictures.safetensors")["asked"]
+    counts = json.loads((folder / "expected.json").read_text(encoding="utf-8"))["examples"]
+    shutil.copytree(folder, tmp_path / "served", ignore=shutil.ignore_patterns("expected.json"))
+    described = tmp_path / "served" / "predictor.json"
+    content = json.loads(described.read_text(encoding="utf-8"))
+    described.write_text(json.dumps({**content, "load": {"name": "image", "options": {}}}))  # some take tensors only
+    for _ in range(2):
+        with Service(tmp_path / "served") as service:
+            name = next(iter(counts))
+            counts[name] += 1
+            assert service.teach(name, [asked[0]]).result() == counts[name]
+            if folder.name != "maml":  # whose classes are three
+                counts["new"] = counts.get("new", 0) + 2
+                assert service.teach("new", [asked[1], asked[4]]).result() == counts["new"]
+            assert service.classes().result() == counts
+            near = service.predict([asked[1]], nearest=99).result()[0].nearest
+            assert len(near) == sum(counts.values())
+            assert folder.name == "maml" or near[0].name == "new"
+        Predictor.load(tmp_path / "served").save(tmp_path / "served")
+    assert Predictor.load(tmp_path / "served").counts_ == counts
+
+
 def _logits(probabilities_NW: NDArray[Any], temperature: float) -> NDArray[Any]:
     logits_NW = np.log(probabilities_NW) * temperature
     return logits_NW - logits_NW.mean(1, keepdims=True)
@@ -43,6 +69,7 @@ def test_the_golden_files_are_there_and_small() -> None:
     assert {path.name for path in MODELS if path.parent.name == "format-1"} >= {
         "maml",
         "nearest_centroid",
+        "nearest_neighbour",
         "prototypicalnetworks",
         "r2d2",
     }

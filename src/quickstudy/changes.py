@@ -43,6 +43,8 @@ def changed(support: Support, thumbnails: Thumbnails, change: Change) -> tuple[S
     kind, name, new_name, kept, shown = change
     if kind != "add" and name not in support:
         raise DataError(f"a change is of the class '{name}', which there is not")
+    if kind == "rename" and new_name in support and new_name != name:
+        raise DataError(f"a change gives the class '{name}' the name of another, '{new_name}'")
     if kind == "rename":
         names = {name: new_name}
         renamed = {names.get(other, other): kept for other, kept in support.items()}
@@ -97,4 +99,5 @@ def change_of(kind: str, name: str, new_name: str, examples: bytes, device: torc
         raise DataError(f"the examples of a change of '{name}' are damaged ({error})") from error
     if kind not in ("add", "remove", "rename"):
         raise DataError(f"a change is of the kind {kind!r}: a newer quickstudy made it, or it is damaged")
+    check_name(new_name if kind == "rename" else name)
     return Change(kind, name, new_name, kept, unpacked(tensors))  # type: ignore[arg-type]

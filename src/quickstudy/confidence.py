@@ -75,7 +75,7 @@ def left_out(algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means
         least: how many answers to examples of each class there must be, where it has as many; each round of them
             learns anew. More than 1: of every class, however many there are. 0: no logits at all, at no cost.
     """
-    kept_S = torch.cat(list(support.values()))
+    kept_S = torch.cat([kept_n[_shuffled(kept_n)] for kept_n in support.values()])
     counts_W = torch.tensor([len(kept) for kept in support.values()], device=kept_S.device)
     targets_S = torch.arange(len(counts_W), device=kept_S.device).repeat_interleave(counts_W)
     # Of each class as many, so that one of many examples does not decide alone what is unknown.
@@ -100,6 +100,15 @@ def left_out(algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means
         source,
         1 / each_W[codes_K1[several, 0]],
     )
+
+
+def _shuffled(kept_n: Tensor) -> Tensor:
+    """Return an order of a class's examples ``[n]`` that depends on what they are and not on how they came.
+
+    Far digits of a sum give it, as those tell nothing of how usual an example is; and rounding rarely reaches them.
+    """
+    sums_n = kept_n.double().sum(1)
+    return (100 * sums_n / sums_n.std(correction=0).clamp(min=1e-9)).remainder(1).argsort()
 
 
 def _spread(count: int, most: int) -> Tensor:
@@ -127,8 +136,6 @@ def _without_one_of_each(
     (more_C,) = (counts_W > 1).nonzero(as_tuple=True)  # without its only example a class is gone
     if not len(more_C) or not least:
         return kept_S.new_empty(0, ways), targets_S[:0]
-    order_S = kept_S.sum(1).argsort()  # which examples are left out together must not depend on the order they came in
-    kept_S = kept_S[order_S[targets_S[order_S].argsort(stable=True)]]
     affordable = min(math.ceil(_MOST / ways), _WORK // len(kept_S))
     rounds = min(int(counts_W.max()), max(_LEAST // ways + 1, affordable, least))
     places_RC = torch.arange(rounds, device=kept_S.device)[:, None] * counts_W[more_C] // rounds

@@ -124,6 +124,8 @@ class Journal:
             with self._transaction("DEFERRED"):
                 description, last = self._db.execute("SELECT description, last FROM model").fetchone()
                 rows = self._db.execute("SELECT * FROM changes ORDER BY number").fetchall()
+            if [row[0] for row in rows] != list(range(last - len(rows) + 1, last + 1)):
+                raise ValueError(f"its changes are numbered {[row[0] for row in rows][:9]}, and the last is {last}")
             return str(description), int(last), _changes(rows, device)
 
     def replace(self, description: str, after: int | None) -> None:
@@ -159,9 +161,10 @@ class Journal:
     def _checked(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            raise OSError(f"'{self._path}' cannot be read or written: {error}") from error
-        except (sqlite3.DatabaseError, TypeError) as error:
+        except (sqlite3.DatabaseError, TypeError, ValueError) as error:
+            unseen = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR
+            if unseen:  # it is locked, the disk is full, or it may not be read
+                raise OSError(f"'{self._path}' cannot be read or written: {error}") from error
             raise DataError(f"'{self._path}' is damaged ({error})") from error
 
 

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.changes import Change, packed, unpacked
+from quickstudy.changes import Change, check_name, packed, unpacked
 from quickstudy.confidence import HeldOut
 from quickstudy.data.samples import Load
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
@@ -222,6 +222,12 @@ def _put_together(
     _load_weights(algorithm, weights, place)
     for part in (encoder, algorithm):
         part.to(device).eval().requires_grad_(False)
+    for name in description["classes"]:
+        check_name(name)
+    if len(set(description["classes"])) < len(description["classes"]) or 0 in description["examples"]:
+        raise ValueError("a class twice, or without examples")
+    if description["classes"] and description["state"] is None:
+        raise ValueError("classes that were not learned")
     parts = torch.split(tensors["kept"], description["examples"]) if description["classes"] else ()
     support = dict(zip(description["classes"], parts, strict=True))
     pictures, thumbnails = unpacked(tensors), {}
@@ -236,7 +242,11 @@ def _put_together(
         support,
         thumbnails,
         joined(description["state"], tensors),
-        description["rates"],
+        {
+            name: float(description["rates"][name])
+            for name in ("reject_rate", "false_accept")
+            if name in description["rates"]
+        },
         HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
     )
 

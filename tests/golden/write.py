@@ -1,11 +1,12 @@
 """Write small saved models with what they answer: ``python tests/golden/write.py tests/golden/format-1``.
 
 Run once for each format, by the last version that wrote it: later versions must read these files, so that nobody writes
-them again.
+them again. What is there already stays.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -13,11 +14,13 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from quickstudy import Predictor
+from quickstudy import Predictor, saving
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.image import load_image
 from quickstudy.nets import build_encoder
 
 MODELS = {"prototypicalnetworks": {}, "r2d2": {}, "maml": {"adaptation_steps": 2}, "nearest_centroid": {}}
+SERVED = "nearest_neighbour"  # takes pictures, and has changes in a journal
 COLOURS = {"red": (220, 60, 40), "green": (40, 220, 60), "blue": (40, 60, 220)}
 
 
@@ -31,22 +34,27 @@ def pictures(each: int, seed: int) -> tuple[torch.Tensor, list[str]]:
 
 def main(root: Path) -> None:
     """Write all models."""
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     support, labels = pictures(4, 0)
     asked = torch.cat([pictures(2, 1)[0], torch.full((1, 3, 16, 16), 255, dtype=torch.uint8)])
     safetensors.torch.save_file({"asked": asked}, root / "pictures.safetensors")
-    for name, options in MODELS.items():
+    for name, options in {**MODELS, SERVED: {}}.items():
+        if (root / name).exists():
+            continue
         torch.manual_seed(0)
         encoder = build_encoder("conv4", {"hidden": 12})
         for seed in range(2, 52):
             encoder.train()(pictures(8, seed)[0])  # until its running statistics are those of such pictures
-        predictor = Predictor(encoder, STRATEGIES[name](**options)).fit(support, labels)
+        load = load_image if name == SERVED else torch.as_tensor
+        predictor = Predictor(encoder, STRATEGIES[name](**options), load).fit(support, labels)
         predictor.rename_class("red", "rouge")
         if name == "r2d2":
             predictor.calibrate(pictures(6, 3)[0], [label.replace("red", "rouge") for label in pictures(6, 3)[1]])
         if name == "prototypicalnetworks":
             predictor.calibrate(reject_rate=0.2)
         predictor.save(root / name)
+        if name == SERVED:
+            serve(predictor, root / name, asked)
         sure = predictor.confidence_
         expected = {
             "classes": predictor.classes_.tolist(),
@@ -58,6 +66,14 @@ def main(root: Path) -> None:
             "source": sure.source,
         }
         (root / name / "expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
+
+
+def serve(predictor: Predictor, folder: Path, asked: torch.Tensor) -> None:
+    """Change it as a service does."""
+    with saving.serve(folder) as journal:
+        numbers = itertools.count()
+        predictor.before_change = lambda change: journal.append(change, next(numbers)) and None
+        predictor.add_class("white", asked[-1:]).add_examples("green", asked[2:3]).rename_class("blue", "bleu")
 
 
 if __name__ == "__main__":
