@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from quickstudy import ConfigError, DataError, MissingPackageError, Predictor, export, graph_files
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.nets import Encoder, build_encoder
-from quickstudy.pictures import load_image
+from quickstudy.pictures import from_tensor, load_image
 
 TRANSDUCTIVE = ("bdcspn", "laplacianshot", "tim")
 SHARED = ("anil", "maml", "metasgd", "reptile")  # whose head is otherwise for one number of classes
@@ -131,27 +131,26 @@ def test_without_torch_or_quickstudy(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("means", ["W", 8]),
         ("state", ["W", 8]),
     ]
-    np.save(tmp_path / "images.npy", images.numpy())
-    reader = """
-import json, sys
-import numpy as np, onnxruntime
-from safetensors import safe_open
-
-with safe_open("pets.classes.safetensors", "np") as file:
-    about = json.loads(file.metadata()["quickstudy"])
-    learned = {name: file.get_tensor(name) for name in file.keys()}
-session = onnxruntime.InferenceSession("pets.onnx")
-logits, familiarity = session.run(None, {"images": np.load("images.npy"), **learned})
-names = np.array(about["classes"], object)[logits.argmax(1)]
-names[familiarity < about["unknown_below"]] = "unknown"
-assert not {"torch", "quickstudy"} & set(sys.modules)
-print(json.dumps(names.tolist()))
-"""
-    ran = subprocess.run([sys.executable, "-c", reader], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0, ran.stderr
-    names = json.loads(ran.stdout)
-    assert names == predictor.predict(images)
+    names = []
+    for number, image in enumerate([*images[::3], *(each.flip(1).repeat(1, 2, 1)[:, :40] for each in images[:4])]):
+        from_tensor(image).save(tmp_path / "who.png")
+        (tmp_path / "who.png").rename(tmp_path / "who.jpg")
+        code = _documented() + "\nimport sys\nassert not {'torch', 'quickstudy'} & set(sys.modules)"
+        ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+        ((label, ((likeliest, chance),), _),) = predictor.rank([tmp_path / "who.jpg"], 1)
+        told, probability = ran.stdout.rsplit(maxsplit=1)
+        assert told == f"{label} {likeliest}", number
+        assert float(probability) == pytest.approx(chance, abs=1e-4)
+        names.append(label)
     assert "unknown" in names and len(set(names)) > 3
+
+
+def _documented() -> str:
+    """Return the program of docs/serve.md that answers without quickstudy."""
+    page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
+    (program,) = [block for block in page.split("```python\n")[1:] if "onnxruntime" in block]
+    return program.split("```")[0]
 
 
 def test_a_backbone_of_timm_and_its_normalisation(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def write(
     Each file is whole or absent, and the classes name the graph that they are for by its checksum.
 
     Args:
-        path: of the graph: ``x.onnx``, or ``x.pt2`` for torch.export; ``x.classes.safetensors`` is written beside it.
+        path: of the graph: ``x.onnx``, or ``x.pt2`` for torch.export; ``x.onnx.classes.safetensors`` comes beside it.
         saved: the model.
         confidence: its temperature and threshold.
         images: inputs whose shape and type the graph takes, and whose answers are compared besides those to made-up
@@ -106,7 +106,7 @@ def write(
         MissingPackageError: a package is not installed.
     """
     model, (written, read) = Path(path), form_of(Path(path))
-    classes = model.with_suffix(".classes.safetensors")
+    classes = model.with_name(f"{model.name}.classes.safetensors")
     if not saved.support:
         raise DataError("there is no class to export: type fit(images, labels) or add_class(name, images) first")
     encoder, algorithm = copy.deepcopy(saved.encoder).cpu(), copy.deepcopy(saved.algorithm).cpu()
@@ -154,6 +154,7 @@ def write(
         "unknown_below": max(confidence.threshold, torch.finfo(torch.float32).min),  # JSON has no infinity
         "input": {"shape": list(inputs.shape[1:]), "dtype": str(inputs.dtype).removeprefix("torch.")},
         "image_mode": load_options.get("image_mode", "RGB"),
+        "resize": "cover, bicubic, cut out the centre" if load_options.get("image_size") else None,
     }
     if not only_classes:
         with atomic_write(model) as file:

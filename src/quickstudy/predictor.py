@@ -138,7 +138,7 @@ class Predictor(Calibrated):
         """Write a graph that answers without quickstudy, and its classes beside it; see ``quickstudy.export.write``.
 
         Args:
-            path: ``x.onnx``, or ``x.pt2`` for torch.export; the classes go to ``x.classes.safetensors``.
+            path: ``x.onnx``, or ``x.pt2`` for torch.export; the classes go to ``x.onnx.classes.safetensors``.
             images: some inputs, where the size of them is not known; answers to them are compared too.
             only_classes: leave the graph, and write the classes of now for it.
 
