@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from quickstudy import Predictor
+
 README = Path(__file__).parent.parent / "README.md"
 SMALLER = {
     "image_size=84": "image_size=32",
@@ -46,3 +48,16 @@ def test_three_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "['dog']" in printed.splitlines()
     assert "pets.onnx: 2 classes" in printed.splitlines()[-1]
     assert Path("pets.onnx").exists() and Path("why.png").exists()
+
+
+def test_the_page_on_predictors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, hue in (("who", 33), ("yak1", 90), ("yak2", 92), ("yak3", 95), *((f"{n}", 30 + n) for n in range(4))):
+        draw(Path(f"{name}.jpg"), hue, hue)
+    page = (README.parent / "docs" / "predictor.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    predictor = Predictor.from_backbone(
+        "conv4", ["0.jpg", "1.jpg", "2.jpg", "3.jpg"], ["dog", "dog", "cat", "cat"], pretrained=False
+    )
+    exec(compile(code, "predictor.md", "exec"), {"predictor": predictor})
+    assert predictor.counts_ == {"cat": 2, "dog": 2}
