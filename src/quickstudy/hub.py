@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.confidence import Confidence
-from quickstudy.errors import ConfigError, DataError, require
+from quickstudy.errors import ConfigError, DataError, first_line, require
 from quickstudy.files import atomic_write
 from quickstudy.saving import DESCRIPTION
 
@@ -81,7 +81,7 @@ def push(
         )
     except Exception as error:  # the client's own, its HTTP library's, the system's
         raise DataError(
-            f"the model could not be uploaded to '{repo_id}': {_first_line(error)}. Check the name (owner/name) and "
+            f"the model could not be uploaded to '{repo_id}': {first_line(error)}. Check the name (owner/name) and "
             "the network, and type: hf auth login"
         ) from error
     return str(commit.commit_url)
@@ -119,7 +119,7 @@ def fetched(name: str | os.PathLike[str], revision: str | None = None, token: st
         of = f" at revision '{revision}'" if revision else ""
         raise DataError(
             f"there is no folder '{name}' (looked in {Path.cwd()}), and the Hugging Face Hub did not give it{of}: "
-            f"{_first_line(error)}. Check the name (owner/name) and the network; for a private one, type: hf auth "
+            f"{first_line(error)}. Check the name (owner/name) and the network; for a private one, type: hf auth "
             "login. Without a network, give the folder that predictor.save wrote"
         ) from error
 
@@ -221,7 +221,3 @@ def _options(options: Mapping[str, Any]) -> str:
 def _cell(text: str) -> str:
     """Return text that ends neither a table's cell nor its row, and is no markup."""
     return "".join(f"\\{each}" if each in "\\`*_|<>[]#" else each for each in " ".join(text.split()))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -22,7 +22,7 @@ from quickstudy.cli.named_pictures import batches, named
 from quickstudy.cli.predictions import Prediction, writing
 from quickstudy.cli.usage import PlainParser
 from quickstudy.data.samples import Samples
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, first_line
 from quickstudy.explaining import Answer
 from quickstudy.predictor import Predictor
 
@@ -74,7 +74,7 @@ def load_predictor(folder: str, device: str = "cpu") -> Predictor:
     try:
         predictor = Predictor.load(folder, torch.device(device))
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {device}: {str(error).splitlines()[0]}. Try --device cpu") from error
+        raise ConfigError(f"--device {device}: {first_line(error)}. Try --device cpu") from error
     if predictor.get_params()["load"] is torch.as_tensor:
         raise ConfigError(
             f"the model in '{folder}' takes tensors, as it was made without a function that loads pictures: make it "
