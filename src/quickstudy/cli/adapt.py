@@ -28,7 +28,7 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.nets import Encoder
 from quickstudy.nets.registry import BACKBONES
-from quickstudy.pictures import IMAGE_EXTENSIONS, load_image
+from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
 from quickstudy.plain import name_of
 from quickstudy.predictor import Predictor
 from quickstudy.saving import DESCRIPTION
@@ -64,7 +64,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="skip",
         help="what an unreadable picture does: 'skip' names it and leaves it out, 'raise' ends the command",
     )
-    about = "defaults: pretrained, nearest_centroid, pictures of 224 pixels; other models keep their own"
+    about = f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own"
     add_flags(parser, optional(_FLAGS), "of a backbone's name", about)
 
 
@@ -101,7 +101,10 @@ def _learned(args: argparse.Namespace, items: list[Any], labels: list[str]) -> P
         if not path.exists():
             raise DataError(f"there is no checkpoint or saved model '{path}' (looked in {Path.cwd()})")
         return ImageClassifier.load_from_checkpoint(path).adapt(items, labels)
-    image = {"image_size": 224, **{name: given.pop(name) for name in ("image_size", "image_mode") if name in given}}
+    image = {
+        "image_size": IMAGE_SIZE,
+        **{name: given.pop(name) for name in ("image_size", "image_mode") if name in given},
+    }
     load = partial(load_image, **image)
     return Predictor.from_backbone(args.model, items, labels, load=load, **given)
 
