@@ -7,11 +7,11 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.confidence import Confidence
-from quickstudy.errors import ConfigError, DataError, first_line, require
+from quickstudy.errors import ConfigError, DataError, check_options, first_line, require
 from quickstudy.files import atomic_write
 from quickstudy.saving import DESCRIPTION
 
@@ -39,12 +39,7 @@ def push(
     repo_id: str,
     confidence: Confidence,
     thumbnails: bool = False,
-    *,
-    private: bool | None = None,
-    license: str | None = None,
-    revision: str | None = None,
-    commit_message: str | None = None,
-    token: str | None = None,
+    **options: Unpack[PushOptions],
 ) -> str:
     """Upload a saved model, with a model card, as one commit.
 
@@ -53,29 +48,32 @@ def push(
         repo_id: ``"owner/name"``.
         confidence: its figures, for the card.
         thumbnails: whether small pictures of its examples are in the folder, as the card then says.
-        private, license, revision, commit_message, token: see ``PushOptions``.
+        options: see ``PushOptions``.
 
     Returns:
         The commit's address.
 
     Raises:
+        ConfigError: there is no option of a name.
         MissingPackageError: huggingface-hub is not installed.
         DataError: the Hub cannot be reached, or refuses.
     """
+    check_options("push_to_hub", options, PushOptions.__annotations__)
     hub: Any = require("huggingface_hub", extra="hub")
     description = json.loads((Path(folder) / DESCRIPTION).read_text("utf-8"))
     with atomic_write(Path(folder) / CARD, "w") as file:
-        file.write(card(description, repo_id, confidence, thumbnails, license))
+        file.write(card(description, repo_id, confidence, thumbnails, options.get("license")))
     try:
-        api = hub.HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        api = hub.HfApi(token=options.get("token"))
+        api.create_repo(repo_id, private=options.get("private"), exist_ok=True)
+        revision = options.get("revision")
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=str(folder),
             revision=revision,
-            commit_message=commit_message or "A model of quickstudy",
+            commit_message=options.get("commit_message") or "A model of quickstudy",
             allow_patterns=[DESCRIPTION, CARD, *_FILES],
             delete_patterns=list(_FILES),  # those of the model before
         )
