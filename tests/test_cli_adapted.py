@@ -63,17 +63,17 @@ EXPECTED = [(f"new/{name}{number}.png", name) for name in COLOURS for number in 
 def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = run(capsys, f"adapt {TINY} --support photos --out pets")
     assert out.splitlines()[:2] == [
-        "learned 3 classes from 12 pictures with nearest_centroid on conv4, whose weights are random",
-        "classes, with their pictures: blue 4, green 4, red 4",
+        "Learned 3 classes from 12 pictures with nearest_centroid on conv4, whose weights are random",
+        "Classes, with their pictures: blue 4, green 4, red 4",
     ]
     for words in (
-        "at temperature",
-        "expected calibration error",
+        "Temperature of",
+        "Expected calibration error: ",
         "less familiar than",
         "the support set, one of each class left out",
     ):
         assert words in out
-    assert out.endswith("saved in 'pets'; use it: quickstudy predict pets images/\n")
+    assert out.endswith("Saved in 'pets'; use it: quickstudy predict pets images/\n")
     assert err == ""
     out, err = run(capsys, "predict pets new --no-unknown")
     assert rows(out) == EXPECTED and err == ""
@@ -145,7 +145,7 @@ def test_a_saved_model_learns_other_classes(capsys: pytest.CaptureFixture[str]) 
     run(capsys, f"adapt {TINY} --support photos --out pets --strategy linear_probe --strategy_kwargs.iterations 20")
     Path("photos/blue").rename("azure")
     out, _ = run(capsys, "adapt pets --support photos --out pets")
-    assert "learned 2 classes from 8 pictures with linear_probe on pets\n" in out
+    assert "Learned 2 classes from 8 pictures with linear_probe on pets\n" in out
     assert list(Predictor.load("pets").classes_) == ["green", "red"]
 
 
@@ -165,7 +165,7 @@ def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_all_together(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = run(capsys, f"adapt {TINY} --support photos --out pets --strategy tim")
-    assert "this strategy classifies all pictures of a call together" in out
+    assert "This strategy classifies all pictures of a call together" in out
     Path("new/cut.png").write_bytes(b"rubbish")
     out, err = run(capsys, "predict pets new --no-unknown", code=1)
     assert len(rows(out)) == 9 and "classifies all 9 pictures together" in err and "1 of 10 pictures" in err

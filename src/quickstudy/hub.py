@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.confidence import Confidence
+from quickstudy.confidence import Confidence, in_words
 from quickstudy.errors import ConfigError, DataError, check_options, first_line, require
 from quickstudy.files import atomic_write
 from quickstudy.saving import DESCRIPTION
@@ -184,7 +183,7 @@ def card(
             "",
             "## How sure it is",
             "",
-            *_figures(confidence),
+            *(f"- {line}" for line in in_words(confidence)),
             "",
             "## Use and limits",
             "",
@@ -199,17 +198,6 @@ def card(
             "",
         ]
     )
-
-
-def _figures(sure: Confidence) -> list[str]:
-    unknown = "nothing" if sure.threshold == -math.inf else f"what is less familiar than {sure.threshold:.4g}"
-    error = f"{sure.calibration_error:.1%} over {sure.examples} examples" if sure.examples else "not measured"
-    return [
-        f"- Temperature of its probabilities: {sure.temperature:.3g}",
-        f"- Expected calibration error: {error}",
-        f"- Called unknown: {unknown}",
-        f"- Both follow from {sure.source}",
-    ]
 
 
 def _options(options: Mapping[str, Any]) -> str:

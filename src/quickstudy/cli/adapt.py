@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from jsonargparse import ArgumentParser
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
 from quickstudy.cli.predict_saved import load_predictor
+from quickstudy.confidence import in_words
 from quickstudy.data.samples import Samples
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         predictor = _learned(args, items, labels)
     told = _told(predictor, args)
     predictor.save(out)
-    print(f"{told}\nsaved in '{out}'; use it: quickstudy predict {out} images/")
+    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} images/")
     return 0
 
 
@@ -148,28 +148,17 @@ def _counted(total: int) -> Iterator[None]:
 
 
 def _told(predictor: Predictor, args: argparse.Namespace) -> str:
-    counts, sure = predictor.counts_, predictor.confidence_
+    counts = predictor.counts_
     strategy = name_of(predictor.get_params()["algorithm"])
     random = args.model in BACKBONES or not getattr(args, "pretrained", True)
     shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
-    if sure.threshold == -math.inf:
-        unknown = "nothing: that needs three pictures of classes with two or more"
-    else:
-        unknown = f"what is less familiar than {sure.threshold:.4g}"
-    error = (
-        f", expected calibration error {sure.calibration_error:.1%} over {sure.examples} pictures"
-        if sure.examples
-        else ""
-    )
     return "\n".join(
         [
-            f"learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
+            f"Learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
             + ", whose weights are random" * random,
-            f"classes, with their pictures: {shown}{more}",
-            f"probabilities: at temperature {sure.temperature:.3g}{error}",
-            f"called unknown: {unknown}",
-            f"both follow from {sure.source}",
+            f"Classes, with their pictures: {shown}{more}",
+            *in_words(predictor.confidence_),
+            *["This strategy classifies all pictures of a call together"] * predictor.transductive,
         ]
-        + ["this strategy classifies all pictures of a call together"] * predictor.transductive
     )
