@@ -20,7 +20,7 @@ from jsonargparse import ArgumentParser
 
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
-from quickstudy.cli.predict_saved import load_predictor
+from quickstudy.cli.saved import load_predictor
 from quickstudy.confidence import in_words
 from quickstudy.data.samples import Samples
 from quickstudy.data.scan import class_folders
@@ -94,7 +94,7 @@ def _learned(args: argparse.Namespace, items: list[Any], labels: list[str]) -> P
     if (saved or file) and given:
         raise ConfigError(f"--{next(iter(given))} is of a backbone's name; '{args.model}' keeps its own: leave it out")
     if saved:
-        return load_predictor(str(path)).fit(items, labels)
+        return load_predictor(str(path), torch.device("cpu")).fit(items, labels)
     if file:
         from quickstudy.image import ImageClassifier  # brings Lightning, which takes seconds
 
