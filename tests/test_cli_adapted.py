@@ -129,15 +129,16 @@ def test_unreadable_pictures_to_predict(
 
 def test_unreadable_pictures_to_learn(capsys: pytest.CaptureFixture[str]) -> None:
     Path("photos/red/cut.png").write_bytes(b"\x89PNG\r\n\x1a\n rubbish")
-    with pytest.warns(DataWarning, match=r"left out 1 of 13 pictures, which cannot be read: 'photos/red/cut\.png'"):
+    with pytest.warns(DataWarning, match=r"skipped 1 of 13 pictures of 'photos' that .*: 'photos/red/cut\.png' is"):
         out, _ = run(capsys, f"adapt {TINY} --support photos --out pets")
     assert "blue 4, green 4, red 4" in out
     _, err = run(capsys, f"adapt {TINY} --support photos --out strict --on_error raise", code=2)
     assert "'photos/red/cut.png' is a damaged image" in err and not Path("strict").exists()
     Path("photos/grey").mkdir()
     Path("photos/grey/a.png").write_bytes(b"rubbish")
-    _, err = run(capsys, f"adapt {TINY} --support photos --out strict", code=2)
-    assert "no picture of the class 'grey' of 'photos' can be read: 'photos/grey/a.png'" in err
+    with pytest.warns(DataWarning, match=r"skipped 2 of 14 pictures .*; and 'photos/red/cut\.png'"):
+        _, err = run(capsys, f"adapt {TINY} --support photos --out strict", code=2)
+    assert "'photos' has classes of which no picture can be read, 'grey': add some that can" in err
     assert not Path("strict").exists()
 
 
@@ -149,7 +150,8 @@ def test_a_saved_model_learns_other_classes(capsys: pytest.CaptureFixture[str]) 
     assert list(Predictor.load("pets").classes_) == ["green", "red"]
 
 
-def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None:
+def train() -> None:
+    """Write ``model.ckpt``."""
     data = ImageClassificationData.from_folders(train_folder="photos", image_size=28)
     model = ImageClassifier(backbone="conv4", backbone_kwargs={"hidden": 8})
     with warnings.catch_warnings():
@@ -157,6 +159,10 @@ def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None
         trainer = Trainer(fast_dev_run=1, logger=False, accelerator="cpu", enable_progress_bar=False)
         trainer.fit(model, datamodule=data)
     trainer.save_checkpoint("model.ckpt")
+
+
+def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    train()
     out, _ = run(capsys, "adapt model.ckpt --support photos --out pets")
     assert "3 classes from 12 pictures with prototypicalnetworks on model.ckpt\n" in out
     assert len(rows(run(capsys, "predict pets new")[0])) == 9
@@ -217,6 +223,10 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         ("adapt a.ckpt --support photos --out pets --strategy tim", "--strategy is of a backbone's name"),
         (f"adapt {TINY} --support photos --out pets --strategy protnet", "unknown training_strategy 'protnet'"),
         ("adapt conv4 --support photos --out pets --pretraind false", "did you mean '--pretrained'?"),
+        (
+            f"adapt {TINY} --max_pixels 500 --support photos --out pets",
+            "none of the 12 pictures of 'photos' can be read",
+        ),
         ("predict", "MODEL is missing"),
         ("predict --data.predict_folder new", "--checkpoint is missing"),
         ("predict new new", "there is no saved model in 'new'"),
