@@ -169,6 +169,16 @@ def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None
     assert Predictor.load("pets").get_params()["load"].keywords["image_size"] in (28, [28, 28])
 
 
+@pytest.mark.parametrize(("model", "code"), [(TINY, 1), ("saved", 2), ("model.ckpt", 1)])
+def test_whatever_the_model_it_runs_on_the_device(model: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    if model == "saved":
+        run(capsys, f"adapt {TINY} --support photos --out saved")
+    if model == "model.ckpt":
+        train()
+    _, err = run(capsys, f"adapt {model} --support photos --out pets --device meta", code)
+    assert "meta tensor" in err  # which holds no numbers to learn from
+
+
 def test_all_together(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = run(capsys, f"adapt {TINY} --support photos --out pets --strategy tim")
     assert "This strategy classifies all pictures of a call together" in out
@@ -227,6 +237,7 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
             f"adapt {TINY} --max_pixels 500 --support photos --out pets",
             "none of the 12 pictures of 'photos' can be read",
         ),
+        ("adapt conv4 --support photos --out pets --device warp", "--device warp: "),
         ("predict", "MODEL is missing"),
         ("predict --data.predict_folder new", "--checkpoint is missing"),
         ("predict new new", "there is no saved model in 'new'"),

@@ -16,16 +16,17 @@ from typing import Any, Literal
 import torch
 from jsonargparse import ArgumentParser
 
+from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
-from quickstudy.cli.saved import load_predictor
+from quickstudy.cli.saved import add_device, device_of, load_predictor
 from quickstudy.confidence import in_words
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table, shown
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.nets import Encoder
+from quickstudy.nets import Encoder, build_encoder
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
 from quickstudy.plain import name_of
@@ -61,6 +62,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="skip",
         help="what an unreadable picture does: 'skip' names it and leaves it out, 'raise' ends the command",
     )
+    add_device(parser)
     about = f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own"
     add_flags(parser, optional(_ENCODER | _PICTURES), "of a backbone's name", about)
 
@@ -70,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.exists() and not (out / DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out '{out}' holds something else than a saved model: name a new folder")
+    device = device_of(args)
     table = class_folders(args.support, IMAGE_EXTENSIONS)
-    load, learn = _learner(args)
+    load, learn = _learner(args, device)
     if args.on_error == "skip":
         table = _readable(table, load, args.support)
     assert table.targets is not None
@@ -84,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _learner(args: argparse.Namespace) -> tuple[Load, Callable[[Any, Any], Predictor]]:
+def _learner(args: argparse.Namespace, device: torch.device) -> tuple[Load, Callable[[Any, Any], Predictor]]:
     """Return what loads a picture, and what makes a predictor of pictures and labels."""
     given = {name: value for name, value in vars(args).items() if name in _ENCODER | _PICTURES}
     path = Path(args.model).expanduser()
@@ -92,19 +95,21 @@ def _learner(args: argparse.Namespace) -> tuple[Load, Callable[[Any, Any], Predi
     if (saved or file) and given:
         raise ConfigError(f"--{next(iter(given))} is of a backbone's name; '{args.model}' keeps its own: leave it out")
     if saved:
-        predictor = load_predictor(str(path), torch.device("cpu"))
+        predictor = load_predictor(str(path), device)
         return predictor.get_params()["load"], predictor.fit
     if file:
         from quickstudy.image import ImageClassifier  # brings Lightning, which takes seconds
 
         if not path.exists():
             raise DataError(f"there is no checkpoint or saved model '{path}' (looked in {Path.cwd()})")
-        model = ImageClassifier.load_from_checkpoint(path)
+        model = ImageClassifier.load_from_checkpoint(path).to(device)
         return partial(load_image, **model.load_options), model.adapt
+    options = {name: flag.default for name, flag in _ENCODER.items()} | given
+    encoder = build_encoder(args.model, options["backbone_kwargs"], options["pretrained"]).to(device)
+    algorithm = STRATEGIES[options["strategy"]](**options["strategy_kwargs"] or {})
     pictures = {"image_size": IMAGE_SIZE} | {name: value for name, value in given.items() if name in _PICTURES}
     load = partial(load_image, **pictures)
-    encoder = {name: value for name, value in given.items() if name in _ENCODER}
-    return load, partial(Predictor.from_backbone, args.model, load=load, **encoder)
+    return load, Predictor(encoder, algorithm, load).fit
 
 
 def _readable(table: Table, load: Load, support: str) -> Table:
