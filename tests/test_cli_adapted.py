@@ -63,17 +63,17 @@ EXPECTED = [(f"new/{name}{number}.png", name) for name in COLOURS for number in 
 def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = run(capsys, f"adapt {TINY} --support photos --out pets")
     assert out.splitlines()[:2] == [
-        "learned 3 classes from 12 pictures with nearest_centroid on conv4, whose weights are random",
-        "classes, with their pictures: blue 4, green 4, red 4",
+        "Learned 3 classes from 12 pictures with nearest_centroid on conv4, whose weights are random",
+        "Classes, with their pictures: blue 4, green 4, red 4",
     ]
     for words in (
-        "at temperature",
-        "expected calibration error",
+        "Temperature of",
+        "Expected calibration error: ",
         "less familiar than",
         "the support set, one of each class left out",
     ):
         assert words in out
-    assert out.endswith("saved in 'pets'; use it: quickstudy predict pets images/\n")
+    assert out.endswith("Saved in 'pets'; use it: quickstudy predict pets images/\n")
     assert err == ""
     out, err = run(capsys, "predict pets new --no-unknown")
     assert rows(out) == EXPECTED and err == ""
@@ -129,15 +129,16 @@ def test_unreadable_pictures_to_predict(
 
 def test_unreadable_pictures_to_learn(capsys: pytest.CaptureFixture[str]) -> None:
     Path("photos/red/cut.png").write_bytes(b"\x89PNG\r\n\x1a\n rubbish")
-    with pytest.warns(DataWarning, match=r"left out 1 of 13 pictures, which cannot be read: 'photos/red/cut\.png'"):
+    with pytest.warns(DataWarning, match=r"skipped 1 of 13 pictures of 'photos' that .*: 'photos/red/cut\.png' is"):
         out, _ = run(capsys, f"adapt {TINY} --support photos --out pets")
     assert "blue 4, green 4, red 4" in out
     _, err = run(capsys, f"adapt {TINY} --support photos --out strict --on_error raise", code=2)
     assert "'photos/red/cut.png' is a damaged image" in err and not Path("strict").exists()
     Path("photos/grey").mkdir()
     Path("photos/grey/a.png").write_bytes(b"rubbish")
-    _, err = run(capsys, f"adapt {TINY} --support photos --out strict", code=2)
-    assert "no picture of the class 'grey' of 'photos' can be read: 'photos/grey/a.png'" in err
+    with pytest.warns(DataWarning, match=r"skipped 2 of 14 pictures .*; and 'photos/red/cut\.png'"):
+        _, err = run(capsys, f"adapt {TINY} --support photos --out strict", code=2)
+    assert "'photos' has classes of which no picture can be read, 'grey': add some that can" in err
     assert not Path("strict").exists()
 
 
@@ -145,11 +146,12 @@ def test_a_saved_model_learns_other_classes(capsys: pytest.CaptureFixture[str]) 
     run(capsys, f"adapt {TINY} --support photos --out pets --strategy linear_probe --strategy_kwargs.iterations 20")
     Path("photos/blue").rename("azure")
     out, _ = run(capsys, "adapt pets --support photos --out pets")
-    assert "learned 2 classes from 8 pictures with linear_probe on pets\n" in out
+    assert "Learned 2 classes from 8 pictures with linear_probe on pets\n" in out
     assert list(Predictor.load("pets").classes_) == ["green", "red"]
 
 
-def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None:
+def train() -> None:
+    """Write ``model.ckpt``."""
     data = ImageClassificationData.from_folders(train_folder="photos", image_size=28)
     model = ImageClassifier(backbone="conv4", backbone_kwargs={"hidden": 8})
     with warnings.catch_warnings():
@@ -157,15 +159,29 @@ def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None
         trainer = Trainer(fast_dev_run=1, logger=False, accelerator="cpu", enable_progress_bar=False)
         trainer.fit(model, datamodule=data)
     trainer.save_checkpoint("model.ckpt")
+
+
+def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    train()
     out, _ = run(capsys, "adapt model.ckpt --support photos --out pets")
     assert "3 classes from 12 pictures with prototypicalnetworks on model.ckpt\n" in out
     assert len(rows(run(capsys, "predict pets new")[0])) == 9
     assert Predictor.load("pets").get_params()["load"].keywords["image_size"] in (28, [28, 28])
 
 
+@pytest.mark.parametrize(("model", "code"), [(TINY, 1), ("saved", 2), ("model.ckpt", 1)])
+def test_whatever_the_model_it_runs_on_the_device(model: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    if model == "saved":
+        run(capsys, f"adapt {TINY} --support photos --out saved")
+    if model == "model.ckpt":
+        train()
+    _, err = run(capsys, f"adapt {model} --support photos --out pets --device meta", code)
+    assert "meta tensor" in err  # which holds no numbers to learn from
+
+
 def test_all_together(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = run(capsys, f"adapt {TINY} --support photos --out pets --strategy tim")
-    assert "this strategy classifies all pictures of a call together" in out
+    assert "This strategy classifies all pictures of a call together" in out
     Path("new/cut.png").write_bytes(b"rubbish")
     out, err = run(capsys, "predict pets new --no-unknown", code=1)
     assert len(rows(out)) == 9 and "classifies all 9 pictures together" in err and "1 of 10 pictures" in err
@@ -217,6 +233,11 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         ("adapt a.ckpt --support photos --out pets --strategy tim", "--strategy is of a backbone's name"),
         (f"adapt {TINY} --support photos --out pets --strategy protnet", "unknown training_strategy 'protnet'"),
         ("adapt conv4 --support photos --out pets --pretraind false", "did you mean '--pretrained'?"),
+        (
+            f"adapt {TINY} --max_pixels 500 --support photos --out pets",
+            "none of the 12 pictures of 'photos' can be read",
+        ),
+        ("adapt conv4 --support photos --out pets --device warp", "--device warp: "),
         ("predict", "MODEL is missing"),
         ("predict --data.predict_folder new", "--checkpoint is missing"),
         ("predict new new", "there is no saved model in 'new'"),

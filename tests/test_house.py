@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,8 +48,7 @@ LAYERS = [
         "trainer",
     ],  # lightning, and nowhere below
     ["image"],  # the domains, which never import each other
-    ["ladder", "testing"],
-    ["serve"],
+    ["testing", "serve"],
     ["cli"],
     ["__main__"],
 ]
@@ -149,7 +149,7 @@ def test_imports_point_down() -> None:
         ("errors.py", "from quickstudy import functional", "functional stands above errors"),
         ("report.py", "import quickstudy", "not the public face"),
         ("task.py", "from quickstudy import Trainer", "not the public face"),
-        ("testing.py", "from quickstudy import ladder", "stand side by side"),
+        ("testing.py", "from quickstudy import serve", "stand side by side"),
         ("nets/conv4.py", "from lightning.pytorch import Trainer", "lightning lives"),
         ("data/table.py", "import PIL.Image", "PIL is for"),
         ("helpers.py", "", "'helpers' has no place"),
@@ -157,12 +157,21 @@ def test_imports_point_down() -> None:
     ],
 )
 def test_the_rules_bite(tmp_path: Path, file: str, code: str, complaint: str | None) -> None:
-    (tmp_path / "ladder").mkdir()
+    (tmp_path / "serve").mkdir()
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(code, encoding="utf-8")
     found = [sentence for sentence in complaints(tmp_path) if sentence.startswith(file)]
     assert len(found) == (complaint is not None)
     assert complaint is None or complaint in found[0]
+
+
+def test_every_room_is_in_the_table_of_contributing_in_the_same_order() -> None:
+    text = (ROOT.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n## The house\n")[2]
+    rows = re.findall(r"^\| (`.*?) \|", text.partition("\n- ")[0], re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+/?)`", row)]
+    assert sorted(named) == sorted(f"{unit}/" if (ROOT / unit).is_dir() else unit for unit in HEIGHT)
+    heights = [HEIGHT[name.removesuffix("/")] for name in named]
+    assert heights == sorted(heights)
 
 
 def test_files_are_small_and_say_what_they_are() -> None:

@@ -88,6 +88,12 @@ def test_a_model_goes_there_and_back(fake: FakeHub, tmp_path: Path) -> None:
     assert len(Predictor.from_pretrained("me/pets").classes_) == 2
 
 
+def test_a_misspelled_option_uploads_nothing(fake: FakeHub) -> None:
+    with pytest.raises(ConfigError, match=r"push_to_hub has no option 'privat'; did you mean 'private'\?"):
+        learned()[0].push_to_hub("me/pets", privat=True)
+    assert not fake.asked
+
+
 def test_a_folder_is_no_repository(tmp_path: Path) -> None:
     predictor, images = learned()
     predictor.save(tmp_path / "pets")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,15 @@ def test_needs_no_lightning() -> None:
         "assert not [name for name in sys.modules if 'lightning' in name and 'utilities' not in name]"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    "reader", ["from quickstudy.saving import read", "from quickstudy import Predictor as P; read = P.load"]
+)
+def test_a_process_that_knows_nothing_of_pictures_finds_their_load(reader: str, tmp_path: Path) -> None:
+    encoder, load = build_encoder("conv4", {"hidden": 8}), partial(load_image, image_size=16)
+    Predictor(encoder, STRATEGIES["nearest_centroid"](), load).save(tmp_path)
+    subprocess.run([sys.executable, "-c", f"{reader}; read({str(tmp_path)!r})"], check=True)
 
 
 def test_what_changes_answers_as_what_was_learned_at_once(model: ImageClassifier) -> None:

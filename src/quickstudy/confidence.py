@@ -265,3 +265,17 @@ def _nonconformity(logits_NW: Tensor, code: int) -> Tensor:
     others_NW[:, code] = -torch.inf
     best_N = others_NW.amax(1) if logits_NW.shape[1] > 1 else torch.zeros_like(logits_NW[:, 0])
     return best_N - logits_NW[:, code]
+
+
+def in_words(sure: Confidence) -> list[str]:
+    """Return a line for each figure, and one for where they come from."""
+    error = f"{sure.calibration_error:.1%} over {sure.examples} examples" if sure.examples else "not measured"
+    unknown = f"what is less familiar than {sure.threshold:.4g}"
+    if sure.threshold == -math.inf:
+        unknown = "nothing: too few examples were held out, or reject_rate is 0"
+    return [
+        f"Temperature of its probabilities: {sure.temperature:.3g}",
+        f"Expected calibration error: {error}",
+        f"Called unknown: {unknown}",
+        f"Both follow from {sure.source}",
+    ]

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from quickstudy.checkpoint import plain
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
+from quickstudy.data.readable import readable
 from quickstudy.data.samples import Samples, Transform, cache_budget
 from quickstudy.data.splitting import check_disjoint, check_no_file_twice, split_classes, split_examples
 from quickstudy.data.table import Table
@@ -214,30 +215,12 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
 
     def _usable(self, stage: StageName, by_class: bool = False) -> Table:
         if self._on_error == "skip" and stage not in self._tried:
-            self._tables[stage] = self._readable(stage)
+            self._tables[stage], skipped = readable(self._tables[stage], self._loader, f"{stage} examples")
+            self.skipped |= skipped
             self._tried.add(stage)
         table = self._tables[stage]
         # Columns of a one-hot matrix may be empty: no episode can be made of them.
         return table.without_empty_classes() if by_class and table.targets is not None else table
-
-    def _readable(self, stage: StageName) -> Table:
-        table = self._tables[stage]
-        samples = Samples(table.inputs, self._loader)
-        messages = samples.unreadable()
-        if not messages:
-            return table
-        first = next(iter(messages.values()))
-        if len(messages) == len(table):
-            raise DataError(f"none of the {len(table)} {stage} examples can be read, the first: {first}")
-        rest = [samples.name(row) for row in messages][1:]
-        more = f"; and {', '.join(rest[:3])}{', ...' if len(rest) > 3 else ''}" if rest else ""
-        self.skipped |= {samples.name(row): message for row, message in messages.items()}
-        warnings.warn(
-            f"skipped {len(messages)} of {len(table)} {stage} examples that cannot be read, the first: {first}{more}",
-            DataWarning,
-            2,
-        )
-        return table.select(np.setdiff1d(np.arange(len(table)), list(messages)))
 
     # ---- loaders: the trainer's task says whether they hold episodes or batches
 

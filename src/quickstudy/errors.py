@@ -117,6 +117,15 @@ def given(**options: T | None) -> dict[str, T]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its kind, without a full stop, as the sentence goes on.
+
+    >>> first_line(OSError("no network.\\nmore")), first_line(OSError())
+    ('no network', 'OSError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def require(package: str, extra: str) -> ModuleType:
     """Import an optional package.
 

@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_map
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.confidence import Confidence, familiarity
 from quickstudy.data.samples import Samples
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, first_line
 from quickstudy.files import atomic_write
 from quickstudy.graph_files import OUTPUTS, Answers, Axes, Run, Tensors, form_of
 from quickstudy.nets import Encoder
@@ -134,14 +134,14 @@ def write(
                 content = written(*_traced(graph, inputs, tensors, saved.support))
             except Exception as error:  # tracing runs all of torch, which raises almost anything
                 raise ConfigError(
-                    f"{name} cannot be exported as {model.suffix}: {type(error).__name__}: {_first_line(error)}. "
+                    f"{name} cannot be exported as {model.suffix}: {type(error).__name__}: {first_line(error)}. "
                     "Choose another strategy or backbone, or the other of .onnx and .pt2; save(folder) keeps any model"
                 ) from error
         try:
             difference, flips = _compared(graph, read(content), inputs, tensors, confidence)
         except Exception as error:  # whatever the runtime raises
             raise ConfigError(
-                f"the graph for '{model}' does not answer as {name} does: {_first_line(error)}. "
+                f"the graph for '{model}' does not answer as {name} does: {first_line(error)}. "
                 + ("It may be another model's: export without only_classes" if only_classes else "Nothing was written")
             ) from error
     load_options = saved.load.keywords if isinstance(saved.load, partial) else {}
@@ -262,7 +262,3 @@ def _description(classes: Path) -> dict[str, Any]:
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"'{classes}' is damaged ({error}): export without only_classes") from error
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

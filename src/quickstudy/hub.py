@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.confidence import Confidence
-from quickstudy.errors import ConfigError, DataError, require
+from quickstudy.confidence import Confidence, in_words
+from quickstudy.errors import ConfigError, DataError, check_options, first_line, require
 from quickstudy.files import atomic_write
 from quickstudy.saving import DESCRIPTION
 
@@ -39,12 +38,7 @@ def push(
     repo_id: str,
     confidence: Confidence,
     thumbnails: bool = False,
-    *,
-    private: bool | None = None,
-    license: str | None = None,
-    revision: str | None = None,
-    commit_message: str | None = None,
-    token: str | None = None,
+    **options: Unpack[PushOptions],
 ) -> str:
     """Upload a saved model, with a model card, as one commit.
 
@@ -53,35 +47,38 @@ def push(
         repo_id: ``"owner/name"``.
         confidence: its figures, for the card.
         thumbnails: whether small pictures of its examples are in the folder, as the card then says.
-        private, license, revision, commit_message, token: see ``PushOptions``.
+        options: see ``PushOptions``.
 
     Returns:
         The commit's address.
 
     Raises:
+        ConfigError: there is no option of a name.
         MissingPackageError: huggingface-hub is not installed.
         DataError: the Hub cannot be reached, or refuses.
     """
+    check_options("push_to_hub", options, PushOptions.__annotations__)
     hub: Any = require("huggingface_hub", extra="hub")
     description = json.loads((Path(folder) / DESCRIPTION).read_text("utf-8"))
     with atomic_write(Path(folder) / CARD, "w") as file:
-        file.write(card(description, repo_id, confidence, thumbnails, license))
+        file.write(card(description, repo_id, confidence, thumbnails, options.get("license")))
     try:
-        api = hub.HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        api = hub.HfApi(token=options.get("token"))
+        api.create_repo(repo_id, private=options.get("private"), exist_ok=True)
+        revision = options.get("revision")
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=str(folder),
             revision=revision,
-            commit_message=commit_message or "A model of quickstudy",
+            commit_message=options.get("commit_message") or "A model of quickstudy",
             allow_patterns=[DESCRIPTION, CARD, *_FILES],
             delete_patterns=list(_FILES),  # those of the model before
         )
     except Exception as error:  # the client's own, its HTTP library's, the system's
         raise DataError(
-            f"the model could not be uploaded to '{repo_id}': {_first_line(error)}. Check the name (owner/name) and "
+            f"the model could not be uploaded to '{repo_id}': {first_line(error)}. Check the name (owner/name) and "
             "the network, and type: hf auth login"
         ) from error
     return str(commit.commit_url)
@@ -119,7 +116,7 @@ def fetched(name: str | os.PathLike[str], revision: str | None = None, token: st
         of = f" at revision '{revision}'" if revision else ""
         raise DataError(
             f"there is no folder '{name}' (looked in {Path.cwd()}), and the Hugging Face Hub did not give it{of}: "
-            f"{_first_line(error)}. Check the name (owner/name) and the network; for a private one, type: hf auth "
+            f"{first_line(error)}. Check the name (owner/name) and the network; for a private one, type: hf auth "
             "login. Without a network, give the folder that predictor.save wrote"
         ) from error
 
@@ -186,7 +183,7 @@ def card(
             "",
             "## How sure it is",
             "",
-            *_figures(confidence),
+            *(f"- {line}" for line in in_words(confidence)),
             "",
             "## Use and limits",
             "",
@@ -203,17 +200,6 @@ def card(
     )
 
 
-def _figures(sure: Confidence) -> list[str]:
-    unknown = "nothing" if sure.threshold == -math.inf else f"what is less familiar than {sure.threshold:.4g}"
-    error = f"{sure.calibration_error:.1%} over {sure.examples} examples" if sure.examples else "not measured"
-    return [
-        f"- Temperature of its probabilities: {sure.temperature:.3g}",
-        f"- Expected calibration error: {error}",
-        f"- Called unknown: {unknown}",
-        f"- Both follow from {sure.source}",
-    ]
-
-
 def _options(options: Mapping[str, Any]) -> str:
     return f" with `{json.dumps(options)}`" if options else ""
 
@@ -221,7 +207,3 @@ def _options(options: Mapping[str, Any]) -> str:
 def _cell(text: str) -> str:
     """Return text that ends neither a table's cell nor its row, and is no markup."""
     return "".join(f"\\{each}" if each in "\\`*_|<>[]#" else each for each in " ".join(text.split()))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

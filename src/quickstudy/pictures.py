@@ -20,6 +20,8 @@ from quickstudy.errors import ConfigError, DataError
 IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
 MAX_PIXELS = 80_000_000
 """A picture that claims more pixels is refused before it is decoded: it would take over 240 MB."""
+IMAGE_SIZE = 224
+"""Pixels of a side where neither the user nor a trained model says otherwise."""
 _THUMBNAIL = 64
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import quickstudy.pictures  # noqa: F401  (registers its load)
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.samples import LOADS, Load
 from quickstudy.errors import ConfigError
-
-_HOMES = ("quickstudy.pictures",)  # importing them fills LOADS
 
 
 def name_of(algorithm: Algorithm) -> str:
@@ -46,8 +44,6 @@ def found_load(entry: Mapping[str, Any] | None, place: Path) -> Load:
             f"the model in '{place}' loads its inputs by code that is not quickstudy's: give the same function again, "
             "Predictor.load(folder, load=...)"
         )
-    for home in _HOMES:
-        importlib.import_module(home)
     return partial(LOADS[entry["name"]], **entry["options"])
 
 

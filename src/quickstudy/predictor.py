@@ -31,7 +31,7 @@ from quickstudy.data.targets import encode
 from quickstudy.errors import ConfigError, DataError, check_counts
 from quickstudy.explaining import Answer, Neighbour, drawn, nearest
 from quickstudy.nets import Encoder, build_encoder
-from quickstudy.pictures import load_image, thumbnail_of
+from quickstudy.pictures import IMAGE_SIZE, load_image, thumbnail_of
 
 if TYPE_CHECKING:
     from quickstudy import export
@@ -86,7 +86,7 @@ class Predictor(Calibrated):
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
         if load is None:
-            load = partial(load_image, image_size=224)
+            load = partial(load_image, image_size=IMAGE_SIZE)
         algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         return cls(build_encoder(backbone, backbone_kwargs, pretrained), algorithm, load).fit(inputs, labels)
 

@@ -7,41 +7,39 @@
 from __future__ import annotations
 
 import argparse
-import math
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jsonargparse import ArgumentParser
 
+from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
-from quickstudy.cli.predict_saved import load_predictor
-from quickstudy.data.samples import Samples
+from quickstudy.cli.saved import add_device, device_of, load_predictor
+from quickstudy.confidence import in_words
+from quickstudy.data.readable import readable
+from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
-from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.nets import Encoder
+from quickstudy.data.table import Table, shown
+from quickstudy.errors import ConfigError, DataError
+from quickstudy.nets import Encoder, build_encoder
 from quickstudy.nets.registry import BACKBONES
-from quickstudy.pictures import IMAGE_EXTENSIONS, load_image
+from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
 from quickstudy.plain import name_of
 from quickstudy.predictor import Predictor
 from quickstudy.saving import DESCRIPTION
 
 _SHOWN = 20
-_FLAGS = {
-    **{
-        name: flag
-        for name, flag in function_flags(Predictor.from_backbone).items()
-        if name in ("strategy", "strategy_kwargs", "backbone_kwargs", "pretrained")
-    },
-    **{name: flag for name, flag in function_flags(load_image).items() if name != "item"},
+_ENCODER = {
+    name: flag
+    for name, flag in function_flags(Predictor.from_backbone).items()
+    if name in ("strategy", "strategy_kwargs", "backbone_kwargs", "pretrained")
 }
+_PICTURES = {name: flag for name, flag in function_flags(load_image).items() if name != "item"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -64,8 +62,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="skip",
         help="what an unreadable picture does: 'skip' names it and leaves it out, 'raise' ends the command",
     )
-    about = "defaults: pretrained, nearest_centroid, pictures of 224 pixels; other models keep their own"
-    add_flags(parser, optional(_FLAGS), "of a backbone's name", about)
+    add_device(parser)
+    about = f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own"
+    add_flags(parser, optional(_ENCODER | _PICTURES), "of a backbone's name", about)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,58 +72,54 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.exists() and not (out / DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out '{out}' holds something else than a saved model: name a new folder")
+    device = device_of(args)
     table = class_folders(args.support, IMAGE_EXTENSIONS)
+    load, learn = _learner(args, device)
     if args.on_error == "skip":
-        table = _readable(table, args.support)
+        table = _readable(table, load, args.support)
     assert table.targets is not None
     items = [table.inputs[row] for row in range(len(table))]
-    labels = [table.classes[code] for code in table.targets.tolist()]
     with _counted(len(items)):
-        predictor = _learned(args, items, labels)
+        predictor = learn(items, [table.classes[code] for code in table.targets.tolist()])
     told = _told(predictor, args)
     predictor.save(out)
-    print(f"{told}\nsaved in '{out}'; use it: quickstudy predict {out} images/")
+    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} images/")
     return 0
 
 
-def _learned(args: argparse.Namespace, items: list[Any], labels: list[str]) -> Predictor:
-    given = {name: value for name, value in vars(args).items() if name in _FLAGS}
+def _learner(args: argparse.Namespace, device: torch.device) -> tuple[Load, Callable[[Any, Any], Predictor]]:
+    """Return what loads a picture, and what makes a predictor of pictures and labels."""
+    given = {name: value for name, value in vars(args).items() if name in _ENCODER | _PICTURES}
     path = Path(args.model).expanduser()
     saved, file = (path / DESCRIPTION).is_file(), path.is_file() or path.suffix == ".ckpt" or "/" in args.model
     if (saved or file) and given:
         raise ConfigError(f"--{next(iter(given))} is of a backbone's name; '{args.model}' keeps its own: leave it out")
     if saved:
-        return load_predictor(str(path)).fit(items, labels)
+        predictor = load_predictor(str(path), device)
+        return predictor.get_params()["load"], predictor.fit
     if file:
         from quickstudy.image import ImageClassifier  # brings Lightning, which takes seconds
 
         if not path.exists():
             raise DataError(f"there is no checkpoint or saved model '{path}' (looked in {Path.cwd()})")
-        return ImageClassifier.load_from_checkpoint(path).adapt(items, labels)
-    image = {"image_size": 224, **{name: given.pop(name) for name in ("image_size", "image_mode") if name in given}}
-    load = partial(load_image, **image)
-    return Predictor.from_backbone(args.model, items, labels, load=load, **given)
+        model = ImageClassifier.load_from_checkpoint(path).to(device)
+        return partial(load_image, **model.load_options), model.adapt
+    options = {name: flag.default for name, flag in _ENCODER.items()} | given
+    encoder = build_encoder(args.model, options["backbone_kwargs"], options["pretrained"]).to(device)
+    algorithm = STRATEGIES[options["strategy"]](**options["strategy_kwargs"] or {})
+    pictures = {"image_size": IMAGE_SIZE} | {name: value for name, value in given.items() if name in _PICTURES}
+    load = partial(load_image, **pictures)
+    return load, Predictor(encoder, algorithm, load).fit
 
 
-def _readable(table: Table, support: str) -> Table:
-    """Return the table without the pictures that cannot be read, which a warning names."""
-    wrong = Samples(table.inputs, load_image).unreadable()
-    if not wrong:
-        return table
-    assert table.targets is not None
-    names = [table.classes[code] for code in table.targets.tolist()]
-    lost = sorted(set(names) - {name for row, name in enumerate(names) if row not in wrong})
+def _readable(table: Table, load: Load, support: str) -> Table:
+    kept, _ = readable(table, load, f"pictures of '{support}'")
+    lost = sorted(set(table.classes) - set(kept.without_empty_classes().classes))
     if lost:
-        first = next(told for row, told in wrong.items() if names[row] == lost[0])
-        more = f" (nor of {len(lost) - 1} more classes)" if lost[1:] else ""
         raise DataError(
-            f"no picture of the class '{lost[0]}' of '{support}' can be read{more}: {first}. Add pictures that can, or "
-            "remove the folder"
+            f"'{support}' has classes of which no picture can be read, {shown(lost)}: add some that can, or remove "
+            "these folders"
         )
-    kept = table.select(np.array([row for row in range(len(table)) if row not in wrong], np.int64))
-    messages = list(wrong.values())
-    shown = "; ".join(messages[:_SHOWN]) + ("; ..." if len(messages) > _SHOWN else "")
-    warnings.warn(f"left out {len(wrong)} of {len(table)} pictures, which cannot be read: {shown}", DataWarning, 2)
     return kept
 
 
@@ -145,28 +140,17 @@ def _counted(total: int) -> Iterator[None]:
 
 
 def _told(predictor: Predictor, args: argparse.Namespace) -> str:
-    counts, sure = predictor.counts_, predictor.confidence_
+    counts = predictor.counts_
     strategy = name_of(predictor.get_params()["algorithm"])
     random = args.model in BACKBONES or not getattr(args, "pretrained", True)
     shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
-    if sure.threshold == -math.inf:
-        unknown = "nothing: that needs three pictures of classes with two or more"
-    else:
-        unknown = f"what is less familiar than {sure.threshold:.4g}"
-    error = (
-        f", expected calibration error {sure.calibration_error:.1%} over {sure.examples} pictures"
-        if sure.examples
-        else ""
-    )
     return "\n".join(
         [
-            f"learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
+            f"Learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
             + ", whose weights are random" * random,
-            f"classes, with their pictures: {shown}{more}",
-            f"probabilities: at temperature {sure.temperature:.3g}{error}",
-            f"called unknown: {unknown}",
-            f"both follow from {sure.source}",
+            f"Classes, with their pictures: {shown}{more}",
+            *in_words(predictor.confidence_),
+            *["This strategy classifies all pictures of a call together"] * predictor.transductive,
         ]
-        + ["this strategy classifies all pictures of a call together"] * predictor.transductive
     )

@@ -13,16 +13,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
 from quickstudy.cli.bar import bar
 from quickstudy.cli.named_pictures import batches, named
 from quickstudy.cli.predictions import Prediction, writing
+from quickstudy.cli.saved import add_device, device_of, load_predictor
 from quickstudy.cli.usage import PlainParser
 from quickstudy.data.samples import Samples
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import DataError
 from quickstudy.explaining import Answer
 from quickstudy.predictor import Predictor
 
@@ -37,12 +37,12 @@ def add_arguments(parser: PlainParser) -> None:
     parser.add_argument("--format", choices=["csv", "json"], default="csv", help="of the result; default: csv")
     parser.add_argument("--output", metavar="FILE", help="the file to write, whole or not at all; default: print")
     parser.add_argument("--no-unknown", action="store_true", help="name the likeliest class in any case")
-    parser.add_argument("--device", default="cpu", help="where the model runs, such as cuda; default: cpu")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict, a batch at a time, and write a row for each picture."""
-    predictor = load_predictor(args.model, args.device)
+    predictor = load_predictor(args.model, device_of(args))
     if not len(predictor.classes_):
         raise DataError(f"the model in '{args.model}' knows no class: quickstudy adapt {args.model} --support FOLDER")
     items, count = named(args.images)
@@ -62,25 +62,6 @@ def run(args: argparse.Namespace) -> int:
     if unreadable:
         errors.print(f"{unreadable} of {done} pictures could not be read")
     return 1 if unreadable else 0
-
-
-def load_predictor(folder: str, device: str = "cpu") -> Predictor:
-    """Read a saved model that takes pictures.
-
-    Raises:
-        DataError: there is none, or it is damaged.
-        ConfigError: it takes tensors only, or there is no such device.
-    """
-    try:
-        predictor = Predictor.load(folder, torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {device}: {str(error).splitlines()[0]}. Try --device cpu") from error
-    if predictor.get_params()["load"] is torch.as_tensor:
-        raise ConfigError(
-            f"the model in '{folder}' takes tensors, as it was made without a function that loads pictures: make it "
-            "with quickstudy adapt, model.adapt(...), or Predictor(..., load=load_image)"
-        )
-    return predictor
 
 
 def _answers(predictor: Predictor, items: Iterator[Any]) -> Iterator[tuple[Any, Answer | DataError]]:

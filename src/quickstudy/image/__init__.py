@@ -9,7 +9,7 @@ import torch
 
 from quickstudy.data.table import Table
 from quickstudy.datamodule import DataModule
-from quickstudy.pictures import IMAGE_EXTENSIONS, height_width, load_image
+from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, height_width, load_image
 from quickstudy.task import Task
 
 __all__ = ["ImageClassificationData", "ImageClassifier", "load_image"]
@@ -30,7 +30,7 @@ class ImageClassificationData(DataModule):
 
     load = staticmethod(load_image)
     extensions = IMAGE_EXTENSIONS
-    default_load_options: ClassVar[Mapping[str, Any]] = {"image_size": 224, "image_mode": "RGB"}
+    default_load_options: ClassVar[Mapping[str, Any]] = {"image_size": IMAGE_SIZE, "image_mode": "RGB"}
 
     def __init__(
         self,

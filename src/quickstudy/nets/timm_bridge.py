@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from quickstudy.errors import ConfigError, closest, require
+from quickstudy.errors import ConfigError, closest, first_line, require
 
 
 def names() -> list[str]:
@@ -53,7 +53,7 @@ def create(
         if not loading:
             raise
         raise ConfigError(
-            f"the pretrained weights of '{name}' could not be loaded: {_first_line(error)}. Without a network, set "
+            f"the pretrained weights of '{name}' could not be loaded: {first_line(error)}. Without a network, set "
             f"pretrained=False to start from scratch, or backbone_kwargs={{'checkpoint_path': 'weights.safetensors'}}"
         ) from error
     config = getattr(model, "pretrained_cfg", {}) or {}
@@ -62,7 +62,3 @@ def create(
     if mean is not None and len(mean) != kwargs.get("in_chans", channels):
         mean = std = None
     return model, mean, std
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,40 @@
+"""A table without the examples that cannot be read."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from quickstudy.data.samples import Load, Samples
+from quickstudy.data.table import Table
+from quickstudy.errors import DataError, DataWarning
+
+_SHOWN = 20
+
+
+def readable(table: Table, load: Load, kind: str) -> tuple[Table, dict[str, str]]:
+    """Try every example; return those that can be read, and by name why each other one cannot, which a warning tells.
+
+    Args:
+        table: whose classes stay, also those without examples.
+        load: makes a tensor of one input.
+        kind: of the examples, for messages: ``"train examples"``.
+
+    Raises:
+        DataError: none can be read.
+    """
+    samples = Samples(table.inputs, load)
+    wrong = samples.unreadable()
+    if not wrong:
+        return table, {}
+    first, *_ = wrong.values()
+    if len(wrong) == len(table):
+        raise DataError(f"none of the {len(table)} {kind} can be read, the first: {first}")
+    why = {samples.name(row): message for row, message in wrong.items()}
+    rest = list(why)[1:]
+    more = f"; and {', '.join(rest[:_SHOWN])}{', ...' if len(rest) > _SHOWN else ''}" if rest else ""
+    warnings.warn(
+        f"skipped {len(wrong)} of {len(table)} {kind} that cannot be read, the first: {first}{more}", DataWarning, 2
+    )
+    return table.select(np.setdiff1d(np.arange(len(table)), list(wrong))), why
