@@ -75,9 +75,10 @@ def left_out(algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means
         least: how many answers to examples of each class there must be, where it has as many; each round of them
             learns anew. More than 1: of every class, however many there are. 0: no logits at all, at no cost.
     """
-    kept_S = torch.cat([kept_n[_shuffled(kept_n)] for kept_n in support.values()])
+    kept_S = torch.cat(list(support.values()))
     counts_W = torch.tensor([len(kept) for kept in support.values()], device=kept_S.device)
     targets_S = torch.arange(len(counts_W), device=kept_S.device).repeat_interleave(counts_W)
+    kept_S = kept_S[_shuffled(kept_S, targets_S, counts_W)]
     # Of each class as many, so that one of many examples does not decide alone what is unknown.
     own_K, codes_K = _evenly(counts_W, max(1, _MOST // len(counts_W)))
     several = counts_W[codes_K] > 1  # without its only example a class is gone
@@ -102,13 +103,21 @@ def left_out(algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means
     )
 
 
-def _shuffled(kept_n: Tensor) -> Tensor:
-    """Return an order of a class's examples ``[n]`` that depends on what they are and not on how they came.
+def _shuffled(kept_S: Tensor, targets_S: Tensor, counts_W: Tensor) -> Tensor:
+    """Return an order of examples ``[S]``, class by class, whose first ones are usual ones of their class.
 
-    Far digits of a sum give it, as those tell nothing of how usual an example is; and rounding rarely reaches them.
+    It follows from what the examples are, not from the order that they or the classes came in. By size alone the
+    first would be the most unusual: steps of the golden ratio through the sizes, from another start for each class,
+    take small and large ones in turn.
     """
-    sums_n = kept_n.double().sum(1)
-    return (100 * sums_n / sums_n.std(correction=0).clamp(min=1e-9)).remainder(1).argsort()
+    sums_S = kept_S.double().sum(1)
+    by_size_S = sums_S.argsort()
+    by_size_S = by_size_S[targets_S[by_size_S].argsort(stable=True)]
+    sums_W = torch.zeros(len(counts_W)).to(sums_S).index_add(0, targets_S, sums_S)
+    starts_W = 0.7549 * (sums_W / counts_W).argsort().argsort()
+    places_S = torch.arange(len(kept_S), device=kept_S.device) - (counts_W.cumsum(0) - counts_W)[targets_S]
+    steps_S = (0.618034 * places_S.double() + starts_W[targets_S]) % 1
+    return by_size_S[(targets_S + steps_S).argsort()]
 
 
 def _spread(count: int, most: int) -> Tensor:
