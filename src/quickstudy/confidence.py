@@ -23,7 +23,7 @@ from quickstudy.functional.distances import squared_euclidean
 DEFAULT_REJECT_RATE = 0.05
 _MOST = 200  # examples that are left out, evenly spread over the classes
 _WORK = 10_000  # examples that are learned anew in all, for answers to those
-_LEAST = 20  # of which there are as many, if there can be
+_LEAST = 20  # of which there are as many, if there can be; for sets, of each class
 _AT_ONCE = 10_000_000  # numbers in the support sets that are learned side by side
 
 
@@ -108,7 +108,7 @@ def _shuffled(kept_S: Tensor, targets_S: Tensor, counts_W: Tensor) -> Tensor:
 
     It follows from what the examples are, not from the order that they or the classes came in. By size alone the
     first would be the most unusual: steps of the golden ratio through the sizes, from another start for each class,
-    take small and large ones in turn.
+    spread any number of first ones over small and large ones.
     """
     sums_S = kept_S.double().sum(1)
     by_size_S = sums_S.argsort()
@@ -126,11 +126,10 @@ def _spread(count: int, most: int) -> Tensor:
 
 
 def _evenly(counts_W: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return rows of at most so many examples of each class, evenly spread, and their classes."""
+    """Return rows of the first so many examples of each class, where it has as many, and their classes."""
     places = torch.arange(min(most, int(counts_W.max())), device=counts_W.device)
-    taken_W = counts_W.clamp(max=most)
-    inside_WP = places < taken_W[:, None]
-    rows_WP = (counts_W.cumsum(0) - counts_W)[:, None] + places * counts_W[:, None] // taken_W[:, None]
+    inside_WP = places < counts_W[:, None]
+    rows_WP = (counts_W.cumsum(0) - counts_W)[:, None] + places
     return rows_WP[inside_WP], inside_WP.nonzero()[:, 0]
 
 
@@ -147,10 +146,9 @@ def _without_one_of_each(
         return kept_S.new_empty(0, ways), targets_S[:0]
     affordable = min(math.ceil(_MOST / ways), _WORK // len(kept_S))
     rounds = min(int(counts_W.max()), max(_LEAST // ways + 1, affordable, least))
-    places_RC = torch.arange(rounds, device=kept_S.device)[:, None] * counts_W[more_C] // rounds
-    again_RC = torch.zeros_like(places_RC, dtype=torch.bool)
-    again_RC[1:] = places_RC[1:] == places_RC[:-1]
-    rows_RC = (counts_W.cumsum(0) - counts_W)[more_C] + places_RC
+    round_R1 = torch.arange(rounds, device=kept_S.device)[:, None]
+    again_RC = round_R1 >= counts_W[more_C]  # every round leaves one of each class out, some for a second time
+    rows_RC = (counts_W.cumsum(0) - counts_W)[more_C] + round_R1 % counts_W[more_C]
     inside_RS = torch.ones(rounds, len(kept_S), dtype=torch.bool, device=kept_S.device).scatter(1, rows_RC, False)
     others_RS = inside_RS.nonzero()[:, 1].view(rounds, -1)
     asked = _spread(len(more_C), _MOST if least == 1 else len(more_C)).to(kept_S.device)
@@ -244,7 +242,11 @@ def _student_below(angle: float, freedom: int) -> float:
 
 
 def least_examples(alpha: float) -> int:
-    """Return how many held-out examples of a class an error level takes."""
+    """Return how many held-out examples of each class to ask for at an error level."""
+    return max(_needed(alpha), _LEAST)
+
+
+def _needed(alpha: float) -> int:
     return math.ceil(1 / alpha) - 1
 
 
@@ -257,9 +259,9 @@ def conformal(held: HeldOut, logits_NW: Tensor, alpha: float, names: Sequence[st
     possible = []
     for code, name in enumerate(names):
         own_n = _nonconformity(held.logits[held.targets == code], code)
-        if len(own_n) < least_examples(alpha):
+        if len(own_n) < _needed(alpha):
             raise DataError(
-                f"alpha={alpha} needs {least_examples(alpha)} held-out examples of each class; {name!r} has "
+                f"alpha={alpha} needs {_needed(alpha)} held-out examples of each class; {name!r} has "
                 f"{len(own_n)}, and with so many the smallest reachable error level is {1 / (len(own_n) + 1):.0%}. "
                 "Raise alpha, add_examples, or calibrate(images, labels)"
             )
