@@ -21,7 +21,7 @@ from quickstudy.changes import Change
 from quickstudy.confidence import familiarity
 from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import encode
-from quickstudy.errors import DataError, closest
+from quickstudy.errors import DataError, TakenError, UnknownClassError, closest
 from quickstudy.nets import Encoder
 from quickstudy.pictures import thumbnail_of
 from quickstudy.rows import Rows
@@ -105,11 +105,12 @@ class Learner:
         """Learn a further class from 1..n examples; its column is the last.
 
         Raises:
-            DataError: there is such a class, there are no examples, or one cannot be read.
+            TakenError: there is such a class.
+            DataError: there are no examples, or one cannot be read.
             ConfigError: the algorithm's head was trained for a fixed number of classes.
         """
         if name in self._support:
-            raise DataError(f"the class '{name}' exists: type add_examples({name!r}, ...) to show more of it")
+            raise TakenError(f"the class '{name}' exists: type add_examples({name!r}, ...) to show more of it")
         _check_name(name)
         return self.apply(Change("add", name, "", *self._keep(listed(inputs), len(self._support) + 1)))
 
@@ -117,7 +118,8 @@ class Learner:
         """Learn a known class from 1..n further examples.
 
         Raises:
-            DataError: there is no such class, there are no examples, or one cannot be read.
+            UnknownClassError: there is no such class.
+            DataError: there are no examples, or one cannot be read.
         """
         self._check_known(name)
         return self.apply(Change("add", name, "", *self._keep(listed(inputs), len(self._support))))
@@ -126,7 +128,7 @@ class Learner:
         """Forget a class.
 
         Raises:
-            DataError: there is no such class.
+            UnknownClassError: there is no such class.
             ConfigError: the algorithm's head was trained for a fixed number of classes.
         """
         self._check_known(name)
@@ -136,11 +138,12 @@ class Learner:
         """Call a class by another name; its column stays.
 
         Raises:
-            DataError: there is no class of the one name, or one of the other.
+            UnknownClassError: there is no class of the one name.
+            TakenError: there is one of the other.
         """
         self._check_known(name)
         if new_name in self._support and new_name != name:
-            raise DataError(f"the class '{new_name}' exists: remove it first, or choose another name")
+            raise TakenError(f"the class '{new_name}' exists: remove it first, or choose another name")
         _check_name(new_name)
         return self.apply(Change("rename", name, new_name))
 
@@ -258,7 +261,7 @@ class Learner:
     def _check_known(self, name: str) -> None:
         if name not in self._support:
             known = ", ".join(list(self._support)[:30]) or "none yet"
-            raise DataError(f"there is no class '{name}'{closest(str(name), self._support)} Known: {known}.")
+            raise UnknownClassError(f"there is no class '{name}'{closest(str(name), self._support)} Known: {known}.")
 
     @torch.inference_mode()
     def _answers(self, inputs: Any) -> tuple[Tensor, Tensor]:

@@ -20,12 +20,12 @@ from starlette.datastructures import UploadFile
 from torch import Tensor
 
 from quickstudy import __version__
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, TakenError, UnknownClassError
 from quickstudy.serve.decoding import Decoder, Limits
 from quickstudy.serve.gate import Gate, Rules
 from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.page import Page
-from quickstudy.serve.service import BusyError, Explained, Service, TakenError, UnknownClassError
+from quickstudy.serve.service import BusyError, Explained, Service
 
 _STATUS = {UnknownClassError: 404, TakenError: 409, BusyError: 503, DataError: 422, ConfigError: 422, OSError: 507}
 _MOST_CLASSES = 1000  # in one answer

@@ -21,20 +21,12 @@ from torch import Tensor
 from quickstudy import saving
 from quickstudy.changes import Change
 from quickstudy.data.samples import Load
-from quickstudy.errors import DataError, QuickstudyError, closest
+from quickstudy.errors import QuickstudyError
 from quickstudy.explaining import Answer, Neighbour
 from quickstudy.journal import BehindError
 from quickstudy.predictor import Predictor
 
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
-
-
-class UnknownClassError(DataError):
-    """There is no class of that name."""
-
-
-class TakenError(DataError):
-    """There is another class of that name."""
 
 
 class BusyError(QuickstudyError):
@@ -124,25 +116,13 @@ class Service:
 
         return self._do(teach)
 
-    def forget(self, name: str) -> Future[None]:
+    def forget(self, name: str) -> Future[object]:
         """Forget a class."""
+        return self._do(lambda predictor: predictor.remove_class(name))
 
-        def forget(predictor: Predictor) -> None:
-            _check_known(predictor, name)
-            predictor.remove_class(name)
-
-        return self._do(forget)
-
-    def rename(self, name: str, new_name: str) -> Future[None]:
+    def rename(self, name: str, new_name: str) -> Future[object]:
         """Call a class by another name."""
-
-        def rename(predictor: Predictor) -> None:
-            _check_known(predictor, name)
-            if new_name in predictor and new_name != name:
-                raise TakenError(f"the class '{new_name}' exists: remove it first, or choose another name")
-            predictor.rename_class(name, new_name)
-
-        return self._do(rename)
+        return self._do(lambda predictor: predictor.rename_class(name, new_name))
 
     @property
     def load(self) -> Load:
@@ -300,11 +280,6 @@ class Service:
 
 
 _CLOSE = _Job(lambda _: None, Future())
-
-
-def _check_known(predictor: Predictor, name: str) -> None:
-    if name not in predictor:
-        raise UnknownClassError(f"there is no class '{name}'{closest(name, predictor.counts_)}")
 
 
 def _settle(future: Future[Any], result: Callable[[], Any]) -> None:
