@@ -25,6 +25,7 @@ from quickstudy import DataError, Predictor, saving
 from quickstudy.changes import Change
 from quickstudy.cli import main
 from quickstudy.journal import NAME, BehindError, Journal
+from quickstudy.pictures import load_image
 from quickstudy.serve.app import build
 from quickstudy.serve.decoding import Limits
 from quickstudy.serve.gate import Rules
@@ -148,8 +149,6 @@ def test_tells_its_state_and_its_figures(client: Client, service: Service) -> No
 
 
 def test_one_bad_request_does_not_spoil_its_batch(service: Service) -> None:
-    from quickstudy.pictures import load_image
-
     good = load_image(picture("red", 3), 16)
     wrong = load_image(picture("red"), 16, "L")
     futures = [service.predict([good]), service.predict([wrong]), service.predict([good, good])]
@@ -160,8 +159,6 @@ def test_one_bad_request_does_not_spoil_its_batch(service: Service) -> None:
 
 
 def test_refuses_more_than_may_wait(tmp_path: Path) -> None:
-    from quickstudy.pictures import load_image
-
     service = Service(save_model(tmp_path / "m"), most_waiting=2)
     image = load_image(picture("red"), 16)
     held = threading.Event()
@@ -368,6 +365,45 @@ def test_many_changes_are_written_whole_so_that_the_next_start_is_quick(
     with Journal(folder) as journal:
         assert journal.model()[1:] == (7, [])
     assert Predictor.load(folder).counts_ == {"n6": 5, "green": 5}
+
+
+def test_changes_of_lives_that_ended_suddenly_are_written_whole_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickstudy.serve.service._COMPACT_AFTER", 3)
+    folder = save_model(tmp_path / "m")
+    lives = []
+    for number in range(3):
+        lives.append(Service(folder))  # none is closed, as none that is killed
+        lives[-1].teach("blue", [load_image(picture("blue", number), 16)]).result()
+    assert lives[-1].classes().result()["blue"] == 3  # which comes after the writing
+    with Journal(folder) as journal:
+        assert (journal.last, journal.count) == (3, 0)
+    for life in lives:
+        life.close()
+    assert Predictor.load(folder).counts_["blue"] == 3
+
+
+@pytest.mark.parametrize("limit", [1, 1000], ids=["after the change", "at the end"])
+def test_a_change_is_acknowledged_before_the_model_is_written_whole_and_though_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limit: int
+) -> None:
+    monkeypatch.setattr("quickstudy.serve.service._COMPACT_AFTER", limit)
+    folder, answered = save_model(tmp_path / "m"), threading.Event()
+
+    def fail(*_: Any, **__: Any) -> None:
+        assert answered.wait(10), "the caller still waits"
+        raise KeyError("some part")
+
+    monkeypatch.setattr(Predictor, "save", fail)
+    with Service(folder) as service:
+        service.forget("green").result()
+        answered.set()
+        assert service.classes().result() == {"red": 5}
+        assert ("some part" in caplog.text) == (limit == 1)
+        assert service.ready
+    assert "KeyError: 'some part'" in caplog.text
+    assert Predictor.load(folder).counts_ == {"red": 5}
 
 
 def test_two_processes_serve_one_folder_as_one(tmp_path: Path) -> None:

@@ -76,6 +76,12 @@ class Journal:
         with self._checked():
             return int(self._db.execute("SELECT last FROM model").fetchone()[0])
 
+    @property
+    def count(self) -> int:
+        """How many changes the description lacks."""
+        with self._checked():
+            return int(self._db.execute("SELECT count(*) FROM changes").fetchone()[0])
+
     def append(self, change: Change, after: int) -> int:
         """Put a change on the disk and return its number.
 

@@ -7,7 +7,7 @@ that an answer knows every change that was acknowledged, by whichever of them, b
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import queue
 import threading
@@ -23,10 +23,11 @@ from quickstudy.changes import Change
 from quickstudy.data.samples import Load
 from quickstudy.errors import QuickstudyError
 from quickstudy.explaining import Answer, Neighbour
-from quickstudy.journal import BehindError
+from quickstudy.journal import BehindError, Journal
 from quickstudy.predictor import Predictor
 
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
+_LOG = logging.getLogger("quickstudy.serve")
 
 
 class BusyError(QuickstudyError):
@@ -83,9 +84,8 @@ class Service:
         """Told of the size of each batch."""
         self._queue: queue.SimpleQueue[_Asked | _Job] = queue.SimpleQueue()
         self._waiting, self._lock, self._closed = 0, threading.Lock(), False
-        self._uncompacted = 0
-        with saving.serve(folder):
-            self._predictor = self._loaded()
+        with saving.serve(folder) as journal:
+            self._predictor, self._uncompacted = self._read(journal)
         self._thread = threading.Thread(target=self._run, name="quickstudy-model", daemon=True)
         self._thread.start()
 
@@ -179,6 +179,7 @@ class Service:
                 if isinstance(job, _Job):
                     if job.future.set_running_or_notify_cancel():
                         _settle(job.future, partial(self._done, job.action))
+                        self._compact(after=_COMPACT_AFTER)
                 else:
                     batch, held = self._gathered(job)
                     self._answer(batch)
@@ -237,11 +238,9 @@ class Service:
         while True:
             self._follow()
             try:
-                result = action(self._predictor)
+                return action(self._predictor)
             except BehindError:
                 continue
-            self._compact(after=_COMPACT_AFTER)
-            return result
 
     def _follow(self) -> None:
         """Take up what others have changed."""
@@ -250,7 +249,7 @@ class Service:
             return
         changes = self._journal.since(known, self._device)
         if changes is None:
-            self._predictor, self._uncompacted = self._loaded(), 0
+            self._predictor, self._uncompacted = self._read(self._journal)
             return
         self._predictor.before_change = None
         try:
@@ -265,14 +264,19 @@ class Service:
         """Write the model whole, once so many changes were made, so that the next start need not make them."""
         if self._uncompacted < after:
             return
-        with contextlib.suppress(BehindError, OSError):  # whoever is ahead does it; the changes are on the disk anyway
+        self._uncompacted = 0  # where it fails, too: it is tried again after as many changes
+        try:
             self._predictor.save(self._folder, after=self._predictor.change_number)
-        self._uncompacted = 0
+        except BehindError:
+            pass  # whoever is ahead does it
+        except Exception:
+            _LOG.exception("the model in '%s' could not be written whole; its changes are on the disk", self._folder)
 
-    def _loaded(self) -> Predictor:
+    def _read(self, journal: Journal) -> tuple[Predictor, int]:
+        """Return the model in the folder, and how many changes it was not written whole for."""
         predictor = Predictor.load(self._folder, self._device)
         predictor.before_change = self._write_down
-        return predictor
+        return predictor, journal.count
 
     def _write_down(self, change: Change) -> None:
         self._predictor.change_number = self._journal.append(change, self._predictor.change_number)
