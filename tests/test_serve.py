@@ -253,10 +253,31 @@ def test_a_token_is_asked_for_everywhere_but_at_the_health_checks(service: Servi
     assert Client(app, authorization="Basic %%%")("GET", "/classes").status_code == 401
 
 
+@pytest.mark.parametrize(
+    "authorization", ["Bearer pässwort", f"Basic {base64.b64encode('ü:pässwort'.encode()).decode()}"]
+)
+def test_a_token_may_have_any_letters(service: Service, authorization: str) -> None:
+    ask = Client(build(service, Rules(token="pässwort")))
+    assert ask("GET", "/classes", headers={"authorization": authorization.encode()}).status_code == 200
+    assert ask("GET", "/classes", headers={"authorization": b"Bearer p\xff\xfe"}).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/classes", "/theme.css"])
+def test_guessing_the_token_is_limited(service: Service, path: str) -> None:
+    app = build(service, Rules(token="secret", rate="3/minute"))
+    guess, know = Client(app, authorization="Bearer wrong"), Client(app, authorization="Bearer secret")
+    assert [know("GET", "/theme.css").status_code for _ in range(5)] == [404] * 5  # the page's, which is not here
+    assert [guess("GET", path).status_code for _ in range(5)] == [401, 401, 401, 429, 429]
+    assert know("GET", path).status_code == 429  # or the answer would tell the right guess
+    assert know("GET", "/healthz").status_code == 200
+
+
 def test_other_sites_pages_and_names_are_refused(service: Service) -> None:
     client = Client(build(service, Rules(hosts=("localhost",))))
     assert client("GET", "/classes", headers={"host": "evil.example"}).status_code == 400
-    assert client("GET", "/classes", headers={"origin": "http://evil.example"}).status_code == 403
+    for origin in ("http://evil.example", "http://localhost.evil.example", "http://[", "null", ""):
+        assert client("GET", "/classes", headers={"origin": origin}).status_code == 403
+    assert client("GET", "/classes", headers={"host": "["}).status_code == 400
     assert client("GET", "/classes", headers={"origin": "http://localhost"}).status_code == 200
 
 
@@ -282,6 +303,16 @@ def test_the_command_refuses_wrong_options(
     folder = save_model(tmp_path / "m")
     assert main(["serve", str(folder), *options]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_the_address_that_is_told_is_answered_at(tmp_path: Path, host: str) -> None:
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no {host}: {error}")
+    with running(save_model(tmp_path / "m"), "--host", host, "--no-page") as server:
+        assert httpx.get(f"{server.url}/classes").status_code == 200
 
 
 def test_the_command_needs_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
