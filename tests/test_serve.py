@@ -24,7 +24,7 @@ from PIL import Image
 from quickstudy import DataError, Predictor, saving
 from quickstudy.changes import Change
 from quickstudy.cli import main
-from quickstudy.journal import NAME, BehindError, Journal
+from quickstudy.journal import NAME, BehindError, Journal, LockedError
 from quickstudy.pictures import load_image
 from quickstudy.serve.app import build
 from quickstudy.serve.decoding import Limits
@@ -372,13 +372,57 @@ def test_a_journal_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_change_that_cannot_be_written_is_no_change(client: Client, service: Service, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "model" / NAME) as other:
-        other.execute("CREATE TRIGGER full BEFORE INSERT ON changes BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-    other.close()
-    answer = client.teach("blue", picture("blue"))
-    assert answer.status_code in (422, 507), answer.text
+    def room(pages: int) -> None:
+        service._do(lambda _: service._journal._db.execute(f"PRAGMA max_page_count = {pages}").fetchone()).result()
+
+    blue = [picture("blue", seed) for seed in range(30)]
+    room(1)  # none beyond those that are used
+    answer = client.teach("blue", *blue)
+    assert answer.status_code == 507, answer.text
+    assert "nothing was changed" in answer.json()["detail"]
+    assert "full" in answer.json()["detail"]
     assert client.classes() == {"red": 5, "green": 5}
     assert client.predict(picture("red", 8)).json()["predictions"][0]["label"] == "red"
+    assert Predictor.load(tmp_path / "model").counts_ == {"red": 5, "green": 5}
+    room(1000)
+    assert client.teach("blue", *blue).status_code == 200
+    assert client.classes() == {"red": 5, "green": 5, "blue": 30}
+
+
+def test_while_others_hold_the_journal_it_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("quickstudy.journal._SECONDS", 0.2)
+    with Service(save_model(tmp_path / "m")) as service:
+        client = Client(build(service))
+        other = sqlite3.connect(tmp_path / "m" / NAME, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # lets others read
+        refused = client("DELETE", "/classes/red")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1"), refused.text
+        assert "others hold" in refused.json()["detail"]
+        assert client.predict(picture("red")).status_code == 200
+        other.execute("ROLLBACK")
+        other.execute("BEGIN EXCLUSIVE")
+        answers = [client.predict(picture("red")), client("GET", "/classes"), client("DELETE", "/classes/red")]
+        assert [each.status_code for each in answers] == [503] * 3
+        other.close()
+        assert client.predict(picture("red")).status_code == 200
+        assert client.classes() == {"red": 5, "green": 5}
+
+
+def test_a_batch_waits_once_for_who_holds_the_journal(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, held = [], threading.Event()
+
+    def wait() -> None:
+        waits.append(1)
+        held.wait(10)
+        raise LockedError("held")
+
+    monkeypatch.setattr(service, "_follow", wait)
+    futures = [service.predict([load_image(picture("red"), 16)]) for _ in range(5)]
+    held.set()
+    assert all(isinstance(future.exception(), LockedError) for future in futures)
+    assert len(waits) <= 2  # the first may have begun alone
 
 
 def test_many_changes_are_written_whole_so_that_the_next_start_is_quick(

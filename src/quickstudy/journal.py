@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from quickstudy.changes import Change, change_of, examples_to_bytes
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, QuickstudyError
 
 NAME = "changes.sqlite"
-_SECONDS = 60.0  # that one waits for another who writes
+_SECONDS = 10.0  # that one waits for another who writes
 _TABLES = """
 CREATE TABLE IF NOT EXISTS model (one INTEGER PRIMARY KEY CHECK (one = 1), description TEXT, last INTEGER);
 CREATE TABLE IF NOT EXISTS changes (number INTEGER PRIMARY KEY, kind TEXT, name TEXT, new_name TEXT, examples BLOB);
@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS changes (number INTEGER PRIMARY KEY, kind TEXT, name 
 
 class BehindError(Exception):
     """Others have made changes that the writer has not seen."""
+
+
+class LockedError(QuickstudyError, OSError):
+    """Others held the journal for as long as one waits."""
 
 
 class Journal:
@@ -39,6 +43,7 @@ class Journal:
 
     Raises:
         DataError: the file cannot be opened. Every method: it is damaged.
+        LockedError: every method: others hold it.
         OSError: every method: it cannot be read or written, for instance because the disk is full.
     """
 
@@ -154,6 +159,8 @@ class Journal:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:  # the rest says how
+                raise LockedError(f"others hold '{self._path}': try again in a moment") from error
             raise OSError(f"'{self._path}' cannot be read or written: {error}") from error
         except (sqlite3.DatabaseError, TypeError) as error:
             raise DataError(f"'{self._path}' is damaged ({error})") from error

@@ -23,7 +23,7 @@ from quickstudy.changes import Change
 from quickstudy.data.samples import Load
 from quickstudy.errors import QuickstudyError
 from quickstudy.explaining import Answer, Neighbour
-from quickstudy.journal import BehindError, Journal
+from quickstudy.journal import BehindError, Journal, LockedError
 from quickstudy.predictor import Predictor
 
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
@@ -32,6 +32,10 @@ _LOG = logging.getLogger("quickstudy.serve")
 
 class BusyError(QuickstudyError):
     """So many pictures are waiting that further ones are refused."""
+
+
+class UnwrittenError(QuickstudyError, OSError):
+    """A change could not be written, so nothing was changed."""
 
 
 class Explained(NamedTuple):
@@ -207,6 +211,11 @@ class Service:
         batch = [asked for asked in batch if asked.future.set_running_or_notify_cancel()]
         try:
             self._follow()
+        except Exception as error:  # each alone would fail, too, after as long a wait
+            for asked in batch:
+                asked.future.set_exception(error)
+            return
+        try:
             answers = iter(self._classified([p for asked in batch for p in asked.pictures], max(a.top for a in batch)))
         except Exception:  # whose picture it was shows when each is asked alone
             for asked in batch:
@@ -279,7 +288,12 @@ class Service:
         return predictor, journal.count
 
     def _write_down(self, change: Change) -> None:
-        self._predictor.change_number = self._journal.append(change, self._predictor.change_number)
+        try:
+            self._predictor.change_number = self._journal.append(change, self._predictor.change_number)
+        except LockedError:
+            raise
+        except OSError as error:
+            raise UnwrittenError(f"the change could not be written, so nothing was changed: {error}") from error
         self._uncompacted += 1
 
 
