@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from quickstudy import DataError, Predictor, saving
@@ -321,6 +322,26 @@ def test_the_command_needs_a_model(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["serve", str(tmp_path), "--port", "0"]) == 2
     assert "no saved model" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def tensors_only(folder: Path) -> Path:
+    """Save a predictor that was made without a function that loads pictures."""
+    parts = Predictor.load(save_model(folder)).get_params()
+    Predictor(parts["encoder"], parts["algorithm"]).fit(torch.zeros(1, 3, 16, 16), ["black"]).save(folder)
+    return folder
+
+
+def test_a_model_that_takes_no_pictures_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tensors_only(tmp_path / "m")), "--port", "0", "--no-page"]) == 2
+    assert "quickstudy adapt" in capsys.readouterr().err
+
+
+def test_a_model_replaced_by_one_that_takes_no_pictures_says_so(client: Client, tmp_path: Path) -> None:
+    tensors_only(tmp_path / "model")
+    assert client.classes() == {"black": 1}
+    answer = client.predict(picture("red"))
+    assert answer.status_code == 422
+    assert "quickstudy adapt" in answer.json()["detail"]
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
