@@ -562,6 +562,12 @@ def test_no_acknowledged_change_is_lost_when_it_is_killed(tmp_path: Path) -> Non
     assert killed_again_and_again(save_model(tmp_path / "m"), kills=3, seed=0).changes > 3
 
 
+def test_refusals_are_no_proof_that_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKSTUDY_TOKEN", "secret")
+    with pytest.raises(AssertionError, match="give the token"):
+        killed_again_and_again(save_model(tmp_path / "m"), kills=1, seed=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_no_acknowledged_change_is_lost_in_many_kills(tmp_path: Path, seed: int) -> None:
