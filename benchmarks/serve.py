@@ -191,7 +191,7 @@ def killing(kills: int, seconds: float) -> dict[str, Any]:
         return {
             "what": "add, rename, remove and predict, killed at random moments",
             **kept._asdict(),
-            "lost": 0,
+            "lost": 0,  # or it had raised
             "wrong": 0,
             "minutes": (time.perf_counter() - start) / 60,
             "met": True,

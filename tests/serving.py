@@ -9,9 +9,11 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,8 @@ from PIL import Image
 from quickstudy import Predictor
 from quickstudy.pictures import load_image
 
+GONE = httpx.NetworkError, httpx.RemoteProtocolError
+"""What a request to a service that was killed ends with; a service that only hangs is another matter."""
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200), "yellow": (200, 200, 30)}
 
 
@@ -55,6 +59,17 @@ class Server:
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process, self.url = process, url
+        self.said = ""
+        """On standard error, from its first answer to its end."""
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return the status and the text of a path, which is asked for as it is: other clients resolve dots in it."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -63,8 +78,10 @@ class Server:
 
     def stop(self) -> int:
         """End it politely and return its exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.said = self.process.communicate(timeout=30)[1]
+        return self.process.returncode
 
 
 @contextmanager
@@ -79,68 +96,68 @@ def running(folder: Path, *options: str, **environment: str) -> Iterator[Server]
         line = process.stderr.readline()
         found = re.search(r"http://\S+:\d+", line)
         assert found, line + process.stderr.read()
-        yield Server(process, found[0])
+        server = Server(process, found[0])
+        yield server
+        server.stop()  # politely: the page has files to remove
     finally:
         process.kill()
         process.wait()
         process.stderr.close()
 
 
-class Writer(threading.Thread):
-    """Changes classes of its own one after the other, and notes what was acknowledged."""
+def write(url: str, known: dict[str, int], chance: random.Random, prefix: str) -> Written:
+    """Change classes of its own one after the other, until the service is gone."""
+    acknowledged = 0
+    with httpx.Client(base_url=url, timeout=60) as client:
+        while True:
+            kind = chance.choice(["add", "add", "more", "remove", "rename"]) if known else "add"
+            new = f"{prefix}{chance.random()}"
+            name = chance.choice(list(known)) if kind != "add" else new
+            after = dict(known)
+            if kind in ("add", "more"):
+                after[name] = after.get(name, 0) + 2
+                files = [("images", ("x.png", picture("blue", seed))) for seed in range(2)]
+                request = client.build_request("POST", f"/classes/{name}/examples", files=files)
+            elif kind == "remove":
+                del after[name]
+                request = client.build_request("DELETE", f"/classes/{name}")
+            else:
+                after[new] = after.pop(name)
+                request = client.build_request("PATCH", f"/classes/{name}", json={"name": new})
+            try:
+                answer = client.send(request)
+            except GONE:
+                return Written(acknowledged, known, after)
+            assert answer.is_success, answer.text
+            known = after
+            acknowledged += 1
 
-    def __init__(self, url: str, number: int, turn: int, known: dict[str, int]) -> None:
-        super().__init__()
-        self.url, self.random, self.known = url, random.Random(1000 * turn + number), known
-        self.underway: dict[str, int] = known
-        self.prefix = f"w{number}-"
-        self.acknowledged = 0
 
-    def run(self) -> None:
-        with httpx.Client(base_url=self.url, timeout=10) as client:
-            while True:
-                own = [name for name in self.known if name.startswith(self.prefix)]
-                kind = self.random.choice(["add", "add", "more", "remove", "rename"]) if own else "add"
-                name = self.random.choice(own) if own and kind != "add" else f"{self.prefix}{self.random.random()}"
-                new = f"{self.prefix}{self.random.random()}"
-                after = dict(self.known)
-                if kind in ("add", "more"):
-                    after[name] = after.get(name, 0) + 2
-                    files = [("images", ("x.png", picture("blue", seed))) for seed in range(2)]
-                    request = client.build_request("POST", f"/classes/{name}/examples", files=files)
-                elif kind == "remove":
-                    del after[name]
-                    request = client.build_request("DELETE", f"/classes/{name}")
-                else:
-                    after[new] = after.pop(name)
-                    request = client.build_request("PATCH", f"/classes/{name}", json={"name": new})
-                self.underway = after
+def read(url: str) -> int:
+    """Ask for what the service knew from the start, until it is gone; return how many answers came, all right."""
+    asked = {colour: [("images", ("x.png", picture(colour, 9)))] for colour in ("red", "green")}
+    answers = 0
+    with httpx.Client(base_url=url, timeout=60) as client:
+        while True:
+            for colour, files in asked.items():
                 try:
-                    assert client.send(request).is_success
-                except httpx.TransportError:
-                    return
-                self.known = after
-                self.acknowledged += 1
+                    answer = client.post("/predict", params={"top": 1}, files=files)
+                except GONE:
+                    return answers
+                assert answer.is_success, answer.text
+                assert answer.json()["predictions"][0]["ranking"][0]["name"] == colour
+                answers += 1
 
 
-class Reader(threading.Thread):
-    """Asks for what the service knew from the start, and counts the right answers."""
+class Written(NamedTuple):
+    """What came of changing classes."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.url, self.right, self.wrong = url, 0, 0
-
-    def run(self) -> None:
-        asked = {colour: [("images", ("x.png", picture(colour, 9)))] for colour in ("red", "green")}
-        with httpx.Client(base_url=self.url, timeout=10) as client:
-            while True:
-                for colour, files in asked.items():
-                    try:
-                        answer = client.post("/predict", params={"top": 1}, files=files)
-                    except httpx.TransportError:
-                        return
-                    right = answer.is_success and answer.json()["predictions"][0]["ranking"][0]["name"] == colour
-                    self.right, self.wrong = self.right + right, self.wrong + (not right)
+    acknowledged: int
+    """Changes."""
+    known: dict[str, int]
+    """The classes after them."""
+    under_way: dict[str, int]
+    """The classes after the change that got no answer."""
 
 
 class Kept(NamedTuple):
@@ -157,27 +174,28 @@ def killed_again_and_again(folder: Path, kills: int, seed: int, seconds: tuple[f
     """Kill a service at random moments while two write to it and one reads.
 
     Raises:
-        AssertionError: an acknowledged change was lost, half a change was seen, or an answer was wrong.
+        AssertionError: an acknowledged change was lost, half a change was seen, an answer was wrong or a refusal, or
+            there was nothing to lose.
     """
-    chance, acknowledged, answers = random.Random(seed), 0, 0
+    chance, changes, answers = random.Random(seed), 0, 0
     known: list[dict[str, int]] = [{}, {}]
     for turn in range(kills):
-        with running(folder) as server:
-            reader = Reader(server.url)
-            writers = [Writer(server.url, number, turn, known[number]) for number in (0, 1)]
-            for thread in (reader, *writers):
-                thread.start()
+        with ThreadPoolExecutor(3) as threads, running(folder) as server:
+            reader = threads.submit(read, server.url)
+            writers = [
+                threads.submit(write, server.url, own, random.Random(1000 * turn + number), f"w{number}-")
+                for number, own in enumerate(known)
+            ]
             time.sleep(chance.uniform(*seconds))
             server.kill()
-            for thread in (reader, *writers):
-                thread.join()
-        assert reader.wrong == 0
-        answers += reader.right
+            answers += reader.result()
+            written = [writer.result() for writer in writers]
         found = Predictor.load(folder).counts_
-        for number, writer in enumerate(writers):
-            own = {name: count for name, count in found.items() if name.startswith(writer.prefix)}
-            assert own in (writer.known, writer.underway), "an acknowledged change is lost, or a half one is there"
-            known[number] = own
-            acknowledged += writer.acknowledged
+        for number, (acknowledged, before, after) in enumerate(written):
+            known[number] = {name: count for name, count in found.items() if name.startswith(f"w{number}-")}
+            assert known[number] in (before, after), "an acknowledged change is lost, or a half one is there"
+            changes += acknowledged
         assert Predictor.load(folder).score([picture("red", 9)], ["red"]) == 1
-    return Kept(kills, acknowledged, answers)
+    assert changes, "nothing was changed"
+    assert answers, "nothing was answered"
+    return Kept(kills, changes, answers)

@@ -4,90 +4,37 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from quickstudy import Predictor
-from quickstudy.pictures import load_image
+from serving import Server, picture, running, save_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (20, 200, 40)}
 
 
-def picture(folder: Path, colour: str, number: int) -> str:
-    """Write a picture in roughly that colour, the later ones lighter."""
-    pixels = np.random.default_rng(number).normal(0, 6, (40, 40, 3)) + np.array(COLOURS[colour]) + 8 * number
+def dropped(folder: Path, colour: str, number: int) -> str:
+    """Write a picture of that colour and return its path."""
     path = folder / f"{colour}{number}.png"
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    path.write_bytes(picture(colour, number, 40))
     return str(path)
 
 
 def saved(folder: Path) -> Path:
-    """Save a predictor that knows one class, 'plain', by a grey picture."""
-    grey = Image.new("RGB", (40, 40), (128, 128, 128))
-    load = partial(load_image, image_size=32)
-    Predictor.from_backbone("conv4", [grey], ["plain"], load=load).save(folder)
-    return folder
-
-
-class Server:
-    """`quickstudy serve` on a free port."""
-
-    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
-        command = [sys.executable, "-m", "quickstudy", "serve", str(folder), "--port", "0", *arguments]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **variables})
-        assert self.process.stderr is not None
-        first = self.process.stderr.readline()
-        found = re.search(r"http://[\w.:]+", first)
-        assert found, first + self.process.stderr.read()
-        self.url = found[0]
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.stop()
-
-    def stop(self) -> str:
-        """End it as systemd would; return what it said."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            _, said = self.process.communicate(timeout=25)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.communicate()
-            raise
-        return said
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Return the status and the text of a path."""
-        try:
-            with urllib.request.urlopen(self.url + path, timeout=30) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
+    """Save a predictor that knows one class, which none of these tests shows it."""
+    return save_model(folder, ("yellow",))
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(saved(tmp_path_factory.mktemp("served") / "model")) as server:
+    with running(saved(tmp_path_factory.mktemp("served") / "model")) as server:
         yield server
 
 
@@ -154,24 +101,24 @@ def says(page: Any, box: str, expected: str) -> str:
 
 def test_what_is_taught_is_known_after_a_restart(tmp_path: Path, visit: Callable[..., Any]) -> None:
     folder = saved(tmp_path / "model")
-    with Server(folder) as server:
+    with running(folder) as server:
         page = visit(server)
         for colour in ("red", "blue"):
-            said = teach(page, colour, *(picture(tmp_path, colour, number) for number in (0, 2, 4)))
+            said = teach(page, colour, *(dropped(tmp_path, colour, number) for number in (0, 2, 4)))
             assert said == f"Learned. {colour} has 3 examples now."
-        ask(page, picture(tmp_path, "red", 3), "This is red")
+        ask(page, dropped(tmp_path, "red", 3), "This is red")
         assert "red" in page.inner_text("#ranking")
         assert page.locator("#nearest img").count() == 6
         assert "away" in page.inner_text("#nearest")
-        ask(page, picture(tmp_path, "green", 0), "Unknown.")
+        ask(page, dropped(tmp_path, "green", 0), "Unknown.")
         start = time.monotonic()
-        assert server.stop() == ""
+        assert server.stop() == 0
         assert time.monotonic() - start < 10  # an open page does not hold it up
-        assert server.process.returncode in (0, -signal.SIGTERM)
-    with Server(folder) as server:
+        assert server.said == ""
+    with running(folder) as server:
         page = visit(server)
         assert "red 3 examples" in page.inner_text("#classes")
-        ask(page, picture(tmp_path, "blue", 3), "This is blue")
+        ask(page, dropped(tmp_path, "blue", 3), "This is blue")
 
 
 def test_the_keyboard_is_enough(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:
@@ -192,13 +139,13 @@ def test_the_keyboard_is_enough(tmp_path: Path, server: Server, visit: Callable[
     to("#name")
     page.keyboard.type("keys")
     to("#examples")
-    choose(picture(tmp_path, "red", 0))
+    choose(dropped(tmp_path, "red", 0))
     page.wait_for_selector("#examples .file-preview")
     to("#teach")
     page.keyboard.press("Enter")
     says(page, "#taught", "keys has 1 example now")
     to("#picture")
-    choose(picture(tmp_path, "red", 1))
+    choose(dropped(tmp_path, "red", 1))
     says(page, "#answer", "This is")
     to("#chosen")
     page.keyboard.type("keys")
@@ -218,8 +165,8 @@ def test_the_keyboard_is_enough(tmp_path: Path, server: Server, visit: Callable[
 def test_it_fits_a_phone(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:
     page = visit(server, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
-    teach(page, long, picture(tmp_path, "green", 0))
-    ask(page, picture(tmp_path, "green", 1), long)
+    teach(page, long, dropped(tmp_path, "green", 0))
+    ask(page, dropped(tmp_path, "green", 1), long)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.body.scrollWidth") <= 390
 
@@ -233,7 +180,7 @@ def test_problems_are_told_in_words(tmp_path: Path, server: Server, visit: Calla
     says(page, "#taught", "Choose one or more pictures of it first.")
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(b"nothing")
-    drop(page, "#examples", picture(tmp_path, "red", 0), str(damaged))
+    drop(page, "#examples", dropped(tmp_path, "red", 0), str(damaged))
     page.wait_for_selector("#examples .file-preview")
     page.click("#teach")
     says(page, "#taught", "Picture 2 of 2 cannot be used")
@@ -249,11 +196,11 @@ def test_problems_are_told_in_words(tmp_path: Path, server: Server, visit: Calla
 
 
 def test_the_token_opens_the_page_too(tmp_path: Path, visit: Callable[..., Any]) -> None:
-    with Server(saved(tmp_path / "model"), "--rate", "20/second", QUICKSTUDY_TOKEN="sesame") as server:
+    with running(saved(tmp_path / "model"), "--rate", "20/second", QUICKSTUDY_TOKEN="sesame") as server:
         assert server.get("/")[0] == 401
         page = visit(server, http_credentials={"username": "", "password": "sesame"})
-        teach(page, "red", picture(tmp_path, "red", 0))
-        ask(page, picture(tmp_path, "red", 1), "This is red")
+        teach(page, "red", dropped(tmp_path, "red", 0))
+        ask(page, dropped(tmp_path, "red", 1), "This is red")
 
 
 def test_only_what_the_page_needs_is_served(server: Server) -> None:
@@ -278,7 +225,7 @@ def test_only_what_the_page_needs_is_served(server: Server) -> None:
 
 def test_a_call_can_name_no_file_but_those_dropped(tmp_path: Path, server: Server) -> None:
     assert server.get("/")[0] == 200  # the page is made
-    elsewhere = picture(tmp_path, "red", 0)
+    elsewhere = dropped(tmp_path, "red", 0)
     own = next(Path(tempfile.gettempdir()).glob("quickstudy-page-*"))
     for path in (elsewhere, "/etc/hostname", "http://127.0.0.1:1/a.png", f"{own}/../{Path(elsewhere).name}", 3):
         for value in ({"path": path, "meta": {"_type": "gradio.FileData"}}, [[{"a": {"path": path}}]]):
@@ -297,10 +244,10 @@ def test_without_gradio_the_page_says_how_to_get_it(tmp_path: Path) -> None:
     absent.mkdir()
     (absent / "gradio.py").write_text("raise ModuleNotFoundError('No module named gradio', name='gradio')")
     search = os.pathsep.join([str(absent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    with Server(saved(tmp_path / "model"), PYTHONPATH=search) as server:
+    with running(saved(tmp_path / "model"), PYTHONPATH=search) as server:
         status, text = server.get("/")
         assert status == 501
         assert "pip install 'quickstudy[serve]'" in text
         assert server.get("/classes")[0] == 200
-    with Server(saved(tmp_path / "model"), "--no-page", PYTHONPATH=search) as server:
+    with running(saved(tmp_path / "model"), "--no-page", PYTHONPATH=search) as server:
         assert server.get("/")[0] == 404

@@ -19,12 +19,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from quickstudy import DataError, Predictor, saving
 from quickstudy.changes import Change
 from quickstudy.cli import main
-from quickstudy.journal import NAME, BehindError, Journal
+from quickstudy.journal import NAME, BehindError, Journal, LockedError
+from quickstudy.pictures import load_image
 from quickstudy.serve.app import build
 from quickstudy.serve.decoding import Limits
 from quickstudy.serve.gate import Rules
@@ -124,12 +126,14 @@ def test_a_class_may_have_any_name(client: Client, name: str) -> None:
     assert name not in client.classes()
 
 
-def test_pages_through_many_classes(client: Client, service: Service) -> None:
+def test_pages_through_many_classes(client: Client) -> None:
     for number in range(20):
-        service.rename("red" if number == 0 else f"n{number - 1}", f"n{number}").result()
-    part = client("GET", "/classes", params={"start": 1, "count": 1}).json()
-    assert part == {"total": 2, "classes": [{"name": "green", "examples": 5}]} or part["total"] == 2
-    assert len(part["classes"]) == 1
+        client.teach(f"n{number}", picture("blue", number))
+    names = ["green", "red", *(f"n{number}" for number in range(20))]
+    for start, count in ((0, 5), (5, 5), (20, 5), (22, 5)):
+        part = client("GET", "/classes", params={"start": start, "count": count}).json()
+        assert part["total"] == 22
+        assert [each["name"] for each in part["classes"]] == names[start : start + count]
 
 
 def test_tells_its_state_and_its_figures(client: Client, service: Service) -> None:
@@ -148,8 +152,6 @@ def test_tells_its_state_and_its_figures(client: Client, service: Service) -> No
 
 
 def test_one_bad_request_does_not_spoil_its_batch(service: Service) -> None:
-    from quickstudy.pictures import load_image
-
     good = load_image(picture("red", 3), 16)
     wrong = load_image(picture("red"), 16, "L")
     futures = [service.predict([good]), service.predict([wrong]), service.predict([good, good])]
@@ -160,8 +162,6 @@ def test_one_bad_request_does_not_spoil_its_batch(service: Service) -> None:
 
 
 def test_refuses_more_than_may_wait(tmp_path: Path) -> None:
-    from quickstudy.pictures import load_image
-
     service = Service(save_model(tmp_path / "m"), most_waiting=2)
     image = load_image(picture("red"), 16)
     held = threading.Event()
@@ -256,10 +256,31 @@ def test_a_token_is_asked_for_everywhere_but_at_the_health_checks(service: Servi
     assert Client(app, authorization="Basic %%%")("GET", "/classes").status_code == 401
 
 
+@pytest.mark.parametrize(
+    "authorization", ["Bearer pässwort", f"Basic {base64.b64encode('ü:pässwort'.encode()).decode()}"]
+)
+def test_a_token_may_have_any_letters(service: Service, authorization: str) -> None:
+    ask = Client(build(service, Rules(token="pässwort")))
+    assert ask("GET", "/classes", headers={"authorization": authorization.encode()}).status_code == 200
+    assert ask("GET", "/classes", headers={"authorization": b"Bearer p\xff\xfe"}).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/classes", "/theme.css"])
+def test_guessing_the_token_is_limited(service: Service, path: str) -> None:
+    app = build(service, Rules(token="secret", rate="3/minute"))
+    guess, know = Client(app, authorization="Bearer wrong"), Client(app, authorization="Bearer secret")
+    assert [know("GET", "/theme.css").status_code for _ in range(5)] == [404] * 5  # the page's, which is not here
+    assert [guess("GET", path).status_code for _ in range(5)] == [401, 401, 401, 429, 429]
+    assert know("GET", path).status_code == 429  # or the answer would tell the right guess
+    assert know("GET", "/healthz").status_code == 200
+
+
 def test_other_sites_pages_and_names_are_refused(service: Service) -> None:
     client = Client(build(service, Rules(hosts=("localhost",))))
     assert client("GET", "/classes", headers={"host": "evil.example"}).status_code == 400
-    assert client("GET", "/classes", headers={"origin": "http://evil.example"}).status_code == 403
+    for origin in ("http://evil.example", "http://localhost.evil.example", "http://[", "null", ""):
+        assert client("GET", "/classes", headers={"origin": origin}).status_code == 403
+    assert client("GET", "/classes", headers={"host": "["}).status_code == 400
     assert client("GET", "/classes", headers={"origin": "http://localhost"}).status_code == 200
 
 
@@ -287,10 +308,40 @@ def test_the_command_refuses_wrong_options(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_the_address_that_is_told_is_answered_at(tmp_path: Path, host: str) -> None:
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no {host}: {error}")
+    with running(save_model(tmp_path / "m"), "--host", host, "--no-page") as server:
+        assert httpx.get(f"{server.url}/classes").status_code == 200
+
+
 def test_the_command_needs_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", str(tmp_path), "--port", "0"]) == 2
     assert "no saved model" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def tensors_only(folder: Path) -> Path:
+    """Save a predictor that was made without a function that loads pictures."""
+    parts = Predictor.load(save_model(folder)).get_params()
+    Predictor(parts["encoder"], parts["algorithm"]).fit(torch.zeros(1, 3, 16, 16), ["black"]).save(folder)
+    return folder
+
+
+def test_a_model_that_takes_no_pictures_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tensors_only(tmp_path / "m")), "--port", "0", "--no-page"]) == 2
+    assert "quickstudy adapt" in capsys.readouterr().err
+
+
+def test_a_model_replaced_by_one_that_takes_no_pictures_says_so(client: Client, tmp_path: Path) -> None:
+    tensors_only(tmp_path / "model")
+    assert client.classes() == {"black": 1}
+    answer = client.predict(picture("red"))
+    assert answer.status_code == 422
+    assert "quickstudy adapt" in answer.json()["detail"]
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,13 +393,57 @@ def test_a_journal_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_change_that_cannot_be_written_is_no_change(client: Client, service: Service, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "model" / NAME) as other:
-        other.execute("CREATE TRIGGER full BEFORE INSERT ON changes BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-    other.close()
-    answer = client.teach("blue", picture("blue"))
-    assert answer.status_code in (422, 507), answer.text
+    def room(pages: int) -> None:
+        service._do(lambda _: service._journal._db.execute(f"PRAGMA max_page_count = {pages}").fetchone()).result()
+
+    blue = [picture("blue", seed) for seed in range(30)]
+    room(1)  # none beyond those that are used
+    answer = client.teach("blue", *blue)
+    assert answer.status_code == 507, answer.text
+    assert "nothing was changed" in answer.json()["detail"]
+    assert "full" in answer.json()["detail"]
     assert client.classes() == {"red": 5, "green": 5}
     assert client.predict(picture("red", 8)).json()["predictions"][0]["label"] == "red"
+    assert Predictor.load(tmp_path / "model").counts_ == {"red": 5, "green": 5}
+    room(1000)
+    assert client.teach("blue", *blue).status_code == 200
+    assert client.classes() == {"red": 5, "green": 5, "blue": 30}
+
+
+def test_while_others_hold_the_journal_it_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("quickstudy.journal._SECONDS", 0.2)
+    with Service(save_model(tmp_path / "m")) as service:
+        client = Client(build(service))
+        other = sqlite3.connect(tmp_path / "m" / NAME, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # lets others read
+        refused = client("DELETE", "/classes/red")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1"), refused.text
+        assert "others hold" in refused.json()["detail"]
+        assert client.predict(picture("red")).status_code == 200
+        other.execute("ROLLBACK")
+        other.execute("BEGIN EXCLUSIVE")
+        answers = [client.predict(picture("red")), client("GET", "/classes"), client("DELETE", "/classes/red")]
+        assert [each.status_code for each in answers] == [503] * 3
+        other.close()
+        assert client.predict(picture("red")).status_code == 200
+        assert client.classes() == {"red": 5, "green": 5}
+
+
+def test_a_batch_waits_once_for_who_holds_the_journal(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, held = [], threading.Event()
+
+    def wait() -> None:
+        waits.append(1)
+        held.wait(10)
+        raise LockedError("held")
+
+    monkeypatch.setattr(service, "_follow", wait)
+    futures = [service.predict([load_image(picture("red"), 16)]) for _ in range(5)]
+    held.set()
+    assert all(isinstance(future.exception(), LockedError) for future in futures)
+    assert len(waits) <= 2  # the first may have begun alone
 
 
 def test_many_changes_are_written_whole_so_that_the_next_start_is_quick(
@@ -368,6 +463,45 @@ def test_many_changes_are_written_whole_so_that_the_next_start_is_quick(
     with Journal(folder) as journal:
         assert journal.model()[1:] == (7, [])
     assert Predictor.load(folder).counts_ == {"n6": 5, "green": 5}
+
+
+def test_changes_of_lives_that_ended_suddenly_are_written_whole_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickstudy.serve.service._COMPACT_AFTER", 3)
+    folder = save_model(tmp_path / "m")
+    lives = []
+    for number in range(3):
+        lives.append(Service(folder))  # none is closed, as none that is killed
+        lives[-1].teach("blue", [load_image(picture("blue", number), 16)]).result()
+    assert lives[-1].classes().result()["blue"] == 3  # which comes after the writing
+    with Journal(folder) as journal:
+        assert (journal.last, journal.count) == (3, 0)
+    for life in lives:
+        life.close()
+    assert Predictor.load(folder).counts_["blue"] == 3
+
+
+@pytest.mark.parametrize("limit", [1, 1000], ids=["after the change", "at the end"])
+def test_a_change_is_acknowledged_before_the_model_is_written_whole_and_though_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limit: int
+) -> None:
+    monkeypatch.setattr("quickstudy.serve.service._COMPACT_AFTER", limit)
+    folder, answered = save_model(tmp_path / "m"), threading.Event()
+
+    def fail(*_: Any, **__: Any) -> None:
+        assert answered.wait(10), "the caller still waits"
+        raise KeyError("some part")
+
+    monkeypatch.setattr(Predictor, "save", fail)
+    with Service(folder) as service:
+        service.forget("green").result()
+        answered.set()
+        assert service.classes().result() == {"red": 5}
+        assert ("some part" in caplog.text) == (limit == 1)
+        assert service.ready
+    assert "KeyError: 'some part'" in caplog.text
+    assert Predictor.load(folder).counts_ == {"red": 5}
 
 
 def test_two_processes_serve_one_folder_as_one(tmp_path: Path) -> None:
@@ -426,6 +560,12 @@ def test_requests_under_way_are_answered_before_it_ends(tmp_path: Path) -> None:
 
 def test_no_acknowledged_change_is_lost_when_it_is_killed(tmp_path: Path) -> None:
     assert killed_again_and_again(save_model(tmp_path / "m"), kills=3, seed=0).changes > 3
+
+
+def test_refusals_are_no_proof_that_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKSTUDY_TOKEN", "secret")
+    with pytest.raises(AssertionError, match="give the token"):
+        killed_again_and_again(save_model(tmp_path / "m"), kills=1, seed=0)
 
 
 @pytest.mark.slow

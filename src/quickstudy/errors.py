@@ -20,6 +20,14 @@ class DataError(QuickstudyError, ValueError):
     """The data cannot serve: missing, unreadable, too few, or at odds with itself."""
 
 
+class UnknownClassError(DataError):
+    """There is no class of that name."""
+
+
+class TakenError(DataError):
+    """There is another class of that name."""
+
+
 class ConfigError(QuickstudyError, ValueError):
     """An option is misspelled, out of range, or does not go with another."""
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from quickstudy.changes import Change, change_of, examples_to_bytes
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, QuickstudyError
 
 NAME = "changes.sqlite"
-_SECONDS = 60.0  # that one waits for another who writes
+_SECONDS = 10.0  # that one waits for another who writes
 _VERSION = 1  # counted up when an older quickstudy could not make the changes
 _TABLES = f"""
 PRAGMA user_version = {_VERSION};
@@ -32,6 +32,10 @@ class BehindError(Exception):
     """Others have made changes that the writer has not seen."""
 
 
+class LockedError(QuickstudyError, OSError):
+    """Others held the journal for as long as one waits."""
+
+
 class Journal:
     """The journal in a folder, for one thread; ``with`` closes it.
 
@@ -41,6 +45,7 @@ class Journal:
 
     Raises:
         DataError: the file cannot be opened. Every method: it is damaged.
+        LockedError: every method: others hold it.
         OSError: every method: it cannot be read or written, for instance because the disk is full.
     """
 
@@ -87,6 +92,12 @@ class Journal:
         """The number of the last change."""
         with self._checked():
             return int(self._db.execute("SELECT last FROM model").fetchone()[0])
+
+    @property
+    def count(self) -> int:
+        """How many changes the description lacks."""
+        with self._checked():
+            return int(self._db.execute("SELECT count(*) FROM changes").fetchone()[0])
 
     def append(self, change: Change, after: int) -> int:
         """Put a change on the disk and return its number.
@@ -162,8 +173,12 @@ class Journal:
         try:
             yield
         except (sqlite3.DatabaseError, TypeError, ValueError) as error:
-            unseen = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR
-            if unseen:  # it is locked, the disk is full, or it may not be read
+            code = (
+                error.sqlite_errorcode & 0xFF if isinstance(error, sqlite3.OperationalError) else sqlite3.SQLITE_ERROR
+            )
+            if code == sqlite3.SQLITE_BUSY:  # the rest of the code says how
+                raise LockedError(f"others hold '{self._path}': try again in a moment") from error
+            if code != sqlite3.SQLITE_ERROR:  # the disk is full, or it may not be read
                 raise OSError(f"'{self._path}' cannot be read or written: {error}") from error
             raise DataError(f"'{self._path}' is damaged ({error})") from error
 

@@ -21,7 +21,7 @@ from quickstudy.changes import Change, Support, Thumbnails, changed, check_name
 from quickstudy.confidence import familiarity
 from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import encode
-from quickstudy.errors import DataError, closest
+from quickstudy.errors import DataError, TakenError, UnknownClassError, closest
 from quickstudy.nets import Encoder
 from quickstudy.pictures import thumbnail_of
 from quickstudy.rows import Rows
@@ -100,11 +100,12 @@ class Learner:
         """Learn a further class from 1..n examples; its column is the last.
 
         Raises:
-            DataError: there is such a class, there are no examples, or one cannot be read.
+            TakenError: there is such a class.
+            DataError: there are no examples, or one cannot be read.
             ConfigError: the algorithm's head was trained for a fixed number of classes.
         """
         if name in self._support:
-            raise DataError(f"the class '{name}' exists: type add_examples({name!r}, ...) to show more of it")
+            raise TakenError(f"the class '{name}' exists: type add_examples({name!r}, ...) to show more of it")
         check_name(name)
         return self.apply(self._addition(name, inputs))
 
@@ -112,7 +113,8 @@ class Learner:
         """Learn a known class from 1..n further examples.
 
         Raises:
-            DataError: there is no such class, there are no examples, or one cannot be read.
+            UnknownClassError: there is no such class.
+            DataError: there are no examples, or one cannot be read.
         """
         self._check_known(name)
         return self.apply(self._addition(name, inputs))
@@ -121,7 +123,7 @@ class Learner:
         """Forget a class.
 
         Raises:
-            DataError: there is no such class.
+            UnknownClassError: there is no such class.
             ConfigError: the algorithm's head was trained for a fixed number of classes.
         """
         self._check_known(name)
@@ -131,11 +133,12 @@ class Learner:
         """Call a class by another name; its column stays.
 
         Raises:
-            DataError: there is no class of the one name, or one of the other.
+            UnknownClassError: there is no class of the one name.
+            TakenError: there is one of the other.
         """
         self._check_known(name)
         if new_name in self._support and new_name != name:
-            raise DataError(f"the class '{new_name}' exists: remove it first, or choose another name")
+            raise TakenError(f"the class '{new_name}' exists: remove it first, or choose another name")
         check_name(new_name)
         return self.apply(Change("rename", name, new_name))
 
@@ -149,11 +152,7 @@ class Learner:
         return self
 
     def take_up(self, changes: Sequence[Change]) -> None:
-        """Make changes that were made elsewhere, all or none of them; many cost no more than learning anew.
-
-        Raises:
-            DataError: one is of a class that there is not.
-        """
+        """Make changes that were made elsewhere, all or none (``DataError``): many cost no more than learning anew."""
         self._make(changes)
 
     def _make(self, changes: Sequence[Change], announce: Callable[[], object] = lambda: None) -> None:
@@ -209,7 +208,7 @@ class Learner:
 
     def _held(self) -> Held | None:
         """Return what was learned in a form that can be changed, if there is one."""
-        if isinstance(self._state, Held) or not self._support or not isinstance(self._algorithm, EmbeddingAlgorithm):
+        if not self._support or isinstance(self._state, Held) or not isinstance(self._algorithm, EmbeddingAlgorithm):
             return self._state if isinstance(self._state, Held) else None
         with torch.inference_mode():
             return self._algorithm.hold(self._state, list(self._support.values()))
@@ -239,11 +238,11 @@ class Learner:
     def _addition(self, name: str, inputs: Any) -> Change:
         examples = listed(inputs)
         kept, thumbnails = self._keep(examples, len(self._support) + (name not in self._support))
-        known = next(iter(self._support.values()), kept)
-        if kept.shape[1:] != known.shape[1:]:
+        new, known = (tuple(each.shape[1:]) for each in (kept, next(iter(self._support.values()), kept)))
+        if new != known:
             raise DataError(
-                f"what it keeps of {Samples(examples, self._load).name(0)} has the shape {tuple(kept.shape[1:])}, and "
-                f"of the examples so far {tuple(known.shape[1:])}: give inputs of the size that it was trained on"
+                f"what it keeps of {Samples(examples, self._load).name(0)} has the shape {new}, and of the examples so "
+                f"far {known}: give inputs of the size that it was trained on"
             )
         return Change("add", name, "", kept, thumbnails)
 
@@ -264,7 +263,7 @@ class Learner:
     def _check_known(self, name: str) -> None:
         if name not in self._support:
             known = ", ".join(list(self._support)[:30]) or "none yet"
-            raise DataError(f"there is no class '{name}'{closest(str(name), self._support)} Known: {known}.")
+            raise UnknownClassError(f"there is no class '{name}'{closest(str(name), self._support)} Known: {known}.")
 
     @torch.inference_mode()
     def _answers(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -52,12 +52,14 @@ def run(args: argparse.Namespace) -> int:
     from quickstudy.serve.page import Page
     from quickstudy.serve.service import Service
 
-    rules = Rules(token, LOOPBACK if loopback and token is None else (), args.max_megabytes << 20, args.rate)
+    hosts = dict.fromkeys((*LOOPBACK, args.host)) if loopback and token is None else ()
+    rules = Rules(token, tuple(hosts), args.max_megabytes << 20, args.rate)
     limits = Limits(args.max_images, args.max_megapixels * 1_000_000)
     with _listening(args.host, args.port) as listening, Service(args.folder, args.device, args.batch_size) as service:
         page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
         app = build(service, rules, limits, page)
-        url = f"http://{args.host}:{listening.getsockname()[1]}"
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        url = f"http://{host}:{listening.getsockname()[1]}"
         print(f"{args.folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which uvicorn calls after its own graceful end
         server = uvicorn.Server(

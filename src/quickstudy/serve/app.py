@@ -20,15 +20,23 @@ from starlette.datastructures import UploadFile
 from torch import Tensor
 
 from quickstudy import __version__
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, TakenError, UnknownClassError
 from quickstudy.explaining import Answer
 from quickstudy.serve.decoding import Decoder, Limits
 from quickstudy.serve.gate import Gate, Rules
 from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.page import Page
-from quickstudy.serve.service import BusyError, Service, TakenError, UnknownClassError
+from quickstudy.serve.service import BusyError, Service, UnwrittenError
 
-_STATUS = {UnknownClassError: 404, TakenError: 409, BusyError: 503, DataError: 422, ConfigError: 422, OSError: 507}
+_STATUS = {
+    UnknownClassError: 404,
+    TakenError: 409,
+    DataError: 422,
+    ConfigError: 422,
+    BusyError: 503,
+    OSError: 503,
+    UnwrittenError: 507,
+}
 _MOST_CLASSES = 1000  # in one answer
 
 
@@ -127,7 +135,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         415: "It holds no pictures in a form that is known.",
         422: "A picture or a value cannot be used.",
         429: "There are too many requests from one address.",
-        503: "Too much is waiting, or the service is shutting down.",
+        503: "Too much is waiting, the changes cannot be read, or the service is shutting down.",
         507: "The change could not be written; nothing was changed.",
     }.items()
 }

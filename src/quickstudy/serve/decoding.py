@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from quickstudy.errors import DataError
+from quickstudy.data.samples import Load
+from quickstudy.errors import ConfigError, DataError
 from quickstudy.pictures import load_image
 from quickstudy.serve.service import Service
 
@@ -26,10 +28,14 @@ class Decoder:
     Args:
         service: whose model says what a picture is.
         limits: of one request.
+
+    Raises:
+        ConfigError: the model takes no pictures; whenever one is to be decoded, too, as a model may be replaced.
     """
 
     def __init__(self, service: Service, limits: Limits) -> None:
         self._service, self.limits = service, limits
+        self._load()
 
     def check(self, count: int) -> None:
         """Check how many files there are.
@@ -60,8 +66,16 @@ class Decoder:
         Raises:
             DataError: it cannot be read.
         """
+        picture: Tensor = self._load()(content)
+        return picture
+
+    def _load(self) -> Load:
         load = self._service.load
+        if load is torch.as_tensor:
+            raise ConfigError(
+                "the model takes tensors, as it was made without a function that loads pictures: make it with "
+                "quickstudy adapt, model.adapt(...), or Predictor(..., load=load_image)"
+            )
         if isinstance(load, partial) and load.func is load_image:
             load = partial(load, max_pixels=self.limits.pixels)
-        picture: Tensor = load(content)
-        return picture
+        return load

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from limits import parse
 from limits.storage import MemoryStorage
@@ -23,6 +23,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_ASKED_FOR = 'Basic realm="quickstudy", charset="UTF-8"'
 _OPEN = ("/healthz", "/readyz")
 _STATIC = ("/assets/", "/static/", "/theme.css")  # of the page, which asks for dozens at once
 
@@ -37,7 +38,7 @@ class Rules(NamedTuple):
     max_bytes: int = 32 << 20
     """Of a request's body."""
     rate: str | None = None
-    """Requests from one address, such as ``"100/second"``."""
+    """Requests from one address, such as ``"100/second"``; and as many wrong tokens, after which it is shut out."""
 
 
 class Gate:
@@ -107,36 +108,48 @@ class Gate:
         if rules.hosts and _name(host) not in rules.hosts:
             return 400, f"this service is not called '{_name(host)}': ask for {', '.join(rules.hosts)}", {}
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc != host:  # another site's page in a visitor's browser
+        if origin is not None and _parts(origin).netloc != host:  # another site's page in a visitor's browser
             return 403, "requests from pages of other sites are refused", {}
-        if rules.token is not None and not _is_given(rules.token, headers.get(b"authorization", "")):
-            return 401, "give the token: Authorization: Bearer TOKEN", {"www-authenticate": 'Basic realm="quickstudy"'}
-        free = scope["path"].startswith(_STATIC)
-        if self._rate is not None and not free and not self._limiter.hit(self._rate, (scope.get("client") or ("",))[0]):
+        known = rules.token is None or _is_given(rules.token, headers.get(b"authorization", "").encode("latin-1"))
+        if not self._may_ask((scope.get("client") or ("",))[0], known, scope["path"].startswith(_STATIC)):
             return 429, f"more than {self._rate} from one address", {"retry-after": "1"}
+        if not known:
+            return 401, "give the token: Authorization: Bearer TOKEN", {"www-authenticate": _ASKED_FOR}
         length = headers.get(b"content-length", "0")
         if not length.isdigit() or int(length) > rules.max_bytes:
             return 413, self._too_large, {"connection": "close"}
         return None
 
+    def _may_ask(self, address: str, known: bool, static: bool) -> bool:
+        """Count a request. Too many wrong tokens shut out the right one, too: else its answer would still tell it."""
+        if self._rate is None:
+            return True
+        if not self._limiter.test(self._rate, address, "guesses"):
+            return False
+        return (known and static) or self._limiter.hit(self._rate, address, "requests" if known else "guesses")
+
 
 def _name(host: str) -> str:
+    return _parts(f"//{host}").hostname or ""
+
+
+def _parts(url: str) -> SplitResult:
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return urlsplit(url)
     except ValueError:
-        return ""
+        return urlsplit("")
 
 
-def _is_given(token: str, authorization: str) -> bool:
-    kind, _, given = authorization.partition(" ")
-    if kind.lower() == "basic":
+def _is_given(token: str, authorization: bytes) -> bool:
+    kind, _, given = authorization.partition(b" ")
+    if kind.lower() == b"basic":
         try:
-            given = base64.b64decode(given, validate=True).decode("utf-8", "replace").partition(":")[2]
+            given = base64.b64decode(given, validate=True).partition(b":")[2]
         except ValueError:
             return False
-    elif kind.lower() != "bearer":
+    elif kind.lower() != b"bearer":
         return False
-    return hmac.compare_digest(given.strip().encode(), token.encode())
+    return hmac.compare_digest(given.strip(), token.encode())
 
 
 async def _refuse(send: Send, status: int, detail: str, headers: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ that an answer knows every change that was acknowledged, by whichever of them, b
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import queue
 import threading
@@ -21,24 +21,21 @@ from torch import Tensor
 from quickstudy import saving
 from quickstudy.changes import Change
 from quickstudy.data.samples import Load
-from quickstudy.errors import DataError, QuickstudyError, closest
+from quickstudy.errors import QuickstudyError
 from quickstudy.explaining import Answer
-from quickstudy.journal import BehindError
+from quickstudy.journal import BehindError, Journal, LockedError
 from quickstudy.predictor import Predictor
 
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
-
-
-class UnknownClassError(DataError):
-    """There is no class of that name."""
-
-
-class TakenError(DataError):
-    """There is another class of that name."""
+_LOG = logging.getLogger("quickstudy.serve")
 
 
 class BusyError(QuickstudyError):
     """So many pictures are waiting that further ones are refused."""
+
+
+class UnwrittenError(QuickstudyError, OSError):
+    """A change could not be written, so nothing was changed."""
 
 
 class _Asked(NamedTuple):
@@ -84,9 +81,8 @@ class Service:
         """Told of the size of each batch."""
         self._queue: queue.SimpleQueue[_Asked | _Job] = queue.SimpleQueue()
         self._waiting, self._lock, self._closed = 0, threading.Lock(), False
-        self._uncompacted = 0
-        with saving.serve(folder):
-            self._predictor = self._loaded()
+        with saving.serve(folder) as journal:
+            self._predictor, self._uncompacted = self._read(journal)
         self._thread = threading.Thread(target=self._run, name="quickstudy-model", daemon=True)
         self._thread.start()
 
@@ -117,25 +113,13 @@ class Service:
 
         return self._do(teach)
 
-    def forget(self, name: str) -> Future[None]:
+    def forget(self, name: str) -> Future[object]:
         """Forget a class."""
+        return self._do(lambda predictor: predictor.remove_class(name))
 
-        def forget(predictor: Predictor) -> None:
-            _check_known(predictor, name)
-            predictor.remove_class(name)
-
-        return self._do(forget)
-
-    def rename(self, name: str, new_name: str) -> Future[None]:
+    def rename(self, name: str, new_name: str) -> Future[object]:
         """Call a class by another name."""
-
-        def rename(predictor: Predictor) -> None:
-            _check_known(predictor, name)
-            if new_name in predictor and new_name != name:
-                raise TakenError(f"the class '{new_name}' exists: remove it first, or choose another name")
-            predictor.rename_class(name, new_name)
-
-        return self._do(rename)
+        return self._do(lambda predictor: predictor.rename_class(name, new_name))
 
     @property
     def load(self) -> Load:
@@ -192,6 +176,7 @@ class Service:
                 if isinstance(job, _Job):
                     if job.future.set_running_or_notify_cancel():
                         _settle(job.future, partial(self._done, job.action))
+                        self._compact(after=_COMPACT_AFTER)
                 else:
                     batch, held = self._gathered(job)
                     self._answer(batch)
@@ -218,17 +203,19 @@ class Service:
         self.observe(size)
         batch = [asked for asked in batch if asked.future.set_running_or_notify_cancel()]
         try:
-            answers = iter(self._answers(batch))
+            self._follow()
+        except Exception as error:  # each alone would fail, too, after as long a wait
+            for asked in batch:
+                asked.future.set_exception(error)
+            return
+        try:
+            answers = iter(self._classified(batch))
         except Exception:  # whose picture it was shows when each is asked alone
             for asked in batch:
-                _settle(asked.future, partial(self._answers, [asked]))
+                _settle(asked.future, partial(self._classified, [asked]))
             return
         for asked in batch:
             asked.future.set_result([_as_asked(next(answers), asked) for _ in asked.pictures])
-
-    def _answers(self, batch: list[_Asked]) -> list[Answer]:
-        self._follow()
-        return self._classified(batch)
 
     def _classified(self, batch: list[_Asked]) -> list[Answer]:
         """Classify pictures that may be of several sizes, those of one size together."""
@@ -247,11 +234,9 @@ class Service:
         while True:
             self._follow()
             try:
-                result = action(self._predictor)
+                return action(self._predictor)
             except BehindError:
                 continue
-            self._compact(after=_COMPACT_AFTER)
-            return result
 
     def _follow(self) -> None:
         """Take up what others have changed."""
@@ -260,7 +245,7 @@ class Service:
             return
         changes = self._journal.since(known, self._device)
         if changes is None:
-            self._predictor, self._uncompacted = self._loaded(), 0
+            self._predictor, self._uncompacted = self._read(self._journal)
             return
         self._predictor.take_up(changes)
         self._predictor.change_number += len(changes)
@@ -270,26 +255,31 @@ class Service:
         """Write the model whole, once so many changes were made, so that the next start need not make them."""
         if self._uncompacted < after:
             return
-        with contextlib.suppress(BehindError, OSError):  # whoever is ahead does it; the changes are on the disk anyway
+        self._uncompacted = 0  # where it fails, too: it is tried again after as many changes
+        try:
             self._predictor.save(self._folder, after=self._predictor.change_number)
-        self._uncompacted = 0
+        except BehindError:
+            pass  # whoever is ahead does it
+        except Exception:
+            _LOG.exception("the model in '%s' could not be written whole; its changes are on the disk", self._folder)
 
-    def _loaded(self) -> Predictor:
+    def _read(self, journal: Journal) -> tuple[Predictor, int]:
+        """Return the model in the folder, and how many changes it was not written whole for."""
         predictor = Predictor.load(self._folder, self._device)
         predictor.before_change = self._write_down
-        return predictor
+        return predictor, journal.count
 
     def _write_down(self, change: Change) -> None:
-        self._predictor.change_number = self._journal.append(change, self._predictor.change_number)
+        try:
+            self._predictor.change_number = self._journal.append(change, self._predictor.change_number)
+        except LockedError:
+            raise
+        except OSError as error:
+            raise UnwrittenError(f"the change could not be written, so nothing was changed: {error}") from error
         self._uncompacted += 1
 
 
 _CLOSE = _Job(lambda _: None, Future())
-
-
-def _check_known(predictor: Predictor, name: str) -> None:
-    if name not in predictor:
-        raise UnknownClassError(f"there is no class '{name}'{closest(name, predictor.counts_)}")
 
 
 def _as_asked(answer: Answer, asked: _Asked) -> Answer:

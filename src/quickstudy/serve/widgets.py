@@ -189,8 +189,6 @@ def _plainly(outputs: int) -> Callable[[Callable[..., tuple[Any, ...]]], Callabl
                 return function(*given)
             except QuickstudyError as error:
                 why = str(error)
-            except OSError as error:
-                why = f"The change could not be written, so nothing was changed: {error.strerror or error}."
             except Exception:
                 _LOG.exception("a request from the page failed")
                 why = "That failed in a way that nobody foresaw. The service's log says more."
