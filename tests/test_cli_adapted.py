@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from quickstudy import ConfigError, Predictor, Trainer
+from quickstudy import ConfigError, DataError, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli import main, named_pictures
 from quickstudy.errors import DataWarning
@@ -169,6 +170,20 @@ def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None
     assert Predictor.load("pets").get_params()["load"].keywords["image_size"] in (28, [28, 28])
 
 
+def test_a_checkpoint_is_no_saved_model(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/1").mkdir(parents=True)
+    Path("runs/1/best.ckpt").touch()
+    for model, kind in (("runs/1/best.ckpt", "a checkpoint"), ("runs/1", "the folder of a training run")):
+        told = (
+            rf"no saved model in '{model}' \(.*\): it is {kind}. To make one, type: quickstudy adapt runs/1/best.ckpt "
+            "--support photos/ --out pets/"
+        )
+        with pytest.raises(DataError, match=told):
+            Predictor.load(model)
+        for command in (f"predict {model} new", f"serve {model}"):
+            assert re.search(told, run(capsys, command, code=2)[1])
+
+
 @pytest.mark.parametrize(("model", "code"), [(TINY, 1), ("saved", 2), ("model.ckpt", 1)])
 def test_whatever_the_model_it_runs_on_the_device(model: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     if model == "saved":
@@ -240,7 +255,11 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         ("adapt conv4 --support photos --out pets --device warp", "--device warp: "),
         ("predict", "MODEL is missing"),
         ("predict --data.predict_folder new", "--checkpoint is missing"),
-        ("predict new new", "there is no saved model in 'new'"),
+        ("predict new new", ". To make one, type: quickstudy adapt resnet18 --support photos/ --out pets/"),
+        (
+            "serve photos",
+            "it has folders, of pictures perhaps. To make one, type: quickstudy adapt resnet18 --support p",
+        ),
         ("predict pets", "IMAGES is missing"),
         ("predict saved nowhere", "there is no folder or archive 'nowhere'"),
         ("predict saved photos/red/0.png -  -", "standard input can be read once"),
