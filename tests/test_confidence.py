@@ -248,14 +248,14 @@ def test_the_mathematics() -> None:
 def test_few_examples_are_not_told_as_a_figure() -> None:
     assert learned(each=3).confidence_.examples == 18
     _, error, unknown, source, advice = in_words(learned(each=3).confidence_)
-    assert error == "Expected calibration error: not told, as 18 held-out examples say too little"
+    assert error == "Expected calibration error: not told: 18 held-out examples say too little"
     assert "less familiar than" in unknown and "one of each class left out" in source
     assert advice.startswith(
         "Its probabilities may be far too sure. What helps: more examples of each class; or, in Py"
     )
     assert len(in_words(learned(each=4).confidence_)) == 4  # of 24
     _, error, unknown, source, advice = in_words(learned(each=1).confidence_)
-    assert "as no held-out examples" in error and "nothing: no class has two examples" in source
+    assert ": 0 held-out examples" in error and "nothing: no class has two examples" in source
     assert (
         unknown == "Called unknown: nothing: too few examples were held out for its rate (5%, the default, takes three)"
     )

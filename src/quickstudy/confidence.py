@@ -274,7 +274,7 @@ def in_words(sure: Confidence) -> list[str]:
     error = f"{sure.calibration_error:.1%} over {sure.examples} examples"
     few = sure.examples < _LEAST
     if few:  # where all of a few are right it is near 0, which reads as perfect
-        error = f"not told, as {sure.examples or 'no'} held-out examples say too little"
+        error = f"not told: {sure.examples} held-out examples say too little"
     unknown = f"what is less familiar than {sure.threshold:.4g}"
     if sure.threshold == -math.inf:
         too_few = "too few examples were held out for its rate (5%, the default, takes three)"
