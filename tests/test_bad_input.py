@@ -819,11 +819,16 @@ def test_a_misspelled_benchmark() -> None:
     [
         ("pandas", lambda: Images.from_csv("file", "label", train_file="t.csv"), "tabular"),
         ("timm", lambda: ImageClassifier(backbone="resnet18", pretrained=False), "image"),
+        ("torchvision", lambda: ImageClassifier(backbone="resnet12"), "image"),
     ],
 )
 def test_an_absent_package(package: str, use: Callable[[], Any], extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    message = rf"this needs the package '{package}', which is not installed. Type: pip install 'quickstudy\[{extra}\]'"
+    for module in (package, f"{package}.ops"):
+        monkeypatch.setitem(sys.modules, module, None)
+    message = (
+        rf"this needs the package '{package}', which is not installed. Type: pip install 'quickstudy\[{extra}\]', or "
+        rf"in its clone: pip install '\.\[{extra}\]'"
+    )
     with pytest.raises(MissingPackageError, match=message):
         use()
 

@@ -127,16 +127,18 @@ def first_line(error: BaseException) -> str:
 
 
 def require(package: str, extra: str) -> ModuleType:
-    """Import an optional package.
+    """Import an optional package, or a module of one.
 
     Raises:
         MissingPackageError: it is not installed; the message holds the pip command.
     """
+    name = package.split(".")[0]
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != package.split(".")[0]:
+        if (error.name or "").split(".")[0] != name:
             raise
         raise MissingPackageError(
-            f"this needs the package '{package}', which is not installed. Type: pip install 'quickstudy[{extra}]'"
+            f"this needs the package '{name}', which is not installed. Type: pip install 'quickstudy[{extra}]', or in "
+            f"its clone: pip install '.[{extra}]'"
         ) from error
