@@ -126,6 +126,7 @@ def test_unreadable_pictures_to_predict(
     assert told[-1] == "3 of 12 pictures could not be read"
     monkeypatch.setattr(sys, "stdin", io.StringIO("gone.png\n"))
     assert run(capsys, "predict pets - --format json", code=1)[0] == "[]\n"
+    assert "addresses are not read, download it" in run(capsys, "predict pets https://example.com/a.jpg", code=1)[1]
 
 
 def test_unreadable_pictures_to_learn(capsys: pytest.CaptureFixture[str]) -> None:
