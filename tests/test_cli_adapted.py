@@ -89,8 +89,16 @@ def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_like_no_example_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, f"adapt {TINY} --support photos --out pets")
     draw(Path("odd.png"), (255, 255, 255), 0)
-    assert rows(run(capsys, "predict pets odd.png")[0]) == [("odd.png", "unknown")]
-    assert rows(run(capsys, "predict --no-unknown pets odd.png")[0])[0][1] in COLOURS
+    ((best, chance), *_) = ranking = Predictor.load("pets").rank("odd.png", 3)[0].ranking
+    for options, label in (("", "unknown"), ("--no-unknown", best)):
+        (row,) = csv.DictReader(run(capsys, f"predict pets odd.png {options} --top 2")[0].splitlines())
+        assert list(row) == ["file", "label", "probability", "likeliest"]
+        assert row == {"file": "odd.png", "label": label, "probability": f"{chance:.6g}", "likeliest": best}
+    plain, top = (
+        json.loads(run(capsys, f"predict pets odd.png --format json --top {count}")[0])[0] for count in (1, 9)
+    )
+    assert top.pop("ranking") == [{"name": name, "probability": round(chance, 6)} for name, chance in ranking]
+    assert top == plain == {**row, "label": "unknown", "probability": round(chance, 6)}
 
 
 def test_pictures_from_everywhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +274,7 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         ("predict saved nowhere", "there is no folder or archive 'nowhere'"),
         ("predict saved photos/red/0.png -  -", "standard input can be read once"),
         ("predict saved new --format xml", "invalid choice: 'xml'"),
+        ("predict saved new --top 0", "top=0: it must be a whole number of at least 1"),
         ("predict saved new --device warp", "--device warp: "),
         ("predict saved new --no-unknwon", "did you mean '--no-unknown'?"),
     ],
