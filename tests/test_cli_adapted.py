@@ -175,6 +175,11 @@ def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None
     train()
     out, _ = run(capsys, "adapt model.ckpt --support photos --out pets")
     assert "3 classes from 12 pictures with prototypicalnetworks on model.ckpt\n" in out
+    for command in (
+        "adapt ./model.ckp --support photos --out pets",
+        "predict --checkpoint model.ckp --data.predict_folder .",
+    ):
+        assert " 'model.ckp'; did you mean 'model.ckpt'? (looked in " in run(capsys, command, code=2)[1]
     assert len(rows(run(capsys, "predict pets new")[0])) == 9
     assert Predictor.load("pets").get_params()["load"].keywords["image_size"] in (28, [28, 28])
 
@@ -250,7 +255,7 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         ("adapt conv4 --out pets", "--support is missing"),
         ("adapt conv4 --support photos", "--out is missing"),
         ("adapt conv5 --support photos --out pets", "unknown backbone 'conv5'; did you mean 'conv4'?"),
-        ("adapt runs/9 --support photos --out pets", "there is no checkpoint or saved model 'runs/9'"),
+        ("adapt runs/9 --support photos --out pets", "there is no checkpoint or saved model 'runs/9' (looked in"),
         ("adapt a.ckpt --support photos --out pets", "there is no checkpoint or saved model 'a.ckpt'"),
         ("adapt conv4 --support photo --out pets", "no folder or archive 'photo'; did you mean 'photos'?"),
         ("adapt conv4 --support new --out pets", "'new' has no class folders"),

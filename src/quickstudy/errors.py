@@ -49,8 +49,8 @@ _ALSO_CALLED = {
 }
 
 
-def closest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or ``"."``: the end of a sentence."""
+def closest(name: str, known: Iterable[str], otherwise: str = ".") -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or else the end of a sentence."""
     lowered = {option.lower(): option for option in known}
     typed = str(name).lower()
     words = [option for option in lowered if typed in option.split("_")]  # epochs: max_epochs
@@ -58,7 +58,7 @@ def closest(name: str, known: Iterable[str]) -> str:
     aliases = [option for option in lowered if typed in _ALSO_CALLED.get(option, ())]
     near = difflib.get_close_matches(typed, lowered, n=1, cutoff=0.6)
     found = aliases or initials or words or near
-    return f"; did you mean '{lowered[found[0]]}'?" if found else "."
+    return f"; did you mean '{lowered[found[0]]}'?" if found else otherwise
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:
