@@ -280,14 +280,22 @@ def _nonconformity(logits_NW: Tensor, code: int) -> Tensor:
 
 
 def in_words(sure: Confidence) -> list[str]:
-    """Return a line for each figure, and one for where they come from."""
-    error = f"{sure.calibration_error:.1%} over {sure.examples} examples" if sure.examples else "not measured"
+    """Return a line for each figure, one for where they come from, and one for what to do where they say little."""
+    calibrate = "in Python, predictor.calibrate(images, labels) with images that it did not learn from"
+    by_itself = not sure.source.startswith("nothing: calibrate")  # whether its strategy leaves out examples
+    error = f"{sure.calibration_error:.1%} over {sure.examples} examples"
+    few = sure.examples < _LEAST
+    if few:  # where all of a few are right it is near 0, which reads as perfect
+        error = f"not told: {sure.examples} held-out examples say too little"
     unknown = f"what is less familiar than {sure.threshold:.4g}"
     if sure.threshold == -math.inf:
-        unknown = "nothing: too few examples were held out, or reject_rate is 0"
+        too_few = "too few examples were held out for its rate (5%, the default, takes three)"
+        unknown = f"nothing: {too_few if by_itself else f'with this strategy that takes, {calibrate}'}"
+    helps = f"{'more examples of each class; or, ' * by_itself}{calibrate}"
     return [
         f"Temperature of its probabilities: {sure.temperature:.3g}",
         f"Expected calibration error: {error}",
         f"Called unknown: {unknown}",
         f"Both follow from {sure.source}",
+        *[f"Its probabilities may be far too sure. What helps: {helps}"] * few,
     ]
