@@ -129,6 +129,16 @@ def test_a_folder_without_class_folders(tmp_path: Path) -> None:
         Images.from_folders(tmp_path)
 
 
+def test_a_class_folder_in_place_of_its_parent(train: Path, tmp_path: Path) -> None:
+    told = rf"/cat/1\.bmp; or, if it is a class itself, give its parent folder '{train}'$"
+    with pytest.raises(DataError, match=told):
+        Images.from_folders(train / "cat")
+    (tmp_path / "alone" / "cat").mkdir(parents=True)
+    (tmp_path / "alone" / "cat" / "a.png").write_bytes(png())
+    with pytest.raises(DataError, match=r"/cat/1\.bmp$"):
+        Images.from_folders(tmp_path / "alone" / "cat")
+
+
 def test_files_that_are_no_pictures_are_left_out_with_a_warning(train: Path) -> None:
     (train / "cat" / "notes.txt").write_text("meow")
     with pytest.warns(DataWarning, match=r"left out 1 files of '.*train' that do not end in .bmp.*: cat/notes.txt"):
@@ -168,10 +178,13 @@ def test_a_folder_that_cannot_be_read(train: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_a_name_that_is_not_utf8(train: Path) -> None:
+def test_a_name_that_is_not_utf8(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkdir(os.fsencode(train) + b"/caf\xe9")  # noqa: PTH102
     Path(os.fsdecode(os.fsencode(train) + b"/caf\xe9/1.png")).write_bytes(png())
     with pytest.raises(DataError, match=r"the file name .*caf.* is not UTF-8: rename the file"):
+        Images.from_folders(train)
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(DataError, match=r"is not UTF-8: set PYTHONUTF8=1 in the environment, or rename the file"):
         Images.from_folders(train)
 
 

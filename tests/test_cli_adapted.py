@@ -258,6 +258,7 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         ("adapt runs/9 --support photos --out pets", "there is no checkpoint or saved model 'runs/9' (looked in"),
         ("adapt a.ckpt --support photos --out pets", "there is no checkpoint or saved model 'a.ckpt'"),
         ("adapt conv4 --support photo --out pets", "no folder or archive 'photo'; did you mean 'photos'?"),
+        ("adapt conv4 --support nope --out pets", "there is no folder or archive 'nope' (looked in"),
         ("adapt conv4 --support new --out pets", "'new' has no class folders"),
         ("adapt conv4 --support photos --out new", "--out 'new' holds something else than a saved model"),
         ("adapt a.ckpt --support photos --out pets --strategy tim", "--strategy is of a backbone's name"),
