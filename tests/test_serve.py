@@ -151,6 +151,18 @@ def test_tells_its_state_and_its_figures(client: Client, service: Service) -> No
     assert client.predict(picture("red")).status_code == 503
 
 
+def test_the_description_is_shown_without_a_network(client: Client) -> None:
+    page = client("GET", "/docs")
+    assert page.status_code == 200
+    assert "//" not in page.text.replace("// ", "")  # no other host
+    assets = re.findall(r'(?:href|src)="(.*?)"', page.text)
+    assert len(assets) == 3
+    for asset in assets:
+        assert client("GET", asset).status_code == 200, asset
+    assert 'validatorUrl": null' in page.text
+    assert client("GET", "/redoc").status_code == 404
+
+
 def test_one_bad_request_does_not_spoil_its_batch(service: Service) -> None:
     good = load_image(picture("red", 3), 16)
     wrong = load_image(picture("red"), 16, "L")
@@ -247,7 +259,8 @@ def test_size_and_pixels_are_limited(service: Service) -> None:
 def test_a_token_is_asked_for_everywhere_but_at_the_health_checks(service: Service) -> None:
     app = build(service, Rules(token="secret"))
     assert Client(app)("GET", "/classes").status_code == 401
-    assert Client(app)("GET", "/docs").status_code == 401
+    for path in ("/docs", "/docs/static/swagger-ui.css", "/openapi.json"):
+        assert Client(app)("GET", path).status_code == 401
     assert Client(app)("GET", "/healthz").status_code == 200
     assert Client(app, authorization="Bearer wrong")("GET", "/classes").status_code == 401
     assert Client(app, authorization="Bearer secret")("GET", "/classes").status_code == 200

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be at least 1")
     uvicorn = require("uvicorn", "serve")
-    for package in ("fastapi", "limits", "python_multipart", "prometheus_client"):
+    for package in ("fastapi", "fastapi_offline", "limits", "python_multipart", "prometheus_client"):
         require(package, "serve")
     from quickstudy.serve.app import build
     from quickstudy.serve.decoding import Decoder, Limits
