@@ -311,6 +311,7 @@ def test_requests_of_one_address_are_limited(service: Service) -> None:
         (["--rate", "often", "--port", "0"], "100/second"),
         (["--max-images", "0"], "at least 1"),
         (["--token-file", "/nowhere"], "cannot be read"),
+        (["--device", "cuda:99"], "Try --device cpu"),
     ],
 )
 def test_the_command_refuses_wrong_options(
@@ -361,6 +362,25 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", str(save_model(tmp_path / "m")), "--port", str(taken.getsockname()[1])]) == 2
     assert "Choose another port" in capsys.readouterr().err
+
+
+def test_a_wrong_folder_is_told_before_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", str(tmp_path / "petz"), "--port", str(taken.getsockname()[1])]) == 2
+    assert "petz" in capsys.readouterr().err
+
+
+def test_what_fails_in_the_models_thread_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve = saving.serve
+
+    def fail_in_a_thread(folder: Path) -> Journal:
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError("too many open files")
+        return serve(folder)
+
+    monkeypatch.setattr(saving, "serve", fail_in_a_thread)
+    with pytest.raises(OSError, match="too many open files"):
+        Service(save_model(tmp_path / "m"))
 
 
 # ---- what it never loses

@@ -9,6 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
+from quickstudy.cli.saved import add_device, device_of
 from quickstudy.errors import ConfigError, require
 
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-file", help="a file whose first line every request must give; or the variable QUICKSTUDY_TOKEN"
     )
-    parser.add_argument("--device", default="cpu", help="for the model: cpu, cuda, cuda:1, mps")
+    add_device(parser)
     parser.add_argument("--batch-size", type=int, default=64, help="pictures that are classified together at most")
     parser.add_argument("--rate", help="requests that one address may make, such as 100/second")
     parser.add_argument("--max-images", type=int, default=64, help="in one request")
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("batch_size", "max_images", "max_megabytes", "max_megapixels"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be at least 1")
+    device = device_of(args)
     uvicorn = require("uvicorn", "serve")
     for package in ("fastapi", "fastapi_offline", "limits", "python_multipart", "prometheus_client"):
         require(package, "serve")
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     hosts = dict.fromkeys((*LOOPBACK, args.host)) if loopback and token is None else ()
     rules = Rules(token, tuple(hosts), args.max_megabytes << 20, args.rate)
     limits = Limits(args.max_images, args.max_megapixels * 1_000_000)
-    with _listening(args.host, args.port) as listening, Service(args.folder, args.device, args.batch_size) as service:
+    with Service(args.folder, device, args.batch_size) as service, _listening(args.host, args.port) as listening:
         page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
         app = build(service, rules, limits, page)
         host = f"[{args.host}]" if ":" in args.host else args.host
