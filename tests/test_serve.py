@@ -6,13 +6,16 @@ import asyncio
 import base64
 import io
 import re
+import resource
 import signal
 import socket
 import sqlite3
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,14 @@ from PIL import Image
 from quickstudy import DataError, Predictor, saving
 from quickstudy.changes import Change
 from quickstudy.cli import main
+from quickstudy.cli.serve import most_connections
 from quickstudy.journal import NAME, BehindError, Journal, LockedError
 from quickstudy.pictures import load_image
 from quickstudy.serve.app import build
 from quickstudy.serve.decoding import Limits
 from quickstudy.serve.gate import Rules
 from quickstudy.serve.service import BusyError, Service
-from serving import killed_again_and_again, picture, running, save_model
+from serving import HALF_A_PICTURE, killed_again_and_again, picture, running, save_model
 
 
 class Client:
@@ -322,6 +326,50 @@ def test_the_command_refuses_wrong_options(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("soft", "hard", "most"),
+    [(256, 4096, 1000), (256, 256, 128), (100, 100, 50), (10_000, 10_000, 1000), (256, resource.RLIM_INFINITY, 1000)],
+)
+def test_connections_leave_files_for_other_things(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, most: int
+) -> None:
+    raised = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+    assert most_connections() == most
+    assert all(soft <= wanted and kept == hard for wanted, kept in raised)
+
+
+def test_connections_are_few_where_the_limit_of_files_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert most_connections() == 128
+
+
+def test_half_open_connections_do_not_use_up_the_files(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))  # which the service inherits, and raises
+        try:
+            server = stack.enter_context(running(save_model(tmp_path / "m"), "--no-page"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(300):
+            stack.enter_context(server.send("GET / HTTP/1.1\r\nHost: localhost\r\nX: "))
+        assert server.get("/healthz")[0] == 200
+
+
+@pytest.mark.parametrize(("trusted", "last"), [({}, 429), ({"FORWARDED_ALLOW_IPS": "127.0.0.1"}, 200)])
+def test_only_a_proxy_that_is_named_may_say_who_asks(tmp_path: Path, trusted: dict[str, str], last: int) -> None:
+    with running(save_model(tmp_path / "m"), "--no-page", "--rate", "2/minute", **trusted) as server:
+        callers = [{"x-forwarded-for": f"10.0.0.{number}"} for number in range(3)]
+        answers = [httpx.get(f"{server.url}/classes", headers=each).status_code for each in callers]
+        assert answers == [200, 200, last]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
 def test_the_address_that_is_told_is_answered_at(tmp_path: Path, host: str) -> None:
     try:
@@ -605,6 +653,24 @@ def test_refusals_are_no_proof_that_nothing_is_lost(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_no_acknowledged_change_is_lost_in_many_kills(tmp_path: Path, seed: int) -> None:
     assert killed_again_and_again(save_model(tmp_path / "m"), kills=20, seed=seed).changes > 20
+
+
+def test_who_waits_when_it_is_stopped_at_once_is_told(tmp_path: Path) -> None:
+    with running(save_model(tmp_path / "m")) as server:
+        assert server.get("/")[0] == 200  # the page is to end, too
+        waiting = server.send(HALF_A_PICTURE.format("/predict", "image/png"))
+        while "\nquickstudy_requests_under_way 2.0" not in server.get("/metrics")[1]:
+            pass
+        for _ in range(2):
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        with waiting:
+            answer = waiting.recv(10_000).decode()
+        assert answer.startswith("HTTP/1.1 503")
+        assert "stopped before it could answer" in answer
+        assert server.process.wait(20) == 130
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
 
 
 def test_a_polite_end_leaves_with_exit_status_0(tmp_path: Path) -> None:

@@ -7,10 +7,15 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from quickstudy.cli.saved import add_device, device_of
 from quickstudy.errors import ConfigError, require
+
+_CONNECTIONS = 1000
+_RESERVED = 128  # files for what is not a connection
+_FILES = 65_536  # more than any number of connections needs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,9 +69,15 @@ def run(args: argparse.Namespace) -> int:
         url = f"http://{host}:{listening.getsockname()[1]}"
         print(f"{args.folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which uvicorn calls after its own graceful end
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,  # else a caller on this machine could give any address
+            limit_concurrency=most_connections(),
+            timeout_graceful_shutdown=30,
         )
+        server = uvicorn.Server(config)
         if page is not None:
             page.leaving = lambda: bool(server.should_exit)
         server.run([listening])
@@ -83,6 +94,22 @@ def _token(file: str | None) -> str | None:
     if not token:
         raise ConfigError(f"--token-file {file} has an empty first line: write the token there")
     return token
+
+
+def most_connections() -> int:
+    """Raise the limit of open files as far as may be; return for how many connections they are."""
+    if sys.platform == "win32":
+        return _CONNECTIONS
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _FILES:
+        return _CONNECTIONS
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    with suppress(OSError, ValueError):  # macOS has another limit, which it does not tell
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return min(_CONNECTIONS, max(soft - _RESERVED, soft // 2))
 
 
 def _listening(host: str, port: int) -> socket.socket:

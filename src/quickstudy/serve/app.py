@@ -14,13 +14,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.requests import ClientDisconnect
 
 from quickstudy import __version__
 from quickstudy.errors import ConfigError, DataError, TakenError, UnknownClassError
 from quickstudy.explaining import Answer
 from quickstudy.serve.decoding import Decoder, Limits
 from quickstudy.serve.desk import Desk
-from quickstudy.serve.gate import Gate, Rules
+from quickstudy.serve.gate import Gate, Rules, hung_up
 from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.page import Page
 from quickstudy.serve.schemas import (
@@ -94,6 +95,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
     for error in _STATUS:
         app.add_exception_handler(error, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, hung_up)
 
     @app.get("/healthz", tags=["state"], responses={200: {"model": State}})
     async def alive() -> Response:
