@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,11 @@ from quickstudy.pictures import load_image
 
 GONE = httpx.NetworkError, httpx.RemoteProtocolError
 """What a request to a service that was killed ends with; a service that only hangs is another matter."""
+HALF_A_PICTURE = (
+    "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {}\r\nContent-Length: 1000\r\n\r\n"
+    '--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\nabc'
+)
+"""A request that stops half-way, to a path, of a kind."""
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200), "yellow": (200, 200, 30)}
 
 
@@ -70,6 +76,13 @@ class Server:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+
+    def send(self, text: str) -> socket.socket:
+        """Open a connection and send the beginning of a request, or all of one."""
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        connection = socket.create_connection((host, int(port)), timeout=30)
+        connection.sendall(text.encode())
+        return connection
 
     def kill(self) -> None:
         """End it as a power cut would."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from serving import Server, picture, running, save_model
+from serving import HALF_A_PICTURE, Server, picture, running, save_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -223,20 +224,39 @@ def test_only_what_the_page_needs_is_served(server: Server) -> None:
     assert "gradio" not in server.get("/openapi.json")[1]
 
 
+def refused(server: Server, value: object, function: object = 2) -> int:
+    """Return the status with which a call of the page's is refused."""
+    call = json.dumps({"data": [value], "fn_index": function, "session_hash": "x"}).encode()
+    request = urllib.request.Request(server.url + "/gradio_api/queue/join", call, {"content-type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as error, urllib.request.urlopen(request, timeout=30):
+        pass
+    error.value.close()
+    return error.value.code
+
+
 def test_a_call_can_name_no_file_but_those_dropped(tmp_path: Path, server: Server) -> None:
     assert server.get("/")[0] == 200  # the page is made
     elsewhere = dropped(tmp_path, "red", 0)
     own = next(Path(tempfile.gettempdir()).glob("quickstudy-page-*"))
     for path in (elsewhere, "/etc/hostname", "http://127.0.0.1:1/a.png", f"{own}/../{Path(elsewhere).name}", 3):
         for value in ({"path": path, "meta": {"_type": "gradio.FileData"}}, [[{"a": {"path": path}}]]):
-            call = json.dumps({"data": [value], "fn_index": 2, "session_hash": "x"}).encode()
-            request = urllib.request.Request(
-                server.url + "/gradio_api/queue/join", call, {"content-type": "application/json"}
-            )
-            with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=30):
-                pass
-            refused.value.close()
-            assert refused.value.code == 403
+            assert refused(server, value) == 403
+
+
+def test_what_callers_do_wrong_is_not_in_the_log(tmp_path: Path) -> None:
+    with running(saved(tmp_path / "model")) as server:
+        assert server.get("/")[0] == 200
+        assert [refused(server, "", function) for function in (999, -1, None, "0", [0])] == [404] * 5
+        for path in ("/predict", "/classes/red/examples", "/gradio_api/upload"):
+            for kind in ("multipart/form-data; boundary=x", "application/json", "image/png"):
+                if path != "/gradio_api/upload" or kind.startswith("multipart"):
+                    server.send(HALF_A_PICTURE.format(path, kind)).close()
+        left, end = 0.0, time.monotonic() + 30
+        while left < 7 and time.monotonic() < end:
+            left = sum(map(float, re.findall(r'requests_total\{.*status="499"} (\S+)', server.get("/metrics")[1])))
+        assert left == 7
+        assert server.stop() == 0
+        assert server.said == ""
 
 
 def test_without_gradio_the_page_says_how_to_get_it(tmp_path: Path) -> None:

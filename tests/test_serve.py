@@ -6,13 +6,16 @@ import asyncio
 import base64
 import io
 import re
+import resource
 import signal
 import socket
 import sqlite3
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,14 @@ from PIL import Image
 from quickstudy import DataError, Predictor, saving
 from quickstudy.changes import Change
 from quickstudy.cli import main
+from quickstudy.cli.serve import most_connections
 from quickstudy.journal import NAME, BehindError, Journal, LockedError
 from quickstudy.pictures import load_image
 from quickstudy.serve.app import build
 from quickstudy.serve.decoding import Limits
 from quickstudy.serve.gate import Rules
 from quickstudy.serve.service import BusyError, Service
-from serving import killed_again_and_again, picture, running, save_model
+from serving import HALF_A_PICTURE, killed_again_and_again, picture, running, save_model
 
 
 class Client:
@@ -151,6 +155,18 @@ def test_tells_its_state_and_its_figures(client: Client, service: Service) -> No
     assert client.predict(picture("red")).status_code == 503
 
 
+def test_the_description_is_shown_without_a_network(client: Client) -> None:
+    page = client("GET", "/docs")
+    assert page.status_code == 200
+    assert "//" not in page.text.replace("// ", "")  # no other host
+    assets = re.findall(r'(?:href|src)="(.*?)"', page.text)
+    assert len(assets) == 3
+    for asset in assets:
+        assert client("GET", asset).status_code == 200, asset
+    assert 'validatorUrl": null' in page.text
+    assert client("GET", "/redoc").status_code == 404
+
+
 def test_one_bad_request_does_not_spoil_its_batch(service: Service) -> None:
     good = load_image(picture("red", 3), 16)
     wrong = load_image(picture("red"), 16, "L")
@@ -247,7 +263,8 @@ def test_size_and_pixels_are_limited(service: Service) -> None:
 def test_a_token_is_asked_for_everywhere_but_at_the_health_checks(service: Service) -> None:
     app = build(service, Rules(token="secret"))
     assert Client(app)("GET", "/classes").status_code == 401
-    assert Client(app)("GET", "/docs").status_code == 401
+    for path in ("/docs", "/docs/static/swagger-ui.css", "/openapi.json"):
+        assert Client(app)("GET", path).status_code == 401
     assert Client(app)("GET", "/healthz").status_code == 200
     assert Client(app, authorization="Bearer wrong")("GET", "/classes").status_code == 401
     assert Client(app, authorization="Bearer secret")("GET", "/classes").status_code == 200
@@ -298,6 +315,7 @@ def test_requests_of_one_address_are_limited(service: Service) -> None:
         (["--rate", "often", "--port", "0"], "100/second"),
         (["--max-images", "0"], "at least 1"),
         (["--token-file", "/nowhere"], "cannot be read"),
+        (["--device", "cuda:99"], "Try --device cpu"),
     ],
 )
 def test_the_command_refuses_wrong_options(
@@ -306,6 +324,50 @@ def test_the_command_refuses_wrong_options(
     folder = save_model(tmp_path / "m")
     assert main(["serve", str(folder), *options]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "most"),
+    [(256, 4096, 1000), (256, 256, 128), (100, 100, 50), (10_000, 10_000, 1000), (256, resource.RLIM_INFINITY, 1000)],
+)
+def test_connections_leave_files_for_other_things(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, most: int
+) -> None:
+    raised = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+    assert most_connections() == most
+    assert all(soft <= wanted and kept == hard for wanted, kept in raised)
+
+
+def test_connections_are_few_where_the_limit_of_files_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert most_connections() == 128
+
+
+def test_half_open_connections_do_not_use_up_the_files(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))  # which the service inherits, and raises
+        try:
+            server = stack.enter_context(running(save_model(tmp_path / "m"), "--no-page"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(300):
+            stack.enter_context(server.send("GET / HTTP/1.1\r\nHost: localhost\r\nX: "))
+        assert server.get("/healthz")[0] == 200
+
+
+@pytest.mark.parametrize(("trusted", "last"), [({}, 429), ({"FORWARDED_ALLOW_IPS": "127.0.0.1"}, 200)])
+def test_only_a_proxy_that_is_named_may_say_who_asks(tmp_path: Path, trusted: dict[str, str], last: int) -> None:
+    with running(save_model(tmp_path / "m"), "--no-page", "--rate", "2/minute", **trusted) as server:
+        callers = [{"x-forwarded-for": f"10.0.0.{number}"} for number in range(3)]
+        answers = [httpx.get(f"{server.url}/classes", headers=each).status_code for each in callers]
+        assert answers == [200, 200, last]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
@@ -348,6 +410,25 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", str(save_model(tmp_path / "m")), "--port", str(taken.getsockname()[1])]) == 2
     assert "Choose another port" in capsys.readouterr().err
+
+
+def test_a_wrong_folder_is_told_before_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", str(tmp_path / "petz"), "--port", str(taken.getsockname()[1])]) == 2
+    assert "petz" in capsys.readouterr().err
+
+
+def test_what_fails_in_the_models_thread_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve = saving.serve
+
+    def fail_in_a_thread(folder: Path) -> Journal:
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError("too many open files")
+        return serve(folder)
+
+    monkeypatch.setattr(saving, "serve", fail_in_a_thread)
+    with pytest.raises(OSError, match="too many open files"):
+        Service(save_model(tmp_path / "m"))
 
 
 # ---- what it never loses
@@ -572,6 +653,24 @@ def test_refusals_are_no_proof_that_nothing_is_lost(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_no_acknowledged_change_is_lost_in_many_kills(tmp_path: Path, seed: int) -> None:
     assert killed_again_and_again(save_model(tmp_path / "m"), kills=20, seed=seed).changes > 20
+
+
+def test_who_waits_when_it_is_stopped_at_once_is_told(tmp_path: Path) -> None:
+    with running(save_model(tmp_path / "m")) as server:
+        assert server.get("/")[0] == 200  # the page is to end, too
+        waiting = server.send(HALF_A_PICTURE.format("/predict", "image/png"))
+        while "\nquickstudy_requests_under_way 2.0" not in server.get("/metrics")[1]:
+            pass
+        for _ in range(2):
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        with waiting:
+            answer = waiting.recv(10_000).decode()
+        assert answer.startswith("HTTP/1.1 503")
+        assert "stopped before it could answer" in answer
+        assert server.process.wait(20) == 130
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
 
 
 def test_a_polite_end_leaves_with_exit_status_0(tmp_path: Path) -> None:

@@ -7,9 +7,15 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from quickstudy.cli.saved import add_device, device_of
 from quickstudy.errors import ConfigError, require
+
+_CONNECTIONS = 1000
+_RESERVED = 128  # files for what is not a connection
+_FILES = 65_536  # more than any number of connections needs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-file", help="a file whose first line every request must give; or the variable QUICKSTUDY_TOKEN"
     )
-    parser.add_argument("--device", default="cpu", help="for the model: cpu, cuda, cuda:1, mps")
+    add_device(parser)
     parser.add_argument("--batch-size", type=int, default=64, help="pictures that are classified together at most")
     parser.add_argument("--rate", help="requests that one address may make, such as 100/second")
     parser.add_argument("--max-images", type=int, default=64, help="in one request")
@@ -43,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
     for name in ("batch_size", "max_images", "max_megabytes", "max_megapixels"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(args, name)}: it must be at least 1")
+    device = device_of(args)
     uvicorn = require("uvicorn", "serve")
-    for package in ("fastapi", "limits", "python_multipart", "prometheus_client"):
+    for package in ("fastapi", "fastapi_offline", "limits", "python_multipart", "prometheus_client"):
         require(package, "serve")
     from quickstudy.serve.app import build
     from quickstudy.serve.decoding import Decoder, Limits
@@ -55,16 +62,22 @@ def run(args: argparse.Namespace) -> int:
     hosts = dict.fromkeys((*LOOPBACK, args.host)) if loopback and token is None else ()
     rules = Rules(token, tuple(hosts), args.max_megabytes << 20, args.rate)
     limits = Limits(args.max_images, args.max_megapixels * 1_000_000)
-    with _listening(args.host, args.port) as listening, Service(args.folder, args.device, args.batch_size) as service:
+    with Service(args.folder, device, args.batch_size) as service, _listening(args.host, args.port) as listening:
         page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
         app = build(service, rules, limits, page)
         host = f"[{args.host}]" if ":" in args.host else args.host
         url = f"http://{host}:{listening.getsockname()[1]}"
         print(f"{args.folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which uvicorn calls after its own graceful end
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,  # else a caller on this machine could give any address
+            limit_concurrency=most_connections(),
+            timeout_graceful_shutdown=30,
         )
+        server = uvicorn.Server(config)
         if page is not None:
             page.leaving = lambda: bool(server.should_exit)
         server.run([listening])
@@ -81,6 +94,22 @@ def _token(file: str | None) -> str | None:
     if not token:
         raise ConfigError(f"--token-file {file} has an empty first line: write the token there")
     return token
+
+
+def most_connections() -> int:
+    """Raise the limit of open files as far as may be; return for how many connections they are."""
+    if sys.platform == "win32":
+        return _CONNECTIONS
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _FILES:
+        return _CONNECTIONS
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    with suppress(OSError, ValueError):  # macOS has another limit, which it does not tell
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return min(_CONNECTIONS, max(soft - _RESERVED, soft // 2))
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
-import os
 from collections.abc import AsyncIterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, ValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.convertors import PathConvertor, register_url_convertor
-from starlette.datastructures import UploadFile
-from torch import Tensor
+from starlette.requests import ClientDisconnect
 
 from quickstudy import __version__
 from quickstudy.errors import ConfigError, DataError, TakenError, UnknownClassError
 from quickstudy.explaining import Answer
 from quickstudy.serve.decoding import Decoder, Limits
-from quickstudy.serve.gate import Gate, Rules
+from quickstudy.serve.desk import Desk
+from quickstudy.serve.gate import Gate, Rules, hung_up
 from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.page import Page
+from quickstudy.serve.schemas import (
+    PICTURES,
+    REFUSALS,
+    TAKEN,
+    UNKNOWN,
+    Classes,
+    Known,
+    Predictions,
+    Renamed,
+    State,
+    told,
+)
 from quickstudy.serve.service import BusyError, Service, UnwrittenError
 
 _STATUS = {
@@ -39,108 +49,6 @@ _STATUS = {
 }
 _MOST_CLASSES = 1000  # in one answer
 
-
-class Encoded(BaseModel):
-    """Pictures in JSON."""
-
-    images: list[str] = Field(min_length=1, description="files of pictures (JPEG, PNG, ...), each in base64")
-
-
-class Ranked(BaseModel):
-    """A class that a picture may be of."""
-
-    name: str
-    probability: float
-
-
-class Near(BaseModel):
-    """A support example near a picture."""
-
-    name: str
-    number: int = Field(description="among the examples of its class, from 0")
-    distance: float
-    thumbnail: str = Field(description="a small JPEG in base64; empty where there is none")
-
-
-class Predicted(BaseModel):
-    """What is said of a picture."""
-
-    label: str = Field(description="the likeliest class, or 'unknown'")
-    ranking: list[Ranked]
-    nearest: list[Near]
-
-
-class Predictions(BaseModel):
-    """What is said of each picture, in their order."""
-
-    predictions: list[Predicted]
-
-
-class Known(BaseModel):
-    """A class."""
-
-    name: str
-    examples: int
-
-
-class Classes(BaseModel):
-    """A part of the classes, in the order in which they were learned."""
-
-    total: int
-    classes: list[Known]
-
-
-class Renamed(BaseModel):
-    """Another name for a class."""
-
-    name: str = Field(min_length=1, max_length=256)
-
-
-class State(BaseModel):
-    """Whether the service lives, and answers."""
-
-    status: str
-    version: str
-
-
-class Problem(BaseModel):
-    """Why a request was refused."""
-
-    detail: str
-
-
-_PICTURES: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["images"],
-                    "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                }
-            },
-            "application/json": {"schema": Encoded.model_json_schema()},
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": why}
-    for status, why in {
-        400: "The request is damaged.",
-        401: "The token is missing or wrong.",
-        403: "It comes from a page of another site.",
-        413: "It is too large.",
-        415: "It holds no pictures in a form that is known.",
-        422: "A picture or a value cannot be used.",
-        429: "There are too many requests from one address.",
-        503: "Too much is waiting, the changes cannot be read, or the service is shutting down.",
-        507: "The change could not be written; nothing was changed.",
-    }.items()
-}
-_UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such class."}}
-_TAKEN: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "There is another such class."}}
 
 Name = Annotated[str, Path(min_length=1, max_length=256, description="of a class; any characters, slashes too")]
 
@@ -164,7 +72,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         page: for people, at ``/``; it is closed with the service.
     """
     metrics = Metrics(service)
-    desk = _Desk(Decoder(service, limits or Limits()))
+    desk = Desk(Decoder(service, limits or Limits()))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -174,16 +82,20 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         await asyncio.to_thread(service.close)
         desk.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
+        static_url="/docs/static",
+        swagger_ui_parameters={"validatorUrl": None},  # another host's, which Swagger would show the description
         title="quickstudy",
         version=__version__,
         description="Classifies pictures, says when it does not know, and learns a class from a few examples.",
         lifespan=lifespan,
-        responses=_REFUSALS,
+        responses=REFUSALS,
     )
     for error in _STATUS:
         app.add_exception_handler(error, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, hung_up)
 
     @app.get("/healthz", tags=["state"], responses={200: {"model": State}})
     async def alive() -> Response:
@@ -202,7 +114,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Return counters and times for Prometheus."""
         return Response(metrics.text(), media_type=metrics.media_type)
 
-    @app.post("/predict", tags=["pictures"], responses={200: {"model": Predictions}}, openapi_extra=_PICTURES)
+    @app.post("/predict", tags=["pictures"], responses={200: {"model": Predictions}}, openapi_extra=PICTURES)
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=100, description="how many of the likeliest classes to name")] = 5,
@@ -224,7 +136,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         return JSONResponse({"total": len(known), "classes": part})
 
     @app.post(
-        "/classes/{name:any}/examples", tags=["classes"], responses={200: {"model": Known}}, openapi_extra=_PICTURES
+        "/classes/{name:any}/examples", tags=["classes"], responses={200: {"model": Known}}, openapi_extra=PICTURES
     )
     async def teach(request: Request, name: Name) -> Response:
         """Show examples of a class, known or new; it is on the disk when the answer comes."""
@@ -232,13 +144,13 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         count = await _certain(service.teach(name, pictures))
         return JSONResponse({"name": name, "examples": count})
 
-    @app.delete("/classes/{name:any}", tags=["classes"], status_code=204, responses=_UNKNOWN)
+    @app.delete("/classes/{name:any}", tags=["classes"], status_code=204, responses=UNKNOWN)
     async def forget(name: Name) -> Response:
         """Forget a class; it is on the disk when the answer comes."""
         await _certain(service.forget(name))
         return Response(status_code=204)
 
-    @app.patch("/classes/{name:any}", tags=["classes"], status_code=204, responses={**_UNKNOWN, **_TAKEN})
+    @app.patch("/classes/{name:any}", tags=["classes"], status_code=204, responses={**UNKNOWN, **TAKEN})
     async def rename(name: Name, new: Renamed) -> Response:
         """Call a class by another name; it is on the disk when the answer comes."""
         await _certain(service.rename(name, new.name))
@@ -249,45 +161,6 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
     gate = Gate(app, rules or Rules(), metrics.request)
     metrics.under_way.set_function(lambda: gate.under_way)
     return gate
-
-
-class _Desk:
-    """Takes pictures from requests."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-        self._pool = ThreadPoolExecutor(os.cpu_count(), "quickstudy-decode")  # bounds the memory of decoding, too
-
-    def close(self) -> None:
-        self._pool.shutdown()
-
-    async def pictures(self, request: Request) -> list[Tensor]:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "multipart/form-data":
-            contents = await self._from_form(request)
-        elif kind == "application/json":
-            contents = _from_json(await request.body())
-        elif kind.startswith("image/") or kind == "application/octet-stream":
-            contents = [await request.body()]
-        else:
-            raise HTTPException(415, f"send pictures as multipart/form-data, application/json or image/*, not '{kind}'")
-        self._decoder.check(len(contents))
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._decoder, contents)
-
-    async def _from_form(self, request: Request) -> list[bytes]:
-        most = self._decoder.limits.images
-        async with request.form(max_files=most, max_fields=most) as form:
-            files = form.getlist("images")
-            return [await file.read() if isinstance(file, UploadFile) else file.encode() for file in files]
-
-
-def _from_json(body: bytes) -> list[bytes]:
-    try:
-        return [base64.b64decode(text, validate=True) for text in Encoded.model_validate_json(body).images]
-    except ValidationError as error:
-        raise DataError(_told(error.errors()[0])) from error
-    except (binascii.Error, ValueError) as error:
-        raise DataError(f"a picture is no base64: {error}") from error
 
 
 async def _certain(future: Future[Any]) -> Any:
@@ -313,8 +186,4 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": _told(error.errors()[0])}, 422)
-
-
-def _told(problem: Any) -> str:
-    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    return JSONResponse({"detail": told(error.errors()[0])}, 422)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -14,6 +15,7 @@ from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from quickstudy.errors import ConfigError
 
@@ -70,7 +72,7 @@ class Gate:
             if scope["type"] == "websocket" and self._refusal(scope):
                 await send({"type": "websocket.close", "code": 1008})
                 return
-            await self._app(scope, receive, send)
+            await self._app(scope, _till_cancelled(receive) if scope["type"] == "lifespan" else receive, send)
             return
         start, status, taken = time.perf_counter(), 0, 0
 
@@ -95,6 +97,9 @@ class Gate:
                 await self._app(scope, limited, noted)
             else:
                 await _refuse(noted, *refusal)
+        except asyncio.CancelledError:  # by a second Ctrl-C, or where 30 seconds were not enough
+            if not status:
+                await _refuse(noted, 503, "the service was stopped before it could answer", {})
         finally:
             self.under_way -= 1
             route = scope.get("route")
@@ -127,6 +132,23 @@ class Gate:
         if not self._limiter.test(self._rate, address, "guesses"):
             return False
         return (known and static) or self._limiter.hit(self._rate, address, "requests" if known else "guesses")
+
+
+async def hung_up(*_: object) -> Response:
+    """Answer a caller who left before all of its request had come: nobody's error."""
+    return Response(status_code=499)
+
+
+def _till_cancelled(receive: Receive) -> Receive:
+    """Let the application end in order where the server drops it, as it does at a second Ctrl-C."""
+
+    async def received() -> Message:
+        try:
+            return await receive()
+        except asyncio.CancelledError:
+            return {"type": "lifespan.shutdown"}
+
+    return received
 
 
 def _name(host: str) -> str:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from quickstudy.errors import MissingPackageError, require
 from quickstudy.serve.decoding import Decoder
-from quickstudy.serve.gate import App, Message, Receive, Send
+from quickstudy.serve.gate import App, Message, Receive, Send, hung_up
 from quickstudy.serve.service import Service
 
 _API = "/gradio_api/"
@@ -45,6 +47,7 @@ class Page:
         self._life: asyncio.Task[None] | None = None
         self._made: asyncio.Future[App] | None = None
         self._folder = self._files = ""
+        self._functions: set[int] = set()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -74,8 +77,8 @@ class Page:
         else:
             if path.startswith(_JOIN):
                 body = await _body(receive)
-                if not self._names_own_files(body):
-                    await _answer(send, 403, "application/json", json.dumps({"detail": "no file of this page"}))
+                if refusal := self._refusal(body):
+                    await _answer(send, refusal[0], "application/json", json.dumps({"detail": refusal[1]}))
                     return
                 receive = _again(body, receive)
             await app(dict(scope), receive, send)
@@ -84,10 +87,13 @@ class Page:
         """End what runs for the page, and remove its files."""
         self._over = True
         if self._life is not None:
-            await self._life
+            await asyncio.wait([self._life])  # which may have been cancelled before
 
-    def _names_own_files(self, body: bytes) -> bool:
-        """Whether a call names no file but those that were dropped on the page: a mounted Gradio would read any."""
+    def _refusal(self, body: bytes) -> tuple[int, str] | None:
+        """Say why a call is refused: it names a function that is none, or a file that was not dropped on the page.
+
+        A mounted Gradio would fail at the one, and read the other.
+        """
 
         def own(value: Any) -> bool:
             if isinstance(value, list):
@@ -102,9 +108,13 @@ class Page:
             return all(map(own, value.values()))
 
         try:
-            return own(json.loads(body))
-        except (ValueError, RecursionError):
-            return False
+            call = json.loads(body)
+            if not own(call):
+                return 403, "no file of this page"
+            number = call["fn_index"]
+        except (ValueError, RecursionError, TypeError, KeyError):
+            return 400, "no call of this page"
+        return None if isinstance(number, int) and number in self._functions else (404, "no function of this page")
 
     async def _live(self, made: asyncio.Future[App]) -> None:
         """Hold the page from its first request to its end: what it enters it leaves in the same task."""
@@ -151,7 +161,10 @@ class Page:
             css=CSS,
             head=HEAD,
         )
-        return holder, holder.routes[-1].app  # type: ignore[attr-defined]
+        inner = holder.routes[-1].app  # type: ignore[attr-defined]
+        inner.add_exception_handler(ClientDisconnect, hung_up)
+        self._functions = {number for number, each in inner.get_blocks().fns.items() if each.fn is not None}
+        return holder, inner
 
 
 async def _body(receive: Receive) -> bytes:

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from quickstudy import saving
@@ -65,13 +66,13 @@ class Service:
 
     Raises:
         DataError: there is no model in the folder, or it is damaged.
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or others hold it.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         batch_size: int = 64,
         most_waiting: int = 1024,
     ) -> None:
@@ -81,10 +82,10 @@ class Service:
         """Told of the size of each batch."""
         self._queue: queue.SimpleQueue[_Asked | _Job] = queue.SimpleQueue()
         self._waiting, self._lock, self._closed = 0, threading.Lock(), False
-        with saving.serve(folder) as journal:
-            self._predictor, self._uncompacted = self._read(journal)
-        self._thread = threading.Thread(target=self._run, name="quickstudy-model", daemon=True)
+        read: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(read,), name="quickstudy-model", daemon=True)
         self._thread.start()
+        read.result()
 
     def __enter__(self) -> Service:
         return self
@@ -168,19 +169,30 @@ class Service:
                 self._waiting += len(job.pictures)
             self._queue.put(job)
 
-    def _run(self) -> None:
+    def _run(self, read: Future[None]) -> None:
+        """Read the model, or say why that fails, and do what is asked for until the end."""
+        try:
+            with saving.serve(self._folder) as self._journal:  # which only the thread that opens it may use
+                self._predictor, self._uncompacted = self._read(self._journal)
+                read.set_result(None)
+                self._work()
+        except Exception as error:
+            if read.done():
+                raise
+            read.set_exception(error)
+
+    def _work(self) -> None:
         held: _Asked | _Job | None = None
-        with saving.serve(self._folder) as self._journal:  # each thread needs its own
-            while (job := held or self._queue.get()) is not _CLOSE:
-                held = None
-                if isinstance(job, _Job):
-                    if job.future.set_running_or_notify_cancel():
-                        _settle(job.future, partial(self._done, job.action))
-                        self._compact(after=_COMPACT_AFTER)
-                else:
-                    batch, held = self._gathered(job)
-                    self._answer(batch)
-            self._compact(after=1)
+        while (job := held or self._queue.get()) is not _CLOSE:
+            held = None
+            if isinstance(job, _Job):
+                if job.future.set_running_or_notify_cancel():
+                    _settle(job.future, partial(self._done, job.action))
+                    self._compact(after=_COMPACT_AFTER)
+            else:
+                batch, held = self._gathered(job)
+                self._answer(batch)
+        self._compact(after=1)
 
     def _gathered(self, first: _Asked) -> tuple[list[_Asked], _Asked | _Job | None]:
         """Return what is classified together, and what was taken from the queue and is not."""

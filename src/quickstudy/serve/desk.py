@@ -1,0 +1,68 @@
+"""From a request to pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from fastapi import HTTPException, Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from torch import Tensor
+
+from quickstudy.errors import DataError
+from quickstudy.serve.decoding import Decoder
+from quickstudy.serve.schemas import Encoded, told
+
+
+class Desk:
+    """Takes pictures from requests, in threads of its own.
+
+    Args:
+        decoder: of what they hold.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._pool = ThreadPoolExecutor(os.cpu_count(), "quickstudy-decode")  # bounds the memory of decoding, too
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    async def pictures(self, request: Request) -> list[Tensor]:
+        """Return the pictures in a request.
+
+        Raises:
+            DataError: there are none, or too many, or one cannot be read.
+            HTTPException: they come in no form that is known.
+        """
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "multipart/form-data":
+            contents = await self._from_form(request)
+        elif kind == "application/json":
+            contents = _from_json(await request.body())
+        elif kind.startswith("image/") or kind == "application/octet-stream":
+            contents = [await request.body()]
+        else:
+            raise HTTPException(415, f"send pictures as multipart/form-data, application/json or image/*, not '{kind}'")
+        self._decoder.check(len(contents))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._decoder, contents)
+
+    async def _from_form(self, request: Request) -> list[bytes]:
+        most = self._decoder.limits.images
+        async with request.form(max_files=most, max_fields=most) as form:
+            files = form.getlist("images")
+            return [await file.read() if isinstance(file, UploadFile) else file.encode() for file in files]
+
+
+def _from_json(body: bytes) -> list[bytes]:
+    try:
+        return [base64.b64decode(text, validate=True) for text in Encoded.model_validate_json(body).images]
+    except ValidationError as error:
+        raise DataError(told(error.errors()[0])) from error
+    except (binascii.Error, ValueError) as error:
+        raise DataError(f"a picture is no base64: {error}") from error
