@@ -634,6 +634,23 @@ def test_a_change_is_acknowledged_before_the_model_is_written_whole_and_though_t
     assert Predictor.load(folder).counts_ == {"red": 5}
 
 
+def test_a_replica_that_fails_halfway_reads_the_model_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_model(tmp_path / "m")
+    with Service(folder) as one, Service(folder) as other:
+        for _ in range(2):
+            one.teach("blue", [load_image(picture("blue"), 16)]).result()
+        take_up = Predictor.take_up
+
+        def half(predictor: Predictor, changes: list[Change]) -> None:
+            take_up(predictor, changes[:1])
+            raise MemoryError
+
+        with monkeypatch.context() as patched, pytest.raises(MemoryError):
+            patched.setattr(Predictor, "take_up", half)
+            other.classes().result()
+        assert other.classes().result() == one.classes().result() == {"red": 5, "green": 5, "blue": 2}
+
+
 def test_two_processes_serve_one_folder_as_one(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "m")
     with running(folder) as one, running(folder) as other:
