@@ -202,11 +202,11 @@ def test_a_run_that_ends_within_an_epoch_goes_on_there(how: str, options: dict[s
 
 def test_a_run_says_where_it_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     options: dict[str, Any] = {"strategy": "prototypicalnetworks"}
-    with caplog.at_level("INFO"), pytest.raises(SystemExit):
+    with caplog.at_level("INFO", "lightning.pytorch"), pytest.raises(SystemExit):
         killed_run.run(tmp_path, **options, callbacks=[Terminate()])
     assert f"Terminated after step 6: '{tmp_path}/last.ckpt' holds it; a run with resume='auto'" in caplog.text
     assert "6 steps." in (tmp_path / "report.html").read_text()
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "lightning.pytorch"):
         killed_run.run(tmp_path, **options)
     assert "Going on in epoch 1, after step 6" in caplog.text
     with pytest.raises(ConfigError, match="the run has done 4 epochs already, and max_epochs=2: set it above 4"):
