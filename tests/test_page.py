@@ -159,6 +159,9 @@ def test_the_keyboard_is_enough(tmp_path: Path, server: Server, visit: Callable[
     page.keyboard.type("locks")
     to("#forget")
     page.keyboard.press("Enter")
+    says(page, "#changed", "locks and its 1 example will be gone for good")
+    page.wait_for_selector("#forget:has-text('Really forget locks?')")
+    page.keyboard.press("Enter")
     says(page, "#changed", "locks is forgotten")
     assert "locks" not in page.inner_text("#classes")
 
@@ -179,14 +182,14 @@ def test_problems_are_told_in_words(tmp_path: Path, server: Server, visit: Calla
     page.fill("#name textarea", "<b>odd</b>")
     page.click("#teach")
     says(page, "#taught", "Choose one or more pictures of it first.")
-    damaged = tmp_path / "damaged.png"
+    damaged = tmp_path / "damaged yak.png"
     damaged.write_bytes(b"nothing")
     drop(page, "#examples", dropped(tmp_path, "red", 0), str(damaged))
     page.wait_for_selector("#examples .file-preview")
     page.click("#teach")
-    says(page, "#taught", "Picture 2 of 2 cannot be used")
+    assert "Picture 2 of 2 cannot be used: 'damaged yak.png' is no" in says(page, "#taught", "Picture 2 of 2")
     drop(page, "#picture", str(damaged))
-    says(page, "#answer", "The picture cannot be used")
+    assert "The picture cannot be used: 'damaged yak.png' is no" in says(page, "#answer", "The picture")
     page.click("#forget")
     says(page, "#changed", "Choose the class first.")
     page.fill("#chosen input", "yeti")
@@ -194,6 +197,36 @@ def test_problems_are_told_in_words(tmp_path: Path, server: Server, visit: Calla
     assert "there is no class 'yeti'" in says(page, "#changed", "yeti").replace("There", "there")
     assert "Traceback" not in page.content()
     assert "odd" not in page.inner_text("#classes")
+
+
+def test_a_class_is_forgotten_when_that_was_meant(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:
+    page = visit(server)
+    for name in ("<i>one", "two"):
+        teach(page, name, dropped(tmp_path, "red", 0), dropped(tmp_path, "red", 1))
+    page.fill("#chosen input", "<i>one")
+    page.click("#forget")
+    says(page, "#changed", "<i>one and its 2 examples will be gone for good")
+    page.wait_for_selector("#forget:text-is('Really forget <i>one?')")
+    page.fill("#chosen input", "two")
+    page.click("#changed")
+    page.wait_for_selector("#forget:text-is('Forget')")
+    page.click("#forget")
+    page.click("#forget:text-is('Really forget two?')")
+    says(page, "#changed", "two is forgotten")
+    page.wait_for_selector("#forget:text-is('Forget')")
+    assert "<i>one" in page.inner_text("#classes")
+    assert "two" not in page.inner_text("#classes")
+
+
+def test_names_of_nine_characters_stay_on_one_line(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:
+    page = visit(server, viewport={"width": 1100, "height": 900})
+    teach(page, "n01930112", dropped(tmp_path, "blue", 0))
+    ask(page, dropped(tmp_path, "blue", 0), "n01930112")
+    page.wait_for_selector("#nearest b")
+    lines = "box => new Set([...box.getClientRects()].map(each => each.top)).size"
+    assert (
+        page.evaluate(f"({lines})([...document.querySelectorAll('#nearest b')].find(b => b.innerText[0] == 'n'))") == 1
+    )
 
 
 def test_the_token_opens_the_page_too(tmp_path: Path, visit: Callable[..., Any]) -> None:

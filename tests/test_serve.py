@@ -197,12 +197,13 @@ def test_refuses_more_than_may_wait(tmp_path: Path) -> None:
 def test_wrong_input_is_refused_in_words(client: Client) -> None:
     before = client.classes()
     cases = [
-        (client.predict(b""), 422, "picture 0"),
+        (client.predict(b""), 422, "picture 1: 'x.png' is no image"),
+        (client("POST", "/predict", content=b"12345", headers={"content-type": "image/png"}), 422, "1: '5 bytes' is"),
         (client.predict(b"GIF89a nonsense"), 422, "no image"),
         (client.predict(picture("red")[:200]), 422, "damaged"),
         (client("POST", "/predict"), 415, "multipart/form-data"),
-        (client("POST", "/predict", content=b"{", headers={"content-type": "application/json"}), 422, ""),
-        (client("POST", "/predict", json={"images": ["%%%"]}), 422, "base64"),
+        (client("POST", "/predict", content=b"{", headers={"content-type": "application/json"}), 422, "Invalid JSON"),
+        (client("POST", "/predict", json={"images": ["", "%%%"]}), 422, "picture 2: it is no base64"),
         (client("POST", "/predict", json={"images": []}), 422, "images"),
         (client("POST", "/predict", files=[("other", ("x.png", picture("red")))]), 422, "'images'"),
         (client.predict(*[picture("red")] * 65), 400, ""),
@@ -210,7 +211,7 @@ def test_wrong_input_is_refused_in_words(client: Client) -> None:
         (client("POST", "/predict", content=b"x", headers={"content-type": "multipart/form-data"}), 400, ""),
         (client.teach("unknown", picture("red")), 422, "'unknown'"),
         (client.teach("x" * 300, picture("red")), 422, "256"),
-        (client.teach("blue", picture("red"), b"no picture"), 422, "picture 1"),
+        (client.teach("blue", picture("red"), b"no picture"), 422, "picture 2"),
         (client("DELETE", "/classes/purple"), 404, "no class 'purple'"),
         (client("PATCH", "/classes/purple", json={"name": "x"}), 404, "no class 'purple'"),
         (client("PATCH", "/classes/red", json={"name": "green"}), 409, "exists"),
@@ -222,13 +223,54 @@ def test_wrong_input_is_refused_in_words(client: Client) -> None:
             422,
             "",
         ),
+        (client("PATCH", "/classes/red", content=b'{"name": "x"}'), 415, "content-type: application/json"),
+        (client("PATCH", "/classes/red"), 415, "content-type: application/json"),
+        (client("PATCH", "/classes/red", json=["x"]), 422, "dictionary"),
+        (client.predict(picture("red"), topk=3), 422, "did you mean 'top'? It has: top, nearest"),
+        (client("GET", "/classes?number=3"), 422, "no option 'number'. It has: start, count"),
+        (client("DELETE", "/classes/red?force"), 422, "takes nothing"),
+        (client("GET", "/healthz?top=3"), 422, "takes nothing"),
+        (client.teach("%ff%fe", picture("red")), 422, "UTF-8"),
+        (client("DELETE", "/classes/%ff"), 422, "UTF-8"),
         (client("GET", "/nothing"), 404, ""),
         (client("PUT", "/predict"), 405, ""),
     ]
     for number, (answer, status, words) in enumerate(cases):
         assert answer.status_code == status, (number, answer.text)
         assert words in answer.json()["detail"], (number, answer.text)
+        assert not answer.json()["detail"].startswith(":")
     assert client.classes() == before
+
+
+def named(name: str, kind: str = "multipart/form-data") -> dict[str, Any]:
+    """Return a form with a file of that name that is no picture."""
+    body = f'--x\r\nContent-Disposition: form-data; name="images"; filename="{name}"\r\n\r\nnone\r\n--x--\r\n'
+    return {"content": body.encode(), "headers": {"content-type": f"{kind}; boundary=x"}}
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        (named("who.jpg"), "'who.jpg'"),
+        (named("../photos/日本.jpg"), "'日本.jpg'"),
+        (named(r"C:\photos\who.jpg"), "'who.jpg'"),
+        (named("<b>&amp;"), "'<b>&amp;'"),
+        (named("x" * 100), f"'{'x' * 80}'"),
+        (named(""), "'4 bytes'"),
+        (named("photos/"), "'4 bytes'"),
+        (named("a+2AA-", "multipart/form-data; charset=utf-7"), "'a?'"),  # half a character, which no answer can hold
+    ],
+    ids=range(8),
+)
+def test_a_file_that_is_no_picture_is_named(client: Client, form: dict[str, Any], shown: str) -> None:
+    answer = client("POST", "/predict", **form)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/json")
+    assert answer.json()["detail"].startswith(f"picture 1: {shown} is no image")
+
+
+def test_a_replacement_character_is_a_name_like_any_other(client: Client) -> None:
+    assert client.teach("%EF%BF%BD", picture("blue")).status_code == 200
+    assert client.classes()["\ufffd"] == 1
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -266,7 +308,10 @@ def test_a_token_is_asked_for_everywhere_but_at_the_health_checks(service: Servi
     for path in ("/docs", "/docs/static/swagger-ui.css", "/openapi.json"):
         assert Client(app)("GET", path).status_code == 401
     assert Client(app)("GET", "/healthz").status_code == 200
-    assert Client(app, authorization="Bearer wrong")("GET", "/classes").status_code == 401
+    assert Client(app)("GET", "/classes").json()["detail"].startswith("give the token")
+    wrong = Client(app, authorization="Bearer wrong")("GET", "/classes")
+    assert wrong.status_code == 401
+    assert wrong.json()["detail"].startswith("the token is wrong")
     assert Client(app, authorization="Bearer secret")("GET", "/classes").status_code == 200
     basic = "Basic " + base64.b64encode(b"anyone:secret").decode()
     assert Client(app, authorization=basic)("GET", "/classes").status_code == 200

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
 
-from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
@@ -17,10 +18,10 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 
 from quickstudy import __version__
-from quickstudy.errors import ConfigError, DataError, TakenError, UnknownClassError
+from quickstudy.errors import ConfigError, DataError, TakenError, UnknownClassError, check_options
 from quickstudy.explaining import Answer
 from quickstudy.serve.decoding import Decoder, Limits
-from quickstudy.serve.desk import Desk
+from quickstudy.serve.desk import Desk, kind_of
 from quickstudy.serve.gate import Gate, Rules, hung_up
 from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.page import Page
@@ -89,6 +90,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         title="quickstudy",
         version=__version__,
         description="Classifies pictures, says when it does not know, and learns a class from a few examples.",
+        dependencies=[Depends(_checked)],
         lifespan=lifespan,
         responses=REFUSALS,
     )
@@ -184,6 +186,27 @@ async def _refused(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, status, headers)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": told(error.errors()[0])}, 422)
+    problem, kind = error.errors()[0], kind_of(request)
+    if problem["loc"] == ("body",) and kind != "application/json":
+        return JSONResponse({"detail": f"send the body with content-type: application/json, not '{kind}'"}, 415)
+    return JSONResponse({"detail": told(problem)}, 422)
+
+
+async def _checked(request: Request) -> None:
+    """Refuse what would be taken for something else.
+
+    Raises:
+        ConfigError: the query has a parameter that the path does not take.
+        DataError: the path is no UTF-8; names that differ would become one.
+    """
+    known = [each.alias for each in request.scope["route"].dependant.query_params]
+    asked = f"{request.method} {request.url.path}"
+    if request.query_params and not known:
+        raise ConfigError(f"{asked} takes nothing in its query")
+    check_options(f"the query of {asked}", request.query_params, known)
+    try:
+        unquote_to_bytes(request.scope["raw_path"]).decode()
+    except UnicodeDecodeError as error:
+        raise DataError("the path is no UTF-8: write names in UTF-8, and that in %xx") from error

@@ -13,6 +13,8 @@ from quickstudy.errors import ConfigError, DataError
 from quickstudy.pictures import load_image
 from quickstudy.serve.service import Service
 
+_LONGEST_NAME = 80
+
 
 class Limits(NamedTuple):
     """Of one request's pictures."""
@@ -22,8 +24,29 @@ class Limits(NamedTuple):
     """Of one picture, before it is resized."""
 
 
+class File:
+    """What somebody sent, which ``load_image`` reads as it does a file of an archive.
+
+    Args:
+        content: of the file.
+        name: as its sender calls it, with folders or without.
+    """
+
+    def __init__(self, content: bytes, name: str | None = None) -> None:
+        self._content = content
+        base = (name or "").replace("\\", "/").rpartition("/")[2]
+        self._name = base[:_LONGEST_NAME].encode("utf-8", "replace").decode() or f"{len(content)} bytes"
+
+    def __str__(self) -> str:
+        return self._name
+
+    def read_bytes(self) -> bytes:
+        """Return the content."""
+        return self._content
+
+
 class Decoder:
-    """Makes pictures for a service of the contents of files.
+    """Makes pictures for a service of the files that were sent to it.
 
     Args:
         service: whose model says what a picture is.
@@ -46,27 +69,27 @@ class Decoder:
         if not 0 < count <= self.limits.images:
             raise DataError(f"{count} pictures: give 1 to {self.limits.images}, in the field 'images'")
 
-    def __call__(self, contents: list[bytes]) -> list[Tensor]:
+    def __call__(self, files: list[File]) -> list[Tensor]:
         """Return a picture ``[C, H, W]`` for each file.
 
         Raises:
-            DataError: one cannot be read; the message has its place, from 0.
+            DataError: one cannot be read; the message has its place, from 1.
         """
         pictures = []
-        for number, content in enumerate(contents):
+        for number, file in enumerate(files, 1):
             try:
-                pictures.append(self.one(content))
+                pictures.append(self.one(file))
             except DataError as error:
                 raise DataError(f"picture {number}: {error}") from error
         return pictures
 
-    def one(self, content: bytes) -> Tensor:
+    def one(self, file: File) -> Tensor:
         """Return the picture ``[C, H, W]`` in a file.
 
         Raises:
             DataError: it cannot be read.
         """
-        picture: Tensor = self._load()(content)
+        picture: Tensor = self._load()(file)
         return picture
 
     def _load(self) -> Load:
@@ -77,5 +100,5 @@ class Decoder:
                 "quickstudy adapt, model.adapt(...), or Predictor(..., load=load_image)"
             )
         if isinstance(load, partial) and load.func is load_image:
-            load = partial(load, max_pixels=self.limits.pixels)
-        return load
+            return partial(load, max_pixels=self.limits.pixels)
+        return lambda file: load(file.read_bytes())

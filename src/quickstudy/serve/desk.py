@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +13,7 @@ from starlette.datastructures import UploadFile
 from torch import Tensor
 
 from quickstudy.errors import DataError
-from quickstudy.serve.decoding import Decoder
+from quickstudy.serve.decoding import Decoder, File
 from quickstudy.serve.schemas import Encoded, told
 
 
@@ -40,29 +39,41 @@ class Desk:
             DataError: there are none, or too many, or one cannot be read.
             HTTPException: they come in no form that is known.
         """
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = kind_of(request)
         if kind == "multipart/form-data":
-            contents = await self._from_form(request)
+            files = await self._from_form(request)
         elif kind == "application/json":
-            contents = _from_json(await request.body())
+            files = _from_json(await request.body())
         elif kind.startswith("image/") or kind == "application/octet-stream":
-            contents = [await request.body()]
+            files = [File(await request.body())]
         else:
             raise HTTPException(415, f"send pictures as multipart/form-data, application/json or image/*, not '{kind}'")
-        self._decoder.check(len(contents))
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._decoder, contents)
+        self._decoder.check(len(files))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._decoder, files)
 
-    async def _from_form(self, request: Request) -> list[bytes]:
+    async def _from_form(self, request: Request) -> list[File]:
         most = self._decoder.limits.images
         async with request.form(max_files=most, max_fields=most) as form:
-            files = form.getlist("images")
-            return [await file.read() if isinstance(file, UploadFile) else file.encode() for file in files]
+            return [
+                File(await each.read(), each.filename) if isinstance(each, UploadFile) else File(each.encode())
+                for each in form.getlist("images")
+            ]
 
 
-def _from_json(body: bytes) -> list[bytes]:
+def kind_of(request: Request) -> str:
+    """Return the media type of a request's body."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _from_json(body: bytes) -> list[File]:
     try:
-        return [base64.b64decode(text, validate=True) for text in Encoded.model_validate_json(body).images]
+        texts = Encoded.model_validate_json(body).images
     except ValidationError as error:
         raise DataError(told(error.errors()[0])) from error
-    except (binascii.Error, ValueError) as error:
-        raise DataError(f"a picture is no base64: {error}") from error
+    files = []
+    for number, text in enumerate(texts, 1):
+        try:
+            files.append(File(base64.b64decode(text, validate=True)))
+        except ValueError as error:
+            raise DataError(f"picture {number}: it is no base64: {error}") from error
+    return files

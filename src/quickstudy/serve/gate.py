@@ -119,7 +119,8 @@ class Gate:
         if not self._may_ask((scope.get("client") or ("",))[0], known, scope["path"].startswith(_STATIC)):
             return 429, f"more than {self._rate} from one address", {"retry-after": "1"}
         if not known:
-            return 401, "give the token: Authorization: Bearer TOKEN", {"www-authenticate": _ASKED_FOR}
+            wrong = "the token is wrong; " if b"authorization" in headers else ""
+            return 401, f"{wrong}give the token: Authorization: Bearer TOKEN", {"www-authenticate": _ASKED_FOR}
         length = headers.get(b"content-length", "0")
         if not length.isdigit() or int(length) > rules.max_bytes:
             return 413, self._too_large, {"connection": "close"}

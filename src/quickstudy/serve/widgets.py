@@ -16,11 +16,12 @@ from torch import Tensor
 from quickstudy.changes import UNKNOWN
 from quickstudy.errors import DataError, QuickstudyError
 from quickstudy.explaining import Answer, Neighbour
-from quickstudy.serve.decoding import Decoder
+from quickstudy.serve.decoding import Decoder, File
 from quickstudy.serve.service import Service
 
 _MOST_SHOWN = 500  # classes
 _NEAREST = 6
+_FORGET = "Forget"
 _LOG = logging.getLogger(__name__)
 
 CSS = """
@@ -44,8 +45,9 @@ h1, .card h2, .card h3, .hint {margin: 0 !important}
 .says.known {border-color: #15803d}
 .says.unknown {border-color: #b45309}
 .says.failed {border-color: #b91c1c}
+#forget {white-space: normal; overflow-wrap: anywhere}
 .says.answer {font-size: 1.15rem}
-.near {display: grid; grid-template-columns: repeat(auto-fill, minmax(78px, 1fr)); gap: .6rem; margin-top: .4rem}
+.near {display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: .6rem; margin-top: .4rem}
 .near figure {margin: 0; overflow-wrap: anywhere}
 .near img, .near .none {width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 6px; margin: 0 !important;
   background: var(--background-fill-secondary)}
@@ -87,7 +89,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         return _listed(known), gr.Dropdown(choices=list(known)[:_MOST_SHOWN], value=None)
 
     @_plainly(4)
-    def teach(name: str | None, files: list[bytes] | None) -> tuple[Any, ...]:
+    def teach(name: str | None, files: list[str] | None) -> tuple[Any, ...]:
         name = _named(name, "the class")
         if not files:
             raise DataError("Choose one or more pictures of it first.")
@@ -99,11 +101,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
     def ask(path: str | None) -> tuple[Any, ...]:
         if path is None:
             return _said(""), gr.Label(visible=False), ""
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise DataError("The picture is no longer here: choose it again.") from error
-        pictures = _decoded(decoder, [content])
+        pictures = _decoded(decoder, [path])
         if not service.classes().result():
             raise DataError("It knows no class yet: teach it one first.")
         (found,) = service.predict(pictures, 5, _NEAREST).result()
@@ -116,11 +114,15 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         service.rename(name, new).result()
         return _said(f"<b>{escape(name)}</b> is called <b>{escape(new)}</b> now.", "known"), *listing()
 
-    @_plainly(3)
-    def forget(name: str | None) -> tuple[Any, ...]:
+    @_plainly(4)
+    def forget(name: str | None, button: str) -> tuple[Any, ...]:
         name = _named(name, "the class", "Choose")
+        known, sure = service.classes().result(), f"Really forget {name}?"
+        if name in known and button != sure:
+            said = f"<b>{escape(name)}</b> and its {_examples(known[name])} will be gone for good."
+            return _said(said, "unknown"), gr.skip(), gr.skip(), sure
         service.forget(name).result()
-        return _said(f"<b>{escape(name)}</b> is forgotten.", "known"), *listing()
+        return _said(f"<b>{escape(name)}</b> is forgotten.", "known"), *listing(), _FORGET
 
     with gr.Blocks(title="quickstudy", analytics_enabled=False, delete_cache=(300, 1800)) as page:
         gr.HTML(
@@ -134,7 +136,6 @@ def widgets(service: Service, decoder: Decoder) -> Any:
                     label="Pictures of it",
                     file_count="multiple",
                     file_types=["image"],
-                    type="binary",
                     height=170,
                     elem_id="examples",
                 )
@@ -142,8 +143,8 @@ def widgets(service: Service, decoder: Decoder) -> Any:
                 taught = gr.HTML(elem_id="taught")
             with gr.Column(elem_classes="card", elem_id="asking"):
                 gr.HTML(
-                    "<h2>Ask about a picture</h2><p class='hint'>From three examples of a class on, "
-                    "it also says when a picture is like none.</p>"
+                    "<h2>Ask about a picture</h2><p class='hint'>Once there are three examples in classes of two or "
+                    "more, it also says when a picture is like none.</p>"
                 )
                 picture = gr.Image(
                     label="Picture",
@@ -166,7 +167,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
                     new_name = gr.Textbox(label="New name", max_length=256, elem_id="new-name")
                 with gr.Row():
                     rename_button = gr.Button("Rename", size="md", elem_id="rename")
-                    forget_button = gr.Button("Forget", variant="stop", size="md", elem_id="forget")
+                    forget_button = gr.Button(_FORGET, variant="stop", size="md", elem_id="forget")
                 changed = gr.HTML(elem_id="changed")
 
         options: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 4, "show_progress": "hidden"}
@@ -174,7 +175,8 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         gr.on([teach_button.click, name.submit], teach, [name, files], [taught, files, classes, chosen], **options)
         gr.on([picture.change, ask_button.click], ask, picture, [answer, ranking, nearest], **options)
         gr.on([rename_button.click, new_name.submit], rename, [chosen, new_name], [changed, classes, chosen], **options)
-        forget_button.click(forget, chosen, [changed, classes, chosen], **options)
+        forget_button.click(forget, [chosen, forget_button], [changed, classes, chosen, forget_button], **options)
+        chosen.change(None, None, forget_button, js=f"() => '{_FORGET}'", **options)  # what was asked was of another
     page.queue(api_open=False, max_size=256)
     return page
 
@@ -210,16 +212,18 @@ def _named(name: str | None, what: str, how: str = "Type the name of") -> str:
     return name
 
 
-def _decoded(decoder: Decoder, contents: list[bytes]) -> list[Tensor]:
-    if len(contents) > decoder.limits.images:
-        raise DataError(f"{len(contents)} pictures are too many at once: choose up to {decoder.limits.images}.")
+def _decoded(decoder: Decoder, paths: list[str]) -> list[Tensor]:
+    if len(paths) > decoder.limits.images:
+        raise DataError(f"{len(paths)} pictures are too many at once: choose up to {decoder.limits.images}.")
     pictures = []
-    for number, content in enumerate(contents, 1):
+    for number, path in enumerate(paths, 1):
+        which = f"Picture {number} of {len(paths)}" if len(paths) > 1 else "The picture"
         try:
-            pictures.append(decoder.one(content))
+            pictures.append(decoder.one(File(Path(path).read_bytes(), path)))
         except DataError as error:
-            which = f"Picture {number} of {len(contents)}" if len(contents) > 1 else "The picture"
             raise DataError(f"{which} cannot be used: {error}") from error
+        except OSError as error:
+            raise DataError(f"{which} is no longer here: choose it again.") from error
     return pictures
 
 
