@@ -129,6 +129,16 @@ def test_a_folder_without_class_folders(tmp_path: Path) -> None:
         Images.from_folders(tmp_path)
 
 
+def test_a_class_folder_in_place_of_its_parent(train: Path, tmp_path: Path) -> None:
+    told = rf"/cat/1\.bmp; or, if it is a class itself, give its parent folder '{train}'$"
+    with pytest.raises(DataError, match=told):
+        Images.from_folders(train / "cat")
+    (tmp_path / "alone" / "cat").mkdir(parents=True)
+    (tmp_path / "alone" / "cat" / "a.png").write_bytes(png())
+    with pytest.raises(DataError, match=r"/cat/1\.bmp$"):
+        Images.from_folders(tmp_path / "alone" / "cat")
+
+
 def test_files_that_are_no_pictures_are_left_out_with_a_warning(train: Path) -> None:
     (train / "cat" / "notes.txt").write_text("meow")
     with pytest.warns(DataWarning, match=r"left out 1 files of '.*train' that do not end in .bmp.*: cat/notes.txt"):
@@ -168,10 +178,13 @@ def test_a_folder_that_cannot_be_read(train: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_a_name_that_is_not_utf8(train: Path) -> None:
+def test_a_name_that_is_not_utf8(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkdir(os.fsencode(train) + b"/caf\xe9")  # noqa: PTH102
     Path(os.fsdecode(os.fsencode(train) + b"/caf\xe9/1.png")).write_bytes(png())
     with pytest.raises(DataError, match=r"the file name .*caf.* is not UTF-8: rename the file"):
+        Images.from_folders(train)
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(DataError, match=r"is not UTF-8: set PYTHONUTF8=1 in the environment, or rename the file"):
         Images.from_folders(train)
 
 
@@ -250,8 +263,11 @@ def test_a_picture_that_cannot_be_read_is_named(content: bytes, message: str, tr
     assert len(content) < 10_000
     bad = train / "dog" / "2.png"
     bad.write_bytes(content)
-    with pytest.raises(DataError, match=f"dog/2.png' {message}"):
+    with pytest.raises(DataError, match=f"dog/2.png' {message}.*. To leave such examples out, set on_error='skip'"):
         list(Images.from_folders(train, **SMALL).train_dataloader())
+    with pytest.raises(DataError, match=f"the picture of {len(content)} bytes {message}") as told:
+        load_image(content)
+    assert "on_error" not in str(told.value)  # which only data for training has
     for kind in ("zip", "tar"):
         path = shutil.make_archive(str(train.parent / f"bad-{kind}"), kind, train)
         with pytest.raises(DataError, match=f"bad-{kind}.{kind}/dog/2.png' {message}"):
@@ -260,7 +276,13 @@ def test_a_picture_that_cannot_be_read_is_named(content: bytes, message: str, tr
         data = Images.from_folders(train, on_error="skip", **SMALL)
         assert sum(len(targets) for _, targets in data.train_dataloader()) == 11
     assert list(data.skipped) == [f"'{bad}'"]
-    assert re.search(message, data.skipped[f"'{bad}'"])
+    assert re.search(message, data.skipped[f"'{bad}'"]) and "on_error" not in data.skipped[f"'{bad}'"]
+
+
+def test_addresses_are_not_read() -> None:
+    for item in ("https://example.com/a.jpg", Path("https://example.com/a.jpg")):
+        with pytest.raises(DataError, match=r"a.jpg' cannot be opened: addresses are not read, download it first$"):
+            load_image(item)
 
 
 def test_a_bomb_below_pillows_own_limit() -> None:
@@ -274,7 +296,7 @@ def test_a_bomb_below_pillows_own_limit() -> None:
 def test_training_stops_at_a_corrupt_picture_or_goes_on_without_it(workers: int, train: Path) -> None:
     (train / "cat" / "1.png").write_bytes(truncated())
     options: Any = {**SMALL, "num_workers": workers}
-    with pytest.raises(DataError, match=r"cat/1.png' is a damaged image"):
+    with pytest.raises(DataError, match=r"cat/1.png' is a damaged image.*Replace it. To leave such .*on_error='skip'"):
         trainer().fit(classifier(), datamodule=Images.from_folders(train, **options))
     data = Images.from_folders(train, on_error="skip", val_split=0.25, **options)
     with pytest.warns(DataWarning, match="skipped 1 of 12 train examples"):
@@ -819,11 +841,16 @@ def test_a_misspelled_benchmark() -> None:
     [
         ("pandas", lambda: Images.from_csv("file", "label", train_file="t.csv"), "tabular"),
         ("timm", lambda: ImageClassifier(backbone="resnet18", pretrained=False), "image"),
+        ("torchvision", lambda: ImageClassifier(backbone="resnet12"), "image"),
     ],
 )
 def test_an_absent_package(package: str, use: Callable[[], Any], extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    message = rf"this needs the package '{package}', which is not installed. Type: pip install 'quickstudy\[{extra}\]'"
+    for module in (package, f"{package}.ops"):
+        monkeypatch.setitem(sys.modules, module, None)
+    message = (
+        rf"this needs the package '{package}', which is not installed. Type: pip install 'quickstudy\[{extra}\]', or "
+        rf"in its clone: pip install '\.\[{extra}\]'"
+    )
     with pytest.raises(MissingPackageError, match=message):
         use()
 

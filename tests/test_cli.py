@@ -234,7 +234,8 @@ def test_predict_with_a_support_set(few_shot: Path, capsys: pytest.CaptureFixtur
     assert said(capsys, command) == ""
     rows = json.loads(Path("out/labels.json").read_text(encoding="utf-8"))
     assert len(rows) == 24 and {row["label"] for row in rows} <= {"class4", "class5"}
-    assert rows[0].keys() == {"file", "label", "probability"}
+    assert list(rows[0]) == ["file", "label", "probability", "likeliest"]
+    assert all(row["likeliest"] == row["label"] for row in rows)
     message = said(capsys, f"predict --checkpoint {few_shot}/best.ckpt {files}", code=2)
     assert "trained with 'prototypicalnetworks'" in message and "--support FOLDER" in message
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from quickstudy import ConfigError, Predictor, Trainer
+from quickstudy import ConfigError, DataError, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli import main, named_pictures
 from quickstudy.errors import DataWarning
@@ -88,8 +89,16 @@ def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_like_no_example_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, f"adapt {TINY} --support photos --out pets")
     draw(Path("odd.png"), (255, 255, 255), 0)
-    assert rows(run(capsys, "predict pets odd.png")[0]) == [("odd.png", "unknown")]
-    assert rows(run(capsys, "predict --no-unknown pets odd.png")[0])[0][1] in COLOURS
+    ((best, chance), *_) = ranking = Predictor.load("pets").rank("odd.png", 3)[0].ranking
+    for options, label in (("", "unknown"), ("--no-unknown", best)):
+        (row,) = csv.DictReader(run(capsys, f"predict pets odd.png {options} --top 2")[0].splitlines())
+        assert list(row) == ["file", "label", "probability", "likeliest"]
+        assert row == {"file": "odd.png", "label": label, "probability": f"{chance:.6g}", "likeliest": best}
+    plain, top = (
+        json.loads(run(capsys, f"predict pets odd.png --format json --top {count}")[0])[0] for count in (1, 9)
+    )
+    assert top.pop("ranking") == [{"name": name, "probability": round(chance, 6)} for name, chance in ranking]
+    assert top == plain == {**row, "label": "unknown", "probability": round(chance, 6)}
 
 
 def test_pictures_from_everywhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +134,7 @@ def test_unreadable_pictures_to_predict(
     assert told[-1] == "3 of 12 pictures could not be read"
     monkeypatch.setattr(sys, "stdin", io.StringIO("gone.png\n"))
     assert run(capsys, "predict pets - --format json", code=1)[0] == "[]\n"
+    assert "addresses are not read, download it" in run(capsys, "predict pets https://example.com/a.jpg", code=1)[1]
 
 
 def test_unreadable_pictures_to_learn(capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,8 +175,27 @@ def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None
     train()
     out, _ = run(capsys, "adapt model.ckpt --support photos --out pets")
     assert "3 classes from 12 pictures with prototypicalnetworks on model.ckpt\n" in out
+    for command in (
+        "adapt ./model.ckp --support photos --out pets",
+        "predict --checkpoint model.ckp --data.predict_folder .",
+    ):
+        assert " 'model.ckp'; did you mean 'model.ckpt'? (looked in " in run(capsys, command, code=2)[1]
     assert len(rows(run(capsys, "predict pets new")[0])) == 9
     assert Predictor.load("pets").get_params()["load"].keywords["image_size"] in (28, [28, 28])
+
+
+def test_a_checkpoint_is_no_saved_model(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/1").mkdir(parents=True)
+    Path("runs/1/best.ckpt").touch()
+    for model, kind in (("runs/1/best.ckpt", "a checkpoint"), ("runs/1", "the folder of a training run")):
+        told = (
+            rf"no saved model in '{model}' \(.*\): it is {kind}. To make one, type: quickstudy adapt runs/1/best.ckpt "
+            "--support photos/ --out pets/"
+        )
+        with pytest.raises(DataError, match=told):
+            Predictor.load(model)
+        for command in (f"predict {model} new", f"serve {model}"):
+            assert re.search(told, run(capsys, command, code=2)[1])
 
 
 @pytest.mark.parametrize(("model", "code"), [(TINY, 1), ("saved", 2), ("model.ckpt", 1)])
@@ -205,8 +234,9 @@ def test_without_a_network_the_error_says_what_to_do(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     _, err = run(capsys, "adapt resnet18 --support photos --out pets", code=2)
     assert "pretrained weights of 'resnet18' could not be loaded" in err
-    assert "pretrained=False to start from scratch, or backbone_kwargs={'checkpoint_path'" in err
-    with pytest.raises(ConfigError, match=r"'resnet18' could not be loaded.* set pretrained=False"):
+    assert "is on. Without a network, start from scratch, pretrained=False (--pretrained false on" in err
+    assert ".." not in err and "(--backbone_kwargs.checkpoint_path weights.safetensors)" in err
+    with pytest.raises(ConfigError, match=r"'resnet18' could not be loaded.* pretrained=False"):
         Predictor.from_backbone("resnet18", ["photos/red/0.png"], ["red"])
     assert not Path("pets").exists()
 
@@ -225,9 +255,10 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         ("adapt conv4 --out pets", "--support is missing"),
         ("adapt conv4 --support photos", "--out is missing"),
         ("adapt conv5 --support photos --out pets", "unknown backbone 'conv5'; did you mean 'conv4'?"),
-        ("adapt runs/9 --support photos --out pets", "there is no checkpoint or saved model 'runs/9'"),
+        ("adapt runs/9 --support photos --out pets", "there is no checkpoint or saved model 'runs/9' (looked in"),
         ("adapt a.ckpt --support photos --out pets", "there is no checkpoint or saved model 'a.ckpt'"),
         ("adapt conv4 --support photo --out pets", "no folder or archive 'photo'; did you mean 'photos'?"),
+        ("adapt conv4 --support nope --out pets", "there is no folder or archive 'nope' (looked in"),
         ("adapt conv4 --support new --out pets", "'new' has no class folders"),
         ("adapt conv4 --support photos --out new", "--out 'new' holds something else than a saved model"),
         ("adapt a.ckpt --support photos --out pets --strategy tim", "--strategy is of a backbone's name"),
@@ -240,11 +271,16 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         ("adapt conv4 --support photos --out pets --device warp", "--device warp: "),
         ("predict", "MODEL is missing"),
         ("predict --data.predict_folder new", "--checkpoint is missing"),
-        ("predict new new", "there is no saved model in 'new'"),
+        ("predict new new", ". To make one, type: quickstudy adapt resnet18 --support photos/ --out pets/"),
+        (
+            "serve photos",
+            "it has folders, of pictures perhaps. To make one, type: quickstudy adapt resnet18 --support p",
+        ),
         ("predict pets", "IMAGES is missing"),
         ("predict saved nowhere", "there is no folder or archive 'nowhere'"),
         ("predict saved photos/red/0.png -  -", "standard input can be read once"),
         ("predict saved new --format xml", "invalid choice: 'xml'"),
+        ("predict saved new --top 0", "top=0: it must be a whole number of at least 1"),
         ("predict saved new --device warp", "--device warp: "),
         ("predict saved new --no-unknwon", "did you mean '--no-unknown'?"),
     ],

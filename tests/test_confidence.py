@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.confidence import _shuffled
+from quickstudy.confidence import _shuffled, in_words
 from quickstudy.functional.calibration import area_under_roc, best_temperature, expected_calibration_error
-from quickstudy.nets import Encoder
+from quickstudy.nets import Encoder, build_encoder
 
 
 def points(classes: int, each: int, first: int = 0, spread: float = 0.5) -> tuple[Tensor, list[str]]:
@@ -244,3 +244,30 @@ def test_the_mathematics() -> None:
     assert expected_calibration_error(logits.softmax(1), targets) > 0.05
     assert area_under_roc(torch.arange(4), torch.arange(4)) == 0.5
     assert area_under_roc(torch.tensor([2.0]), torch.tensor([1.0, 3.0, 0.0, 1.0])) == 0.75
+
+
+def test_few_examples_are_not_told_as_a_figure() -> None:
+    assert learned(each=3).confidence_.examples == 18
+    _, error, unknown, source, advice = in_words(learned(each=3).confidence_)
+    assert error == "Expected calibration error: not told: 18 held-out examples say too little"
+    assert "less familiar than" in unknown and "one of each class left out" in source
+    assert advice.startswith(
+        "Its probabilities may be far too sure. What helps: more examples of each class; or, in Py"
+    )
+    assert len(in_words(learned(each=4).confidence_)) == 4  # of 24
+    _, error, unknown, source, advice = in_words(learned(each=1).confidence_)
+    assert ": 0 held-out examples" in error and "nothing: no class has two examples" in source
+    assert (
+        unknown == "Called unknown: nothing: too few examples were held out for its rate (5%, the default, takes three)"
+    )
+    assert "more examples" in advice
+
+
+def test_maml_and_transductive_strategies_ask_for_calibrate() -> None:
+    images, labels = torch.rand(30, 3, 16, 16), ["a", "b", "c"] * 10
+    for strategy, options in (("maml", {"adaptation_steps": 1}), ("tim", {"iterations": 1})):
+        predictor = Predictor(build_encoder("conv4", {"hidden": 4}), STRATEGIES[strategy](**options))
+        *_, unknown, _, advice = in_words(predictor.fit(images, labels).confidence_)
+        assert "nothing: with this strategy that takes, in Python, predictor.calibrate(images, labels)" in unknown
+        assert "more examples" not in advice and "predictor.calibrate(images, labels)" in advice
+        assert "less familiar than" in in_words(predictor.calibrate(images, labels).confidence_)[2]

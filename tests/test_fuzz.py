@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
 import resource
 import tarfile
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from quickstudy import DataError, Predictor
+from quickstudy.errors import DataWarning
 from quickstudy.image import ImageClassificationData
 from quickstudy.pictures import load_image
 from quickstudy.serve.app import build
@@ -124,14 +127,12 @@ def test_ten_minutes_of_damaged_pictures_and_archives(tmp_path: Path) -> None:
         if rounds % 10 == 0:
             archive = tmp_path / chance.choice(["a.zip", "a.tar"])
             archive.write_bytes(_mutated(_archive(archive.suffix, chance), chance))
-            try:
-                data = ImageClassificationData.from_folders(train_folder=archive)
-                table = data.table("train")
+            with contextlib.suppress(DataError), warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # of names that are no pictures'
+                table = ImageClassificationData.from_folders(train_folder=archive).table("train")
                 assert table is not None
                 for row in range(min(len(table), 5)):
                     load_image(table.inputs[row], 16)
-            except DataError:
-                pass
         rounds += 1
     assert not outside.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) in (["a.tar", "a.zip"], ["a.tar"], ["a.zip"])

@@ -121,7 +121,7 @@ def test_the_card_says_what_it_is(fake: FakeHub, tmp_path: Path) -> None:
         "| cat | 3 |",
         r"| a\|b \<x\> | 1 |",
         f"- Temperature of its probabilities: {sure.temperature:.3g}",
-        f"- Expected calibration error: {sure.calibration_error:.1%} over 5 examples",
+        "- Expected calibration error: not told: 5 held-out examples say too little",
         f"- Called unknown: what is less familiar than {sure.threshold:.4g}",
         "- Both follow from the support set, one of each class left out",
     ):
@@ -136,7 +136,7 @@ def test_the_card_of_a_model_that_keeps_its_examples(fake: FakeHub, tmp_path: Pa
     learned("maml", adaptation_steps=1)[0].push_to_hub("me/pets")
     text = (tmp_path / "hub/me/pets/main/README.md").read_text("utf-8")
     assert "They hold **the examples themselves**." in text
-    assert "- Expected calibration error: not measured" in text and "- Called unknown: nothing" in text
+    assert "- Expected calibration error: not told: 0 " in text and "- Called unknown: nothing: with" in text
     assert "- Both follow from nothing: calibrate(images, labels) was not called" in text
 
 

@@ -229,7 +229,6 @@ def test_wrong_input_is_refused_in_words(client: Client) -> None:
         (client.predict(picture("red"), topk=3), 422, "did you mean 'top'? It has: top, nearest"),
         (client("GET", "/classes?number=3"), 422, "no option 'number'. It has: start, count"),
         (client("DELETE", "/classes/red?force"), 422, "takes nothing"),
-        (client("GET", "/healthz?top=3"), 422, "takes nothing"),
         (client.teach("%ff%fe", picture("red")), 422, "UTF-8"),
         (client("DELETE", "/classes/%ff"), 422, "UTF-8"),
         (client("GET", "/nothing"), 404, ""),
@@ -240,6 +239,11 @@ def test_wrong_input_is_refused_in_words(client: Client) -> None:
         assert words in answer.json()["detail"], (number, answer.text)
         assert not answer.json()["detail"].startswith(":")
     assert client.classes() == before
+
+
+def test_probes_may_add_to_the_query(client: Client) -> None:
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert client("GET", f"{path}?now=1").status_code == 200
 
 
 def named(name: str, kind: str = "multipart/form-data") -> dict[str, Any]:
@@ -628,6 +632,23 @@ def test_a_change_is_acknowledged_before_the_model_is_written_whole_and_though_t
         assert service.ready
     assert "KeyError: 'some part'" in caplog.text
     assert Predictor.load(folder).counts_ == {"red": 5}
+
+
+def test_a_replica_that_fails_halfway_reads_the_model_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_model(tmp_path / "m")
+    with Service(folder) as one, Service(folder) as other:
+        for _ in range(2):
+            one.teach("blue", [load_image(picture("blue"), 16)]).result()
+        take_up = Predictor.take_up
+
+        def half(predictor: Predictor, changes: list[Change]) -> None:
+            take_up(predictor, changes[:1])
+            raise MemoryError
+
+        with monkeypatch.context() as patched, pytest.raises(MemoryError):
+            patched.setattr(Predictor, "take_up", half)
+            other.classes().result()
+        assert other.classes().result() == one.classes().result() == {"red": 5, "green": 5, "blue": 2}
 
 
 def test_two_processes_serve_one_folder_as_one(tmp_path: Path) -> None:

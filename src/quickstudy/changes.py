@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import safetensors.torch
@@ -34,12 +35,18 @@ Thumbnails = dict[str, tuple[bytes, ...]]
 """By class, one of each example; empty where it is no picture, or was kept without one."""
 
 
-def changed(support: Support, thumbnails: Thumbnails, change: Change) -> tuple[Support, Thumbnails]:
-    """Return what there is after a change; what is given stays as it is.
+def changed(support: Support, thumbnails: Thumbnails, changes: Iterable[Change]) -> tuple[Support, Thumbnails]:
+    """Return what there is after changes; what is given stays as it is.
 
     Raises:
-        DataError: there is no class of that name.
+        DataError: one is of a class that there is not, or gives two classes one name.
     """
+    for change in changes:
+        support, thumbnails = _changed(support, thumbnails, change)
+    return support, thumbnails
+
+
+def _changed(support: Support, thumbnails: Thumbnails, change: Change) -> tuple[Support, Thumbnails]:
     kind, name, new_name, kept, shown = change
     if kind != "add" and name not in support:
         raise DataError(f"a change is of the class '{name}', which there is not")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.errors import ConfigError, DataError, DataWarning, first_line
 from quickstudy.lora import adapter_rank, merged_weights
 
 FORMAT = 1
@@ -49,8 +49,9 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise DataError(f"'{path}' is no checkpoint of tensors and plain values; nothing was run from it") from error
     except Exception as error:  # damage makes unpickling raise almost anything
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"the checkpoint '{path}' is damaged or cut ({first}): use an earlier one") from error
+        raise DataError(
+            f"the checkpoint '{path}' is damaged or cut ({first_line(error)}): use an earlier one"
+        ) from error
     if isinstance(checkpoint, dict) and checkpoint.get("quickstudy", {}).get("format", 0) > FORMAT:
         raise DataError(f"'{path}' was written by a newer quickstudy. Type: pip install -U quickstudy")
     if not isinstance(checkpoint, dict) or "quickstudy" not in checkpoint:

@@ -78,12 +78,12 @@ def left_out(algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means
     kept_S = torch.cat(list(support.values()))
     counts_W = torch.tensor([len(kept) for kept in support.values()], device=kept_S.device)
     targets_S = torch.arange(len(counts_W), device=kept_S.device).repeat_interleave(counts_W)
-    kept_S = kept_S[_shuffled(kept_S, targets_S, counts_W)]
+    order_S = _shuffled(kept_S, targets_S, counts_W)
     # Of each class as many, so that one of many examples does not decide alone what is unknown.
     own_K, codes_K = _evenly(counts_W, max(1, _MOST // len(counts_W)))
     several = counts_W[codes_K] > 1  # without its only example a class is gone
     chosen = _spread(len(codes_K), _MOST).to(kept_S.device)
-    distances_KW = squared_euclidean(kept_S[own_K[chosen]], means_WD)
+    distances_KW = squared_euclidean(kept_S[order_S[own_K[chosen]]], means_WD)
     codes_K1, several = codes_K[chosen][:, None], several[chosen]
     strangers_M = -distances_KW.scatter(1, codes_K1, torch.inf).amin(1)
     # Without an example of n, the mean of the others is n / (n - 1) times as far from it.
@@ -91,7 +91,7 @@ def left_out(algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means
     without_K1 = distances_KW.gather(1, codes_K1) * (counts_K1 / (counts_K1 - 1).clamp(min=1)) ** 2
     familiar_K = -distances_KW.scatter(1, codes_K1, without_K1).amin(1)
     each_W = torch.bincount(codes_K[chosen], minlength=len(counts_W))
-    logits_NW, targets_N = _without_one_of_each(algorithm, kept_S, targets_S, counts_W, least)
+    logits_NW, targets_N = _without_one_of_each(algorithm, kept_S, order_S, counts_W, least)
     source = "the support set, one of each class left out" if several.any() else "nothing: no class has two examples"
     return HeldOut(
         logits_NW,
@@ -110,7 +110,7 @@ def _shuffled(kept_S: Tensor, targets_S: Tensor, counts_W: Tensor) -> Tensor:
     first would be the most unusual: steps of the golden ratio through the sizes, from another start for each class,
     spread any number of first ones over small and large ones.
     """
-    sums_S = kept_S.double().sum(1)
+    sums_S = kept_S.sum(1)
     by_size_S = sums_S.argsort()
     by_size_S = by_size_S[targets_S[by_size_S].argsort(stable=True)]
     sums_W = torch.zeros(len(counts_W)).to(sums_S).index_add(0, targets_S, sums_S)
@@ -134,7 +134,7 @@ def _evenly(counts_W: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 
 def _without_one_of_each(
-    algorithm: EmbeddingAlgorithm, kept_S: Tensor, targets_S: Tensor, counts_W: Tensor, least: int
+    algorithm: EmbeddingAlgorithm, kept_S: Tensor, order_S: Tensor, counts_W: Tensor, least: int
 ) -> tuple[Tensor, Tensor]:
     """Return ``[N, W]`` logits and ``[N]`` classes of examples that are left out, one of each class at a time.
 
@@ -143,7 +143,8 @@ def _without_one_of_each(
     ways = len(counts_W)
     (more_C,) = (counts_W > 1).nonzero(as_tuple=True)  # without its only example a class is gone
     if not len(more_C) or not least:
-        return kept_S.new_empty(0, ways), targets_S[:0]
+        return kept_S.new_empty(0, ways), more_C[:0]
+    targets_S = torch.arange(ways, device=kept_S.device).repeat_interleave(counts_W)
     affordable = min(math.ceil(_MOST / ways), _WORK // len(kept_S))
     rounds = min(int(counts_W.max()), max(_LEAST // ways + 1, affordable, least))
     round_R1 = torch.arange(rounds, device=kept_S.device)[:, None]
@@ -156,7 +157,7 @@ def _without_one_of_each(
     together = max(1, _AT_ONCE // kept_S.numel())
     with torch.autocast(kept_S.device.type, enabled=False):
         logits = [
-            algorithm.classify(kept_S[others], targets_S[others], kept_S[rows], ways)
+            algorithm.classify(kept_S[order_S[others]], targets_S[others], kept_S[order_S[rows]], ways)
             for others, rows in zip(torch.split(others_RS, together), torch.split(rows_RC, together), strict=True)
         ]
     logits_CRW = torch.cat(logits).transpose(0, 1)
@@ -279,14 +280,22 @@ def _nonconformity(logits_NW: Tensor, code: int) -> Tensor:
 
 
 def in_words(sure: Confidence) -> list[str]:
-    """Return a line for each figure, and one for where they come from."""
-    error = f"{sure.calibration_error:.1%} over {sure.examples} examples" if sure.examples else "not measured"
+    """Return a line for each figure, one for where they come from, and one for what to do where they say little."""
+    calibrate = "in Python, predictor.calibrate(images, labels) with images that it did not learn from"
+    by_itself = not sure.source.startswith("nothing: calibrate")  # whether its strategy leaves out examples
+    error = f"{sure.calibration_error:.1%} over {sure.examples} examples"
+    few = sure.examples < _LEAST
+    if few:  # where all of a few are right it is near 0, which reads as perfect
+        error = f"not told: {sure.examples} held-out examples say too little"
     unknown = f"what is less familiar than {sure.threshold:.4g}"
     if sure.threshold == -math.inf:
-        unknown = "nothing: too few examples were held out, or reject_rate is 0"
+        too_few = "too few examples were held out for its rate (5%, the default, takes three)"
+        unknown = f"nothing: {too_few if by_itself else f'with this strategy that takes, {calibrate}'}"
+    helps = f"{'more examples of each class; or, ' * by_itself}{calibrate}"
     return [
         f"Temperature of its probabilities: {sure.temperature:.3g}",
         f"Expected calibration error: {error}",
         f"Called unknown: {unknown}",
         f"Both follow from {sure.source}",
+        *[f"Its probabilities may be far too sure. What helps: {helps}"] * few,
     ]

@@ -211,7 +211,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
 
     @property
     def _loader(self) -> Callable[[Any], Any]:
-        return partial(type(self).load, **self.load_options)
+        load = partial(type(self).load, **self.load_options)
+        return load if self._on_error == "skip" else partial(_load_or_advise, load)
 
     def _usable(self, stage: StageName, by_class: bool = False) -> Table:
         if self._on_error == "skip" and stage not in self._tried:
@@ -293,6 +294,13 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             pin_memory=pin,
             persistent_workers=self._num_workers > 0,
         )
+
+
+def _load_or_advise(load: Callable[[Any], Any], item: Any) -> Any:
+    try:
+        return load(item)
+    except DataError as error:
+        raise DataError(f"{error}. To leave such examples out, set on_error='skip'") from error
 
 
 def _door_arguments() -> set[str]:

@@ -57,8 +57,8 @@ _ALSO_CALLED = {
 }
 
 
-def closest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or ``"."``: the end of a sentence."""
+def closest(name: str, known: Iterable[str], otherwise: str = ".") -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or else the end of a sentence."""
     lowered = {option.lower(): option for option in known}
     typed = str(name).lower()
     words = [option for option in lowered if typed in option.split("_")]  # epochs: max_epochs
@@ -66,7 +66,7 @@ def closest(name: str, known: Iterable[str]) -> str:
     aliases = [option for option in lowered if typed in _ALSO_CALLED.get(option, ())]
     near = difflib.get_close_matches(typed, lowered, n=1, cutoff=0.6)
     found = aliases or initials or words or near
-    return f"; did you mean '{lowered[found[0]]}'?" if found else "."
+    return f"; did you mean '{lowered[found[0]]}'?" if found else otherwise
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:
@@ -135,16 +135,18 @@ def first_line(error: BaseException) -> str:
 
 
 def require(package: str, extra: str) -> ModuleType:
-    """Import an optional package.
+    """Import an optional package, or a module of one.
 
     Raises:
         MissingPackageError: it is not installed; the message holds the pip command.
     """
+    name = package.split(".")[0]
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != package.split(".")[0]:
+        if (error.name or "").split(".")[0] != name:
             raise
         raise MissingPackageError(
-            f"this needs the package '{package}', which is not installed. Type: pip install 'quickstudy[{extra}]'"
+            f"this needs the package '{name}', which is not installed. Type: pip install 'quickstudy[{extra}]', or in "
+            f"its clone: pip install '.[{extra}]'"
         ) from error

@@ -27,6 +27,7 @@ from quickstudy.pictures import thumbnail_of
 from quickstudy.rows import Rows
 
 _AT_ONCE = 64
+_FEW = 20  # changes, which cost less one by one where each costs its class alone
 
 
 class Learner:
@@ -153,12 +154,13 @@ class Learner:
 
     def take_up(self, changes: Sequence[Change]) -> None:
         """Make changes that were made elsewhere, all or none (``DataError``): many cost no more than learning anew."""
-        self._make(changes)
+        changed(self._support, self._thumbnails, changes)  # so that all can be made
+        one_by_one = len(changes) <= _FEW and isinstance(self._state, Held)
+        for part in [[change] for change in changes] if one_by_one else [changes]:
+            self._make(part)
 
     def _make(self, changes: Sequence[Change], announce: Callable[[], object] = lambda: None) -> None:
-        support, thumbnails = self._support, self._thumbnails
-        for change in changes:
-            support, thumbnails = changed(support, thumbnails, change)
+        support, thumbnails = changed(self._support, self._thumbnails, changes)
         if all(change.kind == "rename" for change in changes):
             announce()
             self._support = support

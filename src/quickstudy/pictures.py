@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import stat
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from quickstudy.data.samples import LOADS
 from quickstudy.errors import ConfigError, DataError
 
 IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
+ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
+"""How one on the internet begins, also one that a path was made of; a drive has one letter."""
 MAX_PIXELS = 80_000_000
 """A picture that claims more pixels is refused before it is decoded: it would take over 240 MB."""
 IMAGE_SIZE = 224
@@ -59,7 +62,7 @@ def load_image(
     size = None if image_size is None else height_width(image_size)
     if isinstance(item, Image.Image):
         return _to_tensor(item, size, image_mode)
-    name = f"{len(item)} bytes" if isinstance(item, bytes) else str(item)
+    name = f"the picture of {len(item)} bytes" if isinstance(item, bytes) else f"'{item}'"
     content = _content(item, name)
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -70,14 +73,12 @@ def load_image(
     except (DataError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"'{name}' is no image that can be read (or its beginning is damaged)") from error
+        raise DataError(f"{name} is no image that can be read (or its beginning is damaged)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"'{name}' claims too many pixels: {error}. Make the picture smaller first") from error
+        raise DataError(f"{name} claims too many pixels: {error}. Make the picture smaller first") from error
     except Exception as error:  # damage makes decoders raise almost anything
-        raise DataError(
-            f"'{name}' is a damaged image, or of a kind that cannot be decoded: {error}. Replace it, "
-            "or leave such files out of training with on_error='skip'"
-        ) from error
+        told = f"{name} is a damaged image, or of a kind that cannot be decoded: {error}. Replace it"
+        raise DataError(told) from error
 
 
 LOADS.register("image")(load_image)
@@ -115,12 +116,13 @@ def _content(item: Any, name: str) -> bytes:
         if isinstance(path, Path):
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"'{name}' is no file (a folder, a pipe or a device)")
+                raise DataError(f"{name} is no file (a folder, a pipe or a device)")
             if status.st_size > MAX_FILE_BYTES:
-                raise DataError(f"'{name}' has {status.st_size:,} bytes; more than {MAX_FILE_BYTES:,} are refused")
+                raise DataError(f"{name} has {status.st_size:,} bytes; more than {MAX_FILE_BYTES:,} are refused")
         content: bytes = path.read_bytes()
     except OSError as error:
-        raise DataError(f"'{name}' cannot be opened: {error.strerror}") from error
+        why = "addresses are not read, download it first" if ADDRESS.match(str(item)) else error.strerror
+        raise DataError(f"{name} cannot be opened: {why}") from error
     return content
 
 
@@ -141,7 +143,7 @@ def height_width(image_size: object) -> tuple[int, int]:
 def _check_pixels(name: str, width: int, height: int, most: int) -> None:
     if width * height > most:
         raise DataError(
-            f"'{name}' claims {width}x{height} pixels; more than {most:,} are refused. Make the picture smaller first"
+            f"{name} claims {width}x{height} pixels; more than {most:,} are refused. Make the picture smaller first"
         )
 
 

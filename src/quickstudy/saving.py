@@ -95,9 +95,7 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
             "id": _served_id(place) if served else uuid.uuid4().hex,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
-            "backbone": None
-            if encoder.made_by is None
-            else dict(zip(("name", "options"), encoder.made_by, strict=True)),
+            "backbone": encoder.made_by and dict(zip(("name", "options"), encoder.made_by, strict=True)),
             "algorithm": {
                 "name": name_of(algorithm),
                 "options": algorithm.options,
@@ -242,11 +240,7 @@ def _put_together(
         support,
         thumbnails,
         joined(description["state"], tensors),
-        {
-            name: float(description["rates"][name])
-            for name in ("reject_rate", "false_accept")
-            if name in description["rates"]
-        },
+        {name: float(rate) for name, rate in description["rates"].items() if name in ("reject_rate", "false_accept")},
         HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
     )
 
@@ -286,8 +280,21 @@ def _description(place: Path) -> dict[str, Any]:
     path = place / DESCRIPTION
     try:
         return _parsed(path.read_bytes(), path)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no saved model in '{place}' (no {DESCRIPTION}; looked in {Path.cwd()})") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        looked = f"no {DESCRIPTION}; looked in {Path.cwd()}"
+        raise DataError(f"there is no saved model in '{place}' ({looked}){_instead(place)}") from error
+
+
+def _instead(place: Path) -> str:
+    """Say what is there instead of a saved model, and how to make one of it."""
+    told, model, support = "", Path("resnet18"), Path("photos")
+    if place.suffix == ".ckpt" and place.is_file():
+        told, model = ": it is a checkpoint", place
+    elif (place / "best.ckpt").is_file():
+        told, model = ": it is the folder of a training run", place / "best.ckpt"
+    elif place.is_dir() and any(entry.is_dir() for entry in place.iterdir()):
+        told, support = ": it has folders, of pictures perhaps", place
+    return f"{told}. To make one, type: quickstudy adapt {model} --support {support}/ --out pets/"
 
 
 def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:

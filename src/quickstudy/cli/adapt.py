@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
-from quickstudy.cli.saved import add_device, device_of, load_predictor
+from quickstudy.cli.saved import add_device, check_exists, device_of, load_predictor
 from quickstudy.confidence import in_words
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Load
@@ -100,8 +100,7 @@ def _learner(args: argparse.Namespace, device: torch.device) -> tuple[Load, Call
     if file:
         from quickstudy.image import ImageClassifier  # brings Lightning, which takes seconds
 
-        if not path.exists():
-            raise DataError(f"there is no checkpoint or saved model '{path}' (looked in {Path.cwd()})")
+        check_exists(path, "checkpoint or saved model")
         model = ImageClassifier.load_from_checkpoint(path).to(device)
         return partial(load_image, **model.load_options), model.adapt
     options = {name: flag.default for name, flag in _ENCODER.items()} | given

@@ -19,7 +19,7 @@ from quickstudy.data.samples import Samples
 from quickstudy.data.scan import any_files
 from quickstudy.data.table import Inputs
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.pictures import IMAGE_EXTENSIONS
+from quickstudy.pictures import ADDRESS, IMAGE_EXTENSIONS
 
 AT_ONCE = 64
 """Pictures that are in memory together."""
@@ -65,7 +65,7 @@ def _items(words: Sequence[str], sources: Iterator[Inputs]) -> Iterator[Any]:
 
 def _source(word: str) -> Inputs:
     path = Path(word).expanduser()
-    if path.is_file() and not is_archive(path):
+    if (path.is_file() and not is_archive(path)) or ADDRESS.match(word):  # which is then told as unreadable
         return [path]
     return any_files(path, IMAGE_EXTENSIONS).inputs
 

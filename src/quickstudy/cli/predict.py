@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, and write file, label and probability of every picture.
+    """Predict, and write file, label, its probability and the likeliest class of every picture.
 
     With several labels per picture there is one row for each label above one half, so none where no label is.
     """
@@ -63,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
         chances_NC = predictor.predict_proba([table.inputs[row] for row in range(len(table))])
     several = model.hparams["multi_label"] and args.support is None
     predictions = [
-        Prediction(str(table.inputs[row]), classes[code], round(float(chances_C[code]), 6))
+        Prediction(
+            str(table.inputs[row]), classes[code], round(float(chances_C[code]), 6), classes[int(chances_C.argmax())]
+        )
         for row, chances_C in enumerate(chances_NC)
         for code in (np.flatnonzero(chances_C > 0.5).tolist() if several else [int(chances_C.argmax())])
     ]

@@ -1,9 +1,9 @@
 """Classify pictures with a saved model.
 
-``quickstudy predict pets/ images/`` writes a row of file, label and probability for each picture: the label is
-"unknown" for what is like none of the examples, and the probability that of the likeliest class. Pictures that cannot
-be read are named on standard error, the rest is written all the same, and the exit status is then 1. For a checkpoint
-in place of a saved model: ``quickstudy predict --checkpoint FILE --help``
+``quickstudy predict pets/ images/`` writes a row of file, label, probability and likeliest for each picture: the label
+is "unknown" for what is like none of the examples; likeliest names a class in any case, whose probability it is.
+Pictures that cannot be read are named on standard error, the rest is written all the same, and the exit status is then
+1. For a checkpoint in place of a saved model: ``quickstudy predict --checkpoint FILE --help``
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from quickstudy.cli.named_pictures import batches, named
 from quickstudy.cli.predictions import Prediction, writing
 from quickstudy.cli.saved import add_device, device_of, load_predictor
 from quickstudy.cli.usage import PlainParser
-from quickstudy.data.samples import Samples
-from quickstudy.errors import DataError
+from quickstudy.data.samples import Load, Samples
+from quickstudy.errors import DataError, check_counts
 from quickstudy.explaining import Answer
 from quickstudy.predictor import Predictor
 
@@ -36,12 +36,16 @@ def add_arguments(parser: PlainParser) -> None:
     )
     parser.add_argument("--format", choices=["csv", "json"], default="csv", help="of the result; default: csv")
     parser.add_argument("--output", metavar="FILE", help="the file to write, whole or not at all; default: print")
-    parser.add_argument("--no-unknown", action="store_true", help="name the likeliest class in any case")
+    parser.add_argument("--no-unknown", action="store_true", help="the label is the likeliest class in any case")
+    parser.add_argument(
+        "--top", metavar="N", type=int, default=1, help="2 or more: JSON has a ranking too, of the N likeliest classes"
+    )
     add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict, a batch at a time, and write a row for each picture."""
+    check_counts(top=args.top)
     predictor = load_predictor(args.model, device_of(args))
     if not len(predictor.classes_):
         raise DataError(f"the model in '{args.model}' knows no class: quickstudy adapt {args.model} --support FOLDER")
@@ -50,10 +54,9 @@ def run(args: argparse.Namespace) -> int:
     errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     rows_show_it = args.output is None and sys.stdout.isatty()
     with writing(args.output, args.format) as write, bar("predicting", count, not rows_show_it) as advance:
-        for item, answer in _answers(predictor, items):
+        for item, answer in _answers(predictor, items, args.top):
             if isinstance(answer, Answer):
-                (best, chance) = answer.ranking[0]
-                write(Prediction(_text(item), best if args.no_unknown else answer.label, round(chance, 6)))
+                write(_row(item, answer, args))
             else:
                 unreadable += 1
                 errors.print(_text(f"unreadable: {_about(item, answer)}"))
@@ -64,27 +67,35 @@ def run(args: argparse.Namespace) -> int:
     return 1 if unreadable else 0
 
 
-def _answers(predictor: Predictor, items: Iterator[Any]) -> Iterator[tuple[Any, Answer | DataError]]:
+def _row(item: Any, answer: Answer, args: argparse.Namespace) -> Prediction:
+    ranking = [(name, round(chance, 6)) for name, chance in answer.ranking]
+    (best, chance) = ranking[0]
+    label = best if args.no_unknown else answer.label
+    named = [{"name": name, "probability": chance} for name, chance in ranking] if args.top > 1 else ()
+    return Prediction(_text(item), label, chance, best, named)
+
+
+def _answers(predictor: Predictor, items: Iterator[Any], top: int) -> Iterator[tuple[Any, Answer | DataError]]:
     load = predictor.get_params()["load"]
     if predictor.transductive:
-        yield from _together(predictor, list(items), load)
+        yield from _together(predictor, list(items), load, top)
         return
     for batch in batches(items, load):
         read = {row: found for row, (_, found) in enumerate(batch) if isinstance(found, Tensor)}
-        answers = dict(zip(read, _each(predictor, list(read.values())), strict=True))
+        answers = dict(zip(read, _each(predictor, list(read.values()), top), strict=True))
         for row, (item, found) in enumerate(batch):
             yield item, found if isinstance(found, DataError) else answers[row]
 
 
-def _each(predictor: Predictor, pictures: Sequence[Tensor]) -> Sequence[Answer | DataError]:
+def _each(predictor: Predictor, pictures: Sequence[Tensor], top: int) -> Sequence[Answer | DataError]:
     """Classify pictures; one that the model cannot answer to costs the others nothing."""
     try:
-        return predictor.rank(list(pictures), 1) if pictures else []
+        return predictor.rank(list(pictures), top) if pictures else []
     except DataError as error:
-        return [error] if len(pictures) == 1 else [_each(predictor, [picture])[0] for picture in pictures]
+        return [error] if len(pictures) == 1 else [_each(predictor, [picture], top)[0] for picture in pictures]
 
 
-def _together(predictor: Predictor, items: list[Any], load: Any) -> Iterator[tuple[Any, Answer | DataError]]:
+def _together(predictor: Predictor, items: list[Any], load: Load, top: int) -> Iterator[tuple[Any, Answer | DataError]]:
     """Classify all pictures in one call; they are read twice, so that they need not lie in memory."""
     wrong = {row: DataError(told) for row, told in Samples(items, load).unreadable().items()}
     readable = [item for row, item in enumerate(items) if row not in wrong]
@@ -92,7 +103,7 @@ def _together(predictor: Predictor, items: list[Any], load: Any) -> Iterator[tup
         f"this model classifies all {len(readable)} pictures together: each answer depends on the others",
         file=sys.stderr,
     )
-    answers = iter(predictor.rank(readable, 1) if readable else [])
+    answers = iter(predictor.rank(readable, top) if readable else [])
     yield from ((item, wrong[row] if row in wrong else next(answers)) for row, item in enumerate(items))
 
 

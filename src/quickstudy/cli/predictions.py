@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from textwrap import indent
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quickstudy.files import atomic_write
 
@@ -19,6 +19,13 @@ class Prediction(NamedTuple):
     file: str
     label: str
     probability: float
+    """Of the label; of the likeliest class where the label is unknown."""
+    likeliest: str
+    ranking: Sequence[Mapping[str, Any]] = ()
+    """The likeliest classes: name and probability of each. JSON has it where there is one, CSV never."""
+
+
+_COLUMNS = Prediction._fields.index("ranking")
 
 
 @contextmanager
@@ -32,14 +39,17 @@ def writing(output: str | None, form: str) -> Iterator[Callable[[Prediction], No
     with atomic_write(output, "w") if output else nullcontext(sys.stdout) as file:
         if form == "csv":
             rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(Prediction._fields)
-            yield rows.writerow
+            rows.writerow(Prediction._fields[:_COLUMNS])
+            yield lambda prediction: rows.writerow(prediction[:_COLUMNS])
             return
         between = "["
 
         def write(prediction: Prediction) -> None:
             nonlocal between
-            file.write(f"{between}\n{indent(json.dumps(prediction._asdict(), indent=1), ' ')}")
+            fields = prediction._asdict()
+            if not prediction.ranking:
+                del fields["ranking"]
+            file.write(f"{between}\n{indent(json.dumps(fields, indent=1), ' ')}")
             between = ","
 
         yield write

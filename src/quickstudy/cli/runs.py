@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from quickstudy.cli.flags import Flags, add_flags, class_flags, function_flags, optional
+from quickstudy.cli.saved import check_exists
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.datamodule import STAGES
 from quickstudy.datasets import DATASETS
@@ -71,7 +73,12 @@ def add_model(parser: ArgumentParser) -> None:
 
 
 def load_model(checkpoint: str, strategy_kwargs: Mapping[str, Any] | None = None) -> ImageClassifier:
-    """Return the model of a checkpoint, with other values for some of its strategy's options."""
+    """Return the model of a checkpoint, with other values for some of its strategy's options.
+
+    Raises:
+        DataError: there is no such checkpoint, or it is damaged.
+    """
+    check_exists(Path(checkpoint), "checkpoint")
     changed = {"training_strategy_kwargs": strategy_kwargs} if strategy_kwargs else {}
     return ImageClassifier.load_from_checkpoint(checkpoint, **changed)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 
-from quickstudy.errors import ConfigError, first_line
+from quickstudy.errors import ConfigError, DataError, closest, first_line
 from quickstudy.predictor import Predictor
 
 
@@ -25,6 +26,17 @@ def device_of(args: argparse.Namespace) -> torch.device:
         return torch.empty(0, device=args.device).device
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"--device {args.device}: {first_line(error)}. Try --device cpu") from error
+
+
+def check_exists(path: Path, kind: str) -> None:
+    """Check that there is a file or folder.
+
+    Raises:
+        DataError: there is none; the message has the nearest name of those that are there.
+    """
+    if not path.exists():
+        near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"there is no {kind} '{path}'{closest(path.name, near, '')} (looked in {Path.cwd()})")
 
 
 def load_predictor(folder: str, device: torch.device) -> Predictor:

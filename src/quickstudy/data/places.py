@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         if archive.is_file():
             return open_archive(archive, path.relative_to(archive).as_posix())
     near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise DataError(f"there is no folder or archive '{path}'{closest(path.name, near)} (looked in {Path.cwd()})")
+    raise DataError(f"there is no folder or archive '{path}'{closest(path.name, near, '')} (looked in {Path.cwd()})")
 
 
 def unwrapped(source: Source) -> Source:
@@ -96,7 +97,9 @@ class Files:
         try:
             self.names = np.asarray(names, dtype=np.dtypes.StringDType())
         except UnicodeEncodeError as error:
-            raise DataError(f"the file name {error.object!r} of '{source}' is not UTF-8: rename the file") from error
+            utf8 = sys.getfilesystemencoding() == "utf-8"
+            what = "rename the file" if utf8 else "set PYTHONUTF8=1 in the environment, or rename the file"
+            raise DataError(f"the file name {error.object!r} of '{source}' is not UTF-8: {what}") from error
 
     def __len__(self) -> int:
         return len(self.names)

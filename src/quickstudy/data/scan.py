@@ -37,7 +37,7 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
         found = f"it has {len(loose)} files such as '{loose[0]}'" if loose else "it is empty"
         raise DataError(
             f"'{source}' has no class folders; {found}. Put each class into a folder of its own: "
-            f"{source}/cat/1{min(extensions, default='')}"
+            f"{source}/cat/1{min(extensions, default='')}{_parent_instead(source, extensions) if loose else ''}"
         )
     if loose:
         _warn(f"left out {len(loose)} files that lie outside every class folder of '{source}'", loose)
@@ -53,6 +53,15 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
         )
     classes, codes = np.unique(owners, return_inverse=True)
     return Table(files, codes.astype(np.int32), tuple(str(name) for name in classes))
+
+
+def _parent_instead(source: Source, extensions: Collection[str]) -> str:
+    """Return the end of a message where other folders beside this one hold examples: it may be a class itself."""
+    if isinstance(source, Folder):
+        root = source.root.resolve()
+        if any(path.parent != root and path.suffix.lower() in extensions for path in root.parent.glob("*/*")):
+            return f"; or, if it is a class itself, give its parent folder '{root.parent}'"
+    return ""
 
 
 def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:

@@ -53,8 +53,10 @@ def create(
         if not loading:
             raise
         raise ConfigError(
-            f"the pretrained weights of '{name}' could not be loaded: {first_line(error)}. Without a network, set "
-            f"pretrained=False to start from scratch, or backbone_kwargs={{'checkpoint_path': 'weights.safetensors'}}"
+            f"the pretrained weights of '{name}' could not be loaded: {first_line(error)}. Without a network, start "
+            "from scratch, pretrained=False (--pretrained false on the command line), or from weights in a file, "
+            "backbone_kwargs={'checkpoint_path': 'weights.safetensors'} (--backbone_kwargs.checkpoint_path "
+            "weights.safetensors)"
         ) from error
     config = getattr(model, "pretrained_cfg", {}) or {}
     channels = getattr(model, "in_chans", None) or config.get("input_size", (3,))[0]

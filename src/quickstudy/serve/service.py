@@ -259,8 +259,9 @@ class Service:
         if changes is None:
             self._predictor, self._uncompacted = self._read(self._journal)
             return
+        self._predictor.change_number = -1  # should one fail, the model is read anew
         self._predictor.take_up(changes)
-        self._predictor.change_number += len(changes)
+        self._predictor.change_number = known + len(changes)
         self._uncompacted += len(changes)
 
     def _compact(self, after: int) -> None:
