@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from quickstudy import DataError, Predictor
+from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.changes import Change
 from quickstudy.image import load_image
@@ -114,6 +114,9 @@ def test_pictures_stay_with_their_examples_where_the_first_have_none(tmp_path: P
         assert [name for name, thumbnail in found.items() if thumbnail] == [("red", 2), ("blue", 0)]
         assert each.rank([picture("blue", 0)], 1, nearest=1)[0].nearest[0].thumbnail == found["blue", 0]
     assert predictor.nearest([], 3) == []
+    for count in (0, -1):
+        with pytest.raises(ConfigError, match=f"count={count}: it must be a whole number of at least 1"):
+            predictor.nearest([picture("red", 2)], count)
 
 
 def test_what_is_learned_may_have_another_size_than_what_was() -> None:

@@ -11,8 +11,7 @@ from typing import Any, Self
 import torch
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
-from quickstudy.changes import Change, Support
-from quickstudy.confidence import Confidence, HeldOut, confidence_of, left_out, threshold_of
+from quickstudy.confidence import NOT_CALIBRATED, Confidence, HeldOut, confidence_of, left_out, threshold_of
 from quickstudy.data.targets import encode
 from quickstudy.errors import ConfigError, DataError, given
 from quickstudy.learner import Learner
@@ -30,10 +29,8 @@ class Calibrated(Learner):
         self._threshold: float | None = None
         self._in_turn: tuple[int, HeldOut] | None = None  # how many answers of each class there are at least
 
-    def _learn(
-        self, support: Support, change: Change | None = None, announce: Callable[[], object] = lambda: None
-    ) -> None:
-        super()._learn(support, change, announce)
+    def _learn(self, *arguments: Any, **options: Any) -> None:
+        super()._learn(*arguments, **options)
         self._calibrated = self._confidence = self._threshold = self._in_turn = None
 
     @property
@@ -100,8 +97,8 @@ class Calibrated(Learner):
     @torch.inference_mode()
     def _left_out(self, least: int) -> HeldOut:
         if self._means is None or not isinstance(self._algorithm, EmbeddingAlgorithm) or self.transductive:
-            none, source = torch.empty(0), "nothing: calibrate(images, labels) was not called"
-            return HeldOut(torch.empty(0, len(self._support)), none.long(), none, none, source)
+            none = torch.empty(0)
+            return HeldOut(torch.empty(0, len(self._support)), none.long(), none, none, NOT_CALIBRATED)
         return left_out(self._algorithm, self._support, self._means.used, least)
 
     def _answered(self, inputs: Any, labels: Any) -> HeldOut:

@@ -21,6 +21,8 @@ from quickstudy.functional.calibration import best_temperature, expected_calibra
 from quickstudy.functional.distances import squared_euclidean
 
 DEFAULT_REJECT_RATE = 0.05
+NOT_CALIBRATED = "nothing: calibrate(images, labels) was not called"
+"""The source where a strategy leaves out no examples by itself."""
 _MOST = 200  # examples that are left out, evenly spread over the classes
 _WORK = 10_000  # examples that are learned anew in all, for answers to those
 _LEAST = 20  # of which there are as many, if there can be; for sets, of each class
@@ -110,14 +112,14 @@ def _shuffled(kept_S: Tensor, targets_S: Tensor, counts_W: Tensor) -> Tensor:
     first would be the most unusual: steps of the golden ratio through the sizes, from another start for each class,
     spread any number of first ones over small and large ones.
     """
-    sums_S = kept_S.sum(1)
+    sums_S, targets_S, counts_W = kept_S.sum(1).cpu().double(), targets_S.cpu(), counts_W.cpu()
     by_size_S = sums_S.argsort()
     by_size_S = by_size_S[targets_S[by_size_S].argsort(stable=True)]
-    sums_W = torch.zeros(len(counts_W)).to(sums_S).index_add(0, targets_S, sums_S)
+    sums_W = torch.zeros_like(counts_W, dtype=torch.float64).index_add(0, targets_S, sums_S)
     starts_W = 0.7549 * (sums_W / counts_W).argsort().argsort()
-    places_S = torch.arange(len(kept_S), device=kept_S.device) - (counts_W.cumsum(0) - counts_W)[targets_S]
+    places_S = torch.arange(len(kept_S)) - (counts_W.cumsum(0) - counts_W)[targets_S]
     steps_S = (0.618034 * places_S.double() + starts_W[targets_S]) % 1
-    return by_size_S[(targets_S + steps_S).argsort()]
+    return by_size_S[(targets_S + steps_S).argsort()].to(kept_S.device)
 
 
 def _spread(count: int, most: int) -> Tensor:
@@ -189,10 +191,9 @@ def threshold_of(held: HeldOut, reject_rate: float | None = None, false_accept: 
     """
     if false_accept is None:
         rate = DEFAULT_REJECT_RATE if reject_rate is None else reject_rate
-        return _lower_limit(
-            held.familiar, torch.ones_like(held.familiar) if held.weights is None else held.weights, rate
-        )
-    ordered = held.strangers.sort(descending=True).values
+        weights = torch.ones_like(held.familiar) if held.weights is None else held.weights
+        return _lower_limit(held.familiar, weights, rate)
+    ordered = held.strangers.cpu().sort(descending=True).values
     place = math.floor(false_accept * (len(ordered) + 1))  # the first of those that may not be taken for known
     if place >= len(ordered):
         return -math.inf
@@ -205,16 +206,16 @@ def _lower_limit(values_K: Tensor, weights_K: Tensor, rate: float) -> float:
     By rank, which holds for any distribution; where there are too few values for that, by Student's prediction limit,
     as if they were normally distributed; of fewer than three, none.
     """
-    values_K, order_K = values_K.sort()
-    shares_K = (weights_K[order_K] / weights_K.sum()).double()
+    values_K, order_K = values_K.cpu().double().sort()
+    shares_K = weights_K.cpu().double()[order_K] / weights_K.sum().cpu()
     count = float(1 / shares_K.square().sum()) if len(values_K) else 0.0  # as many of the same weight are worth that
     if rate == 0 or len(values_K) < 3:
         return -math.inf
     place = int((shares_K.cumsum(0) * count <= rate * (count + 1) + 1e-9).sum())
     if place >= 1:
         return float(values_K[place - 1])
-    mean = float(shares_K @ values_K.double())
-    variance = float(shares_K @ (values_K.double() - mean).square()) / max(1 - 1 / count, 0.5)
+    mean = float(shares_K @ values_K)
+    variance = float(shares_K @ (values_K - mean).square()) / max(1 - 1 / count, 0.5)
     return mean + _student_quantile(rate, max(1, round(count) - 1)) * math.sqrt(variance * (1 + 1 / count))
 
 
@@ -282,7 +283,7 @@ def _nonconformity(logits_NW: Tensor, code: int) -> Tensor:
 def in_words(sure: Confidence) -> list[str]:
     """Return a line for each figure, one for where they come from, and one for what to do where they say little."""
     calibrate = "in Python, predictor.calibrate(images, labels) with images that it did not learn from"
-    by_itself = not sure.source.startswith("nothing: calibrate")  # whether its strategy leaves out examples
+    by_itself = sure.source != NOT_CALIBRATED
     error = f"{sure.calibration_error:.1%} over {sure.examples} examples"
     few = sure.examples < _LEAST
     if few:  # where all of a few are right it is near 0, which reads as perfect

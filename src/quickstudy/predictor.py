@@ -241,12 +241,10 @@ class Predictor(Calibrated):
         unknown_N = (familiar_N < confidence.threshold).tolist()
         best = (logits_NW / confidence.temperature).softmax(1).topk(min(count, len(classes)), 1)
         near = self._near(inputs, embedded_ND, nearest) if nearest else [[]] * len(logits_NW)
-        answers = []
-        for row, (unknown, chances, codes) in enumerate(
-            zip(unknown_N, best.values.tolist(), best.indices.tolist(), strict=True)
-        ):
+        answers, columns = [], (unknown_N, best.values.tolist(), best.indices.tolist(), near)
+        for unknown, chances, codes, neighbours in zip(*columns, strict=True):
             ranking = [(classes[code], chance) for code, chance in zip(codes, chances, strict=True)]
-            answers.append(Answer(UNKNOWN if unknown else ranking[0][0], ranking, near[row]))
+            answers.append(Answer(UNKNOWN if unknown else ranking[0][0], ranking, neighbours))
         return answers
 
     def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
@@ -287,6 +285,7 @@ class Predictor(Calibrated):
 
     @torch.inference_mode()
     def _near(self, inputs: Any, embedded_ND: Tensor | None, count: int) -> list[list[Neighbour]]:
+        check_counts(count=count)
         if embedded_ND is not None:
             return nearest(embedded_ND, self._support, self._thumbnails, count)
         if not len(listed(inputs)):

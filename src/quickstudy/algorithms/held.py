@@ -29,7 +29,7 @@ class Held(ABC):
 
     @abstractmethod
     def prepared(self, place: int | None, before: Tensor | None, after: Tensor | None) -> Callable[[], None]:
-        """Do all of a change that may fail, and return the rest of it.
+        """Do all of a change that examples may fail, and return the rest of it.
 
         Args:
             place: of the class; None: it is a further one.
