@@ -148,7 +148,7 @@ def test_the_card_of_a_model_made_with_code(fake: FakeHub, tmp_path: Path) -> No
     assert 'Predictor.from_pretrained("me/flat", backbone=..., load=...)' in text
     assert "pipeline_tag" not in text
     again = Predictor.from_pretrained("me/flat", backbone=torch.nn.Flatten(), load=lambda item: item)
-    assert list(again.classes_) == ["0", "1"]
+    assert list(again.classes_) == [0, 1]
 
 
 def test_thousands_of_classes_are_counted(fake: FakeHub, tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.base
+import sklearn.metrics
 import sklearn.model_selection
 import torch
 from PIL import Image
@@ -18,6 +21,7 @@ from PIL import Image
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.changes import Change
+from quickstudy.data.targets import encode
 from quickstudy.image import ImageClassifier, load_image
 from quickstudy.nets import build_encoder
 
@@ -213,6 +217,80 @@ def test_scikit_learn_takes_it_for_one_of_its_own(model: ImageClassifier) -> Non
     assert list(again.classes_) == []
     scores = sklearn.model_selection.cross_val_score(predictor, images.numpy(), labels, cv=3)
     assert scores.tolist() == [1, 1, 1]
+    codes = np.repeat([2, 0, 1], 6)
+    scores = sklearn.model_selection.cross_val_score(predictor, images.numpy(), codes, cv=3)
+    assert scores.tolist() == [1, 1, 1]
+
+
+# ---- labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([7, -1, 10], [-1, 7, 10]),
+        (np.array([2, 0, 1], np.uint8), [0, 1, 2]),
+        (torch.tensor([2, 0, 1]), [0, 1, 2]),
+        (pd.Series([2, 0, 1], dtype="category"), [0, 1, 2]),
+        ([2.0, 0.0, 1.0], [0, 1, 2]),
+        (np.eye(3)[[2, 0, 1]], [0, 1, 2]),
+        ([np.bool_(True), np.bool_(False)], [False, True]),
+        (np.array(["c", "a", "b"]), ["a", "b", "c"]),
+        (["2", "0", "1"], ["0", "1", "2"]),
+    ],
+    ids=repr,
+)
+def test_it_answers_in_the_type_that_it_was_taught(labels: Any, classes: list[Any], tmp_path: Path) -> None:
+    images = colours(1)[0][: len(labels)]
+    made = Predictor(build_encoder("conv4", {"hidden": 8}), STRATEGIES["prototypicalnetworks"]()).fit(images, labels)
+    made.save(tmp_path)
+    truth = [classes[code] for code in encode(labels).codes]
+    for predictor in (made, Predictor.load(tmp_path)):
+        assert predictor.classes_.tolist() == classes
+        assert list(predictor.counts_) == classes
+        answers = predictor.predict(images)
+        assert answers == truth
+        assert predictor.score(images, labels) == 1
+        ranked = predictor.rank(images, 1, nearest=1)
+        assert [each.label for each in ranked] == [each.ranking[0][0] for each in ranked] == truth
+        assert [each.nearest[0].name for each in ranked] == truth
+        sets = predictor.calibrate(images, labels, reject_rate=0).predict_set(images, 0.9)
+        for label in (*answers, *predictor.counts_, *[name for names in sets for name in names]):
+            assert type(label) is type(classes[0])
+        if np.ndim(labels) == 1:
+            assert sklearn.metrics.accuracy_score(np.asarray(labels), answers) == 1
+
+
+def test_names_are_taken_as_fit_took_them() -> None:
+    images = colours(1)[0]
+    predictor = Predictor(build_encoder("conv4", {"hidden": 8}), STRATEGIES["nearest_centroid"]())
+    predictor.fit(images, [0, 1, 2]).add_class(3, images[:1]).add_examples(np.int64(3), images[1:2])
+    predictor.rename_class(torch.tensor(2), 20).remove_class(0.0)  # type: ignore[arg-type]  # which fit takes, too
+    assert predictor.counts_ == {1: 1, 20: 1, 3: 2}
+    assert 3 in predictor and np.int32(20) in predictor
+    assert not [name for name in ("3", True, 2, None, [3], 2.5) if name in predictor]
+    assert predictor.as_class("3") == 3 and predictor.as_class("three") == "three"
+    for change, message in (
+        (lambda: predictor.add_examples("3", images), "there is no class '3': the classes are whole numbers: type 3. "),
+        (lambda: predictor.add_class("4", images), "are whole numbers, and a further one cannot be '4': type 4"),
+        (lambda: predictor.rename_class(3, "cat"), "are whole numbers, and a further one cannot be 'cat'$"),
+        (lambda: predictor.add_class(True, images), "cannot be True: type 1"),
+        (lambda: predictor.add_class(2.5, images), "a string, a whole number or a bool; this is 2.5"),  # type: ignore[arg-type]
+        (lambda: predictor.add_class(None, images), "a string, a whole number or a bool; this is None"),  # type: ignore[arg-type]
+        (lambda: predictor.add_class(3, images), r"the class 3 exists: type add_examples\(3, ...\)"),
+        (lambda: predictor.score(images, ["cat"] * 3), "the classes are whole numbers, and the label 'cat' is none"),
+        (lambda: predictor.fit(images, [0, 1, True]), "target 0 is 0 and target 2 is True"),
+    ):
+        with pytest.raises(DataError, match=message):
+            change()
+    assert predictor.counts_ == {1: 1, 20: 1, 3: 2}
+    assert predictor.score(images[1:], ["1", "20"]) == 1  # text that means a class is that class
+    for name in (1, 20, 3):
+        predictor.remove_class(name)
+    assert predictor.add_class("cat", images).predict(images[:1]) == ["cat"]
+    with pytest.raises(DataError, match="the classes are strings, and a further one cannot be 1: type '1'"):
+        predictor.add_class(1, images)
+    assert Predictor(**predictor.get_params()).fit(images, [True, False, True]).as_class("true") is True
 
 
 # ---- folders

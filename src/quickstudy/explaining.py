@@ -14,6 +14,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from quickstudy.data.targets import Label
+from quickstudy.errors import one_line
 from quickstudy.functional.distances import squared_euclidean
 
 _TILE = 96
@@ -24,9 +26,9 @@ _GAP = 8
 class Answer(NamedTuple):
     """What a predictor says of an input."""
 
-    label: str
+    label: Label
     """The likeliest class, or ``"unknown"``."""
-    ranking: list[tuple[str, float]]
+    ranking: list[tuple[Label, float]]
     """The likeliest classes with their probabilities."""
     nearest: list[Neighbour]
     """The support examples nearest to the input, as many as were asked for."""
@@ -35,7 +37,7 @@ class Answer(NamedTuple):
 class Neighbour(NamedTuple):
     """A support example near an input."""
 
-    name: str
+    name: Label
     """Of its class."""
     number: int
     """Among the examples of its class, from 0."""
@@ -46,7 +48,7 @@ class Neighbour(NamedTuple):
 
 
 def nearest(
-    query_ND: Tensor, support: Mapping[str, Tensor], thumbnails: Mapping[str, tuple[bytes, ...]], count: int
+    query_ND: Tensor, support: Mapping[Label, Tensor], thumbnails: Mapping[Label, tuple[bytes, ...]], count: int
 ) -> list[list[Neighbour]]:
     """Return for each of N inputs the support examples that are nearest, the nearest first.
 
@@ -80,7 +82,7 @@ def drawn(picture: bytes, answer: str, neighbours: Sequence[Neighbour]) -> Image
         neighbours: the nearest first.
     """
     tiles = [(picture, answer, "given")]
-    tiles += [(each.thumbnail, each.name, f"{each.distance:.3g} away") for each in neighbours]
+    tiles += [(each.thumbnail, one_line(each.name), f"{each.distance:.3g} away") for each in neighbours]
     strip = Image.new("RGB", (len(tiles) * (_TILE + _GAP) + 2 * _GAP, _TILE + 2 * _LINE + 2 * _GAP), "white")
     draw = ImageDraw.Draw(strip)
     font = ImageFont.load_default(12)
