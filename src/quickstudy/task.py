@@ -150,7 +150,8 @@ class Task(L.LightningModule):
         for name in ("train", "val", "test"):
             ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
             further = build_metrics(self._metrics, ways, self._multi_label)
-            self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further).to(self.device))
+            choice = ways > 1 or self._multi_label
+            self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further, choice).to(self.device))
 
     def _meet_classes(self, data: Any) -> None:
         self.classes = self.classes or class_names(data, self._num_classes)
