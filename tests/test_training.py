@@ -165,6 +165,24 @@ def test_supervised_training_and_every_output() -> None:
     torch.testing.assert_close(logits.softmax(1), probabilities)
 
 
+@pytest.mark.parametrize("kind", [int, bool, str])
+def test_answers_are_of_the_type_that_the_targets_were(kind: type, tmp_path: Path) -> None:
+    images, patterns = noisy_patterns(2, 12)
+    targets = [kind(int(label.split()[1])) for label in patterns]
+    data = ImageClassificationData.from_tensors(
+        images, targets, predict_data=images[::12], val_split=0.25, batch_size=4
+    )
+    model, trainer = small(), Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, datamodule=data)
+    codes = trainer.predict(model, datamodule=data, output="classes").tolist()
+    expected = [sorted(set(targets))[code] for code in codes]
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    for each in (model, ImageClassifier.load_from_checkpoint(tmp_path / "x.ckpt")):
+        answers = Trainer(max_epochs=1, **QUIET).predict(each, datamodule=data)
+        assert answers == expected
+        assert {type(answer) for answer in answers} == {kind}
+
+
 def test_no_class_is_named_where_the_answer_is_no_number() -> None:
     model, trainer = small(), Trainer(max_epochs=1, limit_train_batches=1, **QUIET)
     trainer.fit(model, datamodule=fixed_data())

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from quickstudy.data.targets import as_label
 from quickstudy.errors import DataError
 
 Output = Literal["labels", "probabilities", "logits", "classes"]
@@ -92,7 +93,7 @@ def answers(task: Any, batches: Any, output: Output) -> Any:
     classes: Tensor = (logits > 0).long() if several else logits.argmax(-1)
     if output == "classes":
         return classes
-    names = task.classes
+    labels = [as_label(name, task.label_type) for name in task.classes]
     if several:
-        return [[names[code] for code in row.nonzero().flatten().tolist()] for row in classes]
-    return [names[code] for code in classes.tolist()]
+        return [[labels[code] for code in row.nonzero().flatten().tolist()] for row in classes]
+    return [labels[code] for code in classes.tolist()]
