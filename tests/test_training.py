@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer
 from quickstudy.errors import TrainingError
+from quickstudy.functional.intervals import proportion_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.metrics import Accuracy
 from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
@@ -106,7 +108,7 @@ def test_the_interval_is_that_of_the_episodes() -> None:
     values = torch.tensor(accuracies)
     assert len(values) == 60
     assert result["test_accuracy"] == pytest.approx(values.mean().item(), abs=1e-6)
-    assert result["test_accuracy_ci95"] == pytest.approx(1.959964 * values.std().item() / 60**0.5, abs=1e-6)
+    assert result["test_accuracy_ci95"] == pytest.approx(2.000995 * values.std().item() / 60**0.5, abs=1e-6)
 
 
 def test_meta_batch_size_is_the_mean_over_its_episodes() -> None:
@@ -163,6 +165,24 @@ def test_supervised_training_and_every_output() -> None:
     torch.testing.assert_close(probabilities.sum(1), torch.ones(4))
     logits = trainer.predict(model, datamodule=data, output="logits")
     torch.testing.assert_close(logits.softmax(1), probabilities)
+
+
+@pytest.mark.parametrize("kind", [int, bool, str])
+def test_answers_are_of_the_type_that_the_targets_were(kind: type, tmp_path: Path) -> None:
+    images, patterns = noisy_patterns(2, 12)
+    targets = [kind(int(label.split()[1])) for label in patterns]
+    data = ImageClassificationData.from_tensors(
+        images, targets, predict_data=images[::12], val_split=0.25, batch_size=4
+    )
+    model, trainer = small(), Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, datamodule=data)
+    codes = trainer.predict(model, datamodule=data, output="classes").tolist()
+    expected = [sorted(set(targets))[code] for code in codes]
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    for each in (model, ImageClassifier.load_from_checkpoint(tmp_path / "x.ckpt")):
+        answers = Trainer(max_epochs=1, **QUIET).predict(each, datamodule=data)
+        assert answers == expected
+        assert {type(answer) for answer in answers} == {kind}
 
 
 def test_no_class_is_named_where_the_answer_is_no_number() -> None:
@@ -298,6 +318,23 @@ def test_accuracy_of_right_or_wrong_figures_is_never_certain() -> None:
     assert perfect.compute().mean == 1
     assert perfect.compute().ci95 > 0.01
     assert perfect.compute().units == 50
+
+
+def test_episodes_that_are_all_right_are_not_certain() -> None:
+    perfect = Accuracy()
+    for _ in range(2):
+        perfect.update(torch.ones(10), 10 * 15)
+    assert perfect.compute().ci95 == proportion_interval(300, 300)[1] > 0.01
+
+
+def test_a_single_class_has_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    images, _ = noisy_patterns(1, 8)
+    data = ImageClassificationData.from_tensors(images, ["a"] * 8, test_data=images, test_targets=["a"] * 8)
+    model, trainer = small(), Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, datamodule=data)
+    (found,) = trainer.test(model, datamodule=data)
+    assert "accuracy 100.00% (one class: no answer is wrong) on 8 examples of 1 class\n" in capsys.readouterr().out
+    assert found["test_accuracy"] == 1 and math.isnan(found["test_accuracy_ci95"])
 
 
 def test_loaders_instead_of_a_datamodule() -> None:

@@ -20,6 +20,7 @@ from quickstudy.data.readable import readable
 from quickstudy.data.samples import Samples, Transform, cache_budget
 from quickstudy.data.splitting import check_disjoint, check_no_file_twice, split_classes, split_examples
 from quickstudy.data.table import Table
+from quickstudy.data.targets import LabelType
 from quickstudy.doors import Doors
 from quickstudy.errors import ConfigError, DataError, DataWarning, closest, unknown
 
@@ -143,6 +144,14 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             if stage in self._tables and self._tables[stage].targets is not None:
                 return self._tables[stage].classes
         return ()
+
+    @property
+    def label_type(self) -> LabelType:
+        """What the labels of these classes were before they became codes."""
+        for stage in ("train", "val", "test"):
+            if stage in self._tables and self._tables[stage].targets is not None:
+                return self._tables[stage].label_type
+        return "str"
 
     @property
     def num_classes(self) -> int:

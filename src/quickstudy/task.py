@@ -20,6 +20,7 @@ from quickstudy.checkpoint import check_strategy, load_checkpoint, load_weights,
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import classes_seen
+from quickstudy.data.targets import LabelType
 from quickstudy.episode import check_episode
 from quickstudy.errors import ConfigError, check_above_zero, check_options, given
 from quickstudy.heads import class_names, feature_shape, given_head
@@ -114,6 +115,8 @@ class Task(L.LightningModule):
         self.head = given_head(head)
         self.classes: tuple[str, ...] = ()
         """The class names that the head knows; empty for a few-shot strategy."""
+        self.label_type: LabelType = "str"
+        """What the labels of these classes were; ``Trainer.predict`` answers in it."""
         self.trained_classes: tuple[str, ...] = ()
         """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
         self.validated_classes: tuple[str, ...] = ()
@@ -175,10 +178,13 @@ class Task(L.LightningModule):
         for name in ("train", "val", "test"):
             ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
             further = build_metrics(self._metrics, ways, self._multi_label)
-            self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further).to(self.device))
+            choice = ways > 1 or self._multi_label
+            self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further, choice).to(self.device))
 
     def _meet_classes(self, data: Any) -> None:
-        self.classes = self.classes or class_names(data, self._num_classes)
+        if not self.classes:
+            self.classes = class_names(data, self._num_classes)
+            self.label_type = "int" if data is None else getattr(data, "label_type", "str")
         if data is not None and data.multi_label and not self._multi_label:
             raise ConfigError("the data has several labels per example: set multi_label=True")
         if self.head is None:

@@ -292,9 +292,9 @@ class Trainer(L.Trainer):
             model: a task that was trained on fixed classes.
             dataloaders: loaders of inputs; or
             datamodule: data with a ``predict_...``.
-            output: ``"labels"``: N class names (lists of names with several labels per example); ``"classes"``: their
-                numbers, a tensor ``[N]`` (``[N, C]`` of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor
-                ``[N, C]``.
+            output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
+                several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
+                of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.
 
         Raises:
