@@ -38,6 +38,8 @@ class Algorithm(nn.Module, ABC):
     """Whether training follows the gradient of its loss; some follow another direction on purpose."""
     fixed_ways: bool = False
     """Whether test episodes must have as many ways as training ones."""
+    for_other_ways: ClassVar[str] = ""
+    """Of one with ``fixed_ways``, in words: what to choose instead where their number is to differ."""
     feature_shape: tuple[int, ...] = ()
     """What it was built for; empty before."""
     ways: int = 0

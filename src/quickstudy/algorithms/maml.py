@@ -68,6 +68,8 @@ class MAML(Algorithm):
         "https://arxiv.org/abs/1703.03400"
     )
 
+    for_other_ways: ClassVar[str] = "add 'head': 'shared' to training_strategy_kwargs"
+
     def __init__(
         self,
         adaptation_steps: int = 5,
@@ -92,7 +94,7 @@ class MAML(Algorithm):
         automatic: Method = "unrolled" if adaptation_steps <= _UNROLLED_STEPS else "adjoint"
         self.method: Method = automatic if meta_gradient == "auto" else meta_gradient
         self.exact_gradient = self.exact_gradient and self.method != "first_order"
-        self.head = LearnedHead(head)
+        self.head = LearnedHead(head, self.for_other_ways)
         self.fixed_ways = self.head.fixed_ways
 
     # ---- what others of its family do differently

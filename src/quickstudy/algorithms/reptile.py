@@ -6,7 +6,7 @@ Nichol et al. 2018, "On First-Order Meta-Learning Algorithms", https://arxiv.org
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ class Reptile(MAML):
 
     Args:
         inner_batch_size: examples of a training step, the task's in turn; all of them where there are fewer.
+        meta_gradient: no choice, as it takes no gradient through its steps.
         options: those of ``maml``.
     """
 
@@ -39,10 +40,11 @@ class Reptile(MAML):
     )
     exact_gradient = False
 
-    def __init__(self, inner_batch_size: int = 10, **options: Any) -> None:
-        given = options.get("meta_gradient", "auto")
-        if given != "auto":
-            raise ConfigError(f"meta_gradient={given!r}: reptile takes no gradient through its steps; leave it out")
+    def __init__(self, inner_batch_size: int = 10, *, meta_gradient: Literal["auto"] = "auto", **options: Any) -> None:
+        if meta_gradient != "auto":
+            raise ConfigError(
+                f"meta_gradient={meta_gradient!r}: reptile takes no gradient through its steps; leave it out"
+            )
         super().__init__(**options)
         check_counts(inner_batch_size=inner_batch_size)
         self.inner_batch_size = inner_batch_size
