@@ -18,10 +18,11 @@ from quickstudy.data.loading import BatchDataset, Steps
 from quickstudy.data.samples import file_of
 from quickstudy.data.scan import folder_labels
 from quickstudy.data.table import Table
+from quickstudy.data.targets import Label, as_label
 from quickstudy.errors import DataError
 
 Output = Literal["labels", "probabilities", "logits", "classes", "rows"]
-Named = Iterable[tuple[str, str | None]]
+Named = Iterable[tuple[str, Label | None]]
 """Of each input what it is called, and its label where the data has one."""
 
 
@@ -30,11 +31,12 @@ class Prediction(NamedTuple):
 
     file: str
     """Its file; or its number, as in ``"input 3"``."""
-    label: str
+    label: Label
+    """As the training data has it."""
     probability: float
     """Of the label; of the likeliest class where the label is unknown."""
-    likeliest: str
-    true: str | None = None
+    likeliest: Label
+    true: Label | None = None
     """The label that the data gives it, if any; of several, all of them."""
     ranking: Sequence[Mapping[str, Any]] = ()
     """The likeliest classes, name and probability of each, where they were asked for."""
@@ -68,14 +70,15 @@ def result_of(model: Any, figures: Mapping[str, float]) -> dict[str, Any]:
 def sentence(result: Mapping[str, Any]) -> str:
     """Return in words what ``result_of`` returned."""
     ci95 = result["accuracy_ci95"]
-    interval = f"± {ci95:.2%} (95% interval)" if ci95 is not None else "(one alone has no interval)"
+    alone = "(one class: no answer is wrong)" if result.get("classes") == 1 else "(one alone has no interval)"
+    interval = alone if ci95 is None else f"± {ci95:.2%} (95% interval)"
     return f"accuracy {result['accuracy']:.2%} {interval} {measured_on(result)}"
 
 
 def measured_on(result: Mapping[str, Any]) -> str:
     """Return in words what a result was measured on."""
     if "episodes" not in result:
-        return f"on {result['examples']} examples of {result['classes']} classes"
+        return f"on {result['examples']} examples of {result['classes']} class{'es' * (result['classes'] != 1)}"
     kind = "transductive" if result["transductive"] else "inductive"
     shape = f"{result['ways']}-way {result['shots']}-shot with {result['queries']} queries per class"
     return f"over {result['episodes']} episodes, {shape}, {kind}"
@@ -96,13 +99,13 @@ def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[str]
         rows: ``[N]``, of it.
         classes: that a model knows.
     """
-    labels: Sequence[str | None] | None = None
+    labels: Sequence[Label | None] | None = None
     if table.targets is None:
         labels = folder_labels(table.inputs, classes)
     elif table.multi_label:
         labels = [", ".join(table.classes[code] for code in np.flatnonzero(own)) for own in table.targets]
     else:
-        labels = [table.classes[code] for code in table.targets]
+        labels = [as_label(table.classes[code], table.label_type) for code in table.targets]
     for row in rows.tolist():
         yield file_of(table.inputs, row) or f"input {row}", None if labels is None else labels[row]
 
@@ -123,7 +126,7 @@ def named_by_loader(loader: Any, count: int, classes: Collection[str]) -> Named:
 
 
 def rows_of(
-    chances_NC: Tensor, classes: Sequence[str], inputs: Named, several: bool = False
+    chances_NC: Tensor, classes: Sequence[Label], inputs: Named, several: bool = False
 ) -> Iterator[list[Prediction]]:
     """Return for each of N inputs its row; with several labels per input, one for each label above one half.
 
@@ -159,6 +162,7 @@ def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
             "model trained until it diverged?"
         )
     several = task.hparams["multi_label"]
+    labels = [as_label(name, task.label_type) for name in task.classes]
     if output == "logits":
         return logits
     if output in ("probabilities", "rows"):
@@ -166,11 +170,10 @@ def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
         if output == "probabilities":
             return chances
         inputs = named_by_loader(loader, len(chances), task.classes)
-        return [row for rows in rows_of(chances, task.classes, inputs, several) for row in rows]
+        return [row for rows in rows_of(chances, labels, inputs, several) for row in rows]
     classes: Tensor = (logits > 0).long() if several else logits.argmax(-1)
     if output == "classes":
         return classes
-    names = task.classes
     if several:
-        return [[names[code] for code in row.nonzero().flatten().tolist()] for row in classes]
-    return [names[code] for code in classes.tolist()]
+        return [[labels[code] for code in row.nonzero().flatten().tolist()] for row in classes]
+    return [labels[code] for code in classes.tolist()]
