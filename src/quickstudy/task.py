@@ -110,6 +110,10 @@ class Task(L.LightningModule):
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
+        if isinstance(backbone, str) and self.encoder.made_by is not None:
+            self.hparams["backbone"] = self.encoder.made_by[
+                0
+            ]  # what a checkpoint is of, where trained weights chose it
         self.head = given_head(head)
         self.classes: tuple[str, ...] = ()
         """The class names that the head knows; empty for a few-shot strategy."""
