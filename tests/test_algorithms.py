@@ -6,8 +6,10 @@ import runpy
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 import torch
@@ -22,30 +24,54 @@ from quickstudy.errors import DataWarning
 from quickstudy.functional.svm import svm_dual
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import audit, build_encoder
+from quickstudy.strategy import build_strategy
 from quickstudy.testing import check_algorithm, small_encoder, small_episodes
 
-OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "prototypicalnetworks": [{"metric": "cosine"}],
-    "metaoptnet": [{"head": "ridge"}],
-    "anil": [{"head": "shared"}],
-    "finetune": [{"head": "cosine"}],
-    "maml": [
-        {"meta_gradient": "first_order"},
-        {"head": "shared", "adaptation_steps": 2},
-        {"normalization": "transductive", "meta_gradient": "adjoint"},
-        {"normalization": "group", "meta_gradient": "unrolled"},
-    ],
-    "metasgd": [{"adaptation_steps": 3, "meta_gradient": "adjoint"}],
-    "boil": [{"meta_gradient": "adjoint"}],
-    "protomaml": [{"meta_gradient": "adjoint"}],
-}
+TOGETHER: list[tuple[str, dict[str, Any]]] = [
+    ("maml", {"head": "shared", "adaptation_steps": 2}),
+    ("maml", {"normalization": "transductive", "meta_gradient": "adjoint"}),
+    ("maml", {"normalization": "group", "meta_gradient": "unrolled"}),
+    ("metasgd", {"adaptation_steps": 3, "meta_gradient": "adjoint"}),
+]
 RATES = {"anil": 1.0, "boil": 0.5, "finetune": 1.0, "metasgd": 0.1}
-CASES = [(name, {}) for name in STRATEGIES.names()] + [(name, o) for name, some in OPTIONS.items() for o in some]
+
+
+def choices(name: str) -> Iterator[dict[str, Any]]:
+    """Yield every value of every option of a strategy that is one of a few words, or yes or no, but for defaults."""
+    for option, flag in strategy_flags(STRATEGIES[name]).items():
+        for kind in get_args(flag.type) if get_origin(flag.type) in (Union, UnionType) else [flag.type]:
+            known = (False, True) if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+            yield from ({option: value} for value in known if value != flag.default)
+
+
+CHOICES = [(name, options) for name in STRATEGIES.names() for options in choices(name)]
+CASES = [*((name, {}) for name in STRATEGIES.names()), *CHOICES, *TOGETHER]
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=lambda value: str(value))
 def test_conforms(name: str, options: dict[str, Any]) -> None:
     check_algorithm(name, options)
+
+
+def test_every_choice_is_among_the_cases() -> None:
+    assert {"head": "cosine"} in [options for name, options in CHOICES if name == "finetune"]
+    assert {"meta_gradient": "adjoint"} in [options for name, options in CHOICES if name == "metasgd"]  # inherited
+    assert len(CHOICES) > 20
+
+
+def test_a_head_that_stays_is_not_shared() -> None:
+    with pytest.raises(
+        ConfigError, match=r"head='shared': boil's head does not adapt.*choose training_strategy='proto"
+    ):
+        STRATEGIES["boil"](head="shared")
+    plan = {"ways": 4, "test_ways": 3}
+    with pytest.raises(ConfigError, match="make them equal, or choose training_strategy='protomaml', or 'maml' with"):
+        build_strategy("boil", plan)
+    assert build_strategy("protomaml", plan)
+    boil = STRATEGIES["boil"]()
+    boil.meet(small_encoder(), (6,), 3)
+    with pytest.raises(ConfigError, match=r"made for 3 ways, and these are 4: .* choose training_strategy='protomaml'"):
+        boil.adapt(small_encoder(), torch.zeros(4, 1, 8, 8), torch.arange(4), 4)
 
 
 @pytest.mark.parametrize("name", STRATEGIES.names())

@@ -102,7 +102,7 @@ class Calibrated(Learner):
         return left_out(self._algorithm, self._support, self._means.used, least)
 
     def _answered(self, inputs: Any, labels: Any) -> HeldOut:
-        codes, names = encode(labels)
+        codes, names, _ = encode(labels)
         logits_NW, familiar_N, _ = self._answers(inputs)
         if codes.ndim != 1 or len(codes) != len(logits_NW):
             raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")

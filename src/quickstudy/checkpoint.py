@@ -170,6 +170,7 @@ def memory_of(task: Any) -> dict[str, Any]:
         "unsaved": task.unsaved,
         "feature_shape": list(task.algorithm.feature_shape if task.algorithm is not None else ()),
         **{name: list(getattr(task, name)) for name in _REMEMBERED},
+        "label_type": task.label_type,
         "load_options": task.load_options,
         "lora": adapter_rank(task.encoder.backbone),
     }
@@ -203,4 +204,5 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
     for name in _REMEMBERED:
         setattr(task, name, tuple(dict.fromkeys([*memory.get(name, ()), *known.get(name, ())])))
     task.trained_on = now or then
+    task.label_type = memory.get("label_type", "str")
     task.load_options = dict(memory["load_options"])

@@ -20,6 +20,7 @@ from quickstudy.data.readable import readable
 from quickstudy.data.samples import Samples, Transform, cache_budget
 from quickstudy.data.splitting import check_disjoint, check_no_file_twice, split_classes, split_examples
 from quickstudy.data.table import Table
+from quickstudy.data.targets import LabelType
 from quickstudy.doors import Doors
 from quickstudy.errors import ConfigError, DataError, DataWarning, closest, unknown
 
@@ -145,6 +146,14 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         return ()
 
     @property
+    def label_type(self) -> LabelType:
+        """What the labels of these classes were before they became codes."""
+        for stage in ("train", "val", "test"):
+            if stage in self._tables and self._tables[stage].targets is not None:
+                return self._tables[stage].label_type
+        return "str"
+
+    @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.classes)
@@ -171,6 +180,24 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             else:
                 self._parts[stage, by_class] = self._usable(stage, by_class)
         return self._parts[stage, by_class]
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per step and device of ordinary training; Lightning's batch size finder sets it.
+
+        Raises:
+            ConfigError: it is set, and the model that trains is a few-shot one, whose steps are made of episodes.
+        """
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        if self.trainer is not None and getattr(self.trainer.lightning_module, "plan", None) is not None:
+            raise ConfigError(
+                "batch_size does not change the steps of a few-shot strategy: set meta_batch_size among its options"
+            )
+        self._batch_size = size
+        self.options["batch_size"] = size
 
     def _processes(self) -> int:
         """How many processes of this machine read the data, each with a copy of its own."""

@@ -83,7 +83,7 @@ class Learner:
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
         examples = listed(inputs)
-        codes, classes = encode(labels)
+        codes, classes, _ = encode(labels)
         if codes.ndim != 1:
             raise DataError("a predictor learns one label per example; these targets have several")
         if len(examples) != len(codes):

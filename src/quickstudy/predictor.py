@@ -313,7 +313,7 @@ class Predictor(Calibrated):
     def score(self, inputs: Any, labels: Any) -> float:
         """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1."""
         predicted = self.predict(inputs, may_be_unknown=False)
-        codes, classes = encode(labels)
+        codes, classes, _ = encode(labels)
         if len(predicted) != len(codes):
             raise DataError(f"{len(predicted)} inputs but {len(codes)} labels: each input needs one label")
         return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from quickstudy.data.targets import as_label
 from quickstudy.errors import DataError
 
 Output = Literal["labels", "probabilities", "logits", "classes"]
@@ -45,14 +46,15 @@ def result_of(model: Any, figures: Mapping[str, float]) -> dict[str, Any]:
 def sentence(result: Mapping[str, Any]) -> str:
     """Return in words what ``result_of`` returned."""
     ci95 = result["accuracy_ci95"]
-    interval = f"± {ci95:.2%} (95% interval)" if ci95 is not None else "(one alone has no interval)"
+    alone = "(one class: no answer is wrong)" if result.get("classes") == 1 else "(one alone has no interval)"
+    interval = alone if ci95 is None else f"± {ci95:.2%} (95% interval)"
     return f"accuracy {result['accuracy']:.2%} {interval} {measured_on(result)}"
 
 
 def measured_on(result: Mapping[str, Any]) -> str:
     """Return in words what a result was measured on."""
     if "episodes" not in result:
-        return f"on {result['examples']} examples of {result['classes']} classes"
+        return f"on {result['examples']} examples of {result['classes']} class{'es' * (result['classes'] != 1)}"
     kind = "transductive" if result["transductive"] else "inductive"
     shape = f"{result['ways']}-way {result['shots']}-shot with {result['queries']} queries per class"
     return f"over {result['episodes']} episodes, {shape}, {kind}"
@@ -91,7 +93,7 @@ def answers(task: Any, batches: Any, output: Output) -> Any:
     classes: Tensor = (logits > 0).long() if several else logits.argmax(-1)
     if output == "classes":
         return classes
-    names = task.classes
+    labels = [as_label(name, task.label_type) for name in task.classes]
     if several:
-        return [[names[code] for code in row.nonzero().flatten().tolist()] for row in classes]
-    return [names[code] for code in classes.tolist()]
+        return [[labels[code] for code in row.nonzero().flatten().tolist()] for row in classes]
+    return [labels[code] for code in classes.tolist()]

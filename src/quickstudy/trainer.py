@@ -30,7 +30,8 @@ from quickstudy.quirks import keep_statistics, note_termination, quieten
 from quickstudy.results import Output, answers, result_of, sentence
 from quickstudy.resuming import GoesOn, KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
 from quickstudy.run_folder import RUNS, Patience, Record, checkpoints, holding, new_folder, write_measured, write_page
-from quickstudy.task import Task
+from quickstudy.task import Task, leave_evaluation
+from quickstudy.time_limit import WithinTime
 
 _PLAIN: dict[str, Any] = {"finetuning": "no_freeze"}
 
@@ -93,7 +94,7 @@ class Trainer(L.Trainer):
         if shows and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(build_progress())
         quieten()
-        callbacks += [OneResult(), GoesOn(), StopAtNaN()]
+        callbacks += [OneResult(), GoesOn(), StopAtNaN(), WithinTime()]
         check_counts(**given(patience=patience))
         if patience is not None:
             callbacks.append(Patience(patience))
@@ -142,6 +143,7 @@ class Trainer(L.Trainer):
             ConfigError: the strategy cannot serve the model's algorithm, or ``patience`` has no validation to judge by.
         """
         _check_task(model)
+        leave_evaluation(model)  # before callbacks freeze what they will let train later
         if isinstance(train_dataloaders, L.LightningDataModule):
             train_dataloaders, datamodule = None, train_dataloaders
         check_shared(self, train_dataloaders, val_dataloaders)
@@ -291,9 +293,9 @@ class Trainer(L.Trainer):
             model: a task that was trained on fixed classes.
             dataloaders: loaders of inputs; or
             datamodule: data with a ``predict_...``.
-            output: ``"labels"``: N class names (lists of names with several labels per example); ``"classes"``: their
-                numbers, a tensor ``[N]`` (``[N, C]`` of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor
-                ``[N, C]``.
+            output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
+                several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
+                of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.
 
         Raises:

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C; what was asked for by then is answered."""
+    """Serve until SIGTERM (exit status 0) or Ctrl-C (130); what was asked for by then is answered."""
     loopback = args.host in ("localhost", "::1") or args.host.startswith("127.")
     token = _token(args.token_file)
     if token is None and not loopback:
@@ -68,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
         host = f"[{args.host}]" if ":" in args.host else args.host
         url = f"http://{host}:{listening.getsockname()[1]}"
         print(f"{args.folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which uvicorn calls after its own graceful end
+        # uvicorn hands its signals on to these after its own end, by SIGTERM or by the first or second Ctrl-C.
+        ended_by: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: ended_by.append(number))
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -81,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         if page is not None:
             page.leaving = lambda: bool(server.should_exit)
         server.run([listening])
-    return 0
+    return 130 if signal.SIGINT in ended_by else 0
 
 
 def _token(file: str | None) -> str | None:

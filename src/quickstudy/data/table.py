@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quickstudy.data.targets import Codes, encode
+from quickstudy.data.targets import Codes, LabelType, encode
 from quickstudy.errors import DataError
 
 _CHUNK = 1 << 22
@@ -75,6 +75,7 @@ class Table:
         inputs: N items that the domain's ``load`` understands, or a tensor ``[N, ...]`` that is fed as it is.
         targets: ``[N]`` codes into ``classes``, ``[N, C]`` bool for several labels per example, or None.
         classes: C names, each once.
+        label_type: what the targets were before they became codes: answers are given in it.
 
     Raises:
         DataError: lengths differ, a code is out of range, a name repeats.
@@ -83,6 +84,7 @@ class Table:
     inputs: Inputs
     targets: Codes | None = None
     classes: tuple[str, ...] = ()
+    label_type: LabelType = "str"
 
     @classmethod
     def build(cls, inputs: Inputs, targets: Any = None, classes: Sequence[str] | None = None) -> Table:
@@ -149,7 +151,7 @@ class Table:
             inputs = self.inputs.select(rows)
         else:
             inputs = [self.inputs[int(row)] for row in rows]
-        return Table(inputs, None if self.targets is None else self.targets[rows], self.classes)
+        return replace(self, inputs=inputs, targets=None if self.targets is None else self.targets[rows])
 
     def only(self, codes: Sequence[int]) -> Table:
         """Return the table of these classes' examples, its classes renumbered in the order given."""
@@ -178,9 +180,9 @@ class Table:
             for old, name in enumerate(self.classes):
                 if name in position:
                     targets[:, position[name]] = self.targets[:, old]
-            return Table(self.inputs, targets, classes)
+            return replace(self, targets=targets, classes=classes)
         renumber = np.array([position.get(name, 0) for name in self.classes], np.int32)
-        return Table(self.inputs, renumber[self.targets], classes)
+        return replace(self, targets=renumber[self.targets], classes=classes)
 
     def without_empty_classes(self) -> Table:
         """Return the same examples with those classes only that have any."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,33 @@ from quickstudy.errors import DataError
 Codes = NDArray[np.int32] | NDArray[np.bool_]
 """``[N]`` int32 class codes, or ``[N, C]`` bool for several labels per example."""
 
+Label = str | int
+"""A class as its teacher wrote it: a string, a whole number, or a bool, which is a kind of int in Python."""
+LabelType = Literal["str", "int", "bool"]
+
 
 class Encoded(NamedTuple):
     """Targets as codes into ``classes``."""
 
     codes: Codes
     classes: tuple[str, ...]
+    """Names, whatever the labels were."""
+    label_type: LabelType = "str"
+    """What the labels were; ``labels`` makes them of the names again."""
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The classes as the targets have them."""
+        return tuple(as_label(name, self.label_type) for name in self.classes)
+
+
+def as_label(name: str, label_type: LabelType) -> Label:
+    """Return the label that a class name of ``encode`` was made of.
+
+    >>> as_label("2", "int"), as_label("0", "bool"), as_label("2", "str")
+    (2, False, '2')
+    """
+    return name if label_type == "str" else int(name) if label_type == "int" else bool(int(name))
 
 
 def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
@@ -34,9 +55,9 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
         DataError: a target is missing, fractional, or of mixed kinds; a matrix is not made of zeros and ones.
 
     >>> encode(["dog", "cat", "dog"])
-    Encoded(codes=array([1, 0, 1], dtype=int32), classes=('cat', 'dog'))
-    >>> encode([10, 2]).classes
-    ('2', '10')
+    Encoded(codes=array([1, 0, 1], dtype=int32), classes=('cat', 'dog'), label_type='str')
+    >>> encode([10, 2]).classes, encode([10, 2]).labels
+    (('2', '10'), (2, 10))
     """
     if hasattr(targets, "cpu"):
         targets = targets.detach().cpu().numpy()
@@ -73,6 +94,11 @@ def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
             raise DataError(
                 f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must all be strings or all be numbers"
             )
+        if isinstance(label, bool) != isinstance(rows[0], bool):
+            raise DataError(
+                f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must all be True or False, or all be "
+                "numbers"
+            )
     return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
 
 
@@ -100,7 +126,8 @@ def _labels(array: NDArray[Any]) -> Encoded:
         label = array[row : row + 1].tolist()[0]
         raise DataError(f"target {row} is {label!r}: a class label must be a whole number or a string")
     values, codes = np.unique(array if array.dtype.kind == "T" else array.astype(np.int64), return_inverse=True)
-    return Encoded(codes.astype(np.int32), tuple(str(value) for value in values))
+    label_type: LabelType = {"T": "str", "b": "bool"}.get(array.dtype.kind, "int")  # type: ignore[assignment]
+    return Encoded(codes.astype(np.int32), tuple(str(value) for value in values), label_type)
 
 
 def _matrix(array: NDArray[Any], classes: Sequence[str] | None) -> Encoded:
@@ -110,9 +137,10 @@ def _matrix(array: NDArray[Any], classes: Sequence[str] | None) -> Encoded:
     names = tuple(classes) if classes is not None else tuple(str(column) for column in range(array.shape[1]))
     if len(names) != array.shape[1]:
         raise DataError(f"{len(names)} class names for a target matrix of {array.shape[1]} columns")
+    label_type: LabelType = "int" if classes is None else "str"
     if (array.sum(axis=1) == 1).all():
-        return Encoded(array.argmax(axis=1).astype(np.int32), names)
-    return Encoded(array.astype(np.bool_), names)
+        return Encoded(array.argmax(axis=1).astype(np.int32), names, label_type)
+    return Encoded(array.astype(np.bool_), names, label_type)
 
 
 def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:

@@ -55,7 +55,7 @@ class Encoder(nn.Module):
         Raises:
             ConfigError: the backbone does not take such inputs, or makes no tensor of them.
         """
-        training = self.training
+        training = [module for module in self.modules() if module.training]
         self.eval()
         inputs = self.prepared(torch.cat([example, example]))  # batch statistics need more than one
         name, size = type(self.backbone).__name__, tuple(example.shape[1:])
@@ -68,7 +68,8 @@ class Encoder(nn.Module):
                 "(images: image_size=), or choose another backbone"
             ) from error
         finally:
-            self.train(training)
+            for module in training:
+                module.training = True
         if not isinstance(features, Tensor):
             raise ConfigError(
                 f"the backbone {name} returns a {type(features).__name__}, not a tensor [N, ...]: wrap it in a module "
