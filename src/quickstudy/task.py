@@ -47,7 +47,8 @@ class Task(L.LightningModule):
         backbone_kwargs: the backbone's own options.
         pretrained: start from trained weights where there are any (timm's).
         head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to ``[B, C]``; only the default strategy has one.
-        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy.
+        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy. Few-shot
+            strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
         optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
         learning_rate: None for the optimizer's own default. It may be set later, as may ``hparams.learning_rate``,
             which Lightning's finder sets.
