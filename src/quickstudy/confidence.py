@@ -20,6 +20,7 @@ from quickstudy.data.targets import Label
 from quickstudy.errors import DataError
 from quickstudy.functional.calibration import best_temperature, expected_calibration_error
 from quickstudy.functional.distances import squared_euclidean
+from quickstudy.functional.intervals import student_quantile
 
 DEFAULT_REJECT_RATE = 0.05
 NOT_CALIBRATED = "nothing: calibrate(images, labels) was not called"
@@ -219,31 +220,7 @@ def _lower_limit(values_K: Tensor, weights_K: Tensor, rate: float) -> float:
         return float(values_K[place - 1])
     mean = float(shares_K @ values_K)
     variance = float(shares_K @ (values_K - mean).square()) / max(1 - 1 / count, 0.5)
-    return mean + _student_quantile(rate, max(1, round(count) - 1)) * math.sqrt(variance * (1 + 1 / count))
-
-
-def _student_quantile(rate: float, freedom: int) -> float:
-    """Return the quantile of Student's distribution, by bisection of its finite series (whole degrees of freedom).
-
-    >>> [round(_student_quantile(0.05, freedom), 3) for freedom in (1, 2, 5, 17)]
-    [-6.314, -2.92, -2.015, -1.74]
-    """
-    low, high = -math.pi / 2, 0.0  # of the angle whose tangent is the quantile over the root of the freedom
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_below(middle, freedom) < rate else (low, middle)
-    return math.tan(low) * math.sqrt(freedom)
-
-
-def _student_below(angle: float, freedom: int) -> float:
-    """Return the share of Student's distribution below an angle (Abramowitz & Stegun, 26.7.3 and 26.7.4)."""
-    odd, square = freedom % 2, math.cos(angle) ** 2
-    term = total = math.cos(angle) if odd else 1.0
-    for number in range(2 + odd, freedom - 1, 2):
-        term *= square * (number - 1) / number
-        total += term
-    within = (angle + math.sin(angle) * total * (freedom > 1)) * 2 / math.pi if odd else math.sin(angle) * total
-    return (1 + within) / 2
+    return mean + student_quantile(rate, max(1, round(count) - 1)) * math.sqrt(variance * (1 + 1 / count))
 
 
 def least_examples(alpha: float) -> int:

@@ -40,6 +40,6 @@ def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strate
         raise ConfigError(
             f"training_strategy='{name}' is tested on as many ways as it is trained on, not on "
             f"test_ways={plan.test_ways} after ways={plan.ways}: make them equal"
-            + (", or add 'head': 'shared'" if "head" in own else "")
+            + (f", or {made.for_other_ways}" if made.for_other_ways else "")
         )
     return plan, made
