@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ import sklearn.base
 import sklearn.metrics
 import sklearn.model_selection
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
@@ -343,6 +344,55 @@ def test_shows_the_nearest_examples_in_words_and_as_a_picture(model: ImageClassi
     middle = few.getpixel((8 + 48, 8 + 48))
     assert isinstance(middle, tuple)
     assert middle[1] > max(middle[0], middle[2])  # the picture itself, which is green
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\nb",
+        "a\r\u2028\x00\x1b[31m",
+        "x" * 100_000,
+        "日本語の犬 🐕",
+        "\u202eשלום",
+        " ",
+        "a b " * 50,
+        3,
+        True,
+    ],
+)
+def test_any_name_is_explained(name: Any, model: ImageClassifier) -> None:
+    images = colours(1)[0][:2]
+    other: Any = {int: 4, bool: False, str: "lion"}[type(name)]
+    predictor = model.adapt(images, [name, other])
+    expected = model.adapt(images, ["tiger", "lion"]).explain(images[0], 1)
+    found = predictor.explain(images[0], 1)
+    assert found.size == expected.size
+    pictures = (0, 0, found.width, 8 + 96)
+    assert found.crop(pictures).tobytes() == expected.crop(pictures).tobytes()
+    assert found.crop((0, 104, 112, found.height)).getextrema() != ((255, 255),) * 3  # something is written below
+    assert "\n" not in repr(predictor) and len(repr(predictor)) < 200
+
+
+def test_a_caption_says_what_was_predicted_within_its_width(
+    model: ImageClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    draw = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda self, place, text, *more: (written.append(text), draw(self, place, text, *more)),
+    )
+    images = colours(1)[0][:2]
+    model.adapt(images, ["lion", "an\nibex with very long horns"]).explain(images[0], 2)
+    assert written[:2] == ["predicted lion", "given"]
+    assert written[2] == "lion" and written[3].endswith(" away")
+    assert written[4:6] == [r"an\nibex with", "very long horns"]
+    written.clear()
+    model.adapt(images, ["w" * 99, "lion"]).explain(images[0], 1)
+    assert written[0] == "predicted" and written[1].endswith("ww...")
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+    assert all(font.getlength(text) <= 96 for text in written)
 
 
 def test_what_is_no_picture_is_explained_without_one() -> None:

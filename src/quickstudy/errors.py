@@ -137,16 +137,17 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def one_line(text: object) -> str:
-    """Return a text with what would break its line, or turn it round, written out.
+def one_line(text: object, most: int = 200) -> str:
+    """Return a text with what would break its line, or turn it round, written out; a long one is cut.
 
-    >>> one_line("a\\nb"), one_line("été"), one_line(2)
-    ('a\\\\nb', 'été', '2')
+    >>> one_line("a\\nb"), one_line("été"), one_line(2), one_line("abcdef", 3)
+    ('a\\\\nb', 'été', '2', 'abc...')
     """
+    words = str(text)
     return "".join(
         each.encode("unicode_escape").decode() if unicodedata.category(each) in _BREAKS or each in _TURNS else each
-        for each in str(text)
-    )
+        for each in words[:most]
+    ) + "..." * (len(words) > most)
 
 
 def require(package: str, extra: str) -> ModuleType:

@@ -283,7 +283,7 @@ class Learner:
         label = label_of(name)
         if label not in self:
             known = [one_line(each) for each in self._support]
-            near = closest(one_line(label), known)
+            near = closest(one_line(label), known) if isinstance(label, str) else "."
             if self._label_type and type_of(label) != self._label_type:
                 near = f": the classes are {TYPES[self._label_type]}{self._to_type(label)}."
             raise UnknownClassError(f"there is no class {label!r}{near} Known: {', '.join(known[:30]) or 'none yet'}.")

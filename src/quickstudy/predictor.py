@@ -96,7 +96,7 @@ class Predictor(Calibrated):
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""
-        classes = [one_line(name) for name in self._support]
+        classes = [one_line(name, 40) for name in self._support]
         shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
         return f"Predictor({type(self._algorithm).__name__}, {len(classes)} classes: {shown})"
 

@@ -24,7 +24,7 @@ from quickstudy.data.readable import readable
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table, shown
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, one_line
 from quickstudy.nets import Encoder
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
@@ -127,7 +127,7 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
     counts = predictor.counts_
     strategy = name_of(predictor.get_params()["algorithm"])
     random = args.model in BACKBONES or not getattr(args, "pretrained", True)
-    shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:_SHOWN])
+    shown = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     return "\n".join(
         [

@@ -137,7 +137,10 @@ def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
                 f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must all be True or False, or all be "
                 "numbers"
             )
-    return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
+    try:
+        return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
+    except UnicodeEncodeError as error:
+        raise DataError(f"the label {error.object!r} holds half a character, which no file can: rename it") from error
 
 
 def _rectangle(rows: Sequence[Any]) -> NDArray[Any]:
