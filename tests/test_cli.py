@@ -269,6 +269,11 @@ def test_list_matches_globs_and_parts(capsys: pytest.CaptureFixture[str]) -> Non
     assert "seresnet50" in said(capsys, "list backbones --match ResNet50").splitlines()
 
 
+def test_list_marks_backbones_whose_weights_are_at_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(capsys, "list backbones --match *efficientnet_lite0").splitlines()
+    assert told == ["efficientnet_lite0  (trained weights at hand)", "tf_efficientnet_lite0"]
+
+
 def test_a_strategy_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     told = said(capsys, "list strategies metasgd")
     assert "Li et al. 2017" in told

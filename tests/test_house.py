@@ -45,6 +45,7 @@ LAYERS = [
         "quirks",
         "datamodule",
         "task",
+        "time_limit",
         "trainer",
     ],  # lightning, and nowhere below
     ["image"],  # the domains, which never import each other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import subprocess
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+import torchmetrics
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.strategies import FSDPStrategy
@@ -23,7 +26,7 @@ from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer
 from quickstudy.errors import TrainingError
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.metrics import Accuracy
+from quickstudy.metrics import Accuracy, build_metrics
 from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
 from quickstudy.progress import Bars
 from quickstudy.resuming import WholeCheckpoints
@@ -674,3 +677,55 @@ def test_lightnings_finder_of_the_batch_size(tmp_path: Path) -> None:
     trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
     with pytest.raises(ConfigError, match="set meta_batch_size"):
         Tuner(trainer).scale_batch_size(episodic(), datamodule=episodic_data())
+
+
+@pytest.mark.parametrize("examples", [40, 45, 53])  # batches of 8; the last step has 2 of them, 1 and a part, 1
+def test_accumulated_batches_count_by_their_examples(examples: int, in_float64: None) -> None:
+    values, labels = torch.randn(examples, 5), torch.arange(examples) % 3
+    data = ImageClassificationData.from_tensors(values, labels, batch_size=8)
+    model = ImageClassifier(backbone=nn.Linear(5, 4), optimizer="SGD", learning_rate=0.5)
+    model.meet(data, "fit")
+    model.double()
+    network = copy.deepcopy(nn.Sequential(model.encoder.backbone, model.head))
+    batches = list(data.train_dataloader())
+    for first in range(0, len(batches), 3):
+        inputs, targets = (torch.cat(parts) for parts in zip(*batches[first : first + 3], strict=True))
+        gradients = torch.autograd.grad(nn.functional.cross_entropy(network(inputs), targets), [*network.parameters()])
+        with torch.no_grad():
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter -= 0.5 * gradient
+    Trainer(max_epochs=1, accumulate_grad_batches=3, precision="64-true", **QUIET).fit(model, datamodule=data)
+    for ours, theirs in zip([*model.encoder.parameters(), *model.head.parameters()], network.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["F1Score", "Precision", "Recall", "Specificity", "JaccardIndex", "Accuracy"])
+def test_metrics_by_name_are_means_over_the_classes(name: str) -> None:
+    targets = torch.tensor([0] * 8 + [1, 2])
+    guesses = torch.tensor([0] * 9 + [2])
+    ours = build_metrics(name, 3, False)(F.one_hot(guesses, 3).float(), targets)[name]
+    one = targets[None] == torch.arange(3)[:, None]
+    said = guesses[None] == torch.arange(3)[:, None]
+    right, wrong = (one & said).sum(1).double(), (~one & said).sum(1)
+    missed, others = (one & ~said).sum(1), (~one & ~said).sum(1)
+    by_class = {
+        "F1Score": 2 * right / (2 * right + wrong + missed),
+        "Precision": (right / (right + wrong)).nan_to_num(),
+        "Recall": right / (right + missed),
+        "Specificity": others / (others + wrong),
+        "JaccardIndex": right / (right + wrong + missed),
+        "Accuracy": (guesses == targets).double(),
+    }
+    assert float(ours) == pytest.approx(float(by_class[name].mean()), abs=1e-6)  # float32 sums of a few ratios
+    micro = torchmetrics.F1Score(task="multiclass", num_classes=3, average="micro")
+    given = build_metrics({"mine": micro}, 3, False)(F.one_hot(guesses, 3).float(), targets)
+    assert float(given["mine"]) == pytest.approx(0.9)
+
+
+def test_training_on_one_class_says_so() -> None:
+    images, _ = noisy_patterns(1, 8)
+    for targets, classes in ((["cat"] * 8, None), (torch.eye(2)[[1] * 8], 2)):
+        data = ImageClassificationData.from_tensors(images, targets)
+        assert classes in (None, data.num_classes)
+        with pytest.warns(DataWarning, match="one class, '(cat|1)': there is nothing to tell apart"):
+            Trainer(max_epochs=1, **QUIET).fit(small(), datamodule=data)

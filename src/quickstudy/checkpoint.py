@@ -86,12 +86,20 @@ def load_checkpoint(
             f"same again, load_from_checkpoint(path, {named})"
         )
     saved = checkpoint["hyper_parameters"]
-    # The checkpoint's weights replace the pretrained ones, which need not be downloaded first.
-    arguments = {**saved, "pretrained": False, **given}
+    # The checkpoint's weights replace the pretrained ones, which need not be downloaded or lie in their file.
+    arguments = {**_without_weights(saved), "pretrained": False, **given}
     options = "training_strategy_kwargs"
     if options in given and arguments["training_strategy"] == saved["training_strategy"]:
         arguments[options] = {**(saved[options] or {}), **(given[options] or {})}
     return checkpoint, arguments
+
+
+def _without_weights(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's arguments without the file that its backbone's first weights came from."""
+    kwargs = hparams.get("backbone_kwargs")
+    if not kwargs or "checkpoint_path" not in kwargs:
+        return dict(hparams)
+    return {**hparams, "backbone_kwargs": {key: kwargs[key] for key in kwargs if key != "checkpoint_path"} or None}
 
 
 def check_strategy(checkpoint: Mapping[str, Any], strategy: str, task: str) -> None:
@@ -114,7 +122,7 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the backbone or the strategy is another.
     """
-    then, now = checkpoint["hyper_parameters"], dict(task.hparams)
+    then, now = _without_weights(checkpoint["hyper_parameters"]), _without_weights(task.hparams)
     for name in ("backbone", "backbone_kwargs", "training_strategy"):
         if then.get(name) != now.get(name):
             raise ConfigError(

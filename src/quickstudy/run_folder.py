@@ -29,6 +29,7 @@ from quickstudy.metrics import Estimate
 from quickstudy.report import Picture, Row, curves_picture, write_report
 from quickstudy.results import measured_on, versions
 from quickstudy.resuming import LAST, KeepLast
+from quickstudy.time_limit import WithinTime
 
 RUNS = Path("runs")
 BEST_FILE = "best.ckpt"
@@ -97,6 +98,11 @@ class KeepBest(ModelCheckpoint):
     def __init__(self, folder: Path) -> None:
         name = Path(BEST_FILE).stem
         super().__init__(folder, name, monitor=BEST, mode="max", enable_version_counter=False)
+
+    def check_monitor_top_k(self, trainer: Any, current: Any = None) -> bool:
+        """Return whether it is better; a validation that was cut short is not compared with a whole one."""
+        cut = any(isinstance(callback, WithinTime) and callback.cut for callback in trainer.callbacks)
+        return not (cut and self.best_model_path) and super().check_monitor_top_k(trainer, current)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best so far, which lies in the folder whatever it was called; if not, with none."""

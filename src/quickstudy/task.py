@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 import lightning as L
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.checkpoint import check_strategy, load_checkpoint, load_weights, memory_of, plain, restore_memory
@@ -23,13 +24,13 @@ from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
 from quickstudy.episode import check_episode
 from quickstudy.errors import ConfigError, check_above_zero, check_options, given
-from quickstudy.heads import class_names, feature_shape, given_head
+from quickstudy.heads import class_names, feature_shape, given_head, warn_of_one_class
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
 from quickstudy.predictor import Predictor
-from quickstudy.processes import together, weighed
+from quickstudy.processes import Accumulated, together, weighed
 from quickstudy.registry import options_of
 from quickstudy.strategy import build_strategy
 
@@ -46,14 +47,16 @@ class Task(L.LightningModule):
         backbone_kwargs: the backbone's own options.
         pretrained: start from trained weights where there are any (timm's).
         head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to ``[B, C]``; only the default strategy has one.
-        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy.
+        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy. Few-shot
+            strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
         optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
         learning_rate: None for the optimizer's own default. It may be set later, as may ``hparams.learning_rate``,
             which Lightning's finder sets.
         backbone_lr: the backbone's own learning rate; None: the same.
         lr_scheduler: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among
             the options, ``interval="step" | "epoch"`` says when it moves.
-        metrics: more of torchmetrics: names (``"F1Score"``), metrics, or a mapping of them by name.
+        metrics: more of torchmetrics: names (``"F1Score"``; by name the mean over the classes, but for
+            ``"Accuracy"``), metrics, or a mapping of them by name.
         multi_label: whether an example may have several labels.
         training_strategy: ``"default"`` is ordinary supervised training; others: ``available_strategies()``.
         training_strategy_kwargs: the strategy's options: those of ``EpisodePlan``, and the algorithm's own.
@@ -112,6 +115,10 @@ class Task(L.LightningModule):
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
+        if isinstance(backbone, str) and self.encoder.made_by is not None:
+            self.hparams["backbone"] = self.encoder.made_by[
+                0
+            ]  # what a checkpoint is of, where trained weights chose it
         self.head = given_head(head)
         self.classes: tuple[str, ...] = ()
         """The class names that the head knows; empty for a few-shot strategy."""
@@ -125,6 +132,7 @@ class Task(L.LightningModule):
         """How many examples there were to train on, and their fingerprint."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
+        self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
             self.add_module(f"{stage}_metrics", StageMetrics(per_example=self.plan is None))
 
@@ -168,6 +176,8 @@ class Task(L.LightningModule):
             self.trained_on = len(table), table.fingerprint
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
+            if stage == "fit":
+                warn_of_one_class(self.classes, None if data is None else data.table("train"), self._multi_label)
         elif self.plan is not None and self.algorithm is not None and stage != "predict":
             if data is not None:
                 known = self.trained_classes, self.validated_classes
@@ -202,7 +212,21 @@ class Task(L.LightningModule):
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
         with together(self._trainer, episodes=self.plan is not None):
             loss, units = self._step(batch, "train")
-        return loss if self.plan is not None else weighed(loss, units)
+        if self.plan is None:
+            loss, units = weighed(loss, units)
+        return loss if self._batches_of_a_step == 1 else self._accumulated.add(loss, units)
+
+    @property
+    def _batches_of_a_step(self) -> int:
+        return 1 if self._trainer is None else self._trainer.accumulate_grad_batches
+
+    def on_train_epoch_start(self) -> None:
+        """Begin with a step of its own."""
+        self._accumulated.begin()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Weigh the batches of the step by what is in them."""
+        self._accumulated.finish(optimizer, self._batches_of_a_step)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Judge a step of the validation data."""
@@ -229,7 +253,7 @@ class Task(L.LightningModule):
         logits: Tensor = self(inputs_of(batch))
         return logits
 
-    def _step(self, batch: Any, stage: str) -> tuple[Tensor, int]:
+    def _step(self, batch: Any, stage: str) -> tuple[Tensor, float]:
         loss, logits, targets = self._judged(batch)
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)

@@ -31,6 +31,7 @@ from quickstudy.results import Output, answers, result_of, sentence
 from quickstudy.resuming import GoesOn, KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
 from quickstudy.run_folder import RUNS, Patience, Record, checkpoints, holding, new_folder, write_measured, write_page
 from quickstudy.task import Task, leave_evaluation
+from quickstudy.time_limit import WithinTime
 
 _PLAIN: dict[str, Any] = {"finetuning": "no_freeze"}
 
@@ -93,7 +94,7 @@ class Trainer(L.Trainer):
         if shows and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(build_progress())
         quieten()
-        callbacks += [OneResult(), GoesOn(), StopAtNaN()]
+        callbacks += [OneResult(), GoesOn(), StopAtNaN(), WithinTime()]
         check_counts(**given(patience=patience))
         if patience is not None:
             callbacks.append(Patience(patience))
