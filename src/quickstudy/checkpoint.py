@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from quickstudy.errors import ConfigError, DataError, DataWarning, first_line
+from quickstudy.files import best_checkpoint
 from quickstudy.lora import adapter_rank, merged_weights
 
 FORMAT = 1
@@ -41,7 +42,7 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
         DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
     """
     if not Path(path).is_file():
-        inside = next((file for file in (Path(path, "best.ckpt"), Path(path, "last.ckpt")) if file.is_file()), None)
+        inside = best_checkpoint(Path(path))
         hint = f"; did you mean '{inside}'?" if inside else f" (looked in {Path.cwd()})"
         raise DataError(f"there is no checkpoint '{path}'{hint}")
     try:
