@@ -138,7 +138,7 @@ def test_two_hosts_train_one_model(hosts: dict[str, str], tmp_path: Path) -> Non
 def check_trains_as_one(running: list[subprocess.Popen[str]], folder: Path, *names: str) -> None:
     """Wait for processes that train ``JOB`` together, and compare with one process."""
     running = [*running, torchrun(1, folder, JOB)]
-    told = [process.communicate(timeout=240)[0] for process in running]
+    told = [process.communicate(timeout=600)[0] for process in running]
     assert not any(process.returncode for process in running), "\n".join(each[-3000:] for each in told)
     alone, *ranks = (torch.load(folder / f"{name}.pt")[JOB] for name in ("ddp-1-0", *names))
     check_same(alone["weights"], [rank["weights"] for rank in ranks], TOLERANCE["64-true"])

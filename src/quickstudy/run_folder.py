@@ -23,16 +23,16 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from quickstudy.checkpoint import plain
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.files import alone, atomic_write
+from quickstudy.files import BEST_FILE, alone, atomic_write
 from quickstudy.loggers import Metrics, read_metrics
 from quickstudy.metrics import Estimate
 from quickstudy.outcome import Outcome
 from quickstudy.report import Picture, Row, curves_picture, write_report
 from quickstudy.results import measured_on, versions
-from quickstudy.resuming import LAST, KeepLast
+from quickstudy.resuming import KeepLast
+from quickstudy.time_limit import WithinTime
 
 RUNS = Path("runs")
-BEST_FILE = "best.ckpt"
 RECORD, MEASURED, TESTED, CURVES, REPORT = "run.json", "test.json", "test.safetensors", "curves.png", "report.html"
 BEST = "val_accuracy"
 _RECORDED = ("time", "command", "versions", "trainer", "data", "model")
@@ -99,6 +99,11 @@ class KeepBest(ModelCheckpoint):
         name = Path(BEST_FILE).stem
         super().__init__(folder, name, monitor=BEST, mode="max", enable_version_counter=False)
 
+    def check_monitor_top_k(self, trainer: Any, current: Any = None) -> bool:
+        """Return whether it is better; a validation that was cut short is not compared with a whole one."""
+        cut = any(isinstance(callback, WithinTime) and callback.cut for callback in trainer.callbacks)
+        return not (cut and self.best_model_path) and super().check_monitor_top_k(trainer, current)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best so far, which lies in the folder whatever it was called; if not, with none."""
         here = str(Path(str(self.dirpath)) / BEST_FILE)
@@ -132,11 +137,6 @@ def checkpoints(folder: Path, validates: bool, there: list[Callback]) -> list[Ch
     if not any(isinstance(callback, KeepLast) for callback in there):
         kept.append(KeepLast(folder))
     return kept
-
-
-def best_checkpoint(folder: Path) -> Path | None:
-    """Return the best model's checkpoint, or else the last, or None."""
-    return next((folder / name for name in (BEST_FILE, LAST) if (folder / name).exists()), None)
 
 
 class Record(Callback):

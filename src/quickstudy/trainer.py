@@ -31,7 +31,8 @@ from quickstudy.quirks import keep_statistics, note_termination, quieten
 from quickstudy.results import Output, answers, result_of, sentence
 from quickstudy.resuming import GoesOn, KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
 from quickstudy.run_folder import RUNS, Patience, Record, checkpoints, holding, new_folder, write_measured, write_page
-from quickstudy.task import Task
+from quickstudy.task import Task, leave_evaluation
+from quickstudy.time_limit import WithinTime
 
 _PLAIN: dict[str, Any] = {"finetuning": "no_freeze"}
 
@@ -94,7 +95,7 @@ class Trainer(L.Trainer):
         if shows and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(build_progress())
         quieten()
-        callbacks += [OneResult(), GoesOn(), StopAtNaN()]
+        callbacks += [OneResult(), GoesOn(), StopAtNaN(), WithinTime()]
         check_counts(**given(patience=patience))
         if patience is not None:
             callbacks.append(Patience(patience))
@@ -143,6 +144,7 @@ class Trainer(L.Trainer):
             ConfigError: the strategy cannot serve the model's algorithm, or ``patience`` has no validation to judge by.
         """
         _check_task(model)
+        leave_evaluation(model)  # before callbacks freeze what they will let train later
         if isinstance(train_dataloaders, L.LightningDataModule):
             train_dataloaders, datamodule = None, train_dataloaders
         check_shared(self, train_dataloaders, val_dataloaders)
@@ -309,6 +311,9 @@ class Trainer(L.Trainer):
             output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
                 several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
                 of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``.
+                ``"rows"``: for each example a ``quickstudy.results.Prediction`` of its file, label, probability,
+                likeliest class, and true label where the data has it (targets, or class folders); with several labels
+                per example, one for each label above one half.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.
 
         Raises:
@@ -319,7 +324,7 @@ class Trainer(L.Trainer):
         if self.world_size > 1:
             raise ConfigError(f"predict runs on one process, not on {self.world_size}: use Trainer(devices=1)")
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
-        return answers(self.lightning_module, batches, output)
+        return answers(self.lightning_module, batches, output, self.predict_dataloaders)
 
 
 def _check_task(model: Any) -> None:

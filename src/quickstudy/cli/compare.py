@@ -17,9 +17,10 @@ from quickstudy.cli.fit import command_to_test
 from quickstudy.cli.usage import PlainParser
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.errors import ConfigError, DataError
+from quickstudy.files import best_checkpoint
 from quickstudy.outcome import Difference, Outcome, difference
 from quickstudy.results import sentence
-from quickstudy.run_folder import MEASURED, RECORD, best_checkpoint, read_json, read_outcome
+from quickstudy.run_folder import MEASURED, RECORD, read_json, read_outcome
 
 
 def add_arguments(parser: PlainParser) -> None:
