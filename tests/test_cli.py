@@ -206,8 +206,22 @@ def test_a_folder_that_cannot_be_written_costs_no_figure(
     monkeypatch.setattr("quickstudy.cli.test.write_measured", full)
     with pytest.warns(DataWarning, match="does not keep what was measured: no space left"):
         assert said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test").startswith("accuracy ")
-    told = said(capsys, f"test --checkpoint {few_shot} --data.test_folder test", code=2)
-    assert f"there is no checkpoint '{few_shot}'; did you mean '{few_shot}/best.ckpt'?" in told
+
+
+def test_a_run_is_tested_by_its_folder(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--data.test_folder test --json"
+    by_file, by_option, by_run = (
+        said(capsys, f"test {each} {options}")
+        for each in (few_shot / "best.ckpt", f"--checkpoint {few_shot}/", few_shot)
+    )
+    assert by_run == by_option == by_file and json.loads(by_run)["checkpoint"] == "runs/1/best.ckpt"
+    assert "the same\n" in said(capsys, f"verify {few_shot}/best.ckpt")
+    (few_shot / "test.json").unlink()
+    files = "--data.predict_file test.csv --data.input_field picture --support val"
+    by_file, by_run = (
+        said(capsys, f"predict {each} {files}") for each in (f"--checkpoint {few_shot}/best.ckpt", few_shot)
+    )
+    assert by_run == by_file
 
 
 def test_test_takes_other_episodes_and_prints_json(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,6 +283,11 @@ def test_list_matches_globs_and_parts(capsys: pytest.CaptureFixture[str]) -> Non
     assert "seresnet50" in said(capsys, "list backbones --match ResNet50").splitlines()
 
 
+def test_list_marks_backbones_whose_weights_are_at_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(capsys, "list backbones --match *efficientnet_lite0").splitlines()
+    assert told == ["efficientnet_lite0  (trained weights at hand)", "tf_efficientnet_lite0"]
+
+
 def test_a_strategy_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     told = said(capsys, "list strategies metasgd")
     assert "Li et al. 2017" in told
@@ -323,7 +342,7 @@ def test_the_page_of_strategies_is_that_of_the_code() -> None:
             "--trainer: You selected an invalid",
         ),
         (f"fit {SMALL} --data.train_folder train --ckpt_path none.ckpt --out c", "none.ckpt"),
-        ("test --data.test_folder test", "--checkpoint is missing"),
+        ("test --data.test_folder test", "MODEL or --checkpoint is missing: a run's folder"),
         ("test --data.test_folder test --checkpoint none.ckpt", "there is no checkpoint 'none.ckpt'"),
         (
             "test --data.test_folder test --checkpoint ordinary/last.ckpt --test_ways 3",

@@ -286,7 +286,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             return self.episode_loader(stage, plan, share)
         table = self._given(stage, by_class=False)
         classes: tuple[str, ...] = () if task is None else getattr(task, "classes", ())
-        if classes:
+        if classes and stage != "predict":
             table = table.with_classes(classes)
         steps = BatchSteps(len(table), self._batch_size, share, shuffle=stage == "train", seed=self._seed)
         return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed), steps)

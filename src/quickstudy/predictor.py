@@ -68,6 +68,7 @@ class Predictor(Calibrated):
         strategy: str = "nearest_centroid",
         strategy_kwargs: Mapping[str, Any] | None = None,
         load: Callable[[Any], Any] | None = None,
+        device: str | torch.device = "cpu",
     ) -> Self:
         """Learn classes with an encoder as it is, without any training.
 
@@ -80,6 +81,7 @@ class Predictor(Calibrated):
             strategy: any that ``quickstudy list strategies`` names and that needs no training.
             strategy_kwargs: its options.
             load: makes a tensor of one input; default: pictures of 224 by 224 pixels.
+            device: where it is to run.
 
         Raises:
             ConfigError: a name or an option is unknown, or pretrained weights cannot be had.
@@ -88,7 +90,8 @@ class Predictor(Calibrated):
         if load is None:
             load = partial(load_image, image_size=IMAGE_SIZE)
         algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
-        return cls(build_encoder(backbone, backbone_kwargs, pretrained), algorithm, load).fit(inputs, labels)
+        encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
+        return cls(encoder, algorithm, load).fit(inputs, labels)
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""

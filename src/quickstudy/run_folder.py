@@ -23,16 +23,15 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from quickstudy.checkpoint import plain
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.files import alone, atomic_write
+from quickstudy.files import BEST_FILE, alone, atomic_write
 from quickstudy.loggers import Metrics, read_metrics
 from quickstudy.metrics import Estimate
 from quickstudy.report import Picture, Row, curves_picture, write_report
 from quickstudy.results import measured_on, versions
-from quickstudy.resuming import LAST, KeepLast
+from quickstudy.resuming import KeepLast
 from quickstudy.time_limit import WithinTime
 
 RUNS = Path("runs")
-BEST_FILE = "best.ckpt"
 RECORD, MEASURED, CURVES, REPORT = "run.json", "test.json", "curves.png", "report.html"
 BEST = "val_accuracy"
 _RECORDED = ("time", "command", "versions", "trainer", "data", "model")
@@ -137,11 +136,6 @@ def checkpoints(folder: Path, validates: bool, there: list[Callback]) -> list[Ch
     if not any(isinstance(callback, KeepLast) for callback in there):
         kept.append(KeepLast(folder))
     return kept
-
-
-def best_checkpoint(folder: Path) -> Path | None:
-    """Return the best model's checkpoint, or else the last, or None."""
-    return next((folder / name for name in (BEST_FILE, LAST) if (folder / name).exists()), None)
 
 
 class Record(Callback):

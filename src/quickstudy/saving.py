@@ -27,7 +27,7 @@ from quickstudy.changes import Change, check_name, packed, unpacked
 from quickstudy.confidence import HeldOut
 from quickstudy.data.samples import Load
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
-from quickstudy.files import alone, atomic_write
+from quickstudy.files import alone, atomic_write, best_checkpoint
 from quickstudy.journal import NAME as JOURNAL
 from quickstudy.journal import Journal
 from quickstudy.nets import Encoder, build_encoder
@@ -282,16 +282,16 @@ def _description(place: Path) -> dict[str, Any]:
         return _parsed(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError) as error:
         looked = f"no {DESCRIPTION}; looked in {Path.cwd()}"
-        raise DataError(f"there is no saved model in '{place}' ({looked}){_instead(place)}") from error
+        raise DataError(f"there is no saved model in '{place}' ({looked}){instead(place)}") from error
 
 
-def _instead(place: Path) -> str:
+def instead(place: Path) -> str:
     """Say what is there instead of a saved model, and how to make one of it."""
     told, model, support = "", Path("resnet18"), Path("photos")
     if place.suffix == ".ckpt" and place.is_file():
         told, model = ": it is a checkpoint", place
-    elif (place / "best.ckpt").is_file():
-        told, model = ": it is the folder of a training run", place / "best.ckpt"
+    elif (checkpoint := best_checkpoint(place)) is not None:
+        told, model = ": it is the folder of a training run", checkpoint
     elif place.is_dir() and any(entry.is_dir() for entry in place.iterdir()):
         told, support = ": it has folders, of pictures perhaps", place
     return f"{told}. To make one, type: quickstudy adapt {model} --support {support}/ --out pets/"

@@ -47,7 +47,8 @@ class Task(L.LightningModule):
         backbone_kwargs: the backbone's own options.
         pretrained: start from trained weights where there are any (timm's).
         head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to ``[B, C]``; only the default strategy has one.
-        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy.
+        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy. Few-shot
+            strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
         optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
         learning_rate: None for the optimizer's own default. It may be set later, as may ``hparams.learning_rate``,
             which Lightning's finder sets.
@@ -114,6 +115,10 @@ class Task(L.LightningModule):
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
+        if isinstance(backbone, str) and self.encoder.made_by is not None:
+            self.hparams["backbone"] = self.encoder.made_by[
+                0
+            ]  # what a checkpoint is of, where trained weights chose it
         self.head = given_head(head)
         self.classes: tuple[str, ...] = ()
         """The class names that the head knows; empty for a few-shot strategy."""

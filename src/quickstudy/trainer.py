@@ -296,6 +296,9 @@ class Trainer(L.Trainer):
             output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
                 several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
                 of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``.
+                ``"rows"``: for each example a ``quickstudy.results.Prediction`` of its file, label, probability,
+                likeliest class, and true label where the data has it (targets, or class folders); with several labels
+                per example, one for each label above one half.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.
 
         Raises:
@@ -306,7 +309,7 @@ class Trainer(L.Trainer):
         if self.world_size > 1:
             raise ConfigError(f"predict runs on one process, not on {self.world_size}: use Trainer(devices=1)")
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
-        return answers(self.lightning_module, batches, output)
+        return answers(self.lightning_module, batches, output, self.predict_dataloaders)
 
 
 def _check_task(model: Any) -> None:

@@ -371,7 +371,8 @@ class MAML(Algorithm):
         lost = [name for name in rates if name not in weights]
         if lost:
             raise ConfigError(
-                f"{mine}.rates has a rate for '{lost[0]}', and {mine}.start returns no such weight{closest(lost[0], weights)}"
+                f"{mine}.rates has a rate for '{lost[0]}', and {mine}.start returns no such weight"
+                f"{closest(lost[0], weights)}"
             )
         return weights
 

@@ -28,7 +28,7 @@ class Command(NamedTuple):
     """The module that serves it in its place, with such options, where there is an option of ``_OF_CHECKPOINT``."""
 
 
-_OF_CHECKPOINT = ("--checkpoint", "--config", "--print_config", "--support", "--data.", "--trainer.")
+_OF_CHECKPOINT = ("--checkpoint", "--config", "--print_config", "--data.", "--trainer.")
 COMMANDS = {
     "demo": Command("demo", "see few-shot learning at work: train, test, adapt and write a report"),
     "fit": Command("fit", "train a model on folders, a CSV file or a published data set", flags=True),
@@ -36,9 +36,10 @@ COMMANDS = {
     "verify": Command("verify", "measure again what was measured of a run, and compare"),
     "adapt": Command("adapt", "learn classes from a folder of class folders, without training", flags=True),
     "predict": Command(
-        "predict_saved", "classify pictures with a saved model or a checkpoint", of_checkpoint="predict"
+        "predict", "classify pictures with a saved model, a run or a checkpoint", of_checkpoint="predict_data"
     ),
-    "serve": Command("serve", "answer over HTTP with a saved predictor, and let it learn"),
+    "export": Command("export", "write an ONNX or torch.export file that answers without quickstudy"),
+    "serve": Command("serve", "answer over HTTP with a saved model, and let it learn"),
     "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),
 }
 

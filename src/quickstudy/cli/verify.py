@@ -13,8 +13,9 @@ from pathlib import Path
 from quickstudy.cli.test import measured
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import DataError
+from quickstudy.files import best_checkpoint
 from quickstudy.results import sentence, versions
-from quickstudy.run_folder import MEASURED, best_checkpoint, read_json
+from quickstudy.run_folder import MEASURED, read_json
 
 ROUNDING = 0.05
 """What another processor's rounding may change, as a share of the interval."""
@@ -22,11 +23,13 @@ ROUNDING = 0.05
 
 def add_arguments(parser: PlainParser) -> None:
     """Add the command's options."""
-    parser.add_argument("run", type=Path, help="the run's folder, such as runs/1")
+    parser.add_argument("run", type=Path, help="the run's folder, such as runs/1, or a checkpoint in it")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, compare, and print both."""
+    if args.run.is_file():  # a run is named by its checkpoint, too
+        args.run = args.run.parent
     path = args.run / MEASURED
     if not args.run.is_dir():
         raise DataError(f"there is no folder '{args.run}' (looked in {Path.cwd()}): name a run's, such as runs/1")
@@ -37,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if recorded["options"] is None:
         raise DataError(f"'{args.run}' was tested in Python, which does not record its data: {first}")
     options = {**recorded["options"], "checkpoint": str(args.run / Path(recorded["options"]["checkpoint"]).name)}
-    before, now = recorded["result"], measured(options)
+    before, (_, now) = recorded["result"], measured(options)
     if now is None:
         return 0
     print(f"recorded: {sentence(before)}")

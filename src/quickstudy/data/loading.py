@@ -307,7 +307,7 @@ class BatchDataset(Dataset[Any]):
     """Reads the rows that ``BatchSteps`` names: ``(inputs [B, ...], targets [B] or [B, C])``, or inputs alone."""
 
     def __init__(self, table: Table, samples: Samples, seed: int = 0) -> None:
-        self._targets = table.targets
+        self.table = table
         self._samples = samples
         self._seed = seed
         self.name = samples.name
@@ -315,6 +315,6 @@ class BatchDataset(Dataset[Any]):
     def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> tuple[Tensor, Tensor] | Tensor:
         number, rows = step
         inputs = self._samples.batch(rows, ((self._seed, number, place) for place in range(len(rows))))
-        if self._targets is None:
+        if self.table.targets is None:
             return inputs
-        return inputs, torch.from_numpy(self._targets[rows]).long()
+        return inputs, torch.from_numpy(self.table.targets[rows]).long()

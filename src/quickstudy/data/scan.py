@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from quickstudy.data.places import Files, Folder, Source, open_source, unwrapped
-from quickstudy.data.table import Table
+from quickstudy.data.table import Inputs, Table
 from quickstudy.errors import DataError, DataWarning
 
 _NEVER_EXAMPLES = {"thumbs.db", "desktop.ini"}
@@ -75,6 +75,27 @@ def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Tabl
     if not names:
         raise DataError(f"'{source}' holds no file ending in {_shown(extensions)}")
     return Table(Files(source, names))
+
+
+def folder_labels(inputs: Inputs, classes: Collection[str]) -> list[str | None] | None:
+    """Return the label that each file's folders give it; None where they are no class folders.
+
+    They are where a folder has the name of a class: then all folders of its depth are labels, also of other classes. A
+    file that lies higher has none.
+
+    Args:
+        inputs: N of them.
+        classes: that are known.
+    """
+    if not isinstance(inputs, Files) or not classes:
+        return None
+    known, root = set(classes), Path(str(inputs.source)).name
+    folders = [name.split("/")[:-1] for name in inputs.names.tolist()]
+    for depth in range(max(map(len, folders), default=0)):
+        labels = [parts[depth] if len(parts) > depth else None for parts in folders]
+        if not known.isdisjoint(labels):
+            return labels
+    return [root] * len(inputs) if root in known else None
 
 
 def listed_files(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] | None = None) -> Files:

@@ -15,11 +15,13 @@ from quickstudy.nets.batch_norm import (
     of_several,
 )
 from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder
+from quickstudy.nets.timm_bridge import at_hand
 
 __all__ = [
     "BatchNormAs",
     "Encoder",
     "Statistics",
+    "at_hand",
     "audit",
     "available_backbones",
     "average_statistics",
