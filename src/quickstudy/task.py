@@ -27,7 +27,7 @@ from quickstudy.errors import ConfigError, check_above_zero, check_options, give
 from quickstudy.heads import class_names, feature_shape, given_head, warn_of_one_class
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
-from quickstudy.nets import build_encoder
+from quickstudy.nets import build_encoder, of_several
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
 from quickstudy.outcome import Answers, Outcome
 from quickstudy.predictor import Predictor
@@ -216,11 +216,21 @@ class Task(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
-        with together(self._trainer, episodes=self.plan is not None):
+        with together(self._trainer, episodes=self.plan is not None), of_several(self._for_several):
             loss, units = self._step(batch, "train")
         if self.plan is None:
             loss, units = weighed(loss, units)
         return loss if self._batches_of_a_step == 1 else self._accumulated.add(loss, units)
+
+    @property
+    def _for_several(self) -> str:
+        """What to type where BatchNorm saw one example."""
+        if self.plan is not None:
+            return "set inner_batch_size=2 or more"
+        several = self._trainer is not None and self._trainer.world_size > 1
+        return "set batch_size=2 or more (in a loader of your own also drop_last=True)" + (
+            ", or sync_batchnorm=True" if several else ""
+        )
 
     @property
     def _batches_of_a_step(self) -> int:

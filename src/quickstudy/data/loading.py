@@ -246,7 +246,8 @@ class BatchSteps(Steps):
 
     Args:
         length: examples in all.
-        batch_size: examples of one step on one rank; the last step may hold fewer.
+        batch_size: examples of one step on one rank; the last step may hold fewer. A single one that would be left
+            over joins the step before it where ``shuffle`` is on, since BatchNorm cannot train on one example.
         share: this process. Ranks may differ by one example in the last step, so that none is left out or repeated.
         shuffle: whether the order changes with the epoch.
         seed: of the order.
@@ -267,7 +268,7 @@ class BatchSteps(Steps):
         if length < ranks:
             raise ConfigError(f"{length} examples are fewer than {ranks} processes: use at most {length} devices")
         left = length % (batch_size * ranks)
-        if shuffle and 0 < left < ranks:
+        if shuffle and 1 < left < ranks:
             better = _without_crumbs(length, batch_size, ranks)
             raise ConfigError(
                 f"{length} examples in steps of {batch_size} on each of {ranks} processes leave {left} for the last "
@@ -287,7 +288,8 @@ class BatchSteps(Steps):
         return f"set batch_size={together // ranks}, with the data of before"
 
     def __len__(self) -> int:
-        return -(-(self._length // self.share.world_size) // self._batch_size)
+        alone = self._shuffle and self._length % self.together == 1 < self._length
+        return -(-((self._length - alone) // self.share.world_size) // self._batch_size)
 
     def starting(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Name the epoch's steps from one on."""
@@ -303,7 +305,7 @@ class BatchSteps(Steps):
 
 def _without_crumbs(length: int, batch_size: int, ranks: int) -> int:
     """Return the next batch size whose last step all ranks share."""
-    while 0 < length % (batch_size * ranks) < ranks:
+    while 1 < length % (batch_size * ranks) < ranks:
         batch_size += 1
     return batch_size
 
