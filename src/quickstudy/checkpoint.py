@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quickstudy.errors import ConfigError, DataError, DataWarning, first_line
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, first_line
 from quickstudy.files import best_checkpoint
 from quickstudy.lora import adapter_rank, merged_weights
 
@@ -127,7 +127,8 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
     for name in ("backbone", "backbone_kwargs", "training_strategy"):
         if then.get(name) != now.get(name):
             raise ConfigError(
-                f"the run began with {name}={then.get(name)!r} and cannot go on with {name}={now.get(name)!r}: give "
+                f"the run began with {name}={brief(then.get(name))} and cannot go on with "
+                f"{name}={brief(now.get(name))}: give "
                 "the same, or train anew in another folder"
             )
     options = [dict(hparams.get("training_strategy_kwargs") or {}) for hparams in (then, now)]
@@ -173,6 +174,7 @@ def memory_of(task: Any) -> dict[str, Any]:
         **{name: list(getattr(task, name)) for name in _REMEMBERED},
         "label_type": task.label_type,
         "load_options": task.load_options,
+        "inputs": task.encoder.fed,
         "lora": adapter_rank(task.encoder.backbone),
     }
 
@@ -207,3 +209,4 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
     task.trained_on = now or then
     task.label_type = memory.get("label_type", "str")
     task.load_options = dict(memory["load_options"])
+    task.encoder.fed = task.encoder.fed or memory.get("inputs", "")

@@ -22,9 +22,10 @@ from quickstudy.data.splitting import check_disjoint, check_no_file_twice, split
 from quickstudy.data.table import Table
 from quickstudy.data.targets import LabelType
 from quickstudy.doors import Doors
-from quickstudy.errors import ConfigError, DataError, DataWarning, closest, unknown
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, closest, unknown
 
 StageName = Literal["train", "val", "test", "predict"]
+_FEW = 16  # inputs, where they need no reading
 STAGES: tuple[StageName, ...] = ("train", "val", "test", "predict")
 
 
@@ -122,7 +123,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 raise unknown("stage of transform", name, STAGES)
             if transform is not None and not callable(transform):
                 raise ConfigError(
-                    f"transform={transform!r} is neither a function of a tensor nor a mapping of them by stage"
+                    f"transform={brief(transform)} is neither a function of a tensor nor a mapping of them by stage"
                 )
         if self._val_split is not None and not 0 < self._val_split < 1:
             raise ConfigError(f"val_split={self._val_split}: it must lie between 0 and 1, for instance 0.2")
@@ -130,9 +131,9 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             raise ConfigError("val_split takes validation data from the training data: give train data and no val data")
         for name, number in (("seed", self._seed), ("num_workers", self._num_workers)):
             if not isinstance(number, int) or number < 0:
-                raise ConfigError(f"{name}={number!r}: it must be a whole number of at least 0")
+                raise ConfigError(f"{name}={brief(number)}: it must be a whole number of at least 0")
         if self._on_error not in ("raise", "skip"):
-            raise ConfigError(f"on_error={self._on_error!r} is neither 'raise' nor 'skip'")
+            raise ConfigError(f"on_error={brief(self._on_error)} is neither 'raise' nor 'skip'")
         check_no_file_twice({stage: table for stage, table in self._tables.items() if stage != "predict"})
 
     # ---- what is there
@@ -223,6 +224,15 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         stage = next(iter(self._tables))
         samples = Samples(self._usable(stage).inputs, self._loader, transform=self._transforms.get(stage))
         return samples.batch(np.array([0]), [(self._seed,)])
+
+    def few(self, stage: StageName, *, by_class: bool = False) -> torch.Tensor | None:
+        """Return some inputs of a stage ``[n, ...]`` as the network is fed with them, None where there are none."""
+        table = self.table(stage, by_class=by_class)
+        if table is None:
+            return None
+        samples = Samples(table.inputs, self._loader, transform=self._transforms.get(stage))
+        rows = np.arange(min(len(table), _FEW if isinstance(table.inputs, torch.Tensor) else 1))
+        return samples.batch(rows, [(self._seed, row) for row in rows.tolist()])
 
     def follow(self, load_options: Mapping[str, Any]) -> None:
         """Load as a trained model's data was loaded, but for what was asked for explicitly; warn where that differs."""

@@ -13,7 +13,7 @@ import numpy as np
 from quickstudy.data.places import Files, Folder, Source, open_source, unwrapped
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Label, read_as, type_of
-from quickstudy.errors import DataError, DataWarning
+from quickstudy.errors import DataError, DataWarning, brief
 
 _NEVER_EXAMPLES = {"thumbs.db", "desktop.ini"}
 
@@ -110,10 +110,10 @@ def listed_files(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLik
     if not base.is_dir():
         raise DataError(f"there is no folder '{base}'")
     if isinstance(paths, (str, os.PathLike)):
-        raise DataError(f"expected a list of files, not '{paths}': for one file give [{str(paths)!r}]")
+        raise DataError(f"expected a list of files, not '{paths}': for one file give [{brief(str(paths))}]")
     for row, path in enumerate(paths):
         if not isinstance(path, (str, os.PathLike)):
-            raise DataError(f"file {row} is {path!r}: a file must be a string or a path")
+            raise DataError(f"file {row} is {brief(path)}: a file must be a string or a path")
     names = [os.fspath(path) for path in paths]
     missing = [name for name in names if not (base / name).is_file()]
     if missing:
