@@ -160,6 +160,22 @@ def test_classes_that_are_no_text_are_json_s_own(labels: tuple[Any, Any], tmp_pa
     assert Predictor.load(folder).counts_ == expected
 
 
+def test_says_what_it_is_and_what_accuracy_to_expect(client: Client) -> None:
+    about = client("GET", "/model").json()
+    assert (about["strategy"], about["backbone"], about["classes"], about["examples"]) == (
+        "prototypicalnetworks",
+        "conv4",
+        2,
+        10,
+    )
+    found = about["held_out_accuracy"]
+    assert found["accuracy"] == 1 and 0.1 < found["ci95"] < 0.4 and found["examples"] == 10
+    assert [(each["name"], each["examples"]) for each in found["by_class"]] == [("green", 5), ("red", 5)]
+    for name in ("red", "green"):
+        client("DELETE", f"/classes/{name}")
+    assert client("GET", "/model").json()["held_out_accuracy"]["accuracy"] is None
+
+
 def test_pages_through_many_classes(client: Client) -> None:
     for number in range(20):
         client.teach(f"n{number}", picture("blue", number))

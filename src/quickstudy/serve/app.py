@@ -30,6 +30,7 @@ from quickstudy.serve.schemas import (
     REFUSALS,
     TAKEN,
     UNKNOWN,
+    About,
     Classes,
     Known,
     Predictions,
@@ -126,6 +127,11 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         pictures = await desk.pictures(request)
         found = await asyncio.wrap_future(service.predict(pictures, top, nearest))
         return JSONResponse({"predictions": [_as_json(each) for each in found]})
+
+    @app.get("/model", tags=["classes"], responses={200: {"model": About}})
+    async def about() -> Response:
+        """Say what the model is, and what accuracy to expect on pictures that come as its examples came."""
+        return JSONResponse(await asyncio.wrap_future(service.about()))
 
     @app.get("/classes", tags=["classes"], responses={200: {"model": Classes}})
     async def classes(

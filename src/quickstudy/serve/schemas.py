@@ -60,6 +60,37 @@ class Classes(BaseModel):
     classes: list[Known]
 
 
+class Accuracy(BaseModel):
+    """How many held-out examples were given their own class."""
+
+    accuracy: float | None = Field(description="from 0 to 1; null where there are none, or no other class")
+    ci95: float | None = Field(description="how far its 95% interval (Wilson's) reaches")
+    examples: int
+
+
+class ClassAccuracy(Accuracy):
+    """Of one class."""
+
+    name: Class
+
+
+class WholeAccuracy(Accuracy):
+    """Of all classes."""
+
+    by_class: list[ClassAccuracy] = Field(description="the weakest first, 1000 at most")
+    source: str = Field(description="of the examples, in words")
+
+
+class About(BaseModel):
+    """What the model is."""
+
+    strategy: str
+    backbone: str | None = Field(description="its name; null where it was given as code")
+    classes: int
+    examples: int
+    held_out_accuracy: WholeAccuracy
+
+
 class Renamed(BaseModel):
     """Another name for a class."""
 

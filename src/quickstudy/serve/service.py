@@ -8,10 +8,11 @@ that an answer knows every change that was acknowledged, by whichever of them, b
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,8 +27,10 @@ from quickstudy.data.targets import Label
 from quickstudy.errors import QuickstudyError
 from quickstudy.explaining import Answer
 from quickstudy.journal import BehindError, Journal, LockedError
+from quickstudy.plain import name_of
 from quickstudy.predictor import Predictor
 
+_MOST_TOLD = 1000  # classes whose accuracy is told
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
 _LOG = logging.getLogger("quickstudy.serve")
 
@@ -105,6 +108,10 @@ class Service:
     def classes(self) -> Future[dict[Label, int]]:
         """Return every class with the number of its examples."""
         return self._do(lambda predictor: predictor.counts_)
+
+    def about(self) -> Future[dict[str, Any]]:
+        """Return what the model is and what accuracy to expect of it, in values that JSON has."""
+        return self._do(_about)
 
     def as_class(self, text: Label) -> Future[Label]:
         """Return the class that a text means; see ``Predictor.as_class``."""
@@ -301,6 +308,26 @@ class Service:
         except OSError as error:
             raise UnwrittenError(f"the change could not be written, so nothing was changed: {error}") from error
         self._uncompacted += 1
+
+
+def _about(predictor: Predictor) -> dict[str, Any]:
+    parts, found = predictor.get_params(), predictor.held_out_accuracy_
+    made_by = parts["encoder"].made_by
+    weakest = sorted(found.by_class.items(), key=lambda each: (math.isnan(each[1].accuracy), each[1].accuracy))
+    return {
+        "strategy": name_of(parts["algorithm"]),
+        "backbone": made_by and made_by[0],
+        "classes": len(predictor.counts_),
+        "examples": sum(predictor.counts_.values()),
+        "held_out_accuracy": {
+            **_without_nan(found._asdict()),
+            "by_class": [{"name": name, **_without_nan(each._asdict())} for name, each in weakest[:_MOST_TOLD]],
+        },
+    }
+
+
+def _without_nan(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}
 
 
 _CLOSE = _Job(lambda _: None, Future())
