@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import re
 import resource
 import signal
@@ -128,6 +129,51 @@ def test_a_class_may_have_any_name(client: Client, name: str) -> None:
     assert client.classes()[name] == 1
     assert client("DELETE", f"/classes/{quoted}").status_code == 204
     assert name not in client.classes()
+
+
+@pytest.mark.parametrize("labels", [(2, 30), (True, False)])
+def test_classes_that_are_no_text_are_json_s_own(labels: tuple[Any, Any], tmp_path: Path) -> None:
+    folder, (one, other) = save_model(tmp_path / "model"), labels
+    pictures = [picture(colour, seed) for colour in ("red", "green") for seed in range(3)]
+    Predictor.load(folder).fit(pictures, [one] * 3 + [other] * 3).save(folder)
+    with Service(folder) as service:
+        client = Client(build(service))
+        (answer,) = client.predict(picture("red", 9), nearest=1).json()["predictions"]
+        assert answer["label"] == answer["ranking"][0]["name"] == answer["nearest"][0]["name"] == one
+        assert type(answer["label"]) is type(one)
+        assert client.teach(json.dumps(one), picture("red", 3)).json() == {"name": one, "examples": 4}
+        assert client.teach("cat", picture("blue")).status_code == 422
+        if one is True:
+            assert client("DELETE", "/classes/false").status_code == 204
+            assert [(name, type(name)) for name in client.classes()] == [(True, bool)]
+        else:
+            assert client.teach("-4", picture("blue")).json() == {"name": -4, "examples": 1}
+            assert client("PATCH", "/classes/30", json={"name": 31}).status_code == 204
+            assert client("PATCH", "/classes/31", json={"name": "32"}).status_code == 204
+            assert client("DELETE", "/classes/2").status_code == 204
+            assert client("DELETE", "/classes/2").json()["detail"] == "there is no class 2. Known: 32, -4."
+            assert [(name, type(name)) for name in client.classes()] == [(32, int), (-4, int)]
+        expected = service.classes().result()
+        replayed = Predictor.load(folder)
+        assert replayed.change_number > 0
+        assert [(name, type(name)) for name in replayed.counts_] == [(name, type(name)) for name in expected]
+    assert Predictor.load(folder).counts_ == expected
+
+
+def test_says_what_it_is_and_what_accuracy_to_expect(client: Client) -> None:
+    about = client("GET", "/model").json()
+    assert (about["strategy"], about["backbone"], about["classes"], about["examples"]) == (
+        "prototypicalnetworks",
+        "conv4",
+        2,
+        10,
+    )
+    found = about["held_out_accuracy"]
+    assert found["accuracy"] == 1 and 0.1 < found["ci95"] < 0.4 and found["examples"] == 10
+    assert [(each["name"], each["examples"]) for each in found["by_class"]] == [("green", 5), ("red", 5)]
+    for name in ("red", "green"):
+        client("DELETE", f"/classes/{name}")
+    assert client("GET", "/model").json()["held_out_accuracy"]["accuracy"] is None
 
 
 def test_pages_through_many_classes(client: Client) -> None:

@@ -12,6 +12,7 @@ from quickstudy.nets.batch_norm import (
     by_example,
     by_statistics,
     by_support,
+    of_several,
 )
 from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder
 from quickstudy.nets.timm_bridge import at_hand
@@ -31,4 +32,5 @@ __all__ = [
     "by_example",
     "by_statistics",
     "by_support",
+    "of_several",
 ]

@@ -31,6 +31,7 @@ from quickstudy.serve.schemas import (
     REFUSALS,
     TAKEN,
     UNKNOWN,
+    About,
     Classes,
     Known,
     Predictions,
@@ -129,6 +130,11 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         found = await asyncio.wrap_future(service.predict(pictures, top, nearest))
         return JSONResponse({"predictions": [_as_json(each) for each in found]})
 
+    @app.get("/model", tags=["classes"], responses={200: {"model": About}})
+    async def about() -> Response:
+        """Say what the model is, and what accuracy to expect on pictures that come as its examples came."""
+        return JSONResponse(await asyncio.wrap_future(service.about()))
+
     @app.get("/classes", tags=["classes"], responses={200: {"model": Classes}})
     async def classes(
         start: Annotated[int, Query(ge=0, le=1 << 31, description="how many classes to leave out")] = 0,
@@ -146,7 +152,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Show examples of a class, known or new; it is on the disk when the answer comes."""
         pictures = await desk.pictures(request)
         count = await _certain(service.teach(name, pictures, _caller(request)))
-        return JSONResponse({"name": name, "examples": count})
+        return JSONResponse({"name": await asyncio.wrap_future(service.as_class(name)), "examples": count})
 
     @app.delete("/classes/{name:any}", tags=["classes"], status_code=204, responses=UNKNOWN)
     async def forget(request: Request, name: Name) -> Response:

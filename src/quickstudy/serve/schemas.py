@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, Strict
+
+Class = str | bool | int
+"""As it was taught: text, a whole number, or true and false."""
 
 
 class Encoded(BaseModel):
@@ -19,14 +22,14 @@ class Encoded(BaseModel):
 class Ranked(BaseModel):
     """A class that a picture may be of."""
 
-    name: str
+    name: Class
     probability: float
 
 
 class Near(BaseModel):
     """A support example near a picture."""
 
-    name: str
+    name: Class
     number: int = Field(description="among the examples of its class, from 0")
     distance: float
     thumbnail: str = Field(description="a small JPEG in base64; empty where there is none")
@@ -35,7 +38,7 @@ class Near(BaseModel):
 class Predicted(BaseModel):
     """What is said of a picture."""
 
-    label: str = Field(description="the likeliest class, or 'unknown'")
+    label: Class = Field(description="the likeliest class, or 'unknown'")
     ranking: list[Ranked]
     nearest: list[Near]
 
@@ -49,7 +52,7 @@ class Predictions(BaseModel):
 class Known(BaseModel):
     """A class."""
 
-    name: str
+    name: Class
     examples: int
 
 
@@ -60,10 +63,41 @@ class Classes(BaseModel):
     classes: list[Known]
 
 
+class Accuracy(BaseModel):
+    """How many held-out examples were given their own class."""
+
+    accuracy: float | None = Field(description="from 0 to 1; null where there are none, or no other class")
+    ci95: float | None = Field(description="how far its 95% interval (Wilson's) reaches")
+    examples: int
+
+
+class ClassAccuracy(Accuracy):
+    """Of one class."""
+
+    name: Class
+
+
+class WholeAccuracy(Accuracy):
+    """Of all classes."""
+
+    by_class: list[ClassAccuracy] = Field(description="the weakest first, 1000 at most")
+    source: str = Field(description="of the examples, in words")
+
+
+class About(BaseModel):
+    """What the model is."""
+
+    strategy: str
+    backbone: str | None = Field(description="its name; null where it was given as code")
+    classes: int
+    examples: int
+    held_out_accuracy: WholeAccuracy
+
+
 class Renamed(BaseModel):
     """Another name for a class."""
 
-    name: str = Field(min_length=1, max_length=256)
+    name: Annotated[str, Field(min_length=1, max_length=256)] | Annotated[bool, Strict()] | Annotated[int, Strict()]
 
 
 class State(BaseModel):

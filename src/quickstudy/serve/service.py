@@ -8,10 +8,11 @@ that an answer knows every change that was acknowledged, by whichever of them, b
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,11 +23,14 @@ from torch import Tensor
 from quickstudy import saving
 from quickstudy.changes import Change
 from quickstudy.data.samples import Load
+from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
 from quickstudy.explaining import Answer
 from quickstudy.journal import BehindError, Journal, LockedError
+from quickstudy.plain import name_of
 from quickstudy.predictor import Predictor
 
+_MOST_TOLD = 1000  # classes whose accuracy is told
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
 _LOG = logging.getLogger("quickstudy.serve")
 
@@ -106,14 +110,23 @@ class Service:
         self._put(_Asked(pictures, count, nearest, future))
         return future
 
-    def classes(self) -> Future[dict[str, int]]:
+    def classes(self) -> Future[dict[Label, int]]:
         """Return every class with the number of its examples."""
         return self._do(lambda predictor: predictor.counts_)
 
-    def teach(self, name: str, pictures: list[Tensor], by: str = "") -> Future[int]:
+    def about(self) -> Future[dict[str, Any]]:
+        """Return what the model is and what accuracy to expect of it, in values that JSON has."""
+        return self._do(_about)
+
+    def as_class(self, text: Label) -> Future[Label]:
+        """Return the class that a text means; see ``Predictor.as_class``."""
+        return self._do(lambda predictor: predictor.as_class(text))
+
+    def teach(self, name: Label, pictures: list[Tensor], by: str = "") -> Future[int]:
         """Show examples ``[C, H, W]`` of a class, known or new; the number of its examples comes back.
 
-        Here and below, ``by`` is who asks, for the log.
+        Here and below, text that writes a class is taken for it (``"2"`` for 2), as a path can hold nothing else; and
+        ``by`` is who asks, for the log.
         """
 
         def teach(predictor: Predictor) -> int:
@@ -123,26 +136,30 @@ class Service:
                     raise DataError(
                         f"picture {number} has {size} pixels and picture 1 {sizes[0]}: send one size at once"
                     )
-            if name not in predictor:
+            label = predictor.as_class(name)
+            if label not in predictor:
                 _check_open(predictor)
-            (predictor.add_examples if name in predictor else predictor.add_class)(name, pictures)
-            return predictor.counts_[name]
+            (predictor.add_examples if label in predictor else predictor.add_class)(label, pictures)
+            return predictor.counts_[label]
 
         return self._do(teach, by)
 
-    def forget(self, name: str, by: str = "") -> Future[object]:
+    def forget(self, name: Label, by: str = "") -> Future[object]:
         """Forget a class."""
 
         def forget(predictor: Predictor) -> object:
-            if name in predictor:
+            label = predictor.as_class(name)
+            if label in predictor:
                 _check_open(predictor)
-            return predictor.remove_class(name)
+            return predictor.remove_class(label)
 
         return self._do(forget, by)
 
-    def rename(self, name: str, new_name: str, by: str = "") -> Future[object]:
+    def rename(self, name: Label, new_name: Label, by: str = "") -> Future[object]:
         """Call a class by another name."""
-        return self._do(lambda predictor: predictor.rename_class(name, new_name), by)
+        return self._do(
+            lambda predictor: predictor.rename_class(predictor.as_class(name), predictor.as_class(new_name)), by
+        )
 
     @property
     def load(self) -> Load:
@@ -338,6 +355,26 @@ def _check_open(predictor: Predictor) -> None:
             f"this model was trained for {len(predictor.counts_)} classes, no more and no fewer: it takes further "
             "examples of those that it knows, and other names for them"
         )
+
+
+def _about(predictor: Predictor) -> dict[str, Any]:
+    parts, found = predictor.get_params(), predictor.held_out_accuracy_
+    made_by = parts["encoder"].made_by
+    weakest = sorted(found.by_class.items(), key=lambda each: (math.isnan(each[1].accuracy), each[1].accuracy))
+    return {
+        "strategy": name_of(parts["algorithm"]),
+        "backbone": made_by and made_by[0],
+        "classes": len(predictor.counts_),
+        "examples": sum(predictor.counts_.values()),
+        "held_out_accuracy": {
+            **_without_nan(found._asdict()),
+            "by_class": [{"name": name, **_without_nan(each._asdict())} for name, each in weakest[:_MOST_TOLD]],
+        },
+    }
+
+
+def _without_nan(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}
 
 
 _CLOSE = _Job(lambda _: None, Future())
