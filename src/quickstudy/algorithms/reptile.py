@@ -5,7 +5,6 @@ Nichol et al. 2018, "On First-Order Meta-Learning Algorithms", https://arxiv.org
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,7 +15,7 @@ from torch.func import vjp
 from quickstudy.algorithms.base import STRATEGIES, Loss
 from quickstudy.algorithms.maml import MAML
 from quickstudy.errors import ConfigError, check_counts
-from quickstudy.functional.inner_loop import MetaGradient, Rates, Weights, descend
+from quickstudy.functional.inner_loop import MetaGradient, Rates, Weights
 from quickstudy.nets import Encoder
 
 
@@ -57,14 +56,12 @@ class Reptile(MAML):
         examples, targets = torch.cat([support, query]), torch.cat([targets_S, targets_Q])
 
         def start(meta: Weights) -> Weights:
-            return self._started(encoder, meta, support, targets_S, ways)
+            return self._started(encoder, meta, rates, support, targets_S, ways)
 
         first, pull_back = vjp(start, meta)  # type: ignore[misc]
         last = first
         for batch in in_turn(targets, ways, self.inner_batch_size, self.adaptation_steps):
-            last = descend(
-                partial(self._support_loss, encoder, support=examples[batch], targets_S=targets[batch]), last, rates, 1
-            )
+            last = self._descended(encoder, last, rates, examples[batch], targets[batch], 1)
         logits_QW = self._answers(encoder, last, support, query)
         (way_back,) = pull_back({name: value - last[name] for name, value in first.items()})
         return MetaGradient(way_back, {}, loss(logits_QW, targets_Q), logits_QW)
