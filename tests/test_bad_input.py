@@ -589,6 +589,7 @@ def test_empty_data() -> None:
         (["a", " ", None, pd.NA, pd.NaT, "b"], "target 1 is ' ': a class label .* missing in 4 rows: 1, 2, 3, 4$"),
         ({"1.png": "cat"}, "targets must be a list, array or tensor of labels, not {'1.png': 'cat'}"),
         ([["a", ""], ["b"]], "each must be a string, and no empty one; an example without labels has the empty list"),
+        (["a", "b\udce9"], r"the label 'b\\udce9' holds half a character"),
         ([{"a": 1}, {"b": 2}], "target 0 is {'a': 1}: a class label"),
         ([1.5, 2.0], "target 0 is 1.5: a class label must be a whole number or a string"),
         (np.array([1.0, np.nan]), "target 1 is nan: a class label"),

@@ -29,6 +29,7 @@ def learned(strategy: str = "prototypicalnetworks", classes: int = 6, each: int 
     return predictor.fit(*points(classes, each, spread=spread))
 
 
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("strategy", ["prototypicalnetworks", "nearest_centroid", "linear_probe", "nearest_neighbour"])
 def test_examples_are_left_out_as_by_hand(strategy: str) -> None:
     inputs, labels = points(4, 3)

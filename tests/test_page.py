@@ -60,7 +60,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(120_000)
         page.on("request", lambda request: asked.append(request.url))
         page.on(
             "filechooser", lambda _: None
@@ -261,7 +261,7 @@ def refused(server: Server, value: object, function: object = 2) -> int:
     """Return the status with which a call of the page's is refused."""
     call = json.dumps({"data": [value], "fn_index": function, "session_hash": "x"}).encode()
     request = urllib.request.Request(server.url + "/gradio_api/queue/join", call, {"content-type": "application/json"})
-    with pytest.raises(urllib.error.HTTPError) as error, urllib.request.urlopen(request, timeout=30):
+    with pytest.raises(urllib.error.HTTPError) as error, urllib.request.urlopen(request, timeout=300):
         pass
     error.value.close()
     return error.value.code

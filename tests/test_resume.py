@@ -279,7 +279,7 @@ def test_processes_that_are_terminated_go_on_together(tmp_path: Path) -> None:
 def test_processes_that_see_other_checkpoints_do_not_begin(tmp_path: Path) -> None:
     killed_run.run(tmp_path / "0", strategy="anil", epochs=1)
     run = torchrun(tmp_path, strategy="anil", apart=True)
-    told = run.communicate(timeout=120)[1]
+    told = run.communicate(timeout=600)[1]
     assert run.returncode != 0
     assert f"the processes would go on from different checkpoints ({tmp_path}/0/last.ckpt, None)" in told
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import types
 from importlib.metadata import version
@@ -393,3 +394,53 @@ def test_metrics_are_on_the_disk_at_once_and_none_twice(tmp_path: Path) -> None:
     again.go_on(9)
     again.log_metrics({"epoch": 1, "a": 4.0}, 9)
     assert read_metrics(tmp_path) == [whole[0], {"step": 0, "epoch": 1, "a": 3}, {"step": 9, "epoch": 1, "a": 4}]
+
+
+class Clock(Callback):
+    """Time that passes by batches alone: a second each, those of validation later otherwise."""
+
+    now = 0.0
+
+    def __init__(self, later: float, epoch: int = 0) -> None:
+        self._later, self._epoch = later, epoch
+
+    def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
+        self.now += 1
+
+    def on_validation_batch_end(self, trainer: Any, *args: object, **kwargs: object) -> None:
+        self.now += 1 if trainer.sanity_checking or trainer.current_epoch < self._epoch else self._later
+
+
+@pytest.mark.parametrize(
+    ("clock", "options", "examples", "steps", "judged", "best"),
+    [
+        (Clock(1.0), {}, 160, 20, [20, 10], 20),
+        (Clock(1.0), {"check_val_every_n_epoch": 5}, 160, 20, [20, 10], 20),  # judged in its first epoch all the same
+        (Clock(3.0), {}, 160, 20, [20, 4], 20),
+        (Clock(3.0, epoch=1), {}, 64, 10, [10, 4], 8),  # the whole validation of the epoch before chose the best
+    ],
+)
+def test_a_run_ends_within_its_time_and_is_judged(
+    clock: Clock,
+    options: dict[str, Any],
+    examples: int,
+    steps: int,
+    judged: list[int],
+    best: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
+    logging.getLogger("lightning.pytorch").propagate = True
+    values, labels = torch.randn(examples, 6), torch.arange(examples) % 2
+    given = ImageClassificationData.from_tensors(values, labels, torch.randn(80, 6), torch.arange(80) % 2, batch_size=8)
+    trainer = Trainer(max_time={"seconds": 30}, callbacks=[clock], **{**QUIET, "num_sanity_val_steps": 2, **options})
+    with caplog.at_level("INFO"):
+        trainer.fit(ImageClassifier(backbone=nn.Linear(6, 4)), datamodule=given)
+    assert trainer.global_step == steps
+    last = [row for row in read_metrics(trainer.run_folder) if "val_examples" in row][-1]
+    assert [last["step"] + 1, last["val_examples"] / 8] == judged
+    assert torch.load(trainer.run_folder / "best.ckpt")["global_step"] == best
+    assert torch.load(trainer.run_folder / "last.ckpt")["global_step"] == steps
+    assert f"The run ends after step {steps}" in caplog.text
+    assert ("ended by max_time after 4 of 10 batches" in caplog.text) == (judged[1] == 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import subprocess
@@ -12,8 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+import torchmetrics
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.tuner import Tuner
 from PIL import Image
 from torch import Tensor, nn
 
@@ -21,7 +26,7 @@ from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer
 from quickstudy.errors import TrainingError
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.metrics import Accuracy
+from quickstudy.metrics import Accuracy, build_metrics
 from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
 from quickstudy.progress import Bars
 from quickstudy.resuming import WholeCheckpoints
@@ -554,3 +559,202 @@ def test_progress_tells_accuracy_rate_and_time_left(capsys: pytest.CaptureFixtur
     beside = bars.get_metrics(bars.trainer, bars.trainer.lightning_module)
     assert re.fullmatch(r"[\d.e+]+ examples/s", beside[""])
     assert re.fullmatch(r"\d\.\d{3} ± \d\.\d{3}", beside["val_accuracy"])
+
+
+class Modes(Callback):
+    """Notes which parts of the model are in training mode in a step."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *args: object) -> None:
+        self.training = {name for name, module in pl_module.named_modules() if module.training}
+
+
+def _loaded(model: ImageClassifier, folder: Path) -> ImageClassifier:
+    trainer = Trainer(max_epochs=1, limit_train_batches=1, **QUIET)
+    trainer.fit(model, datamodule=fixed_data())
+    trainer.save_checkpoint(folder / "model.ckpt")
+    return ImageClassifier.load_from_checkpoint(folder / "model.ckpt")
+
+
+@pytest.mark.parametrize("how", ["no_freeze", "freeze", ("freeze_unfreeze", 1), "lightning's"])
+def test_a_loaded_model_trains_in_training_mode(how: Any, tmp_path: Path) -> None:
+    model = _loaded(ImageClassifier(backbone="conv4", backbone_kwargs={"in_channels": 1}), tmp_path)
+    assert not model.training
+    norm = model.encoder.backbone.get_submodule("blocks.0.1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    before, modes = norm.running_mean.clone(), Modes()
+    strategy = BackboneFromEpoch(1) if how == "lightning's" else how
+    trainer = Trainer(max_epochs=2, limit_train_batches=2, callbacks=[modes], **QUIET)
+    trainer.finetune(model, datamodule=fixed_data(), strategy=strategy, train_bn=how != "freeze")
+    assert {"", "head"} <= modes.training
+    assert ("encoder.backbone.blocks.0.1" in modes.training) == (how != "freeze")
+    assert torch.equal(before, norm.running_mean) == (how == "freeze")
+
+
+class BackboneFromEpoch(BaseFinetuning):
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self._epoch = epoch
+
+    def freeze_before_training(self, pl_module: Any) -> None:
+        self.freeze(pl_module.encoder.backbone, train_bn=False)
+
+    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Any) -> None:
+        if epoch == self._epoch:
+            self.unfreeze_and_add_param_group(pl_module.encoder.backbone, optimizer, train_bn=True)
+
+
+def test_what_is_used_between_trainings_trains_on_in_training_mode(tmp_path: Path) -> None:
+    data, model = fixed_data(), ImageClassifier(backbone=nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Dropout()))
+    images, labels = noisy_patterns(4, 1)
+    uses: list[Any] = [
+        lambda: Trainer(**QUIET).test(model, datamodule=data, verbose=False),
+        lambda: Trainer(**QUIET).validate(model, datamodule=data, verbose=False),
+        lambda: Trainer(**QUIET).predict(model, datamodule=data),
+        lambda: model.adapt(images, labels).predict(images),
+        model.eval,
+    ]
+    for use in [lambda: None, *uses]:
+        use()
+        modes = Modes()
+        Trainer(max_epochs=1, limit_train_batches=1, callbacks=[modes], **QUIET).fit(model, datamodule=data)
+        assert {"", "head", "encoder.backbone.2"} <= modes.training
+
+
+def test_what_was_frozen_on_purpose_rests() -> None:
+    model = ImageClassifier(backbone="conv4", backbone_kwargs={"in_channels": 1})
+    first, second = model.encoder.backbone.get_submodule("blocks.0"), model.encoder.backbone.get_submodule("blocks.1")
+    first.eval()  # within a model in training mode
+    modes = Modes()
+    with pytest.warns(UserWarning, match="in eval mode"):  # Lightning's
+        Trainer(max_epochs=1, limit_train_batches=1, callbacks=[modes], **QUIET).fit(model, datamodule=fixed_data())
+    assert "encoder.backbone.blocks.0.1" not in modes.training
+    assert "encoder.backbone.blocks.1.1" in modes.training
+    model.eval()
+    second.requires_grad_(False)  # and in evaluation mode, as all of it
+    with pytest.warns(UserWarning, match="in eval mode"):
+        Trainer(max_epochs=1, limit_train_batches=1, callbacks=[modes], **QUIET).fit(model, datamodule=fixed_data())
+    assert "encoder.backbone.blocks.1.1" not in modes.training
+    assert "encoder.backbone.blocks.0.1" in modes.training
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["Adam", ("SGD", {"momentum": 0.5}), lambda parameters: torch.optim.SGD(parameters, 1.0)]
+)
+@pytest.mark.parametrize("rates", [{"learning_rate": 0.25}, {"learning_rate": 0.25, "backbone_lr": 0.125}])
+def test_learning_rates_that_are_set_afterwards_are_used(optimizer: Any, rates: dict[str, float]) -> None:
+    model = ImageClassifier(
+        num_classes=3, backbone=nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), optimizer=optimizer, learning_rate=1e-3
+    )
+    model.head = nn.Linear(2, 3)
+    for name, rate in rates.items():
+        model.hparams[name] = rate  # as Lightning's finder does
+    assert [group["lr"] for group in model.configure_optimizers().param_groups] == list(rates.values())
+    model.learning_rate = 0.5
+    assert model.hparams["learning_rate"] == model.configure_optimizers().param_groups[0]["lr"] == 0.5
+
+
+def test_a_learning_rate_is_given_once() -> None:
+    with pytest.raises(ConfigError, match=r"learning_rate=0.1 differ: leave one out"):
+        ImageClassifier(backbone="conv4", optimizer=("SGD", {"lr": 0.2}), learning_rate=0.1)
+    several = ImageClassifier(
+        num_classes=2,
+        backbone=nn.Linear(4, 2),
+        head=nn.Linear(2, 2),
+        learning_rate=0.1,
+        optimizer=lambda p: torch.optim.SGD([{"params": p[:2], "lr": 1.0}, {"params": p[2:], "lr": 2.0}]),
+    )
+    with pytest.raises(ConfigError, match="2 learning rates of its own"):
+        several.configure_optimizers()
+
+
+def test_lightnings_finder_of_the_batch_size(tmp_path: Path) -> None:
+    data = fixed_data(batch_size=4)
+    model = ImageClassifier(backbone=nn.Sequential(nn.Flatten(), nn.Linear(256, 8)))
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    found = Tuner(trainer).scale_batch_size(model, datamodule=data, max_trials=2, steps_per_trial=1)
+    assert data.batch_size == found == 4
+    assert next(iter(data.train_dataloader()))[0].shape[0] == 4
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    with pytest.raises(ConfigError, match="set meta_batch_size"):
+        Tuner(trainer).scale_batch_size(episodic(), datamodule=episodic_data())
+
+
+@pytest.mark.parametrize("examples", [40, 45, 53])  # batches of 8; the last step has 2 of them, 1 and a part, 1
+def test_accumulated_batches_count_by_their_examples(examples: int, in_float64: None) -> None:
+    values, labels = torch.randn(examples, 5), torch.arange(examples) % 3
+    data = ImageClassificationData.from_tensors(values, labels, batch_size=8)
+    model = ImageClassifier(backbone=nn.Linear(5, 4), optimizer="SGD", learning_rate=0.5)
+    model.meet(data, "fit")
+    model.double()
+    network = copy.deepcopy(nn.Sequential(model.encoder.backbone, model.head))
+    batches = list(data.train_dataloader())
+    for first in range(0, len(batches), 3):
+        inputs, targets = (torch.cat(parts) for parts in zip(*batches[first : first + 3], strict=True))
+        gradients = torch.autograd.grad(nn.functional.cross_entropy(network(inputs), targets), [*network.parameters()])
+        with torch.no_grad():
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter -= 0.5 * gradient
+    Trainer(max_epochs=1, accumulate_grad_batches=3, precision="64-true", **QUIET).fit(model, datamodule=data)
+    for ours, theirs in zip([*model.encoder.parameters(), *model.head.parameters()], network.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["F1Score", "Precision", "Recall", "Specificity", "JaccardIndex", "Accuracy"])
+def test_metrics_by_name_are_means_over_the_classes(name: str) -> None:
+    targets = torch.tensor([0] * 8 + [1, 2])
+    guesses = torch.tensor([0] * 9 + [2])
+    ours = build_metrics(name, 3, False)(F.one_hot(guesses, 3).float(), targets)[name]
+    one = targets[None] == torch.arange(3)[:, None]
+    said = guesses[None] == torch.arange(3)[:, None]
+    right, wrong = (one & said).sum(1).double(), (~one & said).sum(1)
+    missed, others = (one & ~said).sum(1), (~one & ~said).sum(1)
+    by_class = {
+        "F1Score": 2 * right / (2 * right + wrong + missed),
+        "Precision": (right / (right + wrong)).nan_to_num(),
+        "Recall": right / (right + missed),
+        "Specificity": others / (others + wrong),
+        "JaccardIndex": right / (right + wrong + missed),
+        "Accuracy": (guesses == targets).double(),
+    }
+    assert float(ours) == pytest.approx(float(by_class[name].mean()), abs=1e-6)  # float32 sums of a few ratios
+    micro = torchmetrics.F1Score(task="multiclass", num_classes=3, average="micro")
+    given = build_metrics({"mine": micro}, 3, False)(F.one_hot(guesses, 3).float(), targets)
+    assert float(given["mine"]) == pytest.approx(0.9)
+
+
+def test_training_on_one_class_says_so() -> None:
+    images, _ = noisy_patterns(1, 8)
+    for targets, classes in ((["cat"] * 8, None), (torch.eye(2)[[1] * 8], 2)):
+        data = ImageClassificationData.from_tensors(images, targets)
+        assert classes in (None, data.num_classes)
+        with pytest.warns(DataWarning, match="one class, '(cat|1)': there is nothing to tell apart"):
+            Trainer(max_epochs=1, **QUIET).fit(small(), datamodule=data)
+
+
+def _to_one_value(**arguments: Any) -> ImageClassifier:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4))
+    return ImageClassifier(backbone=network, optimizer="SGD", **arguments)
+
+
+@pytest.mark.parametrize(("examples", "batch_size", "batches"), [(33, 8, [8, 8, 8, 9]), (3, 2, [3]), (9, 8, [9])])
+def test_batch_norm_sees_no_example_alone(examples: int, batch_size: int, batches: list[int]) -> None:
+    images, labels = torch.rand(33, 1, 8, 8), torch.arange(33) % 3
+    given = (images[:examples], labels[:examples], images, labels)
+    data = ImageClassificationData.from_tensors(*given, batch_size=batch_size)
+    Trainer(max_epochs=2, **QUIET).fit(_to_one_value(), datamodule=data)
+    assert [len(targets) for _, targets in data.train_dataloader()] == batches
+    assert {len(targets) for _, targets in data.val_dataloader()} == {batch_size, 33 % batch_size} - {0}
+
+
+def test_batch_norm_that_must_see_one_example_says_what_to_do() -> None:
+    images, labels = noisy_patterns(3, 11)
+    data, trainer = ImageClassificationData.from_tensors(images, labels, batch_size=1), Trainer(max_epochs=1, **QUIET)
+    with pytest.raises(ConfigError, match=r"one example alone.* set batch_size=2 or more .*drop_last=True"):
+        trainer.fit(_to_one_value(), datamodule=data)
+    assert trainer.global_step == 0
+    options = {"inner_batch_size": 1, "ways": 2, "queries": 2, "epoch_length": 4, "head": "shared"}
+    reptile = _to_one_value(training_strategy="reptile", training_strategy_kwargs=options)
+    with pytest.raises(ConfigError, match=r"one example alone.* set inner_batch_size=2 or more"):
+        Trainer(max_epochs=1, **QUIET).fit(reptile, datamodule=data)
+    with pytest.raises(ConfigError, match=r"one example alone.* show it two or more"):
+        reptile.adapt(images[:1], labels[:1])

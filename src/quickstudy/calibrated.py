@@ -102,12 +102,13 @@ class Calibrated(Learner):
         return left_out(self._algorithm, self._support, self._means.used, least)
 
     def _answered(self, inputs: Any, labels: Any) -> HeldOut:
-        codes, names, _ = encode(labels)
+        codes, *_ = encoded = encode(labels)
         logits_NW, familiar_N, _ = self._answers(inputs)
         if codes.ndim != 1 or len(codes) != len(logits_NW):
             raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
         place = {name: code for code, name in enumerate(self._support)}
-        targets_N = torch.tensor([place.get(names[code], -1) for code in codes], device=logits_NW.device)
+        places = [place.get(self.as_class(label), -1) for label in encoded.labels]
+        targets_N = torch.tensor([places[code] for code in codes], device=logits_NW.device)
         known_N = targets_N >= 0
         source = f"{len(codes)} examples given to calibrate"
         return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)

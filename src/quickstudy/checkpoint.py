@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from quickstudy.errors import ConfigError, DataError, DataWarning, first_line
+from quickstudy.files import best_checkpoint
 from quickstudy.lora import adapter_rank, merged_weights
 
 FORMAT = 1
@@ -41,7 +42,7 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
         DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
     """
     if not Path(path).is_file():
-        inside = next((file for file in (Path(path, "best.ckpt"), Path(path, "last.ckpt")) if file.is_file()), None)
+        inside = best_checkpoint(Path(path))
         hint = f"; did you mean '{inside}'?" if inside else f" (looked in {Path.cwd()})"
         raise DataError(f"there is no checkpoint '{path}'{hint}")
     try:
@@ -86,12 +87,20 @@ def load_checkpoint(
             f"same again, load_from_checkpoint(path, {named})"
         )
     saved = checkpoint["hyper_parameters"]
-    # The checkpoint's weights replace the pretrained ones, which need not be downloaded first.
-    arguments = {**saved, "pretrained": False, **given}
+    # The checkpoint's weights replace the pretrained ones, which need not be downloaded or lie in their file.
+    arguments = {**_without_weights(saved), "pretrained": False, **given}
     options = "training_strategy_kwargs"
     if options in given and arguments["training_strategy"] == saved["training_strategy"]:
         arguments[options] = {**(saved[options] or {}), **(given[options] or {})}
     return checkpoint, arguments
+
+
+def _without_weights(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's arguments without the file that its backbone's first weights came from."""
+    kwargs = hparams.get("backbone_kwargs")
+    if not kwargs or "checkpoint_path" not in kwargs:
+        return dict(hparams)
+    return {**hparams, "backbone_kwargs": {key: kwargs[key] for key in kwargs if key != "checkpoint_path"} or None}
 
 
 def check_strategy(checkpoint: Mapping[str, Any], strategy: str, task: str) -> None:
@@ -114,7 +123,7 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the backbone or the strategy is another.
     """
-    then, now = checkpoint["hyper_parameters"], dict(task.hparams)
+    then, now = _without_weights(checkpoint["hyper_parameters"]), _without_weights(task.hparams)
     for name in ("backbone", "backbone_kwargs", "training_strategy"):
         if then.get(name) != now.get(name):
             raise ConfigError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.algorithms import EmbeddingAlgorithm
+from quickstudy.data.targets import Label
 from quickstudy.errors import DataError
 from quickstudy.functional.calibration import best_temperature, expected_calibration_error
 from quickstudy.functional.distances import squared_euclidean
@@ -68,7 +69,9 @@ def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
     return -squared_euclidean(embedded_ND, means_WD).amin(1)
 
 
-def left_out(algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means_WD: Tensor, least: int = 1) -> HeldOut:
+def left_out(
+    algorithm: EmbeddingAlgorithm, support: Mapping[Label, Tensor], means_WD: Tensor, least: int = 1
+) -> HeldOut:
     """Answer support examples as if they had been left out, and tell how familiar they would be without their class.
 
     Args:
@@ -229,7 +232,7 @@ def _needed(alpha: float) -> int:
     return math.ceil(1 / alpha) - 1
 
 
-def conformal(held: HeldOut, logits_NW: Tensor, alpha: float, names: Sequence[str]) -> Tensor:
+def conformal(held: HeldOut, logits_NW: Tensor, alpha: float, names: Sequence[Label]) -> Tensor:
     """Return which classes inputs may be of at an error level, ``[N, W]``.
 
     Raises:

@@ -202,6 +202,24 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 self._parts[stage, by_class] = self._usable(stage, by_class)
         return self._parts[stage, by_class]
 
+    @property
+    def batch_size(self) -> int:
+        """Examples per step and device of ordinary training; Lightning's batch size finder sets it.
+
+        Raises:
+            ConfigError: it is set, and the model that trains is a few-shot one, whose steps are made of episodes.
+        """
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        if self.trainer is not None and getattr(self.trainer.lightning_module, "plan", None) is not None:
+            raise ConfigError(
+                "batch_size does not change the steps of a few-shot strategy: set meta_batch_size among its options"
+            )
+        self._batch_size = size
+        self.options["batch_size"] = size
+
     def _processes(self) -> int:
         """How many processes of this machine read the data, each with a copy of its own."""
         return self.trainer.num_devices if self.trainer is not None and self.trainer.world_size > 1 else 1
@@ -289,7 +307,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             return self.episode_loader(stage, plan, share)
         table = self._given(stage, by_class=False)
         classes: tuple[str, ...] = () if task is None else getattr(task, "classes", ())
-        if classes:
+        if classes and stage != "predict":
             table = table.with_classes(classes)
         steps = BatchSteps(len(table), self._batch_size, share, shuffle=stage == "train", seed=self._seed)
         return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed), steps)

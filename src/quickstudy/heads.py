@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import nn
 
 from quickstudy.data.loading import inputs_of
+from quickstudy.data.table import Table
 from quickstudy.episode import Episode
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, DataWarning
 from quickstudy.nets import Encoder
 
 
@@ -41,6 +43,25 @@ def class_names(data: Any, num_classes: int | None) -> tuple[str, ...]:
     if num_classes not in (None, len(names)):
         raise ConfigError(f"num_classes={num_classes}, and the data has {len(names)} classes: leave num_classes out")
     return names
+
+
+def warn_of_one_class(classes: tuple[str, ...], table: Table | None, multi_label: bool) -> None:
+    """Warn where every training example is of one class: whatever trains answers it, and is always right.
+
+    Args:
+        classes: those that the head knows.
+        table: the training examples, where they are known.
+        multi_label: whether an example may have several labels, and so none of them.
+    """
+    known = table is not None and table.targets is not None and not table.multi_label
+    present = table.without_empty_classes().classes if known and table is not None else classes
+    if len(present) == 1 and not multi_label:
+        warnings.warn(
+            f"every training example is of one class, '{present[0]}': there is nothing to tell apart, and an accuracy "
+            "means nothing. Add examples of another class; is the folder one above or one below the classes' own?",
+            DataWarning,
+            2,
+        )
 
 
 def feature_shape(encoder: Encoder, data: Any, trainer: Any, stage: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.confidence import Confidence, in_words
-from quickstudy.errors import ConfigError, DataError, check_options, first_line, require
+from quickstudy.errors import ConfigError, DataError, check_options, first_line, one_line, require
 from quickstudy.files import atomic_write
 from quickstudy.saving import DESCRIPTION
 
@@ -146,7 +146,7 @@ def card(
     head = ["library_name: quickstudy", *([f"license: {json.dumps(license)}"] if license else [])]
     head += ["pipeline_tag: image-classification"] * pictures
     head += ["tags:", "- few-shot", "- few-shot-learning", "- quickstudy", f"- {strategy['name']}"]
-    rows = [f"| {_cell(name)} | {count} |" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
+    rows = [f"| {_cell(str(name))} | {count} |" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
     if len(counts) > _CLASSES_SHOWN:
         rows.append(f"| and {len(counts) - _CLASSES_SHOWN} more classes | |")
     return "\n".join(
@@ -206,4 +206,4 @@ def _options(options: Mapping[str, Any]) -> str:
 
 def _cell(text: str) -> str:
     """Return text that ends neither a table's cell nor its row, and is no markup."""
-    return "".join(f"\\{each}" if each in "\\`*_|<>[]#" else each for each in " ".join(text.split()))
+    return "".join(f"\\{each}" if each in "\\`*_|<>[]#" else each for each in one_line(" ".join(text.split())))

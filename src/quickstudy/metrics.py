@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -124,7 +125,8 @@ def build_metrics(
     """Make the further metrics that a user asked for.
 
     Args:
-        metrics: names of torchmetrics' classification metrics (``"F1Score"``), metrics, or metrics by name.
+        metrics: names of torchmetrics' classification metrics (``"F1Score"``), metrics, or metrics by name. By name,
+            one that has a figure per class is the mean over the classes; ``"Accuracy"`` counts examples.
         num_classes: classes (ways) that the logits have.
         multi_label: whether an example may have several labels.
 
@@ -144,9 +146,12 @@ def build_metrics(
         known = [name for name in torchmetrics.classification.__all__ if hasattr(torchmetrics, name)]
         if metric not in known:
             raise unknown("metric", metric, known)
+        kind = getattr(torchmetrics, metric)
         sizes: dict[str, Any] = {"num_labels": num_classes} if multi_label else {"num_classes": num_classes}
+        if metric != "Accuracy" and "average" in inspect.signature(kind.__new__).parameters:
+            sizes["average"] = "macro"  # torchmetrics' own, micro, makes them all the accuracy
         try:
-            built[metric] = getattr(torchmetrics, metric)(task="multilabel" if multi_label else "multiclass", **sizes)
+            built[metric] = kind(task="multilabel" if multi_label else "multiclass", **sizes)
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"the metric '{metric}' cannot be made by name alone ({error}): pass an object"

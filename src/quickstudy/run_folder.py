@@ -2,7 +2,7 @@
 
 ``run.json`` has options, versions and the data's fingerprints; ``metrics.csv`` the figures; ``best.ckpt`` the model of
 the best validation, where there is validation data; ``last.ckpt`` and ``previous.ckpt`` the newest; ``test.json`` what
-a test measured; ``curves.png`` and ``report.html`` show it all.
+a test measured, ``test.safetensors`` that of each episode or example; ``curves.png`` and ``report.html`` show it all.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from quickstudy.checkpoint import plain
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.files import alone, atomic_write
+from quickstudy.files import BEST_FILE, alone, atomic_write
 from quickstudy.loggers import Metrics, read_metrics
 from quickstudy.metrics import Estimate
+from quickstudy.outcome import Outcome
 from quickstudy.report import Picture, Row, curves_picture, write_report
 from quickstudy.results import measured_on, versions
-from quickstudy.resuming import LAST, KeepLast
+from quickstudy.resuming import KeepLast
+from quickstudy.time_limit import WithinTime
 
 RUNS = Path("runs")
-BEST_FILE = "best.ckpt"
-RECORD, MEASURED, CURVES, REPORT = "run.json", "test.json", "curves.png", "report.html"
+RECORD, MEASURED, TESTED, CURVES, REPORT = "run.json", "test.json", "test.safetensors", "curves.png", "report.html"
 BEST = "val_accuracy"
 _RECORDED = ("time", "command", "versions", "trainer", "data", "model")
 
@@ -98,6 +99,11 @@ class KeepBest(ModelCheckpoint):
         name = Path(BEST_FILE).stem
         super().__init__(folder, name, monitor=BEST, mode="max", enable_version_counter=False)
 
+    def check_monitor_top_k(self, trainer: Any, current: Any = None) -> bool:
+        """Return whether it is better; a validation that was cut short is not compared with a whole one."""
+        cut = any(isinstance(callback, WithinTime) and callback.cut for callback in trainer.callbacks)
+        return not (cut and self.best_model_path) and super().check_monitor_top_k(trainer, current)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best so far, which lies in the folder whatever it was called; if not, with none."""
         here = str(Path(str(self.dirpath)) / BEST_FILE)
@@ -131,11 +137,6 @@ def checkpoints(folder: Path, validates: bool, there: list[Callback]) -> list[Ch
     if not any(isinstance(callback, KeepLast) for callback in there):
         kept.append(KeepLast(folder))
     return kept
-
-
-def best_checkpoint(folder: Path) -> Path | None:
-    """Return the best model's checkpoint, or else the last, or None."""
-    return next((folder / name for name in (BEST_FILE, LAST) if (folder / name).exists()), None)
 
 
 class Record(Callback):
@@ -196,20 +197,44 @@ class Record(Callback):
 
 
 def write_measured(
-    folder: Path, result: Mapping[str, Any], weights: str, options: Mapping[str, Any] | None = None
+    folder: Path,
+    result: Mapping[str, Any],
+    weights: str,
+    options: Mapping[str, Any] | None = None,
+    outcome: Outcome | None = None,
 ) -> None:
-    """Write ``test.json`` and show it on the page.
+    """Write ``test.json`` and ``test.safetensors``, and show them on the page.
 
     Args:
         folder: of a run.
         result: what ``result_of`` returned.
         weights: which were tested: a checkpoint's name, or ``"as trained"``.
         options: of ``quickstudy test``, so that ``quickstudy verify`` can do the same again.
+        outcome: what the test saw of each episode or example.
     """
+    if outcome is None:
+        (folder / TESTED).unlink(missing_ok=True)
+    else:
+        outcome.write(folder / TESTED)
     measured = {"time": _now(), "weights": weights, "options": options, "versions": versions(), "result": dict(result)}
     with atomic_write(folder / MEASURED, "w") as file:
         json.dump(measured, file, indent=1)
     write_page(folder)
+
+
+def read_outcome(folder: Path, result: Mapping[str, Any]) -> Outcome | None:
+    """Return what ``test.safetensors`` holds; None where there is none, as with tests of earlier versions.
+
+    Raises:
+        DataError: it is damaged, or of another test than ``test.json`` has the result of.
+    """
+    path = folder / TESTED
+    if not path.is_file():
+        return None
+    outcome = Outcome.read(path)
+    if len(outcome.accuracies) != result.get(outcome.unit) or abs(outcome.accuracy - result["accuracy"]) > 1e-5:
+        raise DataError(f"'{path}' is not of the test that '{folder / MEASURED}' tells of: type quickstudy test again")
+    return outcome
 
 
 def write_page(folder: Path, steps: int = 0) -> None:

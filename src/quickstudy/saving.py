@@ -23,18 +23,20 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.changes import Change, check_name, packed, unpacked
+from quickstudy.changes import Change, Support, Thumbnails, check_name, packed, unpacked
 from quickstudy.confidence import HeldOut
 from quickstudy.data.samples import Load
+from quickstudy.data.targets import type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
-from quickstudy.files import alone, atomic_write
+from quickstudy.files import alone, atomic_write, best_checkpoint
 from quickstudy.journal import NAME as JOURNAL
 from quickstudy.journal import Journal
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.plain import found_load, joined, name_of, named_load, taken_apart
 
-FORMAT = 1
-"""Counted up when an older quickstudy could not read it."""
+FORMAT = 2
+"""Counted up when an older quickstudy could not read it; one that it can is written as before."""
+_NAMED_BY_STRINGS = 1
 
 DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
@@ -46,9 +48,9 @@ class Saved(NamedTuple):
     encoder: Encoder
     algorithm: Algorithm
     load: Load
-    support: dict[str, Tensor]
+    support: Support
     """By class: what the algorithm keeps of its examples, ``[n, ...]``."""
-    thumbnails: dict[str, tuple[bytes, ...]]
+    thumbnails: Thumbnails
     """By class, of its examples."""
     state: Any
     """What the algorithm learned; None without classes."""
@@ -91,7 +93,7 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
         served = Journal.exists(place)
         files = {"encoder": _written(place, "encoder", weights), "learned": _written(place, "learned", content)}
         description = {
-            "format": FORMAT,
+            "format": _NAMED_BY_STRINGS if all(isinstance(name, str) for name in support) else FORMAT,
             "id": _served_id(place) if served else uuid.uuid4().hex,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
@@ -222,6 +224,8 @@ def _put_together(
         part.to(device).eval().requires_grad_(False)
     for name in description["classes"]:
         check_name(name)
+    if len(set(map(type_of, description["classes"]))) > 1:
+        raise ValueError("classes named in several types")
     if len(set(description["classes"])) < len(description["classes"]) or 0 in description["examples"]:
         raise ValueError("a class twice, or without examples")
     if description["classes"] and description["state"] is None:
@@ -282,16 +286,16 @@ def _description(place: Path) -> dict[str, Any]:
         return _parsed(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError) as error:
         looked = f"no {DESCRIPTION}; looked in {Path.cwd()}"
-        raise DataError(f"there is no saved model in '{place}' ({looked}){_instead(place)}") from error
+        raise DataError(f"there is no saved model in '{place}' ({looked}){instead(place)}") from error
 
 
-def _instead(place: Path) -> str:
+def instead(place: Path) -> str:
     """Say what is there instead of a saved model, and how to make one of it."""
     told, model, support = "", Path("resnet18"), Path("photos")
     if place.suffix == ".ckpt" and place.is_file():
         told, model = ": it is a checkpoint", place
-    elif (place / "best.ckpt").is_file():
-        told, model = ": it is the folder of a training run", place / "best.ckpt"
+    elif (checkpoint := best_checkpoint(place)) is not None:
+        told, model = ": it is the folder of a training run", checkpoint
     elif place.is_dir() and any(entry.is_dir() for entry in place.iterdir()):
         told, support = ": it has folders, of pictures perhaps", place
     return f"{told}. To make one, type: quickstudy adapt {model} --support {support}/ --out pets/"

@@ -9,11 +9,12 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import lightning as L
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.checkpoint import check_strategy, load_checkpoint, load_weights, memory_of, plain, restore_memory
@@ -23,13 +24,14 @@ from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
 from quickstudy.episode import check_episode
 from quickstudy.errors import ConfigError, check_above_zero, check_options, given
-from quickstudy.heads import class_names, feature_shape, given_head
+from quickstudy.heads import class_names, feature_shape, given_head, warn_of_one_class
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
-from quickstudy.nets import build_encoder
+from quickstudy.nets import build_encoder, of_several
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
+from quickstudy.outcome import Answers, Outcome
 from quickstudy.predictor import Predictor
-from quickstudy.processes import together, weighed
+from quickstudy.processes import Accumulated, together, weighed
 from quickstudy.registry import options_of
 from quickstudy.strategy import build_strategy
 
@@ -46,13 +48,16 @@ class Task(L.LightningModule):
         backbone_kwargs: the backbone's own options.
         pretrained: start from trained weights where there are any (timm's).
         head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to ``[B, C]``; only the default strategy has one.
-        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy.
+        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy. Few-shot
+            strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
         optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
-        learning_rate: None for the optimizer's own default.
+        learning_rate: None for the optimizer's own default. It may be set later, as may ``hparams.learning_rate``,
+            which Lightning's finder sets.
         backbone_lr: the backbone's own learning rate; None: the same.
         lr_scheduler: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among
             the options, ``interval="step" | "epoch"`` says when it moves.
-        metrics: more of torchmetrics: names (``"F1Score"``), metrics, or a mapping of them by name.
+        metrics: more of torchmetrics: names (``"F1Score"``; by name the mean over the classes, but for
+            ``"Accuracy"``), metrics, or a mapping of them by name.
         multi_label: whether an example may have several labels.
         training_strategy: ``"default"`` is ordinary supervised training; others: ``available_strategies()``.
         training_strategy_kwargs: the strategy's options: those of ``EpisodePlan``, and the algorithm's own.
@@ -111,6 +116,10 @@ class Task(L.LightningModule):
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
+        if isinstance(backbone, str) and self.encoder.made_by is not None:
+            self.hparams["backbone"] = self.encoder.made_by[
+                0
+            ]  # what a checkpoint is of, where trained weights chose it
         self.head = given_head(head)
         self.classes: tuple[str, ...] = ()
         """The class names that the head knows; empty for a few-shot strategy."""
@@ -124,13 +133,43 @@ class Task(L.LightningModule):
         """How many examples there were to train on, and their fingerprint."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
+        self.outcome: Outcome | None = None
+        """What the latest test saw."""
+        self._answers: Answers | None = None
+        self.test_notes: list[str] = []
+        """What whoever reads the latest test's figures must know, in sentences."""
+        self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
             self.add_module(f"{stage}_metrics", StageMetrics(per_example=self.plan is None))
+
+    # ---- learning rates, which Lightning's finder or a user may set afterwards
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The learning rate; None: the optimizer's own default."""
+        rate: float | None = self.hparams.get("learning_rate", self._learning_rate)
+        return rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float | None) -> None:
+        self.hparams["learning_rate"] = rate
+
+    @property
+    def backbone_lr(self) -> float | None:
+        """The backbone's own learning rate; None: the same."""
+        rate: float | None = self.hparams.get("backbone_lr", self._backbone_lr)
+        return rate
+
+    @backbone_lr.setter
+    def backbone_lr(self, rate: float | None) -> None:
+        self.hparams["backbone_lr"] = rate
 
     # ---- getting to know the data
 
     def setup(self, stage: str) -> None:
         """Meet the trainer's data."""
+        if stage == "fit":
+            leave_evaluation(self)
         self.meet(getattr(self.trainer, "datamodule", None), stage)
 
     def meet(self, data: Any, stage: str) -> None:
@@ -143,6 +182,8 @@ class Task(L.LightningModule):
             self.trained_on = len(table), table.fingerprint
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
+            if stage == "fit":
+                warn_of_one_class(self.classes, None if data is None else data.table("train"), self._multi_label)
         elif self.plan is not None and self.algorithm is not None and stage != "predict":
             if data is not None:
                 known = self.trained_classes, self.validated_classes
@@ -175,17 +216,46 @@ class Task(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
-        with together(self._trainer, episodes=self.plan is not None):
+        with together(self._trainer, episodes=self.plan is not None), of_several(self._for_several):
             loss, units = self._step(batch, "train")
-        return loss if self.plan is not None else weighed(loss, units)
+        if self.plan is None:
+            loss, units = weighed(loss, units)
+        return loss if self._batches_of_a_step == 1 else self._accumulated.add(loss, units)
+
+    @property
+    def _for_several(self) -> str:
+        """What to type where BatchNorm saw one example."""
+        if self.plan is not None:
+            return "set inner_batch_size=2 or more"
+        several = self._trainer is not None and self._trainer.world_size > 1
+        return "set batch_size=2 or more (in a loader of your own also drop_last=True)" + (
+            ", or sync_batchnorm=True" if several else ""
+        )
+
+    @property
+    def _batches_of_a_step(self) -> int:
+        return 1 if self._trainer is None else self._trainer.accumulate_grad_batches
+
+    def on_train_epoch_start(self) -> None:
+        """Begin with a step of its own."""
+        self._accumulated.begin()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Weigh the batches of the step by what is in them."""
+        self._accumulated.finish(optimizer, self._batches_of_a_step)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Judge a step of the validation data."""
         self._step(batch, "val")
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def on_test_epoch_start(self) -> None:
+        """Begin to note the answers, of which there is more to tell than a mean."""
+        unit: Literal["episodes", "examples"] = "examples" if self.plan is None else "episodes"
+        self._answers = Answers(self.trainer.test_dataloaders, self.classes, unit)
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
-        self._step(batch, "test")
+        self._step(batch, "test", (batch_idx, dataloader_idx))
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the logits ``[B, C]`` of a batch.
@@ -204,7 +274,7 @@ class Task(L.LightningModule):
         logits: Tensor = self(inputs_of(batch))
         return logits
 
-    def _step(self, batch: Any, stage: str) -> tuple[Tensor, int]:
+    def _step(self, batch: Any, stage: str, noted: tuple[int, int] | None = None) -> tuple[Tensor, float]:
         loss, logits, targets = self._judged(batch)
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)
@@ -212,6 +282,8 @@ class Task(L.LightningModule):
             right = ((logits.argmax(-1) == targets) & ~logits.isnan().any(-1)).float()  # argmax takes nan for class 0
         metrics: Any = self.get_submodule(f"{stage}_metrics")
         figures = right if self.plan is None else right.mean(1)
+        if noted is not None and self._answers is not None:
+            self._answers.add(*noted, right, logits, targets, batch if self.plan is not None else None)
         metrics.update(figures, logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
         return loss, len(figures)
 
@@ -247,6 +319,10 @@ class Task(L.LightningModule):
         collected = metrics.collect(judged=stage != "train")
         if self.algorithm is not None and stage != "train":
             collected["transductive"] = float(self.algorithm.sees_queries(self.encoder))
+        if stage == "test" and self._answers is not None:
+            self.outcome, self._answers = self._answers.gathered(), None
+            half = self.outcome.classes_ci95()
+            collected |= {"accuracy_ci95_classes": half} if math.isfinite(half) else {}
         for name, value in collected.items():
             self.log(f"{stage}_{name}", value, prog_bar=name.startswith(("accuracy", "loss")), sync_dist=True)
 
@@ -264,8 +340,8 @@ class Task(L.LightningModule):
                 "nothing is left to train: every parameter is frozen or the backbone has none. "
                 "Use strategy='no_freeze' or train_bn=True, or skip training and call trainer.test or model.adapt"
             )
-        groups = grouped(parameters, self.encoder.backbone, self._backbone_lr)
-        optimizer = build_optimizer(self._optimizer, groups, self._learning_rate)
+        groups = grouped(parameters, self.encoder.backbone, self.backbone_lr)
+        optimizer = build_optimizer(self._optimizer, groups, self.learning_rate)
         if self._lr_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self._lr_scheduler, optimizer)}
@@ -324,3 +400,20 @@ class Task(L.LightningModule):
         algorithm = copy.deepcopy(self.algorithm or STRATEGIES["prototypicalnetworks"]()).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         return Predictor(encoder, algorithm, partial(type(self).load, **self.load_options)).fit(inputs, labels)
+
+
+def leave_evaluation(model: nn.Module) -> None:
+    """Put a network that is in evaluation mode as a whole into training mode, but for parts that are frozen whole.
+
+    A network in training mode stays as it is, with the parts of it that somebody put into evaluation mode.
+    """
+    if not model.training:
+        _train(model)
+
+
+def _train(module: nn.Module) -> None:
+    parameters = list(module.parameters())
+    if not parameters or any(parameter.requires_grad for parameter in parameters):
+        module.training = True
+        for child in module.children():
+            _train(child)

@@ -35,7 +35,17 @@ from quickstudy.functional.inner_loop import (
     meta_gradient_of_one,
 )
 from quickstudy.functional.known_gradient import known_gradient
-from quickstudy.nets import BatchNormAs, Encoder, Statistics, audit, by_batch, by_example, by_statistics, by_support
+from quickstudy.nets import (
+    BatchNormAs,
+    Encoder,
+    Statistics,
+    audit,
+    by_batch,
+    by_example,
+    by_statistics,
+    by_support,
+    of_several,
+)
 
 Embed = Callable[[Weights, Tensor], Tensor]
 """A function of weights and inputs ``[N, ...]`` that returns the backbone's features ``[N, D]``."""
@@ -309,7 +319,7 @@ class MAML(Algorithm):
         """Return the adapted weights and, where queries are normalised by it, the statistics of the support set."""
         images = _prepared(encoder, kept_S)
         statistics: Statistics = []
-        with _settled(encoder, images.device):
+        with _settled(encoder, images.device), of_several("show it two or more"):
             weights = self._adapted(encoder, images, targets_S, ways)
             if self.normalization == "support":
                 self._logits(encoder, weights, images, by_support(len(images), statistics))
@@ -361,7 +371,8 @@ class MAML(Algorithm):
         lost = [name for name in rates if name not in weights]
         if lost:
             raise ConfigError(
-                f"{mine}.rates has a rate for '{lost[0]}', and {mine}.start returns no such weight{closest(lost[0], weights)}"
+                f"{mine}.rates has a rate for '{lost[0]}', and {mine}.start returns no such weight"
+                f"{closest(lost[0], weights)}"
             )
         return weights
 

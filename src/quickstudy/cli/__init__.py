@@ -28,17 +28,19 @@ class Command(NamedTuple):
     """The module that serves it in its place, with such options, where there is an option of ``_OF_CHECKPOINT``."""
 
 
-_OF_CHECKPOINT = ("--checkpoint", "--config", "--print_config", "--support", "--data.", "--trainer.")
+_OF_CHECKPOINT = ("--checkpoint", "--config", "--print_config", "--data.", "--trainer.")
 COMMANDS = {
     "demo": Command("demo", "see few-shot learning at work: train, test, adapt and write a report"),
     "fit": Command("fit", "train a model on folders, a CSV file or a published data set", flags=True),
     "test": Command("test", "measure a checkpoint's accuracy", flags=True),
     "verify": Command("verify", "measure again what was measured of a run, and compare"),
+    "compare": Command("compare", "say by how much one run is better than another, on the same test episodes"),
     "adapt": Command("adapt", "learn classes from a folder of class folders, without training", flags=True),
     "predict": Command(
-        "predict_saved", "classify pictures with a saved model or a checkpoint", of_checkpoint="predict"
+        "predict", "classify pictures with a saved model, a run or a checkpoint", of_checkpoint="predict_data"
     ),
-    "serve": Command("serve", "answer over HTTP with a saved predictor, and let it learn"),
+    "export": Command("export", "write an ONNX or torch.export file that answers without quickstudy"),
+    "serve": Command("serve", "answer over HTTP with a saved model, and let it learn"),
     "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),
 }
 

@@ -22,10 +22,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from quickstudy.cli.flags import add_flags, function_flags
 from quickstudy.cli.runs import add_data, add_model, add_trainer, build_data, build_trainer
 from quickstudy.errors import ConfigError
-from quickstudy.files import atomic_write
+from quickstudy.files import atomic_write, best_checkpoint
 from quickstudy.finetuning import build_finetuning
 from quickstudy.image import ImageClassifier
-from quickstudy.run_folder import REPORT, RUNS, best_checkpoint, new_folder
+from quickstudy.run_folder import REPORT, RUNS, new_folder
 from quickstudy.trainer import Trainer
 
 

@@ -121,8 +121,8 @@ class Samples:
 
     def name(self, row: int) -> str:
         """Return the name of an input for messages: a file's own, else its number."""
-        item = self._inputs[row] if isinstance(self._inputs, (Files, list)) else None
-        return f"'{item}'" if isinstance(item, (str, os.PathLike, Member)) else f"input {row}"
+        file = file_of(self._inputs, row)
+        return f"input {row}" if file is None else f"'{file}'"
 
     def _batch(self, rows: Tensor) -> Tensor:
         if isinstance(self._inputs, Tensor):
@@ -156,6 +156,12 @@ class Samples:
                 f"{self.name(row)} has shape {tuple(sample.shape)} ({sample.dtype}) where another has "
                 f"{tuple(like.shape)} ({like.dtype}): all inputs must agree. For images give image_size=..."
             )
+
+
+def file_of(inputs: Inputs, row: int) -> str | None:
+    """Return the name of the file that an input is; None where it is no file."""
+    item = inputs[row] if isinstance(inputs, (Files, list)) else None
+    return str(item) if isinstance(item, (str, os.PathLike, Member)) else None
 
 
 def listed(inputs: Any) -> Any:

@@ -12,13 +12,16 @@ from quickstudy.nets.batch_norm import (
     by_example,
     by_statistics,
     by_support,
+    of_several,
 )
 from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder
+from quickstudy.nets.timm_bridge import at_hand
 
 __all__ = [
     "BatchNormAs",
     "Encoder",
     "Statistics",
+    "at_hand",
     "audit",
     "available_backbones",
     "average_statistics",
@@ -29,4 +32,5 @@ __all__ = [
     "by_example",
     "by_statistics",
     "by_support",
+    "of_several",
 ]

@@ -144,7 +144,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Show examples of a class, known or new; it is on the disk when the answer comes."""
         pictures = await desk.pictures(request)
         count = await _certain(service.teach(name, pictures))
-        return JSONResponse({"name": name, "examples": count})
+        return JSONResponse({"name": await asyncio.wrap_future(service.as_class(name)), "examples": count})
 
     @app.delete("/classes/{name:any}", tags=["classes"], status_code=204, responses=UNKNOWN)
     async def forget(name: Name) -> Response:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, Strict
+
+Class = str | bool | int
+"""As it was taught: text, a whole number, or true and false."""
 
 
 class Encoded(BaseModel):
@@ -16,14 +19,14 @@ class Encoded(BaseModel):
 class Ranked(BaseModel):
     """A class that a picture may be of."""
 
-    name: str
+    name: Class
     probability: float
 
 
 class Near(BaseModel):
     """A support example near a picture."""
 
-    name: str
+    name: Class
     number: int = Field(description="among the examples of its class, from 0")
     distance: float
     thumbnail: str = Field(description="a small JPEG in base64; empty where there is none")
@@ -32,7 +35,7 @@ class Near(BaseModel):
 class Predicted(BaseModel):
     """What is said of a picture."""
 
-    label: str = Field(description="the likeliest class, or 'unknown'")
+    label: Class = Field(description="the likeliest class, or 'unknown'")
     ranking: list[Ranked]
     nearest: list[Near]
 
@@ -46,7 +49,7 @@ class Predictions(BaseModel):
 class Known(BaseModel):
     """A class."""
 
-    name: str
+    name: Class
     examples: int
 
 
@@ -60,7 +63,7 @@ class Classes(BaseModel):
 class Renamed(BaseModel):
     """Another name for a class."""
 
-    name: str = Field(min_length=1, max_length=256)
+    name: Annotated[str, Field(min_length=1, max_length=256)] | Annotated[bool, Strict()] | Annotated[int, Strict()]
 
 
 class State(BaseModel):

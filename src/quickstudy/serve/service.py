@@ -22,6 +22,7 @@ from torch import Tensor
 from quickstudy import saving
 from quickstudy.changes import Change
 from quickstudy.data.samples import Load
+from quickstudy.data.targets import Label
 from quickstudy.errors import QuickstudyError
 from quickstudy.explaining import Answer
 from quickstudy.journal import BehindError, Journal, LockedError
@@ -101,26 +102,36 @@ class Service:
         self._put(_Asked(pictures, count, nearest, future))
         return future
 
-    def classes(self) -> Future[dict[str, int]]:
+    def classes(self) -> Future[dict[Label, int]]:
         """Return every class with the number of its examples."""
         return self._do(lambda predictor: predictor.counts_)
 
-    def teach(self, name: str, pictures: list[Tensor]) -> Future[int]:
-        """Show examples ``[C, H, W]`` of a class, known or new; the number of its examples comes back."""
+    def as_class(self, text: Label) -> Future[Label]:
+        """Return the class that a text means; see ``Predictor.as_class``."""
+        return self._do(lambda predictor: predictor.as_class(text))
+
+    def teach(self, name: Label, pictures: list[Tensor]) -> Future[int]:
+        """Show examples ``[C, H, W]`` of a class, known or new; the number of its examples comes back.
+
+        Here and below, text that writes a class is taken for it (``"2"`` for 2), as a path can hold nothing else.
+        """
 
         def teach(predictor: Predictor) -> int:
-            (predictor.add_examples if name in predictor else predictor.add_class)(name, pictures)
-            return predictor.counts_[name]
+            label = predictor.as_class(name)
+            (predictor.add_examples if label in predictor else predictor.add_class)(label, pictures)
+            return predictor.counts_[label]
 
         return self._do(teach)
 
-    def forget(self, name: str) -> Future[object]:
+    def forget(self, name: Label) -> Future[object]:
         """Forget a class."""
-        return self._do(lambda predictor: predictor.remove_class(name))
+        return self._do(lambda predictor: predictor.remove_class(predictor.as_class(name)))
 
-    def rename(self, name: str, new_name: str) -> Future[object]:
+    def rename(self, name: Label, new_name: Label) -> Future[object]:
         """Call a class by another name."""
-        return self._do(lambda predictor: predictor.rename_class(name, new_name))
+        return self._do(
+            lambda predictor: predictor.rename_class(predictor.as_class(name), predictor.as_class(new_name))
+        )
 
     @property
     def load(self) -> Load:

@@ -84,8 +84,11 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         decoder: of what is dropped on it.
     """
 
+    def named() -> dict[str, int]:
+        return {str(name): count for name, count in service.classes().result().items()}
+
     def listing() -> tuple[str, Any]:
-        known = service.classes().result()
+        known = named()
         return _listed(known), gr.Dropdown(choices=list(known)[:_MOST_SHOWN], value=None)
 
     @_plainly(4)
@@ -105,7 +108,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         if not service.classes().result():
             raise DataError("It knows no class yet: teach it one first.")
         (found,) = service.predict(pictures, 5, _NEAREST).result()
-        chances = dict(found.ranking)
+        chances = {str(name): chance for name, chance in found.ranking}
         return _answered(found), gr.Label(chances, visible=True), _near(found.nearest)
 
     @_plainly(3)
@@ -117,7 +120,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
     @_plainly(4)
     def forget(name: str | None, button: str) -> tuple[Any, ...]:
         name = _named(name, "the class", "Choose")
-        known, sure = service.classes().result(), f"Really forget {name}?"
+        known, sure = named(), f"Really forget {name}?"
         if name in known and button != sure:
             said = f"<b>{escape(name)}</b> and its {_examples(known[name])} will be gone for good."
             return _said(said, "unknown"), gr.skip(), gr.skip(), sure
@@ -228,7 +231,7 @@ def _decoded(decoder: Decoder, paths: list[str]) -> list[Tensor]:
 
 
 def _answered(found: Answer) -> str:
-    name, chance = found.ranking[0]
+    name, chance = str(found.ranking[0][0]), found.ranking[0][1]
     if found.label == UNKNOWN:
         return _said(
             f"<b>Unknown.</b> This is like none of the examples; <b>{escape(name)}</b> would be nearest.",
@@ -245,7 +248,7 @@ def _said(text: str, kind: str = "") -> str:
 def _near(nearest: list[Neighbour]) -> str:
     figures = []
     for each in nearest:
-        name = escape(each.name)
+        name = escape(str(each.name))
         source = f"data:image/jpeg;base64,{base64.b64encode(each.thumbnail).decode()}"
         image = f'<img src="{source}" alt="an example of {name}">' if each.thumbnail else '<div class="none"></div>'
         away = f"{each.distance:.3f}" if each.distance < 10 else f"{each.distance:,.0f}"
