@@ -586,7 +586,7 @@ def test_empty_data() -> None:
         (["a", 1], "target 0 is 'a' and target 1 is 1: labels must all be strings or all be numbers"),
         ([1, True], "target 0 is 1 and target 1 is True: labels must all be True or False, or all be numbers"),
         (["a", float("nan")], "target 1 is nan: a class label .* missing in row 1$"),
-        (["a", " ", None, pd.NA, pd.NaT, "b"], "target 1 is ' ': a class label .* missing in 4 rows: 1, 2, 3, 4$"),
+        (["a", "", None, pd.NA, pd.NaT, "b"], "target 1 is '': a class label .* missing in 4 rows: 1, 2, 3, 4$"),
         ({"1.png": "cat"}, "targets must be a list, array or tensor of labels, not {'1.png': 'cat'}"),
         ([["a", ""], ["b"]], "each must be a string, and no empty one; an example without labels has the empty list"),
         (["a", "b\udce9"], r"the label 'b\\udce9' holds half a character"),

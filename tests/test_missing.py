@@ -185,7 +185,7 @@ HOLES: dict[str, tuple[Callable[..., DataModule], str]] = {
     "NaT": (frame_of(FILES, ["cat", pd.NaT, "cat", "dog"]), "target 1 is .* missing in row 1"),
     "category": (frame_of(FILES, pd.Categorical(["cat", None, "cat", "dog"])), "target 1 is .* missing in row 1"),
     "empty": (frame_of(FILES, ["cat", "", "cat", "dog"]), "target 1 is '': .* missing in row 1"),
-    "blank": (frame_of(FILES, ["cat", " ", "cat", "dog"]), "target 1 is ' ': .* missing in row 1"),
+    "blank": (frame_of(FILES, ["cat", " ", "cat", "dog"]), "target 1 is '': .* missing in row 1"),
     "file": (frame_of(["0.png", None, "2.png", "3.png"], ["cat", "x", "cat", "dog"]), "file 1 is .* missing in row 1"),
     "number": (frame_of([0, np.nan, 2, 3], ["cat", "x", "cat", "dog"]), "file 1 is nan: .* missing in row 1"),
     "csv label": (csv_of("file,label\n0.png,cat\n1.png,\n2.png,cat\n3.png,dog\n"), "target 1 is '': .* in row 1"),

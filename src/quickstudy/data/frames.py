@@ -99,9 +99,9 @@ def frame_table(
     if not hasattr(frame, "iloc"):
         raise DataError(f"expected a pandas DataFrame, not {type(frame).__name__}")
     fields = _listed(target_fields)
-    names = [_file_name(value) for value in frame.iloc[:, _column(frame, input_field)].tolist()]
-    places = [_column(frame, field) for field in fields]
-    targets = None if not places else frame.iloc[:, places[0] if len(places) == 1 else places].to_numpy()
+    names = [_file_name(value) for value in _cells(frame, _column(frame, input_field))]
+    columns = [_cells(frame, _column(frame, field)) for field in fields]
+    targets = None if not columns else columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
     try:
         return listed_table(
             names, targets, partial(listed_files, root=root, exist=not skip), list(map(str, fields)), skip
@@ -109,6 +109,11 @@ def frame_table(
     except DataError as error:
         labels = f", targets: {', '.join(map(repr, fields))}" if fields else ""
         raise DataError(f"{error} (rows are counted from 0; files: column {input_field!r}{labels})") from error
+
+
+def _cells(frame: Any, place: int) -> list[Any]:
+    """Return a column; of a cell that has nothing but blanks, nothing."""
+    return ["" if isinstance(cell, str) and not cell.strip() else cell for cell in frame.iloc[:, place].tolist()]
 
 
 def _column(frame: Any, field: Any) -> int:

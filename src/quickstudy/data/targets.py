@@ -75,14 +75,14 @@ def _bare(name: str) -> str:
 
 
 def missing(values: Any) -> NDArray[np.bool_]:
-    """Say which of N labels or file names are missing: None, NaN, NaT, NA, or text of nothing but blanks; ``[N]``."""
+    """Say which of N labels or file names are missing: None, NaN, NaT, NA, or the empty text; ``[N]``."""
     if not hasattr(values, "dtype"):
         return np.fromiter(map(_is_missing, values), np.bool_, len(values))
     array = np.asarray(values.detach().cpu() if hasattr(values, "cpu") else values)
     if array.dtype.kind in "biu" or not array.size:
         return np.zeros(len(array), np.bool_)
     if array.dtype.kind in "fUT":
-        gone = np.asarray(np.isnan(array) if array.dtype.kind == "f" else np.strings.strip(array) == "")
+        gone = np.asarray(np.isnan(array) if array.dtype.kind == "f" else array == "")
     else:
         gone = np.fromiter(map(_is_missing, array.ravel()), np.bool_, array.size)
     return np.asarray(gone.reshape(len(array), -1).any(axis=1))
@@ -90,7 +90,7 @@ def missing(values: Any) -> NDArray[np.bool_]:
 
 def _is_missing(value: Any) -> bool:
     if isinstance(value, str):
-        return not value.strip()
+        return value == ""
     if isinstance(value, (float, np.floating)):
         return bool(value != value)
     return value is None or type(value).__name__ in ("NAType", "NaTType")
@@ -252,7 +252,7 @@ def _matrix(array: NDArray[Any], classes: Sequence[str] | None) -> Encoded:
 
 def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:
     for index, row in enumerate(rows):
-        if not all(isinstance(label, str) and label.strip() for label in row):
+        if not all(isinstance(label, str) and label for label in row):
             raise DataError(
                 f"target {index} is {row!r}: where examples have several labels, each must be a string, and no empty "
                 "one; an example without labels has the empty list"
