@@ -585,6 +585,7 @@ def test_empty_data() -> None:
         (["a", None], "target 1 is None: a class label"),
         (["a", 1], "target 0 is 'a' and target 1 is 1: labels must all be strings or all be numbers"),
         ([1, True], "target 0 is 1 and target 1 is True: labels must all be True or False, or all be numbers"),
+        (["a", "b\udce9"], r"the label 'b\\udce9' holds half a character"),
         (["a", float("nan")], "target 0 is 'a' and target 1 is nan"),
         ([{"a": 1}, {"b": 2}], "target 0 is {'a': 1}: a class label"),
         ([1.5, 2.0], "target 0 is 1.5: a class label must be a whole number or a string"),

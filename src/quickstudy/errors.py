@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+import unicodedata
 from collections.abc import Iterable
 from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
+_BREAKS = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, ends of lines and paragraphs
+_TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of the direction of writing
 
 
 class QuickstudyError(Exception):
@@ -132,6 +135,19 @@ def first_line(error: BaseException) -> str:
     ('no network', 'OSError')
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def one_line(text: object, most: int = 200) -> str:
+    """Return a text with what would break its line, or turn it round, written out; a long one is cut.
+
+    >>> one_line("a\\nb"), one_line("été"), one_line(2), one_line("abcdef", 3)
+    ('a\\\\nb', 'été', '2', 'abc...')
+    """
+    words = str(text)
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in _BREAKS or each in _TURNS else each
+        for each in words[:most]
+    ) + "..." * (len(words) > most)
 
 
 def require(package: str, extra: str) -> ModuleType:

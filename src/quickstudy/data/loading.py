@@ -185,6 +185,21 @@ class EpisodeSteps(Steps):
             rows = self._sampler.draw(np.concatenate(group))
             yield from zip(group, np.split(rows, np.cumsum([len(step) for step in group])[:-1]), strict=True)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that episodes are drawn from."""
+        return self._sampler.classes
+
+    @property
+    def drawn(self) -> str:
+        """What the episodes follow from (``EpisodeSampler.drawn``)."""
+        return self._sampler.drawn
+
+    def named(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the numbers ``[T]`` of a step's episodes on this rank, and their classes ``[T, W]``."""
+        numbers = self._numbers(step)
+        return numbers, self._sampler.draw_classes(numbers)
+
     def _numbers(self, step: int) -> NDArray[np.int64]:
         start = step * self._meta_batch_size
         size = min(self._meta_batch_size, self._length - start) // self.share.world_size

@@ -12,6 +12,7 @@ import numpy as np
 
 from quickstudy.data.places import Files, Folder, Source, open_source, unwrapped
 from quickstudy.data.table import Inputs, Table
+from quickstudy.data.targets import Label, read_as, type_of
 from quickstudy.errors import DataError, DataWarning
 
 _NEVER_EXAMPLES = {"thumbs.db", "desktop.ini"}
@@ -77,7 +78,7 @@ def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Tabl
     return Table(Files(source, names))
 
 
-def folder_labels(inputs: Inputs, classes: Collection[str]) -> list[str | None] | None:
+def folder_labels(inputs: Inputs, classes: Collection[Label]) -> list[Label | None] | None:
     """Return the label that each file's folders give it; None where they are no class folders.
 
     They are where a folder has the name of a class: then all folders of its depth are labels, also of other classes. A
@@ -85,14 +86,15 @@ def folder_labels(inputs: Inputs, classes: Collection[str]) -> list[str | None] 
 
     Args:
         inputs: N of them.
-        classes: that are known.
+        classes: that are known; where they are numbers, a folder's name that writes one is that number.
     """
     if not isinstance(inputs, Files) or not classes:
         return None
-    known, root = set(classes), Path(str(inputs.source)).name
+    label_type = type_of(next(iter(classes)))
+    known, root = set(classes), read_as(Path(str(inputs.source)).name, label_type)
     folders = [name.split("/")[:-1] for name in inputs.names.tolist()]
     for depth in range(max(map(len, folders), default=0)):
-        labels = [parts[depth] if len(parts) > depth else None for parts in folders]
+        labels = [read_as(parts[depth], label_type) if len(parts) > depth else None for parts in folders]
         if not known.isdisjoint(labels):
             return labels
     return [root] * len(inputs) if root in known else None

@@ -42,6 +42,44 @@ def as_label(name: str, label_type: LabelType) -> Label:
     return name if label_type == "str" else int(name) if label_type == "int" else bool(int(name))
 
 
+def type_of(label: Label) -> LabelType:
+    """Return what a label is."""
+    return "str" if isinstance(label, str) else "bool" if isinstance(label, bool) else "int"
+
+
+def label_of(value: Any) -> Label:
+    """Return a single label as targets would have it: numbers of NumPy and torch are ints.
+
+    Raises:
+        DataError: it is neither a string, nor a whole number, nor a bool.
+    """
+    try:
+        encoded = encode([value])
+    except DataError as error:
+        raise DataError(
+            f"a class needs a name that is a string, a whole number or a bool; this is {value!r}"
+        ) from error
+    if encoded.codes.ndim != 1 or len(encoded.classes) != 1 or isinstance(value, (list, tuple)):
+        raise DataError(f"a class needs one name, a string, a whole number or a bool; this is {value!r}")
+    return encoded.labels[0]
+
+
+def read_as(label: Label, label_type: LabelType) -> Label:
+    """Return the label of a type that one of another type writes; where it writes none, the label itself.
+
+    >>> read_as("2", "int"), read_as("true", "bool"), read_as(2, "str"), read_as("two", "int")
+    (2, True, '2', 'two')
+    """
+    if type_of(label) == label_type:
+        return label
+    if label_type == "str":
+        return str(int(label))
+    words: dict[Label, bool] = {"true": True, "True": True, "1": True, "false": False, "False": False, "0": False}
+    if label_type == "bool":
+        return words.get(str(label), label)
+    return int(label) if isinstance(label, int) or str(label).removeprefix("-").isdecimal() else label
+
+
 def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
     """Turn targets into codes and class names.
 
@@ -99,7 +137,10 @@ def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
                 f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must all be True or False, or all be "
                 "numbers"
             )
-    return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
+    try:
+        return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
+    except UnicodeEncodeError as error:
+        raise DataError(f"the label {error.object!r} holds half a character, which no file can: rename it") from error
 
 
 def _rectangle(rows: Sequence[Any]) -> NDArray[Any]:
