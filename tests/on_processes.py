@@ -62,6 +62,12 @@ def backbone() -> nn.Module:
     )
 
 
+def plain(outcome: Any) -> dict[str, Any]:
+    """Return what a test saw of each episode or example, as lists; nothing where other processes have it."""
+    arrays = {} if outcome is None else vars(outcome)
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in arrays.items()}
+
+
 class SaveSeventh(Callback):
     """Saves a checkpoint after the seventh step."""
 
@@ -110,7 +116,8 @@ def trained(
     trainer.finetune(model, given, strategy=finetuning, train_bn=finetuning == "no_freeze", ckpt_path=ckpt_path)
     assert trainer.global_step == 20 or launcher in ("ddp_spawn", "ddp_notebook")  # whose steps were elsewhere
     (figures,) = trainer.test(model, datamodule=given, verbose=False)
-    return {"weights": {name: value.clone() for name, value in model.state_dict().items()}, "figures": figures}
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    return {"weights": weights, "figures": figures, "outcome": plain(model.outcome)}
 
 
 def main() -> None:

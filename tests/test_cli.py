@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -176,6 +177,9 @@ def test_test_says_all_in_one_line(few_shot: Path, capsys: pytest.CaptureFixture
     line = said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test")
     assert line.startswith("accuracy ") and line.count("\n") == 1
     assert line.endswith("% (95% interval) over 6 episodes, 2-way 1-shot with 4 queries per class, inductive\n")
+    told = said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test --per_class").splitlines()
+    assert f"{told[0]}\n" == line and {words.split()[0] for words in told[1:3]} == {"class6", "class7"}
+    assert all(words.startswith("taken for another: class") for words in told[3:])
 
 
 def test_what_was_measured_can_be_verified(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,12 +193,60 @@ def test_what_was_measured_can_be_verified(few_shot: Path, capsys: pytest.Captur
     assert main(["verify", str(few_shot)]) == 1
     told = capsys.readouterr().out
     assert f"torch was 1.0, and is {version('torch')}\nthe test data is not the same\nNOT the same\n" in told
+    recorded = json.loads(said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test --json"))
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    figures = kept["result"]["per_class"]["class6"]
+    assert recorded["per_class"]["class6"] == figures and recorded["notes"] == kept["result"]["notes"] != []
+    figures["accuracy"] += 0.5
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    assert main(["verify", str(few_shot)]) == 1
+    told = capsys.readouterr().out
+    assert "class6 was " in told and "NOT the same" in told
+    for name in ("per_class", "notes", "confusions", "classes", "accuracy_ci95_classes"):  # of an earlier version
+        del kept["result"][name]
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    assert said(capsys, f"verify {few_shot}").endswith("\nthe same\n")
     path.write_text("{", encoding="utf-8")
     assert "test.json' is damaged" in said(capsys, f"verify {few_shot}", code=2)
     path.unlink()
     told = said(capsys, f"verify {few_shot}", code=2)
     assert f"was not tested yet: measure it first, quickstudy test --checkpoint {few_shot}/best.ckpt --data" in told
     assert "there is no folder 'nowhere'" in said(capsys, "verify nowhere", code=2)
+
+
+def test_runs_are_compared_on_the_same_episodes(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, folders = "--data.test_folder test --test_epoch_length 20", [few_shot, Path("other"), Path("third")]
+    for number, folder in enumerate(folders[1:], 1):
+        shutil.copytree(few_shot, folder)
+        weights = torch.load(folder / "best.ckpt", weights_only=True)
+        for value in weights["state_dict"].values():
+            if value.ndim > 1:
+                value.normal_(generator=torch.Generator().manual_seed(number))
+        torch.save(weights, folder / "best.ckpt")
+    for folder in folders:
+        said(capsys, f"test --checkpoint {folder}/best.ckpt {data}")
+    told = said(capsys, f"compare {few_shot} other third").splitlines()
+    assert [line.split()[0] for line in told] == [str(few_shot), "other", "third", "other", "third"]
+    assert told[3].startswith(f"other against {few_shot}: ") and "paired over 20 episodes" in told[3]
+    found = json.loads(said(capsys, f"compare {few_shot} other --json"))
+    kept = [json.loads((folder / "test.json").read_text(encoding="utf-8"))["result"] for folder in folders]
+    assert found["others"][0]["mean"] == pytest.approx(kept[1]["accuracy"] - kept[0]["accuracy"], abs=1e-6)
+    assert found["others"][0]["ci95_classes"] is None and found["others"][0]["units"] == 20
+    assert "takes two runs or more: quickstudy compare runs/1 runs/2" in said(capsys, f"compare {few_shot}", code=2)
+    assert "there is no folder 'nowhere'" in said(capsys, f"compare {few_shot} nowhere", code=2)
+    said(capsys, "test --checkpoint other/best.ckpt --data.test_folder test --test_shots 2")
+    told = said(capsys, f"compare {few_shot} other", code=2)
+    assert "cannot be compared: one was tested on 2-way 1-shot, 4 queries" in told
+    command = told[told.index("Test both alike: ") :].removeprefix("Test both alike: quickstudy ")
+    assert "--test_shots 1" in command and "--seed 0" in command
+    said(capsys, command)
+    assert said(capsys, f"compare {few_shot} other")
+    (folders[2] / "test.safetensors").unlink()
+    assert "kept no figures of single episodes" in said(capsys, f"compare {few_shot} third", code=2)
+    shutil.copy("other/test.safetensors", "third/test.safetensors")
+    said(capsys, "test --checkpoint other/best.ckpt --data.test_folder test --test_epoch_length 5")
+    shutil.copy("other/test.safetensors", "third/test.safetensors")
+    assert "is not of the test that 'third/test.json' tells of" in said(capsys, f"compare {few_shot} third", code=2)
 
 
 def test_a_folder_that_cannot_be_written_costs_no_figure(

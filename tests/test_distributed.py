@@ -72,6 +72,8 @@ def test_any_number_of_processes_measures_the_same(job: tuple[Any, ...], world: 
     alone = results[1][0][repr(job)]["figures"]
     for rank in results[world]:
         assert rank[repr(job)]["figures"] == pytest.approx(alone, rel=1e-6)  # figures are float32
+        for name, value in results[1][0][repr(job)]["outcome"].items():
+            assert rank[repr(job)]["outcome"][name] == value, name
 
 
 def test_training_changed_the_weights(results: Results) -> None:

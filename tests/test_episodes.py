@@ -274,7 +274,7 @@ def test_ordinary_batches_are_shared_too(length: int, batch_size: int, world: in
             BatchSteps(length, batch_size, Share(0, world))
         return
     left = length % (batch_size * world)
-    if shuffle and 0 < left < world:
+    if shuffle and 1 < left < world:
         with pytest.raises(ConfigError, match=f"{length} examples .* leave {left} .* set batch_size=") as told:
             BatchSteps(length, batch_size, Share(0, world), shuffle)
         better = int(str(told.value).rsplit("=", 1)[1])
@@ -290,7 +290,11 @@ def test_ordinary_batches_are_shared_too(length: int, batch_size: int, world: in
     assert len(set(rows)) == len(rows) == length
     sizes = [len(batch) for rank in ranks for _, batch in rank]
     assert min(sizes) >= 1
-    assert max(sizes) <= batch_size + (not shuffle and length % world > 0)
+    assert max(sizes) <= batch_size + (left == 1 if shuffle else length % world > 0)
+    together = [sum(len(rank[step][1]) for rank in ranks) for step in range(len(ranks[0]))]
+    assert not shuffle or 1 not in together or batch_size * world == 1 or length == 1  # BatchNorm cannot train on one
+    alone = BatchSteps(length, batch_size * world, Share(), shuffle)
+    assert not shuffle or together == [len(batch) for _, batch in alone]
 
 
 def test_shuffling_changes_with_the_epoch_and_not_with_the_ranks() -> None:

@@ -40,6 +40,7 @@ LAYERS = [
         "resuming",
         "loggers",
         "results",
+        "outcome",
         "report",
         "run_folder",
         "quirks",

@@ -729,3 +729,32 @@ def test_training_on_one_class_says_so() -> None:
         assert classes in (None, data.num_classes)
         with pytest.warns(DataWarning, match="one class, '(cat|1)': there is nothing to tell apart"):
             Trainer(max_epochs=1, **QUIET).fit(small(), datamodule=data)
+
+
+def _to_one_value(**arguments: Any) -> ImageClassifier:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4))
+    return ImageClassifier(backbone=network, optimizer="SGD", **arguments)
+
+
+@pytest.mark.parametrize(("examples", "batch_size", "batches"), [(33, 8, [8, 8, 8, 9]), (3, 2, [3]), (9, 8, [9])])
+def test_batch_norm_sees_no_example_alone(examples: int, batch_size: int, batches: list[int]) -> None:
+    images, labels = torch.rand(33, 1, 8, 8), torch.arange(33) % 3
+    given = (images[:examples], labels[:examples], images, labels)
+    data = ImageClassificationData.from_tensors(*given, batch_size=batch_size)
+    Trainer(max_epochs=2, **QUIET).fit(_to_one_value(), datamodule=data)
+    assert [len(targets) for _, targets in data.train_dataloader()] == batches
+    assert {len(targets) for _, targets in data.val_dataloader()} == {batch_size, 33 % batch_size} - {0}
+
+
+def test_batch_norm_that_must_see_one_example_says_what_to_do() -> None:
+    images, labels = noisy_patterns(3, 11)
+    data, trainer = ImageClassificationData.from_tensors(images, labels, batch_size=1), Trainer(max_epochs=1, **QUIET)
+    with pytest.raises(ConfigError, match=r"one example alone.* set batch_size=2 or more .*drop_last=True"):
+        trainer.fit(_to_one_value(), datamodule=data)
+    assert trainer.global_step == 0
+    options = {"inner_batch_size": 1, "ways": 2, "queries": 2, "epoch_length": 4, "head": "shared"}
+    reptile = _to_one_value(training_strategy="reptile", training_strategy_kwargs=options)
+    with pytest.raises(ConfigError, match=r"one example alone.* set inner_batch_size=2 or more"):
+        Trainer(max_epochs=1, **QUIET).fit(reptile, datamodule=data)
+    with pytest.raises(ConfigError, match=r"one example alone.* show it two or more"):
+        reptile.adapt(images[:1], labels[:1])

@@ -19,8 +19,11 @@ from quickstudy.data.samples import file_of
 from quickstudy.data.scan import folder_labels
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, as_label
+from quickstudy.datamodule import DataModule
 from quickstudy.errors import DataError
+from quickstudy.outcome import Outcome
 
+_CONFUSIONS = 100  # in test.json; test.safetensors has all
 Output = Literal["labels", "probabilities", "logits", "classes", "rows"]
 Named = Iterable[tuple[str, Label | None]]
 """Of each input what it is called, and its label where the data has one."""
@@ -42,37 +45,68 @@ class Prediction(NamedTuple):
     """The likeliest classes, name and probability of each, where they were asked for."""
 
 
-def result_of(model: Any, figures: Mapping[str, float]) -> dict[str, Any]:
+def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dict[str, Any]:
     """Return the figures of a tested task with what they are figures of, in values that JSON has.
 
     Args:
         model: the task.
         figures: what ``trainer.test`` returned for it.
+        data: the data module that it was tested on, if it was one.
     """
     result: dict[str, Any] = {
         # The interval of a single episode is no number, and JSON has no word for that.
         name.removeprefix("test_"): value if math.isfinite(value) else None
         for name, value in figures.items()
     }
+    outcome: Outcome | None = model.outcome
     if model.plan is None:
-        return result | {"examples": int(result["examples"]), "classes": len(model.classes)}
-    ways, shots, queries = model.plan.shape("test")
-    transductive = bool(result.pop("transductive"))
-    return result | {
-        "episodes": int(result["episodes"]),
-        "ways": ways,
-        "shots": shots,
-        "queries": queries,
-        "transductive": transductive,
-    }
+        result |= {"examples": int(result["examples"]), "classes": len(model.classes)}
+    else:
+        shape = outcome.shape if outcome is not None else None
+        sizes = model.plan.shape("test") if shape is None else [_one_or_both(*each) for each in shape]
+        result |= {"accuracy_ci95_classes": result.get("accuracy_ci95_classes"), "episodes": int(result["episodes"])}
+        result |= dict(zip(("ways", "shots", "queries"), sizes, strict=True))
+        result |= {"transductive": bool(result["transductive"])}
+    per_class = outcome.per_class() if outcome is not None else {}
+    if outcome is not None and per_class:
+        result |= {"classes": len(per_class)} if model.plan is not None else {}
+        result["per_label" if len(outcome.labels) else "per_class"] = per_class
+        result["confusions"] = outcome.largest_confusions(_CONFUSIONS)
+    notes = list(model.test_notes)
+    if model.plan is not None and per_class and result["accuracy_ci95_classes"] is None:
+        notes.append(_no_interval_over_classes(len(per_class)))
+    table = data.table("test", by_class=model.plan is not None) if isinstance(data, DataModule) else None
+    return result | {"notes": notes} | ({} if table is None else {"data": table.fingerprint})
+
+
+def _one_or_both(least: int, most: int) -> int | list[int]:
+    return least if least == most else [least, most]
+
+
+def _no_interval_over_classes(classes: int) -> str:
+    if classes < 3:
+        return f"There is no interval for other classes: {classes} say nothing of how classes differ."
+    return (
+        f"There is no interval for other classes: one of the {classes} classes is in every episode, and cannot be left "
+        "out. With a smaller test_ways, or more episodes, there is one."
+    )
 
 
 def sentence(result: Mapping[str, Any]) -> str:
     """Return in words what ``result_of`` returned."""
-    ci95 = result["accuracy_ci95"]
-    alone = "(one class: no answer is wrong)" if result.get("classes") == 1 else "(one alone has no interval)"
-    interval = alone if ci95 is None else f"± {ci95:.2%} (95% interval)"
-    return f"accuracy {result['accuracy']:.2%} {interval} {measured_on(result)}"
+    return f"accuracy {result['accuracy']:.2%} {interval(result)} {measured_on(result)}"
+
+
+def interval(result: Mapping[str, Any]) -> str:
+    """Return in words the intervals of a result: of the draw of episodes or examples, and of classes where known."""
+    ci95, of_classes = result["accuracy_ci95"], result.get("accuracy_ci95_classes")
+    if ci95 is None:
+        one_class = "episodes" not in result and result.get("classes") == 1
+        return "(one class: no answer is wrong)" if one_class else "(one alone has no interval)"
+    if of_classes is None:
+        return f"± {ci95:.2%} (95% interval)"
+    these = f"for these {result['classes']} classes, for others of their kind"
+    return f"± {ci95:.2%} {these} ± {of_classes:.2%} (95% interval)"
 
 
 def measured_on(result: Mapping[str, Any]) -> str:
@@ -80,8 +114,17 @@ def measured_on(result: Mapping[str, Any]) -> str:
     if "episodes" not in result:
         return f"on {result['examples']} examples of {result['classes']} class{'es' * (result['classes'] != 1)}"
     kind = "transductive" if result["transductive"] else "inductive"
-    shape = f"{result['ways']}-way {result['shots']}-shot with {result['queries']} queries per class"
-    return f"over {result['episodes']} episodes, {shape}, {kind}"
+    ways, shots, queries = (span(result[name]) for name in ("ways", "shots", "queries"))
+    return f"over {result['episodes']} episodes, {ways}-way {shots}-shot with {queries} queries per class, {kind}"
+
+
+def span(size: int | list[int]) -> str:
+    """Return a size of episodes in words.
+
+    >>> span(5), span([1, 5])
+    ('5', '1 to 5')
+    """
+    return f"{size[0]} to {size[1]}" if isinstance(size, list) else str(size)
 
 
 def versions() -> dict[str, str]:
@@ -91,7 +134,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **known}
 
 
-def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[str]) -> Named:
+def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[Label]) -> Named:
     """Return the names of a table's examples, and their labels: their targets, or what their class folders say.
 
     Args:
@@ -110,7 +153,7 @@ def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[str]
         yield file_of(table.inputs, row) or f"input {row}", None if labels is None else labels[row]
 
 
-def named_by_loader(loader: Any, count: int, classes: Collection[str]) -> Named:
+def named_by_loader(loader: Any, count: int, classes: Collection[Label]) -> Named:
     """Return the names and labels of the first inputs that a loader of batches went through; see ``named``.
 
     Args:
@@ -169,7 +212,7 @@ def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
         chances = logits.sigmoid() if several else logits.softmax(-1)
         if output == "probabilities":
             return chances
-        inputs = named_by_loader(loader, len(chances), task.classes)
+        inputs = named_by_loader(loader, len(chances), labels)
         return [row for rows in rows_of(chances, labels, inputs, several) for row in rows]
     classes: Tensor = (logits > 0).long() if several else logits.argmax(-1)
     if output == "classes":

@@ -2,7 +2,7 @@
 
 ``run.json`` has options, versions and the data's fingerprints; ``metrics.csv`` the figures; ``best.ckpt`` the model of
 the best validation, where there is validation data; ``last.ckpt`` and ``previous.ckpt`` the newest; ``test.json`` what
-a test measured; ``curves.png`` and ``report.html`` show it all.
+a test measured, ``test.safetensors`` that of each episode or example; ``curves.png`` and ``report.html`` show it all.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.files import BEST_FILE, alone, atomic_write
 from quickstudy.loggers import Metrics, read_metrics
 from quickstudy.metrics import Estimate
+from quickstudy.outcome import Outcome
 from quickstudy.report import Picture, Row, curves_picture, write_report
 from quickstudy.results import measured_on, versions
 from quickstudy.resuming import KeepLast
 from quickstudy.time_limit import WithinTime
 
 RUNS = Path("runs")
-RECORD, MEASURED, CURVES, REPORT = "run.json", "test.json", "curves.png", "report.html"
+RECORD, MEASURED, TESTED, CURVES, REPORT = "run.json", "test.json", "test.safetensors", "curves.png", "report.html"
 BEST = "val_accuracy"
 _RECORDED = ("time", "command", "versions", "trainer", "data", "model")
 
@@ -196,20 +197,44 @@ class Record(Callback):
 
 
 def write_measured(
-    folder: Path, result: Mapping[str, Any], weights: str, options: Mapping[str, Any] | None = None
+    folder: Path,
+    result: Mapping[str, Any],
+    weights: str,
+    options: Mapping[str, Any] | None = None,
+    outcome: Outcome | None = None,
 ) -> None:
-    """Write ``test.json`` and show it on the page.
+    """Write ``test.json`` and ``test.safetensors``, and show them on the page.
 
     Args:
         folder: of a run.
         result: what ``result_of`` returned.
         weights: which were tested: a checkpoint's name, or ``"as trained"``.
         options: of ``quickstudy test``, so that ``quickstudy verify`` can do the same again.
+        outcome: what the test saw of each episode or example.
     """
+    if outcome is None:
+        (folder / TESTED).unlink(missing_ok=True)
+    else:
+        outcome.write(folder / TESTED)
     measured = {"time": _now(), "weights": weights, "options": options, "versions": versions(), "result": dict(result)}
     with atomic_write(folder / MEASURED, "w") as file:
         json.dump(measured, file, indent=1)
     write_page(folder)
+
+
+def read_outcome(folder: Path, result: Mapping[str, Any]) -> Outcome | None:
+    """Return what ``test.safetensors`` holds; None where there is none, as with tests of earlier versions.
+
+    Raises:
+        DataError: it is damaged, or of another test than ``test.json`` has the result of.
+    """
+    path = folder / TESTED
+    if not path.is_file():
+        return None
+    outcome = Outcome.read(path)
+    if len(outcome.accuracies) != result.get(outcome.unit) or abs(outcome.accuracy - result["accuracy"]) > 1e-5:
+        raise DataError(f"'{path}' is not of the test that '{folder / MEASURED}' tells of: type quickstudy test again")
+    return outcome
 
 
 def write_page(folder: Path, steps: int = 0) -> None:

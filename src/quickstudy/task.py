@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import lightning as L
 import torch.nn.functional as F
@@ -27,8 +27,9 @@ from quickstudy.errors import ConfigError, check_above_zero, check_options, give
 from quickstudy.heads import class_names, feature_shape, given_head, warn_of_one_class
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
-from quickstudy.nets import build_encoder
+from quickstudy.nets import build_encoder, of_several
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
+from quickstudy.outcome import Answers, Outcome
 from quickstudy.predictor import Predictor
 from quickstudy.processes import Accumulated, together, weighed
 from quickstudy.registry import options_of
@@ -132,6 +133,11 @@ class Task(L.LightningModule):
         """How many examples there were to train on, and their fingerprint."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
+        self.outcome: Outcome | None = None
+        """What the latest test saw."""
+        self._answers: Answers | None = None
+        self.test_notes: list[str] = []
+        """What whoever reads the latest test's figures must know, in sentences."""
         self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
             self.add_module(f"{stage}_metrics", StageMetrics(per_example=self.plan is None))
@@ -210,11 +216,21 @@ class Task(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
-        with together(self._trainer, episodes=self.plan is not None):
+        with together(self._trainer, episodes=self.plan is not None), of_several(self._for_several):
             loss, units = self._step(batch, "train")
         if self.plan is None:
             loss, units = weighed(loss, units)
         return loss if self._batches_of_a_step == 1 else self._accumulated.add(loss, units)
+
+    @property
+    def _for_several(self) -> str:
+        """What to type where BatchNorm saw one example."""
+        if self.plan is not None:
+            return "set inner_batch_size=2 or more"
+        several = self._trainer is not None and self._trainer.world_size > 1
+        return "set batch_size=2 or more (in a loader of your own also drop_last=True)" + (
+            ", or sync_batchnorm=True" if several else ""
+        )
 
     @property
     def _batches_of_a_step(self) -> int:
@@ -232,9 +248,14 @@ class Task(L.LightningModule):
         """Judge a step of the validation data."""
         self._step(batch, "val")
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def on_test_epoch_start(self) -> None:
+        """Begin to note the answers, of which there is more to tell than a mean."""
+        unit: Literal["episodes", "examples"] = "examples" if self.plan is None else "episodes"
+        self._answers = Answers(self.trainer.test_dataloaders, self.classes, unit)
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
-        self._step(batch, "test")
+        self._step(batch, "test", (batch_idx, dataloader_idx))
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the logits ``[B, C]`` of a batch.
@@ -253,7 +274,7 @@ class Task(L.LightningModule):
         logits: Tensor = self(inputs_of(batch))
         return logits
 
-    def _step(self, batch: Any, stage: str) -> tuple[Tensor, float]:
+    def _step(self, batch: Any, stage: str, noted: tuple[int, int] | None = None) -> tuple[Tensor, float]:
         loss, logits, targets = self._judged(batch)
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)
@@ -261,6 +282,8 @@ class Task(L.LightningModule):
             right = ((logits.argmax(-1) == targets) & ~logits.isnan().any(-1)).float()  # argmax takes nan for class 0
         metrics: Any = self.get_submodule(f"{stage}_metrics")
         figures = right if self.plan is None else right.mean(1)
+        if noted is not None and self._answers is not None:
+            self._answers.add(*noted, right, logits, targets, batch if self.plan is not None else None)
         metrics.update(figures, logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
         return loss, len(figures)
 
@@ -296,6 +319,10 @@ class Task(L.LightningModule):
         collected = metrics.collect(judged=stage != "train")
         if self.algorithm is not None and stage != "train":
             collected["transductive"] = float(self.algorithm.sees_queries(self.encoder))
+        if stage == "test" and self._answers is not None:
+            self.outcome, self._answers = self._answers.gathered(), None
+            half = self.outcome.classes_ci95()
+            collected |= {"accuracy_ci95_classes": half} if math.isfinite(half) else {}
         for name, value in collected.items():
             self.log(f"{stage}_{name}", value, prog_bar=name.startswith(("accuracy", "loss")), sync_dist=True)
 

@@ -24,6 +24,7 @@ from quickstudy.errors import ConfigError, DataWarning, check_choice, check_coun
 from quickstudy.failing import StopAtNaN
 from quickstudy.finetuning import SHAPES, Strategy, build_finetuning
 from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
+from quickstudy.outcome import Outcome
 from quickstudy.processes import OneResult, check_shared
 from quickstudy.progress import build_progress
 from quickstudy.quirks import keep_statistics, note_termination, quieten
@@ -259,19 +260,33 @@ class Trainer(L.Trainer):
     ) -> Any:
         """Test a task, as Lightning does, and print what was measured in a sentence unless ``verbose=False``.
 
+        ``trainer.outcome`` has the figure of each episode or example, those of each class, and what was taken for what.
+
         Returns:
-            A list of one dictionary: ``test_accuracy``, ``test_accuracy_ci95``, and whatever else was measured.
+            A list of one dictionary: ``test_accuracy``; ``test_accuracy_ci95``, of its interval over episodes, or
+            examples; of episodes ``test_accuracy_ci95_classes``, of that over classes, where it is known; and whatever
+            else was measured.
         """
         _check_task(model or self.lightning_module)
         check_shared(self, dataloaders)
+        tested: Any = model or self.lightning_module
+        if tested is not None:
+            tested.outcome = None  # where processes are spawned, they keep their own
         found = super().test(model, dataloaders, ckpt_path, False, datamodule, **lightning_kwargs)
         if found and self.is_global_zero:
-            result = result_of(self.lightning_module, found[0])
+            data = datamodule or (getattr(self, "datamodule", None) if dataloaders is None else dataloaders)
+            result = result_of(self.lightning_module, found[0], data)
             if verbose:
                 print(sentence(result))
             if self._leaves and self.run_folder is not None and self.lightning_module is self._fitted:
-                write_measured(self.run_folder, result, Path(ckpt_path).name if ckpt_path else "as trained")
+                weights = Path(ckpt_path).name if ckpt_path else "as trained"
+                write_measured(self.run_folder, result, weights, None, self.outcome)
         return found
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the latest test saw; None before one, and where its processes were spawned."""
+        return getattr(self.lightning_module, "outcome", None)
 
     def validate(self, model: Any = None, dataloaders: Any = None, *arguments: Any, **options: Any) -> Any:
         """Validate a task, as Lightning does."""

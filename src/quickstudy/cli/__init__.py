@@ -34,6 +34,7 @@ COMMANDS = {
     "fit": Command("fit", "train a model on folders, a CSV file or a published data set", flags=True),
     "test": Command("test", "measure a checkpoint's accuracy", flags=True),
     "verify": Command("verify", "measure again what was measured of a run, and compare"),
+    "compare": Command("compare", "say by how much one run is better than another, on the same test episodes"),
     "adapt": Command("adapt", "learn classes from a folder of class folders, without training", flags=True),
     "predict": Command(
         "predict", "classify pictures with a saved model, a run or a checkpoint", of_checkpoint="predict_data"

@@ -101,8 +101,13 @@ def load_options(model: ImageClassifier) -> dict[str, Any]:
 
 def add_episodes(parser: ArgumentParser) -> None:
     """Add the options of test episodes."""
-    flags = {name: flag for name, flag in class_flags(EpisodePlan).items() if name.startswith("test_")}
+    flags = {name: flag for name, flag in class_flags(EpisodePlan).items() if of_a_test(name)}
     add_flags(parser, optional(flags), "episodes", "of a few-shot strategy; default: as the checkpoint was trained")
+
+
+def of_a_test(name: str) -> bool:
+    """Whether an option of ``EpisodePlan`` says which episodes a test has."""
+    return name.startswith("test_") or name == "seed"
 
 
 def add_trainer(parser: ArgumentParser, only: Sequence[str] = ()) -> None:

@@ -116,10 +116,14 @@ class EpisodeSampler:
         classes: tuple[str, ...] = (),
     ) -> None:
         self.ways, self.shots, self.queries, self.num_tasks = ways, shots, queries, num_tasks
+        self.classes = classes
         self._index = index
         self._counts = index.counts
         digest = hashlib.blake2b(f"{seed}|{stage}|{fingerprint}".encode(), digest_size=8).digest()
         self._key = np.uint64(int.from_bytes(digest, "little"))
+        sizes = f"{ways}-way {shots}-shot, {queries} queries, {len(self._counts)} classes, {num_tasks} tasks"
+        self.drawn = f"{sizes}, {digest.hex()}"
+        """What its episodes follow from: those of one that has the same are the same."""
         alone = "" if stage == "train" else ", or test_{} alone,"
         if len(self._counts) < ways:
             raise DataError(
@@ -167,14 +171,21 @@ class EpisodeSampler:
             ``[T, W, K]`` rows of the table; of each class the first ``shots`` are the support, the others the query.
         """
         numbers = np.asarray(episodes, np.int64)
-        if self.num_tasks > 0:
-            numbers = numbers % self.num_tasks
         blocks = [self._draw_block(numbers[at : at + _BLOCK]) for at in range(0, len(numbers), _BLOCK)]
         return np.concatenate(blocks) if blocks else np.empty((0, self.ways, self.shots + self.queries), np.int64)
 
-    def _draw_block(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    def draw_classes(self, episodes: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Return the classes of episodes alone, ``[T, W]``, in the order of their targets."""
+        return self._classes_of(np.asarray(episodes, np.int64))[1]
+
+    def _classes_of(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        if self.num_tasks > 0:
+            numbers = numbers % self.num_tasks
         keys = _mix(self._key + _scaled(numbers.astype(np.uint64)))
-        codes_TW = _choose(keys, np.full(len(numbers), len(self._counts)), self.ways)
+        return keys, _choose(keys, np.full(len(numbers), len(self._counts)), self.ways)
+
+    def _draw_block(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        keys, codes_TW = self._classes_of(numbers)
         # Choosing the classes used up the first 2 * ways numbers of each episode.
         counters = np.arange(2 * self.ways + 1, 3 * self.ways + 1, dtype=np.uint64)
         keys_TW = _mix(keys[:, None] + _scaled(counters))

@@ -185,6 +185,21 @@ class EpisodeSteps(Steps):
             rows = self._sampler.draw(np.concatenate(group))
             yield from zip(group, np.split(rows, np.cumsum([len(step) for step in group])[:-1]), strict=True)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that episodes are drawn from."""
+        return self._sampler.classes
+
+    @property
+    def drawn(self) -> str:
+        """What the episodes follow from (``EpisodeSampler.drawn``)."""
+        return self._sampler.drawn
+
+    def named(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the numbers ``[T]`` of a step's episodes on this rank, and their classes ``[T, W]``."""
+        numbers = self._numbers(step)
+        return numbers, self._sampler.draw_classes(numbers)
+
     def _numbers(self, step: int) -> NDArray[np.int64]:
         start = step * self._meta_batch_size
         size = min(self._meta_batch_size, self._length - start) // self.share.world_size
@@ -231,7 +246,8 @@ class BatchSteps(Steps):
 
     Args:
         length: examples in all.
-        batch_size: examples of one step on one rank; the last step may hold fewer.
+        batch_size: examples of one step on one rank; the last step may hold fewer. A single one that would be left
+            over joins the step before it where ``shuffle`` is on, since BatchNorm cannot train on one example.
         share: this process. Ranks may differ by one example in the last step, so that none is left out or repeated.
         shuffle: whether the order changes with the epoch.
         seed: of the order.
@@ -252,7 +268,7 @@ class BatchSteps(Steps):
         if length < ranks:
             raise ConfigError(f"{length} examples are fewer than {ranks} processes: use at most {length} devices")
         left = length % (batch_size * ranks)
-        if shuffle and 0 < left < ranks:
+        if shuffle and 1 < left < ranks:
             better = _without_crumbs(length, batch_size, ranks)
             raise ConfigError(
                 f"{length} examples in steps of {batch_size} on each of {ranks} processes leave {left} for the last "
@@ -272,7 +288,8 @@ class BatchSteps(Steps):
         return f"set batch_size={together // ranks}, with the data of before"
 
     def __len__(self) -> int:
-        return -(-(self._length // self.share.world_size) // self._batch_size)
+        alone = self._shuffle and self._length % self.together == 1 < self._length
+        return -(-((self._length - alone) // self.share.world_size) // self._batch_size)
 
     def starting(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Name the epoch's steps from one on."""
@@ -288,7 +305,7 @@ class BatchSteps(Steps):
 
 def _without_crumbs(length: int, batch_size: int, ranks: int) -> int:
     """Return the next batch size whose last step all ranks share."""
-    while 0 < length % (batch_size * ranks) < ranks:
+    while 1 < length % (batch_size * ranks) < ranks:
         batch_size += 1
     return batch_size
 
