@@ -638,8 +638,11 @@ def test_empty_data() -> None:
         (["a", None], "target 1 is None: a class label"),
         (["a", 1], "target 0 is 'a' and target 1 is 1: labels must all be strings or all be numbers"),
         ([1, True], "target 0 is 1 and target 1 is True: labels must all be True or False, or all be numbers"),
+        (["a", float("nan")], "target 1 is nan: a class label .* missing in row 1$"),
+        (["a", "", None, pd.NA, pd.NaT, "b"], "target 1 is '': a class label .* missing in 4 rows: 1, 2, 3, 4$"),
+        ({"1.png": "cat"}, "targets must be a list, array or tensor of labels, not {'1.png': 'cat'}"),
+        ([["a", ""], ["b"]], "each must be a string, and no empty one; an example without labels has the empty list"),
         (["a", "b\udce9"], r"the label 'b\\udce9' holds half a character"),
-        (["a", float("nan")], "target 0 is 'a' and target 1 is nan"),
         ([{"a": 1}, {"b": 2}], "target 0 is {'a': 1}: a class label"),
         ([1.5, 2.0], "target 0 is 1.5: a class label must be a whole number or a string"),
         (np.array([1.0, np.nan]), "target 1 is nan: a class label"),
@@ -759,6 +762,21 @@ def test_data_sets_without_length_or_targets() -> None:
         ({"cache": -1}, "cache=-1 is none of"),
         ({"seed": -1}, "seed=-1: it must be a whole number of at least 0"),
         ({"num_workers": -1}, "num_workers=-1: it must be a whole number of at least 0"),
+        ({"num_workers": "2"}, "num_workers='2': it must be a whole number of at least 0; type num_workers=2$"),
+        ({"num_workers": None}, "num_workers=None: it must be a whole number of at least 0$"),
+        ({"seed": 1.5}, "seed=1.5: it must be a whole number of at least 0$"),
+        ({"seed": True}, "seed=True: it must be a whole number"),
+        ({"batch_size": 0}, "batch_size=0: it must be a whole number of at least 1$"),
+        ({"batch_size": "4"}, "batch_size='4': it must be a whole number of at least 1; type batch_size=4$"),
+        ({"batch_size": 4.0}, "batch_size=4.0: it must be a whole number of at least 1; type batch_size=4$"),
+        ({"batch_size": None}, "batch_size=None: it must be a whole number of at least 1$"),
+        ({"batch_size": True}, "batch_size=True: it must be a whole number of at least 1$"),
+        ({"batch_size": np.nan}, "batch_size=nan: it must be a whole number of at least 1$"),
+        ({"val_split": "0.2"}, "val_split='0.2': it must lie between 0 and 1"),
+        ({"val_split": True}, "val_split=True: it must lie between 0 and 1"),
+        ({"val_split": np.nan}, "val_split=nan: it must lie between 0 and 1"),
+        ({"pin_memory": "yes"}, "pin_memory='yes' is none of True, False, None"),
+        ({"cache": 0.5}, "cache=0.5 is none of 'auto', False, a number of bytes"),
         ({"image_size": 0}, "image_size=0 is neither a number of pixels"),
         ({"image_size": True}, "image_size=True is neither a number of pixels"),
         ({"image_size": "84"}, "image_size='84' is neither a number of pixels"),
@@ -772,8 +790,6 @@ def test_data_options(options: dict[str, Any], message: str, train: Path) -> Non
 
 
 def test_data_options_that_show_later(train: Path) -> None:
-    with pytest.raises(ConfigError, match="batch_size=0: it must be at least 1"):
-        Images.from_folders(train, batch_size=0).train_dataloader()
     with pytest.raises(
         ConfigError, match="val_split takes validation data from the training data: give train data and no"
     ):

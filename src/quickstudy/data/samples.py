@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,8 @@ def cache_budget(cache: str | int | bool | None) -> int:
         return 0
     if cache is True or cache == "auto":
         return int(_AUTO_SHARE * _memory_free())
-    if isinstance(cache, int) and cache >= 0:
-        return cache
+    if isinstance(cache, Integral) and int(cache) >= 0:
+        return int(cache)
     text = str(cache).upper().replace(" ", "")
     number, unit = text[:-2], text[-2:]
     if unit in _UNITS and number.replace(".", "", 1).isdigit():
