@@ -146,7 +146,12 @@ def test_a_card_stays_a_table_whatever_the_names(tmp_path: Path) -> None:
     names = ["a\nb", "c|d", "\x1b[31m", "\u202ee", "*f*"]
     predictor = Predictor(Encoder(torch.nn.Flatten()), STRATEGIES["prototypicalnetworks"]())
     predictor.fit(torch.eye(5), names).save(tmp_path)
-    text = card(json.loads((tmp_path / "predictor.json").read_text()), "me/x", predictor.confidence_)
+    text = card(
+        json.loads((tmp_path / "predictor.json").read_text()),
+        "me/x",
+        predictor.confidence_,
+        predictor.held_out_accuracy_,
+    )
     table = text.partition("|---|---|\n")[2].partition("\n\n")[0].split("\n")
     written = ("a b", r"c\|d", r"\\x1b\[31m", r"\\u202ee", r"\*f\*")
     assert sorted(table) == sorted(f"| {name} | 1 |" for name in written)

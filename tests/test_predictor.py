@@ -396,7 +396,7 @@ def test_a_caption_says_what_was_predicted_within_its_width(
 
 
 def test_what_is_no_picture_is_explained_without_one() -> None:
-    inputs = torch.rand(4, 3, 16, 16)
+    inputs = torch.rand(4, 3, 16, 16) - 0.5
     predictor = ImageClassifier(backbone="conv4", training_strategy="maml").adapt(inputs, ["a", "a", "b", "b"])
     found = predictor.nearest(inputs[3:], 2)[0]
     assert (found[0].name, found[0].number, found[0].thumbnail) == ("b", 1, b"")

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.data.targets import Label
-from quickstudy.errors import DataError, brief
+from quickstudy.errors import DataError, brief, one_line
 from quickstudy.functional.calibration import best_temperature, expected_calibration_error
 from quickstudy.functional.distances import squared_euclidean
-from quickstudy.functional.intervals import student_quantile
+from quickstudy.functional.intervals import proportion_interval, student_quantile
 
 DEFAULT_REJECT_RATE = 0.05
 NOT_CALIBRATED = "nothing: calibrate(images, labels) was not called"
@@ -28,6 +28,7 @@ NOT_CALIBRATED = "nothing: calibrate(images, labels) was not called"
 _MOST = 200  # examples that are left out, evenly spread over the classes
 _WORK = 10_000  # examples that are learned anew in all, for answers to those
 _LEAST = 20  # of which there are as many, if there can be; for sets, of each class
+_WEAKEST = 5  # classes that are named
 _AT_ONCE = 10_000_000  # numbers in the support sets that are learned side by side
 
 
@@ -59,6 +60,29 @@ class Confidence(NamedTuple):
     """The expected calibration error of the held-out probabilities, from 0 to 1; NaN without any."""
     examples: int
     source: str
+
+
+class Share(NamedTuple):
+    """How many of some held-out examples were given their own class, whether or not they would be called unknown."""
+
+    accuracy: float
+    """From 0 to 1; NaN where nothing was held out, or where there is no other class to take them for."""
+    ci95: float
+    """How far the 95% Wilson interval of it reaches, on the wider side; NaN likewise."""
+    examples: int
+
+
+class HeldOutAccuracy(NamedTuple):
+    """What accuracy to expect on inputs that come as the examples came, by those that the classifier did not see."""
+
+    accuracy: float
+    """Over all of them; see ``Share``."""
+    ci95: float
+    examples: int
+    by_class: dict[Label, Share]
+    """Of every class; one whose only example cannot be left out has 0 examples."""
+    source: str
+    """Where they come from, in words."""
 
 
 def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
@@ -185,6 +209,25 @@ def confidence_of(held: HeldOut, reject_rate: float | None = None, false_accept:
     return Confidence(temperature, threshold, error, len(held.targets), held.source)
 
 
+def accuracy_of(held: HeldOut, names: Sequence[Label]) -> HeldOutAccuracy:
+    """Return how many held-out answers were right, with the interval of a proportion.
+
+    Args:
+        held: the answers.
+        names: of the W classes.
+    """
+    right_N = held.logits.argmax(1) == held.targets if len(held.targets) else held.targets.bool()
+    counts_W = torch.bincount(held.targets, minlength=len(names)).tolist()
+    rights_W = torch.bincount(held.targets[right_N], minlength=len(names)).tolist()
+    told = len(names) > 1  # of one class alone every answer is right
+
+    def share(right: int, count: int) -> Share:
+        return Share(*(proportion_interval(right, count) if told else (math.nan, math.nan)), count)
+
+    by_class = {name: share(*each) for name, *each in zip(names, rights_W, counts_W, strict=True)}
+    return HeldOutAccuracy(*share(sum(rights_W), sum(counts_W)), by_class, held.source)
+
+
 def threshold_of(held: HeldOut, reject_rate: float | None = None, false_accept: float | None = None) -> float:
     """Return the familiarity below which an input is unknown.
 
@@ -258,6 +301,34 @@ def _nonconformity(logits_NW: Tensor, code: int) -> Tensor:
     others_NW[:, code] = -torch.inf
     best_N = others_NW.amax(1) if logits_NW.shape[1] > 1 else torch.zeros_like(logits_NW[:, 0])
     return best_N - logits_NW[:, code]
+
+
+def accuracy_in_words(found: HeldOutAccuracy, noun: str = "examples") -> list[str]:
+    """Return a line for the accuracy, one for the weakest classes, and one for those that it says nothing of.
+
+    Args:
+        found: it.
+        noun: what the examples are.
+    """
+    if math.isnan(found.accuracy):
+        why = f"there are no held-out {noun}: it takes two or more of a class"
+        if found.source == NOT_CALIBRATED:
+            why = "this strategy holds out none: in Python, predictor.calibrate(images, labels) with others tells it"
+        elif len(found.by_class) < 2:
+            why = "there are no two classes to confuse"
+        return [f"Held-out accuracy: not told, as {why}"]
+    weak = sorted((share.accuracy, name) for name, share in found.by_class.items() if share.accuracy < 1)[:_WEAKEST]
+    alone = sum(not share.examples for share in found.by_class.values())
+    named = [
+        f"{one_line(name)} {round(accuracy * found.by_class[name].examples)} of {found.by_class[name].examples}"
+        for accuracy, name in weak
+    ]
+    return [
+        f"Held-out accuracy {found.accuracy:.0%} ± {100 * found.ci95:.0f} ({found.examples} {noun}; 95% interval, "
+        f"Wilson's, for {noun} that come as these did)",
+        *[f"Weakest classes: {', '.join(named)}"] * bool(named),
+        *[f"Of {alone} class{'es' * (alone > 1)} it says nothing, as none of their {noun} was held out"] * bool(alone),
+    ]
 
 
 def in_words(sure: Confidence) -> list[str]:

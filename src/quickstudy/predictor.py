@@ -25,7 +25,7 @@ from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.algorithms.base import exact
 from quickstudy.calibrated import Calibrated
 from quickstudy.changes import UNKNOWN
-from quickstudy.confidence import conformal, least_examples
+from quickstudy.confidence import accuracy_in_words, conformal, least_examples
 from quickstudy.data.targets import Label, encode, type_of
 from quickstudy.errors import ConfigError, DataError, brief, check_counts, one_line
 from quickstudy.explaining import Answer, Neighbour, drawn, nearest
@@ -97,7 +97,11 @@ class Predictor(Calibrated):
         """Say how many classes it knows, and which."""
         classes = [one_line(name, 40) for name in self._support]
         shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-        return f"Predictor({type(self._algorithm).__name__}, {len(classes)} classes: {shown})"
+        return f"Predictor({type(self._algorithm).__name__}, {len(classes)} classes{shown and f': {shown}'})"
+
+    def __str__(self) -> str:
+        """Say what accuracy to expect, too, which some strategies take a while to find out; for ``print``."""
+        return "\n".join([repr(self), *(accuracy_in_words(self.held_out_accuracy_) if self._support else [])])
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return what it was made with, for scikit-learn's ``clone`` and ``cross_val_score``."""
@@ -200,7 +204,7 @@ class Predictor(Calibrated):
             shown._thumbnails = {name: (b"",) * len(own) for name, own in self._thumbnails.items()}
         with tempfile.TemporaryDirectory() as folder:
             shown.save(folder)
-            return hub.push(folder, repo_id, self.confidence_, thumbnails, **options)
+            return hub.push(folder, repo_id, self.confidence_, self.held_out_accuracy_, thumbnails, **options)
 
     @classmethod
     def from_pretrained(
