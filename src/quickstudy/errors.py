@@ -156,9 +156,9 @@ def brief(value: object) -> str:
     >>> brief(["cat", 7])
     "['cat', 7]"
     """
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, bytes | bytearray | memoryview) and len(value) > _BRIEF.maxstring:
         return f"{type(value).__name__} of length {len(value)}"
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
+    if hasattr(value, "dtype") and getattr(value, "shape", ()):
         return f"{type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
     return one_line(_BRIEF.repr(value))
 
