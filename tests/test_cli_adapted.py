@@ -69,6 +69,7 @@ def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
         "Classes, with their pictures: blue 4, green 4, red 4",
     ]
     for words in (
+        "Held-out accuracy 100% ± 24 (12 pictures; 95% interval, Wilson's, for pictures that come as these did)",
         "Temperature of",
         "Expected calibration error: ",
         "less familiar than",
@@ -85,6 +86,40 @@ def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["probability"] for row in json.loads(out)] == [
         pytest.approx(answer.ranking[0][1], abs=1e-5) for answer in expected
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its folders have no such names")
+def test_names_that_break_lines_break_no_output(capsys: pytest.CaptureFixture[str]) -> None:
+    names = dict(zip(COLOURS, ["a\nb", 'c\r"d,e', "\x1b[31m\u202ef"], strict=True))
+    for old, new in names.items():
+        Path("photos", old).rename(Path("photos", new))
+    out, _ = run(capsys, f"adapt {TINY} --support photos --out pets")
+    assert out.splitlines()[1].startswith(r"Classes, with their pictures: \x1b[31m\u202ef 4, a\nb 4, c\r")
+    run(capsys, "predict pets new --no-unknown --output new.csv")
+    with open("new.csv", newline="", encoding="utf-8") as file:  # noqa: PTH123 - as csv wants it
+        assert [(row["file"], row["label"]) for row in csv.DictReader(file)] == [
+            (name, names[label]) for name, label in EXPECTED
+        ]
+    out, _ = run(capsys, "predict pets new --no-unknown --format json")
+    assert [(row["file"], row["likeliest"]) for row in json.loads(out)] == [(name, names[it]) for name, it in EXPECTED]
+
+
+def test_classes_that_are_numbers_are_written_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = dict(zip(COLOURS, (7, 0, -3), strict=True))
+    run(capsys, f"adapt {TINY} --support photos --out pets")
+    pictures = [(path, numbers[path.parent.name]) for path in sorted(Path("photos").rglob("*.png"))]
+    Predictor.load("pets").fit(*zip(*pictures, strict=True)).save("pets")
+    for name in COLOURS:
+        for path in sorted(Path("new").glob(f"{name}*")):
+            Path("new", str(numbers[name])).mkdir(exist_ok=True)
+            path.rename(Path("new", str(numbers[name]), path.name))
+    out, err = run(capsys, "predict pets new --no-unknown --top 2 --format json --output new.json")
+    assert "9 of 9 as their labels say" in err
+    found = json.loads(Path("new.json").read_text())
+    assert [row["label"] for row in found] == [row["true"] for row in found] == [-3] * 3 + [0] * 3 + [7] * 3
+    assert {type(each["name"]) for row in found for each in row["ranking"]} == {int}
+    out, _ = run(capsys, "predict pets new --no-unknown")
+    assert [row["label"] for row in csv.DictReader(out.splitlines())] == ["-3"] * 3 + ["0"] * 3 + ["7"] * 3
 
 
 def test_what_is_like_no_example_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:

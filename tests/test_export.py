@@ -67,6 +67,15 @@ def answers(model: Path, classes: Path, images: Tensor) -> tuple[list[str], NDAr
     return names.tolist(), torch.from_numpy(logits / about(classes)["temperature"]).softmax(1).numpy()
 
 
+@pytest.mark.parametrize("kind", [int, bool])
+def test_classes_are_named_in_the_type_that_they_were_taught_in(kind: type, tmp_path: Path) -> None:
+    images, _ = pictures(2, 2)
+    predictor = Predictor(Encoder(shallow()), STRATEGIES["prototypicalnetworks"](), LOAD)
+    done = predictor.fit(images, [kind(code) for code in (1, 1, 0, 0)]).export(tmp_path / "pets.onnx")
+    assert [(name, type(name)) for name in about(done.classes)["classes"]] == [(kind(0), kind), (kind(1), kind)]
+    check(predictor, done, images)
+
+
 def check(predictor: Predictor, done: export.Exported, images: Tensor) -> None:
     names, probabilities = answers(done.model, done.classes, images)
     assert names == predictor.predict(images)

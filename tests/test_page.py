@@ -126,7 +126,9 @@ def test_what_is_taught_is_known_after_a_restart(tmp_path: Path, visit: Callable
         start = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - start < 10  # an open page does not hold it up
-        assert server.said == ""
+        told = [line.split(" ", 2)[2] for line in server.said.splitlines()]
+        by = "by a visitor of the page at 127.0.0.1"
+        assert told == [f"change {number}: 3 examples of '{name}', {by}" for number, name in ((1, "red"), (2, "blue"))]
     with running(folder) as server:
         page = visit(server)
         assert "red 3 examples" in page.inner_text("#classes")

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from quickstudy.algorithms import EmbeddingAlgorithm
-from quickstudy.errors import DataError
+from quickstudy.data.targets import Label
+from quickstudy.errors import DataError, one_line
 from quickstudy.functional.calibration import best_temperature, expected_calibration_error
 from quickstudy.functional.distances import squared_euclidean
-from quickstudy.functional.intervals import student_quantile
+from quickstudy.functional.intervals import proportion_interval, student_quantile
 
 DEFAULT_REJECT_RATE = 0.05
 NOT_CALIBRATED = "nothing: calibrate(images, labels) was not called"
@@ -27,6 +28,7 @@ NOT_CALIBRATED = "nothing: calibrate(images, labels) was not called"
 _MOST = 200  # examples that are left out, evenly spread over the classes
 _WORK = 10_000  # examples that are learned anew in all, for answers to those
 _LEAST = 20  # of which there are as many, if there can be; for sets, of each class
+_WEAKEST = 5  # classes that are named
 _AT_ONCE = 10_000_000  # numbers in the support sets that are learned side by side
 
 
@@ -60,6 +62,29 @@ class Confidence(NamedTuple):
     source: str
 
 
+class Share(NamedTuple):
+    """How many of some held-out examples were given their own class, whether or not they would be called unknown."""
+
+    accuracy: float
+    """From 0 to 1; NaN where nothing was held out, or where there is no other class to take them for."""
+    ci95: float
+    """How far the 95% Wilson interval of it reaches, on the wider side; NaN likewise."""
+    examples: int
+
+
+class HeldOutAccuracy(NamedTuple):
+    """What accuracy to expect on inputs that come as the examples came, by those that the classifier did not see."""
+
+    accuracy: float
+    """Over all of them; see ``Share``."""
+    ci95: float
+    examples: int
+    by_class: dict[Label, Share]
+    """Of every class; one whose only example cannot be left out has 0 examples."""
+    source: str
+    """Where they come from, in words."""
+
+
 def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
     """Return how familiar examples are, ``[N]``: minus the squared distance to the nearest class mean.
 
@@ -68,7 +93,9 @@ def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
     return -squared_euclidean(embedded_ND, means_WD).amin(1)
 
 
-def left_out(algorithm: EmbeddingAlgorithm, support: Mapping[str, Tensor], means_WD: Tensor, least: int = 1) -> HeldOut:
+def left_out(
+    algorithm: EmbeddingAlgorithm, support: Mapping[Label, Tensor], means_WD: Tensor, least: int = 1
+) -> HeldOut:
     """Answer support examples as if they had been left out, and tell how familiar they would be without their class.
 
     Args:
@@ -182,6 +209,25 @@ def confidence_of(held: HeldOut, reject_rate: float | None = None, false_accept:
     return Confidence(temperature, threshold, error, len(held.targets), held.source)
 
 
+def accuracy_of(held: HeldOut, names: Sequence[Label]) -> HeldOutAccuracy:
+    """Return how many held-out answers were right, with the interval of a proportion.
+
+    Args:
+        held: the answers.
+        names: of the W classes.
+    """
+    right_N = held.logits.argmax(1) == held.targets if len(held.targets) else held.targets.bool()
+    counts_W = torch.bincount(held.targets, minlength=len(names)).tolist()
+    rights_W = torch.bincount(held.targets[right_N], minlength=len(names)).tolist()
+    told = len(names) > 1  # of one class alone every answer is right
+
+    def share(right: int, count: int) -> Share:
+        return Share(*(proportion_interval(right, count) if told else (math.nan, math.nan)), count)
+
+    by_class = {name: share(*each) for name, *each in zip(names, rights_W, counts_W, strict=True)}
+    return HeldOutAccuracy(*share(sum(rights_W), sum(counts_W)), by_class, held.source)
+
+
 def threshold_of(held: HeldOut, reject_rate: float | None = None, false_accept: float | None = None) -> float:
     """Return the familiarity below which an input is unknown.
 
@@ -229,7 +275,7 @@ def _needed(alpha: float) -> int:
     return math.ceil(1 / alpha) - 1
 
 
-def conformal(held: HeldOut, logits_NW: Tensor, alpha: float, names: Sequence[str]) -> Tensor:
+def conformal(held: HeldOut, logits_NW: Tensor, alpha: float, names: Sequence[Label]) -> Tensor:
     """Return which classes inputs may be of at an error level, ``[N, W]``.
 
     Raises:
@@ -255,6 +301,34 @@ def _nonconformity(logits_NW: Tensor, code: int) -> Tensor:
     others_NW[:, code] = -torch.inf
     best_N = others_NW.amax(1) if logits_NW.shape[1] > 1 else torch.zeros_like(logits_NW[:, 0])
     return best_N - logits_NW[:, code]
+
+
+def accuracy_in_words(found: HeldOutAccuracy, noun: str = "examples") -> list[str]:
+    """Return a line for the accuracy, one for the weakest classes, and one for those that it says nothing of.
+
+    Args:
+        found: it.
+        noun: what the examples are.
+    """
+    if math.isnan(found.accuracy):
+        why = f"there are no held-out {noun}: it takes two or more of a class"
+        if found.source == NOT_CALIBRATED:
+            why = "this strategy holds out none: in Python, predictor.calibrate(images, labels) with others tells it"
+        elif len(found.by_class) < 2:
+            why = "there are no two classes to confuse"
+        return [f"Held-out accuracy: not told, as {why}"]
+    weak = sorted((share.accuracy, name) for name, share in found.by_class.items() if share.accuracy < 1)[:_WEAKEST]
+    alone = sum(not share.examples for share in found.by_class.values())
+    named = [
+        f"{one_line(name)} {round(accuracy * found.by_class[name].examples)} of {found.by_class[name].examples}"
+        for accuracy, name in weak
+    ]
+    return [
+        f"Held-out accuracy {found.accuracy:.0%} ± {100 * found.ci95:.0f} ({found.examples} {noun}; 95% interval, "
+        f"Wilson's, for {noun} that come as these did)",
+        *[f"Weakest classes: {', '.join(named)}"] * bool(named),
+        *[f"Of {alone} class{'es' * (alone > 1)} it says nothing, as none of their {noun} was held out"] * bool(alone),
+    ]
 
 
 def in_words(sure: Confidence) -> list[str]:

@@ -18,11 +18,27 @@ from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Samples, Transform, cache_budget
-from quickstudy.data.splitting import check_disjoint, check_no_file_twice, split_classes, split_examples
+from quickstudy.data.splitting import (
+    check_disjoint,
+    check_no_file_twice,
+    split_classes,
+    split_examples,
+    warn_of_names,
+)
 from quickstudy.data.table import Table
 from quickstudy.data.targets import LabelType
 from quickstudy.doors import Doors
-from quickstudy.errors import ConfigError, DataError, DataWarning, closest, unknown
+from quickstudy.errors import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    check_choice,
+    check_counts,
+    check_shares,
+    closest,
+    given,
+    unknown,
+)
 
 StageName = Literal["train", "val", "test", "predict"]
 STAGES: tuple[StageName, ...] = ("train", "val", "test", "predict")
@@ -56,8 +72,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         batch_size: examples per step and device of ordinary training, validation, test and prediction. Default: 4.
         num_workers: processes that read; 0, the default, reads in the main process.
         pin_memory: whether loaded batches lie where a GPU copies them from fastest; None: yes, on a GPU.
-        on_error: what an unreadable example does: ``"raise"`` stops, ``"skip"`` tries every example at the start,
-            leaves the unreadable ones out, and says how many and which.
+        on_error: what an example does that is unreadable, or whose file or label is missing: ``"raise"`` stops,
+            ``"skip"`` tries every example at the start, leaves such out, and says how many and which.
         cache: memory for decoded examples: ``"auto"``, the default (a quarter of what is free), False, bytes, or
             ``"4GB"``. Data that does not fit is decoded each time.
         seed: of the validation split, and of shuffling and transforming ordinary batches; episodes have that of their
@@ -102,13 +118,17 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         self._on_error = options.get("on_error", "raise")
         self._budget = cache_budget(options.get("cache", "auto"))
         self._seed = options.get("seed", 0)
-        given = zip(STAGES, (train, val, test, predict), strict=True)
-        self._tables: dict[StageName, Table] = {stage: table for stage, table in given if table is not None}
+        tables: dict[StageName, Table | None] = {"train": train, "val": val, "test": test, "predict": predict}
+        self._tables: dict[StageName, Table] = {stage: table for stage, table in tables.items() if table is not None}
         self._tried: set[StageName] = set()
         self._parts: dict[tuple[StageName, bool], Table] = {}
         self._samples: dict[tuple[StageName, int], Samples] = {}
-        self.skipped: dict[str, str] = {}
-        """With ``on_error="skip"``: why each unreadable example was left out, by its name."""
+        self.skipped: dict[str, str] = {
+            f"{name} of the {stage} data": why
+            for stage, table in self._tables.items()
+            for name, why in table.skipped.items()
+        }
+        """With ``on_error="skip"``: why each example was left out that is missing or unreadable, by its name."""
         self._check()
 
     def _check(self) -> None:
@@ -124,16 +144,17 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 raise ConfigError(
                     f"transform={transform!r} is neither a function of a tensor nor a mapping of them by stage"
                 )
-        if self._val_split is not None and not 0 < self._val_split < 1:
-            raise ConfigError(f"val_split={self._val_split}: it must lie between 0 and 1, for instance 0.2")
+        check_shares(**given(val_split=self._val_split))
         if self._val_split is not None and ("val" in self._tables or "train" not in self._tables):
             raise ConfigError("val_split takes validation data from the training data: give train data and no val data")
-        for name, number in (("seed", self._seed), ("num_workers", self._num_workers)):
-            if not isinstance(number, int) or number < 0:
-                raise ConfigError(f"{name}={number!r}: it must be a whole number of at least 0")
+        check_counts(batch_size=self._batch_size)
+        check_counts(0, seed=self._seed, num_workers=self._num_workers)
+        check_choice("pin_memory", self._pin_memory, True, False, None)
         if self._on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error={self._on_error!r} is neither 'raise' nor 'skip'")
-        check_no_file_twice({stage: table for stage, table in self._tables.items() if stage != "predict"})
+        labelled: dict[str, Table] = {stage: table for stage, table in self._tables.items() if stage != "predict"}
+        check_no_file_twice(labelled)
+        warn_of_names(labelled)
 
     # ---- what is there
 
@@ -198,6 +219,10 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             )
         self._batch_size = size
         self.options["batch_size"] = size
+
+    def transform(self, stage: StageName) -> Transform | None:
+        """Return what is applied to the loaded examples of a stage."""
+        return self._transforms.get(stage)
 
     def _processes(self) -> int:
         """How many processes of this machine read the data, each with a copy of its own."""

@@ -25,11 +25,12 @@ from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.algorithms.base import exact
 from quickstudy.calibrated import Calibrated
 from quickstudy.changes import UNKNOWN
-from quickstudy.confidence import conformal, least_examples
+from quickstudy.confidence import accuracy_in_words, conformal, least_examples
 from quickstudy.data.samples import listed
-from quickstudy.data.targets import encode
-from quickstudy.errors import ConfigError, DataError, check_counts
+from quickstudy.data.targets import Label, encode, type_of
+from quickstudy.errors import ConfigError, DataError, check_counts, one_line
 from quickstudy.explaining import Answer, Neighbour, drawn, nearest
+from quickstudy.learner import TYPES
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import IMAGE_SIZE, load_image, thumbnail_of
 
@@ -75,7 +76,7 @@ class Predictor(Calibrated):
         Args:
             backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module from ``[N, C, ...]`` to ``[N, ...]``.
             inputs: 1..n pictures per class, each a path, bytes, a PIL image, an array or a tensor.
-            labels: S labels, strings or integers.
+            labels: S labels: all strings, all whole numbers or all bools. It answers in their type.
             backbone_kwargs: the backbone's own options.
             pretrained: take trained weights where there are any (timm's).
             strategy: any that ``quickstudy list strategies`` names and that needs no training.
@@ -95,9 +96,13 @@ class Predictor(Calibrated):
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""
-        classes = list(self._support)
+        classes = [one_line(name, 40) for name in self._support]
         shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-        return f"Predictor({type(self._algorithm).__name__}, {len(classes)} classes: {shown})"
+        return f"Predictor({type(self._algorithm).__name__}, {len(classes)} classes{shown and f': {shown}'})"
+
+    def __str__(self) -> str:
+        """Say what accuracy to expect, too, which some strategies take a while to find out; for ``print``."""
+        return "\n".join([repr(self), *(accuracy_in_words(self.held_out_accuracy_) if self._support else [])])
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return what it was made with, for scikit-learn's ``clone`` and ``cross_val_score``."""
@@ -200,7 +205,7 @@ class Predictor(Calibrated):
             shown._thumbnails = {name: (b"",) * len(own) for name, own in self._thumbnails.items()}
         with tempfile.TemporaryDirectory() as folder:
             shown.save(folder)
-            return hub.push(folder, repo_id, self.confidence_, thumbnails, **options)
+            return hub.push(folder, repo_id, self.confidence_, self.held_out_accuracy_, thumbnails, **options)
 
     @classmethod
     def from_pretrained(
@@ -218,8 +223,10 @@ class Predictor(Calibrated):
 
     # ---- what it answers
 
-    def predict(self, inputs: Any, *, may_be_unknown: bool = True) -> list[str]:
-        """Return the class name of each of N inputs, or ``"unknown"`` for what is like none of the examples.
+    def predict(self, inputs: Any, *, may_be_unknown: bool = True) -> list[Any]:
+        """Return the class of each of N inputs, or ``"unknown"`` for what is like none of the examples.
+
+        A class is named in the type that it was taught in, str, int or bool; ``"unknown"`` is a string in any case.
 
         Args:
             inputs: what to classify.
@@ -254,7 +261,7 @@ class Predictor(Calibrated):
         """Return ``[N, W]`` probabilities, each row summing to 1, at the temperature that held-out examples ask for."""
         return (self._answers(inputs)[0] / self.confidence_.temperature).softmax(1).float().cpu().numpy()
 
-    def predict_set(self, inputs: Any, alpha: float = 0.1) -> list[list[str]]:
+    def predict_set(self, inputs: Any, alpha: float = 0.1) -> list[list[Any]]:
         """Return for each of N inputs all classes that it may be of, likeliest first: none, one or several.
 
         Whatever its class, an input's set lacks it with a probability of at most ``alpha``, if examples and inputs come
@@ -271,7 +278,7 @@ class Predictor(Calibrated):
             raise ConfigError(f"alpha={alpha!r}: it must lie between 0 and 1, for instance 0.1")
         logits_NW, classes = self._answers(inputs)[0], list(self._support)
         possible_NW = conformal(self._held_out(least_examples(alpha)), logits_NW, alpha, classes)
-        found: list[list[str]] = [[] for _ in range(len(logits_NW))]
+        found: list[list[Label]] = [[] for _ in range(len(logits_NW))]
         for row, code in possible_NW.nonzero().tolist():
             found[row].append(classes[code])
         likely = dict(zip(classes, logits_NW.T.tolist(), strict=True))
@@ -316,7 +323,11 @@ class Predictor(Calibrated):
     def score(self, inputs: Any, labels: Any) -> float:
         """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1."""
         predicted = self.predict(inputs, may_be_unknown=False)
-        codes, classes, _ = encode(labels)
+        codes, *_ = encoded = encode(labels)
         if len(predicted) != len(codes):
             raise DataError(f"{len(predicted)} inputs but {len(codes)} labels: each input needs one label")
+        classes = [self.as_class(label) for label in encoded.labels]
+        for label in classes:
+            if type_of(label) != self._label_type:
+                raise DataError(f"the classes are {TYPES[self._label_type]}, and the label {label!r} is none of them")
         return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))

@@ -163,7 +163,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **known}
 
 
-def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[str]) -> Named:
+def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[Label]) -> Named:
     """Return the names of a table's examples, and their labels: their targets, or what their class folders say.
 
     Args:
@@ -182,7 +182,7 @@ def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[str]
         yield file_of(table.inputs, row) or f"input {row}", None if labels is None else labels[row]
 
 
-def named_by_loader(loader: Any, count: int, classes: Collection[str]) -> Named:
+def named_by_loader(loader: Any, count: int, classes: Collection[Label]) -> Named:
     """Return the names and labels of the first inputs that a loader of batches went through; see ``named``.
 
     Args:
@@ -241,7 +241,7 @@ def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
         chances = logits.sigmoid() if several else logits.softmax(-1)
         if output == "probabilities":
             return chances
-        inputs = named_by_loader(loader, len(chances), task.classes)
+        inputs = named_by_loader(loader, len(chances), labels)
         return [row for rows in rows_of(chances, labels, inputs, several) for row in rows]
     classes: Tensor = (logits > 0).long() if several else logits.argmax(-1)
     if output == "classes":

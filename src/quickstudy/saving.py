@@ -22,10 +22,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.changes import Change, check_name, packed, unpacked
+from quickstudy.algorithms import Algorithm, algorithm_of
+from quickstudy.changes import Change, Support, Thumbnails, check_name, packed, unpacked
 from quickstudy.confidence import HeldOut
 from quickstudy.data.samples import Load
+from quickstudy.data.targets import type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
 from quickstudy.files import alone, atomic_write, best_checkpoint
 from quickstudy.journal import NAME as JOURNAL
@@ -33,8 +34,9 @@ from quickstudy.journal import Journal
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.plain import found_load, joined, name_of, named_load, taken_apart
 
-FORMAT = 1
-"""Counted up when an older quickstudy could not read it."""
+FORMAT = 2
+"""Counted up when an older quickstudy could not read it; one that it can is written as before."""
+_NAMED_BY_STRINGS = 1
 
 DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
@@ -46,9 +48,9 @@ class Saved(NamedTuple):
     encoder: Encoder
     algorithm: Algorithm
     load: Load
-    support: dict[str, Tensor]
+    support: Support
     """By class: what the algorithm keeps of its examples, ``[n, ...]``."""
-    thumbnails: dict[str, tuple[bytes, ...]]
+    thumbnails: Thumbnails
     """By class, of its examples."""
     state: Any
     """What the algorithm learned; None without classes."""
@@ -91,7 +93,7 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
         served = Journal.exists(place)
         files = {"encoder": _written(place, "encoder", weights), "learned": _written(place, "learned", content)}
         description = {
-            "format": FORMAT,
+            "format": _NAMED_BY_STRINGS if all(isinstance(name, str) for name in support) else FORMAT,
             "id": _served_id(place) if served else uuid.uuid4().hex,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
@@ -211,7 +213,7 @@ def _put_together(
         setattr(encoder, name, encoder_weights.get(name))
     _load_weights(encoder, encoder_weights, place)
     wanted = description["algorithm"]
-    algorithm = STRATEGIES[wanted["name"]](**wanted["options"])
+    algorithm = algorithm_of(wanted["name"], place)(**wanted["options"])
     if wanted["feature_shape"]:
         algorithm.meet(encoder, tuple(wanted["feature_shape"]), wanted["ways"])
     weights = {
@@ -222,6 +224,8 @@ def _put_together(
         part.to(device).eval().requires_grad_(False)
     for name in description["classes"]:
         check_name(name)
+    if len(set(map(type_of, description["classes"]))) > 1:
+        raise ValueError("classes named in several types")
     if len(set(description["classes"])) < len(description["classes"]) or 0 in description["examples"]:
         raise ValueError("a class twice, or without examples")
     if description["classes"] and description["state"] is None:

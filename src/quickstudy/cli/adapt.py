@@ -18,13 +18,14 @@ from jsonargparse import ArgumentParser
 
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
+from quickstudy.cli.imports import also_importing
 from quickstudy.cli.models import FORMS, add_device, device_of, examples, find_model, learner, model_here
-from quickstudy.confidence import in_words
+from quickstudy.confidence import accuracy_in_words, in_words
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table, shown
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, one_line
 from quickstudy.nets import Encoder
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         predictor = learn(*examples(table))
     told = _told(predictor, args)
     predictor.save(out)
-    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} images/")
+    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} images/{also_importing(args)}")
     return 0
 
 
@@ -127,13 +128,14 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
     counts = predictor.counts_
     strategy = name_of(predictor.get_params()["algorithm"])
     random = args.model in BACKBONES or not getattr(args, "pretrained", True)
-    shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:_SHOWN])
+    shown = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     return "\n".join(
         [
             f"Learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
             + ", whose weights are random" * random,
             f"Classes, with their pictures: {shown}{more}",
+            *accuracy_in_words(predictor.held_out_accuracy_, "pictures"),
             *in_words(predictor.confidence_),
             *["This strategy classifies all pictures of a call together"] * predictor.transductive,
         ]

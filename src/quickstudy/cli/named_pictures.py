@@ -18,6 +18,7 @@ from quickstudy.data.archives import is_archive
 from quickstudy.data.samples import Samples
 from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
+from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.pictures import ADDRESS, IMAGE_EXTENSIONS
 
@@ -30,7 +31,7 @@ class Picture(NamedTuple):
 
     item: Any
     """What ``load_image`` reads."""
-    true: str | None
+    true: Label | None
     """The label that its class folder gives it."""
 
 
@@ -44,7 +45,7 @@ class Pictures(NamedTuple):
     """Whether some have a true label."""
 
 
-def named(words: Sequence[str], classes: Collection[str]) -> Pictures:
+def named(words: Sequence[str], classes: Collection[Label]) -> Pictures:
     """Return the pictures that are named.
 
     Args:
@@ -80,7 +81,7 @@ def batches(
             yield list(zip(some, pool.map(read, some), strict=True))
 
 
-def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[str | None] | None]]) -> Iterator[Picture]:
+def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[Label | None] | None]]) -> Iterator[Picture]:
     for word in words:
         if word == "-":
             yield from (Picture(path, None) for path in _lines())

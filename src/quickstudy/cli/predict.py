@@ -25,9 +25,10 @@ from torch import Tensor
 from quickstudy.cli.bar import bar
 from quickstudy.cli.models import FORMS, add_device, device_of, find_model, load_predictor, load_task
 from quickstudy.cli.named_pictures import Picture, batches, named
-from quickstudy.cli.predictions import Tally, writing
+from quickstudy.cli.predictions import Tally, storable, writing
 from quickstudy.cli.usage import PlainParser
 from quickstudy.data.samples import Load, Samples
+from quickstudy.data.targets import Label, as_label
 from quickstudy.errors import ConfigError, DataError, check_counts
 from quickstudy.explaining import Answer
 from quickstudy.pictures import load_image
@@ -45,7 +46,7 @@ class _Classifier(NamedTuple):
 
     ask: Ask
     load: Load
-    classes: list[str]
+    classes: list[Label]
     together: bool = False
     """Whether an answer depends on the other pictures of the call."""
     several: bool = False
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         for picture, found in _answered(classifier, pictures.each):
             if isinstance(found, DataError):
                 tally.add(None)
-                errors.print(_text(f"unreadable: {_about(picture.item, found)}"))
+                errors.print(storable(f"unreadable: {_about(picture.item, found)}"))
             else:
                 rows = [_row(picture, answer, args) for answer in found]
                 tally.add(rows)
@@ -121,18 +122,19 @@ def _of_fixed_classes(model: ImageClassifier, args: argparse.Namespace) -> _Clas
             "show it yours with --support FOLDER, a folder of class folders with 1..n pictures each"
         )
     several: bool = model.hparams["multi_label"]
+    classes = [as_label(name, model.label_type) for name in model.classes]
 
     @torch.inference_mode()
     def ask(pictures: Sequence[Any]) -> list[list[Answer]]:
         batch = Samples(list(pictures), torch.as_tensor).batch(np.arange(len(pictures)))
         found = []
         for chances_C in answers(model, [model(batch.to(model.device))], "probabilities"):
-            ranking = sorted(zip(model.classes, chances_C.tolist(), strict=True), key=lambda each: -each[1])
+            ranking = sorted(zip(classes, chances_C.tolist(), strict=True), key=lambda each: -each[1])
             labels = [name for name, chance in ranking if chance > 0.5] if several else [ranking[0][0]]
             found.append([Answer(label, ranking, []) for label in labels])
         return found
 
-    return _Classifier(ask, partial(load_image, **model.load_options), list(model.classes), several=several)
+    return _Classifier(ask, partial(load_image, **model.load_options), classes, several=several)
 
 
 def _row(picture: Picture, answer: Answer, args: argparse.Namespace) -> Prediction:
@@ -140,7 +142,7 @@ def _row(picture: Picture, answer: Answer, args: argparse.Namespace) -> Predicti
     (best, chance), chances = ranking[0], dict(ranking)
     label = answer.label if answer.label in chances or not args.no_unknown else best
     shown = [{"name": name, "probability": chance} for name, chance in ranking[: args.top]] if args.top > 1 else ()
-    return Prediction(_text(picture.item), label, chances.get(label, chance), best, picture.true, shown)
+    return Prediction(storable(picture.item), label, chances.get(label, chance), best, picture.true, shown)
 
 
 def _answered(
@@ -179,8 +181,3 @@ def _together(classifier: _Classifier, pictures: list[Picture]) -> Iterator[tupl
 
 def _about(item: Any, error: DataError) -> str:
     return str(error) if str(item) in str(error) else f"'{item}': {error}"
-
-
-def _text(words: object) -> str:
-    """Return text that UTF-8 can hold, whatever bytes a file's name is made of."""
-    return str(words).encode("utf-8", "backslashreplace").decode()

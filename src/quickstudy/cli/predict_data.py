@@ -15,6 +15,7 @@ from quickstudy.cli.models import TRAINED, examples
 from quickstudy.cli.predictions import Tally, writing
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.data.scan import class_folders
+from quickstudy.data.targets import as_label
 from quickstudy.errors import ConfigError
 from quickstudy.pictures import IMAGE_EXTENSIONS
 from quickstudy.results import named, rows_of
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(args.trainer, devices=1, logger=False, enable_checkpointing=False)
     if args.support is None:
-        classes = list(model.classes)
+        classes = [as_label(name, model.label_type) for name in model.classes]
         chances_NC = trainer.predict(model, datamodule=data, output="probabilities")
     else:
         model.load_options = dict(data.load_options)

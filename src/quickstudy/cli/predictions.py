@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from textwrap import indent
 
 from quickstudy.changes import UNKNOWN
+from quickstudy.data.targets import Label
 from quickstudy.files import atomic_write
 from quickstudy.results import Prediction
 
@@ -26,9 +27,17 @@ def writing(output: str | None, form: str, labelled: bool) -> Iterator[Callable[
     columns = [name for name in Prediction._fields if name not in ("ranking", *(() if labelled else ("true",)))]
     with atomic_write(output, "w") if output else nullcontext(sys.stdout) as file:
         if form == "csv":
-            rows = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-            rows.writeheader()
-            yield lambda prediction: rows.writerow(prediction._asdict())
+            rows = csv.writer(file, lineterminator="\n")
+            quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+            rows.writerow(columns)
+
+            def write_row(prediction: Prediction) -> None:
+                row = [getattr(prediction, name) for name in columns]
+                row = [storable(value) if isinstance(value, str) else value for value in row]
+                odd = any("\r" in str(value) for value in row)  # which Python before 3.13 does not quote by itself
+                (quoted if odd else rows).writerow(row)
+
+            yield write_row
             return
         between = "["
 
@@ -43,6 +52,11 @@ def writing(output: str | None, form: str, labelled: bool) -> Iterator[Callable[
         file.write("[]\n" if between == "[" else "\n]\n")
 
 
+def storable(words: object) -> str:
+    """Return text that UTF-8 can hold, whatever bytes a file's name is made of."""
+    return str(words).encode("utf-8", "backslashreplace").decode()
+
+
 class Tally:
     """Counts what was predicted, for the line that closes it.
 
@@ -51,7 +65,7 @@ class Tally:
         several: whether a picture may have several labels, which are not held against the true ones.
     """
 
-    def __init__(self, classes: Collection[str], several: bool = False) -> None:
+    def __init__(self, classes: Collection[Label], several: bool = False) -> None:
         self._classes, self._several = set(classes), several
         self.pictures = self.unreadable = self._unknown = self._labelled = self._right = 0
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from quickstudy.data.places import Files, Folder, Source, open_source, unwrapped
 from quickstudy.data.table import Inputs, Table
+from quickstudy.data.targets import Label, class_name, in_order, missing, numbered, read_as, type_of
 from quickstudy.errors import DataError, DataWarning
 
 _NEVER_EXAMPLES = {"thumbs.db", "desktop.ini"}
@@ -51,8 +54,7 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
             f"{len(empty)} class folder{'s' * (len(empty) > 1)} of '{source}' without any example: {shown}. "
             f"Add files ending in {_shown(extensions)}, or remove the folder"
         )
-    classes, codes = np.unique(owners, return_inverse=True)
-    return Table(files, codes.astype(np.int32), tuple(str(name) for name in classes))
+    return Table.build(files, owners)
 
 
 def _parent_instead(source: Source, extensions: Collection[str]) -> str:
@@ -77,7 +79,7 @@ def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Tabl
     return Table(Files(source, names))
 
 
-def folder_labels(inputs: Inputs, classes: Collection[str]) -> list[str | None] | None:
+def folder_labels(inputs: Inputs, classes: Collection[Label]) -> list[Label | None] | None:
     """Return the label that each file's folders give it; None where they are no class folders.
 
     They are where a folder has the name of a class: then all folders of its depth are labels, also of other classes. A
@@ -85,37 +87,46 @@ def folder_labels(inputs: Inputs, classes: Collection[str]) -> list[str | None] 
 
     Args:
         inputs: N of them.
-        classes: that are known.
+        classes: that are known; where they are numbers, a folder's name that writes one is that number.
     """
     if not isinstance(inputs, Files) or not classes:
         return None
-    known, root = set(classes), Path(str(inputs.source)).name
-    folders = [name.split("/")[:-1] for name in inputs.names.tolist()]
+    label_type = type_of(next(iter(classes)))
+    known, root = set(classes), read_as(class_name(Path(str(inputs.source)).name), label_type)
+    folders = [class_name(name).split("/")[:-1] for name in inputs.names.tolist()]
     for depth in range(max(map(len, folders), default=0)):
-        labels = [parts[depth] if len(parts) > depth else None for parts in folders]
+        labels = [read_as(parts[depth], label_type) if len(parts) > depth else None for parts in folders]
         if not known.isdisjoint(labels):
             return labels
     return [root] * len(inputs) if root in known else None
 
 
-def listed_files(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] | None = None) -> Files:
+def listed_files(paths: Any, root: str | os.PathLike[str] | None = None, exist: bool = True) -> Files:
     """Make inputs of a list of paths, relative to ``root`` where one is given.
+
+    Args:
+        paths: strings or paths: a list, an array, a column, or what yields them one by one, as ``glob`` does.
+        root: a folder.
+        exist: whether all must exist.
 
     Raises:
         DataError: a file does not exist; the message names the first and counts them.
     """
+    paths = in_order(paths, "files")
     base = Path.cwd() / Path(root or "").expanduser()
     if not base.is_dir():
         raise DataError(f"there is no folder '{base}'")
     if isinstance(paths, (str, os.PathLike)):
         raise DataError(f"expected a list of files, not '{paths}': for one file give [{str(paths)!r}]")
+    gone = np.flatnonzero(missing(paths))
+    lost = f", and it is missing in {numbered(gone)}" if len(gone) else ""
     for row, path in enumerate(paths):
-        if not isinstance(path, (str, os.PathLike)):
-            raise DataError(f"file {row} is {path!r}: a file must be a string or a path")
+        if not isinstance(path, (str, os.PathLike)) or row in gone[:1]:
+            raise DataError(f"file {row} is {reprlib.repr(path)}: a file must be a string or a path{lost}")
     names = [os.fspath(path) for path in paths]
-    missing = [name for name in names if not (base / name).is_file()]
-    if missing:
-        raise DataError(f"{len(missing)} of {len(names)} files do not exist, the first is '{base / missing[0]}'")
+    absent = [name for name in names if not (base / name).is_file()] if exist else []
+    if absent:
+        raise DataError(f"{len(absent)} of {len(names)} files do not exist, the first is '{base / absent[0]}'")
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         _warn(f"{len(repeated)} files are listed more than once, so that one may be learned from and asked", repeated)

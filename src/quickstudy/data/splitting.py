@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from quickstudy.data.places import Files
 from quickstudy.data.table import Table, shown
-from quickstudy.errors import DataError
+from quickstudy.data.targets import alike, class_name
+from quickstudy.errors import DataError, DataWarning
 
 
 def split_classes(table: Table, share: float, seed: int) -> tuple[Table, Table]:
@@ -62,15 +64,15 @@ def check_disjoint(classes: Mapping[str, Sequence[str]]) -> None:
     """
     seen: dict[str, str] = {}
     for split, names in classes.items():
-        shared = [name for name in names if name in seen]
+        shared = [name for name in names if class_name(name) in seen]
         if shared:
             raise DataError(
-                f"the {seen[shared[0]]} and {split} data share classes ({len(shared)}): {shown(shared)}. Few-shot "
-                "training is judged on classes it never saw: move each class to one split, or give only training "
-                "data and val_split=0.2. Integer labels that count from 0 in every split mean the same classes: "
-                "give each split's classes names of their own"
+                f"the {seen[class_name(shared[0])]} and {split} data share classes ({len(shared)}): {shown(shared)}. "
+                "Few-shot training is judged on classes it never saw: move each class to one split, or give only "
+                "training data and val_split=0.2. Integer labels that count from 0 in every split mean the same "
+                "classes: give each split's classes names of their own"
             )
-        seen.update(dict.fromkeys(names, split))
+        seen.update(dict.fromkeys(map(class_name, names), split))
 
 
 def check_no_file_twice(tables: Mapping[str, Table]) -> None:
@@ -86,6 +88,34 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
             raise DataError(
                 f"{len(shared)} files are both in the {split} and the {other} data, for example '{min(shared)}': what "
                 "a model was trained on says nothing about it. Remove them from one split"
+            )
+
+
+def warn_of_names(tables: Mapping[str, Table]) -> None:
+    """Warn of classes that may be slips of the pen: names that look alike, and training classes of one example.
+
+    Where no class has more than two examples, or examples have several labels, one example is no slip.
+    """
+    known = dict.fromkeys(name for table in tables.values() for name in table.classes)
+    like = alike(known)
+    if like:
+        pairs = "; ".join(" and ".join(map(repr, names)) for names in like[:5]) + ("; ..." if len(like) > 5 else "")
+        warnings.warn(
+            f"classes differ in case, blanks or width alone, and count as different classes: {pairs}. If they are one, "
+            "give them one name",
+            DataWarning,
+            4,
+        )
+    train = tables.get("train")
+    if train is not None and train.targets is not None and not train.multi_label:
+        counts = train.index.counts
+        alone = [train.classes[code] for code in np.flatnonzero(counts == 1)]
+        if alone and int(counts.max()) > 2:
+            warnings.warn(
+                f"{len(alone)} of {len(train.classes)} classes of the train data have one example alone: "
+                f"{shown(alone)}. Are they misspelled? Else add examples, or remove them",
+                DataWarning,
+                4,
             )
 
 

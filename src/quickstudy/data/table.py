@@ -6,8 +6,8 @@ Shapes: N examples, C classes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quickstudy.data.targets import Codes, LabelType, encode
+from quickstudy.data.targets import Codes, LabelType, class_name, encode
 from quickstudy.errors import DataError
 
 _CHUNK = 1 << 22
@@ -76,6 +76,7 @@ class Table:
         targets: ``[N]`` codes into ``classes``, ``[N, C]`` bool for several labels per example, or None.
         classes: C names, each once.
         label_type: what the targets were before they became codes: answers are given in it.
+        skipped: why examples were left out on the way here, by their names.
 
     Raises:
         DataError: lengths differ, a code is out of range, a name repeats.
@@ -85,6 +86,7 @@ class Table:
     targets: Codes | None = None
     classes: tuple[str, ...] = ()
     label_type: LabelType = "str"
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def build(cls, inputs: Inputs, targets: Any = None, classes: Sequence[str] | None = None) -> Table:
@@ -167,8 +169,9 @@ class Table:
         """
         if self.targets is None or classes == self.classes:
             return self
-        position = {name: code for code, name in enumerate(classes)}
-        missing = [name for name in self._present() if name not in position]
+        position = {class_name(name): code for code, name in enumerate(classes)}
+        own = [class_name(name) for name in self.classes]
+        missing = [name for name in self._present() if class_name(name) not in position]
         if missing:
             raise DataError(
                 f"classes {shown(missing)} are not among the {len(classes)} classes of the training data: "
@@ -177,11 +180,11 @@ class Table:
             )
         if self.multi_label:
             targets = np.zeros((len(self), len(classes)), np.bool_)
-            for old, name in enumerate(self.classes):
+            for old, name in enumerate(own):
                 if name in position:
                     targets[:, position[name]] = self.targets[:, old]
             return replace(self, targets=targets, classes=classes)
-        renumber = np.array([position.get(name, 0) for name in self.classes], np.int32)
+        renumber = np.array([position.get(name, 0) for name in own], np.int32)
         return replace(self, targets=renumber[self.targets], classes=classes)
 
     def without_empty_classes(self) -> Table:

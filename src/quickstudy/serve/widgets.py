@@ -84,16 +84,19 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         decoder: of what is dropped on it.
     """
 
+    def named() -> dict[str, int]:
+        return {str(name): count for name, count in service.classes().result().items()}
+
     def listing() -> tuple[str, Any]:
-        known = service.classes().result()
+        known = named()
         return _listed(known), gr.Dropdown(choices=list(known)[:_MOST_SHOWN], value=None)
 
     @_plainly(4)
-    def teach(name: str | None, files: list[str] | None) -> tuple[Any, ...]:
+    def teach(name: str | None, files: list[str] | None, request: gr.Request) -> tuple[Any, ...]:
         name = _named(name, "the class")
         if not files:
             raise DataError("Choose one or more pictures of it first.")
-        count = service.teach(name, _decoded(decoder, files)).result()
+        count = service.teach(name, _decoded(decoder, files), _visitor(request)).result()
         said = f"Learned. <b>{escape(name)}</b> has {_examples(count)} now."
         return _said(said, "known"), None, *listing()
 
@@ -105,23 +108,23 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         if not service.classes().result():
             raise DataError("It knows no class yet: teach it one first.")
         (found,) = service.predict(pictures, 5, _NEAREST).result()
-        chances = dict(found.ranking)
+        chances = {str(name): chance for name, chance in found.ranking}
         return _answered(found), gr.Label(chances, visible=True), _near(found.nearest)
 
     @_plainly(3)
-    def rename(name: str | None, new: str | None) -> tuple[Any, ...]:
+    def rename(name: str | None, new: str | None, request: gr.Request) -> tuple[Any, ...]:
         name, new = _named(name, "the class", "Choose"), _named(new, "its new name", "Type")
-        service.rename(name, new).result()
+        service.rename(name, new, _visitor(request)).result()
         return _said(f"<b>{escape(name)}</b> is called <b>{escape(new)}</b> now.", "known"), *listing()
 
     @_plainly(4)
-    def forget(name: str | None, button: str) -> tuple[Any, ...]:
+    def forget(name: str | None, button: str, request: gr.Request) -> tuple[Any, ...]:
         name = _named(name, "the class", "Choose")
-        known, sure = service.classes().result(), f"Really forget {name}?"
+        known, sure = named(), f"Really forget {name}?"
         if name in known and button != sure:
             said = f"<b>{escape(name)}</b> and its {_examples(known[name])} will be gone for good."
             return _said(said, "unknown"), gr.skip(), gr.skip(), sure
-        service.forget(name).result()
+        service.forget(name, _visitor(request)).result()
         return _said(f"<b>{escape(name)}</b> is forgotten.", "known"), *listing(), _FORGET
 
     with gr.Blocks(title="quickstudy", analytics_enabled=False, delete_cache=(300, 1800)) as page:
@@ -201,6 +204,10 @@ def _plainly(outputs: int) -> Callable[[Callable[..., tuple[Any, ...]]], Callabl
     return wrap
 
 
+def _visitor(request: gr.Request) -> str:
+    return f"a visitor of the page at {request.client.host}"
+
+
 def _path(payload: Any) -> str | None:
     return None if payload is None else payload.path
 
@@ -228,7 +235,7 @@ def _decoded(decoder: Decoder, paths: list[str]) -> list[Tensor]:
 
 
 def _answered(found: Answer) -> str:
-    name, chance = found.ranking[0]
+    name, chance = str(found.ranking[0][0]), found.ranking[0][1]
     if found.label == UNKNOWN:
         return _said(
             f"<b>Unknown.</b> This is like none of the examples; <b>{escape(name)}</b> would be nearest.",
@@ -245,7 +252,7 @@ def _said(text: str, kind: str = "") -> str:
 def _near(nearest: list[Neighbour]) -> str:
     figures = []
     for each in nearest:
-        name = escape(each.name)
+        name = escape(str(each.name))
         source = f"data:image/jpeg;base64,{base64.b64encode(each.thumbnail).decode()}"
         image = f'<img src="{source}" alt="an example of {name}">' if each.thumbnail else '<div class="none"></div>'
         away = f"{each.distance:.3f}" if each.distance < 10 else f"{each.distance:,.0f}"
