@@ -328,6 +328,59 @@ def test_a_worker_that_dies_is_no_riddle(train: Path) -> None:
         trainer().fit(classifier(), datamodule=data)
 
 
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "most often because memory ran out: fewer num_workers"),
+        (lambda: os.kill(os.getpid(), signal.SIGBUS), r"shared memory ran out: .*--shm-size"),
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "since a library crashed in it"),
+        (lambda: os._exit(1), "by an error that stands above: with num_workers=0 it shows here"),
+    ],
+    ids=["killed", "shared memory", "crashed", "failed"],
+)
+def test_why_a_worker_died_is_told_by_how_it_did(end: Callable[[], object], words: str) -> None:
+    def transform(picture: torch.Tensor) -> torch.Tensor:
+        if get_worker_info() is not None:
+            end()
+        return picture
+
+    data = Images.from_tensors(torch.zeros(4, 3, 8, 8), [0, 1, 0, 1], transform=transform, num_workers=1)
+    with pytest.raises(DataError, match=rf"process that loads data died .*{words}.* about to load batch 0: input "):
+        list(data.train_dataloader())
+
+
+def test_spawned_processes_need_a_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def transform(picture: torch.Tensor) -> torch.Tensor:
+        if get_worker_info() is not None:
+            os._exit(1)
+        return picture
+
+    data = Images.from_tensors(torch.zeros(4, 3, 8, 8), [0, 1, 0, 1], transform=transform, num_workers=1)
+    guard = 'each runs the script anew, so put what it does below `if __name__ == "__main__":`; or set num_workers=0'
+    with monkeypatch.context() as patched:  # a stand-in for what macOS and Windows have, as to spawn takes seconds
+        patched.setattr(torch.multiprocessing, "get_start_method", lambda: "spawn")
+        with pytest.raises(DataError, match=re.escape(guard)):
+            list(data.train_dataloader())
+    for raised in (RuntimeError("... has finished its bootstrapping phase."), BrokenPipeError()):  # in and of a child
+
+        def start(self: object, raised: Exception = raised) -> Any:
+            raise raised
+
+        monkeypatch.setattr(DataLoader, "__iter__", start)
+        with pytest.raises(ConfigError, match=re.escape(guard)):
+            list(data.train_dataloader())
+
+
+def test_what_cannot_be_sent_to_spawned_processes_is_named() -> None:
+    data = Images.from_tensors(torch.zeros(4, 3, 8, 8), [0, 1, 0, 1], transform=lambda picture: picture, num_workers=1)
+    loader = data.train_dataloader()
+    loader.multiprocessing_context = "spawn"
+    with pytest.raises(
+        ConfigError, match=r"num_workers=1 sends .*lambda.*: define functions and .* or set num_workers=0"
+    ):
+        list(loader)
+
+
 def test_skipping_is_done_once_and_counts_for_episodes(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
     unreadable = Samples.unreadable

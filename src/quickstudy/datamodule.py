@@ -258,6 +258,10 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         self._batch_size = size
         self.options["batch_size"] = size
 
+    def transform(self, stage: StageName) -> Transform | None:
+        """Return what is applied to the loaded examples of a stage."""
+        return self._transforms.get(stage)
+
     def _processes(self) -> int:
         """How many processes of this machine read the data, each with a copy of its own."""
         return self.trainer.num_devices if self.trainer is not None and self.trainer.world_size > 1 else 1
