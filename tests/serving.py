@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -67,8 +68,23 @@ class Server:
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process, self.url = process, url
-        self.said = ""
-        """On standard error, from its first answer to its end."""
+        self._lines: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)  # else its log would fill the pipe
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        self._lines.extend(self.process.stderr)
+
+    @property
+    def said(self) -> str:
+        """On standard error, from its first answer to its end, which it waits for."""
+        self.hang_up()
+        return "".join(self._lines)
+
+    def hang_up(self) -> None:
+        """Wait until all was heard that it said."""
+        self._listener.join(HANGS)
 
     def get(self, path: str) -> tuple[int, str]:
         """Return the status and the text of a path, which is asked for as it is: other clients resolve dots in it."""
@@ -103,7 +119,7 @@ class Server:
         """End it politely and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.said = self.process.communicate(timeout=HANGS)[1]
+            self.process.wait(HANGS)
         return self.process.returncode
 
 
@@ -115,6 +131,7 @@ def running(folder: Path, *options: str, **environment: str) -> Iterator[Server]
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}
     )
     assert process.stderr is not None
+    server = None
     try:
         line = process.stderr.readline()
         found = re.search(r"http://\S+:\d+", line)
@@ -125,6 +142,8 @@ def running(folder: Path, *options: str, **environment: str) -> Iterator[Server]
     finally:
         process.kill()
         process.wait()
+        if server is not None:
+            server.hang_up()
         process.stderr.close()
 
 

@@ -81,6 +81,8 @@ def test_a_head_that_stays_is_not_shared() -> None:
 def test_learns_characters(name: str) -> None:
     rates = {"anil": 0.4, "boil": 0.4, "finetune": 0.1, "maml": 0.4, "metasgd": 0.4, "reptile": 0.4}
     options = {"adaptation_lr": rates[name]} if name in rates else {}
+    if name == "linear_probe":
+        options["regularization"] = 0.01  # with 1, logits of unit vectors, and so gradients, are next to nothing
     if name in {"boil", "maml", "protomaml", "reptile"}:
         options["adaptation_steps"] = 2
     check_algorithm(name, options, learns=True)
@@ -496,3 +498,45 @@ def test_running_out_of_memory_takes_fewer_tasks_at_once_and_says_so(monkeypatch
     sizes.clear()
     algorithm.judge(encoder, episodes, 3, algorithm.loss)
     assert sizes == [2, 2, 2]
+
+
+FAMILY = [name for name in STRATEGIES.names() if issubclass(STRATEGIES[name], MAML)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in FAMILY),
+        *(("maml", {"meta_gradient": method}) for method in ("adjoint", "unrolled", "first_order")),
+        *(("maml", {"task_chunk": chunk}) for chunk in (2, 3)),
+        ("maml", {"normalization": "group"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("momentum", [0.25, None])
+def test_running_statistics_move_to_the_mean_of_the_supports(
+    name: str, options: dict[str, Any], momentum: float | None
+) -> None:
+    encoder, episodes = small_encoder(norm=True), small_episodes()
+    algorithm = STRATEGIES[name](**options)
+    algorithm.meet(encoder, (6,), 3)
+    algorithm.double()
+    convolution, norm = encoder.backbone[0], encoder.backbone[1]
+    norm.momentum = momentum
+    mean, variance = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
+    for step in range(1, 3):
+        seen = [convolution(support).transpose(0, 1).flatten(1) for support in episodes.support]  # [channels, values]
+        share = 1 / step if momentum is None else momentum
+        mean = (1 - share) * mean + share * torch.stack([values.mean(1) for values in seen]).mean(0)
+        variance = (1 - share) * variance + share * torch.stack([values.var(1) for values in seen]).mean(0)
+        loss, _ = algorithm.judge(encoder, episodes, 3, nn.functional.cross_entropy)
+        loss.backward()
+        assert torch.allclose(norm.running_mean, mean, rtol=0, atol=1e-12)
+        assert torch.allclose(norm.running_var, variance, rtol=0, atol=1e-12)
+        assert norm.num_batches_tracked == step
+        assert norm.training
+    for rests in (norm, algorithm):  # one that is frozen; a test
+        rests.eval()
+        algorithm.judge(encoder, episodes, 3, nn.functional.cross_entropy)
+        assert torch.allclose(norm.running_mean, mean, rtol=0, atol=1e-12)
+        norm.train()

@@ -7,6 +7,7 @@ import importlib
 import sys
 import unicodedata
 from collections.abc import Iterable
+from numbers import Integral, Real
 from types import ModuleType
 from typing import TypeVar
 
@@ -91,8 +92,8 @@ def check_options(owner: str, given: Iterable[str], known: Iterable[str]) -> Non
             raise ConfigError(f"{owner} has no option '{name}'{closest(name, options)} It has: {', '.join(options)}")
 
 
-def check_choice(name: str, given: object, *known: str) -> None:
-    """Check an option that is one of a few words.
+def check_choice(name: str, given: object, *known: object) -> None:
+    """Check an option that is one of a few values.
 
     Raises:
         ConfigError: it is another.
@@ -112,15 +113,28 @@ def check_above_zero(**options: float) -> None:
             raise ConfigError(f"{name}={number!r}: it must be an int or a float above 0")
 
 
-def check_counts(**options: int) -> None:
-    """Check options that are whole numbers of at least 1.
+def check_counts(least: int = 1, /, **options: int) -> None:
+    """Check options that are whole numbers of at least ``least``.
 
     Raises:
-        ConfigError: one is not; the message names it.
+        ConfigError: one is not; the message names it, and what to type for a number that was written otherwise.
     """
     for name, number in options.items():
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ConfigError(f"{name}={number!r}: it must be a whole number of at least 1")
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
+            meant = str(number).strip().removesuffix(".0")
+            typed = f"; type {name}={meant}" if meant.isdecimal() and int(meant) >= least else ""
+            raise ConfigError(f"{name}={number!r}: it must be a whole number of at least {least}{typed}")
+
+
+def check_shares(**options: float) -> None:
+    """Check options that are parts of a whole.
+
+    Raises:
+        ConfigError: one does not lie between 0 and 1, or is no number; the message names it.
+    """
+    for name, number in options.items():
+        if not isinstance(number, Real) or isinstance(number, bool) or not 0 < number < 1:
+            raise ConfigError(f"{name}={number!r}: it must lie between 0 and 1, for instance 0.2")
 
 
 def given(**options: T | None) -> dict[str, T]:

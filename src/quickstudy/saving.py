@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.algorithms import Algorithm, algorithm_of
 from quickstudy.changes import Change, Support, Thumbnails, check_name, packed, unpacked
 from quickstudy.confidence import HeldOut
 from quickstudy.data.samples import Load
@@ -223,7 +223,7 @@ def _put_together(
         setattr(encoder, name, encoder_weights.get(name))
     _load_weights(encoder, encoder_weights, place)
     wanted = description["algorithm"]
-    algorithm = STRATEGIES[wanted["name"]](**wanted["options"])
+    algorithm = algorithm_of(wanted["name"], place)(**wanted["options"])
     if wanted["feature_shape"]:
         algorithm.meet(encoder, tuple(wanted["feature_shape"]), wanted["ways"])
     weights = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from quickstudy.algorithms import STRATEGIES, Algorithm, available_strategies
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.episodes import EpisodePlan
-from quickstudy.errors import ConfigError, check_options, unknown
+from quickstudy.errors import ConfigError, check_options
 from quickstudy.registry import options_of
 
 Strategy = tuple[EpisodePlan | None, Algorithm | None]
@@ -29,7 +29,7 @@ def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strate
             )
         return None, None
     if name not in STRATEGIES:
-        raise unknown("training_strategy", name, available_strategies())
+        raise STRATEGIES.unknown(name, ["default"])
     algorithm = STRATEGIES[name]
     planned = {field.name for field in fields(EpisodePlan)}
     own = options_of(algorithm, Algorithm)

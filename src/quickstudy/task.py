@@ -31,7 +31,7 @@ from quickstudy.nets import build_encoder, of_several
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
 from quickstudy.outcome import Answers, Outcome
 from quickstudy.predictor import Predictor
-from quickstudy.processes import Accumulated, together, weighed
+from quickstudy.processes import Accumulated, steps_of, together, weighed
 from quickstudy.registry import options_of
 from quickstudy.strategy import build_strategy
 
@@ -133,6 +133,8 @@ class Task(L.LightningModule):
         """How many examples there were to train on, and their fingerprint."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
+        self.trained_with: dict[str, Any] = {}
+        """What a training step was made of and how, in plain values, so that a run that goes on says what changed."""
         self.outcome: Outcome | None = None
         """What the latest test saw."""
         self._answers: Answers | None = None
@@ -180,6 +182,7 @@ class Task(L.LightningModule):
             self.load_options = dict(data.load_options)
         if data is not None and stage == "fit" and (table := data.table("train", by_class=self.plan is not None)):
             self.trained_on = len(table), table.fingerprint
+            self.trained_with = steps_of(self._trainer, self.plan, data)
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
             if stage == "fit":

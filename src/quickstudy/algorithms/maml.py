@@ -44,6 +44,7 @@ from quickstudy.nets import (
     by_example,
     by_statistics,
     by_support,
+    move_statistics,
     of_several,
 )
 
@@ -183,9 +184,12 @@ class MAML(Algorithm):
 
     def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Adapt to every task; in training the gradient is made chunk by chunk, so that not all graphs coexist."""
+        training = [module for module in encoder.modules() if isinstance(module, _BatchNorm) and module.training]
         with _settled(encoder, episode.support.device):
             if self.training and torch.is_grad_enabled():
-                return self._trained(encoder, episode, ways, loss)
+                judged = self._trained(encoder, episode, ways, loss)
+                self._keep_statistics(encoder, training, episode.support)
+                return judged
 
             def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> Tensor:
                 weights = self._adapted(encoder, support, targets_S, ways)
@@ -282,6 +286,12 @@ class MAML(Algorithm):
                 continue
             yield part
             start += size
+
+    def _keep_statistics(self, encoder: Encoder, norms: list[_BatchNorm], support: Tensor) -> None:
+        """Move BatchNorm's running statistics, which are not used here, so that the encoder serves elsewhere."""
+        size = 1 if self._one_by_one(support.device) else self.task_chunk or self._fitting or len(support)
+        groups = torch.split(support, size)
+        move_statistics(norms, lambda inputs: encoder.backbone(_prepared(encoder, inputs)), groups)
 
     def _one_by_one(self, device: torch.device) -> bool:
         # A CPU gains nothing from more at once, and loses memory.

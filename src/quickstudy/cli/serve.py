@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quickstudy.cli.models import add_device, device_of, find_model, model_here
 from quickstudy.errors import ConfigError, require
 
+_LOG = logging.getLogger("quickstudy.serve")
 _CONNECTIONS = 1000
 _RESERVED = 128  # files for what is not a connection
 _FILES = 65_536  # more than any number of connections needs
@@ -69,16 +72,11 @@ def run(args: argparse.Namespace) -> int:
     rules = Rules(token, tuple(hosts), args.max_megabytes << 20, args.rate)
     limits = Limits(args.max_images, args.max_megapixels * 1_000_000)
     folder = _folder(args.model)
-    with Service(folder, device, args.batch_size) as service, _listening(args.host, args.port) as listening:
+    with _logged(), Service(folder, device, args.batch_size) as service, _listening(args.host, args.port) as listening:
         page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
         app = build(service, rules, limits, page)
         host = f"[{args.host}]" if ":" in args.host else args.host
         url = f"http://{host}:{listening.getsockname()[1]}"
-        print(f"{folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
-        # uvicorn hands its signals on to these after its own end, by SIGTERM or by the first or second Ctrl-C.
-        ended_by: list[int] = []
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: ended_by.append(number))
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -90,6 +88,18 @@ def run(args: argparse.Namespace) -> int:
         server = uvicorn.Server(config)
         if page is not None:
             page.leaving = lambda: bool(server.should_exit)
+        ended_by: list[int] = []
+
+        def end(number: int, _: object) -> None:
+            """Note who ends it: uvicorn hands on its signals after its own end, and before its start they come here."""
+            ended_by.append(number)
+            server.should_exit = True
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
+        print(f"{folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
+        if service.replayed:
+            _LOG.info("recovered: replayed %d changes, up to number %d", service.replayed, service.change_number)
         server.run([listening])
     return 130 if signal.SIGINT in ended_by else 0
 
@@ -104,6 +114,19 @@ def _folder(typed: str) -> Path:
     unfinished.rename(folder)
     print(f"{typed} was copied from the Hugging Face Hub into this folder, where it learns", file=sys.stderr)
     return folder
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Write the service's log to standard error: a line for each change, for what was recovered, for what failed."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S%z"))
+    _LOG.setLevel(logging.INFO)
+    _LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        _LOG.removeHandler(handler)
 
 
 def _token(file: str | None) -> str | None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,18 @@ Transform = Callable[[Tensor], Tensor]
 
 _AUTO_SHARE = 0.25
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+
+
+def described(transform: Any) -> str | None:
+    """Return in words what a transform is, the same in every process: a module's own, a function's name and numbers."""
+    if transform is None:
+        return None
+    words = " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform)).split())
+    code = getattr(transform, "__code__", None)
+    if code is None:
+        return words
+    numbers = [repr(constant) for constant in code.co_consts[1:] if isinstance(constant, (bool, int, float, str))]
+    return f"{words} of {', '.join([*code.co_names, *numbers])}"
 
 
 class Samples:
@@ -193,8 +207,8 @@ def cache_budget(cache: str | int | bool | None) -> int:
         return 0
     if cache is True or cache == "auto":
         return int(_AUTO_SHARE * _memory_free())
-    if isinstance(cache, int) and cache >= 0:
-        return cache
+    if isinstance(cache, Integral) and int(cache) >= 0:
+        return int(cache)
     text = str(cache).upper().replace(" ", "")
     number, unit = text[:-2], text[-2:]
     if unit in _UNITS and number.replace(".", "", 1).isdigit():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import reprlib
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -40,6 +42,58 @@ def as_label(name: str, label_type: LabelType) -> Label:
     (2, False, '2')
     """
     return name if label_type == "str" else int(name) if label_type == "int" else bool(int(name))
+
+
+def class_name(name: str) -> str:
+    """Return a name in the form in which class names are kept and compared: Unicode's composed one, NFC.
+
+    Systems write one name in several ways: a folder ``é`` that a Mac made is an e and an accent.
+
+    >>> len("e\u0301"), len(class_name("e\u0301"))
+    (2, 1)
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return those names that differ in case, blanks, width or what is not seen alone, together with their like.
+
+    >>> alike(["cat", "dog", "Cat", "polar bear", "polar  bear"])
+    [('cat', 'Cat'), ('polar bear', 'polar  bear')]
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_bare(name), []).append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def _bare(name: str) -> str:
+    if not name.isascii():
+        seen = (mark for mark in unicodedata.normalize("NFKC", name) if unicodedata.category(mark) != "Cf")
+        name = "".join(seen)
+    return "".join(name.casefold().split())
+
+
+def missing(values: Any) -> NDArray[np.bool_]:
+    """Say which of N labels or file names are missing: None, NaN, NaT, NA, or the empty text; ``[N]``."""
+    if not hasattr(values, "dtype"):
+        return np.fromiter(map(_is_missing, values), np.bool_, len(values))
+    array = np.asarray(values.detach().cpu() if hasattr(values, "cpu") else values)
+    if array.dtype.kind in "biu" or not array.size:
+        return np.zeros(len(array), np.bool_)
+    if array.dtype.kind in "fUT":
+        gone = np.asarray(np.isnan(array) if array.dtype.kind == "f" else array == "")
+    else:
+        gone = np.fromiter(map(_is_missing, array.ravel()), np.bool_, array.size)
+    return np.asarray(gone.reshape(len(array), -1).any(axis=1))
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == ""
+    if isinstance(value, (float, np.floating)):
+        return bool(value != value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def type_of(label: Label) -> LabelType:
@@ -85,8 +139,8 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
 
     Args:
         targets: N labels: strings, integers (each distinct number is a class, named by it), a one-hot or
-            multi-hot matrix ``[N, C]``, or N lists of strings (several labels per example). A list, NumPy array,
-            torch tensor or pandas column.
+            multi-hot matrix ``[N, C]``, or N lists of strings (several labels per example). A list, an iterator, a
+            NumPy array, torch tensor or pandas column.
         classes: names of the C columns of a matrix; default: their numbers.
 
     Raises:
@@ -99,12 +153,20 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
     """
     if hasattr(targets, "cpu"):
         targets = targets.detach().cpu().numpy()
+    if isinstance(targets, (Iterator, KeysView, ValuesView)):
+        targets = list(targets)
     if (
-        isinstance(targets, (str, bytes, set))
+        isinstance(targets, (str, bytes, set, frozenset, Mapping))
         or not hasattr(targets, "__len__")
         or getattr(targets, "shape", None) == ()
     ):
-        raise DataError(f"targets must be a list, array or tensor of labels, not {targets!r}")
+        raise DataError(f"targets must be a list, array or tensor of labels, not {reprlib.repr(targets)}")
+    for row in (gone := np.flatnonzero(missing(targets)))[:1].tolist():
+        label = (np.asarray(targets) if hasattr(targets, "dtype") else targets)[row]
+        raise DataError(
+            f"target {row} is {label if isinstance(label, float) else repr(label)}: a class label must be a whole "
+            f"number or a string, and it is missing in {numbered(gone)}"
+        )
     array = np.asarray(targets) if hasattr(targets, "dtype") else None
     if array is None or array.dtype.kind == "O":
         rows = [row.tolist() if hasattr(row, "tolist") else row for row in targets]
@@ -156,7 +218,7 @@ def _rectangle(rows: Sequence[Any]) -> NDArray[Any]:
 def _labels(array: NDArray[Any]) -> Encoded:
     if array.dtype.kind in "UT":
         array = array.astype(np.dtypes.StringDType())
-        wrong = array == ""
+        wrong = np.zeros(0, np.bool_)
     elif array.dtype.kind == "f":
         wrong = ~(np.abs(array) < 2.0**63) | (array != np.round(array))
     elif array.dtype.kind in "biu":
@@ -166,16 +228,20 @@ def _labels(array: NDArray[Any]) -> Encoded:
     for row in np.flatnonzero(wrong)[:1].tolist():
         label = array[row : row + 1].tolist()[0]
         raise DataError(f"target {row} is {label!r}: a class label must be a whole number or a string")
-    values, codes = np.unique(array if array.dtype.kind == "T" else array.astype(np.int64), return_inverse=True)
-    label_type: LabelType = {"T": "str", "b": "bool"}.get(array.dtype.kind, "int")  # type: ignore[assignment]
-    return Encoded(codes.astype(np.int32), tuple(str(value) for value in values), label_type)
+    if array.dtype.kind != "T":
+        numbers, codes = np.unique(array.astype(np.int64), return_inverse=True)
+        return Encoded(codes.astype(np.int32), tuple(map(str, numbers)), "bool" if array.dtype.kind == "b" else "int")
+    written, codes = np.unique(array, return_inverse=True)
+    composed = np.array([class_name(name) for name in written.tolist()], np.dtypes.StringDType())
+    names, renumbered = np.unique(composed, return_inverse=True)  # two forms of one name are one class
+    return Encoded(renumbered[codes].astype(np.int32), tuple(names.tolist()))
 
 
 def _matrix(array: NDArray[Any], classes: Sequence[str] | None) -> Encoded:
     if not np.isin(array, (0, 1)).all():
         row = int(np.flatnonzero(~np.isin(array, (0, 1)).all(axis=1))[0])
         raise DataError(f"row {row} of the target matrix is {array[row]}: one-hot and multi-hot rows hold 0 and 1 only")
-    names = tuple(classes) if classes is not None else tuple(str(column) for column in range(array.shape[1]))
+    names = tuple(map(class_name, classes if classes is not None else map(str, range(array.shape[1]))))
     if len(names) != array.shape[1]:
         raise DataError(f"{len(names)} class names for a target matrix of {array.shape[1]} columns")
     label_type: LabelType = "int" if classes is None else "str"
@@ -186,11 +252,41 @@ def _matrix(array: NDArray[Any], classes: Sequence[str] | None) -> Encoded:
 
 def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:
     for index, row in enumerate(rows):
-        if not all(isinstance(label, str) for label in row):
-            raise DataError(f"target {index} is {row!r}: where examples have several labels, each must be a string")
+        if not all(isinstance(label, str) and label for label in row):
+            raise DataError(
+                f"target {index} is {row!r}: where examples have several labels, each must be a string, and no empty "
+                "one; an example without labels has the empty list"
+            )
+    rows = [[class_name(label) for label in row] for row in rows]
     names = tuple(sorted({label for row in rows for label in row}))
     column = {name: index for index, name in enumerate(names)}
     codes = np.zeros((len(rows), len(names)), dtype=np.bool_)
     for index, row in enumerate(rows):
         codes[index, [column[label] for label in row]] = True
     return Encoded(codes, names)
+
+
+def numbered(rows: NDArray[np.integer[Any]]) -> str:
+    """Return row numbers, counted from 0, for a message.
+
+    >>> numbered(np.array([3])), numbered(np.arange(9))
+    ('row 3', '9 rows: 0, 1, 2, 3, 4, ...')
+    """
+    if len(rows) == 1:
+        return f"row {rows[0]}"
+    return f"{len(rows)} rows: {', '.join(map(str, rows[:5].tolist()))}{', ...' if len(rows) > 5 else ''}"
+
+
+def in_order(values: Any, what: str) -> Any:
+    """Return values that have a length and an order: what comes one by one, as of ``glob``, becomes a list.
+
+    Raises:
+        DataError: they are a set, which has no order, or a mapping.
+    """
+    if isinstance(values, (set, frozenset)):
+        raise DataError(f"the {what} are a set, which has no order: give a list, for instance sorted(...)")
+    if isinstance(values, Mapping):
+        raise DataError(
+            f"the {what} are a mapping: give lists, of its keys list(...) and of its values list(....values())"
+        )
+    return list(values) if isinstance(values, (Iterator, KeysView, ValuesView)) else values

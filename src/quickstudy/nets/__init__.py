@@ -12,6 +12,7 @@ from quickstudy.nets.batch_norm import (
     by_example,
     by_statistics,
     by_support,
+    move_statistics,
     of_several,
 )
 from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder
@@ -32,5 +33,6 @@ __all__ = [
     "by_example",
     "by_statistics",
     "by_support",
+    "move_statistics",
     "of_several",
 ]

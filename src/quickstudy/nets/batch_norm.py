@@ -165,6 +165,37 @@ def of_several(remedy: str) -> Iterator[None]:
         ) from error
 
 
+def move_statistics(norms: Sequence[_BatchNorm], network: Callable[[Tensor], Tensor], groups: Sequence[Tensor]) -> None:
+    """Move running statistics once, towards the mean over episodes, as a training pass of them all would.
+
+    Args:
+        norms: whose statistics move; where there are none, nothing is done.
+        network: what passes inputs ``[N, ...]`` through them.
+        groups: inputs of episodes that go through the network side by side, ``[T, S, ...]`` each.
+    """
+    buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+    if not buffers:
+        return
+    before = [buffer.clone() for buffer in buffers]
+    sums = [torch.zeros_like(buffer) for buffer in buffers]
+    training = [norm.training for norm in norms]
+    try:
+        for norm in norms:
+            norm.training = True
+        for group in groups:
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+            with torch.no_grad(), by_episode(len(group)):
+                network(group.flatten(0, 1))
+            for total, buffer in zip(sums, buffers, strict=True):
+                total += len(group) * buffer
+    finally:
+        for norm, mode in zip(norms, training, strict=True):
+            norm.training = mode
+    for buffer, total in zip(buffers, sums, strict=True):
+        buffer.copy_(total / sum(map(len, groups)))
+
+
 def average_statistics(module: nn.Module) -> None:
     """Set the running statistics of BatchNorm to their mean over all processes."""
     running = [

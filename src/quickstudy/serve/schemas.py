@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, Strict
@@ -13,7 +14,9 @@ Class = str | bool | int
 class Encoded(BaseModel):
     """Pictures in JSON."""
 
-    images: list[str] = Field(min_length=1, description="files of pictures (JPEG, PNG, ...), each in base64")
+    images: list[str] = Field(
+        min_length=1, description="files of pictures (JPEG, PNG, ...), each in base64 or as a data: address"
+    )
 
 
 class Ranked(BaseModel):
@@ -144,7 +147,27 @@ UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description
 TAKEN: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "There is another such class."}}
 
 
+_WRONG = {
+    "missing": "is missing",
+    "string_type": "must be text, in quotes",
+    "list_type": "must be a list, [...]",
+    "int_parsing": "must be a whole number",
+    "model_attributes_type": "must be a JSON object, {...}: a dictionary of names and values",
+    "model_type": "must be a JSON object, {...}: a dictionary of names and values",
+    "too_short": "must hold something",
+}
+"""By pydantic's kind of problem."""
+
+
 def told(problem: Any) -> str:
-    """Return what is wrong with a value that does not fit, and where it stands, in words."""
-    place = ".".join(map(str, problem["loc"]))
-    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+    """Return what is wrong with a value that does not fit, and where it stands, in words of a request."""
+    if problem["type"] == "json_invalid":
+        return f"Invalid JSON: {problem['ctx']['error']}"
+    part, *place = (
+        problem["loc"] if problem["loc"][:1] in (("query",), ("path",), ("body",)) else ("body", *problem["loc"])
+    )
+    # What stands below a field by name is pydantic's own, of one type among several.
+    named = "".join([*map(str, place[:1]), *(f"[{each}]" for each in place[1:] if isinstance(each, int))])
+    shown = f"{named} in the {part}" if named else f"the {part}"
+    wrong = _WRONG.get(problem["type"]) or re.sub(r"^(Input|String|List|Value) should", "must", problem["msg"])
+    return f"{shown} {wrong}"

@@ -92,11 +92,11 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         return _listed(known), gr.Dropdown(choices=list(known)[:_MOST_SHOWN], value=None)
 
     @_plainly(4)
-    def teach(name: str | None, files: list[str] | None) -> tuple[Any, ...]:
+    def teach(name: str | None, files: list[str] | None, request: gr.Request) -> tuple[Any, ...]:
         name = _named(name, "the class")
         if not files:
             raise DataError("Choose one or more pictures of it first.")
-        count = service.teach(name, _decoded(decoder, files)).result()
+        count = service.teach(name, _decoded(decoder, files), _visitor(request)).result()
         said = f"Learned. <b>{escape(name)}</b> has {_examples(count)} now."
         return _said(said, "known"), None, *listing()
 
@@ -112,19 +112,19 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         return _answered(found), gr.Label(chances, visible=True), _near(found.nearest)
 
     @_plainly(3)
-    def rename(name: str | None, new: str | None) -> tuple[Any, ...]:
+    def rename(name: str | None, new: str | None, request: gr.Request) -> tuple[Any, ...]:
         name, new = _named(name, "the class", "Choose"), _named(new, "its new name", "Type")
-        service.rename(name, new).result()
+        service.rename(name, new, _visitor(request)).result()
         return _said(f"<b>{escape(name)}</b> is called <b>{escape(new)}</b> now.", "known"), *listing()
 
     @_plainly(4)
-    def forget(name: str | None, button: str) -> tuple[Any, ...]:
+    def forget(name: str | None, button: str, request: gr.Request) -> tuple[Any, ...]:
         name = _named(name, "the class", "Choose")
         known, sure = named(), f"Really forget {name}?"
         if name in known and button != sure:
             said = f"<b>{escape(name)}</b> and its {_examples(known[name])} will be gone for good."
             return _said(said, "unknown"), gr.skip(), gr.skip(), sure
-        service.forget(name).result()
+        service.forget(name, _visitor(request)).result()
         return _said(f"<b>{escape(name)}</b> is forgotten.", "known"), *listing(), _FORGET
 
     with gr.Blocks(title="quickstudy", analytics_enabled=False, delete_cache=(300, 1800)) as page:
@@ -202,6 +202,10 @@ def _plainly(outputs: int) -> Callable[[Callable[..., tuple[Any, ...]]], Callabl
         return plain
 
     return wrap
+
+
+def _visitor(request: gr.Request) -> str:
+    return f"a visitor of the page at {request.client.host}"
 
 
 def _path(payload: Any) -> str | None:
