@@ -228,7 +228,7 @@ class EpisodeSampler:
             num_tasks=plan.num_tasks if stage == "train" else plan.test_num_tasks,
             seed=plan.seed,
             stage=stage,
-            fingerprint=table.fingerprint,
+            fingerprint=table.episode_fingerprint,
             classes=table.classes,
             together=plan.meta_batch_size,
             own=own,
