@@ -113,7 +113,7 @@ def test_a_file_that_is_no_archive(train: Path) -> None:
 
 def test_an_empty_class(train: Path) -> None:
     (train / "emu").mkdir()
-    message = r"1 class folder of '.*train' without any example: 'emu'. Add files ending in .bmp, .* or remove"
+    message = r"1 class folder of '.*train' without any example: 'emu'. Add files ending in .*.bmp, .* or remove"
     with pytest.raises(DataError, match=message):
         Images.from_folders(train)
     path = shutil.make_archive(str(train.parent / "empty"), "zip", train)
@@ -122,7 +122,7 @@ def test_an_empty_class(train: Path) -> None:
 
 
 def test_a_folder_without_class_folders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no class folders; it is empty. .*/cat/1\.bmp"):
+    with pytest.raises(DataError, match=r"has no class folders; it is empty. .*/cat/1\.jpg"):
         Images.from_folders(tmp_path)
     (tmp_path / "a.png").write_bytes(png())
     with pytest.raises(DataError, match=r"has no class folders; it has 1 files such as 'a.png'. Put each class"):
@@ -130,18 +130,18 @@ def test_a_folder_without_class_folders(tmp_path: Path) -> None:
 
 
 def test_a_class_folder_in_place_of_its_parent(train: Path, tmp_path: Path) -> None:
-    told = rf"/cat/1\.bmp; or, if it is a class itself, give its parent folder '{train}'$"
+    told = rf"/cat/1\.jpg; or, if it is a class itself, give its parent folder '{train}'$"
     with pytest.raises(DataError, match=told):
         Images.from_folders(train / "cat")
     (tmp_path / "alone" / "cat").mkdir(parents=True)
     (tmp_path / "alone" / "cat" / "a.png").write_bytes(png())
-    with pytest.raises(DataError, match=r"/cat/1\.bmp$"):
+    with pytest.raises(DataError, match=r"/cat/1\.jpg$"):
         Images.from_folders(tmp_path / "alone" / "cat")
 
 
 def test_files_that_are_no_pictures_are_left_out_with_a_warning(train: Path) -> None:
     (train / "cat" / "notes.txt").write_text("meow")
-    with pytest.warns(DataWarning, match=r"left out 1 files of '.*train' that do not end in .bmp.*: cat/notes.txt"):
+    with pytest.warns(DataWarning, match=r"left out 1 files of '.*train' that do not end in .*.bmp.*: cat/notes.txt"):
         data = Images.from_folders(train)
     assert len(data.table("train") or ()) == 12
 
@@ -154,7 +154,7 @@ def test_files_outside_class_folders_are_left_out_with_a_warning(train: Path) ->
 
 
 def test_nothing_to_predict(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no file ending in .bmp, .gif"):
+    with pytest.raises(DataError, match=r"holds no file ending in .*.bmp, .gif"):
         Images.from_folders(predict_folder=tmp_path)
 
 
@@ -326,6 +326,59 @@ def test_a_worker_that_dies_is_no_riddle(train: Path) -> None:
     data = Images.from_folders(train, transform=transform, num_workers=1, **SMALL)
     with pytest.raises(DataError, match=r"process that loads data died .* about to load batch 0: '.*\.png'"):
         trainer().fit(classifier(), datamodule=data)
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "most often because memory ran out: fewer num_workers"),
+        (lambda: os.kill(os.getpid(), signal.SIGBUS), r"shared memory ran out: .*--shm-size"),
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "since a library crashed in it"),
+        (lambda: os._exit(1), "by an error that stands above: with num_workers=0 it shows here"),
+    ],
+    ids=["killed", "shared memory", "crashed", "failed"],
+)
+def test_why_a_worker_died_is_told_by_how_it_did(end: Callable[[], object], words: str) -> None:
+    def transform(picture: torch.Tensor) -> torch.Tensor:
+        if get_worker_info() is not None:
+            end()
+        return picture
+
+    data = Images.from_tensors(torch.zeros(4, 3, 8, 8), [0, 1, 0, 1], transform=transform, num_workers=1)
+    with pytest.raises(DataError, match=rf"process that loads data died .*{words}.* about to load batch 0: input "):
+        list(data.train_dataloader())
+
+
+def test_spawned_processes_need_a_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def transform(picture: torch.Tensor) -> torch.Tensor:
+        if get_worker_info() is not None:
+            os._exit(1)
+        return picture
+
+    data = Images.from_tensors(torch.zeros(4, 3, 8, 8), [0, 1, 0, 1], transform=transform, num_workers=1)
+    guard = 'each runs the script anew, so put what it does below `if __name__ == "__main__":`; or set num_workers=0'
+    with monkeypatch.context() as patched:  # a stand-in for what macOS and Windows have, as to spawn takes seconds
+        patched.setattr(torch.multiprocessing, "get_start_method", lambda: "spawn")
+        with pytest.raises(DataError, match=re.escape(guard)):
+            list(data.train_dataloader())
+    for raised in (RuntimeError("... has finished its bootstrapping phase."), BrokenPipeError()):  # in and of a child
+
+        def start(self: object, raised: Exception = raised) -> Any:
+            raise raised
+
+        monkeypatch.setattr(DataLoader, "__iter__", start)
+        with pytest.raises(ConfigError, match=re.escape(guard)):
+            list(data.train_dataloader())
+
+
+def test_what_cannot_be_sent_to_spawned_processes_is_named() -> None:
+    data = Images.from_tensors(torch.zeros(4, 3, 8, 8), [0, 1, 0, 1], transform=lambda picture: picture, num_workers=1)
+    loader = data.train_dataloader()
+    loader.multiprocessing_context = "spawn"
+    with pytest.raises(
+        ConfigError, match=r"num_workers=1 sends .*lambda.*: define functions and .* or set num_workers=0"
+    ):
+        list(loader)
 
 
 def test_skipping_is_done_once_and_counts_for_episodes(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,14 +20,14 @@ import torch
 import torch.nn.functional as F
 import torchmetrics
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import BaseFinetuning
+from lightning.pytorch.callbacks import BaseFinetuning, RichModelSummary
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.tuner import Tuner
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer
+from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer, progress
 from quickstudy.data import identity
 from quickstudy.errors import TrainingError
 from quickstudy.functional.intervals import proportion_interval
@@ -554,7 +556,7 @@ def test_progress_tells_accuracy_rate_and_time_left(capsys: pytest.CaptureFixtur
     first, last = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
         r"epoch 1/2, \d+ s, [\d.]+ episodes/s, \d+ s left, train_accuracy 0\.\d+, train_loss [\d.]+, "
-        r"val_accuracy 0\.\d{3} ± 0\.\d{3}, val_episodes 60, val_loss [\d.]+, val_transductive 0",
+        r"val_accuracy 0\.\d{3} ± 0\.\d{3}, val_episodes 60, val_loss [\d.]+",
         first,
     )
     assert last.startswith("epoch 2/2, ")
@@ -564,6 +566,34 @@ def test_progress_tells_accuracy_rate_and_time_left(capsys: pytest.CaptureFixtur
     beside = bars.get_metrics(bars.trainer, bars.trainer.lightning_module)
     assert re.fullmatch(r"[\d.e+]+ examples/s", beside[""])
     assert re.fullmatch(r"\d\.\d{3} ± \d\.\d{3}", beside["val_accuracy"])
+
+
+def test_a_long_epoch_tells_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(0, 10)  # that pass each time somebody looks
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    Trainer(max_epochs=1, **{**QUIET, "enable_progress_bar": True}).fit(episodic(), datamodule=episodic_data())
+    *within, last = capsys.readouterr().out.splitlines()
+    pattern = r"epoch 1/1, (validation, )?step (\d+) of (20|30) \(\d+%\), \d+ (s|min)(, [\d.e-]+ episodes/s)?"
+    assert all(re.fullmatch(pattern, line) for line in within), within
+    assert 4 <= len(within) <= 5  # of 50 steps in 700 seconds: at 30, 90, 210 and 450, as the waits double
+    assert last.startswith("epoch 1/1, ") and "train_loss" in last
+
+
+def test_a_run_says_what_it_trains_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    options = {**QUIET, "enable_model_summary": True}
+    model = small()
+    Trainer(max_epochs=1, **options).finetune(model, datamodule=fixed_data(), strategy="freeze", train_bn=False)
+    sizes = [sum(each.numel() for each in part.parameters()) for part in (model.encoder, model.head)]
+    told = f"parameters: encoder {sizes[0]:,}, head {sizes[1]:,}; {sizes[1]:,} of {sum(sizes):,} are trained\n"
+    assert capsys.readouterr().out == told
+    Trainer(max_epochs=1, callbacks=[RichModelSummary()], **options).fit(model, datamodule=fixed_data())
+    assert "parameters: " not in capsys.readouterr().out
+
+
+def test_validation_prints_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = Trainer(**QUIET).validate(episodic(), datamodule=episodic_data())
+    assert found["val_transductive"] == 0
+    assert re.fullmatch(r"val_accuracy \S+ ± \S+, val_episodes 60, val_loss \S+\n", capsys.readouterr().out)
 
 
 class Modes(Callback):

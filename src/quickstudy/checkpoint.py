@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quickstudy.algorithms import algorithm_of
 from quickstudy.data.identity import joined
 from quickstudy.errors import ConfigError, DataError, DataWarning, first_line
 from quickstudy.files import best_checkpoint
@@ -77,7 +78,7 @@ def load_checkpoint(
 
     Raises:
         DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
-        ConfigError: an argument that was code is not given again.
+        ConfigError: an argument that was code is not given again, or its algorithm is not known here.
     """
     checkpoint = read_checkpoint(path, map_location)
     missing = [name for name in checkpoint["quickstudy"]["unsaved"] if name not in given]
@@ -90,6 +91,8 @@ def load_checkpoint(
     saved = checkpoint["hyper_parameters"]
     # The checkpoint's weights replace the pretrained ones, which need not be downloaded or lie in their file.
     arguments = {**_without_weights(saved), "pretrained": False, **given}
+    if arguments["training_strategy"] != "default":
+        algorithm_of(arguments["training_strategy"], path)
     options = "training_strategy_kwargs"
     if options in given and arguments["training_strategy"] == saved["training_strategy"]:
         arguments[options] = {**(saved[options] or {}), **(given[options] or {})}

@@ -12,6 +12,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
@@ -135,7 +136,7 @@ def write(
                 content = written(*_traced(graph, inputs, tensors, saved.support))
             except Exception as error:  # tracing runs all of torch, which raises almost anything
                 raise ConfigError(
-                    f"{name} cannot be exported as {model.suffix}: {type(error).__name__}: {first_line(error)}. "
+                    f"{name} cannot be exported as {model.suffix}: {_reason(error)}. "
                     "Choose another strategy or backbone, or the other of .onnx and .pt2; save(folder) keeps any model"
                 ) from error
         try:
@@ -181,6 +182,8 @@ def _inputs(images: Any, saved: Saved, before: dict[str, Any] | None) -> Tensor:
         given = torch.empty(0, *before["shape"], dtype=getattr(torch, before["dtype"]))
     elif not isinstance(saved.algorithm, EmbeddingAlgorithm):
         given = next(iter(saved.support.values())).cpu()  # which keeps its inputs
+    elif saved.like is not None:
+        given = saved.like
     else:
         options = saved.load.keywords if isinstance(saved.load, partial) else {}
         if options.get("image_size") is None:
@@ -225,6 +228,16 @@ def _traced(
 
 
 # ---- what comes out
+
+
+def _reason(error: BaseException) -> str:
+    """Return why tracing or writing failed: what was raised first, and at which operator."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    told = f"{type(chain[-1]).__name__}: {first_line(chain[-1])}"
+    operator = re.search(r"target=torch\.ops\.([\w.]+)", " ".join(map(str, chain)))
+    return f"the operator {operator[1]}: {told}" if operator else told
 
 
 def _compared(graph: Graph, run: Run, inputs: Tensor, tensors: Tensors, confidence: Confidence) -> tuple[float, int]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.algorithms import EmbeddingAlgorithm, algorithm_of
 from quickstudy.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, in_words
 from quickstudy.errors import ConfigError, DataError, check_options, first_line, one_line, require
 from quickstudy.files import atomic_write
@@ -142,7 +142,7 @@ def card(
     strategy, backbone, load = description["algorithm"], description["backbone"], description["load"]
     counts = dict(zip(description["classes"], description["examples"], strict=True))
     pictures = load is not None and load["name"] == "image"
-    embeds = issubclass(STRATEGIES[strategy["name"]], EmbeddingAlgorithm)
+    embeds = issubclass(algorithm_of(strategy["name"], repo_id), EmbeddingAlgorithm)
     code = [name for name, missing in (("backbone", not backbone), ("load", load and not load["name"])) if missing]
     again = "".join(f", {name}=..." for name in code)
     head = ["library_name: quickstudy", *([f"license: {json.dumps(license)}"] if license else [])]

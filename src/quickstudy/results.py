@@ -120,6 +120,35 @@ def measured_on(result: Mapping[str, Any]) -> str:
     return f"over {result['episodes']} episodes, {ways}-way {shots}-shot with {queries} queries per class, {kind}"
 
 
+def chance(result: Mapping[str, Any]) -> tuple[float, str] | None:
+    """Return what share would be right without a look at the inputs, and that in words; None with several labels."""
+    if "episodes" in result:
+        ways = result["ways"]
+        share = 1 / (ways if isinstance(ways, int) else ways[0])
+        where = "" if isinstance(ways, int) else ", where the ways are fewest"
+        return share, f"Guessing is right in {share:.1%}{where}."
+    asked = {name: figures["examples"] for name, figures in result.get("per_class", {}).items()}
+    if not asked:
+        return None
+    name = max(asked, key=asked.__getitem__)
+    share = asked[name] / sum(asked.values())
+    return share, f"Always answering '{name}', the most frequent class, is right in {share:.1%}."
+
+
+def covers(result: Mapping[str, Any]) -> str:
+    """Return in words what the intervals of a result cover, and what not."""
+    if "episodes" not in result:
+        return "The interval is of 95%, over the examples: it covers which examples there are of these classes."
+    of_classes = result.get("accuracy_ci95_classes")
+    draw = "The interval is of 95%, and covers the draw of episodes from these test classes only"
+    if of_classes is None:
+        return f"{draw}; for other classes of the same kind the uncertainty is larger."
+    return (
+        f"{draw}. For other classes of the same kind it is ± {of_classes:.1%}: each of the {result['classes']} classes "
+        "was left out in turn."
+    )
+
+
 def span(size: int | list[int]) -> str:
     """Return a size of episodes in words.
 

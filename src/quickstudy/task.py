@@ -26,7 +26,7 @@ from quickstudy.data.identity import identities, joined, shared
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
-from quickstudy.episode import check_episode
+from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, warn_of_one_class
 from quickstudy.losses import Loss, build_loss
@@ -202,7 +202,7 @@ class Task(L.LightningModule):
                 self.trained_classes, self.validated_classes = classes_seen(data, stage, *known)
             if not self.algorithm.feature_shape:
                 shape = feature_shape(self.encoder, data, self._trainer, stage)
-                self.algorithm.meet(self.encoder, shape, self.plan.ways)
+                self.algorithm.meet(self.encoder, shape, self.plan.shape("train")[0])
         for name in ("train", "val", "test"):
             ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
             further = build_metrics(self._metrics, ways, self._multi_label)
@@ -316,13 +316,17 @@ class Task(L.LightningModule):
         figures = right if self.plan is None else right.mean(1)
         if noted is not None and self._answers is not None:
             self._answers.add(*noted, right, logits, targets, batch if self.plan is not None else None)
-        metrics.update(figures, logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
+        most = logits.shape[-1] if self.plan is None else self.plan.shape(stage)[0]
+        scores = F.pad(logits, (0, most - logits.shape[-1]), value=-math.inf)  # of steps that have fewer ways
+        metrics.update(figures, scores.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
         return loss, len(figures)
 
     def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, and their targets."""
         if self.algorithm is not None and self.plan is not None:
-            ways = self.plan.shape("train" if self.training else "test")[0]
+            least, ways = self.plan.span("train" if self.training else "test")
+            if least < ways and isinstance(batch, Episode):
+                ways = min(max(int(batch.support_targets.max()) + 1, least), ways)
             episode = check_episode(batch, ways)
             loss, logits = self.algorithm.judge(self.encoder, episode, ways, self._loss)
             return loss, logits, episode.query_targets
@@ -390,7 +394,9 @@ class Task(L.LightningModule):
         if self.head is None and weight is not None:
             self.head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device)
         if self.algorithm is not None and self.plan is not None and checkpoint["quickstudy"]["feature_shape"]:
-            self.algorithm.meet(self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.ways)
+            self.algorithm.meet(
+                self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.shape("train")[0]
+            )
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **arguments: Any) -> Self:  # type: ignore[override]

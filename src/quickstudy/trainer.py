@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import lightning as L
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -26,7 +26,7 @@ from quickstudy.finetuning import SHAPES, Strategy, build_finetuning
 from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
 from quickstudy.outcome import Outcome
 from quickstudy.processes import OneResult, check_shared
-from quickstudy.progress import build_progress
+from quickstudy.progress import Parameters, build_progress, shown
 from quickstudy.quirks import keep_statistics, note_termination, quieten
 from quickstudy.results import Output, answers, result_of, sentence
 from quickstudy.resuming import GoesOn, KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
@@ -94,6 +94,10 @@ class Trainer(L.Trainer):
         shows = lightning_kwargs.get("enable_progress_bar") is not False and not bare
         if shows and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(build_progress())
+        sums_up = lightning_kwargs.get("enable_model_summary") is not False and not bare
+        if sums_up and not any(isinstance(callback, ModelSummary) for callback in callbacks):
+            callbacks.append(Parameters())
+            lightning_kwargs["enable_model_summary"] = False  # Lightning's own
         quieten()
         callbacks += [OneResult(), GoesOn(), StopAtNaN(), WithinTime()]
         check_counts(**given(patience=patience))
@@ -288,11 +292,23 @@ class Trainer(L.Trainer):
         """What the latest test saw; None before one, and where its processes were spawned."""
         return getattr(self.lightning_module, "outcome", None)
 
-    def validate(self, model: Any = None, dataloaders: Any = None, *arguments: Any, **options: Any) -> Any:
-        """Validate a task, as Lightning does."""
+    def validate(  # type: ignore[override]
+        self,
+        model: L.LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        verbose: bool = True,
+        datamodule: L.LightningDataModule | None = None,
+        **lightning_kwargs: Any,
+    ) -> Any:
+        """Validate a task, as Lightning does, and print what was measured on a line unless ``verbose=False``."""
         _check_task(model or self.lightning_module)
         check_shared(self, dataloaders)
-        return super().validate(model, dataloaders, *arguments, **options)
+        found = super().validate(model, dataloaders, ckpt_path, False, datamodule, **lightning_kwargs)
+        if verbose and self.is_global_zero:
+            for figures in found or ():
+                print(", ".join(f"{name} {text}" for name, text in shown(figures).items()))
+        return found
 
     def predict(  # type: ignore[override]
         self,

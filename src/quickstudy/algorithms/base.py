@@ -196,12 +196,35 @@ class EmbeddingAlgorithm(Algorithm):
             return self.logits(state, kept_Q)
 
 
-STRATEGIES: Registry[type[Algorithm]] = Registry("training_strategy")
+STRATEGIES: Registry[type[Algorithm]] = Registry(
+    "training_strategy",
+    "quickstudy.algorithms",
+    "One of your own is known once its module is imported; on the command line: --import my_file.py",
+)
+"""By name; packages offer further ones by entry points of the group ``quickstudy.algorithms``."""
 
 
 def available_strategies() -> list[str]:
     """Return the names that ``training_strategy=`` takes."""
     return sorted([*STRATEGIES.names(), "default"])
+
+
+def algorithm_of(name: str, place: object) -> type[Algorithm]:
+    """Return the algorithm that a file was made with.
+
+    Args:
+        name: that it was registered by.
+        place: the file.
+
+    Raises:
+        ConfigError: there is none of that name here.
+    """
+    if name not in STRATEGIES:
+        raise ConfigError(
+            f"'{place}' was made with the algorithm '{name}', which is not quickstudy's but somebody's own: import the "
+            "module that registers it first, on the command line with --import my_file.py, or install its package"
+        )
+    return STRATEGIES[name]
 
 
 def side_by_side(algorithm: Algorithm, one_task: Callable[..., Any], *parts: Tensor) -> Any:

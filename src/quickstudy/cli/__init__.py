@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from quickstudy import __version__
+from quickstudy.cli.imports import add_imports, imported
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import QuickstudyError, unknown
 
@@ -117,7 +118,10 @@ def _run(arguments: list[str]) -> int:
     kind: Any = importlib.import_module("quickstudy.cli.flags").FlagParser if command.flags else PlainParser
     parser = kind.for_command(f"quickstudy {name}", str(module.__doc__).split("\n\n")[0].replace("``", ""))
     module.add_arguments(parser)
-    code: int = module.run(parser.read(rest))
+    add_imports(parser)
+    args = parser.read(rest)
+    imported(getattr(args, "import"))
+    code: int = module.run(args)
     return code
 
 

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser
 
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
+from quickstudy.cli.imports import also_importing
 from quickstudy.cli.models import FORMS, add_device, device_of, examples, find_model, learner, model_here
 from quickstudy.confidence import accuracy_in_words, in_words
 from quickstudy.data.readable import readable
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         predictor = learn(*examples(table))
     told = _told(predictor, args)
     predictor.save(out)
-    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} images/")
+    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} images/{also_importing(args)}")
     return 0
 
 

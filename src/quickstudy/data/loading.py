@@ -8,8 +8,11 @@ Shapes: T episodes on this rank, W ways, K = shots + queries, B examples of a ba
 
 from __future__ import annotations
 
+import pickle
+import signal
+import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +28,10 @@ from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, DataError
 
 _SHOWN = 200  # names in a message
+_GUARD = (
+    "where processes are spawned (macOS, Windows), each runs the script anew, so put what it does below "
+    '`if __name__ == "__main__":`; or set num_workers=0'
+)
 _AHEAD = 256  # episodes whose rows are named at once; naming one costs 50 times as much
 
 
@@ -94,7 +101,7 @@ class StepLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self._done = self.sampler.done
-        batches = super().__iter__()
+        batches = self._begun()
         while True:
             try:
                 batch = next(batches)
@@ -103,13 +110,39 @@ class StepLoader(DataLoader[Any]):
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error):
                     raise
+                begun, codes = (
+                    self._done > self.sampler.done,
+                    [each.exitcode for each in getattr(batches, "_workers", ())],
+                )
                 self._done += 1
                 raise DataError(
-                    f"a process that loads data died ({error}), most often because memory ran out: fewer num_workers, "
-                    f"or a smaller cache or image_size. It was about to load {self.in_progress()}, or what comes next"
+                    f"a process that loads data died ({error}), {_why(str(error), codes, begun)}. It was about to load "
+                    f"{self.in_progress()}, or what comes next"
                 ) from error
             self._done += 1
             yield batch
+
+    def _begun(self) -> Iterator[Any]:
+        """Return the batches to come, once the processes that load them were started.
+
+        Raises:
+            ConfigError: they cannot be: the script has no guard, or what they need cannot be sent to them.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Got pickle error")  # torch's, which the error here says better
+                return super().__iter__()
+        except (RuntimeError, BrokenPipeError, EOFError) as error:
+            if isinstance(error, RuntimeError) and "bootstrapping phase" not in str(error):
+                raise
+            raise ConfigError(f"processes that load data could not be started: {_GUARD}") from error
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            if "pickle" not in str(error):
+                raise
+            raise ConfigError(
+                f"num_workers={self.num_workers} sends the data and its transform to other processes, and {error}: "
+                "define functions and classes at the top of a module, without lambda, or set num_workers=0"
+            ) from error
 
     def in_progress(self) -> str:
         """Say what the step that was handed out last is made of."""
@@ -137,6 +170,27 @@ class StepLoader(DataLoader[Any]):
                 f"together, and now there are {now[0]} steps of {now[1]}: {self.sampler.remedy(then[1])}"
             )
         self.sampler.resumed = state["epoch"], state["done"]
+
+
+def _why(told: str, codes: Sequence[int | None], begun: bool) -> str:
+    """Return why a process that loads data most likely died, and what helps.
+
+    Args:
+        told: what torch says of it.
+        codes: the exit codes of all; None of those that live, below 0 of those that a signal killed.
+        begun: whether some data came before.
+    """
+    if "shared memory" in told or -signal.SIGBUS in codes:
+        return (
+            "most often because shared memory ran out: fewer num_workers, smaller batches, num_workers=0, or in a "
+            "container more of it (docker run --shm-size=8g)"
+        )
+    if any(code is not None and code > 0 for code in codes):
+        anew = not begun and torch.multiprocessing.get_start_method() != "fork"
+        return f"by an error that stands above: {_GUARD if anew else 'with num_workers=0 it shows here'}"
+    if -signal.SIGSEGV in codes or -signal.SIGABRT in codes:
+        return "since a library crashed in it: with num_workers=0 it crashes where a debugger can look"
+    return "most often because memory ran out: fewer num_workers, or a smaller cache or image_size"
 
 
 class EpisodeSteps(Steps):
@@ -179,7 +233,7 @@ class EpisodeSteps(Steps):
 
     def starting(self, first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Name the epoch's steps from one on."""
-        together = max(1, _AHEAD * self.share.world_size // self._meta_batch_size)
+        together = 1 if self._sampler.varies else max(1, _AHEAD * self.share.world_size // self._meta_batch_size)
         for at in range(first, len(self), together):
             group = [self._numbers(step) for step in range(at, min(at + together, len(self)))]
             rows = self._sampler.draw(np.concatenate(group))
