@@ -52,6 +52,7 @@ class Learner:
         """Called with every change of a class once nothing but this call can fail; if it raises, nothing changes."""
         self._state: Any = None
         self._means: Rows | None = None  # of embeddings, by class
+        self._like: Tensor | None = None  # [0, ...], of the shape and the type of its examples as they were shown
 
     @property
     def transductive(self) -> bool:
@@ -258,8 +259,16 @@ class Learner:
             self._algorithm.meet(self._encoder, shape, ways)
         with self._explained(inputs), torch.inference_mode():
             thumbnails: list[bytes] = []
-            kept: Tensor = self._algorithm.keep(self._encoder, self._parts(inputs, thumbnails))
+            shown: list[Tensor] = []
+
+            def parts() -> Iterator[Tensor]:
+                for part in self._parts(inputs, thumbnails):
+                    shown.append(part[:0].cpu())
+                    yield part
+
+            kept: Tensor = self._algorithm.keep(self._encoder, parts())
             _check_finite(kept)
+            self._like = shown[0]
             return kept, tuple(thumbnails)
 
     def _addition(self, name: Label, inputs: Any) -> Change:
