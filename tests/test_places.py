@@ -82,9 +82,7 @@ def test_the_root_of_a_data_set_is_its_splits(folders: Any, stages: Any, tmp_pat
         data = Images.from_folders(folder=place, **SMALL)
         assert data.classes == ("a", "b")
         assert [names(data, stage) for stage in ("train", "val", "test")] == [name and [name] for name in stages]
-        told = (
-            f"is no folder of classes but the root .*{folders[0]}.* would become classes. .*/{folders[0]}'. These are"
-        )
+        told = f"is no folder of classes but the root .*, for instance '.*/{folders[0]}'. All of them are read now, as"
         for given in ((place,), ()):
             with pytest.warns(DataWarning, match=told):
                 data = Images.from_folders(*given, **({} if given else {"train_folder": place}), **SMALL)

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from quickstudy.checkpoint import plain
-from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
+from quickstudy.data.episodes import EpisodePlan, EpisodeSampler, OwnSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Samples, Transform, cache_budget
@@ -56,6 +56,7 @@ class DataOptions(TypedDict, total=False):
     pin_memory: bool | None
     on_error: Literal["raise", "skip"]
     cache: str | int | bool | None
+    episode_sampler: OwnSampler | None
     seed: int
     episode_key: str | None
 
@@ -80,6 +81,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             ``"skip"`` tries every example at the start, leaves such out, and says how many and which.
         cache: memory for decoded examples: ``"auto"``, the default (a quarter of what is free), False, bytes, or
             ``"4GB"``. Data that does not fit is decoded each time.
+        episode_sampler: draws the episodes of few-shot strategies instead of quickstudy: a function of an
+            ``EpisodeDraw`` that returns rows ``[ways, shots + queries]``; None: an episode as usual.
         seed: of these splits, and of shuffling and transforming ordinary batches; episodes have that of their
             ``EpisodePlan``.
         episode_key: a name for the data, by which episodes are chosen in place of the inputs themselves. Give features
@@ -124,6 +127,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         self._pin_memory = options.get("pin_memory")
         self._on_error = options.get("on_error", "raise")
         self._budget = cache_budget(options.get("cache", "auto"))
+        self.episode_sampler = options.get("episode_sampler")
         self._seed = options.get("seed", 0)
         tables: dict[StageName, Table | None] = {"train": train, "val": val, "test": test, "predict": predict}
         episode_key = options.get("episode_key")
@@ -156,6 +160,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 raise ConfigError(
                     f"transform={transform!r} is neither a function of a tensor nor a mapping of them by stage"
                 )
+        if self.episode_sampler is not None and not callable(self.episode_sampler):
+            raise ConfigError(f"episode_sampler={self.episode_sampler!r} is no function of an EpisodeDraw")
         check_shares(**{f"{stage}_split": share for stage, share in self._splits.items()})
         if sum(self._splits.values()) >= 1:
             raise ConfigError("val_split and test_split are shares of one whole, and leave nothing to train on")
@@ -364,7 +370,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
         check_disjoint({name: table.classes for name, table in given.items() if table is not None})
         table = self._given(stage, by_class=True)
-        sampler = EpisodeSampler.for_stage(table, plan, stage)
+        sampler = EpisodeSampler.for_stage(table, plan, stage, self.episode_sampler)
         train = stage == "train"
         steps = EpisodeSteps(
             sampler,

@@ -39,8 +39,8 @@ class SplitsError(DataError):
         named = ", ".join(f"'{Path(folder).name}'" for folder in splits.values())
         some = splits.get("train", next(iter(splits.values())))
         super().__init__(
-            f"'{source}' is no folder of classes but the root of a data set, with the folders {named}: give one of them, "
-            f"for instance '{some}'"
+            f"'{source}' is no folder of classes but the root of a data set, with the folders {named}: give one of "
+            f"them, for instance '{some}'"
         )
 
 
