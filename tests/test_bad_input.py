@@ -113,7 +113,7 @@ def test_a_file_that_is_no_archive(train: Path) -> None:
 
 def test_an_empty_class(train: Path) -> None:
     (train / "emu").mkdir()
-    message = r"1 class folder of '.*train' without any example: 'emu'. Add files ending in .bmp, .* or remove"
+    message = r"1 class folder of '.*train' without any example: 'emu'. Add files ending in .*.bmp, .* or remove"
     with pytest.raises(DataError, match=message):
         Images.from_folders(train)
     path = shutil.make_archive(str(train.parent / "empty"), "zip", train)
@@ -122,7 +122,7 @@ def test_an_empty_class(train: Path) -> None:
 
 
 def test_a_folder_without_class_folders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no class folders; it is empty. .*/cat/1\.bmp"):
+    with pytest.raises(DataError, match=r"has no class folders; it is empty. .*/cat/1\.jpg"):
         Images.from_folders(tmp_path)
     (tmp_path / "a.png").write_bytes(png())
     with pytest.raises(DataError, match=r"has no class folders; it has 1 files such as 'a.png'. Put each class"):
@@ -130,18 +130,18 @@ def test_a_folder_without_class_folders(tmp_path: Path) -> None:
 
 
 def test_a_class_folder_in_place_of_its_parent(train: Path, tmp_path: Path) -> None:
-    told = rf"/cat/1\.bmp; or, if it is a class itself, give its parent folder '{train}'$"
+    told = rf"/cat/1\.jpg; or, if it is a class itself, give its parent folder '{train}'$"
     with pytest.raises(DataError, match=told):
         Images.from_folders(train / "cat")
     (tmp_path / "alone" / "cat").mkdir(parents=True)
     (tmp_path / "alone" / "cat" / "a.png").write_bytes(png())
-    with pytest.raises(DataError, match=r"/cat/1\.bmp$"):
+    with pytest.raises(DataError, match=r"/cat/1\.jpg$"):
         Images.from_folders(tmp_path / "alone" / "cat")
 
 
 def test_files_that_are_no_pictures_are_left_out_with_a_warning(train: Path) -> None:
     (train / "cat" / "notes.txt").write_text("meow")
-    with pytest.warns(DataWarning, match=r"left out 1 files of '.*train' that do not end in .bmp.*: cat/notes.txt"):
+    with pytest.warns(DataWarning, match=r"left out 1 files of '.*train' that do not end in .*.bmp.*: cat/notes.txt"):
         data = Images.from_folders(train)
     assert len(data.table("train") or ()) == 12
 
@@ -154,7 +154,7 @@ def test_files_outside_class_folders_are_left_out_with_a_warning(train: Path) ->
 
 
 def test_nothing_to_predict(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no file ending in .bmp, .gif"):
+    with pytest.raises(DataError, match=r"holds no file ending in .*.bmp, .gif"):
         Images.from_folders(predict_folder=tmp_path)
 
 

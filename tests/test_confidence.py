@@ -83,6 +83,44 @@ def test_rates_are_kept() -> None:
     assert predictor.confidence_.source == f"{len(given[1])} examples given to calibrate"
 
 
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "nearest_centroid", "linear_probe", "maml"])
+@pytest.mark.parametrize(
+    ("weights", "learning", "asking"),
+    [
+        (torch.float32, False, False),
+        (torch.float32, False, True),
+        (torch.float32, True, False),
+        (torch.float32, True, True),
+        (torch.bfloat16, False, False),
+        (torch.float16, False, False),
+    ],
+)
+def test_a_copy_of_an_example_is_not_unknown_by_rounding(
+    strategy: str, weights: torch.dtype, learning: bool, asking: bool, tmp_path: Path
+) -> None:
+    # Where the examples of each class are alike the threshold is 0 but for rounding, and each is an edge case.
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (4, 3, 20, 20), generator=generator, dtype=torch.uint8)
+    others = torch.randint(0, 256, (61, 3, 20, 20), generator=generator, dtype=torch.uint8)
+    encoder = build_encoder("conv4", {"hidden": 8})
+    encoder(others)  # running statistics of its own
+    algorithm = STRATEGIES[strategy](**{"adaptation_steps": 1} if strategy == "maml" else {})
+    shown, labels = images.repeat_interleave(3, 0), [name for name in "abcd" for _ in range(3)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=learning):
+        made = Predictor(encoder.to(weights), algorithm).fit(shown, labels)
+        if strategy == "maml":
+            made.calibrate(shown, labels)
+    made.save(tmp_path)
+    loaded = Predictor.load(tmp_path)
+    assert {each.dtype for each in loaded._encoder.parameters()} == {weights}
+    for predictor in (made, loaded):
+        with torch.autocast("cpu", torch.bfloat16, enabled=asking):
+            alone = [predictor.predict(image[None])[0] for image in images]
+            among = predictor.predict(torch.cat([images, others]))[:4]
+            ranked = [answer.label for answer in predictor.rank(images, 1)]
+        assert "unknown" not in [*alone, *among, *ranked]
+
+
 def test_no_input_is_unknown_where_none_may_be() -> None:
     for predictor in (learned(), learned(each=3)):
         assert "unknown" not in predictor.calibrate(reject_rate=0).predict(points(20, 20, first=500)[0])

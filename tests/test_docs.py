@@ -44,7 +44,11 @@ PRELUDES = {
     ),
 }
 """What a page takes for granted."""
-ELSEWHERE = {"docs/add-an-algorithm.md": "test_algorithms.py", "docs/serve.md": "test_export.py"}
+ELSEWHERE = {
+    "docs/add-an-algorithm.md": "test_algorithms.py",
+    "docs/episodes.md": "test_episodes.py",
+    "docs/serve.md": "test_export.py",
+}
 """Pages whose Python takes a test of its own, and where that is."""
 
 

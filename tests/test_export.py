@@ -173,12 +173,27 @@ def test_a_backbone_of_timm_and_its_normalisation(tmp_path: Path) -> None:
 def test_given_inputs_tell_shape_and_type(tmp_path: Path) -> None:
     points = torch.randn(12, 5)
     predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES["linear_probe"]()).fit(points, list("abc" * 4))
+    predictor._like = None  # as in a model that an older quickstudy saved
     with pytest.raises(ConfigError, match=r"size of its inputs is not known.*images="):
         predictor.export(tmp_path / "pets.onnx")
     done = predictor.export(tmp_path / "pets.onnx", images=points)
     assert about(done.classes)["input"] == {"shape": [5], "dtype": "float32"}
     assert done.inputs == 20
     check(predictor, done, points)
+
+
+@pytest.mark.parametrize("form", [(torch.uint8, 20), (torch.float32, 24)], ids=str)
+def test_inputs_that_were_shown_tell_shape_and_type(form: tuple[torch.dtype, int], tmp_path: Path) -> None:
+    dtype, size = form
+    images = nn.functional.interpolate(pictures(3, 2)[0].float(), (size, size)).to(dtype)
+    load = partial(load_image, image_size=224)  # which leaves tensors as they are
+    made = Predictor(Encoder(shallow()), STRATEGIES["nearest_centroid"](), load).fit(images, list("aabbcc"))
+    made.save(tmp_path / "pets")
+    for predictor in (made, Predictor.load(tmp_path / "pets", backbone=shallow())):
+        done = predictor.export(tmp_path / "pets.onnx")
+        shown = {"shape": [3, size, size], "dtype": str(dtype).removeprefix("torch.")}
+        assert about(done.classes)["input"] == shown
+        check(predictor, done, images)
 
 
 def test_a_graph_that_answers_otherwise_is_not_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import inspect
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Self
 
 from quickstudy.data.frames import Fields, csv_frame, frame_table
-from quickstudy.data.scan import any_files, class_folders, listed_files
+from quickstudy.data.scan import SplitsError, any_files, class_folders, listed_files
 from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.table import Table
 from quickstudy.data.targets import in_order
 from quickstudy.data.torch_sets import DatasetInputs, dataset_table
 from quickstudy.datasets import DATASETS
-from quickstudy.errors import DataError
+from quickstudy.errors import ConfigError, DataError, DataWarning
 
 Path = str | os.PathLike[str]
 
@@ -45,26 +46,49 @@ class Doors:
         val_folder: Path | None = None,
         test_folder: Path | None = None,
         predict_folder: Path | None = None,
+        folder: Path | None = None,
         **options: Any,
     ) -> Self:
         """Read folders of class folders (``train/cat/1.jpg``), or zip or tar archives of them, in place.
 
         Args:
-            train_folder: classes to train on; ``photos.zip/train`` names a folder inside an archive.
+            train_folder: classes to train on; ``photos.zip/train`` names a folder inside an archive. Given alone, the
+                root of a data set is read like ``folder``, with a warning.
             val_folder: classes to validate on.
             test_folder: classes to test on.
             predict_folder: files without classes, at any depth.
+            folder: all in one, in place of the three: the root of a data set with folders ``train``, ``val``, ``test``
+                (or ``training``, ``valid``, ``validation``, ``dev``, ``eval``, ``testing``); or one folder of classes,
+                of which ``val_split`` and ``test_split`` are set apart, each 0.2 where it is not given.
             options: see the class.
 
         Raises:
-            DataError: nothing is there, or a class folder is empty.
+            DataError: nothing is there, a class folder is empty, or a data set's root stands for one of its splits.
+            ConfigError: ``folder`` is given together with one that it stands for.
         """
+        stages = {"train": train_folder, "val": val_folder, "test": test_folder, "predict": predict_folder}
+        folders = {stage: path for stage, path in stages.items() if path is not None}
+        if folder is not None and folders.keys() - {"predict"}:
+            raise ConfigError("folder= stands for train_folder=, val_folder= and test_folder=: leave these out")
 
-        def read(folder: Path | None) -> Table | None:
-            return None if folder is None else class_folders(folder, cls.extensions)
+        def read(stage: str) -> Table | None:
+            if stage not in folders:
+                return None
+            return (any_files if stage == "predict" else class_folders)(folders[stage], cls.extensions)
 
-        predict = None if predict_folder is None else any_files(predict_folder, cls.extensions)
-        return cls(read(train_folder), read(val_folder), read(test_folder), predict, **options)
+        if folder is not None:
+            folders["train"] = folder
+        try:
+            train = read("train")
+            shares = {"val_split": 0.2, "test_split": 0.2} if folder is not None else {}
+        except SplitsError as root:
+            if folder is None and len(folders) > 1:
+                raise
+            if folder is None:
+                warnings.warn(f"{root}. All of them are read now, as folder='{train_folder}' says", DataWarning, 2)
+            folders = {**root.splits, **{stage: path for stage, path in folders.items() if stage != "train"}}
+            train, shares = read("train"), {}
+        return cls(train, read("val"), read("test"), read("predict"), **{**shares, **options})
 
     @classmethod
     def from_files(

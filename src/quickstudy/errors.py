@@ -158,7 +158,7 @@ def brief(value: object) -> str:
     """
     if isinstance(value, bytes | bytearray | memoryview) and len(value) > _BRIEF.maxstring:
         return f"{type(value).__name__} of length {len(value)}"
-    if hasattr(value, "dtype") and getattr(value, "shape", ()):
+    if hasattr(value, "dtype") and hasattr(value, "shape") and len(value.shape):
         return f"{type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
     return one_line(_BRIEF.repr(value))
 

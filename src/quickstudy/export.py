@@ -182,6 +182,8 @@ def _inputs(images: Any, saved: Saved, before: dict[str, Any] | None) -> Tensor:
         given = torch.empty(0, *before["shape"], dtype=getattr(torch, before["dtype"]))
     elif not isinstance(saved.algorithm, EmbeddingAlgorithm):
         given = next(iter(saved.support.values())).cpu()  # which keeps its inputs
+    elif saved.like is not None:
+        given = saved.like
     else:
         options = saved.load.keywords if isinstance(saved.load, partial) else {}
         if options.get("image_size") is None:

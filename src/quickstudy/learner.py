@@ -58,6 +58,7 @@ class Learner:
         """The scale of the inputs that it learned from, one of ``pictures.Scale``."""
         self._state: Any = None
         self._means: Rows | None = None  # of embeddings, by class
+        self._like: Tensor | None = None  # [0, ...], of the shape and the type of its examples as they were shown
 
     @property
     def transductive(self) -> bool:
@@ -74,6 +75,14 @@ class Learner:
     def counts_(self) -> dict[Label, int]:
         """How many examples of each class it has seen."""
         return {name: len(kept) for name, kept in self._support.items()}
+
+    def thumbnails(self, name: Label) -> tuple[bytes, ...]:
+        """Return a small JPEG of each example of a class; nothing for one that is no picture, or came without.
+
+        Raises:
+            UnknownClassError: there is no such class.
+        """
+        return self._thumbnails[self._known(name)]
 
     def __contains__(self, name: object) -> bool:
         """Whether it knows a class of this name."""
@@ -264,8 +273,16 @@ class Learner:
             self._algorithm.meet(self._encoder, shape, ways)
         with self._explained(inputs), torch.inference_mode():
             thumbnails: list[bytes] = []
-            kept: Tensor = self._algorithm.keep(self._encoder, self._parts(inputs, thumbnails))
+            shown: list[Tensor] = []
+
+            def parts() -> Iterator[Tensor]:
+                for part in self._parts(inputs, thumbnails):
+                    shown.append(part[:0].cpu())
+                    yield part
+
+            kept: Tensor = self._algorithm.keep(self._encoder, parts())
             _check_finite(kept)
+            self._like = shown[0]
             return kept, tuple(thumbnails)
 
     def _addition(self, name: Label, inputs: Any) -> Change:

@@ -12,14 +12,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from quickstudy.data.archives import MAX_FILE_BYTES
 from quickstudy.data.samples import LOADS, content_of, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice
 
-IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
+IMAGE_EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+    + ((".avif",) if features.check("avif") else ())
+    + ((".jp2", ".j2k", ".jpx") if features.check("jpg_2000") else ())
+    + tuple(ending for ending in (".heic", ".heif") if ending in Image.EXTENSION)  # once a plugin is registered
+)
 ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
 """How one on the internet begins, also one that a path was made of; a drive has one letter."""
 MAX_PIXELS = 80_000_000

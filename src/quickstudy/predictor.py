@@ -160,7 +160,7 @@ class Predictor(Calibrated):
 
     def _saved(self) -> saving.Saved:
         parts = self._encoder, self._algorithm, self._load, self._support, self._thumbnails, self._learned
-        return saving.Saved(*parts, self._rates, self._calibrated, taught=self._taught)
+        return saving.Saved(*parts, self._rates, self._calibrated, self._like, self._rounding, taught=self._taught)
 
     @classmethod
     def load(
@@ -186,7 +186,7 @@ class Predictor(Calibrated):
         saved = saving.read(folder, device, load, backbone)
         made = cls(saved.encoder, saved.algorithm, saved.load)
         made._restore(saved.support, saved.thumbnails, saved.state)
-        made._rates, made._calibrated = saved.rates, saved.calibrated
+        made._rates, made._calibrated, made._like, made._rounding = saved[6:10]
         made.take_up(saved.changes)
         made.change_number = saved.number
         return made
@@ -247,7 +247,7 @@ class Predictor(Calibrated):
         check_counts(count=count)
         (logits_NW, familiar_N, embedded_ND), classes = self._answers(inputs), list(self._support)
         confidence = self.confidence_
-        unknown_N = (familiar_N < confidence.threshold).tolist()
+        unknown_N = (familiar_N < self._unknown_below()).tolist()
         best = (logits_NW / confidence.temperature).softmax(1).topk(min(count, len(classes)), 1)
         near = self._near(inputs, embedded_ND, nearest) if nearest else [[]] * len(logits_NW)
         answers, columns = [], (unknown_N, best.values.tolist(), best.indices.tolist(), near)

@@ -61,6 +61,7 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
     outcome: Outcome | None = model.outcome
     if model.plan is None:
         result |= {"examples": int(result["examples"]), "classes": len(model.classes)}
+        result |= {"trained_on": model.seen_before} if model.seen_before else {}
     else:
         shape = outcome.shape if outcome is not None else None
         sizes = model.plan.shape("test") if shape is None else [_one_or_both(*each) for each in shape]
@@ -112,10 +113,40 @@ def interval(result: Mapping[str, Any]) -> str:
 def measured_on(result: Mapping[str, Any]) -> str:
     """Return in words what a result was measured on."""
     if "episodes" not in result:
-        return f"on {result['examples']} examples of {result['classes']} class{'es' * (result['classes'] != 1)}"
+        seen = f", at least {result['trained_on']} of which it was trained on" if result.get("trained_on") else ""
+        return f"on {result['examples']} examples of {result['classes']} class{'es' * (result['classes'] != 1)}{seen}"
     kind = "transductive" if result["transductive"] else "inductive"
     ways, shots, queries = (span(result[name]) for name in ("ways", "shots", "queries"))
     return f"over {result['episodes']} episodes, {ways}-way {shots}-shot with {queries} queries per class, {kind}"
+
+
+def chance(result: Mapping[str, Any]) -> tuple[float, str] | None:
+    """Return what share would be right without a look at the inputs, and that in words; None with several labels."""
+    if "episodes" in result:
+        ways = result["ways"]
+        share = 1 / (ways if isinstance(ways, int) else ways[0])
+        where = "" if isinstance(ways, int) else ", where the ways are fewest"
+        return share, f"Guessing is right in {share:.1%}{where}."
+    asked = {name: figures["examples"] for name, figures in result.get("per_class", {}).items()}
+    if not asked:
+        return None
+    name = max(asked, key=asked.__getitem__)
+    share = asked[name] / sum(asked.values())
+    return share, f"Always answering '{name}', the most frequent class, is right in {share:.1%}."
+
+
+def covers(result: Mapping[str, Any]) -> str:
+    """Return in words what the intervals of a result cover, and what not."""
+    if "episodes" not in result:
+        return "The interval is of 95%, over the examples: it covers which examples there are of these classes."
+    of_classes = result.get("accuracy_ci95_classes")
+    draw = "The interval is of 95%, and covers the draw of episodes from these test classes only"
+    if of_classes is None:
+        return f"{draw}; for other classes of the same kind the uncertainty is larger."
+    return (
+        f"{draw}. For other classes of the same kind it is ± {of_classes:.1%}: each of the {result['classes']} classes "
+        "was left out in turn."
+    )
 
 
 def span(size: int | list[int]) -> str:

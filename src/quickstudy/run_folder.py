@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import shlex
 import sys
 import warnings
@@ -20,15 +21,26 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from quickstudy.checkpoint import plain
+from quickstudy.data.episodes import EpisodePlan
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.files import BEST_FILE, alone, atomic_write
 from quickstudy.loggers import Metrics, read_metrics
 from quickstudy.metrics import Estimate
 from quickstudy.outcome import Outcome
-from quickstudy.report import Picture, Row, curves_picture, write_report
-from quickstudy.results import measured_on, versions
+from quickstudy.report import (
+    NAMED,
+    Picture,
+    Row,
+    class_listing,
+    confusion_listing,
+    confusion_picture,
+    curves_picture,
+    write_report,
+)
+from quickstudy.results import chance, covers, measured_on, versions
 from quickstudy.resuming import KeepLast
 from quickstudy.time_limit import WithinTime
 
@@ -36,6 +48,9 @@ RUNS = Path("runs")
 RECORD, MEASURED, TESTED, CURVES, REPORT = "run.json", "test.json", "test.safetensors", "curves.png", "report.html"
 BEST = "val_accuracy"
 _RECORDED = ("time", "command", "versions", "trainer", "data", "model")
+_DRAWN = 250  # classes of a matrix whose cells can be seen
+_WORDS = 300  # letters of an error
+_FEW = 6  # classes of a matrix that a narrow screen shows whole
 
 
 def new_folder(root: Path = RUNS) -> Path:
@@ -192,8 +207,55 @@ class Record(Callback):
             options = {name: value if plain(value) else repr(value) for name, value in dict(pl_module.hparams).items()}
             code = dict.fromkeys(getattr(pl_module, "unsaved", ()), "code")
             record = now | {"model": {"class": type(pl_module).__name__, **options, **code}}
+        self._write(record)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note why it ended."""
+        self._note_end(trainer, _why_ended(trainer))
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Note what ended it."""
+        if trainer.state.fn == "fit":
+            self._note_end(trainer, _what_ended(exception, trainer.global_step))
+
+    def _note_end(self, trainer: Any, reason: str) -> None:
+        if not trainer.is_global_zero or not self._path.exists():
+            return
+        with suppress(DataError):  # of a damaged one the page tells
+            record = read_json(self._path, *_RECORDED)
+            [record, *record.get("resumed", ())][-1]["ended"] = reason
+            self._write(record)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
         with atomic_write(self._path, "w") as file:
             json.dump(record, file, indent=1)
+
+
+def _why_ended(trainer: Any) -> str:
+    """Say why a training is over that nothing interrupted."""
+    callbacks: list[Any] = trainer.callbacks
+    if any(isinstance(callback, WithinTime) and callback.ended for callback in callbacks):
+        return "it ended since its time was up (max_time)"
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+            times = f"{callback.patience} validations" if callback.patience > 1 else "a validation"
+            return f"it ended after {times} without a better {callback.monitor} (patience)"
+    if -1 < trainer.max_steps <= trainer.global_step:
+        return f"it ended when all {trainer.max_steps} steps were done (max_steps)"
+    if trainer.max_epochs is not None and -1 < trainer.max_epochs <= trainer.current_epoch:
+        return f"it ended when all {trainer.max_epochs} epochs were done (max_epochs)"
+    return "it ended since a callback, or Lightning, stopped it"
+
+
+def _what_ended(exception: BaseException, step: int) -> str:
+    """Say what ended a training early."""
+    if isinstance(exception, KeyboardInterrupt):
+        return f"it was interrupted (Ctrl-C) after step {step}"
+    if isinstance(exception, SIGTERMException):
+        return f"it was terminated (SIGTERM) after step {step}"
+    told = " ".join(str(exception).split())
+    words = told if len(told) <= _WORDS else f"{told[:_WORDS]}..."
+    return f"it was ended after step {step} by an error: {type(exception).__name__}{f': {words}' if words else ''}"
 
 
 def write_measured(
@@ -292,43 +354,80 @@ def _write_page(folder: Path, steps: int) -> None:
     judged = [row for row in trained if BEST in row]
     best = max(judged, key=lambda row: row[BEST], default=None)
     steps = max(steps, int(trained[-1]["step"]) + 1 if trained else 0)
-    estimates, notes, lead = [], [], f"{steps} steps."
+    newest = [record, *record.get("resumed", ())][-1]
+    estimates, notes, cautions = [], [], []
+    pictures, listings = [], []
+    lead = f"{steps} steps. {_sentence(newest.get('ended', 'How it ended is not known: it was killed, or still runs'))}"
+    plan = _plan(record["model"])
     if best is not None:
         units = "episodes" if "val_episodes" in best else "examples"
         count = int(best[f"val_{units}"])
-        estimates.append(Row("validation, at its best", [Estimate(best[BEST], best[f"{BEST}_ci95"], count)]))
+        found = Estimate(best[BEST], best.get(f"{BEST}_ci95", math.nan), count)
+        estimates.append(Row("validation, at its best", [found], None if plan is None else 1 / plan[0]))
         lead = f"{lead} Validation was best after step {int(best['step']) + 1}, in epoch {int(best['epoch']) + 1}."
+        sizes = f", {plan[0]}-way {plan[1]}-shot with {plan[2]} queries per class" if plan is not None else ""
         notes.append(
-            f"The interval is of 95%, over {count} {units} of the validation data. That figure chose the epoch, so it "
-            "flatters the model: judge it by data that chose nothing (quickstudy test)."
+            f"Validated on {count} {units}{sizes}. The interval is of 95%, over these {units}. The figure chose the "
+            "epoch, so it flatters the model: judge it by data that chose nothing (quickstudy test)."
         )
     if (folder / MEASURED).exists():
         measured = read_json(folder / MEASURED, "time", "weights", "result")
         result = measured["result"]
-        ci95 = float("nan") if result["accuracy_ci95"] is None else result["accuracy_ci95"]
-        count = result.get("episodes", result.get("examples"))
-        if measured["time"] < [record, *record.get("resumed", ())][-1]["time"]:
+        if measured["time"] < newest["time"]:
             notes.append("Training went on since it was tested: type quickstudy test again.")
         else:
-            estimates.append(Row(f"test, {measured['weights']}", [Estimate(result["accuracy"], ci95, count)]))
-            notes.append(f"Tested {measured_on(result)}.")
-    pictures = []
+            ci95 = math.nan if result["accuracy_ci95"] is None else result["accuracy_ci95"]
+            found = Estimate(result["accuracy"], ci95, result.get("episodes", result.get("examples")))
+            guessing = chance(result)
+            of_classes = result.get("accuracy_ci95_classes")
+            also = "" if of_classes is None else f"for other classes ± {100 * of_classes:.1f}"
+            estimates.append(Row(f"test, {measured['weights']}", [found], guessing and guessing[0], also))
+            notes += [f"Tested {measured_on(result)}.", *([guessing[1]] if guessing else []), covers(result)]
+            cautions += result.get("notes", [])
+            outcome = read_outcome(folder, result)
+            if outcome is not None and 1 < len(outcome.classes) <= _DRAWN and len(outcome.confusions):
+                matrix = confusion_picture(outcome.confusion_matrix(), outcome.classes)
+                wide = _FEW < len(outcome.classes) <= NAMED
+                pictures.append(Picture("The test: of each class, in percent, what was answered.", matrix, wide=wide))
+            figures = result.get("per_class", result.get("per_label"))
+            listings += [class_listing(figures)] if figures else []
+            listings += [confusion_listing(result["confusions"])] if result.get("confusions") else []
     if any(name in row for row in trained for name in ("train_loss", "val_loss")):
-        picture = curves_picture(trained)
         with atomic_write(folder / CURVES) as file:
-            file.write(picture)
-        pictures.append(Picture("Loss and accuracy by step; the band is the validation's 95% interval.", picture))
+            file.write(curves_picture(trained))
+        loss, accuracy = (curves_picture(trained, [what]) for what in ("loss", "accuracy"))
+        caption = "Loss and accuracy by step; the band is the validation's 95% interval."
+        pictures.insert(0, Picture(caption, loss, [accuracy]))
     model = record["model"]
+    backbone = "with a backbone of one's own" if model.get("backbone") == "code" else model.get("backbone")
     write_report(
         folder / REPORT,
-        title=f"Run {folder.name}: {model.get('training_strategy', '')} {model.get('backbone') or ''}".strip(),
+        title=f"Run {folder.name}: {model.get('training_strategy', '')} {backbone or ''}".strip(),
         lead=lead,
         columns=["accuracy"],
         rows=estimates,
         notes=notes,
         pictures=pictures,
         details=_details(record),
+        cautions=cautions,
+        listings=listings,
     )
+
+
+def _sentence(reason: str) -> str:
+    return f"{reason[:1].upper()}{reason[1:]}."
+
+
+def _plan(model: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    """Return ways, shots and queries of the validation that a record's model had; None without episodes."""
+    if model.get("training_strategy", "default") == "default":
+        return None
+    options = model.get("training_strategy_kwargs") or {}
+    sizes = [
+        options.get(f"test_{name}") or options.get(name, getattr(EpisodePlan, name))
+        for name in ("ways", "shots", "queries")
+    ]
+    return sizes[0], sizes[1], sizes[2]
 
 
 def _details(record: Mapping[str, Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm, algorithm_of
-from quickstudy.changes import Change, Support, Thumbnails, check_name, packed, unpacked
+from quickstudy.changes import Change, Support, Thumbnails, check_name, composed, packed, unpacked
 from quickstudy.confidence import HeldOut
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import type_of
@@ -58,6 +58,10 @@ class Saved(NamedTuple):
     """What ``calibrate`` was asked for."""
     calibrated: HeldOut | None
     """What it was given."""
+    like: Tensor | None = None
+    """``[0, ...]``, of the shape and the type of the examples as they were shown; None where that is not known."""
+    rounding: float = 0.0
+    """By what share of their length embeddings may differ that were learned; see ``confidence.rounding_of``."""
     changes: Sequence[Change] = ()
     """Made since by a service, in their order."""
     number: int = 0
@@ -81,7 +85,7 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
         OSError: the folder cannot be written.
     """
     place = Path(folder)
-    encoder, algorithm, load, support, thumbnails, state, rates, calibrated = saved[:8]
+    encoder, algorithm, load, support, thumbnails, state, rates, calibrated, like, rounding = saved[:10]
     tensors = {f"algorithm.{name}": value for name, value in algorithm.state_dict().items()}
     if support:
         tensors["kept"] = torch.cat(list(support.values()))
@@ -113,6 +117,8 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
             "state": skeleton,
             "rates": rates,
             "calibrated": held,
+            "input": None if like is None else {"shape": list(like.shape[1:]), "dtype": str(like.dtype)},
+            "rounding": rounding,
         }
         try:
             text = json.dumps(description, indent=1)
@@ -128,6 +134,15 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
             for old in place.glob(pattern):
                 if old.name not in current:
                     old.unlink(missing_ok=True)
+
+
+def written(folder: str | os.PathLike[str]) -> str:
+    """Return when the model in a folder was last written whole, in ISO 8601.
+
+    Raises:
+        DataError: there is no saved model, or it is damaged.
+    """
+    return str(_description(Path(folder)).get("written", {}).get("time", ""))
 
 
 def serve(folder: str | os.PathLike[str]) -> Journal:
@@ -212,6 +227,10 @@ def _put_together(
             "Predictor.load(folder, backbone=module)"
         )
     encoder = build_encoder(made["name"], made["options"], pretrained=False) if made else Encoder(backbone)  # type: ignore[arg-type]
+    for name, _ in encoder.named_parameters():
+        if name in encoder_weights:
+            encoder.to(encoder_weights[name].dtype)  # a model of a half type, or of float64, stays one
+            break
     for name in ("mean", "std"):
         setattr(encoder, name, encoder_weights.get(name))
     _load_weights(encoder, encoder_weights, place)
@@ -235,10 +254,13 @@ def _put_together(
     if description["classes"] and description["state"] is None:
         raise ValueError("classes that were not learned")
     parts = torch.split(tensors["kept"], description["examples"]) if description["classes"] else ()
-    support = dict(zip(description["classes"], parts, strict=True))
-    pictures, thumbnails = unpacked(tensors), {}
-    for name, kept in support.items() if pictures else ():
-        thumbnails[name], pictures = pictures[: len(kept)], pictures[len(kept) :]
+    labels = list(map(composed, description["classes"]))
+    if len(set(labels)) < len(labels):  # two forms of one name passed for two classes
+        labels = description["classes"]
+    support: Support = dict(zip(labels, parts, strict=True))
+    pictures, thumbnails = unpacked(tensors), Thumbnails()
+    for label, kept in support.items() if pictures else ():
+        thumbnails[label], pictures = pictures[: len(kept)], pictures[len(kept) :]
     held = description["calibrated"]
     logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
     return Saved(
@@ -250,7 +272,16 @@ def _put_together(
         joined(description["state"], tensors),
         {name: float(rate) for name, rate in description["rates"].items() if name in ("reject_rate", "false_accept")},
         HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
+        _like(description.get("input")),
+        float(description.get("rounding", 0)),
     )
+
+
+def _like(described: Mapping[str, Any] | None) -> Tensor | None:
+    if described is None:  # an older quickstudy did not note it
+        return None
+    dtype = getattr(torch, described["dtype"].removeprefix("torch."))
+    return torch.empty(0, *described["shape"], dtype=dtype)
 
 
 # ---- files

@@ -36,7 +36,13 @@ def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strate
     check_options(f"training_strategy='{name}'", kwargs, [*own, *sorted(planned)])
     plan = EpisodePlan(**{key: value for key, value in kwargs.items() if key in planned})
     made = algorithm(**{key: value for key, value in kwargs.items() if key in own})
-    if made.fixed_ways and plan.shape("test")[0] != plan.ways:
+    least, most = plan.span("train")
+    if made.fixed_ways and least < most:
+        raise ConfigError(
+            f"training_strategy='{name}' is made for one number of ways, and ways={plan.ways} are several: give one"
+            + (f", or {made.for_other_ways}" if made.for_other_ways else "")
+        )
+    if made.fixed_ways and plan.span("test") != (least, most):
         raise ConfigError(
             f"training_strategy='{name}' is tested on as many ways as it is trained on, not on "
             f"test_ways={plan.test_ways} after ways={plan.ways}: make them equal"

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import lightning as L
+import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.checkpoint import check_strategy, load_checkpoint, load_weights, memory_of, plain, restore_memory
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.identity import identities, joined, shared
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
-from quickstudy.episode import check_episode
-from quickstudy.errors import ConfigError, check_above_zero, check_options, given
-from quickstudy.heads import class_names, feature_shape, given_head, meet_inputs, warn_of_one_class
+from quickstudy.episode import Episode, check_episode
+from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
+from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, meet_inputs, warn_of_one_class
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder, of_several
@@ -131,6 +135,10 @@ class Task(L.LightningModule):
         """Those that chose among its checkpoints, which it must not be tested on."""
         self.trained_on: tuple[int, str] | tuple[()] = ()
         """How many examples there were to train on, and their fingerprint."""
+        self.trained_examples = torch.empty(0, dtype=torch.int64)
+        """What identifies them, or some of them: see ``data.identity``. Of ordinary training."""
+        self.seen_before = 0
+        """How many examples of the newest test or validation are, at least, among them."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
         self.trained_with: dict[str, Any] = {}
@@ -187,6 +195,7 @@ class Task(L.LightningModule):
             meet_inputs(self.encoder, data, stage, by_class=self.plan is not None)
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
+            self._compare_examples(data, stage)
             if stage == "fit":
                 warn_of_one_class(self.classes, None if data is None else data.table("train"), self._multi_label)
         elif self.plan is not None and self.algorithm is not None and stage != "predict":
@@ -195,12 +204,32 @@ class Task(L.LightningModule):
                 self.trained_classes, self.validated_classes = classes_seen(data, stage, *known)
             if not self.algorithm.feature_shape:
                 shape = feature_shape(self.encoder, data, self._trainer, stage)
-                self.algorithm.meet(self.encoder, shape, self.plan.ways)
+                self.algorithm.meet(self.encoder, shape, self.plan.shape("train")[0])
         for name in ("train", "val", "test"):
             ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
             further = build_metrics(self._metrics, ways, self._multi_label)
             choice = ways > 1 or self._multi_label
             self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further, choice).to(self.device))
+
+    def _compare_examples(self, data: Any, stage: str) -> None:
+        """Remember the training examples, and warn where the model is judged on them."""
+        inputs = inputs_for(data, self._trainer, stage) if getattr(rank_zero_only, "rank", 0) == 0 else None
+        self.seen_before = 0
+        if inputs is None or (stage != "fit" and not len(self.trained_examples)):
+            return
+        examples = identities(inputs)
+        if stage == "fit":
+            self.trained_examples = joined(self.trained_examples, examples)
+            return
+        self.seen_before = shared(examples, self.trained_examples)
+        if self.seen_before:
+            judging = "test" if stage == "test" else "validation"
+            warnings.warn(
+                f"the model was trained on at least {self.seen_before} of the {len(inputs)} examples of this {judging}"
+                ", which tells nothing about new ones: judge it by examples that it was not trained on",
+                DataWarning,
+                2,
+            )
 
     def _meet_classes(self, data: Any) -> None:
         if not self.classes:
@@ -289,13 +318,17 @@ class Task(L.LightningModule):
         figures = right if self.plan is None else right.mean(1)
         if noted is not None and self._answers is not None:
             self._answers.add(*noted, right, logits, targets, batch if self.plan is not None else None)
-        metrics.update(figures, logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
+        most = logits.shape[-1] if self.plan is None else self.plan.shape(stage)[0]
+        scores = F.pad(logits, (0, most - logits.shape[-1]), value=-math.inf)  # of steps that have fewer ways
+        metrics.update(figures, scores.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
         return loss, len(figures)
 
     def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, and their targets."""
         if self.algorithm is not None and self.plan is not None:
-            ways = self.plan.shape("train" if self.training else "test")[0]
+            least, ways = self.plan.span("train" if self.training else "test")
+            if least < ways and isinstance(batch, Episode):
+                ways = min(max(int(batch.support_targets.max()) + 1, least), ways)
             episode = check_episode(batch, ways)
             loss, logits = self.algorithm.judge(self.encoder, episode, ways, self._loss)
             return loss, logits, episode.query_targets
@@ -363,7 +396,9 @@ class Task(L.LightningModule):
         if self.head is None and weight is not None:
             self.head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device)
         if self.algorithm is not None and self.plan is not None and checkpoint["quickstudy"]["feature_shape"]:
-            self.algorithm.meet(self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.ways)
+            self.algorithm.meet(
+                self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.shape("train")[0]
+            )
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **arguments: Any) -> Self:  # type: ignore[override]

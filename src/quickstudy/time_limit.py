@@ -25,6 +25,8 @@ class WithinTime(Callback):
         self._each = 0.0  # seconds for a batch of validation
         self.cut = False
         """Whether the newest validation was."""
+        self.ended = False
+        """Whether it stopped the training."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to measure."""
@@ -69,7 +71,7 @@ class WithinTime(Callback):
                 f"The run ends after step {trainer.global_step}, in epoch {trainer.current_epoch + 1}: its time, "
                 "max_time, is up but for a validation"
             )
-            trainer.should_stop = True
+            trainer.should_stop = self.ended = True
             if trainer.check_val_every_n_epoch is not None:
                 trainer.check_val_every_n_epoch = 1  # the last epoch is judged, whatever its number
 

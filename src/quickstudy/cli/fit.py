@@ -105,9 +105,9 @@ def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
 def command_to_test(checkpoint: Path, data: Mapping[str, Any]) -> str:
     """Return the command that tests a checkpoint, on the test data of its run or else on ``test/``, ``test.csv``."""
     words = ["quickstudy", "test", "--checkpoint", str(checkpoint)]
-    elsewhere = ("train_", "val_", "image_size", "image_mode", "transform", "seed")
+    elsewhere = ("train_", "val_", "image_size", "image_mode", "transform") + ("seed",) * ("folder" not in data)
     told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}
-    if "name" not in told and not any(name.startswith("test_") for name in told):
+    if not told.keys() & {"name", "folder"} and not any(name.startswith("test_") for name in told):
         told = {"test_file": "test.csv", **told} if "input_field" in told else {"test_folder": "test/", **told}
     for name, value in told.items():
         words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value)]

@@ -101,7 +101,7 @@ def frame_table(
     fields = _listed(target_fields)
     names = [_file_name(value) for value in _cells(frame, _column(frame, input_field))]
     columns = [_cells(frame, _column(frame, field)) for field in fields]
-    targets = None if not columns else columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+    targets = None if not columns else columns[0] if len(columns) == 1 else np.array(columns, object).T
     try:
         return listed_table(
             names, targets, partial(listed_files, root=root, exist=not skip), list(map(str, fields)), skip

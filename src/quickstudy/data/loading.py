@@ -233,7 +233,7 @@ class EpisodeSteps(Steps):
 
     def starting(self, first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Name the epoch's steps from one on."""
-        together = max(1, _AHEAD * self.share.world_size // self._meta_batch_size)
+        together = 1 if self._sampler.varies else max(1, _AHEAD * self.share.world_size // self._meta_batch_size)
         for at in range(first, len(self), together):
             group = [self._numbers(step) for step in range(at, min(at + together, len(self)))]
             rows = self._sampler.draw(np.concatenate(group))

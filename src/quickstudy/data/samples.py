@@ -110,7 +110,7 @@ class Samples:
         outputs = []
         for row, sample, seed in zip(rows.tolist(), batch, seeds, strict=True):
             try:
-                with _seeded(seed):
+                with seeded(seed):
                     outputs.append(self._transform(sample))
             except Exception as error:
                 error.add_note(f"This was the transform of {self.name(row)}.")
@@ -275,7 +275,7 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, shared: bool) -> Tensor:
 
 
 @contextmanager
-def _seeded(seed: tuple[int, ...]) -> Iterator[None]:
+def seeded(seed: tuple[int, ...]) -> Iterator[None]:
     """Give the block random states that follow from ``seed`` alone, and put the old ones back."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     words = np.random.SeedSequence([number & 0xFFFFFFFF for number in seed]).generate_state(3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,31 @@ from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Label, class_name, in_order, missing, numbered, read_as, type_of
 from quickstudy.errors import DataError, DataWarning, brief
 
-_NEVER_EXAMPLES = {"thumbs.db", "desktop.ini"}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    "predict": "predict",
+}
+"""What the folders of a data set's splits are called, in lower case, and the stages that they are for."""
+
+
+class SplitsError(DataError):
+    """A folder was given as one of classes, and holds the splits of a data set.
+
+    Args:
+        source: the folder.
+        splits: the folder of each stage.
+    """
+
+    def __init__(self, source: Source, splits: Mapping[str, str]) -> None:
+        self.splits = splits
+        named = ", ".join(f"'{Path(folder).name}'" for folder in splits.values())
+        some = splits.get("train", next(iter(splits.values())))
+        super().__init__(
+            f"'{source}' is no folder of classes but the root of a data set, with the folders {named}: give one of "
+            f"them, for instance '{some}'"
+        )
 
 
 def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:
@@ -29,6 +53,7 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
         extensions: lower-case endings of the files that are examples, such as ``".jpg"``; none: every file is.
 
     Raises:
+        SplitsError: the class folders are ``train``, ``test`` and the like, and hold folders of classes themselves.
         DataError: nothing is there, there are no class folders, or one of them is empty.
     """
     source = unwrapped(open_source(path))
@@ -38,9 +63,12 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
     if not folders:
         found = f"it has {len(loose)} files such as '{loose[0]}'" if loose else "it is empty"
         raise DataError(
-            f"'{source}' has no class folders; {found}. Put each class into a folder of its own: "
-            f"{source}/cat/1{min(extensions, default='')}{_parent_instead(source, extensions) if loose else ''}"
+            f"'{source}' has no class folders; {found}. Put each class into a folder of its own: {source}/cat/1"
+            f"{'.jpg' if '.jpg' in extensions else min(extensions, default='')}"
+            f"{_parent_instead(source, extensions) if loose else ''}"
         )
+    if splits := _splits(folders, names):
+        raise SplitsError(source, {stage: f"{source}/{folder}" for stage, folder in splits.items()})
     if loose:
         _warn(f"left out {len(loose)} files that lie outside every class folder of '{source}'", loose)
     inside = [name for name in names if "/" in name]
@@ -54,6 +82,34 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
             f"Add files ending in {_shown(extensions)}, or remove the folder"
         )
     return Table.build(files, owners)
+
+
+def _splits(folders: Collection[str], names: Sequence[str]) -> dict[str, str]:
+    """Return by stage the folders of splits, where folders are that and no classes.
+
+    Those of training, validation and test hold folders of classes, and no example beside them; of a test folder without
+    any the examples are to be predicted. A class may be called train: one such folder among others is a class.
+    """
+    named = sorted(
+        (name for name in folders if name.lower() in SPLITS), key=lambda name: list(SPLITS).index(name.lower())
+    )
+    if not named:
+        return {}
+    depths: dict[str, set[bool]] = {name: set() for name in named}
+    for parts in (name.split("/", 2) for name in names):
+        if parts[0] in depths:
+            depths[parts[0]].add(len(parts) > 2)
+    splits: dict[str, str] = {}
+    for name in named:
+        stage = SPLITS[name.lower()]
+        if stage == "test" and depths[name] == {False}:
+            stage = "predict"
+        if stage == "val" and stage in splits and name.lower().startswith("eval"):
+            stage = "test"
+        splits.setdefault(stage, name)
+    labelled = [name for stage, name in splits.items() if stage != "predict"]
+    whole = bool(labelled) and all(depths[name] == {True} for name in labelled)
+    return splits if whole and (len(splits) > 1 or len(folders) == 1) else {}
 
 
 def _parent_instead(source: Source, extensions: Collection[str]) -> str:
@@ -137,7 +193,7 @@ def _examples(source: Source, extensions: Collection[str]) -> list[str]:
     endings = tuple(extensions) or ("",)
     chosen = [name for name in names if name.lower().endswith(endings)]
     rest = set(names) - set(chosen)
-    left_out = sorted(name for name in rest if name.rsplit("/", 1)[-1].lower() not in _NEVER_EXAMPLES)
+    left_out = sorted(rest)
     if left_out:
         _warn(f"left out {len(left_out)} files of '{source}' that do not end in {_shown(extensions)}", left_out)
     return chosen

@@ -15,8 +15,8 @@ from quickstudy.data.targets import alike, class_name
 from quickstudy.errors import DataError, DataWarning
 
 
-def split_classes(table: Table, share: float, seed: int) -> tuple[Table, Table]:
-    """Move a share of the classes, at least two, to a second table.
+def split_classes(table: Table, share: float, seed: int, option: str = "val_split") -> tuple[Table, Table]:
+    """Move a share of the classes, at least two, to a second table; ``option`` asks for it.
 
     Raises:
         DataError: fewer than two classes would be left on a side.
@@ -25,14 +25,17 @@ def split_classes(table: Table, share: float, seed: int) -> tuple[Table, Table]:
     held = max(2, round(count * share))
     if count - held < 2:
         raise DataError(
-            f"val_split={share} of {count} classes leaves fewer than 2 on a side: add classes or give val data"
+            f"{option}={share:.3g} of {count} classes leaves fewer than 2 on a side: add classes or give "
+            f"{option.removesuffix('_split')} data"
         )
     order = np.random.default_rng(seed).permutation(count)
     return table.only(sorted(order[held:].tolist())), table.only(sorted(order[:held].tolist()))
 
 
-def split_examples(table: Table, share: float, seed: int) -> tuple[Table, Table]:
+def split_examples(table: Table, share: float, seed: int, option: str = "val_split") -> tuple[Table, Table]:
     """Move a share of each class's examples to a second table; of several labels per example, a share of all.
+
+    A class keeps one at least.
 
     Raises:
         DataError: nothing would be left on a side.
@@ -44,7 +47,7 @@ def split_examples(table: Table, share: float, seed: int) -> tuple[Table, Table]
         groups = [table.index.rows(code).astype(np.int64) for code in range(len(table.classes))]
     held = np.concatenate([generator.permutation(rows)[: _part(len(rows), share)] for rows in groups])
     if not 0 < len(held) < len(table):
-        raise DataError(f"val_split={share} of {len(table)} examples leaves a side empty: choose another share")
+        raise DataError(f"{option}={share:.3g} of {len(table)} examples leaves a side empty: choose another share")
     rest = np.setdiff1d(np.arange(len(table)), held)
     return table.select(rest), table.select(np.sort(held))
 
@@ -83,10 +86,13 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
     """
     files = [(split, table.inputs) for split, table in tables.items() if isinstance(table.inputs, Files)]
     for (split, some), (other, more) in combinations(files, 2):
-        shared = some.paths() & more.paths()
+        names, others = some.identities(), more.identities()
+        shared = sorted((names[file], others[file]) for file in names.keys() & others.keys())
         if shared:
+            first, again = shared[0]
+            link = "" if first == again else f" (which is '{again}')"
             raise DataError(
-                f"{len(shared)} files are both in the {split} and the {other} data, for example '{min(shared)}': what "
+                f"{len(shared)} files are both in the {split} and the {other} data, for example '{first}'{link}: what "
                 "a model was trained on says nothing about it. Remove them from one split"
             )
 

@@ -77,6 +77,7 @@ class Table:
         classes: C names, each once.
         label_type: what the targets were before they became codes: answers are given in it.
         skipped: why examples were left out on the way here, by their names.
+        episode_key: names the inputs for the choice of episodes, in place of what they are.
 
     Raises:
         DataError: lengths differ, a code is out of range, a name repeats.
@@ -87,6 +88,7 @@ class Table:
     classes: tuple[str, ...] = ()
     label_type: LabelType = "str"
     skipped: Mapping[str, str] = field(default_factory=dict)
+    episode_key: str | None = None
 
     @classmethod
     def build(cls, inputs: Inputs, targets: Any = None, classes: Sequence[str] | None = None) -> Table:
@@ -111,6 +113,21 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def __str__(self) -> str:
+        """Say how many examples and classes there are.
+
+        >>> print(Table.build([1, 2, 3], ["a", "b", "b"]))
+        3 examples of 2 classes, 1 to 2 of each (median 1.5): 'a', 'b'
+        """
+        if self.targets is None:
+            return f"{len(self)} examples without classes"
+        counts = self.targets.sum(axis=0) if self.multi_label else self.index.counts
+        if not len(counts):
+            return f"{len(self)} examples of no class"
+        least, most, middle = int(counts.min()), int(counts.max()), float(np.median(counts))
+        each = f"{least} of each" if least == most else f"{least} to {most} of each (median {middle:g})"
+        return f"{len(self)} examples of {len(self.classes)} classes, {each}: {shown(self.classes)}"
 
     @property
     def multi_label(self) -> bool:
@@ -145,6 +162,16 @@ class Table:
             digest.update(self.inputs.fingerprint)
         return digest.hexdigest()
 
+    @cached_property
+    def episode_fingerprint(self) -> str:
+        """What episodes are drawn by: ``fingerprint``; with an ``episode_key`` this, the classes and every target."""
+        if self.episode_key is None:
+            return self.fingerprint
+        digest = hashlib.blake2b(repr((self.episode_key, len(self), self.classes)).encode(), digest_size=16)
+        if self.targets is not None:
+            digest.update(np.ascontiguousarray(self.targets).data)
+        return digest.hexdigest()
+
     def select(self, rows: NDArray[np.integer[Any]]) -> Table:
         """Return the table of these rows; classes stay as they are."""
         if isinstance(self.inputs, torch.Tensor):
@@ -153,7 +180,10 @@ class Table:
             inputs = self.inputs.select(rows)
         else:
             inputs = [self.inputs[int(row)] for row in rows]
-        return replace(self, inputs=inputs, targets=None if self.targets is None else self.targets[rows])
+        targets, key = None if self.targets is None else self.targets[rows], self.episode_key
+        if key is not None:
+            key = f"{key}/{hashlib.blake2b(np.asarray(rows, np.int64).tobytes(), digest_size=16).hexdigest()}"
+        return replace(self, inputs=inputs, targets=targets, episode_key=key)
 
     def only(self, codes: Sequence[int]) -> Table:
         """Return the table of these classes' examples, its classes renumbered in the order given."""
