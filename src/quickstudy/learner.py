@@ -26,7 +26,7 @@ from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import Label, LabelType, encode, label_of, read_as, type_of
 from quickstudy.errors import DataError, DataWarning, TakenError, UnknownClassError, closest, one_line
 from quickstudy.nets import Encoder
-from quickstudy.pictures import Scale, as_taught, load_image, scale_of, separated, thumbnail_of, whole_numbers
+from quickstudy.pictures import as_taught, load_image, scale_of, separated, thumbnail_of, whole_numbers
 from quickstudy.rows import Rows
 
 _AT_ONCE = 64
@@ -128,7 +128,8 @@ class Learner:
             check_name(name)
         before = self._taught
         try:
-            kept_S, thumbnails = self._keep(examples, len(classes), anew=True)
+            self._taught = self._scale(examples)
+            kept_S, thumbnails = self._keep(examples, len(classes))
         except BaseException:
             self._taught = before
             raise
@@ -262,12 +263,10 @@ class Learner:
         _check_finite(state)
         return state
 
-    def _keep(self, inputs: Any, ways: int, anew: bool = False) -> tuple[Tensor, tuple[bytes, ...]]:
+    def _keep(self, inputs: Any, ways: int) -> tuple[Tensor, tuple[bytes, ...]]:
         """Return what is kept of examples, ``[n, ...]``, and their thumbnails."""
         if not len(inputs):
             raise DataError("no examples were given: adapting needs at least one per class")
-        if anew or not self._support:
-            self._taught = self._encoder.fed or self._scale(inputs)
         if not self._algorithm.feature_shape:
             shape = self._encoder.feature_shape(next(self._parts(inputs))[:1])
             self._algorithm.meet(self._encoder, shape, ways)
@@ -287,6 +286,8 @@ class Learner:
 
     def _addition(self, name: Label, inputs: Any) -> Change:
         examples = self._listed(inputs)
+        if not self._support:
+            self._taught = self._scale(examples)
         kept, thumbnails = self._keep(examples, len(self._support) + (name not in self._support))
         new, known = (tuple(each.shape[1:]) for each in (kept, next(iter(self._support.values()), kept)))
         if new != known:
@@ -364,8 +365,10 @@ class Learner:
             return separated(found, channels)
         return found
 
-    def _scale(self, inputs: Any) -> Scale:
+    def _scale(self, inputs: Any) -> str:
         """Return the scale that examples have, or are brought to: floats may be pictures where files may be."""
+        if self._encoder.fed or not len(inputs):
+            return self._encoder.fed
         samples = Samples(inputs, self._load)
         first = samples.batch(np.arange(min(len(samples), _SEEN)))
         if not self._encoder.sees_pictures:
