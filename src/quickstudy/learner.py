@@ -367,8 +367,9 @@ class Learner:
 
     def _scale(self, inputs: Any) -> str:
         """Return the scale that examples have, or are brought to: floats may be pictures where files may be."""
-        if self._encoder.fed or not len(inputs):
-            return self._encoder.fed
+        trained: str = self._encoder.fed
+        if trained or not len(inputs):
+            return trained
         samples = Samples(inputs, self._load)
         first = samples.batch(np.arange(min(len(samples), _SEEN)))
         if not self._encoder.sees_pictures:
