@@ -17,6 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,8 @@ def test_classes_that_are_no_text_are_json_s_own(labels: tuple[Any, Any], tmp_pa
 
 def test_says_what_it_is_and_what_accuracy_to_expect(client: Client) -> None:
     about = client("GET", "/model").json()
+    assert about["name"] == "model"
+    assert datetime.fromisoformat(about["written"]).tzinfo is not None
     assert (about["strategy"], about["backbone"], about["classes"], about["examples"]) == (
         "prototypicalnetworks",
         "conv4",

@@ -133,6 +133,15 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
                     old.unlink(missing_ok=True)
 
 
+def written(folder: str | os.PathLike[str]) -> str:
+    """Return when the model in a folder was last written whole, in ISO 8601.
+
+    Raises:
+        DataError: there is no saved model, or it is damaged.
+    """
+    return str(_description(Path(folder)).get("written", {}).get("time", ""))
+
+
 def serve(folder: str | os.PathLike[str]) -> Journal:
     """Return the journal of a saved model, which is made where there is none.
 
