@@ -359,7 +359,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         if classes and stage != "predict":
             table = table.with_classes(classes)
         steps = BatchSteps(len(table), self._batch_size, share, shuffle=stage == "train", seed=self._seed)
-        return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed), steps)
+        return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed, stage != "predict"), steps)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
         """Return a loader of ``Episode``, without a trainer too.
