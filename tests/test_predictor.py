@@ -294,6 +294,22 @@ def test_names_are_taken_as_fit_took_them() -> None:
     assert Predictor(**predictor.get_params()).fit(images, [True, False, True]).as_class("true") is True
 
 
+def test_two_forms_of_one_name_are_one_class(tmp_path: Path) -> None:
+    images, (composed, apart) = colours(1)[0], ("caf\u00e9", "cafe\u0301")
+    predictor = Predictor(build_encoder("conv4", {"hidden": 8}), STRATEGIES["prototypicalnetworks"]())
+    predictor.fit(images, [composed, apart, "tea"])
+    assert predictor.counts_ == {composed: 2, "tea": 1}
+    assert apart in predictor and predictor.score(images, [apart, composed, "tea"]) == 1
+    with pytest.raises(DataError, match="exists"):
+        predictor.add_class(apart, images)
+    predictor.rename_class("tea", "the\u0301").remove_class(apart)
+    assert predictor.classes_.tolist() == ["th\u00e9"]
+    predictor.save(tmp_path)
+    described = tmp_path / "predictor.json"
+    described.write_text(described.read_text().replace("th\\u00e9", "the\\u0301"))  # as an older quickstudy kept it
+    assert Predictor.load(tmp_path).add_examples("th\u00e9", images).counts_ == {"th\u00e9": 4}
+
+
 # ---- folders
 
 
