@@ -152,7 +152,9 @@ def test_fit_prints_the_command_that_tests_it(capsys: pytest.CaptureFixture[str]
     assert config["trainer"]["callbacks"][0]["init_args"]["monitor"] == "val_accuracy"
     command = out.splitlines()[-1].removeprefix("test it: quickstudy ")
     assert command == "test --checkpoint 'a run/best.ckpt' --data.test_folder test/ --data.cache false"
-    assert said(capsys, command.replace("test/", "train")).endswith(" on 48 examples of 4 classes\n")
+    with pytest.warns(DataWarning, match="trained on at least 36 of the 48 examples"):
+        told = said(capsys, command.replace("test/", "train"))
+    assert told.endswith(" on 48 examples of 4 classes, at least 36 of which it was trained on\n")
 
 
 def test_the_command_that_tests_repeats_what_the_data_needs() -> None:
@@ -304,6 +306,20 @@ def test_predict_with_a_support_set(few_shot: Path, capsys: pytest.CaptureFixtur
     assert all(row["likeliest"] == row["label"] for row in rows)
     message = said(capsys, f"predict --checkpoint {few_shot}/best.ckpt {files}", code=2)
     assert "trained with 'prototypicalnetworks'" in message and "--support FOLDER" in message
+
+
+def test_labels_of_a_csv_file_are_held_against_the_answers(fixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [path for code in (0, 3) for path in sorted(Path(f"train/class{code}").iterdir())[:3]]
+    lines = ["picture,class", *(f"{path},{path.parent.name}" for path in files), "test/class6/0.png,other"]
+    Path("few.csv").write_text("\n".join(lines), encoding="utf-8")
+    command = f"predict {fixed} --data.predict_file few.csv --data.input_field picture"
+    rows = list(csv.DictReader(said(capsys, f"{command} --data.target_fields class").splitlines()))
+    assert [row["true"] for row in rows] == ["class0"] * 3 + ["class3"] * 3 + ["other"]
+    Path("few.csv").write_text("\n".join([*lines[:-1], "test/class6/0.png,"]), encoding="utf-8")
+    plain = said(capsys, command)  # without labels, or where one is missing: as the folders are called
+    assert said(capsys, f"{command} --data.target_fields class") == plain
+    assert [row["true"] for row in csv.DictReader(plain.splitlines())] == ["class0"] * 3 + ["class3"] * 3 + ["class6"]
+    assert [row["label"] for row in csv.DictReader(plain.splitlines())] == [row["label"] for row in rows]
 
 
 def test_predict_with_fixed_classes_and_a_support_set(fixed: Path, capsys: pytest.CaptureFixture[str]) -> None:

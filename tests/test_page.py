@@ -179,6 +179,26 @@ def test_the_keyboard_is_enough(tmp_path: Path, server: Server, visit: Callable[
     assert "locks" not in page.inner_text("#classes")
 
 
+def test_it_says_which_model_it_is_and_shows_a_class(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    with running(save_model(tmp_path / "my <pets>", ("red", "green"))) as server:
+        page = visit(server)
+        assert page.title() == "my <pets>: quickstudy"
+        about = page.inner_text("#about")
+        assert about.startswith("my <pets> by quickstudy")
+        assert "prototypicalnetworks on conv4: 2 classes from 10 examples, written 20" in about
+        assert re.search(r"Held-out accuracy \d+% ± \d+ \(10 pictures", about)
+        page.fill("#chosen input", "green")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#shown h3:has-text('Examples of green')")
+        assert page.locator("#shown img").count() == 5
+        teach(page, "green", dropped(tmp_path, "green", 9))
+        page.wait_for_selector("#about:has-text('2 classes from 11 examples')")
+        page.wait_for_selector("#shown img", state="detached")  # none is chosen now
+        page.fill("#chosen input", "green")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#shown figure:nth-of-type(6) img")
+
+
 def test_it_fits_a_phone(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:
     page = visit(server, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"

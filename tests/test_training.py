@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import math
 import re
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,8 +25,10 @@ from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.tuner import Tuner
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer, progress
+from quickstudy.data import identity
 from quickstudy.errors import TrainingError
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
@@ -69,7 +73,7 @@ def fixed_data(classes: int = 4, **options: Any) -> ImageClassificationData:
     images, labels = noisy_patterns(classes, 30)
     options = {"val_split": 0.2, "batch_size": 16, **options}
     return ImageClassificationData.from_tensors(
-        images, labels, test_data=images, test_targets=labels, predict_data=images[::30], **options
+        images, labels, test_data=images ^ 1, test_targets=labels, predict_data=images[::30], **options
     )
 
 
@@ -202,7 +206,7 @@ def test_several_labels_per_example() -> None:
     images, _ = noisy_patterns(4, 30)
     targets = [[["a"], ["b"], ["a", "b"], []][code] for code in range(4) for _ in range(30)]
     data = ImageClassificationData.from_tensors(
-        images, targets, test_data=images, test_targets=targets, predict_data=images[::30], batch_size=16
+        images, targets, test_data=images ^ 1, test_targets=targets, predict_data=images[::30], batch_size=16
     )
     model = small(multi_label=True, metrics="F1Score")
     trainer = Trainer(max_epochs=10, **QUIET)
@@ -334,9 +338,10 @@ def test_episodes_that_are_all_right_are_not_certain() -> None:
 
 def test_a_single_class_has_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
     images, _ = noisy_patterns(1, 8)
-    data = ImageClassificationData.from_tensors(images, ["a"] * 8, test_data=images, test_targets=["a"] * 8)
+    data = ImageClassificationData.from_tensors(images, ["a"] * 8, test_data=images ^ 1, test_targets=["a"] * 8)
     model, trainer = small(), Trainer(max_epochs=1, **QUIET)
-    trainer.fit(model, datamodule=data)
+    with pytest.warns(DataWarning, match="one class, 'a'"):
+        trainer.fit(model, datamodule=data)
     (found,) = trainer.test(model, datamodule=data)
     assert "accuracy 100.00% (one class: no answer is wrong) on 8 examples of 1 class\n" in capsys.readouterr().out
     assert found["test_accuracy"] == 1 and math.isnan(found["test_accuracy_ci95"])
@@ -788,3 +793,111 @@ def test_batch_norm_that_must_see_one_example_says_what_to_do() -> None:
         Trainer(max_epochs=1, **QUIET).fit(reptile, datamodule=data)
     with pytest.raises(ConfigError, match=r"one example alone.* show it two or more"):
         reptile.adapt(images[:1], labels[:1])
+
+
+def _pictures(folder: Path, first: int, count: int) -> Path:
+    for code in range(first, first + count):
+        picture = np.full((8, 8, 3), code, np.uint8)
+        (folder / "ab"[code % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / "ab"[code % 2] / f"{code}.png")
+    return folder
+
+
+def test_testing_on_what_trained_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train, copied = (
+        _pictures(tmp_path / "train", 0, 16),
+        _pictures(tmp_path / "copied", 12, 8),
+    )  # 4 of them are the same
+    new = _pictures(tmp_path / "new", 100, 8)
+
+    def data(**folders: Path) -> ImageClassificationData:
+        return ImageClassificationData.from_folders(image_size=8, batch_size=8, **folders)
+
+    trainer = Trainer(max_epochs=1, **{**QUIET, "logger": "csv", "enable_checkpointing": True})
+    trainer.fit(ImageClassifier(backbone=nn.Sequential(nn.Flatten(), nn.Linear(192, 2))), data(train_folder=train))
+    assert trainer.run_folder is not None
+    fitted = trainer.lightning_module
+    loaded = ImageClassifier.load_from_checkpoint(
+        trainer.run_folder / "last.ckpt", backbone=nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    )
+    for model in (loaded, fitted):
+        with pytest.warns(DataWarning, match="trained on at least 4 of the 8 examples of this test"):
+            trainer.test(model, datamodule=data(test_folder=copied))
+        with pytest.warns(DataWarning, match="trained on at least 16 of the 16 examples of this validation"):
+            trainer.validate(model, datamodule=data(val_folder=train), verbose=False)
+        trainer.test(model, datamodule=data(test_folder=new))  # without a word
+    with pytest.warns(DataWarning, match="4 of the 8"):
+        trainer.test(fitted, datamodule=data(test_folder=copied))
+    measured = json.loads((trainer.run_folder / "test.json").read_text())["result"]
+    assert measured["trained_on"] == 4
+    assert "at least 4 of which it was trained on" in (trainer.run_folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("door", ["tensors", "arrays", "data set", "loader", "module's loader"])
+def test_examples_are_known_by_what_they_hold(door: str) -> None:
+    images, labels = torch.randint(0, 256, (12, 1, 4, 4), dtype=torch.uint8), torch.arange(12) % 2
+    random = torch.randint(0, 256, (12, 1, 4, 4), dtype=torch.uint8)
+    mixed = torch.cat([random[:9], images[:3]])
+
+    def data(images: Tensor, stage: str) -> dict[str, Any]:
+        given = {f"{stage}_data": images, f"{stage}_targets": labels}
+        if door == "data set":
+            pairs = [(image.numpy(), int(label)) for image, label in zip(images, labels, strict=True)]
+            made = ImageClassificationData.from_datasets(**{f"{stage}_dataset": pairs})
+        elif door == "arrays":
+            made = ImageClassificationData.from_numpy(**{name: value.numpy() for name, value in given.items()})
+        else:
+            made = ImageClassificationData.from_tensors(**given)
+        if door == "loader":
+            return {"dataloaders": DataLoader(TensorDataset(images, labels), batch_size=4)}
+        return {"dataloaders": getattr(made, f"{stage}_dataloader")()} if "'s" in door else {"datamodule": made}
+
+    model = ImageClassifier(num_classes=2, backbone=nn.Sequential(nn.Flatten(), nn.Linear(16, 2)))
+    trained = data(images, "train")
+    Trainer(max_epochs=1, **QUIET).fit(model, trained.get("dataloaders"), datamodule=trained.get("datamodule"))
+    with pytest.warns(DataWarning, match="trained on at least 3 of the 12 examples of this test"):
+        Trainer(**QUIET).test(model, **data(mixed, "test"), verbose=False)
+    Trainer(**QUIET).test(model, **data(random, "test"), verbose=False)
+    assert model.seen_before == 0
+
+
+def test_what_is_remembered_of_the_examples_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "MOST", 100)
+    known = torch.empty(0, dtype=torch.int64)
+    tables = [torch.arange(1000 * part, 1000 * part + 1000)[:, None] for part in range(3)]
+    for table in tables:
+        known = identity.joined(known, identity.identities(table))
+        assert len(known) <= 100
+    assert identity.shared(identity.identities(tables[2]), known) > 10
+    assert identity.shared(identity.identities(tables[2] + 1000), known) == 0
+
+
+def test_several_loaders_are_measured_together_and_each_by_itself(tmp_path: Path) -> None:
+    images, labels = noisy_patterns(4, 30)
+    targets = torch.tensor([int(label.split()[1]) for label in labels])
+    train, *others = (
+        DataLoader(TensorDataset(images ^ bit, targets if bit < 2 else 3 - targets), batch_size=16, shuffle=bit == 0)
+        for bit in range(3)
+    )
+    model, trainer = (
+        small(num_classes=4),
+        Trainer(max_epochs=2, default_root_dir=tmp_path, **{**QUIET, "logger": "csv"}),
+    )
+    for _ in range(2):  # what was measured before does not count
+        trainer.fit(model, train, others)
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        each = [figures[f"val_accuracy/dataloader_idx_{place}"] for place in (0, 1)]
+        assert figures["val_accuracy"] == pytest.approx(sum(each) / 2) and each[0] != each[1]
+        assert figures["val_examples/dataloader_idx_1"] == 120 and figures["val_examples"] == 240
+        trainer.fit_loop.max_epochs += 1
+    alone = [trainer.validate(model, other, verbose=False)[0]["val_accuracy"] for other in others]
+    assert each == pytest.approx(alone)
+    tested = trainer.test(model, others, verbose=False)[0]
+    assert [tested[f"test_accuracy/dataloader_idx_{place}"] for place in (0, 1)] == pytest.approx(alone)
+    answers = trainer.predict(model, others)
+    assert [len(each) for each in answers] == [120, 120]
+    data, few = episodic_data(), episodic()
+    assert few.plan is not None
+    loaders = [data.episode_loader(stage, few.plan) for stage in ("val", "test")]
+    Trainer(max_epochs=1, **QUIET).fit(few, data.episode_loader("train", few.plan), loaders)

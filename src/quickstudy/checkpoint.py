@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from quickstudy.algorithms import algorithm_of
+from quickstudy.data.identity import joined
 from quickstudy.errors import ConfigError, DataError, DataWarning, first_line
 from quickstudy.files import best_checkpoint
 from quickstudy.lora import adapter_rank, merged_weights
@@ -198,6 +199,7 @@ def memory_of(task: Any) -> dict[str, Any]:
         "unsaved": task.unsaved,
         "feature_shape": list(task.algorithm.feature_shape if task.algorithm is not None else ()),
         **{name: list(getattr(task, name)) for name in _REMEMBERED},
+        "trained_examples": task.trained_examples,
         "label_type": task.label_type,
         "load_options": task.load_options,
         "trained_with": task.trained_with,
@@ -234,6 +236,7 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
     for name in _REMEMBERED:
         setattr(task, name, tuple(dict.fromkeys([*memory.get(name, ()), *known.get(name, ())])))
     task.trained_on = now or then
+    task.trained_examples = joined(memory.get("trained_examples", task.trained_examples).cpu(), task.trained_examples)
     task.label_type = memory.get("label_type", "str")
     if not (goes_on and task.load_options):  # of data that is loaded otherwise from now on
         task.load_options = dict(memory["load_options"])

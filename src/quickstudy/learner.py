@@ -70,6 +70,14 @@ class Learner:
         """How many examples of each class it has seen."""
         return {name: len(kept) for name, kept in self._support.items()}
 
+    def thumbnails(self, name: Label) -> tuple[bytes, ...]:
+        """Return a small JPEG of each example of a class; nothing for one that is no picture, or came without.
+
+        Raises:
+            UnknownClassError: there is no such class.
+        """
+        return self._thumbnails[self._known(name)]
+
     def __contains__(self, name: object) -> bool:
         """Whether it knows a class of this name."""
         try:

@@ -61,6 +61,7 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
     outcome: Outcome | None = model.outcome
     if model.plan is None:
         result |= {"examples": int(result["examples"]), "classes": len(model.classes)}
+        result |= {"trained_on": model.seen_before} if model.seen_before else {}
     else:
         shape = outcome.shape if outcome is not None else None
         sizes = model.plan.shape("test") if shape is None else [_one_or_both(*each) for each in shape]
@@ -112,7 +113,8 @@ def interval(result: Mapping[str, Any]) -> str:
 def measured_on(result: Mapping[str, Any]) -> str:
     """Return in words what a result was measured on."""
     if "episodes" not in result:
-        return f"on {result['examples']} examples of {result['classes']} class{'es' * (result['classes'] != 1)}"
+        seen = f", at least {result['trained_on']} of which it was trained on" if result.get("trained_on") else ""
+        return f"on {result['examples']} examples of {result['classes']} class{'es' * (result['classes'] != 1)}{seen}"
     kind = "transductive" if result["transductive"] else "inductive"
     ways, shots, queries = (span(result[name]) for name in ("ways", "shots", "queries"))
     return f"over {result['episodes']} episodes, {ways}-way {shots}-shot with {queries} queries per class, {kind}"

@@ -25,6 +25,7 @@ from torch import Tensor
 from quickstudy.data.archives import Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs
+from quickstudy.data.targets import in_order
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.registry import Registry
 
@@ -109,7 +110,7 @@ class Samples:
         outputs = []
         for row, sample, seed in zip(rows.tolist(), batch, seeds, strict=True):
             try:
-                with _seeded(seed):
+                with seeded(seed):
                     outputs.append(self._transform(sample))
             except Exception as error:
                 error.add_note(f"This was the transform of {self.name(row)}.")
@@ -180,8 +181,14 @@ def file_of(inputs: Inputs, row: int) -> str | None:
 def listed(inputs: Any) -> Any:
     """Return a tensor ``[N, ...]`` or a list of items; a single path or picture counts as a list of one.
 
-    A uint8 array ``[N, H, W, 3]`` becomes a list, so that ``load`` makes a picture of each.
+    A uint8 array ``[N, H, W, 3]`` becomes a list, so that ``load`` makes a picture of each. What comes one by one, as
+    from a generator, ``map`` or ``glob``, is listed.
+
+    Raises:
+        DataError: it is a set, which has no order, or a mapping.
     """
+    if not hasattr(inputs, "read"):  # an open file would come by its lines
+        inputs = in_order(inputs, "inputs")
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
         if inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[3] == 3 and inputs.shape[1] not in (1, 3):
             return list(inputs)
@@ -244,7 +251,7 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, shared: bool) -> Tensor:
 
 
 @contextmanager
-def _seeded(seed: tuple[int, ...]) -> Iterator[None]:
+def seeded(seed: tuple[int, ...]) -> Iterator[None]:
     """Give the block random states that follow from ``seed`` alone, and put the old ones back."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     words = np.random.SeedSequence([number & 0xFFFFFFFF for number in seed]).generate_state(3)

@@ -87,6 +87,8 @@ class WholeAccuracy(Accuracy):
 class About(BaseModel):
     """What the model is."""
 
+    name: str = Field(description="of its folder")
+    written: str = Field(description="when it was last written whole; further changes may have been made since")
     strategy: str
     backbone: str | None = Field(description="its name; null where it was given as code")
     classes: int

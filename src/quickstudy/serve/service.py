@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from quickstudy import saving
 from quickstudy.changes import Change
+from quickstudy.confidence import accuracy_in_words
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
@@ -116,7 +118,19 @@ class Service:
 
     def about(self) -> Future[dict[str, Any]]:
         """Return what the model is and what accuracy to expect of it, in values that JSON has."""
-        return self._do(_about)
+
+        def about(predictor: Predictor) -> dict[str, Any]:
+            return {"name": self.name, "written": saving.written(self._folder), **_about(predictor)}
+
+        return self._do(about)
+
+    def expected(self) -> Future[list[str]]:
+        """Return in words what accuracy to expect."""
+        return self._do(lambda predictor: accuracy_in_words(predictor.held_out_accuracy_, "pictures"))
+
+    def thumbnails(self, name: Label) -> Future[tuple[bytes, ...]]:
+        """Return a small JPEG of each example of a class; empty where there is none."""
+        return self._do(lambda predictor: predictor.thumbnails(predictor.as_class(name)))
 
     def as_class(self, text: Label) -> Future[Label]:
         """Return the class that a text means; see ``Predictor.as_class``."""
@@ -160,6 +174,11 @@ class Service:
         return self._do(
             lambda predictor: predictor.rename_class(predictor.as_class(name), predictor.as_class(new_name)), by
         )
+
+    @property
+    def name(self) -> str:
+        """The model's, which is its folder's."""
+        return Path(self._folder).resolve().name
 
     @property
     def load(self) -> Load:
