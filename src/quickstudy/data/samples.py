@@ -25,6 +25,7 @@ from torch import Tensor
 from quickstudy.data.archives import Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs
+from quickstudy.data.targets import in_order
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
 
@@ -185,7 +186,15 @@ def file_of(inputs: Inputs, row: int) -> str | None:
 
 
 def listed(inputs: Any) -> Any:
-    """Return a tensor ``[N, ...]`` or a list of items; a single path, picture or open file counts as a list of one."""
+    """Return a tensor ``[N, ...]`` or a list of items; a single path, picture or open file counts as a list of one.
+
+    What comes one by one, as from a generator, ``map`` or ``glob``, is listed.
+
+    Raises:
+        DataError: it is a set, which has no order, or a mapping.
+    """
+    if not hasattr(inputs, "read"):  # an open file would come by its lines
+        inputs = in_order(inputs, "inputs")
     if isinstance(inputs, Tensor):
         return inputs
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
