@@ -308,6 +308,20 @@ def test_predict_with_a_support_set(few_shot: Path, capsys: pytest.CaptureFixtur
     assert "trained with 'prototypicalnetworks'" in message and "--support FOLDER" in message
 
 
+def test_labels_of_a_csv_file_are_held_against_the_answers(fixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [path for code in (0, 3) for path in sorted(Path(f"train/class{code}").iterdir())[:3]]
+    lines = ["picture,class", *(f"{path},{path.parent.name}" for path in files), "test/class6/0.png,other"]
+    Path("few.csv").write_text("\n".join(lines), encoding="utf-8")
+    command = f"predict {fixed} --data.predict_file few.csv --data.input_field picture"
+    rows = list(csv.DictReader(said(capsys, f"{command} --data.target_fields class").splitlines()))
+    assert [row["true"] for row in rows] == ["class0"] * 3 + ["class3"] * 3 + ["other"]
+    Path("few.csv").write_text("\n".join([*lines[:-1], "test/class6/0.png,"]), encoding="utf-8")
+    plain = said(capsys, command)  # without labels, or where one is missing: as the folders are called
+    assert said(capsys, f"{command} --data.target_fields class") == plain
+    assert [row["true"] for row in csv.DictReader(plain.splitlines())] == ["class0"] * 3 + ["class3"] * 3 + ["class6"]
+    assert [row["label"] for row in csv.DictReader(plain.splitlines())] == [row["label"] for row in rows]
+
+
 def test_predict_with_fixed_classes_and_a_support_set(fixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = said(capsys, f"predict --checkpoint {fixed}/last.ckpt --data.predict_folder test --support val")
     assert {row["label"] for row in csv.DictReader(table.splitlines())} <= {"class4", "class5"}

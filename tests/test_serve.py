@@ -161,6 +161,13 @@ def test_classes_that_are_no_text_are_json_s_own(labels: tuple[Any, Any], tmp_pa
     assert Predictor.load(folder).counts_ == expected
 
 
+def test_two_forms_of_one_name_are_one_class(client: Client, tmp_path: Path) -> None:
+    for number, written in enumerate(("caf%C3%A9", "cafe%CC%81")):  # composed; an e and an accent
+        assert client.teach(written, picture("blue", number)).json() == {"name": "caf\u00e9", "examples": number + 1}
+    assert Predictor.load(tmp_path / "model").counts_ == {"red": 5, "green": 5, "caf\u00e9": 2}
+    assert client("DELETE", "/classes/cafe%CC%81").status_code == 204
+
+
 def test_says_what_it_is_and_what_accuracy_to_expect(client: Client) -> None:
     about = client("GET", "/model").json()
     assert about["name"] == "model"

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from quickstudy.data.targets import Label
+from quickstudy.data.targets import Label, class_name
 from quickstudy.errors import DataError
 
 UNKNOWN = "unknown"
@@ -73,6 +73,11 @@ def check_name(name: object) -> None:
         raise DataError(f"a class needs a name, and one that is not {UNKNOWN!r}; this is {name!r}")
 
 
+def composed(name: Label) -> Label:
+    """Return a class's name in the form in which names are compared; an older quickstudy kept what it was given."""
+    return class_name(name) if isinstance(name, str) else name
+
+
 def packed(thumbnails: tuple[bytes, ...]) -> dict[str, Tensor]:
     """Return pictures one after the other, and how many bytes each has."""
     joined = torch.frombuffer(bytearray(b"".join(thumbnails)) or bytearray(1), dtype=torch.uint8)
@@ -108,4 +113,5 @@ def change_of(kind: str, name: Label, new_name: Label, examples: bytes, device: 
     if kind not in ("add", "remove", "rename"):
         raise DataError(f"a change is of the kind {kind!r}: a newer quickstudy made it, or it is damaged")
     check_name(new_name if kind == "rename" else name)
+    name, new_name = composed(name), composed(new_name)
     return Change(kind, name, new_name, kept, unpacked(tensors))  # type: ignore[arg-type]

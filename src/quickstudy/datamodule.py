@@ -144,7 +144,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             for stage, table in self._tables.items()
             for name, why in table.skipped.items()
         }
-        """With ``on_error="skip"``: why each example was left out that is missing or unreadable, by its name."""
+        """Why each file was left out that is no example, by its name; with ``on_error="skip"``, each example too."""
         self._check()
 
     def _check(self) -> None:
@@ -359,7 +359,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         if classes and stage != "predict":
             table = table.with_classes(classes)
         steps = BatchSteps(len(table), self._batch_size, share, shuffle=stage == "train", seed=self._seed)
-        return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed), steps)
+        return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed, stage != "predict"), steps)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
         """Return a loader of ``Episode``, without a trainer too.

@@ -7,7 +7,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -207,7 +207,8 @@ class Doors:
             input_field: the column with file names, relative to ``*_images_root``. Columns may be named by numbers, and
                 files too.
             target_fields: the column with labels; or several columns of zeros and ones, one per label. A label is a
-                whole number, or text, which is its name as it is written.
+                whole number, or text, which is its name as it is written. Rows to predict may have none; where all of
+                them have, answers come with the true labels.
             train_data_frame, train_images_root, ...: frame and root folder per stage.
             options: see the class; with ``on_error="skip"`` rows where the file or the label is missing are left out.
 
@@ -221,8 +222,14 @@ class Doors:
                 return None
             if stage != "predict" and target_fields is None:
                 raise DataError("target_fields is missing: name the column with the labels")
+            if stage != "predict":
+                with _of(stage):
+                    return frame_table(frame, root, input_field, target_fields, skip)
+            if target_fields is not None:
+                with suppress(DataError):  # labels to hold the answers against, where every row has one
+                    return frame_table(frame, root, input_field, target_fields)
             with _of(stage):
-                return frame_table(frame, root, input_field, None if stage == "predict" else target_fields, skip)
+                return frame_table(frame, root, input_field, None, skip)
 
         return cls(
             read("train", train_data_frame, train_images_root),

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm, algorithm_of
-from quickstudy.changes import Change, Support, Thumbnails, check_name, packed, unpacked
+from quickstudy.changes import Change, Support, Thumbnails, check_name, composed, packed, unpacked
 from quickstudy.confidence import HeldOut
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import type_of
@@ -250,10 +250,13 @@ def _put_together(
     if description["classes"] and description["state"] is None:
         raise ValueError("classes that were not learned")
     parts = torch.split(tensors["kept"], description["examples"]) if description["classes"] else ()
-    support = dict(zip(description["classes"], parts, strict=True))
-    pictures, thumbnails = unpacked(tensors), {}
-    for name, kept in support.items() if pictures else ():
-        thumbnails[name], pictures = pictures[: len(kept)], pictures[len(kept) :]
+    labels = list(map(composed, description["classes"]))
+    if len(set(labels)) < len(labels):  # two forms of one name passed for two classes
+        labels = description["classes"]
+    support: Support = dict(zip(labels, parts, strict=True))
+    pictures, thumbnails = unpacked(tensors), Thumbnails()
+    for label, kept in support.items() if pictures else ():
+        thumbnails[label], pictures = pictures[: len(kept)], pictures[len(kept) :]
     held = description["calibrated"]
     logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
     return Saved(

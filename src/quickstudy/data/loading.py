@@ -373,10 +373,18 @@ def inputs_of(batch: Any) -> Tensor:
 
 
 class BatchDataset(Dataset[Any]):
-    """Reads the rows that ``BatchSteps`` names: ``(inputs [B, ...], targets [B] or [B, C])``, or inputs alone."""
+    """Reads the rows that ``BatchSteps`` names: ``(inputs [B, ...], targets [B] or [B, C])``, or inputs alone.
 
-    def __init__(self, table: Table, samples: Samples, seed: int = 0) -> None:
+    Args:
+        table: the examples.
+        samples: the inputs as tensors.
+        seed: of random transforms, together with the step's number and the position in it.
+        labelled: False: inputs alone, though there are targets.
+    """
+
+    def __init__(self, table: Table, samples: Samples, seed: int = 0, labelled: bool = True) -> None:
         self.table = table
+        self._targets = table.targets if labelled else None
         self._samples = samples
         self._seed = seed
         self.name = samples.name
@@ -384,6 +392,6 @@ class BatchDataset(Dataset[Any]):
     def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> tuple[Tensor, Tensor] | Tensor:
         number, rows = step
         inputs = self._samples.batch(rows, ((self._seed, number, place) for place in range(len(rows))))
-        if self.table.targets is None:
+        if self._targets is None:
             return inputs
-        return inputs, torch.from_numpy(self.table.targets[rows]).long()
+        return inputs, torch.from_numpy(self._targets[rows]).long()
