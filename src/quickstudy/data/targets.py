@@ -298,4 +298,5 @@ def in_order(values: Any, what: str) -> Any:
         raise DataError(
             f"the {what} are a mapping: give lists, of its keys list(...) and of its values list(....values())"
         )
-    return list(values) if isinstance(values, (Iterator, KeysView, ValuesView)) else values
+    one_by_one = isinstance(values, Iterable) and not hasattr(values, "__len__")
+    return list(values) if one_by_one or isinstance(values, (KeysView, ValuesView)) else values
