@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import torch
 
 from quickstudy.data.table import Table
 from quickstudy.datamodule import DataModule
+from quickstudy.errors import check_choice
 from quickstudy.pictures import (
     IMAGE_EXTENSIONS,
     IMAGE_SIZE,
@@ -55,7 +57,9 @@ class ImageClassificationData(DataModule):
         **options: Any,
     ) -> None:
         if image_size is not None:
-            height_width(image_size)
+            height, _ = height_width(image_size)
+            image_size = height if isinstance(image_size, Integral) else image_size
+        check_choice("image_mode", image_mode, "RGB", "L", None)
         if image_depth is not None:
             check_depth(image_depth)
         train, val, test, predict = (_upright(table) for table in (train, val, test, predict))
