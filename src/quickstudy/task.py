@@ -147,8 +147,6 @@ class Task(L.LightningModule):
         self.outcome: Outcome | None = None
         """What the latest test saw."""
         self._answers: Answers | None = None
-        self.test_notes: list[str] = []
-        """What whoever reads the latest test's figures must know, in sentences."""
         self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
             self.add_module(f"{stage}_metrics", StageMetrics(per_example=self.plan is None))
