@@ -30,6 +30,7 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     ("anil", "64-true", {"finetuning": ("freeze_unfreeze", 1)}),
     ("anil", "64-true", {"interrupted": True}),
     ("default", "64-true", {"finetuning": ("gradual", 1)}),
+    *((name, "64-true", {"optimizer": "Adam"}) for name in ("prototypicalnetworks", "maml", "default")),
 ]
 
 
@@ -90,12 +91,13 @@ def trained(
     default = strategy == "default"
     options = dict(options)
     workers, finetuning = options.pop("workers", 0), options.pop("finetuning", "no_freeze")
+    optimizer = options.pop("optimizer", "SGD")
     seventh = folder / "seventh.ckpt" if options.pop("interrupted", False) else None
     model = ImageClassifier(
         num_classes=6 if default else None,
         backbone=backbone(),
         learning_rate=1e-2,
-        optimizer="SGD",
+        optimizer=optimizer,
         training_strategy=strategy,
         training_strategy_kwargs=None if default else {**PLAN, **options},
     )

@@ -231,7 +231,7 @@ def test_runs_are_compared_on_the_same_episodes(few_shot: Path, capsys: pytest.C
     told = said(capsys, f"compare {few_shot} other third").splitlines()
     assert [line.split()[0] for line in told] == [str(few_shot), "other", "third", "other", "third"]
     assert told[3].startswith(f"other against {few_shot}: ") and "paired over 20 episodes" in told[3]
-    found = json.loads(said(capsys, f"compare {few_shot} other --json"))
+    found = json.loads(said(capsys, f"compare {few_shot} other/best.ckpt --json"))
     kept = [json.loads((folder / "test.json").read_text(encoding="utf-8"))["result"] for folder in folders]
     assert found["others"][0]["mean"] == pytest.approx(kept[1]["accuracy"] - kept[0]["accuracy"], abs=1e-6)
     assert found["others"][0]["ci95_classes"] is None and found["others"][0]["units"] == 20

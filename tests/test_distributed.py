@@ -20,6 +20,8 @@ from quickstudy.algorithms import available_strategies
 WORLDS = (1, 2, 4)
 TOLERANCE = {"64-true": 1e-9, "32-true": 1e-4, "bf16-mixed": 2e-2}
 """Of a weight, as a share of the largest of its tensor. Sums in another order round differently, and steps add up."""
+ADAM = 1e-6
+"""In float64: of a gradient near 0, such as a bias's before BatchNorm, Adam makes lr / eps = 1e6 times its rounding."""
 
 JOB = repr(("anil", "64-true", {}))
 
@@ -53,7 +55,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def test_any_number_of_processes_trains_the_same_model(job: tuple[Any, ...], world: int, results: Results) -> None:
     alone = results[1][0][repr(job)]["weights"]
     ranks = [rank[repr(job)]["weights"] for rank in results[world]]
-    check_same(alone, ranks, TOLERANCE[job[1]])
+    check_same(alone, ranks, ADAM if job[2].get("optimizer") == "Adam" else TOLERANCE[job[1]])
 
 
 def check_same(alone: dict[str, Tensor], ranks: list[dict[str, Tensor]], tolerance: float) -> None:

@@ -95,6 +95,21 @@ def test_the_root_of_a_data_set_is_its_splits(folders: Any, stages: Any, tmp_pat
             Images.from_folders(test_folder=place)
 
 
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_splits_below_one_outer_folder(kind: str, tmp_path: Path) -> None:
+    root_of(tmp_path / "dataset/images", "train", "val")
+    path = (
+        tmp_path / "dataset"
+        if kind == "folder"
+        else shutil.make_archive(str(tmp_path / "d"), "zip", tmp_path, "dataset")
+    )
+    data = Images.from_folders(folder=path, **SMALL)
+    assert data.classes == ("a", "b")
+    assert names(data, "val") == ["val"]
+    with pytest.raises(DataError, match=r"with the folders 'train', 'val': give one of them, .*images/train'$"):
+        class_folders(path, IMAGE_EXTENSIONS)
+
+
 def test_a_test_folder_without_classes_is_to_be_predicted(tmp_path: Path) -> None:
     root = write(root_of(tmp_path, "train"), "test/1.png", "test/2.png")
     data = Images.from_folders(folder=root, **SMALL)
@@ -324,6 +339,14 @@ def test_data_says_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "  train: 4 examples of 2 classes, 2 of each: 'a', 'b'",
         "  left out: 1, such as row 1 of the train data (see skipped)",
     ]
+    (tmp_path / "new/notes.txt").touch()
+    with pytest.warns(DataWarning, match="left out 1 files"):
+        data = Images.from_folders(predict_folder=tmp_path / "new")
+    assert data.skipped == {f"'{tmp_path}/new/notes.txt' of the predict data": "its ending is that of no example"}
+    assert (
+        str(data).splitlines()[-1]
+        == f"  left out: 1, such as '{tmp_path}/new/notes.txt' of the predict data (see skipped)"
+    )
     tags = DataModule.from_tensors(torch.zeros(3, 1), [["x"], ["x", "y"], []])
     assert "3 examples of 2 classes, 1 to 2 of each (median 1.5): 'x', 'y'" in str(tags)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,43 @@ def test_takes_paths_bytes_pictures_arrays_and_tensors_alike(model: ImageClassif
         np.testing.assert_allclose(model.adapt(form, labels).predict_proba(form), expected, atol=1e-6)
     assert model.adapt(images, labels).predict(paths[0]) == ["red"]
     assert model.adapt(images, labels).predict(str(paths[1])) == ["green"]
+
+
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "maml"])
+def test_takes_what_comes_one_by_one(strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = colours(2)
+    for number, image in enumerate(images):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{number}.png")
+    options = {"adaptation_steps": 1, "head": "shared"} if strategy == "maml" else {}
+    model = ImageClassifier(backbone="conv4", training_strategy=strategy, training_strategy_kwargs=options)
+    paths = sorted(tmp_path.glob("*.png"))
+    made = model.adapt(iter(paths), (label for label in labels))
+    assert made.counts_ == {"blue": 2, "green": 2, "red": 2}
+    asked: list[Callable[[], Any]] = [
+        lambda: (path for path in paths),
+        lambda: map(str, paths),
+        lambda: filter(None, paths),
+        lambda: reversed(list(reversed(paths))),
+        lambda: dict.fromkeys(paths).keys(),
+        lambda: dict(enumerate(paths)).values(),
+        lambda: deque(paths),
+        lambda: pd.Series(paths),
+    ]
+    for one_by_one in asked:
+        assert made.predict(one_by_one()) == made.predict(paths)
+        assert made.rank(one_by_one(), nearest=2) == made.rank(paths, nearest=2)
+        assert made.nearest(one_by_one(), 1) == made.nearest(paths, 1)
+        assert made.score(one_by_one(), iter(labels)) == made.score(paths, labels)
+    np.testing.assert_array_equal(made.predict_proba(iter(paths)), made.predict_proba(paths))
+    monkeypatch.chdir(tmp_path)
+    made.add_class("all", Path().glob("*.png")).calibrate(map(str, paths), iter(labels))
+    assert made.counts_["all"] == 6 and made.confidence_.source.startswith("6 examples")
+    assert made.predict(p for p in ()) == []
+    backbone = Predictor.from_backbone("conv4", map(str, paths), iter(labels))
+    assert backbone.counts_ == {"blue": 2, "green": 2, "red": 2}
+    for wrong in (set(paths), dict(zip(paths, labels, strict=True))):
+        with pytest.raises(DataError, match="the inputs are a"):
+            made.predict(wrong)
 
 
 def test_takes_arrays_with_colours_last(model: ImageClassifier) -> None:

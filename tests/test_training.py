@@ -871,3 +871,33 @@ def test_what_is_remembered_of_the_examples_is_bounded(monkeypatch: pytest.Monke
         assert len(known) <= 100
     assert identity.shared(identity.identities(tables[2]), known) > 10
     assert identity.shared(identity.identities(tables[2] + 1000), known) == 0
+
+
+def test_several_loaders_are_measured_together_and_each_by_itself(tmp_path: Path) -> None:
+    images, labels = noisy_patterns(4, 30)
+    targets = torch.tensor([int(label.split()[1]) for label in labels])
+    train, *others = (
+        DataLoader(TensorDataset(images ^ bit, targets if bit < 2 else 3 - targets), batch_size=16, shuffle=bit == 0)
+        for bit in range(3)
+    )
+    model, trainer = (
+        small(num_classes=4),
+        Trainer(max_epochs=2, default_root_dir=tmp_path, **{**QUIET, "logger": "csv"}),
+    )
+    for _ in range(2):  # what was measured before does not count
+        trainer.fit(model, train, others)
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        each = [figures[f"val_accuracy/dataloader_idx_{place}"] for place in (0, 1)]
+        assert figures["val_accuracy"] == pytest.approx(sum(each) / 2) and each[0] != each[1]
+        assert figures["val_examples/dataloader_idx_1"] == 120 and figures["val_examples"] == 240
+        trainer.fit_loop.max_epochs += 1
+    alone = [trainer.validate(model, other, verbose=False)[0]["val_accuracy"] for other in others]
+    assert each == pytest.approx(alone)
+    tested = trainer.test(model, others, verbose=False)[0]
+    assert [tested[f"test_accuracy/dataloader_idx_{place}"] for place in (0, 1)] == pytest.approx(alone)
+    answers = trainer.predict(model, others)
+    assert [len(each) for each in answers] == [120, 120]
+    data, few = episodic_data(), episodic()
+    assert few.plan is not None
+    loaders = [data.episode_loader(stage, few.plan) for stage in ("val", "test")]
+    Trainer(max_epochs=1, **QUIET).fit(few, data.episode_loader("train", few.plan), loaders)

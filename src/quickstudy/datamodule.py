@@ -144,7 +144,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             for stage, table in self._tables.items()
             for name, why in table.skipped.items()
         }
-        """With ``on_error="skip"``: why each example was left out that is missing or unreadable, by its name."""
+        """Why each file was left out that is no example, by its name; with ``on_error="skip"``, each example too."""
         self._check()
 
     def _check(self) -> None:

@@ -121,9 +121,18 @@ def check_counts(least: int = 1, /, **options: int) -> None:
     """
     for name, number in options.items():
         if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
-            meant = str(number).strip().removesuffix(".0")
-            typed = f"; type {name}={meant}" if meant.isdecimal() and int(meant) >= least else ""
-            raise ConfigError(f"{name}={number!r}: it must be a whole number of at least {least}{typed}")
+            what = f"{name}={number!r}: it must be a whole number of at least {least}"
+            raise ConfigError(what + meant(name, number, least))
+
+
+def meant(name: str, number: object, least: int = 1) -> str:
+    """Return the end of a message that says what to type for a whole number that was written otherwise.
+
+    >>> meant("batch_size", "4"), meant("batch_size", 4.0), meant("batch_size", None)
+    ('; type batch_size=4', '; type batch_size=4', '')
+    """
+    written = str(number).strip().removesuffix(".0")
+    return f"; type {name}={written}" if written.isdecimal() and int(written) >= least else ""
 
 
 def check_shares(**options: float) -> None:

@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_map
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.confidence import Confidence, familiarity
-from quickstudy.data.samples import Samples
+from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, first_line
 from quickstudy.files import atomic_write
@@ -177,6 +177,7 @@ def write(
 def _inputs(images: Any, saved: Saved, before: dict[str, Any] | None) -> Tensor:
     """Return what answers are compared on, ``[N, ...]``: what is given, and noise of all brightnesses."""
     if images is not None:
+        images = listed(images)
         given = Samples(images, saved.load).batch(np.arange(len(images)))
     elif before is not None:
         given = torch.empty(0, *before["shape"], dtype=getattr(torch, before["dtype"]))

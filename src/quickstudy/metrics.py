@@ -113,10 +113,14 @@ class StageMetrics(nn.Module):
         interval = estimate.ci95 if self._choice else math.nan
         found |= {"accuracy_ci95": interval, unit: float(estimate.units)} if judged else {}
         found |= self.further.compute() if len(self.further) else {}
+        self.reset()
+        return found
+
+    def reset(self) -> None:
+        """Start afresh."""
         self.accuracy.reset()
         self.loss.reset()
         self.further.reset()
-        return found
 
 
 def build_metrics(

@@ -246,6 +246,7 @@ class Predictor(Calibrated):
             nearest: how many of the support examples nearest to it to name.
         """
         check_counts(count=count)
+        inputs = listed(inputs)  # which is looked at twice
         (logits_NW, familiar_N, embedded_ND), classes = self._answers(inputs), list(self._support)
         confidence = self.confidence_
         unknown_N = (familiar_N < self._unknown_below()).tolist()
@@ -291,6 +292,7 @@ class Predictor(Calibrated):
             inputs: what to explain.
             count: of examples.
         """
+        inputs = listed(inputs)
         return self._near(inputs, self._answers(inputs)[2], count)
 
     @torch.inference_mode()

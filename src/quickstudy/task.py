@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -146,8 +147,6 @@ class Task(L.LightningModule):
         self.outcome: Outcome | None = None
         """What the latest test saw."""
         self._answers: Answers | None = None
-        self.test_notes: list[str] = []
-        """What whoever reads the latest test's figures must know, in sentences."""
         self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
             self.add_module(f"{stage}_metrics", StageMetrics(per_example=self.plan is None))
@@ -203,6 +202,8 @@ class Task(L.LightningModule):
             if not self.algorithm.feature_shape:
                 shape = feature_shape(self.encoder, data, self._trainer, stage)
                 self.algorithm.meet(self.encoder, shape, self.plan.shape("train")[0])
+        for measured in [name for name in self._modules if re.fullmatch(r"(val|test)_metrics_\d+", name)]:
+            delattr(self, measured)  # of loaders that there were before
         for name in ("train", "val", "test"):
             ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
             further = build_metrics(self._metrics, ways, self._multi_label)
@@ -276,9 +277,9 @@ class Task(L.LightningModule):
         """Weigh the batches of the step by what is in them."""
         self._accumulated.finish(optimizer, self._batches_of_a_step)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the validation data."""
-        self._step(batch, "val")
+        self._step(batch, "val", dataloader_idx)
 
     def on_test_epoch_start(self) -> None:
         """Begin to note the answers, of which there is more to tell than a mean."""
@@ -287,9 +288,9 @@ class Task(L.LightningModule):
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
-        self._step(batch, "test", (batch_idx, dataloader_idx))
+        self._step(batch, "test", dataloader_idx, batch_idx)
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the logits ``[B, C]`` of a batch.
 
         Raises:
@@ -306,20 +307,37 @@ class Task(L.LightningModule):
         logits: Tensor = self(inputs_of(batch))
         return logits
 
-    def _step(self, batch: Any, stage: str, noted: tuple[int, int] | None = None) -> tuple[Tensor, float]:
+    def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float]:
         loss, logits, targets = self._judged(batch)
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)
         else:
             right = ((logits.argmax(-1) == targets) & ~logits.isnan().any(-1)).float()  # argmax takes nan for class 0
-        metrics: Any = self.get_submodule(f"{stage}_metrics")
         figures = right if self.plan is None else right.mean(1)
-        if noted is not None and self._answers is not None:
-            self._answers.add(*noted, right, logits, targets, batch if self.plan is not None else None)
+        if stage == "test" and self._answers is not None:
+            self._answers.add(number, loader, right, logits, targets, batch if self.plan is not None else None)
         most = logits.shape[-1] if self.plan is None else self.plan.shape(stage)[0]
         scores = F.pad(logits, (0, most - logits.shape[-1]), value=-math.inf)  # of steps that have fewer ways
-        metrics.update(figures, scores.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
+        for metrics in self._metrics_of(stage, loader):
+            metrics.update(figures, scores.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
         return loss, len(figures)
+
+    def _metrics_of(self, stage: str, loader: int) -> list[StageMetrics]:
+        """Return what measures a stage, and of several loaders also what measures one of them."""
+        together: Any = self.get_submodule(f"{stage}_metrics")
+        if len(self._loaders(stage)) < 2:
+            return [together]
+        name = f"{stage}_metrics_{loader}"
+        if not hasattr(self, name):
+            self.add_module(name, copy.deepcopy(together).train())  # or Lightning wonders at the next training
+            getattr(self, name).reset()
+        return [together, getattr(self, name)]
+
+    def _loaders(self, stage: str) -> list[Any]:
+        """Return how many batches each loader of a stage has."""
+        if self._trainer is None or stage == "train":
+            return []
+        return list(self._trainer.num_val_batches if stage == "val" else self._trainer.num_test_batches)
 
     def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, and their targets."""
@@ -359,8 +377,13 @@ class Task(L.LightningModule):
             self.outcome, self._answers = self._answers.gathered(), None
             half = self.outcome.classes_ci95()
             collected |= {"accuracy_ci95_classes": half} if math.isfinite(half) else {}
+        for loader in range(len(self._loaders(stage))):
+            one = getattr(self, f"{stage}_metrics_{loader}", None)
+            if one is not None and one.accuracy.update_called:
+                collected |= {f"{name}/dataloader_idx_{loader}": value for name, value in one.collect().items()}
         for name, value in collected.items():
-            self.log(f"{stage}_{name}", value, prog_bar=name.startswith(("accuracy", "loss")), sync_dist=True)
+            shown = name.startswith(("accuracy", "loss")) and "/" not in name
+            self.log(f"{stage}_{name}", value, prog_bar=shown, sync_dist=True, add_dataloader_idx=False)
 
     # ---- optimizers, checkpoints
 

@@ -138,7 +138,9 @@ class Trainer(L.Trainer):
 
         Args:
             model: the task.
-            train_dataloaders, val_dataloaders: loaders of batches or of ``Episode``; or
+            train_dataloaders, val_dataloaders: loaders of batches or of ``Episode``. With several to validate by,
+                ``val_accuracy``, which chooses the best, is over all that they hold, and
+                ``val_accuracy/dataloader_idx_1`` that of the second; or
             datamodule: its data.
             ckpt_path: a checkpoint to go on from; ``"last"``: the newest in the run's folder, ``default_root_dir``.
             lightning_kwargs: Lightning's own.
@@ -322,7 +324,7 @@ class Trainer(L.Trainer):
 
         Args:
             model: a task that was trained on fixed classes.
-            dataloaders: loaders of inputs; or
+            dataloaders: a loader of inputs, or several, of which each gets its own answers, in a list; or
             datamodule: data with a ``predict_...``.
             output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
                 several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
@@ -340,6 +342,9 @@ class Trainer(L.Trainer):
         if self.world_size > 1:
             raise ConfigError(f"predict runs on one process, not on {self.world_size}: use Trainer(devices=1)")
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
+        if batches and isinstance(batches[0], list):
+            loaders = zip(batches, list(self.predict_dataloaders or ()), strict=True)
+            return [answers(self.lightning_module, each, output, loader) for each, loader in loaders]
         return answers(self.lightning_module, batches, output, self.predict_dataloaders)
 
 

@@ -128,8 +128,8 @@ def _column(frame: Any, field: Any) -> int:
     names = [str(name) for name in columns]
     shown = ", ".join(name if name.strip() else "(one without a name)" for name in names)
     line = ",".join(names)
-    for mark in ";\t|":
-        if mark in line and str(field) in line.split(mark):
+    for mark in ";\t|":  # or a first line for a spreadsheet that says so
+        if mark in line and (str(field) in line.split(mark) or line == f"sep={mark}"):
             raise DataError(
                 f"the table has no column '{field}', since its cells are separated by {mark!r} and not by ',': read it "
                 f"with pandas.read_csv(..., sep={mark!r}) and give from_data_frame that"

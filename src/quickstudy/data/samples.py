@@ -25,6 +25,7 @@ from torch import Tensor
 from quickstudy.data.archives import Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs
+from quickstudy.data.targets import in_order
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.registry import Registry
 
@@ -180,8 +181,14 @@ def file_of(inputs: Inputs, row: int) -> str | None:
 def listed(inputs: Any) -> Any:
     """Return a tensor ``[N, ...]`` or a list of items; a single path or picture counts as a list of one.
 
-    A uint8 array ``[N, H, W, 3]`` becomes a list, so that ``load`` makes a picture of each.
+    A uint8 array ``[N, H, W, 3]`` becomes a list, so that ``load`` makes a picture of each. What comes one by one, as
+    from a generator, ``map`` or ``glob``, is listed.
+
+    Raises:
+        DataError: it is a set, which has no order, or a mapping.
     """
+    if not hasattr(inputs, "read"):  # an open file would come by its lines
+        inputs = in_order(inputs, "inputs")
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
         if inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[3] == 3 and inputs.shape[1] not in (1, 3):
             return list(inputs)

@@ -7,6 +7,7 @@ import reprlib
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
         DataError: nothing is there, there are no class folders, or one of them is empty.
     """
     source = unwrapped(open_source(path))
-    names = _examples(source, extensions)
+    names, skipped = _examples(source, extensions)
     folders = source.folders()
     loose = [name for name in names if "/" not in name]
     if not folders:
@@ -68,11 +69,18 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
             f"{'.jpg' if '.jpg' in extensions else min(extensions, default='')}"
             f"{_parent_instead(source, extensions) if loose else ''}"
         )
-    if splits := _splits(folders, names):
+    inside = [name for name in names if "/" in name]
+    splits = _splits(folders, names)
+    if not splits and len(folders) == 1:  # which may wrap the splits, as an archive's outer folder does
+        (outer,) = folders
+        below = [name.removeprefix(f"{outer}/") for name in inside]
+        folders_below = {name.split("/")[0] for name in below if "/" in name}
+        splits = {stage: f"{outer}/{folder}" for stage, folder in _splits(folders_below, below).items()}
+    if splits:
         raise SplitsError(source, {stage: f"{source}/{folder}" for stage, folder in splits.items()})
     if loose:
         _warn(f"left out {len(loose)} files that lie outside every class folder of '{source}'", loose)
-    inside = [name for name in names if "/" in name]
+        skipped |= {f"'{source}/{name}'": "it lies outside every class folder" for name in loose}
     files = Files(source, inside)
     owners = np.array([name.split("/", 1)[0] for name in inside], dtype=np.dtypes.StringDType())
     empty = sorted(folders - set(owners.tolist()))
@@ -82,7 +90,7 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
             f"{len(empty)} class folder{'s' * (len(empty) > 1)} of '{source}' without any example: {shown}. "
             f"Add files ending in {_shown(extensions)}, or remove the folder"
         )
-    return Table.build(files, owners)
+    return replace(Table.build(files, owners), skipped=skipped)
 
 
 def _splits(folders: Collection[str], names: Sequence[str]) -> dict[str, str]:
@@ -129,10 +137,10 @@ def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Tabl
         DataError: nothing is there, or no file has one of the extensions.
     """
     source = open_source(path)
-    names = _examples(source, extensions)
+    names, skipped = _examples(source, extensions)
     if not names:
         raise DataError(f"'{source}' holds no file ending in {_shown(extensions)}")
-    return Table(Files(source, names))
+    return Table(Files(source, names), skipped=skipped)
 
 
 def folder_labels(inputs: Inputs, classes: Collection[Label]) -> list[Label | None] | None:
@@ -189,15 +197,15 @@ def listed_files(paths: Any, root: str | os.PathLike[str] | None = None, exist: 
     return Files(Folder(base), names)
 
 
-def _examples(source: Source, extensions: Collection[str]) -> list[str]:
+def _examples(source: Source, extensions: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the names of the files that are examples by their ending, and why others are none."""
     names = source.files()
     endings = tuple(extensions) or ("",)
     chosen = [name for name in names if name.lower().endswith(endings)]
-    rest = set(names) - set(chosen)
-    left_out = sorted(rest)
+    left_out = sorted(set(names) - set(chosen))
     if left_out:
         _warn(f"left out {len(left_out)} files of '{source}' that do not end in {_shown(extensions)}", left_out)
-    return chosen
+    return chosen, {f"'{source}/{name}'": "its ending is that of no example" for name in left_out}
 
 
 def _warn(what: str, names: list[str]) -> None:

@@ -74,11 +74,19 @@ def _bare(name: str) -> str:
     return "".join(name.casefold().split())
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """Return an array, a tensor or a column as an array; a tensor's fractions are of a type that NumPy has."""
+    if hasattr(values, "cpu"):
+        values = values.detach().cpu()
+        values = values.double() if values.is_floating_point() else values
+    return np.asarray(values)
+
+
 def missing(values: Any) -> NDArray[np.bool_]:
     """Say which of N labels or file names are missing: None, NaN, NaT, NA, or the empty text; ``[N]``."""
     if not hasattr(values, "dtype"):
         return np.fromiter(map(_is_missing, values), np.bool_, len(values))
-    array = np.asarray(values.detach().cpu() if hasattr(values, "cpu") else values)
+    array = as_array(values)
     if array.dtype.kind in "biu" or not array.size:
         return np.zeros(len(array), np.bool_)
     if array.dtype.kind in "fUT":
@@ -152,7 +160,7 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
     (('2', '10'), (2, 10))
     """
     if hasattr(targets, "cpu"):
-        targets = targets.detach().cpu().numpy()
+        targets = as_array(targets)
     if isinstance(targets, (Iterator, KeysView, ValuesView)):
         targets = list(targets)
     if (
@@ -163,9 +171,10 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
         raise DataError(f"targets must be a list, array or tensor of labels, not {reprlib.repr(targets)}")
     for row in (gone := np.flatnonzero(missing(targets)))[:1].tolist():
         label = (np.asarray(targets) if hasattr(targets, "dtype") else targets)[row]
+        what = label if isinstance(label, np.floating) else repr(label)
         raise DataError(
-            f"target {row} is {label if isinstance(label, float) else repr(label)}: a class label must be a whole "
-            f"number or a string, and it is missing in {numbered(gone)}"
+            f"target {row} is {what}: a class label must be a whole number or a string, and it is missing in "
+            f"{numbered(gone)}"
         )
     array = np.asarray(targets) if hasattr(targets, "dtype") else None
     if array is None or array.dtype.kind == "O":
@@ -289,4 +298,5 @@ def in_order(values: Any, what: str) -> Any:
         raise DataError(
             f"the {what} are a mapping: give lists, of its keys list(...) and of its values list(....values())"
         )
-    return list(values) if isinstance(values, (Iterator, KeysView, ValuesView)) else values
+    one_by_one = isinstance(values, Iterable) and not hasattr(values, "__len__")
+    return list(values) if one_by_one or isinstance(values, (KeysView, ValuesView)) else values
