@@ -17,7 +17,9 @@ from torchvision.transforms import v2
 
 from quickstudy import ConfigError, DataError, DataWarning, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.image import ImageClassificationData, ImageClassifier, load_image
+from quickstudy.cli.flags import FlagParser
+from quickstudy.cli.runs import add_data
+from quickstudy.image import ImageClassificationData, ImageClassifier, available_transforms, load_image
 from quickstudy.nets import build_encoder
 
 LABELS = ["a", "a", "b", "b"]
@@ -378,3 +380,42 @@ def test_a_transform_of_both_stages_or_of_no_consequence_says_nothing() -> None:
     model = ImageClassifier(backbone=nn.Sequential(nn.Flatten()), num_classes=2)
     for transform in ({"train": NORMALISED, "val": NORMALISED}, v2.RandomHorizontalFlip(), None):
         model.meet(ImageClassificationData.from_tensors(pixels(), LABELS, pixels(), LABELS, transform=transform), "fit")
+
+
+# ---- ready-made ones
+
+
+@pytest.mark.parametrize("name", available_transforms())
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ready_made_transforms_keep_size_and_type_and_follow_the_seed(name: str, channels: int) -> None:
+    pictures = pixels(channels=channels)[:, :, :24]
+    loaded = []
+    for _ in range(2):
+        data = ImageClassificationData.from_tensors(pictures, LABELS, transform=name, batch_size=4)
+        loaded.append(torch.cat([inputs for inputs, _ in data.train_dataloader()]))
+    assert loaded[0].shape == pictures.shape
+    assert loaded[0].dtype == torch.uint8
+    assert torch.equal(*loaded)
+    data = ImageClassificationData.from_tensors(pictures.repeat(4, 1, 1, 1), LABELS * 4, transform=name, batch_size=16)
+    ((changed, _),) = list(data.train_dataloader())
+    assert any(not (pictures == each).flatten(1).all(1).any() for each in changed)
+    assert data.options["transform"] == name
+
+
+def test_names_of_transforms_by_stage_and_misspelled() -> None:
+    data = ImageClassificationData.from_tensors(
+        pixels(), LABELS, pixels(), LABELS, transform={"val": "flip"}, batch_size=4
+    )
+    ((inputs, _),) = list(data.train_dataloader())
+    assert sorted(inputs.flatten(1).sum(1).tolist()) == sorted(pixels().flatten(1).sum(1).tolist())
+    with pytest.raises(ConfigError, match=r"unknown transform 'flip_corp'; did you mean 'flip_crop'\?"):
+        ImageClassificationData.from_tensors(pixels(), LABELS, transform="flip_corp")
+
+
+def test_a_transform_by_name_on_the_command_line(tmp_path: Path) -> None:
+    parser = FlagParser.for_command("fit", "")
+    add_data(parser, ("train",))
+    options = parser.read(["--data.train_folder", str(tmp_path), "--data.transform", "flip_crop"])
+    assert options.data["transform"] == "flip_crop"
+    mapped = parser.read(["--data.train_folder", str(tmp_path), "--data.transform", '{"train": "zoom"}'])
+    assert mapped.data["transform"] == {"train": "zoom"}

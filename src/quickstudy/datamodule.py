@@ -18,7 +18,7 @@ from quickstudy.checkpoint import plain
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler, OwnSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
 from quickstudy.data.readable import readable
-from quickstudy.data.samples import Samples, Transform, cache_budget
+from quickstudy.data.samples import TRANSFORMS, Samples, Transform, cache_budget
 from quickstudy.data.splitting import (
     check_disjoint,
     check_no_file_twice,
@@ -50,7 +50,7 @@ STAGES: tuple[StageName, ...] = ("train", "val", "test", "predict")
 class DataOptions(TypedDict, total=False):
     """The options that every door takes; ``DataModule`` explains them."""
 
-    transform: Transform | Mapping[str, Transform] | None
+    transform: str | Mapping[str, str] | Transform | Mapping[str, str | Transform] | None
     val_split: float | None
     test_split: float | None
     batch_size: int
@@ -71,7 +71,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
     Args:
         train, val, test, predict: the examples of each stage.
         load_options: keyword arguments of the domain's ``load``; what is None follows the model, or is the default.
-        transform: a function of one loaded tensor, applied to training examples; or a mapping by stage. Its random
+        transform: a function of one loaded tensor, or the name of a ready-made one (``"flip_crop"``; all of them:
+            ``quickstudy list transforms``), applied to training examples; or a mapping of these by stage. Its random
             choices depend on a seed, the step or episode, and the position alone.
         val_split: share of the training data that becomes validation data, between 0 and 1: of the classes for a
             few-shot strategy, of each class's examples otherwise.
@@ -122,7 +123,10 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         self.options = {name: value for name, value in options.items() if plain(value)}
         """What was given beside the data, but for code."""
         transform = options.get("transform")
-        self._transforms = dict(transform) if isinstance(transform, Mapping) else {"train": transform}
+        by_stage = transform if isinstance(transform, Mapping) else {"train": transform}
+        self._transforms: dict[str, Any] = {
+            stage: TRANSFORMS[each] if isinstance(each, str) else each for stage, each in by_stage.items()
+        }
         self._splits: dict[StageName, float] = given(val=options.get("val_split"), test=options.get("test_split"))  # type: ignore[assignment]
         self._batch_size = options.get("batch_size", 4)
         self._num_workers = options.get("num_workers", 0)
@@ -160,7 +164,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 raise unknown("stage of transform", name, STAGES)
             if transform is not None and not callable(transform):
                 raise ConfigError(
-                    f"transform={brief(transform)} is neither a function of a tensor nor a mapping of them by stage"
+                    f"transform={brief(transform)} is neither a function of a tensor, nor a name, nor a mapping of "
+                    "them by stage"
                 )
         if self.episode_sampler is not None and not callable(self.episode_sampler):
             raise ConfigError(f"episode_sampler={self.episode_sampler!r} is no function of an EpisodeDraw")

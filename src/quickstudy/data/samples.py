@@ -33,6 +33,8 @@ Load = Callable[[Any], Any]
 LOADS: Registry[Load] = Registry("load")
 """By a domain's name: what makes a tensor of one of its inputs, with options that a saved model names."""
 Transform = Callable[[Tensor], Tensor]
+TRANSFORMS: Registry[Transform] = Registry("transform")
+"""By name: ready-made ones."""
 
 _AUTO_SHARE = 0.25
 _LONGEST_NAME = 500

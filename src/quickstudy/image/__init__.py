@@ -12,6 +12,7 @@ import torch
 from quickstudy.data.table import Table
 from quickstudy.datamodule import DataModule
 from quickstudy.errors import check_choice
+from quickstudy.image.transforms import available_transforms
 from quickstudy.pictures import (
     IMAGE_EXTENSIONS,
     IMAGE_SIZE,
@@ -23,7 +24,7 @@ from quickstudy.pictures import (
 )
 from quickstudy.task import Task
 
-__all__ = ["ImageClassificationData", "ImageClassifier", "load_image"]
+__all__ = ["ImageClassificationData", "ImageClassifier", "available_transforms", "load_image"]
 
 
 class ImageClassificationData(DataModule):
