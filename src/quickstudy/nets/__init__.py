@@ -12,6 +12,7 @@ from quickstudy.nets.batch_norm import (
     by_example,
     by_statistics,
     by_support,
+    pass_by_pass,
 )
 from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder
 
@@ -29,4 +30,5 @@ __all__ = [
     "by_example",
     "by_statistics",
     "by_support",
+    "pass_by_pass",
 ]
