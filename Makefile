@@ -9,7 +9,8 @@ help:  ## show this list
 setup:  ## make .venv, or bring it up to date
 	@scripts/setup
 
-demo: setup  ## see quickstudy at work: quickstudy demo
+demo:  ## see quickstudy at work: quickstudy demo
+	@scripts/setup image
 	.venv/bin/quickstudy demo $(ARGS)
 
 test:  ## run the fast tests
@@ -32,7 +33,7 @@ bench: setup  ## measure speed, accuracy and parity with other libraries on this
 check:  ## lint, formatting and types
 	scripts/check
 
-docs:  ## write the pages that are made from the code
+docs:  ## write the pages that are made from the code, and build the site of docs
 	scripts/docs
 
 format: setup  ## format the code and mend what ruff can mend

@@ -266,7 +266,7 @@ def main() -> None:
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": threads}
         )
         if done.returncode:
-            raise SystemExit(f"{name} failed; its error is above")
+            raise SystemExit(f"{name} {record.how_it_failed(done.returncode)}")
         return name, json.loads(done.stdout.splitlines()[-1])
 
     with ThreadPoolExecutor(args.jobs) as pool:

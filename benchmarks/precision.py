@@ -150,7 +150,7 @@ def main() -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode:
-            raise SystemExit(f"{' '.join(job)} failed; its error is above")
+            raise SystemExit(f"{' '.join(job)} {record.how_it_failed(done.returncode)}")
         row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         console.print(f"{' '.join(job)}: {100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f}")
         return row

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,15 @@ import torch
 from quickstudy.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def how_it_failed(code: int) -> str:
+    """Return how a process ended that ended with that code, not 0; what it printed stands above."""
+    if code > 0:
+        return "failed; its error is above"
+    name = signal.Signals(-code).name
+    likely = ", most often by the kernel as memory ran out: give it more, or run fewer at a time" * (name == "SIGKILL")
+    return f"was ended by {name}{likely}"
 
 
 def write(name: str, command: str, **figures: Any) -> Path:

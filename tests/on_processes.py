@@ -30,6 +30,7 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     ("anil", "64-true", {"finetuning": ("freeze_unfreeze", 1)}),
     ("anil", "64-true", {"interrupted": True}),
     ("default", "64-true", {"finetuning": ("gradual", 1)}),
+    *((name, "64-true", {"optimizer": "Adam"}) for name in ("prototypicalnetworks", "maml", "default")),
 ]
 
 
@@ -62,6 +63,12 @@ def backbone() -> nn.Module:
     )
 
 
+def plain(outcome: Any) -> dict[str, Any]:
+    """Return what a test saw of each episode or example, as lists; nothing where other processes have it."""
+    arrays = {} if outcome is None else vars(outcome)
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in arrays.items()}
+
+
 class SaveSeventh(Callback):
     """Saves a checkpoint after the seventh step."""
 
@@ -84,12 +91,13 @@ def trained(
     default = strategy == "default"
     options = dict(options)
     workers, finetuning = options.pop("workers", 0), options.pop("finetuning", "no_freeze")
+    optimizer = options.pop("optimizer", "SGD")
     seventh = folder / "seventh.ckpt" if options.pop("interrupted", False) else None
     model = ImageClassifier(
         num_classes=6 if default else None,
         backbone=backbone(),
         learning_rate=1e-2,
-        optimizer="SGD",
+        optimizer=optimizer,
         training_strategy=strategy,
         training_strategy_kwargs=None if default else {**PLAN, **options},
     )
@@ -110,7 +118,8 @@ def trained(
     trainer.finetune(model, given, strategy=finetuning, train_bn=finetuning == "no_freeze", ckpt_path=ckpt_path)
     assert trainer.global_step == 20 or launcher in ("ddp_spawn", "ddp_notebook")  # whose steps were elsewhere
     (figures,) = trainer.test(model, datamodule=given, verbose=False)
-    return {"weights": {name: value.clone() for name, value in model.state_dict().items()}, "figures": figures}
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    return {"weights": weights, "figures": figures, "outcome": plain(model.outcome)}
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +29,8 @@ from PIL import Image
 from quickstudy import Predictor
 from quickstudy.pictures import load_image
 
+HANGS = 300
+"""Seconds after which a process hangs for good, on the slowest machine and under any load."""
 GONE = httpx.NetworkError, httpx.RemoteProtocolError
 """What a request to a service that was killed ends with; a service that only hangs is another matter."""
 HALF_A_PICTURE = (
@@ -65,13 +68,28 @@ class Server:
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process, self.url = process, url
-        self.said = ""
-        """On standard error, from its first answer to its end."""
+        self._lines: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)  # else its log would fill the pipe
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        self._lines.extend(self.process.stderr)
+
+    @property
+    def said(self) -> str:
+        """On standard error, from its first answer to its end, which it waits for."""
+        self.hang_up()
+        return "".join(self._lines)
+
+    def hang_up(self) -> None:
+        """Wait until all was heard that it said."""
+        self._listener.join(HANGS)
 
     def get(self, path: str) -> tuple[int, str]:
         """Return the status and the text of a path, which is asked for as it is: other clients resolve dots in it."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=HANGS) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -80,9 +98,17 @@ class Server:
     def send(self, text: str) -> socket.socket:
         """Open a connection and send the beginning of a request, or all of one."""
         host, _, port = self.url.removeprefix("http://").rpartition(":")
-        connection = socket.create_connection((host, int(port)), timeout=30)
+        connection = socket.create_connection((host, int(port)), timeout=HANGS)
         connection.sendall(text.encode())
         return connection
+
+    def takes_connections(self) -> bool:
+        """Say whether it still listens."""
+        try:
+            self.send("").close()
+        except ConnectionError:
+            return False
+        return True
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -93,7 +119,7 @@ class Server:
         """End it politely and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.said = self.process.communicate(timeout=30)[1]
+            self.process.wait(HANGS)
         return self.process.returncode
 
 
@@ -105,6 +131,7 @@ def running(folder: Path, *options: str, **environment: str) -> Iterator[Server]
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}
     )
     assert process.stderr is not None
+    server = None
     try:
         line = process.stderr.readline()
         found = re.search(r"http://\S+:\d+", line)
@@ -115,13 +142,15 @@ def running(folder: Path, *options: str, **environment: str) -> Iterator[Server]
     finally:
         process.kill()
         process.wait()
+        if server is not None:
+            server.hang_up()
         process.stderr.close()
 
 
 def write(url: str, known: dict[str, int], chance: random.Random, prefix: str) -> Written:
     """Change classes of its own one after the other, until the service is gone."""
     acknowledged = 0
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=HANGS) as client:
         while True:
             kind = chance.choice(["add", "add", "more", "remove", "rename"]) if known else "add"
             new = f"{prefix}{chance.random()}"
@@ -150,7 +179,7 @@ def read(url: str) -> int:
     """Ask for what the service knew from the start, until it is gone; return how many answers came, all right."""
     asked = {colour: [("images", ("x.png", picture(colour, 9)))] for colour in ("red", "green")}
     answers = 0
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=HANGS) as client:
         while True:
             for colour, files in asked.items():
                 try:

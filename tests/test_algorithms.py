@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import subprocess
 import sys
 import warnings
 import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 import torch
@@ -23,28 +26,32 @@ from quickstudy.algorithms.r2d2 import R2D2
 from quickstudy.cli.describing import strategy_flags
 from quickstudy.episode import Episode
 from quickstudy.errors import DataWarning
+from quickstudy.functional.inner_loop import Weights
 from quickstudy.functional.svm import svm_dual
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import Encoder, audit, build_encoder
+from quickstudy.strategy import build_strategy
 from quickstudy.testing import check_algorithm, small_encoder, small_episodes
 
-OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "prototypicalnetworks": [{"metric": "cosine"}],
-    "metaoptnet": [{"head": "ridge"}],
-    "anil": [{"head": "shared"}],
-    "finetune": [{"head": "cosine"}],
-    "maml": [
-        {"meta_gradient": "first_order"},
-        {"head": "shared", "adaptation_steps": 2},
-        {"normalization": "transductive", "meta_gradient": "adjoint"},
-        {"normalization": "group", "meta_gradient": "unrolled"},
-    ],
-    "metasgd": [{"adaptation_steps": 3, "meta_gradient": "adjoint"}],
-    "boil": [{"meta_gradient": "adjoint"}],
-    "protomaml": [{"meta_gradient": "adjoint"}],
-}
+TOGETHER: list[tuple[str, dict[str, Any]]] = [
+    ("maml", {"head": "shared", "adaptation_steps": 2}),
+    ("maml", {"normalization": "transductive", "meta_gradient": "adjoint"}),
+    ("maml", {"normalization": "group", "meta_gradient": "unrolled"}),
+    ("metasgd", {"adaptation_steps": 3, "meta_gradient": "adjoint"}),
+]
 RATES = {"anil": 1.0, "boil": 0.5, "finetune": 1.0, "metasgd": 0.1}
-CASES = [(name, {}) for name in STRATEGIES.names()] + [(name, o) for name, some in OPTIONS.items() for o in some]
+
+
+def choices(name: str) -> Iterator[dict[str, Any]]:
+    """Yield every value of every option of a strategy that is one of a few words, or yes or no, but for defaults."""
+    for option, flag in strategy_flags(STRATEGIES[name]).items():
+        for kind in get_args(flag.type) if get_origin(flag.type) in (Union, UnionType) else [flag.type]:
+            known = (False, True) if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+            yield from ({option: value} for value in known if value != flag.default)
+
+
+CHOICES = [(name, options) for name in STRATEGIES.names() for options in choices(name)]
+CASES = [*((name, {}) for name in STRATEGIES.names()), *CHOICES, *TOGETHER]
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=lambda value: str(value))
@@ -52,10 +59,33 @@ def test_conforms(name: str, options: dict[str, Any]) -> None:
     check_algorithm(name, options)
 
 
+def test_every_choice_is_among_the_cases() -> None:
+    assert {"head": "cosine"} in [options for name, options in CHOICES if name == "finetune"]
+    assert {"meta_gradient": "adjoint"} in [options for name, options in CHOICES if name == "metasgd"]  # inherited
+    assert len(CHOICES) > 20
+
+
+def test_a_head_that_stays_is_not_shared() -> None:
+    with pytest.raises(
+        ConfigError, match=r"head='shared': boil's head does not adapt.*choose training_strategy='proto"
+    ):
+        STRATEGIES["boil"](head="shared")
+    plan = {"ways": 4, "test_ways": 3}
+    with pytest.raises(ConfigError, match="make them equal, or choose training_strategy='protomaml', or 'maml' with"):
+        build_strategy("boil", plan)
+    assert build_strategy("protomaml", plan)
+    boil = STRATEGIES["boil"]()
+    boil.meet(small_encoder(), (6,), 3)
+    with pytest.raises(ConfigError, match=r"made for 3 ways, and these are 4: .* choose training_strategy='protomaml'"):
+        boil.adapt(small_encoder(), torch.zeros(4, 1, 8, 8), torch.arange(4), 4)
+
+
 @pytest.mark.parametrize("name", STRATEGIES.names())
 def test_learns_characters(name: str) -> None:
     rates = {"anil": 0.4, "boil": 0.4, "finetune": 0.1, "maml": 0.4, "metasgd": 0.4, "reptile": 0.4}
     options = {"adaptation_lr": rates[name]} if name in rates else {}
+    if name == "linear_probe":
+        options["regularization"] = 0.01  # with 1, logits of unit vectors, and so gradients, are next to nothing
     if name in {"boil", "maml", "protomaml", "reptile"}:
         options["adaptation_steps"] = 2
     check_algorithm(name, options, learns=True)
@@ -236,23 +266,175 @@ def test_options_out_of_range(name: str) -> None:
             STRATEGIES[name](**options)
 
 
-def test_the_guide_adds_an_algorithm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    guide = (Path(__file__).parents[1] / "docs" / "add-an-algorithm.md").read_text(encoding="utf-8")
-    code = guide.split("```python\n")[1].split("```")[0]
-    assert code.count("\n") < 60
-    registered = dict(STRATEGIES._entries)
-    monkeypatch.setattr(STRATEGIES, "_entries", registered)
-    (tmp_path / "feat.py").write_text(code, encoding="utf-8")
+@pytest.fixture
+def from_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return what registers an algorithm that the guide shows, for the time of a test."""
+    monkeypatch.setattr(STRATEGIES, "_entries", dict(STRATEGIES._entries))
     root = Path(__file__).parents[1]
-    beside_the_others = root / "src" / "quickstudy" / "algorithms" / "feat.py"
-    ruff = [sys.executable, "-m", "ruff", "check", "--stdin-filename", str(beside_the_others), "-"]
-    subprocess.run(ruff, input=code, text=True, check=True, cwd=root)
-    runpy.run_path(str(tmp_path / "feat.py"))
-    assert "feat" in available_strategies()
+    guide = (root / "docs" / "add-an-algorithm.md").read_text(encoding="utf-8")
+
+    def register(name: str) -> None:
+        (code,) = (
+            part for part in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if f'register("{name}")' in part
+        )
+        assert code.count("\n") < 80
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+        beside_the_others = root / "src" / "quickstudy" / "algorithms" / f"{name}.py"
+        ruff = [sys.executable, "-m", "ruff", "check", "--stdin-filename", str(beside_the_others), "-"]
+        subprocess.run(ruff, input=code, text=True, check=True, cwd=root)
+        runpy.run_path(str(tmp_path / f"{name}.py"))
+        assert name in available_strategies()
+
+    return register
+
+
+def test_the_guide_adds_an_algorithm(from_the_guide: Callable[[str], None]) -> None:
+    from_the_guide("feat")
     check_algorithm("feat")
     check_options("feat")
     plan = {"ways": 5, "temperature": 32.0}
     assert ImageClassifier(backbone="conv4", training_strategy="feat", training_strategy_kwargs=plan).plan
+
+
+def test_the_guide_adapts_a_context(from_the_guide: Callable[[str], None]) -> None:
+    from_the_guide("cavia")
+    for method in ("adjoint", "unrolled"):
+        check_algorithm("cavia", {"context_size": 5, "meta_gradient": method})
+    check_options("cavia")
+    episodes, gradients = small_episodes(), []
+    for method, chunk in (("adjoint", 1), ("adjoint", 3), ("unrolled", 1), ("unrolled", 3)):
+        encoder = small_encoder(norm=True)
+        algorithm = STRATEGIES["cavia"](5, 3, meta_gradient=method, task_chunk=chunk)
+        algorithm.meet(encoder, (6,), 3)
+        algorithm.double().judge(encoder, episodes, 3, algorithm.loss)[0].backward()
+        parameters = [*encoder.parameters(), *algorithm.parameters()]
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
+    for found in gradients[1:]:
+        torch.testing.assert_close(found, gradients[0], rtol=1e-9, atol=1e-12)
+
+
+# ---- what an author may get wrong
+
+
+def prototypes_by(select: Callable[[Tensor, Tensor, int], Tensor]) -> type[PrototypicalNetworks]:
+    class Mine(PrototypicalNetworks):
+        def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
+            return torch.stack([select(support_SD, targets_S, code).mean(0) for code in range(ways)])
+
+    return Mine
+
+
+def by_mask(support_SD: Tensor, targets_S: Tensor, code: int) -> Tensor:
+    return support_SD[targets_S == code]
+
+
+def by_item(support_SD: Tensor, targets_S: Tensor, code: int) -> Tensor:
+    return support_SD[[row for row, target in enumerate(targets_S) if target.item() == code]]
+
+
+def by_if(support_SD: Tensor, targets_S: Tensor, code: int) -> Tensor:
+    return torch.stack([row for row, target in zip(support_SD, targets_S, strict=True) if target == code])
+
+
+def by_unique(support_SD: Tensor, targets_S: Tensor, code: int) -> Tensor:
+    return support_SD[(targets_S == targets_S.unique()[code]).nonzero().flatten()]
+
+
+@pytest.mark.parametrize("select", [by_mask, by_item, by_if, by_unique])
+def test_what_vmap_refuses_is_named_and_may_be_a_loop(select: Any) -> None:
+    Mine = prototypes_by(select)
+    with pytest.raises(
+        ConfigError, match=r"^Mine\.fit cannot run on several tasks at once, in line \d+ of test_algo"
+    ) as told:
+        check_algorithm(Mine)
+    assert "'return torch.stack([select(" in str(told.value)
+    assert "vmap = False in Mine" in str(told.value)
+    Mine.vmap = False
+    check_algorithm(Mine)
+
+
+def test_what_fails_alone_too_says_so_itself() -> None:
+    def wrong(support_SD: Tensor, targets_S: Tensor, code: int) -> Tensor:
+        return support_SD @ support_SD[:2]
+
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        check_algorithm(prototypes_by(wrong))
+
+
+def test_what_vmap_refuses_in_an_inner_loop_is_named_and_may_be_a_loop() -> None:
+    class Mine(MAML):
+        def inner_loss(self, logits_SW: Tensor, targets_S: Tensor, weights: Weights) -> Tensor:
+            wrong = logits_SW.argmax(1) != targets_S
+            return nn.functional.cross_entropy(logits_SW[wrong], targets_S[wrong]) if wrong.any() else logits_SW.sum()
+
+    encoder, episodes = small_encoder(), small_episodes(2)
+    algorithm = Mine(task_chunk=2)
+    algorithm.meet(encoder, (6,), 3)
+    algorithm.double()
+    with pytest.raises(ConfigError, match=r"^Mine\.inner_loss cannot run on several tasks at once, in line \d+"):
+        algorithm.judge(encoder, episodes, 3, algorithm.loss)
+    Mine.vmap = False
+    assert algorithm.judge(encoder, episodes, 3, algorithm.loss)[0].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("start", "rates", "message"),
+    [
+        ({"context": 0.5}, {}, r"Mine\.start returns 'context' = 0\.5: each weight must be a tensor of floating-point"),
+        ({"context": torch.zeros(2, dtype=torch.long)}, {}, "a constant may be support.new_zeros"),
+        (
+            {"context": torch.zeros(2)},
+            {"contxt": 1.0},
+            "rate for 'contxt', .* returns no such weight; did you mean 'cont",
+        ),
+    ],
+)
+def test_weights_that_cannot_be_are_named(start: dict[str, Any], rates: dict[str, Any], message: str) -> None:
+    class Mine(MAML):
+        def start(self, *arguments: Any) -> Weights:
+            return {**super().start(*arguments), **start}
+
+        def rates(self, weights: Weights) -> Any:
+            return {**super().rates(weights), **rates}
+
+    with pytest.raises(ConfigError, match=message):
+        check_algorithm(Mine)
+
+
+def test_the_inner_loss_is_the_algorithms_own() -> None:
+    class Twice(MAML):
+        def inner_loss(self, logits_SW: Tensor, targets_S: Tensor, weights: Weights) -> Tensor:
+            return 2 * super().inner_loss(logits_SW, targets_S, weights)
+
+    def smoothed(logits_NW: Tensor, targets_N: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits_NW, targets_N, label_smoothing=0.3)
+
+    answers = []
+    for algorithm, loss in ((Twice(3), smoothed), (MAML(3, adaptation_lr=0.2), smoothed), (Twice(3), Twice.loss)):
+        encoder = small_encoder()
+        algorithm.meet(encoder, (6,), 3)
+        torch.nn.init.ones_(algorithm.head.weight)
+        logits = algorithm.double().judge(encoder, small_episodes(), 3, loss if loss is smoothed else algorithm.loss)[1]
+        answers.append(logits.detach())
+    torch.testing.assert_close(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[2])  # whatever judges the queries
+
+
+def test_the_inner_loop_may_be_watched() -> None:
+    encoder, episodes = small_encoder().eval(), small_episodes()
+    algorithm = MAML(test_adaptation_steps=8, head="shared").eval()
+    algorithm.meet(encoder, (6,), 3)
+    curve = algorithm.double().inner_curve(encoder, episodes, 3)
+    assert curve.support_loss.shape == curve.query_accuracy.shape == (3, 9)
+    torch.testing.assert_close(curve.support_loss[:, 0], torch.full((3,), 3.0, dtype=torch.float64).log())
+    assert (curve.support_loss.diff(dim=1) < 0).all()
+    with torch.no_grad():
+        logits = algorithm.judge(encoder, episodes, 3, algorithm.loss)[1]
+    right = (logits.argmax(-1) == episodes.query_targets).float().mean(1)
+    torch.testing.assert_close(curve.query_accuracy[:, -1], right)
+    algorithm.task_chunk = 3
+    torch.testing.assert_close(algorithm.inner_curve(encoder, episodes, 3), curve)
+    assert algorithm.inner_curve(encoder, episodes, 3, steps=2).support_loss.shape == (3, 3)
 
 
 @pytest.mark.parametrize("normalization", ["support", "transductive", "group"])
@@ -430,3 +612,45 @@ def test_under_autocast_a_classifier_goes_backwards_in_full_precision() -> None:
         assert features.grad is not None
         found.append(features.grad)
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+FAMILY = [name for name in STRATEGIES.names() if issubclass(STRATEGIES[name], MAML)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in FAMILY),
+        *(("maml", {"meta_gradient": method}) for method in ("adjoint", "unrolled", "first_order")),
+        *(("maml", {"task_chunk": chunk}) for chunk in (2, 3)),
+        ("maml", {"normalization": "group"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("momentum", [0.25, None])
+def test_running_statistics_move_to_the_mean_of_the_supports(
+    name: str, options: dict[str, Any], momentum: float | None
+) -> None:
+    encoder, episodes = small_encoder(norm=True), small_episodes()
+    algorithm = STRATEGIES[name](**options)
+    algorithm.meet(encoder, (6,), 3)
+    algorithm.double()
+    convolution, norm = encoder.backbone[0], encoder.backbone[1]
+    norm.momentum = momentum
+    mean, variance = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
+    for step in range(1, 3):
+        seen = [convolution(support).transpose(0, 1).flatten(1) for support in episodes.support]  # [channels, values]
+        share = 1 / step if momentum is None else momentum
+        mean = (1 - share) * mean + share * torch.stack([values.mean(1) for values in seen]).mean(0)
+        variance = (1 - share) * variance + share * torch.stack([values.var(1) for values in seen]).mean(0)
+        loss, _ = algorithm.judge(encoder, episodes, 3, nn.functional.cross_entropy)
+        loss.backward()
+        assert torch.allclose(norm.running_mean, mean, rtol=0, atol=1e-12)
+        assert torch.allclose(norm.running_var, variance, rtol=0, atol=1e-12)
+        assert norm.num_batches_tracked == step
+        assert norm.training
+    for rests in (norm, algorithm):  # one that is frozen; a test
+        rests.eval()
+        algorithm.judge(encoder, episodes, 3, nn.functional.cross_entropy)
+        assert torch.allclose(norm.running_mean, mean, rtol=0, atol=1e-12)
+        norm.train()

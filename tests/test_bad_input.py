@@ -113,7 +113,7 @@ def test_a_file_that_is_no_archive(train: Path) -> None:
 
 def test_an_empty_class(train: Path) -> None:
     (train / "emu").mkdir()
-    message = r"1 class folder of '.*train' without any example: 'emu'. Add files ending in .bmp, .* or remove"
+    message = r"1 class folder of '.*train' without any example: 'emu'. Add files ending in .*.bmp, .* or remove"
     with pytest.raises(DataError, match=message):
         Images.from_folders(train)
     path = shutil.make_archive(str(train.parent / "empty"), "zip", train)
@@ -122,7 +122,7 @@ def test_an_empty_class(train: Path) -> None:
 
 
 def test_a_folder_without_class_folders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no class folders; it is empty. .*/cat/1\.bmp"):
+    with pytest.raises(DataError, match=r"has no class folders; it is empty. .*/cat/1\.jpg"):
         Images.from_folders(tmp_path)
     (tmp_path / "a.png").write_bytes(png())
     with pytest.raises(DataError, match=r"has no class folders; it has 1 files such as 'a.png'. Put each class"):
@@ -130,18 +130,18 @@ def test_a_folder_without_class_folders(tmp_path: Path) -> None:
 
 
 def test_a_class_folder_in_place_of_its_parent(train: Path, tmp_path: Path) -> None:
-    told = rf"/cat/1\.bmp; or, if it is a class itself, give its parent folder '{train}'$"
+    told = rf"/cat/1\.jpg; or, if it is a class itself, give its parent folder '{train}'$"
     with pytest.raises(DataError, match=told):
         Images.from_folders(train / "cat")
     (tmp_path / "alone" / "cat").mkdir(parents=True)
     (tmp_path / "alone" / "cat" / "a.png").write_bytes(png())
-    with pytest.raises(DataError, match=r"/cat/1\.bmp$"):
+    with pytest.raises(DataError, match=r"/cat/1\.jpg$"):
         Images.from_folders(tmp_path / "alone" / "cat")
 
 
 def test_files_that_are_no_pictures_are_left_out_with_a_warning(train: Path) -> None:
     (train / "cat" / "notes.txt").write_text("meow")
-    with pytest.warns(DataWarning, match=r"left out 1 files of '.*train' that do not end in .bmp.*: cat/notes.txt"):
+    with pytest.warns(DataWarning, match=r"left out 1 files of '.*train' that do not end in .*.bmp.*: cat/notes.txt"):
         data = Images.from_folders(train)
     assert len(data.table("train") or ()) == 12
 
@@ -154,7 +154,7 @@ def test_files_outside_class_folders_are_left_out_with_a_warning(train: Path) ->
 
 
 def test_nothing_to_predict(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no file ending in .bmp, .gif"):
+    with pytest.raises(DataError, match=r"holds no file ending in .*.bmp, .gif"):
         Images.from_folders(predict_folder=tmp_path)
 
 
@@ -326,6 +326,59 @@ def test_a_worker_that_dies_is_no_riddle(train: Path) -> None:
     data = Images.from_folders(train, transform=transform, num_workers=1, **SMALL)
     with pytest.raises(DataError, match=r"process that loads data died .* about to load batch 0: '.*\.png'"):
         trainer().fit(classifier(), datamodule=data)
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "most often because memory ran out: fewer num_workers"),
+        (lambda: os.kill(os.getpid(), signal.SIGBUS), r"shared memory ran out: .*--shm-size"),
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "since a library crashed in it"),
+        (lambda: os._exit(1), "by an error that stands above: with num_workers=0 it shows here"),
+    ],
+    ids=["killed", "shared memory", "crashed", "failed"],
+)
+def test_why_a_worker_died_is_told_by_how_it_did(end: Callable[[], object], words: str) -> None:
+    def transform(picture: torch.Tensor) -> torch.Tensor:
+        if get_worker_info() is not None:
+            end()
+        return picture
+
+    data = Images.from_tensors(torch.zeros(4, 3, 8, 8), [0, 1, 0, 1], transform=transform, num_workers=1)
+    with pytest.raises(DataError, match=rf"process that loads data died .*{words}.* about to load batch 0: input "):
+        list(data.train_dataloader())
+
+
+def test_spawned_processes_need_a_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def transform(picture: torch.Tensor) -> torch.Tensor:
+        if get_worker_info() is not None:
+            os._exit(1)
+        return picture
+
+    data = Images.from_tensors(torch.zeros(4, 3, 8, 8), [0, 1, 0, 1], transform=transform, num_workers=1)
+    guard = 'each runs the script anew, so put what it does below `if __name__ == "__main__":`; or set num_workers=0'
+    with monkeypatch.context() as patched:  # a stand-in for what macOS and Windows have, as to spawn takes seconds
+        patched.setattr(torch.multiprocessing, "get_start_method", lambda: "spawn")
+        with pytest.raises(DataError, match=re.escape(guard)):
+            list(data.train_dataloader())
+    for raised in (RuntimeError("... has finished its bootstrapping phase."), BrokenPipeError()):  # in and of a child
+
+        def start(self: object, raised: Exception = raised) -> Any:
+            raise raised
+
+        monkeypatch.setattr(DataLoader, "__iter__", start)
+        with pytest.raises(ConfigError, match=re.escape(guard)):
+            list(data.train_dataloader())
+
+
+def test_what_cannot_be_sent_to_spawned_processes_is_named() -> None:
+    data = Images.from_tensors(torch.zeros(4, 3, 8, 8), [0, 1, 0, 1], transform=lambda picture: picture, num_workers=1)
+    loader = data.train_dataloader()
+    loader.multiprocessing_context = "spawn"
+    with pytest.raises(
+        ConfigError, match=r"num_workers=1 sends .*lambda.*: define functions and .* or set num_workers=0"
+    ):
+        list(loader)
 
 
 def test_skipping_is_done_once_and_counts_for_episodes(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -584,7 +637,12 @@ def test_empty_data() -> None:
         ([0, None], "target 1 is None: a class label must be a whole number or a string"),
         (["a", None], "target 1 is None: a class label"),
         (["a", 1], "target 0 is 'a' and target 1 is 1: labels must all be strings or all be numbers"),
-        (["a", float("nan")], "target 0 is 'a' and target 1 is nan"),
+        ([1, True], "target 0 is 1 and target 1 is True: labels must all be True or False, or all be numbers"),
+        (["a", float("nan")], "target 1 is nan: a class label .* missing in row 1$"),
+        (["a", "", None, pd.NA, pd.NaT, "b"], "target 1 is '': a class label .* missing in 4 rows: 1, 2, 3, 4$"),
+        ({"1.png": "cat"}, "targets must be a list, array or tensor of labels, not {'1.png': 'cat'}"),
+        ([["a", ""], ["b"]], "each must be a string, and no empty one; an example without labels has the empty list"),
+        (["a", "b\udce9"], r"the label 'b\\udce9' holds half a character"),
         ([{"a": 1}, {"b": 2}], "target 0 is {'a': 1}: a class label"),
         ([1.5, 2.0], "target 0 is 1.5: a class label must be a whole number or a string"),
         (np.array([1.0, np.nan]), "target 1 is nan: a class label"),
@@ -704,9 +762,29 @@ def test_data_sets_without_length_or_targets() -> None:
         ({"cache": -1}, "cache=-1 is none of"),
         ({"seed": -1}, "seed=-1: it must be a whole number of at least 0"),
         ({"num_workers": -1}, "num_workers=-1: it must be a whole number of at least 0"),
+        ({"num_workers": "2"}, "num_workers='2': it must be a whole number of at least 0; type num_workers=2$"),
+        ({"num_workers": None}, "num_workers=None: it must be a whole number of at least 0$"),
+        ({"seed": 1.5}, "seed=1.5: it must be a whole number of at least 0$"),
+        ({"seed": True}, "seed=True: it must be a whole number"),
+        ({"batch_size": 0}, "batch_size=0: it must be a whole number of at least 1$"),
+        ({"batch_size": "4"}, "batch_size='4': it must be a whole number of at least 1; type batch_size=4$"),
+        ({"batch_size": 4.0}, "batch_size=4.0: it must be a whole number of at least 1; type batch_size=4$"),
+        ({"batch_size": None}, "batch_size=None: it must be a whole number of at least 1$"),
+        ({"batch_size": True}, "batch_size=True: it must be a whole number of at least 1$"),
+        ({"batch_size": np.nan}, "batch_size=nan: it must be a whole number of at least 1$"),
+        ({"val_split": "0.2"}, "val_split='0.2': it must lie between 0 and 1"),
+        ({"val_split": True}, "val_split=True: it must lie between 0 and 1"),
+        ({"val_split": np.nan}, "val_split=nan: it must lie between 0 and 1"),
+        ({"pin_memory": "yes"}, "pin_memory='yes' is none of True, False, None"),
+        ({"cache": 0.5}, "cache=0.5 is none of 'auto', False, a number of bytes"),
         ({"image_size": 0}, "image_size=0 is neither a number of pixels"),
         ({"image_size": True}, "image_size=True is neither a number of pixels"),
-        ({"image_size": "84"}, "image_size='84' is neither a number of pixels"),
+        (
+            {"image_size": "84"},
+            r"image_size='84' is neither a number of pixels nor \(height, width\); type image_size=84$",
+        ),
+        ({"image_size": 84.0}, r"image_size=84.0 is neither .*; type image_size=84$"),
+        ({"image_mode": "rgb"}, "image_mode='rgb' is none of 'RGB', 'L', None"),
         ({"image_size": 10**6}, "image_size=1000000 is more than 80,000,000 pixels"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -717,8 +795,6 @@ def test_data_options(options: dict[str, Any], message: str, train: Path) -> Non
 
 
 def test_data_options_that_show_later(train: Path) -> None:
-    with pytest.raises(ConfigError, match="batch_size=0: it must be at least 1"):
-        Images.from_folders(train, batch_size=0).train_dataloader()
     with pytest.raises(
         ConfigError, match="val_split takes validation data from the training data: give train data and no"
     ):

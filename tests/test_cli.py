@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -95,7 +96,7 @@ def test_help_needs_no_torch() -> None:
         "import sys; from quickstudy.cli import main; codes = [main([]), main(['--help']), main(['list', '--help'])]; "
         "print(codes, 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.endswith("[0, 0, 0] False\n")
     assert done.stdout.count("quickstudy COMMAND --help") == 2
 
@@ -151,7 +152,9 @@ def test_fit_prints_the_command_that_tests_it(capsys: pytest.CaptureFixture[str]
     assert config["trainer"]["callbacks"][0]["init_args"]["monitor"] == "val_accuracy"
     command = out.splitlines()[-1].removeprefix("test it: quickstudy ")
     assert command == "test --checkpoint 'a run/best.ckpt' --data.test_folder test/ --data.cache false"
-    assert said(capsys, command.replace("test/", "train")).endswith(" on 48 examples of 4 classes\n")
+    with pytest.warns(DataWarning, match="trained on at least 36 of the 48 examples"):
+        told = said(capsys, command.replace("test/", "train"))
+    assert told.endswith(" on 48 examples of 4 classes, at least 36 of which it was trained on\n")
 
 
 def test_the_command_that_tests_repeats_what_the_data_needs() -> None:
@@ -176,6 +179,9 @@ def test_test_says_all_in_one_line(few_shot: Path, capsys: pytest.CaptureFixture
     line = said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test")
     assert line.startswith("accuracy ") and line.count("\n") == 1
     assert line.endswith("% (95% interval) over 6 episodes, 2-way 1-shot with 4 queries per class, inductive\n")
+    told = said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test --per_class").splitlines()
+    assert f"{told[0]}\n" == line and {words.split()[0] for words in told[1:3]} == {"class6", "class7"}
+    assert all(words.startswith("taken for another: class") for words in told[3:])
 
 
 def test_what_was_measured_can_be_verified(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,12 +195,60 @@ def test_what_was_measured_can_be_verified(few_shot: Path, capsys: pytest.Captur
     assert main(["verify", str(few_shot)]) == 1
     told = capsys.readouterr().out
     assert f"torch was 1.0, and is {version('torch')}\nthe test data is not the same\nNOT the same\n" in told
+    recorded = json.loads(said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test --json"))
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    figures = kept["result"]["per_class"]["class6"]
+    assert recorded["per_class"]["class6"] == figures and recorded["notes"] == kept["result"]["notes"] != []
+    figures["accuracy"] += 0.5
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    assert main(["verify", str(few_shot)]) == 1
+    told = capsys.readouterr().out
+    assert "class6 was " in told and "NOT the same" in told
+    for name in ("per_class", "notes", "confusions", "classes", "accuracy_ci95_classes"):  # of an earlier version
+        del kept["result"][name]
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    assert said(capsys, f"verify {few_shot}").endswith("\nthe same\n")
     path.write_text("{", encoding="utf-8")
     assert "test.json' is damaged" in said(capsys, f"verify {few_shot}", code=2)
     path.unlink()
     told = said(capsys, f"verify {few_shot}", code=2)
     assert f"was not tested yet: measure it first, quickstudy test --checkpoint {few_shot}/best.ckpt --data" in told
     assert "there is no folder 'nowhere'" in said(capsys, "verify nowhere", code=2)
+
+
+def test_runs_are_compared_on_the_same_episodes(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, folders = "--data.test_folder test --test_epoch_length 20", [few_shot, Path("other"), Path("third")]
+    for number, folder in enumerate(folders[1:], 1):
+        shutil.copytree(few_shot, folder)
+        weights = torch.load(folder / "best.ckpt", weights_only=True)
+        for value in weights["state_dict"].values():
+            if value.ndim > 1:
+                value.normal_(generator=torch.Generator().manual_seed(number))
+        torch.save(weights, folder / "best.ckpt")
+    for folder in folders:
+        said(capsys, f"test --checkpoint {folder}/best.ckpt {data}")
+    told = said(capsys, f"compare {few_shot} other third").splitlines()
+    assert [line.split()[0] for line in told] == [str(few_shot), "other", "third", "other", "third"]
+    assert told[3].startswith(f"other against {few_shot}: ") and "paired over 20 episodes" in told[3]
+    found = json.loads(said(capsys, f"compare {few_shot} other/best.ckpt --json"))
+    kept = [json.loads((folder / "test.json").read_text(encoding="utf-8"))["result"] for folder in folders]
+    assert found["others"][0]["mean"] == pytest.approx(kept[1]["accuracy"] - kept[0]["accuracy"], abs=1e-6)
+    assert found["others"][0]["ci95_classes"] is None and found["others"][0]["units"] == 20
+    assert "takes two runs or more: quickstudy compare runs/1 runs/2" in said(capsys, f"compare {few_shot}", code=2)
+    assert "there is no folder 'nowhere'" in said(capsys, f"compare {few_shot} nowhere", code=2)
+    said(capsys, "test --checkpoint other/best.ckpt --data.test_folder test --test_shots 2")
+    told = said(capsys, f"compare {few_shot} other", code=2)
+    assert "cannot be compared: one was tested on 2-way 1-shot, 4 queries" in told
+    command = told[told.index("Test both alike: ") :].removeprefix("Test both alike: quickstudy ")
+    assert "--test_shots 1" in command and "--seed 0" in command
+    said(capsys, command)
+    assert said(capsys, f"compare {few_shot} other")
+    (folders[2] / "test.safetensors").unlink()
+    assert "kept no figures of single episodes" in said(capsys, f"compare {few_shot} third", code=2)
+    shutil.copy("other/test.safetensors", "third/test.safetensors")
+    said(capsys, "test --checkpoint other/best.ckpt --data.test_folder test --test_epoch_length 5")
+    shutil.copy("other/test.safetensors", "third/test.safetensors")
+    assert "is not of the test that 'third/test.json' tells of" in said(capsys, f"compare {few_shot} third", code=2)
 
 
 def test_a_folder_that_cannot_be_written_costs_no_figure(
@@ -206,8 +260,22 @@ def test_a_folder_that_cannot_be_written_costs_no_figure(
     monkeypatch.setattr("quickstudy.cli.test.write_measured", full)
     with pytest.warns(DataWarning, match="does not keep what was measured: no space left"):
         assert said(capsys, f"test --checkpoint {few_shot}/best.ckpt --data.test_folder test").startswith("accuracy ")
-    told = said(capsys, f"test --checkpoint {few_shot} --data.test_folder test", code=2)
-    assert f"there is no checkpoint '{few_shot}'; did you mean '{few_shot}/best.ckpt'?" in told
+
+
+def test_a_run_is_tested_by_its_folder(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--data.test_folder test --json"
+    by_file, by_option, by_run = (
+        said(capsys, f"test {each} {options}")
+        for each in (few_shot / "best.ckpt", f"--checkpoint {few_shot}/", few_shot)
+    )
+    assert by_run == by_option == by_file and json.loads(by_run)["checkpoint"] == "runs/1/best.ckpt"
+    assert "the same\n" in said(capsys, f"verify {few_shot}/best.ckpt")
+    (few_shot / "test.json").unlink()
+    files = "--data.predict_file test.csv --data.input_field picture --support val"
+    by_file, by_run = (
+        said(capsys, f"predict {each} {files}") for each in (f"--checkpoint {few_shot}/best.ckpt", few_shot)
+    )
+    assert by_run == by_file
 
 
 def test_test_takes_other_episodes_and_prints_json(few_shot: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,6 +308,20 @@ def test_predict_with_a_support_set(few_shot: Path, capsys: pytest.CaptureFixtur
     assert "trained with 'prototypicalnetworks'" in message and "--support FOLDER" in message
 
 
+def test_labels_of_a_csv_file_are_held_against_the_answers(fixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [path for code in (0, 3) for path in sorted(Path(f"train/class{code}").iterdir())[:3]]
+    lines = ["picture,class", *(f"{path},{path.parent.name}" for path in files), "test/class6/0.png,other"]
+    Path("few.csv").write_text("\n".join(lines), encoding="utf-8")
+    command = f"predict {fixed} --data.predict_file few.csv --data.input_field picture"
+    rows = list(csv.DictReader(said(capsys, f"{command} --data.target_fields class").splitlines()))
+    assert [row["true"] for row in rows] == ["class0"] * 3 + ["class3"] * 3 + ["other"]
+    Path("few.csv").write_text("\n".join([*lines[:-1], "test/class6/0.png,"]), encoding="utf-8")
+    plain = said(capsys, command)  # without labels, or where one is missing: as the folders are called
+    assert said(capsys, f"{command} --data.target_fields class") == plain
+    assert [row["true"] for row in csv.DictReader(plain.splitlines())] == ["class0"] * 3 + ["class3"] * 3 + ["class6"]
+    assert [row["label"] for row in csv.DictReader(plain.splitlines())] == [row["label"] for row in rows]
+
+
 def test_predict_with_fixed_classes_and_a_support_set(fixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = said(capsys, f"predict --checkpoint {fixed}/last.ckpt --data.predict_folder test --support val")
     assert {row["label"] for row in csv.DictReader(table.splitlines())} <= {"class4", "class5"}
@@ -267,6 +349,11 @@ def test_list_matches_globs_and_parts(capsys: pytest.CaptureFixture[str]) -> Non
     assert said(capsys, "list backbones --match resnet1?").splitlines() == ["resnet12", "resnet18"]
     assert "quickstudy list backbones" in said(capsys, "list")
     assert "seresnet50" in said(capsys, "list backbones --match ResNet50").splitlines()
+
+
+def test_list_marks_backbones_whose_weights_are_at_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(capsys, "list backbones --match *efficientnet_lite0").splitlines()
+    assert told == ["efficientnet_lite0  (trained weights at hand)", "tf_efficientnet_lite0"]
 
 
 def test_a_strategy_is_described(capsys: pytest.CaptureFixture[str]) -> None:
@@ -323,7 +410,7 @@ def test_the_page_of_strategies_is_that_of_the_code() -> None:
             "--trainer: You selected an invalid",
         ),
         (f"fit {SMALL} --data.train_folder train --ckpt_path none.ckpt --out c", "none.ckpt"),
-        ("test --data.test_folder test", "--checkpoint is missing"),
+        ("test --data.test_folder test", "MODEL or --checkpoint is missing: a run's folder"),
         ("test --data.test_folder test --checkpoint none.ckpt", "there is no checkpoint 'none.ckpt'"),
         (
             "test --data.test_folder test --checkpoint ordinary/last.ckpt --test_ways 3",
@@ -389,7 +476,7 @@ def test_a_terminated_run_says_so(few_shot: Path) -> None:
         if line.startswith("epoch 2/"):
             process.terminate()
             break
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=300)
     assert process.returncode == 143, rest
     assert Path("stopped/last.ckpt").exists()
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.confidence import _shuffled, in_words
+from quickstudy.confidence import _shuffled, accuracy_in_words, in_words
 from quickstudy.functional.calibration import area_under_roc, best_temperature, expected_calibration_error
+from quickstudy.functional.intervals import proportion_interval
 from quickstudy.nets import Encoder, build_encoder
 
 
@@ -29,6 +30,7 @@ def learned(strategy: str = "prototypicalnetworks", classes: int = 6, each: int 
     return predictor.fit(*points(classes, each, spread=spread))
 
 
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("strategy", ["prototypicalnetworks", "nearest_centroid", "linear_probe", "nearest_neighbour"])
 def test_examples_are_left_out_as_by_hand(strategy: str) -> None:
     inputs, labels = points(4, 3)
@@ -79,6 +81,44 @@ def test_rates_are_kept() -> None:
         accepted = 1 - predictor.predict(strangers[1::2]).count("unknown") / len(strangers[1::2])
         assert accepted == pytest.approx(rate, abs=0.04)
     assert predictor.confidence_.source == f"{len(given[1])} examples given to calibrate"
+
+
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "nearest_centroid", "linear_probe", "maml"])
+@pytest.mark.parametrize(
+    ("weights", "learning", "asking"),
+    [
+        (torch.float32, False, False),
+        (torch.float32, False, True),
+        (torch.float32, True, False),
+        (torch.float32, True, True),
+        (torch.bfloat16, False, False),
+        (torch.float16, False, False),
+    ],
+)
+def test_a_copy_of_an_example_is_not_unknown_by_rounding(
+    strategy: str, weights: torch.dtype, learning: bool, asking: bool, tmp_path: Path
+) -> None:
+    # Where the examples of each class are alike the threshold is 0 but for rounding, and each is an edge case.
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (4, 3, 20, 20), generator=generator, dtype=torch.uint8)
+    others = torch.randint(0, 256, (61, 3, 20, 20), generator=generator, dtype=torch.uint8)
+    encoder = build_encoder("conv4", {"hidden": 8})
+    encoder(others)  # running statistics of its own
+    algorithm = STRATEGIES[strategy](**{"adaptation_steps": 1} if strategy == "maml" else {})
+    shown, labels = images.repeat_interleave(3, 0), [name for name in "abcd" for _ in range(3)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=learning):
+        made = Predictor(encoder.to(weights), algorithm).fit(shown, labels)
+        if strategy == "maml":
+            made.calibrate(shown, labels)
+    made.save(tmp_path)
+    loaded = Predictor.load(tmp_path)
+    assert {each.dtype for each in loaded._encoder.parameters()} == {weights}
+    for predictor in (made, loaded):
+        with torch.autocast("cpu", torch.bfloat16, enabled=asking):
+            alone = [predictor.predict(image[None])[0] for image in images]
+            among = predictor.predict(torch.cat([images, others]))[:4]
+            ranked = [answer.label for answer in predictor.rank(images, 1)]
+        assert "unknown" not in [*alone, *among, *ranked]
 
 
 def test_no_input_is_unknown_where_none_may_be() -> None:
@@ -244,6 +284,63 @@ def test_the_mathematics() -> None:
     assert expected_calibration_error(logits.softmax(1), targets) > 0.05
     assert area_under_roc(torch.arange(4), torch.arange(4)) == 0.5
     assert area_under_roc(torch.tensor([2.0]), torch.tensor([1.0, 3.0, 0.0, 1.0])) == 0.75
+
+
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "linear_probe"])
+def test_the_accuracy_to_expect_is_that_of_held_out_answers(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, (inputs, labels) = learned(strategy, each=20, spread=2.5), points(6, 220, spread=2.5)
+    learning: list[int] = []
+    classify = type(predictor._algorithm).classify
+    monkeypatch.setattr(type(predictor._algorithm), "classify", lambda *given: learning.append(1) or classify(*given))
+    found = predictor.held_out_accuracy_
+    once = len(learning)
+    assert predictor.confidence_.examples == found.examples == 120
+    assert predictor.held_out_accuracy_ == found and len(learning) == once  # the same answers served for both
+    held = predictor._held_out()
+    right = held.logits.argmax(1) == held.targets
+    assert found.accuracy == float(right.double().mean())
+    assert (found.accuracy, found.ci95) == proportion_interval(int(right.sum()), 120)
+    assert abs(found.accuracy - predictor.score(inputs, labels)) < found.ci95
+    assert list(found.by_class) == predictor.classes_.tolist()
+    for code, share in enumerate(found.by_class.values()):
+        own = right[held.targets == code]
+        assert share == (*proportion_interval(int(own.sum()), 20), 20)
+    weakest = min(found.by_class.items(), key=lambda each: each[1].accuracy)
+    head, accuracy, weak = str(predictor).splitlines()
+    assert head == repr(predictor)
+    assert accuracy.startswith(f"Held-out accuracy {found.accuracy:.0%} ± {100 * found.ci95:.0f} (120 examples; 95%")
+    assert weak.startswith(f"Weakest classes: {weakest[0]} {round(20 * weakest[1].accuracy)} of 20")
+
+
+def test_the_accuracy_to_expect_follows_changes_and_files(tmp_path: Path) -> None:
+    predictor, (inputs, labels) = learned(each=4, spread=2.0), points(6, 12, spread=2.0)
+    before = predictor.held_out_accuracy_
+    after = predictor.rename_class("class 2", "z").held_out_accuracy_
+    assert after.by_class["z"] == before.by_class["class 2"] and after[:3] == before[:3]
+    predictor.rename_class("z", "class 2").calibrate(inputs, labels)
+    given = predictor.held_out_accuracy_
+    assert given.accuracy == pytest.approx(predictor.score(inputs, labels)) and given.examples == 72
+    assert given.source == "72 examples given to calibrate"
+    predictor.save(tmp_path)
+    assert Predictor.load(tmp_path, backbone=nn.Flatten()).held_out_accuracy_ == given
+    alone = predictor.add_class("new", inputs[:1]).held_out_accuracy_
+    assert alone.by_class["new"].examples == 0 and alone.examples == 24
+    assert str(predictor).endswith("Of 1 class it says nothing, as none of their examples was held out")
+
+
+def test_where_no_accuracy_can_be_told_it_is_none() -> None:
+    for predictor, why in (
+        (learned(each=1), "it takes two or more of a class"),
+        (learned(classes=1, each=5), "there are no two classes to confuse"),
+        (learned("tim", classes=3, each=4), "this strategy holds out none: in Python, predictor.calibrate"),
+    ):
+        found = predictor.held_out_accuracy_
+        assert np.isnan(found.accuracy) and np.isnan(found.ci95)
+        assert why in str(predictor)
+    perfect = learned(each=3, spread=0.01).held_out_accuracy_
+    assert perfect.accuracy == 1 and 0.1 < perfect.ci95 < 0.2  # 18 right answers prove no more
+    assert "Weakest" not in "".join(accuracy_in_words(perfect))
+    assert str(Predictor(Encoder(nn.Flatten()), STRATEGIES["tim"]())) == "Predictor(TIM, 0 classes)"
 
 
 def test_few_examples_are_not_told_as_a_figure() -> None:

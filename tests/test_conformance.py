@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import random
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 
 from quickstudy import testing
 from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.algorithms.anil import ANIL
 from quickstudy.algorithms.base import Loss, exact
 from quickstudy.algorithms.bdcspn import BDCSPN
 from quickstudy.algorithms.maml import MAML
@@ -295,6 +299,48 @@ class PrefersLaterClassesInTraining(PrototypicalNetworks):
         return super().logits(state, query_QD) + self.training * torch.arange(len(state))
 
 
+@breaks("classes by other numbers have the same answers in evaluation")
+class ShiftsByAClass(PrototypicalNetworks):
+    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+        return super().logits(state, query_QD).roll(1, 1)
+
+
+@breaks("classes by other numbers have the same answers in evaluation")
+class MixesWithANeighbour(PrototypicalNetworks):
+    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+        logits_QW = super().logits(state, query_QD)
+        return logits_QW + 0.1 * logits_QW.roll(1, 1)
+
+
+@breaks("classes that differ clearly are told apart")
+class FlipsTheSign(PrototypicalNetworks):
+    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+        return -super().logits(state, query_QD)
+
+
+@breaks("classes that differ clearly are told apart")
+class FlipsTheSignOfALearnedScale(FlipsTheSign):
+    def __init__(self) -> None:
+        super().__init__()
+        self.learned = nn.Parameter(torch.zeros(()))
+
+    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+        return super().logits(state, query_QD) * self.learned.exp()
+
+
+@breaks("who is taught other classes answers no better")
+class FlipsTheSignOfFixedWays(ANIL):
+    def logits(self, state: Any, query_QD: Tensor) -> Tensor:
+        return -super().logits(state, query_QD)
+
+
+@breaks("who is taught other classes answers no better")
+class ShiftsFixedWaysByAClass(MAML):
+    def judge(self, encoder: Encoder, episode: Episode, *arguments: Any) -> tuple[Tensor, Tensor]:
+        shifted = (episode.support_targets + 1) % 3
+        return super().judge(encoder, episode._replace(support_targets=shifted), *arguments)
+
+
 @breaks("the order of the queries does not matter in evaluation")
 class ReadsThePosition(PrototypicalNetworks):
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
@@ -448,6 +494,73 @@ class CentresPrototypes(PrototypicalNetworks):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         prototypes_WD = super().fit(support_SD, targets_S, ways)
         return prototypes_WD - prototypes_WD.mean(0)
+
+
+# ---- what is drawn at random
+
+
+@breaks("its parameters follow from torch's seed: ['learned']")
+class DrawsByTheClock(PrototypicalNetworks):
+    def __init__(self) -> None:
+        super().__init__()
+        clock = torch.Generator().manual_seed(time.time_ns() % 2**63)
+        self.learned = nn.Parameter(1 + torch.rand((), generator=clock))
+
+    def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
+        return super().logits(state, query_QD) * self.learned
+
+
+@breaks("it does not seed torch when it is made")
+class SeedsAsItIsMade(PrototypicalNetworks):
+    def build(self, *arguments: Any) -> None:
+        torch.manual_seed(3)
+
+
+@breaks("it draws from no generator of the process when it is made: ['numpy', 'random']")
+class DrawsFromOthersAsItIsMade(PrototypicalNetworks):
+    def build(self, *arguments: Any) -> None:
+        random.random()
+        np.random.rand()  # noqa: NPY002
+
+
+@breaks("it does not seed torch in training")
+class SeedsInFit(PrototypicalNetworks):
+    def fit(self, *arguments: Any) -> Tensor:
+        torch.manual_seed(0)
+        return super().fit(*arguments)
+
+
+@breaks("it does not seed torch in evaluation")
+class SeedsInEvaluation(PrototypicalNetworks):
+    def judge(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+        if not self.training:
+            torch.manual_seed(0)
+        return super().judge(*arguments)
+
+
+@breaks("it draws from no generator of the process in training: ['numpy']")
+class DrawsFromNumpyInTraining(PrototypicalNetworks):
+    def judge(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+        np.random.rand()  # noqa: NPY002
+        return super().judge(*arguments)
+
+
+@breaks("it draws from no generator of the process in use: ['torch']")
+class DrawsInUse(PrototypicalNetworks):
+    def predict(self, *arguments: Any) -> Tensor:
+        torch.rand(1)
+        return super().predict(*arguments)
+
+
+class DrawsInTraining(PrototypicalNetworks):
+    def judge(self, encoder: Encoder, episode: Episode, *arguments: Any) -> tuple[Tensor, Tensor]:
+        if self.training:
+            torch.rand(1)  # as dropout does
+        return super().judge(encoder, episode, *arguments)
+
+
+def test_drawing_in_training_is_allowed() -> None:
+    check_algorithm(DrawsInTraining)
 
 
 @pytest.mark.parametrize(("broken", "message"), BROKEN, ids=[broken.__name__ for broken, _ in BROKEN])

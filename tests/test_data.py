@@ -330,6 +330,30 @@ def test_targets_as_users_have_them(targets: Any, classes: tuple[str, ...], code
     assert encoded.codes.dtype == (np.bool_ if encoded.codes.ndim == 2 else np.int32)
 
 
+@pytest.mark.parametrize(
+    ("targets", "labels"),
+    [
+        (["b", "a"], ("a", "b")),
+        (np.array(["10", "2"]), ("10", "2")),
+        (pd.Series([10, 2], dtype="category"), (2, 10)),
+        (pd.Series([True, False], dtype="boolean"), (False, True)),
+        (torch.tensor([True, False]), (False, True)),
+        ([np.bool_(True)], (True,)),
+        ([np.uint8(3), 1], (1, 3)),
+        ([1.0, 0.0], (0, 1)),
+        (np.eye(2), (0, 1)),
+        ([["a"], []], ("a",)),
+    ],
+    ids=repr,
+)
+def test_labels_come_back_in_the_type_of_the_targets(targets: Any, labels: tuple[Any, ...]) -> None:
+    table = Table.build(torch.zeros(len(targets), 1), targets)
+    assert encode(targets).labels == labels
+    assert [type(label) for label in encode(targets).labels] == [type(label) for label in labels]
+    rows = table.select(np.arange(len(table))).with_classes((*table.classes, "more"))
+    assert rows.label_type == table.label_type == type(labels[0]).__name__
+
+
 def test_several_target_columns_of_a_frame_name_the_classes(photos: Path) -> None:
     table = frame("train").assign(red=[0, 1] * 6, round=[1] * 12)
     data = ImageClassificationData.from_data_frame(
@@ -457,7 +481,8 @@ def test_val_split(by_class: bool, photos: Path) -> None:
 
 
 def test_a_split_leaves_every_class_an_example_to_train_on() -> None:
-    data = DataModule.from_tensors(torch.rand(5, 1, 2, 2), ["a", "b", "b", "b", "b"], val_split=0.9)
+    with pytest.warns(DataWarning, match="1 of 2 classes of the train data have one example alone: 'a'. Are they"):
+        data = DataModule.from_tensors(torch.rand(5, 1, 2, 2), ["a", "b", "b", "b", "b"], val_split=0.9)
     train = data.table("train")
     assert train is not None
     assert train.index.counts.tolist() == [1, 1]

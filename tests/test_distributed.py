@@ -20,6 +20,8 @@ from quickstudy.algorithms import available_strategies
 WORLDS = (1, 2, 4)
 TOLERANCE = {"64-true": 1e-9, "32-true": 1e-4, "bf16-mixed": 2e-2}
 """Of a weight, as a share of the largest of its tensor. Sums in another order round differently, and steps add up."""
+ADAM = 1e-6
+"""In float64: of a gradient near 0, such as a bias's before BatchNorm, Adam makes lr / eps = 1e6 times its rounding."""
 
 JOB = repr(("anil", "64-true", {}))
 
@@ -53,7 +55,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def test_any_number_of_processes_trains_the_same_model(job: tuple[Any, ...], world: int, results: Results) -> None:
     alone = results[1][0][repr(job)]["weights"]
     ranks = [rank[repr(job)]["weights"] for rank in results[world]]
-    check_same(alone, ranks, TOLERANCE[job[1]])
+    check_same(alone, ranks, ADAM if job[2].get("optimizer") == "Adam" else TOLERANCE[job[1]])
 
 
 def check_same(alone: dict[str, Tensor], ranks: list[dict[str, Tensor]], tolerance: float) -> None:
@@ -72,6 +74,8 @@ def test_any_number_of_processes_measures_the_same(job: tuple[Any, ...], world: 
     alone = results[1][0][repr(job)]["figures"]
     for rank in results[world]:
         assert rank[repr(job)]["figures"] == pytest.approx(alone, rel=1e-6)  # figures are float32
+        for name, value in results[1][0][repr(job)]["outcome"].items():
+            assert rank[repr(job)]["outcome"][name] == value, name
 
 
 def test_training_changed_the_weights(results: Results) -> None:
@@ -136,7 +140,7 @@ def test_two_hosts_train_one_model(hosts: dict[str, str], tmp_path: Path) -> Non
 def check_trains_as_one(running: list[subprocess.Popen[str]], folder: Path, *names: str) -> None:
     """Wait for processes that train ``JOB`` together, and compare with one process."""
     running = [*running, torchrun(1, folder, JOB)]
-    told = [process.communicate(timeout=240)[0] for process in running]
+    told = [process.communicate(timeout=600)[0] for process in running]
     assert not any(process.returncode for process in running), "\n".join(each[-3000:] for each in told)
     alone, *ranks = (torch.load(folder / f"{name}.pt")[JOB] for name in ("ddp-1-0", *names))
     check_same(alone["weights"], [rank["weights"] for rank in ranks], TOLERANCE["64-true"])

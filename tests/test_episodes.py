@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from lightning.pytorch import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy import DataModule, Task, Trainer
+from quickstudy import DataModule, Task, Trainer, processes
 from quickstudy.data import table as table_module
-from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
+from quickstudy.data.episodes import EpisodeDraw, EpisodePlan, EpisodeSampler
 from quickstudy.data.loading import BatchSteps, EpisodeDataset, EpisodeSteps, Share
 from quickstudy.data.samples import Samples
 from quickstudy.data.table import ClassIndex, Table
@@ -274,7 +275,7 @@ def test_ordinary_batches_are_shared_too(length: int, batch_size: int, world: in
             BatchSteps(length, batch_size, Share(0, world))
         return
     left = length % (batch_size * world)
-    if shuffle and 0 < left < world:
+    if shuffle and 1 < left < world:
         with pytest.raises(ConfigError, match=f"{length} examples .* leave {left} .* set batch_size=") as told:
             BatchSteps(length, batch_size, Share(0, world), shuffle)
         better = int(str(told.value).rsplit("=", 1)[1])
@@ -290,7 +291,11 @@ def test_ordinary_batches_are_shared_too(length: int, batch_size: int, world: in
     assert len(set(rows)) == len(rows) == length
     sizes = [len(batch) for rank in ranks for _, batch in rank]
     assert min(sizes) >= 1
-    assert max(sizes) <= batch_size + (not shuffle and length % world > 0)
+    assert max(sizes) <= batch_size + (left == 1 if shuffle else length % world > 0)
+    together = [sum(len(rank[step][1]) for rank in ranks) for step in range(len(ranks[0]))]
+    assert not shuffle or 1 not in together or batch_size * world == 1 or length == 1  # BatchNorm cannot train on one
+    alone = BatchSteps(length, batch_size * world, Share(), shuffle)
+    assert not shuffle or together == [len(batch) for _, batch in alone]
 
 
 def test_shuffling_changes_with_the_epoch_and_not_with_the_ranks() -> None:
@@ -351,6 +356,181 @@ def test_tables_and_samplers_travel_to_workers() -> None:
     assert np.array_equal(pickle.loads(pickle.dumps(made)).draw(np.arange(9)), made.draw(np.arange(9)))
 
 
+# ---- ways that differ
+
+
+def of_differing_ways(**options: Any) -> EpisodeSampler:
+    return sampler(ways=(2, 5), together=8, **options)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_a_step_has_one_number_of_ways_on_every_process(world: int) -> None:
+    seen = Counter[int]()
+    for epoch in range(20):
+        alone = steps_of(1, epoch=epoch, of=of_differing_ways())
+        ranks = [steps_of(world, rank, epoch, of=of_differing_ways()) for rank in range(world)]
+        for step, (numbers, rows) in enumerate(alone):
+            seen[rows.shape[1]] += 1
+            assert np.array_equal(np.concatenate([rank[step][0] for rank in ranks]), numbers)
+            assert np.array_equal(np.concatenate([rank[step][1] for rank in ranks]), rows)
+            classes = targets_of(COUNTS)[rows]
+            assert (classes == classes[:, :, :1]).all()
+            assert all(len(set(task[:, 0])) == rows.shape[1] for task in classes)
+    assert sorted(seen) == [2, 3, 4, 5]
+    assert min(seen.values()) > 5  # of 60 steps, 15 each
+    again = EpisodeSteps(of_differing_ways(), 24, 8, Share())
+    again.set_epoch(19)
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(again.starting(1), alone[1:], strict=True))
+
+
+def test_ways_that_differ_follow_from_seed_and_stage_and_repeat_with_the_episodes() -> None:
+    def ways(**options: Any) -> list[int]:
+        drawn = of_differing_ways(**options)
+        return [drawn.draw(np.arange(at, at + 8)).shape[1] for at in range(0, 400, 8)]
+
+    assert ways() == ways() != ways(seed=1)
+    assert ways() != ways(stage="val")
+    assert ways(num_tasks=80)[:10] == ways()[:10]
+    assert ways(num_tasks=80)[10:20] == ways()[:10]
+    codes = of_differing_ways().draw_classes(np.arange(8))
+    assert np.array_equal(codes, targets_of(COUNTS)[of_differing_ways().draw(np.arange(8))[:, :, 0]])
+    assert of_differing_ways().drawn.startswith("2 to 5 of 8-way 2-shot")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ways": (5, 3)}, r"ways=\(5, 3\): two numbers are the least and the most, such as \(5, 20\), from 2 on"),
+        ({"test_ways": [1, 3]}, r"test_ways=\(1, 3\): two numbers"),
+        ({"ways": (2, 3, 4)}, "two numbers"),
+        ({"ways": (2, 3.5)}, "two numbers"),
+        ({"ways": (2, 3), "num_tasks": 6}, "num_tasks=6 is no multiple of meta_batch_size=4, .*: set num_tasks=8"),
+        ({"test_ways": (2, 3), "test_num_tasks": 601}, "test_num_tasks=601 is no multiple of meta_batch_size=4"),
+    ],
+)
+def test_ways_that_cannot_differ(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EpisodePlan(**options)
+
+
+def test_a_plan_of_differing_ways() -> None:
+    plan = EpisodePlan(ways=[5, 20], test_ways=5)  # type: ignore[arg-type]  # as YAML has it
+    assert (plan.span("train"), plan.span("val"), plan.shape("train")[0]) == ((5, 20), (5, 5), 20)
+    assert EpisodePlan(ways=(5, 20)).span("test") == (5, 20)
+
+
+def test_training_and_testing_by_ways_that_differ() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (48, 1, 6, 6), dtype=torch.uint8, generator=generator)
+    labels = np.repeat(np.arange(6), 8)
+    data = DataModule.from_tensors(images, labels, test_data=images, test_targets=labels + 6)
+    options = {"ways": (2, 6), "queries": 2, "meta_batch_size": 2, "epoch_length": 24, "test_epoch_length": 24}
+    backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 4))
+    model = Task(
+        backbone=backbone,
+        metrics="F1Score",
+        training_strategy="maml",
+        training_strategy_kwargs={**options, "head": "shared", "adaptation_steps": 1},
+    )
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(accelerator="cpu", max_epochs=1, **quiet)
+    trainer.fit(model, datamodule=data)
+    (found,) = trainer.test(model, datamodule=data, verbose=False)
+    assert 0 < found["test_accuracy"] <= 1
+    with pytest.raises(
+        ConfigError, match=r"'maml' is made for one number of ways, and ways=\(2, 6\) .* 'head': 'shared'"
+    ):
+        Task(backbone=backbone, training_strategy="maml", training_strategy_kwargs=options)
+    with pytest.raises(DataError, match="6-way episodes need at least 6 classes; the train data has 5"):
+        few = DataModule.from_tensors(images[:40], labels[:40])
+        few.episode_loader("train", EpisodePlan(**options))  # type: ignore[arg-type]
+
+
+# ---- samplers of one's own
+
+
+def neighbours(draw: EpisodeDraw) -> Any:
+    """Draw classes that follow each other; validation as usual."""
+    if draw.stage != "train":
+        return None
+    first = int(draw.generator.integers(len(draw.rows) - draw.ways + 1))
+    each = draw.shots + draw.queries
+    return [draw.generator.choice(draw.rows[first + way], each, replace=False) for way in range(draw.ways)]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("ways", [3, (2, 5)])
+def test_a_sampler_of_ones_own_draws_for_every_process(world: int, ways: Any) -> None:
+    own = sampler(ways=ways, together=8, own=neighbours)
+    for epoch in range(2):
+        alone = steps_of(1, epoch=epoch, of=own)
+        ranks = [steps_of(world, rank, epoch, of=own) for rank in range(world)]
+        for step, (_, rows) in enumerate(alone):
+            assert np.array_equal(np.concatenate([rank[step][1] for rank in ranks]), rows)
+            codes = targets_of(COUNTS)[rows][:, :, 0]
+            assert (np.diff(codes) == 1).all()
+    assert np.array_equal(own.draw_classes(alone[0][0]), targets_of(COUNTS)[alone[0][1]][:, :, 0])
+    usual = sampler(stage="val", ways=ways, together=8)
+    assert np.array_equal(
+        sampler(stage="val", ways=ways, together=8, own=neighbours).draw(np.arange(8)), usual.draw(np.arange(8))
+    )
+    assert "neighbours" in own.drawn
+    assert np.array_equal(
+        sampler(own=neighbours, num_tasks=4).draw(np.arange(8))[4:], sampler(own=neighbours).draw(np.arange(4))
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (lambda draw: [[0, 1]], r"episode 0 of the train data is an array \(1, 2\) of int64: .* \(3, 6\)"),
+        (lambda draw: np.zeros((3, 6)), "of float64: it must have rows"),
+        (lambda draw: np.arange(18).reshape(3, 6) + 60, "has the row 77: the data has 72, from 0 on"),
+        (lambda draw: np.stack([draw.rows[0][[0, 1, 2, 3, 4, 4]]] * 3), "has the row .* twice"),
+        (lambda draw: np.arange(18).reshape(3, 6), "examples of several classes in one of its ways"),
+        (lambda draw: draw.rows[2][:18].reshape(3, 6), "or one class in two"),
+    ],
+)
+def test_what_is_no_episode_is_told(rows: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        sampler(own=rows)
+
+
+def test_a_sampler_that_draws_otherwise_each_time_is_refused() -> None:
+    chance = np.random.default_rng(0)
+    with pytest.raises(DataError, match=r"other rows for the same episode each time: draw from the generator"):
+        sampler(own=lambda draw: neighbours(draw._replace(generator=chance)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_data_takes_a_sampler_of_ones_own(workers: int) -> None:
+    values = torch.arange(30).view(30, 1, 1, 1).expand(30, 1, 2, 2).to(torch.uint8)
+    targets = np.arange(30) % 6
+    data = DataModule.from_tensors(values, targets, num_workers=workers, episode_sampler=neighbours)
+    plan = EpisodePlan(ways=2, queries=2, meta_batch_size=2, epoch_length=4)
+    for episode in data.episode_loader("train", plan):
+        shown = episode.support[:, :, 0, 0, 0].long() % 6
+        assert (shown.diff(dim=1) == 1).all()
+    assert "neighbours" in processes.steps_of(None, plan, data)["episode_sampler"]
+    with pytest.raises(ConfigError, match="episode_sampler='neighbours' is no function of an EpisodeDraw"):
+        DataModule.from_tensors(values, targets, episode_sampler="neighbours")  # type: ignore[arg-type]
+
+
+def test_the_page_on_episodes_is_true() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "episodes.md").read_text(encoding="utf-8")
+    of_the_model, of_the_data = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(of_the_model, found)
+    assert found["model"].plan.span("train") == (5, 20)
+    code = of_the_data.replace('from_benchmark("glyphs"', "from_tensors(values, targets")
+    values = torch.arange(36).view(36, 1, 1, 1).expand(36, 3, 2, 2).to(torch.uint8)
+    found |= {"values": values, "targets": np.arange(36) % 6}
+    exec(code, found)
+    plan = EpisodePlan(ways=2, queries=2, meta_batch_size=2, epoch_length=4)
+    for episode in found["data"].episode_loader("train", plan):
+        assert ((episode.support[:, :, 0, 0, 0].long() % 6).diff(dim=1) == 1).all()
+
+
 # ---- a run that is killed goes on where it was
 
 
@@ -370,8 +550,10 @@ def test_a_run_resumes_on_the_very_next_step(strategy: str, workers: int, tmp_pa
     def fit(**options: Any) -> list[Tensor]:
         steps.clear()
         values = torch.arange(30).view(30, 1, 1, 1).expand(30, 1, 16, 16).to(torch.uint8)
-        data = DataModule.from_tensors(values, np.arange(30) % 3, batch_size=6, num_workers=workers)
-        kwargs = {"ways": 2, "queries": 2, "meta_batch_size": 2, "epoch_length": 10}
+        data = DataModule.from_tensors(
+            values, np.arange(30) % 3, batch_size=6, num_workers=workers, episode_sampler=neighbours
+        )
+        kwargs = {"ways": (2, 3), "queries": 2, "meta_batch_size": 2, "epoch_length": 10}
         model = Task(
             backbone=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 4)),
             training_strategy=strategy,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from quickstudy.functional.distances import cosine, squared_euclidean
-from quickstudy.functional.intervals import mean_interval, proportion_interval
+from quickstudy.functional.intervals import classes_interval, mean_interval, proportion_interval, student_quantile
 from quickstudy.functional.prototypes import prototypes
 
 
@@ -42,12 +45,82 @@ def test_prototypes_are_class_means_with_unequal_shots_under_vmap_too() -> None:
             torch.testing.assert_close(batched[task, way], support[task][targets[task] == way].mean(0))
 
 
-def test_mean_interval_is_1_96_standard_errors() -> None:
+def test_students_quantile_is_scipys() -> None:
+    for freedom in (1, 2, 3, 4, 7, 30, 99, 300, 301, 599, 9_999, 1_000_000):
+        for probability in (1e-5, 0.001, 0.025, 0.05, 0.4, 0.6, 0.975, 0.995):
+            expected = scipy.stats.t.ppf(probability, freedom)
+            assert student_quantile(probability, freedom) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mean_interval_is_standard_errors_times_students_t() -> None:
     values = torch.tensor([0.2, 0.4, 0.9, 0.5])
     mean, half = mean_interval(values)
     assert mean == pytest.approx(0.5)
-    assert half == pytest.approx(1.959964 * values.double().std().item() / 2)
+    assert half == pytest.approx(3.182446 * values.double().std().item() / 2)
     assert math.isnan(mean_interval(torch.tensor([0.5]))[1])
+    many = torch.rand(600, dtype=torch.float64)
+    assert mean_interval(many)[1] == pytest.approx(float(scipy.stats.t.ppf(0.975, 599)) * many.std().item() / 600**0.5)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_the_interval_of_few_episodes_covers_what_it_promises(count: int) -> None:
+    pairs = [mean_interval(values) for values in 0.7 + 0.1 * torch.randn(4000, count, dtype=torch.float64)]
+    covered = sum(abs(mean - 0.7) <= half for mean, half in pairs) / len(pairs)
+    assert covered == pytest.approx(0.95, abs=4 * (0.95 * 0.05 / 4000) ** 0.5)
+
+
+def test_shares_that_are_all_the_same_are_not_certain() -> None:
+    assert mean_interval(torch.ones(20), 20 * 75) == proportion_interval(1500, 1500)
+    assert mean_interval(torch.zeros(20), 20 * 75)[1] == proportion_interval(0, 1500)[1] > 0
+    assert mean_interval(torch.full((20,), 0.2), 20 * 75)[1] == pytest.approx(proportion_interval(300, 1500)[1])
+    assert mean_interval(torch.tensor([0.0, 1.0]), 8) == (0.5, 0.5), "a share is never beyond 0 and 1"
+    assert mean_interval(torch.tensor([2.0, 2.0, 2.0])) == (2.0, 0.0), "of what is no share it is the spread alone"
+
+
+def episodes_of(
+    classes: int, ways: int, count: int, generator: np.random.Generator
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Draw new classes, and return which are in each episode and its accuracy: nearest class mean of a few examples."""
+    centres, spread = generator.normal(size=(classes, 10)), 2 * np.exp(0.3 * generator.normal(size=classes))
+    drawn = np.stack([generator.permutation(classes)[:ways] for _ in range(count)])
+    noise = spread[drawn][:, :, None, None] * generator.normal(size=(count, ways, 5, 10))
+    examples = centres[drawn][:, :, None] + noise
+    support, query = examples[:, :, :2].mean(2), examples[:, :, 2:].reshape(count, -1, 10)
+    nearest = ((query[:, :, None] - support[:, None]) ** 2).sum(-1).argmin(-1)
+    return drawn, (nearest.reshape(count, ways, 3) == np.arange(ways)[:, None]).mean((1, 2))
+
+
+def test_the_interval_over_classes_covers_other_classes_and_that_over_episodes_does_not() -> None:
+    generator = np.random.default_rng(0)
+    means, episodes, classes = [], [], []
+    for _ in range(120):
+        drawn, accuracies = episodes_of(20, 5, 300, generator)
+        values = torch.from_numpy(accuracies)
+        mean, half = mean_interval(values)
+        means.append(mean)
+        episodes.append(half)
+        places = torch.arange(300).repeat_interleave(5)
+        classes.append(classes_interval(values, places, torch.from_numpy(drawn).flatten()))
+    off = np.abs(np.array(means) - np.mean(means))
+    assert (off <= np.array(classes)).mean() == pytest.approx(0.95, abs=0.04)  # two standard errors of 120 draws
+    assert (off <= np.array(episodes)).mean() < 0.45
+    assert np.mean(classes) / np.mean(episodes) > 4
+
+
+def test_the_interval_over_classes_is_that_of_a_plain_loop() -> None:
+    generator = np.random.default_rng(1)
+    drawn, accuracies = episodes_of(7, 3, 40, generator)
+    without = np.array([accuracies[~(drawn == code).any(1)].mean() for code in range(7)])
+    left = np.array([(~(drawn == code).any(1)).sum() for code in range(7)])
+    spread = 6 / 7 * ((without - without.mean()) ** 2).sum()
+    of_the_draw = 6 / 7 * accuracies.var(ddof=1) * (1 / left - 1 / 40).sum()
+    expected = scipy.stats.t.ppf(0.975, 6) * (max(spread - of_the_draw, 0) + accuracies.var(ddof=1) / 40) ** 0.5
+    given = torch.from_numpy(accuracies), torch.arange(40).repeat_interleave(3), torch.from_numpy(drawn).flatten()
+    assert classes_interval(*given) == pytest.approx(expected)
+    assert classes_interval(given[0], given[1], given[2] * 10) == pytest.approx(expected), "codes may have gaps"
+    every = torch.arange(3).repeat(40)
+    assert math.isnan(classes_interval(given[0], given[1], every)), "each episode has all classes: nothing to leave out"
+    assert math.isnan(classes_interval(torch.rand(4), torch.arange(4), torch.tensor([0, 1, 0, 1])))
 
 
 @pytest.mark.parametrize(("trials", "rate"), [(40, 0.9), (40, 0.95), (100, 0.98), (200, 0.5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 import shutil
 import subprocess
@@ -19,7 +20,8 @@ import yaml
 
 from quickstudy import ConfigError, DataError, MissingPackageError, Predictor, hub
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.nets import build_encoder
+from quickstudy.hub import card
+from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import load_image
 
 
@@ -140,6 +142,21 @@ def test_the_card_of_a_model_that_keeps_its_examples(fake: FakeHub, tmp_path: Pa
     assert "- Both follow from nothing: calibrate(images, labels) was not called" in text
 
 
+def test_a_card_stays_a_table_whatever_the_names(tmp_path: Path) -> None:
+    names = ["a\nb", "c|d", "\x1b[31m", "\u202ee", "*f*"]
+    predictor = Predictor(Encoder(torch.nn.Flatten()), STRATEGIES["prototypicalnetworks"]())
+    predictor.fit(torch.eye(5), names).save(tmp_path)
+    text = card(
+        json.loads((tmp_path / "predictor.json").read_text()),
+        "me/x",
+        predictor.confidence_,
+        predictor.held_out_accuracy_,
+    )
+    table = text.partition("|---|---|\n")[2].partition("\n\n")[0].split("\n")
+    written = ("a b", r"c\|d", r"\\x1b\[31m", r"\\u202ee", r"\*f\*")
+    assert sorted(table) == sorted(f"| {name} | 1 |" for name in written)
+
+
 def test_the_card_of_a_model_made_with_code(fake: FakeHub, tmp_path: Path) -> None:
     algorithm = STRATEGIES["nearest_centroid"]()
     made = Predictor(build_encoder(torch.nn.Flatten()), algorithm, lambda item: item).fit(torch.rand(2, 4), [0, 1])
@@ -148,7 +165,7 @@ def test_the_card_of_a_model_made_with_code(fake: FakeHub, tmp_path: Path) -> No
     assert 'Predictor.from_pretrained("me/flat", backbone=..., load=...)' in text
     assert "pipeline_tag" not in text
     again = Predictor.from_pretrained("me/flat", backbone=torch.nn.Flatten(), load=lambda item: item)
-    assert list(again.classes_) == ["0", "1"]
+    assert list(again.classes_) == [0, 1]
 
 
 def test_thousands_of_classes_are_counted(fake: FakeHub, tmp_path: Path) -> None:
@@ -186,7 +203,7 @@ def test_without_a_network_the_error_says_what_to_do() -> None:
         "    except DataError as error: print(error)\n"
     )
     environment = {"HF_HUB_OFFLINE": "1", "PATH": "", "PYTHONPATH": str(Path(hub.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     asked, folder, pushed = done.stdout.splitlines()
     assert "there is no folder 'nobody/nothing'" in asked and "did not give it at revision 'v2': " in asked

@@ -14,8 +14,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from quickstudy.metrics import Estimate
+from quickstudy.report import (
+    Picture,
+    Row,
+    class_listing,
+    confusion_listing,
+    confusion_picture,
+    curves_picture,
+    write_report,
+)
 from serving import HALF_A_PICTURE, Server, picture, running, save_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -60,7 +71,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(120_000)
         page.on("request", lambda request: asked.append(request.url))
         page.on(
             "filechooser", lambda _: None
@@ -115,7 +126,9 @@ def test_what_is_taught_is_known_after_a_restart(tmp_path: Path, visit: Callable
         start = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - start < 10  # an open page does not hold it up
-        assert server.said == ""
+        told = [line.split(" ", 2)[2] for line in server.said.splitlines()]
+        by = "by a visitor of the page at 127.0.0.1"
+        assert told == [f"change {number}: 3 examples of '{name}', {by}" for number, name in ((1, "red"), (2, "blue"))]
     with running(folder) as server:
         page = visit(server)
         assert "red 3 examples" in page.inner_text("#classes")
@@ -164,6 +177,26 @@ def test_the_keyboard_is_enough(tmp_path: Path, server: Server, visit: Callable[
     page.keyboard.press("Enter")
     says(page, "#changed", "locks is forgotten")
     assert "locks" not in page.inner_text("#classes")
+
+
+def test_it_says_which_model_it_is_and_shows_a_class(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    with running(save_model(tmp_path / "my <pets>", ("red", "green"))) as server:
+        page = visit(server)
+        assert page.title() == "my <pets>: quickstudy"
+        about = page.inner_text("#about")
+        assert about.startswith("my <pets> by quickstudy")
+        assert "prototypicalnetworks on conv4: 2 classes from 10 examples, written 20" in about
+        assert re.search(r"Held-out accuracy \d+% ± \d+ \(10 pictures", about)
+        page.fill("#chosen input", "green")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#shown h3:has-text('Examples of green')")
+        assert page.locator("#shown img").count() == 5
+        teach(page, "green", dropped(tmp_path, "green", 9))
+        page.wait_for_selector("#about:has-text('2 classes from 11 examples')")
+        page.wait_for_selector("#shown img", state="detached")  # none is chosen now
+        page.fill("#chosen input", "green")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#shown figure:nth-of-type(6) img")
 
 
 def test_it_fits_a_phone(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:
@@ -261,7 +294,7 @@ def refused(server: Server, value: object, function: object = 2) -> int:
     """Return the status with which a call of the page's is refused."""
     call = json.dumps({"data": [value], "fn_index": function, "session_hash": "x"}).encode()
     request = urllib.request.Request(server.url + "/gradio_api/queue/join", call, {"content-type": "application/json"})
-    with pytest.raises(urllib.error.HTTPError) as error, urllib.request.urlopen(request, timeout=30):
+    with pytest.raises(urllib.error.HTTPError) as error, urllib.request.urlopen(request, timeout=300):
         pass
     error.value.close()
     return error.value.code
@@ -304,3 +337,46 @@ def test_without_gradio_the_page_says_how_to_get_it(tmp_path: Path) -> None:
         assert server.get("/classes")[0] == 200
     with running(saved(tmp_path / "model"), "--no-page", PYTHONPATH=search) as server:
         assert server.get("/")[0] == 404
+
+
+# ---- the page of a run
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_a_run_fits_a_screen(browser: Any, tmp_path: Path, width: int) -> None:
+    rows = [{"step": float(step), "train_loss": 1.0 / (step + 1), "val_accuracy": 0.1 * step} for step in range(9)]
+    names = [f"a_name_that_is_long_and_has_no_blanks_{code}" for code in range(20)]
+    figures = {name: {"accuracy": 0.5, "accuracy_ci95": 0.1, "examples": 50} for name in names}
+    confusions = [{"class": name, "answer": names[0], "count": 3, "share": 0.06} for name in names]
+    curves = [curves_picture(rows, [what]) for what in ("loss", "accuracy")]
+    matrix = np.random.default_rng(0).integers(0, 9, (20, 21))
+    path = tmp_path / "report.html"
+    write_report(
+        path,
+        title="Run 12: prototypicalnetworks vit_small_patch14_reg4_dinov2.lvd142m",
+        lead="40 steps. It ended when all 4 epochs were done (max_epochs).",
+        columns=["accuracy"],
+        rows=[Row("test, best.ckpt", [Estimate(0.7, 0.01, 600)], 0.2, "for other classes ± 5.0")],
+        notes=["Tested over 600 episodes, 5-way 1-shot with 15 queries per class, inductive."],
+        pictures=[
+            Picture("Loss and accuracy", curves[0], curves[1:]),
+            Picture("Classes", confusion_picture(matrix, names), wide=True),
+        ],
+        details={"Model": f"backbone {'x' * 300}", "Data: options": "image_size 84, batch_size 4"},
+        cautions=["Tested on pictures that it was trained on."],
+        listings=[class_listing(figures), confusion_listing(confusions)],
+    )
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [image.bounding_box() for image in page.locator("figure img").all()]
+    loss, accuracy, classes = boxes
+    assert (loss["y"] < accuracy["y"]) == (width == 390), "beside each other where there is room, else below"
+    assert loss["width"] > 290 and accuracy["width"] > 290
+    assert classes["width"] > 550, "its letters are not shrunk: it scrolls"
+    heading = page.locator("h1").bounding_box()
+    assert heading["x"] >= 0 and heading["x"] + heading["width"] <= width
+    assert page.locator("details").count() == 2 and not page.locator("details tbody tr").first.is_visible()
+    page.locator("summary").first.click()
+    assert page.locator("details tbody tr").first.is_visible()
+    page.close()

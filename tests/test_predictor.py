@@ -5,19 +5,26 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.base
+import sklearn.metrics
 import sklearn.model_selection
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.changes import Change
+from quickstudy.data.targets import encode
 from quickstudy.image import ImageClassifier, load_image
 from quickstudy.nets import build_encoder
 
@@ -78,6 +85,43 @@ def test_takes_paths_bytes_pictures_arrays_and_tensors_alike(model: ImageClassif
         np.testing.assert_allclose(model.adapt(form, labels).predict_proba(form), expected, atol=1e-6)
     assert model.adapt(images, labels).predict(paths[0]) == ["red"]
     assert model.adapt(images, labels).predict(str(paths[1])) == ["green"]
+
+
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "maml"])
+def test_takes_what_comes_one_by_one(strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = colours(2)
+    for number, image in enumerate(images):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{number}.png")
+    options = {"adaptation_steps": 1, "head": "shared"} if strategy == "maml" else {}
+    model = ImageClassifier(backbone="conv4", training_strategy=strategy, training_strategy_kwargs=options)
+    paths = sorted(tmp_path.glob("*.png"))
+    made = model.adapt(iter(paths), (label for label in labels))
+    assert made.counts_ == {"blue": 2, "green": 2, "red": 2}
+    asked: list[Callable[[], Any]] = [
+        lambda: (path for path in paths),
+        lambda: map(str, paths),
+        lambda: filter(None, paths),
+        lambda: reversed(list(reversed(paths))),
+        lambda: dict.fromkeys(paths).keys(),
+        lambda: dict(enumerate(paths)).values(),
+        lambda: deque(paths),
+        lambda: pd.Series(paths),
+    ]
+    for one_by_one in asked:
+        assert made.predict(one_by_one()) == made.predict(paths)
+        assert made.rank(one_by_one(), nearest=2) == made.rank(paths, nearest=2)
+        assert made.nearest(one_by_one(), 1) == made.nearest(paths, 1)
+        assert made.score(one_by_one(), iter(labels)) == made.score(paths, labels)
+    np.testing.assert_array_equal(made.predict_proba(iter(paths)), made.predict_proba(paths))
+    monkeypatch.chdir(tmp_path)
+    made.add_class("all", Path().glob("*.png")).calibrate(map(str, paths), iter(labels))
+    assert made.counts_["all"] == 6 and made.confidence_.source.startswith("6 examples")
+    assert made.predict(p for p in ()) == []
+    backbone = Predictor.from_backbone("conv4", map(str, paths), iter(labels))
+    assert backbone.counts_ == {"blue": 2, "green": 2, "red": 2}
+    for wrong in (set(paths), dict(zip(paths, labels, strict=True))):
+        with pytest.raises(DataError, match="the inputs are a"):
+            made.predict(wrong)
 
 
 def test_takes_arrays_with_colours_last(model: ImageClassifier) -> None:
@@ -213,6 +257,96 @@ def test_scikit_learn_takes_it_for_one_of_its_own(model: ImageClassifier) -> Non
     assert list(again.classes_) == []
     scores = sklearn.model_selection.cross_val_score(predictor, images.numpy(), labels, cv=3)
     assert scores.tolist() == [1, 1, 1]
+    codes = np.repeat([2, 0, 1], 6)
+    scores = sklearn.model_selection.cross_val_score(predictor, images.numpy(), codes, cv=3)
+    assert scores.tolist() == [1, 1, 1]
+
+
+# ---- labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([7, -1, 10], [-1, 7, 10]),
+        (np.array([2, 0, 1], np.uint8), [0, 1, 2]),
+        (torch.tensor([2, 0, 1]), [0, 1, 2]),
+        (pd.Series([2, 0, 1], dtype="category"), [0, 1, 2]),
+        ([2.0, 0.0, 1.0], [0, 1, 2]),
+        (np.eye(3)[[2, 0, 1]], [0, 1, 2]),
+        ([np.bool_(True), np.bool_(False)], [False, True]),
+        (np.array(["c", "a", "b"]), ["a", "b", "c"]),
+        (["2", "0", "1"], ["0", "1", "2"]),
+    ],
+    ids=repr,
+)
+def test_it_answers_in_the_type_that_it_was_taught(labels: Any, classes: list[Any], tmp_path: Path) -> None:
+    images = colours(1)[0][: len(labels)]
+    made = Predictor(build_encoder("conv4", {"hidden": 8}), STRATEGIES["prototypicalnetworks"]()).fit(images, labels)
+    made.save(tmp_path)
+    truth = [classes[code] for code in encode(labels).codes]
+    for predictor in (made, Predictor.load(tmp_path)):
+        assert predictor.classes_.tolist() == classes
+        assert list(predictor.counts_) == classes
+        answers = predictor.predict(images)
+        assert answers == truth
+        assert predictor.score(images, labels) == 1
+        ranked = predictor.rank(images, 1, nearest=1)
+        assert [each.label for each in ranked] == [each.ranking[0][0] for each in ranked] == truth
+        assert [each.nearest[0].name for each in ranked] == truth
+        sets = predictor.calibrate(images, labels, reject_rate=0).predict_set(images, 0.9)
+        for label in (*answers, *predictor.counts_, *[name for names in sets for name in names]):
+            assert type(label) is type(classes[0])
+        if np.ndim(labels) == 1:
+            assert sklearn.metrics.accuracy_score(np.asarray(labels), answers) == 1
+
+
+def test_names_are_taken_as_fit_took_them() -> None:
+    images = colours(1)[0]
+    predictor = Predictor(build_encoder("conv4", {"hidden": 8}), STRATEGIES["nearest_centroid"]())
+    predictor.fit(images, [0, 1, 2]).add_class(3, images[:1]).add_examples(np.int64(3), images[1:2])
+    predictor.rename_class(torch.tensor(2), 20).remove_class(0.0)  # type: ignore[arg-type]  # which fit takes, too
+    assert predictor.counts_ == {1: 1, 20: 1, 3: 2}
+    assert 3 in predictor and np.int32(20) in predictor
+    assert not [name for name in ("3", True, 2, None, [3], 2.5) if name in predictor]
+    assert predictor.as_class("3") == 3 and predictor.as_class("three") == "three"
+    for change, message in (
+        (lambda: predictor.add_examples("3", images), "there is no class '3': the classes are whole numbers: type 3. "),
+        (lambda: predictor.add_class("4", images), "are whole numbers, and a further one cannot be '4': type 4"),
+        (lambda: predictor.rename_class(3, "cat"), "are whole numbers, and a further one cannot be 'cat'$"),
+        (lambda: predictor.add_class(True, images), "cannot be True: type 1"),
+        (lambda: predictor.add_class(2.5, images), "a string, a whole number or a bool; this is 2.5"),  # type: ignore[arg-type]
+        (lambda: predictor.add_class(None, images), "a string, a whole number or a bool; this is None"),  # type: ignore[arg-type]
+        (lambda: predictor.add_class(3, images), r"the class 3 exists: type add_examples\(3, ...\)"),
+        (lambda: predictor.score(images, ["cat"] * 3), "the classes are whole numbers, and the label 'cat' is none"),
+        (lambda: predictor.fit(images, [0, 1, True]), "target 0 is 0 and target 2 is True"),
+    ):
+        with pytest.raises(DataError, match=message):
+            change()
+    assert predictor.counts_ == {1: 1, 20: 1, 3: 2}
+    assert predictor.score(images[1:], ["1", "20"]) == 1  # text that means a class is that class
+    for name in (1, 20, 3):
+        predictor.remove_class(name)
+    assert predictor.add_class("cat", images).predict(images[:1]) == ["cat"]
+    with pytest.raises(DataError, match="the classes are strings, and a further one cannot be 1: type '1'"):
+        predictor.add_class(1, images)
+    assert Predictor(**predictor.get_params()).fit(images, [True, False, True]).as_class("true") is True
+
+
+def test_two_forms_of_one_name_are_one_class(tmp_path: Path) -> None:
+    images, (composed, apart) = colours(1)[0], ("caf\u00e9", "cafe\u0301")
+    predictor = Predictor(build_encoder("conv4", {"hidden": 8}), STRATEGIES["prototypicalnetworks"]())
+    predictor.fit(images, [composed, apart, "tea"])
+    assert predictor.counts_ == {composed: 2, "tea": 1}
+    assert apart in predictor and predictor.score(images, [apart, composed, "tea"]) == 1
+    with pytest.raises(DataError, match="exists"):
+        predictor.add_class(apart, images)
+    predictor.rename_class("tea", "the\u0301").remove_class(apart)
+    assert predictor.classes_.tolist() == ["th\u00e9"]
+    predictor.save(tmp_path)
+    described = tmp_path / "predictor.json"
+    described.write_text(described.read_text().replace("th\\u00e9", "the\\u0301"))  # as an older quickstudy kept it
+    assert Predictor.load(tmp_path).add_examples("th\u00e9", images).counts_ == {"th\u00e9": 4}
 
 
 # ---- folders
@@ -265,6 +399,55 @@ def test_shows_the_nearest_examples_in_words_and_as_a_picture(model: ImageClassi
     middle = few.getpixel((8 + 48, 8 + 48))
     assert isinstance(middle, tuple)
     assert middle[1] > max(middle[0], middle[2])  # the picture itself, which is green
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\nb",
+        "a\r\u2028\x00\x1b[31m",
+        "x" * 100_000,
+        "日本語の犬 🐕",
+        "\u202eשלום",
+        " ",
+        "a b " * 50,
+        3,
+        True,
+    ],
+)
+def test_any_name_is_explained(name: Any, model: ImageClassifier) -> None:
+    images = colours(1)[0][:2]
+    other: Any = {int: 4, bool: False, str: "lion"}[type(name)]
+    predictor = model.adapt(images, [name, other])
+    expected = model.adapt(images, ["tiger", "lion"]).explain(images[0], 1)
+    found = predictor.explain(images[0], 1)
+    assert found.size == expected.size
+    pictures = (0, 0, found.width, 8 + 96)
+    assert found.crop(pictures).tobytes() == expected.crop(pictures).tobytes()
+    assert found.crop((0, 104, 112, found.height)).getextrema() != ((255, 255),) * 3  # something is written below
+    assert "\n" not in repr(predictor) and len(repr(predictor)) < 200
+
+
+def test_a_caption_says_what_was_predicted_within_its_width(
+    model: ImageClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    draw = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda self, place, text, *more: (written.append(text), draw(self, place, text, *more)),
+    )
+    images = colours(1)[0][:2]
+    model.adapt(images, ["lion", "an\nibex with very long horns"]).explain(images[0], 2)
+    assert written[:2] == ["predicted lion", "given"]
+    assert written[2] == "lion" and written[3].endswith(" away")
+    assert written[4:6] == [r"an\nibex with", "very long horns"]
+    written.clear()
+    model.adapt(images, ["w" * 99, "lion"]).explain(images[0], 1)
+    assert written[0] == "predicted" and written[1].endswith("ww...")
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+    assert all(font.getlength(text) <= 96 for text in written)
 
 
 def test_what_is_no_picture_is_explained_without_one() -> None:

@@ -9,18 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 
 import killed_run
 from quickstudy import ConfigError, DataError, DataWarning, Trainer
 from quickstudy.files import alone
+from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.processes import check_shared
 from quickstudy.resuming import LAST, PREVIOUS, KeepLast, newest_checkpoint
 
@@ -279,7 +282,7 @@ def test_processes_that_are_terminated_go_on_together(tmp_path: Path) -> None:
 def test_processes_that_see_other_checkpoints_do_not_begin(tmp_path: Path) -> None:
     killed_run.run(tmp_path / "0", strategy="anil", epochs=1)
     run = torchrun(tmp_path, strategy="anil", apart=True)
-    told = run.communicate(timeout=120)[1]
+    told = run.communicate(timeout=600)[1]
     assert run.returncode != 0
     assert f"the processes would go on from different checkpoints ({tmp_path}/0/last.ckpt, None)" in told
 
@@ -327,3 +330,59 @@ def test_resuming_needs_a_folder() -> None:
     with pytest.raises(ConfigError, match="minutes=0"):
         KeepLast("runs", minutes=0)
     assert newest_checkpoint(Path("nowhere")) is None
+
+
+def _supervised(folder: Path, epochs: int, data: dict[str, Any], trainer: dict[str, Any], **model: Any) -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (24, 8, 8), dtype=torch.uint8)
+    pictures = [(Image.fromarray(image.numpy()), code % 2) for code, image in enumerate(images)]
+    given = ImageClassificationData.from_datasets(
+        pictures, **{"image_mode": "L", "image_size": 8, "batch_size": 8, **data}
+    )
+    options = {**killed_run.QUIET, "accelerator": "cpu", "resume": "auto", **trainer}
+    made = {
+        "backbone": nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 4)),
+        "optimizer": ("SGD", {"momentum": 0.5}),
+        "lr_scheduler": ("StepLR", {"step_size": 1}),
+        "learning_rate": 0.01,
+        **model,
+    }
+    Trainer(max_epochs=epochs, default_root_dir=folder, **options).fit(ImageClassifier(**made), datamodule=given)
+
+
+def halved(picture: torch.Tensor) -> torch.Tensor:
+    return picture // 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": {"image_size": 16}}, "began with image_size=8 and goes on with image_size=16"),
+        ({"data": {"transform": halved}}, "with transform=None and goes on with transform=<function halved> of 2"),
+        ({"data": {"transform": nn.ReLU()}}, r"with transform=None and goes on with transform=ReLU\(\)"),
+        ({"data": {"batch_size": 4}}, "with examples per step=8 and goes on with examples per step=4"),
+        ({"data": {"seed": 1}}, "with seed=0 and goes on with seed=1"),
+        ({"trainer": {"accumulate_grad_batches": 3}}, "examples per step=8 and goes on with examples per step=24"),
+        ({"trainer": {"precision": "bf16-mixed"}}, "precision=32-true and goes on with precision=bf16-mixed"),
+        ({"loss_fn": "multi_margin_loss"}, "loss_fn=None and goes on with loss_fn=multi_margin_loss"),
+        ({"optimizer": ("SGD", {"momentum": 0.9})}, "'momentum': 0.9.* comes too late: .*'momentum': 0.5"),
+        ({"lr_scheduler": ("StepLR", {"step_size": 2})}, "'step_size': 2.* comes too late: .*'step_size': 1"),
+    ],
+)
+def test_a_run_that_goes_on_otherwise_says_so(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    same: dict[str, Any] = {"data": {}, "trainer": {}}
+    _supervised(tmp_path, 1, **same)
+    _supervised(tmp_path, 2, **same)  # without a word
+    with pytest.warns(DataWarning, match=said) as told:
+        _supervised(tmp_path, 3, **same | changes)
+    assert len(told) == 1
+    with warnings.catch_warnings():  # what it was last is what the next goes on with
+        warnings.simplefilter("error" if "data" in changes or "loss_fn" in changes else "ignore")
+        _supervised(tmp_path, 4, **same | changes)
+
+
+def test_another_optimizer_or_schedule_does_not_go_on(tmp_path: Path) -> None:
+    _supervised(tmp_path, 1, {}, {})
+    for name, other in (("optimizer", "Adam"), ("lr_scheduler", None)):
+        with pytest.raises(ConfigError, match=rf"began with {name}=.*, whose state {name}={other!r} cannot take up"):
+            _supervised(tmp_path, 2, {}, {}, **{name: other})

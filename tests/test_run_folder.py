@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import types
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from markupsafe import escape
 from torch import nn
 
 from quickstudy import ConfigError, DataWarning, MissingPackageError, Trainer
 from quickstudy.cli import main
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.loggers import Metrics, read_metrics
+from quickstudy.outcome import Outcome
 from quickstudy.resuming import KeepLast
+from quickstudy.run_folder import write_measured, write_page
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -47,9 +53,11 @@ def data(*stages: str) -> ImageClassificationData:
     return ImageClassificationData.from_tensors(batch_size=7, **given)
 
 
-def model() -> ImageClassifier:
+def model(**plan: Any) -> ImageClassifier:
     net = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Linear(4, 4))
-    return ImageClassifier(backbone=net, training_strategy="prototypicalnetworks", training_strategy_kwargs=PLAN)
+    return ImageClassifier(
+        backbone=net, training_strategy="prototypicalnetworks", training_strategy_kwargs={**PLAN, **plan}
+    )
 
 
 def names(folder: Path) -> set[str]:
@@ -91,6 +99,13 @@ def test_a_run_leaves_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith(f"accuracy {found['test_accuracy']:.2%} ± ")
     assert json.loads(Path("runs/1/test.json").read_text())["result"]["accuracy"] == found["test_accuracy"]
     assert "Tested over 12 episodes, 2-way 1-shot" in Path("runs/1/report.html").read_text()
+    page = Path("runs/1/report.html").read_text()
+    assert "Guessing is right in 50.0%" in page and "covers the draw of episodes from these test classes only" in page
+    half = found["test_accuracy_ci95_classes"]
+    assert f"for other classes ± {100 * half:.1f}" in page
+    assert f"For other classes of the same kind it is ± {half:.1%}: each of the 4 classes was left out" in page
+    assert "It ended when all 3 epochs were done (max_epochs)" in page
+    assert all(f"<td>test{code}</td>" in page for code in range(4)) and "Each class, the worst first" in page
     assert main(["verify", "runs/1"]) == 2
     told = "'runs/1' was tested in Python, which does not record its data: measure it first, quickstudy test"
     assert f"{told} --checkpoint runs/1/best.ckpt --data.test_folder test/" in capsys.readouterr().err
@@ -158,7 +173,106 @@ def test_a_run_that_was_stopped_shows_how_far_it_came() -> None:
     trainer = Trainer(max_epochs=4, callbacks=[Stop()], **QUIET)
     with pytest.raises(StoppedError):
         trainer.fit(model(), data())
-    assert "6 steps" in Path("runs/1/report.html").read_text()
+    page = Path("runs/1/report.html").read_text()
+    assert "6 steps" in page and "It was ended after step 6 by an error: StoppedError" in page
+
+
+class Interrupt(Callback):
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        raise KeyboardInterrupt
+
+
+class Enough(Callback):
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        trainer.should_stop = True
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"max_steps": 2, "max_epochs": 9}, "It ended when all 2 steps were done (max_steps)."),
+        ({"max_epochs": 2}, "It ended when all 2 epochs were done (max_epochs)."),
+        ({"max_epochs": 20, "patience": 1}, "It ended after a validation without a better val_accuracy (patience)."),
+        ({"max_epochs": 9, "callbacks": [Interrupt()]}, "It was interrupted (Ctrl-C) after step 1."),
+        ({"max_epochs": 9, "callbacks": [Enough()]}, "It ended since a callback, or Lightning, stopped it."),
+    ],
+    ids=["steps", "epochs", "patience", "interrupt", "callback"],
+)
+def test_a_page_says_why_the_run_ended(options: dict[str, Any], reason: str) -> None:
+    learner = model()
+    for parameter in learner.parameters():
+        parameter.data.zero_()  # whose gradient is zero, too
+    with suppress(SystemExit):
+        Trainer(**QUIET, **options).fit(learner, data())
+    assert reason in Path("runs/1/report.html").read_text()
+    record = json.loads(Path("runs/1/run.json").read_text())
+    assert reason[1:-1] == record.pop("ended")[1:]
+    Path("runs/1/run.json").write_text(json.dumps(record))  # as a process leaves it that is killed
+    write_page(Path("runs/1"))
+    assert "How it ended is not known: it was killed, or still runs." in Path("runs/1/report.html").read_text()
+
+
+@pytest.mark.parametrize("count", [2, 3, 31, 200])
+def test_a_page_shows_few_classes_and_many(count: int) -> None:
+    trainer, learner = Trainer(max_epochs=1, **QUIET), model()
+    trainer.fit(learner, data("train"))
+    folder, generator = Path("runs/1"), np.random.default_rng(0)
+    names = tuple(f"<b>$ 数 class {code}\nof a long name {'x' * code}"[:60] for code in range(count))
+    truth, answers = generator.integers(0, count, (2, 4000))
+    pairs, times = np.unique(np.stack([truth, answers], 1), axis=0, return_counts=True)
+    right = truth == answers
+    parts = np.stack([np.arange(4000), truth, np.ones(4000, np.int64), right], 1)
+    outcome = Outcome("examples", right.astype(float), np.arange(4000), names, parts, np.column_stack([pairs, times]))
+    result = {"accuracy": outcome.accuracy, "accuracy_ci95": 0.01, "examples": 4000, "classes": count}
+    result |= {"per_class": outcome.per_class(), "confusions": outcome.largest_confusions(100)}
+    write_measured(folder, result | {"notes": ["<i>Take care</i>"]}, "best.ckpt", None, outcome)
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png") == 3 and "&lt;i&gt;Take care&lt;/i&gt;" in page and "<b>$" not in page
+    assert page.count("<details>") == (count > 12) + (count > 4), "the largest confusions, and the worst classes"
+    worst = min(result["per_class"], key=lambda name: result["per_class"][name]["accuracy"])
+    listed = page.partition("Each class, the worst first")[2]
+    assert min(names, key=lambda name: listed.index(str(escape(name)))) == worst
+    assert "the most frequent class, is right in" in page
+    (folder / "test.safetensors").write_bytes(b"cut")
+    with pytest.warns(DataWarning, match=r"report.html' was not written: .*test.safetensors' is damaged"):
+        write_page(folder)
+
+
+def test_a_page_says_what_differs_between_episodes_and_what_to_beware_of() -> None:
+    learner, given = model(ways=[2, 3]), data()
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(learner, given)
+    trainer.test(learner, given, verbose=False)
+    page = Path("runs/1/report.html").read_text()
+    assert page.count("2 to 3-way 1-shot with 2 queries per class") == 2, "of the validation and of the test"
+    assert "Guessing is right in 50.0%, where the ways are fewest." in page
+    result = json.loads(Path("runs/1/test.json").read_text())["result"]
+    assert result["ways"] == [2, 3] and result["accuracy_ci95_classes"] > result["accuracy_ci95"]
+    assert trainer.outcome is not None
+    sizes = np.bincount(trainer.outcome.parts[:, 0])
+    assert set(sizes.tolist()) == {2, 3} and len(sizes) == 12
+
+
+def test_a_test_on_training_examples_is_told_on_the_page() -> None:
+    values, labels = torch.randn(40, 6), ["a", "b"] * 20
+    given = ImageClassificationData.from_tensors(values, labels, test_data=values, test_targets=labels)
+    trainer, learner = Trainer(max_epochs=1, **QUIET), ImageClassifier(backbone=nn.Linear(6, 4))
+    trainer.fit(learner, given)
+    with pytest.warns(DataWarning, match="was trained on"):
+        trainer.test(learner, given, verbose=False)
+    page = Path("runs/1/report.html").read_text()
+    told = page.index("The model was trained on at least 40 of the 40 examples of this test")
+    assert told < page.index("Accuracy, in percent"), "before the figure"
+
+
+def test_tests_of_earlier_versions_are_shown() -> None:
+    trainer, learner = Trainer(max_epochs=1, **QUIET), model()
+    trainer.fit(learner, data("train"))
+    before = {"accuracy": 0.61, "accuracy_ci95": 0.02, "loss": 1.0, "episodes": 600, "transductive": False}
+    write_measured(Path("runs/1"), {**before, "ways": 5, "shots": 1, "queries": 15}, "best.ckpt")
+    page = Path("runs/1/report.html").read_text()
+    assert "61.0 ± 2.0" in page and "Guessing is right in 20.0%" in page
+    assert "for other classes of the same kind the uncertainty is larger" in page
 
 
 def test_last_goes_on_with_the_run_in_its_folder() -> None:
@@ -393,3 +507,54 @@ def test_metrics_are_on_the_disk_at_once_and_none_twice(tmp_path: Path) -> None:
     again.go_on(9)
     again.log_metrics({"epoch": 1, "a": 4.0}, 9)
     assert read_metrics(tmp_path) == [whole[0], {"step": 0, "epoch": 1, "a": 3}, {"step": 9, "epoch": 1, "a": 4}]
+
+
+class Clock(Callback):
+    """Time that passes by batches alone: a second each, those of validation later otherwise."""
+
+    now = 0.0
+
+    def __init__(self, later: float, epoch: int = 0) -> None:
+        self._later, self._epoch = later, epoch
+
+    def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
+        self.now += 1
+
+    def on_validation_batch_end(self, trainer: Any, *args: object, **kwargs: object) -> None:
+        self.now += 1 if trainer.sanity_checking or trainer.current_epoch < self._epoch else self._later
+
+
+@pytest.mark.parametrize(
+    ("clock", "options", "examples", "steps", "judged", "best"),
+    [
+        (Clock(1.0), {}, 160, 20, [20, 10], 20),
+        (Clock(1.0), {"check_val_every_n_epoch": 5}, 160, 20, [20, 10], 20),  # judged in its first epoch all the same
+        (Clock(3.0), {}, 160, 20, [20, 4], 20),
+        (Clock(3.0, epoch=1), {}, 64, 10, [10, 4], 8),  # the whole validation of the epoch before chose the best
+    ],
+)
+def test_a_run_ends_within_its_time_and_is_judged(
+    clock: Clock,
+    options: dict[str, Any],
+    examples: int,
+    steps: int,
+    judged: list[int],
+    best: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
+    logging.getLogger("lightning.pytorch").propagate = True
+    values, labels = torch.randn(examples, 6), torch.arange(examples) % 2
+    given = ImageClassificationData.from_tensors(values, labels, torch.randn(80, 6), torch.arange(80) % 2, batch_size=8)
+    trainer = Trainer(max_time={"seconds": 30}, callbacks=[clock], **{**QUIET, "num_sanity_val_steps": 2, **options})
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        trainer.fit(ImageClassifier(backbone=nn.Linear(6, 4)), datamodule=given)
+    assert trainer.global_step == steps
+    last = [row for row in read_metrics(trainer.run_folder) if "val_examples" in row][-1]
+    assert [last["step"] + 1, last["val_examples"] / 8] == judged
+    assert torch.load(trainer.run_folder / "best.ckpt")["global_step"] == best
+    assert torch.load(trainer.run_folder / "last.ckpt")["global_step"] == steps
+    assert f"The run ends after step {steps}" in caplog.text
+    assert "It ended since its time was up (max_time)." in (trainer.run_folder / "report.html").read_text()
+    assert ("ended by max_time after 4 of 10 batches" in caplog.text) == (judged[1] == 4)

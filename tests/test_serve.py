@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import re
 import resource
 import signal
@@ -16,6 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from quickstudy.serve.app import build
 from quickstudy.serve.decoding import Limits
 from quickstudy.serve.gate import Rules
 from quickstudy.serve.service import BusyError, Service
-from serving import HALF_A_PICTURE, killed_again_and_again, picture, running, save_model
+from serving import HALF_A_PICTURE, HANGS, killed_again_and_again, picture, running, save_model
 
 
 class Client:
@@ -130,6 +132,60 @@ def test_a_class_may_have_any_name(client: Client, name: str) -> None:
     assert name not in client.classes()
 
 
+@pytest.mark.parametrize("labels", [(2, 30), (True, False)])
+def test_classes_that_are_no_text_are_json_s_own(labels: tuple[Any, Any], tmp_path: Path) -> None:
+    folder, (one, other) = save_model(tmp_path / "model"), labels
+    pictures = [picture(colour, seed) for colour in ("red", "green") for seed in range(3)]
+    Predictor.load(folder).fit(pictures, [one] * 3 + [other] * 3).save(folder)
+    with Service(folder) as service:
+        client = Client(build(service))
+        (answer,) = client.predict(picture("red", 9), nearest=1).json()["predictions"]
+        assert answer["label"] == answer["ranking"][0]["name"] == answer["nearest"][0]["name"] == one
+        assert type(answer["label"]) is type(one)
+        assert client.teach(json.dumps(one), picture("red", 3)).json() == {"name": one, "examples": 4}
+        assert client.teach("cat", picture("blue")).status_code == 422
+        if one is True:
+            assert client("DELETE", "/classes/false").status_code == 204
+            assert [(name, type(name)) for name in client.classes()] == [(True, bool)]
+        else:
+            assert client.teach("-4", picture("blue")).json() == {"name": -4, "examples": 1}
+            assert client("PATCH", "/classes/30", json={"name": 31}).status_code == 204
+            assert client("PATCH", "/classes/31", json={"name": "32"}).status_code == 204
+            assert client("DELETE", "/classes/2").status_code == 204
+            assert client("DELETE", "/classes/2").json()["detail"] == "there is no class 2. Known: 32, -4."
+            assert [(name, type(name)) for name in client.classes()] == [(32, int), (-4, int)]
+        expected = service.classes().result()
+        replayed = Predictor.load(folder)
+        assert replayed.change_number > 0
+        assert [(name, type(name)) for name in replayed.counts_] == [(name, type(name)) for name in expected]
+    assert Predictor.load(folder).counts_ == expected
+
+
+def test_two_forms_of_one_name_are_one_class(client: Client, tmp_path: Path) -> None:
+    for number, written in enumerate(("caf%C3%A9", "cafe%CC%81")):  # composed; an e and an accent
+        assert client.teach(written, picture("blue", number)).json() == {"name": "caf\u00e9", "examples": number + 1}
+    assert Predictor.load(tmp_path / "model").counts_ == {"red": 5, "green": 5, "caf\u00e9": 2}
+    assert client("DELETE", "/classes/cafe%CC%81").status_code == 204
+
+
+def test_says_what_it_is_and_what_accuracy_to_expect(client: Client) -> None:
+    about = client("GET", "/model").json()
+    assert about["name"] == "model"
+    assert datetime.fromisoformat(about["written"]).tzinfo is not None
+    assert (about["strategy"], about["backbone"], about["classes"], about["examples"]) == (
+        "prototypicalnetworks",
+        "conv4",
+        2,
+        10,
+    )
+    found = about["held_out_accuracy"]
+    assert found["accuracy"] == 1 and 0.1 < found["ci95"] < 0.4 and found["examples"] == 10
+    assert [(each["name"], each["examples"]) for each in found["by_class"]] == [("green", 5), ("red", 5)]
+    for name in ("red", "green"):
+        client("DELETE", f"/classes/{name}")
+    assert client("GET", "/model").json()["held_out_accuracy"]["accuracy"] is None
+
+
 def test_pages_through_many_classes(client: Client) -> None:
     for number in range(20):
         client.teach(f"n{number}", picture("blue", number))
@@ -181,7 +237,7 @@ def test_refuses_more_than_may_wait(tmp_path: Path) -> None:
     service = Service(save_model(tmp_path / "m"), most_waiting=2)
     image = load_image(picture("red"), 16)
     held = threading.Event()
-    blocked = service._do(lambda _: held.wait(10))
+    blocked = service._do(lambda _: held.wait(HANGS))
     first = service.predict([image, image])
     with pytest.raises(BusyError, match="waiting already"):
         service.predict([image])
@@ -239,6 +295,161 @@ def test_wrong_input_is_refused_in_words(client: Client) -> None:
         assert words in answer.json()["detail"], (number, answer.text)
         assert not answer.json()["detail"].startswith(":")
     assert client.classes() == before
+
+
+def test_head_says_what_get_would(client: Client) -> None:
+    for path in ("/healthz", "/readyz", "/classes", "/metrics", "/docs", "/openapi.json"):
+        bare, whole = client("HEAD", path), client("GET", path)
+        assert (bare.status_code, bare.content) == (200, b""), path
+        assert bare.headers["content-type"] == whole.headers["content-type"]
+        if path != "/metrics":
+            assert bare.headers["content-length"] == str(len(whole.content))
+    assert client("HEAD", "/nothing").status_code == 404
+    assert client("HEAD", "/predict").status_code == 405
+    assert 'path="/healthz",status="200"} 2.0' in client("GET", "/metrics").text
+
+
+@pytest.mark.parametrize("form", ["{}", "data:image/png;base64,{}", " DATA:;base64,{}\n"])
+@pytest.mark.parametrize("line", [0, 76])
+def test_base64_comes_as_people_have_it(client: Client, form: str, line: int) -> None:
+    text = base64.b64encode(picture("green", 9)).decode()
+    lines = "\n".join(text[start : start + line] for start in range(0, len(text), line)) if line else text
+    shown = form.format(lines)
+    as_shell = f'{{"images": ["{shown}"]}}'  # the line breaks as they are, and no JSON for who is strict
+    for answer in (
+        client("POST", "/predict", json={"images": [shown]}),
+        client("POST", "/predict", content=as_shell, headers={"content-type": "application/json"}),
+    ):
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["predictions"][0]["label"] == "green"
+
+
+@pytest.mark.parametrize("words", ["data:image/png,%89PNG", "iVBO*", "iVBOR", "data:,"])
+def test_what_is_no_base64_is_told(client: Client, words: str) -> None:
+    answer = client("POST", "/predict", json={"images": [words]})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("picture 1: it is no base64: ")
+
+
+PYTHONS = re.compile(
+    r"\w+=(?!@)|\w\(|dtype|torch|tensor|Predictor|Error\b|Traceback|\bstring\b|NoneType|Errno|b'", re.IGNORECASE
+)
+"""What no answer over HTTP may say: it is for whoever sends requests, in whatever language."""
+
+
+def test_answers_speak_of_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    json_type = {"content-type": "application/json"}
+    with Service(save_model(tmp_path / "m")) as service:
+        client = Client(build(service))
+        told = [
+            (
+                client("POST", "/predict", files=[("other", ("x", b"x"))]),
+                "0 pictures: send 1 to 64 in the field 'images', curl -F images=@who.jpg",
+            ),
+            (client("POST", "/predict", content=b"{}", headers=json_type), "images in the body is missing"),
+            (client("POST", "/predict", json={"images": 3}), "images in the body must be a list, [...]"),
+            (client("POST", "/predict", json={"images": [3]}), "images[0] in the body must be text, in quotes"),
+            (client("POST", "/predict", json={"images": []}), "images in the body must hold something"),
+            (client("POST", "/predict", json=[3]), "the body must be a JSON object, {...}"),
+            (client("POST", "/predict", content=b"{'a'}", headers=json_type), "Invalid JSON: "),
+            (client("POST", "/predict", content=b"[" * 99_999, headers=json_type), "Invalid JSON: "),
+            (client("POST", "/predict", content=b'{"images": ["\xff"]}', headers=json_type), "Invalid JSON: "),
+            (client.predict(picture("red"), top="x"), "top in the query must be a whole number"),
+            (client.predict(picture("red"), top=0), "top in the query must be greater than or equal to 1"),
+            (client("PATCH", "/classes/red", json={}), "name in the body is missing"),
+            (client("PATCH", "/classes/red", json={"name": None}), "name in the body must be "),
+            (client("PATCH", "/classes/red", json={"name": "x" * 999}), "name in the body must have at most 256 char"),
+            (client.teach("x" * 999, picture("red")), "name in the path must have at most 256 characters"),
+            (client.predict(picture("red")[:200]), "picture 1: 'x.png' is a damaged image"),
+            (client.predict(bomb(30_000, 30_000)), "picture 1: 'x.png' claims too many pixels"),
+        ]
+        for name in ("red", "green"):
+            client("DELETE", f"/classes/{name}")
+        told.append(
+            (client.predict(picture("red")), "no class is known yet: show it one first, curl -F images=@yak.jpg")
+        )
+
+        def broken(*_: Any) -> None:
+            raise OSError(28, "No space left on device", "/srv/pets/changes.sqlite")
+
+        monkeypatch.setattr(service._journal.__class__, "since", broken)
+        monkeypatch.setattr(service._journal.__class__, "last", 99)
+        told.append((client("GET", "/classes"), "the service could not use its files (No space left on device): try"))
+    for answer, words in told:
+        detail = answer.json()["detail"]
+        assert answer.status_code in (422, 503)
+        assert detail.startswith(words), detail
+        assert not PYTHONS.search(detail.replace("images=@", "")), detail
+
+
+def test_a_model_of_fixed_classes_says_so(tmp_path: Path) -> None:
+    with Service(save_model(tmp_path / "m", strategy="anil")) as service:
+        client = Client(build(service))
+        for answer in (client.teach("blue", picture("blue")), client("DELETE", "/classes/red")):
+            assert answer.status_code == 422
+            assert answer.json()["detail"].startswith(
+                "this model was trained for 2 classes, no more and no fewer: it t"
+            )
+        assert client.teach("red", picture("red", 7)).json() == {"name": "red", "examples": 6}
+        assert client("PATCH", "/classes/red", json={"name": "rot"}).status_code == 204
+        assert client("DELETE", "/classes/blue").status_code == 404
+
+
+def test_pictures_of_a_class_have_one_size(tmp_path: Path) -> None:
+    inputs = [picture(colour, seed) for colour in ("red", "green") for seed in range(2)]
+    made = Predictor.from_backbone("conv4", inputs, ["red"] * 2 + ["green"] * 2, load=load_image)
+    made.save(tmp_path / "m")
+    with Service(tmp_path / "m") as service:
+        answer = Client(build(service)).teach("blue", picture("blue"), picture("blue", size=24))
+        assert answer.json()["detail"] == "picture 2 has 24x24 pixels and picture 1 20x20: send one size at once"
+
+
+def test_a_load_of_ones_own_that_fails_is_a_picture_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Service(save_model(tmp_path / "m")) as service:
+
+        def mine(item: object) -> torch.Tensor:
+            raise KeyError("mine")
+
+        service._predictor.set_params(load=mine)
+        answer = Client(build(service)).predict(picture("red"))
+        assert (answer.status_code, answer.json()["detail"]) == (422, "picture 1: 'x.png' cannot be read as a picture")
+    assert "KeyError: 'mine'" in caplog.text
+
+
+def test_the_log_has_a_line_for_each_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "quickstudy.serve")
+    with Service(save_model(tmp_path / "m")) as service, Service(tmp_path / "m") as other:
+        assert service.replayed == 0
+        client = Client(build(service))
+        client.teach("a%0Ab", picture("blue", 1), picture("blue", 2))
+        client.teach("red", picture("red", 9))
+        client("PATCH", "/classes/red", json={"name": "rot"})
+        client("DELETE", "/classes/rot")
+        client("DELETE", "/classes/rot")
+        client.predict(picture("red"))
+        other.classes().result()
+        with Service(tmp_path / "m") as third:  # as after a sudden end: nothing was written whole
+            assert (third.replayed, third.change_number) == (4, 4)
+    assert [record.getMessage() for record in caplog.records if record.name == "quickstudy.serve"] == [
+        r"change 1: 2 examples of 'a\nb', by 127.0.0.1",
+        "change 2: 1 example of 'red', by 127.0.0.1",
+        "change 3: 'red' is called 'rot' now, by 127.0.0.1",
+        "change 4: 'rot' was forgotten, by 127.0.0.1",
+        "took up 4 changes of other processes, up to number 4",
+    ]
+
+
+def test_the_command_tells_what_it_recovered(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "m")
+    with running(folder, "--no-page") as server:
+        httpx.delete(f"{server.url}/classes/red")
+        server.kill()
+        assert re.fullmatch(r"\S+ \S+ change 1: 'red' was forgotten, by 127\.0\.0\.1\n", server.said)
+    with running(folder, "--no-page") as server:
+        server.stop()
+        assert re.fullmatch(r"\S+ \S+ recovered: replayed 1 changes, up to number 1\n", server.said)
 
 
 def test_probes_may_add_to_the_query(client: Client) -> None:
@@ -566,7 +777,7 @@ def test_a_batch_waits_once_for_who_holds_the_journal(service: Service, monkeypa
 
     def wait() -> None:
         waits.append(1)
-        held.wait(10)
+        held.wait(HANGS)
         raise LockedError("held")
 
     monkeypatch.setattr(service, "_follow", wait)
@@ -620,7 +831,7 @@ def test_a_change_is_acknowledged_before_the_model_is_written_whole_and_though_t
     folder, answered = save_model(tmp_path / "m"), threading.Event()
 
     def fail(*_: Any, **__: Any) -> None:
-        assert answered.wait(10), "the caller still waits"
+        assert answered.wait(HANGS), "the caller still waits"
         raise KeyError("some part")
 
     monkeypatch.setattr(Predictor, "save", fail)
@@ -697,7 +908,7 @@ def test_requests_under_way_are_answered_before_it_ends(tmp_path: Path) -> None:
             thread.start()
         under_way = 0.0
         while under_way < 5 and not answers:  # the four and this one
-            figures = httpx.get(f"{server.url}/metrics", timeout=30).text
+            figures = httpx.get(f"{server.url}/metrics", timeout=HANGS).text
             under_way = float(re.findall(r"\nquickstudy_requests_under_way (\S+)", figures)[0])
         assert server.stop() == 0
         for thread in threads:
@@ -727,20 +938,21 @@ def test_who_waits_when_it_is_stopped_at_once_is_told(tmp_path: Path) -> None:
         waiting = server.send(HALF_A_PICTURE.format("/predict", "image/png"))
         while "\nquickstudy_requests_under_way 2.0" not in server.get("/metrics")[1]:
             pass
-        for _ in range(2):
-            server.process.send_signal(signal.SIGINT)
-            time.sleep(0.5)
+        server.process.send_signal(signal.SIGINT)
+        while server.takes_connections():  # else two signals at once may count as one
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGINT)
         with waiting:
             answer = waiting.recv(10_000).decode()
         assert answer.startswith("HTTP/1.1 503")
         assert "stopped before it could answer" in answer
-        assert server.process.wait(20) == 130
-        assert server.process.stderr is not None
-        assert server.process.stderr.read() == ""
+        assert server.process.wait(HANGS) == 130
+        assert server.said == ""
 
 
-def test_a_polite_end_leaves_with_exit_status_0(tmp_path: Path) -> None:
-    with running(save_model(tmp_path / "m")) as server:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)], ids=["Ctrl-C", "SIGTERM"])
+def test_the_exit_status_says_who_ended_it(tmp_path: Path, number: int, status: int) -> None:
+    with running(save_model(tmp_path / "m"), "--no-page") as server:
         assert httpx.get(f"{server.url}/readyz").status_code == 200
-        server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(20) in (0, 130)
+        server.process.send_signal(number)
+        assert server.process.wait(HANGS) == status

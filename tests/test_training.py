@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+import json
+import math
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+import torchmetrics
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import BaseFinetuning, RichModelSummary
 from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.tuner import Tuner
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer
+from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer, progress
+from quickstudy.data import identity
 from quickstudy.errors import TrainingError
+from quickstudy.functional.intervals import proportion_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.metrics import Accuracy
+from quickstudy.metrics import Accuracy, build_metrics
 from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
 from quickstudy.progress import Bars
 from quickstudy.resuming import WholeCheckpoints
@@ -60,7 +73,7 @@ def fixed_data(classes: int = 4, **options: Any) -> ImageClassificationData:
     images, labels = noisy_patterns(classes, 30)
     options = {"val_split": 0.2, "batch_size": 16, **options}
     return ImageClassificationData.from_tensors(
-        images, labels, test_data=images, test_targets=labels, predict_data=images[::30], **options
+        images, labels, test_data=images ^ 1, test_targets=labels, predict_data=images[::30], **options
     )
 
 
@@ -104,7 +117,7 @@ def test_the_interval_is_that_of_the_episodes() -> None:
     values = torch.tensor(accuracies)
     assert len(values) == 60
     assert result["test_accuracy"] == pytest.approx(values.mean().item(), abs=1e-6)
-    assert result["test_accuracy_ci95"] == pytest.approx(1.959964 * values.std().item() / 60**0.5, abs=1e-6)
+    assert result["test_accuracy_ci95"] == pytest.approx(2.000995 * values.std().item() / 60**0.5, abs=1e-6)
 
 
 def test_meta_batch_size_is_the_mean_over_its_episodes() -> None:
@@ -163,6 +176,24 @@ def test_supervised_training_and_every_output() -> None:
     torch.testing.assert_close(logits.softmax(1), probabilities)
 
 
+@pytest.mark.parametrize("kind", [int, bool, str])
+def test_answers_are_of_the_type_that_the_targets_were(kind: type, tmp_path: Path) -> None:
+    images, patterns = noisy_patterns(2, 12)
+    targets = [kind(int(label.split()[1])) for label in patterns]
+    data = ImageClassificationData.from_tensors(
+        images, targets, predict_data=images[::12], val_split=0.25, batch_size=4
+    )
+    model, trainer = small(), Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, datamodule=data)
+    codes = trainer.predict(model, datamodule=data, output="classes").tolist()
+    expected = [sorted(set(targets))[code] for code in codes]
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    for each in (model, ImageClassifier.load_from_checkpoint(tmp_path / "x.ckpt")):
+        answers = Trainer(max_epochs=1, **QUIET).predict(each, datamodule=data)
+        assert answers == expected
+        assert {type(answer) for answer in answers} == {kind}
+
+
 def test_no_class_is_named_where_the_answer_is_no_number() -> None:
     model, trainer = small(), Trainer(max_epochs=1, limit_train_batches=1, **QUIET)
     trainer.fit(model, datamodule=fixed_data())
@@ -175,7 +206,7 @@ def test_several_labels_per_example() -> None:
     images, _ = noisy_patterns(4, 30)
     targets = [[["a"], ["b"], ["a", "b"], []][code] for code in range(4) for _ in range(30)]
     data = ImageClassificationData.from_tensors(
-        images, targets, test_data=images, test_targets=targets, predict_data=images[::30], batch_size=16
+        images, targets, test_data=images ^ 1, test_targets=targets, predict_data=images[::30], batch_size=16
     )
     model = small(multi_label=True, metrics="F1Score")
     trainer = Trainer(max_epochs=10, **QUIET)
@@ -296,6 +327,24 @@ def test_accuracy_of_right_or_wrong_figures_is_never_certain() -> None:
     assert perfect.compute().mean == 1
     assert perfect.compute().ci95 > 0.01
     assert perfect.compute().units == 50
+
+
+def test_episodes_that_are_all_right_are_not_certain() -> None:
+    perfect = Accuracy()
+    for _ in range(2):
+        perfect.update(torch.ones(10), 10 * 15)
+    assert perfect.compute().ci95 == proportion_interval(300, 300)[1] > 0.01
+
+
+def test_a_single_class_has_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    images, _ = noisy_patterns(1, 8)
+    data = ImageClassificationData.from_tensors(images, ["a"] * 8, test_data=images ^ 1, test_targets=["a"] * 8)
+    model, trainer = small(), Trainer(max_epochs=1, **QUIET)
+    with pytest.warns(DataWarning, match="one class, 'a'"):
+        trainer.fit(model, datamodule=data)
+    (found,) = trainer.test(model, datamodule=data)
+    assert "accuracy 100.00% (one class: no answer is wrong) on 8 examples of 1 class\n" in capsys.readouterr().out
+    assert found["test_accuracy"] == 1 and math.isnan(found["test_accuracy_ci95"])
 
 
 def test_loaders_instead_of_a_datamodule() -> None:
@@ -507,7 +556,7 @@ def test_progress_tells_accuracy_rate_and_time_left(capsys: pytest.CaptureFixtur
     first, last = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
         r"epoch 1/2, \d+ s, [\d.]+ episodes/s, \d+ s left, train_accuracy 0\.\d+, train_loss [\d.]+, "
-        r"val_accuracy 0\.\d{3} ± 0\.\d{3}, val_episodes 60, val_loss [\d.]+, val_transductive 0",
+        r"val_accuracy 0\.\d{3} ± 0\.\d{3}, val_episodes 60, val_loss [\d.]+",
         first,
     )
     assert last.startswith("epoch 2/2, ")
@@ -517,3 +566,338 @@ def test_progress_tells_accuracy_rate_and_time_left(capsys: pytest.CaptureFixtur
     beside = bars.get_metrics(bars.trainer, bars.trainer.lightning_module)
     assert re.fullmatch(r"[\d.e+]+ examples/s", beside[""])
     assert re.fullmatch(r"\d\.\d{3} ± \d\.\d{3}", beside["val_accuracy"])
+
+
+def test_a_long_epoch_tells_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(0, 10)  # that pass each time somebody looks
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    Trainer(max_epochs=1, **{**QUIET, "enable_progress_bar": True}).fit(episodic(), datamodule=episodic_data())
+    *within, last = capsys.readouterr().out.splitlines()
+    pattern = r"epoch 1/1, (validation, )?step (\d+) of (20|30) \(\d+%\), \d+ (s|min)(, [\d.e-]+ episodes/s)?"
+    assert all(re.fullmatch(pattern, line) for line in within), within
+    assert 4 <= len(within) <= 5  # of 50 steps in 700 seconds: at 30, 90, 210 and 450, as the waits double
+    assert last.startswith("epoch 1/1, ") and "train_loss" in last
+
+
+def test_a_run_says_what_it_trains_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    options = {**QUIET, "enable_model_summary": True}
+    model = small()
+    Trainer(max_epochs=1, **options).finetune(model, datamodule=fixed_data(), strategy="freeze", train_bn=False)
+    sizes = [sum(each.numel() for each in part.parameters()) for part in (model.encoder, model.head)]
+    told = f"parameters: encoder {sizes[0]:,}, head {sizes[1]:,}; {sizes[1]:,} of {sum(sizes):,} are trained\n"
+    assert capsys.readouterr().out == told
+    Trainer(max_epochs=1, callbacks=[RichModelSummary()], **options).fit(model, datamodule=fixed_data())
+    assert "parameters: " not in capsys.readouterr().out
+
+
+def test_validation_prints_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = Trainer(**QUIET).validate(episodic(), datamodule=episodic_data())
+    assert found["val_transductive"] == 0
+    assert re.fullmatch(r"val_accuracy \S+ ± \S+, val_episodes 60, val_loss \S+\n", capsys.readouterr().out)
+
+
+class Modes(Callback):
+    """Notes which parts of the model are in training mode in a step."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *args: object) -> None:
+        self.training = {name for name, module in pl_module.named_modules() if module.training}
+
+
+def _loaded(model: ImageClassifier, folder: Path) -> ImageClassifier:
+    trainer = Trainer(max_epochs=1, limit_train_batches=1, **QUIET)
+    trainer.fit(model, datamodule=fixed_data())
+    trainer.save_checkpoint(folder / "model.ckpt")
+    return ImageClassifier.load_from_checkpoint(folder / "model.ckpt")
+
+
+@pytest.mark.parametrize("how", ["no_freeze", "freeze", ("freeze_unfreeze", 1), "lightning's"])
+def test_a_loaded_model_trains_in_training_mode(how: Any, tmp_path: Path) -> None:
+    model = _loaded(ImageClassifier(backbone="conv4", backbone_kwargs={"in_channels": 1}), tmp_path)
+    assert not model.training
+    norm = model.encoder.backbone.get_submodule("blocks.0.1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    before, modes = norm.running_mean.clone(), Modes()
+    strategy = BackboneFromEpoch(1) if how == "lightning's" else how
+    trainer = Trainer(max_epochs=2, limit_train_batches=2, callbacks=[modes], **QUIET)
+    trainer.finetune(model, datamodule=fixed_data(), strategy=strategy, train_bn=how != "freeze")
+    assert {"", "head"} <= modes.training
+    assert ("encoder.backbone.blocks.0.1" in modes.training) == (how != "freeze")
+    assert torch.equal(before, norm.running_mean) == (how == "freeze")
+
+
+class BackboneFromEpoch(BaseFinetuning):
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self._epoch = epoch
+
+    def freeze_before_training(self, pl_module: Any) -> None:
+        self.freeze(pl_module.encoder.backbone, train_bn=False)
+
+    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Any) -> None:
+        if epoch == self._epoch:
+            self.unfreeze_and_add_param_group(pl_module.encoder.backbone, optimizer, train_bn=True)
+
+
+def test_what_is_used_between_trainings_trains_on_in_training_mode(tmp_path: Path) -> None:
+    data, model = fixed_data(), ImageClassifier(backbone=nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Dropout()))
+    images, labels = noisy_patterns(4, 1)
+    uses: list[Any] = [
+        lambda: Trainer(**QUIET).test(model, datamodule=data, verbose=False),
+        lambda: Trainer(**QUIET).validate(model, datamodule=data, verbose=False),
+        lambda: Trainer(**QUIET).predict(model, datamodule=data),
+        lambda: model.adapt(images, labels).predict(images),
+        model.eval,
+    ]
+    for use in [lambda: None, *uses]:
+        use()
+        modes = Modes()
+        Trainer(max_epochs=1, limit_train_batches=1, callbacks=[modes], **QUIET).fit(model, datamodule=data)
+        assert {"", "head", "encoder.backbone.2"} <= modes.training
+
+
+def test_what_was_frozen_on_purpose_rests() -> None:
+    model = ImageClassifier(backbone="conv4", backbone_kwargs={"in_channels": 1})
+    first, second = model.encoder.backbone.get_submodule("blocks.0"), model.encoder.backbone.get_submodule("blocks.1")
+    first.eval()  # within a model in training mode
+    modes = Modes()
+    with pytest.warns(UserWarning, match="in eval mode"):  # Lightning's
+        Trainer(max_epochs=1, limit_train_batches=1, callbacks=[modes], **QUIET).fit(model, datamodule=fixed_data())
+    assert "encoder.backbone.blocks.0.1" not in modes.training
+    assert "encoder.backbone.blocks.1.1" in modes.training
+    model.eval()
+    second.requires_grad_(False)  # and in evaluation mode, as all of it
+    with pytest.warns(UserWarning, match="in eval mode"):
+        Trainer(max_epochs=1, limit_train_batches=1, callbacks=[modes], **QUIET).fit(model, datamodule=fixed_data())
+    assert "encoder.backbone.blocks.1.1" not in modes.training
+    assert "encoder.backbone.blocks.0.1" in modes.training
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["Adam", ("SGD", {"momentum": 0.5}), lambda parameters: torch.optim.SGD(parameters, 1.0)]
+)
+@pytest.mark.parametrize("rates", [{"learning_rate": 0.25}, {"learning_rate": 0.25, "backbone_lr": 0.125}])
+def test_learning_rates_that_are_set_afterwards_are_used(optimizer: Any, rates: dict[str, float]) -> None:
+    model = ImageClassifier(
+        num_classes=3, backbone=nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), optimizer=optimizer, learning_rate=1e-3
+    )
+    model.head = nn.Linear(2, 3)
+    for name, rate in rates.items():
+        model.hparams[name] = rate  # as Lightning's finder does
+    assert [group["lr"] for group in model.configure_optimizers().param_groups] == list(rates.values())
+    model.learning_rate = 0.5
+    assert model.hparams["learning_rate"] == model.configure_optimizers().param_groups[0]["lr"] == 0.5
+
+
+def test_a_learning_rate_is_given_once() -> None:
+    with pytest.raises(ConfigError, match=r"learning_rate=0.1 differ: leave one out"):
+        ImageClassifier(backbone="conv4", optimizer=("SGD", {"lr": 0.2}), learning_rate=0.1)
+    several = ImageClassifier(
+        num_classes=2,
+        backbone=nn.Linear(4, 2),
+        head=nn.Linear(2, 2),
+        learning_rate=0.1,
+        optimizer=lambda p: torch.optim.SGD([{"params": p[:2], "lr": 1.0}, {"params": p[2:], "lr": 2.0}]),
+    )
+    with pytest.raises(ConfigError, match="2 learning rates of its own"):
+        several.configure_optimizers()
+
+
+def test_lightnings_finder_of_the_batch_size(tmp_path: Path) -> None:
+    data = fixed_data(batch_size=4)
+    model = ImageClassifier(backbone=nn.Sequential(nn.Flatten(), nn.Linear(256, 8)))
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    found = Tuner(trainer).scale_batch_size(model, datamodule=data, max_trials=2, steps_per_trial=1)
+    assert data.batch_size == found == 4
+    assert next(iter(data.train_dataloader()))[0].shape[0] == 4
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+    with pytest.raises(ConfigError, match="set meta_batch_size"):
+        Tuner(trainer).scale_batch_size(episodic(), datamodule=episodic_data())
+
+
+@pytest.mark.parametrize("examples", [40, 45, 53])  # batches of 8; the last step has 2 of them, 1 and a part, 1
+def test_accumulated_batches_count_by_their_examples(examples: int, in_float64: None) -> None:
+    values, labels = torch.randn(examples, 5), torch.arange(examples) % 3
+    data = ImageClassificationData.from_tensors(values, labels, batch_size=8)
+    model = ImageClassifier(backbone=nn.Linear(5, 4), optimizer="SGD", learning_rate=0.5)
+    model.meet(data, "fit")
+    model.double()
+    network = copy.deepcopy(nn.Sequential(model.encoder.backbone, model.head))
+    batches = list(data.train_dataloader())
+    for first in range(0, len(batches), 3):
+        inputs, targets = (torch.cat(parts) for parts in zip(*batches[first : first + 3], strict=True))
+        gradients = torch.autograd.grad(nn.functional.cross_entropy(network(inputs), targets), [*network.parameters()])
+        with torch.no_grad():
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter -= 0.5 * gradient
+    Trainer(max_epochs=1, accumulate_grad_batches=3, precision="64-true", **QUIET).fit(model, datamodule=data)
+    for ours, theirs in zip([*model.encoder.parameters(), *model.head.parameters()], network.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["F1Score", "Precision", "Recall", "Specificity", "JaccardIndex", "Accuracy"])
+def test_metrics_by_name_are_means_over_the_classes(name: str) -> None:
+    targets = torch.tensor([0] * 8 + [1, 2])
+    guesses = torch.tensor([0] * 9 + [2])
+    ours = build_metrics(name, 3, False)(F.one_hot(guesses, 3).float(), targets)[name]
+    one = targets[None] == torch.arange(3)[:, None]
+    said = guesses[None] == torch.arange(3)[:, None]
+    right, wrong = (one & said).sum(1).double(), (~one & said).sum(1)
+    missed, others = (one & ~said).sum(1), (~one & ~said).sum(1)
+    by_class = {
+        "F1Score": 2 * right / (2 * right + wrong + missed),
+        "Precision": (right / (right + wrong)).nan_to_num(),
+        "Recall": right / (right + missed),
+        "Specificity": others / (others + wrong),
+        "JaccardIndex": right / (right + wrong + missed),
+        "Accuracy": (guesses == targets).double(),
+    }
+    assert float(ours) == pytest.approx(float(by_class[name].mean()), abs=1e-6)  # float32 sums of a few ratios
+    micro = torchmetrics.F1Score(task="multiclass", num_classes=3, average="micro")
+    given = build_metrics({"mine": micro}, 3, False)(F.one_hot(guesses, 3).float(), targets)
+    assert float(given["mine"]) == pytest.approx(0.9)
+
+
+def test_training_on_one_class_says_so() -> None:
+    images, _ = noisy_patterns(1, 8)
+    for targets, classes in ((["cat"] * 8, None), (torch.eye(2)[[1] * 8], 2)):
+        data = ImageClassificationData.from_tensors(images, targets)
+        assert classes in (None, data.num_classes)
+        with pytest.warns(DataWarning, match="one class, '(cat|1)': there is nothing to tell apart"):
+            Trainer(max_epochs=1, **QUIET).fit(small(), datamodule=data)
+
+
+def _to_one_value(**arguments: Any) -> ImageClassifier:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4))
+    return ImageClassifier(backbone=network, optimizer="SGD", **arguments)
+
+
+@pytest.mark.parametrize(("examples", "batch_size", "batches"), [(33, 8, [8, 8, 8, 9]), (3, 2, [3]), (9, 8, [9])])
+def test_batch_norm_sees_no_example_alone(examples: int, batch_size: int, batches: list[int]) -> None:
+    images, labels = torch.rand(33, 1, 8, 8), torch.arange(33) % 3
+    given = (images[:examples], labels[:examples], images, labels)
+    data = ImageClassificationData.from_tensors(*given, batch_size=batch_size)
+    Trainer(max_epochs=2, **QUIET).fit(_to_one_value(), datamodule=data)
+    assert [len(targets) for _, targets in data.train_dataloader()] == batches
+    assert {len(targets) for _, targets in data.val_dataloader()} == {batch_size, 33 % batch_size} - {0}
+
+
+def test_batch_norm_that_must_see_one_example_says_what_to_do() -> None:
+    images, labels = noisy_patterns(3, 11)
+    data, trainer = ImageClassificationData.from_tensors(images, labels, batch_size=1), Trainer(max_epochs=1, **QUIET)
+    with pytest.raises(ConfigError, match=r"one example alone.* set batch_size=2 or more .*drop_last=True"):
+        trainer.fit(_to_one_value(), datamodule=data)
+    assert trainer.global_step == 0
+    options = {"inner_batch_size": 1, "ways": 2, "queries": 2, "epoch_length": 4, "head": "shared"}
+    reptile = _to_one_value(training_strategy="reptile", training_strategy_kwargs=options)
+    with pytest.raises(ConfigError, match=r"one example alone.* set inner_batch_size=2 or more"):
+        Trainer(max_epochs=1, **QUIET).fit(reptile, datamodule=data)
+    with pytest.raises(ConfigError, match=r"one example alone.* show it two or more"):
+        reptile.adapt(images[:1], labels[:1])
+
+
+def _pictures(folder: Path, first: int, count: int) -> Path:
+    for code in range(first, first + count):
+        picture = np.full((8, 8, 3), code, np.uint8)
+        (folder / "ab"[code % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / "ab"[code % 2] / f"{code}.png")
+    return folder
+
+
+def test_testing_on_what_trained_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train, copied = (
+        _pictures(tmp_path / "train", 0, 16),
+        _pictures(tmp_path / "copied", 12, 8),
+    )  # 4 of them are the same
+    new = _pictures(tmp_path / "new", 100, 8)
+
+    def data(**folders: Path) -> ImageClassificationData:
+        return ImageClassificationData.from_folders(image_size=8, batch_size=8, **folders)
+
+    trainer = Trainer(max_epochs=1, **{**QUIET, "logger": "csv", "enable_checkpointing": True})
+    trainer.fit(ImageClassifier(backbone=nn.Sequential(nn.Flatten(), nn.Linear(192, 2))), data(train_folder=train))
+    assert trainer.run_folder is not None
+    fitted = trainer.lightning_module
+    loaded = ImageClassifier.load_from_checkpoint(
+        trainer.run_folder / "last.ckpt", backbone=nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    )
+    for model in (loaded, fitted):
+        with pytest.warns(DataWarning, match="trained on at least 4 of the 8 examples of this test"):
+            trainer.test(model, datamodule=data(test_folder=copied))
+        with pytest.warns(DataWarning, match="trained on at least 16 of the 16 examples of this validation"):
+            trainer.validate(model, datamodule=data(val_folder=train), verbose=False)
+        trainer.test(model, datamodule=data(test_folder=new))  # without a word
+    with pytest.warns(DataWarning, match="4 of the 8"):
+        trainer.test(fitted, datamodule=data(test_folder=copied))
+    measured = json.loads((trainer.run_folder / "test.json").read_text())["result"]
+    assert measured["trained_on"] == 4
+    assert "at least 4 of which it was trained on" in (trainer.run_folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("door", ["tensors", "arrays", "data set", "loader", "module's loader"])
+def test_examples_are_known_by_what_they_hold(door: str) -> None:
+    images, labels = torch.randint(0, 256, (12, 1, 4, 4), dtype=torch.uint8), torch.arange(12) % 2
+    random = torch.randint(0, 256, (12, 1, 4, 4), dtype=torch.uint8)
+    mixed = torch.cat([random[:9], images[:3]])
+
+    def data(images: Tensor, stage: str) -> dict[str, Any]:
+        given = {f"{stage}_data": images, f"{stage}_targets": labels}
+        if door == "data set":
+            pairs = [(image.numpy(), int(label)) for image, label in zip(images, labels, strict=True)]
+            made = ImageClassificationData.from_datasets(**{f"{stage}_dataset": pairs})
+        elif door == "arrays":
+            made = ImageClassificationData.from_numpy(**{name: value.numpy() for name, value in given.items()})
+        else:
+            made = ImageClassificationData.from_tensors(**given)
+        if door == "loader":
+            return {"dataloaders": DataLoader(TensorDataset(images, labels), batch_size=4)}
+        return {"dataloaders": getattr(made, f"{stage}_dataloader")()} if "'s" in door else {"datamodule": made}
+
+    model = ImageClassifier(num_classes=2, backbone=nn.Sequential(nn.Flatten(), nn.Linear(16, 2)))
+    trained = data(images, "train")
+    Trainer(max_epochs=1, **QUIET).fit(model, trained.get("dataloaders"), datamodule=trained.get("datamodule"))
+    with pytest.warns(DataWarning, match="trained on at least 3 of the 12 examples of this test"):
+        Trainer(**QUIET).test(model, **data(mixed, "test"), verbose=False)
+    Trainer(**QUIET).test(model, **data(random, "test"), verbose=False)
+    assert model.seen_before == 0
+
+
+def test_what_is_remembered_of_the_examples_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "MOST", 100)
+    known = torch.empty(0, dtype=torch.int64)
+    tables = [torch.arange(1000 * part, 1000 * part + 1000)[:, None] for part in range(3)]
+    for table in tables:
+        known = identity.joined(known, identity.identities(table))
+        assert len(known) <= 100
+    assert identity.shared(identity.identities(tables[2]), known) > 10
+    assert identity.shared(identity.identities(tables[2] + 1000), known) == 0
+
+
+def test_several_loaders_are_measured_together_and_each_by_itself(tmp_path: Path) -> None:
+    images, labels = noisy_patterns(4, 30)
+    targets = torch.tensor([int(label.split()[1]) for label in labels])
+    train, *others = (
+        DataLoader(TensorDataset(images ^ bit, targets if bit < 2 else 3 - targets), batch_size=16, shuffle=bit == 0)
+        for bit in range(3)
+    )
+    model, trainer = (
+        small(num_classes=4),
+        Trainer(max_epochs=2, default_root_dir=tmp_path, **{**QUIET, "logger": "csv"}),
+    )
+    for _ in range(2):  # what was measured before does not count
+        trainer.fit(model, train, others)
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        each = [figures[f"val_accuracy/dataloader_idx_{place}"] for place in (0, 1)]
+        assert figures["val_accuracy"] == pytest.approx(sum(each) / 2) and each[0] != each[1]
+        assert figures["val_examples/dataloader_idx_1"] == 120 and figures["val_examples"] == 240
+        trainer.fit_loop.max_epochs += 1
+    alone = [trainer.validate(model, other, verbose=False)[0]["val_accuracy"] for other in others]
+    assert each == pytest.approx(alone)
+    tested = trainer.test(model, others, verbose=False)[0]
+    assert [tested[f"test_accuracy/dataloader_idx_{place}"] for place in (0, 1)] == pytest.approx(alone)
+    answers = trainer.predict(model, others)
+    assert [len(each) for each in answers] == [120, 120]
+    data, few = episodic_data(), episodic()
+    assert few.plan is not None
+    loaders = [data.episode_loader(stage, few.plan) for stage in ("val", "test")]
+    Trainer(max_epochs=1, **QUIET).fit(few, data.episode_loader("train", few.plan), loaders)

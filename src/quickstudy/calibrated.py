@@ -9,9 +9,21 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
-from quickstudy.confidence import NOT_CALIBRATED, Confidence, HeldOut, confidence_of, left_out, threshold_of
+from quickstudy.confidence import (
+    NOT_CALIBRATED,
+    Confidence,
+    HeldOut,
+    HeldOutAccuracy,
+    accuracy_of,
+    confidence_of,
+    left_out,
+    lowered,
+    rounding_of,
+    threshold_of,
+)
 from quickstudy.data.targets import encode
 from quickstudy.errors import ConfigError, DataError, given
 from quickstudy.learner import Learner
@@ -27,11 +39,18 @@ class Calibrated(Learner):
         self._rates: dict[str, float] = {}
         self._confidence: Confidence | None = None
         self._threshold: float | None = None
+        self._sizes: tuple[float, float] | None = None  # the longest embedding, and the farthest from the centre
+        self._rounding = 0.0  # of embeddings when they were learned
+        self._accuracy: HeldOutAccuracy | None = None
         self._in_turn: tuple[int, HeldOut] | None = None  # how many answers of each class there are at least
 
     def _learn(self, *arguments: Any, **options: Any) -> None:
         super()._learn(*arguments, **options)
-        self._calibrated = self._confidence = self._threshold = self._in_turn = None
+        self._calibrated = self._confidence = self._accuracy = self._threshold = self._in_turn = self._sizes = None
+
+    def _keep(self, *arguments: Any) -> tuple[Tensor, tuple[bytes, ...]]:
+        self._rounding = max(self._rounding, rounding_of(self._encoder))
+        return super()._keep(*arguments)
 
     @property
     def confidence_(self) -> Confidence:
@@ -39,9 +58,25 @@ class Calibrated(Learner):
 
         Unless ``calibrate`` was called they come from the support set, whose examples are left out in turn.
         """
-        if self._confidence is None:
-            self._confidence = confidence_of(self._held_out(), **self._rates)
-        return self._confidence
+        return self._judged()[0]
+
+    @property
+    def held_out_accuracy_(self) -> HeldOutAccuracy:
+        """What accuracy to expect on inputs that come as the examples came, in all and by class, with its interval.
+
+        Its answers are those that ``confidence_`` rests on, and cost nothing besides.
+        """
+        return self._judged()[1]
+
+    def _judged(self) -> tuple[Confidence, HeldOutAccuracy]:
+        if self._confidence is None or self._accuracy is None:
+            held = self._held_out()
+            self._confidence = confidence_of(held, self._unknown_below())
+            self._accuracy = accuracy_of(held, list(self._support))
+        if list(self._accuracy.by_class) != list(self._support):  # classes were renamed
+            by_class = dict(zip(self._support, self._accuracy.by_class.values(), strict=True))
+            self._accuracy = self._accuracy._replace(by_class=by_class)
+        return self._confidence, self._accuracy
 
     def calibrate(
         self,
@@ -76,13 +111,24 @@ class Calibrated(Learner):
             kind = "strangers" if false_accept is not None else "known classes with two examples or more"
             raise DataError(f"there are no held-out examples of {kind}: give images and labels")
         self._calibrated = None if inputs is None else held
-        self._rates, self._confidence, self._threshold = rates, None, threshold_of(held, **rates)
+        self._rates, self._threshold = rates, threshold_of(held, **rates)
+        self._confidence = self._accuracy = None
         return self
 
     def _unknown_below(self) -> float:
         if self._threshold is None:  # which takes no learning anew, as the temperature does
             self._threshold = threshold_of(self._held_out(0), **self._rates)
-        return self._threshold
+        if "false_accept" in self._rates:  # which keeps out strangers that lie at it
+            return self._threshold
+        rounding = max(self._rounding, rounding_of(self._encoder))
+        if self._means is None:  # familiarity is a logit
+            largest = max(self._held_out(0).familiar.abs().tolist(), default=0.0)
+            return self._threshold - rounding * largest
+        if self._sizes is None:
+            kept_S, centre = torch.cat(list(self._support.values())), self._means.used.mean(0)
+            lengths = float(kept_S.norm(dim=1).max()), float((kept_S - centre).norm(dim=1).max())
+            self._sizes = lengths
+        return lowered(self._threshold, rounding, *self._sizes)
 
     def _held_out(self, least: int = 1) -> HeldOut:
         """Return answers to examples given for it, or to the support set's, at least so many of each class."""
@@ -102,12 +148,14 @@ class Calibrated(Learner):
         return left_out(self._algorithm, self._support, self._means.used, least)
 
     def _answered(self, inputs: Any, labels: Any) -> HeldOut:
-        codes, names = encode(labels)
+        codes, *_ = encoded = encode(labels)
+        self._rounding = max(self._rounding, rounding_of(self._encoder))
         logits_NW, familiar_N, _ = self._answers(inputs)
         if codes.ndim != 1 or len(codes) != len(logits_NW):
             raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
         place = {name: code for code, name in enumerate(self._support)}
-        targets_N = torch.tensor([place.get(names[code], -1) for code in codes], device=logits_NW.device)
+        places = [place.get(self.as_class(label), -1) for label in encoded.labels]
+        targets_N = torch.tensor([places[code] for code in codes], device=logits_NW.device)
         known_N = targets_N >= 0
         source = f"{len(codes)} examples given to calibrate"
         return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from quickstudy.data.targets import Label, class_name
 from quickstudy.errors import DataError
 
 UNKNOWN = "unknown"
@@ -21,17 +22,17 @@ class Change(NamedTuple):
     """A change of one class; who has the same encoder can make it without the examples."""
 
     kind: Literal["add", "remove", "rename"]
-    name: str
-    new_name: str = ""
+    name: Label
+    new_name: Label = ""
     kept: Tensor | None = None
     """``[n, ...]``: what the algorithm keeps of the examples that are added."""
     thumbnails: tuple[bytes, ...] = ()
     """Of these examples."""
 
 
-Support = dict[str, Tensor]
+Support = dict[Label, Tensor]
 """By class, in the order of the classes: what the algorithm keeps of its examples, ``[n, ...]``."""
-Thumbnails = dict[str, tuple[bytes, ...]]
+Thumbnails = dict[Label, tuple[bytes, ...]]
 """By class, one of each example; empty where it is no picture, or was kept without one."""
 
 
@@ -49,9 +50,9 @@ def changed(support: Support, thumbnails: Thumbnails, changes: Iterable[Change])
 def _changed(support: Support, thumbnails: Thumbnails, change: Change) -> tuple[Support, Thumbnails]:
     kind, name, new_name, kept, shown = change
     if kind != "add" and name not in support:
-        raise DataError(f"a change is of the class '{name}', which there is not")
+        raise DataError(f"a change is of the class {name!r}, which there is not")
     if kind == "rename" and new_name in support and new_name != name:
-        raise DataError(f"a change gives the class '{name}' the name of another, '{new_name}'")
+        raise DataError(f"a change gives the class {name!r} the name of another, {new_name!r}")
     if kind == "rename":
         names = {name: new_name}
         renamed = {names.get(other, other): kept for other, kept in support.items()}
@@ -68,8 +69,13 @@ def _changed(support: Support, thumbnails: Thumbnails, change: Change) -> tuple[
 
 def check_name(name: object) -> None:
     """Raise ``DataError`` unless a class may be called so."""
-    if not isinstance(name, str) or not name or name == UNKNOWN:
-        raise DataError(f"a class needs a name that is a string and not {UNKNOWN!r}; this is {name!r}")
+    if not isinstance(name, (str, int)) or name in ("", UNKNOWN):
+        raise DataError(f"a class needs a name, and one that is not {UNKNOWN!r}; this is {name!r}")
+
+
+def composed(name: Label) -> Label:
+    """Return a class's name in the form in which names are compared; an older quickstudy kept what it was given."""
+    return class_name(name) if isinstance(name, str) else name
 
 
 def packed(thumbnails: tuple[bytes, ...]) -> dict[str, Tensor]:
@@ -93,7 +99,7 @@ def examples_to_bytes(change: Change) -> bytes:
     return safetensors.torch.save({"kept": change.kept.cpu().contiguous(), **packed(change.thumbnails)})
 
 
-def change_of(kind: str, name: str, new_name: str, examples: bytes, device: torch.device | str) -> Change:
+def change_of(kind: str, name: Label, new_name: Label, examples: bytes, device: torch.device | str) -> Change:
     """Return a change of its parts, its tensors on a device.
 
     Raises:
@@ -103,8 +109,9 @@ def change_of(kind: str, name: str, new_name: str, examples: bytes, device: torc
         tensors = safetensors.torch.load(examples) if kind == "add" else {}
         kept = tensors["kept"].to(device) if kind == "add" else None
     except (SafetensorError, KeyError, TypeError) as error:
-        raise DataError(f"the examples of a change of '{name}' are damaged ({error})") from error
+        raise DataError(f"the examples of a change of {name!r} are damaged ({error})") from error
     if kind not in ("add", "remove", "rename"):
         raise DataError(f"a change is of the kind {kind!r}: a newer quickstudy made it, or it is damaged")
     check_name(new_name if kind == "rename" else name)
+    name, new_name = composed(name), composed(new_name)
     return Change(kind, name, new_name, kept, unpacked(tensors))  # type: ignore[arg-type]

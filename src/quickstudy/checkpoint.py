@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from quickstudy.algorithms import algorithm_of
+from quickstudy.data.identity import joined
 from quickstudy.errors import ConfigError, DataError, DataWarning, first_line
+from quickstudy.files import best_checkpoint
 from quickstudy.lora import adapter_rank, merged_weights
 
 FORMAT = 1
@@ -41,7 +44,7 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
         DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
     """
     if not Path(path).is_file():
-        inside = next((file for file in (Path(path, "best.ckpt"), Path(path, "last.ckpt")) if file.is_file()), None)
+        inside = best_checkpoint(Path(path))
         hint = f"; did you mean '{inside}'?" if inside else f" (looked in {Path.cwd()})"
         raise DataError(f"there is no checkpoint '{path}'{hint}")
     try:
@@ -75,7 +78,7 @@ def load_checkpoint(
 
     Raises:
         DataError: the file is missing, damaged, holds code, or is no checkpoint of quickstudy.
-        ConfigError: an argument that was code is not given again.
+        ConfigError: an argument that was code is not given again, or its algorithm is not known here.
     """
     checkpoint = read_checkpoint(path, map_location)
     missing = [name for name in checkpoint["quickstudy"]["unsaved"] if name not in given]
@@ -86,12 +89,22 @@ def load_checkpoint(
             f"same again, load_from_checkpoint(path, {named})"
         )
     saved = checkpoint["hyper_parameters"]
-    # The checkpoint's weights replace the pretrained ones, which need not be downloaded first.
-    arguments = {**saved, "pretrained": False, **given}
+    # The checkpoint's weights replace the pretrained ones, which need not be downloaded or lie in their file.
+    arguments = {**_without_weights(saved), "pretrained": False, **given}
+    if arguments["training_strategy"] != "default":
+        algorithm_of(arguments["training_strategy"], path)
     options = "training_strategy_kwargs"
     if options in given and arguments["training_strategy"] == saved["training_strategy"]:
         arguments[options] = {**(saved[options] or {}), **(given[options] or {})}
     return checkpoint, arguments
+
+
+def _without_weights(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's arguments without the file that its backbone's first weights came from."""
+    kwargs = hparams.get("backbone_kwargs")
+    if not kwargs or "checkpoint_path" not in kwargs:
+        return dict(hparams)
+    return {**hparams, "backbone_kwargs": {key: kwargs[key] for key in kwargs if key != "checkpoint_path"} or None}
 
 
 def check_strategy(checkpoint: Mapping[str, Any], strategy: str, task: str) -> None:
@@ -109,12 +122,12 @@ def check_strategy(checkpoint: Mapping[str, Any], strategy: str, task: str) -> N
 
 
 def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
-    """Check that a run goes on with the model that it began with; warn of options that come too late.
+    """Check that a run goes on with the model that it began with; warn of what changed, and what comes too late for it.
 
     Raises:
-        ConfigError: the backbone or the strategy is another.
+        ConfigError: the backbone, the strategy, the optimizer or the schedule is another.
     """
-    then, now = checkpoint["hyper_parameters"], dict(task.hparams)
+    then, now = _without_weights(checkpoint["hyper_parameters"]), _without_weights(task.hparams)
     for name in ("backbone", "backbone_kwargs", "training_strategy"):
         if then.get(name) != now.get(name):
             raise ConfigError(
@@ -129,10 +142,34 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
             "same, or train anew in another folder"
         )
     late = [name for name in ("learning_rate", "backbone_lr") if then.get(name) != now.get(name)]
+    for name in ("optimizer", "lr_scheduler"):
+        if name in task.unsaved or name not in then:
+            continue
+        (kind, kept), (wanted, new) = (_kind(hparams[name]) for hparams in (then, now))
+        if kind != wanted:
+            raise ConfigError(
+                f"the run began with {name}={then[name]!r}, whose state {name}={now[name]!r} cannot take up: give the "
+                "same, or train anew in another folder"
+            )
+        if kept != new:
+            late.append(name)
     if late:
-        asked, kept = (", ".join(f"{name}={options.get(name)}" for name in late) for options in (now, then))
-        warnings.warn(f"{asked} comes too late: the run goes on with {kept}, as it began", DataWarning, 2)
+        asked, first = (", ".join(f"{name}={options.get(name)}" for name in late) for options in (now, then))
+        warnings.warn(f"{asked} comes too late: the run goes on with {first}, as it began", DataWarning, 2)
         task.hparams.update({name: then.get(name) for name in late})
+    memory = checkpoint["quickstudy"]
+    began = {"loss_fn": then.get("loss_fn"), **memory["load_options"], **memory.get("trained_with", {})}
+    goes_on = {"loss_fn": now.get("loss_fn"), **task.load_options, **task.trained_with}
+    changed = [name for name, value in began.items() if name in goes_on and goes_on[name] != value]
+    if changed:
+        before, after = (", ".join(f"{name}={told[name]}" for name in changed) for told in (began, goes_on))
+        warnings.warn(f"the run began with {before} and goes on with {after}", DataWarning, 2)
+
+
+def _kind(spec: Any) -> tuple[str | None, dict[str, Any]]:
+    """Return the name, in small letters, and the options of an optimizer or a schedule; None where there is none."""
+    name, options = (spec, {}) if spec is None or isinstance(spec, str) else spec
+    return name and name.lower(), dict(options)
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Any, given: Iterable[str] = ()) -> None:
@@ -162,7 +199,10 @@ def memory_of(task: Any) -> dict[str, Any]:
         "unsaved": task.unsaved,
         "feature_shape": list(task.algorithm.feature_shape if task.algorithm is not None else ()),
         **{name: list(getattr(task, name)) for name in _REMEMBERED},
+        "trained_examples": task.trained_examples,
+        "label_type": task.label_type,
         "load_options": task.load_options,
+        "trained_with": task.trained_with,
         "lora": adapter_rank(task.encoder.backbone),
     }
 
@@ -174,7 +214,8 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
         task: whose additions, if it has any, are those of the run that goes on.
         checkpoint: whose weights may be replaced.
     """
-    if task._trainer is not None and task._trainer.state.fn == "fit":
+    goes_on = task._trainer is not None and task._trainer.state.fn == "fit"
+    if goes_on:
         check_goes_on(task, checkpoint)
     memory = checkpoint["quickstudy"]
     now, then = task.trained_on, tuple(memory.get("trained_on", ()))
@@ -195,4 +236,8 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
     for name in _REMEMBERED:
         setattr(task, name, tuple(dict.fromkeys([*memory.get(name, ()), *known.get(name, ())])))
     task.trained_on = now or then
-    task.load_options = dict(memory["load_options"])
+    task.trained_examples = joined(memory.get("trained_examples", task.trained_examples).cpu(), task.trained_examples)
+    task.label_type = memory.get("label_type", "str")
+    if not (goes_on and task.load_options):  # of data that is loaded otherwise from now on
+        task.load_options = dict(memory["load_options"])
+    task.trained_with = (goes_on and task.trained_with) or dict(memory.get("trained_with", {}))

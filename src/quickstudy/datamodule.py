@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal, TypedDict, Unpack
 
@@ -14,14 +15,31 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from quickstudy.checkpoint import plain
-from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
+from quickstudy.data.episodes import EpisodePlan, EpisodeSampler, OwnSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Samples, Transform, cache_budget
-from quickstudy.data.splitting import check_disjoint, check_no_file_twice, split_classes, split_examples
+from quickstudy.data.splitting import (
+    check_disjoint,
+    check_no_file_twice,
+    split_classes,
+    split_examples,
+    warn_of_names,
+)
 from quickstudy.data.table import Table
+from quickstudy.data.targets import LabelType
 from quickstudy.doors import Doors
-from quickstudy.errors import ConfigError, DataError, DataWarning, closest, unknown
+from quickstudy.errors import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    check_choice,
+    check_counts,
+    check_shares,
+    closest,
+    given,
+    unknown,
+)
 
 StageName = Literal["train", "val", "test", "predict"]
 STAGES: tuple[StageName, ...] = ("train", "val", "test", "predict")
@@ -32,12 +50,15 @@ class DataOptions(TypedDict, total=False):
 
     transform: Transform | Mapping[str, Transform] | None
     val_split: float | None
+    test_split: float | None
     batch_size: int
     num_workers: int
     pin_memory: bool | None
     on_error: Literal["raise", "skip"]
     cache: str | int | bool | None
+    episode_sampler: OwnSampler | None
     seed: int
+    episode_key: str | None
 
 
 class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_datasets takes more than Lightning's
@@ -52,15 +73,21 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             choices depend on a seed, the step or episode, and the position alone.
         val_split: share of the training data that becomes validation data, between 0 and 1: of the classes for a
             few-shot strategy, of each class's examples otherwise.
+        test_split: share that becomes test data likewise; both are shares of all, and depend on ``seed`` alone.
         batch_size: examples per step and device of ordinary training, validation, test and prediction. Default: 4.
         num_workers: processes that read; 0, the default, reads in the main process.
         pin_memory: whether loaded batches lie where a GPU copies them from fastest; None: yes, on a GPU.
-        on_error: what an unreadable example does: ``"raise"`` stops, ``"skip"`` tries every example at the start,
-            leaves the unreadable ones out, and says how many and which.
+        on_error: what an example does that is unreadable, or whose file or label is missing: ``"raise"`` stops,
+            ``"skip"`` tries every example at the start, leaves such out, and says how many and which.
         cache: memory for decoded examples: ``"auto"``, the default (a quarter of what is free), False, bytes, or
             ``"4GB"``. Data that does not fit is decoded each time.
-        seed: of the validation split, and of shuffling and transforming ordinary batches; episodes have that of their
+        episode_sampler: draws the episodes of few-shot strategies instead of quickstudy: a function of an
+            ``EpisodeDraw`` that returns rows ``[ways, shots + queries]``; None: an episode as usual.
+        seed: of these splits, and of shuffling and transforming ordinary batches; episodes have that of their
             ``EpisodePlan``.
+        episode_key: a name for the data, by which episodes are chosen in place of the inputs themselves. Give features
+            of two encoders one name, and with equal targets they have the same episodes, example for example. Without
+            it other values are other data and have other episodes, so that no seed suits two data sets by design.
 
     Raises:
         ConfigError: an option is misspelled or out of range.
@@ -94,20 +121,30 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         """What was given beside the data, but for code."""
         transform = options.get("transform")
         self._transforms = dict(transform) if isinstance(transform, Mapping) else {"train": transform}
-        self._val_split = options.get("val_split")
+        self._splits: dict[StageName, float] = given(val=options.get("val_split"), test=options.get("test_split"))  # type: ignore[assignment]
         self._batch_size = options.get("batch_size", 4)
         self._num_workers = options.get("num_workers", 0)
         self._pin_memory = options.get("pin_memory")
         self._on_error = options.get("on_error", "raise")
         self._budget = cache_budget(options.get("cache", "auto"))
+        self.episode_sampler = options.get("episode_sampler")
         self._seed = options.get("seed", 0)
-        given = zip(STAGES, (train, val, test, predict), strict=True)
-        self._tables: dict[StageName, Table] = {stage: table for stage, table in given if table is not None}
+        tables: dict[StageName, Table | None] = {"train": train, "val": val, "test": test, "predict": predict}
+        episode_key = options.get("episode_key")
+        self._tables: dict[StageName, Table] = {
+            stage: replace(table, episode_key=episode_key) if episode_key is not None else table
+            for stage, table in tables.items()
+            if table is not None
+        }
         self._tried: set[StageName] = set()
         self._parts: dict[tuple[StageName, bool], Table] = {}
         self._samples: dict[tuple[StageName, int], Samples] = {}
-        self.skipped: dict[str, str] = {}
-        """With ``on_error="skip"``: why each unreadable example was left out, by its name."""
+        self.skipped: dict[str, str] = {
+            f"{name} of the {stage} data": why
+            for stage, table in self._tables.items()
+            for name, why in table.skipped.items()
+        }
+        """Why each file was left out that is no example, by its name; with ``on_error="skip"``, each example too."""
         self._check()
 
     def _check(self) -> None:
@@ -123,18 +160,43 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 raise ConfigError(
                     f"transform={transform!r} is neither a function of a tensor nor a mapping of them by stage"
                 )
-        if self._val_split is not None and not 0 < self._val_split < 1:
-            raise ConfigError(f"val_split={self._val_split}: it must lie between 0 and 1, for instance 0.2")
-        if self._val_split is not None and ("val" in self._tables or "train" not in self._tables):
-            raise ConfigError("val_split takes validation data from the training data: give train data and no val data")
-        for name, number in (("seed", self._seed), ("num_workers", self._num_workers)):
-            if not isinstance(number, int) or number < 0:
-                raise ConfigError(f"{name}={number!r}: it must be a whole number of at least 0")
+        if self.episode_sampler is not None and not callable(self.episode_sampler):
+            raise ConfigError(f"episode_sampler={self.episode_sampler!r} is no function of an EpisodeDraw")
+        check_shares(**{f"{stage}_split": share for stage, share in self._splits.items()})
+        if sum(self._splits.values()) >= 1:
+            raise ConfigError("val_split and test_split are shares of one whole, and leave nothing to train on")
+        for stage, what in (("val", "validation"), ("test", "test")):
+            if stage in self._splits and (stage in self._tables or "train" not in self._tables):
+                raise ConfigError(
+                    f"{stage}_split takes {what} data from the training data: give train data and no {stage} data"
+                )
+        check_counts(batch_size=self._batch_size)
+        check_counts(0, seed=self._seed, num_workers=self._num_workers)
+        check_choice("pin_memory", self._pin_memory, True, False, None)
+        key = self.options.get("episode_key")
+        if key is not None and not (isinstance(key, str) and key):
+            raise ConfigError(f"episode_key={key!r}: it must be a name, for instance episode_key='birds'")
         if self._on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error={self._on_error!r} is neither 'raise' nor 'skip'")
-        check_no_file_twice({stage: table for stage, table in self._tables.items() if stage != "predict"})
+        labelled: dict[str, Table] = {stage: table for stage, table in self._tables.items() if stage != "predict"}
+        check_no_file_twice(labelled)
+        warn_of_names(labelled)
 
     # ---- what is there
+
+    def __repr__(self) -> str:
+        """Tell the stages, their classes and how many examples each has; nothing is read for it."""
+        lines = [type(self).__name__]
+        for stage in STAGES:
+            if stage in self._splits:
+                lines.append(f"{stage}: {self._splits[stage]:.3g} of the train data")
+            elif stage in self._tables:
+                lines.append(f"{stage}: {self._tables[stage]}")
+        if self.skipped:
+            lines.append(f"left out: {len(self.skipped)}, such as {next(iter(self.skipped))} (see skipped)")
+        return "\n  ".join(lines)
+
+    __str__ = __repr__
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -143,6 +205,14 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             if stage in self._tables and self._tables[stage].targets is not None:
                 return self._tables[stage].classes
         return ()
+
+    @property
+    def label_type(self) -> LabelType:
+        """What the labels of these classes were before they became codes."""
+        for stage in ("train", "val", "test"):
+            if stage in self._tables and self._tables[stage].targets is not None:
+                return self._tables[stage].label_type
+        return "str"
 
     @property
     def num_classes(self) -> int:
@@ -159,18 +229,44 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
 
         Args:
             stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
-            by_class: whether ``val_split`` divides the classes (few-shot) or each class's examples.
+            by_class: whether ``val_split`` and ``test_split`` divide the classes (few-shot) or each class's examples.
         """
         if not self._has(stage):
             return None
         if (stage, by_class) not in self._parts:
-            if self._val_split is not None and stage in ("train", "val"):
+            if stage in self._splits or (self._splits and stage == "train"):
                 divide = split_classes if by_class else split_examples
-                train, val = divide(self._usable("train", by_class), self._val_split, self._seed)
-                self._parts["train", by_class], self._parts["val", by_class] = train, val
+                rest, whole = self._usable("train", by_class), 1.0
+                for part in ("test", "val"):  # so that the share for validation moves nothing of the test data
+                    if (share := self._splits.get(part)) is not None:
+                        rest, self._parts[part, by_class] = divide(rest, share / whole, self._seed, f"{part}_split")
+                        whole -= share
+                self._parts["train", by_class] = rest
             else:
                 self._parts[stage, by_class] = self._usable(stage, by_class)
         return self._parts[stage, by_class]
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per step and device of ordinary training; Lightning's batch size finder sets it.
+
+        Raises:
+            ConfigError: it is set, and the model that trains is a few-shot one, whose steps are made of episodes.
+        """
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        if self.trainer is not None and getattr(self.trainer.lightning_module, "plan", None) is not None:
+            raise ConfigError(
+                "batch_size does not change the steps of a few-shot strategy: set meta_batch_size among its options"
+            )
+        self._batch_size = size
+        self.options["batch_size"] = size
+
+    def transform(self, stage: StageName) -> Transform | None:
+        """Return what is applied to the loaded examples of a stage."""
+        return self._transforms.get(stage)
 
     def _processes(self) -> int:
         """How many processes of this machine read the data, each with a copy of its own."""
@@ -242,13 +338,14 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         return self._dataloader("predict")
 
     def _has(self, stage: StageName) -> bool:
-        return stage in self._tables or (stage == "val" and self._val_split is not None)
+        return stage in self._tables or stage in self._splits
 
     def _given(self, stage: StageName, *, by_class: bool) -> Table:
         table = self.table(stage, by_class=by_class)
         if table is None:
             made = f"{type(self).__name__}.from_folders({stage}_folder=...)"
-            raise DataError(f"there is no {stage} data: name it where the data is made, for example {made}")
+            share = f", or take a part of the training data: {stage}_split=0.2" if stage in ("val", "test") else ""
+            raise DataError(f"there is no {stage} data: name it where the data is made, for example {made}{share}")
         return table
 
     def _dataloader(self, stage: StageName) -> DataLoader[Any]:
@@ -259,10 +356,10 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             return self.episode_loader(stage, plan, share)
         table = self._given(stage, by_class=False)
         classes: tuple[str, ...] = () if task is None else getattr(task, "classes", ())
-        if classes:
+        if classes and stage != "predict":
             table = table.with_classes(classes)
         steps = BatchSteps(len(table), self._batch_size, share, shuffle=stage == "train", seed=self._seed)
-        return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed), steps)
+        return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed, stage != "predict"), steps)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
         """Return a loader of ``Episode``, without a trainer too.
@@ -273,7 +370,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
         check_disjoint({name: table.classes for name, table in given.items() if table is not None})
         table = self._given(stage, by_class=True)
-        sampler = EpisodeSampler.for_stage(table, plan, stage)
+        sampler = EpisodeSampler.for_stage(table, plan, stage, self.episode_sampler)
         train = stage == "train"
         steps = EpisodeSteps(
             sampler,

@@ -5,14 +5,20 @@ from __future__ import annotations
 import inspect
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, ClassVar, Self
 
-from quickstudy.data.scan import any_files, class_folders, listed_files
-from quickstudy.data.sources import DatasetInputs, csv_frame, dataset_table, frame_table, tensor_inputs
+from quickstudy.data.frames import Fields, csv_frame, frame_table
+from quickstudy.data.scan import SplitsError, any_files, class_folders, listed_files
+from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.table import Table
+from quickstudy.data.targets import in_order
+from quickstudy.data.torch_sets import DatasetInputs, dataset_table
 from quickstudy.datasets import DATASETS
-from quickstudy.errors import DataError
+from quickstudy.errors import ConfigError, DataError, DataWarning
 
 Path = str | os.PathLike[str]
 
@@ -40,45 +46,86 @@ class Doors:
         val_folder: Path | None = None,
         test_folder: Path | None = None,
         predict_folder: Path | None = None,
+        folder: Path | None = None,
         **options: Any,
     ) -> Self:
         """Read folders of class folders (``train/cat/1.jpg``), or zip or tar archives of them, in place.
 
         Args:
-            train_folder: classes to train on; ``photos.zip/train`` names a folder inside an archive.
+            train_folder: classes to train on; ``photos.zip/train`` names a folder inside an archive. Given alone, the
+                root of a data set is read like ``folder``, with a warning.
             val_folder: classes to validate on.
             test_folder: classes to test on.
             predict_folder: files without classes, at any depth.
+            folder: all in one, in place of the three: the root of a data set with folders ``train``, ``val``, ``test``
+                (or ``training``, ``valid``, ``validation``, ``dev``, ``eval``, ``testing``); or one folder of classes,
+                of which ``val_split`` and ``test_split`` are set apart, each 0.2 where it is not given.
             options: see the class.
 
         Raises:
-            DataError: nothing is there, or a class folder is empty.
+            DataError: nothing is there, a class folder is empty, or a data set's root stands for one of its splits.
+            ConfigError: ``folder`` is given together with one that it stands for.
         """
+        stages = {"train": train_folder, "val": val_folder, "test": test_folder, "predict": predict_folder}
+        folders = {stage: path for stage, path in stages.items() if path is not None}
+        if folder is not None and folders.keys() - {"predict"}:
+            raise ConfigError("folder= stands for train_folder=, val_folder= and test_folder=: leave these out")
 
-        def read(folder: Path | None) -> Table | None:
-            return None if folder is None else class_folders(folder, cls.extensions)
+        def read(stage: str) -> Table | None:
+            if stage not in folders:
+                return None
+            return (any_files if stage == "predict" else class_folders)(folders[stage], cls.extensions)
 
-        predict = None if predict_folder is None else any_files(predict_folder, cls.extensions)
-        return cls(read(train_folder), read(val_folder), read(test_folder), predict, **options)
+        if folder is not None:
+            folders["train"] = folder
+        try:
+            train = read("train")
+            shares = {"val_split": 0.2, "test_split": 0.2} if folder is not None else {}
+        except SplitsError as root:
+            if folder is None and len(folders) > 1:
+                raise
+            if folder is None:
+                warnings.warn(f"{root}. All of them are read now, as folder='{train_folder}' says", DataWarning, 2)
+            folders = {**root.splits, **{stage: path for stage, path in folders.items() if stage != "train"}}
+            train, shares = read("train"), {}
+        return cls(train, read("val"), read("test"), read("predict"), **{**shares, **options})
 
     @classmethod
     def from_files(
         cls,
-        train_files: Sequence[Path] | None = None,
+        train_files: Iterable[Path] | None = None,
         train_targets: Any = None,
-        val_files: Sequence[Path] | None = None,
+        val_files: Iterable[Path] | None = None,
         val_targets: Any = None,
-        test_files: Sequence[Path] | None = None,
+        test_files: Iterable[Path] | None = None,
         test_targets: Any = None,
-        predict_files: Sequence[Path] | None = None,
+        predict_files: Iterable[Path] | None = None,
         **options: Any,
     ) -> Self:
-        """Read listed files, with one target each: strings, integers, one-hot rows, or lists of strings."""
+        """Read listed files, with one target each: strings, integers, one-hot rows, or lists of strings.
+
+        Lists, arrays, columns of a frame, and what yields one after the other, such as ``Path.glob`` or a generator.
+
+        Args:
+            train_files, train_targets, ...: paths, and as many targets, per stage.
+            options: see the class.
+
+        Raises:
+            DataError: a file does not exist, a target is missing, or there are more of the one than of the other.
+        """
+        skip = options.get("on_error") == "skip"
+
+        def read(stage: str, files: Any, targets: Any) -> Table | None:
+            files = None if files is None else _listed(files)
+            return _labelled(stage, files, targets, partial(listed_files, exist=not skip), skip)
+
         return cls(
-            _labelled("train", train_files, train_targets, listed_files),
-            _labelled("val", val_files, val_targets, listed_files),
-            _labelled("test", test_files, test_targets, listed_files),
-            None if predict_files is None else Table(listed_files(predict_files)),
+            read("train", train_files, train_targets),
+            read("val", val_files, val_targets),
+            read("test", test_files, test_targets),
+            None
+            if predict_files is None
+            else listed_table(_listed(predict_files), None, partial(listed_files, exist=not skip), skip=skip),
             **options,
         )
 
@@ -99,10 +146,11 @@ class Doors:
         Raises:
             DataError: a value is not finite.
         """
+        skip = options.get("on_error") == "skip"
         return cls(
-            _labelled("train", train_data, train_targets, tensor_inputs),
-            _labelled("val", val_data, val_targets, tensor_inputs),
-            _labelled("test", test_data, test_targets, tensor_inputs),
+            _labelled("train", train_data, train_targets, tensor_inputs, skip),
+            _labelled("val", val_data, val_targets, tensor_inputs, skip),
+            _labelled("test", test_data, test_targets, tensor_inputs, skip),
             None if predict_data is None else Table(tensor_inputs(predict_data)),
             **options,
         )
@@ -121,19 +169,28 @@ class Doors:
         """Use torch data sets of ``(input, target)`` or of dicts with the keys ``"input"`` and ``"target"``.
 
         Targets are read from the attribute ``targets`` where the data set has one, else by going through it once.
+        Whole numbers are called by the data set's ``classes``, or by its ``class_to_idx``, where it has such, as those
+        of torchvision; ``Subset``, ``random_split`` and ``ConcatDataset`` are looked through. Without either the
+        numbers are the names: number 3 of the training data is number 3 of the test data.
+
+        Raises:
+            DataError: a data set has no length, an item has no target, or a target none of the names.
         """
 
-        def read(dataset: Any) -> Table | None:
-            return None if dataset is None else dataset_table(dataset)
+        def read(stage: str, dataset: Any) -> Table | None:
+            with _of(stage):
+                return None if dataset is None else dataset_table(dataset)
 
         predict = None if predict_dataset is None else Table(DatasetInputs(predict_dataset))
-        return cls(read(train_dataset), read(val_dataset), read(test_dataset), predict, **options)
+        return cls(
+            read("train", train_dataset), read("val", val_dataset), read("test", test_dataset), predict, **options
+        )
 
     @classmethod
     def from_data_frame(
         cls,
-        input_field: str,
-        target_fields: str | Sequence[str] | None = None,
+        input_field: str | int,
+        target_fields: Fields = None,
         train_data_frame: Any = None,
         train_images_root: Path | None = None,
         val_data_frame: Any = None,
@@ -147,27 +204,38 @@ class Doors:
         """Read the files named in a column of a pandas frame, with the targets of another.
 
         Args:
-            input_field: the column with file names, relative to ``*_images_root``.
-            target_fields: the column with labels; or several columns of zeros and ones, one per label.
+            input_field: the column with file names, relative to ``*_images_root``. Columns may be named by numbers, and
+                files too.
+            target_fields: the column with labels; or several columns of zeros and ones, one per label. A label is a
+                whole number, or text, which is its name as it is written. Rows to predict may have none; where all of
+                them have, answers come with the true labels.
             train_data_frame, train_images_root, ...: frame and root folder per stage.
-            options: see the class.
+            options: see the class; with ``on_error="skip"`` rows where the file or the label is missing are left out.
 
         Raises:
-            DataError: a column or a file is missing.
+            DataError: a column or a file is missing, or a cell of these columns.
         """
+        skip = options.get("on_error") == "skip"
 
-        def read(frame: Any, root: Path | None) -> Table | None:
-            if frame is not None and target_fields is None:
+        def read(stage: str, frame: Any, root: Path | None) -> Table | None:
+            if frame is None:
+                return None
+            if stage != "predict" and target_fields is None:
                 raise DataError("target_fields is missing: name the column with the labels")
-            return None if frame is None else frame_table(frame, root, input_field, target_fields)
+            if stage != "predict":
+                with _of(stage):
+                    return frame_table(frame, root, input_field, target_fields, skip)
+            if target_fields is not None:
+                with suppress(DataError):  # labels to hold the answers against, where every row has one
+                    return frame_table(frame, root, input_field, target_fields)
+            with _of(stage):
+                return frame_table(frame, root, input_field, None, skip)
 
         return cls(
-            read(train_data_frame, train_images_root),
-            read(val_data_frame, val_images_root),
-            read(test_data_frame, test_images_root),
-            None
-            if predict_data_frame is None
-            else frame_table(predict_data_frame, predict_images_root, input_field, None),
+            read("train", train_data_frame, train_images_root),
+            read("val", val_data_frame, val_images_root),
+            read("test", test_data_frame, test_images_root),
+            read("predict", predict_data_frame, predict_images_root),
             **options,
         )
 
@@ -186,10 +254,23 @@ class Doors:
         predict_images_root: Path | None = None,
         **options: Any,
     ) -> Self:
-        """Read the files named in a column of a CSV file; see ``from_data_frame``. A root defaults to its folder."""
+        """Read the files named in a column of a CSV file; see ``from_data_frame``. A root defaults to its folder.
+
+        Labels are named as they are written: ``1``, ``01``, ``1.0`` and ``NaN`` are four classes.
+
+        Args:
+            input_field: the column with file names, relative to ``*_images_root``.
+            target_fields: the column with labels; or several columns of zeros and ones, one per label.
+            train_file, train_images_root, ...: comma-separated UTF-8 text whose first line names the columns, and the
+                root folder, per stage.
+            options: see the class; with ``on_error="skip"`` rows where the file or the label is missing are left out.
+
+        Raises:
+            DataError: a file is no such text, or a column or a cell is missing.
+        """
 
         def read(file: Path | None) -> Any:
-            return None if file is None else csv_frame(file)
+            return None if file is None else csv_frame(file, target_fields)
 
         def root(given: Path | None, file: Path | None) -> Path | None:
             return given if given is not None or file is None else pathlib.Path(file).parent
@@ -222,13 +303,26 @@ class Doors:
         return cls(*dataset(root, **own), **options)
 
 
-def _labelled(stage: str, inputs: Any, targets: Any, read: Callable[[Any], Any]) -> Table | None:
+def _listed(files: Any) -> Any:
+    """Return files as a list; what is none is told of where it is read."""
+    files = in_order(files, "files")
+    return files if isinstance(files, (str, os.PathLike)) else list(files)
+
+
+@contextmanager
+def _of(stage: str) -> Iterator[None]:
+    """Say of an error which data it is in."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"in the {stage} data, {error}") from error
+
+
+def _labelled(stage: str, inputs: Any, targets: Any, read: Callable[[Any], Any], skip: bool = False) -> Table | None:
     if inputs is None and targets is None:
         return None
     if inputs is None or targets is None:
         given, missing = ("targets", "inputs") if inputs is None else ("inputs", f"{stage}_targets")
         raise DataError(f"the {stage} data has {given} but no {missing}: give both")
-    try:
-        return Table.build(read(inputs), targets)
-    except DataError as error:
-        raise DataError(f"in the {stage} data, {error}") from error
+    with _of(stage):
+        return listed_table(inputs, targets, read, skip=skip)

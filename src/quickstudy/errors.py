@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+import unicodedata
 from collections.abc import Iterable
+from numbers import Integral, Real
 from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
+_BREAKS = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, ends of lines and paragraphs
+_TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of the direction of writing
 
 
 class QuickstudyError(Exception):
@@ -88,8 +92,8 @@ def check_options(owner: str, given: Iterable[str], known: Iterable[str]) -> Non
             raise ConfigError(f"{owner} has no option '{name}'{closest(name, options)} It has: {', '.join(options)}")
 
 
-def check_choice(name: str, given: object, *known: str) -> None:
-    """Check an option that is one of a few words.
+def check_choice(name: str, given: object, *known: object) -> None:
+    """Check an option that is one of a few values.
 
     Raises:
         ConfigError: it is another.
@@ -109,15 +113,37 @@ def check_above_zero(**options: float) -> None:
             raise ConfigError(f"{name}={number!r}: it must be an int or a float above 0")
 
 
-def check_counts(**options: int) -> None:
-    """Check options that are whole numbers of at least 1.
+def check_counts(least: int = 1, /, **options: int) -> None:
+    """Check options that are whole numbers of at least ``least``.
 
     Raises:
-        ConfigError: one is not; the message names it.
+        ConfigError: one is not; the message names it, and what to type for a number that was written otherwise.
     """
     for name, number in options.items():
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ConfigError(f"{name}={number!r}: it must be a whole number of at least 1")
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
+            what = f"{name}={number!r}: it must be a whole number of at least {least}"
+            raise ConfigError(what + meant(name, number, least))
+
+
+def meant(name: str, number: object, least: int = 1) -> str:
+    """Return the end of a message that says what to type for a whole number that was written otherwise.
+
+    >>> meant("batch_size", "4"), meant("batch_size", 4.0), meant("batch_size", None)
+    ('; type batch_size=4', '; type batch_size=4', '')
+    """
+    written = str(number).strip().removesuffix(".0")
+    return f"; type {name}={written}" if written.isdecimal() and int(written) >= least else ""
+
+
+def check_shares(**options: float) -> None:
+    """Check options that are parts of a whole.
+
+    Raises:
+        ConfigError: one does not lie between 0 and 1, or is no number; the message names it.
+    """
+    for name, number in options.items():
+        if not isinstance(number, Real) or isinstance(number, bool) or not 0 < number < 1:
+            raise ConfigError(f"{name}={number!r}: it must lie between 0 and 1, for instance 0.2")
 
 
 def given(**options: T | None) -> dict[str, T]:
@@ -132,6 +158,19 @@ def first_line(error: BaseException) -> str:
     ('no network', 'OSError')
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def one_line(text: object, most: int = 200) -> str:
+    """Return a text with what would break its line, or turn it round, written out; a long one is cut.
+
+    >>> one_line("a\\nb"), one_line("été"), one_line(2), one_line("abcdef", 3)
+    ('a\\\\nb', 'été', '2', 'abc...')
+    """
+    words = str(text)
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in _BREAKS or each in _TURNS else each
+        for each in words[:most]
+    ) + "..." * (len(words) > most)
 
 
 def require(package: str, extra: str) -> ModuleType:

@@ -14,19 +14,23 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from quickstudy.data.targets import Label
+from quickstudy.errors import one_line
 from quickstudy.functional.distances import squared_euclidean
 
 _TILE = 96
 _LINE = 16
 _GAP = 8
+_TITLE = 2  # lines
+_LONGEST = 80  # characters of a name that are looked at
 
 
 class Answer(NamedTuple):
     """What a predictor says of an input."""
 
-    label: str
+    label: Label
     """The likeliest class, or ``"unknown"``."""
-    ranking: list[tuple[str, float]]
+    ranking: list[tuple[Label, float]]
     """The likeliest classes with their probabilities."""
     nearest: list[Neighbour]
     """The support examples nearest to the input, as many as were asked for."""
@@ -35,7 +39,7 @@ class Answer(NamedTuple):
 class Neighbour(NamedTuple):
     """A support example near an input."""
 
-    name: str
+    name: Label
     """Of its class."""
     number: int
     """Among the examples of its class, from 0."""
@@ -46,7 +50,7 @@ class Neighbour(NamedTuple):
 
 
 def nearest(
-    query_ND: Tensor, support: Mapping[str, Tensor], thumbnails: Mapping[str, tuple[bytes, ...]], count: int
+    query_ND: Tensor, support: Mapping[Label, Tensor], thumbnails: Mapping[Label, tuple[bytes, ...]], count: int
 ) -> list[list[Neighbour]]:
     """Return for each of N inputs the support examples that are nearest, the nearest first.
 
@@ -71,7 +75,7 @@ def nearest(
     ]
 
 
-def drawn(picture: bytes, answer: str, neighbours: Sequence[Neighbour]) -> Image.Image:
+def drawn(picture: bytes, answer: Label, neighbours: Sequence[Neighbour]) -> Image.Image:
     """Return a strip: the input with its answer, then its neighbours with classes and distances.
 
     Args:
@@ -79,31 +83,58 @@ def drawn(picture: bytes, answer: str, neighbours: Sequence[Neighbour]) -> Image
         answer: what was answered.
         neighbours: the nearest first.
     """
-    tiles = [(picture, answer, "given")]
-    tiles += [(each.thumbnail, each.name, f"{each.distance:.3g} away") for each in neighbours]
-    strip = Image.new("RGB", (len(tiles) * (_TILE + _GAP) + 2 * _GAP, _TILE + 2 * _LINE + 2 * _GAP), "white")
+    tiles = [(picture, f"predicted {answer}", "given")]
+    tiles += [(each.thumbnail, str(each.name), f"{each.distance:.3g} away") for each in neighbours]
+    height = _TILE + (_TITLE + 1) * _LINE + 2 * _GAP
+    strip = Image.new("RGB", (len(tiles) * (_TILE + _GAP) + 2 * _GAP, height), "white")
     draw = ImageDraw.Draw(strip)
-    font = ImageFont.load_default(12)
+    letters = _Letters()
     for place, (content, title, note) in enumerate(tiles):
         left = _GAP + place * (_TILE + _GAP) + (_GAP if place else 0)
         if content:
             image = Image.open(io.BytesIO(content)).convert("RGB")
             scale = _TILE / max(image.size)
-            image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+            size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+            image = image.resize(size, Image.Resampling.BICUBIC)
             strip.paste(image, (left + (_TILE - image.width) // 2, _GAP + (_TILE - image.height) // 2))
         else:
             draw.rectangle((left, _GAP, left + _TILE - 1, _GAP + _TILE - 1), outline="grey")
-            draw.text((left + _GAP, _GAP + _TILE // 2), "no picture", "grey", font)
-        for line, (text, colour) in enumerate(((title, "black"), (note, "dimgrey"))):
-            draw.text((left, _GAP + _TILE + 2 + line * _LINE), _fitting(text, draw, font), colour, font)
+            draw.text((left + _GAP, _GAP + _TILE // 2), "no picture", "grey", letters.font)
+        lines = [*((line, "black") for line in letters.lines(title, _TILE, _TITLE)), (note, "dimgrey")]
+        for line, (text, colour) in enumerate(lines):
+            draw.text((left, _GAP + _TILE + 2 + line * _LINE), text, colour, letters.font)
     draw.line((_TILE + int(1.75 * _GAP), _GAP, _TILE + int(1.75 * _GAP), strip.height - _GAP), "lightgrey")
     return strip
 
 
-def _fitting(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    """Return a text cut to the width of a tile."""
-    if draw.textlength(text, font) <= _TILE:
-        return text
-    while text and draw.textlength(text + "...", font) > _TILE:
-        text = text[:-1]
-    return text + "..."
+class _Letters:
+    """The font of captions: DejaVu Sans, which matplotlib brings and which has letters of most alphabets."""
+
+    def __init__(self) -> None:
+        import matplotlib  # here, as it takes a while and few explain
+        from matplotlib.ft2font import FT2Font
+
+        path = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
+        self.font, self._glyphs = ImageFont.truetype(path, 11), FT2Font(path)
+
+    def lines(self, text: str, width: int, most: int) -> list[str]:
+        """Return a text as lines that fit a width in pixels, cut where it takes more than so many.
+
+        What would break a line, and what the font has no letter for, is written as its code.
+        """
+        rest = "".join(map(self._written, one_line(text[:_LONGEST])))
+        lines: list[str] = []
+        while rest and len(lines) < most:
+            end = "..." if len(lines) == most - 1 else ""
+            count = len(rest)
+            while count > 1 and self.font.getlength(rest[:count] + end * (count < len(rest))) > width:
+                count -= 1
+            space = rest.rfind(" ", 1, count) if count < len(rest) and not end else -1
+            count = space if space > 0 else count
+            lines.append(rest[:count] + end * (count < len(rest)))
+            rest = rest[count:].lstrip()
+        return lines
+
+    def _written(self, letter: str) -> str:
+        drawn = letter.isspace() or self._glyphs.get_char_index(ord(letter))
+        return letter if drawn else letter.encode("unicode_escape").decode()

@@ -12,6 +12,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
@@ -28,7 +29,8 @@ from torch.utils._pytree import tree_map
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.confidence import Confidence, familiarity
-from quickstudy.data.samples import Samples
+from quickstudy.data.samples import Samples, listed
+from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, first_line
 from quickstudy.files import atomic_write
 from quickstudy.graph_files import OUTPUTS, Answers, Axes, Run, Tensors, form_of
@@ -134,7 +136,7 @@ def write(
                 content = written(*_traced(graph, inputs, tensors, saved.support))
             except Exception as error:  # tracing runs all of torch, which raises almost anything
                 raise ConfigError(
-                    f"{name} cannot be exported as {model.suffix}: {type(error).__name__}: {first_line(error)}. "
+                    f"{name} cannot be exported as {model.suffix}: {_reason(error)}. "
                     "Choose another strategy or backbone, or the other of .onnx and .pt2; save(folder) keeps any model"
                 ) from error
         try:
@@ -175,11 +177,14 @@ def write(
 def _inputs(images: Any, saved: Saved, before: dict[str, Any] | None) -> Tensor:
     """Return what answers are compared on, ``[N, ...]``: what is given, and noise of all brightnesses."""
     if images is not None:
+        images = listed(images)
         given = Samples(images, saved.load).batch(np.arange(len(images)))
     elif before is not None:
         given = torch.empty(0, *before["shape"], dtype=getattr(torch, before["dtype"]))
     elif not isinstance(saved.algorithm, EmbeddingAlgorithm):
         given = next(iter(saved.support.values())).cpu()  # which keeps its inputs
+    elif saved.like is not None:
+        given = saved.like
     else:
         options = saved.load.keywords if isinstance(saved.load, partial) else {}
         if options.get("image_size") is None:
@@ -191,7 +196,7 @@ def _inputs(images: Any, saved: Saved, before: dict[str, Any] | None) -> Tensor:
     return torch.cat([given, (noise if given.is_floating_point() else 255 * noise).to(given.dtype)])
 
 
-def _as_inputs(algorithm: Algorithm, state: Any, support: Mapping[str, Tensor]) -> tuple[Tensors, Any]:
+def _as_inputs(algorithm: Algorithm, state: Any, support: Mapping[Label, Tensor]) -> tuple[Tensors, Any]:
     """Return the tensors that the graph takes besides images, and how they make the state."""
     tensors: Tensors = {}
     if isinstance(algorithm, EmbeddingAlgorithm):
@@ -202,13 +207,14 @@ def _as_inputs(algorithm: Algorithm, state: Any, support: Mapping[str, Tensor]) 
 
 
 def _traced(
-    graph: Graph, inputs: Tensor, tensors: Tensors, support: Mapping[str, Tensor]
+    graph: Graph, inputs: Tensor, tensors: Tensors, support: Mapping[Label, Tensor]
 ) -> tuple[ExportedProgram, Axes]:
     """Trace the graph with a class more than there are: axes that grow by it may have any length.
 
     So the answers that are compared next are of another number of classes, and no axis of 1 is taken for a constant.
     """
     name, kept_n = next(iter(support.items()))
+    added: dict[Label, Tensor]
     more = kept_n[:1].repeat_interleave(_ADDED, 0)
     added = {name: torch.cat([kept_n, more])} if graph.algorithm.fixed_ways else {"": more}
     larger = {key: kept.cpu() for key, kept in {**support, **added}.items()}
@@ -223,6 +229,16 @@ def _traced(
 
 
 # ---- what comes out
+
+
+def _reason(error: BaseException) -> str:
+    """Return why tracing or writing failed: what was raised first, and at which operator."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    told = f"{type(chain[-1]).__name__}: {first_line(chain[-1])}"
+    operator = re.search(r"target=torch\.ops\.([\w.]+)", " ".join(map(str, chain)))
+    return f"the operator {operator[1]}: {told}" if operator else told
 
 
 def _compared(graph: Graph, run: Run, inputs: Tensor, tensors: Tensors, confidence: Confidence) -> tuple[float, int]:

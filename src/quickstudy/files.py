@@ -14,6 +14,14 @@ from typing import IO, Any
 
 import platformdirs
 
+BEST_FILE, LAST = "best.ckpt", "last.ckpt"
+"""A run's checkpoints: of its best validation, and of its end."""
+
+
+def best_checkpoint(run: Path) -> Path | None:
+    """Return the checkpoint of a run's best model, or else its last, or None."""
+    return next((run / name for name in (BEST_FILE, LAST) if (run / name).is_file()), None)
+
 
 def cache_folder() -> Path:
     """Return the cache folder: ``QUICKSTUDY_CACHE`` where set, else the user's cache folder of this system."""

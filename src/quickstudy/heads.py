@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import nn
 
-from quickstudy.data.loading import inputs_of
+from quickstudy.data.loading import BatchDataset, inputs_of
+from quickstudy.data.table import Inputs, Table
+from quickstudy.data.torch_sets import DatasetInputs
 from quickstudy.episode import Episode
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, DataWarning
 from quickstudy.nets import Encoder
 
 
@@ -43,6 +46,25 @@ def class_names(data: Any, num_classes: int | None) -> tuple[str, ...]:
     return names
 
 
+def warn_of_one_class(classes: tuple[str, ...], table: Table | None, multi_label: bool) -> None:
+    """Warn where every training example is of one class: whatever trains answers it, and is always right.
+
+    Args:
+        classes: those that the head knows.
+        table: the training examples, where they are known.
+        multi_label: whether an example may have several labels, and so none of them.
+    """
+    known = table is not None and table.targets is not None and not table.multi_label
+    present = table.without_empty_classes().classes if known and table is not None else classes
+    if len(present) == 1 and not multi_label:
+        warnings.warn(
+            f"every training example is of one class, '{present[0]}': there is nothing to tell apart, and an accuracy "
+            "means nothing. Add examples of another class; is the folder one above or one below the classes' own?",
+            DataWarning,
+            2,
+        )
+
+
 def feature_shape(encoder: Encoder, data: Any, trainer: Any, stage: str) -> tuple[int, ...]:
     """Return the shape of one input's features.
 
@@ -58,11 +80,34 @@ def feature_shape(encoder: Encoder, data: Any, trainer: Any, stage: str) -> tupl
     if data is not None:
         example = data.example()
     else:
-        loops = {"fit": trainer.fit_loop, "validate": trainer.validate_loop, "test": trainer.test_loop}
-        loader = loops[stage]._data_source.instance  # Lightning has no public name for it
+        loader = given_loader(trainer, stage)
         if loader is None:
             raise ConfigError("the model has no head yet: call trainer.fit first, or load a checkpoint")
         batch = next(iter(loader))
         example = batch.support[0] if isinstance(batch, Episode) else inputs_of(batch)
     device = next((tensor.device for tensor in encoder.state_dict().values()), example.device)
     return encoder.feature_shape(example[:1].to(device))
+
+
+def given_loader(trainer: Any, stage: str) -> Any:
+    """Return what the trainer was given to go through, None where that is a data module."""
+    loops = {"fit": trainer.fit_loop, "validate": trainer.validate_loop, "test": trainer.test_loop}
+    return loops[stage]._data_source.instance  # Lightning has no public name for it
+
+
+def inputs_for(data: Any, trainer: Any, stage: str) -> Inputs | None:
+    """Return the inputs that a stage goes through, None where they cannot be told apart.
+
+    Args:
+        data: a data module, or None: then those of the loader that the trainer was given.
+        trainer: Lightning's.
+        stage: ``"fit"``, ``"validate"`` or ``"test"``.
+    """
+    if data is not None:
+        table = data.table({"fit": "train", "validate": "val"}.get(stage, stage))
+        return None if table is None else table.inputs
+    dataset = getattr(given_loader(trainer, stage), "dataset", None)
+    if isinstance(dataset, BatchDataset):
+        return dataset.table.inputs
+    counted = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    return DatasetInputs(dataset) if counted else None

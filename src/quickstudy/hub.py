@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.confidence import Confidence, in_words
-from quickstudy.errors import ConfigError, DataError, check_options, first_line, require
+from quickstudy.algorithms import EmbeddingAlgorithm, algorithm_of
+from quickstudy.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, in_words
+from quickstudy.errors import ConfigError, DataError, check_options, first_line, one_line, require
 from quickstudy.files import atomic_write
 from quickstudy.saving import DESCRIPTION
 
@@ -37,6 +37,7 @@ def push(
     folder: str | os.PathLike[str],
     repo_id: str,
     confidence: Confidence,
+    accuracy: HeldOutAccuracy,
     thumbnails: bool = False,
     **options: Unpack[PushOptions],
 ) -> str:
@@ -45,7 +46,7 @@ def push(
     Args:
         folder: of the model; the card is written into it.
         repo_id: ``"owner/name"``.
-        confidence: its figures, for the card.
+        confidence, accuracy: its figures, for the card.
         thumbnails: whether small pictures of its examples are in the folder, as the card then says.
         options: see ``PushOptions``.
 
@@ -61,7 +62,7 @@ def push(
     hub: Any = require("huggingface_hub", extra="hub")
     description = json.loads((Path(folder) / DESCRIPTION).read_text("utf-8"))
     with atomic_write(Path(folder) / CARD, "w") as file:
-        file.write(card(description, repo_id, confidence, thumbnails, options.get("license")))
+        file.write(card(description, repo_id, confidence, accuracy, thumbnails, options.get("license")))
     try:
         api = hub.HfApi(token=options.get("token"))
         api.create_repo(repo_id, private=options.get("private"), exist_ok=True)
@@ -125,6 +126,7 @@ def card(
     description: Mapping[str, Any],
     repo_id: str,
     confidence: Confidence,
+    accuracy: HeldOutAccuracy,
     thumbnails: bool = False,
     license: str | None = None,
 ) -> str:
@@ -133,20 +135,20 @@ def card(
     Args:
         description: what ``predictor.json`` holds.
         repo_id: where it is to be found.
-        confidence: its figures.
+        confidence, accuracy: its figures.
         thumbnails: whether small pictures of its examples go along.
         license: the identifier of a licence.
     """
     strategy, backbone, load = description["algorithm"], description["backbone"], description["load"]
     counts = dict(zip(description["classes"], description["examples"], strict=True))
     pictures = load is not None and load["name"] == "image"
-    embeds = issubclass(STRATEGIES[strategy["name"]], EmbeddingAlgorithm)
+    embeds = issubclass(algorithm_of(strategy["name"], repo_id), EmbeddingAlgorithm)
     code = [name for name, missing in (("backbone", not backbone), ("load", load and not load["name"])) if missing]
     again = "".join(f", {name}=..." for name in code)
     head = ["library_name: quickstudy", *([f"license: {json.dumps(license)}"] if license else [])]
     head += ["pipeline_tag: image-classification"] * pictures
     head += ["tags:", "- few-shot", "- few-shot-learning", "- quickstudy", f"- {strategy['name']}"]
-    rows = [f"| {_cell(name)} | {count} |" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
+    rows = [f"| {_cell(str(name))} | {count} |" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
     if len(counts) > _CLASSES_SHOWN:
         rows.append(f"| and {len(counts) - _CLASSES_SHOWN} more classes | |")
     return "\n".join(
@@ -181,8 +183,9 @@ def card(
             "|---|---|",
             *rows,
             "",
-            "## How sure it is",
+            "## How good and how sure it is",
             "",
+            *(f"- {_cell(line)}" for line in accuracy_in_words(accuracy, "pictures" if pictures else "examples")),
             *(f"- {line}" for line in in_words(confidence)),
             "",
             "## Use and limits",
@@ -206,4 +209,4 @@ def _options(options: Mapping[str, Any]) -> str:
 
 def _cell(text: str) -> str:
     """Return text that ends neither a table's cell nor its row, and is no markup."""
-    return "".join(f"\\{each}" if each in "\\`*_|<>[]#" else each for each in " ".join(text.split()))
+    return "".join(f"\\{each}" if each in "\\`*_|<>[]#" else each for each in one_line(" ".join(text.split())))

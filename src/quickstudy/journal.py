@@ -7,6 +7,7 @@ last written whole, and every change since, numbered. Its commits alone decide w
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 
 from quickstudy.changes import Change, change_of, examples_to_bytes
+from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, QuickstudyError
 
 NAME = "changes.sqlite"
@@ -113,7 +115,7 @@ class Journal:
         with self._checked(), self._transaction():
             if self.last != after:
                 raise BehindError
-            row = after + 1, change.kind, change.name, change.new_name, examples
+            row = after + 1, change.kind, _stored(change.name), _stored(change.new_name), examples
             self._db.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", row)
             self._db.execute("UPDATE model SET last = ?", (after + 1,))
         return after + 1
@@ -183,5 +185,17 @@ class Journal:
             raise DataError(f"'{self._path}' is damaged ({error})") from error
 
 
-def _changes(rows: list[tuple[int, str, str, str, bytes]], device: torch.device | str) -> list[Change]:
-    return [change_of(kind, name, new_name, examples, device) for _, kind, name, new_name, examples in rows]
+def _changes(rows: list[tuple[int, str, str | bytes, str | bytes, bytes]], device: torch.device | str) -> list[Change]:
+    return [
+        change_of(kind, _label(name), _label(new_name), examples, device) for _, kind, name, new_name, examples in rows
+    ]
+
+
+def _stored(label: Label) -> str | bytes:
+    """Return a label for a column of text, which makes text of numbers and leaves bytes alone."""
+    return label if isinstance(label, str) else json.dumps(label).encode()
+
+
+def _label(stored: str | bytes) -> Label:
+    label: Label = json.loads(stored) if isinstance(stored, bytes) else stored
+    return label

@@ -20,13 +20,15 @@ from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
 from quickstudy.changes import Change, Support, Thumbnails, changed, check_name
 from quickstudy.confidence import familiarity
 from quickstudy.data.samples import Samples, listed
-from quickstudy.data.targets import encode
-from quickstudy.errors import DataError, TakenError, UnknownClassError, closest
+from quickstudy.data.targets import Label, LabelType, encode, label_of, read_as, type_of
+from quickstudy.errors import DataError, TakenError, UnknownClassError, closest, one_line
 from quickstudy.nets import Encoder
 from quickstudy.pictures import thumbnail_of
 from quickstudy.rows import Rows
 
 _AT_ONCE = 64
+TYPES = {"str": "strings", "int": "whole numbers", "bool": "True and False", None: "none yet"}
+"""By ``LabelType``, in words."""
 _FEW = 20  # changes, which cost less one by one where each costs its class alone
 
 
@@ -50,6 +52,7 @@ class Learner:
         """Called with every change of a class once nothing but this call can fail; if it raises, nothing changes."""
         self._state: Any = None
         self._means: Rows | None = None  # of embeddings, by class
+        self._like: Tensor | None = None  # [0, ...], of the shape and the type of its examples as they were shown
 
     @property
     def transductive(self) -> bool:
@@ -58,18 +61,43 @@ class Learner:
         return sees
 
     @property
-    def classes_(self) -> NDArray[np.str_]:
-        """``[W]`` class names, in the order of the columns of ``predict_proba``."""
-        return np.array(list(self._support), np.str_)
+    def classes_(self) -> NDArray[Any]:
+        """``[W]`` classes as they were taught (strings, ints or bools), in the order of ``predict_proba``'s columns."""
+        return np.array(list(self._support), None if self._support else np.str_)
 
     @property
-    def counts_(self) -> dict[str, int]:
+    def counts_(self) -> dict[Label, int]:
         """How many examples of each class it has seen."""
         return {name: len(kept) for name, kept in self._support.items()}
 
+    def thumbnails(self, name: Label) -> tuple[bytes, ...]:
+        """Return a small JPEG of each example of a class; nothing for one that is no picture, or came without.
+
+        Raises:
+            UnknownClassError: there is no such class.
+        """
+        return self._thumbnails[self._known(name)]
+
     def __contains__(self, name: object) -> bool:
         """Whether it knows a class of this name."""
-        return name in self._support
+        try:
+            label = label_of(name)
+        except DataError:
+            return False
+        return label in self._support and type_of(label) == self._label_type
+
+    @property
+    def _label_type(self) -> LabelType | None:
+        """What its classes are named by; None without classes."""
+        return next(map(type_of, self._support), None)
+
+    def as_class(self, text: Label) -> Label:
+        """Return the class that a text means where nothing but text can be written, as in a path of HTTP.
+
+        ``"2"`` is the class 2 where classes are numbers, ``"true"`` the class True where they are bools.
+        """
+        label = label_of(text)
+        return read_as(label, self._label_type) if self._label_type else label
 
     def fit(self, inputs: Any, labels: Any) -> Self:
         """Learn a support set, in place of all that was learned before.
@@ -77,13 +105,14 @@ class Learner:
         Args:
             inputs: 1..n examples per class, each anything that ``load`` takes; or a tensor or array ``[S, ...]``, fed
                 as it is, but for a uint8 array ``[S, H, W, 3]``, which is S pictures.
-            labels: S labels, strings or integers; one per example.
+            labels: S labels, one per example: all strings, all whole numbers or all bools. It answers in their type.
 
         Raises:
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
         examples = listed(inputs)
-        codes, classes = encode(labels)
+        encoded = encode(labels)
+        codes, classes = encoded.codes, encoded.labels
         if codes.ndim != 1:
             raise DataError("a predictor learns one label per example; these targets have several")
         if len(examples) != len(codes):
@@ -97,51 +126,48 @@ class Learner:
         self._thumbnails = {name: tuple(thumbnails[row] for row in rows[name]) for name in support}
         return self
 
-    def add_class(self, name: str, inputs: Any) -> Self:
-        """Learn a further class from 1..n examples; its column is the last.
+    def add_class(self, name: Label, inputs: Any) -> Self:
+        """Learn a further class from 1..n examples; its column is the last. Its name is of the others' type.
 
         Raises:
             TakenError: there is such a class.
             DataError: there are no examples, or one cannot be read.
             ConfigError: the algorithm's head was trained for a fixed number of classes.
         """
-        if name in self._support:
-            raise TakenError(f"the class '{name}' exists: type add_examples({name!r}, ...) to show more of it")
-        check_name(name)
-        return self.apply(self._addition(name, inputs))
+        label = self._new(name)
+        if label in self._support:
+            raise TakenError(f"the class {label!r} exists: type add_examples({label!r}, ...) to show more of it")
+        return self.apply(self._addition(label, inputs))
 
-    def add_examples(self, name: str, inputs: Any) -> Self:
+    def add_examples(self, name: Label, inputs: Any) -> Self:
         """Learn a known class from 1..n further examples.
 
         Raises:
             UnknownClassError: there is no such class.
             DataError: there are no examples, or one cannot be read.
         """
-        self._check_known(name)
-        return self.apply(self._addition(name, inputs))
+        return self.apply(self._addition(self._known(name), inputs))
 
-    def remove_class(self, name: str) -> Self:
+    def remove_class(self, name: Label) -> Self:
         """Forget a class.
 
         Raises:
             UnknownClassError: there is no such class.
             ConfigError: the algorithm's head was trained for a fixed number of classes.
         """
-        self._check_known(name)
-        return self.apply(Change("remove", name))
+        return self.apply(Change("remove", self._known(name)))
 
-    def rename_class(self, name: str, new_name: str) -> Self:
+    def rename_class(self, name: Label, new_name: Label) -> Self:
         """Call a class by another name; its column stays.
 
         Raises:
             UnknownClassError: there is no class of the one name.
             TakenError: there is one of the other.
         """
-        self._check_known(name)
-        if new_name in self._support and new_name != name:
-            raise TakenError(f"the class '{new_name}' exists: remove it first, or choose another name")
-        check_name(new_name)
-        return self.apply(Change("rename", name, new_name))
+        old, new = self._known(name), self._new(new_name)
+        if new in self._support and new != old:
+            raise TakenError(f"the class {new!r} exists: remove it first, or choose another name")
+        return self.apply(Change("rename", old, new))
 
     def apply(self, change: Change) -> Self:
         """Make a change that ``before_change`` told of, here or in another process.
@@ -233,11 +259,19 @@ class Learner:
             self._algorithm.meet(self._encoder, shape, ways)
         with self._explained(inputs), torch.inference_mode():
             thumbnails: list[bytes] = []
-            kept: Tensor = self._algorithm.keep(self._encoder, self._parts(inputs, thumbnails))
+            shown: list[Tensor] = []
+
+            def parts() -> Iterator[Tensor]:
+                for part in self._parts(inputs, thumbnails):
+                    shown.append(part[:0].cpu())
+                    yield part
+
+            kept: Tensor = self._algorithm.keep(self._encoder, parts())
             _check_finite(kept)
+            self._like = shown[0]
             return kept, tuple(thumbnails)
 
-    def _addition(self, name: str, inputs: Any) -> Change:
+    def _addition(self, name: Label, inputs: Any) -> Change:
         examples = listed(inputs)
         kept, thumbnails = self._keep(examples, len(self._support) + (name not in self._support))
         new, known = (tuple(each.shape[1:]) for each in (kept, next(iter(self._support.values()), kept)))
@@ -262,10 +296,28 @@ class Learner:
                 f"was trained on {self._algorithm.feature_shape}: give inputs of the size that it was trained on"
             ) from error
 
-    def _check_known(self, name: str) -> None:
-        if name not in self._support:
-            known = ", ".join(list(self._support)[:30]) or "none yet"
-            raise UnknownClassError(f"there is no class '{name}'{closest(str(name), self._support)} Known: {known}.")
+    def _known(self, name: Label) -> Label:
+        label = label_of(name)
+        if label not in self:
+            known = [one_line(each) for each in self._support]
+            near = closest(one_line(label), known) if isinstance(label, str) else "."
+            if self._label_type and type_of(label) != self._label_type:
+                near = f": the classes are {TYPES[self._label_type]}{self._to_type(label)}."
+            raise UnknownClassError(f"there is no class {label!r}{near} Known: {', '.join(known[:30]) or 'none yet'}.")
+        return label
+
+    def _new(self, name: Label) -> Label:
+        label = label_of(name)
+        check_name(label)
+        if self._label_type and type_of(label) != self._label_type:
+            kind = TYPES[self._label_type]
+            raise DataError(f"the classes are {kind}, and a further one cannot be {label!r}{self._to_type(label)}")
+        return label
+
+    def _to_type(self, label: Label) -> str:
+        assert self._label_type is not None
+        meant = read_as(label, self._label_type)
+        return "" if type_of(meant) != self._label_type else f": type {meant!r}"
 
     @torch.inference_mode()
     def _answers(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,27 +29,30 @@ class Estimate(NamedTuple):
 class Accuracy(Metric):
     """The mean of independent figures: one per episode, or one per example (right or wrong).
 
-    Right-or-wrong figures get a Wilson interval, others 1.96 standard errors.
+    Right-or-wrong figures get a Wilson interval, others standard errors times Student's t (see ``mean_interval``).
     """
 
     full_state_update = False
     values: list[Tensor]
+    answers: Tensor
 
     def __init__(self, per_example: bool = False) -> None:
         super().__init__()
         self._per_example = per_example
         self.add_state("values", default=[], dist_reduce_fx="cat")
+        self.add_state("answers", default=torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, values: Tensor) -> None:
-        """Add figures ``[n]``, from 0 to 1."""
+    def update(self, values: Tensor, answers: int | None = None) -> None:
+        """Add figures ``[n]``, from 0 to 1: the shares of right ones among so many answers in all; None: one each."""
         self.values.append(values.detach().float())
+        self.answers += len(values) if answers is None else answers
 
     def compute(self) -> Estimate:
         """Return the mean, the interval and the count over everything added, on all processes."""
         values = dim_zero_cat(self.values) if len(self.values) else torch.empty(0)
         if self._per_example and bool(((values == 0) | (values == 1)).all()):
             return Estimate(*proportion_interval(float(values.sum()), len(values)), len(values))
-        return Estimate(*mean_interval(values), len(values))
+        return Estimate(*mean_interval(values, int(self.answers)), len(values))
 
 
 class MeanLoss(Metric):
@@ -78,18 +83,20 @@ class StageMetrics(nn.Module):
     Args:
         per_example: whether a figure is one example, right or wrong, rather than one episode.
         further: more metrics of (logits, targets).
+        choice: whether an answer can be wrong; that of a single class cannot, and its accuracy has no interval.
     """
 
-    def __init__(self, per_example: bool, further: MetricCollection | None = None) -> None:
+    def __init__(self, per_example: bool, further: MetricCollection | None = None, choice: bool = True) -> None:
         super().__init__()
         self._per_example = per_example
+        self._choice = choice
         self.accuracy = Accuracy(per_example)
         self.loss = MeanLoss()
         self.further = further if further is not None else MetricCollection([])
 
     def update(self, figures: Tensor, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
         """Add figures ``[n]`` (see ``Accuracy``), the logits ``[N, C]`` and targets that they come from, their loss."""
-        self.accuracy.update(figures)
+        self.accuracy.update(figures, targets.numel())
         self.loss.update(loss, len(figures))
         self.further.update(logits.detach().float(), targets.long())
 
@@ -103,12 +110,17 @@ class StageMetrics(nn.Module):
         estimate: Estimate = self.accuracy.compute()
         unit = "examples" if self._per_example else "episodes"
         found: dict[str, Any] = {"loss": self.loss.compute(), "accuracy": estimate.mean}
-        found |= {"accuracy_ci95": estimate.ci95, unit: float(estimate.units)} if judged else {}
+        interval = estimate.ci95 if self._choice else math.nan
+        found |= {"accuracy_ci95": interval, unit: float(estimate.units)} if judged else {}
         found |= self.further.compute() if len(self.further) else {}
+        self.reset()
+        return found
+
+    def reset(self) -> None:
+        """Start afresh."""
         self.accuracy.reset()
         self.loss.reset()
         self.further.reset()
-        return found
 
 
 def build_metrics(
@@ -117,7 +129,8 @@ def build_metrics(
     """Make the further metrics that a user asked for.
 
     Args:
-        metrics: names of torchmetrics' classification metrics (``"F1Score"``), metrics, or metrics by name.
+        metrics: names of torchmetrics' classification metrics (``"F1Score"``), metrics, or metrics by name. By name,
+            one that has a figure per class is the mean over the classes; ``"Accuracy"`` counts examples.
         num_classes: classes (ways) that the logits have.
         multi_label: whether an example may have several labels.
 
@@ -137,9 +150,12 @@ def build_metrics(
         known = [name for name in torchmetrics.classification.__all__ if hasattr(torchmetrics, name)]
         if metric not in known:
             raise unknown("metric", metric, known)
+        kind = getattr(torchmetrics, metric)
         sizes: dict[str, Any] = {"num_labels": num_classes} if multi_label else {"num_classes": num_classes}
+        if metric != "Accuracy" and "average" in inspect.signature(kind.__new__).parameters:
+            sizes["average"] = "macro"  # torchmetrics' own, micro, makes them all the accuracy
         try:
-            built[metric] = getattr(torchmetrics, metric)(task="multilabel" if multi_label else "multiclass", **sizes)
+            built[metric] = kind(task="multilabel" if multi_label else "multiclass", **sizes)
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"the metric '{metric}' cannot be made by name alone ({error}): pass an object"

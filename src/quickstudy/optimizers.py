@@ -52,19 +52,28 @@ def build_optimizer(spec: OptimizerSpec, parameters: Parameters, learning_rate: 
     Args:
         spec: a name of torch.optim, ``(name, options)``, or a function of the parameters.
         parameters: what it trains, or groups of them.
-        learning_rate: None for the optimizer's own default.
+        learning_rate: of all but the groups that have their own; None for that of ``spec``.
 
     Raises:
-        ConfigError: the name or an option is unknown.
+        ConfigError: the name or an option is unknown, or the function has several learning rates of its own.
     """
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise ConfigError(f"learning_rate={learning_rate}: it must be above 0, for instance 0.001")
     if callable(spec):
-        return spec(parameters)
+        groups = list(parameters)
+        own = {id(p) for group in groups if isinstance(group, dict) and "lr" in group for p in group["params"]}
+        made = spec(groups)
+        others = [group for group in made.param_groups if not own.issuperset(map(id, group["params"]))]
+        rates = {float(group["lr"]) for group in others if "lr" in group}
+        if learning_rate is not None and len(rates) > 1:
+            raise ConfigError(f"the function optimizer= has {len(rates)} learning rates of its own: leave out ours")
+        for group in others if learning_rate is not None else ():
+            group["lr"] = learning_rate
+        return made
     known = _optimizers()
     name, options = _named("optimizer", spec, known)
     if learning_rate is not None:
-        if not 0 < learning_rate < math.inf:
-            raise ConfigError(f"learning_rate={learning_rate}: it must be above 0, for instance 0.001")
-        options.setdefault("lr", learning_rate)
+        options["lr"] = learning_rate
     optimizer: Optimizer = _call("optimizer", name, known, parameters, options)
     return optimizer
 
@@ -94,9 +103,16 @@ def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer) -> dict[str, Any]
 
 
 def check_specs(optimizer: OptimizerSpec, learning_rate: float | None, scheduler: SchedulerSpec | None) -> None:
-    """Try both on a parameter of their own, so that a wrong option is found before any work is done."""
+    """Try both on a parameter of their own, so that a wrong option is found before any work is done.
+
+    Raises:
+        ConfigError: a name or an option is unknown, or the learning rate is given twice.
+    """
     parameters = [Parameter(torch.zeros(1))]
     made = torch.optim.SGD(parameters) if callable(optimizer) else build_optimizer(optimizer, parameters, learning_rate)
+    own = {} if isinstance(optimizer, str) or callable(optimizer) else dict(optimizer[1])
+    if learning_rate is not None and own.get("lr", learning_rate) != learning_rate:
+        raise ConfigError(f"optimizer={optimizer!r} and learning_rate={learning_rate} differ: leave one out")
     if scheduler is None or callable(scheduler):
         return
     schedule = build_scheduler(scheduler, made)["scheduler"]

@@ -5,20 +5,26 @@ from __future__ import annotations
 import io
 import re
 import stat
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from quickstudy.data.archives import MAX_FILE_BYTES
 from quickstudy.data.samples import LOADS
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, meant
 
-IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
+IMAGE_EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+    + ((".avif",) if features.check("avif") else ())
+    + ((".jp2", ".j2k", ".jpx") if features.check("jpg_2000") else ())
+    + tuple(ending for ending in (".heic", ".heif") if ending in Image.EXTENSION)  # once a plugin is registered
+)
 ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
 """How one on the internet begins, also one that a path was made of; a drive has one letter."""
 MAX_PIXELS = 80_000_000
@@ -132,12 +138,14 @@ def height_width(image_size: object) -> tuple[int, int]:
     Raises:
         ConfigError: it is neither one number nor two, or more than ``MAX_PIXELS``.
     """
-    pair = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(type(n) is int and n > 0 for n in pair):
-        raise ConfigError(f"image_size={image_size!r} is neither a number of pixels nor (height, width)")
+    pair = (image_size, image_size) if isinstance(image_size, Integral) else image_size
+    whole = isinstance(pair, (tuple, list)) and all(isinstance(n, Integral) and not isinstance(n, bool) for n in pair)
+    if not isinstance(pair, (tuple, list)) or not whole or len(pair) != 2 or min(pair) < 1:
+        what = f"image_size={image_size!r} is neither a number of pixels nor (height, width)"
+        raise ConfigError(what + meant("image_size", image_size))
     if pair[0] * pair[1] > MAX_PIXELS:
         raise ConfigError(f"image_size={image_size!r} is more than {MAX_PIXELS:,} pixels")
-    return pair[0], pair[1]
+    return int(pair[0]), int(pair[1])
 
 
 def _check_pixels(name: str, width: int, height: int, most: int) -> None:

@@ -18,9 +18,8 @@ from quickstudy.errors import ConfigError
 
 def name_of(algorithm: Algorithm) -> str:
     """Return the name that an algorithm is registered by."""
-    for name in STRATEGIES.names():
-        if type(algorithm) is STRATEGIES[name]:
-            return name
+    if name := STRATEGIES.name_of(type(algorithm)):
+        return name
     raise ConfigError(
         f"{type(algorithm).__name__} has no name to be found by: register it, @STRATEGIES.register('my_algorithm')"
     )

@@ -25,11 +25,12 @@ from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.algorithms.base import exact
 from quickstudy.calibrated import Calibrated
 from quickstudy.changes import UNKNOWN
-from quickstudy.confidence import conformal, least_examples
+from quickstudy.confidence import accuracy_in_words, conformal, least_examples
 from quickstudy.data.samples import listed
-from quickstudy.data.targets import encode
-from quickstudy.errors import ConfigError, DataError, check_counts
+from quickstudy.data.targets import Label, encode, type_of
+from quickstudy.errors import ConfigError, DataError, check_counts, one_line
 from quickstudy.explaining import Answer, Neighbour, drawn, nearest
+from quickstudy.learner import TYPES
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import IMAGE_SIZE, load_image, thumbnail_of
 
@@ -68,18 +69,20 @@ class Predictor(Calibrated):
         strategy: str = "nearest_centroid",
         strategy_kwargs: Mapping[str, Any] | None = None,
         load: Callable[[Any], Any] | None = None,
+        device: str | torch.device = "cpu",
     ) -> Self:
         """Learn classes with an encoder as it is, without any training.
 
         Args:
             backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module from ``[N, C, ...]`` to ``[N, ...]``.
             inputs: 1..n pictures per class, each a path, bytes, a PIL image, an array or a tensor.
-            labels: S labels, strings or integers.
+            labels: S labels: all strings, all whole numbers or all bools. It answers in their type.
             backbone_kwargs: the backbone's own options.
             pretrained: take trained weights where there are any (timm's).
             strategy: any that ``quickstudy list strategies`` names and that needs no training.
             strategy_kwargs: its options.
             load: makes a tensor of one input; default: pictures of 224 by 224 pixels.
+            device: where it is to run.
 
         Raises:
             ConfigError: a name or an option is unknown, or pretrained weights cannot be had.
@@ -88,13 +91,18 @@ class Predictor(Calibrated):
         if load is None:
             load = partial(load_image, image_size=IMAGE_SIZE)
         algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
-        return cls(build_encoder(backbone, backbone_kwargs, pretrained), algorithm, load).fit(inputs, labels)
+        encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
+        return cls(encoder, algorithm, load).fit(inputs, labels)
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""
-        classes = list(self._support)
+        classes = [one_line(name, 40) for name in self._support]
         shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-        return f"Predictor({type(self._algorithm).__name__}, {len(classes)} classes: {shown})"
+        return f"Predictor({type(self._algorithm).__name__}, {len(classes)} classes{shown and f': {shown}'})"
+
+    def __str__(self) -> str:
+        """Say what accuracy to expect, too, which some strategies take a while to find out; for ``print``."""
+        return "\n".join([repr(self), *(accuracy_in_words(self.held_out_accuracy_) if self._support else [])])
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return what it was made with, for scikit-learn's ``clone`` and ``cross_val_score``."""
@@ -153,7 +161,7 @@ class Predictor(Calibrated):
 
     def _saved(self) -> saving.Saved:
         parts = self._encoder, self._algorithm, self._load, self._support, self._thumbnails, self._learned
-        return saving.Saved(*parts, self._rates, self._calibrated)
+        return saving.Saved(*parts, self._rates, self._calibrated, self._like, self._rounding)
 
     @classmethod
     def load(
@@ -179,7 +187,7 @@ class Predictor(Calibrated):
         saved = saving.read(folder, device, load, backbone)
         made = cls(saved.encoder, saved.algorithm, saved.load)
         made._restore(saved.support, saved.thumbnails, saved.state)
-        made._rates, made._calibrated = saved.rates, saved.calibrated
+        made._rates, made._calibrated, made._like, made._rounding = saved[6:10]
         made.take_up(saved.changes)
         made.change_number = saved.number
         return made
@@ -197,7 +205,7 @@ class Predictor(Calibrated):
             shown._thumbnails = {name: (b"",) * len(own) for name, own in self._thumbnails.items()}
         with tempfile.TemporaryDirectory() as folder:
             shown.save(folder)
-            return hub.push(folder, repo_id, self.confidence_, thumbnails, **options)
+            return hub.push(folder, repo_id, self.confidence_, self.held_out_accuracy_, thumbnails, **options)
 
     @classmethod
     def from_pretrained(
@@ -215,8 +223,10 @@ class Predictor(Calibrated):
 
     # ---- what it answers
 
-    def predict(self, inputs: Any, *, may_be_unknown: bool = True) -> list[str]:
-        """Return the class name of each of N inputs, or ``"unknown"`` for what is like none of the examples.
+    def predict(self, inputs: Any, *, may_be_unknown: bool = True) -> list[Any]:
+        """Return the class of each of N inputs, or ``"unknown"`` for what is like none of the examples.
+
+        A class is named in the type that it was taught in, str, int or bool; ``"unknown"`` is a string in any case.
 
         Args:
             inputs: what to classify.
@@ -236,9 +246,10 @@ class Predictor(Calibrated):
             nearest: how many of the support examples nearest to it to name.
         """
         check_counts(count=count)
+        inputs = listed(inputs)  # which is looked at twice
         (logits_NW, familiar_N, embedded_ND), classes = self._answers(inputs), list(self._support)
         confidence = self.confidence_
-        unknown_N = (familiar_N < confidence.threshold).tolist()
+        unknown_N = (familiar_N < self._unknown_below()).tolist()
         best = (logits_NW / confidence.temperature).softmax(1).topk(min(count, len(classes)), 1)
         near = self._near(inputs, embedded_ND, nearest) if nearest else [[]] * len(logits_NW)
         answers, columns = [], (unknown_N, best.values.tolist(), best.indices.tolist(), near)
@@ -251,7 +262,7 @@ class Predictor(Calibrated):
         """Return ``[N, W]`` probabilities, each row summing to 1, at the temperature that held-out examples ask for."""
         return (self._answers(inputs)[0] / self.confidence_.temperature).softmax(1).float().cpu().numpy()
 
-    def predict_set(self, inputs: Any, alpha: float = 0.1) -> list[list[str]]:
+    def predict_set(self, inputs: Any, alpha: float = 0.1) -> list[list[Any]]:
         """Return for each of N inputs all classes that it may be of, likeliest first: none, one or several.
 
         Whatever its class, an input's set lacks it with a probability of at most ``alpha``, if examples and inputs come
@@ -268,7 +279,7 @@ class Predictor(Calibrated):
             raise ConfigError(f"alpha={alpha!r}: it must lie between 0 and 1, for instance 0.1")
         logits_NW, classes = self._answers(inputs)[0], list(self._support)
         possible_NW = conformal(self._held_out(least_examples(alpha)), logits_NW, alpha, classes)
-        found: list[list[str]] = [[] for _ in range(len(logits_NW))]
+        found: list[list[Label]] = [[] for _ in range(len(logits_NW))]
         for row, code in possible_NW.nonzero().tolist():
             found[row].append(classes[code])
         likely = dict(zip(classes, logits_NW.T.tolist(), strict=True))
@@ -281,6 +292,7 @@ class Predictor(Calibrated):
             inputs: what to explain.
             count: of examples.
         """
+        inputs = listed(inputs)
         return self._near(inputs, self._answers(inputs)[2], count)
 
     @torch.inference_mode()
@@ -313,7 +325,11 @@ class Predictor(Calibrated):
     def score(self, inputs: Any, labels: Any) -> float:
         """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1."""
         predicted = self.predict(inputs, may_be_unknown=False)
-        codes, classes = encode(labels)
+        codes, *_ = encoded = encode(labels)
         if len(predicted) != len(codes):
             raise DataError(f"{len(predicted)} inputs but {len(codes)} labels: each input needs one label")
+        classes = [self.as_class(label) for label in encoded.labels]
+        for label in classes:
+            if type_of(label) != self._label_type:
+                raise DataError(f"the classes are {TYPES[self._label_type]}, and the label {label!r} is none of them")
         return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))

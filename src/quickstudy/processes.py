@@ -10,10 +10,13 @@ import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
+from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import Steps
+from quickstudy.data.samples import described
 from quickstudy.errors import ConfigError
 from quickstudy.nets import average_statistics, by_all_processes
 from quickstudy.quirks import leave_at_exit
@@ -25,13 +28,72 @@ def together(trainer: Any, episodes: bool) -> AbstractContextManager[Any]:
     return by_all_processes() if synchronized and trainer.world_size > 1 else nullcontext()
 
 
-def weighed(loss: Tensor, units: int) -> Tensor:
-    """Return the mean loss of ``units`` examples, such that the mean over processes is that over all their examples."""
+def steps_of(trainer: Any, plan: EpisodePlan | None, data: Any) -> dict[str, Any]:
+    """Return what training steps are made of and how, in plain values, whatever the number of processes.
+
+    Args:
+        trainer: whose they are; None: one process, and nothing special.
+        plan: of the episodes; None: ordinary batches.
+        data: the data module.
+    """
+    accumulated = 1 if trainer is None else trainer.accumulate_grad_batches
+    made: dict[str, Any] = {"transform": described(data.transform("train"))}
+    if plan is not None:
+        made |= {"episodes per step": plan.meta_batch_size * accumulated}
+        made |= {"episode_sampler": described(data.episode_sampler)} if data.episode_sampler is not None else {}
+    else:
+        processes = 1 if trainer is None else trainer.world_size
+        made |= {"examples per step": data.batch_size * processes * accumulated, "seed": data.options.get("seed", 0)}
+    if trainer is not None:
+        made |= {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val}
+    return made
+
+
+def weighed(loss: Tensor, units: float) -> tuple[Tensor, float]:
+    """Return the loss such that its mean over processes is that over the units of all, and how many those are.
+
+    Args:
+        loss: the mean over the units of this process.
+        units: what it is the mean over: examples, or their weights.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return loss
-    total = torch.tensor(float(units), device=loss.device)
+        return loss, units
+    total = torch.tensor(float(units), dtype=torch.float64, device=loss.device)
     torch.distributed.all_reduce(total)
-    return loss * (units * torch.distributed.get_world_size() / total).to(loss.dtype)
+    return loss * (units * torch.distributed.get_world_size() / total).to(loss.dtype), float(total)
+
+
+class Accumulated:
+    """Makes a step of several batches that of one batch of all their examples; Lightning takes every batch for equal.
+
+    It divides each loss by ``accumulate_grad_batches``, also where an epoch's last step has fewer.
+    """
+
+    def __init__(self) -> None:
+        self._units: list[float] = []
+
+    def begin(self) -> None:
+        """Forget the batches of a step that came to nothing."""
+        self._units.clear()
+
+    def add(self, loss: Tensor, units: float) -> Tensor:
+        """Return the loss of one more batch, as much of the step's as it has units."""
+        self._units.append(units)
+        return loss if units == self._units[0] else loss * (units / self._units[0])
+
+    def finish(self, optimizer: Optimizer, batches: int) -> None:
+        """Make the sum of gradients their mean.
+
+        Args:
+            optimizer: of the parameters.
+            batches: by how many Lightning divided each.
+        """
+        scale = batches * self._units[0] / sum(self._units) if self._units else 1.0
+        self._units.clear()
+        if scale != 1:
+            for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+                if parameter.grad is not None:
+                    parameter.grad *= scale
 
 
 class OneResult(Callback):

@@ -1,4 +1,4 @@
-"""Progress for whoever watches: bars on a terminal, a line per epoch in a pipe."""
+"""Progress for whoever watches: bars on a terminal, lines in a pipe; and what a model is made of, before it begins."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar, RichProgressBar
 
 from quickstudy.data.loading import inputs_of
 from quickstudy.episode import Episode
 
 _INTERVAL = "_ci95"
+_UNTOLD = "_transductive"  # a property of the strategy, which the sentence of a test says in a word
+_FIRST, _LATEST = 30.0, 600.0  # seconds until the first line within an epoch, and between two at most
 
 
 def build_progress() -> ProgressBar:
@@ -24,15 +26,28 @@ def build_progress() -> ProgressBar:
 def shown(figures: Mapping[str, Any]) -> dict[str, str]:
     """Return figures as text, an accuracy with its interval.
 
-    >>> shown({"val_accuracy": 0.91234, "val_accuracy_ci95": 0.0123, "val_loss": 0.5})
+    >>> shown({"val_accuracy": 0.91234, "val_accuracy_ci95": 0.0123, "val_loss": 0.5, "val_transductive": 0.0})
     {'val_accuracy': '0.912 ± 0.012', 'val_loss': '0.5'}
     """
     texts = {}
     for name, value in sorted(figures.items()):
         interval = figures.get(name + _INTERVAL)
-        if not name.endswith(_INTERVAL):
+        if not name.endswith((_INTERVAL, _UNTOLD)):
             texts[name] = f"{float(value):.4g}" if interval is None else f"{float(value):.3f} ± {float(interval):.3f}"
     return texts
+
+
+class Parameters(ModelSummary):
+    """Says in a line what a model is made of, and how much of it trains."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print it."""
+        if trainer.is_global_zero:
+            parts = {name: list(part.parameters()) for name, part in pl_module.named_children()}
+            sizes = {name: sum(each.numel() for each in own) for name, own in parts.items() if own}
+            trained = sum(each.numel() for own in parts.values() for each in own if each.requires_grad)
+            told = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+            print(f"parameters: {told or 'none'}; {trained:,} of {sum(sizes.values()):,} are trained", flush=True)
 
 
 class Rate:
@@ -83,12 +98,17 @@ class Bars(RichProgressBar):
 
 
 class Lines(ProgressBar):
-    """Prints a line for every epoch: how far the run is, when it will end, and what was measured."""
+    """Prints a line for every epoch: how far the run is, when it will end, and what was measured.
+
+    Within a long epoch it prints how far that is: after half a minute, and then each time after twice as long a wait,
+    ten minutes at most.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
         self._running: tuple[int, Rate] | None = None  # the epoch whose line is still to come
+        self._told, self._wait = time.monotonic(), _FIRST
 
     def disable(self) -> None:
         """Print nothing; Lightning calls this on all processes but the first."""
@@ -101,15 +121,38 @@ class Lines(ProgressBar):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line of the epoch before: its figures are complete only now."""
         self._print(trainer)
-        self._running = trainer.current_epoch, Rate()
+        self._begin(trainer)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count a step."""
         if self._running is None:  # the run went on within an epoch
-            self._running = trainer.current_epoch, Rate()
+            self._begin(trainer)
+        assert self._running is not None
         self._running[1].add(batch, trainer.world_size)
+        self._print_within(trainer, "step", batch_idx + 1, trainer.num_training_batches)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, _: int = 0
+    ) -> None:
+        """Say how far the validation is."""
+        if not trainer.sanity_checking:
+            self._print_within(trainer, "validation, step", batch_idx + 1, sum(_counts(trainer.num_val_batches)))
+
+    def _begin(self, trainer: Trainer) -> None:
+        self._running = trainer.current_epoch, Rate()
+        self._told, self._wait = time.monotonic(), _FIRST
+
+    def _print_within(self, trainer: Trainer, what: str, done: int, count: float) -> None:
+        now = time.monotonic()
+        if now - self._told < self._wait or not self._enabled or self._running is None:
+            return
+        self._told, self._wait = now, min(2 * self._wait, _LATEST)
+        epoch, rate = self._running
+        of = f" of {count:,.0f} ({done / count:.0%})" if count < float("inf") else ""
+        parts = [f"epoch {epoch + 1}{_last(trainer)}", f"{what} {done:,}{of}", _duration(now - rate.started), str(rate)]
+        print(", ".join(part for part in parts if part), flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the last epoch's line."""
@@ -119,13 +162,22 @@ class Lines(ProgressBar):
         if self._running is not None and self._enabled:
             epoch, rate = self._running
             seconds = time.monotonic() - rate.started
-            last = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None
-            parts = [f"epoch {epoch + 1}" + (f"/{last}" if last else ""), _duration(seconds), str(rate)]
-            if last and last > epoch + 1:
+            last = trainer.max_epochs
+            parts = [f"epoch {epoch + 1}{_last(trainer)}", _duration(seconds), str(rate)]
+            if last is not None and last > epoch + 1:
                 parts.append(f"{_duration(seconds * (last - epoch - 1))} left")
             figures = [f"{name} {text}" for name, text in shown(trainer.callback_metrics).items()]
             print(", ".join(part for part in [*parts, *figures] if part), flush=True)
         self._running = None
+
+
+def _last(trainer: Trainer) -> str:
+    """Return the number of the last epoch, where it is known."""
+    return f"/{trainer.max_epochs}" if trainer.max_epochs is not None and trainer.max_epochs > 0 else ""
+
+
+def _counts(batches: Any) -> list[float]:
+    return list(batches) if isinstance(batches, (list, tuple)) else [batches]
 
 
 def _duration(seconds: float) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Generic, TypeVar
 
-from quickstudy.errors import unknown
+from quickstudy.errors import ConfigError, first_line, unknown
 
 T = TypeVar("T")
 
@@ -27,6 +29,11 @@ def options_of(cls: type, root: type) -> list[str]:
 class Registry(Generic[T]):
     """A table from public names to objects.
 
+    Args:
+        kind: what they are, in messages.
+        group: of entry points by which installed packages offer further ones; each is imported when it is asked for.
+        hint: what a message says of names that are not known.
+
     >>> greetings = Registry[str]("greeting")
     >>> greetings.register("hello")("Hello!")
     'Hello!'
@@ -38,8 +45,8 @@ class Registry(Generic[T]):
     quickstudy.errors.ConfigError: unknown greeting 'helo'; did you mean 'hello'? Known: hello.
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, group: str | None = None, hint: str = "") -> None:
+        self.kind, self._group, self._hint = kind, group, hint
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -55,12 +62,43 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
-            raise unknown(self.kind, name, self._entries)
+            self._import(name, [point for point in self._offered() if point.name == name])
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or any(point.name == name for point in self._offered())
 
     def names(self) -> list[str]:
-        """Return every name, sorted."""
+        """Return every name, sorted; those that packages offer too, though some may fail."""
+        return sorted({*self._entries, *(point.name for point in self._offered())})
+
+    def registered(self) -> list[str]:
+        """Return the names of what is here already, sorted."""
         return sorted(self._entries)
+
+    def name_of(self, entry: object) -> str | None:
+        """Return the name that something is registered by, None where it has none."""
+        return next((name for name in self.registered() if self._entries[name] is entry), None)
+
+    def unknown(self, name: str, further: Iterable[str] = ()) -> ConfigError:
+        """Build the error for a name that is neither here nor one of some further ones."""
+        error = unknown(self.kind, name, [*self.names(), *further])
+        return ConfigError(f"{error} {self._hint}") if self._hint else error
+
+    def _offered(self) -> Iterable[EntryPoint]:
+        return entry_points(group=self._group) if self._group else ()
+
+    def _import(self, name: str, points: list[EntryPoint]) -> None:
+        if not points:
+            raise self.unknown(name)
+        packages = [point.dist.name if point.dist else point.module for point in points]
+        if len(points) > 1:
+            raise ConfigError(f"several packages offer the {self.kind} '{name}': keep one of {', '.join(packages)}")
+        offer = f"the package {packages[0]} offers the {self.kind} '{name}' ({points[0].value})"
+        try:
+            found = points[0].load()
+        except Exception as error:  # whatever code of others raises
+            raise ConfigError(f"{offer}, which fails: {type(error).__name__}: {first_line(error)}") from error
+        if name not in self._entries and isinstance(found, ModuleType):
+            raise ConfigError(f"{offer}, which registers none of that name")
+        self._entries.setdefault(name, found)

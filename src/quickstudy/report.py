@@ -6,20 +6,28 @@ import base64
 import io
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.files import atomic_write
 from quickstudy.metrics import Estimate
+from quickstudy.outcome import NO_NUMBER
 
 _SHOWN, _RIGHT, _WRONG = "#3867d6", "#1e8e3e", "#d93025"
+NAMED = 30
+"""Classes in a picture whose names can be read."""
+_LONGEST = 24  # letters of a name in a picture
+_SHOWN_AT_ONCE = 12  # lines of a listing
 
 
 class Row(NamedTuple):
@@ -27,13 +35,31 @@ class Row(NamedTuple):
 
     name: str
     estimates: Sequence[Estimate]
+    chance: float | None = None
+    """What guessing is right in, from 0 to 1, where that is known."""
+    also: str = ""
+    """What stands below the first estimate."""
 
 
 class Picture(NamedTuple):
-    """A PNG with its caption."""
+    """PNGs with their caption, side by side where there is room."""
 
     caption: str
     png: bytes
+    beside: Sequence[bytes] = ()
+    wide: bool = False
+    """Whether it is too fine to be shown smaller than it is: a narrow screen scrolls it."""
+
+
+class Listing(NamedTuple):
+    """A table of many lines, of which the first stand on the page and the rest unfold."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    shares: Sequence[float | None]
+    """By row, what is drawn as a bar below its second cell, from 0 to 1."""
+    note: str = ""
 
 
 def percent(estimate: Estimate) -> str:
@@ -91,18 +117,19 @@ def episode_picture(
     return _png(figure)
 
 
-def curves_picture(rows: Sequence[Mapping[str, float]]) -> bytes:
+def curves_picture(rows: Sequence[Mapping[str, float]], drawn: Sequence[str] = ("loss", "accuracy")) -> bytes:
     """Draw how loss and accuracy went, in training and validation.
 
     Args:
         rows: of figures by name, each with its ``step``; ``train_loss``, ``val_accuracy`` and so on are drawn.
+        drawn: which of the two, side by side.
 
     Returns:
         A PNG.
     """
-    figure = Figure(figsize=(10, 3.8), dpi=110, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(5 * len(drawn), 3.8), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, what in zip(figure.subplots(1, len(drawn), squeeze=False).flat, drawn, strict=True):
         for stage, colour, word in (("train", "#9aa3b5", "training"), ("val", _SHOWN, "validation")):
             name = f"{stage}_{what}"
             found = [row for row in rows if name in row]
@@ -120,9 +147,82 @@ def curves_picture(rows: Sequence[Mapping[str, float]]) -> bytes:
     return _png(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def confusion_picture(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes:
+    """Draw which classes (rows) were taken for which (columns), in percent of each row.
+
+    Args:
+        matrix: ``[C, C + 1]``, how often; the last column is of answers that are no number, drawn if there are any.
+        classes: C names; of more than ``NAMED``, they are left out.
+
+    Returns:
+        A PNG.
+    """
+    columns = [*classes, NO_NUMBER] if matrix[:, -1].any() else list(classes)
+    matrix = matrix[:, : len(columns)]
+    shares = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    named = len(classes) <= NAMED
+    side = max(0.42 * len(columns), 1.7) if named else 4.6
+    figure = Figure(figsize=(side, side), dpi=110, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))  # names stand outside of it
+    norm = PowerNorm(1 if named else 0.5, 0, 100)  # what is rare among many is to be seen
+    drawn = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
+    axes.set(xlabel="answered", ylabel="class")
+    if named:
+        axes.set_xticks(range(len(columns)), [_short(name) for name in columns], rotation=90, fontsize=9)
+        axes.set_yticks(range(len(classes)), [_short(name) for name in classes], fontsize=9)
+        for row, column in np.argwhere(shares >= 0.5):
+            colour = "white" if shares[row, column] > 55 else "#1c2230"
+            text = f"{shares[row, column]:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    else:
+        figure.colorbar(drawn, ax=axes, shrink=0.7, label="% of the class")
+    return _png(figure, bbox_inches="tight")
+
+
+def class_listing(figures: Mapping[str, Mapping[str, Any]]) -> Listing:
+    """List the figures of classes, or of labels, the worst first."""
+    of_labels = any("f1" in each for each in figures.values())
+    key = "f1" if of_labels else "accuracy"
+    ordered = sorted(figures.items(), key=lambda item: -1 if item[1][key] is None else item[1][key])
+    columns = ("F1", "precision", "recall", "examples") if of_labels else ("accuracy", "examples asked")
+    rows = []
+    for name, each in ordered:
+        told = [_percent(each[part]) for part in ("f1", "precision", "recall")] if of_labels else [_of_class(each)]
+        rows.append([name, *told, str(each["examples"])])
+    what = "label" if of_labels else "class"
+    shares = [each[key] for _, each in ordered]
+    note = "" if of_labels else "The interval of a class covers the draw of its episodes, or examples, only."
+    return Listing(f"Each {what}, the worst first, in percent", [what, *columns], rows, shares, note)
+
+
+def _of_class(figures: Mapping[str, Any]) -> str:
+    half = figures["accuracy_ci95"]
+    return percent(Estimate(figures["accuracy"], math.nan if half is None else half, figures["examples"]))
+
+
+def confusion_listing(confusions: Sequence[Mapping[str, Any]]) -> Listing:
+    """List what was taken for what, most often first."""
+    rows = [[each["class"], _percent(each["share"]), each["answer"], str(each["count"])] for each in confusions]
+    shares = [each["share"] for each in confusions]
+    columns = ("class", "of its examples", "taken for", "times")
+    return Listing("What was taken for what, most often first, in percent", columns, rows, shares)
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{100 * share:.1f}"
+
+
+def _short(name: str) -> str:
+    text = " ".join(name.split()).replace("$", r"\$")  # which matplotlib would take for the beginning of a formula
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _png(figure: Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # names in a script that the typeface lacks
+        figure.savefig(buffer, format="png", **options)
     return buffer.getvalue()
 
 
@@ -140,6 +240,10 @@ def _tile(axes: object, image: Tensor, colour: str, caption: str, text: str) -> 
     axes.set_title(caption, fontsize=9, color=text, pad=3.5)
 
 
+def _base64(png: bytes) -> str:
+    return base64.b64encode(png).decode()
+
+
 def write_report(
     path: str | os.PathLike[str],
     *,
@@ -150,6 +254,8 @@ def write_report(
     notes: Sequence[str],
     pictures: Sequence[Picture],
     details: Mapping[str, str],
+    cautions: Sequence[str] = (),
+    listings: Sequence[Listing] = (),
 ) -> None:
     """Write a page that needs no other file and no network.
 
@@ -160,6 +266,8 @@ def write_report(
         notes: how to read the table.
         pictures: shown in order.
         details: name and value of everything that is needed to repeat the run.
+        cautions: what must be known before the figures are believed.
+        listings: tables, after the pictures.
     """
     template = files("quickstudy").joinpath("report.html.jinja").read_text("utf-8")
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template)
@@ -167,9 +275,12 @@ def write_report(
         title=title,
         lead=lead,
         columns=columns,
-        rows=[(row.name, [(percent(e), 100 * e.mean) for e in row.estimates]) for row in rows],
+        rows=[(row.name, [(percent(e), 100 * e.mean) for e in row.estimates], row.chance, row.also) for row in rows],
         notes=notes,
-        pictures=[(picture.caption, base64.b64encode(picture.png).decode()) for picture in pictures],
+        cautions=cautions,
+        pictures=[(each.caption, [_base64(png) for png in (each.png, *each.beside)], each.wide) for each in pictures],
+        listings=[(each, list(zip(each.rows, each.shares, strict=True))) for each in listings],
+        shown=_SHOWN_AT_ONCE,
         details=details,
     )
     with atomic_write(path, "w") as file:

@@ -25,9 +25,9 @@ from torchmetrics import Metric
 
 from quickstudy.checkpoint import read_checkpoint
 from quickstudy.errors import ConfigError, DataError, DataWarning, check_above_zero, check_counts, given
-from quickstudy.files import atomic_write
+from quickstudy.files import LAST, atomic_write
 
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+PREVIOUS = "previous.ckpt"
 _ASKED = 20  # steps between two questions to all processes whether it is time
 
 

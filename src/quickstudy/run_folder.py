@@ -2,39 +2,56 @@
 
 ``run.json`` has options, versions and the data's fingerprints; ``metrics.csv`` the figures; ``best.ckpt`` the model of
 the best validation, where there is validation data; ``last.ckpt`` and ``previous.ckpt`` the newest; ``test.json`` what
-a test measured; ``curves.png`` and ``report.html`` show it all.
+a test measured, ``test.safetensors`` that of each episode or example; ``curves.png`` and ``report.html`` show it all.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from quickstudy.checkpoint import plain
+from quickstudy.data.episodes import EpisodePlan
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.files import alone, atomic_write
+from quickstudy.files import BEST_FILE, alone, atomic_write
 from quickstudy.loggers import Metrics, read_metrics
 from quickstudy.metrics import Estimate
-from quickstudy.report import Picture, Row, curves_picture, write_report
-from quickstudy.results import measured_on, versions
-from quickstudy.resuming import LAST, KeepLast
+from quickstudy.outcome import Outcome
+from quickstudy.report import (
+    NAMED,
+    Picture,
+    Row,
+    class_listing,
+    confusion_listing,
+    confusion_picture,
+    curves_picture,
+    write_report,
+)
+from quickstudy.results import chance, covers, in_sizes, measured_on, versions
+from quickstudy.resuming import KeepLast
+from quickstudy.time_limit import WithinTime
 
 RUNS = Path("runs")
-BEST_FILE = "best.ckpt"
-RECORD, MEASURED, CURVES, REPORT = "run.json", "test.json", "curves.png", "report.html"
+RECORD, MEASURED, TESTED, CURVES, REPORT = "run.json", "test.json", "test.safetensors", "curves.png", "report.html"
 BEST = "val_accuracy"
 _RECORDED = ("time", "command", "versions", "trainer", "data", "model")
+_DRAWN = 250  # classes of a matrix whose cells can be seen
+_WORDS = 300  # letters of an error
+_FEW = 6  # classes of a matrix that a narrow screen shows whole
 
 
 def new_folder(root: Path = RUNS) -> Path:
@@ -98,6 +115,11 @@ class KeepBest(ModelCheckpoint):
         name = Path(BEST_FILE).stem
         super().__init__(folder, name, monitor=BEST, mode="max", enable_version_counter=False)
 
+    def check_monitor_top_k(self, trainer: Any, current: Any = None) -> bool:
+        """Return whether it is better; a validation that was cut short is not compared with a whole one."""
+        cut = any(isinstance(callback, WithinTime) and callback.cut for callback in trainer.callbacks)
+        return not (cut and self.best_model_path) and super().check_monitor_top_k(trainer, current)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best so far, which lies in the folder whatever it was called; if not, with none."""
         here = str(Path(str(self.dirpath)) / BEST_FILE)
@@ -131,11 +153,6 @@ def checkpoints(folder: Path, validates: bool, there: list[Callback]) -> list[Ch
     if not any(isinstance(callback, KeepLast) for callback in there):
         kept.append(KeepLast(folder))
     return kept
-
-
-def best_checkpoint(folder: Path) -> Path | None:
-    """Return the best model's checkpoint, or else the last, or None."""
-    return next((folder / name for name in (BEST_FILE, LAST) if (folder / name).exists()), None)
 
 
 class Record(Callback):
@@ -191,25 +208,96 @@ class Record(Callback):
             options = {name: value if plain(value) else repr(value) for name, value in dict(pl_module.hparams).items()}
             code = dict.fromkeys(getattr(pl_module, "unsaved", ()), "code")
             record = now | {"model": {"class": type(pl_module).__name__, **options, **code}}
+        self._write(record)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note why it ended."""
+        self._note_end(trainer, _why_ended(trainer))
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Note what ended it."""
+        if trainer.state.fn == "fit":
+            self._note_end(trainer, _what_ended(exception, trainer.global_step))
+
+    def _note_end(self, trainer: Any, reason: str) -> None:
+        if not trainer.is_global_zero or not self._path.exists():
+            return
+        with suppress(DataError):  # of a damaged one the page tells
+            record = read_json(self._path, *_RECORDED)
+            [record, *record.get("resumed", ())][-1]["ended"] = reason
+            self._write(record)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
         with atomic_write(self._path, "w") as file:
             json.dump(record, file, indent=1)
 
 
+def _why_ended(trainer: Any) -> str:
+    """Say why a training is over that nothing interrupted."""
+    callbacks: list[Any] = trainer.callbacks
+    if any(isinstance(callback, WithinTime) and callback.ended for callback in callbacks):
+        return "it ended since its time was up (max_time)"
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+            times = f"{callback.patience} validations" if callback.patience > 1 else "a validation"
+            return f"it ended after {times} without a better {callback.monitor} (patience)"
+    if -1 < trainer.max_steps <= trainer.global_step:
+        return f"it ended when all {trainer.max_steps} steps were done (max_steps)"
+    if trainer.max_epochs is not None and -1 < trainer.max_epochs <= trainer.current_epoch:
+        return f"it ended when all {trainer.max_epochs} epochs were done (max_epochs)"
+    return "it ended since a callback, or Lightning, stopped it"
+
+
+def _what_ended(exception: BaseException, step: int) -> str:
+    """Say what ended a training early."""
+    if isinstance(exception, KeyboardInterrupt):
+        return f"it was interrupted (Ctrl-C) after step {step}"
+    if isinstance(exception, SIGTERMException):
+        return f"it was terminated (SIGTERM) after step {step}"
+    told = " ".join(str(exception).split())
+    words = told if len(told) <= _WORDS else f"{told[:_WORDS]}..."
+    return f"it was ended after step {step} by an error: {type(exception).__name__}{f': {words}' if words else ''}"
+
+
 def write_measured(
-    folder: Path, result: Mapping[str, Any], weights: str, options: Mapping[str, Any] | None = None
+    folder: Path,
+    result: Mapping[str, Any],
+    weights: str,
+    options: Mapping[str, Any] | None = None,
+    outcome: Outcome | None = None,
 ) -> None:
-    """Write ``test.json`` and show it on the page.
+    """Write ``test.json`` and ``test.safetensors``, and show them on the page.
 
     Args:
         folder: of a run.
         result: what ``result_of`` returned.
         weights: which were tested: a checkpoint's name, or ``"as trained"``.
         options: of ``quickstudy test``, so that ``quickstudy verify`` can do the same again.
+        outcome: what the test saw of each episode or example.
     """
+    if outcome is None:
+        (folder / TESTED).unlink(missing_ok=True)
+    else:
+        outcome.write(folder / TESTED)
     measured = {"time": _now(), "weights": weights, "options": options, "versions": versions(), "result": dict(result)}
     with atomic_write(folder / MEASURED, "w") as file:
         json.dump(measured, file, indent=1)
     write_page(folder)
+
+
+def read_outcome(folder: Path, result: Mapping[str, Any]) -> Outcome | None:
+    """Return what ``test.safetensors`` holds; None where there is none, as with tests of earlier versions.
+
+    Raises:
+        DataError: it is damaged, or of another test than ``test.json`` has the result of.
+    """
+    path = folder / TESTED
+    if not path.is_file():
+        return None
+    outcome = Outcome.read(path)
+    if len(outcome.accuracies) != result.get(outcome.unit) or abs(outcome.accuracy - result["accuracy"]) > 1e-5:
+        raise DataError(f"'{path}' is not of the test that '{folder / MEASURED}' tells of: type quickstudy test again")
+    return outcome
 
 
 def write_page(folder: Path, steps: int = 0) -> None:
@@ -267,43 +355,76 @@ def _write_page(folder: Path, steps: int) -> None:
     judged = [row for row in trained if BEST in row]
     best = max(judged, key=lambda row: row[BEST], default=None)
     steps = max(steps, int(trained[-1]["step"]) + 1 if trained else 0)
-    estimates, notes, lead = [], [], f"{steps} steps."
+    newest = [record, *record.get("resumed", ())][-1]
+    estimates, notes, cautions = [], [], []
+    pictures, listings = [], []
+    lead = f"{steps} steps. {_sentence(newest.get('ended', 'How it ended is not known: it was killed, or still runs'))}"
+    plan = plan_of(record["model"])
     if best is not None:
         units = "episodes" if "val_episodes" in best else "examples"
         count = int(best[f"val_{units}"])
-        estimates.append(Row("validation, at its best", [Estimate(best[BEST], best[f"{BEST}_ci95"], count)]))
+        found = Estimate(best[BEST], best.get(f"{BEST}_ci95", math.nan), count)
+        estimates.append(Row("validation, at its best", [found], None if plan is None else 1 / plan.span("val")[0]))
         lead = f"{lead} Validation was best after step {int(best['step']) + 1}, in epoch {int(best['epoch']) + 1}."
+        sizes = "" if plan is None else f", {in_sizes(plan.span('val'), *plan.shape('val')[1:])}"
         notes.append(
-            f"The interval is of 95%, over {count} {units} of the validation data. That figure chose the epoch, so it "
-            "flatters the model: judge it by data that chose nothing (quickstudy test)."
+            f"Validated on {count} {units}{sizes}. The interval is of 95%, over these {units}. The figure chose the "
+            "epoch, so it flatters the model: judge it by data that chose nothing (quickstudy test)."
         )
     if (folder / MEASURED).exists():
         measured = read_json(folder / MEASURED, "time", "weights", "result")
         result = measured["result"]
-        ci95 = float("nan") if result["accuracy_ci95"] is None else result["accuracy_ci95"]
-        count = result.get("episodes", result.get("examples"))
-        if measured["time"] < [record, *record.get("resumed", ())][-1]["time"]:
+        if measured["time"] < newest["time"]:
             notes.append("Training went on since it was tested: type quickstudy test again.")
         else:
-            estimates.append(Row(f"test, {measured['weights']}", [Estimate(result["accuracy"], ci95, count)]))
-            notes.append(f"Tested {measured_on(result)}.")
-    pictures = []
+            ci95 = math.nan if result["accuracy_ci95"] is None else result["accuracy_ci95"]
+            found = Estimate(result["accuracy"], ci95, result.get("episodes", result.get("examples")))
+            guessing = chance(result)
+            of_classes = result.get("accuracy_ci95_classes")
+            also = "" if of_classes is None else f"for other classes ± {100 * of_classes:.1f}"
+            estimates.append(Row(f"test, {measured['weights']}", [found], guessing and guessing[0], also))
+            notes += [f"Tested {measured_on(result)}.", *([guessing[1]] if guessing else []), covers(result)]
+            cautions += result.get("notes", [])
+            outcome = read_outcome(folder, result)
+            if outcome is not None and 1 < len(outcome.classes) <= _DRAWN and len(outcome.confusions):
+                matrix = confusion_picture(outcome.confusion_matrix(), outcome.classes)
+                wide = _FEW < len(outcome.classes) <= NAMED
+                pictures.append(Picture("The test: of each class, in percent, what was answered.", matrix, wide=wide))
+            figures = result.get("per_class", result.get("per_label"))
+            listings += [class_listing(figures)] if figures else []
+            listings += [confusion_listing(result["confusions"])] if result.get("confusions") else []
     if any(name in row for row in trained for name in ("train_loss", "val_loss")):
-        picture = curves_picture(trained)
         with atomic_write(folder / CURVES) as file:
-            file.write(picture)
-        pictures.append(Picture("Loss and accuracy by step; the band is the validation's 95% interval.", picture))
+            file.write(curves_picture(trained))
+        loss, accuracy = (curves_picture(trained, [what]) for what in ("loss", "accuracy"))
+        caption = "Loss and accuracy by step; the band is the validation's 95% interval."
+        pictures.insert(0, Picture(caption, loss, [accuracy]))
     model = record["model"]
+    backbone = "with a backbone of one's own" if model.get("backbone") == "code" else model.get("backbone")
     write_report(
         folder / REPORT,
-        title=f"Run {folder.name}: {model.get('training_strategy', '')} {model.get('backbone') or ''}".strip(),
+        title=f"Run {folder.name}: {model.get('training_strategy', '')} {backbone or ''}".strip(),
         lead=lead,
         columns=["accuracy"],
         rows=estimates,
         notes=notes,
         pictures=pictures,
         details=_details(record),
+        cautions=cautions,
+        listings=listings,
     )
+
+
+def _sentence(reason: str) -> str:
+    return f"{reason[:1].upper()}{reason[1:]}."
+
+
+def plan_of(model: Mapping[str, Any]) -> EpisodePlan | None:
+    """Return the plan of episodes that a record's model had; None without episodes."""
+    if model.get("training_strategy", "default") == "default":
+        return None
+    options = model.get("training_strategy_kwargs") or {}
+    return EpisodePlan(**{field.name: options[field.name] for field in fields(EpisodePlan) if field.name in options})
 
 
 def _details(record: Mapping[str, Any]) -> dict[str, str]:

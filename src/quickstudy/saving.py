@@ -22,19 +22,21 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.changes import Change, check_name, packed, unpacked
+from quickstudy.algorithms import Algorithm, algorithm_of
+from quickstudy.changes import Change, Support, Thumbnails, check_name, composed, packed, unpacked
 from quickstudy.confidence import HeldOut
 from quickstudy.data.samples import Load
+from quickstudy.data.targets import type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
-from quickstudy.files import alone, atomic_write
+from quickstudy.files import alone, atomic_write, best_checkpoint
 from quickstudy.journal import NAME as JOURNAL
 from quickstudy.journal import Journal
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.plain import found_load, joined, name_of, named_load, taken_apart
 
-FORMAT = 1
-"""Counted up when an older quickstudy could not read it."""
+FORMAT = 2
+"""Counted up when an older quickstudy could not read it; one that it can is written as before."""
+_NAMED_BY_STRINGS = 1
 
 DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
@@ -46,9 +48,9 @@ class Saved(NamedTuple):
     encoder: Encoder
     algorithm: Algorithm
     load: Load
-    support: dict[str, Tensor]
+    support: Support
     """By class: what the algorithm keeps of its examples, ``[n, ...]``."""
-    thumbnails: dict[str, tuple[bytes, ...]]
+    thumbnails: Thumbnails
     """By class, of its examples."""
     state: Any
     """What the algorithm learned; None without classes."""
@@ -56,6 +58,10 @@ class Saved(NamedTuple):
     """What ``calibrate`` was asked for."""
     calibrated: HeldOut | None
     """What it was given."""
+    like: Tensor | None = None
+    """``[0, ...]``, of the shape and the type of the examples as they were shown; None where that is not known."""
+    rounding: float = 0.0
+    """By what share of their length embeddings may differ that were learned; see ``confidence.rounding_of``."""
     changes: Sequence[Change] = ()
     """Made since by a service, in their order."""
     number: int = 0
@@ -77,7 +83,7 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
         OSError: the folder cannot be written.
     """
     place = Path(folder)
-    encoder, algorithm, load, support, thumbnails, state, rates, calibrated = saved[:8]
+    encoder, algorithm, load, support, thumbnails, state, rates, calibrated, like, rounding = saved[:10]
     tensors = {f"algorithm.{name}": value for name, value in algorithm.state_dict().items()}
     if support:
         tensors["kept"] = torch.cat(list(support.values()))
@@ -91,7 +97,7 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
         served = Journal.exists(place)
         files = {"encoder": _written(place, "encoder", weights), "learned": _written(place, "learned", content)}
         description = {
-            "format": FORMAT,
+            "format": _NAMED_BY_STRINGS if all(isinstance(name, str) for name in support) else FORMAT,
             "id": _served_id(place) if served else uuid.uuid4().hex,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
@@ -108,6 +114,8 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
             "state": skeleton,
             "rates": rates,
             "calibrated": held,
+            "input": None if like is None else {"shape": list(like.shape[1:]), "dtype": str(like.dtype)},
+            "rounding": rounding,
         }
         try:
             text = json.dumps(description, indent=1)
@@ -123,6 +131,15 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
             for old in place.glob(pattern):
                 if old.name not in current:
                     old.unlink(missing_ok=True)
+
+
+def written(folder: str | os.PathLike[str]) -> str:
+    """Return when the model in a folder was last written whole, in ISO 8601.
+
+    Raises:
+        DataError: there is no saved model, or it is damaged.
+    """
+    return str(_description(Path(folder)).get("written", {}).get("time", ""))
 
 
 def serve(folder: str | os.PathLike[str]) -> Journal:
@@ -207,11 +224,15 @@ def _put_together(
             "Predictor.load(folder, backbone=module)"
         )
     encoder = build_encoder(made["name"], made["options"], pretrained=False) if made else Encoder(backbone)  # type: ignore[arg-type]
+    for name, _ in encoder.named_parameters():
+        if name in encoder_weights:
+            encoder.to(encoder_weights[name].dtype)  # a model of a half type, or of float64, stays one
+            break
     for name in ("mean", "std"):
         setattr(encoder, name, encoder_weights.get(name))
     _load_weights(encoder, encoder_weights, place)
     wanted = description["algorithm"]
-    algorithm = STRATEGIES[wanted["name"]](**wanted["options"])
+    algorithm = algorithm_of(wanted["name"], place)(**wanted["options"])
     if wanted["feature_shape"]:
         algorithm.meet(encoder, tuple(wanted["feature_shape"]), wanted["ways"])
     weights = {
@@ -222,15 +243,20 @@ def _put_together(
         part.to(device).eval().requires_grad_(False)
     for name in description["classes"]:
         check_name(name)
+    if len(set(map(type_of, description["classes"]))) > 1:
+        raise ValueError("classes named in several types")
     if len(set(description["classes"])) < len(description["classes"]) or 0 in description["examples"]:
         raise ValueError("a class twice, or without examples")
     if description["classes"] and description["state"] is None:
         raise ValueError("classes that were not learned")
     parts = torch.split(tensors["kept"], description["examples"]) if description["classes"] else ()
-    support = dict(zip(description["classes"], parts, strict=True))
-    pictures, thumbnails = unpacked(tensors), {}
-    for name, kept in support.items() if pictures else ():
-        thumbnails[name], pictures = pictures[: len(kept)], pictures[len(kept) :]
+    labels = list(map(composed, description["classes"]))
+    if len(set(labels)) < len(labels):  # two forms of one name passed for two classes
+        labels = description["classes"]
+    support: Support = dict(zip(labels, parts, strict=True))
+    pictures, thumbnails = unpacked(tensors), Thumbnails()
+    for label, kept in support.items() if pictures else ():
+        thumbnails[label], pictures = pictures[: len(kept)], pictures[len(kept) :]
     held = description["calibrated"]
     logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
     return Saved(
@@ -242,7 +268,16 @@ def _put_together(
         joined(description["state"], tensors),
         {name: float(rate) for name, rate in description["rates"].items() if name in ("reject_rate", "false_accept")},
         HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
+        _like(description.get("input")),
+        float(description.get("rounding", 0)),
     )
+
+
+def _like(described: Mapping[str, Any] | None) -> Tensor | None:
+    if described is None:  # an older quickstudy did not note it
+        return None
+    dtype = getattr(torch, described["dtype"].removeprefix("torch."))
+    return torch.empty(0, *described["shape"], dtype=dtype)
 
 
 # ---- files
@@ -282,16 +317,16 @@ def _description(place: Path) -> dict[str, Any]:
         return _parsed(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError) as error:
         looked = f"no {DESCRIPTION}; looked in {Path.cwd()}"
-        raise DataError(f"there is no saved model in '{place}' ({looked}){_instead(place)}") from error
+        raise DataError(f"there is no saved model in '{place}' ({looked}){instead(place)}") from error
 
 
-def _instead(place: Path) -> str:
+def instead(place: Path) -> str:
     """Say what is there instead of a saved model, and how to make one of it."""
     told, model, support = "", Path("resnet18"), Path("photos")
     if place.suffix == ".ckpt" and place.is_file():
         told, model = ": it is a checkpoint", place
-    elif (place / "best.ckpt").is_file():
-        told, model = ": it is the folder of a training run", place / "best.ckpt"
+    elif (checkpoint := best_checkpoint(place)) is not None:
+        told, model = ": it is the folder of a training run", checkpoint
     elif place.is_dir() and any(entry.is_dir() for entry in place.iterdir()):
         told, support = ": it has folders, of pictures perhaps", place
     return f"{told}. To make one, type: quickstudy adapt {model} --support {support}/ --out pets/"

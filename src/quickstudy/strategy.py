@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from quickstudy.algorithms import STRATEGIES, Algorithm, available_strategies
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.episodes import EpisodePlan
-from quickstudy.errors import ConfigError, check_options, unknown
+from quickstudy.errors import ConfigError, check_options
 from quickstudy.registry import options_of
 
 Strategy = tuple[EpisodePlan | None, Algorithm | None]
@@ -29,17 +29,23 @@ def build_strategy(name: str, kwargs: Mapping[str, Any] | None = None) -> Strate
             )
         return None, None
     if name not in STRATEGIES:
-        raise unknown("training_strategy", name, available_strategies())
+        raise STRATEGIES.unknown(name, ["default"])
     algorithm = STRATEGIES[name]
     planned = {field.name for field in fields(EpisodePlan)}
     own = options_of(algorithm, Algorithm)
     check_options(f"training_strategy='{name}'", kwargs, [*own, *sorted(planned)])
     plan = EpisodePlan(**{key: value for key, value in kwargs.items() if key in planned})
     made = algorithm(**{key: value for key, value in kwargs.items() if key in own})
-    if made.fixed_ways and plan.shape("test")[0] != plan.ways:
+    least, most = plan.span("train")
+    if made.fixed_ways and least < most:
+        raise ConfigError(
+            f"training_strategy='{name}' is made for one number of ways, and ways={plan.ways} are several: give one"
+            + (f", or {made.for_other_ways}" if made.for_other_ways else "")
+        )
+    if made.fixed_ways and plan.span("test") != (least, most):
         raise ConfigError(
             f"training_strategy='{name}' is tested on as many ways as it is trained on, not on "
             f"test_ways={plan.test_ways} after ways={plan.ways}: make them equal"
-            + (", or add 'head': 'shared'" if "head" in own else "")
+            + (f", or {made.for_other_ways}" if made.for_other_ways else "")
         )
     return plan, made

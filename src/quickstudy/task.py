@@ -7,28 +7,36 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import lightning as L
+import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.checkpoint import check_strategy, load_checkpoint, load_weights, memory_of, plain, restore_memory
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.identity import identities, joined, shared
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import classes_seen
-from quickstudy.episode import check_episode
-from quickstudy.errors import ConfigError, check_above_zero, check_options, given
-from quickstudy.heads import class_names, feature_shape, given_head
+from quickstudy.data.targets import LabelType
+from quickstudy.episode import Episode, check_episode
+from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
+from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, warn_of_one_class
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
-from quickstudy.nets import build_encoder
+from quickstudy.nets import build_encoder, of_several
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
+from quickstudy.outcome import Answers, Outcome
 from quickstudy.predictor import Predictor
-from quickstudy.processes import together, weighed
+from quickstudy.processes import Accumulated, steps_of, together, weighed
 from quickstudy.registry import options_of
 from quickstudy.strategy import build_strategy
 
@@ -45,13 +53,16 @@ class Task(L.LightningModule):
         backbone_kwargs: the backbone's own options.
         pretrained: start from trained weights where there are any (timm's).
         head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to ``[B, C]``; only the default strategy has one.
-        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy.
+        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy. Few-shot
+            strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
         optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
-        learning_rate: None for the optimizer's own default.
+        learning_rate: None for the optimizer's own default. It may be set later, as may ``hparams.learning_rate``,
+            which Lightning's finder sets.
         backbone_lr: the backbone's own learning rate; None: the same.
         lr_scheduler: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among
             the options, ``interval="step" | "epoch"`` says when it moves.
-        metrics: more of torchmetrics: names (``"F1Score"``), metrics, or a mapping of them by name.
+        metrics: more of torchmetrics: names (``"F1Score"``; by name the mean over the classes, but for
+            ``"Accuracy"``), metrics, or a mapping of them by name.
         multi_label: whether an example may have several labels.
         training_strategy: ``"default"`` is ordinary supervised training; others: ``available_strategies()``.
         training_strategy_kwargs: the strategy's options: those of ``EpisodePlan``, and the algorithm's own.
@@ -110,24 +121,64 @@ class Task(L.LightningModule):
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
+        if isinstance(backbone, str) and self.encoder.made_by is not None:
+            self.hparams["backbone"] = self.encoder.made_by[
+                0
+            ]  # what a checkpoint is of, where trained weights chose it
         self.head = given_head(head)
         self.classes: tuple[str, ...] = ()
         """The class names that the head knows; empty for a few-shot strategy."""
+        self.label_type: LabelType = "str"
+        """What the labels of these classes were; ``Trainer.predict`` answers in it."""
         self.trained_classes: tuple[str, ...] = ()
         """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
         self.validated_classes: tuple[str, ...] = ()
         """Those that chose among its checkpoints, which it must not be tested on."""
         self.trained_on: tuple[int, str] | tuple[()] = ()
         """How many examples there were to train on, and their fingerprint."""
+        self.trained_examples = torch.empty(0, dtype=torch.int64)
+        """What identifies them, or some of them: see ``data.identity``. Of ordinary training."""
+        self.seen_before = 0
+        """How many examples of the newest test or validation are, at least, among them."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
+        self.trained_with: dict[str, Any] = {}
+        """What a training step was made of and how, in plain values, so that a run that goes on says what changed."""
+        self.outcome: Outcome | None = None
+        """What the latest test saw."""
+        self._answers: Answers | None = None
+        self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
             self.add_module(f"{stage}_metrics", StageMetrics(per_example=self.plan is None))
+
+    # ---- learning rates, which Lightning's finder or a user may set afterwards
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The learning rate; None: the optimizer's own default."""
+        rate: float | None = self.hparams.get("learning_rate", self._learning_rate)
+        return rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float | None) -> None:
+        self.hparams["learning_rate"] = rate
+
+    @property
+    def backbone_lr(self) -> float | None:
+        """The backbone's own learning rate; None: the same."""
+        rate: float | None = self.hparams.get("backbone_lr", self._backbone_lr)
+        return rate
+
+    @backbone_lr.setter
+    def backbone_lr(self, rate: float | None) -> None:
+        self.hparams["backbone_lr"] = rate
 
     # ---- getting to know the data
 
     def setup(self, stage: str) -> None:
         """Meet the trainer's data."""
+        if stage == "fit":
+            leave_evaluation(self)
         self.meet(getattr(self.trainer, "datamodule", None), stage)
 
     def meet(self, data: Any, stage: str) -> None:
@@ -138,22 +189,51 @@ class Task(L.LightningModule):
             self.load_options = dict(data.load_options)
         if data is not None and stage == "fit" and (table := data.table("train", by_class=self.plan is not None)):
             self.trained_on = len(table), table.fingerprint
+            self.trained_with = steps_of(self._trainer, self.plan, data)
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
+            self._compare_examples(data, stage)
+            if stage == "fit":
+                warn_of_one_class(self.classes, None if data is None else data.table("train"), self._multi_label)
         elif self.plan is not None and self.algorithm is not None and stage != "predict":
             if data is not None:
                 known = self.trained_classes, self.validated_classes
                 self.trained_classes, self.validated_classes = classes_seen(data, stage, *known)
             if not self.algorithm.feature_shape:
                 shape = feature_shape(self.encoder, data, self._trainer, stage)
-                self.algorithm.meet(self.encoder, shape, self.plan.ways)
+                self.algorithm.meet(self.encoder, shape, self.plan.shape("train")[0])
+        for measured in [name for name in self._modules if re.fullmatch(r"(val|test)_metrics_\d+", name)]:
+            delattr(self, measured)  # of loaders that there were before
         for name in ("train", "val", "test"):
             ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
             further = build_metrics(self._metrics, ways, self._multi_label)
-            self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further).to(self.device))
+            choice = ways > 1 or self._multi_label
+            self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further, choice).to(self.device))
+
+    def _compare_examples(self, data: Any, stage: str) -> None:
+        """Remember the training examples, and warn where the model is judged on them."""
+        inputs = inputs_for(data, self._trainer, stage) if getattr(rank_zero_only, "rank", 0) == 0 else None
+        self.seen_before = 0
+        if inputs is None or (stage != "fit" and not len(self.trained_examples)):
+            return
+        examples = identities(inputs)
+        if stage == "fit":
+            self.trained_examples = joined(self.trained_examples, examples)
+            return
+        self.seen_before = shared(examples, self.trained_examples)
+        if self.seen_before:
+            judging = "test" if stage == "test" else "validation"
+            warnings.warn(
+                f"the model was trained on at least {self.seen_before} of the {len(inputs)} examples of this {judging}"
+                ", which tells nothing about new ones: judge it by examples that it was not trained on",
+                DataWarning,
+                2,
+            )
 
     def _meet_classes(self, data: Any) -> None:
-        self.classes = self.classes or class_names(data, self._num_classes)
+        if not self.classes:
+            self.classes = class_names(data, self._num_classes)
+            self.label_type = "int" if data is None else getattr(data, "label_type", "str")
         if data is not None and data.multi_label and not self._multi_label:
             raise ConfigError("the data has several labels per example: set multi_label=True")
         if self.head is None:
@@ -169,19 +249,48 @@ class Task(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
-        with together(self._trainer, episodes=self.plan is not None):
+        with together(self._trainer, episodes=self.plan is not None), of_several(self._for_several):
             loss, units = self._step(batch, "train")
-        return loss if self.plan is not None else weighed(loss, units)
+        if self.plan is None:
+            loss, units = weighed(loss, units)
+        return loss if self._batches_of_a_step == 1 else self._accumulated.add(loss, units)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    @property
+    def _for_several(self) -> str:
+        """What to type where BatchNorm saw one example."""
+        if self.plan is not None:
+            return "set inner_batch_size=2 or more"
+        several = self._trainer is not None and self._trainer.world_size > 1
+        return "set batch_size=2 or more (in a loader of your own also drop_last=True)" + (
+            ", or sync_batchnorm=True" if several else ""
+        )
+
+    @property
+    def _batches_of_a_step(self) -> int:
+        return 1 if self._trainer is None else self._trainer.accumulate_grad_batches
+
+    def on_train_epoch_start(self) -> None:
+        """Begin with a step of its own."""
+        self._accumulated.begin()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Weigh the batches of the step by what is in them."""
+        self._accumulated.finish(optimizer, self._batches_of_a_step)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the validation data."""
-        self._step(batch, "val")
+        self._step(batch, "val", dataloader_idx)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def on_test_epoch_start(self) -> None:
+        """Begin to note the answers, of which there is more to tell than a mean."""
+        unit: Literal["episodes", "examples"] = "examples" if self.plan is None else "episodes"
+        self._answers = Answers(self.trainer.test_dataloaders, self.classes, unit)
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
-        self._step(batch, "test")
+        self._step(batch, "test", dataloader_idx, batch_idx)
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the logits ``[B, C]`` of a batch.
 
         Raises:
@@ -198,21 +307,44 @@ class Task(L.LightningModule):
         logits: Tensor = self(inputs_of(batch))
         return logits
 
-    def _step(self, batch: Any, stage: str) -> tuple[Tensor, int]:
+    def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float]:
         loss, logits, targets = self._judged(batch)
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)
         else:
             right = ((logits.argmax(-1) == targets) & ~logits.isnan().any(-1)).float()  # argmax takes nan for class 0
-        metrics: Any = self.get_submodule(f"{stage}_metrics")
         figures = right if self.plan is None else right.mean(1)
-        metrics.update(figures, logits.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
+        if stage == "test" and self._answers is not None:
+            self._answers.add(number, loader, right, logits, targets, batch if self.plan is not None else None)
+        most = logits.shape[-1] if self.plan is None else self.plan.shape(stage)[0]
+        scores = F.pad(logits, (0, most - logits.shape[-1]), value=-math.inf)  # of steps that have fewer ways
+        for metrics in self._metrics_of(stage, loader):
+            metrics.update(figures, scores.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
         return loss, len(figures)
+
+    def _metrics_of(self, stage: str, loader: int) -> list[StageMetrics]:
+        """Return what measures a stage, and of several loaders also what measures one of them."""
+        together: Any = self.get_submodule(f"{stage}_metrics")
+        if len(self._loaders(stage)) < 2:
+            return [together]
+        name = f"{stage}_metrics_{loader}"
+        if not hasattr(self, name):
+            self.add_module(name, copy.deepcopy(together).train())  # or Lightning wonders at the next training
+            getattr(self, name).reset()
+        return [together, getattr(self, name)]
+
+    def _loaders(self, stage: str) -> list[Any]:
+        """Return how many batches each loader of a stage has."""
+        if self._trainer is None or stage == "train":
+            return []
+        return list(self._trainer.num_val_batches if stage == "val" else self._trainer.num_test_batches)
 
     def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, and their targets."""
         if self.algorithm is not None and self.plan is not None:
-            ways = self.plan.shape("train" if self.training else "test")[0]
+            least, ways = self.plan.span("train" if self.training else "test")
+            if least < ways and isinstance(batch, Episode):
+                ways = min(max(int(batch.support_targets.max()) + 1, least), ways)
             episode = check_episode(batch, ways)
             loss, logits = self.algorithm.judge(self.encoder, episode, ways, self._loss)
             return loss, logits, episode.query_targets
@@ -241,8 +373,17 @@ class Task(L.LightningModule):
         collected = metrics.collect(judged=stage != "train")
         if self.algorithm is not None and stage != "train":
             collected["transductive"] = float(self.algorithm.sees_queries(self.encoder))
+        if stage == "test" and self._answers is not None:
+            self.outcome, self._answers = self._answers.gathered(), None
+            half = self.outcome.classes_ci95()
+            collected |= {"accuracy_ci95_classes": half} if math.isfinite(half) else {}
+        for loader in range(len(self._loaders(stage))):
+            one = getattr(self, f"{stage}_metrics_{loader}", None)
+            if one is not None and one.accuracy.update_called:
+                collected |= {f"{name}/dataloader_idx_{loader}": value for name, value in one.collect().items()}
         for name, value in collected.items():
-            self.log(f"{stage}_{name}", value, prog_bar=name.startswith(("accuracy", "loss")), sync_dist=True)
+            shown = name.startswith(("accuracy", "loss")) and "/" not in name
+            self.log(f"{stage}_{name}", value, prog_bar=shown, sync_dist=True, add_dataloader_idx=False)
 
     # ---- optimizers, checkpoints
 
@@ -258,8 +399,8 @@ class Task(L.LightningModule):
                 "nothing is left to train: every parameter is frozen or the backbone has none. "
                 "Use strategy='no_freeze' or train_bn=True, or skip training and call trainer.test or model.adapt"
             )
-        groups = grouped(parameters, self.encoder.backbone, self._backbone_lr)
-        optimizer = build_optimizer(self._optimizer, groups, self._learning_rate)
+        groups = grouped(parameters, self.encoder.backbone, self.backbone_lr)
+        optimizer = build_optimizer(self._optimizer, groups, self.learning_rate)
         if self._lr_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self._lr_scheduler, optimizer)}
@@ -276,7 +417,9 @@ class Task(L.LightningModule):
         if self.head is None and weight is not None:
             self.head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device)
         if self.algorithm is not None and self.plan is not None and checkpoint["quickstudy"]["feature_shape"]:
-            self.algorithm.meet(self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.ways)
+            self.algorithm.meet(
+                self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.shape("train")[0]
+            )
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **arguments: Any) -> Self:  # type: ignore[override]
@@ -318,3 +461,20 @@ class Task(L.LightningModule):
         algorithm = copy.deepcopy(self.algorithm or STRATEGIES["prototypicalnetworks"]()).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         return Predictor(encoder, algorithm, partial(type(self).load, **self.load_options)).fit(inputs, labels)
+
+
+def leave_evaluation(model: nn.Module) -> None:
+    """Put a network that is in evaluation mode as a whole into training mode, but for parts that are frozen whole.
+
+    A network in training mode stays as it is, with the parts of it that somebody put into evaluation mode.
+    """
+    if not model.training:
+        _train(model)
+
+
+def _train(module: nn.Module) -> None:
+    parameters = list(module.parameters())
+    if not parameters or any(parameter.requires_grad for parameter in parameters):
+        module.training = True
+        for child in module.children():
+            _train(child)

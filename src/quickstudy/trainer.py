@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import lightning as L
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -24,13 +24,15 @@ from quickstudy.errors import ConfigError, DataWarning, check_choice, check_coun
 from quickstudy.failing import StopAtNaN
 from quickstudy.finetuning import SHAPES, Strategy, build_finetuning
 from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
+from quickstudy.outcome import Outcome
 from quickstudy.processes import OneResult, check_shared
-from quickstudy.progress import build_progress
+from quickstudy.progress import Parameters, build_progress, shown
 from quickstudy.quirks import keep_statistics, note_termination, quieten
 from quickstudy.results import Output, answers, result_of, sentence
 from quickstudy.resuming import GoesOn, KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
 from quickstudy.run_folder import RUNS, Patience, Record, checkpoints, holding, new_folder, write_measured, write_page
-from quickstudy.task import Task
+from quickstudy.task import Task, leave_evaluation
+from quickstudy.time_limit import WithinTime
 
 _PLAIN: dict[str, Any] = {"finetuning": "no_freeze"}
 
@@ -92,8 +94,12 @@ class Trainer(L.Trainer):
         shows = lightning_kwargs.get("enable_progress_bar") is not False and not bare
         if shows and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.append(build_progress())
+        sums_up = lightning_kwargs.get("enable_model_summary") is not False and not bare
+        if sums_up and not any(isinstance(callback, ModelSummary) for callback in callbacks):
+            callbacks.append(Parameters())
+            lightning_kwargs["enable_model_summary"] = False  # Lightning's own
         quieten()
-        callbacks += [OneResult(), GoesOn(), StopAtNaN()]
+        callbacks += [OneResult(), GoesOn(), StopAtNaN(), WithinTime()]
         check_counts(**given(patience=patience))
         if patience is not None:
             callbacks.append(Patience(patience))
@@ -132,7 +138,9 @@ class Trainer(L.Trainer):
 
         Args:
             model: the task.
-            train_dataloaders, val_dataloaders: loaders of batches or of ``Episode``; or
+            train_dataloaders, val_dataloaders: loaders of batches or of ``Episode``. With several to validate by,
+                ``val_accuracy``, which chooses the best, is over all that they hold, and
+                ``val_accuracy/dataloader_idx_1`` that of the second; or
             datamodule: its data.
             ckpt_path: a checkpoint to go on from; ``"last"``: the newest in the run's folder, ``default_root_dir``.
             lightning_kwargs: Lightning's own.
@@ -142,6 +150,7 @@ class Trainer(L.Trainer):
             ConfigError: the strategy cannot serve the model's algorithm, or ``patience`` has no validation to judge by.
         """
         _check_task(model)
+        leave_evaluation(model)  # before callbacks freeze what they will let train later
         if isinstance(train_dataloaders, L.LightningDataModule):
             train_dataloaders, datamodule = None, train_dataloaders
         check_shared(self, train_dataloaders, val_dataloaders)
@@ -257,25 +266,51 @@ class Trainer(L.Trainer):
     ) -> Any:
         """Test a task, as Lightning does, and print what was measured in a sentence unless ``verbose=False``.
 
+        ``trainer.outcome`` has the figure of each episode or example, those of each class, and what was taken for what.
+
         Returns:
-            A list of one dictionary: ``test_accuracy``, ``test_accuracy_ci95``, and whatever else was measured.
+            A list of one dictionary: ``test_accuracy``; ``test_accuracy_ci95``, of its interval over episodes, or
+            examples; of episodes ``test_accuracy_ci95_classes``, of that over classes, where it is known; and whatever
+            else was measured.
         """
         _check_task(model or self.lightning_module)
         check_shared(self, dataloaders)
+        tested: Any = model or self.lightning_module
+        if tested is not None:
+            tested.outcome = None  # where processes are spawned, they keep their own
         found = super().test(model, dataloaders, ckpt_path, False, datamodule, **lightning_kwargs)
         if found and self.is_global_zero:
-            result = result_of(self.lightning_module, found[0])
+            data = datamodule or (getattr(self, "datamodule", None) if dataloaders is None else dataloaders)
+            result = result_of(self.lightning_module, found[0], data)
             if verbose:
                 print(sentence(result))
             if self._leaves and self.run_folder is not None and self.lightning_module is self._fitted:
-                write_measured(self.run_folder, result, Path(ckpt_path).name if ckpt_path else "as trained")
+                weights = Path(ckpt_path).name if ckpt_path else "as trained"
+                write_measured(self.run_folder, result, weights, None, self.outcome)
         return found
 
-    def validate(self, model: Any = None, dataloaders: Any = None, *arguments: Any, **options: Any) -> Any:
-        """Validate a task, as Lightning does."""
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the latest test saw; None before one, and where its processes were spawned."""
+        return getattr(self.lightning_module, "outcome", None)
+
+    def validate(  # type: ignore[override]
+        self,
+        model: L.LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        verbose: bool = True,
+        datamodule: L.LightningDataModule | None = None,
+        **lightning_kwargs: Any,
+    ) -> Any:
+        """Validate a task, as Lightning does, and print what was measured on a line unless ``verbose=False``."""
         _check_task(model or self.lightning_module)
         check_shared(self, dataloaders)
-        return super().validate(model, dataloaders, *arguments, **options)
+        found = super().validate(model, dataloaders, ckpt_path, False, datamodule, **lightning_kwargs)
+        if verbose and self.is_global_zero:
+            for figures in found or ():
+                print(", ".join(f"{name} {text}" for name, text in shown(figures).items()))
+        return found
 
     def predict(  # type: ignore[override]
         self,
@@ -289,11 +324,14 @@ class Trainer(L.Trainer):
 
         Args:
             model: a task that was trained on fixed classes.
-            dataloaders: loaders of inputs; or
+            dataloaders: a loader of inputs, or several, of which each gets its own answers, in a list; or
             datamodule: data with a ``predict_...``.
-            output: ``"labels"``: N class names (lists of names with several labels per example); ``"classes"``: their
-                numbers, a tensor ``[N]`` (``[N, C]`` of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor
-                ``[N, C]``.
+            output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
+                several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
+                of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``.
+                ``"rows"``: for each example a ``quickstudy.results.Prediction`` of its file, label, probability,
+                likeliest class, and true label where the data has it (targets, or class folders); with several labels
+                per example, one for each label above one half.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.
 
         Raises:
@@ -304,7 +342,10 @@ class Trainer(L.Trainer):
         if self.world_size > 1:
             raise ConfigError(f"predict runs on one process, not on {self.world_size}: use Trainer(devices=1)")
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
-        return answers(self.lightning_module, batches, output)
+        if batches and isinstance(batches[0], list):
+            loaders = zip(batches, list(self.predict_dataloaders or ()), strict=True)
+            return [answers(self.lightning_module, each, output, loader) for each, loader in loaders]
+        return answers(self.lightning_module, batches, output, self.predict_dataloaders)
 
 
 def _check_task(model: Any) -> None:

@@ -7,6 +7,7 @@ from quickstudy.algorithms.base import (
     STRATEGIES,
     Algorithm,
     EmbeddingAlgorithm,
+    algorithm_of,
     available_strategies,
 )
 from quickstudy.algorithms.held import Held
@@ -14,4 +15,4 @@ from quickstudy.algorithms.held import Held
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["STRATEGIES", "Algorithm", "EmbeddingAlgorithm", "Held", "available_strategies"]
+__all__ = ["STRATEGIES", "Algorithm", "EmbeddingAlgorithm", "Held", "algorithm_of", "available_strategies"]

@@ -35,6 +35,8 @@ class ANIL(EmbeddingAlgorithm):
         "https://arxiv.org/abs/1909.09157"
     )
 
+    for_other_ways: ClassVar[str] = "add 'head': 'shared' to training_strategy_kwargs"
+
     def __init__(
         self,
         adaptation_steps: int = 5,
@@ -47,7 +49,7 @@ class ANIL(EmbeddingAlgorithm):
         check_above_zero(adaptation_lr=adaptation_lr)
         self.adaptation_steps, self.test_adaptation_steps = adaptation_steps, test_adaptation_steps
         self.adaptation_lr = adaptation_lr
-        self.head = LearnedHead(head)
+        self.head = LearnedHead(head, self.for_other_ways)
         self.fixed_ways = self.head.fixed_ways
 
     def build(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:

@@ -5,8 +5,11 @@ Shapes: T tasks, S support, Q query, W ways, D features, ``...`` the shape of on
 
 from __future__ import annotations
 
+import linecache
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -16,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from quickstudy.algorithms.held import Held
 from quickstudy.episode import Episode
+from quickstudy.errors import ConfigError, QuickstudyError, first_line
 from quickstudy.functional.known_gradient import Backwards
 from quickstudy.nets import Encoder, by_episode, pass_by_pass
 from quickstudy.registry import Registry, options_of
@@ -39,6 +43,10 @@ class Algorithm(nn.Module, ABC):
     """Whether training follows the gradient of its loss; some follow another direction on purpose."""
     fixed_ways: bool = False
     """Whether test episodes must have as many ways as training ones."""
+    for_other_ways: ClassVar[str] = ""
+    """Of one with ``fixed_ways``, in words: what to choose instead where their number is to differ."""
+    vmap: bool = True
+    """Whether one task's learning passes through ``torch.func.vmap``; otherwise tasks go one after another."""
     feature_shape: tuple[int, ...] = ()
     """What it was built for; empty before."""
     ways: int = 0
@@ -122,7 +130,8 @@ class EmbeddingAlgorithm(Algorithm):
     """A classifier of embeddings that is made from a support set.
 
     ``fit`` and ``logits`` see one task, must be free of state, and must pass through ``torch.func.vmap``: no boolean
-    masks, no ``.item()``, no shapes that depend on values.
+    masks, no ``.item()``, no ``if`` on a value, no ``unique``, no shapes that depend on values. One that cannot says
+    ``vmap = False``.
     """
 
     @abstractmethod
@@ -193,7 +202,9 @@ class EmbeddingAlgorithm(Algorithm):
         def one_task(support_SD: Tensor, targets_S: Tensor, query_QD: Tensor) -> Tensor:
             return self.logits(self.fit(support_SD, targets_S, ways), query_QD)
 
-        logits_TQW: Tensor = torch.func.vmap(one_task)(support_TSD, targets_TS, query_TQD)
+        if not self.vmap:
+            return torch.stack([one_task(*task) for task in zip(support_TSD, targets_TS, query_TQD, strict=True)])
+        logits_TQW: Tensor = side_by_side(self, one_task, support_TSD, targets_TS, query_TQD)
         return logits_TQW
 
     def keep(self, encoder: Encoder, support: Iterable[Tensor]) -> Tensor:
@@ -215,12 +226,66 @@ class EmbeddingAlgorithm(Algorithm):
             return self.logits(state, kept_Q)
 
 
-STRATEGIES: Registry[type[Algorithm]] = Registry("training_strategy")
+STRATEGIES: Registry[type[Algorithm]] = Registry(
+    "training_strategy",
+    "quickstudy.algorithms",
+    "One of your own is known once its module is imported; on the command line: --import my_file.py",
+)
+"""By name; packages offer further ones by entry points of the group ``quickstudy.algorithms``."""
 
 
 def available_strategies() -> list[str]:
     """Return the names that ``training_strategy=`` takes."""
     return sorted([*STRATEGIES.names(), "default"])
+
+
+def algorithm_of(name: str, place: object) -> type[Algorithm]:
+    """Return the algorithm that a file was made with.
+
+    Args:
+        name: that it was registered by.
+        place: the file.
+
+    Raises:
+        ConfigError: there is none of that name here.
+    """
+    if name not in STRATEGIES:
+        raise ConfigError(
+            f"'{place}' was made with the algorithm '{name}', which is not quickstudy's but somebody's own: import the "
+            "module that registers it first, on the command line with --import my_file.py, or install its package"
+        )
+    return STRATEGIES[name]
+
+
+def side_by_side(algorithm: Algorithm, one_task: Callable[..., Any], *parts: Tensor) -> Any:
+    """Return what ``one_task`` makes of each of T tasks, by ``torch.func.vmap``.
+
+    Args:
+        algorithm: whose methods it calls.
+        one_task: a function of the parts of one task.
+        parts: ``[T, ...]`` each.
+
+    Raises:
+        ConfigError: it does what is possible for one task alone; the message names the method, the line, and the way
+            out.
+    """
+    try:
+        return torch.func.vmap(one_task)(*parts)
+    except (QuickstudyError, torch.cuda.OutOfMemoryError):
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
+        one_task(*(part[0] for part in parts))  # what fails alone too says so in its own words
+        frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if "self" in frame.f_locals]
+        own = [(frame, line) for frame, line in frames if frame.f_locals["self"] is algorithm]
+        (frame, line), name = own[-1], type(algorithm).__name__
+        code = linecache.getline(frame.f_code.co_filename, line).strip()
+        raise ConfigError(
+            f"{name}.{frame.f_code.co_name} cannot run on several tasks at once, in line {line} of "
+            f"{Path(frame.f_code.co_filename).name}, '{code}': {first_line(error)}. Under torch.func.vmap there are no "
+            "boolean masks, no .item() nor 'if' on a tensor's value, no unique or nonzero, no writing into new tensors "
+            "and nothing random: use products with one-hot targets (quickstudy.functional.prototypes.members), or set "
+            f"vmap = False in {name}, which learns one task after another"
+        ) from error
 
 
 def exact(values: Tensor) -> Tensor:

@@ -5,20 +5,39 @@ Oh et al. 2021, "BOIL: Towards Representation Change for Few-shot Learning", htt
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from quickstudy.algorithms.base import STRATEGIES
 from quickstudy.algorithms.maml import MAML
+from quickstudy.errors import ConfigError
 from quickstudy.functional.inner_loop import Rates, Weights
 
 
 @STRATEGIES.register("boil")
 class BOIL(MAML):
-    """MAML whose head stays as it is while a task is learned."""
+    """MAML whose head stays as it is while a task is learned.
+
+    Args:
+        head: a weight vector per way, so the number of ways is fixed: a shared one that stays would never tell them
+            apart.
+        options: those of ``maml``.
+    """
 
     paper: ClassVar[str] = (
         "Oh et al. 2021, BOIL: Towards Representation Change for Few-shot Learning, https://arxiv.org/abs/2008.08882"
     )
+    for_other_ways: ClassVar[str] = (
+        "choose training_strategy='protomaml', or 'maml' with 'head': 'shared' in training_strategy_kwargs"
+    )
+
+    def __init__(self, adaptation_steps: int = 5, *, head: Literal["linear"] = "linear", **options: Any) -> None:
+        if head != "linear":
+            raise ConfigError(
+                f"head={head!r}: boil's head does not adapt, so it must have a weight vector for each way, 'linear'; a "
+                f"shared one would answer the same for all of them. For numbers of ways that differ, "
+                f"{self.for_other_ways}"
+            )
+        super().__init__(adaptation_steps, head=head, **options)
 
     def rates(self, weights: Weights) -> Rates:
         """Return rates for the backbone alone."""

@@ -14,13 +14,16 @@ class LearnedHead(nn.Module):
     """The linear layer that adapting starts from.
 
     Args:
-        kind: ``"linear"``, a weight vector per way; ``"shared"``, one for all ways.
+        kind: ``"linear"``, a weight vector per way; ``"shared"``, one for all ways, which steps of its own must tell
+            apart.
+        for_other_ways: ``Algorithm.for_other_ways``.
     """
 
-    def __init__(self, kind: Literal["linear", "shared"]) -> None:
+    def __init__(self, kind: Literal["linear", "shared"], for_other_ways: str) -> None:
         super().__init__()
         check_choice("head", kind, "linear", "shared")
         self.fixed_ways = kind == "linear"
+        self._for_other_ways = for_other_ways
         self.register_parameter("weight", None)
         self.register_parameter("bias", None)
 
@@ -48,6 +51,6 @@ class LearnedHead(nn.Module):
         assert self.bias is not None, "build comes first"
         if self.fixed_ways and len(self.bias) != ways:
             raise ConfigError(
-                f"head='linear' was made for {len(self.bias)} ways, and these are {ways}: train with "
-                "training_strategy_kwargs={'head': 'shared'}, whose ways may differ"
+                f"head='linear' was made for {len(self.bias)} ways, and these are {ways}: train anew, and before that "
+                f"{self._for_other_ways}"
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
-from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact
+from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact, side_by_side
 from quickstudy.algorithms.learned_head import LearnedHead
 from quickstudy.episode import Episode
-from quickstudy.errors import DataWarning, check_above_zero, check_choice, check_counts, given
+from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_choice, check_counts, closest, given
 from quickstudy.functional.inner_loop import (
     Adaptation,
     MetaGradient,
@@ -35,20 +35,41 @@ from quickstudy.functional.inner_loop import (
     meta_gradient_of_one,
 )
 from quickstudy.functional.known_gradient import known_gradient
-from quickstudy.nets import BatchNormAs, Encoder, Statistics, audit, by_batch, by_example, by_statistics, by_support
+from quickstudy.nets import (
+    BatchNormAs,
+    Encoder,
+    Statistics,
+    audit,
+    by_batch,
+    by_example,
+    by_statistics,
+    by_support,
+    move_statistics,
+    of_several,
+)
 
 Embed = Callable[[Weights, Tensor], Tensor]
-"""A function of weights and inputs ``[N, ...]`` that returns features ``[N, D]``."""
+"""A function of weights and inputs ``[N, ...]`` that returns the backbone's features ``[N, D]``."""
 
 _BACKBONE = "backbone."
 _UNROLLED_STEPS = 5  # few steps' graphs are small beside the query's; the adjoint computes each gradient twice
+
+
+class InnerCurve(NamedTuple):
+    """How tasks are learned, from step to step: row by row the tasks, and along it 0, 1, ... steps."""
+
+    support_loss: Tensor
+    """``[T, steps + 1]``"""
+    query_accuracy: Tensor
+    """``[T, steps + 1]``"""
 
 
 @STRATEGIES.register("maml")
 class MAML(Algorithm):
     """All weights, those of a linear head included, take gradient steps on the support set.
 
-    Dropout is off, since a gradient through gradient steps needs the same network in each.
+    Their loss is cross-entropy, whatever ``loss_fn`` judges the queries by: a saved model must adapt as it was trained,
+    and holds no code. Dropout is off, since a gradient through gradient steps needs the same network in each.
 
     Args:
         adaptation_steps: gradient steps in training.
@@ -67,6 +88,8 @@ class MAML(Algorithm):
         "Finn et al. 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, "
         "https://arxiv.org/abs/1703.03400"
     )
+
+    for_other_ways: ClassVar[str] = "add 'head': 'shared' to training_strategy_kwargs"
 
     def __init__(
         self,
@@ -92,7 +115,7 @@ class MAML(Algorithm):
         automatic: Method = "unrolled" if adaptation_steps <= _UNROLLED_STEPS else "adjoint"
         self.method: Method = automatic if meta_gradient == "auto" else meta_gradient
         self.exact_gradient = self.exact_gradient and self.method != "first_order"
-        self.head = LearnedHead(head)
+        self.head = LearnedHead(head, self.for_other_ways)
         self.fixed_ways = self.head.fixed_ways
 
     # ---- what others of its family do differently
@@ -110,6 +133,8 @@ class MAML(Algorithm):
     def start(self, meta: Weights, embed: Embed, support: Tensor, targets_S: Tensor, ways: int) -> Weights:
         """Return the weights that adapting starts from; ``"head.weight"`` and ``"head.bias"`` are those of W ways.
 
+        Further ones may be made of the parameters, or be constants.
+
         Args:
             meta: the parameters.
             embed: returns ``[S, D]`` features of the support by given weights.
@@ -125,16 +150,46 @@ class MAML(Algorithm):
         }
 
     def rates(self, weights: Weights) -> Rates:
-        """Return the learning rate of each weight that adapts; those that are learned are ``nn.Parameter``."""
+        """Return the learning rate of each weight that adapts; those that are learned are ``nn.Parameter``.
+
+        Args:
+            weights: the parameters, by name; what ``start`` makes beside them may have a rate too.
+        """
         return dict.fromkeys(weights, self.adaptation_lr)
+
+    def logits(self, embed: Embed, weights: Weights, inputs: Tensor) -> Tensor:
+        """Return ``[N, W]`` logits of inputs ``[N, ...]`` by given weights: the network's forward pass.
+
+        Args:
+            embed: returns the features of inputs by given weights, of which only the backbone's matter. It normalises
+                as is due.
+            weights: as ``start`` made them, or adapted.
+            inputs: of the support or the query set, or both.
+        """
+        features_ND = embed(weights, inputs)
+        with torch.autocast(features_ND.device.type, enabled=False):
+            return F.linear(features_ND, weights["head.weight"], weights["head.bias"])
+
+    def inner_loss(self, logits_SW: Tensor, targets_S: Tensor, weights: Weights) -> Tensor:
+        """Return the loss of the support set, one number, whose gradient the steps follow.
+
+        Args:
+            logits_SW: by the weights.
+            targets_S: ``[S]``
+            weights: for a loss that depends on them directly.
+        """
+        return F.cross_entropy(logits_SW, targets_S)
 
     # ---- training and evaluation
 
     def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Adapt to every task; in training the gradient is made chunk by chunk, so that not all graphs coexist."""
+        training = [module for module in encoder.modules() if isinstance(module, _BatchNorm) and module.training]
         with _settled(encoder, episode.support.device):
             if self.training and torch.is_grad_enabled():
-                return self._trained(encoder, episode, ways, loss)
+                judged = self._trained(encoder, episode, ways, loss)
+                self._keep_statistics(encoder, training, episode.support)
+                return judged
 
             def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> Tensor:
                 weights = self._adapted(encoder, support, targets_S, ways)
@@ -171,15 +226,34 @@ class MAML(Algorithm):
     def task_gradient(
         self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Tensor, ...], ways: int, loss: Loss
     ) -> MetaGradient:
-        """Return the gradient of one task's query loss; ``further`` is the logits ``[Q, W]``."""
+        """Return the gradient of one task's query loss after adapting.
+
+        Args:
+            encoder: whose backbone ``meta`` has the weights of.
+            meta: the parameters, from ``meta``, without history.
+            rates: from ``rates``, likewise.
+            task: support ``[S, ...]``, targets ``[S]``, query ``[Q, ...]``, targets ``[Q]``.
+            ways: W.
+            loss: of the query.
+
+        Returns:
+            The gradients, the loss, and in ``further`` the logits ``[Q, W]``, without history.
+        """
+        adaptation = self.adaptation(encoder, meta, rates, task, ways, loss)
+        return (meta_gradient_of_one if self._one_by_one(task[0].device) else meta_gradient)(adaptation)
+
+    def adaptation(
+        self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Tensor, ...], ways: int, loss: Loss
+    ) -> Adaptation:
+        """Return what ``task_gradient``, whose arguments these are, takes the gradient through."""
         support, targets_S, query, targets_Q = task
 
         def judged(weights: Weights) -> tuple[Tensor, Tensor]:
             logits_QW = self._answers(encoder, weights, support, query)
             return loss(logits_QW, targets_Q), logits_QW.detach()
 
-        adaptation = Adaptation(
-            lambda meta: self._started(encoder, meta, support, targets_S, ways),
+        return Adaptation(
+            lambda meta: self._started(encoder, meta, rates, support, targets_S, ways),
             lambda weights: self._support_loss(encoder, weights, support, targets_S),
             judged,
             meta,
@@ -187,7 +261,6 @@ class MAML(Algorithm):
             self.adaptation_steps,
             self.method,
         )
-        return (meta_gradient_of_one if self._one_by_one(support.device) else meta_gradient)(adaptation)
 
     def _by_chunk(self, one_task: Callable[..., Any], encoder: Encoder, episode: Episode) -> Iterator[Any]:
         """Yield ``one_task`` of some tasks at a time, side by side, with a leading axis of tasks."""
@@ -203,7 +276,7 @@ class MAML(Algorithm):
             try:
                 support, targets_S, query, targets_Q = (tensor[start : start + size] for tensor in episode)
                 support, query = (_prepared(encoder, part.flatten(0, 1)).view(part.shape) for part in (support, query))
-                part = torch.func.vmap(one_task)(support, targets_S, query, targets_Q)
+                part = side_by_side(self, one_task, support, targets_S, query, targets_Q)
             except torch.cuda.OutOfMemoryError:
                 if size == 1 or self.task_chunk is not None:
                     raise
@@ -214,9 +287,41 @@ class MAML(Algorithm):
             yield part
             start += size
 
+    def _keep_statistics(self, encoder: Encoder, norms: list[_BatchNorm], support: Tensor) -> None:
+        """Move BatchNorm's running statistics, which are not used here, so that the encoder serves elsewhere."""
+        size = 1 if self._one_by_one(support.device) else self.task_chunk or self._fitting or len(support)
+        groups = torch.split(support, size)
+        move_statistics(norms, lambda inputs: encoder.backbone(_prepared(encoder, inputs)), groups)
+
     def _one_by_one(self, device: torch.device) -> bool:
         # A CPU gains nothing from more at once, and loses memory.
-        return self.task_chunk == 1 or (self.task_chunk is None and device.type == "cpu")
+        return not self.vmap or self.task_chunk == 1 or (self.task_chunk is None and device.type == "cpu")
+
+    def inner_curve(self, encoder: Encoder, episode: Episode, ways: int, steps: int | None = None) -> InnerCurve:
+        """Follow the inner loop from step to step, as an evaluation adapts.
+
+        Args:
+            encoder: in evaluation mode.
+            episode: T tasks.
+            ways: W.
+            steps: how many; default: those of an evaluation.
+        """
+        count = steps or self.test_adaptation_steps or self.adaptation_steps
+
+        def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> InnerCurve:
+            meta = _detached(self.meta(encoder))
+            rates = _detached(self.rates(meta))
+            weights = self._started(encoder, meta, rates, support, targets_S, ways)
+            losses, shares = [], []
+            for step in range(count + 1):
+                losses.append(self._support_loss(encoder, weights, support, targets_S))
+                right_Q = self._answers(encoder, weights, support, query).argmax(1) == targets_Q
+                shares.append(right_Q.float().mean())
+                weights = self._descended(encoder, weights, rates, support, targets_S, int(step < count))
+            return InnerCurve(torch.stack(losses), torch.stack(shares))
+
+        with torch.no_grad(), _settled(encoder, episode.support.device):
+            return InnerCurve(*map(torch.cat, zip(*self._by_chunk(one_task, encoder, episode), strict=True)))
 
     # ---- use
 
@@ -224,7 +329,7 @@ class MAML(Algorithm):
         """Return the adapted weights and, where queries are normalised by it, the statistics of the support set."""
         images = _prepared(encoder, kept_S)
         statistics: Statistics = []
-        with _settled(encoder, images.device):
+        with _settled(encoder, images.device), of_several("show it two or more"):
             weights = self._adapted(encoder, images, targets_S, ways)
             if self.normalization == "support":
                 self._logits(encoder, weights, images, by_support(len(images), statistics))
@@ -252,17 +357,37 @@ class MAML(Algorithm):
         meta = _detached(self.meta(encoder))
         rates = _detached(self.rates(meta))
         steps = (None if self.training else self.test_adaptation_steps) or self.adaptation_steps
-        start = self._started(encoder, meta, support, targets_S, ways)
-        return descend(lambda weights: self._support_loss(encoder, weights, support, targets_S), start, rates, steps)
+        start = self._started(encoder, meta, rates, support, targets_S, ways)
+        return self._descended(encoder, start, rates, support, targets_S, steps)
 
-    def _started(self, encoder: Encoder, meta: Weights, support: Tensor, targets_S: Tensor, ways: int) -> Weights:
+    def _descended(
+        self, encoder: Encoder, weights: Weights, rates: Rates, support: Tensor, targets_S: Tensor, steps: int
+    ) -> Weights:
+        return descend(lambda now: self._support_loss(encoder, now, support, targets_S), weights, rates, steps)
+
+    def _started(
+        self, encoder: Encoder, meta: Weights, rates: Rates, support: Tensor, targets_S: Tensor, ways: int
+    ) -> Weights:
         def embed(weights: Weights, inputs: Tensor) -> Tensor:
             return _features(encoder, weights, inputs, self._norm())
 
-        return self.start(meta, embed, support, targets_S, ways)
+        weights, mine = self.start(meta, embed, support, targets_S, ways), type(self).__name__
+        for name, value in weights.items():
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                raise ConfigError(
+                    f"{mine}.start returns '{name}' = {value!r}: each weight must be a tensor of floating-point "
+                    "numbers; a constant may be support.new_zeros(size)"
+                )
+        lost = [name for name in rates if name not in weights]
+        if lost:
+            raise ConfigError(
+                f"{mine}.rates has a rate for '{lost[0]}', and {mine}.start returns no such weight"
+                f"{closest(lost[0], weights)}"
+            )
+        return weights
 
     def _support_loss(self, encoder: Encoder, weights: Weights, support: Tensor, targets_S: Tensor) -> Tensor:
-        return F.cross_entropy(self._logits(encoder, weights, support, self._norm()), targets_S)
+        return self.inner_loss(self._logits(encoder, weights, support, self._norm()), targets_S, weights)
 
     def _answers(self, encoder: Encoder, weights: Weights, support: Tensor, query: Tensor) -> Tensor:
         """Return the logits ``[Q, W]`` of the queries."""
@@ -275,9 +400,7 @@ class MAML(Algorithm):
         return by_example() if self.normalization == "group" else by_batch()
 
     def _logits(self, encoder: Encoder, weights: Weights, inputs: Tensor, norm: BatchNormAs) -> Tensor:
-        features_ND = _features(encoder, weights, inputs, norm)
-        with torch.autocast(features_ND.device.type, enabled=False):
-            return F.linear(features_ND, weights["head.weight"], weights["head.bias"])
+        return self.logits(lambda weights, inputs: _features(encoder, weights, inputs, norm), weights, inputs)
 
 
 def _prepared(encoder: Encoder, inputs: Tensor) -> Tensor:

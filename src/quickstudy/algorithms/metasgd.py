@@ -18,7 +18,11 @@ from quickstudy.nets import Encoder
 
 @STRATEGIES.register("metasgd")
 class MetaSGD(MAML):
-    """``adaptation_lr`` is where every learning rate starts; one gradient step is the paper's number."""
+    """``adaptation_lr`` is where every learning rate starts; one gradient step is the paper's number.
+
+    With ``head="shared"`` all ways answer alike until the head's weights have moved, so that the first step moves
+    nothing else: where it is the only one, the other rates stay as they are.
+    """
 
     paper: ClassVar[str] = (
         "Li et al. 2017, Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, https://arxiv.org/abs/1707.09835"
@@ -31,8 +35,10 @@ class MetaSGD(MAML):
     def build(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:
         """Make the head and the rates."""
         super().build(encoder, feature_shape, ways)
+        alone = not self.fixed_ways and self.adaptation_steps == 1
         for name, value in self.meta(encoder).items():
-            self.learned_rates[_key(name)] = nn.Parameter(torch.full_like(value, self.adaptation_lr))
+            learned = name == "head.weight" or not alone
+            self.learned_rates[_key(name)] = nn.Parameter(torch.full_like(value, self.adaptation_lr), learned)
 
     def rates(self, weights: Weights) -> Rates:
         """Return the learned rates."""

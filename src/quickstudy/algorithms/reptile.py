@@ -5,8 +5,7 @@ Nichol et al. 2018, "On First-Order Meta-Learning Algorithms", https://arxiv.org
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from torch.func import vjp
 from quickstudy.algorithms.base import STRATEGIES, Loss
 from quickstudy.algorithms.maml import MAML
 from quickstudy.errors import ConfigError, check_counts
-from quickstudy.functional.inner_loop import MetaGradient, Rates, Weights, descend
+from quickstudy.functional.inner_loop import MetaGradient, Rates, Weights
 from quickstudy.nets import Encoder
 
 
@@ -31,6 +30,7 @@ class Reptile(MAML):
 
     Args:
         inner_batch_size: examples of a training step, the task's in turn; all of them where there are fewer.
+        meta_gradient: no choice, as it takes no gradient through its steps.
         options: those of ``maml``.
     """
 
@@ -39,10 +39,11 @@ class Reptile(MAML):
     )
     exact_gradient = False
 
-    def __init__(self, inner_batch_size: int = 10, **options: Any) -> None:
-        given = options.get("meta_gradient", "auto")
-        if given != "auto":
-            raise ConfigError(f"meta_gradient={given!r}: reptile takes no gradient through its steps; leave it out")
+    def __init__(self, inner_batch_size: int = 10, *, meta_gradient: Literal["auto"] = "auto", **options: Any) -> None:
+        if meta_gradient != "auto":
+            raise ConfigError(
+                f"meta_gradient={meta_gradient!r}: reptile takes no gradient through its steps; leave it out"
+            )
         super().__init__(**options)
         check_counts(inner_batch_size=inner_batch_size)
         self.inner_batch_size = inner_batch_size
@@ -55,14 +56,12 @@ class Reptile(MAML):
         examples, targets = torch.cat([support, query]), torch.cat([targets_S, targets_Q])
 
         def start(meta: Weights) -> Weights:
-            return self._started(encoder, meta, support, targets_S, ways)
+            return self._started(encoder, meta, rates, support, targets_S, ways)
 
         first, pull_back = vjp(start, meta)  # type: ignore[misc]
         last = first
         for batch in in_turn(targets, ways, self.inner_batch_size, self.adaptation_steps):
-            last = descend(
-                partial(self._support_loss, encoder, support=examples[batch], targets_S=targets[batch]), last, rates, 1
-            )
+            last = self._descended(encoder, last, rates, examples[batch], targets[batch], 1)
         logits_QW = self._answers(encoder, last, support, query)
         (way_back,) = pull_back({name: value - last[name] for name, value in first.items()})
         return MetaGradient(way_back, {}, loss(logits_QW, targets_Q), logits_QW)

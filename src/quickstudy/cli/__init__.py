@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from quickstudy import __version__
+from quickstudy.cli.imports import add_imports, imported
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import QuickstudyError, unknown
 
@@ -28,17 +29,19 @@ class Command(NamedTuple):
     """The module that serves it in its place, with such options, where there is an option of ``_OF_CHECKPOINT``."""
 
 
-_OF_CHECKPOINT = ("--checkpoint", "--config", "--print_config", "--support", "--data.", "--trainer.")
+_OF_CHECKPOINT = ("--checkpoint", "--config", "--print_config", "--data.", "--trainer.")
 COMMANDS = {
     "demo": Command("demo", "see few-shot learning at work: train, test, adapt and write a report"),
     "fit": Command("fit", "train a model on folders, a CSV file or a published data set", flags=True),
     "test": Command("test", "measure a checkpoint's accuracy", flags=True),
     "verify": Command("verify", "measure again what was measured of a run, and compare"),
+    "compare": Command("compare", "say by how much one run is better than another, on the same test episodes"),
     "adapt": Command("adapt", "learn classes from a folder of class folders, without training", flags=True),
     "predict": Command(
-        "predict_saved", "classify pictures with a saved model or a checkpoint", of_checkpoint="predict"
+        "predict", "classify pictures with a saved model, a run or a checkpoint", of_checkpoint="predict_data"
     ),
-    "serve": Command("serve", "answer over HTTP with a saved predictor, and let it learn"),
+    "export": Command("export", "write an ONNX or torch.export file that answers without quickstudy"),
+    "serve": Command("serve", "answer over HTTP with a saved model, and let it learn"),
     "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),
 }
 
@@ -115,7 +118,10 @@ def _run(arguments: list[str]) -> int:
     kind: Any = importlib.import_module("quickstudy.cli.flags").FlagParser if command.flags else PlainParser
     parser = kind.for_command(f"quickstudy {name}", str(module.__doc__).split("\n\n")[0].replace("``", ""))
     module.add_arguments(parser)
-    code: int = module.run(parser.read(rest))
+    add_imports(parser)
+    args = parser.read(rest)
+    imported(getattr(args, "import"))
+    code: int = module.run(args)
     return code
 
 

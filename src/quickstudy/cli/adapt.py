@@ -16,17 +16,17 @@ from typing import Any, Literal
 import torch
 from jsonargparse import ArgumentParser
 
-from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
-from quickstudy.cli.saved import add_device, check_exists, device_of, load_predictor
-from quickstudy.confidence import in_words
+from quickstudy.cli.imports import also_importing
+from quickstudy.cli.models import FORMS, add_device, device_of, examples, find_model, learner, model_here
+from quickstudy.confidence import accuracy_in_words, in_words
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table, shown
-from quickstudy.errors import ConfigError, DataError
-from quickstudy.nets import Encoder, build_encoder
+from quickstudy.errors import ConfigError, DataError, one_line
+from quickstudy.nets import Encoder
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
 from quickstudy.plain import name_of
@@ -49,8 +49,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "model",
         metavar="MODEL",
         type=str,
-        help="a checkpoint of quickstudy fit; or the folder of a saved model, whose classes are left behind; or a "
-        "backbone's name, such as resnet18 (quickstudy list backbones)",
+        help=f"{FORMS}; the classes that it knows are left behind. Or a backbone's name, such as resnet18 (quickstudy "
+        "list backbones)",
     )
     parser.add_argument(
         "--support", type=str, required=True, help="a folder of class folders, 1..n pictures each, or an archive of one"
@@ -77,38 +77,24 @@ def run(args: argparse.Namespace) -> int:
     load, learn = _learner(args, device)
     if args.on_error == "skip":
         table = _readable(table, load, args.support)
-    assert table.targets is not None
-    items = [table.inputs[row] for row in range(len(table))]
-    with _counted(len(items)):
-        predictor = learn(items, [table.classes[code] for code in table.targets.tolist()])
+    with _counted(len(table)):
+        predictor = learn(*examples(table))
     told = _told(predictor, args)
     predictor.save(out)
-    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} images/")
+    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} images/{also_importing(args)}")
     return 0
 
 
 def _learner(args: argparse.Namespace, device: torch.device) -> tuple[Load, Callable[[Any, Any], Predictor]]:
     """Return what loads a picture, and what makes a predictor of pictures and labels."""
-    given = {name: value for name, value in vars(args).items() if name in _ENCODER | _PICTURES}
-    path = Path(args.model).expanduser()
-    saved, file = (path / DESCRIPTION).is_file(), path.is_file() or path.suffix == ".ckpt" or "/" in args.model
-    if (saved or file) and given:
-        raise ConfigError(f"--{next(iter(given))} is of a backbone's name; '{args.model}' keeps its own: leave it out")
-    if saved:
-        predictor = load_predictor(str(path), device)
-        return predictor.get_params()["load"], predictor.fit
-    if file:
-        from quickstudy.image import ImageClassifier  # brings Lightning, which takes seconds
-
-        check_exists(path, "checkpoint or saved model")
-        model = ImageClassifier.load_from_checkpoint(path).to(device)
-        return partial(load_image, **model.load_options), model.adapt
-    options = {name: flag.default for name, flag in _ENCODER.items()} | given
-    encoder = build_encoder(args.model, options["backbone_kwargs"], options["pretrained"]).to(device)
-    algorithm = STRATEGIES[options["strategy"]](**options["strategy_kwargs"] or {})
-    pictures = {"image_size": IMAGE_SIZE} | {name: value for name, value in given.items() if name in _PICTURES}
-    load = partial(load_image, **pictures)
-    return load, Predictor(encoder, algorithm, load).fit
+    given = vars(args)
+    encoder, pictures = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _PICTURES))
+    if model_here(args.model) or "/" in args.model or args.model.endswith(".ckpt"):
+        for name in encoder | pictures:
+            raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
+        return learner(find_model(args.model), device)
+    load = partial(load_image, **{"image_size": IMAGE_SIZE, **pictures})
+    return load, partial(Predictor.from_backbone, args.model, load=load, device=device, **encoder)
 
 
 def _readable(table: Table, load: Load, support: str) -> Table:
@@ -142,13 +128,14 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
     counts = predictor.counts_
     strategy = name_of(predictor.get_params()["algorithm"])
     random = args.model in BACKBONES or not getattr(args, "pretrained", True)
-    shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:_SHOWN])
+    shown = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     return "\n".join(
         [
             f"Learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
             + ", whose weights are random" * random,
             f"Classes, with their pictures: {shown}{more}",
+            *accuracy_in_words(predictor.held_out_accuracy_, "pictures"),
             *in_words(predictor.confidence_),
             *["This strategy classifies all pictures of a call together"] * predictor.transductive,
         ]

@@ -171,7 +171,7 @@ def _write(path: Path, rows: list[Row], episodes: int, sentence: str, picture: b
         rows=rows,
         notes=[
             f"Each figure is the mean over {episodes} episodes of scripts that training never saw, with the half-width "
-            "of its 95% interval (1.96 standard errors).",
+            "of its 95% interval, which covers the draw of episodes from these characters.",
             "An episode: 5 characters, 1 or 5 images of each to learn from, 3 further images of each to classify. "
             "Guessing is right in 20%.",
             "Inductive: each image is classified on its own, without a look at the others to be classified.",

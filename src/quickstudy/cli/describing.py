@@ -33,7 +33,7 @@ def strategy_flags(algorithm: type[Algorithm]) -> Flags:
 
 def strategies_page() -> str:
     """Return the page of all few-shot strategies, in Markdown."""
-    strategies = "\n".join(described(name) for name in STRATEGIES.names())
+    strategies = "\n".join(described(name) for name in STRATEGIES.registered())
     return (
         "# Few-shot strategies\n\n"
         "`ImageClassifier(training_strategy=NAME, training_strategy_kwargs={...})` takes these options and, of every\n"

@@ -20,12 +20,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from quickstudy.cli.flags import add_flags, function_flags
+from quickstudy.cli.imports import also_importing
 from quickstudy.cli.runs import add_data, add_model, add_trainer, build_data, build_trainer
 from quickstudy.errors import ConfigError
-from quickstudy.files import atomic_write
+from quickstudy.files import atomic_write, best_checkpoint
 from quickstudy.finetuning import build_finetuning
 from quickstudy.image import ImageClassifier
-from quickstudy.run_folder import REPORT, RUNS, best_checkpoint, new_folder
+from quickstudy.run_folder import REPORT, RUNS, new_folder
 from quickstudy.trainer import Trainer
 
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         trainer.finetune(model, data, strategy=args.strategy, train_bn=args.train_bn, ckpt_path=args.ckpt_path)
     finally:  # whoever stops a run wants to know as well
         if trainer.is_global_zero:
-            _conclude(folder, trainer, args.data)
+            _conclude(folder, trainer, args)
     return 0
 
 
@@ -90,7 +91,7 @@ def _run_folder(args: argparse.Namespace) -> Path:
     return folder
 
 
-def _conclude(folder: Path, trainer: Trainer, data: Mapping[str, Any]) -> None:
+def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
     path = best_checkpoint(folder)
     if path is None:
         return
@@ -98,15 +99,15 @@ def _conclude(folder: Path, trainer: Trainer, data: Mapping[str, Any]) -> None:
     judged = isinstance(best, ModelCheckpoint) and best.best_model_score is not None
     score = f" (val_accuracy {float(best.best_model_score):.4f})" if judged else ""
     print(f"{path.stem} checkpoint: {path}{score}; how it went: {folder / REPORT}")
-    print(f"test it: {command_to_test(path, data)}")
+    print(f"test it: {command_to_test(path, args.data)}{also_importing(args)}")
 
 
 def command_to_test(checkpoint: Path, data: Mapping[str, Any]) -> str:
     """Return the command that tests a checkpoint, on the test data of its run or else on ``test/``, ``test.csv``."""
     words = ["quickstudy", "test", "--checkpoint", str(checkpoint)]
-    elsewhere = ("train_", "val_", "image_size", "image_mode", "transform", "seed")
+    elsewhere = ("train_", "val_", "image_size", "image_mode", "transform") + ("seed",) * ("folder" not in data)
     told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}
-    if "name" not in told and not any(name.startswith("test_") for name in told):
+    if not told.keys() & {"name", "folder"} and not any(name.startswith("test_") for name in told):
         told = {"test_file": "test.csv", **told} if "input_field" in told else {"test_folder": "test/", **told}
     for name, value in told.items():
         words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value)]

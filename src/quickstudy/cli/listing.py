@@ -41,15 +41,21 @@ def run(args: argparse.Namespace) -> int:
         found = _names(args.kind, args.match)
         if not found:
             raise ConfigError(f"no name matches '{args.match}'{closest(args.match, _names(args.kind))}")
-        print("\n".join(found))
+        print("\n".join(_marked(args.kind, found)))
         return 0
     for kind in KINDS:
         found = _names(kind, args.match)
         print(f"{kind} ({len(found)})")
-        print("".join(f"  {name}\n" for name in found[:_FIRST]), end="")
+        print("".join(f"  {name}\n" for name in _marked(kind, found[:_FIRST])), end="")
         if len(found) > _FIRST:
             print(f"  ... type: quickstudy list {kind}")
     return 0
+
+
+def _marked(kind: str, names: list[str]) -> list[str]:
+    """Say which backbones have trained weights that no network is needed for."""
+    near = importlib.import_module("quickstudy.nets").at_hand() if kind == "backbones" else set()
+    return [f"{name}  (trained weights at hand)" if name in near else name for name in names]
 
 
 def _names(kind: str, pattern: str | None = None) -> list[str]:

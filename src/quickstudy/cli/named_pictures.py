@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from quickstudy.data.archives import is_archive
 from quickstudy.data.samples import Samples
-from quickstudy.data.scan import any_files
+from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
+from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.pictures import ADDRESS, IMAGE_EXTENSIONS
 
@@ -25,8 +26,31 @@ AT_ONCE = 64
 """Pictures that are in memory together."""
 
 
-def named(words: Sequence[str]) -> tuple[Iterator[Any], int | None]:
-    """Return the pictures, and how many they are; None where standard input tells.
+class Picture(NamedTuple):
+    """A picture to be read."""
+
+    item: Any
+    """What ``load_image`` reads."""
+    true: Label | None
+    """The label that its class folder gives it."""
+
+
+class Pictures(NamedTuple):
+    """What was named."""
+
+    each: Iterator[Picture]
+    total: int | None
+    """None where standard input tells."""
+    labelled: bool
+    """Whether some have a true label."""
+
+
+def named(words: Sequence[str], classes: Collection[Label]) -> Pictures:
+    """Return the pictures that are named.
+
+    Args:
+        words: folders, files, archives, ``-``.
+        classes: that a model knows, by which class folders are told from others.
 
     Raises:
         DataError: nothing is there, or a folder or archive holds no picture.
@@ -35,32 +59,35 @@ def named(words: Sequence[str]) -> tuple[Iterator[Any], int | None]:
     if words.count("-") > 1:
         raise ConfigError("'-' stands twice: standard input can be read once")
     sources = [_source(word) for word in words if word != "-"]
+    labels = [folder_labels(source, classes) for source in sources]
     count = None if "-" in words else sum(map(len, sources))
-    return _items(words, iter(sources)), count
+    return Pictures(_each(words, zip(sources, labels, strict=True)), count, any(labels))
 
 
-def batches(items: Iterable[Any], load: Callable[[Any], Any]) -> Iterator[list[tuple[Any, Tensor | DataError]]]:
+def batches(
+    pictures: Iterable[Picture], load: Callable[[Any], Any]
+) -> Iterator[list[tuple[Picture, Tensor | DataError]]]:
     """Read pictures, some at a time: each with its tensor, or why there is none."""
 
-    def read(item: Any) -> Tensor | DataError:
+    def read(picture: Picture) -> Tensor | DataError:
         try:
-            return Samples([item], load).batch(np.zeros(1, np.int64))[0]
+            return Samples([picture.item], load).batch(np.zeros(1, np.int64))[0]
         except DataError as error:
             return error
 
-    rest = iter(items)
+    rest = iter(pictures)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while some := list(islice(rest, AT_ONCE)):
             yield list(zip(some, pool.map(read, some), strict=True))
 
 
-def _items(words: Sequence[str], sources: Iterator[Inputs]) -> Iterator[Any]:
+def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[Label | None] | None]]) -> Iterator[Picture]:
     for word in words:
         if word == "-":
-            yield from _lines()
+            yield from (Picture(path, None) for path in _lines())
         else:
-            source = next(sources)
-            yield from (source[row] for row in range(len(source)))
+            source, labels = next(sources)
+            yield from (Picture(source[row], labels[row] if labels else None) for row in range(len(source)))
 
 
 def _source(word: str) -> Inputs:

@@ -1,84 +1,183 @@
-"""Classify pictures with a checkpoint: into the classes it was trained on, or into those of a support folder."""
+"""Classify pictures with a saved model, a run or a checkpoint.
+
+``quickstudy predict pets/ images/`` writes a row of file, label, probability and likeliest for each picture: the label
+is "unknown" for what is like none of the examples; likeliest names a class in any case, whose probability it is. Where
+the pictures lie in folders named by the model's classes, a row has that name, too, as true. ``quickstudy predict runs/1
+images/`` takes the classes that a run was trained on, with --support FOLDER those of the folder, which a few-shot run
+needs. Pictures that cannot be read are named on standard error, the rest is written all the same, and the exit status
+is then 1. A run takes the options of its data as well, for instance --data.predict_file of a CSV file: ``quickstudy
+predict --checkpoint runs/1 --help``
+"""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jsonargparse import ArgumentParser
+import torch
+from rich.console import Console
+from torch import Tensor
 
-from quickstudy.cli.predictions import Prediction, writing
-from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
-from quickstudy.errors import ConfigError
-from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.predictor import Predictor
+from quickstudy.cli.bar import bar
+from quickstudy.cli.models import FORMS, add_device, device_of, find_model, load_predictor, load_task
+from quickstudy.cli.named_pictures import Picture, batches, named
+from quickstudy.cli.predictions import Tally, storable, writing
+from quickstudy.cli.usage import PlainParser
+from quickstudy.data.samples import Load, Samples
+from quickstudy.data.targets import Label, as_label
+from quickstudy.errors import ConfigError, DataError, check_counts
+from quickstudy.explaining import Answer
+from quickstudy.pictures import load_image
+from quickstudy.results import Prediction, answers
+
+if TYPE_CHECKING:
+    from quickstudy.image import ImageClassifier
+
+Ask = Callable[[Sequence[Any]], list[list[Answer]]]
+"""Answers to pictures: one of each, or one for each of its labels where it may have several."""
 
 
-def add_arguments(parser: ArgumentParser) -> None:
+class _Classifier(NamedTuple):
+    """Whatever classifies pictures."""
+
+    ask: Ask
+    load: Load
+    classes: list[Label]
+    together: bool = False
+    """Whether an answer depends on the other pictures of the call."""
+    several: bool = False
+    """Whether a picture may have several labels."""
+
+
+def add_arguments(parser: PlainParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--checkpoint", type=str, required=True, help="a file that quickstudy fit or Trainer wrote")
+    parser.description = str(__doc__).replace("``", "")
+    parser.add_argument("model", metavar="MODEL", help=FORMS)
     parser.add_argument(
-        "--support",
-        type=str | None,
-        help="a folder of class folders, 1..n pictures each: predict these classes; a few-shot checkpoint needs it",
+        "images", metavar="IMAGES", nargs="+", help="folders, files, archives; - reads paths from standard input"
     )
-    parser.add_argument("--format", type=Literal["csv", "json"], default="csv", help="of the result")
-    parser.add_argument("--output", type=str | None, help="the file to write; default: print")
-    add_data(parser, ("predict",))
-    add_trainer(parser, ("accelerator", "precision", "enable_progress_bar"))
+    parser.add_argument(
+        "--support", metavar="FOLDER", help="a folder of class folders, 1..n pictures each: predict these classes"
+    )
+    parser.add_argument("--format", choices=["csv", "json"], default="csv", help="of the result; default: csv")
+    parser.add_argument("--output", metavar="FILE", help="the file to write, whole or not at all; default: print")
+    parser.add_argument("--no-unknown", action="store_true", help="the label is the likeliest class in any case")
+    parser.add_argument(
+        "--top", metavar="N", type=int, default=1, help="2 or more: JSON has a ranking too, of the N likeliest classes"
+    )
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, and write file, label, its probability and the likeliest class of every picture.
+    """Predict, a batch at a time, and write a row for each picture."""
+    check_counts(top=args.top)
+    classifier = _classifier(args)
+    pictures = named(args.images, classifier.classes)
+    tally = Tally(classifier.classes, classifier.several)
+    errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    shows = args.output is None and sys.stdout.isatty()
+    with (
+        writing(args.output, args.format, pictures.labelled) as write,
+        bar("predicting", pictures.total, not shows) as advance,
+    ):
+        for picture, found in _answered(classifier, pictures.each):
+            if isinstance(found, DataError):
+                tally.add(None)
+                errors.print(storable(f"unreadable: {_about(picture.item, found)}"))
+            else:
+                rows = [_row(picture, answer, args) for answer in found]
+                tally.add(rows)
+                for row in rows:
+                    write(row)
+            advance(1)
+    if tally.unreadable:
+        errors.print(f"{tally.unreadable} of {tally.pictures} pictures could not be read")
+    if args.output:
+        errors.print(f"{tally}; written to {args.output}")
+    return 1 if tally.unreadable else 0
 
-    With several labels per picture there is one row for each label above one half, so none where no label is.
-    """
-    model = load_model(args.checkpoint)
-    if model.plan is not None and args.support is None:
+
+def _classifier(args: argparse.Namespace) -> _Classifier:
+    found, device = find_model(args.model), device_of(args)
+    if not found.saved and args.support is None:
+        return _of_fixed_classes(load_task(found.path, device), args)
+    predictor = load_predictor(found, device, args.support)
+    if not len(predictor.classes_):
+        raise DataError(f"the model in '{args.model}' knows no class: quickstudy adapt {args.model} --support FOLDER")
+
+    def ask(pictures: Sequence[Any]) -> list[list[Answer]]:
+        return [[answer] for answer in predictor.rank(list(pictures), args.top)]
+
+    return _Classifier(ask, predictor.get_params()["load"], predictor.classes_.tolist(), predictor.transductive)
+
+
+def _of_fixed_classes(model: ImageClassifier, args: argparse.Namespace) -> _Classifier:
+    if model.plan is not None:
         raise ConfigError(
-            f"'{args.checkpoint}' was trained with '{model.hparams['training_strategy']}' and has no fixed classes: "
+            f"'{args.model}' was trained with '{model.hparams['training_strategy']}' and has no fixed classes: "
             "show it yours with --support FOLDER, a folder of class folders with 1..n pictures each"
         )
-    data = build_data(args.data, load_options(model))
-    table = data.table("predict")
-    assert table is not None  # no other data has a flag here
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = build_trainer(args.trainer, devices=1, logger=False, enable_checkpointing=False)
-    if args.support is None:
-        classes: Sequence[str] = model.classes
-        chances_NC = trainer.predict(model, datamodule=data, output="probabilities").cpu().numpy()
-    else:
-        predictor = _adapted(model.to(trainer.strategy.root_device), args.support, data)
-        if predictor.transductive:
-            print(
-                f"'{model.hparams['training_strategy']}' classifies all {len(table)} pictures together: each answer "
-                "depends on the others",
-                file=sys.stderr,
-            )
-        classes = predictor.classes_.tolist()
-        chances_NC = predictor.predict_proba([table.inputs[row] for row in range(len(table))])
-    several = model.hparams["multi_label"] and args.support is None
-    predictions = [
-        Prediction(
-            str(table.inputs[row]), classes[code], round(float(chances_C[code]), 6), classes[int(chances_C.argmax())]
-        )
-        for row, chances_C in enumerate(chances_NC)
-        for code in (np.flatnonzero(chances_C > 0.5).tolist() if several else [int(chances_C.argmax())])
-    ]
-    with writing(args.output, args.format) as write:
-        for prediction in predictions:
-            write(prediction)
-    return 0
+    several: bool = model.hparams["multi_label"]
+    classes = [as_label(name, model.label_type) for name in model.classes]
+
+    @torch.inference_mode()
+    def ask(pictures: Sequence[Any]) -> list[list[Answer]]:
+        batch = Samples(list(pictures), torch.as_tensor).batch(np.arange(len(pictures)))
+        found = []
+        for chances_C in answers(model, [model(batch.to(model.device))], "probabilities"):
+            ranking = sorted(zip(classes, chances_C.tolist(), strict=True), key=lambda each: -each[1])
+            labels = [name for name, chance in ranking if chance > 0.5] if several else [ranking[0][0]]
+            found.append([Answer(label, ranking, []) for label in labels])
+        return found
+
+    return _Classifier(ask, partial(load_image, **model.load_options), classes, several=several)
 
 
-def _adapted(model: ImageClassifier, support: str, data: ImageClassificationData) -> Predictor:
-    """Return the model adapted to the class folders of ``support``, loaded as the data to predict is."""
-    table = ImageClassificationData.from_folders(train_folder=support).table("train")
-    assert table is not None and table.targets is not None
-    model.load_options = dict(data.load_options)
-    labels = [table.classes[code] for code in table.targets.tolist()]
-    return model.adapt([table.inputs[row] for row in range(len(table))], labels)
+def _row(picture: Picture, answer: Answer, args: argparse.Namespace) -> Prediction:
+    ranking = [(name, round(chance, 6)) for name, chance in answer.ranking]
+    (best, chance), chances = ranking[0], dict(ranking)
+    label = answer.label if answer.label in chances or not args.no_unknown else best
+    shown = [{"name": name, "probability": chance} for name, chance in ranking[: args.top]] if args.top > 1 else ()
+    return Prediction(storable(picture.item), label, chances.get(label, chance), best, picture.true, shown)
+
+
+def _answered(
+    classifier: _Classifier, pictures: Iterator[Picture]
+) -> Iterator[tuple[Picture, list[Answer] | DataError]]:
+    if classifier.together:
+        yield from _together(classifier, list(pictures))
+        return
+    for batch in batches(pictures, classifier.load):
+        read = {row: found for row, (_, found) in enumerate(batch) if isinstance(found, Tensor)}
+        found = dict(zip(read, _each(classifier.ask, list(read.values())), strict=True))
+        for row, (picture, why) in enumerate(batch):
+            yield picture, why if isinstance(why, DataError) else found[row]
+
+
+def _each(ask: Ask, pictures: Sequence[Tensor]) -> Sequence[list[Answer] | DataError]:
+    """Classify pictures; one that the model cannot answer to costs the others nothing."""
+    try:
+        return ask(pictures) if pictures else []
+    except DataError as error:
+        return [error] if len(pictures) == 1 else [_each(ask, [picture])[0] for picture in pictures]
+
+
+def _together(classifier: _Classifier, pictures: list[Picture]) -> Iterator[tuple[Picture, list[Answer] | DataError]]:
+    """Classify all pictures in one call; they are read twice, so that they need not lie in memory."""
+    unreadable = Samples([picture.item for picture in pictures], classifier.load).unreadable()
+    readable = [picture.item for row, picture in enumerate(pictures) if row not in unreadable]
+    print(
+        f"this model classifies all {len(readable)} pictures together: each answer depends on the others",
+        file=sys.stderr,
+    )
+    found = iter(classifier.ask(readable) if readable else [])
+    for row, picture in enumerate(pictures):
+        yield picture, DataError(unreadable[row]) if row in unreadable else next(found)
+
+
+def _about(item: Any, error: DataError) -> str:
+    return str(error) if str(item) in str(error) else f"'{item}': {error}"

@@ -1,56 +1,88 @@
-"""The rows that predicting writes, as CSV or JSON, each when it is known."""
+"""The rows that predicting writes, as CSV or JSON, each when it is known; and the line that closes them."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from textwrap import indent
-from typing import Any, NamedTuple
 
+from quickstudy.changes import UNKNOWN
+from quickstudy.data.targets import Label
 from quickstudy.files import atomic_write
-
-
-class Prediction(NamedTuple):
-    """A row of the result."""
-
-    file: str
-    label: str
-    probability: float
-    """Of the label; of the likeliest class where the label is unknown."""
-    likeliest: str
-    ranking: Sequence[Mapping[str, Any]] = ()
-    """The likeliest classes: name and probability of each. JSON has it where there is one, CSV never."""
-
-
-_COLUMNS = Prediction._fields.index("ranking")
+from quickstudy.results import Prediction
 
 
 @contextmanager
-def writing(output: str | None, form: str) -> Iterator[Callable[[Prediction], None]]:
+def writing(output: str | None, form: str, labelled: bool) -> Iterator[Callable[[Prediction], None]]:
     """Give a function that writes a row.
 
     Args:
         output: the file, which is whole or absent; None: standard output.
-        form: ``"csv"`` or ``"json"``.
+        form: ``"csv"`` or ``"json"``, which alone has the ranking, where there is one.
+        labelled: whether rows have the true label, too.
     """
+    columns = [name for name in Prediction._fields if name not in ("ranking", *(() if labelled else ("true",)))]
     with atomic_write(output, "w") if output else nullcontext(sys.stdout) as file:
         if form == "csv":
             rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(Prediction._fields[:_COLUMNS])
-            yield lambda prediction: rows.writerow(prediction[:_COLUMNS])
+            quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+            rows.writerow(columns)
+
+            def write_row(prediction: Prediction) -> None:
+                row = [getattr(prediction, name) for name in columns]
+                row = [storable(value) if isinstance(value, str) else value for value in row]
+                odd = any("\r" in str(value) for value in row)  # which Python before 3.13 does not quote by itself
+                (quoted if odd else rows).writerow(row)
+
+            yield write_row
             return
         between = "["
 
         def write(prediction: Prediction) -> None:
             nonlocal between
-            fields = prediction._asdict()
-            if not prediction.ranking:
-                del fields["ranking"]
+            kept = [*columns, "ranking"] if prediction.ranking else columns
+            fields = {name: value for name, value in prediction._asdict().items() if name in kept}
             file.write(f"{between}\n{indent(json.dumps(fields, indent=1), ' ')}")
             between = ","
 
         yield write
         file.write("[]\n" if between == "[" else "\n]\n")
+
+
+def storable(words: object) -> str:
+    """Return text that UTF-8 can hold, whatever bytes a file's name is made of."""
+    return str(words).encode("utf-8", "backslashreplace").decode()
+
+
+class Tally:
+    """Counts what was predicted, for the line that closes it.
+
+    Args:
+        classes: that the model knows: a picture of any other is rightly unknown.
+        several: whether a picture may have several labels, which are not held against the true ones.
+    """
+
+    def __init__(self, classes: Collection[Label], several: bool = False) -> None:
+        self._classes, self._several = set(classes), several
+        self.pictures = self.unreadable = self._unknown = self._labelled = self._right = 0
+
+    def add(self, rows: Sequence[Prediction] | None) -> None:
+        """Count a picture by its rows; None: it cannot be read."""
+        self.pictures += 1
+        self.unreadable += rows is None
+        if rows and not self._several:
+            label, true = rows[0].label, rows[0].true
+            self._unknown += label == UNKNOWN
+            self._labelled += true is not None
+            self._right += true is not None and label == (true if true in self._classes else UNKNOWN)
+
+    def __str__(self) -> str:
+        parts = [f"{self.pictures:,} picture{'s' * (self.pictures != 1)}: {self._unknown:,} unknown"]
+        parts.append(f"{self.unreadable:,} unreadable")
+        if self._labelled:
+            share = self._right / self._labelled
+            parts.append(f"{self._right:,} of {self._labelled:,} as their labels say ({share:.1%})")
+        return ", ".join(parts)

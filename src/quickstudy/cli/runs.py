@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from quickstudy.cli.flags import Flags, add_flags, class_flags, function_flags, optional
-from quickstudy.cli.saved import check_exists
+from quickstudy.cli.models import find_checkpoint
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.datamodule import STAGES
 from quickstudy.datasets import DATASETS
@@ -72,15 +72,22 @@ def add_model(parser: ArgumentParser) -> None:
     add_flags(parser, class_flags(ImageClassifier), "model", prefix="model")
 
 
-def load_model(checkpoint: str, strategy_kwargs: Mapping[str, Any] | None = None) -> ImageClassifier:
-    """Return the model of a checkpoint, with other values for some of its strategy's options.
+def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = None) -> tuple[Path, ImageClassifier]:
+    """Return a checkpoint and its model, with other values for some of its strategy's options.
+
+    Args:
+        typed: the checkpoint, or its run's folder.
+        strategy_kwargs: the other values.
 
     Raises:
-        DataError: there is no such checkpoint, or it is damaged.
+        ConfigError: none is named.
+        DataError: there is none, or it is damaged.
     """
-    check_exists(Path(checkpoint), "checkpoint")
+    if typed is None:
+        raise ConfigError("MODEL or --checkpoint is missing: a run's folder, such as runs/1, or a checkpoint")
+    checkpoint = find_checkpoint(typed)
     changed = {"training_strategy_kwargs": strategy_kwargs} if strategy_kwargs else {}
-    return ImageClassifier.load_from_checkpoint(checkpoint, **changed)
+    return checkpoint, ImageClassifier.load_from_checkpoint(checkpoint, **changed)
 
 
 def load_options(model: ImageClassifier) -> dict[str, Any]:
@@ -94,8 +101,13 @@ def load_options(model: ImageClassifier) -> dict[str, Any]:
 
 def add_episodes(parser: ArgumentParser) -> None:
     """Add the options of test episodes."""
-    flags = {name: flag for name, flag in class_flags(EpisodePlan).items() if name.startswith("test_")}
+    flags = {name: flag for name, flag in class_flags(EpisodePlan).items() if of_a_test(name)}
     add_flags(parser, optional(flags), "episodes", "of a few-shot strategy; default: as the checkpoint was trained")
+
+
+def of_a_test(name: str) -> bool:
+    """Whether an option of ``EpisodePlan`` says which episodes a test has."""
+    return name.startswith("test_") or name == "seed"
 
 
 def add_trainer(parser: ArgumentParser, only: Sequence[str] = ()) -> None:
@@ -144,4 +156,4 @@ def _trainer_flags() -> Flags:
 
 def _serves(name: str, stages: Sequence[str]) -> bool:
     stage = name.split("_")[0]
-    return stage in stages or stage not in STAGES
+    return (stage in stages or stage not in STAGES) and (name != "folder" or "test" in stages)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import shutil
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from quickstudy.cli.saved import add_device, device_of
+from quickstudy.cli.models import add_device, device_of, find_model, model_here
 from quickstudy.errors import ConfigError, require
 
+_LOG = logging.getLogger("quickstudy.serve")
 _CONNECTIONS = 1000
 _RESERVED = 128  # files for what is not a connection
 _FILES = 65_536  # more than any number of connections needs
@@ -20,7 +24,12 @@ _FILES = 65_536  # more than any number of connections needs
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("folder", help="of a saved predictor: Predictor.save or quickstudy adapt wrote it")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="the folder of a saved model, of quickstudy adapt or Predictor.save; or owner/name on the Hugging "
+        "Face Hub, which is copied into such a folder first",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond loopback it takes a token")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
     parser.add_argument(
@@ -36,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C; what was asked for by then is answered."""
+    """Serve until SIGTERM (exit status 0) or Ctrl-C (130); what was asked for by then is answered."""
     loopback = args.host in ("localhost", "::1") or args.host.startswith("127.")
     token = _token(args.token_file)
     if token is None and not loopback:
@@ -62,13 +71,12 @@ def run(args: argparse.Namespace) -> int:
     hosts = dict.fromkeys((*LOOPBACK, args.host)) if loopback and token is None else ()
     rules = Rules(token, tuple(hosts), args.max_megabytes << 20, args.rate)
     limits = Limits(args.max_images, args.max_megapixels * 1_000_000)
-    with Service(args.folder, device, args.batch_size) as service, _listening(args.host, args.port) as listening:
+    folder = _folder(args.model)
+    with _logged(), Service(folder, device, args.batch_size) as service, _listening(args.host, args.port) as listening:
         page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
         app = build(service, rules, limits, page)
         host = f"[{args.host}]" if ":" in args.host else args.host
         url = f"http://{host}:{listening.getsockname()[1]}"
-        print(f"{args.folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which uvicorn calls after its own graceful end
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -80,8 +88,45 @@ def run(args: argparse.Namespace) -> int:
         server = uvicorn.Server(config)
         if page is not None:
             page.leaving = lambda: bool(server.should_exit)
+        ended_by: list[int] = []
+
+        def end(number: int, _: object) -> None:
+            """Note who ends it: uvicorn hands on its signals after its own end, and before its start they come here."""
+            ended_by.append(number)
+            server.should_exit = True
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
+        print(f"{folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
+        if service.replayed:
+            _LOG.info("recovered: replayed %d changes, up to number %d", service.replayed, service.change_number)
         server.run([listening])
-    return 0
+    return 130 if signal.SIGINT in ended_by else 0
+
+
+def _folder(typed: str) -> Path:
+    """Return the folder to serve, which is its own: what a service learns goes there, and not into the Hub's cache."""
+    if model_here(typed) or Path(typed).is_dir():
+        return Path(typed).expanduser()
+    found, folder = find_model(typed), Path(typed)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.copytree(found.path, unfinished)
+    unfinished.rename(folder)
+    print(f"{typed} was copied from the Hugging Face Hub into this folder, where it learns", file=sys.stderr)
+    return folder
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Write the service's log to standard error: a line for each change, for what was recovered, for what failed."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S%z"))
+    _LOG.setLevel(logging.INFO)
+    _LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        _LOG.removeHandler(handler)
 
 
 def _token(file: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Measure the accuracy of a checkpoint, with its 95% interval."""
+"""Measure the accuracy of a checkpoint, with its 95% interval: over episodes and over classes, or over examples."""
 
 from __future__ import annotations
 
@@ -12,16 +12,30 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from quickstudy.cli.runs import add_data, add_episodes, add_trainer, build_data, build_trainer, load_model, load_options
+from quickstudy.cli.models import TRAINED
+from quickstudy.cli.runs import (
+    add_data,
+    add_episodes,
+    add_trainer,
+    build_data,
+    build_trainer,
+    load_model,
+    load_options,
+    of_a_test,
+)
 from quickstudy.errors import DataWarning
+from quickstudy.outcome import Outcome
 from quickstudy.results import result_of, sentence
 from quickstudy.run_folder import RECORD, write_measured
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--checkpoint", type=str, required=True, help="a file that quickstudy fit or Trainer wrote")
+    parser.usage = "%(prog)s MODEL [options]"
+    parser.add_argument("model", metavar="MODEL", nargs="?", type=str | None, help=TRAINED)
+    parser.add_argument("--checkpoint", type=str | None, metavar="MODEL", help="the same")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--per_class", action="store_true", help="print the figures of each class too, the worst first")
     add_episodes(parser)
     add_data(parser, ("test",))
     add_trainer(parser, ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar"))
@@ -30,41 +44,44 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Test, and print what was measured on one line, or as JSON; a run's folder keeps it for ``quickstudy verify``."""
     options: dict[str, Any] = {
-        "checkpoint": args.checkpoint,
-        "episodes": {name: value for name, value in _given(vars(args)).items() if name.startswith("test_")},
+        "checkpoint": args.model or args.checkpoint,
+        "episodes": {name: value for name, value in _given(vars(args)).items() if of_a_test(name)},
         "data": _given(args.data),
         "trainer": dict(args.trainer),
     }
-    result = measured(options)
+    checkpoint, result, outcome = measured(options)
     if result is None:
         return 0
-    print(json.dumps({"checkpoint": args.checkpoint, **result}) if args.json else sentence(result))
-    folder = Path(args.checkpoint).parent
+    print(json.dumps({"checkpoint": str(checkpoint), **result}) if args.json else sentence(result))
+    if args.per_class and not args.json:
+        print(outcome)
+        for confusion in result.get("confusions", ())[:10]:
+            print("taken for another: {class} for {answer}, {count} times ({share:.1%})".format(**confusion))
+    folder = checkpoint.parent
     if (folder / RECORD).exists():
         try:
-            write_measured(folder, result, Path(args.checkpoint).name, options)
+            write_measured(folder, result, checkpoint.name, {**options, "checkpoint": str(checkpoint)}, outcome)
         except OSError as error:  # what was measured is on the screen
             warnings.warn(f"'{folder}' does not keep what was measured: {error}", DataWarning, 2)
     return 0
 
 
-def measured(options: Mapping[str, Any]) -> dict[str, Any] | None:
+def measured(options: Mapping[str, Any]) -> tuple[Path, dict[str, Any] | None, Outcome | None]:
     """Test a checkpoint.
 
     Args:
         options: ``checkpoint``, and the options of ``episodes``, ``data`` and ``trainer``.
 
     Returns:
-        What was measured; None on all processes but the first.
+        The checkpoint; what was measured, None on all processes but the first; and what the test saw of each episode or
+        example.
     """
-    model = load_model(options["checkpoint"], options["episodes"])
+    checkpoint, model = load_model(options["checkpoint"], options["episodes"])
     data = build_data(options["data"], load_options(model))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(options["trainer"], logger=False, enable_checkpointing=False)
     (found,) = trainer.test(model, data, verbose=False)
-    table = data.table("test", by_class=model.plan is not None)
-    fingerprint = {"data": table.fingerprint} if table is not None else {}
-    return result_of(model, found) | fingerprint if trainer.is_global_zero else None
+    return checkpoint, result_of(model, found, data) if trainer.is_global_zero else None, trainer.outcome
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,31 +2,38 @@
 
 ``quickstudy test --checkpoint runs/1/best.ckpt ...`` leaves its figures and options in the run's folder; this repeats
 it with the same options and data, and says whether figures, data and versions are the same. Exit status 1: the accuracy
-differs by more than rounding could make it.
+or that of a class differs by more than rounding could make it.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from quickstudy.cli.test import measured
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import DataError
-from quickstudy.results import sentence, versions
-from quickstudy.run_folder import MEASURED, best_checkpoint, read_json
+from quickstudy.files import best_checkpoint
+from quickstudy.outcome import in_words
+from quickstudy.results import interval, sentence, versions
+from quickstudy.run_folder import MEASURED, read_json
 
 ROUNDING = 0.05
 """What another processor's rounding may change, as a share of the interval."""
+_SHOWN = 20  # figures that moved
 
 
 def add_arguments(parser: PlainParser) -> None:
     """Add the command's options."""
-    parser.add_argument("run", type=Path, help="the run's folder, such as runs/1")
+    parser.add_argument("run", type=Path, help="the run's folder, such as runs/1, or a checkpoint in it")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, compare, and print both."""
+    if args.run.is_file():  # a run is named by its checkpoint, too
+        args.run = args.run.parent
     path = args.run / MEASURED
     if not args.run.is_dir():
         raise DataError(f"there is no folder '{args.run}' (looked in {Path.cwd()}): name a run's, such as runs/1")
@@ -37,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if recorded["options"] is None:
         raise DataError(f"'{args.run}' was tested in Python, which does not record its data: {first}")
     options = {**recorded["options"], "checkpoint": str(args.run / Path(recorded["options"]["checkpoint"]).name)}
-    before, now = recorded["result"], measured(options)
+    before, (_, now, _) = recorded["result"], measured(options)
     if now is None:
         return 0
     print(f"recorded: {sentence(before)}")
@@ -47,7 +54,45 @@ def run(args: argparse.Namespace) -> int:
             print(f"{name} was {recorded['versions'].get(name)}, and is {value}")
     if before.get("data") != now.get("data"):
         print("the test data is not the same")
-    difference = abs(now["accuracy"] - before["accuracy"])
-    same = difference <= ROUNDING * (before["accuracy_ci95"] or 0)
-    print("the same" if difference == 0 else "the same but for rounding" if same else "NOT the same")
+    moved = _moved(before, now)
+    for line in moved[:_SHOWN]:
+        print(line)
+    if len(moved) > _SHOWN:
+        print(f"and {len(moved) - _SHOWN} more")
+    same = _same(before, now)
+    exactly = before["accuracy"] == now["accuracy"] and not moved
+    print("the same" if exactly else "the same but for rounding" if same else "NOT the same")
     return 0 if same else 1
+
+
+def _moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for each further figure that both have and that is not the same."""
+    lines = []
+    if before.get("accuracy_ci95_classes") != now.get("accuracy_ci95_classes") and "accuracy_ci95_classes" in before:
+        was, is_ = (interval(result) for result in (before, now))
+        lines.append(f"the intervals were {was}, and are {is_}")
+    for kind in ("per_class", "per_label"):
+        then, found = before.get(kind, {}), now.get(kind, {})
+        for name in dict.fromkeys([*then, *found]) if then else ():
+            was, is_ = (in_words(figures[name]) if name in figures else "not there" for figures in (then, found))
+            if then.get(name) != found.get(name):
+                lines.append(f"{name} was {was}, and is {is_}")
+    return lines
+
+
+def _same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the accuracy, and that of each class, differ by no more than rounding could make them."""
+    allowed = ROUNDING * (before["accuracy_ci95"] or 0)
+    if abs(now["accuracy"] - before["accuracy"]) > allowed:
+        return False
+    for kind in ("per_class", "per_label"):
+        then, found = before.get(kind, {}), now.get(kind, {})
+        if then and then.keys() != found.keys():
+            return False
+        asked = sum(figures["examples"] for figures in found.values())
+        for name, figures in then.items():
+            # As many examples of a class may turn as of all together.
+            turned = abs(found[name]["accuracy"] - figures["accuracy"]) * found[name]["examples"]
+            if turned > allowed * asked + 1e-6:
+                return False
+    return True

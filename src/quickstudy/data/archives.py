@@ -70,6 +70,7 @@ class Archive(ABC):
 
     def __init__(self, path: Path, prefix: str = "") -> None:
         self.path = path
+        self._place = path.absolute()  # where it is found after a change of folder
         self.prefix = prefix
         self._files: dict[str, _Found] = {}
         self._folders: set[str] = set()
@@ -84,8 +85,14 @@ class Archive(ABC):
     def __str__(self) -> str:
         return f"{self.path}/{self.prefix}".rstrip("/")
 
-    def __reduce__(self) -> tuple[type[Archive], tuple[Path, str]]:
-        return type(self), (self.path, self.prefix)
+    def __reduce__(self) -> tuple[type[Archive], tuple[Path, str], dict[str, Path]]:
+        return type(self), (self._place, self.prefix), {"path": self.path}
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What the system knows the archive by, whatever its name."""
+        status = self._place.stat()
+        return status.st_dev, status.st_ino
 
     @abstractmethod
     def _members(self) -> Iterator[_Found]:
@@ -153,7 +160,7 @@ class Zip(Archive):
     def _opened(self) -> zipfile.ZipFile:
         # A forked worker shares the parent's file position: every process opens the archive for itself.
         if self._pid != os.getpid():
-            self._zip, self._pid = zipfile.ZipFile(self.path), os.getpid()
+            self._zip, self._pid = zipfile.ZipFile(self._place), os.getpid()
         return self._zip
 
     def _members(self) -> Iterator[_Found]:
@@ -172,7 +179,8 @@ class Tar(Archive):
     _plain: Path
 
     def _members(self) -> Iterator[_Found]:
-        self._plain = _decompressed(self.path) if self.path.name.lower().endswith(_TAR_COMPRESSED) else self.path
+        packed = self.path.name.lower().endswith(_TAR_COMPRESSED)
+        self._plain = _decompressed(self.path) if packed else self._place
         with tarfile.open(self._plain, "r:") as tar:
             for info in tar:
                 whole = info.isdir() or (info.isreg() and not info.issparse())
@@ -189,9 +197,16 @@ class Tar(Archive):
             return file.read(member.size)
 
 
+_SYSTEMS = {
+    *("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found", "system volume information"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__"),
+}
+"""What systems and network storage put beside users' files; names with a dot before them are hidden as well."""
+
+
 def hidden(name: str) -> bool:
     """Whether a file or folder is the system's own and no example."""
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name.lower() in _SYSTEMS
 
 
 def _decompressed(path: Path) -> Path:

@@ -9,12 +9,15 @@ Shapes: T episodes, W ways, K = shots + queries examples per class.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quickstudy.data.samples import described
 from quickstudy.data.table import ClassIndex, Table
 from quickstudy.errors import ConfigError, DataError
 
@@ -27,12 +30,13 @@ class EpisodePlan:
     """How many of what: the options that every few-shot training strategy shares.
 
     Args:
-        ways: classes in a training episode.
+        ways: classes in a training episode; two numbers, ``(5, 20)``: each step of ``meta_batch_size`` episodes draws
+            its own from the first to the second.
         shots: support examples per class.
         queries: query examples per class.
         meta_batch_size: episodes whose gradients are averaged before one optimizer step, over all devices together.
         epoch_length: episodes per training epoch; a multiple of ``meta_batch_size``.
-        test_ways: classes in a validation or test episode; default: ``ways``.
+        test_ways: classes in a validation or test episode, likewise; default: ``ways``.
         test_shots: support examples per class in one; default: ``shots``.
         test_queries: query examples per class in one; default: ``queries``.
         test_epoch_length: episodes per validation or test.
@@ -44,12 +48,12 @@ class EpisodePlan:
         ConfigError: a number is out of range, or ``epoch_length`` is no multiple of ``meta_batch_size``.
     """
 
-    ways: int = 5
+    ways: int | tuple[int, int] = 5
     shots: int = 1
     queries: int = 15
     meta_batch_size: int = 4
     epoch_length: int = 400
-    test_ways: int | None = None
+    test_ways: int | tuple[int, int] | None = None
     test_shots: int | None = None
     test_queries: int | None = None
     test_epoch_length: int = 600
@@ -61,6 +65,9 @@ class EpisodePlan:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is None and field.name in ("test_ways", "test_shots", "test_queries"):
+                continue
+            if field.name.endswith("ways") and isinstance(value, (tuple, list)):
+                self._check_span(field.name, tuple(value))
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ConfigError(f"{field.name} must be a whole number, not {value!r}")
@@ -74,6 +81,17 @@ class EpisodePlan:
                 f"test_num_tasks={self.test_num_tasks} is fewer than test_epoch_length={self.test_epoch_length}: the "
                 f"same episodes would count several times. Set test_epoch_length={self.test_num_tasks}"
             )
+        for stage, option, tasks in (
+            ("train", "num_tasks", self.num_tasks),
+            ("test", "test_num_tasks", self.test_num_tasks),
+        ):
+            least, most = self.span(stage)
+            if least < most and tasks > 0 and tasks % self.meta_batch_size:
+                raise ConfigError(
+                    f"{option}={tasks} is no multiple of meta_batch_size={self.meta_batch_size}, the episodes that "
+                    f"share their number of ways, {least} to {most}: set {option}="
+                    f"{-(-tasks // self.meta_batch_size) * self.meta_batch_size}"
+                )
         if self.epoch_length % self.meta_batch_size:
             nearest = -(-self.epoch_length // self.meta_batch_size) * self.meta_batch_size
             raise ConfigError(
@@ -81,11 +99,48 @@ class EpisodePlan:
                 f"set epoch_length={nearest}"
             )
 
+    def _check_span(self, name: str, span: tuple[int, ...]) -> None:
+        numbers = len(span) == 2 and all(isinstance(each, int) and not isinstance(each, bool) for each in span)
+        if not numbers or not 2 <= span[0] <= span[1]:
+            raise ConfigError(f"{name}={span}: two numbers are the least and the most, such as (5, 20), from 2 on")
+        object.__setattr__(self, name, span)  # of a list, as YAML has it
+
+    def span(self, stage: str) -> tuple[int, int]:
+        """Return the least and the most ways of a stage: ``"train"``, ``"val"`` or ``"test"``."""
+        ways = self.ways if stage == "train" or self.test_ways is None else self.test_ways
+        return ways if isinstance(ways, tuple) else (ways, ways)
+
     def shape(self, stage: str) -> tuple[int, int, int]:
-        """Return (ways, shots, queries) of a stage: ``"train"``, ``"val"`` or ``"test"``."""
+        """Return (ways, shots, queries) of a stage; of ways that differ, the most."""
+        ways = self.span(stage)[1]
         if stage == "train":
-            return self.ways, self.shots, self.queries
-        return self.test_ways or self.ways, self.test_shots or self.shots, self.test_queries or self.queries
+            return ways, self.shots, self.queries
+        return ways, self.test_shots or self.shots, self.test_queries or self.queries
+
+
+class EpisodeDraw(NamedTuple):
+    """What an ``episode_sampler`` of one's own may know of the episode that it draws."""
+
+    number: int
+    """Of the episode, counted over all epochs, below ``num_tasks``; validation and test begin at 0 each time."""
+    step: int
+    """``number // meta_batch_size``: what the episodes of a step have in common."""
+    stage: str
+    """``"train"``, ``"val"`` or ``"test"``"""
+    ways: int
+    """W"""
+    shots: int
+    queries: int
+    classes: tuple[str, ...]
+    """C names."""
+    rows: Sequence[NDArray[np.integer[Any]]]
+    """By class, the rows of its examples in the data, which has them in the order in which it was given."""
+    generator: np.random.Generator
+    """Seeded by the plan's seed, the stage, the number and the data's fingerprint: all that may be random."""
+
+
+OwnSampler = Callable[[EpisodeDraw], Any]
+"""Returns rows ``[W, shots + queries]``, of which the first ``shots`` are support; or None: an episode as usual."""
 
 
 class EpisodeSampler:
@@ -94,9 +149,11 @@ class EpisodeSampler:
     Args:
         index: the rows of each class.
         classes: class names, for messages; may be empty.
-        ways, shots, queries: the size of an episode.
+        ways, shots, queries: the size of an episode; of ways that differ, the least and the most.
         num_tasks: how many distinct episodes exist; -1: without end.
         seed, stage, fingerprint: together with an episode's number they determine it.
+        together: episodes of a step, which have one number of ways.
+        own: draws in its place.
 
     Raises:
         DataError: there are fewer classes than ways, or a class has too few examples.
@@ -106,7 +163,7 @@ class EpisodeSampler:
         self,
         index: ClassIndex,
         *,
-        ways: int,
+        ways: int | tuple[int, int],
         shots: int,
         queries: int,
         num_tasks: int = -1,
@@ -114,12 +171,30 @@ class EpisodeSampler:
         stage: str = "train",
         fingerprint: str = "",
         classes: tuple[str, ...] = (),
+        together: int = 1,
+        own: OwnSampler | None = None,
     ) -> None:
-        self.ways, self.shots, self.queries, self.num_tasks = ways, shots, queries, num_tasks
+        self._least, self.ways = ways if isinstance(ways, tuple) else (ways, ways)
+        self.varies = self._least < self.ways
+        """Whether steps differ in their ways, so that their rows are no one array."""
+        self.shots, self.queries, self.num_tasks = shots, queries, num_tasks
+        self.classes, self._stage, self._together, self._own = classes, stage, together, own
         self._index = index
         self._counts = index.counts
         digest = hashlib.blake2b(f"{seed}|{stage}|{fingerprint}".encode(), digest_size=8).digest()
         self._key = np.uint64(int.from_bytes(digest, "little"))
+        several = f"{self._least} to {self.ways} of {together}" if self.varies else f"{self.ways}"
+        sizes = f"{several}-way {shots}-shot, {queries} queries, {len(self._counts)} classes, {num_tasks} tasks"
+        sizes += f", {described(own)}" if own else ""
+        self.drawn = f"{sizes}, {digest.hex()}"
+        """What its episodes follow from: those of one that has the same are the same."""
+        if own is None:
+            self._check()
+        else:
+            self._check_own()
+
+    def _check(self) -> None:
+        ways, shots, queries, stage, classes = self.ways, self.shots, self.queries, self._stage, self.classes
         alone = "" if stage == "train" else ", or test_{} alone,"
         if len(self._counts) < ways:
             raise DataError(
@@ -142,46 +217,145 @@ class EpisodeSampler:
             )
 
     @classmethod
-    def for_stage(cls, table: Table, plan: EpisodePlan, stage: str) -> EpisodeSampler:
+    def for_stage(cls, table: Table, plan: EpisodePlan, stage: str, own: OwnSampler | None = None) -> EpisodeSampler:
         """Return the sampler of a stage of a plan."""
-        ways, shots, queries = plan.shape(stage)
+        _, shots, queries = plan.shape(stage)
         return cls(
             table.index,
-            ways=ways,
+            ways=plan.span(stage),
             shots=shots,
             queries=queries,
             num_tasks=plan.num_tasks if stage == "train" else plan.test_num_tasks,
             seed=plan.seed,
             stage=stage,
-            fingerprint=table.fingerprint,
+            fingerprint=table.episode_fingerprint,
             classes=table.classes,
+            together=plan.meta_batch_size,
+            own=own,
         )
 
     def draw(self, episodes: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Return the rows of episodes.
 
         Args:
-            episodes: ``[T]`` numbers of episodes, in any order.
+            episodes: ``[T]`` numbers of episodes, in any order; of one step where ways differ.
 
         Returns:
             ``[T, W, K]`` rows of the table; of each class the first ``shots`` are the support, the others the query.
+
+        Raises:
+            DataError: a sampler of one's own returns what is no episode.
         """
-        numbers = np.asarray(episodes, np.int64)
-        if self.num_tasks > 0:
-            numbers = numbers % self.num_tasks
+        numbers = self._distinct(episodes)
         blocks = [self._draw_block(numbers[at : at + _BLOCK]) for at in range(0, len(numbers), _BLOCK)]
         return np.concatenate(blocks) if blocks else np.empty((0, self.ways, self.shots + self.queries), np.int64)
 
-    def _draw_block(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    def draw_classes(self, episodes: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Return the classes of episodes alone, ``[T, W]``, in the order of their targets."""
+        if self._own is not None:
+            return self._codes[self.draw(episodes)[:, :, 0]]
+        numbers = self._distinct(episodes)
+        return self._classes_of(numbers, self._ways_of(numbers))[1]
+
+    def _distinct(self, episodes: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        numbers = np.asarray(episodes, np.int64)
+        return numbers % self.num_tasks if self.num_tasks > 0 else numbers
+
+    def _ways_of(self, numbers: NDArray[np.int64]) -> int:
+        """Return the ways of some episodes of a step."""
+        if not self.varies:
+            return self.ways
+        step = int(numbers[0]) // self._together
+        assert (numbers // self._together == step).all(), "episodes of several steps have several numbers of ways"
+        bits = _mix(~self._key + _scaled(np.array([step + 1], np.uint64)))  # none of those that choose classes
+        return self._least + int((bits >> np.uint64(11))[0] * 2.0**-53 * (self.ways - self._least + 1))
+
+    def _classes_of(self, numbers: NDArray[np.int64], ways: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         keys = _mix(self._key + _scaled(numbers.astype(np.uint64)))
-        codes_TW = _choose(keys, np.full(len(numbers), len(self._counts)), self.ways)
+        return keys, _choose(keys, np.full(len(numbers), len(self._counts)), ways)
+
+    def _draw_block(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self._own is not None:
+            return np.stack([self._drawn_by_own(int(number)) for number in numbers])
+        return self._drawn_as_usual(numbers)
+
+    def _drawn_as_usual(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        ways = self._ways_of(numbers)
+        keys, codes_TW = self._classes_of(numbers, ways)
         # Choosing the classes used up the first 2 * ways numbers of each episode.
-        counters = np.arange(2 * self.ways + 1, 3 * self.ways + 1, dtype=np.uint64)
+        counters = np.arange(2 * ways + 1, 3 * ways + 1, dtype=np.uint64)
         keys_TW = _mix(keys[:, None] + _scaled(counters))
         counts_TW = self._counts[codes_TW]
         places = _choose(keys_TW.ravel(), counts_TW.ravel(), self.shots + self.queries)
         places = places.reshape(*codes_TW.shape, -1) + self._index.offsets[codes_TW][:, :, None]
         return self._index.order[places].astype(np.int64)
+
+    # ---- samplers of one's own
+
+    def _check_own(self) -> None:
+        first, again = (self._draw_block(np.zeros(1, np.int64)) for _ in range(2))
+        if not np.array_equal(first, again):
+            raise DataError(
+                "the episode_sampler draws other rows for the same episode each time: draw from the generator that it "
+                "is handed (draw.generator), and keep nothing from one call to the next"
+            )
+
+    def _drawn_by_own(self, number: int) -> NDArray[np.int64]:
+        assert self._own is not None
+        numbers = np.array([number])
+        ways = self._ways_of(numbers)
+        found = self._own(
+            EpisodeDraw(
+                number,
+                number // self._together,
+                self._stage,
+                ways,
+                self.shots,
+                self.queries,
+                self.classes,
+                self._rows,
+                np.random.Generator(np.random.PCG64([int(self._key), number])),
+            )
+        )
+        if found is None:
+            self._check()
+            usual_WK: NDArray[np.int64] = self._drawn_as_usual(numbers)[0]
+            return usual_WK
+        rows = np.asarray(found)
+        about, wanted = (
+            f"the episode_sampler's episode {number} of the {self._stage} data",
+            (ways, self.shots + self.queries),
+        )
+        if rows.shape != wanted or not np.issubdtype(rows.dtype, np.integer):
+            raise DataError(
+                f"{about} is an array {rows.shape} of {rows.dtype}: it must have rows [ways, shots + queries], "
+                f"{wanted}, or be None for an episode as usual"
+            )
+        rows = rows.astype(np.int64)
+        if rows.min() < 0 or rows.max() >= len(self._codes):
+            wrong = rows.min() if rows.min() < 0 else rows.max()
+            raise DataError(f"{about} has the row {wrong}: the data has {len(self._codes)}, from 0 on")
+        values, times = np.unique(rows, return_counts=True)
+        if (times > 1).any():
+            raise DataError(f"{about} has the row {values[times > 1][0]} twice: an example may not be asked and taught")
+        codes_WK = self._codes[rows]
+        if (codes_WK != codes_WK[:, :1]).any() or len(np.unique(codes_WK[:, 0])) < ways:
+            raise DataError(
+                f"{about} has examples of several classes in one of its ways, or one class in two: each of its rows "
+                "must name examples of one class"
+            )
+        return rows
+
+    @cached_property
+    def _rows(self) -> list[NDArray[Any]]:
+        return [self._index.rows(code) for code in range(len(self._counts))]
+
+    @cached_property
+    def _codes(self) -> NDArray[np.int64]:
+        """The class of each row, ``[N]``."""
+        codes = np.empty(len(self._index.order), np.int64)
+        codes[self._index.order] = np.repeat(np.arange(len(self._counts)), self._counts)
+        return codes
 
 
 def _scaled(counter: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -8,8 +8,11 @@ Shapes: T episodes on this rank, W ways, K = shots + queries, B examples of a ba
 
 from __future__ import annotations
 
+import pickle
+import signal
+import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +28,10 @@ from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, DataError
 
 _SHOWN = 200  # names in a message
+_GUARD = (
+    "where processes are spawned (macOS, Windows), each runs the script anew, so put what it does below "
+    '`if __name__ == "__main__":`; or set num_workers=0'
+)
 _AHEAD = 256  # episodes whose rows are named at once; naming one costs 50 times as much
 
 
@@ -94,7 +101,7 @@ class StepLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self._done = self.sampler.done
-        batches = super().__iter__()
+        batches = self._begun()
         while True:
             try:
                 batch = next(batches)
@@ -103,13 +110,39 @@ class StepLoader(DataLoader[Any]):
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error):
                     raise
+                begun, codes = (
+                    self._done > self.sampler.done,
+                    [each.exitcode for each in getattr(batches, "_workers", ())],
+                )
                 self._done += 1
                 raise DataError(
-                    f"a process that loads data died ({error}), most often because memory ran out: fewer num_workers, "
-                    f"or a smaller cache or image_size. It was about to load {self.in_progress()}, or what comes next"
+                    f"a process that loads data died ({error}), {_why(str(error), codes, begun)}. It was about to load "
+                    f"{self.in_progress()}, or what comes next"
                 ) from error
             self._done += 1
             yield batch
+
+    def _begun(self) -> Iterator[Any]:
+        """Return the batches to come, once the processes that load them were started.
+
+        Raises:
+            ConfigError: they cannot be: the script has no guard, or what they need cannot be sent to them.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Got pickle error")  # torch's, which the error here says better
+                return super().__iter__()
+        except (RuntimeError, BrokenPipeError, EOFError) as error:
+            if isinstance(error, RuntimeError) and "bootstrapping phase" not in str(error):
+                raise
+            raise ConfigError(f"processes that load data could not be started: {_GUARD}") from error
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            if "pickle" not in str(error):
+                raise
+            raise ConfigError(
+                f"num_workers={self.num_workers} sends the data and its transform to other processes, and {error}: "
+                "define functions and classes at the top of a module, without lambda, or set num_workers=0"
+            ) from error
 
     def in_progress(self) -> str:
         """Say what the step that was handed out last is made of."""
@@ -137,6 +170,27 @@ class StepLoader(DataLoader[Any]):
                 f"together, and now there are {now[0]} steps of {now[1]}: {self.sampler.remedy(then[1])}"
             )
         self.sampler.resumed = state["epoch"], state["done"]
+
+
+def _why(told: str, codes: Sequence[int | None], begun: bool) -> str:
+    """Return why a process that loads data most likely died, and what helps.
+
+    Args:
+        told: what torch says of it.
+        codes: the exit codes of all; None of those that live, below 0 of those that a signal killed.
+        begun: whether some data came before.
+    """
+    if "shared memory" in told or -signal.SIGBUS in codes:
+        return (
+            "most often because shared memory ran out: fewer num_workers, smaller batches, num_workers=0, or in a "
+            "container more of it (docker run --shm-size=8g)"
+        )
+    if any(code is not None and code > 0 for code in codes):
+        anew = not begun and torch.multiprocessing.get_start_method() != "fork"
+        return f"by an error that stands above: {_GUARD if anew else 'with num_workers=0 it shows here'}"
+    if -signal.SIGSEGV in codes or -signal.SIGABRT in codes:
+        return "since a library crashed in it: with num_workers=0 it crashes where a debugger can look"
+    return "most often because memory ran out: fewer num_workers, or a smaller cache or image_size"
 
 
 class EpisodeSteps(Steps):
@@ -179,11 +233,26 @@ class EpisodeSteps(Steps):
 
     def starting(self, first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Name the epoch's steps from one on."""
-        together = max(1, _AHEAD * self.share.world_size // self._meta_batch_size)
+        together = 1 if self._sampler.varies else max(1, _AHEAD * self.share.world_size // self._meta_batch_size)
         for at in range(first, len(self), together):
             group = [self._numbers(step) for step in range(at, min(at + together, len(self)))]
             rows = self._sampler.draw(np.concatenate(group))
             yield from zip(group, np.split(rows, np.cumsum([len(step) for step in group])[:-1]), strict=True)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that episodes are drawn from."""
+        return self._sampler.classes
+
+    @property
+    def drawn(self) -> str:
+        """What the episodes follow from (``EpisodeSampler.drawn``)."""
+        return self._sampler.drawn
+
+    def named(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the numbers ``[T]`` of a step's episodes on this rank, and their classes ``[T, W]``."""
+        numbers = self._numbers(step)
+        return numbers, self._sampler.draw_classes(numbers)
 
     def _numbers(self, step: int) -> NDArray[np.int64]:
         start = step * self._meta_batch_size
@@ -231,7 +300,8 @@ class BatchSteps(Steps):
 
     Args:
         length: examples in all.
-        batch_size: examples of one step on one rank; the last step may hold fewer.
+        batch_size: examples of one step on one rank; the last step may hold fewer. A single one that would be left
+            over joins the step before it where ``shuffle`` is on, since BatchNorm cannot train on one example.
         share: this process. Ranks may differ by one example in the last step, so that none is left out or repeated.
         shuffle: whether the order changes with the epoch.
         seed: of the order.
@@ -252,7 +322,7 @@ class BatchSteps(Steps):
         if length < ranks:
             raise ConfigError(f"{length} examples are fewer than {ranks} processes: use at most {length} devices")
         left = length % (batch_size * ranks)
-        if shuffle and 0 < left < ranks:
+        if shuffle and 1 < left < ranks:
             better = _without_crumbs(length, batch_size, ranks)
             raise ConfigError(
                 f"{length} examples in steps of {batch_size} on each of {ranks} processes leave {left} for the last "
@@ -272,7 +342,8 @@ class BatchSteps(Steps):
         return f"set batch_size={together // ranks}, with the data of before"
 
     def __len__(self) -> int:
-        return -(-(self._length // self.share.world_size) // self._batch_size)
+        alone = self._shuffle and self._length % self.together == 1 < self._length
+        return -(-((self._length - alone) // self.share.world_size) // self._batch_size)
 
     def starting(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Name the epoch's steps from one on."""
@@ -288,7 +359,7 @@ class BatchSteps(Steps):
 
 def _without_crumbs(length: int, batch_size: int, ranks: int) -> int:
     """Return the next batch size whose last step all ranks share."""
-    while 0 < length % (batch_size * ranks) < ranks:
+    while 1 < length % (batch_size * ranks) < ranks:
         batch_size += 1
     return batch_size
 
@@ -302,10 +373,18 @@ def inputs_of(batch: Any) -> Tensor:
 
 
 class BatchDataset(Dataset[Any]):
-    """Reads the rows that ``BatchSteps`` names: ``(inputs [B, ...], targets [B] or [B, C])``, or inputs alone."""
+    """Reads the rows that ``BatchSteps`` names: ``(inputs [B, ...], targets [B] or [B, C])``, or inputs alone.
 
-    def __init__(self, table: Table, samples: Samples, seed: int = 0) -> None:
-        self._targets = table.targets
+    Args:
+        table: the examples.
+        samples: the inputs as tensors.
+        seed: of random transforms, together with the step's number and the position in it.
+        labelled: False: inputs alone, though there are targets.
+    """
+
+    def __init__(self, table: Table, samples: Samples, seed: int = 0, labelled: bool = True) -> None:
+        self.table = table
+        self._targets = table.targets if labelled else None
         self._samples = samples
         self._seed = seed
         self.name = samples.name

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from quickstudy.errors import DataError, closest
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on disk."""
+    """A folder on disk, found again after a change of the current folder."""
 
     root: Path
+    seen_from: Path = field(default_factory=Path.cwd)
+    """The current folder when it was made: a relative ``root`` is relative to this one."""
 
     def __str__(self) -> str:
         return str(self.root)
@@ -53,8 +55,21 @@ class Folder:
             return {entry.name for entry in entries if entry.is_dir() and not hidden(entry.name)}
 
     def item(self, name: str) -> Path:
-        """Return the path of one file."""
-        return self.root / name
+        """Return the path of one file: as the root was given, or whole where that leads elsewhere by now."""
+        path = self.root / name
+        return path if path.is_absolute() or _current() == self.seen_from else self.seen_from / path
+
+    @property
+    def place(self) -> Path:
+        """The whole path."""
+        return self.seen_from / self.root
+
+
+def _current() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 Item = Path | Member
@@ -111,12 +126,21 @@ class Files:
         """Return the files of these rows."""
         return Files(self.source, self.names[rows])
 
-    def paths(self) -> set[str]:
-        """Return each file's path, without links and ``..`` in that of the source."""
-        root = os.path.realpath(str(self.source))
-        # Text, since a Path for each of millions of names would be slow.
-        named = ((name, os.path.isabs(name)) for name in self.names.tolist())  # noqa: PTH117
-        return {os.path.normpath(name if absolute else f"{root}/{name}") for name, absolute in named}
+    def identities(self) -> dict[tuple[Any, ...], str]:
+        """Return each file's path by what the system knows the file by: all links to a file lead to one."""
+        if isinstance(self.source, Archive):
+            archive = self.source.identity
+            return {(*archive, f"{self.source.prefix}{name}"): f"{self.source}/{name}" for name in self.names.tolist()}
+        found: dict[tuple[Any, ...], str] = {}
+        root = str(self.source.place)
+        for name in self.names.tolist():
+            path = os.path.join(root, name)  # noqa: PTH118 - a Path for each of millions of names would be slow
+            try:
+                status = os.stat(path)  # noqa: PTH116
+            except OSError:  # which reading it will tell
+                continue
+            found[(status.st_dev, status.st_ino) if status.st_ino else (os.path.realpath(path),)] = path
+        return found
 
     @property
     def fingerprint(self) -> bytes:

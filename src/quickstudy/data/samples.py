@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from torch import Tensor
 from quickstudy.data.archives import Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs
+from quickstudy.data.targets import in_order
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.registry import Registry
 
@@ -33,6 +36,18 @@ Transform = Callable[[Tensor], Tensor]
 
 _AUTO_SHARE = 0.25
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+
+
+def described(transform: Any) -> str | None:
+    """Return in words what a transform is, the same in every process: a module's own, a function's name and numbers."""
+    if transform is None:
+        return None
+    words = " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform)).split())
+    code = getattr(transform, "__code__", None)
+    if code is None:
+        return words
+    numbers = [repr(constant) for constant in code.co_consts[1:] if isinstance(constant, (bool, int, float, str))]
+    return f"{words} of {', '.join([*code.co_names, *numbers])}"
 
 
 class Samples:
@@ -95,7 +110,7 @@ class Samples:
         outputs = []
         for row, sample, seed in zip(rows.tolist(), batch, seeds, strict=True):
             try:
-                with _seeded(seed):
+                with seeded(seed):
                     outputs.append(self._transform(sample))
             except Exception as error:
                 error.add_note(f"This was the transform of {self.name(row)}.")
@@ -120,8 +135,8 @@ class Samples:
 
     def name(self, row: int) -> str:
         """Return the name of an input for messages: a file's own, else its number."""
-        item = self._inputs[row] if isinstance(self._inputs, (Files, list)) else None
-        return f"'{item}'" if isinstance(item, (str, os.PathLike, Member)) else f"input {row}"
+        file = file_of(self._inputs, row)
+        return f"input {row}" if file is None else f"'{file}'"
 
     def _batch(self, rows: Tensor) -> Tensor:
         if isinstance(self._inputs, Tensor):
@@ -157,11 +172,23 @@ class Samples:
             )
 
 
+def file_of(inputs: Inputs, row: int) -> str | None:
+    """Return the name of the file that an input is; None where it is no file."""
+    item = inputs[row] if isinstance(inputs, (Files, list)) else None
+    return str(item) if isinstance(item, (str, os.PathLike, Member)) else None
+
+
 def listed(inputs: Any) -> Any:
     """Return a tensor ``[N, ...]`` or a list of items; a single path or picture counts as a list of one.
 
-    A uint8 array ``[N, H, W, 3]`` becomes a list, so that ``load`` makes a picture of each.
+    A uint8 array ``[N, H, W, 3]`` becomes a list, so that ``load`` makes a picture of each. What comes one by one, as
+    from a generator, ``map`` or ``glob``, is listed.
+
+    Raises:
+        DataError: it is a set, which has no order, or a mapping.
     """
+    if not hasattr(inputs, "read"):  # an open file would come by its lines
+        inputs = in_order(inputs, "inputs")
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
         if inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[3] == 3 and inputs.shape[1] not in (1, 3):
             return list(inputs)
@@ -187,8 +214,8 @@ def cache_budget(cache: str | int | bool | None) -> int:
         return 0
     if cache is True or cache == "auto":
         return int(_AUTO_SHARE * _memory_free())
-    if isinstance(cache, int) and cache >= 0:
-        return cache
+    if isinstance(cache, Integral) and int(cache) >= 0:
+        return int(cache)
     text = str(cache).upper().replace(" ", "")
     number, unit = text[:-2], text[-2:]
     if unit in _UNITS and number.replace(".", "", 1).isdigit():
@@ -224,7 +251,7 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, shared: bool) -> Tensor:
 
 
 @contextmanager
-def _seeded(seed: tuple[int, ...]) -> Iterator[None]:
+def seeded(seed: tuple[int, ...]) -> Iterator[None]:
     """Give the block random states that follow from ``seed`` alone, and put the old ones back."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     words = np.random.SeedSequence([number & 0xFFFFFFFF for number in seed]).generate_state(3)

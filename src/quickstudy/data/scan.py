@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from quickstudy.data.places import Files, Folder, Source, open_source, unwrapped
-from quickstudy.data.table import Table
+from quickstudy.data.table import Inputs, Table
+from quickstudy.data.targets import Label, class_name, in_order, missing, numbered, read_as, type_of
 from quickstudy.errors import DataError, DataWarning
 
-_NEVER_EXAMPLES = {"thumbs.db", "desktop.ini"}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    "predict": "predict",
+}
+"""What the folders of a data set's splits are called, in lower case, and the stages that they are for."""
+
+
+class SplitsError(DataError):
+    """A folder was given as one of classes, and holds the splits of a data set.
+
+    Args:
+        source: the folder.
+        splits: the folder of each stage.
+    """
+
+    def __init__(self, source: Source, splits: Mapping[str, str]) -> None:
+        self.splits = splits
+        named = ", ".join(f"'{Path(folder).name}'" for folder in splits.values())
+        some = splits.get("train", next(iter(splits.values())))
+        super().__init__(
+            f"'{source}' is no folder of classes but the root of a data set, with the folders {named}: give one of "
+            f"them, for instance '{some}'"
+        )
 
 
 def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:
@@ -27,21 +55,32 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
         extensions: lower-case endings of the files that are examples, such as ``".jpg"``; none: every file is.
 
     Raises:
+        SplitsError: the class folders are ``train``, ``test`` and the like, and hold folders of classes themselves.
         DataError: nothing is there, there are no class folders, or one of them is empty.
     """
     source = unwrapped(open_source(path))
-    names = _examples(source, extensions)
+    names, skipped = _examples(source, extensions)
     folders = source.folders()
     loose = [name for name in names if "/" not in name]
     if not folders:
         found = f"it has {len(loose)} files such as '{loose[0]}'" if loose else "it is empty"
         raise DataError(
-            f"'{source}' has no class folders; {found}. Put each class into a folder of its own: "
-            f"{source}/cat/1{min(extensions, default='')}{_parent_instead(source, extensions) if loose else ''}"
+            f"'{source}' has no class folders; {found}. Put each class into a folder of its own: {source}/cat/1"
+            f"{'.jpg' if '.jpg' in extensions else min(extensions, default='')}"
+            f"{_parent_instead(source, extensions) if loose else ''}"
         )
+    inside = [name for name in names if "/" in name]
+    splits = _splits(folders, names)
+    if not splits and len(folders) == 1:  # which may wrap the splits, as an archive's outer folder does
+        (outer,) = folders
+        below = [name.removeprefix(f"{outer}/") for name in inside]
+        folders_below = {name.split("/")[0] for name in below if "/" in name}
+        splits = {stage: f"{outer}/{folder}" for stage, folder in _splits(folders_below, below).items()}
+    if splits:
+        raise SplitsError(source, {stage: f"{source}/{folder}" for stage, folder in splits.items()})
     if loose:
         _warn(f"left out {len(loose)} files that lie outside every class folder of '{source}'", loose)
-    inside = [name for name in names if "/" in name]
+        skipped |= {f"'{source}/{name}'": "it lies outside every class folder" for name in loose}
     files = Files(source, inside)
     owners = np.array([name.split("/", 1)[0] for name in inside], dtype=np.dtypes.StringDType())
     empty = sorted(folders - set(owners.tolist()))
@@ -51,8 +90,35 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
             f"{len(empty)} class folder{'s' * (len(empty) > 1)} of '{source}' without any example: {shown}. "
             f"Add files ending in {_shown(extensions)}, or remove the folder"
         )
-    classes, codes = np.unique(owners, return_inverse=True)
-    return Table(files, codes.astype(np.int32), tuple(str(name) for name in classes))
+    return replace(Table.build(files, owners), skipped=skipped)
+
+
+def _splits(folders: Collection[str], names: Sequence[str]) -> dict[str, str]:
+    """Return by stage the folders of splits, where folders are that and no classes.
+
+    Those of training, validation and test hold folders of classes, and no example beside them; of a test folder without
+    any the examples are to be predicted. A class may be called train: one such folder among others is a class.
+    """
+    named = sorted(
+        (name for name in folders if name.lower() in SPLITS), key=lambda name: list(SPLITS).index(name.lower())
+    )
+    if not named:
+        return {}
+    depths: dict[str, set[bool]] = {name: set() for name in named}
+    for parts in (name.split("/", 2) for name in names):
+        if parts[0] in depths:
+            depths[parts[0]].add(len(parts) > 2)
+    splits: dict[str, str] = {}
+    for name in named:
+        stage = SPLITS[name.lower()]
+        if stage == "test" and depths[name] == {False}:
+            stage = "predict"
+        if stage == "val" and stage in splits and name.lower().startswith("eval"):
+            stage = "test"
+        splits.setdefault(stage, name)
+    labelled = [name for stage, name in splits.items() if stage != "predict"]
+    whole = bool(labelled) and all(depths[name] == {True} for name in labelled)
+    return splits if whole and (len(splits) > 1 or len(folders) == 1) else {}
 
 
 def _parent_instead(source: Source, extensions: Collection[str]) -> str:
@@ -71,45 +137,75 @@ def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Tabl
         DataError: nothing is there, or no file has one of the extensions.
     """
     source = open_source(path)
-    names = _examples(source, extensions)
+    names, skipped = _examples(source, extensions)
     if not names:
         raise DataError(f"'{source}' holds no file ending in {_shown(extensions)}")
-    return Table(Files(source, names))
+    return Table(Files(source, names), skipped=skipped)
 
 
-def listed_files(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] | None = None) -> Files:
+def folder_labels(inputs: Inputs, classes: Collection[Label]) -> list[Label | None] | None:
+    """Return the label that each file's folders give it; None where they are no class folders.
+
+    They are where a folder has the name of a class: then all folders of its depth are labels, also of other classes. A
+    file that lies higher has none.
+
+    Args:
+        inputs: N of them.
+        classes: that are known; where they are numbers, a folder's name that writes one is that number.
+    """
+    if not isinstance(inputs, Files) or not classes:
+        return None
+    label_type = type_of(next(iter(classes)))
+    known, root = set(classes), read_as(class_name(Path(str(inputs.source)).name), label_type)
+    folders = [class_name(name).split("/")[:-1] for name in inputs.names.tolist()]
+    for depth in range(max(map(len, folders), default=0)):
+        labels = [read_as(parts[depth], label_type) if len(parts) > depth else None for parts in folders]
+        if not known.isdisjoint(labels):
+            return labels
+    return [root] * len(inputs) if root in known else None
+
+
+def listed_files(paths: Any, root: str | os.PathLike[str] | None = None, exist: bool = True) -> Files:
     """Make inputs of a list of paths, relative to ``root`` where one is given.
+
+    Args:
+        paths: strings or paths: a list, an array, a column, or what yields them one by one, as ``glob`` does.
+        root: a folder.
+        exist: whether all must exist.
 
     Raises:
         DataError: a file does not exist; the message names the first and counts them.
     """
+    paths = in_order(paths, "files")
     base = Path.cwd() / Path(root or "").expanduser()
     if not base.is_dir():
         raise DataError(f"there is no folder '{base}'")
     if isinstance(paths, (str, os.PathLike)):
         raise DataError(f"expected a list of files, not '{paths}': for one file give [{str(paths)!r}]")
+    gone = np.flatnonzero(missing(paths))
+    lost = f", and it is missing in {numbered(gone)}" if len(gone) else ""
     for row, path in enumerate(paths):
-        if not isinstance(path, (str, os.PathLike)):
-            raise DataError(f"file {row} is {path!r}: a file must be a string or a path")
+        if not isinstance(path, (str, os.PathLike)) or row in gone[:1]:
+            raise DataError(f"file {row} is {reprlib.repr(path)}: a file must be a string or a path{lost}")
     names = [os.fspath(path) for path in paths]
-    missing = [name for name in names if not (base / name).is_file()]
-    if missing:
-        raise DataError(f"{len(missing)} of {len(names)} files do not exist, the first is '{base / missing[0]}'")
+    absent = [name for name in names if not (base / name).is_file()] if exist else []
+    if absent:
+        raise DataError(f"{len(absent)} of {len(names)} files do not exist, the first is '{base / absent[0]}'")
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         _warn(f"{len(repeated)} files are listed more than once, so that one may be learned from and asked", repeated)
     return Files(Folder(base), names)
 
 
-def _examples(source: Source, extensions: Collection[str]) -> list[str]:
+def _examples(source: Source, extensions: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the names of the files that are examples by their ending, and why others are none."""
     names = source.files()
     endings = tuple(extensions) or ("",)
     chosen = [name for name in names if name.lower().endswith(endings)]
-    rest = set(names) - set(chosen)
-    left_out = sorted(name for name in rest if name.rsplit("/", 1)[-1].lower() not in _NEVER_EXAMPLES)
+    left_out = sorted(set(names) - set(chosen))
     if left_out:
         _warn(f"left out {len(left_out)} files of '{source}' that do not end in {_shown(extensions)}", left_out)
-    return chosen
+    return chosen, {f"'{source}/{name}'": "its ending is that of no example" for name in left_out}
 
 
 def _warn(what: str, names: list[str]) -> None:

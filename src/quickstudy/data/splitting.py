@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 
 from quickstudy.data.places import Files
 from quickstudy.data.table import Table, shown
-from quickstudy.errors import DataError
+from quickstudy.data.targets import alike, class_name
+from quickstudy.errors import DataError, DataWarning
 
 
-def split_classes(table: Table, share: float, seed: int) -> tuple[Table, Table]:
-    """Move a share of the classes, at least two, to a second table.
+def split_classes(table: Table, share: float, seed: int, option: str = "val_split") -> tuple[Table, Table]:
+    """Move a share of the classes, at least two, to a second table; ``option`` asks for it.
 
     Raises:
         DataError: fewer than two classes would be left on a side.
@@ -23,14 +25,17 @@ def split_classes(table: Table, share: float, seed: int) -> tuple[Table, Table]:
     held = max(2, round(count * share))
     if count - held < 2:
         raise DataError(
-            f"val_split={share} of {count} classes leaves fewer than 2 on a side: add classes or give val data"
+            f"{option}={share:.3g} of {count} classes leaves fewer than 2 on a side: add classes or give "
+            f"{option.removesuffix('_split')} data"
         )
     order = np.random.default_rng(seed).permutation(count)
     return table.only(sorted(order[held:].tolist())), table.only(sorted(order[:held].tolist()))
 
 
-def split_examples(table: Table, share: float, seed: int) -> tuple[Table, Table]:
+def split_examples(table: Table, share: float, seed: int, option: str = "val_split") -> tuple[Table, Table]:
     """Move a share of each class's examples to a second table; of several labels per example, a share of all.
+
+    A class keeps one at least.
 
     Raises:
         DataError: nothing would be left on a side.
@@ -42,7 +47,7 @@ def split_examples(table: Table, share: float, seed: int) -> tuple[Table, Table]
         groups = [table.index.rows(code).astype(np.int64) for code in range(len(table.classes))]
     held = np.concatenate([generator.permutation(rows)[: _part(len(rows), share)] for rows in groups])
     if not 0 < len(held) < len(table):
-        raise DataError(f"val_split={share} of {len(table)} examples leaves a side empty: choose another share")
+        raise DataError(f"{option}={share:.3g} of {len(table)} examples leaves a side empty: choose another share")
     rest = np.setdiff1d(np.arange(len(table)), held)
     return table.select(rest), table.select(np.sort(held))
 
@@ -62,15 +67,15 @@ def check_disjoint(classes: Mapping[str, Sequence[str]]) -> None:
     """
     seen: dict[str, str] = {}
     for split, names in classes.items():
-        shared = [name for name in names if name in seen]
+        shared = [name for name in names if class_name(name) in seen]
         if shared:
             raise DataError(
-                f"the {seen[shared[0]]} and {split} data share classes ({len(shared)}): {shown(shared)}. Few-shot "
-                "training is judged on classes it never saw: move each class to one split, or give only training "
-                "data and val_split=0.2. Integer labels that count from 0 in every split mean the same classes: "
-                "give each split's classes names of their own"
+                f"the {seen[class_name(shared[0])]} and {split} data share classes ({len(shared)}): {shown(shared)}. "
+                "Few-shot training is judged on classes it never saw: move each class to one split, or give only "
+                "training data and val_split=0.2. Integer labels that count from 0 in every split mean the same "
+                "classes: give each split's classes names of their own"
             )
-        seen.update(dict.fromkeys(names, split))
+        seen.update(dict.fromkeys(map(class_name, names), split))
 
 
 def check_no_file_twice(tables: Mapping[str, Table]) -> None:
@@ -81,11 +86,42 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
     """
     files = [(split, table.inputs) for split, table in tables.items() if isinstance(table.inputs, Files)]
     for (split, some), (other, more) in combinations(files, 2):
-        shared = some.paths() & more.paths()
+        names, others = some.identities(), more.identities()
+        shared = sorted((names[file], others[file]) for file in names.keys() & others.keys())
         if shared:
+            first, again = shared[0]
+            link = "" if first == again else f" (which is '{again}')"
             raise DataError(
-                f"{len(shared)} files are both in the {split} and the {other} data, for example '{min(shared)}': what "
+                f"{len(shared)} files are both in the {split} and the {other} data, for example '{first}'{link}: what "
                 "a model was trained on says nothing about it. Remove them from one split"
+            )
+
+
+def warn_of_names(tables: Mapping[str, Table]) -> None:
+    """Warn of classes that may be slips of the pen: names that look alike, and training classes of one example.
+
+    Where no class has more than two examples, or examples have several labels, one example is no slip.
+    """
+    known = dict.fromkeys(name for table in tables.values() for name in table.classes)
+    like = alike(known)
+    if like:
+        pairs = "; ".join(" and ".join(map(repr, names)) for names in like[:5]) + ("; ..." if len(like) > 5 else "")
+        warnings.warn(
+            f"classes differ in case, blanks or width alone, and count as different classes: {pairs}. If they are one, "
+            "give them one name",
+            DataWarning,
+            4,
+        )
+    train = tables.get("train")
+    if train is not None and train.targets is not None and not train.multi_label:
+        counts = train.index.counts
+        alone = [train.classes[code] for code in np.flatnonzero(counts == 1)]
+        if alone and int(counts.max()) > 2:
+            warnings.warn(
+                f"{len(alone)} of {len(train.classes)} classes of the train data have one example alone: "
+                f"{shown(alone)}. Are they misspelled? Else add examples, or remove them",
+                DataWarning,
+                4,
             )
 
 

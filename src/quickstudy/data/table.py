@@ -6,8 +6,8 @@ Shapes: N examples, C classes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quickstudy.data.targets import Codes, encode
+from quickstudy.data.targets import Codes, LabelType, class_name, encode
 from quickstudy.errors import DataError
 
 _CHUNK = 1 << 22
@@ -75,6 +75,9 @@ class Table:
         inputs: N items that the domain's ``load`` understands, or a tensor ``[N, ...]`` that is fed as it is.
         targets: ``[N]`` codes into ``classes``, ``[N, C]`` bool for several labels per example, or None.
         classes: C names, each once.
+        label_type: what the targets were before they became codes: answers are given in it.
+        skipped: why examples were left out on the way here, by their names.
+        episode_key: names the inputs for the choice of episodes, in place of what they are.
 
     Raises:
         DataError: lengths differ, a code is out of range, a name repeats.
@@ -83,6 +86,9 @@ class Table:
     inputs: Inputs
     targets: Codes | None = None
     classes: tuple[str, ...] = ()
+    label_type: LabelType = "str"
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    episode_key: str | None = None
 
     @classmethod
     def build(cls, inputs: Inputs, targets: Any = None, classes: Sequence[str] | None = None) -> Table:
@@ -107,6 +113,21 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def __str__(self) -> str:
+        """Say how many examples and classes there are.
+
+        >>> print(Table.build([1, 2, 3], ["a", "b", "b"]))
+        3 examples of 2 classes, 1 to 2 of each (median 1.5): 'a', 'b'
+        """
+        if self.targets is None:
+            return f"{len(self)} examples without classes"
+        counts = self.targets.sum(axis=0) if self.multi_label else self.index.counts
+        if not len(counts):
+            return f"{len(self)} examples of no class"
+        least, most, middle = int(counts.min()), int(counts.max()), float(np.median(counts))
+        each = f"{least} of each" if least == most else f"{least} to {most} of each (median {middle:g})"
+        return f"{len(self)} examples of {len(self.classes)} classes, {each}: {shown(self.classes)}"
 
     @property
     def multi_label(self) -> bool:
@@ -141,6 +162,16 @@ class Table:
             digest.update(self.inputs.fingerprint)
         return digest.hexdigest()
 
+    @cached_property
+    def episode_fingerprint(self) -> str:
+        """What episodes are drawn by: ``fingerprint``; with an ``episode_key`` this, the classes and every target."""
+        if self.episode_key is None:
+            return self.fingerprint
+        digest = hashlib.blake2b(repr((self.episode_key, len(self), self.classes)).encode(), digest_size=16)
+        if self.targets is not None:
+            digest.update(np.ascontiguousarray(self.targets).data)
+        return digest.hexdigest()
+
     def select(self, rows: NDArray[np.integer[Any]]) -> Table:
         """Return the table of these rows; classes stay as they are."""
         if isinstance(self.inputs, torch.Tensor):
@@ -149,7 +180,10 @@ class Table:
             inputs = self.inputs.select(rows)
         else:
             inputs = [self.inputs[int(row)] for row in rows]
-        return Table(inputs, None if self.targets is None else self.targets[rows], self.classes)
+        targets, key = None if self.targets is None else self.targets[rows], self.episode_key
+        if key is not None:
+            key = f"{key}/{hashlib.blake2b(np.asarray(rows, np.int64).tobytes(), digest_size=16).hexdigest()}"
+        return replace(self, inputs=inputs, targets=targets, episode_key=key)
 
     def only(self, codes: Sequence[int]) -> Table:
         """Return the table of these classes' examples, its classes renumbered in the order given."""
@@ -165,8 +199,9 @@ class Table:
         """
         if self.targets is None or classes == self.classes:
             return self
-        position = {name: code for code, name in enumerate(classes)}
-        missing = [name for name in self._present() if name not in position]
+        position = {class_name(name): code for code, name in enumerate(classes)}
+        own = [class_name(name) for name in self.classes]
+        missing = [name for name in self._present() if class_name(name) not in position]
         if missing:
             raise DataError(
                 f"classes {shown(missing)} are not among the {len(classes)} classes of the training data: "
@@ -175,12 +210,12 @@ class Table:
             )
         if self.multi_label:
             targets = np.zeros((len(self), len(classes)), np.bool_)
-            for old, name in enumerate(self.classes):
+            for old, name in enumerate(own):
                 if name in position:
                     targets[:, position[name]] = self.targets[:, old]
-            return Table(self.inputs, targets, classes)
-        renumber = np.array([position.get(name, 0) for name in self.classes], np.int32)
-        return Table(self.inputs, renumber[self.targets], classes)
+            return replace(self, targets=targets, classes=classes)
+        renumber = np.array([position.get(name, 0) for name in own], np.int32)
+        return replace(self, targets=renumber[self.targets], classes=classes)
 
     def without_empty_classes(self) -> Table:
         """Return the same examples with those classes only that have any."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+import reprlib
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +15,131 @@ from quickstudy.errors import DataError
 Codes = NDArray[np.int32] | NDArray[np.bool_]
 """``[N]`` int32 class codes, or ``[N, C]`` bool for several labels per example."""
 
+Label = str | int
+"""A class as its teacher wrote it: a string, a whole number, or a bool, which is a kind of int in Python."""
+LabelType = Literal["str", "int", "bool"]
+
 
 class Encoded(NamedTuple):
     """Targets as codes into ``classes``."""
 
     codes: Codes
     classes: tuple[str, ...]
+    """Names, whatever the labels were."""
+    label_type: LabelType = "str"
+    """What the labels were; ``labels`` makes them of the names again."""
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The classes as the targets have them."""
+        return tuple(as_label(name, self.label_type) for name in self.classes)
+
+
+def as_label(name: str, label_type: LabelType) -> Label:
+    """Return the label that a class name of ``encode`` was made of.
+
+    >>> as_label("2", "int"), as_label("0", "bool"), as_label("2", "str")
+    (2, False, '2')
+    """
+    return name if label_type == "str" else int(name) if label_type == "int" else bool(int(name))
+
+
+def class_name(name: str) -> str:
+    """Return a name in the form in which class names are kept and compared: Unicode's composed one, NFC.
+
+    Systems write one name in several ways: a folder ``é`` that a Mac made is an e and an accent.
+
+    >>> len("e\u0301"), len(class_name("e\u0301"))
+    (2, 1)
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return those names that differ in case, blanks, width or what is not seen alone, together with their like.
+
+    >>> alike(["cat", "dog", "Cat", "polar bear", "polar  bear"])
+    [('cat', 'Cat'), ('polar bear', 'polar  bear')]
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_bare(name), []).append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def _bare(name: str) -> str:
+    if not name.isascii():
+        seen = (mark for mark in unicodedata.normalize("NFKC", name) if unicodedata.category(mark) != "Cf")
+        name = "".join(seen)
+    return "".join(name.casefold().split())
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """Return an array, a tensor or a column as an array; a tensor's fractions are of a type that NumPy has."""
+    if hasattr(values, "cpu"):
+        values = values.detach().cpu()
+        values = values.double() if values.is_floating_point() else values
+    return np.asarray(values)
+
+
+def missing(values: Any) -> NDArray[np.bool_]:
+    """Say which of N labels or file names are missing: None, NaN, NaT, NA, or the empty text; ``[N]``."""
+    if not hasattr(values, "dtype"):
+        return np.fromiter(map(_is_missing, values), np.bool_, len(values))
+    array = as_array(values)
+    if array.dtype.kind in "biu" or not array.size:
+        return np.zeros(len(array), np.bool_)
+    if array.dtype.kind in "fUT":
+        gone = np.asarray(np.isnan(array) if array.dtype.kind == "f" else array == "")
+    else:
+        gone = np.fromiter(map(_is_missing, array.ravel()), np.bool_, array.size)
+    return np.asarray(gone.reshape(len(array), -1).any(axis=1))
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == ""
+    if isinstance(value, (float, np.floating)):
+        return bool(value != value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def type_of(label: Label) -> LabelType:
+    """Return what a label is."""
+    return "str" if isinstance(label, str) else "bool" if isinstance(label, bool) else "int"
+
+
+def label_of(value: Any) -> Label:
+    """Return a single label as targets would have it: numbers of NumPy and torch are ints.
+
+    Raises:
+        DataError: it is neither a string, nor a whole number, nor a bool.
+    """
+    try:
+        encoded = encode([value])
+    except DataError as error:
+        raise DataError(
+            f"a class needs a name that is a string, a whole number or a bool; this is {value!r}"
+        ) from error
+    if encoded.codes.ndim != 1 or len(encoded.classes) != 1 or isinstance(value, (list, tuple)):
+        raise DataError(f"a class needs one name, a string, a whole number or a bool; this is {value!r}")
+    return encoded.labels[0]
+
+
+def read_as(label: Label, label_type: LabelType) -> Label:
+    """Return the label of a type that one of another type writes; where it writes none, the label itself.
+
+    >>> read_as("2", "int"), read_as("true", "bool"), read_as(2, "str"), read_as("two", "int")
+    (2, True, '2', 'two')
+    """
+    if type_of(label) == label_type:
+        return label
+    if label_type == "str":
+        return str(int(label))
+    words: dict[Label, bool] = {"true": True, "True": True, "1": True, "false": False, "False": False, "0": False}
+    if label_type == "bool":
+        return words.get(str(label), label)
+    return int(label) if isinstance(label, int) or str(label).removeprefix("-").isdecimal() else label
 
 
 def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
@@ -26,26 +147,35 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
 
     Args:
         targets: N labels: strings, integers (each distinct number is a class, named by it), a one-hot or
-            multi-hot matrix ``[N, C]``, or N lists of strings (several labels per example). A list, NumPy array,
-            torch tensor or pandas column.
+            multi-hot matrix ``[N, C]``, or N lists of strings (several labels per example). A list, an iterator, a
+            NumPy array, torch tensor or pandas column.
         classes: names of the C columns of a matrix; default: their numbers.
 
     Raises:
         DataError: a target is missing, fractional, or of mixed kinds; a matrix is not made of zeros and ones.
 
     >>> encode(["dog", "cat", "dog"])
-    Encoded(codes=array([1, 0, 1], dtype=int32), classes=('cat', 'dog'))
-    >>> encode([10, 2]).classes
-    ('2', '10')
+    Encoded(codes=array([1, 0, 1], dtype=int32), classes=('cat', 'dog'), label_type='str')
+    >>> encode([10, 2]).classes, encode([10, 2]).labels
+    (('2', '10'), (2, 10))
     """
     if hasattr(targets, "cpu"):
-        targets = targets.detach().cpu().numpy()
+        targets = as_array(targets)
+    if isinstance(targets, (Iterator, KeysView, ValuesView)):
+        targets = list(targets)
     if (
-        isinstance(targets, (str, bytes, set))
+        isinstance(targets, (str, bytes, set, frozenset, Mapping))
         or not hasattr(targets, "__len__")
         or getattr(targets, "shape", None) == ()
     ):
-        raise DataError(f"targets must be a list, array or tensor of labels, not {targets!r}")
+        raise DataError(f"targets must be a list, array or tensor of labels, not {reprlib.repr(targets)}")
+    for row in (gone := np.flatnonzero(missing(targets)))[:1].tolist():
+        label = (np.asarray(targets) if hasattr(targets, "dtype") else targets)[row]
+        what = label if isinstance(label, np.floating) else repr(label)
+        raise DataError(
+            f"target {row} is {what}: a class label must be a whole number or a string, and it is missing in "
+            f"{numbered(gone)}"
+        )
     array = np.asarray(targets) if hasattr(targets, "dtype") else None
     if array is None or array.dtype.kind == "O":
         rows = [row.tolist() if hasattr(row, "tolist") else row for row in targets]
@@ -73,7 +203,15 @@ def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
             raise DataError(
                 f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must all be strings or all be numbers"
             )
-    return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
+        if isinstance(label, bool) != isinstance(rows[0], bool):
+            raise DataError(
+                f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must all be True or False, or all be "
+                "numbers"
+            )
+    try:
+        return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
+    except UnicodeEncodeError as error:
+        raise DataError(f"the label {error.object!r} holds half a character, which no file can: rename it") from error
 
 
 def _rectangle(rows: Sequence[Any]) -> NDArray[Any]:
@@ -89,7 +227,7 @@ def _rectangle(rows: Sequence[Any]) -> NDArray[Any]:
 def _labels(array: NDArray[Any]) -> Encoded:
     if array.dtype.kind in "UT":
         array = array.astype(np.dtypes.StringDType())
-        wrong = array == ""
+        wrong = np.zeros(0, np.bool_)
     elif array.dtype.kind == "f":
         wrong = ~(np.abs(array) < 2.0**63) | (array != np.round(array))
     elif array.dtype.kind in "biu":
@@ -99,29 +237,66 @@ def _labels(array: NDArray[Any]) -> Encoded:
     for row in np.flatnonzero(wrong)[:1].tolist():
         label = array[row : row + 1].tolist()[0]
         raise DataError(f"target {row} is {label!r}: a class label must be a whole number or a string")
-    values, codes = np.unique(array if array.dtype.kind == "T" else array.astype(np.int64), return_inverse=True)
-    return Encoded(codes.astype(np.int32), tuple(str(value) for value in values))
+    if array.dtype.kind != "T":
+        numbers, codes = np.unique(array.astype(np.int64), return_inverse=True)
+        return Encoded(codes.astype(np.int32), tuple(map(str, numbers)), "bool" if array.dtype.kind == "b" else "int")
+    written, codes = np.unique(array, return_inverse=True)
+    composed = np.array([class_name(name) for name in written.tolist()], np.dtypes.StringDType())
+    names, renumbered = np.unique(composed, return_inverse=True)  # two forms of one name are one class
+    return Encoded(renumbered[codes].astype(np.int32), tuple(names.tolist()))
 
 
 def _matrix(array: NDArray[Any], classes: Sequence[str] | None) -> Encoded:
     if not np.isin(array, (0, 1)).all():
         row = int(np.flatnonzero(~np.isin(array, (0, 1)).all(axis=1))[0])
         raise DataError(f"row {row} of the target matrix is {array[row]}: one-hot and multi-hot rows hold 0 and 1 only")
-    names = tuple(classes) if classes is not None else tuple(str(column) for column in range(array.shape[1]))
+    names = tuple(map(class_name, classes if classes is not None else map(str, range(array.shape[1]))))
     if len(names) != array.shape[1]:
         raise DataError(f"{len(names)} class names for a target matrix of {array.shape[1]} columns")
+    label_type: LabelType = "int" if classes is None else "str"
     if (array.sum(axis=1) == 1).all():
-        return Encoded(array.argmax(axis=1).astype(np.int32), names)
-    return Encoded(array.astype(np.bool_), names)
+        return Encoded(array.argmax(axis=1).astype(np.int32), names, label_type)
+    return Encoded(array.astype(np.bool_), names, label_type)
 
 
 def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:
     for index, row in enumerate(rows):
-        if not all(isinstance(label, str) for label in row):
-            raise DataError(f"target {index} is {row!r}: where examples have several labels, each must be a string")
+        if not all(isinstance(label, str) and label for label in row):
+            raise DataError(
+                f"target {index} is {row!r}: where examples have several labels, each must be a string, and no empty "
+                "one; an example without labels has the empty list"
+            )
+    rows = [[class_name(label) for label in row] for row in rows]
     names = tuple(sorted({label for row in rows for label in row}))
     column = {name: index for index, name in enumerate(names)}
     codes = np.zeros((len(rows), len(names)), dtype=np.bool_)
     for index, row in enumerate(rows):
         codes[index, [column[label] for label in row]] = True
     return Encoded(codes, names)
+
+
+def numbered(rows: NDArray[np.integer[Any]]) -> str:
+    """Return row numbers, counted from 0, for a message.
+
+    >>> numbered(np.array([3])), numbered(np.arange(9))
+    ('row 3', '9 rows: 0, 1, 2, 3, 4, ...')
+    """
+    if len(rows) == 1:
+        return f"row {rows[0]}"
+    return f"{len(rows)} rows: {', '.join(map(str, rows[:5].tolist()))}{', ...' if len(rows) > 5 else ''}"
+
+
+def in_order(values: Any, what: str) -> Any:
+    """Return values that have a length and an order: what comes one by one, as of ``glob``, becomes a list.
+
+    Raises:
+        DataError: they are a set, which has no order, or a mapping.
+    """
+    if isinstance(values, (set, frozenset)):
+        raise DataError(f"the {what} are a set, which has no order: give a list, for instance sorted(...)")
+    if isinstance(values, Mapping):
+        raise DataError(
+            f"the {what} are a mapping: give lists, of its keys list(...) and of its values list(....values())"
+        )
+    one_by_one = isinstance(values, Iterable) and not hasattr(values, "__len__")
+    return list(values) if one_by_one or isinstance(values, (KeysView, ValuesView)) else values

@@ -116,7 +116,8 @@ def meta_gradient_of_one(adaptation: Adaptation) -> MetaGradient:
         weights = start(meta)
         if method == "unrolled":
             learned = _leaves(_learned(rates))
-            weights = {name: value.view_as(value) for name, value in weights.items()}  # one may come of another
+            # One may come of another, or be a constant.
+            weights = {name: (v.view_as(v) if v.requires_grad else _leaf(v)) for name, v in weights.items()}
             for _ in range(steps):
                 gradients = _gradient(inner_loss(weights), weights, create_graph=True)
                 weights = _step(weights, gradients, {**rates, **learned})
@@ -177,16 +178,24 @@ def _learned(rates: Rates) -> Weights:
     return {name: rate for name, rate in rates.items() if isinstance(rate, Tensor)}
 
 
+def _leaf(value: Tensor) -> Tensor:
+    return value.detach().requires_grad_()
+
+
 def _leaves(weights: Weights) -> Weights:
-    return {name: value.detach().requires_grad_() for name, value in weights.items()}
+    return {name: _leaf(value) for name, value in weights.items()}
 
 
 def _gradient(
     of: Tensor | Weights, weights: Weights, along: Weights | None = None, create_graph: bool = False
 ) -> Weights:
     """Return the gradient of a number, or of values along a direction; 0 for weights that do not matter."""
-    outputs = [of] if isinstance(of, Tensor) else list(of.values())
-    directions = None if along is None else [along[name] for name in of]
+    named = {"": of} if isinstance(of, Tensor) else of
+    depending = [name for name, value in named.items() if value.requires_grad]  # others are constants
+    if not depending:
+        return {name: torch.zeros_like(value) for name, value in weights.items()}
+    outputs = [named[name] for name in depending]
+    directions = None if along is None else [along[name] for name in depending]
     found = torch.autograd.grad(
         outputs, list(weights.values()), directions, create_graph=create_graph, materialize_grads=True
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import torch
 
 from quickstudy.data.table import Table
 from quickstudy.datamodule import DataModule
+from quickstudy.errors import check_choice
 from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, height_width, load_image
 from quickstudy.task import Task
 
@@ -43,7 +45,9 @@ class ImageClassificationData(DataModule):
         **options: Any,
     ) -> None:
         if image_size is not None:
-            height_width(image_size)
+            height, _ = height_width(image_size)
+            image_size = height if isinstance(image_size, Integral) else image_size
+        check_choice("image_mode", image_mode, "RGB", "L", None)
         inputs = next((table.inputs for table in (train, val, test, predict) if table is not None), None)
         if isinstance(inputs, torch.Tensor) and inputs.ndim == 4:
             channels, height, width = inputs.shape[1:]

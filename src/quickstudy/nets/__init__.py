@@ -12,14 +12,18 @@ from quickstudy.nets.batch_norm import (
     by_example,
     by_statistics,
     by_support,
+    move_statistics,
+    of_several,
     pass_by_pass,
 )
 from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder
+from quickstudy.nets.timm_bridge import at_hand
 
 __all__ = [
     "BatchNormAs",
     "Encoder",
     "Statistics",
+    "at_hand",
     "audit",
     "available_backbones",
     "average_statistics",
@@ -30,5 +34,7 @@ __all__ = [
     "by_example",
     "by_statistics",
     "by_support",
+    "move_statistics",
+    "of_several",
     "pass_by_pass",
 ]

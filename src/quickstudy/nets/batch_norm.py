@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
+
+from quickstudy.errors import ConfigError
 
 Statistics = list[tuple[Tensor, Tensor]]
 """Mean and variance per channel of each BatchNorm, in the order in which the network calls them."""
@@ -164,6 +167,58 @@ def by_all_processes() -> BatchNormAs:
         return _normalized(call, mean.to(kind), (squares / total).to(kind))
 
     return BatchNormAs(normalize)
+
+
+@contextmanager
+def of_several(remedy: str) -> Iterator[None]:
+    """Say what to do where BatchNorm is to normalise one value by itself.
+
+    Args:
+        remedy: what gives it more examples.
+
+    Raises:
+        ConfigError: it was; torch's own words tell only a size.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            f"BatchNorm cannot learn from one example alone, whose features are one number each: {remedy}, or take a "
+            "backbone without BatchNorm, such as conv4 with backbone_kwargs={'norm': 'group'}"
+        ) from error
+
+
+def move_statistics(norms: Sequence[_BatchNorm], network: Callable[[Tensor], Tensor], groups: Sequence[Tensor]) -> None:
+    """Move running statistics once, towards the mean over episodes, as a training pass of them all would.
+
+    Args:
+        norms: whose statistics move; where there are none, nothing is done.
+        network: what passes inputs ``[N, ...]`` through them.
+        groups: inputs of episodes that go through the network side by side, ``[T, S, ...]`` each.
+    """
+    buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+    if not buffers:
+        return
+    before = [buffer.clone() for buffer in buffers]
+    sums = [torch.zeros_like(buffer) for buffer in buffers]
+    training = [norm.training for norm in norms]
+    try:
+        for norm in norms:
+            norm.training = True
+        for group in groups:
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+            with torch.no_grad(), by_episode(len(group)):
+                network(group.flatten(0, 1))
+            for total, buffer in zip(sums, buffers, strict=True):
+                total += len(group) * buffer
+    finally:
+        for norm, mode in zip(norms, training, strict=True):
+            norm.training = mode
+    for buffer, total in zip(buffers, sums, strict=True):
+        buffer.copy_(total / sum(map(len, groups)))
 
 
 def average_statistics(module: nn.Module) -> None:

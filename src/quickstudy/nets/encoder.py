@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from quickstudy.errors import ConfigError, check_options
 from quickstudy.nets import timm_bridge
 from quickstudy.nets.registry import BACKBONES
+from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 
 
 class Encoder(nn.Module):
@@ -54,7 +55,7 @@ class Encoder(nn.Module):
         Raises:
             ConfigError: the backbone does not take such inputs, or makes no tensor of them.
         """
-        training = self.training
+        training = [module for module in self.modules() if module.training]
         self.eval()
         inputs = self.prepared(torch.cat([example, example]))  # batch statistics need more than one
         name, size = type(self.backbone).__name__, tuple(example.shape[1:])
@@ -67,7 +68,8 @@ class Encoder(nn.Module):
                 "(images: image_size=), or choose another backbone"
             ) from error
         finally:
-            self.train(training)
+            for module in training:
+                module.training = True
         if not isinstance(features, Tensor):
             raise ConfigError(
                 f"the backbone {name} returns a {type(features).__name__}, not a tensor [N, ...]: wrap it in a module "
@@ -106,12 +108,14 @@ def build_encoder(
     """Make an encoder.
 
     Args:
-        backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module.
-        backbone_kwargs: the backbone's own options.
-        pretrained: load trained weights where there are any (timm's).
+        backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module. ``"efficientnet_lite0"`` with trained
+            weights is that of ``quickstudy[offline]`` (timm's own is ``"efficientnet_lite0.ra_in1k"``).
+        backbone_kwargs: the backbone's own options, and ``checkpoint_path``, a file of weights for it.
+        pretrained: load trained weights where there are any.
 
     Raises:
         ConfigError: the name or an option is unknown, or the weights cannot be had.
+        MissingPackageError: timm, or the package with the weights, is not installed.
     """
     kwargs = dict(backbone_kwargs or {})
     if isinstance(backbone, nn.Module):
@@ -120,15 +124,22 @@ def build_encoder(
         return Encoder(backbone)
     if not isinstance(backbone, str):
         raise ConfigError(f"backbone must be a name or an nn.Module, not {backbone!r}")
+    path = kwargs.get("checkpoint_path")
     if backbone in BACKBONES:
         build = BACKBONES[backbone]
-        check_options(backbone, kwargs, inspect.signature(build).parameters)
+        own = {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
+        check_options(backbone, own, inspect.signature(build).parameters)
         try:
-            encoder = Encoder(build(**kwargs))
+            encoder = Encoder(build(**own))
         except (TypeError, ValueError, RuntimeError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(f"{backbone} cannot be made with backbone_kwargs={kwargs}: {error}") from error
+        if path is not None:
+            load_strictly(encoder.backbone, read_weights(path), path, backbone)
+    elif backbone in WHEELS and pretrained and path is None:
+        encoder = Encoder(*timm_bridge.create_from_wheel(backbone, kwargs))
+        backbone = WHEELS[backbone].network  # a saved model is of that, and not of timm's network of the same name
     else:
         encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}

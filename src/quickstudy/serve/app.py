@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 
 from quickstudy import __version__
-from quickstudy.errors import ConfigError, DataError, TakenError, UnknownClassError, check_options
+from quickstudy.errors import ConfigError, DataError, QuickstudyError, TakenError, UnknownClassError, check_options
 from quickstudy.explaining import Answer
 from quickstudy.serve.decoding import Decoder, Limits
 from quickstudy.serve.desk import Desk, kind_of
@@ -30,6 +31,7 @@ from quickstudy.serve.schemas import (
     REFUSALS,
     TAKEN,
     UNKNOWN,
+    About,
     Classes,
     Known,
     Predictions,
@@ -49,6 +51,7 @@ _STATUS = {
     UnwrittenError: 507,
 }
 _MOST_CLASSES = 1000  # in one answer
+_LOG = logging.getLogger(__name__)
 
 
 Name = Annotated[str, Path(min_length=1, max_length=256, description="of a class; any characters, slashes too")]
@@ -127,6 +130,11 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         found = await asyncio.wrap_future(service.predict(pictures, top, nearest))
         return JSONResponse({"predictions": [_as_json(each) for each in found]})
 
+    @app.get("/model", tags=["classes"], responses={200: {"model": About}})
+    async def about() -> Response:
+        """Say what the model is, and what accuracy to expect on pictures that come as its examples came."""
+        return JSONResponse(await asyncio.wrap_future(service.about()))
+
     @app.get("/classes", tags=["classes"], responses={200: {"model": Classes}})
     async def classes(
         start: Annotated[int, Query(ge=0, le=1 << 31, description="how many classes to leave out")] = 0,
@@ -143,19 +151,19 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
     async def teach(request: Request, name: Name) -> Response:
         """Show examples of a class, known or new; it is on the disk when the answer comes."""
         pictures = await desk.pictures(request)
-        count = await _certain(service.teach(name, pictures))
-        return JSONResponse({"name": name, "examples": count})
+        count = await _certain(service.teach(name, pictures, _caller(request)))
+        return JSONResponse({"name": await asyncio.wrap_future(service.as_class(name)), "examples": count})
 
     @app.delete("/classes/{name:any}", tags=["classes"], status_code=204, responses=UNKNOWN)
-    async def forget(name: Name) -> Response:
+    async def forget(request: Request, name: Name) -> Response:
         """Forget a class; it is on the disk when the answer comes."""
-        await _certain(service.forget(name))
+        await _certain(service.forget(name, _caller(request)))
         return Response(status_code=204)
 
     @app.patch("/classes/{name:any}", tags=["classes"], status_code=204, responses={**UNKNOWN, **TAKEN})
-    async def rename(name: Name, new: Renamed) -> Response:
+    async def rename(request: Request, name: Name, new: Renamed) -> Response:
         """Call a class by another name; it is on the disk when the answer comes."""
-        await _certain(service.rename(name, new.name))
+        await _certain(service.rename(name, new.name, _caller(request)))
         return Response(status_code=204)
 
     if page is not None:
@@ -163,6 +171,10 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
     gate = Gate(app, rules or Rules(), metrics.request)
     metrics.under_way.set_function(lambda: gate.under_way)
     return gate
+
+
+def _caller(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 async def _certain(future: Future[Any]) -> Any:
@@ -183,7 +195,12 @@ def _as_json(answer: Answer) -> dict[str, Any]:
 async def _refused(_: Request, error: Exception) -> Response:
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
     headers = {"retry-after": "1"} if status == 503 else None
-    return JSONResponse({"detail": str(error)}, status, headers)
+    told = str(error)
+    if not isinstance(error, QuickstudyError):
+        _LOG.error("a request was refused: %s", error)
+        why = getattr(error, "strerror", None)
+        told = f"the service could not use its files{f' ({why})' if why else ''}: try again; its log says more"
+    return JSONResponse({"detail": told}, status, headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

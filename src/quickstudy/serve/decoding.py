@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from quickstudy.pictures import load_image
 from quickstudy.serve.service import Service
 
 _LONGEST_NAME = 80
+_LOG = logging.getLogger(__name__)
 
 
 class Limits(NamedTuple):
@@ -67,7 +69,9 @@ class Decoder:
             DataError: none, or too many.
         """
         if not 0 < count <= self.limits.images:
-            raise DataError(f"{count} pictures: give 1 to {self.limits.images}, in the field 'images'")
+            raise DataError(
+                f"{count} pictures: send 1 to {self.limits.images} in the field 'images', curl -F images=@who.jpg"
+            )
 
     def __call__(self, files: list[File]) -> list[Tensor]:
         """Return a picture ``[C, H, W]`` for each file.
@@ -89,15 +93,23 @@ class Decoder:
         Raises:
             DataError: it cannot be read.
         """
-        picture: Tensor = self._load()(file)
+        try:
+            picture: Tensor = self._load()(file)
+        except ConfigError:
+            raise
+        except DataError as error:
+            raise DataError(str(error).replace(f": {error.__cause__}", "")) from error  # in words of Python, or Pillow
+        except Exception as error:  # a model may come with a function of its own
+            _LOG.exception("a picture could not be read")
+            raise DataError(f"'{file}' cannot be read as a picture") from error
         return picture
 
     def _load(self) -> Load:
         load = self._service.load
         if load is torch.as_tensor:
             raise ConfigError(
-                "the model takes tensors, as it was made without a function that loads pictures: make it with "
-                "quickstudy adapt, model.adapt(...), or Predictor(..., load=load_image)"
+                "the model that is served takes no pictures, as it learned from numbers: serve one that learned from "
+                "pictures, as quickstudy adapt makes it"
             )
         if isinstance(load, partial) and load.func is load_image:
             return partial(load, max_pixels=self.limits.pixels)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import HTTPException, Request
@@ -12,9 +14,11 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from torch import Tensor
 
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, first_line
 from quickstudy.serve.decoding import Decoder, File
 from quickstudy.serve.schemas import Encoded, told
+
+_ADDRESS = re.compile(r"\s*data:[^,]*;base64,", re.IGNORECASE)
 
 
 class Desk:
@@ -67,13 +71,18 @@ def kind_of(request: Request) -> str:
 
 def _from_json(body: bytes) -> list[File]:
     try:
-        texts = Encoded.model_validate_json(body).images
+        texts = Encoded.model_validate(json.loads(body, strict=False)).images  # the base64 command breaks its lines
     except ValidationError as error:
         raise DataError(told(error.errors()[0])) from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"Invalid JSON: {error}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        why = "it is no UTF-8" if isinstance(error, UnicodeDecodeError) else "it is nested too deeply"
+        raise DataError(f"Invalid JSON: {why}") from error
     files = []
     for number, text in enumerate(texts, 1):
         try:
-            files.append(File(base64.b64decode(text, validate=True)))
+            files.append(File(base64.b64decode("".join(_ADDRESS.sub("", text, count=1).split()), validate=True)))
         except ValueError as error:
-            raise DataError(f"picture {number}: it is no base64: {error}") from error
+            raise DataError(f"picture {number}: it is no base64: {first_line(error)}") from error
     return files

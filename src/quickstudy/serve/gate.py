@@ -75,11 +75,16 @@ class Gate:
             await self._app(scope, _till_cancelled(receive) if scope["type"] == "lifespan" else receive, send)
             return
         start, status, taken = time.perf_counter(), 0, 0
+        bare = scope["method"] == "HEAD"  # what GET answers, without its body
+        if bare:
+            scope = {**scope, "method": "GET"}
 
         async def noted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif bare and "body" in message:
+                message = {**message, "body": b""}
             await send(message)
 
         async def limited() -> Message:

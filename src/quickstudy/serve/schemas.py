@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, Strict
+
+Class = str | bool | int
+"""As it was taught: text, a whole number, or true and false."""
 
 
 class Encoded(BaseModel):
     """Pictures in JSON."""
 
-    images: list[str] = Field(min_length=1, description="files of pictures (JPEG, PNG, ...), each in base64")
+    images: list[str] = Field(
+        min_length=1, description="files of pictures (JPEG, PNG, ...), each in base64 or as a data: address"
+    )
 
 
 class Ranked(BaseModel):
     """A class that a picture may be of."""
 
-    name: str
+    name: Class
     probability: float
 
 
 class Near(BaseModel):
     """A support example near a picture."""
 
-    name: str
+    name: Class
     number: int = Field(description="among the examples of its class, from 0")
     distance: float
     thumbnail: str = Field(description="a small JPEG in base64; empty where there is none")
@@ -32,7 +38,7 @@ class Near(BaseModel):
 class Predicted(BaseModel):
     """What is said of a picture."""
 
-    label: str = Field(description="the likeliest class, or 'unknown'")
+    label: Class = Field(description="the likeliest class, or 'unknown'")
     ranking: list[Ranked]
     nearest: list[Near]
 
@@ -46,7 +52,7 @@ class Predictions(BaseModel):
 class Known(BaseModel):
     """A class."""
 
-    name: str
+    name: Class
     examples: int
 
 
@@ -57,10 +63,43 @@ class Classes(BaseModel):
     classes: list[Known]
 
 
+class Accuracy(BaseModel):
+    """How many held-out examples were given their own class."""
+
+    accuracy: float | None = Field(description="from 0 to 1; null where there are none, or no other class")
+    ci95: float | None = Field(description="how far its 95% interval (Wilson's) reaches")
+    examples: int
+
+
+class ClassAccuracy(Accuracy):
+    """Of one class."""
+
+    name: Class
+
+
+class WholeAccuracy(Accuracy):
+    """Of all classes."""
+
+    by_class: list[ClassAccuracy] = Field(description="the weakest first, 1000 at most")
+    source: str = Field(description="of the examples, in words")
+
+
+class About(BaseModel):
+    """What the model is."""
+
+    name: str = Field(description="of its folder")
+    written: str = Field(description="when it was last written whole; further changes may have been made since")
+    strategy: str
+    backbone: str | None = Field(description="its name; null where it was given as code")
+    classes: int
+    examples: int
+    held_out_accuracy: WholeAccuracy
+
+
 class Renamed(BaseModel):
     """Another name for a class."""
 
-    name: str = Field(min_length=1, max_length=256)
+    name: Annotated[str, Field(min_length=1, max_length=256)] | Annotated[bool, Strict()] | Annotated[int, Strict()]
 
 
 class State(BaseModel):
@@ -110,7 +149,27 @@ UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description
 TAKEN: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "There is another such class."}}
 
 
+_WRONG = {
+    "missing": "is missing",
+    "string_type": "must be text, in quotes",
+    "list_type": "must be a list, [...]",
+    "int_parsing": "must be a whole number",
+    "model_attributes_type": "must be a JSON object, {...}: a dictionary of names and values",
+    "model_type": "must be a JSON object, {...}: a dictionary of names and values",
+    "too_short": "must hold something",
+}
+"""By pydantic's kind of problem."""
+
+
 def told(problem: Any) -> str:
-    """Return what is wrong with a value that does not fit, and where it stands, in words."""
-    place = ".".join(map(str, problem["loc"]))
-    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+    """Return what is wrong with a value that does not fit, and where it stands, in words of a request."""
+    if problem["type"] == "json_invalid":
+        return f"Invalid JSON: {problem['ctx']['error']}"
+    part, *place = (
+        problem["loc"] if problem["loc"][:1] in (("query",), ("path",), ("body",)) else ("body", *problem["loc"])
+    )
+    # What stands below a field by name is pydantic's own, of one type among several.
+    named = "".join([*map(str, place[:1]), *(f"[{each}]" for each in place[1:] if isinstance(each, int))])
+    shown = f"{named} in the {part}" if named else f"the {part}"
+    wrong = _WRONG.get(problem["type"]) or re.sub(r"^(Input|String|List|Value) should", "must", problem["msg"])
+    return f"{shown} {wrong}"

@@ -8,12 +8,14 @@ that an answer knows every change that was acknowledged, by whichever of them, b
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -21,12 +23,16 @@ from torch import Tensor
 
 from quickstudy import saving
 from quickstudy.changes import Change
+from quickstudy.confidence import accuracy_in_words
 from quickstudy.data.samples import Load
-from quickstudy.errors import QuickstudyError
+from quickstudy.data.targets import Label
+from quickstudy.errors import ConfigError, DataError, QuickstudyError
 from quickstudy.explaining import Answer
 from quickstudy.journal import BehindError, Journal, LockedError
+from quickstudy.plain import name_of
 from quickstudy.predictor import Predictor
 
+_MOST_TOLD = 1000  # classes whose accuracy is told
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
 _LOG = logging.getLogger("quickstudy.serve")
 
@@ -53,6 +59,8 @@ class _Job(NamedTuple):
 
     action: Callable[[Predictor], Any]
     future: Future[Any]
+    by: str = ""
+    """Who asked for it, for the log."""
 
 
 class Service:
@@ -82,6 +90,9 @@ class Service:
         """Told of the size of each batch."""
         self._queue: queue.SimpleQueue[_Asked | _Job] = queue.SimpleQueue()
         self._waiting, self._lock, self._closed = 0, threading.Lock(), False
+        self._by = ""  # who asked for what is being done
+        self.replayed = 0
+        """Changes of earlier runs that it made again at its start, as the model was not written whole since."""
         read: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(read,), name="quickstudy-model", daemon=True)
         self._thread.start()
@@ -101,26 +112,73 @@ class Service:
         self._put(_Asked(pictures, count, nearest, future))
         return future
 
-    def classes(self) -> Future[dict[str, int]]:
+    def classes(self) -> Future[dict[Label, int]]:
         """Return every class with the number of its examples."""
         return self._do(lambda predictor: predictor.counts_)
 
-    def teach(self, name: str, pictures: list[Tensor]) -> Future[int]:
-        """Show examples ``[C, H, W]`` of a class, known or new; the number of its examples comes back."""
+    def about(self) -> Future[dict[str, Any]]:
+        """Return what the model is and what accuracy to expect of it, in values that JSON has."""
+
+        def about(predictor: Predictor) -> dict[str, Any]:
+            return {"name": self.name, "written": saving.written(self._folder), **_about(predictor)}
+
+        return self._do(about)
+
+    def expected(self) -> Future[list[str]]:
+        """Return in words what accuracy to expect."""
+        return self._do(lambda predictor: accuracy_in_words(predictor.held_out_accuracy_, "pictures"))
+
+    def thumbnails(self, name: Label) -> Future[tuple[bytes, ...]]:
+        """Return a small JPEG of each example of a class; empty where there is none."""
+        return self._do(lambda predictor: predictor.thumbnails(predictor.as_class(name)))
+
+    def as_class(self, text: Label) -> Future[Label]:
+        """Return the class that a text means; see ``Predictor.as_class``."""
+        return self._do(lambda predictor: predictor.as_class(text))
+
+    def teach(self, name: Label, pictures: list[Tensor], by: str = "") -> Future[int]:
+        """Show examples ``[C, H, W]`` of a class, known or new; the number of its examples comes back.
+
+        Here and below, text that writes a class is taken for it (``"2"`` for 2), as a path can hold nothing else; and
+        ``by`` is who asks, for the log.
+        """
 
         def teach(predictor: Predictor) -> int:
-            (predictor.add_examples if name in predictor else predictor.add_class)(name, pictures)
-            return predictor.counts_[name]
+            sizes = [f"{picture.shape[-1]}x{picture.shape[-2]}" for picture in pictures]
+            for number, size in enumerate(sizes, 1):
+                if size != sizes[0]:
+                    raise DataError(
+                        f"picture {number} has {size} pixels and picture 1 {sizes[0]}: send one size at once"
+                    )
+            label = predictor.as_class(name)
+            if label not in predictor:
+                _check_open(predictor)
+            (predictor.add_examples if label in predictor else predictor.add_class)(label, pictures)
+            return predictor.counts_[label]
 
-        return self._do(teach)
+        return self._do(teach, by)
 
-    def forget(self, name: str) -> Future[object]:
+    def forget(self, name: Label, by: str = "") -> Future[object]:
         """Forget a class."""
-        return self._do(lambda predictor: predictor.remove_class(name))
 
-    def rename(self, name: str, new_name: str) -> Future[object]:
+        def forget(predictor: Predictor) -> object:
+            label = predictor.as_class(name)
+            if label in predictor:
+                _check_open(predictor)
+            return predictor.remove_class(label)
+
+        return self._do(forget, by)
+
+    def rename(self, name: Label, new_name: Label, by: str = "") -> Future[object]:
         """Call a class by another name."""
-        return self._do(lambda predictor: predictor.rename_class(name, new_name))
+        return self._do(
+            lambda predictor: predictor.rename_class(predictor.as_class(name), predictor.as_class(new_name)), by
+        )
+
+    @property
+    def name(self) -> str:
+        """The model's, which is its folder's."""
+        return Path(self._folder).resolve().name
 
     @property
     def load(self) -> Load:
@@ -154,9 +212,9 @@ class Service:
 
     # ---- the thread
 
-    def _do(self, action: Callable[[Predictor], Any]) -> Future[Any]:
+    def _do(self, action: Callable[[Predictor], Any], by: str = "") -> Future[Any]:
         future: Future[Any] = Future()
-        self._put(_Job(action, future))
+        self._put(_Job(action, future, by))
         return future
 
     def _put(self, job: _Asked | _Job) -> None:
@@ -173,7 +231,8 @@ class Service:
         """Read the model, or say why that fails, and do what is asked for until the end."""
         try:
             with saving.serve(self._folder) as self._journal:  # which only the thread that opens it may use
-                self._predictor, self._uncompacted = self._read(self._journal)
+                self._predictor, self.replayed = self._read(self._journal)
+                self._uncompacted = self.replayed
                 read.set_result(None)
                 self._work()
         except Exception as error:
@@ -187,6 +246,7 @@ class Service:
             held = None
             if isinstance(job, _Job):
                 if job.future.set_running_or_notify_cancel():
+                    self._by = job.by
                     _settle(job.future, partial(self._done, job.action))
                     self._compact(after=_COMPACT_AFTER)
             else:
@@ -231,6 +291,10 @@ class Service:
 
     def _classified(self, batch: list[_Asked]) -> list[Answer]:
         """Classify pictures that may be of several sizes, those of one size together."""
+        if not len(self._predictor.counts_):
+            raise DataError(
+                "no class is known yet: show it one first, curl -F images=@yak.jpg .../classes/yak/examples"
+            )
         pictures = [picture for asked in batch for picture in asked.pictures]
         count, nearest = max(asked.top for asked in batch), max(asked.nearest for asked in batch)
         kinds: dict[Any, list[int]] = {}
@@ -263,6 +327,7 @@ class Service:
         self._predictor.take_up(changes)
         self._predictor.change_number = known + len(changes)
         self._uncompacted += len(changes)
+        _LOG.info("took up %d changes of other processes, up to number %d", len(changes), known + len(changes))
 
     def _compact(self, after: int) -> None:
         """Write the model whole, once so many changes were made, so that the next start need not make them."""
@@ -290,6 +355,45 @@ class Service:
         except OSError as error:
             raise UnwrittenError(f"the change could not be written, so nothing was changed: {error}") from error
         self._uncompacted += 1
+        _LOG.info("change %d: %s%s", self._predictor.change_number, _told(change), self._by and f", by {self._by}")
+
+
+def _told(change: Change) -> str:
+    """Return in words what a change is, on one line whatever the names are."""
+    if change.kind == "rename":
+        return f"{change.name!r} is called {change.new_name!r} now"
+    if change.kept is None:
+        return f"{change.name!r} was forgotten"
+    return f"{len(change.kept)} example{'s' * (len(change.kept) != 1)} of {change.name!r}"
+
+
+def _check_open(predictor: Predictor) -> None:
+    """Refuse a class more or less where the model's head has a fixed number of them."""
+    if predictor.get_params()["algorithm"].fixed_ways and predictor.counts_:
+        raise ConfigError(
+            f"this model was trained for {len(predictor.counts_)} classes, no more and no fewer: it takes further "
+            "examples of those that it knows, and other names for them"
+        )
+
+
+def _about(predictor: Predictor) -> dict[str, Any]:
+    parts, found = predictor.get_params(), predictor.held_out_accuracy_
+    made_by = parts["encoder"].made_by
+    weakest = sorted(found.by_class.items(), key=lambda each: (math.isnan(each[1].accuracy), each[1].accuracy))
+    return {
+        "strategy": name_of(parts["algorithm"]),
+        "backbone": made_by and made_by[0],
+        "classes": len(predictor.counts_),
+        "examples": sum(predictor.counts_.values()),
+        "held_out_accuracy": {
+            **_without_nan(found._asdict()),
+            "by_class": [{"name": name, **_without_nan(each._asdict())} for name, each in weakest[:_MOST_TOLD]],
+        },
+    }
+
+
+def _without_nan(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}
 
 
 _CLOSE = _Job(lambda _: None, Future())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from html import escape
 from pathlib import Path
@@ -20,6 +20,7 @@ from quickstudy.serve.decoding import Decoder, File
 from quickstudy.serve.service import Service
 
 _MOST_SHOWN = 500  # classes
+_MOST_PICTURES = 60  # of a class
 _NEAREST = 6
 _FORGET = "Forget"
 _LOG = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ CSS = """
 }
 .card {min-width: 0 !important; padding: 1rem; border: 1px solid var(--border-color-primary); border-radius: 12px}
 .html-container {padding: 0 !important}
+#about {overflow-wrap: anywhere}
+h1 small {font-size: .5em; font-weight: normal; color: #475569} .dark h1 small {color: #cbd5e1}
 h1, .card h2, .card h3, .hint {margin: 0 !important}
 .card h2 {font-size: 1.15rem}
 .hint {color: #475569 !important}
@@ -84,16 +87,24 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         decoder: of what is dropped on it.
     """
 
-    def listing() -> tuple[str, Any]:
-        known = service.classes().result()
-        return _listed(known), gr.Dropdown(choices=list(known)[:_MOST_SHOWN], value=None)
+    def named() -> dict[str, int]:
+        return {str(name): count for name, count in service.classes().result().items()}
 
-    @_plainly(4)
-    def teach(name: str | None, files: list[str] | None) -> tuple[Any, ...]:
+    def listing() -> tuple[str, str, Any]:
+        known = named()
+        told = _about(service.about().result(), service.expected().result())
+        return told, _listed(known), gr.Dropdown(choices=list(known)[:_MOST_SHOWN], value=None)
+
+    @_plainly(1)
+    def show(name: str | None) -> tuple[Any, ...]:
+        return (_shown(name, service.thumbnails(name).result()) if name and name in named() else "",)
+
+    @_plainly(5)
+    def teach(name: str | None, files: list[str] | None, request: gr.Request) -> tuple[Any, ...]:
         name = _named(name, "the class")
         if not files:
             raise DataError("Choose one or more pictures of it first.")
-        count = service.teach(name, _decoded(decoder, files)).result()
+        count = service.teach(name, _decoded(decoder, files), _visitor(request)).result()
         said = f"Learned. <b>{escape(name)}</b> has {_examples(count)} now."
         return _said(said, "known"), None, *listing()
 
@@ -105,29 +116,27 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         if not service.classes().result():
             raise DataError("It knows no class yet: teach it one first.")
         (found,) = service.predict(pictures, 5, _NEAREST).result()
-        chances = dict(found.ranking)
+        chances = {str(name): chance for name, chance in found.ranking}
         return _answered(found), gr.Label(chances, visible=True), _near(found.nearest)
 
-    @_plainly(3)
-    def rename(name: str | None, new: str | None) -> tuple[Any, ...]:
+    @_plainly(4)
+    def rename(name: str | None, new: str | None, request: gr.Request) -> tuple[Any, ...]:
         name, new = _named(name, "the class", "Choose"), _named(new, "its new name", "Type")
-        service.rename(name, new).result()
+        service.rename(name, new, _visitor(request)).result()
         return _said(f"<b>{escape(name)}</b> is called <b>{escape(new)}</b> now.", "known"), *listing()
 
-    @_plainly(4)
-    def forget(name: str | None, button: str) -> tuple[Any, ...]:
+    @_plainly(5)
+    def forget(name: str | None, button: str, request: gr.Request) -> tuple[Any, ...]:
         name = _named(name, "the class", "Choose")
-        known, sure = service.classes().result(), f"Really forget {name}?"
+        known, sure = named(), f"Really forget {name}?"
         if name in known and button != sure:
             said = f"<b>{escape(name)}</b> and its {_examples(known[name])} will be gone for good."
-            return _said(said, "unknown"), gr.skip(), gr.skip(), sure
-        service.forget(name).result()
+            return _said(said, "unknown"), *[gr.skip()] * 3, sure
+        service.forget(name, _visitor(request)).result()
         return _said(f"<b>{escape(name)}</b> is forgotten.", "known"), *listing(), _FORGET
 
-    with gr.Blocks(title="quickstudy", analytics_enabled=False, delete_cache=(300, 1800)) as page:
-        gr.HTML(
-            "<h1>quickstudy</h1><p class='hint'>Show it a few pictures of a class, then ask about another picture.</p>"
-        )
+    with gr.Blocks(title=f"{service.name}: quickstudy", analytics_enabled=False, delete_cache=(300, 1800)) as page:
+        about = gr.HTML(elem_id="about")
         with gr.Row(elem_id="board"):
             with gr.Column(elem_classes="card", elem_id="teaching"):
                 gr.HTML("<h2>Teach a class</h2><p class='hint'>One picture is enough; a few are better.</p>")
@@ -160,7 +169,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
                 ranking = gr.Label(label="Likeliest classes", show_heading=False, visible=False, elem_id="ranking")
                 nearest = gr.HTML(elem_id="nearest")
             with gr.Column(elem_classes="card", elem_id="keeping"):
-                gr.HTML("<h2>Classes</h2>")
+                gr.HTML("<h2>Classes</h2><p class='hint'>Choose one to see its examples, or to change it.</p>")
                 classes = gr.HTML(elem_id="classes")
                 with gr.Row():
                     chosen = gr.Dropdown(label="Class", choices=[], allow_custom_value=True, elem_id="chosen")
@@ -169,13 +178,16 @@ def widgets(service: Service, decoder: Decoder) -> Any:
                     rename_button = gr.Button("Rename", size="md", elem_id="rename")
                     forget_button = gr.Button(_FORGET, variant="stop", size="md", elem_id="forget")
                 changed = gr.HTML(elem_id="changed")
+                shown = gr.HTML(elem_id="shown")
 
         options: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 4, "show_progress": "hidden"}
-        page.load(listing, None, [classes, chosen], **options)
-        gr.on([teach_button.click, name.submit], teach, [name, files], [taught, files, classes, chosen], **options)
+        lists = [about, classes, chosen]
+        page.load(listing, None, lists, **options)
+        gr.on([teach_button.click, name.submit], teach, [name, files], [taught, files, *lists], **options)
         gr.on([picture.change, ask_button.click], ask, picture, [answer, ranking, nearest], **options)
-        gr.on([rename_button.click, new_name.submit], rename, [chosen, new_name], [changed, classes, chosen], **options)
-        forget_button.click(forget, [chosen, forget_button], [changed, classes, chosen, forget_button], **options)
+        gr.on([rename_button.click, new_name.submit], rename, [chosen, new_name], [changed, *lists], **options)
+        forget_button.click(forget, [chosen, forget_button], [changed, *lists, forget_button], **options)
+        chosen.change(show, chosen, shown, **options)
         chosen.change(None, None, forget_button, js=f"() => '{_FORGET}'", **options)  # what was asked was of another
     page.queue(api_open=False, max_size=256)
     return page
@@ -199,6 +211,10 @@ def _plainly(outputs: int) -> Callable[[Callable[..., tuple[Any, ...]]], Callabl
         return plain
 
     return wrap
+
+
+def _visitor(request: gr.Request) -> str:
+    return f"a visitor of the page at {request.client.host}"
 
 
 def _path(payload: Any) -> str | None:
@@ -228,7 +244,7 @@ def _decoded(decoder: Decoder, paths: list[str]) -> list[Tensor]:
 
 
 def _answered(found: Answer) -> str:
-    name, chance = found.ranking[0]
+    name, chance = str(found.ranking[0][0]), found.ranking[0][1]
     if found.label == UNKNOWN:
         return _said(
             f"<b>Unknown.</b> This is like none of the examples; <b>{escape(name)}</b> would be nearest.",
@@ -245,12 +261,40 @@ def _said(text: str, kind: str = "") -> str:
 def _near(nearest: list[Neighbour]) -> str:
     figures = []
     for each in nearest:
-        name = escape(each.name)
-        source = f"data:image/jpeg;base64,{base64.b64encode(each.thumbnail).decode()}"
-        image = f'<img src="{source}" alt="an example of {name}">' if each.thumbnail else '<div class="none"></div>'
-        away = f"{each.distance:.3f}" if each.distance < 10 else f"{each.distance:,.0f}"
+        name = escape(str(each.name))
+        image = _image(each.thumbnail, f"an example of {each.name}") if each.thumbnail else '<div class="none"></div>'
+        away = f"{each.distance:.3g}" if each.distance < 10 else f"{each.distance:,.0f}"
         figures.append(f"<figure>{image}<figcaption><b>{name}</b><br>{away} away</figcaption></figure>")
     return f"<h3>Nearest examples</h3><div class='near'>{''.join(figures)}</div>"
+
+
+def _about(about: Mapping[str, Any], expected: Sequence[str]) -> str:
+    """Return which model it is, and how good it is thought to be."""
+    backbone = about["backbone"] or "a network of its own"
+    classes = f"{about['classes']:,} class{'' if about['classes'] == 1 else 'es'}"
+    written = f", written {about['written'][:10]}" if about["written"] else ""
+    lines = [
+        f"<b>{escape(about['strategy'])}</b> on <b>{escape(backbone)}</b>: {classes} from "
+        f"{_examples(about['examples'])}{written}",
+        *map(escape, expected),
+    ]
+    told = "".join(f"<p class='hint'>{line}</p>" for line in lines)
+    return f"<h1>{escape(about['name'])} <small>by quickstudy</small></h1>{told}"
+
+
+def _shown(name: str, thumbnails: Sequence[bytes]) -> str:
+    """Return the examples of a class."""
+    pictures = [each for each in thumbnails if each][:_MOST_PICTURES]
+    figures = "".join(f"<figure>{_image(each, f'an example of {name}')}</figure>" for each in pictures)
+    left = len(thumbnails) - len(pictures)
+    more = f"<p class='hint'>and {left:,} more</p>" if pictures and left else ""
+    none = "" if pictures else "<p class='hint'>It came without small pictures of its examples.</p>"
+    return f"<h3>Examples of {escape(name)}</h3><div class='near'>{figures}</div>{more}{none}"
+
+
+def _image(thumbnail: bytes, what: str) -> str:
+    source = f"data:image/jpeg;base64,{base64.b64encode(thumbnail).decode()}"
+    return f'<img src="{source}" alt="{escape(what)}">'
 
 
 def _listed(known: dict[str, int]) -> str:

@@ -8,13 +8,23 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms.base import Algorithm, EmbeddingAlgorithm
 from quickstudy.episode import Episode
 from quickstudy.nets import Encoder
-from quickstudy.testing.demands import NEAR, Make, answers, demand, demand_close, evaluating
+from quickstudy.testing.demands import (
+    NEAR,
+    Make,
+    answers,
+    check_randomness,
+    demand,
+    demand_close,
+    evaluating,
+    trained,
+)
 from quickstudy.testing.made_up import QUERIES, WAYS, small_episodes
 
 
@@ -90,14 +100,80 @@ def _queries_are_answered_by_what_they_show(make: Make, norm: bool = False, trai
 def _classes_are_told_by_the_support_alone(make: Make, training: bool = False) -> None:
     algorithm, encoder = make(False) if training else evaluating(make(False))
     when = "in training" if training else "in evaluation"
-    episodes, names = small_episodes(), torch.arange(WAYS).roll(1)
-    renamed = episodes._replace(
-        support_targets=names[episodes.support_targets], query_targets=names[episodes.query_targets]
-    )
-    straight, other = answers(algorithm, encoder, episodes), answers(algorithm, encoder, renamed)
-    demand(not torch.equal(straight, other), f"the support's targets matter {when}", "others have the same answers")
+    episodes = small_episodes()
+    straight = answers(algorithm, encoder, episodes)
+    # What is shifted by a class, or mixed with a neighbour's, is so too after all classes moved on by one.
+    for names in (torch.arange(WAYS).roll(1), torch.tensor([1, 0, *range(2, WAYS)])):
+        support, query = names[episodes.support_targets], names[episodes.query_targets]
+        other = answers(algorithm, encoder, episodes._replace(support_targets=support, query_targets=query))
+        demand(not torch.equal(straight, other), f"the support's targets matter {when}", "others have the same answers")
+        if not algorithm.fixed_ways:
+            demand_close(straight, other[:, :, names], f"classes by other numbers have the same answers {when}", NEAR)
+
+
+def _answers_are_better_than_chance(make: Make) -> None:
+    algorithm, encoder = make(False)
+    if algorithm.fixed_ways:
+        return  # whose head, untrained, may know nothing; but see the next
+    found, own = _accuracies(algorithm, encoder), list(algorithm.parameters())
+    optimizer = torch.optim.Adam([*encoder.parameters(), *own], lr=0.01)
+    for step in range(300 if own else 0):  # a comparison that is learned may know nothing either, before
+        if step % 50 == 0 and not _doubtful(found := _accuracies(algorithm, encoder)):
+            break
+        trained(algorithm, encoder, small_episodes(noise=0.2, seed=step))
+        optimizer.step()
+    demand(not _doubtful(found), "classes that differ clearly are told apart", f"{float(found.mean()):.2f} are right")
+
+
+def _what_is_taught_is_answered(make: Make) -> None:
+    algorithm, encoder = evaluating(make(False))
     if not algorithm.fixed_ways:
-        demand_close(straight, other[:, :, names], f"classes by other numbers have the same answers {when}", NEAR)
+        return  # of which the check before asks more
+    episodes = small_episodes(40, noise=0.2)
+
+    def losses(taught_TS: Tensor) -> Tensor:
+        logits_TQW = answers(algorithm, encoder, episodes._replace(support_targets=taught_TS))
+        return F.cross_entropy(logits_TQW.mT, episodes.query_targets, reduction="none").mean(1)
+
+    right_T = losses(episodes.support_targets)
+    for by in range(1, WAYS):
+        worse_T = losses((episodes.support_targets + by) % WAYS) - right_T
+        doubt = 3 * float(worse_T.std()) / len(worse_T) ** 0.5
+        worse = float(worse_T.mean())
+        # Untrained, a good one may hardly notice; none may prefer it.
+        demand(worse > -doubt, "who is taught other classes answers no better", f"{worse:.1e}, ± {doubt:.1e}")
+
+
+def _accuracies(algorithm: Algorithm, encoder: Encoder) -> Tensor:
+    episodes = small_episodes(40, noise=0.2)
+    logits_TQW = answers(*evaluating((algorithm, encoder)), episodes)
+    algorithm.train()
+    encoder.train()
+    return (logits_TQW.argmax(-1) == episodes.query_targets).double().mean(1)
+
+
+def _doubtful(accuracies_T: Tensor) -> bool:
+    return bool(accuracies_T.mean() <= 1 / WAYS + 3 * accuracies_T.std() / len(accuracies_T) ** 0.5)
+
+
+def _randomness_is_the_callers(make: Make) -> None:
+    check_randomness(lambda seed: make(False, seed), "when it is made", draws=True)
+    one, other = (make(False)[0].state_dict() for _ in range(2))
+    differing = [name for name, value in one.items() if not torch.equal(value, other[name])]
+    demand(not differing, "its parameters follow from torch's seed", differing)
+    episodes, (algorithm, encoder) = small_episodes(), make(False)
+    check_randomness(lambda _: trained(algorithm, encoder, episodes), "in training", draws=True)
+    evaluating((algorithm, encoder))
+    check_randomness(lambda _: answers(algorithm, encoder, episodes), "in evaluation")
+
+    def use(_: int) -> None:
+        state = algorithm.adapt(
+            encoder, algorithm.keep(encoder, [episodes.support[0]]), episodes.support_targets[0], WAYS
+        )
+        algorithm.predict(encoder, state, [episodes.query[0]])
+
+    with torch.inference_mode():
+        check_randomness(use, "in use")
 
 
 def _use_is_as_evaluation(make: Make) -> None:
@@ -170,7 +246,10 @@ ANSWERS = (
     partial(_queries_are_answered_by_what_they_show, training=True),
     _classes_are_told_by_the_support_alone,
     partial(_classes_are_told_by_the_support_alone, training=True),
+    _answers_are_better_than_chance,
+    _what_is_taught_is_answered,
     _use_is_as_evaluation,
     _takes_any_shots_and_ways,
     _what_is_held_follows_changes,
+    _randomness_is_the_callers,
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +16,16 @@ from quickstudy.episode import Episode
 from quickstudy.nets import Encoder
 from quickstudy.testing.made_up import WAYS
 
-Make = Callable[[bool], tuple[Algorithm, Encoder]]
-"""Makes the algorithm and a small encoder, with BatchNorm or without, in training mode and float64."""
 CLOSE = 1e-10
 NEAR = 1e-8
 """Where sums are taken in another order."""
+
+
+class Make(Protocol):
+    """Makes the algorithm and a small encoder, with BatchNorm or without, in training mode and float64."""
+
+    def __call__(self, norm: bool, seed: int = 0) -> tuple[Algorithm, Encoder]:
+        """Make both; the algorithm after torch's generator was seeded."""
 
 
 class NonconformingError(AssertionError):
@@ -35,6 +42,31 @@ def demand_close(some: Tensor, other: Tensor, what: str, within: float = CLOSE) 
     """Raise an error unless two tensors are almost equal."""
     error = float(((some - other).abs().max() / some.abs().max().clamp(min=1e-12)).detach())
     demand(error < within, what, f"they differ by {error:.1e} of the largest, more than {within}")
+
+
+def check_randomness(run: Callable[[int], Any], when: str, draws: bool = False) -> None:
+    """Raise an error if a function moves the generators that a process has.
+
+    Args:
+        run: the function, of a seed that torch has been given.
+        when: it runs.
+        draws: whether it may draw from torch's generator, which a run seeds; it must never seed that itself.
+    """
+    after, drawn = [], set[str]()
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state(), random.getstate(), _of_numpy()
+        run(seed)
+        after.append(torch.get_rng_state())
+        drawn |= {"torch"} if not draws and not torch.equal(before[0], after[-1]) else set()
+        drawn |= {"random"} if before[1] != random.getstate() else set()
+        drawn |= {"numpy"} if before[2] != _of_numpy() else set()
+    demand(not torch.equal(*after), f"it does not seed torch {when}", "torch.manual_seed, or the like, was called")
+    demand(not drawn, f"it draws from no generator of the process {when}", sorted(drawn))
+
+
+def _of_numpy() -> str:
+    return str(np.random.get_state())  # noqa: NPY002 - libraries draw from the global generator
 
 
 def evaluating(made: tuple[Algorithm, Encoder]) -> tuple[Algorithm, Encoder]:

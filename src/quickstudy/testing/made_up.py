@@ -26,13 +26,20 @@ def small_encoder(norm: bool = False) -> Encoder:
     return Encoder(nn.Sequential(*layers)).double()
 
 
-def small_episodes(tasks: int = TASKS, ways: int = WAYS, shots: int = SHOTS, queries: int = QUERIES) -> Episode:
+def small_episodes(
+    tasks: int = TASKS,
+    ways: int = WAYS,
+    shots: int = SHOTS,
+    queries: int = QUERIES,
+    noise: float = 0.5,
+    seed: int | None = None,
+) -> Episode:
     """Return episodes of images ``[1, 8, 8]`` in float64: noise around a pattern per class."""
-    generator = torch.Generator().manual_seed(tasks)
+    generator = torch.Generator().manual_seed(tasks if seed is None else seed)
 
     def draw(each: int) -> Tensor:
-        noise = torch.randn(tasks, ways * each, 1, 8, 8, generator=generator, dtype=torch.float64)
-        return patterns.repeat_interleave(each, 1) + 0.5 * noise
+        drawn = torch.randn(tasks, ways * each, 1, 8, 8, generator=generator, dtype=torch.float64)
+        return patterns.repeat_interleave(each, 1) + noise * drawn
 
     patterns = torch.randn(tasks, ways, 1, 8, 8, generator=generator, dtype=torch.float64)
     codes = torch.arange(ways)

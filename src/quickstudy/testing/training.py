@@ -84,8 +84,10 @@ def _every_parameter_has_a_gradient(make: Make) -> None:
     trained(algorithm, encoder, small_episodes())
     for name, parameter in [*encoder.named_parameters(), *algorithm.named_parameters()]:
         found = parameter.grad is not None and bool(parameter.grad.isfinite().all())
-        demand(found, "every parameter has a gradient", name)
+        demand(found or not parameter.requires_grad, "every parameter has a gradient", name)
     for name, parameter in algorithm.named_parameters():
+        if not parameter.requires_grad:
+            continue  # frozen on purpose
         demand(parameter.grad is not None and bool(parameter.grad.any()), "every parameter of its own matters", name)
 
 

@@ -1,0 +1,145 @@
+"""Tables from data frames and CSV files."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quickstudy.data.scan import listed_files
+from quickstudy.data.sources import listed_table
+from quickstudy.data.table import Table
+from quickstudy.data.targets import missing
+from quickstudy.errors import DataError, closest, require
+
+Fields = str | int | Sequence[str | int] | None
+"""One column or several, by their names."""
+
+
+def csv_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
+    """Read a CSV file into a pandas frame of text, as it is written; what is missing is the empty text.
+
+    Labels that are whole numbers, every one of them in their plain form, become numbers, so that 10 comes after 2; and
+    so do several columns of zeros and ones.
+
+    Raises:
+        DataError: it is missing or no CSV file; the message says what it may be.
+        MissingPackageError: pandas is not installed.
+    """
+    pandas = require("pandas", extra="tabular")
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise DataError(f"there is no file '{path}' (looked in {Path.cwd()})")
+
+    def read(**options: Any) -> Any:
+        # "NA" and "None" are names like others. By itself pandas takes the first cell of a row that is one too long for
+        # a row's name, and the others for one column further.
+        return pandas.read_csv(path, keep_default_na=False, dtype=str, index_col=False, encoding=encoding, **options)
+
+    try:
+        with path.open("rb") as file:
+            encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            frame = read()
+        header = read(header=None, nrows=1).iloc[0].fillna("").tolist()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"'{path}' cannot be read as a CSV file: it is not UTF-8 text ({error}). Save it as 'CSV UTF-8'; or read "
+            "it with its own encoding, pandas.read_csv(..., encoding='cp1252'), and give from_data_frame that"
+        ) from error
+    except (ValueError, OSError, pandas.errors.ParserWarning) as error:
+        raise DataError(f"'{path}' cannot be read as a CSV file: {error}") from error
+    frame.columns = header  # which pandas would number where one stands twice
+    for field in set(header) & set(map(str, _listed(target_fields))):
+        if header.count(field) == 1:
+            frame[field] = _numbers(frame[field].tolist(), several=len(_listed(target_fields)) > 1)
+    return frame
+
+
+def _numbers(texts: list[str], several: bool) -> list[Any]:
+    """Return a column of labels with numbers for texts, where every one that is there is a number in its plain form."""
+    number = re.compile(r"(?i)[01](\.0*)?|true|false" if several else r"0|-?[1-9]\d{0,17}")
+    read: Callable[[str], int] = (lambda text: int(text[0] in "1tT")) if several else int
+    cells = list(zip(texts, missing(texts), strict=True))
+    if not all(gone or number.fullmatch(text) for text, gone in cells):
+        return texts
+    return ["" if gone else read(text) for text, gone in cells]
+
+
+def _listed(fields: Fields) -> list[Any]:
+    return (
+        list(fields)
+        if isinstance(fields, Iterable) and not isinstance(fields, str)
+        else [fields] * (fields is not None)
+    )
+
+
+def frame_table(
+    frame: Any, root: str | os.PathLike[str] | None, input_field: str | int, target_fields: Fields, skip: bool = False
+) -> Table:
+    """Make a table of a data frame: a column of file names and, where asked for, labels.
+
+    Args:
+        frame: of pandas.
+        root: the folder that the names are relative to.
+        input_field: the column of the names; numbers name files too.
+        target_fields: the column of labels, or several of zeros and ones.
+        skip: whether rows where something is missing, and files that are not there, are left out.
+
+    Raises:
+        DataError: a column or a file is missing, or a cell of these columns.
+    """
+    if not hasattr(frame, "iloc"):
+        raise DataError(f"expected a pandas DataFrame, not {type(frame).__name__}")
+    fields = _listed(target_fields)
+    names = [_file_name(value) for value in _cells(frame, _column(frame, input_field))]
+    columns = [_cells(frame, _column(frame, field)) for field in fields]
+    targets = None if not columns else columns[0] if len(columns) == 1 else np.array(columns, object).T
+    try:
+        return listed_table(
+            names, targets, partial(listed_files, root=root, exist=not skip), list(map(str, fields)), skip
+        )
+    except DataError as error:
+        labels = f", targets: {', '.join(map(repr, fields))}" if fields else ""
+        raise DataError(f"{error} (rows are counted from 0; files: column {input_field!r}{labels})") from error
+
+
+def _cells(frame: Any, place: int) -> list[Any]:
+    """Return a column; of a cell that has nothing but blanks, nothing."""
+    return ["" if isinstance(cell, str) and not cell.strip() else cell for cell in frame.iloc[:, place].tolist()]
+
+
+def _column(frame: Any, field: Any) -> int:
+    """Return the place of a frame's column; its name may be a number."""
+    columns = list(frame.columns)
+    places = [place for place, name in enumerate(columns) if name == field]
+    places = places or [place for place, name in enumerate(columns) if str(name) == str(field)]
+    if len(places) == 1:
+        return places[0]
+    if places:
+        raise DataError(f"the table has {len(places)} columns '{field}': give each a name of its own")
+    names = [str(name) for name in columns]
+    shown = ", ".join(name if name.strip() else "(one without a name)" for name in names)
+    line = ",".join(names)
+    for mark in ";\t|":  # or a first line for a spreadsheet that says so
+        if mark in line and (str(field) in line.split(mark) or line == f"sep={mark}"):
+            raise DataError(
+                f"the table has no column '{field}', since its cells are separated by {mark!r} and not by ',': read it "
+                f"with pandas.read_csv(..., sep={mark!r}) and give from_data_frame that"
+            )
+    example = any(re.search(r"\w\.[a-z]\w{1,3}$", name.lower()) for name in names)
+    more = ". Its first line looks like an example: write the columns' names above it" if example else ""
+    raise DataError(f"the table has no column '{field}'{closest(str(field), names)} It has: {shown}{more}")
+
+
+def _file_name(value: Any) -> Any:
+    """Return the name of a file that a frame may have as a number."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return str(int(value)) if number and value % 1 == 0 else value

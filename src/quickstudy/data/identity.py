@@ -1,0 +1,96 @@
+"""Which examples are the same, wherever they lie and whatever they are called: by what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quickstudy.data.archives import Member
+from quickstudy.data.places import Files
+from quickstudy.data.samples import seeded
+from quickstudy.data.table import Inputs
+
+MOST = 1 << 14  # examples that are remembered: 128 KB
+_MADE = 256  # of those that must be made first, as a data set's items
+_LARGE, _PIECE = 1 << 20, 1 << 18  # bytes of a file that is not read whole, and of each of its three pieces
+
+
+def identities(inputs: Inputs) -> Tensor:
+    """Return a number for what each input holds: ``[n]``, int64, sorted.
+
+    Where there are more than ``MOST``, evenly chosen ones. What cannot be read or compared has none.
+
+    Args:
+        inputs: a tensor, files, pictures, whatever tables hold.
+    """
+    whole = isinstance(inputs, (Tensor, Files, list))
+    count = min(len(inputs), MOST if whole else _MADE)
+    rows = np.arange(count) * len(inputs) // max(count, 1)
+    if isinstance(inputs, Files):
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(lambda row: _number(inputs, row), rows.tolist()))
+    else:
+        found = []
+        for row in rows.tolist():
+            with seeded((0,)):  # a data set's transform may draw
+                found.append(_number(inputs, row))
+    return torch.tensor(sorted(number for number in found if number is not None), dtype=torch.int64)
+
+
+def joined(some: Tensor, more: Tensor) -> Tensor:
+    """Return the numbers of both, or as many as are remembered."""
+    both: Tensor = torch.unique(torch.cat([some, more]))
+    count = min(len(both), MOST)
+    return both.index_select(0, torch.arange(count) * len(both) // max(count, 1))
+
+
+def _number(inputs: Inputs, row: int) -> int | None:
+    digest = hashlib.blake2b(digest_size=8)
+    try:
+        for part in _content(inputs[row]):
+            digest.update(part)
+    except Exception:  # a data set may raise anything, and who trains on it will say so
+        return None
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _content(item: Any) -> Iterable[bytes | memoryview]:
+    if isinstance(item, (str, os.PathLike)):
+        return _file(Path(item))
+    if isinstance(item, Member):
+        return [item.read_bytes()]
+    if isinstance(item, Tensor):
+        item = item.detach().cpu().contiguous()
+        return [repr((item.dtype, tuple(item.shape))).encode(), item.flatten().view(torch.uint8).numpy().data]
+    if isinstance(item, np.ndarray):
+        return _content(torch.from_numpy(np.array(item)))
+    if hasattr(item, "tobytes") and hasattr(item, "mode"):  # a picture
+        return [repr((item.mode, item.size)).encode(), item.tobytes()]
+    raise TypeError
+
+
+def _file(path: Path) -> Iterable[bytes]:
+    size = path.stat().st_size
+    if size <= _LARGE:
+        return [path.read_bytes()]
+    pieces = [str(size).encode()]
+    with path.open("rb") as file:
+        for start in (0, (size - _PIECE) // 2, size - _PIECE):
+            file.seek(start)
+            pieces.append(file.read(_PIECE))
+    return pieces
+
+
+def shared(tested: Tensor, trained: Tensor) -> int:
+    """Return how many numbers of one are among those of the other."""
+    found: NDArray[np.bool_] = np.isin(tested.numpy(), trained.numpy())
+    return int(found.sum())

@@ -1,0 +1,150 @@
+"""Tables from torch data sets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
+
+from quickstudy.data.table import Table
+from quickstudy.data.targets import class_name
+from quickstudy.errors import DataError
+
+
+class DatasetInputs:
+    """The inputs of a torch data set of ``(input, target)`` or of dicts with ``"input"``.
+
+    Raises:
+        DataError: the data set has no length.
+    """
+
+    def __init__(self, dataset: Any, rows: NDArray[np.integer[Any]] | None = None) -> None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise DataError(f"{type(dataset).__name__} must be a torch Dataset with a length and numbered items")
+        self.dataset = dataset
+        self.rows = np.arange(len(dataset)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return _parts(self.dataset[int(self.rows[index])])[0]
+
+    def select(self, rows: NDArray[np.integer[Any]]) -> DatasetInputs:
+        """Return the inputs of these rows."""
+        return DatasetInputs(self.dataset, self.rows[rows])
+
+
+def dataset_table(dataset: Any) -> Table:
+    """Make a table of a torch data set with targets.
+
+    Whole numbers are places in the data set's ``classes``, or values of its ``class_to_idx``, where it has one; torch's
+    ``Subset`` and ``ConcatDataset`` are looked through. Such classes keep the data set's order, also those that no
+    example is of.
+
+    Raises:
+        DataError: it has no length, an item has no target, or a target no name.
+    """
+    inputs = DatasetInputs(dataset)
+    targets, names = _targets(dataset, np.arange(len(dataset)))
+    table = Table.build(inputs, targets, names or None)
+    return table.with_classes(tuple(dict.fromkeys([*names, *table.classes]))) if names else table
+
+
+def _targets(dataset: Any, rows: NDArray[np.integer[Any]]) -> tuple[Any, list[str]]:
+    """Return the targets of some rows of a data set, and the names of its classes in order where it has such."""
+    known: Any = getattr(dataset, "targets", None)
+    if not hasattr(known, "__len__") or len(known) != len(dataset):
+        if type(dataset).__getitem__ is Subset.__getitem__:
+            return _targets(dataset.dataset, np.asarray(dataset.indices, np.int64)[rows])
+        if type(dataset).__getitem__ is ConcatDataset.__getitem__:
+            return _targets_of_parts(dataset, rows)
+        known = None
+    if getattr(dataset, "target_transform", None) is not None:
+        return _read(dataset, rows), []
+    if known is None:
+        known = _read(dataset, rows)
+    else:
+        known = known.detach().cpu() if isinstance(known, Tensor) else known
+        known = known[rows] if hasattr(known, "shape") else [known[row] for row in rows.tolist()]
+    return _named(known, _names(dataset), rows)
+
+
+def _targets_of_parts(dataset: ConcatDataset[Any], rows: NDArray[np.integer[Any]]) -> tuple[list[Any], list[str]]:
+    ends = np.asarray(dataset.cumulative_sizes, np.int64)
+    owners, starts = np.searchsorted(ends, rows, "right"), np.concatenate([[0], ends[:-1]])
+    targets: list[Any] = [None] * len(rows)
+    order: dict[str, None] = {}
+    for place, part in enumerate(dataset.datasets):
+        own = np.flatnonzero(owners == place)
+        some, names = _targets(part, rows[own] - starts[place])
+        order |= dict.fromkeys(names)
+        for row, target in zip(own.tolist(), some, strict=True):
+            targets[row] = target
+    return targets, list(order)
+
+
+def _read(dataset: Any, rows: NDArray[np.integer[Any]]) -> list[Any]:
+    targets = [_parts(dataset[row])[1] for row in rows.tolist()]
+    for row, target in zip(rows.tolist(), targets, strict=True):
+        if target is None:
+            raise DataError(f"item {row} of the data set has no target: items must be (input, target)")
+    return targets
+
+
+def _named(targets: Any, names: Mapping[Any, str], rows: NDArray[np.integer[Any]]) -> tuple[Any, list[str]]:
+    """Return names for numbers; of a matrix the names are those of its columns, and text has no need of any."""
+    codes = _array(targets) if names else np.empty((0, 0))
+    codes = codes[:, 0] if codes.ndim == 2 and codes.shape[1] == 1 < len(names) else codes
+    if codes.ndim == 1 and codes.dtype.kind in "biuf":
+        for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
+            if code not in names:
+                raise DataError(
+                    f"item {row} of the data set has the target {code}, and its classes have the numbers {min(names)} "
+                    f"to {max(names)}: change the target, or the attribute 'classes' of the data set"
+                )
+        return [names[code] for code in codes.tolist()], list(names.values())
+    return targets, list(names.values()) if codes.ndim == 2 and codes.shape[1] == len(names) else []
+
+
+def _array(targets: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(targets)
+    except ValueError:  # lists of different lengths
+        return np.asarray(targets, object)
+
+
+def _names(dataset: Any) -> dict[int, str]:
+    """Return the class names of a data set by code, as torchvision's data sets have them: in one of two attributes."""
+    classes, numbers = getattr(dataset, "classes", None), getattr(dataset, "class_to_idx", None)
+    if isinstance(numbers, Mapping) and len(set(numbers.values())) == len(numbers):
+        named = {code: name for name, code in numbers.items()}
+    elif isinstance(classes, Mapping):
+        named = dict(classes)
+    else:
+        named = dict(enumerate(classes)) if isinstance(classes, (list, tuple, np.ndarray)) else {}
+    # ImageNet's have several names each, and two of them the same.
+    named = {code: ", ".join(map(str, name)) if isinstance(name, tuple) else name for code, name in named.items()}
+    if not all(isinstance(name, str) and isinstance(code, Integral) for code, name in named.items()):
+        return {}
+    counts = Counter(map(class_name, named.values()))
+    return {
+        int(code): class_name(name) if counts[class_name(name)] == 1 else f"{class_name(name)} ({code})"
+        for code, name in sorted(named.items())
+    }
+
+
+def _parts(item: Any) -> tuple[Any, Any]:
+    if isinstance(item, Mapping):
+        if "input" not in item:
+            raise DataError(f"a data set's dict needs the keys 'input' and 'target'; this one has {sorted(item)}")
+        return item["input"], item.get("target")
+    if isinstance(item, (tuple, list)):
+        return item[0], (item[1] if len(item) > 1 else None)
+    return item, None

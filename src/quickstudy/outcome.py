@@ -1,0 +1,406 @@
+"""What a test saw: the figure of every episode or example, what was taken for what, and what follows from that.
+
+Shapes: n units (episodes, or examples), R classes of episodes, P pairs, C classes, T tasks, W ways, Q queries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+import torch.distributed
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quickstudy.data.loading import EpisodeSteps, Steps
+from quickstudy.episode import Episode
+from quickstudy.errors import DataError
+from quickstudy.files import atomic_write
+from quickstudy.functional.intervals import Z95, classes_interval, mean_interval, proportion_interval
+
+Ints = NDArray[np.int64]
+Range = tuple[int, int]
+"""The least and the most."""
+
+NO_NUMBER = "no number"
+"""What an answer is called that is not a number."""
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a test saw, on all processes together; ``trainer.outcome``, and ``test.safetensors`` in a run's folder."""
+
+    unit: Literal["episodes", "examples"]
+    """What a figure is one of."""
+    accuracies: NDArray[np.float64]
+    """``[n]``, from 0 to 1: the share of an episode's queries that were right, of an example's labels, or 0 or 1."""
+    numbers: Ints
+    """``[n]``, which episode, or which row of the data; in a loader of one's own, in the order that they came."""
+    classes: tuple[str, ...] = ()
+    """C names; empty where the episodes of a loader do not tell their classes."""
+    parts: Ints = dataclasses.field(default_factory=lambda: np.empty((0, 4), np.int64))
+    """``[R, 4]``: place of an episode or example, a class in it, queries of that class, how many of them were right."""
+    confusions: Ints = dataclasses.field(default_factory=lambda: np.empty((0, 3), np.int64))
+    """``[P, 3]``: a class, what was answered (-1: no number), and how often."""
+    labels: Ints = dataclasses.field(default_factory=lambda: np.empty((0, 4), np.int64))
+    """``[C, 4]`` with several labels per example: rightly named, wrongly named, missed, rightly left out."""
+    shape: tuple[Range, Range, Range] | None = None
+    """Of episodes: ways, shots and queries of a class, the least and the most."""
+    drawn: str = ""
+    """What the episodes follow from: where it is the same, so are episodes of the same number."""
+
+    @property
+    def accuracy(self) -> float:
+        """The mean."""
+        return float(self.accuracies.mean()) if len(self.accuracies) else math.nan
+
+    def classes_ci95(self) -> float:
+        """Return the half-width of the 95% interval for other classes of the same kind (see ``classes_interval``).
+
+        It is not a number for fixed classes, where every episode has all classes, and where these are not known.
+        """
+        if self.unit != "episodes" or not self.classes:
+            return math.nan
+        half = classes_interval(*map(torch.from_numpy, (self.accuracies, self.parts[:, 0], self.parts[:, 1])))
+        return min(half, max(self.accuracy, 1 - self.accuracy)) if math.isfinite(half) else half
+
+    def per_class(self) -> dict[str, dict[str, Any]]:
+        """Return by class: ``accuracy``, ``accuracy_ci95`` (over its episodes, or its examples), ``examples`` asked.
+
+        With several labels per example, by label: ``precision``, ``recall``, ``f1`` (None where nothing was named, or
+        nothing was there), ``accuracy``, and how many ``examples`` have the label.
+        """
+        if len(self.labels):
+            return {name: _of_label(*row) for name, row in zip(self.classes, self.labels.tolist(), strict=True)}
+        asked = self.parts[self.parts[:, 2] > 0]
+        asked = asked[np.argsort(asked[:, 1], kind="stable")]
+        codes, starts = np.unique(asked[:, 1], return_index=True)
+        groups = np.split(asked[:, 2:], starts[1:])  # of no class one, an empty one
+        return {self.classes[code]: self._of_class(group) for code, group in zip(codes.tolist(), groups, strict=False)}
+
+    def _of_class(self, group: Ints) -> dict[str, Any]:
+        """Return the figures of a class from how many were asked and right, ``[n, 2]``."""
+        asked, right = (int(total) for total in group.sum(0))
+        mean, half = (
+            proportion_interval(right, asked)
+            if self.unit == "examples"
+            else mean_interval(torch.from_numpy(group[:, 1] / group[:, 0]), asked)
+        )
+        return {"accuracy": mean, "accuracy_ci95": _number(half), "examples": asked}
+
+    def largest_confusions(self, most: int | None = None) -> list[dict[str, Any]]:
+        """Return what was taken for what, most often first: ``class``, ``answer``, ``count``, ``share`` of the class.
+
+        Args:
+            most: so many at most; None: all.
+        """
+        wrong = self.confusions[self.confusions[:, 0] != self.confusions[:, 1]]
+        asked = dict(zip(*self._asked(), strict=True))
+        shares = wrong[:, 2] / np.array([asked[code] for code in wrong[:, 0].tolist()] or [1])
+        order = np.lexsort((wrong[:, 1], wrong[:, 0], -wrong[:, 2], -shares))[:most]
+        return [
+            {"class": self.classes[code], "answer": self._name(answer), "count": count, "share": float(share)}
+            for (code, answer, count), share in zip(wrong[order].tolist(), shares[order], strict=True)
+        ]
+
+    def confusion_matrix(self) -> Ints:
+        """Return ``[C, C + 1]``: how often a class (row) got an answer (column; the last: no number)."""
+        matrix = np.zeros((len(self.classes), len(self.classes) + 1), np.int64)
+        np.add.at(matrix, (self.confusions[:, 0], self.confusions[:, 1]), self.confusions[:, 2])
+        return matrix
+
+    def _asked(self) -> tuple[list[int], list[int]]:
+        """Return the classes that were asked about, and how often."""
+        codes, places = np.unique(self.confusions[:, 0], return_inverse=True)
+        return codes.tolist(), np.bincount(places, self.confusions[:, 2]).astype(np.int64).tolist()
+
+    def _name(self, code: int) -> str:
+        return NO_NUMBER if code < 0 else self.classes[code]
+
+    def __str__(self) -> str:
+        """Return a table: a line for each class, the worst first."""
+        key = "f1" if len(self.labels) else "accuracy"
+        rows = sorted(self.per_class().items(), key=lambda item: item[1][key] if item[1][key] is not None else -1)
+        width = max((len(name) for name, _ in rows), default=0)
+        return "\n".join(f"{name:{width}}  {in_words(figures)}" for name, figures in rows)
+
+    def write(self, path: Path) -> None:
+        """Write it as safetensors, whole or not at all."""
+        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        rest = {name: value for name, value in vars(self).items() if name not in arrays}
+        with atomic_write(path) as file:
+            file.write(safetensors.numpy.save(arrays, {"quickstudy": json.dumps({"format": _FORMAT, **rest})}))
+
+    @classmethod
+    def read(cls, path: Path) -> Outcome:
+        """Read what ``write`` wrote.
+
+        Raises:
+            DataError: the file is damaged, or of a later version.
+        """
+        try:
+            with safetensors.safe_open(path, "np") as file:
+                rest = json.loads(file.metadata()["quickstudy"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            if rest.pop("format") != _FORMAT:
+                raise DataError(f"'{path}' was written by a later version of quickstudy: test again, or upgrade")
+            shape = rest["shape"] and tuple(tuple(each) for each in rest["shape"])
+            return cls(**arrays, **{**rest, "classes": tuple(rest["classes"]), "shape": shape})
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"'{path}' is damaged ({error}): remove it, and type quickstudy test again") from error
+
+
+def in_words(figures: Mapping[str, Any]) -> str:
+    """Return the figures of a class in a line."""
+    if "f1" in figures:
+        named = ", ".join(f"{name} {_percent(figures[name])}" for name in ("f1", "precision", "recall"))
+        return f"{named}, of {figures['examples']} examples"
+    half = figures["accuracy_ci95"]
+    interval = "" if half is None else f" ± {half:.1%}"
+    return f"{_percent(figures['accuracy'])}{interval} of {figures['examples']}"
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _of_label(named: int, wrongly: int, missed: int, left_out: int) -> dict[str, Any]:
+    def share(part: int, of: int) -> float | None:
+        return part / of if of else None
+
+    return {
+        "precision": share(named, named + wrongly),
+        "recall": share(named, named + missed),
+        "f1": share(2 * named, 2 * named + wrongly + missed),
+        "accuracy": share(named + left_out, named + wrongly + missed + left_out),
+        "examples": named + missed,
+    }
+
+
+class Difference(NamedTuple):
+    """By how much a second model is better than a first, on the very same episodes or examples."""
+
+    mean: float
+    """Of the accuracies of the second minus those of the first, from -1 to 1."""
+    ci95: float
+    """The half-width of its 95% interval, over the episodes or examples."""
+    ci95_classes: float
+    """That for other classes of the same kind; not a number where it is not known."""
+    units: int
+    """How many episodes or examples there are."""
+    unit: Literal["episodes", "examples"]
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.ci95):
+            return f"{self.mean:+.2%} (one alone has no interval)"
+        other = f", for other classes of their kind ± {self.ci95_classes:.2%}"
+        of_classes = other if math.isfinite(self.ci95_classes) else ""
+        return f"{self.mean:+.2%} ± {self.ci95:.2%}{of_classes} (95% interval, paired over {self.units} {self.unit})"
+
+
+def difference(first: Outcome, second: Outcome) -> Difference:
+    """Return the paired difference of what two models were right in.
+
+    The interval is that of the differences of each episode. Of examples, right or wrong, it is that of Agresti and Min
+    (2005), as if there had been two more pairs, of which one model each was right in one half, and both in another.
+
+    Args:
+        first, second: what tests saw. Those on loaders of one's own are taken for tests on the same where they have as
+            many episodes or examples.
+
+    Raises:
+        DataError: they were not tested on the same episodes or examples; the message says what differs.
+    """
+    if reason := _unlike(first, second):
+        raise DataError(reason)
+    values = torch.from_numpy(second.accuracies - first.accuracies)
+    count, mean = len(values), float(values.mean())
+    if first.unit == "examples" and bool((values == values.round()).all()):
+        unlike, padded = float(values.abs().sum()) + 1, count + 2
+        centre = float(values.sum()) / padded
+        half = Z95 * math.sqrt(max(unlike / padded - centre**2, 0) / padded) + abs(mean - centre)
+        return Difference(mean, half, math.nan, count, first.unit)
+    half = mean_interval(values)[1]
+    if half == 0:  # no two differ: what could be hidden from so many queries
+        half = proportion_interval(0, int(first.parts[:, 2].sum()) or count)[1]
+    places, classes = torch.from_numpy(first.parts[:, 0]), torch.from_numpy(first.parts[:, 1])
+    of_classes = classes_interval(values, places, classes) if first.unit == "episodes" else math.nan
+    return Difference(mean, half, of_classes, count, first.unit)
+
+
+def _unlike(first: Outcome, second: Outcome) -> str:
+    """Say why two tests cannot be paired; nothing if they can."""
+    if first.unit != second.unit:
+        return f"one was tested on {first.unit}, the other on {second.unit}"
+    if first.drawn != second.drawn:
+        return f"one was tested on {first.drawn or 'episodes of a loader'}, the other on {second.drawn or 'others'}"
+    if len(first.numbers) != len(second.numbers):
+        return f"one was tested on {len(first.numbers)} {first.unit}, the other on {len(second.numbers)}"
+    if not np.array_equal(first.numbers, second.numbers):
+        return f"they were tested on different {first.unit}"
+    if not np.array_equal(first.parts[:, :3], second.parts[:, :3]):
+        return f"the classes of their {first.unit} are not the same"
+    return ""
+
+
+class Answers:
+    """Notes the answers of a test as they come, on this process.
+
+    Args:
+        loaders: the test's; those of a data module tell which episodes and examples their steps are made of.
+        classes: the fixed classes; empty for a few-shot strategy, whose episodes bring theirs.
+        unit: what a figure is one of.
+    """
+
+    def __init__(self, loaders: Any, classes: Sequence[str], unit: Literal["episodes", "examples"]) -> None:
+        listed = loaders if isinstance(loaders, (list, tuple)) else [loaders]
+        samplers = [getattr(loader, "sampler", None) for loader in listed]
+        self._unit: Literal["episodes", "examples"] = unit
+        self._steps: list[Iterator[Any] | EpisodeSteps | None] = [
+            sampler if isinstance(sampler, EpisodeSteps) else iter(sampler) if isinstance(sampler, Steps) else None
+            for sampler in samplers
+        ]
+        episodic = [sampler for sampler in samplers if isinstance(sampler, EpisodeSteps)]
+        known = {(steps.drawn, steps.classes) for steps in episodic}
+        one = len(known) == 1 and len(episodic) == len(samplers)  # several sets would have codes of their own
+        self._drawn, self._classes = next(iter(known)) if one else ("", tuple(classes))
+        self._told = bool(self._classes)
+        self._kept: list[dict[str, NDArray[Any]]] = []
+        self._count = 0
+
+    def add(
+        self, step: int, loader: int, right: Tensor, logits: Tensor, targets: Tensor, episode: Episode | None = None
+    ) -> None:
+        """Note a step's.
+
+        Args:
+            step: its number among those of its loader.
+            loader: the place of the loader among the test's.
+            right: ``[T, Q]`` or ``[B]``, whether a query or example was answered rightly; of several labels, the share.
+            logits: ``[T, Q, W]`` or ``[B, C]``.
+            targets: ``[T, Q]`` or ``[B]``; ``[B, C]`` of several labels.
+            episode: where the targets are of an episode, it.
+        """
+        several = targets.ndim == logits.ndim
+        kept: dict[str, NDArray[Any]] = {}
+        if several:
+            named, there = logits > 0, targets.bool()
+            counts = [
+                (named & there).sum(0),
+                (named & ~there).sum(0),
+                (~named & there).sum(0),
+                (~named & ~there).sum(0),
+            ]
+            kept["labels"] = torch.stack(counts, 1).cpu().numpy()[None]
+        else:
+            answers = logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
+            pairs = torch.stack([targets, answers, right.long()]).cpu().numpy()
+            kept |= self._noted(step, loader, pairs, logits.shape[-1], episode)
+        kept["accuracies"] = right.cpu().double().reshape(len(right), -1).mean(1).numpy()
+        if "numbers" not in kept:
+            kept["numbers"] = self._rows(loader, len(right))
+        if len(kept.get("parts", ())):
+            kept["parts"][:, 0] += self._count
+        self._count += len(right)
+        self._kept.append(kept)
+
+    def _rows(self, loader: int, count: int) -> Ints:
+        """Return the numbers of the examples of a step."""
+        steps = self._steps[loader]
+        if isinstance(steps, Iterator):
+            return np.asarray(next(steps)[1], np.int64)
+        return np.arange(self._count, self._count + count)
+
+    def _noted(
+        self, step: int, loader: int, pairs: Ints, ways: int, episode: Episode | None
+    ) -> dict[str, NDArray[Any]]:
+        """Return what the targets, answers and rights of a step tell, ``pairs [3, ...]``."""
+        if episode is None:
+            targets, answers, right = pairs
+            places = np.arange(len(targets))
+            parts = np.stack([places, targets, np.ones_like(targets), right], 1)
+            return {"parts": parts, "confusions": _counted(targets, answers)} if self._told else {}
+        tasks = pairs.shape[1]
+        cells = ways * np.arange(tasks)[:, None]
+
+        def of_each_class(targets_TN: Ints, weights_TN: Ints | None = None) -> Ints:
+            weights = None if weights_TN is None else weights_TN.ravel()
+            found = np.bincount((cells + targets_TN).ravel(), weights, tasks * ways)
+            return found.astype(np.int64).reshape(tasks, ways)
+
+        shots_TW = of_each_class(episode.support_targets.cpu().numpy())
+        asked_TW, right_TW = of_each_class(pairs[0]), of_each_class(pairs[0], pairs[2])
+        taught = shots_TW > 0
+        sizes = [taught.sum(1), shots_TW[taught], asked_TW[taught]]
+        kept = {"shape": np.array([[[each.min(), each.max()] for each in sizes]], np.int64)}
+        steps = self._steps[loader]
+        if not self._told or not isinstance(steps, EpisodeSteps):
+            return kept
+        numbers, codes_TW = steps.named(step)
+        places_TW = np.repeat(np.arange(tasks)[:, None], ways, 1)
+        parts = np.stack([each[taught] for each in (places_TW, codes_TW, asked_TW, right_TW)], 1)
+        truth = np.take_along_axis(codes_TW, pairs[0], 1)
+        taken = np.where(pairs[1] < 0, -1, np.take_along_axis(codes_TW, pairs[1].clip(0), 1))
+        return {**kept, "numbers": numbers, "parts": parts, "confusions": _counted(truth, taken)}
+
+    def gathered(self) -> Outcome:
+        """Return what all processes noted, in the order of the episodes' or examples' numbers."""
+        mine = {name: _joined(self._kept, name) for name in ("accuracies", "numbers", *_TABLES)}
+        every: list[Any] = [mine]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            every = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(every, mine)
+        before = 0
+        for each in every:
+            if each["parts"] is not None:
+                each["parts"][:, 0] += before
+            before += 0 if each["numbers"] is None else len(each["numbers"])
+        found = {name: _joined(every, name) for name in mine}
+        none = np.empty(0, np.int64)
+        numbers: Ints = none if found["numbers"] is None else found["numbers"]
+        accuracies = none if found["accuracies"] is None else found["accuracies"]
+        order = np.argsort(numbers, kind="stable")
+        tables: dict[str, Any] = {}
+        if (parts := found["parts"]) is not None:
+            parts[:, 0] = np.argsort(order, kind="stable")[parts[:, 0]]
+            tables["parts"] = parts[np.lexsort((parts[:, 1], parts[:, 0]))]
+        if (confusions := found["confusions"]) is not None:
+            tables["confusions"] = _counted(*confusions.T)
+        if (labels := found["labels"]) is not None:
+            tables["labels"] = labels.sum(0)
+        if (shapes := found["shape"]) is not None:
+            least, most = shapes[:, :, 0].min(0).tolist(), shapes[:, :, 1].max(0).tolist()
+            tables["shape"] = tuple(zip(least, most, strict=True))
+        classes, drawn = self._classes, self._drawn
+        return Outcome(self._unit, accuracies[order].astype(np.float64), numbers[order], classes, drawn=drawn, **tables)
+
+
+_TABLES = ("parts", "confusions", "labels", "shape")
+
+
+def _joined(kept: Sequence[Mapping[str, Any]], name: str) -> Any:
+    found = [each[name] for each in kept if each.get(name) is not None]
+    return np.concatenate(found) if found else None
+
+
+def _counted(truth: Ints, answers: Ints, counts: Ints | None = None) -> Ints:
+    """Return each pair of a class and an answer once, and how often it is there: ``[P, 3]``."""
+    pairs, places = np.unique(np.stack([truth.ravel(), answers.ravel()], 1), axis=0, return_inverse=True)
+    weights = None if counts is None else counts.ravel()
+    return np.column_stack([pairs, np.bincount(places.ravel(), weights, len(pairs)).astype(np.int64)])

@@ -1,0 +1,144 @@
+"""The README and the pages of docs: their code runs, but for numbers that only cost time made small; links hold."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quickstudy import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+SMALLER = {
+    "image_size=84": "image_size=32",
+    "max_epochs=20": "max_epochs=1",
+    "max_epochs=100": "max_epochs=1",
+    " epoch_length=100": " epoch_length=8",
+    "test_epoch_length=600": "test_epoch_length=10",
+    '"prototypicalnetworks")': '"prototypicalnetworks", training_strategy_kwargs=dict(meta_batch_size=2, '
+    "epoch_length=2, test_epoch_length=2))",
+    '"resnet18"': '"conv4"',  # whose weights need not be downloaded
+    'accelerator="gpu", devices=8, num_nodes=2, strategy="ddp", precision="bf16-mixed"': 'accelerator="cpu"',
+}
+"""What costs time or takes machines, and what stands for it in a test."""
+PRELUDES = {
+    "docs/predictor.md": (
+        "from quickstudy import Predictor\n"
+        "pictures, labels = [f'{number}.jpg' for number in range(4)], ['dog', 'dog', 'cat', 'cat']\n"
+        "predictor = Predictor.from_backbone('conv4', pictures, labels, pretrained=False)\n"
+    ),
+    "docs/devices.md": (
+        "from quickstudy import Trainer\n"
+        "from quickstudy.image import ImageClassificationData, ImageClassifier\n"
+        "data = ImageClassificationData.from_folders('train/', image_size=16, batch_size=48)\n"
+        "model = ImageClassifier(backbone='conv4', backbone_kwargs={'hidden': 4})\n"
+    ),
+}
+"""What a page takes for granted."""
+ELSEWHERE = {
+    "docs/add-an-algorithm.md": "test_algorithms.py",
+    "docs/episodes.md": "test_episodes.py",
+    "docs/serve.md": "test_export.py",
+}
+"""Pages whose Python takes a test of its own, and where that is."""
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Return the code of a page in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page].read_text(encoding="utf-8"), re.DOTALL)
+
+
+def draw(path: Path, hue: int, seed: int) -> None:
+    """Write a noisy picture of a colour."""
+    noise = np.random.default_rng(seed).integers(0, 60, (40, 36))
+    pixels = np.stack([np.full((40, 36), hue), noise + 150, noise + 120], axis=2).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels, "HSV").convert("RGB").save(path)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the pictures that the pages speak of, where the code runs."""
+    monkeypatch.chdir(tmp_path)
+    for split, first in (("train", 0), ("val", 8), ("test", 16)):
+        for number in range(first, first + 6):
+            for example in range(16):
+                draw(Path(split, f"class {number}", f"{example}.jpg"), 10 * number, 100 * number + example)
+    single = {"rex": 30, "max": 31, "who": 33, "yak1": 90, "yak2": 92, "yak3": 95, "tom": 160}
+    for name, hue in {**single, **{str(number): 30 + number for number in range(4)}}.items():
+        draw(Path(f"{name}.jpg"), hue, hue)
+    return tmp_path
+
+
+def run_page(page: str) -> dict[str, object]:
+    """Run the Python of a page, made small, and return its variables."""
+    code = PRELUDES.get(page, "") + "\n".join(blocks(page, "python"))
+    for full, small in SMALLER.items():
+        code = code.replace(full, small)
+    found: dict[str, object] = {}
+    exec(compile(code, page, "exec"), found)
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python") and page not in ELSEWHERE])
+@pytest.mark.usefixtures("pictures")
+def test_python_of_pages_runs(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run_page(page)
+    if page == "README.md":
+        printed = capsys.readouterr().out
+        assert "% (95% interval" in printed and "over 10 episodes" in printed and "5-way 5-shot" in printed
+        assert Path("runs/1/best.ckpt").exists() and Path("runs/1/report.html").exists()
+        assert "['dog']" in printed.splitlines()
+    if page == "docs/predictor.md":
+        assert found["predictor"].counts_ == {"cat": 2, "dog": 2}  # type: ignore[attr-defined]
+
+
+def test_code_that_runs_elsewhere_does() -> None:
+    for page, test in ELSEWHERE.items():
+        assert blocks(page, "python") and Path(page).name in (ROOT / "tests" / test).read_text(encoding="utf-8")
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Yield the quickstudy commands of every page, without what is piped into them or out."""
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                found = re.search(r"(?:^|\| )quickstudy (.*)", line)
+                if found:
+                    yield page, shlex.split(found[1], comments=True)
+
+
+@pytest.mark.parametrize(("page", "words"), [pytest.param(*each, id=" ".join(each[1][:3])) for each in commands()])
+def test_commands_of_pages_are_understood(page: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    understood = 99  # no command's own exit status
+    for command in cli.COMMANDS.values():
+        for module in filter(None, (command.module, command.of_checkpoint)):
+            monkeypatch.setattr(importlib.import_module(f"quickstudy.cli.{module}"), "run", lambda args: understood)
+    assert cli.main(words) == understood, page
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "python" / "index.html").read_text(encoding="utf-8")
+    for name in ("Predictor.add_class", "DataModule.from_folders", "image.ImageClassifier", "Trainer.finetune"):
+        assert f'id="quickstudy.{name}"' in page
+    left_out = [path.name for path in ROOT.glob("docs/*.md") if f"{path.name}" not in (ROOT / "mkdocs.yml").read_text()]
+    assert not left_out, f"name these in the nav of mkdocs.yml: {left_out}"
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    text = PAGES["README.md"].read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")]
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
