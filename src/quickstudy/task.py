@@ -29,7 +29,7 @@ from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
 from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
-from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, warn_of_one_class
+from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, meet_inputs, warn_of_one_class
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder, of_several
@@ -190,6 +190,8 @@ class Task(L.LightningModule):
         if data is not None and stage == "fit" and (table := data.table("train", by_class=self.plan is not None)):
             self.trained_on = len(table), table.fingerprint
             self.trained_with = steps_of(self._trainer, self.plan, data)
+        if hasattr(data, "few"):
+            meet_inputs(self.encoder, data, stage, by_class=self.plan is not None)
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
             self._compare_examples(data, stage)
