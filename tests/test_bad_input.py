@@ -790,7 +790,12 @@ def test_data_sets_without_length_or_targets() -> None:
         ({"cache": 0.5}, "cache=0.5 is none of 'auto', False, a number of bytes"),
         ({"image_size": 0}, "image_size=0 is neither a number of pixels"),
         ({"image_size": True}, "image_size=True is neither a number of pixels"),
-        ({"image_size": "84"}, "image_size='84' is neither a number of pixels"),
+        (
+            {"image_size": "84"},
+            r"image_size='84' is neither a number of pixels nor \(height, width\); type image_size=84$",
+        ),
+        ({"image_size": 84.0}, r"image_size=84.0 is neither .*; type image_size=84$"),
+        ({"image_mode": "rgb"}, "image_mode='rgb' is none of 'RGB', 'L', None"),
         ({"image_size": 10**6}, "image_size=1000000 is more than 80,000,000 pixels"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -147,6 +147,12 @@ def test_columns_of_several_labels_are_named() -> None:
     assert table(Folder(lists, classes=["red", "round", "big"])).classes == ("big", "red")
 
 
+def test_targets_in_a_tensor_of_one(tmp_path: Path) -> None:
+    targets = [torch.tensor([1]), torch.tensor([0]), torch.tensor([1])]
+    assert named(Folder(targets, known=False, classes=["a", "b"])) == ["b", "a", "b"]
+    assert encode(torch.tensor([2.0, 1.0]).bfloat16()).classes == ("1", "2")
+
+
 def test_names_of_imagenet() -> None:
     dataset = Folder([0, 1, 2, 2], classes=[("crane",), ("great white", "shark"), ("crane",)])
     dataset.class_to_idx = {"crane": 2, "great white": 1, "shark": 1}  # type: ignore[attr-defined]

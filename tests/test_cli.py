@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import itertools
 import json
 import random
@@ -230,7 +231,7 @@ def test_runs_are_compared_on_the_same_episodes(few_shot: Path, capsys: pytest.C
     told = said(capsys, f"compare {few_shot} other third").splitlines()
     assert [line.split()[0] for line in told] == [str(few_shot), "other", "third", "other", "third"]
     assert told[3].startswith(f"other against {few_shot}: ") and "paired over 20 episodes" in told[3]
-    found = json.loads(said(capsys, f"compare {few_shot} other --json"))
+    found = json.loads(said(capsys, f"compare {few_shot} other/best.ckpt --json"))
     kept = [json.loads((folder / "test.json").read_text(encoding="utf-8"))["result"] for folder in folders]
     assert found["others"][0]["mean"] == pytest.approx(kept[1]["accuracy"] - kept[0]["accuracy"], abs=1e-6)
     assert found["others"][0]["ci95_classes"] is None and found["others"][0]["units"] == 20
@@ -514,6 +515,16 @@ def test_ctrl_c_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     for run in (stopped, stopped_in_lightning):
         monkeypatch.setattr(listing, "run", run)
         assert said(capsys, "list", code=130) == ""
+
+
+def test_how_a_benchmarks_process_ended_is_told() -> None:
+    spec = importlib.util.spec_from_file_location("record", Path(__file__).parents[1] / "benchmarks" / "record.py")
+    assert spec is not None and spec.loader is not None
+    record = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(record)
+    assert record.how_it_failed(1) == "failed; its error is above"
+    assert record.how_it_failed(-9).startswith("was ended by SIGKILL, most often by the kernel as memory ran out")
+    assert record.how_it_failed(-11) == "was ended by SIGSEGV"
 
 
 # ---- from signatures to flags

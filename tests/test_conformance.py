@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from quickstudy import testing
 from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.algorithms.anil import ANIL
 from quickstudy.algorithms.base import Loss, exact
 from quickstudy.algorithms.bdcspn import BDCSPN
 from quickstudy.algorithms.maml import MAML
@@ -325,6 +326,19 @@ class FlipsTheSignOfALearnedScale(FlipsTheSign):
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         return super().logits(state, query_QD) * self.learned.exp()
+
+
+@breaks("who is taught other classes answers no better")
+class FlipsTheSignOfFixedWays(ANIL):
+    def logits(self, state: Any, query_QD: Tensor) -> Tensor:
+        return -super().logits(state, query_QD)
+
+
+@breaks("who is taught other classes answers no better")
+class ShiftsFixedWaysByAClass(MAML):
+    def judge(self, encoder: Encoder, episode: Episode, *arguments: Any) -> tuple[Tensor, Tensor]:
+        shifted = (episode.support_targets + 1) % 3
+        return super().judge(encoder, episode._replace(support_targets=shifted), *arguments)
 
 
 @breaks("the order of the queries does not matter in evaluation")

@@ -25,7 +25,7 @@ from quickstudy.data.loading import BatchSteps, EpisodeDataset, EpisodeSteps, Sh
 from quickstudy.data.samples import Samples
 from quickstudy.data.table import ClassIndex, Table
 from quickstudy.datamodule import STAGES
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, DataWarning
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 COUNTS = [7, 9, 30, 6, 12, 8]
@@ -532,6 +532,29 @@ def test_the_page_on_episodes_is_true() -> None:
 
 
 # ---- a run that is killed goes on where it was
+
+
+def test_a_run_that_goes_on_with_another_sampler_says_so(tmp_path: Path) -> None:
+    images = torch.arange(30).view(30, 1, 1, 1).expand(30, 1, 4, 4).to(torch.uint8)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+
+    def fit(epochs: int, **options: Any) -> None:
+        data = DataModule.from_tensors(images, np.arange(30) % 3, **({"episode_sampler": neighbours} | options))
+        model = Task(
+            backbone=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4)),
+            training_strategy="prototypicalnetworks",
+            training_strategy_kwargs={"ways": 2, "queries": 2, "meta_batch_size": 2, "epoch_length": 2},
+        )
+        trainer = Trainer(accelerator="cpu", max_epochs=epochs, **quiet)
+        trainer.fit(model, datamodule=data, ckpt_path=tmp_path / "a.ckpt" if epochs > 1 else None)
+        trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    fit(1)
+    fit(2)  # without a word
+    with pytest.warns(
+        DataWarning, match="began with episode_sampler=.*neighbours.* and goes on with episode_sampler=None"
+    ):
+        fit(3, episode_sampler=None)
 
 
 @pytest.mark.parametrize("strategy", ["prototypicalnetworks", "default"])

@@ -135,6 +135,7 @@ def test_a_column_that_stands_twice(folder: Path) -> None:
         (b"file;label\n1.png;cat\n", r"no column 'file', since its cells are separated by ';' .*sep=';'"),
         (b"file\tlabel\n1.png\tcat\n", r"no column 'file', since its cells are separated by '\\t'"),
         (b"1.png,cat\n2.png,dog\n", r"no column 'file'. It has: 1.png, cat. Its first line looks like an ex"),
+        (b"sep=;\nfile;label\n1.png;cat\n", r"no column 'file', since its cells are separated by ';'"),
         (b",label\n1.png,cat\n", r"no column 'file'. It has: \(one without a name\), label$"),
         ("file,label\n1.png,café\n".encode("latin-1"), r"t.csv' cannot be .* not UTF-8 text .* encoding='cp1252'"),
         (b"PK\x03\x04\xff\xfe a spreadsheet", "t.csv' cannot be read as a CSV file"),

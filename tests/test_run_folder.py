@@ -53,9 +53,11 @@ def data(*stages: str) -> ImageClassificationData:
     return ImageClassificationData.from_tensors(batch_size=7, **given)
 
 
-def model() -> ImageClassifier:
+def model(**plan: Any) -> ImageClassifier:
     net = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Linear(4, 4))
-    return ImageClassifier(backbone=net, training_strategy="prototypicalnetworks", training_strategy_kwargs=PLAN)
+    return ImageClassifier(
+        backbone=net, training_strategy="prototypicalnetworks", training_strategy_kwargs={**PLAN, **plan}
+    )
 
 
 def names(folder: Path) -> set[str]:
@@ -234,6 +236,33 @@ def test_a_page_shows_few_classes_and_many(count: int) -> None:
     (folder / "test.safetensors").write_bytes(b"cut")
     with pytest.warns(DataWarning, match=r"report.html' was not written: .*test.safetensors' is damaged"):
         write_page(folder)
+
+
+def test_a_page_says_what_differs_between_episodes_and_what_to_beware_of() -> None:
+    learner, given = model(ways=[2, 3]), data()
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(learner, given)
+    trainer.test(learner, given, verbose=False)
+    page = Path("runs/1/report.html").read_text()
+    assert page.count("2 to 3-way 1-shot with 2 queries per class") == 2, "of the validation and of the test"
+    assert "Guessing is right in 50.0%, where the ways are fewest." in page
+    result = json.loads(Path("runs/1/test.json").read_text())["result"]
+    assert result["ways"] == [2, 3] and result["accuracy_ci95_classes"] > result["accuracy_ci95"]
+    assert trainer.outcome is not None
+    sizes = np.bincount(trainer.outcome.parts[:, 0])
+    assert set(sizes.tolist()) == {2, 3} and len(sizes) == 12
+
+
+def test_a_test_on_training_examples_is_told_on_the_page() -> None:
+    values, labels = torch.randn(40, 6), ["a", "b"] * 20
+    given = ImageClassificationData.from_tensors(values, labels, test_data=values, test_targets=labels)
+    trainer, learner = Trainer(max_epochs=1, **QUIET), ImageClassifier(backbone=nn.Linear(6, 4))
+    trainer.fit(learner, given)
+    with pytest.warns(DataWarning, match="was trained on"):
+        trainer.test(learner, given, verbose=False)
+    page = Path("runs/1/report.html").read_text()
+    told = page.index("The model was trained on at least 40 of the 40 examples of this test")
+    assert told < page.index("Accuracy, in percent"), "before the figure"
 
 
 def test_tests_of_earlier_versions_are_shown() -> None:

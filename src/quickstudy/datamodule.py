@@ -33,6 +33,7 @@ from quickstudy.errors import (
     ConfigError,
     DataError,
     DataWarning,
+    brief,
     check_choice,
     check_counts,
     check_shares,
@@ -42,6 +43,7 @@ from quickstudy.errors import (
 )
 
 StageName = Literal["train", "val", "test", "predict"]
+_FEW = 16  # inputs, where they need no reading
 STAGES: tuple[StageName, ...] = ("train", "val", "test", "predict")
 
 
@@ -158,7 +160,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 raise unknown("stage of transform", name, STAGES)
             if transform is not None and not callable(transform):
                 raise ConfigError(
-                    f"transform={transform!r} is neither a function of a tensor nor a mapping of them by stage"
+                    f"transform={brief(transform)} is neither a function of a tensor nor a mapping of them by stage"
                 )
         if self.episode_sampler is not None and not callable(self.episode_sampler):
             raise ConfigError(f"episode_sampler={self.episode_sampler!r} is no function of an EpisodeDraw")
@@ -177,7 +179,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         if key is not None and not (isinstance(key, str) and key):
             raise ConfigError(f"episode_key={key!r}: it must be a name, for instance episode_key='birds'")
         if self._on_error not in ("raise", "skip"):
-            raise ConfigError(f"on_error={self._on_error!r} is neither 'raise' nor 'skip'")
+            raise ConfigError(f"on_error={brief(self._on_error)} is neither 'raise' nor 'skip'")
         labelled: dict[str, Table] = {stage: table for stage, table in self._tables.items() if stage != "predict"}
         check_no_file_twice(labelled)
         warn_of_names(labelled)
@@ -292,6 +294,15 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         stage = next(iter(self._tables))
         samples = Samples(self._usable(stage).inputs, self._loader, transform=self._transforms.get(stage))
         return samples.batch(np.array([0]), [(self._seed,)])
+
+    def few(self, stage: StageName, *, by_class: bool = False) -> torch.Tensor | None:
+        """Return some inputs of a stage ``[n, ...]`` as the network is fed with them, None where there are none."""
+        table = self.table(stage, by_class=by_class)
+        if table is None:
+            return None
+        samples = Samples(table.inputs, self._loader, transform=self._transforms.get(stage))
+        rows = np.arange(min(len(table), _FEW if isinstance(table.inputs, torch.Tensor) else 1))
+        return samples.batch(rows, [(self._seed, row) for row in rows.tolist()])
 
     def follow(self, load_options: Mapping[str, Any]) -> None:
         """Load as a trained model's data was loaded, but for what was asked for explicitly; warn where that differs."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from quickstudy.errors import ConfigError, closest
+from quickstudy.errors import ConfigError, brief, closest
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """A function of (logits, targets) that returns one number."""
@@ -35,7 +35,8 @@ def build_loss(loss_fn: str | Loss | None, multi_label: bool, otherwise: Loss = 
     known = _SEVERAL_LABELS if multi_label else _ONE_LABEL
     if loss_fn not in known:
         raise ConfigError(
-            f"loss_fn={loss_fn!r} is neither a function nor one of {', '.join(known)}{closest(str(loss_fn), known)} "
+            f"loss_fn={brief(loss_fn)} is neither a function nor one of "
+            f"{', '.join(known)}{closest(str(loss_fn), known)} "
             "Another is a function of (logits, targets)"
         )
     found: Loss = getattr(F, loss_fn)

@@ -40,7 +40,7 @@ def steps_of(trainer: Any, plan: EpisodePlan | None, data: Any) -> dict[str, Any
     made: dict[str, Any] = {"transform": described(data.transform("train"))}
     if plan is not None:
         made |= {"episodes per step": plan.meta_batch_size * accumulated}
-        made |= {"episode_sampler": described(data.episode_sampler)} if data.episode_sampler is not None else {}
+        made |= {"episode_sampler": described(data.episode_sampler)}
     else:
         processes = 1 if trainer is None else trainer.world_size
         made |= {"examples per step": data.batch_size * processes * accumulated, "seed": data.options.get("seed", 0)}

@@ -25,6 +25,7 @@ from quickstudy.outcome import Outcome
 
 _CONFUSIONS = 100  # in test.json; test.safetensors has all
 Output = Literal["labels", "probabilities", "logits", "classes", "rows"]
+Size = int | Sequence[int]
 Named = Iterable[tuple[str, Label | None]]
 """Of each input what it is called, and its label where the data has one."""
 
@@ -73,7 +74,12 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         result |= {"classes": len(per_class)} if model.plan is not None else {}
         result["per_label" if len(outcome.labels) else "per_class"] = per_class
         result["confusions"] = outcome.largest_confusions(_CONFUSIONS)
-    notes = list(model.test_notes)
+    notes: list[str] = []
+    if "trained_on" in result:
+        notes.append(
+            f"The model was trained on at least {result['trained_on']} of the {result['examples']} examples of this "
+            "test, which tells nothing about new ones: test it on examples that it was not trained on."
+        )
     if model.plan is not None and per_class and result["accuracy_ci95_classes"] is None:
         notes.append(_no_interval_over_classes(len(per_class)))
     table = data.table("test", by_class=model.plan is not None) if isinstance(data, DataModule) else None
@@ -116,8 +122,8 @@ def measured_on(result: Mapping[str, Any]) -> str:
         seen = f", at least {result['trained_on']} of which it was trained on" if result.get("trained_on") else ""
         return f"on {result['examples']} examples of {result['classes']} class{'es' * (result['classes'] != 1)}{seen}"
     kind = "transductive" if result["transductive"] else "inductive"
-    ways, shots, queries = (span(result[name]) for name in ("ways", "shots", "queries"))
-    return f"over {result['episodes']} episodes, {ways}-way {shots}-shot with {queries} queries per class, {kind}"
+    sizes = in_sizes(result["ways"], result["shots"], result["queries"])
+    return f"over {result['episodes']} episodes, {sizes}, {kind}"
 
 
 def chance(result: Mapping[str, Any]) -> tuple[float, str] | None:
@@ -149,13 +155,17 @@ def covers(result: Mapping[str, Any]) -> str:
     )
 
 
-def span(size: int | list[int]) -> str:
-    """Return a size of episodes in words.
+def in_sizes(ways: Size, shots: Size, queries: Size) -> str:
+    """Return in words how large episodes are; of what differs, the least and the most.
 
-    >>> span(5), span([1, 5])
-    ('5', '1 to 5')
+    >>> in_sizes(5, 1, 15), in_sizes([2, 5], 1, [9, 9])
+    ('5-way 1-shot with 15 queries per class', '2 to 5-way 1-shot with 9 queries per class')
     """
-    return f"{size[0]} to {size[1]}" if isinstance(size, list) else str(size)
+    in_words = tuple(
+        str(each) if isinstance(each, int) else " to ".join(map(str, dict.fromkeys(each)))
+        for each in (ways, shots, queries)
+    )
+    return f"{in_words[0]}-way {in_words[1]}-shot with {in_words[2]} queries per class"
 
 
 def versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from quickstudy.report import (
     curves_picture,
     write_report,
 )
-from quickstudy.results import chance, covers, measured_on, versions
+from quickstudy.results import chance, covers, in_sizes, measured_on, versions
 from quickstudy.resuming import KeepLast
 from quickstudy.time_limit import WithinTime
 
@@ -358,14 +359,14 @@ def _write_page(folder: Path, steps: int) -> None:
     estimates, notes, cautions = [], [], []
     pictures, listings = [], []
     lead = f"{steps} steps. {_sentence(newest.get('ended', 'How it ended is not known: it was killed, or still runs'))}"
-    plan = _plan(record["model"])
+    plan = plan_of(record["model"])
     if best is not None:
         units = "episodes" if "val_episodes" in best else "examples"
         count = int(best[f"val_{units}"])
         found = Estimate(best[BEST], best.get(f"{BEST}_ci95", math.nan), count)
-        estimates.append(Row("validation, at its best", [found], None if plan is None else 1 / plan[0]))
+        estimates.append(Row("validation, at its best", [found], None if plan is None else 1 / plan.span("val")[0]))
         lead = f"{lead} Validation was best after step {int(best['step']) + 1}, in epoch {int(best['epoch']) + 1}."
-        sizes = f", {plan[0]}-way {plan[1]}-shot with {plan[2]} queries per class" if plan is not None else ""
+        sizes = "" if plan is None else f", {in_sizes(plan.span('val'), *plan.shape('val')[1:])}"
         notes.append(
             f"Validated on {count} {units}{sizes}. The interval is of 95%, over these {units}. The figure chose the "
             "epoch, so it flatters the model: judge it by data that chose nothing (quickstudy test)."
@@ -418,16 +419,12 @@ def _sentence(reason: str) -> str:
     return f"{reason[:1].upper()}{reason[1:]}."
 
 
-def _plan(model: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    """Return ways, shots and queries of the validation that a record's model had; None without episodes."""
+def plan_of(model: Mapping[str, Any]) -> EpisodePlan | None:
+    """Return the plan of episodes that a record's model had; None without episodes."""
     if model.get("training_strategy", "default") == "default":
         return None
     options = model.get("training_strategy_kwargs") or {}
-    sizes = [
-        options.get(f"test_{name}") or options.get(name, getattr(EpisodePlan, name))
-        for name in ("ways", "shots", "queries")
-    ]
-    return sizes[0], sizes[1], sizes[2]
+    return EpisodePlan(**{field.name: options[field.name] for field in fields(EpisodePlan) if field.name in options})
 
 
 def _details(record: Mapping[str, Any]) -> dict[str, str]:

@@ -29,7 +29,7 @@ from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
 from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
-from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, warn_of_one_class
+from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, meet_inputs, warn_of_one_class
 from quickstudy.losses import Loss, build_loss
 from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder, of_several
@@ -147,8 +147,6 @@ class Task(L.LightningModule):
         self.outcome: Outcome | None = None
         """What the latest test saw."""
         self._answers: Answers | None = None
-        self.test_notes: list[str] = []
-        """What whoever reads the latest test's figures must know, in sentences."""
         self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
             self.add_module(f"{stage}_metrics", StageMetrics(per_example=self.plan is None))
@@ -192,6 +190,8 @@ class Task(L.LightningModule):
         if data is not None and stage == "fit" and (table := data.table("train", by_class=self.plan is not None)):
             self.trained_on = len(table), table.fingerprint
             self.trained_with = steps_of(self._trainer, self.plan, data)
+        if hasattr(data, "few"):
+            meet_inputs(self.encoder, data, stage, by_class=self.plan is not None)
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
             self._compare_examples(data, stage)

@@ -15,21 +15,17 @@ from typing import Any, NamedTuple
 
 from quickstudy.cli.fit import command_to_test
 from quickstudy.cli.usage import PlainParser
-from quickstudy.data.episodes import EpisodePlan
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.files import best_checkpoint
 from quickstudy.outcome import Difference, Outcome, difference
 from quickstudy.results import sentence
-from quickstudy.run_folder import MEASURED, RECORD, read_json, read_outcome
+from quickstudy.run_folder import MEASURED, RECORD, plan_of, read_json, read_outcome
 
 
 def add_arguments(parser: PlainParser) -> None:
     """Add the command's options."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="the runs' folders: runs/1 runs/2 ...")
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-_SIZES = ("ways", "shots", "queries")
 
 
 class _Run(NamedTuple):
@@ -58,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(folder: Path) -> _Run:
+def _read(run: Path) -> _Run:
+    folder = run.parent if run.is_file() else run  # of a checkpoint in it
     if not folder.is_dir():
         raise DataError(f"there is no folder '{folder}' (looked in {Path.cwd()}): name a run's, such as runs/1")
     path = folder / MEASURED
@@ -90,18 +87,15 @@ def _difference(first: _Run, other: _Run) -> Difference:
     checkpoint, options = best_checkpoint(other.folder), first.options
     if options is None or checkpoint is None:
         raise DataError(f"{told}, with the same test data, ways, shots, queries and seed")
-    sizes = {f"test_{name}": most for name, (_, most) in zip(_SIZES, first.outcome.shape or (), strict=False)}
-    if first.outcome.unit == "episodes":
-        sizes |= {"test_epoch_length": len(first.outcome.numbers), "seed": _seed(first.folder)}
+    plan = plan_of(read_json(first.folder / RECORD, "model")["model"])
+    sizes: dict[str, Any] = {}
+    if plan is not None:
+        least, most = plan.span("test")
+        sizes = dict(zip(("test_ways", "test_shots", "test_queries"), plan.shape("test"), strict=True))
+        sizes |= {"test_ways": most if least == most else f"[{least},{most}]"}
+        sizes |= {"test_epoch_length": plan.test_epoch_length, "seed": plan.seed}
     flags = [f"--{name} {value}" for name, value in {**sizes, **options["episodes"]}.items()]
     raise DataError(f"{told}: {' '.join([command_to_test(checkpoint, options['data']), *flags])}")
-
-
-def _seed(folder: Path) -> int:
-    """Return what chose a run's episodes, where its test named no other."""
-    model = read_json(folder / RECORD, "model")["model"]
-    seed: int = (model.get("training_strategy_kwargs") or {}).get("seed", EpisodePlan.seed)
-    return seed
 
 
 def _verdict(by: Difference) -> str:

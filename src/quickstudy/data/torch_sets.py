@@ -101,6 +101,7 @@ def _read(dataset: Any, rows: NDArray[np.integer[Any]]) -> list[Any]:
 def _named(targets: Any, names: Mapping[Any, str], rows: NDArray[np.integer[Any]]) -> tuple[Any, list[str]]:
     """Return names for numbers; of a matrix the names are those of its columns, and text has no need of any."""
     codes = _array(targets) if names else np.empty((0, 0))
+    codes = codes[:, 0] if codes.ndim == 2 and codes.shape[1] == 1 < len(names) else codes
     if codes.ndim == 1 and codes.dtype.kind in "biuf":
         for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
             if code not in names:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -113,15 +114,34 @@ def _classes_are_told_by_the_support_alone(make: Make, training: bool = False) -
 def _answers_are_better_than_chance(make: Make) -> None:
     algorithm, encoder = make(False)
     if algorithm.fixed_ways:
-        return  # whose head, untrained, may know nothing
+        return  # whose head, untrained, may know nothing; but see the next
     found, own = _accuracies(algorithm, encoder), list(algorithm.parameters())
     optimizer = torch.optim.Adam([*encoder.parameters(), *own], lr=0.01)
-    for step in range(400 if own else 0):  # a comparison that is learned may know nothing either, before
+    for step in range(300 if own else 0):  # a comparison that is learned may know nothing either, before
         if step % 50 == 0 and not _doubtful(found := _accuracies(algorithm, encoder)):
             break
         trained(algorithm, encoder, small_episodes(noise=0.2, seed=step))
         optimizer.step()
     demand(not _doubtful(found), "classes that differ clearly are told apart", f"{float(found.mean()):.2f} are right")
+
+
+def _what_is_taught_is_answered(make: Make) -> None:
+    algorithm, encoder = evaluating(make(False))
+    if not algorithm.fixed_ways:
+        return  # of which the check before asks more
+    episodes = small_episodes(40, noise=0.2)
+
+    def losses(taught_TS: Tensor) -> Tensor:
+        logits_TQW = answers(algorithm, encoder, episodes._replace(support_targets=taught_TS))
+        return F.cross_entropy(logits_TQW.mT, episodes.query_targets, reduction="none").mean(1)
+
+    right_T = losses(episodes.support_targets)
+    for by in range(1, WAYS):
+        worse_T = losses((episodes.support_targets + by) % WAYS) - right_T
+        doubt = 3 * float(worse_T.std()) / len(worse_T) ** 0.5
+        worse = float(worse_T.mean())
+        # Untrained, a good one may hardly notice; none may prefer it.
+        demand(worse > -doubt, "who is taught other classes answers no better", f"{worse:.1e}, ± {doubt:.1e}")
 
 
 def _accuracies(algorithm: Algorithm, encoder: Encoder) -> Tensor:
@@ -227,6 +247,7 @@ ANSWERS = (
     _classes_are_told_by_the_support_alone,
     partial(_classes_are_told_by_the_support_alone, training=True),
     _answers_are_better_than_chance,
+    _what_is_taught_is_answered,
     _use_is_as_evaluation,
     _takes_any_shots_and_ways,
     _what_is_held_follows_changes,
