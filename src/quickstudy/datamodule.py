@@ -54,6 +54,7 @@ class DataOptions(TypedDict, total=False):
     val_split: float | None
     test_split: float | None
     batch_size: int
+    sampler: Literal["balanced"] | None
     num_workers: int
     pin_memory: bool | None
     on_error: Literal["raise", "skip"]
@@ -78,6 +79,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             few-shot strategy, of each class's examples otherwise.
         test_split: share that becomes test data likewise; both are shares of all, and depend on ``seed`` alone.
         batch_size: examples per step and device of ordinary training, validation, test and prediction. Default: 4.
+        sampler: ``"balanced"``: an epoch of ordinary training has as many examples of each class as of the others, rare
+            ones several times; None: every example once.
         num_workers: processes that read; 0, the default, reads in the main process.
         pin_memory: whether loaded batches lie where a GPU copies them from fastest; None: yes, on a GPU.
         on_error: what an example does that is unreadable, or whose file or label is missing: ``"raise"`` stops,
@@ -135,6 +138,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         self._budget = cache_budget(options.get("cache", "auto"))
         self.episode_sampler = options.get("episode_sampler")
         self._seed = options.get("seed", 0)
+        self._sampler = options.get("sampler")
         tables: dict[StageName, Table | None] = {"train": train, "val": val, "test": test, "predict": predict}
         episode_key = options.get("episode_key")
         self._tables: dict[StageName, Table] = {
@@ -183,6 +187,12 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         key = self.options.get("episode_key")
         if key is not None and not (isinstance(key, str) and key):
             raise ConfigError(f"episode_key={key!r}: it must be a name, for instance episode_key='birds'")
+        if self._sampler not in (None, "balanced"):
+            raise ConfigError(f"sampler={self._sampler!r} is neither 'balanced' nor None")
+        if self._sampler is not None and self.multi_label:
+            raise ConfigError(
+                "sampler='balanced' needs one label per example: set class_weights='balanced' of the model"
+            )
         if self._on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error={brief(self._on_error)} is neither 'raise' nor 'skip'")
         labelled: dict[str, Table] = {stage: table for stage, table in self._tables.items() if stage != "predict"}
@@ -374,7 +384,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         classes: tuple[str, ...] = () if task is None else getattr(task, "classes", ())
         if classes and stage != "predict":
             table = table.with_classes(classes)
-        steps = BatchSteps(len(table), self._batch_size, share, shuffle=stage == "train", seed=self._seed)
+        balance = table.index if stage == "train" and self._sampler is not None else None
+        steps = BatchSteps(len(table), self._batch_size, share, stage == "train", self._seed, balance)
         return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed, stage != "predict"), steps)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
@@ -383,6 +394,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         Raises:
             DataError: stages share a class, or there are too few classes or examples.
         """
+        if self._sampler is not None:
+            raise ConfigError(f"sampler={self._sampler!r}: episodes have as many of each class as it is: leave it out")
         given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
         check_disjoint({name: table.classes for name, table in given.items() if table is not None})
         table = self._given(stage, by_class=True)
