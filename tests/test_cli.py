@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import itertools
 import json
 import random
@@ -338,6 +339,7 @@ def test_predict_with_fixed_classes_and_a_support_set(fixed: Path, capsys: pytes
         ("datasets", "glyphs"),
         ("optimizers", "Adam"),
         ("schedulers", "StepLR"),
+        ("transforms", "flip_crop"),
     ],
 )
 def test_list(kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -514,6 +516,16 @@ def test_ctrl_c_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     for run in (stopped, stopped_in_lightning):
         monkeypatch.setattr(listing, "run", run)
         assert said(capsys, "list", code=130) == ""
+
+
+def test_how_a_benchmarks_process_ended_is_told() -> None:
+    spec = importlib.util.spec_from_file_location("record", Path(__file__).parents[1] / "benchmarks" / "record.py")
+    assert spec is not None and spec.loader is not None
+    record = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(record)
+    assert record.how_it_failed(1) == "failed; its error is above"
+    assert record.how_it_failed(-9).startswith("was ended by SIGKILL, most often by the kernel as memory ran out")
+    assert record.how_it_failed(-11) == "was ended by SIGSEGV"
 
 
 # ---- from signatures to flags

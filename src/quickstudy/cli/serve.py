@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _folder(typed: str) -> Path:
     """Return the folder to serve, which is its own: what a service learns goes there, and not into the Hub's cache."""
-    if model_here(typed) or Path(typed).is_dir():
+    if model_here(typed) or Path(typed).expanduser().is_dir():
         return Path(typed).expanduser()
     found, folder = find_model(typed), Path(typed)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
