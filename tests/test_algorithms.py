@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import UnionType
@@ -14,19 +15,21 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy import ConfigError, Trainer
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm, available_strategies
 from quickstudy.algorithms.maml import MAML
 from quickstudy.algorithms.prototypicalnetworks import PrototypicalNetworks
+from quickstudy.algorithms.r2d2 import R2D2
 from quickstudy.cli.describing import strategy_flags
 from quickstudy.episode import Episode
 from quickstudy.errors import DataWarning
 from quickstudy.functional.inner_loop import Weights
 from quickstudy.functional.svm import svm_dual
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.nets import audit, build_encoder
+from quickstudy.nets import Encoder, audit, build_encoder
 from quickstudy.strategy import build_strategy
 from quickstudy.testing import check_algorithm, small_encoder, small_episodes
 
@@ -498,6 +501,117 @@ def test_running_out_of_memory_takes_fewer_tasks_at_once_and_says_so(monkeypatch
     sizes.clear()
     algorithm.judge(encoder, episodes, 3, algorithm.loss)
     assert sizes == [2, 2, 2]
+
+
+# ---- tasks one after another
+
+
+def judged(algorithm: EmbeddingAlgorithm, encoder: Encoder, chunk: int | None, loss: Any = F.cross_entropy) -> Tensor:
+    algorithm.task_chunk = chunk
+    encoder.zero_grad()
+    total, logits = algorithm.judge(encoder, small_episodes(5), 3, loss)
+    total.backward()
+    gradients = [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
+    return torch.cat([value.detach().flatten() for value in (total, logits, *gradients)])
+
+
+def test_graphs_of_several_tasks_do_not_coexist_on_a_cpu() -> None:
+    class Kept:
+        def __init__(self, value: Tensor) -> None:
+            self.value = value
+
+    most: dict[int | None, int] = {}
+    for chunk in (1, None, 2, 5):
+        kept: weakref.WeakSet[Kept] = weakref.WeakSet()
+        counts = []
+
+        def keep(value: Tensor, kept: Any = kept, counts: list[int] = counts) -> Kept:
+            held = Kept(value)
+            kept.add(held)
+            counts.append(sum(one.value.numel() for one in kept if one.value.shape[-1:] == (8,)))
+            return held
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda held: held.value):
+            judged(PrototypicalNetworks(), small_encoder(norm=True).train(), chunk)
+        most[chunk] = max(counts)
+    assert most[None] == most[1]
+    assert most[2] == 2 * most[1]
+    assert most[5] == 5 * most[1]
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_running_statistics_move_once_whatever_passes_together(momentum: float | None) -> None:
+    found = []
+    for chunk in (5, 1, 2):
+        encoder = small_encoder(norm=True).train()
+        norm = next(module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d))
+        norm.momentum = momentum
+        judged(PrototypicalNetworks(), encoder, chunk)
+        assert int(norm.num_batches_tracked) == 1
+        found.append(torch.cat([norm.running_mean, norm.running_var]))  # type: ignore[list-item]
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other, rtol=1e-12, atol=1e-12)
+
+
+def test_a_loss_may_learn_and_need_be_no_mean() -> None:
+    class Learned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+
+        def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+            return F.cross_entropy(self.scale * logits, targets, reduction="sum")
+
+    found = []
+    for chunk in (5, 1):
+        loss = Learned()
+        values = judged(PrototypicalNetworks(), small_encoder(), chunk, loss)
+        assert loss.scale.grad is not None
+        found.append(torch.cat([values, loss.scale.grad[None]]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
+
+
+def test_what_inputs_come_of_has_its_gradient_too() -> None:
+    found = []
+    for chunk in (5, 1):
+        episodes, shift = small_episodes(5), torch.zeros((), dtype=torch.float64, requires_grad=True)
+        algorithm = PrototypicalNetworks()
+        algorithm.task_chunk = chunk
+        shifted = episodes._replace(support=episodes.support + shift)
+        algorithm.judge(small_encoder(), shifted, 3, F.cross_entropy)[0].backward()
+        found.append(shift.grad)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=0)
+    assert found[0]
+
+
+def test_frozen_weights_have_no_gradient_and_others_have_theirs() -> None:
+    encoder = small_encoder().requires_grad_(False)
+    algorithm = PrototypicalNetworks("cosine").double()
+    judged(algorithm, encoder, 1)
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    assert algorithm.scale is not None and algorithm.scale.grad
+
+
+def test_under_autocast_a_classifier_goes_backwards_in_full_precision() -> None:
+    """The logits' gradient passes products of matrices, which autocast would round to bfloat16."""
+    found = []
+    for chunk in (5, 1):
+        algorithm = R2D2()
+        algorithm.task_chunk = chunk
+        features = nn.Parameter(torch.eye(64)[:, :8] / 8)
+
+        class Fixed(nn.Module):
+            def forward(self, inputs: Tensor, features: Tensor = features) -> Tensor:
+                with torch.autocast("cpu", enabled=False):
+                    return inputs.flatten(1) @ features
+
+        episodes = Episode(*(part.float() if part.is_floating_point() else part for part in small_episodes(5)))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, _ = algorithm.judge(Encoder(Fixed()), episodes, 3, F.cross_entropy)
+        loss.backward()
+        assert features.grad is not None
+        found.append(features.grad)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
 
 
 FAMILY = [name for name in STRATEGIES.names() if issubclass(STRATEGIES[name], MAML)]

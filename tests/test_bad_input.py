@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from quickstudy import ConfigError, DataError, DataModule, DataWarning, MissingPackageError, Trainer
 from quickstudy.data import archives
+from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.samples import Samples, cache_budget
 from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
@@ -109,6 +110,16 @@ def test_a_file_that_is_no_archive(train: Path) -> None:
     for path in (train / "cat" / "0.png", train / "cat" / "0.png" / "more"):
         with pytest.raises(DataError, match=r"0.png' is a file, and neither a folder nor an archive \(.zip, .tar"):
             Images.from_folders(path)
+
+
+def test_a_name_that_breaks_lines_breaks_no_message(tmp_path: Path) -> None:
+    values = torch.rand(4, 1)
+    data = Images.from_tensors(
+        values, ["a\nb", "c\x1b[31m", "a\nb", "c\x1b[31m"], val_data=values, val_targets=["a\nb"] * 4
+    )
+    with pytest.raises(DataError, match="share classes") as caught:
+        data.episode_loader("train", EpisodePlan())
+    assert r"'a\nb'" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_empty_class(train: Path) -> None:
@@ -756,7 +767,7 @@ def test_data_sets_without_length_or_targets() -> None:
         ({"val_foldr": "x"}, r"unknown data option 'val_foldr'; did you mean 'val_folder'\?"),
         ({"val_split": 1.5}, "val_split=1.5: it must lie between 0 and 1, for instance 0.2"),
         ({"on_error": "ignore"}, "on_error='ignore' is neither 'raise' nor 'skip'"),
-        ({"transform": 3}, "transform=3 is neither a function of a tensor nor a mapping"),
+        ({"transform": 3}, "transform=3 is neither a function of a tensor, nor a name, nor a mapping"),
         ({"transform": {"trian": torch.neg}}, "unknown stage of transform 'trian'; did you mean 'train'"),
         ({"cache": "lots"}, "cache='lots' is none of 'auto', False, a number of bytes, or a size such as '4GB'"),
         ({"cache": -1}, "cache=-1 is none of"),
@@ -833,7 +844,7 @@ def option(where: str, name: str, **more: Any) -> dict[str, Any]:
         ),
         (
             {"training_strategy": "prototypicalnetworks", "num_classes": 3},
-            "num_classes, multi_label and head belong to training_strategy='default'",
+            "num_classes, multi_label, head and class_weights belong to training_strategy='default'",
         ),
         ({"backbone": "conv5"}, r"unknown backbone 'conv5'; did you mean 'conv4'\?"),
         ({"backbone": "resnet2"}, r"unknown backbone 'resnet2'; did you mean 'resnet"),

@@ -339,6 +339,7 @@ def test_predict_with_fixed_classes_and_a_support_set(fixed: Path, capsys: pytes
         ("datasets", "glyphs"),
         ("optimizers", "Adam"),
         ("schedulers", "StepLR"),
+        ("transforms", "flip_crop"),
     ],
 )
 def test_list(kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -593,3 +593,24 @@ def test_a_run_resumes_on_the_very_next_step(strategy: str, workers: int, tmp_pa
         rest = fit(ckpt_path=tmp_path / "killed.ckpt")
         assert len(rest) == 15 - (kill_at - 1)
         assert all(torch.equal(a, b) for a, b in zip(rest, whole[kill_at - 1 :], strict=True))
+
+
+def test_balanced_batches_have_as_many_of_every_class() -> None:
+    targets = np.array([0] * 30 + [1] * 7 + [3] * 3)
+    index = ClassIndex(targets, 4)  # class 2 is empty
+
+    def epoch(number: int, world: int) -> list[list[int]]:
+        shares = [BatchSteps(40, 8 // world, Share(rank, world), True, 5, index) for rank in range(world)]
+        for share in shares:
+            share.set_epoch(number)
+        ranks = [[batch for _, batch in share] for share in shares]
+        return [sorted(np.concatenate(step).tolist()) for step in zip(*ranks, strict=True)]
+
+    rows = np.concatenate(epoch(0, 1))
+    assert sorted(np.bincount(targets[rows], minlength=4).tolist()) == [0, 13, 13, 14]
+    seen = np.bincount(rows, minlength=40)
+    for code in (0, 1, 3):
+        assert np.ptp(seen[targets == code]) <= 1  # each example of a class as often as the others
+    assert epoch(0, 1) == epoch(0, 1) != epoch(1, 1)
+    for world in (2, 4):
+        assert epoch(0, world) == epoch(0, 1)

@@ -140,7 +140,8 @@ def test_a_loader_of_ones_own_is_told_by_what_it_had() -> None:
 
 def supervised(**options: Any) -> tuple[ImageClassifier, ImageClassificationData, Trainer]:
     images, labels = points(3, 20)
-    data = ImageClassificationData.from_tensors(images, labels, test_data=images, test_targets=labels, batch_size=7)
+    others = images + 0.1
+    data = ImageClassificationData.from_tensors(images, labels, test_data=others, test_targets=labels, batch_size=7)
     model = ImageClassifier(backbone=nn.Flatten(), learning_rate=0.05, **options)
     trainer = Trainer(max_epochs=1, **NOTHING)
     trainer.fit(model, data)
@@ -153,7 +154,7 @@ def test_what_is_kept_of_examples() -> None:
     outcome = trainer.outcome
     assert outcome is not None and outcome.unit == "examples" and outcome.numbers.tolist() == list(range(60))
     with torch.no_grad():
-        answers = model(points(3, 20)[0]).argmax(1).numpy()
+        answers = model(points(3, 20)[0] + 0.1).argmax(1).numpy()
     truth = np.arange(3).repeat(20)
     assert outcome.accuracies.tolist() == (answers == truth).tolist()
     expected = np.zeros((3, 4), np.int64)
@@ -170,13 +171,14 @@ def test_what_is_kept_of_examples() -> None:
 def test_several_labels_have_figures_by_label() -> None:
     images, _ = points(4, 20)
     targets = [[["a"], ["b"], ["a", "b"], []][code] for code in range(4) for _ in range(20)]
-    data = ImageClassificationData.from_tensors(images, targets, test_data=images, test_targets=targets, batch_size=9)
+    others = images + 0.1
+    data = ImageClassificationData.from_tensors(images, targets, test_data=others, test_targets=targets, batch_size=9)
     model, trainer = ImageClassifier(backbone=nn.Flatten(), multi_label=True), Trainer(max_epochs=1, **NOTHING)
     trainer.fit(model, data)
     (found,) = trainer.test(model, data, verbose=False)
     result = result_of(model, found, data)
     with torch.no_grad():
-        named = (model(images) > 0).numpy()
+        named = (model(others) > 0).numpy()
     there = np.array([["a" in labels, "b" in labels] for labels in targets])
     for column, name in enumerate("ab"):
         figures, hits = result["per_label"][name], int((named & there)[:, column].sum())

@@ -32,6 +32,7 @@ from quickstudy.data import identity
 from quickstudy.errors import TrainingError
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.losses import class_weights_of
 from quickstudy.metrics import Accuracy, build_metrics
 from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
 from quickstudy.progress import Bars
@@ -901,3 +902,88 @@ def test_several_loaders_are_measured_together_and_each_by_itself(tmp_path: Path
     assert few.plan is not None
     loaders = [data.episode_loader(stage, few.plan) for stage in ("val", "test")]
     Trainer(max_epochs=1, **QUIET).fit(few, data.episode_loader("train", few.plan), loaders)
+
+
+def _imbalanced(**options: Any) -> ImageClassificationData:
+    """200 of 'many', 20 of 'few', which overlap: whoever counts examples answers 'many'. 100 of each to test."""
+    generator = torch.Generator().manual_seed(0)
+
+    def points(many: int, few: int) -> tuple[Tensor, list[str]]:
+        shift = torch.tensor([0.0] * many + [1.0] * few)[:, None]
+        return torch.randn(many + few, 4, generator=generator) + shift, ["many"] * many + ["few"] * few
+
+    (train, labels), (test, truth) = points(200, 20), points(100, 100)
+    return ImageClassificationData.from_tensors(
+        train, labels, test_data=test, test_targets=truth, batch_size=20, **options
+    )
+
+
+@pytest.mark.parametrize("how", ["weights", "sampler"])
+def test_balanced_training_finds_the_rare_class(how: str, tmp_path: Path) -> None:
+    recalls = []
+    for balanced in (False, True):
+        model = ImageClassifier(
+            backbone=nn.Identity(),
+            optimizer="SGD",
+            learning_rate=0.5,
+            metrics="Recall",
+            class_weights="balanced" if balanced and how == "weights" else None,
+        )
+        data = _imbalanced(sampler="balanced" if balanced and how == "sampler" else None)
+        trainer = Trainer(max_epochs=10, **QUIET)
+        trainer.fit(model, datamodule=data)
+        recalls.append(trainer.test(model, datamodule=data, verbose=False)[0]["test_Recall"])
+    assert recalls[1] > recalls[0] + 0.2  # the mean over the classes: 0.5 is guessing
+
+
+def test_weighted_losses_are_means_over_the_weights(tmp_path: Path, in_float64: None) -> None:
+    data = _imbalanced()
+    model = ImageClassifier(backbone=nn.Linear(4, 4), class_weights={"few": 3.0})
+    model.meet(data, "fit")
+    assert model.classes == ("few", "many") and model.weights == (3.0, 1.0)
+    inputs, targets = next(iter(data.train_dataloader()))
+    model.double()
+    loss, units = model._step((inputs.double(), targets), "train")
+    losses = F.cross_entropy(model(inputs.double()), targets, reduction="none")
+    weights = torch.where(targets == 0, 3.0, 1.0)
+    assert float(loss.detach()) == pytest.approx(float((weights * losses.detach()).sum() / weights.sum()), rel=1e-12)
+    assert float(units) == float(weights.sum())
+    trainer = Trainer(max_epochs=1, **{**QUIET, "enable_checkpointing": True}, default_root_dir=tmp_path)
+    trainer.fit(model.float(), datamodule=data)
+    assert trainer.run_folder is not None
+    loaded = ImageClassifier.load_from_checkpoint(trainer.run_folder / "last.ckpt", backbone=nn.Linear(4, 4))
+    assert loaded.weights == (3.0, 1.0)
+    both = [Trainer(**QUIET).test(each, datamodule=data, verbose=False)[0]["test_loss"] for each in (model, loaded)]
+    assert both[0] == pytest.approx(both[1], rel=1e-6)  # one in float32
+    assert loaded(torch.randn(2, 4)).shape == (2, 2)
+
+
+def test_class_weights_by_every_way() -> None:
+    counts, names = [30, 10, 0], ("a", "b", "c")
+    assert class_weights_of("balanced", names, counts, 40, False) == (40 / 60, 2.0, 1.0)
+    assert class_weights_of("balanced", names, counts, 40, True) == (1 / 3, 3.0, 1.0)
+    assert class_weights_of([1, 2, 3], names, None, 0, False) == (1.0, 2.0, 3.0)
+    targets = [["a"], ["a", "b"], ["a"], []] * 4
+    data = ImageClassificationData.from_tensors(torch.randn(16, 4), targets)
+    model = ImageClassifier(backbone=nn.Linear(4, 4), multi_label=True, class_weights="balanced")
+    Trainer(max_epochs=1, **QUIET).fit(model, datamodule=data)
+    assert model.weights == (pytest.approx(1 / 3), 3.0)
+    for wrong, said in (
+        ({"class_weights": "even"}, "none of: 'balanced'"),
+        ({"class_weights": [1.0, 0.0]}, r"class_weights\[1\]=0.0: it must be"),
+        ({"class_weights": "balanced", "loss_fn": "multi_margin_loss"}, "belong to loss_fn='cross_entropy'"),
+        ({"class_weights": "balanced", "training_strategy": "anil"}, "class_weights belong to training_strategy"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            ImageClassifier(backbone=nn.Linear(4, 4), **wrong)
+    for wrong, said in (({"d": 2.0}, "unknown class in class_weights 'd'"), ([1.0], "1 numbers for 3 classes")):
+        with pytest.raises(ConfigError, match=said):
+            class_weights_of(wrong, names, counts, 40, False)
+    with pytest.raises(ConfigError, match="give datamodule=, or the weights"):
+        class_weights_of("balanced", names, None, 0, False)
+    with pytest.raises(ConfigError, match="needs one label per example"):
+        ImageClassificationData.from_tensors(torch.randn(16, 4), targets, sampler="balanced")
+    with pytest.raises(ConfigError, match="sampler='even' is neither"):
+        episodic_data(sampler="even")
+    with pytest.raises(ConfigError, match="episodes have as many of each class"):
+        Trainer(max_epochs=1, **QUIET).fit(episodic(), datamodule=episodic_data(sampler="balanced"))

@@ -25,7 +25,7 @@ from quickstudy.confidence import (
     threshold_of,
 )
 from quickstudy.data.targets import encode
-from quickstudy.errors import ConfigError, DataError, given
+from quickstudy.errors import ConfigError, DataError, brief, given
 from quickstudy.learner import Learner
 from quickstudy.nets import Encoder
 
@@ -105,7 +105,7 @@ class Calibrated(Learner):
             raise ConfigError("reject_rate and false_accept each set the threshold: give one of them")
         for name, rate in rates.items():
             if not 0 <= rate < 1:
-                raise ConfigError(f"{name}={rate!r}: it must be a share, from 0 to below 1")
+                raise ConfigError(f"{name}={brief(rate)}: it must be a share, from 0 to below 1")
         held = self._left_out(0) if inputs is None else self._answered(inputs, labels)
         if not len(held.strangers if false_accept is not None else held.familiar):
             kind = "strangers" if false_accept is not None else "known classes with two examples or more"

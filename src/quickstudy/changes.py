@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from quickstudy.data.targets import Label, class_name
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, brief
 
 UNKNOWN = "unknown"
 """What is answered for an input that is like none of the examples; no class can have that name."""
@@ -50,9 +50,9 @@ def changed(support: Support, thumbnails: Thumbnails, changes: Iterable[Change])
 def _changed(support: Support, thumbnails: Thumbnails, change: Change) -> tuple[Support, Thumbnails]:
     kind, name, new_name, kept, shown = change
     if kind != "add" and name not in support:
-        raise DataError(f"a change is of the class {name!r}, which there is not")
+        raise DataError(f"a change is of the class {brief(name)}, which there is not")
     if kind == "rename" and new_name in support and new_name != name:
-        raise DataError(f"a change gives the class {name!r} the name of another, {new_name!r}")
+        raise DataError(f"a change gives the class {brief(name)} the name of another, {brief(new_name)}")
     if kind == "rename":
         names = {name: new_name}
         renamed = {names.get(other, other): kept for other, kept in support.items()}
@@ -70,7 +70,7 @@ def _changed(support: Support, thumbnails: Thumbnails, change: Change) -> tuple[
 def check_name(name: object) -> None:
     """Raise ``DataError`` unless a class may be called so."""
     if not isinstance(name, (str, int)) or name in ("", UNKNOWN):
-        raise DataError(f"a class needs a name, and one that is not {UNKNOWN!r}; this is {name!r}")
+        raise DataError(f"a class needs a name, and one that is not {brief(UNKNOWN)}; this is {brief(name)}")
 
 
 def composed(name: Label) -> Label:
@@ -109,9 +109,9 @@ def change_of(kind: str, name: Label, new_name: Label, examples: bytes, device: 
         tensors = safetensors.torch.load(examples) if kind == "add" else {}
         kept = tensors["kept"].to(device) if kind == "add" else None
     except (SafetensorError, KeyError, TypeError) as error:
-        raise DataError(f"the examples of a change of {name!r} are damaged ({error})") from error
+        raise DataError(f"the examples of a change of {brief(name)} are damaged ({error})") from error
     if kind not in ("add", "remove", "rename"):
-        raise DataError(f"a change is of the kind {kind!r}: a newer quickstudy made it, or it is damaged")
+        raise DataError(f"a change is of the kind {brief(kind)}: a newer quickstudy made it, or it is damaged")
     check_name(new_name if kind == "rename" else name)
     name, new_name = composed(name), composed(new_name)
     return Change(kind, name, new_name, kept, unpacked(tensors))  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from torch import nn
 
 from quickstudy.algorithms import algorithm_of
 from quickstudy.data.identity import joined
-from quickstudy.errors import ConfigError, DataError, DataWarning, first_line
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, first_line
 from quickstudy.files import best_checkpoint
 from quickstudy.lora import adapter_rank, merged_weights
 
@@ -131,7 +131,8 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
     for name in ("backbone", "backbone_kwargs", "training_strategy"):
         if then.get(name) != now.get(name):
             raise ConfigError(
-                f"the run began with {name}={then.get(name)!r} and cannot go on with {name}={now.get(name)!r}: give "
+                f"the run began with {name}={brief(then.get(name))} and cannot go on with "
+                f"{name}={brief(now.get(name))}: give "
                 "the same, or train anew in another folder"
             )
     options = [dict(hparams.get("training_strategy_kwargs") or {}) for hparams in (then, now)]
@@ -148,7 +149,8 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
         (kind, kept), (wanted, new) = (_kind(hparams[name]) for hparams in (then, now))
         if kind != wanted:
             raise ConfigError(
-                f"the run began with {name}={then[name]!r}, whose state {name}={now[name]!r} cannot take up: give the "
+                f"the run began with {name}={brief(then[name])}, whose state {name}={brief(now[name])} cannot "
+                f"take up: give the "
                 "same, or train anew in another folder"
             )
         if kept != new:
@@ -158,8 +160,9 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
         warnings.warn(f"{asked} comes too late: the run goes on with {first}, as it began", DataWarning, 2)
         task.hparams.update({name: then.get(name) for name in late})
     memory = checkpoint["quickstudy"]
-    began = {"loss_fn": then.get("loss_fn"), **memory["load_options"], **memory.get("trained_with", {})}
-    goes_on = {"loss_fn": now.get("loss_fn"), **task.load_options, **task.trained_with}
+    losses = ("loss_fn", "class_weights")
+    began = {**{name: then.get(name) for name in losses}, **memory["load_options"], **memory.get("trained_with", {})}
+    goes_on = {**{name: now.get(name) for name in losses}, **task.load_options, **task.trained_with}
     changed = [name for name, value in began.items() if name in goes_on and goes_on[name] != value]
     if changed:
         before, after = (", ".join(f"{name}={told[name]}" for name in changed) for told in (began, goes_on))
@@ -200,8 +203,10 @@ def memory_of(task: Any) -> dict[str, Any]:
         "feature_shape": list(task.algorithm.feature_shape if task.algorithm is not None else ()),
         **{name: list(getattr(task, name)) for name in _REMEMBERED},
         "trained_examples": task.trained_examples,
+        "weights": list(task.weights),
         "label_type": task.label_type,
         "load_options": task.load_options,
+        "inputs": task.encoder.fed,
         "trained_with": task.trained_with,
         "lora": adapter_rank(task.encoder.backbone),
     }
@@ -237,7 +242,9 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
         setattr(task, name, tuple(dict.fromkeys([*memory.get(name, ()), *known.get(name, ())])))
     task.trained_on = now or then
     task.trained_examples = joined(memory.get("trained_examples", task.trained_examples).cpu(), task.trained_examples)
+    task.weights = task.weights or tuple(memory.get("weights", ()))
     task.label_type = memory.get("label_type", "str")
     if not (goes_on and task.load_options):  # of data that is loaded otherwise from now on
         task.load_options = dict(memory["load_options"])
     task.trained_with = (goes_on and task.trained_with) or dict(memory.get("trained_with", {}))
+    task.encoder.fed = task.encoder.fed or memory.get("inputs", "")

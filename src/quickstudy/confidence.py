@@ -17,7 +17,7 @@ from torch import Tensor
 
 from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.data.targets import Label
-from quickstudy.errors import DataError, one_line
+from quickstudy.errors import DataError, brief, one_line
 from quickstudy.functional.calibration import best_temperature, expected_calibration_error
 from quickstudy.functional.distances import squared_euclidean
 from quickstudy.functional.intervals import proportion_interval, student_quantile
@@ -318,7 +318,7 @@ def conformal(held: HeldOut, logits_NW: Tensor, alpha: float, names: Sequence[La
         own_n = _nonconformity(held.logits[held.targets == code], code)
         if len(own_n) < _needed(alpha):
             raise DataError(
-                f"alpha={alpha} needs {_needed(alpha)} held-out examples of each class; {name!r} has "
+                f"alpha={alpha} needs {_needed(alpha)} held-out examples of each class; {brief(name)} has "
                 f"{len(own_n)}, and with so many the smallest reachable error level is {1 / (len(own_n) + 1):.0%}. "
                 "Raise alpha, add_examples, or calibrate(images, labels)"
             )

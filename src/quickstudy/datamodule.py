@@ -18,7 +18,7 @@ from quickstudy.checkpoint import plain
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler, OwnSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
 from quickstudy.data.readable import readable
-from quickstudy.data.samples import Samples, Transform, cache_budget
+from quickstudy.data.samples import TRANSFORMS, Samples, Transform, cache_budget
 from quickstudy.data.splitting import (
     check_disjoint,
     check_no_file_twice,
@@ -33,6 +33,7 @@ from quickstudy.errors import (
     ConfigError,
     DataError,
     DataWarning,
+    brief,
     check_choice,
     check_counts,
     check_shares,
@@ -42,16 +43,18 @@ from quickstudy.errors import (
 )
 
 StageName = Literal["train", "val", "test", "predict"]
+_FEW = 16  # inputs, where they need no reading
 STAGES: tuple[StageName, ...] = ("train", "val", "test", "predict")
 
 
 class DataOptions(TypedDict, total=False):
     """The options that every door takes; ``DataModule`` explains them."""
 
-    transform: Transform | Mapping[str, Transform] | None
+    transform: str | Mapping[str, str] | Transform | Mapping[str, str | Transform] | None
     val_split: float | None
     test_split: float | None
     batch_size: int
+    sampler: Literal["balanced"] | None
     num_workers: int
     pin_memory: bool | None
     on_error: Literal["raise", "skip"]
@@ -69,12 +72,15 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
     Args:
         train, val, test, predict: the examples of each stage.
         load_options: keyword arguments of the domain's ``load``; what is None follows the model, or is the default.
-        transform: a function of one loaded tensor, applied to training examples; or a mapping by stage. Its random
+        transform: a function of one loaded tensor, or the name of a ready-made one (``"flip_crop"``; all of them:
+            ``quickstudy list transforms``), applied to training examples; or a mapping of these by stage. Its random
             choices depend on a seed, the step or episode, and the position alone.
         val_split: share of the training data that becomes validation data, between 0 and 1: of the classes for a
             few-shot strategy, of each class's examples otherwise.
         test_split: share that becomes test data likewise; both are shares of all, and depend on ``seed`` alone.
         batch_size: examples per step and device of ordinary training, validation, test and prediction. Default: 4.
+        sampler: ``"balanced"``: an epoch of ordinary training has as many examples of each class as of the others, rare
+            ones several times; None: every example once.
         num_workers: processes that read; 0, the default, reads in the main process.
         pin_memory: whether loaded batches lie where a GPU copies them from fastest; None: yes, on a GPU.
         on_error: what an example does that is unreadable, or whose file or label is missing: ``"raise"`` stops,
@@ -120,7 +126,10 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         self.options = {name: value for name, value in options.items() if plain(value)}
         """What was given beside the data, but for code."""
         transform = options.get("transform")
-        self._transforms = dict(transform) if isinstance(transform, Mapping) else {"train": transform}
+        by_stage = transform if isinstance(transform, Mapping) else {"train": transform}
+        self._transforms: dict[str, Any] = {
+            stage: TRANSFORMS[each] if isinstance(each, str) else each for stage, each in by_stage.items()
+        }
         self._splits: dict[StageName, float] = given(val=options.get("val_split"), test=options.get("test_split"))  # type: ignore[assignment]
         self._batch_size = options.get("batch_size", 4)
         self._num_workers = options.get("num_workers", 0)
@@ -129,6 +138,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         self._budget = cache_budget(options.get("cache", "auto"))
         self.episode_sampler = options.get("episode_sampler")
         self._seed = options.get("seed", 0)
+        self._sampler = options.get("sampler")
         tables: dict[StageName, Table | None] = {"train": train, "val": val, "test": test, "predict": predict}
         episode_key = options.get("episode_key")
         self._tables: dict[StageName, Table] = {
@@ -158,7 +168,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 raise unknown("stage of transform", name, STAGES)
             if transform is not None and not callable(transform):
                 raise ConfigError(
-                    f"transform={transform!r} is neither a function of a tensor nor a mapping of them by stage"
+                    f"transform={brief(transform)} is neither a function of a tensor, nor a name, nor a mapping of "
+                    "them by stage"
                 )
         if self.episode_sampler is not None and not callable(self.episode_sampler):
             raise ConfigError(f"episode_sampler={self.episode_sampler!r} is no function of an EpisodeDraw")
@@ -176,8 +187,14 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         key = self.options.get("episode_key")
         if key is not None and not (isinstance(key, str) and key):
             raise ConfigError(f"episode_key={key!r}: it must be a name, for instance episode_key='birds'")
+        if self._sampler not in (None, "balanced"):
+            raise ConfigError(f"sampler={self._sampler!r} is neither 'balanced' nor None")
+        if self._sampler is not None and self.multi_label:
+            raise ConfigError(
+                "sampler='balanced' needs one label per example: set class_weights='balanced' of the model"
+            )
         if self._on_error not in ("raise", "skip"):
-            raise ConfigError(f"on_error={self._on_error!r} is neither 'raise' nor 'skip'")
+            raise ConfigError(f"on_error={brief(self._on_error)} is neither 'raise' nor 'skip'")
         labelled: dict[str, Table] = {stage: table for stage, table in self._tables.items() if stage != "predict"}
         check_no_file_twice(labelled)
         warn_of_names(labelled)
@@ -293,6 +310,15 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         samples = Samples(self._usable(stage).inputs, self._loader, transform=self._transforms.get(stage))
         return samples.batch(np.array([0]), [(self._seed,)])
 
+    def few(self, stage: StageName, *, by_class: bool = False) -> torch.Tensor | None:
+        """Return some inputs of a stage ``[n, ...]`` as the network is fed with them, None where there are none."""
+        table = self.table(stage, by_class=by_class)
+        if table is None:
+            return None
+        samples = Samples(table.inputs, self._loader, transform=self._transforms.get(stage))
+        rows = np.arange(min(len(table), _FEW if isinstance(table.inputs, torch.Tensor) else 1))
+        return samples.batch(rows, [(self._seed, row) for row in rows.tolist()])
+
     def follow(self, load_options: Mapping[str, Any]) -> None:
         """Load as a trained model's data was loaded, but for what was asked for explicitly; warn where that differs."""
         wanted = {**self.load_options, **load_options, **self._own_options}
@@ -358,7 +384,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         classes: tuple[str, ...] = () if task is None else getattr(task, "classes", ())
         if classes and stage != "predict":
             table = table.with_classes(classes)
-        steps = BatchSteps(len(table), self._batch_size, share, shuffle=stage == "train", seed=self._seed)
+        balance = table.index if stage == "train" and self._sampler is not None else None
+        steps = BatchSteps(len(table), self._batch_size, share, stage == "train", self._seed, balance)
         return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed, stage != "predict"), steps)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
@@ -367,6 +394,8 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         Raises:
             DataError: stages share a class, or there are too few classes or examples.
         """
+        if self._sampler is not None:
+            raise ConfigError(f"sampler={self._sampler!r}: episodes have as many of each class as it is: leave it out")
         given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
         check_disjoint({name: table.classes for name, table in given.items() if table is not None})
         table = self._given(stage, by_class=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import reprlib
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -12,6 +13,10 @@ from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
+_LONGEST = 200  # characters of a name that are compared
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 80, 200, 80
+_BRIEF.maxdict = _BRIEF.maxlist = _BRIEF.maxtuple = 10
 _BREAKS = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, ends of lines and paragraphs
 _TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of the direction of writing
 
@@ -64,7 +69,7 @@ _ALSO_CALLED = {
 def closest(name: str, known: Iterable[str], otherwise: str = ".") -> str:
     """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or else the end of a sentence."""
     lowered = {option.lower(): option for option in known}
-    typed = str(name).lower()
+    typed = str(name)[:_LONGEST].lower()
     words = [option for option in lowered if typed in option.split("_")]  # epochs: max_epochs
     initials = [option for option in lowered if typed == "".join(word[:1] for word in option.split("_"))]  # lr
     aliases = [option for option in lowered if typed in _ALSO_CALLED.get(option, ())]
@@ -77,7 +82,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:
     """Build the error for a name that is not among the known ones."""
     options = sorted(known)
     shown = ", ".join(options[:30]) + (f", ... ({len(options)} in all)" if len(options) > 30 else "")
-    return ConfigError(f"unknown {kind} '{name}'{closest(str(name), options)} Known: {shown}.")
+    return ConfigError(f"unknown {kind} '{one_line(name)}'{closest(str(name), options)} Known: {shown}.")
 
 
 def check_options(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -89,7 +94,8 @@ def check_options(owner: str, given: Iterable[str], known: Iterable[str]) -> Non
     options = list(known)
     for name in given:
         if name not in options:
-            raise ConfigError(f"{owner} has no option '{name}'{closest(name, options)} It has: {', '.join(options)}")
+            near = closest(name, options)
+            raise ConfigError(f"{owner} has no option '{one_line(name)}'{near} It has: {', '.join(options)}")
 
 
 def check_choice(name: str, given: object, *known: object) -> None:
@@ -99,7 +105,7 @@ def check_choice(name: str, given: object, *known: object) -> None:
         ConfigError: it is another.
     """
     if given not in known:
-        raise ConfigError(f"{name}={given!r} is none of {', '.join(map(repr, known))}")
+        raise ConfigError(f"{name}={brief(given)} is none of {', '.join(map(repr, known))}")
 
 
 def check_above_zero(**options: float) -> None:
@@ -110,7 +116,7 @@ def check_above_zero(**options: float) -> None:
     """
     for name, number in options.items():
         if not isinstance(number, int | float) or isinstance(number, bool) or not 0 < number <= sys.float_info.max:
-            raise ConfigError(f"{name}={number!r}: it must be an int or a float above 0")
+            raise ConfigError(f"{name}={brief(number)}: it must be an int or a float above 0")
 
 
 def check_counts(least: int = 1, /, **options: int) -> None:
@@ -121,7 +127,7 @@ def check_counts(least: int = 1, /, **options: int) -> None:
     """
     for name, number in options.items():
         if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
-            what = f"{name}={number!r}: it must be a whole number of at least {least}"
+            what = f"{name}={brief(number)}: it must be a whole number of at least {least}"
             raise ConfigError(what + meant(name, number, least))
 
 
@@ -143,12 +149,27 @@ def check_shares(**options: float) -> None:
     """
     for name, number in options.items():
         if not isinstance(number, Real) or isinstance(number, bool) or not 0 < number < 1:
-            raise ConfigError(f"{name}={number!r}: it must lie between 0 and 1, for instance 0.2")
+            raise ConfigError(f"{name}={brief(number)}: it must lie between 0 and 1, for instance 0.2")
 
 
 def given(**options: T | None) -> dict[str, T]:
     """Return the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def brief(value: object) -> str:
+    """Return a value for a message, in one line of bounded length.
+
+    >>> brief("x" * 5_000_000)
+    "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'"
+    >>> brief(["cat", 7])
+    "['cat', 7]"
+    """
+    if isinstance(value, bytes | bytearray | memoryview) and len(value) > _BRIEF.maxstring:
+        return f"{type(value).__name__} of length {len(value)}"
+    if hasattr(value, "dtype") and hasattr(value, "shape") and len(value.shape):
+        return f"{type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
+    return one_line(_BRIEF.repr(value))
 
 
 def first_line(error: BaseException) -> str:

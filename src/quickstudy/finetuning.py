@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from quickstudy.errors import ConfigError, closest
+from quickstudy.errors import ConfigError, brief, closest
 from quickstudy.lora import adapters_of, add_adapters, merge_adapters
 
 Strategy = str | tuple[Any, ...] | BaseFinetuning
@@ -164,7 +164,7 @@ def build_finetuning(strategy: Strategy, train_bn: bool) -> list[Callback]:
     name, *arguments = (strategy,) if isinstance(strategy, str) else tuple(strategy) or ("",)
     if name not in SHAPES:
         hint = closest(str(name), SHAPES)
-        raise ConfigError(f"unknown fine-tuning strategy {strategy!r}{hint} Known: {', '.join(SHAPES.values())}")
+        raise ConfigError(f"unknown fine-tuning strategy {brief(strategy)}{hint} Known: {', '.join(SHAPES.values())}")
     match name, *arguments:
         case ["no_freeze"]:
             return []
@@ -174,13 +174,17 @@ def build_finetuning(strategy: Strategy, train_bn: bool) -> list[Callback]:
             return [Unfreezing(lambda layers, _: dict.fromkeys(layers, float(epoch)), train_bn)]
         case ["unfreeze_milestones", [[first, second], last]] if _count(first, 0) and _count(second) and _count(last):
             if first > second:
-                raise ConfigError(f"{strategy!r}: the last layers begin in epoch {first}, after the rest in {second}")
+                raise ConfigError(
+                    f"{brief(strategy)}: the last layers begin in epoch {first}, after the rest in {second}"
+                )
             return [Unfreezing(lambda layers, _: _milestones(layers, first, second, last), train_bn)]
         case ["gradual", epochs] if _count(epochs):
             return [Unfreezing(lambda layers, backbone: _gradual(layers, backbone, epochs), train_bn)]
         case ["lora", rank] if _count(rank):
             return [Adapters(rank, train_bn)]
-    raise ConfigError(f"{strategy!r} is not {SHAPES[name]} with whole numbers, of which only the first epoch may be 0")
+    raise ConfigError(
+        f"{brief(strategy)} is not {SHAPES[name]} with whole numbers, of which only the first epoch may be 0"
+    )
 
 
 def layers_of(backbone: nn.Module) -> list[nn.Module]:

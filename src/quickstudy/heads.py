@@ -5,14 +5,16 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from quickstudy.data.loading import BatchDataset, inputs_of
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.torch_sets import DatasetInputs
 from quickstudy.episode import Episode
-from quickstudy.errors import ConfigError, DataWarning
+from quickstudy.errors import ConfigError, DataWarning, brief
 from quickstudy.nets import Encoder
+from quickstudy.pictures import scale_of
 
 
 def given_head(head: str | nn.Module) -> nn.Module | None:
@@ -24,7 +26,7 @@ def given_head(head: str | nn.Module) -> nn.Module | None:
     if isinstance(head, nn.Module):
         return head
     if head != "linear":
-        raise ConfigError(f"head={head!r} is neither 'linear' nor a module from [B, D] to [B, C]")
+        raise ConfigError(f"head={brief(head)} is neither 'linear' nor a module from [B, D] to [B, C]")
     return None
 
 
@@ -111,3 +113,60 @@ def inputs_for(data: Any, trainer: Any, stage: str) -> Inputs | None:
         return dataset.table.inputs
     counted = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     return DatasetInputs(dataset) if counted else None
+
+
+def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None:
+    """Note what training feeds the network with; warn where other stages feed it with something else.
+
+    Args:
+        encoder: what is trained.
+        data: its data.
+        stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+        by_class: whether ``val_split`` divides the classes.
+    """
+    if stage != "fit":
+        name = {"validate": "val", "test": "test", "predict": "predict"}[stage]
+        inputs = data.few(name, by_class=by_class)
+        if encoder.fed and inputs is not None and (encoder.fed == "uint8") != (inputs.dtype == torch.uint8):
+            trained = "uint8, which it scales itself" if encoder.fed == "uint8" else "floats, which are fed as they are"
+            _warn(
+                f"the model was trained on {trained}, and the {name} data is {_kind(inputs)}: load it as the training "
+                f"data was, or give its transform to this stage too, transform={{'{name}': ...}}"
+            )
+        return
+    train, val = (data.few(name, by_class=by_class) for name in ("train", "val"))
+    if train is None:
+        return
+    encoder.fed = scale_of(train)
+    if train.ndim == 4 and encoder.made_by is not None and train.shape[1] in (1, 3):
+        if encoder.fed == "0..1" and encoder.mean is not None:
+            mean = [round(value, 3) for value in encoder.mean.flatten().tolist()]
+            _warn(
+                "the training pictures are floats of 0..1, which are fed as they are, and the backbone "
+                f"'{encoder.made_by[0]}' was made for normalised ones: give uint8 pictures, which it normalises, or "
+                f"normalise these by its mean {mean} and deviation"
+            )
+        elif encoder.fed == "0..255":
+            _warn(
+                f"the training pictures are floats up to {float(train.max()):.4g}, which are fed as they are: give "
+                "uint8 pictures, which are scaled, or divide by 255"
+            )
+    if val is None:
+        return
+    other = train.shape[1:] != val.shape[1:] or train.dtype != val.dtype
+    if other or (train.ndim == 4 and {encoder.fed, scale_of(val)} == {"0..1", "0..255"}):
+        _warn(
+            f"training feeds the network with {_kind(train)} and validation with {_kind(val)}, where it must do worse. "
+            "A transform alone is for training; transform={'train': ..., 'val': ..., 'test': ...} says what each stage "
+            "goes through"
+        )
+
+
+def _kind(inputs: Tensor) -> str:
+    low, high = (float(value) for value in inputs.aminmax())
+    kind = str(inputs.dtype).removeprefix("torch.")
+    return f"{kind} of shape {tuple(inputs.shape[1:])} from {low:.3g} to {high:.3g}"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, DataWarning, 4)

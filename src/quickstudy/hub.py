@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 from quickstudy.algorithms import EmbeddingAlgorithm, algorithm_of
 from quickstudy.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, in_words
-from quickstudy.errors import ConfigError, DataError, check_options, first_line, one_line, require
+from quickstudy.errors import ConfigError, DataError, brief, check_options, first_line, one_line, require
 from quickstudy.files import atomic_write
 from quickstudy.saving import DESCRIPTION
 
@@ -100,7 +100,9 @@ def fetched(name: str | os.PathLike[str], revision: str | None = None, token: st
     """
     if Path(name).is_dir():
         if revision is not None:
-            raise ConfigError(f"revision={revision!r} is of a repository on the Hub, and '{name}' is a folder here")
+            raise ConfigError(
+                f"revision={brief(revision)} is of a repository on the Hub, and '{name}' is a folder here"
+            )
         return Path(name)
     hub: Any = require("huggingface_hub", extra="hub")
     try:

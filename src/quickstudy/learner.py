@@ -6,8 +6,11 @@ Shapes: N inputs, S support examples, n examples of one class, W classes, ``...`
 from __future__ import annotations
 
 import copy
+import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -21,12 +24,13 @@ from quickstudy.changes import Change, Support, Thumbnails, changed, check_name
 from quickstudy.confidence import familiarity
 from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import Label, LabelType, encode, label_of, read_as, type_of
-from quickstudy.errors import DataError, TakenError, UnknownClassError, closest, one_line
+from quickstudy.errors import DataError, DataWarning, TakenError, UnknownClassError, closest, one_line
 from quickstudy.nets import Encoder
-from quickstudy.pictures import thumbnail_of
+from quickstudy.pictures import as_taught, load_image, scale_of, separated, thumbnail_of, whole_numbers
 from quickstudy.rows import Rows
 
 _AT_ONCE = 64
+_SEEN = 16  # examples that tell the scale of all
 TYPES = {"str": "strings", "int": "whole numbers", "bool": "True and False", None: "none yet"}
 """By ``LabelType``, in words."""
 _FEW = 20  # changes, which cost less one by one where each costs its class alone
@@ -50,6 +54,8 @@ class Learner:
         self._thumbnails: Thumbnails = {}
         self.before_change: Callable[[Change], None] | None = None
         """Called with every change of a class once nothing but this call can fail; if it raises, nothing changes."""
+        self._taught: str = encoder.fed
+        """The scale of the inputs that it learned from, one of ``pictures.Scale``."""
         self._state: Any = None
         self._means: Rows | None = None  # of embeddings, by class
         self._like: Tensor | None = None  # [0, ...], of the shape and the type of its examples as they were shown
@@ -103,14 +109,15 @@ class Learner:
         """Learn a support set, in place of all that was learned before.
 
         Args:
-            inputs: 1..n examples per class, each anything that ``load`` takes; or a tensor or array ``[S, ...]``, fed
-                as it is, but for a uint8 array ``[S, H, W, 3]``, which is S pictures.
+            inputs: 1..n examples per class, each anything that ``load`` takes; or a tensor or array ``[S, ...]`` of
+                all, pictures ``[S, C, H, W]``, ``[S, H, W, C]`` or ``[S, H, W]``. What comes later in another scale of
+                pictures (0..255, or 0..1) is brought to theirs.
             labels: S labels, one per example: all strings, all whole numbers or all bools. It answers in their type.
 
         Raises:
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
-        examples = listed(inputs)
+        examples = self._listed(inputs)
         encoded = encode(labels)
         codes, classes = encoded.codes, encoded.labels
         if codes.ndim != 1:
@@ -119,7 +126,13 @@ class Learner:
             raise DataError(f"{len(examples)} examples but {len(codes)} labels: each example needs one label")
         for name in classes:
             check_name(name)
-        kept_S, thumbnails = self._keep(examples, len(classes))
+        before = self._taught
+        try:
+            self._taught = self._scale(examples)
+            kept_S, thumbnails = self._keep(examples, len(classes))
+        except BaseException:
+            self._taught = before
+            raise
         rows = {name: np.flatnonzero(codes == code) for code, name in enumerate(classes)}
         support = {name: kept_S[torch.from_numpy(own).to(kept_S.device)] for name, own in rows.items() if len(own)}
         self._learn(support)
@@ -272,7 +285,9 @@ class Learner:
             return kept, tuple(thumbnails)
 
     def _addition(self, name: Label, inputs: Any) -> Change:
-        examples = listed(inputs)
+        examples = self._listed(inputs)
+        if not self._support:
+            self._taught = self._scale(examples)
         kept, thumbnails = self._keep(examples, len(self._support) + (name not in self._support))
         new, known = (tuple(each.shape[1:]) for each in (kept, next(iter(self._support.values()), kept)))
         if new != known:
@@ -324,7 +339,7 @@ class Learner:
         """Return ``[N, W]`` logits, how familiar each input is ``[N]``, and embeddings ``[N, D]`` where it has any."""
         if not self._support:
             raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
-        examples = listed(inputs)
+        examples = self._listed(inputs)
         if not len(examples):
             return torch.empty((0, len(self._support))), torch.empty(0), None
         logits_NW: Tensor
@@ -343,11 +358,48 @@ class Learner:
             raise DataError(f"the model's answer to {name} is not a number: does it hold NaN or infinite values?")
         return logits_NW, familiar_N, embedded_ND
 
+    def _listed(self, inputs: Any) -> Any:
+        """Return a tensor ``[N, ...]`` or a list of items, whatever the axes of pictures."""
+        found, channels = listed(inputs), self._encoder.in_channels
+        if isinstance(found, Tensor) and self._encoder.sees_pictures and channels is not None:
+            return separated(found, channels)
+        return found
+
+    def _scale(self, inputs: Any) -> str:
+        """Return the scale that examples have, or are brought to: floats may be pictures where files may be."""
+        trained: str = self._encoder.fed
+        if trained or not len(inputs):
+            return trained
+        samples = Samples(inputs, self._load)
+        first = samples.batch(np.arange(min(len(samples), _SEEN)))
+        if not self._encoder.sees_pictures:
+            return scale_of(first)
+        scale = scale_of(whole_numbers(first))
+        function = self._load.func if isinstance(self._load, partial) else self._load
+        return "uint8" if function is load_image and scale in ("0..1", "0..255") else scale
+
+    def _as_taught(self, part: Tensor, name: str) -> Tensor:
+        part = whole_numbers(part) if self._encoder.sees_pictures else part
+        fitting = as_taught(part, self._taught)
+        if fitting is not None:
+            return fitting
+        low, high = (float(value) for value in part.aminmax())
+        if not math.isfinite(high - low):
+            return part  # what becomes of it is told elsewhere
+        kind = str(part.dtype).removeprefix("torch.")
+        told = (
+            "uint8 pictures, which it scales itself: floats of 0..1 or 0..255 are taken for them, and these go beyond"
+            if self._taught == "uint8"
+            else "floats that were prepared outside of it: prepare these as those were, for they are fed as they are"
+        )
+        warnings.warn(f"{name} is {kind} of {low:.3g} to {high:.3g}, and the model learned from {told}", DataWarning, 4)
+        return part
+
     def _parts(self, inputs: Any, thumbnails: list[bytes] | None = None) -> Iterator[Tensor]:
         device = next((tensor.device for tensor in self._encoder.state_dict().values()), torch.device("cpu"))
         samples = Samples(inputs, self._load)
         for rows in np.split(np.arange(len(inputs)), range(_AT_ONCE, len(inputs), _AT_ONCE)):
-            part = samples.batch(rows)
+            part = self._as_taught(samples.batch(rows), samples.name(int(rows[0])))
             if thumbnails is not None:
                 thumbnails += map(thumbnail_of, part)
             yield part.to(device)

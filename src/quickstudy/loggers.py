@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from quickstudy.errors import ConfigError, DataError, DataWarning, require, unknown
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, require, unknown
 from quickstudy.files import atomic_write
 
 METRICS = "metrics.csv"
@@ -39,7 +39,7 @@ def check_loggers(asked: Any) -> list[str | Logger]:
             if one in _SERVICES:
                 require(one, one)
         elif not isinstance(one, Logger):
-            raise ConfigError(f"logger={one!r} is no logger: give True, False, a Logger, or one of csv, {_NAMES}")
+            raise ConfigError(f"logger={brief(one)} is no logger: give True, False, a Logger, or one of csv, {_NAMES}")
     return listed
 
 

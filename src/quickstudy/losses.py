@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quickstudy.errors import ConfigError, closest
+from quickstudy.errors import ConfigError, brief, check_above_zero, closest, unknown
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """A function of (logits, targets) that returns one number."""
+
+ClassWeights = str | Mapping[str, float] | Sequence[float]
 
 _ONE_LABEL = ("cross_entropy", "multi_margin_loss")
 _SEVERAL_LABELS = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss")
@@ -35,8 +38,78 @@ def build_loss(loss_fn: str | Loss | None, multi_label: bool, otherwise: Loss = 
     known = _SEVERAL_LABELS if multi_label else _ONE_LABEL
     if loss_fn not in known:
         raise ConfigError(
-            f"loss_fn={loss_fn!r} is neither a function nor one of {', '.join(known)}{closest(str(loss_fn), known)} "
+            f"loss_fn={brief(loss_fn)} is neither a function nor one of "
+            f"{', '.join(known)}{closest(str(loss_fn), known)} "
             "Another is a function of (logits, targets)"
         )
     found: Loss = getattr(F, loss_fn)
     return found
+
+
+def check_class_weights(asked: ClassWeights | None, loss_fn: str | Loss | None, multi_label: bool) -> None:
+    """Check what can be checked before the classes are known.
+
+    Raises:
+        ConfigError: the weights are none, or the loss takes none.
+    """
+    if asked is None:
+        return
+    takes = _SEVERAL_LABELS[0] if multi_label else _ONE_LABEL[0]
+    if loss_fn not in (None, takes):
+        raise ConfigError(
+            f"class_weights belong to loss_fn='{takes}', the default: leave loss_fn out, or weigh in yours"
+        )
+    if isinstance(asked, str) and asked != "balanced":
+        raise ConfigError(f"class_weights={asked!r} is none of: 'balanced', a mapping by class, a list in their order")
+    weights = () if isinstance(asked, str) else asked.values() if isinstance(asked, Mapping) else asked
+    check_above_zero(**{f"class_weights[{place}]": weight for place, weight in enumerate(weights)})
+
+
+def class_weights_of(
+    asked: ClassWeights, classes: Sequence[str], counts: Sequence[int] | None, examples: int, multi_label: bool
+) -> tuple[float, ...]:
+    """Return a weight for each class.
+
+    Args:
+        asked: ``"balanced"``: every class weighs the same in all, on average 1 an example; with several labels per
+            example, its presence weighs as much as its absence. Or weights by class, 1 where there is none; or all.
+        classes: C names.
+        counts: ``[C]`` training examples of each; None: not known.
+        examples: how many there are.
+        multi_label: whether an example may have several labels.
+
+    Raises:
+        ConfigError: a class is unknown, their number is another, or what balances is not known.
+    """
+    if isinstance(asked, Mapping):
+        for name in asked:
+            if name not in classes:
+                raise unknown("class in class_weights", name, classes)
+        return tuple(float(asked.get(name, 1.0)) for name in classes)
+    if not isinstance(asked, str):
+        if len(asked) != len(classes):
+            raise ConfigError(
+                f"class_weights has {len(asked)} numbers for {len(classes)} classes: {', '.join(classes)}"
+            )
+        return tuple(map(float, asked))
+    if counts is None:
+        raise ConfigError(
+            "class_weights='balanced' counts the training data: give datamodule=, or the weights by class"
+        )
+    present = sum(count > 0 for count in counts)
+    if multi_label:
+        return tuple((examples - count) / count if 0 < count < examples else 1.0 for count in counts)
+    return tuple(examples / (present * count) if count else 1.0 for count in counts)
+
+
+def weighted(logits: Tensor, targets: Tensor, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of weighted classes, and what it is the mean over: the weights of the examples.
+
+    Args:
+        logits: ``[B, C]``
+        targets: ``[B]`` codes, or ``[B, C]`` shares.
+        weights: ``[C]``
+    """
+    weight_C = torch.tensor(weights, dtype=logits.dtype, device=logits.device)
+    each_B = weight_C[targets] if targets.ndim == 1 else targets.to(logits.dtype) @ weight_C
+    return F.cross_entropy(logits, targets, weight_C, reduction="sum") / each_B.sum(), each_B.sum().detach()

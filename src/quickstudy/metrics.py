@@ -67,7 +67,7 @@ class MeanLoss(Metric):
         for name in ("total", "units"):
             self.add_state(name, default=torch.tensor(0.0), dist_reduce_fx="sum")
 
-    def update(self, loss: Tensor, units: int) -> None:
+    def update(self, loss: Tensor, units: float | Tensor) -> None:
         """Add the mean loss of some units."""
         self.total += units * loss.detach().float()
         self.units += units
@@ -94,10 +94,15 @@ class StageMetrics(nn.Module):
         self.loss = MeanLoss()
         self.further = further if further is not None else MetricCollection([])
 
-    def update(self, figures: Tensor, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Add figures ``[n]`` (see ``Accuracy``), the logits ``[N, C]`` and targets that they come from, their loss."""
+    def update(
+        self, figures: Tensor, logits: Tensor, targets: Tensor, loss: Tensor, units: float | Tensor | None = None
+    ) -> None:
+        """Add figures ``[n]`` (see ``Accuracy``), the logits ``[N, C]`` and targets that they come from, their loss.
+
+        ``units`` says what the loss is the mean over; None: the figures.
+        """
         self.accuracy.update(figures, targets.numel())
-        self.loss.update(loss, len(figures))
+        self.loss.update(loss, len(figures) if units is None else units)
         self.further.update(logits.detach().float(), targets.long())
 
     def collect(self, judged: bool = True) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import Optimizer, lr_scheduler
 
-from quickstudy.errors import ConfigError, check_options, unknown
+from quickstudy.errors import ConfigError, brief, check_options, unknown
 
 Parameters = Iterable[Parameter] | Iterable[dict[str, Any]]
 OptimizerSpec = str | tuple[str, Mapping[str, Any]] | Callable[[Any], Optimizer]
@@ -96,7 +96,9 @@ def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer) -> dict[str, Any]
     when = {key: options.pop(key) for key in _LIGHTNING_KEYS if key in options}
     when.setdefault("interval", "step" if name in _PER_STEP else "epoch")
     if when["interval"] not in ("step", "epoch"):
-        raise ConfigError(f"lr_scheduler '{name}' has interval={when['interval']!r}: it moves by 'step' or by 'epoch'")
+        raise ConfigError(
+            f"lr_scheduler '{name}' has interval={brief(when['interval'])}: it moves by 'step' or by 'epoch'"
+        )
     if name == "ReduceLROnPlateau":
         when.setdefault("monitor", "val_loss")
     return {"scheduler": _call("lr_scheduler", name, known, optimizer, options), **when}
@@ -112,7 +114,7 @@ def check_specs(optimizer: OptimizerSpec, learning_rate: float | None, scheduler
     made = torch.optim.SGD(parameters) if callable(optimizer) else build_optimizer(optimizer, parameters, learning_rate)
     own = {} if isinstance(optimizer, str) or callable(optimizer) else dict(optimizer[1])
     if learning_rate is not None and own.get("lr", learning_rate) != learning_rate:
-        raise ConfigError(f"optimizer={optimizer!r} and learning_rate={learning_rate} differ: leave one out")
+        raise ConfigError(f"optimizer={brief(optimizer)} and learning_rate={learning_rate} differ: leave one out")
     if scheduler is None or callable(scheduler):
         return
     schedule = build_scheduler(scheduler, made)["scheduler"]
@@ -121,7 +123,7 @@ def check_specs(optimizer: OptimizerSpec, learning_rate: float | None, scheduler
             warnings.filterwarnings("ignore", ".*before `optimizer.step")
             schedule.step(*([0.0] if isinstance(schedule, lr_scheduler.ReduceLROnPlateau) else []))
     except Exception as error:
-        raise ConfigError(f"lr_scheduler={scheduler!r} fails at its first step: {error}") from error
+        raise ConfigError(f"lr_scheduler={brief(scheduler)} fails at its first step: {error}") from error
 
 
 def _named(kind: str, spec: object, known: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -133,7 +135,7 @@ def _named(kind: str, spec: object, known: Mapping[str, Any]) -> tuple[str, dict
         if exact is None:
             raise unknown(kind, spec[0], known)
         return exact, dict(spec[1])
-    raise ConfigError(f"{kind}={spec!r} is none of: a name, a (name, {{option: value}}) pair, a function")
+    raise ConfigError(f"{kind}={brief(spec)} is none of: a name, a (name, {{option: value}}) pair, a function")
 
 
 def _optimizers() -> dict[str, Any]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import re
 import stat
+import warnings
+from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from quickstudy.data.archives import MAX_FILE_BYTES
-from quickstudy.data.samples import LOADS
-from quickstudy.errors import ConfigError, DataError, meant
+from quickstudy.data.samples import LOADS, content_of, named, tensor_of
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, meant
 
 IMAGE_EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -39,43 +40,52 @@ def load_image(
     image_size: int | tuple[int, int] | None = None,
     image_mode: Literal["RGB", "L"] = "RGB",
     max_pixels: int = MAX_PIXELS,
+    image_depth: Literal["auto", 8, 10, 12, 16] = "auto",
 ) -> Tensor:
     """Return a picture as a uint8 tensor ``[C, H, W]``.
 
     It is turned as its camera says, converted to ``image_mode``, resized so that it covers ``image_size``, and cut to
-    the centre. What is transparent becomes white. A uint8 array ``[H, W, 3]`` (RGB) or ``[H, W]`` is a picture like any
-    other; a tensor or another array is taken for ``[C, H, W]`` and returned as it is, also where its shape could be
-    either, as ``[3, 3, 3]`` or ``[1, W, 3]``.
+    the centre. What is transparent becomes white. An array or tensor ``[H, W]``, ``[H, W, 3]`` (RGB), ``[H, W, 4]``
+    (with alpha), ``[H, W, 1]`` or ``[H, W, 2]`` is a picture like any other, of whole numbers 0..255, or floats of 0..1
+    or 0..255; floats beyond stay as they are. All else is taken for ``[C, H, W]`` and keeps its size and its values,
+    also where its shape could be either, as ``[3, 3, 3]`` or ``[1, W, 3]``.
 
     Args:
-        item: a path, bytes of an image file, a file of an archive, a PIL image, an array or a tensor.
+        item: a path, bytes of an image file, an open file, a file of an archive, a PIL image, an array or a tensor.
         image_size: pixels, one number for a square or (height, width); None keeps the picture's own.
         image_mode: ``"RGB"`` for three channels or ``"L"`` for one.
         max_pixels: a file that claims more is refused before it is decoded.
+        image_depth: bits of a pixel where a file has room for 16: 8, 10, 12 or 16; ``"auto"`` takes 16, and warns where
+            a picture uses 12 or fewer, which comes out almost black.
 
     Raises:
         DataError: the file is missing, truncated, no image, or has more than ``max_pixels`` pixels.
-        ConfigError: the size or the mode is none.
+        ConfigError: the size, the mode or the depth is none.
     """
-    if isinstance(item, Tensor):
-        return item
-    if isinstance(item, np.ndarray) and _is_picture(item):
-        item = Image.fromarray(item)
-    if isinstance(item, np.ndarray):
-        return torch.from_numpy(item if item.flags.writeable else item.copy())
     if image_mode not in ("RGB", "L"):
-        raise ConfigError(f"image_mode={image_mode!r} is neither 'RGB' nor 'L'")
+        raise ConfigError(f"image_mode={brief(image_mode)} is neither 'RGB' nor 'L'")
+    check_depth(image_depth)
     size = None if image_size is None else height_width(image_size)
+    if isinstance(item, np.ndarray | Tensor):
+        pixels = whole_numbers(item if isinstance(item, Tensor) else tensor_of(item))
+        if pixels.ndim != 2 and not channels_last(pixels.shape):
+            return pixels
+        drawn = pixels if pixels.dtype == torch.uint8 else as_uint8(pixels)
+        if drawn is None:
+            return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+        item = Image.fromarray((drawn[..., 0] if drawn.shape[2:] == (1,) else drawn).numpy())
     if isinstance(item, Image.Image):
-        return _to_tensor(item, size, image_mode)
-    name = f"the picture of {len(item)} bytes" if isinstance(item, bytes) else f"'{item}'"
+        return _to_tensor(item, size, image_mode, image_depth, "a picture")
+    if isinstance(item, bytearray | memoryview) or hasattr(item, "read"):
+        item = content_of(item)
+    name = f"the picture of {len(item)} bytes" if isinstance(item, bytes) else named(item)
     content = _content(item, name)
     try:
         with Image.open(io.BytesIO(content)) as image:
             _check_pixels(name, image.width, image.height, max_pixels)
             if size is not None and image.format == "JPEG":
                 image.draft(image_mode, (2 * size[1], 2 * size[0]))  # decodes a large photograph at a part of its size
-            return _to_tensor(image, size, image_mode)
+            return _to_tensor(image, size, image_mode, image_depth, name)
     except (DataError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -107,16 +117,110 @@ def from_tensor(picture: Tensor) -> Image.Image:
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
-def _is_picture(array: NDArray[Any]) -> bool:
-    colours_last = array.ndim == 3 and array.shape[2] == 3 and array.shape[0] not in (1, 3)
-    return array.dtype == np.uint8 and (array.ndim == 2 or colours_last)
+def channels_last(shape: Sequence[int]) -> bool:
+    """Whether an array of this shape is a picture ``[H, W, C]``, and not one ``[C, H, W]``."""
+    if len(shape) != 3:
+        return False
+    height, width, channels = shape
+    return height not in (1, 3) if channels == 3 else channels in (1, 2, 4) and min(height, width) > 4
+
+
+def separated(stack: Tensor, channels: int) -> Tensor | list[Tensor]:
+    """Return pictures ``[N, C, H, W]`` as they are, and of other arrays one item per picture, for ``load_image``.
+
+    Args:
+        stack: one picture or N of them.
+        channels: of the network that is asked, which tell one picture ``[C, H, W]`` from a stack of grey ones.
+
+    Raises:
+        DataError: it could be one picture or several.
+    """
+    shape = tuple(stack.shape)
+    if stack.ndim == 2 or channels_last(shape):
+        return [stack]
+    if stack.ndim == 4 and channels_last(shape[1:]):
+        return list(stack)
+    if stack.ndim != 3:
+        return stack
+    if shape[0] == channels:
+        return stack[None]
+    if shape[0] in (2, 3, 4) and channels != 1:
+        raise DataError(
+            f"pixels of shape {shape} could be one picture of {shape[0]} channels, or {shape[0]} grey ones, and the "
+            f"network takes {channels} channels: give a list, [picture] or list(pictures)"
+        )
+    return list(stack)
+
+
+def whole_numbers(pixels: Tensor) -> Tensor:
+    """Return whole numbers of 0..255 as uint8, truth values as black and white, and all else as it is.
+
+    Raises:
+        DataError: pictures of whole numbers are beyond 0..255.
+    """
+    if pixels.dtype == torch.uint8 or pixels.is_floating_point() or pixels.is_complex() or pixels.ndim < 2:
+        return pixels
+    if pixels.dtype == torch.bool:
+        return pixels.to(torch.uint8) * 255
+    values = pixels.to(torch.int64)
+    low, high = (int(value) for value in values.aminmax()) if values.numel() else (0, 0)
+    if low < 0 or high > 255:
+        raise DataError(
+            f"pixels of {str(pixels.dtype).removeprefix('torch.')} from {low} to {high}: whole numbers of a picture "
+            "are 0..255. Of pictures of more bits, keep the upper 8: (pixels >> 8) of 16 bits, (pixels >> 4) of 12"
+        )
+    return pixels.to(torch.uint8)
+
+
+def as_uint8(pixels: Tensor) -> Tensor | None:
+    """Return floats of 0..1 or 0..255 as uint8; None where they go beyond."""
+    scale = scale_of(pixels)
+    if scale == "0..1":
+        return (pixels.float() * 255).round().to(torch.uint8)
+    return pixels.float().round().to(torch.uint8) if scale == "0..255" else None
+
+
+Scale = Literal["", "uint8", "0..1", "0..255", "other"]
+"""Of the values of pictures; nothing where it is not known."""
+
+
+def scale_of(pixels: Tensor) -> Scale:
+    """Return what range of values pictures have."""
+    if pixels.dtype == torch.uint8:
+        return "uint8"
+    if not pixels.is_floating_point() or not pixels.numel():
+        return "other"
+    low, high = (float(value) for value in pixels.aminmax())
+    if not 0 <= low <= high <= 255:
+        return "other"
+    return "0..1" if high <= 1 else "0..255"
+
+
+def as_taught(pixels: Tensor, taught: str) -> Tensor | None:
+    """Bring pictures to the scale of those that a model learned from; None where that cannot be.
+
+    Args:
+        pixels: ``[N, ...]``, loaded.
+        taught: the scale of the others.
+    """
+    scale = scale_of(pixels)
+    if taught in ("", scale) or (taught != "uint8" and scale != "uint8" and pixels.ndim != 4):
+        return pixels
+    if taught == "uint8":
+        return as_uint8(pixels)
+    if taught == "other":
+        return None if scale == "uint8" else pixels
+    if scale == "other":
+        return pixels
+    values = pixels.to(torch.get_default_dtype() if scale == "uint8" else pixels.dtype)
+    return values * 255 if scale == "0..1" else values / 255 if taught == "0..1" else values
 
 
 def _content(item: Any, name: str) -> bytes:
     if isinstance(item, bytes):
         return item
     if not isinstance(item, str) and not hasattr(item, "read_bytes"):
-        raise DataError(f"expected a picture: a path, bytes, a PIL image, an array or a tensor, not {item!r}")
+        raise DataError(f"expected a picture: a path, bytes, a PIL image, an array or a tensor, not {brief(item)}")
     path = Path(item) if isinstance(item, str) else item
     try:
         if isinstance(path, Path):
@@ -141,11 +245,20 @@ def height_width(image_size: object) -> tuple[int, int]:
     pair = (image_size, image_size) if isinstance(image_size, Integral) else image_size
     whole = isinstance(pair, (tuple, list)) and all(isinstance(n, Integral) and not isinstance(n, bool) for n in pair)
     if not isinstance(pair, (tuple, list)) or not whole or len(pair) != 2 or min(pair) < 1:
-        what = f"image_size={image_size!r} is neither a number of pixels nor (height, width)"
+        what = f"image_size={brief(image_size)} is neither a number of pixels nor (height, width)"
         raise ConfigError(what + meant("image_size", image_size))
     if pair[0] * pair[1] > MAX_PIXELS:
-        raise ConfigError(f"image_size={image_size!r} is more than {MAX_PIXELS:,} pixels")
+        raise ConfigError(f"image_size={brief(image_size)} is more than {MAX_PIXELS:,} pixels")
     return int(pair[0]), int(pair[1])
+
+
+def check_depth(image_depth: object) -> None:
+    """Check how many bits a pixel is said to have.
+
+    Raises:
+        ConfigError: it is no such number.
+    """
+    check_choice("image_depth", image_depth, "auto", 8, 10, 12, 16)
 
 
 def _check_pixels(name: str, width: int, height: int, most: int) -> None:
@@ -155,12 +268,28 @@ def _check_pixels(name: str, width: int, height: int, most: int) -> None:
         )
 
 
-def _to_tensor(image: Image.Image, size: tuple[int, int] | None, image_mode: str) -> Tensor:
+def _to_tensor(
+    image: Image.Image, size: tuple[int, int] | None, image_mode: str, depth: Literal["auto", 8, 10, 12, 16], name: str
+) -> Tensor:
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed black and white; from_tensors takes them as they are")
+        raise ValueError(
+            "floating-point pixels have no agreed black and white. Bring them to 0..1, and give the array [H, W] in "
+            "place of the file, or from_tensors all of them"
+        )
     if image.mode.startswith("I"):  # 16 bits, whatever the name
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+        levels = np.asarray(image)
+        highest = int(levels.max(initial=0))
+        used = next((bits for bits in (8, 10, 12, 16) if highest < 1 << bits), 16)
+        if depth == "auto" and used < 16:
+            warnings.warn(
+                f"{name} has room for 16 bits and its brightest pixel is {highest}: it comes out almost black. If its "
+                f"pixels have {used} bits, set image_depth={used}, and if it is so dark, image_depth=16",
+                DataWarning,
+                3,
+            )
+        bits = 16 if depth == "auto" else depth
+        image = Image.fromarray((levels.clip(0, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -28,7 +28,7 @@ from quickstudy.changes import UNKNOWN
 from quickstudy.confidence import accuracy_in_words, conformal, least_examples
 from quickstudy.data.samples import listed
 from quickstudy.data.targets import Label, encode, type_of
-from quickstudy.errors import ConfigError, DataError, check_counts, one_line
+from quickstudy.errors import ConfigError, DataError, brief, check_counts, one_line
 from quickstudy.explaining import Answer, Neighbour, drawn, nearest
 from quickstudy.learner import TYPES
 from quickstudy.nets import Encoder, build_encoder
@@ -161,7 +161,7 @@ class Predictor(Calibrated):
 
     def _saved(self) -> saving.Saved:
         parts = self._encoder, self._algorithm, self._load, self._support, self._thumbnails, self._learned
-        return saving.Saved(*parts, self._rates, self._calibrated, self._like, self._rounding)
+        return saving.Saved(*parts, self._rates, self._calibrated, self._like, self._rounding, taught=self._taught)
 
     @classmethod
     def load(
@@ -276,7 +276,7 @@ class Predictor(Calibrated):
             DataError: a class has too few held-out examples for that level.
         """
         if not 0 < alpha < 1:
-            raise ConfigError(f"alpha={alpha!r}: it must lie between 0 and 1, for instance 0.1")
+            raise ConfigError(f"alpha={brief(alpha)}: it must lie between 0 and 1, for instance 0.1")
         logits_NW, classes = self._answers(inputs)[0], list(self._support)
         possible_NW = conformal(self._held_out(least_examples(alpha)), logits_NW, alpha, classes)
         found: list[list[Label]] = [[] for _ in range(len(logits_NW))]
@@ -300,9 +300,10 @@ class Predictor(Calibrated):
         check_counts(count=count)
         if embedded_ND is not None:
             return nearest(embedded_ND, self._support, self._thumbnails, count)
-        if not len(listed(inputs)):
+        examples = self._listed(inputs)
+        if not len(examples):
             return []
-        embedded_ND = torch.cat([self._encoder(part) for part in self._parts(listed(inputs))])
+        embedded_ND = torch.cat([self._encoder(part) for part in self._parts(examples)])
         parts = torch.split(torch.cat(list(self._support.values())), 64)  # it keeps the inputs themselves
         kept_S = exact(torch.cat([self._encoder(part) for part in parts]))
         support = dict(zip(self._support, torch.split(kept_S, list(self.counts_.values())), strict=True))
@@ -331,5 +332,7 @@ class Predictor(Calibrated):
         classes = [self.as_class(label) for label in encoded.labels]
         for label in classes:
             if type_of(label) != self._label_type:
-                raise DataError(f"the classes are {TYPES[self._label_type]}, and the label {label!r} is none of them")
+                raise DataError(
+                    f"the classes are {TYPES[self._label_type]}, and the label {brief(label)} is none of them"
+                )
         return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))

@@ -44,12 +44,13 @@ def steps_of(trainer: Any, plan: EpisodePlan | None, data: Any) -> dict[str, Any
     else:
         processes = 1 if trainer is None else trainer.world_size
         made |= {"examples per step": data.batch_size * processes * accumulated, "seed": data.options.get("seed", 0)}
+        made |= {"sampler": data.options.get("sampler")}
     if trainer is not None:
         made |= {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val}
     return made
 
 
-def weighed(loss: Tensor, units: float) -> tuple[Tensor, float]:
+def weighed(loss: Tensor, units: float | Tensor) -> tuple[Tensor, float | Tensor]:
     """Return the loss such that its mean over processes is that over the units of all, and how many those are.
 
     Args:
@@ -76,8 +77,9 @@ class Accumulated:
         """Forget the batches of a step that came to nothing."""
         self._units.clear()
 
-    def add(self, loss: Tensor, units: float) -> Tensor:
+    def add(self, loss: Tensor, units: float | Tensor) -> Tensor:
         """Return the loss of one more batch, as much of the step's as it has units."""
+        units = float(units)
         self._units.append(units)
         return loss if units == self._units[0] else loss * (units / self._units[0])
 

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map
 from torchmetrics import Metric
 
 from quickstudy.checkpoint import read_checkpoint
-from quickstudy.errors import ConfigError, DataError, DataWarning, check_above_zero, check_counts, given
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_above_zero, check_counts, given
 from quickstudy.files import LAST, atomic_write
 
 PREVIOUS = "previous.ckpt"
@@ -203,7 +203,7 @@ def run_folder(resume: str | None, default_root_dir: object) -> Path | None:
         return None
     if resume != "auto":
         raise ConfigError(
-            f"resume={resume!r} is not 'auto': type resume='auto', default_root_dir='runs/birds'; to go on from a "
+            f"resume={brief(resume)} is not 'auto': type resume='auto', default_root_dir='runs/birds'; to go on from a "
             "file, fit(..., ckpt_path='last.ckpt')"
         )
     if not default_root_dir:

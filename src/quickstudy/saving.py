@@ -66,6 +66,8 @@ class Saved(NamedTuple):
     """Made since by a service, in their order."""
     number: int = 0
     """Of the last change that a service made."""
+    taught: str = ""
+    """The scale of the inputs that it learned from, one of ``pictures.Scale``."""
 
 
 def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None) -> None:
@@ -109,6 +111,7 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
                 "ways": algorithm.ways,
             },
             "load": named_load(load),
+            "inputs": saved.taught,
             "classes": list(support),
             "examples": [len(kept) for kept in support.values()],
             "state": skeleton,
@@ -247,6 +250,7 @@ def _put_together(
         raise ValueError("classes named in several types")
     if len(set(description["classes"])) < len(description["classes"]) or 0 in description["examples"]:
         raise ValueError("a class twice, or without examples")
+    encoder.fed = str(description.get("inputs", ""))
     if description["classes"] and description["state"] is None:
         raise ValueError("classes that were not learned")
     parts = torch.split(tensors["kept"], description["examples"]) if description["classes"] else ()

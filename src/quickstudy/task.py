@@ -29,8 +29,8 @@ from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
 from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
-from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, warn_of_one_class
-from quickstudy.losses import Loss, build_loss
+from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, meet_inputs, warn_of_one_class
+from quickstudy.losses import ClassWeights, Loss, build_loss, check_class_weights, class_weights_of, weighted
 from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder, of_several
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
@@ -55,6 +55,8 @@ class Task(L.LightningModule):
         head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to ``[B, C]``; only the default strategy has one.
         loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy. Few-shot
             strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
+        class_weights: ``"balanced"``: every class counts the same, however many examples it has; or weights by class
+            name, or in the classes' order. With several labels per example they are those of presence.
         optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
         learning_rate: None for the optimizer's own default. It may be set later, as may ``hparams.learning_rate``,
             which Lightning's finder sets.
@@ -99,6 +101,7 @@ class Task(L.LightningModule):
         multi_label: bool = False,
         training_strategy: str = "default",
         training_strategy_kwargs: Mapping[str, Any] | None = None,
+        class_weights: ClassWeights | None = None,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
@@ -108,16 +111,21 @@ class Task(L.LightningModule):
         check_specs(optimizer, learning_rate, lr_scheduler)
         check_above_zero(**given(backbone_lr=backbone_lr))
         self.plan, self.algorithm = build_strategy(training_strategy, training_strategy_kwargs)
-        if self.plan is not None and (num_classes is not None or multi_label or head != "linear"):
+        fixed = num_classes is not None or multi_label or head != "linear" or class_weights is not None
+        if self.plan is not None and fixed:
             raise ConfigError(
-                f"num_classes, multi_label and head belong to training_strategy='default'; '{training_strategy}' takes "
-                "its classes from each episode: leave them out"
+                "num_classes, multi_label, head and class_weights belong to training_strategy='default'; "
+                f"'{training_strategy}' takes its classes from each episode: leave them out"
             )
         self._num_classes, self._multi_label, self._metrics = num_classes, multi_label, metrics
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._learning_rate, self._backbone_lr = learning_rate, backbone_lr
         ours = F.cross_entropy if self.algorithm is None else self.algorithm.loss
         self._loss = build_loss(loss_fn, multi_label, ours)
+        check_class_weights(class_weights, loss_fn, multi_label)
+        self._class_weights = class_weights
+        self.weights: tuple[float, ...] = ()
+        """Of the classes in the loss, once the data is known; empty: all the same."""
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
@@ -190,6 +198,8 @@ class Task(L.LightningModule):
         if data is not None and stage == "fit" and (table := data.table("train", by_class=self.plan is not None)):
             self.trained_on = len(table), table.fingerprint
             self.trained_with = steps_of(self._trainer, self.plan, data)
+        if hasattr(data, "few"):
+            meet_inputs(self.encoder, data, stage, by_class=self.plan is not None)
         if self.plan is None and stage != "predict":
             self._meet_classes(data)
             self._compare_examples(data, stage)
@@ -236,9 +246,21 @@ class Task(L.LightningModule):
             self.label_type = "int" if data is None else getattr(data, "label_type", "str")
         if data is not None and data.multi_label and not self._multi_label:
             raise ConfigError("the data has several labels per example: set multi_label=True")
+        if self._class_weights is not None and not self.weights:
+            self._weigh_classes(data)
         if self.head is None:
             features = math.prod(feature_shape(self.encoder, data, self._trainer, "fit"))
             self.head = nn.Linear(features, len(self.classes)).to(self.device)
+
+    def _weigh_classes(self, data: Any) -> None:
+        table = None if data is None else data.table("train")
+        counts = None
+        if table is not None and table.targets is not None:
+            table = table.with_classes(self.classes)
+            counts = (table.targets.sum(0) if table.multi_label else table.index.counts).tolist()
+        examples = 0 if table is None else len(table)
+        assert self._class_weights is not None
+        self.weights = class_weights_of(self._class_weights, self.classes, counts, examples, self._multi_label)
 
     # ---- steps
 
@@ -307,8 +329,8 @@ class Task(L.LightningModule):
         logits: Tensor = self(inputs_of(batch))
         return logits
 
-    def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float]:
-        loss, logits, targets = self._judged(batch)
+    def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
+        loss, logits, targets, units = self._judged(batch)
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)
         else:
@@ -319,8 +341,8 @@ class Task(L.LightningModule):
         most = logits.shape[-1] if self.plan is None else self.plan.shape(stage)[0]
         scores = F.pad(logits, (0, most - logits.shape[-1]), value=-math.inf)  # of steps that have fewer ways
         for metrics in self._metrics_of(stage, loader):
-            metrics.update(figures, scores.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss)
-        return loss, len(figures)
+            metrics.update(figures, scores.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss, units)
+        return loss, units
 
     def _metrics_of(self, stage: str, loader: int) -> list[StageMetrics]:
         """Return what measures a stage, and of several loaders also what measures one of them."""
@@ -339,20 +361,28 @@ class Task(L.LightningModule):
             return []
         return list(self._trainer.num_val_batches if stage == "val" else self._trainer.num_test_batches)
 
-    def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, and their targets."""
+    def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor, float | Tensor]:
+        """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, their targets, and what the loss is the mean over."""
         if self.algorithm is not None and self.plan is not None:
             least, ways = self.plan.span("train" if self.training else "test")
             if least < ways and isinstance(batch, Episode):
                 ways = min(max(int(batch.support_targets.max()) + 1, least), ways)
             episode = check_episode(batch, ways)
             loss, logits = self.algorithm.judge(self.encoder, episode, ways, self._loss)
-            return loss, logits, episode.query_targets
+            return loss, logits, episode.query_targets, len(logits)
         inputs, targets = (batch["input"], batch["target"]) if isinstance(batch, Mapping) else batch
         logits = self(inputs)
         if self._multi_label:
             targets = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[-1])).to(logits.dtype)
-        return self._loss(logits, targets), logits, targets
+        if self.weights and self._multi_label:
+            weight_C = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device)
+            loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight_C)
+        elif self.weights:
+            loss, units = weighted(logits, targets, self.weights)
+            return loss, logits, targets, units
+        else:
+            loss = self._loss(logits, targets)
+        return loss, logits, targets, len(logits)
 
     # ---- what is logged at the end of an epoch
 

@@ -20,7 +20,7 @@ from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.allocator import keep_memory_mapped
 from quickstudy.checkpoint import plain
 from quickstudy.datamodule import STAGES, DataModule
-from quickstudy.errors import ConfigError, DataWarning, check_choice, check_counts, check_options, given
+from quickstudy.errors import ConfigError, DataWarning, brief, check_choice, check_counts, check_options, given
 from quickstudy.failing import StopAtNaN
 from quickstudy.finetuning import SHAPES, Strategy, build_finetuning
 from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
@@ -73,7 +73,7 @@ class Trainer(L.Trainer):
         self.callbacks: list[Any]
         if lightning_kwargs.get("strategy") in SHAPES:
             name = lightning_kwargs["strategy"]
-            raise ConfigError(f"{name!r} says what of the model trains: trainer.finetune(..., strategy='{name}')")
+            raise ConfigError(f"{brief(name)} says what of the model trains: trainer.finetune(..., strategy='{name}')")
         known = list(inspect.signature(L.Trainer.__init__).parameters)[1:]
         check_options("Trainer", lightning_kwargs, known)
         self._told = {name: value for name, value in lightning_kwargs.items() if plain(value)}

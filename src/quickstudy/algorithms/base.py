@@ -20,7 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from quickstudy.algorithms.held import Held
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, QuickstudyError, first_line
-from quickstudy.nets import Encoder, by_episode
+from quickstudy.functional.known_gradient import Backwards
+from quickstudy.nets import Encoder, by_episode, pass_by_pass
 from quickstudy.registry import Registry, options_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -50,6 +51,8 @@ class Algorithm(nn.Module, ABC):
     """What it was built for; empty before."""
     ways: int = 0
     """Of a training episode, when it was built."""
+    task_chunk: int | None = None
+    """Tasks that advance together, since each of them takes memory; None: one on a CPU, and on a GPU as many as fit."""
     options: dict[str, Any]
     """The arguments that it was made with."""
 
@@ -155,16 +158,43 @@ class EmbeddingAlgorithm(Algorithm):
         return None
 
     def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
-        """Embed all images of all tasks in one pass; BatchNorm in training mode sees one episode at a time."""
-        tasks, support = episode.support.shape[:2]
+        """Embed and classify ``task_chunk`` tasks at a time; BatchNorm in training mode sees one episode at a time.
+
+        In training, each chunk's gradient is made at once, so that not all graphs coexist.
+        """
+        tasks, keeps_graph = len(episode.support), torch.is_grad_enabled()
+        size = self.task_chunk or (1 if episode.support.device.type == "cpu" else tasks)
+        if keeps_graph and (not self.training or episode.support.requires_grad or episode.query.requires_grad):
+            size = tasks  # whoever asks for more than the gradients of training has the whole graph
+        parts = (Episode(*(tensor[some] for tensor in episode)) for some in pass_by_pass(encoder, tasks, size))
+        if size >= tasks or not keeps_graph:
+            embedded = torch.cat([self._embedded(encoder, part) for part in parts])
+            losses_T, logits_TQW = self._judged(embedded, episode, ways, loss)
+            return losses_T.mean(), logits_TQW
+        backwards, logits = Backwards(), []
+        for part in parts:
+            losses_T, logits_TQW = self._judged(self._embedded(encoder, part), part, ways, loss)
+            logits.append(logits_TQW.detach())
+            with torch.autocast(logits_TQW.device.type, enabled=False):
+                backwards.add(losses_T.sum() / tasks)
+        return backwards.total, torch.cat(logits)
+
+    def _embedded(self, encoder: Encoder, episode: Episode) -> Tensor:
+        """Return the embeddings ``[T, S + Q, D]`` of tasks that pass together."""
         inputs = torch.cat([episode.support, episode.query], 1)
-        with by_episode(tasks):
-            embedded = encoder(inputs.flatten(0, 1)).unflatten(0, (tasks, -1))
+        with by_episode(len(inputs)):
+            embedded: Tensor = encoder(inputs.flatten(0, 1))
+        return embedded.reshape(*inputs.shape[:2], -1)
+
+    def _judged(self, embedded: Tensor, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Return the losses ``[T]`` and the logits of embedded tasks."""
+        support = episode.support.shape[1]
         with torch.autocast(embedded.device.type, enabled=False):
             logits_TQW = self.classify(
                 exact(embedded[:, :support]), episode.support_targets, exact(embedded[:, support:]), ways
             )
-            return loss(logits_TQW.flatten(0, 1), episode.query_targets.flatten()), logits_TQW
+            losses = [loss(*task) for task in zip(logits_TQW, episode.query_targets, strict=True)]
+            return torch.stack(losses), logits_TQW
 
     def classify(self, support_TSD: Tensor, targets_TS: Tensor, query_TQD: Tensor, ways: int) -> Tensor:
         """Return ``[T, Q, W]`` logits of embedded tasks, all side by side."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from quickstudy.algorithms.base import STRATEGIES
 from quickstudy.algorithms.maml import MAML
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, brief
 from quickstudy.functional.inner_loop import Rates, Weights
 
 
@@ -33,7 +33,8 @@ class BOIL(MAML):
     def __init__(self, adaptation_steps: int = 5, *, head: Literal["linear"] = "linear", **options: Any) -> None:
         if head != "linear":
             raise ConfigError(
-                f"head={head!r}: boil's head does not adapt, so it must have a weight vector for each way, 'linear'; a "
+                f"head={brief(head)}: boil's head does not adapt, so it must have a weight vector for each way, "
+                f"'linear'; a "
                 f"shared one would answer the same for all of them. For numbers of ways that differ, "
                 f"{self.for_other_ways}"
             )

@@ -23,7 +23,16 @@ from torch.utils._pytree import tree_map
 from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact, side_by_side
 from quickstudy.algorithms.learned_head import LearnedHead
 from quickstudy.episode import Episode
-from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_choice, check_counts, closest, given
+from quickstudy.errors import (
+    ConfigError,
+    DataWarning,
+    brief,
+    check_above_zero,
+    check_choice,
+    check_counts,
+    closest,
+    given,
+)
 from quickstudy.functional.inner_loop import (
     Adaptation,
     MetaGradient,
@@ -375,7 +384,7 @@ class MAML(Algorithm):
         for name, value in weights.items():
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 raise ConfigError(
-                    f"{mine}.start returns '{name}' = {value!r}: each weight must be a tensor of floating-point "
+                    f"{mine}.start returns '{name}' = {brief(value)}: each weight must be a tensor of floating-point "
                     "numbers; a constant may be support.new_zeros(size)"
                 )
         lost = [name for name in rates if name not in weights]

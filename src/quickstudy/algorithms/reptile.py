@@ -14,7 +14,7 @@ from torch.func import vjp
 
 from quickstudy.algorithms.base import STRATEGIES, Loss
 from quickstudy.algorithms.maml import MAML
-from quickstudy.errors import ConfigError, check_counts
+from quickstudy.errors import ConfigError, brief, check_counts
 from quickstudy.functional.inner_loop import MetaGradient, Rates, Weights
 from quickstudy.nets import Encoder
 
@@ -42,7 +42,7 @@ class Reptile(MAML):
     def __init__(self, inner_batch_size: int = 10, *, meta_gradient: Literal["auto"] = "auto", **options: Any) -> None:
         if meta_gradient != "auto":
             raise ConfigError(
-                f"meta_gradient={meta_gradient!r}: reptile takes no gradient through its steps; leave it out"
+                f"meta_gradient={brief(meta_gradient)}: reptile takes no gradient through its steps; leave it out"
             )
         super().__init__(**options)
         check_counts(inner_batch_size=inner_batch_size)

@@ -1,4 +1,4 @@
-"""Name what there is: training strategies, backbones, data sets, optimizers, learning-rate schedules."""
+"""Name what there is: training strategies, backbones, data sets, optimizers, schedules, augmentation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ KINDS = {
     "datasets": "datasets",
     "optimizers": "optimizers",
     "schedulers": "optimizers",
+    "transforms": "image",
 }
 """Which module of quickstudy has ``available_KIND()``."""
 _FIRST = 20

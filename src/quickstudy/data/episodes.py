@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from quickstudy.data.samples import described
 from quickstudy.data.table import ClassIndex, Table
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, brief
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _BLOCK = 1024  # episodes drawn at once: their arrays stay within a processor's cache
@@ -70,7 +70,7 @@ class EpisodePlan:
                 self._check_span(field.name, tuple(value))
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
-                raise ConfigError(f"{field.name} must be a whole number, not {value!r}")
+                raise ConfigError(f"{field.name} must be a whole number, not {brief(value)}")
             least = 2 if field.name.endswith("ways") else 0 if field.name == "seed" else 1
             if field.name.endswith("num_tasks") and value == -1:
                 continue

@@ -16,7 +16,7 @@ from quickstudy.data.scan import listed_files
 from quickstudy.data.sources import listed_table
 from quickstudy.data.table import Table
 from quickstudy.data.targets import missing
-from quickstudy.errors import DataError, closest, require
+from quickstudy.errors import DataError, brief, closest, require
 
 Fields = str | int | Sequence[str | int] | None
 """One column or several, by their names."""
@@ -108,7 +108,7 @@ def frame_table(
         )
     except DataError as error:
         labels = f", targets: {', '.join(map(repr, fields))}" if fields else ""
-        raise DataError(f"{error} (rows are counted from 0; files: column {input_field!r}{labels})") from error
+        raise DataError(f"{error} (rows are counted from 0; files: column {brief(input_field)}{labels})") from error
 
 
 def _cells(frame: Any, place: int) -> list[Any]:
@@ -131,8 +131,9 @@ def _column(frame: Any, field: Any) -> int:
     for mark in ";\t|":  # or a first line for a spreadsheet that says so
         if mark in line and (str(field) in line.split(mark) or line == f"sep={mark}"):
             raise DataError(
-                f"the table has no column '{field}', since its cells are separated by {mark!r} and not by ',': read it "
-                f"with pandas.read_csv(..., sep={mark!r}) and give from_data_frame that"
+                f"the table has no column '{field}', since its cells are separated by {brief(mark)} and not by "
+                f"',': read it "
+                f"with pandas.read_csv(..., sep={brief(mark)}) and give from_data_frame that"
             )
     example = any(re.search(r"\w\.[a-z]\w{1,3}$", name.lower()) for name in names)
     more = ". Its first line looks like an example: write the columns' names above it" if example else ""

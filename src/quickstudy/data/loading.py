@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from quickstudy.data.episodes import EpisodeSampler
 from quickstudy.data.samples import Samples
-from quickstudy.data.table import Table
+from quickstudy.data.table import ClassIndex, Table
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, DataError
 
@@ -305,12 +305,21 @@ class BatchSteps(Steps):
         share: this process. Ranks may differ by one example in the last step, so that none is left out or repeated.
         shuffle: whether the order changes with the epoch.
         seed: of the order.
+        balance: the rows of each class, of which every epoch then has as many as of the others, in turn.
 
     Raises:
         ConfigError: the batch size is below 1, or the last step has fewer examples than there are ranks.
     """
 
-    def __init__(self, length: int, batch_size: int, share: Share, shuffle: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        share: Share,
+        shuffle: bool = False,
+        seed: int = 0,
+        balance: ClassIndex | None = None,
+    ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: it must be at least 1")
         self._length = length
@@ -318,6 +327,7 @@ class BatchSteps(Steps):
         self.share = share
         self._shuffle = shuffle
         self._seed = seed
+        self._balance = balance
         ranks = share.world_size
         if length < ranks:
             raise ConfigError(f"{length} examples are fewer than {ranks} processes: use at most {length} devices")
@@ -350,11 +360,26 @@ class BatchSteps(Steps):
         rank, ranks = self.share
         rows = np.arange(self._length)
         if self._shuffle:
-            rows = np.random.default_rng((self._seed, self.epoch)).permutation(rows)
+            generator = np.random.default_rng((self._seed, self.epoch))
+            if self._balance is not None:
+                rows = _balanced(self._balance, self._length, generator)
+            rows = generator.permutation(rows)
         steps = np.split(rows[rank::ranks], np.arange(1, len(self)) * self._batch_size)
         before = self.epoch * len(self) if self._shuffle else 0
         for step in range(first, len(self)):
             yield (before + step) * ranks + rank, steps[step]
+
+
+def _balanced(index: ClassIndex, length: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return ``[length]`` rows, as many of each class as of the others; of a class, each as often as the others."""
+    codes = generator.permutation(np.flatnonzero(index.counts))
+    each, more = divmod(length, len(codes))
+    drawn = []
+    for place, code in enumerate(codes.tolist()):
+        rows, count = index.rows(code), each + (place < more)
+        turns = [generator.permutation(rows) for _ in range(-(-count // len(rows)))]
+        drawn.append(np.concatenate([rows[:0], *turns])[:count])
+    return np.concatenate(drawn).astype(np.int64)
 
 
 def _without_crumbs(length: int, batch_size: int, ranks: int) -> int:

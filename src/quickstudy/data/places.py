@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.archives import Archive, Member, hidden, open_archive
-from quickstudy.errors import DataError, closest
+from quickstudy.errors import DataError, brief, closest
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Files:
         except UnicodeEncodeError as error:
             utf8 = sys.getfilesystemencoding() == "utf-8"
             what = "rename the file" if utf8 else "set PYTHONUTF8=1 in the environment, or rename the file"
-            raise DataError(f"the file name {error.object!r} of '{source}' is not UTF-8: {what}") from error
+            raise DataError(f"the file name {brief(error.object)} of '{source}' is not UTF-8: {what}") from error
 
     def __len__(self) -> int:
         return len(self.names)

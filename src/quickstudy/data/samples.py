@@ -26,15 +26,18 @@ from quickstudy.data.archives import Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs
 from quickstudy.data.targets import in_order
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
 
 Load = Callable[[Any], Any]
 LOADS: Registry[Load] = Registry("load")
 """By a domain's name: what makes a tensor of one of its inputs, with options that a saved model names."""
 Transform = Callable[[Tensor], Tensor]
+TRANSFORMS: Registry[Transform] = Registry("transform")
+"""By name: ready-made ones."""
 
 _AUTO_SHARE = 0.25
+_LONGEST_NAME = 500
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
@@ -136,7 +139,7 @@ class Samples:
     def name(self, row: int) -> str:
         """Return the name of an input for messages: a file's own, else its number."""
         file = file_of(self._inputs, row)
-        return f"input {row}" if file is None else f"'{file}'"
+        return f"input {row}" if file is None else named(file)
 
     def _batch(self, rows: Tensor) -> Tensor:
         if isinstance(self._inputs, Tensor):
@@ -172,6 +175,12 @@ class Samples:
             )
 
 
+def named(item: Any) -> str:
+    """Return the name of a file for messages, which a text that is none may not lengthen."""
+    text = str(item)
+    return f"'{text}'" if len(text) <= _LONGEST_NAME else brief(text)
+
+
 def file_of(inputs: Inputs, row: int) -> str | None:
     """Return the name of the file that an input is; None where it is no file."""
     item = inputs[row] if isinstance(inputs, (Files, list)) else None
@@ -179,25 +188,51 @@ def file_of(inputs: Inputs, row: int) -> str | None:
 
 
 def listed(inputs: Any) -> Any:
-    """Return a tensor ``[N, ...]`` or a list of items; a single path or picture counts as a list of one.
+    """Return a tensor ``[N, ...]`` or a list of items; a single path, picture or open file counts as a list of one.
 
-    A uint8 array ``[N, H, W, 3]`` becomes a list, so that ``load`` makes a picture of each. What comes one by one, as
-    from a generator, ``map`` or ``glob``, is listed.
+    What comes one by one, as from a generator, ``map`` or ``glob``, is listed.
 
     Raises:
         DataError: it is a set, which has no order, or a mapping.
     """
     if not hasattr(inputs, "read"):  # an open file would come by its lines
         inputs = in_order(inputs, "inputs")
-    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
-        if inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.shape[3] == 3 and inputs.shape[1] not in (1, 3):
-            return list(inputs)
-        return torch.from_numpy(inputs)
     if isinstance(inputs, Tensor):
         return inputs
-    if isinstance(inputs, (str, bytes, os.PathLike)) or not hasattr(inputs, "__len__"):
-        return [inputs]
-    return list(inputs)
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
+        return tensor_of(inputs)
+    alone = isinstance(inputs, (str, bytes, bytearray, memoryview, os.PathLike)) or not hasattr(inputs, "__len__")
+    return [content_of(item) for item in ([inputs] if alone else inputs)]
+
+
+def tensor_of(array: NDArray[Any]) -> Tensor:
+    """Return numbers as a tensor, whatever their layout in memory.
+
+    Raises:
+        DataError: it holds no numbers.
+    """
+    if array.dtype.kind not in "buif":
+        raise DataError(f"an array of {array.dtype} holds no numbers to be fed to a model")
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(native if native.flags.writeable and min(native.strides, default=1) >= 0 else native.copy())
+
+
+def content_of(item: Any) -> Any:
+    """Return the bytes of a bytearray, a memoryview or an open file, from its beginning; all else as it is.
+
+    Raises:
+        DataError: the file is open as text.
+    """
+    if isinstance(item, (bytearray, memoryview)):
+        return bytes(item)
+    if not hasattr(item, "read") or isinstance(item, (Tensor, np.ndarray)):
+        return item
+    if hasattr(item, "seekable") and item.seekable():
+        item.seek(0)
+    found = item.read()
+    if not isinstance(found, bytes):
+        raise DataError(f"{brief(item)} is open as text: open it in binary mode, open(path, 'rb')")
+    return found
 
 
 def cache_budget(cache: str | int | bool | None) -> int:
@@ -220,7 +255,7 @@ def cache_budget(cache: str | int | bool | None) -> int:
     number, unit = text[:-2], text[-2:]
     if unit in _UNITS and number.replace(".", "", 1).isdigit():
         return int(float(number) * _UNITS[unit])
-    raise ConfigError(f"cache={cache!r} is none of 'auto', False, a number of bytes, or a size such as '4GB'")
+    raise ConfigError(f"cache={brief(cache)} is none of 'auto', False, a number of bytes, or a size such as '4GB'")
 
 
 def _memory_free() -> int:

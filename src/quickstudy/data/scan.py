@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import reprlib
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 from quickstudy.data.places import Files, Folder, Source, open_source, unwrapped
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Label, class_name, in_order, missing, numbered, read_as, type_of
-from quickstudy.errors import DataError, DataWarning
+from quickstudy.errors import DataError, DataWarning, brief
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -181,12 +180,12 @@ def listed_files(paths: Any, root: str | os.PathLike[str] | None = None, exist: 
     if not base.is_dir():
         raise DataError(f"there is no folder '{base}'")
     if isinstance(paths, (str, os.PathLike)):
-        raise DataError(f"expected a list of files, not '{paths}': for one file give [{str(paths)!r}]")
+        raise DataError(f"expected a list of files, not '{paths}': for one file give [{brief(str(paths))}]")
     gone = np.flatnonzero(missing(paths))
     lost = f", and it is missing in {numbered(gone)}" if len(gone) else ""
     for row, path in enumerate(paths):
         if not isinstance(path, (str, os.PathLike)) or row in gone[:1]:
-            raise DataError(f"file {row} is {reprlib.repr(path)}: a file must be a string or a path{lost}")
+            raise DataError(f"file {row} is {brief(path)}: a file must be a string or a path{lost}")
     names = [os.fspath(path) for path in paths]
     absent = [name for name in names if not (base / name).is_file()] if exist else []
     if absent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, Literal, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, brief
 
 Codes = NDArray[np.int32] | NDArray[np.bool_]
 """``[N]`` int32 class codes, or ``[N, C]`` bool for several labels per example."""
@@ -119,10 +118,10 @@ def label_of(value: Any) -> Label:
         encoded = encode([value])
     except DataError as error:
         raise DataError(
-            f"a class needs a name that is a string, a whole number or a bool; this is {value!r}"
+            f"a class needs a name that is a string, a whole number or a bool; this is {brief(value)}"
         ) from error
     if encoded.codes.ndim != 1 or len(encoded.classes) != 1 or isinstance(value, (list, tuple)):
-        raise DataError(f"a class needs one name, a string, a whole number or a bool; this is {value!r}")
+        raise DataError(f"a class needs one name, a string, a whole number or a bool; this is {brief(value)}")
     return encoded.labels[0]
 
 
@@ -168,7 +167,7 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
         or not hasattr(targets, "__len__")
         or getattr(targets, "shape", None) == ()
     ):
-        raise DataError(f"targets must be a list, array or tensor of labels, not {reprlib.repr(targets)}")
+        raise DataError(f"targets must be a list, array or tensor of labels, not {brief(targets)}")
     for row in (gone := np.flatnonzero(missing(targets)))[:1].tolist():
         label = (np.asarray(targets) if hasattr(targets, "dtype") else targets)[row]
         what = label if isinstance(label, np.floating) else repr(label)
@@ -198,20 +197,24 @@ def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
     # NumPy by itself would make strings of numbers that stand among strings, and of what is missing.
     for row, label in enumerate(rows):
         if not isinstance(label, (str, int, float)):
-            raise DataError(f"target {row} is {label!r}: a class label must be a whole number or a string")
+            raise DataError(f"target {row} is {brief(label)}: a class label must be a whole number or a string")
         if isinstance(label, str) != isinstance(rows[0], str):
             raise DataError(
-                f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must all be strings or all be numbers"
+                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be strings "
+                f"or all be numbers"
             )
         if isinstance(label, bool) != isinstance(rows[0], bool):
             raise DataError(
-                f"target 0 is {rows[0]!r} and target {row} is {label!r}: labels must all be True or False, or all be "
+                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be True or "
+                f"False, or all be "
                 "numbers"
             )
     try:
         return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
     except UnicodeEncodeError as error:
-        raise DataError(f"the label {error.object!r} holds half a character, which no file can: rename it") from error
+        raise DataError(
+            f"the label {brief(error.object)} holds half a character, which no file can: rename it"
+        ) from error
 
 
 def _rectangle(rows: Sequence[Any]) -> NDArray[Any]:
@@ -236,7 +239,7 @@ def _labels(array: NDArray[Any]) -> Encoded:
         wrong = np.ones(len(array), np.bool_)
     for row in np.flatnonzero(wrong)[:1].tolist():
         label = array[row : row + 1].tolist()[0]
-        raise DataError(f"target {row} is {label!r}: a class label must be a whole number or a string")
+        raise DataError(f"target {row} is {brief(label)}: a class label must be a whole number or a string")
     if array.dtype.kind != "T":
         numbers, codes = np.unique(array.astype(np.int64), return_inverse=True)
         return Encoded(codes.astype(np.int32), tuple(map(str, numbers)), "bool" if array.dtype.kind == "b" else "int")
@@ -263,7 +266,8 @@ def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:
     for index, row in enumerate(rows):
         if not all(isinstance(label, str) and label for label in row):
             raise DataError(
-                f"target {index} is {row!r}: where examples have several labels, each must be a string, and no empty "
+                f"target {index} is {brief(row)}: where examples have several labels, each must be a string, "
+                f"and no empty "
                 "one; an example without labels has the empty list"
             )
     rows = [[class_name(label) for label in row] for row in rows]

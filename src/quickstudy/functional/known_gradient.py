@@ -15,6 +15,42 @@ def known_gradient(value: Tensor, gradients: Sequence[Tensor], parameters: Seque
     return known
 
 
+class Backwards:
+    """Losses that are taken backwards one by one, so that not all of their graphs coexist."""
+
+    def __init__(self) -> None:
+        self._values: list[Tensor] = []
+        self._sums: dict[Tensor, Tensor] = {}
+
+    def add(self, loss: Tensor) -> None:
+        """Add a number, and take it backwards where anything depends on it."""
+        self._values.append(loss.detach())
+        leaves = _leaves(loss)
+        for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True) if leaves else ():
+            self._sums[leaf] = self._sums[leaf] + gradient if leaf in self._sums else gradient
+
+    @property
+    def total(self) -> Tensor:
+        """The sum, whose ``backward`` hands out the gradients."""
+        total = torch.stack(self._values).sum()
+        return known_gradient(total, list(self._sums.values()), list(self._sums)) if self._sums else total
+
+
+def _leaves(value: Tensor) -> list[Tensor]:
+    """Return the tensors that ``backward`` would give a gradient: all parameters that matter, whoever's they are."""
+    found: dict[Tensor, None] = {}
+    seen, ahead = set(), [value.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, torch._C._functions.AccumulateGrad):
+            found[node.variable] = None
+        ahead.extend(further for further, _ in node.next_functions)
+    return list(found)
+
+
 class _Known(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *parameters: Tensor) -> Tensor:

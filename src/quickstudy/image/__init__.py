@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
@@ -11,10 +12,19 @@ import torch
 from quickstudy.data.table import Table
 from quickstudy.datamodule import DataModule
 from quickstudy.errors import check_choice
-from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, height_width, load_image
+from quickstudy.image.transforms import available_transforms
+from quickstudy.pictures import (
+    IMAGE_EXTENSIONS,
+    IMAGE_SIZE,
+    channels_last,
+    check_depth,
+    height_width,
+    load_image,
+    whole_numbers,
+)
 from quickstudy.task import Task
 
-__all__ = ["ImageClassificationData", "ImageClassifier", "load_image"]
+__all__ = ["ImageClassificationData", "ImageClassifier", "available_transforms", "load_image"]
 
 
 class ImageClassificationData(DataModule):
@@ -27,6 +37,8 @@ class ImageClassificationData(DataModule):
             to a model that was trained on them are brought to their size.
         image_mode: ``"RGB"`` for three channels or ``"L"`` for one. Default: as the model's training data, else
             ``"RGB"``.
+        image_depth: bits of a pixel in files that have room for 16: 8, 10, 12 or 16. Default: as the model's training
+            data, else ``"auto"``: 16, with a warning where a picture uses fewer.
         options: see ``DataModule``.
     """
 
@@ -42,17 +54,36 @@ class ImageClassificationData(DataModule):
         predict: Table | None = None,
         image_size: int | tuple[int, int] | None = None,
         image_mode: Literal["RGB", "L"] | None = None,
+        image_depth: Literal["auto", 8, 10, 12, 16] | None = None,
         **options: Any,
     ) -> None:
         if image_size is not None:
             height, _ = height_width(image_size)
             image_size = height if isinstance(image_size, Integral) else image_size
         check_choice("image_mode", image_mode, "RGB", "L", None)
+        if image_depth is not None:
+            check_depth(image_depth)
+        train, val, test, predict = (_upright(table) for table in (train, val, test, predict))
         inputs = next((table.inputs for table in (train, val, test, predict) if table is not None), None)
-        if isinstance(inputs, torch.Tensor) and inputs.ndim == 4:
-            channels, height, width = inputs.shape[1:]
+        if isinstance(inputs, torch.Tensor) and inputs.ndim in (3, 4):
+            channels, height, width = (1, *inputs.shape[1:])[-3:]
             image_size, image_mode = image_size or (height, width), image_mode or ("L" if channels == 1 else "RGB")
-        super().__init__(train, val, test, predict, {"image_size": image_size, "image_mode": image_mode}, **options)
+        load_options = {"image_size": image_size, "image_mode": image_mode, "image_depth": image_depth}
+        super().__init__(train, val, test, predict, load_options, **options)
+
+
+def _upright(table: Table | None) -> Table | None:
+    """Return a table whose tensor has channels first, and uint8 for whole numbers."""
+    if table is None or not isinstance(table.inputs, torch.Tensor) or table.inputs.ndim not in (3, 4):
+        return table
+    pixels = whole_numbers(table.inputs)
+    if pixels.ndim == 4 and channels_last(pixels.shape[1:]) and min(pixels.shape[1:3]) > 4:
+        if pixels.shape[3] in (2, 4):  # transparent ones, which become white
+            mode: Literal["RGB", "L"] = "L" if pixels.shape[3] == 2 else "RGB"
+            pixels = torch.stack([load_image(each, None, mode) for each in pixels])
+        else:
+            pixels = pixels.permute(0, 3, 1, 2)
+    return table if pixels is table.inputs else replace(table, inputs=pixels)
 
 
 class ImageClassifier(Task):

@@ -14,6 +14,7 @@ from quickstudy.nets.batch_norm import (
     by_support,
     move_statistics,
     of_several,
+    pass_by_pass,
 )
 from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder
 from quickstudy.nets.timm_bridge import at_hand
@@ -35,4 +36,5 @@ __all__ = [
     "by_support",
     "move_statistics",
     "of_several",
+    "pass_by_pass",
 ]

@@ -84,6 +84,31 @@ def by_episode(tasks: int) -> BatchNormAs:
     return BatchNormAs(normalize)
 
 
+def pass_by_pass(network: nn.Module, tasks: int, size: int) -> Iterator[slice]:
+    """Yield which of ``tasks`` episodes to pass through a network next, ``size`` at a time.
+
+    All passes start from the same running statistics, which in the end are the mean over the episodes, and count as
+    moved once: as if all had passed together, ``by_episode``.
+    """
+    if size >= tasks:
+        yield slice(tasks)
+        return
+    norms = _moving(network)
+    counts = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
+    buffers = [*_running(norms), *counts]
+    before = [buffer.clone() for buffer in buffers]
+    sums = [torch.zeros_like(running) for running in _running(norms)]
+    for start in range(0, tasks, size):
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+        passing = slice(start, min(start + size, tasks))
+        yield passing
+        for total, running in zip(sums, buffers, strict=False):
+            total.add_(running, alpha=(passing.stop - start) / tasks)
+    for total, running in zip(sums, buffers, strict=False):
+        running.copy_(total)
+
+
 def by_batch() -> BatchNormAs:
     """Normalise by the batch's own statistics in any mode; running statistics stay as they are."""
     return BatchNormAs(
@@ -198,13 +223,7 @@ def move_statistics(norms: Sequence[_BatchNorm], network: Callable[[Tensor], Ten
 
 def average_statistics(module: nn.Module) -> None:
     """Set the running statistics of BatchNorm to their mean over all processes."""
-    running = [
-        statistic
-        for norm in module.modules()
-        if isinstance(norm, _BatchNorm) and norm.training
-        for statistic in (norm.running_mean, norm.running_var)
-        if statistic is not None
-    ]
+    running = _running(_moving(module))
     if running:
         flat = torch.cat([statistic.flatten() for statistic in running])
         torch.distributed.all_reduce(flat)
@@ -246,6 +265,15 @@ def _normalized(call: Call, mean: Tensor, variance: Tensor) -> Tensor:
 def _as_weights(call: Call) -> Tensor:
     """Return the input in the weights' precision: under autocast, vmap has no derivative of the two mixed."""
     return call.input if call.weight is None else call.input.to(call.weight.dtype)
+
+
+def _moving(module: nn.Module) -> list[_BatchNorm]:
+    return [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
+
+
+def _running(norms: Sequence[_BatchNorm]) -> list[Tensor]:
+    both = (statistic for norm in norms for statistic in (norm.running_mean, norm.running_var))
+    return [statistic for statistic in both if statistic is not None]
 
 
 def _copy(running: Tensor | None) -> Tensor | None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from quickstudy.errors import ConfigError, check_counts
+from quickstudy.errors import ConfigError, brief, check_counts
 from quickstudy.nets.pooling import MaxPool2x2
 from quickstudy.nets.registry import BACKBONES
 
@@ -35,9 +35,9 @@ class Conv4(nn.Module):
         super().__init__()
         check_counts(in_channels=in_channels, hidden=hidden)
         if pools not in range(5):
-            raise ConfigError(f"conv4 has pools=0 to pools=4, not {pools!r}")
+            raise ConfigError(f"conv4 has pools=0 to pools=4, not {brief(pools)}")
         if norm not in ("batch", "group"):
-            raise ConfigError(f"conv4 has norm='batch' or norm='group', not {norm!r}")
+            raise ConfigError(f"conv4 has norm='batch' or norm='group', not {brief(norm)}")
 
         def block(channels: int, pool: bool) -> nn.Sequential:
             return nn.Sequential(

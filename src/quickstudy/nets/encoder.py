@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.errors import ConfigError, check_options
+from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.nets import timm_bridge
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
@@ -36,6 +36,10 @@ class Encoder(nn.Module):
         # A convolution's channels; a backbone without one takes what comes.
         first = next((m for m in backbone.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
         self.in_channels = None if first is None else first.in_channels
+        self.sees_pictures = isinstance(first, nn.Conv2d)
+        """Whether its inputs are pictures ``[C, H, W]``."""
+        self.fed = ""
+        """The scale of the inputs that it was trained on, one of ``pictures.Scale``."""
         self.mean: Tensor | None
         self.std: Tensor | None
         self.register_buffer("mean", None if mean is None else torch.tensor(mean).view(-1, 1, 1))
@@ -80,15 +84,17 @@ class Encoder(nn.Module):
     def prepared(self, inputs: Tensor) -> Tensor:
         """Return inputs ``[N, C, ...]`` as the backbone takes them: scaled, normalised, in its memory format.
 
+        Grey pictures may be given as ``[N, H, W]``.
+
         Raises:
             ConfigError: they have another number of channels.
         """
+        if self.sees_pictures and inputs.ndim == 3:
+            inputs = inputs[:, None]
         if self.in_channels is not None and inputs.ndim > 1 and inputs.shape[1] != self.in_channels:
             raise ConfigError(
                 f"the backbone {type(self.backbone).__name__} takes {self.in_channels} channels, and the data has "
-                f"{inputs.shape[1]} (inputs of shape {tuple(inputs.shape[1:])}). Set "
-                f"backbone_kwargs={{'{_channels_argument(self.backbone)}': {inputs.shape[1]}}}, or load images "
-                f"with image_mode={'RGB' if self.in_channels == 3 else 'L'!r}"
+                f"{inputs.shape[1]} (inputs of shape {tuple(inputs.shape[1:])}{self._remedy(inputs)}"
             )
         if inputs.dtype == torch.uint8:
             inputs = inputs.to(self._dtype(torch.get_default_dtype())) / 255
@@ -97,6 +103,20 @@ class Encoder(nn.Module):
         elif inputs.is_floating_point():
             inputs = inputs.to(self._dtype(inputs.dtype))
         return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+    def _remedy(self, inputs: Tensor) -> str:
+        channels, *sides = inputs.shape[1:]
+        if len(sides) == 2 and channels > max(4, min(sides)):
+            last = "they stand last here" if sides[1] == self.in_channels else "if they stand last"
+            return (
+                ", taken for channels, height, width). Channels must stand first: "
+                f"{last}, turn each picture, permute(2, 0, 1) of a tensor or transpose(2, 0, 1) of an array"
+            )
+        alpha = " Leave transparency out, pictures[:, :3]." if (channels, self.in_channels) == (4, 3) else ""
+        return (
+            f").{alpha} Set backbone_kwargs={{'{_channels_argument(self.backbone)}': {channels}}}, or load images "
+            f"with image_mode={'RGB' if self.in_channels == 3 else 'L'!r}"
+        )
 
     def _dtype(self, otherwise: torch.dtype) -> torch.dtype:
         return next((p.dtype for p in self.backbone.parameters() if p.is_floating_point()), otherwise)
@@ -123,7 +143,7 @@ def build_encoder(
             raise ConfigError(f"backbone_kwargs={kwargs} belong to a backbone given by name, not to a module")
         return Encoder(backbone)
     if not isinstance(backbone, str):
-        raise ConfigError(f"backbone must be a name or an nn.Module, not {backbone!r}")
+        raise ConfigError(f"backbone must be a name or an nn.Module, not {brief(backbone)}")
     path = kwargs.get("checkpoint_path")
     if backbone in BACKBONES:
         build = BACKBONES[backbone]

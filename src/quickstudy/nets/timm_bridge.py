@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quickstudy.errors import ConfigError, closest, first_line, require
+from quickstudy.errors import ConfigError, closest, first_line, one_line, require
 from quickstudy.nets.weights import (
     WHEELS,
     Weights,
@@ -61,7 +61,7 @@ def create(name: str, kwargs: Mapping[str, Any], pretrained: bool, others: Seque
     if not timm.is_model(name):
         known = [*others, *timm.list_models()]
         raise ConfigError(
-            f"unknown backbone '{name}'{closest(name, known)} Known: {', '.join(others)} and "
+            f"unknown backbone '{one_line(name)}'{closest(name, known)} Known: {', '.join(others)} and "
             f"{len(known) - len(others)} models of timm (type: quickstudy list backbones)"
         )
     options = {"num_classes": 0, **kwargs}

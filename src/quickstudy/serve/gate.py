@@ -17,7 +17,7 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, brief
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -60,7 +60,7 @@ class Gate:
         try:
             self._rate = parse(rules.rate) if rules.rate else None
         except ValueError as error:
-            raise ConfigError(f"the rate {rules.rate!r} is none: write it like 100/second") from error
+            raise ConfigError(f"the rate {brief(rules.rate)} is none: write it like 100/second") from error
         self.under_way = 0
         """Requests that are not answered yet."""
         self._too_large = f"more than {rules.max_bytes:,} bytes in one request"

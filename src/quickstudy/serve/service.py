@@ -26,7 +26,7 @@ from quickstudy.changes import Change
 from quickstudy.confidence import accuracy_in_words
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label
-from quickstudy.errors import ConfigError, DataError, QuickstudyError
+from quickstudy.errors import ConfigError, DataError, QuickstudyError, brief
 from quickstudy.explaining import Answer
 from quickstudy.journal import BehindError, Journal, LockedError
 from quickstudy.plain import name_of
@@ -361,10 +361,10 @@ class Service:
 def _told(change: Change) -> str:
     """Return in words what a change is, on one line whatever the names are."""
     if change.kind == "rename":
-        return f"{change.name!r} is called {change.new_name!r} now"
+        return f"{brief(change.name)} is called {brief(change.new_name)} now"
     if change.kept is None:
-        return f"{change.name!r} was forgotten"
-    return f"{len(change.kept)} example{'s' * (len(change.kept) != 1)} of {change.name!r}"
+        return f"{brief(change.name)} was forgotten"
+    return f"{len(change.kept)} example{'s' * (len(change.kept) != 1)} of {brief(change.name)}"
 
 
 def _check_open(predictor: Predictor) -> None:

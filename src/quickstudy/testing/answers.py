@@ -129,7 +129,7 @@ def _what_is_taught_is_answered(make: Make) -> None:
     algorithm, encoder = evaluating(make(False))
     if not algorithm.fixed_ways:
         return  # of which the check before asks more
-    episodes = small_episodes(40, noise=0.2)
+    episodes = small_episodes(20, noise=0.2)
 
     def losses(taught_TS: Tensor) -> Tensor:
         logits_TQW = answers(algorithm, encoder, episodes._replace(support_targets=taught_TS))

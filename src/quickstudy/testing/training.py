@@ -10,7 +10,6 @@ from torch import Tensor
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.algorithms.base import Loss
-from quickstudy.algorithms.maml import MAML
 from quickstudy.episode import Episode
 from quickstudy.nets import Encoder
 from quickstudy.testing.demands import Make, demand, demand_close, evaluating, trained
@@ -44,12 +43,11 @@ def _tasks_do_not_touch_each_other(make: Make, norm: bool = False) -> None:
             state = algorithm.fit(embedded[: len(support)], targets, WAYS)
             plain.append(algorithm.logits(state, embedded[len(support) :]))
         demand_close(together, torch.stack(plain), "vmap answers as plain calls of fit and logits")
-    if isinstance(algorithm, MAML):
-        for chunk in (2, TASKS):
-            algorithm.task_chunk = chunk
-            logits, chunked = trained(algorithm, encoder, episodes)
-            demand_close(together, logits, f"{chunk} tasks at once answer as one by one")
-            demand_close(gradients, chunked, f"{chunk} tasks at once have the gradient of one by one")
+    for chunk in (2, TASKS):
+        algorithm.task_chunk = chunk
+        logits, chunked = trained(algorithm, encoder, episodes)
+        demand_close(together, logits, f"{chunk} tasks at once answer as one by one")
+        demand_close(gradients, chunked, f"{chunk} tasks at once have the gradient of one by one")
 
 
 def _gradients_are_those_of_the_loss(make: Make, norm: bool = False) -> None:
