@@ -131,9 +131,8 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
     for name in ("backbone", "backbone_kwargs", "training_strategy"):
         if then.get(name) != now.get(name):
             raise ConfigError(
-                f"the run began with {name}={brief(then.get(name))} and cannot go on with "
-                f"{name}={brief(now.get(name))}: give "
-                "the same, or train anew in another folder"
+                f"the run began with {name}={brief(then.get(name))} and cannot go on with {name}="
+                f"{brief(now.get(name))}: give the same, or train anew in another folder"
             )
     options = [dict(hparams.get("training_strategy_kwargs") or {}) for hparams in (then, now)]
     other = [name for name in {**options[0], **options[1]} if options[0].get(name) != options[1].get(name)]
@@ -149,9 +148,8 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
         (kind, kept), (wanted, new) = (_kind(hparams[name]) for hparams in (then, now))
         if kind != wanted:
             raise ConfigError(
-                f"the run began with {name}={brief(then[name])}, whose state {name}={brief(now[name])} cannot "
-                f"take up: give the "
-                "same, or train anew in another folder"
+                f"the run began with {name}={brief(then[name])}, whose state {name}={brief(now[name])} cannot take up: "
+                "give the same, or train anew in another folder"
             )
         if kept != new:
             late.append(name)

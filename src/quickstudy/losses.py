@@ -38,9 +38,8 @@ def build_loss(loss_fn: str | Loss | None, multi_label: bool, otherwise: Loss = 
     known = _SEVERAL_LABELS if multi_label else _ONE_LABEL
     if loss_fn not in known:
         raise ConfigError(
-            f"loss_fn={brief(loss_fn)} is neither a function nor one of "
-            f"{', '.join(known)}{closest(str(loss_fn), known)} "
-            "Another is a function of (logits, targets)"
+            f"loss_fn={brief(loss_fn)} is neither a function nor one of {', '.join(known)}"
+            f"{closest(str(loss_fn), known)} Another is a function of (logits, targets)"
         )
     found: Loss = getattr(F, loss_fn)
     return found

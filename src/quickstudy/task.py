@@ -130,9 +130,8 @@ class Task(L.LightningModule):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
         if isinstance(backbone, str) and self.encoder.made_by is not None:
-            self.hparams["backbone"] = self.encoder.made_by[
-                0
-            ]  # what a checkpoint is of, where trained weights chose it
+            # What a checkpoint is of, where trained weights chose it.
+            self.hparams["backbone"] = self.encoder.made_by[0]
         self.head = given_head(head)
         self.classes: tuple[str, ...] = ()
         """The class names that the head knows; empty for a few-shot strategy."""

@@ -87,8 +87,8 @@ def find_checkpoint(typed: str) -> Path:
     found = find_model(typed, "checkpoint")
     if found.saved:
         raise DataError(
-            f"'{typed}' is a saved model, and this takes {TRAINED}. How often a saved model is "
-            f"right tells: quickstudy predict {typed} test/ --output labels.csv"
+            f"'{typed}' is a saved model, and this takes {TRAINED}. How often a saved model is right tells: quickstudy "
+            f"predict {typed} test/ --output labels.csv"
         )
     return found.path
 

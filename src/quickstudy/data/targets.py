@@ -200,14 +200,13 @@ def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
             raise DataError(f"target {row} is {brief(label)}: a class label must be a whole number or a string")
         if isinstance(label, str) != isinstance(rows[0], str):
             raise DataError(
-                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be strings "
-                f"or all be numbers"
+                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be strings or all "
+                "be numbers"
             )
         if isinstance(label, bool) != isinstance(rows[0], bool):
             raise DataError(
-                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be True or "
-                f"False, or all be "
-                "numbers"
+                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be True or False, "
+                "or all be numbers"
             )
     try:
         return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
@@ -266,9 +265,8 @@ def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:
     for index, row in enumerate(rows):
         if not all(isinstance(label, str) and label for label in row):
             raise DataError(
-                f"target {index} is {brief(row)}: where examples have several labels, each must be a string, "
-                f"and no empty "
-                "one; an example without labels has the empty list"
+                f"target {index} is {brief(row)}: where examples have several labels, each must be a string, and no "
+                "empty one; an example without labels has the empty list"
             )
     rows = [[class_name(label) for label in row] for row in rows]
     names = tuple(sorted({label for row in rows for label in row}))
