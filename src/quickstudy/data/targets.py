@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quickstudy.errors import DataError, brief
+from quickstudy.errors import DataError, brief, few
 
 Codes = NDArray[np.int32] | NDArray[np.bool_]
 """``[N]`` int32 class codes, or ``[N, C]`` bool for several labels per example."""
@@ -285,7 +285,7 @@ def numbered(rows: NDArray[np.integer[Any]]) -> str:
     """
     if len(rows) == 1:
         return f"row {rows[0]}"
-    return f"{len(rows)} rows: {', '.join(map(str, rows[:5].tolist()))}{', ...' if len(rows) > 5 else ''}"
+    return f"{len(rows)} rows: {few(map(str, rows.tolist()))}"
 
 
 def in_order(values: Any, what: str) -> Any:
