@@ -15,7 +15,7 @@ from torch import nn
 from quickstudy.algorithms import algorithm_of
 from quickstudy.data.identity import joined
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, first_line
-from quickstudy.files import best_checkpoint
+from quickstudy.files import absent, best_checkpoint
 from quickstudy.lora import adapter_rank, merged_weights
 
 FORMAT = 1
@@ -45,8 +45,8 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
     """
     if not Path(path).is_file():
         inside = best_checkpoint(Path(path))
-        hint = f"; did you mean '{inside}'?" if inside else f" (looked in {Path.cwd()})"
-        raise DataError(f"there is no checkpoint '{path}'{hint}")
+        meant = f"there is no checkpoint '{path}'; did you mean '{inside}'?"
+        raise DataError(meant if inside else absent("checkpoint", path))
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:

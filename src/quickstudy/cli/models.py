@@ -15,8 +15,8 @@ from quickstudy import hub
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, MissingPackageError, closest, first_line
-from quickstudy.files import best_checkpoint
+from quickstudy.errors import ConfigError, DataError, MissingPackageError, first_line
+from quickstudy.files import absent, best_checkpoint
 from quickstudy.pictures import IMAGE_EXTENSIONS, load_image
 from quickstudy.predictor import Predictor
 from quickstudy.saving import DESCRIPTION, instead
@@ -71,11 +71,7 @@ def find_model(typed: str, kind: str = "checkpoint or saved model") -> Found:
         except MissingPackageError as error:
             told = f"there is no folder '{typed}' (looked in {Path.cwd()}), and to look on the Hugging Face Hub {error}"
             raise DataError(told) from error
-    near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise DataError(
-        f"there is no {kind} '{path}'{closest(path.name, near, '')} (looked in {Path.cwd()}). Give "
-        f"{FORMS if 'saved' in kind else TRAINED}"
-    )
+    raise DataError(f"{absent(kind, path)}. Give {FORMS if 'saved' in kind else TRAINED}")
 
 
 def find_checkpoint(typed: str) -> Path:

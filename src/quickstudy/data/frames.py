@@ -17,6 +17,7 @@ from quickstudy.data.sources import listed_table
 from quickstudy.data.table import Table
 from quickstudy.data.targets import missing
 from quickstudy.errors import DataError, brief, closest, require
+from quickstudy.files import absent
 
 Fields = str | int | Sequence[str | int] | None
 """One column or several, by their names."""
@@ -35,7 +36,7 @@ def csv_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
     pandas = require("pandas", extra="tabular")
     path = Path(path).expanduser()
     if not path.is_file():
-        raise DataError(f"there is no file '{path}' (looked in {Path.cwd()})")
+        raise DataError(absent("file", path))
 
     def read(**options: Any) -> Any:
         # "NA" and "None" are names like others. By itself pandas takes the first cell of a row that is one too long for
