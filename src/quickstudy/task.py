@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, Self
 import lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -36,7 +35,7 @@ from quickstudy.nets import build_encoder, of_several
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
 from quickstudy.outcome import Answers, Outcome
 from quickstudy.predictor import Predictor
-from quickstudy.processes import Accumulated, steps_of, together, weighed
+from quickstudy.processes import Accumulated, is_first, steps_of, together, weighed
 from quickstudy.registry import options_of
 from quickstudy.strategy import build_strategy
 
@@ -221,7 +220,7 @@ class Task(L.LightningModule):
 
     def _compare_examples(self, data: Any, stage: str) -> None:
         """Remember the training examples, and warn where the model is judged on them."""
-        inputs = inputs_for(data, self._trainer, stage) if getattr(rank_zero_only, "rank", 0) == 0 else None
+        inputs = inputs_for(data, self._trainer, stage) if is_first() else None
         self.seen_before = 0
         if inputs is None or (stage != "fit" and not len(self.trained_examples)):
             return
