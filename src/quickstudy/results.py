@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -21,7 +20,7 @@ from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, as_label
 from quickstudy.datamodule import DataModule
 from quickstudy.errors import DataError
-from quickstudy.outcome import Outcome
+from quickstudy.outcome import Outcome, finite
 
 _CONFUSIONS = 100  # in test.json; test.safetensors has all
 Output = Literal["labels", "probabilities", "logits", "classes", "rows"]
@@ -54,11 +53,7 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         figures: what ``trainer.test`` returned for it.
         data: the data module that it was tested on, if it was one.
     """
-    result: dict[str, Any] = {
-        # The interval of a single episode is no number, and JSON has no word for that.
-        name.removeprefix("test_"): value if math.isfinite(value) else None
-        for name, value in figures.items()
-    }
+    result: dict[str, Any] = {name.removeprefix("test_"): finite(value) for name, value in figures.items()}
     outcome: Outcome | None = model.outcome
     if model.plan is None:
         result |= {"examples": int(result["examples"]), "classes": len(model.classes)}
@@ -226,6 +221,11 @@ def rows_of(
         yield [Prediction(file, classes[code], round(float(chances_C[code]), 6), classes[best], true) for code in codes]
 
 
+def labels_of(task: Any) -> list[Label]:
+    """Return the classes that a task's head knows as the training data has them: strings, whole numbers or bools."""
+    return [as_label(name, task.label_type) for name in task.classes]
+
+
 def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
     """Return logits in another form.
 
@@ -246,7 +246,7 @@ def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
             "model trained until it diverged?"
         )
     several = task.hparams["multi_label"]
-    labels = [as_label(name, task.label_type) for name in task.classes]
+    labels = labels_of(task)
     if output == "logits":
         return logits
     if output in ("probabilities", "rows"):

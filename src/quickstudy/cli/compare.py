@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from quickstudy.cli.test import how_to_test, recorded
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.files import best_checkpoint
-from quickstudy.outcome import Difference, Outcome, difference
+from quickstudy.outcome import Difference, Outcome, difference, finite
 from quickstudy.results import sentence
 from quickstudy.run_folder import RECORD, plan_of, read_json, read_outcome
 
@@ -107,6 +106,5 @@ def _known_to_be_the_same(first: _Run) -> bool:
 
 
 def _plain(each: _Run, by: Difference) -> dict[str, Any]:
-    figures = by._asdict()
-    unknown = {name: None for name, value in figures.items() if isinstance(value, float) and math.isnan(value)}
-    return {"run": str(each.folder), **figures, **unknown}
+    figures = {name: finite(value) if isinstance(value, float) else value for name, value in by._asdict().items()}
+    return {"run": str(each.folder), **figures}

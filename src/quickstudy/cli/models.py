@@ -123,6 +123,14 @@ def load_predictor(found: Found, device: torch.device, support: str | None = Non
     )
 
 
+def without_classes(typed: object, model: ImageClassifier) -> ConfigError:
+    """Build the error for a model that is asked to classify and knows no classes."""
+    return ConfigError(
+        f"'{typed}' was trained with '{model.hparams['training_strategy']}' and has no fixed classes: show it yours "
+        "with --support FOLDER, a folder of class folders with 1..n pictures each"
+    )
+
+
 def learner(found: Found, device: torch.device) -> tuple[Load, Callable[[Any, Any], Predictor]]:
     """Return what loads a picture for a model, and what makes a predictor of pictures and labels with it."""
     if found.saved:
