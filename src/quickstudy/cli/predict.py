@@ -32,7 +32,7 @@ from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_counts
 from quickstudy.explaining import Answer
 from quickstudy.pictures import load_image
-from quickstudy.results import Prediction, answers, labels_of
+from quickstudy.predictions import Prediction, answers, labels_of
 
 if TYPE_CHECKING:
     from quickstudy.image import ImageClassifier
