@@ -160,7 +160,7 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
         warnings.warn(f"{asked} comes too late: the run goes on with {first}, as it began", DataWarning, 2)
         task.hparams.update({name: then.get(name) for name in late})
     memory = checkpoint["quickstudy"]
-    losses = ("loss_fn", "class_weights")
+    losses = ("loss_fn", "class_weights", "mix")
     began = {**{name: then.get(name) for name in losses}, **memory["load_options"], **memory.get("trained_with", {})}
     goes_on = {**{name: now.get(name) for name in losses}, **task.load_options, **task.trained_with}
     changed = [name for name, value in began.items() if name in goes_on and goes_on[name] != value]

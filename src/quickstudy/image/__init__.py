@@ -12,6 +12,7 @@ import torch
 from quickstudy.data.table import Table
 from quickstudy.datamodule import DataModule
 from quickstudy.errors import check_choice
+from quickstudy.image.mixing import build_mix
 from quickstudy.image.transforms import available_transforms
 from quickstudy.pictures import (
     IMAGE_EXTENSIONS,
@@ -91,3 +92,4 @@ class ImageClassifier(Task):
 
     load = staticmethod(load_image)
     default_backbone = "resnet18"
+    build_mix = staticmethod(build_mix)
