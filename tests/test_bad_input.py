@@ -767,7 +767,7 @@ def test_data_sets_without_length_or_targets() -> None:
         ({"val_foldr": "x"}, r"unknown data option 'val_foldr'; did you mean 'val_folder'\?"),
         ({"val_split": 1.5}, "val_split=1.5: it must lie between 0 and 1, for instance 0.2"),
         ({"on_error": "ignore"}, "on_error='ignore' is neither 'raise' nor 'skip'"),
-        ({"transform": 3}, "transform=3 is neither a function of a tensor nor a mapping"),
+        ({"transform": 3}, "transform=3 is neither a function of a tensor, nor a name, nor a mapping"),
         ({"transform": {"trian": torch.neg}}, "unknown stage of transform 'trian'; did you mean 'train'"),
         ({"cache": "lots"}, "cache='lots' is none of 'auto', False, a number of bytes, or a size such as '4GB'"),
         ({"cache": -1}, "cache=-1 is none of"),

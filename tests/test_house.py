@@ -26,7 +26,7 @@ LAYERS = [
     ["data"],
     ["datasets"],
     ["confidence", "pictures", "changes", "graph_files"],
-    ["saving", "hub", "plain", "journal", "learner", "explaining", "export"],
+    ["saving", "hub", "plain", "journal", "learner", "explaining", "export", "predictions"],
     ["calibrated"],
     ["predictor", "lora"],
     ["doors", "strategy", "optimizers", "losses", "heads", "checkpoint"],

@@ -273,7 +273,8 @@ def rounding_of(encoder: Encoder) -> float:
     """
     first = next((each for each in encoder.state_dict().values() if each.is_floating_point()), torch.empty(0))
     device = first.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else first.dtype
+    cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if cast else first.dtype
     if dtype in (torch.float32, torch.float64) and device != "cuda":
         return _STEPS * torch.finfo(dtype).eps
     return 2 * max(torch.finfo(dtype).eps, _TENSOR_FLOAT * (dtype == torch.float32))

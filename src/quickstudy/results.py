@@ -1,49 +1,19 @@
-"""What a test measured, in plain values and in words; and what a model answered."""
+"""What a test measured, in plain values and in words."""
 
 from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from quickstudy.data.loading import BatchDataset, Steps
-from quickstudy.data.samples import file_of
-from quickstudy.data.scan import folder_labels
-from quickstudy.data.table import Table
-from quickstudy.data.targets import Label, as_label
 from quickstudy.datamodule import DataModule
-from quickstudy.errors import DataError
 from quickstudy.outcome import Outcome
 
 _CONFUSIONS = 100  # in test.json; test.safetensors has all
-Output = Literal["labels", "probabilities", "logits", "classes", "rows"]
 Size = int | Sequence[int]
-Named = Iterable[tuple[str, Label | None]]
-"""Of each input what it is called, and its label where the data has one."""
-
-
-class Prediction(NamedTuple):
-    """What a model says of one input."""
-
-    file: str
-    """Its file; or its number, as in ``"input 3"``."""
-    label: Label
-    """As the training data has it."""
-    probability: float
-    """Of the label; of the likeliest class where the label is unknown."""
-    likeliest: Label
-    true: Label | None = None
-    """The label that the data gives it, if any; of several, all of them."""
-    ranking: Sequence[Mapping[str, Any]] = ()
-    """The likeliest classes, name and probability of each, where they were asked for."""
 
 
 def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dict[str, Any]:
@@ -173,91 +143,3 @@ def versions() -> dict[str, str]:
     packages = ("quickstudy", "torch", "lightning", "numpy", "torchvision", "timm", "pillow", "peft")
     known = {name: version(name) for name in packages if find_spec({"pillow": "PIL"}.get(name, name))}
     return {"python": platform.python_version(), **known}
-
-
-def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[Label]) -> Named:
-    """Return the names of a table's examples, and their labels: their targets, or what their class folders say.
-
-    Args:
-        table: of examples.
-        rows: ``[N]``, of it.
-        classes: that a model knows.
-    """
-    labels: Sequence[Label | None] | None = None
-    if table.targets is None:
-        labels = folder_labels(table.inputs, classes)
-    elif table.multi_label:
-        labels = [", ".join(table.classes[code] for code in np.flatnonzero(own)) for own in table.targets]
-    else:
-        labels = [as_label(table.classes[code], table.label_type) for code in table.targets]
-    for row in rows.tolist():
-        yield file_of(table.inputs, row) or f"input {row}", None if labels is None else labels[row]
-
-
-def named_by_loader(loader: Any, count: int, classes: Collection[Label]) -> Named:
-    """Return the names and labels of the first inputs that a loader of batches went through; see ``named``.
-
-    Args:
-        loader: of ``DataModule``, or any other, of which nothing is known.
-        count: N.
-        classes: that a model knows.
-    """
-    dataset, sampler = getattr(loader, "dataset", None), getattr(loader, "sampler", None)
-    if not isinstance(dataset, BatchDataset) or not isinstance(sampler, Steps):
-        return ((f"input {row}", None) for row in range(count))
-    rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in sampler.starting(0))])
-    return named(dataset.table, rows[:count], classes)
-
-
-def rows_of(
-    chances_NC: Tensor, classes: Sequence[Label], inputs: Named, several: bool = False
-) -> Iterator[list[Prediction]]:
-    """Return for each of N inputs its row; with several labels per input, one for each label above one half.
-
-    Args:
-        chances_NC: probabilities.
-        classes: C names.
-        inputs: what each is called, and its label where that is known.
-        several: whether an input may have several labels.
-    """
-    for chances_C, (file, true) in zip(chances_NC.cpu(), inputs, strict=True):
-        best = int(chances_C.argmax())
-        codes = (chances_C > 0.5).nonzero().flatten().tolist() if several else [best]
-        yield [Prediction(file, classes[code], round(float(chances_C[code]), 6), classes[best], true) for code in codes]
-
-
-def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
-    """Return logits in another form.
-
-    Args:
-        task: with fixed classes.
-        batches: tensors ``[B, C]``.
-        output: see ``Trainer.predict``.
-        loader: that they are of, for the names in rows.
-
-    Raises:
-        DataError: an answer is not a number.
-    """
-    logits = torch.cat(batches).float() if batches else torch.empty(0, len(task.classes))
-    wrong = logits.isnan().any(-1).nonzero().flatten().tolist()
-    if wrong:
-        raise DataError(
-            f"the model's answer to input {wrong[0]} is not a number: does it hold NaN or infinite values, or was the "
-            "model trained until it diverged?"
-        )
-    several = task.hparams["multi_label"]
-    labels = [as_label(name, task.label_type) for name in task.classes]
-    if output == "logits":
-        return logits
-    if output in ("probabilities", "rows"):
-        chances = logits.sigmoid() if several else logits.softmax(-1)
-        if output == "probabilities":
-            return chances
-        inputs = named_by_loader(loader, len(chances), labels)
-        return [row for rows in rows_of(chances, labels, inputs, several) for row in rows]
-    classes: Tensor = (logits > 0).long() if several else logits.argmax(-1)
-    if output == "classes":
-        return classes
-    if several:
-        return [[labels[code] for code in row.nonzero().flatten().tolist()] for row in classes]
-    return [labels[code] for code in classes.tolist()]

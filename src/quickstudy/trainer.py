@@ -25,10 +25,11 @@ from quickstudy.failing import StopAtNaN
 from quickstudy.finetuning import SHAPES, Strategy, build_finetuning
 from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
 from quickstudy.outcome import Outcome
+from quickstudy.predictions import Output, answers
 from quickstudy.processes import OneResult, check_shared
 from quickstudy.progress import Parameters, build_progress, shown
 from quickstudy.quirks import keep_statistics, note_termination, quieten
-from quickstudy.results import Output, answers, result_of, sentence
+from quickstudy.results import result_of, sentence
 from quickstudy.resuming import GoesOn, KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
 from quickstudy.run_folder import RUNS, Patience, Record, checkpoints, holding, new_folder, write_measured, write_page
 from quickstudy.task import Task, leave_evaluation
@@ -339,7 +340,7 @@ class Trainer(L.Trainer):
             output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
                 several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
                 of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``.
-                ``"rows"``: for each example a ``quickstudy.results.Prediction`` of its file, label, probability,
+                ``"rows"``: for each example a ``quickstudy.predictions.Prediction`` of its file, label, probability,
                 likeliest class, and true label where the data has it (targets, or class folders); with several labels
                 per example, one for each label above one half.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.

@@ -32,7 +32,7 @@ from quickstudy.data.targets import Label, as_label
 from quickstudy.errors import ConfigError, DataError, check_counts
 from quickstudy.explaining import Answer
 from quickstudy.pictures import load_image
-from quickstudy.results import Prediction, answers
+from quickstudy.predictions import Prediction, answers
 
 if TYPE_CHECKING:
     from quickstudy.image import ImageClassifier

@@ -18,7 +18,7 @@ from quickstudy.data.scan import class_folders
 from quickstudy.data.targets import as_label
 from quickstudy.errors import ConfigError
 from quickstudy.pictures import IMAGE_EXTENSIONS
-from quickstudy.results import named, rows_of
+from quickstudy.predictions import named, rows_of
 
 
 def add_arguments(parser: ArgumentParser) -> None:

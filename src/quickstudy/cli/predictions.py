@@ -12,7 +12,7 @@ from textwrap import indent
 from quickstudy.changes import UNKNOWN
 from quickstudy.data.targets import Label
 from quickstudy.files import atomic_write
-from quickstudy.results import Prediction
+from quickstudy.predictions import Prediction
 
 
 @contextmanager

@@ -187,8 +187,8 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         gr.on([picture.change, ask_button.click], ask, picture, [answer, ranking, nearest], **options)
         gr.on([rename_button.click, new_name.submit], rename, [chosen, new_name], [changed, *lists], **options)
         forget_button.click(forget, [chosen, forget_button], [changed, *lists, forget_button], **options)
-        chosen.change(show, chosen, shown, **options)
         chosen.change(None, None, forget_button, js=f"() => '{_FORGET}'", **options)  # what was asked was of another
+        chosen.change(show, chosen, shown, **options)
     page.queue(api_open=False, max_size=256)
     return page
 
