@@ -186,7 +186,7 @@ class Trainer(L.Trainer):
                 if self._leaves and self.run_folder is not None and self.is_global_zero:
                     write_page(self.run_folder, self.global_step)
 
-    def _run(self, model: Any, ckpt_path: Any = None, **others: Any) -> Any:
+    def _run(self, model: Any, ckpt_path: Any = None, **others: Any) -> Any:  # type: ignore[override]
         restores = self.state.fn != "fit" and ckpt_path is not None
         self.judges_a_checkpoint = restores and not self.strategy.restore_checkpoint_after_setup
         try:
