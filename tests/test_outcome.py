@@ -18,7 +18,7 @@ from quickstudy.algorithms import STRATEGIES
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.outcome import NO_NUMBER, Answers, Outcome, difference
-from quickstudy.results import measured_on, result_of, sentence
+from quickstudy.results import measured_on, of_an_episode, result_of, sentence
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -136,6 +136,11 @@ def test_a_loader_of_ones_own_is_told_by_what_it_had() -> None:
     result = result_of(model, found)
     assert (result["shots"], result["queries"]) == ([1, 4], [2, 5])
     assert "2-way 1 to 4-shot with 2 to 5 queries per class" in measured_on(result)
+    (told,) = of_an_episode(result)
+    assert "2 classes of the test, 1 to 4 examples of each to learn from, 2 to 5 further" in told
+    assert told.endswith("Inductive: each is classified on its own.")
+    assert "Transductive" in of_an_episode(result | {"transductive": True})[0]
+    assert of_an_episode({"examples": 3, "classes": 2}) == []
     json.dumps(result, allow_nan=False)
 
 

@@ -41,7 +41,7 @@ from quickstudy.report import (
     curves_picture,
     write_report,
 )
-from quickstudy.results import chance, covers, in_sizes, measured_on, versions
+from quickstudy.results import chance, covers, in_sizes, measured_on, of_an_episode, versions
 from quickstudy.resuming import KeepLast
 from quickstudy.time_limit import WithinTime
 
@@ -383,7 +383,8 @@ def _write_page(folder: Path, steps: int) -> None:
             of_classes = result.get("accuracy_ci95_classes")
             also = "" if of_classes is None else f"for other classes ± {100 * of_classes:.1f}"
             estimates.append(Row(f"test, {measured['weights']}", [found], guessing and guessing[0], also))
-            notes += [f"Tested {measured_on(result)}.", *([guessing[1]] if guessing else []), covers(result)]
+            notes += [f"Tested {measured_on(result)}.", *of_an_episode(result)]
+            notes += [*([guessing[1]] if guessing else []), covers(result)]
             cautions += result.get("notes", [])
             outcome = read_outcome(folder, result)
             if outcome is not None and 1 < len(outcome.classes) <= _DRAWN and len(outcome.confusions):

@@ -493,7 +493,11 @@ class Task(L.LightningModule):
         """
         algorithm = copy.deepcopy(self.algorithm or STRATEGIES["prototypicalnetworks"]()).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
-        return Predictor(encoder, algorithm, partial(type(self).load, **self.load_options)).fit(inputs, labels)
+        return Predictor(encoder, algorithm, self._load_for(inputs)).fit(inputs, labels)
+
+    def _load_for(self, support: Any) -> Callable[[Any], Any]:
+        """Return what loads an input for a predictor that learns from ``support``: as the training data was loaded."""
+        return partial(type(self).load, **self.load_options)
 
 
 def leave_evaluation(model: nn.Module) -> None:
