@@ -135,6 +135,12 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
                 f"{name}={brief(now.get(name))}: give "
                 "the same, or train anew in another folder"
             )
+    classes = checkpoint["quickstudy"]["classes"]
+    if task.classes and classes and set(task.classes) != set(classes):
+        raise ConfigError(
+            f"the run began with the classes {brief(list(classes))} and cannot go on with "
+            f"{brief(list(task.classes))}: give the same, or train anew in another folder"
+        )
     options = [dict(hparams.get("training_strategy_kwargs") or {}) for hparams in (then, now)]
     other = [name for name in {**options[0], **options[1]} if options[0].get(name) != options[1].get(name)]
     if any(not name.startswith("test_") for name in other):

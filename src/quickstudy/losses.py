@@ -157,6 +157,7 @@ def weighted(logits: Tensor, targets: Tensor, weights: Sequence[float]) -> tuple
         targets: ``[B]`` codes, or ``[B, C]`` shares.
         weights: ``[C]``
     """
+    logits = logits if logits.dtype == torch.float64 else logits.float()  # half precision cannot sum so many weights
     weight_C = torch.tensor(weights, dtype=logits.dtype, device=logits.device)
-    each_B = weight_C[targets] if targets.ndim == 1 else targets.to(logits.dtype) @ weight_C
+    each_B = weight_C[targets] if targets.ndim == 1 else (targets.to(logits.dtype) * weight_C).sum(-1)
     return F.cross_entropy(logits, targets, weight_C, reduction="sum") / each_B.sum(), each_B.sum().detach()

@@ -206,10 +206,11 @@ class Task(L.LightningModule):
     # ---- getting to know the data
 
     def setup(self, stage: str) -> None:
-        """Meet the trainer's data."""
+        """Meet the trainer's data; where a checkpoint is to be judged, once it has told what it knows."""
         if stage == "fit":
             leave_evaluation(self)
-        self.meet(getattr(self.trainer, "datamodule", None), stage)
+        if not getattr(self.trainer, "judges_a_checkpoint", False):
+            self.meet(getattr(self.trainer, "datamodule", None), stage)
 
     def meet(self, data: Any, stage: str) -> None:
         """Take from a data module what was not given: the classes, the size of the features, how inputs are loaded."""
@@ -223,7 +224,7 @@ class Task(L.LightningModule):
         if hasattr(data, "few"):
             meet_inputs(self.encoder, data, stage, by_class=self.plan is not None)
         if self.plan is None and stage != "predict":
-            self._meet_classes(data)
+            self._meet_classes(data, stage)
             self._compare_examples(data, stage)
             if stage == "fit":
                 warn_of_one_class(self.classes, None if data is None else data.table("train"), self._multi_label)
@@ -262,14 +263,14 @@ class Task(L.LightningModule):
                 2,
             )
 
-    def _meet_classes(self, data: Any) -> None:
+    def _meet_classes(self, data: Any, stage: str) -> None:
         if not self.classes:
             self.classes = class_names(data, self._num_classes)
             self.label_type = "int" if data is None else getattr(data, "label_type", "str")
         if data is not None and data.multi_label and not self._multi_label:
             raise ConfigError("the data has several labels per example: set multi_label=True")
-        if self._class_weights is not None and not self.weights:
-            self._weigh_classes(data)
+        if self._class_weights is not None and (not self.weights or (stage == "fit" and data is not None)):
+            self._weigh_classes(data)  # of each training data anew
         if self.head is None:
             features = math.prod(feature_shape(self.encoder, data, self._trainer, "fit"))
             self.head = nn.Linear(features, len(self.classes)).to(self.device)
@@ -482,6 +483,8 @@ class Task(L.LightningModule):
             self.algorithm.meet(
                 self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.shape("train")[0]
             )
+        if self._trainer is not None and self._trainer.state.fn not in (None, "fit"):
+            self.meet(getattr(self.trainer, "datamodule", None), self._trainer.state.fn.value)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **arguments: Any) -> Self:  # type: ignore[override]
