@@ -134,6 +134,12 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
                 f"the run began with {name}={brief(then.get(name))} and cannot go on with {name}="
                 f"{brief(now.get(name))}: give the same, or train anew in another folder"
             )
+    classes = checkpoint["quickstudy"]["classes"]
+    if task.classes and classes and set(task.classes) != set(classes):
+        raise ConfigError(
+            f"the run began with the classes {brief(list(classes))} and cannot go on with "
+            f"{brief(list(task.classes))}: give the same, or train anew in another folder"
+        )
     options = [dict(hparams.get("training_strategy_kwargs") or {}) for hparams in (then, now)]
     other = [name for name in {**options[0], **options[1]} if options[0].get(name) != options[1].get(name)]
     if any(not name.startswith("test_") for name in other):
@@ -158,7 +164,7 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
         warnings.warn(f"{asked} comes too late: the run goes on with {first}, as it began", DataWarning, 2)
         task.hparams.update({name: then.get(name) for name in late})
     memory = checkpoint["quickstudy"]
-    losses = ("loss_fn", "class_weights")
+    losses = ("loss_fn", "class_weights", "mix")
     began = {**{name: then.get(name) for name in losses}, **memory["load_options"], **memory.get("trained_with", {})}
     goes_on = {**{name: now.get(name) for name in losses}, **task.load_options, **task.trained_with}
     changed = [name for name, value in began.items() if name in goes_on and goes_on[name] != value]

@@ -72,8 +72,12 @@ class Outcome:
         """
         if self.unit != "episodes" or not self.classes:
             return math.nan
-        half = classes_interval(*map(torch.from_numpy, (self.accuracies, self.parts[:, 0], self.parts[:, 1])))
-        return min(half, max(self.accuracy, 1 - self.accuracy)) if math.isfinite(half) else half
+        accuracies, places, classes = map(torch.from_numpy, (self.accuracies, self.parts[:, 0], self.parts[:, 1]))
+        half = classes_interval(accuracies, places, classes)
+        if not math.isfinite(half):
+            return half
+        of_these = mean_interval(accuracies, int(self.parts[:, 2].sum()))[1]  # where all are the same, it is wider
+        return min(max(half, of_these), max(self.accuracy, 1 - self.accuracy))
 
     def per_class(self) -> dict[str, dict[str, Any]]:
         """Return by class: ``accuracy``, ``accuracy_ci95`` (over its episodes, or its examples), ``examples`` asked.
@@ -252,7 +256,7 @@ def difference(first: Outcome, second: Outcome) -> Difference:
         half = proportion_interval(0, int(first.parts[:, 2].sum()) or count)[1]
     places, classes = torch.from_numpy(first.parts[:, 0]), torch.from_numpy(first.parts[:, 1])
     of_classes = classes_interval(values, places, classes) if first.unit == "episodes" else math.nan
-    return Difference(mean, half, of_classes, count, first.unit)
+    return Difference(mean, half, max(of_classes, half), count, first.unit)  # not a number stays so
 
 
 def _unlike(first: Outcome, second: Outcome) -> str:

@@ -205,7 +205,8 @@ class MAML(Algorithm):
                 return self._answers(encoder, weights, support, query)
 
             logits_TQW = torch.cat(list(self._by_chunk(one_task, encoder, episode)))
-            return loss(logits_TQW.flatten(0, 1), episode.query_targets.flatten()), logits_TQW
+            losses = [loss(*task) for task in zip(logits_TQW, episode.query_targets, strict=True)]
+            return torch.stack(losses).mean(), logits_TQW
 
     def _trained(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Return the mean loss, whose ``backward`` hands out the gradients that are computed here, and the logits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -19,11 +20,13 @@ from quickstudy.errors import DataError, DataWarning, brief, few, one_line, show
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval", "evaluation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
-    "predict": "predict",
+    **dict.fromkeys(("predict", "pred"), "predict"),
 }
 """What the folders of a data set's splits are called, in lower case, and the stages that they are for."""
+_BESIDE = frozenset(("images", "image", "imgs", "img", "data", "dataset", "set", "split", "seg", "photos", "pictures"))
+"""Words that stand beside these: ``train_images``, ``Training Set``, and numbers as in ``train2017``."""
 
 
 class SplitsError(DataError):
@@ -75,6 +78,13 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
         below = [name.removeprefix(f"{outer}/") for name in inside]
         folders_below = {name.split("/")[0] for name in below if "/" in name}
         splits = {stage: f"{outer}/{folder}" for stage, folder in _splits(folders_below, below).items()}
+        if not splits and len(folders_below) > 1 and all("/" in name for name in below):
+            warnings.warn(
+                f"'{source}' has one folder, '{outer}', taken for one class, and {len(folders_below)} in that: if "
+                f"these are the classes, give '{source}/{outer}'",
+                DataWarning,
+                4,
+            )
     if splits:
         raise SplitsError(source, {stage: f"{source}/{folder}" for stage, folder in splits.items()})
     if loose:
@@ -97,9 +107,8 @@ def _splits(folders: Collection[str], names: Sequence[str]) -> dict[str, str]:
     Those of training, validation and test hold folders of classes, and no example beside them; of a test folder without
     any the examples are to be predicted. A class may be called train: one such folder among others is a class.
     """
-    named = sorted(
-        (name for name in folders if name.lower() in SPLITS), key=lambda name: list(SPLITS).index(name.lower())
-    )
+    words = {name: _split_word(name) for name in folders}
+    named = sorted((name for name in folders if words[name]), key=lambda name: list(SPLITS).index(words[name]))
     if not named:
         return {}
     depths: dict[str, set[bool]] = {name: set() for name in named}
@@ -108,15 +117,26 @@ def _splits(folders: Collection[str], names: Sequence[str]) -> dict[str, str]:
             depths[parts[0]].add(len(parts) > 2)
     splits: dict[str, str] = {}
     for name in named:
-        stage = SPLITS[name.lower()]
+        stage = SPLITS[words[name]]
         if stage == "test" and depths[name] == {False}:
             stage = "predict"
-        if stage == "val" and stage in splits and name.lower().startswith("eval"):
+        if stage == "val" and stage in splits and words[name].startswith("eval"):
             stage = "test"
         splits.setdefault(stage, name)
     labelled = [name for stage, name in splits.items() if stage != "predict"]
     whole = bool(labelled) and all(depths[name] == {True} for name in labelled)
     return splits if whole and (len(splits) > 1 or len(folders) == 1) else {}
+
+
+def _split_word(folder: str) -> str:
+    """Return the word of ``SPLITS`` that a folder is called by, if there is one.
+
+    >>> _split_word("Training Set"), _split_word("train2017"), _split_word("testset"), _split_word("test bench")
+    ('training', 'train', 'test', '')
+    """
+    words = [word for word in re.findall("[^\\W\\d_]+", folder.lower()) if word not in _BESIDE]
+    found = [re.sub("(set|data)$", "", word) for word in words]
+    return found[0] if len(found) == 1 and found[0] in SPLITS else ""
 
 
 def _parent_instead(source: Source, extensions: Collection[str]) -> str:

@@ -147,7 +147,8 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
     Args:
         targets: N labels: strings, integers (each distinct number is a class, named by it), a one-hot or
             multi-hot matrix ``[N, C]``, or N lists of strings (several labels per example). A list, an iterator, a
-            NumPy array, torch tensor or pandas column.
+            NumPy array, torch tensor or pandas column; or a pandas frame of one column of labels, or of a matrix, whose
+            columns name it.
         classes: names of the C columns of a matrix; default: their numbers.
 
     Raises:
@@ -158,6 +159,8 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
     >>> encode([10, 2]).classes, encode([10, 2]).labels
     (('2', '10'), (2, 10))
     """
+    if is_frame(targets):
+        targets, classes = of_frame(targets, classes)
     if hasattr(targets, "cpu"):
         targets = as_array(targets)
     if isinstance(targets, (Iterator, KeysView, ValuesView)):
@@ -209,7 +212,10 @@ def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
                 "or all be numbers"
             )
     try:
-        return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
+        if not rows or not isinstance(rows[0], str):
+            return np.array(rows)
+        texts = [str.__str__(row) for row in rows]  # of an enumeration's member the text, and not what it prints
+        return np.array(texts, dtype=np.dtypes.StringDType())
     except UnicodeEncodeError as error:
         raise DataError(
             f"the label {brief(error.object)} holds half a character, which no file can: rename it"
@@ -275,6 +281,18 @@ def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:
     for index, row in enumerate(rows):
         codes[index, [column[label] for label in row]] = True
     return Encoded(codes, names)
+
+
+def is_frame(values: Any) -> bool:
+    """Whether it is a data frame, which Python goes through by its columns."""
+    return hasattr(values, "iloc") and hasattr(values, "columns")
+
+
+def of_frame(frame: Any, classes: Sequence[str] | None = None) -> tuple[Any, Sequence[str] | None]:
+    """Return the targets in a frame, and the names of their classes: one column as it is, several as a matrix."""
+    if frame.shape[1] == 1:
+        return frame.iloc[:, 0], classes
+    return frame.to_numpy(), list(map(str, frame.columns)) if classes is None else classes
 
 
 def numbered(rows: NDArray[np.integer[Any]]) -> str:
