@@ -178,8 +178,11 @@ def test_fewer_classes_than_ways() -> None:
         DataError, match=r"7-way episodes need at least 7 classes; the train data has 6. Set ways to 6,"
     ):
         sampler(ways=7)
-    with pytest.raises(DataError, match=r"the val data has 6. Set ways, or test_ways alone, to 6"):
+    typed = r"\(on the command line: --model.training_strategy_kwargs.test_ways 6\)$"
+    with pytest.raises(DataError, match=rf"the val data has 6. Set ways, or test_ways alone, to 6.*{typed}"):
         sampler(ways=7, stage="val")
+    with pytest.raises(DataError, match=r"\(on the command line: --test_ways 6\)$"):
+        sampler(ways=7, stage="test")
 
 
 def test_a_class_with_too_few_examples_is_named() -> None:

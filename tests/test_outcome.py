@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader
 
 from quickstudy import DataError, Episode, Trainer
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.outcome import NO_NUMBER, Answers, Outcome, difference
-from quickstudy.results import measured_on, result_of, sentence
+from quickstudy.results import measured_on, of_an_episode, result_of, sentence
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -135,6 +136,11 @@ def test_a_loader_of_ones_own_is_told_by_what_it_had() -> None:
     result = result_of(model, found)
     assert (result["shots"], result["queries"]) == ([1, 4], [2, 5])
     assert "2-way 1 to 4-shot with 2 to 5 queries per class" in measured_on(result)
+    (told,) = of_an_episode(result)
+    assert "2 classes of the test, 1 to 4 examples of each to learn from, 2 to 5 further" in told
+    assert told.endswith("Inductive: each is classified on its own.")
+    assert "Transductive" in of_an_episode(result | {"transductive": True})[0]
+    assert of_an_episode({"examples": 3, "classes": 2}) == []
     json.dumps(result, allow_nan=False)
 
 
@@ -265,7 +271,18 @@ def test_paired_differences_see_what_is_common() -> None:
     assert by.ci95 <= by.ci95_classes < 1
     assert f"± {by.ci95:.2%}, for other classes of their kind ± " in str(by)
     same = difference(one, one)
-    assert same.mean == 0 and 0 < same.ci95 < 0.01
+    assert same.mean == 0 and 0 < same.ci95 < 0.01 and same.ci95 == same.ci95_classes
+
+
+@pytest.mark.parametrize("accuracies", [[1.0] * 6, [0.9, 0.1, 0.5]])
+def test_other_classes_are_no_surer_than_these(accuracies: list[float]) -> None:
+    """Where all is right there is no spread to see, and of few episodes Student's t is that of their number."""
+    count = len(accuracies)
+    rows = [(place, (place + code) % 5, 10, round(10 * accuracies[place])) for place in range(count) for code in (0, 1)]
+    numbers = np.arange(count)
+    outcome = Outcome("episodes", np.array(accuracies), numbers, ("a", "b", "c", "d", "e"), np.array(rows))
+    _, of_these = mean_interval(torch.tensor(accuracies, dtype=torch.float64), 20 * count)
+    assert 0 < of_these <= outcome.classes_ci95() + 1e-12
 
 
 @pytest.mark.parametrize(("rates", "count"), [((0.9, 0.9), 60), ((0.7, 0.8), 60), ((0.98, 0.99), 100)])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -333,6 +335,44 @@ def test_few_bits_in_a_file_with_room_for_more(bits: int, kind: str, tmp_path: P
         assert load_image(tmp_path / kind, image_mode="L", image_depth=16).max() < 16
     Image.fromarray(np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)).save(tmp_path / kind)
     assert load_image(tmp_path / kind, image_mode="L").max() == 255
+
+
+def deep_png(levels: Any) -> bytes:
+    """A PNG of 16 bits, ``[H, W, C]``: Pillow writes none in colour."""
+    height, width, channels = levels.shape
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    colour = {2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_few_bits_in_colour(channels: int, tmp_path: Path) -> None:
+    levels = np.linspace(0, 4095, 256).astype(np.uint16).reshape(16, 16, 1).repeat(channels, 2)
+    if channels != 3:
+        levels[..., -1] = 65535  # opaque
+    (tmp_path / "a.png").write_bytes(deep_png(levels))
+    with pytest.warns(DataWarning, match=r"a.png' has room for 16 bits .* image_depth=12"):
+        assert load_image(tmp_path / "a.png").max() < 16
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seen = load_image(tmp_path / "a.png", image_depth=12)
+        right = torch.from_numpy((levels[..., :1] >> 4).astype(np.int16)).permute(2, 0, 1)
+        assert (seen.to(torch.int16) - right).abs().max() < 16  # all but the upper 8 of 16 bits is lost
+        (tmp_path / "a.png").write_bytes(deep_png(levels * 16 if channels == 3 else levels | 0x8000))
+        assert load_image(tmp_path / "a.png").max() > 100
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 2_000_000_000), (-1000, 3000)])
+def test_pixels_beyond_16_bits_are_told(low: int, high: int, tmp_path: Path) -> None:
+    Image.fromarray(np.linspace(low, high, 256).astype(np.int32).reshape(16, 16)).save(tmp_path / "a.tif")
+    with pytest.warns(DataWarning, match=f"a.tif' has pixels from {low} to {high}.* cut off"):
+        load_image(tmp_path / "a.tif")
 
 
 def test_depth_goes_with_the_data_and_the_model(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,9 @@ def names(data: DataModule, stage: Any) -> list[str] | None:
         (("train", "val", "eval"), ("train", "val", "eval")),
         (("train",), ("train", None, None)),
         (("train", "val", "test", "other"), ("train", "val", "test")),
+        (("train", "validate"), ("train", "validate", None)),
+        (("Training Set", "val_images", "testset"), ("Training Set", "val_images", "testset")),
+        (("train2017", "val2017"), ("train2017", "val2017", None)),
     ],
     ids=repr,
 )
@@ -127,12 +132,19 @@ def test_a_test_folder_without_classes_is_to_be_predicted(tmp_path: Path) -> Non
         ("train/1.png", "test/1.png"),
         ("train/a/1.png", "train/2.png", "val/a/1.png"),
         ("training/1.png", "validation/a/1.png"),
+        ("test bench/a/1.png", "train station/a/1.png"),
     ],
     ids=repr,
 )
 def test_classes_may_be_called_train(files: Any, tmp_path: Path) -> None:
     data = Images.from_folders(write(tmp_path, *files))
     assert data.classes == tuple(sorted({file.split("/")[0] for file in files}))
+
+
+def test_one_folder_that_may_be_no_class_is_told(tmp_path: Path) -> None:
+    write(tmp_path, "photos/a/1.png", "photos/b/1.png")
+    with pytest.warns(DataWarning, match=f"one folder, 'photos', taken for one class, .* give '{tmp_path}/photos'"):
+        assert class_folders(tmp_path, IMAGE_EXTENSIONS).classes == ("photos",)
 
 
 # ---- one folder for all
@@ -217,6 +229,33 @@ def test_a_link_to_a_file_of_another_split(link: Callable[..., None], tmp_path: 
             [tmp_path / "train/a/2.png"], ["a"], test_files=[tmp_path / "test/a/5.png"], test_targets=["a"]
         )
     Images.from_folders(tmp_path / "train", test_folder=tmp_path / "other")
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_names_of_a_zip_that_are_utf8_whether_it_says_so_or_not(said: bool, tmp_path: Path) -> None:
+    plain = io.BytesIO()
+    with zipfile.ZipFile(plain, "w") as archive:
+        for name in ("caf\u00e9/1.png", "\u732b/1.png"):
+            archive.writestr(name, png())
+    content = plain.getvalue()
+    if not said:  # as macOS writes it
+        for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            for found in list(re.finditer(re.escape(mark), content)):
+                at = found.start() + flags + 1
+                content = content[:at] + bytes([content[at] & ~0x08]) + content[at + 1 :]
+    (tmp_path / "a.zip").write_bytes(content)
+    table = class_folders(tmp_path / "a.zip", IMAGE_EXTENSIONS)
+    assert table.classes == ("caf\u00e9", "\u732b")
+    assert table.inputs[1].read_bytes() == png()
+
+
+def test_names_of_a_zip_in_the_letters_of_dos(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("cafX/1.png", png())
+        archive.writestr("b/1.png", png())
+    content = (tmp_path / "a.zip").read_bytes().replace(b"cafX/", b"caf\x82/")
+    (tmp_path / "a.zip").write_bytes(content)
+    assert class_folders(tmp_path / "a.zip", IMAGE_EXTENSIONS).classes == ("b", "caf\u00e9")
 
 
 def test_one_archive_in_two_splits(tmp_path: Path) -> None:

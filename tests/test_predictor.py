@@ -251,6 +251,29 @@ def test_from_a_backbone(tmp_path: Path) -> None:
         Predictor.from_backbone("conv4", images, labels, strategy="protnet")
 
 
+def test_a_model_of_timm_that_saw_no_data_reads_pictures_as_from_a_backbone() -> None:
+    rows, labels = colours(3)
+    pictures = [Image.fromarray(row.permute(1, 2, 0).numpy()) for row in rows]
+    pictures[0] = pictures[0].resize((40, 30))
+    model = ImageClassifier(backbone="resnet18", pretrained=False, training_strategy="nearest_centroid")
+    same = Predictor.from_backbone(model.encoder.backbone, pictures, labels)
+    load = model.adapt(pictures, labels).get_params()["load"]
+    assert (load.func, load.keywords) == (load_image, same.get_params()["load"].keywords)
+    assert load(pictures[0]).shape == (3, 224, 224)
+    assert model.adapt(rows, labels).get_params()["load"].keywords == {}, "a tensor is fed as it is"
+    model.load_options = {"image_size": 48}
+    assert model.adapt(pictures, labels).get_params()["load"].keywords == {"image_size": 48}
+
+
+def test_pictures_of_several_sizes_say_where_a_size_goes() -> None:
+    model = ImageClassifier(backbone="conv4", training_strategy="nearest_centroid")
+    pictures = [Image.new("RGB", size) for size in ((32, 32), (40, 32))]
+    with pytest.raises(DataError, match=r"all inputs must agree.*model.load_options = \{'image_size': 84\}"):
+        model.adapt(pictures, ["a", "b"])
+    model.load_options = {"image_size": 32}
+    assert list(model.adapt(pictures, ["a", "b"]).classes_) == ["a", "b"]
+
+
 def test_scikit_learn_takes_it_for_one_of_its_own(model: ImageClassifier) -> None:
     images, labels = colours(6)
     predictor = model.adapt(images, labels)

@@ -8,6 +8,7 @@ import reprlib
 import sys
 import unicodedata
 from collections.abc import Iterable
+from itertools import islice
 from numbers import Integral, Real
 from types import ModuleType
 from typing import TypeVar
@@ -58,6 +59,7 @@ _ALSO_CALLED = {
     "adaptation_lr": ("inner_lr", "fast_lr", "alpha", "step_size", "learning_rate"),
     "adaptation_steps": ("inner_steps", "num_inner_steps", "num_steps", "update_step", "steps"),
     "iterations": ("steps", "num_steps", "max_iter"),
+    "max_epochs": ("epochs", "num_epochs", "n_epochs"),
     "meta_gradient": ("first_order", "second_order"),
     "meta_batch_size": ("tasks_per_batch", "num_tasks_per_batch"),
     "prototypicalnetworks": ("protonet", "protonets", "proto"),
@@ -68,6 +70,12 @@ _ALSO_CALLED = {
 
 def closest(name: str, known: Iterable[str], otherwise: str = ".") -> str:
     """Return ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or else the end of a sentence."""
+    found = nearest(name, known)
+    return otherwise if found is None else f"; did you mean '{found}'?"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant by ``name``; None where none is like it."""
     lowered = {option.lower(): option for option in known}
     typed = str(name)[:_LONGEST].lower()
     words = [option for option in lowered if typed in option.split("_")]  # epochs: max_epochs
@@ -75,7 +83,7 @@ def closest(name: str, known: Iterable[str], otherwise: str = ".") -> str:
     aliases = [option for option in lowered if typed in _ALSO_CALLED.get(option, ())]
     near = difflib.get_close_matches(typed, lowered, n=1, cutoff=0.6)
     found = aliases or initials or words or near
-    return f"; did you mean '{lowered[found[0]]}'?" if found else otherwise
+    return lowered[found[0]] if found else None
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:
@@ -192,6 +200,25 @@ def one_line(text: object, most: int = 200) -> str:
         each.encode("unicode_escape").decode() if unicodedata.category(each) in _BREAKS or each in _TURNS else each
         for each in words[:most]
     ) + "..." * (len(words) > most)
+
+
+def few(words: Iterable[str], most: int = 5, between: str = ", ") -> str:
+    """Return the first few words of a list, for a message.
+
+    >>> few(["a", "b", "c"]), few(["a", "b", "c"], 2)
+    ('a, b, c', 'a, b, ...')
+    """
+    first = list(islice(words, most + 1))
+    return between.join([*first[:most], "..."] if len(first) > most else first)
+
+
+def shown(names: Iterable[object]) -> str:
+    """Return the first few names, for a message.
+
+    >>> shown(["cat", "a\\nb"])
+    "'cat', 'a\\\\nb'"
+    """
+    return few(f"'{one_line(name)}'" for name in names)
 
 
 def require(package: str, extra: str) -> ModuleType:

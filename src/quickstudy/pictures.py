@@ -271,6 +271,8 @@ def _check_pixels(name: str, width: int, height: int, most: int) -> None:
 def _to_tensor(
     image: Image.Image, size: tuple[int, int] | None, image_mode: str, depth: Literal["auto", 8, 10, 12, 16], name: str
 ) -> Tensor:
+    # A file's own layout of pixels, before it is decoded: Pillow says no more of it afterwards.
+    deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError(
@@ -279,17 +281,26 @@ def _to_tensor(
         )
     if image.mode.startswith("I"):  # 16 bits, whatever the name
         levels = np.asarray(image)
-        highest = int(levels.max(initial=0))
-        used = next((bits for bits in (8, 10, 12, 16) if highest < 1 << bits), 16)
-        if depth == "auto" and used < 16:
+        lowest, highest = int(levels.min(initial=0)), int(levels.max(initial=0))
+        if lowest < 0 or highest >= 1 << 16:
             warnings.warn(
-                f"{name} has room for 16 bits and its brightest pixel is {highest}: it comes out almost black. If its "
-                f"pixels have {used} bits, set image_depth={used}, and if it is so dark, image_depth=16",
+                f"{name} has pixels from {lowest} to {highest}, and those outside of 0..65535 are cut off, to black "
+                "and white: bring them to 0..65535 first, or to 0..255",
                 DataWarning,
                 3,
             )
+        elif depth == "auto":
+            _warn_of_depth(highest, name)
         bits = 16 if depth == "auto" else depth
         image = Image.fromarray((levels.clip(0, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8))
+    elif deep:  # the upper 8 of 16 bits are all that is read of colours
+        if depth == "auto":
+            extrema = image.getextrema()
+            _warn_of_depth(max(int(high) for _, high in extrema[:3]) << 8 | 255, name)  # type: ignore[misc]
+        else:
+            alpha = [*range(256)] * (image.mode in ("RGBA", "LA"))
+            scaled = [min(level << (16 - depth), 255) for level in range(256)]
+            image = image.point(scaled * (len(image.getbands()) - bool(alpha)) + alpha)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -298,3 +309,14 @@ def _to_tensor(
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(image, np.uint8))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+
+
+def _warn_of_depth(highest: int, name: str) -> None:
+    used = next((bits for bits in (8, 10, 12, 16) if highest < 1 << bits), 16)
+    if used < 16:
+        warnings.warn(
+            f"{name} has room for 16 bits and its brightest pixel is {highest}: it comes out almost black. If its "
+            f"pixels have {used} bits, set image_depth={used}, and if it is so dark, image_depth=16",
+            DataWarning,
+            4,
+        )

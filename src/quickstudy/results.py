@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -10,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from quickstudy.datamodule import DataModule
-from quickstudy.outcome import Outcome
+from quickstudy.outcome import Outcome, finite
 
 _CONFUSIONS = 100  # in test.json; test.safetensors has all
 Size = int | Sequence[int]
@@ -24,11 +23,7 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         figures: what ``trainer.test`` returned for it.
         data: the data module that it was tested on, if it was one.
     """
-    result: dict[str, Any] = {
-        # The interval of a single episode is no number, and JSON has no word for that.
-        name.removeprefix("test_"): value if math.isfinite(value) else None
-        for name, value in figures.items()
-    }
+    result: dict[str, Any] = {name.removeprefix("test_"): finite(value) for name, value in figures.items()}
     outcome: Outcome | None = model.outcome
     if model.plan is None:
         result |= {"examples": int(result["examples"]), "classes": len(model.classes)}
@@ -62,7 +57,10 @@ def _one_or_both(least: int, most: int) -> int | list[int]:
 
 def _no_interval_over_classes(classes: int) -> str:
     if classes < 3:
-        return f"There is no interval for other classes: {classes} say nothing of how classes differ."
+        return (
+            f"There is no interval for other classes: {classes} say nothing of how classes differ. It takes test "
+            "data of at least 3 classes, and fewer of them in an episode (test_ways)."
+        )
     return (
         f"There is no interval for other classes: one of the {classes} classes is in every episode, and cannot be left "
         "out. With a smaller test_ways, or more episodes, there is one."
@@ -94,6 +92,19 @@ def measured_on(result: Mapping[str, Any]) -> str:
     kind = "transductive" if result["transductive"] else "inductive"
     sizes = in_sizes(result["ways"], result["shots"], result["queries"])
     return f"over {result['episodes']} episodes, {sizes}, {kind}"
+
+
+def of_an_episode(result: Mapping[str, Any]) -> list[str]:
+    """Return what an episode is and what the classifier sees of it, in words; nothing without episodes."""
+    if "episodes" not in result:
+        return []
+    ways, shots, queries = (_span(result[name]) for name in ("ways", "shots", "queries"))
+    alone = "Inductive: each is classified on its own."
+    together = "Transductive: those of an episode are classified together, as a batch in which all its classes occur."
+    return [
+        f"An episode: {ways} classes of the test, {shots} examples of each to learn from, {queries} further ones of "
+        f"each to classify. {together if result['transductive'] else alone}"
+    ]
 
 
 def chance(result: Mapping[str, Any]) -> tuple[float, str] | None:
@@ -131,11 +142,11 @@ def in_sizes(ways: Size, shots: Size, queries: Size) -> str:
     >>> in_sizes(5, 1, 15), in_sizes([2, 5], 1, [9, 9])
     ('5-way 1-shot with 15 queries per class', '2 to 5-way 1-shot with 9 queries per class')
     """
-    in_words = tuple(
-        str(each) if isinstance(each, int) else " to ".join(map(str, dict.fromkeys(each)))
-        for each in (ways, shots, queries)
-    )
-    return f"{in_words[0]}-way {in_words[1]}-shot with {in_words[2]} queries per class"
+    return f"{_span(ways)}-way {_span(shots)}-shot with {_span(queries)} queries per class"
+
+
+def _span(size: Size) -> str:
+    return str(size) if isinstance(size, int) else " to ".join(map(str, dict.fromkeys(size)))
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import NoReturn, Self
 
-from quickstudy.errors import ConfigError, closest
+from quickstudy.errors import ConfigError, closest, nearest
 
 
 class PlainParser(argparse.ArgumentParser):
@@ -58,4 +58,7 @@ def _wrong_value(reasons: str) -> str:
 
 
 def _no_option(typed: str, known: list[str], help_command: str) -> ConfigError:
-    return ConfigError(f"there is no option '{typed}'{closest(typed, known)} See {help_command}")
+    leaves = {option.lstrip("-").rpartition(".")[2]: option for option in reversed(known)}
+    leaf = None if "." in typed else nearest(typed.lstrip("-"), leaves)  # --epochs: --trainer.max_epochs
+    meant = closest(typed, known) if leaf is None else f"; did you mean '{leaves[leaf]}'?"
+    return ConfigError(f"there is no option '{typed}'{meant} See {help_command}")

@@ -27,6 +27,7 @@ MAX_FILE_BYTES = 1 << 30
 _MAX_RATIO = 100  # pictures hardly shrink; an archive that grows more than this, beyond MAX_FILE_BYTES, is a bomb
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
+_SAYS_UTF8 = 0x800  # of a zip member's flags
 _TAR_BLOCK = 512  # a tar ends with blocks of zeros
 
 _ZIP = (".zip",)
@@ -167,10 +168,20 @@ class Zip(Archive):
         for info in self._opened().infolist():
             link = "a link, not a file" if stat.S_ISLNK(info.external_attr >> 16) else ""
             encrypted = "encrypted (unpack the archive with its password first)" if info.flag_bits & 1 else ""
-            yield _Found(info.filename, info.is_dir(), link or encrypted, info.file_size, info)
+            yield _Found(_name(info), info.is_dir(), link or encrypted, info.file_size, info)
 
     def _content(self, member: _Found) -> bytes:
         return self._opened().read(member.place)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return a member's name: macOS and many a tool write UTF-8 without saying so, which zipfile takes for DOS's."""
+    if info.flag_bits & _SAYS_UTF8 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 class Tar(Archive):

@@ -200,21 +200,33 @@ class EpisodeSampler:
             raise DataError(
                 f"{ways}-way episodes need at least {ways} classes; the {stage} data has {len(self._counts)}. "
                 f"Set ways{alone.format('ways')} to {max(len(self._counts), 2)}, or add classes"
+                f"{self._typed(ways=max(len(self._counts), 2))}"
             )
         fewest = int(self._counts.argmin())
         if self._counts[fewest] < shots + queries:
             name = classes[fewest] if classes else str(fewest)
             has = int(self._counts[fewest])
             if has > shots:
+                sizes = {"queries": has - shots}
                 remedy = f"Set queries{alone.format('queries')} to {has - shots}"
             elif has > 1:
+                sizes = {"shots": has - 1, "queries": 1}
                 remedy = f"Set shots{alone.format('shots')} to {has - 1} and queries likewise to 1"
             else:
+                sizes = {}
                 remedy = "Remove the class"
             raise DataError(
                 f"{ways}-way {shots}-shot with {queries} queries needs {shots + queries} examples per class; "
                 f"'{name}' of the {stage} data has {has}. {remedy}, or add examples"
+                f"{self._typed(**sizes)}"
             )
+
+    def _typed(self, **sizes: int) -> str:
+        """Return how sizes of this stage's episodes are given on the command line, of ``fit`` or of ``test``."""
+        flags = "--" if self._stage == "test" else "--model.training_strategy_kwargs."
+        own = "" if self._stage == "train" else "test_"
+        typed = " ".join(f"{flags}{own}{size} {number}" for size, number in sizes.items())
+        return typed and f" (on the command line: {typed})"
 
     @classmethod
     def for_stage(cls, table: Table, plan: EpisodePlan, stage: str, own: OwnSampler | None = None) -> EpisodeSampler:
@@ -322,10 +334,8 @@ class EpisodeSampler:
             usual_WK: NDArray[np.int64] = self._drawn_as_usual(numbers)[0]
             return usual_WK
         rows = np.asarray(found)
-        about, wanted = (
-            f"the episode_sampler's episode {number} of the {self._stage} data",
-            (ways, self.shots + self.queries),
-        )
+        about = f"the episode_sampler's episode {number} of the {self._stage} data"
+        wanted = ways, self.shots + self.queries
         if rows.shape != wanted or not np.issubdtype(rows.dtype, np.integer):
             raise DataError(
                 f"{about} is an array {rows.shape} of {rows.dtype}: it must have rows [ways, shots + queries], "

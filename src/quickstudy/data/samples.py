@@ -171,7 +171,8 @@ class Samples:
         if sample.shape != like.shape or sample.dtype != like.dtype:
             raise DataError(
                 f"{self.name(row)} has shape {tuple(sample.shape)} ({sample.dtype}) where another has "
-                f"{tuple(like.shape)} ({like.dtype}): all inputs must agree. For images give image_size=..."
+                f"{tuple(like.shape)} ({like.dtype}): all inputs must agree. For images give the data "
+                "image_size=84, say; a model that saw no data takes model.load_options = {'image_size': 84}"
             )
 
 

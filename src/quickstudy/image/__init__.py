@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +13,7 @@ import torch
 from quickstudy.data.table import Table
 from quickstudy.datamodule import DataModule
 from quickstudy.errors import check_choice
+from quickstudy.image.mixing import build_mix
 from quickstudy.image.transforms import available_transforms
 from quickstudy.pictures import (
     IMAGE_EXTENSIONS,
@@ -91,3 +93,10 @@ class ImageClassifier(Task):
 
     load = staticmethod(load_image)
     default_backbone = "resnet18"
+    build_mix = staticmethod(build_mix)
+
+    def _load_for(self, support: Any) -> Callable[[Any], Any]:
+        # What timm's models know is of pictures of about this size; a small picture as it is would be guessed at.
+        if not self.load_options and self.encoder.mean is not None and not isinstance(support, torch.Tensor):
+            return partial(load_image, image_size=IMAGE_SIZE)
+        return super()._load_for(support)
