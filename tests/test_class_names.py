@@ -118,6 +118,26 @@ def test_parts_of_data_sets_are_looked_through() -> None:
     assert table(both).inputs[3][0, 0, 0] == 0
 
 
+def test_targets_that_items_do_not_have_are_told_when_they_are_read() -> None:
+    stale = Folder([0, 1, 2, 0], classes=["c", "b", "a"])
+    stale._targets = [0, 1, 0, 0]  # as of an ImageFolder whose ``samples`` were changed, and not its ``targets``
+    for dataset, row in (
+        (stale, 2),
+        (Subset(stale, [0, 2]), 1),
+        (ConcatDataset([Folder([1], classes=["a", "b"]), stale]), 3),
+    ):
+        inputs = table(dataset).inputs
+        assert inputs[0].shape == (1, 2, 2)
+        with pytest.raises(DataError, match=f"item {row} .* the target 0, and the attribute 'targets' has 2"):
+            inputs[row]
+        with pytest.raises(DataError, match="the attribute 'targets' has 2"):
+            table(dataset).select(np.array([row])).inputs[0]
+    assert table(ConcatDataset([Folder([1], False, classes=["a", "b"]), stale])).inputs[0].shape == (1, 2, 2)
+    stale.targets = None
+    assert named(stale) == ["c", "b", "c", "c"]
+    assert table(stale).inputs[2][0, 0, 0] == 2
+
+
 def test_only_what_belongs_to_a_part_is_read() -> None:
     whole = Folder([0, 1, 2, 0, 1, 2], known=False, classes=["c", "b", "a"])
     assert named(Subset(whole, [5, 0])) == ["a", "c"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from quickstudy import DataError, DataModule, DataWarning
 from quickstudy.data.table import Table
+from quickstudy.data.targets import encode
 from quickstudy.image import ImageClassificationData as Images
 
 LABELS = ["cat", "cat", "dog", "dog"]
@@ -59,6 +61,33 @@ def test_files_and_targets_of_every_kind(of: Callable[[Any], Any], folder: Path)
     data = Images.from_files(of(files), of(LABELS), predict_files=of(files))
     assert names(data.table("train")) == names(data.table("predict")) == [file.name for file in files]
     assert labels(data.table("train")) == LABELS
+
+
+def test_targets_in_a_frame() -> None:
+    inputs = torch.zeros(4, 1, 2)
+    for targets in (pd.DataFrame({"y": LABELS}), pd.get_dummies(pd.Series(LABELS))):
+        assert labels(DataModule.from_tensors(inputs, targets).table("train")) == LABELS
+        assert encode(targets).codes.tolist() == [0, 0, 1, 1]
+    square = pd.DataFrame({"a": [0, 1], "b": [1, 0]})  # as many columns as rows
+    assert labels(DataModule.from_tensors(inputs[:2], square).table("train")) == ["b", "a"]
+    holes = pd.DataFrame({"y": [*LABELS[:3], None]})
+    with pytest.warns(DataWarning, match="left out row 3"):
+        assert labels(DataModule.from_tensors(inputs, holes, on_error="skip").table("train")) == LABELS[:3]
+
+
+def test_members_of_enumerations_are_the_text_that_they_equal() -> None:
+    class Animal(str, enum.Enum):  # noqa: UP042 - as code before Python 3.11 has it
+        CAT = "cat"
+        DOG = "dog"
+
+    found = encode([Animal.DOG, "cat", Animal.CAT])
+    assert (found.classes, found.codes.tolist()) == (("cat", "dog"), [1, 0, 0])
+
+
+def test_arrays_of_another_machine() -> None:
+    values = np.arange(8, dtype=">f4").reshape(4, 1, 2)
+    table = DataModule.from_numpy(values, LABELS).table("train")
+    assert table is not None and torch.equal(table.inputs[:], torch.arange(8.0).reshape(4, 1, 2))  # type: ignore[index]
 
 
 def test_keys_of_a_mapping_are_a_list_of_files(folder: Path) -> None:

@@ -71,6 +71,9 @@ def names(data: DataModule, stage: Any) -> list[str] | None:
         (("train", "val", "eval"), ("train", "val", "eval")),
         (("train",), ("train", None, None)),
         (("train", "val", "test", "other"), ("train", "val", "test")),
+        (("train", "validate"), ("train", "validate", None)),
+        (("Training Set", "val_images", "testset"), ("Training Set", "val_images", "testset")),
+        (("train2017", "val2017"), ("train2017", "val2017", None)),
     ],
     ids=repr,
 )
@@ -129,12 +132,19 @@ def test_a_test_folder_without_classes_is_to_be_predicted(tmp_path: Path) -> Non
         ("train/1.png", "test/1.png"),
         ("train/a/1.png", "train/2.png", "val/a/1.png"),
         ("training/1.png", "validation/a/1.png"),
+        ("test bench/a/1.png", "train station/a/1.png"),
     ],
     ids=repr,
 )
 def test_classes_may_be_called_train(files: Any, tmp_path: Path) -> None:
     data = Images.from_folders(write(tmp_path, *files))
     assert data.classes == tuple(sorted({file.split("/")[0] for file in files}))
+
+
+def test_one_folder_that_may_be_no_class_is_told(tmp_path: Path) -> None:
+    write(tmp_path, "photos/a/1.png", "photos/b/1.png")
+    with pytest.warns(DataWarning, match=f"one folder, 'photos', taken for one class, .* give '{tmp_path}/photos'"):
+        assert class_folders(tmp_path, IMAGE_EXTENSIONS).classes == ("photos",)
 
 
 # ---- one folder for all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -15,15 +16,17 @@ import numpy as np
 from quickstudy.data.places import Files, Folder, Source, open_source, unwrapped
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Label, class_name, in_order, missing, numbered, read_as, type_of
-from quickstudy.errors import DataError, DataWarning, brief
+from quickstudy.errors import DataError, DataWarning, brief, few, one_line, shown
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval", "evaluation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
-    "predict": "predict",
+    **dict.fromkeys(("predict", "pred"), "predict"),
 }
 """What the folders of a data set's splits are called, in lower case, and the stages that they are for."""
+_BESIDE = frozenset(("images", "image", "imgs", "img", "data", "dataset", "set", "split", "seg", "photos", "pictures"))
+"""Words that stand beside these: ``train_images``, ``Training Set``, and numbers as in ``train2017``."""
 
 
 class SplitsError(DataError):
@@ -75,6 +78,13 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
         below = [name.removeprefix(f"{outer}/") for name in inside]
         folders_below = {name.split("/")[0] for name in below if "/" in name}
         splits = {stage: f"{outer}/{folder}" for stage, folder in _splits(folders_below, below).items()}
+        if not splits and len(folders_below) > 1 and all("/" in name for name in below):
+            warnings.warn(
+                f"'{source}' has one folder, '{outer}', taken for one class, and {len(folders_below)} in that: if "
+                f"these are the classes, give '{source}/{outer}'",
+                DataWarning,
+                4,
+            )
     if splits:
         raise SplitsError(source, {stage: f"{source}/{folder}" for stage, folder in splits.items()})
     if loose:
@@ -84,10 +94,9 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
     owners = np.array([name.split("/", 1)[0] for name in inside], dtype=np.dtypes.StringDType())
     empty = sorted(folders - set(owners.tolist()))
     if empty:
-        shown = ", ".join(f"'{name}'" for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
         raise DataError(
-            f"{len(empty)} class folder{'s' * (len(empty) > 1)} of '{source}' without any example: {shown}. "
-            f"Add files ending in {_shown(extensions)}, or remove the folder"
+            f"{len(empty)} class folder{'s' * (len(empty) > 1)} of '{source}' without any example: {shown(empty)}. "
+            f"Add files ending in {_endings(extensions)}, or remove the folder"
         )
     return replace(Table.build(files, owners), skipped=skipped)
 
@@ -98,9 +107,8 @@ def _splits(folders: Collection[str], names: Sequence[str]) -> dict[str, str]:
     Those of training, validation and test hold folders of classes, and no example beside them; of a test folder without
     any the examples are to be predicted. A class may be called train: one such folder among others is a class.
     """
-    named = sorted(
-        (name for name in folders if name.lower() in SPLITS), key=lambda name: list(SPLITS).index(name.lower())
-    )
+    words = {name: _split_word(name) for name in folders}
+    named = sorted((name for name in folders if words[name]), key=lambda name: list(SPLITS).index(words[name]))
     if not named:
         return {}
     depths: dict[str, set[bool]] = {name: set() for name in named}
@@ -109,15 +117,26 @@ def _splits(folders: Collection[str], names: Sequence[str]) -> dict[str, str]:
             depths[parts[0]].add(len(parts) > 2)
     splits: dict[str, str] = {}
     for name in named:
-        stage = SPLITS[name.lower()]
+        stage = SPLITS[words[name]]
         if stage == "test" and depths[name] == {False}:
             stage = "predict"
-        if stage == "val" and stage in splits and name.lower().startswith("eval"):
+        if stage == "val" and stage in splits and words[name].startswith("eval"):
             stage = "test"
         splits.setdefault(stage, name)
     labelled = [name for stage, name in splits.items() if stage != "predict"]
     whole = bool(labelled) and all(depths[name] == {True} for name in labelled)
     return splits if whole and (len(splits) > 1 or len(folders) == 1) else {}
+
+
+def _split_word(folder: str) -> str:
+    """Return the word of ``SPLITS`` that a folder is called by, if there is one.
+
+    >>> _split_word("Training Set"), _split_word("train2017"), _split_word("testset"), _split_word("test bench")
+    ('training', 'train', 'test', '')
+    """
+    words = [word for word in re.findall("[^\\W\\d_]+", folder.lower()) if word not in _BESIDE]
+    found = [re.sub("(set|data)$", "", word) for word in words]
+    return found[0] if len(found) == 1 and found[0] in SPLITS else ""
 
 
 def _parent_instead(source: Source, extensions: Collection[str]) -> str:
@@ -138,7 +157,7 @@ def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Tabl
     source = open_source(path)
     names, skipped = _examples(source, extensions)
     if not names:
-        raise DataError(f"'{source}' holds no file ending in {_shown(extensions)}")
+        raise DataError(f"'{source}' holds no file ending in {_endings(extensions)}")
     return Table(Files(source, names), skipped=skipped)
 
 
@@ -203,13 +222,13 @@ def _examples(source: Source, extensions: Collection[str]) -> tuple[list[str], d
     chosen = [name for name in names if name.lower().endswith(endings)]
     left_out = sorted(set(names) - set(chosen))
     if left_out:
-        _warn(f"left out {len(left_out)} files of '{source}' that do not end in {_shown(extensions)}", left_out)
+        _warn(f"left out {len(left_out)} files of '{source}' that do not end in {_endings(extensions)}", left_out)
     return chosen, {f"'{source}/{name}'": "its ending is that of no example" for name in left_out}
 
 
 def _warn(what: str, names: list[str]) -> None:
-    warnings.warn(f"{what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}", DataWarning, stacklevel=5)
+    warnings.warn(f"{what}: {few(map(one_line, names), 3)}", DataWarning, stacklevel=5)
 
 
-def _shown(extensions: Collection[str]) -> str:
+def _endings(extensions: Collection[str]) -> str:
     return ", ".join(sorted(extensions)) or "anything"

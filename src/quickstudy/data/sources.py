@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.data.table import Inputs, Table
-from quickstudy.data.targets import in_order, missing, numbered
+from quickstudy.data.targets import in_order, is_frame, missing, numbered, of_frame
 from quickstudy.errors import DataError, DataWarning
 
 _CHUNK = 1024
@@ -57,6 +57,8 @@ def _stacked(rows: list[Any]) -> Any:
 def _from_array(array: NDArray[Any]) -> Tensor:
     if any(stride < 0 for stride in array.strides):
         array = np.ascontiguousarray(array)
+    if array.dtype.kind in "iuf":
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*NumPy array is not writable")  # a file read in place; nothing writes
@@ -86,7 +88,7 @@ def listed_table(
     """
     gone = missing(inputs) if isinstance(inputs, list) else np.zeros(0, np.bool_)
     if targets is not None:
-        targets = in_order(targets, "targets")
+        targets, classes = of_frame(targets, classes) if is_frame(targets) else (in_order(targets, "targets"), classes)
         lost = missing(targets) if hasattr(targets, "__len__") and getattr(targets, "shape", None) != () else gone
         gone = lost if not len(gone) else gone | lost if len(gone) == len(lost) else gone
     rows = np.flatnonzero(gone)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quickstudy.errors import DataError, brief
+from quickstudy.errors import DataError, brief, few
 
 Codes = NDArray[np.int32] | NDArray[np.bool_]
 """``[N]`` int32 class codes, or ``[N, C]`` bool for several labels per example."""
@@ -147,7 +147,8 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
     Args:
         targets: N labels: strings, integers (each distinct number is a class, named by it), a one-hot or
             multi-hot matrix ``[N, C]``, or N lists of strings (several labels per example). A list, an iterator, a
-            NumPy array, torch tensor or pandas column.
+            NumPy array, torch tensor or pandas column; or a pandas frame of one column of labels, or of a matrix, whose
+            columns name it.
         classes: names of the C columns of a matrix; default: their numbers.
 
     Raises:
@@ -158,6 +159,8 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
     >>> encode([10, 2]).classes, encode([10, 2]).labels
     (('2', '10'), (2, 10))
     """
+    if is_frame(targets):
+        targets, classes = of_frame(targets, classes)
     if hasattr(targets, "cpu"):
         targets = as_array(targets)
     if isinstance(targets, (Iterator, KeysView, ValuesView)):
@@ -200,17 +203,19 @@ def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
             raise DataError(f"target {row} is {brief(label)}: a class label must be a whole number or a string")
         if isinstance(label, str) != isinstance(rows[0], str):
             raise DataError(
-                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be strings "
-                f"or all be numbers"
+                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be strings or all "
+                "be numbers"
             )
         if isinstance(label, bool) != isinstance(rows[0], bool):
             raise DataError(
-                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be True or "
-                f"False, or all be "
-                "numbers"
+                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be True or False, "
+                "or all be numbers"
             )
     try:
-        return np.array(rows, dtype=np.dtypes.StringDType() if rows and isinstance(rows[0], str) else None)
+        if not rows or not isinstance(rows[0], str):
+            return np.array(rows)
+        texts = [str.__str__(row) for row in rows]  # of an enumeration's member the text, and not what it prints
+        return np.array(texts, dtype=np.dtypes.StringDType())
     except UnicodeEncodeError as error:
         raise DataError(
             f"the label {brief(error.object)} holds half a character, which no file can: rename it"
@@ -266,9 +271,8 @@ def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:
     for index, row in enumerate(rows):
         if not all(isinstance(label, str) and label for label in row):
             raise DataError(
-                f"target {index} is {brief(row)}: where examples have several labels, each must be a string, "
-                f"and no empty "
-                "one; an example without labels has the empty list"
+                f"target {index} is {brief(row)}: where examples have several labels, each must be a string, and no "
+                "empty one; an example without labels has the empty list"
             )
     rows = [[class_name(label) for label in row] for row in rows]
     names = tuple(sorted({label for row in rows for label in row}))
@@ -279,6 +283,18 @@ def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:
     return Encoded(codes, names)
 
 
+def is_frame(values: Any) -> bool:
+    """Whether it is a data frame, which Python goes through by its columns."""
+    return hasattr(values, "iloc") and hasattr(values, "columns")
+
+
+def of_frame(frame: Any, classes: Sequence[str] | None = None) -> tuple[Any, Sequence[str] | None]:
+    """Return the targets in a frame, and the names of their classes: one column as it is, several as a matrix."""
+    if frame.shape[1] == 1:
+        return frame.iloc[:, 0], classes
+    return frame.to_numpy(), list(map(str, frame.columns)) if classes is None else classes
+
+
 def numbered(rows: NDArray[np.integer[Any]]) -> str:
     """Return row numbers, counted from 0, for a message.
 
@@ -287,7 +303,7 @@ def numbered(rows: NDArray[np.integer[Any]]) -> str:
     """
     if len(rows) == 1:
         return f"row {rows[0]}"
-    return f"{len(rows)} rows: {', '.join(map(str, rows[:5].tolist()))}{', ...' if len(rows) > 5 else ''}"
+    return f"{len(rows)} rows: {few(map(str, rows.tolist()))}"
 
 
 def in_order(values: Any, what: str) -> Any:

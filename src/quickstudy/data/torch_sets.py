@@ -20,25 +20,42 @@ from quickstudy.errors import DataError
 class DatasetInputs:
     """The inputs of a torch data set of ``(input, target)`` or of dicts with ``"input"``.
 
+    Args:
+        dataset: N items.
+        rows: of it; default: all.
+        known: ``[N]`` targets that were read elsewhere than in the items, which are held against them.
+
     Raises:
-        DataError: the data set has no length.
+        DataError: the data set has no length, or, when read, an item has another number for its target.
     """
 
-    def __init__(self, dataset: Any, rows: NDArray[np.integer[Any]] | None = None) -> None:
+    def __init__(
+        self, dataset: Any, rows: NDArray[np.integer[Any]] | None = None, known: NDArray[Any] | None = None
+    ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise DataError(f"{type(dataset).__name__} must be a torch Dataset with a length and numbered items")
         self.dataset = dataset
         self.rows = np.arange(len(dataset)) if rows is None else rows
+        self.known = known
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Any:
-        return _parts(self.dataset[int(self.rows[index])])[0]
+        row = int(self.rows[index])
+        found, target = _parts(self.dataset[row])
+        known = None if self.known is None else self.known[row]
+        whole = isinstance(target, Integral) or (isinstance(target, Tensor) and target.numel() == 1)
+        if isinstance(known, Integral) and whole and target != known:
+            raise DataError(
+                f"item {row} of the data set comes with the target {int(target)}, and the attribute 'targets' has "
+                f"{known} for it: bring both in line; or set targets=None, so that items are asked"
+            )
+        return found
 
     def select(self, rows: NDArray[np.integer[Any]]) -> DatasetInputs:
         """Return the inputs of these rows."""
-        return DatasetInputs(self.dataset, self.rows[rows])
+        return DatasetInputs(self.dataset, self.rows[rows], self.known)
 
 
 def dataset_table(dataset: Any) -> Table:
@@ -52,13 +69,14 @@ def dataset_table(dataset: Any) -> Table:
         DataError: it has no length, an item has no target, or a target no name.
     """
     inputs = DatasetInputs(dataset)
-    targets, names = _targets(dataset, np.arange(len(dataset)))
+    targets, names, known = _targets(dataset, np.arange(len(dataset)))
+    inputs.known = known if (known := _array(known)).ndim == 1 else None
     table = Table.build(inputs, targets, names or None)
     return table.with_classes(tuple(dict.fromkeys([*names, *table.classes]))) if names else table
 
 
-def _targets(dataset: Any, rows: NDArray[np.integer[Any]]) -> tuple[Any, list[str]]:
-    """Return the targets of some rows of a data set, and the names of its classes in order where it has such."""
+def _targets(dataset: Any, rows: NDArray[np.integer[Any]]) -> tuple[Any, list[str], Any]:
+    """Return the targets of some rows of a data set, the names of its classes in order, and what its attribute has."""
     known: Any = getattr(dataset, "targets", None)
     if not hasattr(known, "__len__") or len(known) != len(dataset):
         if type(dataset).__getitem__ is Subset.__getitem__:
@@ -67,27 +85,27 @@ def _targets(dataset: Any, rows: NDArray[np.integer[Any]]) -> tuple[Any, list[st
             return _targets_of_parts(dataset, rows)
         known = None
     if getattr(dataset, "target_transform", None) is not None:
-        return _read(dataset, rows), []
+        return _read(dataset, rows), [], [None] * len(rows)
     if known is None:
-        known = _read(dataset, rows)
-    else:
-        known = known.detach().cpu() if isinstance(known, Tensor) else known
-        known = known[rows] if hasattr(known, "shape") else [known[row] for row in rows.tolist()]
-    return _named(known, _names(dataset), rows)
+        return *_named(_read(dataset, rows), _names(dataset), rows), [None] * len(rows)
+    known = known.detach().cpu() if isinstance(known, Tensor) else known
+    known = known[rows] if hasattr(known, "shape") else [known[row] for row in rows.tolist()]
+    return *_named(known, _names(dataset), rows), known
 
 
-def _targets_of_parts(dataset: ConcatDataset[Any], rows: NDArray[np.integer[Any]]) -> tuple[list[Any], list[str]]:
+def _targets_of_parts(dataset: ConcatDataset[Any], rows: NDArray[np.integer[Any]]) -> tuple[Any, list[str], Any]:
     ends = np.asarray(dataset.cumulative_sizes, np.int64)
     owners, starts = np.searchsorted(ends, rows, "right"), np.concatenate([[0], ends[:-1]])
     targets: list[Any] = [None] * len(rows)
+    codes: list[Any] = [None] * len(rows)
     order: dict[str, None] = {}
     for place, part in enumerate(dataset.datasets):
         own = np.flatnonzero(owners == place)
-        some, names = _targets(part, rows[own] - starts[place])
+        some, names, known = _targets(part, rows[own] - starts[place])
         order |= dict.fromkeys(names)
-        for row, target in zip(own.tolist(), some, strict=True):
-            targets[row] = target
-    return targets, list(order)
+        for row, target, code in zip(own.tolist(), some, known, strict=True):
+            targets[row], codes[row] = target, code
+    return targets, list(order), codes
 
 
 def _read(dataset: Any, rows: NDArray[np.integer[Any]]) -> list[Any]:
