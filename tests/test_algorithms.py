@@ -571,6 +571,25 @@ def test_a_loss_may_learn_and_need_be_no_mean() -> None:
     torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", [MAML, PrototypicalNetworks])
+def test_a_loss_that_is_no_mean_is_judged_as_it_was_trained(kind: type[MAML | PrototypicalNetworks]) -> None:
+    """The mean over the episodes, in evaluation too."""
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="sum")
+
+    encoder, episodes = small_encoder().eval(), small_episodes(4)
+    algorithm = kind().eval()
+    algorithm.meet(encoder, encoder.feature_shape(episodes.support[0]), 3)
+    algorithm.double()
+    one_by_one = [
+        algorithm.judge(encoder, Episode(*(part[task : task + 1] for part in episodes)), 3, loss)[0]
+        for task in range(4)
+    ]
+    together = algorithm.judge(encoder, episodes, 3, loss)[0]
+    torch.testing.assert_close(together, torch.stack(one_by_one).mean(), rtol=1e-10, atol=0)
+
+
 def test_what_inputs_come_of_has_its_gradient_too() -> None:
     found = []
     for chunk in (5, 1):

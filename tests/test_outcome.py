@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from quickstudy import DataError, Episode, Trainer
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.outcome import NO_NUMBER, Answers, Outcome, difference
 from quickstudy.results import measured_on, of_an_episode, result_of, sentence
@@ -270,7 +271,18 @@ def test_paired_differences_see_what_is_common() -> None:
     assert by.ci95 <= by.ci95_classes < 1
     assert f"± {by.ci95:.2%}, for other classes of their kind ± " in str(by)
     same = difference(one, one)
-    assert same.mean == 0 and 0 < same.ci95 < 0.01
+    assert same.mean == 0 and 0 < same.ci95 < 0.01 and same.ci95 == same.ci95_classes
+
+
+@pytest.mark.parametrize("accuracies", [[1.0] * 6, [0.9, 0.1, 0.5]])
+def test_other_classes_are_no_surer_than_these(accuracies: list[float]) -> None:
+    """Where all is right there is no spread to see, and of few episodes Student's t is that of their number."""
+    count = len(accuracies)
+    rows = [(place, (place + code) % 5, 10, round(10 * accuracies[place])) for place in range(count) for code in (0, 1)]
+    numbers = np.arange(count)
+    outcome = Outcome("episodes", np.array(accuracies), numbers, ("a", "b", "c", "d", "e"), np.array(rows))
+    _, of_these = mean_interval(torch.tensor(accuracies, dtype=torch.float64), 20 * count)
+    assert 0 < of_these <= outcome.classes_ci95() + 1e-12
 
 
 @pytest.mark.parametrize(("rates", "count"), [((0.9, 0.9), 60), ((0.7, 0.8), 60), ((0.98, 0.99), 100)])

@@ -369,6 +369,7 @@ def halved(picture: torch.Tensor) -> torch.Tensor:
         ({"trainer": {"accumulate_grad_batches": 3}}, "examples per step=8 and goes on with examples per step=24"),
         ({"trainer": {"precision": "bf16-mixed"}}, "precision=32-true and goes on with precision=bf16-mixed"),
         ({"loss_fn": "multi_margin_loss"}, "loss_fn=None and goes on with loss_fn=multi_margin_loss"),
+        ({"mix": "cutmix"}, "with mix=None and goes on with mix=cutmix"),
         ({"optimizer": ("SGD", {"momentum": 0.9})}, "'momentum': 0.9.* comes too late: .*'momentum': 0.5"),
         ({"lr_scheduler": ("StepLR", {"step_size": 2})}, "'step_size': 2.* comes too late: .*'step_size': 1"),
     ],
@@ -390,3 +391,16 @@ def test_another_optimizer_or_schedule_does_not_go_on(tmp_path: Path) -> None:
     for name, other in (("optimizer", "Adam"), ("lr_scheduler", None)):
         with pytest.raises(ConfigError, match=rf"began with {name}=.*, whose state {name}={other!r} cannot take up"):
             _supervised(tmp_path, 2, {}, {}, **{name: other})
+
+
+def test_other_classes_do_not_go_on(tmp_path: Path) -> None:
+    def fit(epochs: int, other: str) -> None:
+        data = ImageClassificationData.from_tensors(torch.rand(4, 3), ["a", "a", other, other])
+        trainer = Trainer(
+            max_epochs=epochs, resume="auto", default_root_dir=tmp_path, accelerator="cpu", **killed_run.QUIET
+        )
+        trainer.fit(ImageClassifier(backbone=nn.Identity()), datamodule=data)
+
+    fit(1, "b")
+    with pytest.raises(ConfigError, match=r"began with the classes \['a', 'b'\] and cannot go on with \['a', 'c'\]"):
+        fit(2, "c")

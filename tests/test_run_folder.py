@@ -558,3 +558,4 @@ def test_a_run_ends_within_its_time_and_is_judged(
     assert f"The run ends after step {steps}" in caplog.text
     assert "It ended since its time was up (max_time)." in (trainer.run_folder / "report.html").read_text()
     assert ("ended by max_time after 4 of 10 batches" in caplog.text) == (judged[1] == 4)
+    assert trainer.check_val_every_n_epoch == options.get("check_val_every_n_epoch", 1)

@@ -9,6 +9,7 @@ import math
 import re
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,10 +30,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer, progress
 from quickstudy.data import identity
+from quickstudy.data.archives import open_archive
 from quickstudy.errors import TrainingError
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.losses import class_weights_of
+from quickstudy.losses import class_weights_of, weighted
 from quickstudy.metrics import Accuracy, build_metrics
 from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
 from quickstudy.progress import Bars
@@ -373,6 +375,27 @@ def test_a_few_shot_model_is_not_tested_on_what_it_was_trained_on(tmp_path: Path
             Trainer(**QUIET).test(tested, datamodule=again, verbose=False)
 
 
+def test_a_checkpoint_is_judged_by_what_it_tells(tmp_path: Path) -> None:
+    """As ``ckpt_path=``, by a model that knows nothing yet, it is refused and warned of as a loaded one is."""
+    episodes, fixed = tmp_path / "episodes.ckpt", tmp_path / "fixed.ckpt"
+    images, labels = noisy_patterns(8, 12)
+    train = ImageClassificationData.from_tensors(images, labels)
+    tested = ImageClassificationData.from_tensors(test_data=images[:30], test_targets=labels[:30])  # 3 of 8 classes
+    trainer = Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0, **QUIET)
+    trainer.fit(episodic(), datamodule=episodic_data())
+    trainer.save_checkpoint(episodes)
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(ImageClassifier(backbone=nn.Flatten()), datamodule=train)
+    trainer.save_checkpoint(fixed)
+    with pytest.raises(DataError, match="the training and test data share classes"):
+        Trainer(**QUIET).test(episodic(), datamodule=tested, ckpt_path=episodes, verbose=False)
+    tester, model = Trainer(**QUIET), ImageClassifier(backbone=nn.Flatten())
+    with pytest.warns(DataWarning, match="trained on at least 30 of the 30") as told:
+        tester.test(model, datamodule=tested, ckpt_path=fixed, verbose=False)
+    assert sum(each.category is DataWarning for each in told) == 1  # it met the data once
+    assert len(model.classes) == 8 and not tester.judges_a_checkpoint
+
+
 def test_a_few_shot_model_is_not_tested_on_what_chose_it(tmp_path: Path) -> None:
     model, trainer = episodic(), Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=1, **QUIET)
     trainer.fit(model, datamodule=episodic_data())
@@ -449,6 +472,10 @@ def test_data_follows_the_model(tmp_path: Path) -> None:
     restored = ImageClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
     fresh = ImageClassificationData.from_folders(predict_folder=tmp_path / "data")
     assert len(Trainer(**QUIET).predict(restored, datamodule=fresh)) == 24
+    assert fresh.load_options["image_size"] == 32
+    fresh = ImageClassificationData.from_folders(predict_folder=tmp_path / "data")
+    unmet = ImageClassifier(backbone="conv4", backbone_kwargs={"hidden": 8})
+    assert len(Trainer(**QUIET).predict(unmet, datamodule=fresh, ckpt_path=tmp_path / "model.ckpt")) == 24
     assert fresh.load_options["image_size"] == 32
     other = ImageClassificationData.from_folders(predict_folder=tmp_path / "data", image_size=36)
     with pytest.warns(DataWarning, match=r"loaded with \{'image_size': 32\}, and this has \{'image_size': 36\}"):
@@ -863,6 +890,17 @@ def test_examples_are_known_by_what_they_hold(door: str) -> None:
     assert model.seen_before == 0
 
 
+def test_a_large_file_is_known_in_an_archive_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "_LARGE", 1000)
+    monkeypatch.setattr(identity, "_PIECE", 100)
+    content = np.random.default_rng(0).bytes(5000)
+    (tmp_path / "a.png").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.png", content)
+    member = open_archive(tmp_path / "a.zip").item("a.png")
+    assert identity._number([tmp_path / "a.png"], 0) == identity._number([member], 0) is not None
+
+
 def test_what_is_remembered_of_the_examples_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "MOST", 100)
     known = torch.empty(0, dtype=torch.int64)
@@ -958,6 +996,29 @@ def test_weighted_losses_are_means_over_the_weights(tmp_path: Path, in_float64: 
     assert loaded(torch.randn(2, 4)).shape == (2, 2)
 
 
+def test_balanced_weights_are_of_the_data_that_trains(tmp_path: Path) -> None:
+    """A model that goes on to other data weighs its classes anew; tested, it keeps the weights."""
+    images = torch.rand(12, 4)
+    model = ImageClassifier(backbone=nn.Identity(), class_weights="balanced")
+    for few, weights in ((3, (2.0, 2 / 3)), (6, (1.0, 1.0))):
+        labels = ["a"] * few + ["b"] * (12 - few)
+        data = ImageClassificationData.from_tensors(images, labels, test_data=images + 1, test_targets=["a", "b"] * 6)
+        Trainer(max_epochs=1, **QUIET).fit(model, datamodule=data)
+        assert model.weights == weights
+        Trainer(**QUIET).test(model, datamodule=data, verbose=False)
+        assert model.weights == weights
+
+
+def test_weighted_losses_of_half_precision_are_summed_in_full() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(600, 3, generator=generator).bfloat16(), torch.arange(600) % 3
+    weights = (0.337, 2.771, 1.113)
+    loss, units = weighted(logits, targets, weights)
+    wanted = F.cross_entropy(logits.double(), targets, torch.tensor(weights, dtype=torch.float64))
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-4)  # 600 sums in float32: 600 * 2**-24 = 4e-5
+    assert float(units) == pytest.approx(200 * sum(weights), rel=1e-4)
+
+
 def test_class_weights_by_every_way() -> None:
     counts, names = [30, 10, 0], ("a", "b", "c")
     assert class_weights_of("balanced", names, counts, 40, False) == (40 / 60, 2.0, 1.0)
@@ -972,7 +1033,10 @@ def test_class_weights_by_every_way() -> None:
         ({"class_weights": "even"}, "none of: 'balanced'"),
         ({"class_weights": [1.0, 0.0]}, r"class_weights\[1\]=0.0: it must be"),
         ({"class_weights": "balanced", "loss_fn": "multi_margin_loss"}, "belong to loss_fn='cross_entropy'"),
-        ({"class_weights": "balanced", "training_strategy": "anil"}, "class_weights belong to training_strategy"),
+        (
+            {"class_weights": "balanced", "training_strategy": "anil"},
+            "class_weights and mix belong to training_strategy",
+        ),
     ):
         with pytest.raises(ConfigError, match=said):
             ImageClassifier(backbone=nn.Linear(4, 4), **wrong)

@@ -26,6 +26,7 @@ from quickstudy.episode import Episode
 from quickstudy.errors import DataError
 from quickstudy.files import atomic_write
 from quickstudy.functional.intervals import Z95, classes_interval, mean_interval, proportion_interval
+from quickstudy.processes import in_group
 
 Ints = NDArray[np.int64]
 Range = tuple[int, int]
@@ -71,8 +72,12 @@ class Outcome:
         """
         if self.unit != "episodes" or not self.classes:
             return math.nan
-        half = classes_interval(*map(torch.from_numpy, (self.accuracies, self.parts[:, 0], self.parts[:, 1])))
-        return min(half, max(self.accuracy, 1 - self.accuracy)) if math.isfinite(half) else half
+        accuracies, places, classes = map(torch.from_numpy, (self.accuracies, self.parts[:, 0], self.parts[:, 1]))
+        half = classes_interval(accuracies, places, classes)
+        if not math.isfinite(half):
+            return half
+        of_these = mean_interval(accuracies, int(self.parts[:, 2].sum()))[1]  # where all are the same, it is wider
+        return min(max(half, of_these), max(self.accuracy, 1 - self.accuracy))
 
     def per_class(self) -> dict[str, dict[str, Any]]:
         """Return by class: ``accuracy``, ``accuracy_ci95`` (over its episodes, or its examples), ``examples`` asked.
@@ -96,7 +101,7 @@ class Outcome:
             if self.unit == "examples"
             else mean_interval(torch.from_numpy(group[:, 1] / group[:, 0]), asked)
         )
-        return {"accuracy": mean, "accuracy_ci95": _number(half), "examples": asked}
+        return {"accuracy": mean, "accuracy_ci95": finite(half), "examples": asked}
 
     def largest_confusions(self, most: int | None = None) -> list[dict[str, Any]]:
         """Return what was taken for what, most often first: ``class``, ``answer``, ``count``, ``share`` of the class.
@@ -129,10 +134,9 @@ class Outcome:
 
     def __str__(self) -> str:
         """Return a table: a line for each class, the worst first."""
-        key = "f1" if len(self.labels) else "accuracy"
-        rows = sorted(self.per_class().items(), key=lambda item: item[1][key] if item[1][key] is not None else -1)
-        width = max((len(name) for name, _ in rows), default=0)
-        return "\n".join(f"{name:{width}}  {in_words(figures)}" for name, figures in rows)
+        rows = worst_first(self.per_class())
+        width = max(map(len, rows), default=0)
+        return "\n".join(f"{name:{width}}  {in_words(figures)}" for name, figures in rows.items())
 
     def write(self, path: Path) -> None:
         """Write it as safetensors, whole or not at all."""
@@ -162,6 +166,16 @@ class Outcome:
             raise DataError(f"'{path}' is damaged ({error}): remove it, and type quickstudy test again") from error
 
 
+def worst_first(per_class: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the figures of classes by accuracy, or those of labels by F1, the worst first."""
+
+    def key(name: str) -> float:
+        share = per_class[name].get("f1", per_class[name]["accuracy"])
+        return -1.0 if share is None else float(share)
+
+    return {name: per_class[name] for name in sorted(per_class, key=key)}
+
+
 def in_words(figures: Mapping[str, Any]) -> str:
     """Return the figures of a class in a line."""
     if "f1" in figures:
@@ -176,7 +190,8 @@ def _percent(share: float | None) -> str:
     return "unknown" if share is None else f"{share:.1%}"
 
 
-def _number(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return a figure, or None for what is no number, for which JSON has no word."""
     return value if math.isfinite(value) else None
 
 
@@ -241,7 +256,7 @@ def difference(first: Outcome, second: Outcome) -> Difference:
         half = proportion_interval(0, int(first.parts[:, 2].sum()) or count)[1]
     places, classes = torch.from_numpy(first.parts[:, 0]), torch.from_numpy(first.parts[:, 1])
     of_classes = classes_interval(values, places, classes) if first.unit == "episodes" else math.nan
-    return Difference(mean, half, of_classes, count, first.unit)
+    return Difference(mean, half, max(of_classes, half), count, first.unit)  # not a number stays so
 
 
 def _unlike(first: Outcome, second: Outcome) -> str:
@@ -363,7 +378,7 @@ class Answers:
         """Return what all processes noted, in the order of the episodes' or examples' numbers."""
         mine = {name: _joined(self._kept, name) for name in ("accuracies", "numbers", *_TABLES)}
         every: list[Any] = [mine]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if in_group():
             every = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(every, mine)
         before = 0

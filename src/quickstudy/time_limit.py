@@ -27,6 +27,11 @@ class WithinTime(Callback):
         """Whether the newest validation was."""
         self.ended = False
         """Whether it stopped the training."""
+        self._every: int | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin: this training has not ended."""
+        self.ended = False
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to measure."""
@@ -73,7 +78,13 @@ class WithinTime(Callback):
             )
             trainer.should_stop = self.ended = True
             if trainer.check_val_every_n_epoch is not None:
-                trainer.check_val_every_n_epoch = 1  # the last epoch is judged, whatever its number
+                self._every, trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch, 1
+                # The last epoch is judged, whatever its number.
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give back how often to validate: another fit may have more time."""
+        if self._every is not None:
+            trainer.check_val_every_n_epoch, self._every = self._every, None
 
 
 def _timer(trainer: Trainer) -> Timer | None:

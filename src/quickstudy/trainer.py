@@ -60,6 +60,8 @@ class Trainer(L.Trainer):
 
     run_folder: Path | None
     """The run's folder; None before training, and for a run that leaves none."""
+    judges_a_checkpoint: bool = False
+    """Whether it is about to read the checkpoint that it tests, validates or predicts with."""
 
     def __init__(
         self,
@@ -183,6 +185,14 @@ class Trainer(L.Trainer):
             finally:  # whoever stops a run wants to see it as well
                 if self._leaves and self.run_folder is not None and self.is_global_zero:
                     write_page(self.run_folder, self.global_step)
+
+    def _run(self, model: Any, ckpt_path: Any = None, **others: Any) -> Any:  # type: ignore[override]
+        restores = self.state.fn != "fit" and ckpt_path is not None
+        self.judges_a_checkpoint = restores and not self.strategy.restore_checkpoint_after_setup
+        try:
+            return super()._run(model, ckpt_path=ckpt_path, **others)
+        finally:
+            self.judges_a_checkpoint = False
 
     def _open_folder(self, model: Any, datamodule: Any, val_dataloaders: Any) -> None:
         """Give the run its folder, with what is logged and kept there; a second fit goes on in the same."""

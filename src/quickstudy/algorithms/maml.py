@@ -205,7 +205,8 @@ class MAML(Algorithm):
                 return self._answers(encoder, weights, support, query)
 
             logits_TQW = torch.cat(list(self._by_chunk(one_task, encoder, episode)))
-            return loss(logits_TQW.flatten(0, 1), episode.query_targets.flatten()), logits_TQW
+            losses = [loss(*task) for task in zip(logits_TQW, episode.query_targets, strict=True)]
+            return torch.stack(losses).mean(), logits_TQW
 
     def _trained(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Return the mean loss, whose ``backward`` hands out the gradients that are computed here, and the logits."""
@@ -299,8 +300,7 @@ class MAML(Algorithm):
     def _keep_statistics(self, encoder: Encoder, norms: list[_BatchNorm], support: Tensor) -> None:
         """Move BatchNorm's running statistics, which are not used here, so that the encoder serves elsewhere."""
         size = 1 if self._one_by_one(support.device) else self.task_chunk or self._fitting or len(support)
-        groups = torch.split(support, size)
-        move_statistics(norms, lambda inputs: encoder.backbone(_prepared(encoder, inputs)), groups)
+        move_statistics(norms, lambda inputs: encoder.backbone(_prepared(encoder, inputs)), support, size)
 
     def _one_by_one(self, device: torch.device) -> bool:
         # A CPU gains nothing from more at once, and loses memory.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def _content(item: Any) -> Iterable[bytes | memoryview]:
     if isinstance(item, (str, os.PathLike)):
         return _file(Path(item))
     if isinstance(item, Member):
-        return [item.read_bytes()]
+        return _pieces(io.BytesIO(content := item.read_bytes()), len(content))
     if isinstance(item, Tensor):
         item = item.detach().cpu().contiguous()
         return [repr((item.dtype, tuple(item.shape))).encode(), item.flatten().view(torch.uint8).numpy().data]
@@ -79,14 +80,18 @@ def _content(item: Any) -> Iterable[bytes | memoryview]:
 
 
 def _file(path: Path) -> Iterable[bytes]:
-    size = path.stat().st_size
-    if size <= _LARGE:
-        return [path.read_bytes()]
-    pieces = [str(size).encode()]
     with path.open("rb") as file:
-        for start in (0, (size - _PIECE) // 2, size - _PIECE):
-            file.seek(start)
-            pieces.append(file.read(_PIECE))
+        return _pieces(file, path.stat().st_size)
+
+
+def _pieces(file: BinaryIO, size: int) -> list[bytes]:
+    """Return what tells a file of so many bytes from others, wherever it lies."""
+    if size <= _LARGE:
+        return [file.read()]
+    pieces = [str(size).encode()]
+    for start in (0, (size - _PIECE) // 2, size - _PIECE):
+        file.seek(start)
+        pieces.append(file.read(_PIECE))
     return pieces
 
 

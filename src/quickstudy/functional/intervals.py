@@ -70,7 +70,8 @@ def classes_interval(values: Tensor, places: Tensor, classes: Tensor) -> float:
 
     The jackknife over classes: how far the mean moves when a class is left out, with all episodes that it is in, tells
     how far it would have been with other classes. What the draw of episodes moves by itself is taken off, and added
-    once for the mean itself; Student's t has one degree of freedom less than there are classes.
+    once for the mean itself; Student's t has one degree of freedom less than there are classes, or episodes if they are
+    fewer: it is never narrower than the interval over the episodes.
 
     Args:
         values: ``[n]``, a figure of each episode, such as its accuracy or the difference of two models' accuracies.
@@ -97,7 +98,7 @@ def classes_interval(values: Tensor, places: Tensor, classes: Tensor) -> float:
     spread = share * float((without_C - without_C.mean()).square().sum())
     variance = float(values_n.var(unbiased=True))
     of_the_draw = share * variance * float((1 / (count - episodes_C) - 1 / count).sum())
-    return student_quantile(0.975, known - 1) * math.sqrt(max(spread - of_the_draw, 0) + variance / count)
+    return student_quantile(0.975, min(known, count) - 1) * math.sqrt(max(spread - of_the_draw, 0) + variance / count)
 
 
 def student_quantile(probability: float, freedom: int) -> float:
