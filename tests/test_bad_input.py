@@ -844,7 +844,7 @@ def option(where: str, name: str, **more: Any) -> dict[str, Any]:
         ),
         (
             {"training_strategy": "prototypicalnetworks", "num_classes": 3},
-            "num_classes, multi_label, head and class_weights belong to training_strategy='default'",
+            "num_classes, multi_label, head, class_weights and mix belong to training_strategy='default'",
         ),
         ({"backbone": "conv5"}, r"unknown backbone 'conv5'; did you mean 'conv4'\?"),
         ({"backbone": "resnet2"}, r"unknown backbone 'resnet2'; did you mean 'resnet"),

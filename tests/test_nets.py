@@ -47,11 +47,11 @@ def test_resnet12_has_the_filters_of_the_paper_and_drops_only_in_training() -> N
 
 
 def test_uint8_is_scaled_and_normalised_and_floats_are_left_alone() -> None:
-    encoder = build_encoder("resnet18", pretrained=False).eval()
+    encoder = build_encoder("resnet18", pretrained=False).double().eval()
     assert encoder.mean is not None
     assert encoder.std is not None
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    prepared = (pixels.float() / 255 - encoder.mean) / encoder.std
+    prepared = (pixels.double() / 255 - encoder.mean) / encoder.std
     with torch.no_grad():
         torch.testing.assert_close(encoder(pixels), encoder(prepared))
     seen: list[Tensor] = []
@@ -100,8 +100,8 @@ def test_gradients_of_a_meta_batch_are_the_mean_over_its_episodes() -> None:
 
 
 def test_evaluation_uses_running_statistics() -> None:
-    encoder = build_encoder("conv4", {"in_channels": 1}).eval()
-    images = torch.rand(6, 1, 28, 28)
+    encoder = build_encoder("conv4", {"in_channels": 1}).double().eval()
+    images = torch.rand(6, 1, 28, 28, dtype=torch.float64)
     with torch.no_grad(), by_episode(2):
         torch.testing.assert_close(encoder(images)[:1], encoder(images[:1]))
 

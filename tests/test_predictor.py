@@ -20,13 +20,14 @@ import sklearn.metrics
 import sklearn.model_selection
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch import nn
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.changes import Change
 from quickstudy.data.targets import encode
 from quickstudy.image import ImageClassifier, load_image
-from quickstudy.nets import build_encoder
+from quickstudy.nets import Encoder, build_encoder
 
 
 def colours(each: int) -> tuple[torch.Tensor, list[str]]:
@@ -65,11 +66,12 @@ def test_says_what_it_is(model: ImageClassifier) -> None:
 
 def test_prediction_does_not_depend_on_company_or_order(model: ImageClassifier) -> None:
     images, labels = colours(40)
+    model.double()
     one = model.adapt(images[::20], labels[::20])
     order = torch.randperm(6)
     other = model.adapt(images[::20][order], [labels[::20][i] for i in order])
-    np.testing.assert_allclose(one.predict_proba(images), other.predict_proba(images), atol=1e-5)
-    np.testing.assert_allclose(one.predict_proba(images)[[3]], one.predict_proba(images[3:4]), atol=1e-5)
+    np.testing.assert_allclose(one.predict_proba(images), other.predict_proba(images), atol=1e-6)
+    np.testing.assert_allclose(one.predict_proba(images)[[3]], one.predict_proba(images[3:4]), atol=1e-6)
 
 
 def test_takes_paths_bytes_pictures_arrays_and_tensors_alike(model: ImageClassifier, tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ def test_a_process_that_knows_nothing_of_pictures_finds_their_load(reader: str, 
 def test_what_changes_answers_as_what_was_learned_at_once(model: ImageClassifier) -> None:
     images, labels = colours(6)
     for name in ("prototypicalnetworks", "nearest_neighbour", "linear_probe", "protomaml"):
-        encoder, algorithm = build_encoder("conv4"), STRATEGIES[name]()
+        encoder, algorithm = build_encoder("conv4").double(), STRATEGIES[name]().double()
         whole = Predictor(encoder, algorithm).fit(images, labels)
         grown = Predictor(encoder, algorithm).add_class("thing", images[:2]).add_class("green", images[6:12])
         grown.add_class("blue", images[12:]).add_class("other", images[3:4])
@@ -522,3 +524,12 @@ def test_ranks_as_it_predicts(model: ImageClassifier) -> None:
     for answer, chances_W in zip(answers, chances, strict=True):
         assert [name for name, _ in answer.ranking] == predictor.classes_[np.argsort(-chances_W)[:2]].tolist()
         np.testing.assert_allclose([chance for _, chance in answer.ranking], -np.sort(-chances_W)[:2], rtol=1e-6)
+
+
+def test_an_exact_copy_is_no_distance_away() -> None:
+    examples = 100 + 10 * torch.randn(60, 12)
+    predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES["nearest_centroid"]()).fit(examples, [0, 1] * 30)
+    found = [near[0] for near in predictor.nearest(examples, 2)]
+    assert [(near.name, near.number, near.distance) for near in found] == [
+        (row % 2, row // 2, 0.0) for row in range(60)
+    ]

@@ -369,6 +369,7 @@ def halved(picture: torch.Tensor) -> torch.Tensor:
         ({"trainer": {"accumulate_grad_batches": 3}}, "examples per step=8 and goes on with examples per step=24"),
         ({"trainer": {"precision": "bf16-mixed"}}, "precision=32-true and goes on with precision=bf16-mixed"),
         ({"loss_fn": "multi_margin_loss"}, "loss_fn=None and goes on with loss_fn=multi_margin_loss"),
+        ({"mix": "cutmix"}, "with mix=None and goes on with mix=cutmix"),
         ({"optimizer": ("SGD", {"momentum": 0.9})}, "'momentum': 0.9.* comes too late: .*'momentum': 0.5"),
         ({"lr_scheduler": ("StepLR", {"step_size": 2})}, "'step_size': 2.* comes too late: .*'step_size': 1"),
     ],

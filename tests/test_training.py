@@ -1033,7 +1033,10 @@ def test_class_weights_by_every_way() -> None:
         ({"class_weights": "even"}, "none of: 'balanced'"),
         ({"class_weights": [1.0, 0.0]}, r"class_weights\[1\]=0.0: it must be"),
         ({"class_weights": "balanced", "loss_fn": "multi_margin_loss"}, "belong to loss_fn='cross_entropy'"),
-        ({"class_weights": "balanced", "training_strategy": "anil"}, "class_weights belong to training_strategy"),
+        (
+            {"class_weights": "balanced", "training_strategy": "anil"},
+            "class_weights and mix belong to training_strategy",
+        ),
     ):
         with pytest.raises(ConfigError, match=said):
             ImageClassifier(backbone=nn.Linear(4, 4), **wrong)

@@ -15,7 +15,7 @@ from torch import nn
 from quickstudy.algorithms import algorithm_of
 from quickstudy.data.identity import joined
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, first_line
-from quickstudy.files import best_checkpoint
+from quickstudy.files import absent, best_checkpoint
 from quickstudy.lora import adapter_rank, merged_weights
 
 FORMAT = 1
@@ -45,8 +45,8 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
     """
     if not Path(path).is_file():
         inside = best_checkpoint(Path(path))
-        hint = f"; did you mean '{inside}'?" if inside else f" (looked in {Path.cwd()})"
-        raise DataError(f"there is no checkpoint '{path}'{hint}")
+        meant = f"there is no checkpoint '{path}'; did you mean '{inside}'?"
+        raise DataError(meant if inside else absent("checkpoint", path))
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -131,9 +131,8 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
     for name in ("backbone", "backbone_kwargs", "training_strategy"):
         if then.get(name) != now.get(name):
             raise ConfigError(
-                f"the run began with {name}={brief(then.get(name))} and cannot go on with "
-                f"{name}={brief(now.get(name))}: give "
-                "the same, or train anew in another folder"
+                f"the run began with {name}={brief(then.get(name))} and cannot go on with {name}="
+                f"{brief(now.get(name))}: give the same, or train anew in another folder"
             )
     classes = checkpoint["quickstudy"]["classes"]
     if task.classes and classes and set(task.classes) != set(classes):
@@ -155,9 +154,8 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
         (kind, kept), (wanted, new) = (_kind(hparams[name]) for hparams in (then, now))
         if kind != wanted:
             raise ConfigError(
-                f"the run began with {name}={brief(then[name])}, whose state {name}={brief(now[name])} cannot "
-                f"take up: give the "
-                "same, or train anew in another folder"
+                f"the run began with {name}={brief(then[name])}, whose state {name}={brief(now[name])} cannot take up: "
+                "give the same, or train anew in another folder"
             )
         if kept != new:
             late.append(name)
@@ -166,7 +164,7 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
         warnings.warn(f"{asked} comes too late: the run goes on with {first}, as it began", DataWarning, 2)
         task.hparams.update({name: then.get(name) for name in late})
     memory = checkpoint["quickstudy"]
-    losses = ("loss_fn", "class_weights")
+    losses = ("loss_fn", "class_weights", "mix")
     began = {**{name: then.get(name) for name in losses}, **memory["load_options"], **memory.get("trained_with", {})}
     goes_on = {**{name: now.get(name) for name in losses}, **task.load_options, **task.trained_with}
     changed = [name for name, value in began.items() if name in goes_on and goes_on[name] != value]

@@ -218,18 +218,16 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names: the training data's, or where there is none those of the first stage that has targets."""
-        for stage in ("train", "val", "test"):
-            if stage in self._tables and self._tables[stage].targets is not None:
-                return self._tables[stage].classes
-        return ()
+        return () if (named := self._names_classes()) is None else named.classes
 
     @property
     def label_type(self) -> LabelType:
         """What the labels of these classes were before they became codes."""
-        for stage in ("train", "val", "test"):
-            if stage in self._tables and self._tables[stage].targets is not None:
-                return self._tables[stage].label_type
-        return "str"
+        return "str" if (named := self._names_classes()) is None else named.label_type
+
+    def _names_classes(self) -> Table | None:
+        tables = (self._tables.get(stage) for stage in STAGES[:3])
+        return next((table for table in tables if table is not None and table.targets is not None), None)
 
     @property
     def num_classes(self) -> int:

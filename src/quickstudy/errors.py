@@ -8,6 +8,7 @@ import reprlib
 import sys
 import unicodedata
 from collections.abc import Iterable
+from itertools import islice
 from numbers import Integral, Real
 from types import ModuleType
 from typing import TypeVar
@@ -199,6 +200,25 @@ def one_line(text: object, most: int = 200) -> str:
         each.encode("unicode_escape").decode() if unicodedata.category(each) in _BREAKS or each in _TURNS else each
         for each in words[:most]
     ) + "..." * (len(words) > most)
+
+
+def few(words: Iterable[str], most: int = 5, between: str = ", ") -> str:
+    """Return the first few words of a list, for a message.
+
+    >>> few(["a", "b", "c"]), few(["a", "b", "c"], 2)
+    ('a, b, c', 'a, b, ...')
+    """
+    first = list(islice(words, most + 1))
+    return between.join([*first[:most], "..."] if len(first) > most else first)
+
+
+def shown(names: Iterable[object]) -> str:
+    """Return the first few names, for a message.
+
+    >>> shown(["cat", "a\\nb"])
+    "'cat', 'a\\\\nb'"
+    """
+    return few(f"'{one_line(name)}'" for name in names)
 
 
 def require(package: str, extra: str) -> ModuleType:

@@ -62,7 +62,11 @@ def nearest(
     """
     kept_S, names = torch.cat(list(support.values())), list(support)
     first_W = np.cumsum([0, *map(len, support.values())])
-    found = squared_euclidean(query_ND, kept_S).sqrt().topk(min(count, len(kept_S)), 1, largest=False)
+    rows_NK = squared_euclidean(query_ND, kept_S).topk(min(count, len(kept_S)), 1, largest=False).indices
+    # Products of matrices cancel close to an example: from the few, the distance is that of the difference.
+    away_NK = torch.stack([(query_ND - kept_S[rows_N]).norm(dim=1) for rows_N in rows_NK.T], 1)
+    away_NK, order_NK = away_NK.sort(dim=1, stable=True)
+    rows_NK = rows_NK.gather(1, order_NK)
 
     def neighbour(row: int, distance: float) -> Neighbour:
         code = int(np.searchsorted(first_W, row, "right")) - 1
@@ -71,7 +75,7 @@ def nearest(
 
     return [
         [neighbour(row, distance) for row, distance in zip(rows, distances, strict=True)]
-        for rows, distances in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        for rows, distances in zip(rows_NK.tolist(), away_NK.tolist(), strict=True)
     ]
 
 

@@ -14,6 +14,8 @@ from typing import IO, Any
 
 import platformdirs
 
+from quickstudy.errors import closest
+
 BEST_FILE, LAST = "best.ckpt", "last.ckpt"
 """A run's checkpoints: of its best validation, and of its end."""
 
@@ -21,6 +23,13 @@ BEST_FILE, LAST = "best.ckpt", "last.ckpt"
 def best_checkpoint(run: Path) -> Path | None:
     """Return the checkpoint of a run's best model, or else its last, or None."""
     return next((run / name for name in (BEST_FILE, LAST) if (run / name).is_file()), None)
+
+
+def absent(what: str, path: str | os.PathLike[str]) -> str:
+    """Return the beginning of a message on what is not there: its name, one like it beside it, and where was looked."""
+    path = Path(path)
+    near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return f"there is no {what} '{path}'{closest(path.name, near, '')} (looked in {Path.cwd()})"
 
 
 def cache_folder() -> Path:

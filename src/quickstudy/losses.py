@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quickstudy.errors import ConfigError, brief, check_above_zero, closest, unknown
+from quickstudy.errors import ConfigError, brief, check_above_zero, closest, first_line, unknown
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """A function of (logits, targets) that returns one number."""
 
+MixSpec = str | tuple[str, Mapping[str, Any]]
+"""A way to mix the examples of a batch: a name, or ``(name, options)``."""
+
+Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""A function of (inputs ``[B, ...]``, shares ``[B, C]``) that returns both mixed."""
+
 ClassWeights = str | Mapping[str, float] | Sequence[float]
 
 _ONE_LABEL = ("cross_entropy", "multi_margin_loss")
+_OTHER = (
+    "leave loss_fn out, give one that takes both, such as torch.nn.CrossEntropyLoss(label_smoothing=0.1), or leave "
+    "mix out"
+)
 _SEVERAL_LABELS = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss")
 
 
@@ -38,9 +49,8 @@ def build_loss(loss_fn: str | Loss | None, multi_label: bool, otherwise: Loss = 
     known = _SEVERAL_LABELS if multi_label else _ONE_LABEL
     if loss_fn not in known:
         raise ConfigError(
-            f"loss_fn={brief(loss_fn)} is neither a function nor one of "
-            f"{', '.join(known)}{closest(str(loss_fn), known)} "
-            "Another is a function of (logits, targets)"
+            f"loss_fn={brief(loss_fn)} is neither a function nor one of {', '.join(known)}"
+            f"{closest(str(loss_fn), known)} Another is a function of (logits, targets)"
         )
     found: Loss = getattr(F, loss_fn)
     return found
@@ -63,6 +73,42 @@ def check_class_weights(asked: ClassWeights | None, loss_fn: str | Loss | None, 
         raise ConfigError(f"class_weights={asked!r} is none of: 'balanced', a mapping by class, a list in their order")
     weights = () if isinstance(asked, str) else asked.values() if isinstance(asked, Mapping) else asked
     check_above_zero(**{f"class_weights[{place}]": weight for place, weight in enumerate(weights)})
+
+
+def check_mix(mix: MixSpec | None, loss_fn: str | Loss | None, multi_label: bool) -> None:
+    """Check that the targets can be mixed.
+
+    Raises:
+        ConfigError: an example has several labels, or the loss is named and takes one label only.
+    """
+    if mix is None:
+        return
+    if multi_label:
+        raise ConfigError("mix shares an example among classes, and multi_label=True gives it several: leave one out")
+    if isinstance(loss_fn, str) and loss_fn != _ONE_LABEL[0]:
+        raise ConfigError(
+            f"loss_fn={brief(loss_fn)} takes one label per example, and mix shares it among classes: {_OTHER}"
+        )
+
+
+def loss_of_shares(loss: Loss, logits: Tensor, shares: Tensor) -> Tensor:
+    """Return a loss of targets that are shared among classes.
+
+    Args:
+        loss: the user's.
+        logits: ``[B, C]``
+        shares: ``[B, C]``, of each example 1 in all.
+
+    Raises:
+        ConfigError: it takes codes of classes only.
+    """
+    try:
+        return loss(logits, shares)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        loss(logits, shares.argmax(-1))  # what fails so too has another reason, and tells it
+        raise ConfigError(
+            f"loss_fn takes codes of classes [B], and not the shares [B, C] of mix ({first_line(error)}): {_OTHER}"
+        ) from error
 
 
 def class_weights_of(

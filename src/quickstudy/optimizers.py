@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import Optimizer, lr_scheduler
 
-from quickstudy.errors import ConfigError, brief, check_options, unknown
+from quickstudy.errors import ConfigError, brief, check_options
+from quickstudy.registry import name_and_options
 
 Parameters = Iterable[Parameter] | Iterable[dict[str, Any]]
 OptimizerSpec = str | tuple[str, Mapping[str, Any]] | Callable[[Any], Optimizer]
@@ -71,7 +72,7 @@ def build_optimizer(spec: OptimizerSpec, parameters: Parameters, learning_rate: 
             group["lr"] = learning_rate
         return made
     known = _optimizers()
-    name, options = _named("optimizer", spec, known)
+    name, options = name_and_options("optimizer", spec, known, "a function")
     if learning_rate is not None:
         options["lr"] = learning_rate
     optimizer: Optimizer = _call("optimizer", name, known, parameters, options)
@@ -92,7 +93,7 @@ def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer) -> dict[str, Any]
     if callable(spec):
         return {"scheduler": spec(optimizer), "interval": "epoch"}
     known = _classes(lr_scheduler, lr_scheduler.LRScheduler)
-    name, options = _named("lr_scheduler", spec, known)
+    name, options = name_and_options("lr_scheduler", spec, known, "a function")
     when = {key: options.pop(key) for key in _LIGHTNING_KEYS if key in options}
     when.setdefault("interval", "step" if name in _PER_STEP else "epoch")
     if when["interval"] not in ("step", "epoch"):
@@ -124,18 +125,6 @@ def check_specs(optimizer: OptimizerSpec, learning_rate: float | None, scheduler
             schedule.step(*([0.0] if isinstance(schedule, lr_scheduler.ReduceLROnPlateau) else []))
     except Exception as error:
         raise ConfigError(f"lr_scheduler={brief(scheduler)} fails at its first step: {error}") from error
-
-
-def _named(kind: str, spec: object, known: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the exact name, whatever its case was, and the options."""
-    if isinstance(spec, str):
-        spec = (spec, {})
-    if isinstance(spec, (tuple, list)) and len(spec) == 2 and isinstance(spec[0], str) and isinstance(spec[1], Mapping):
-        exact = {name.lower(): name for name in known}.get(spec[0].lower())
-        if exact is None:
-            raise unknown(kind, spec[0], known)
-        return exact, dict(spec[1])
-    raise ConfigError(f"{kind}={brief(spec)} is none of: a name, a (name, {{option: value}}) pair, a function")
 
 
 def _optimizers() -> dict[str, Any]:

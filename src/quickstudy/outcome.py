@@ -26,6 +26,7 @@ from quickstudy.episode import Episode
 from quickstudy.errors import DataError
 from quickstudy.files import atomic_write
 from quickstudy.functional.intervals import Z95, classes_interval, mean_interval, proportion_interval
+from quickstudy.processes import in_group
 
 Ints = NDArray[np.int64]
 Range = tuple[int, int]
@@ -100,7 +101,7 @@ class Outcome:
             if self.unit == "examples"
             else mean_interval(torch.from_numpy(group[:, 1] / group[:, 0]), asked)
         )
-        return {"accuracy": mean, "accuracy_ci95": _number(half), "examples": asked}
+        return {"accuracy": mean, "accuracy_ci95": finite(half), "examples": asked}
 
     def largest_confusions(self, most: int | None = None) -> list[dict[str, Any]]:
         """Return what was taken for what, most often first: ``class``, ``answer``, ``count``, ``share`` of the class.
@@ -133,10 +134,9 @@ class Outcome:
 
     def __str__(self) -> str:
         """Return a table: a line for each class, the worst first."""
-        key = "f1" if len(self.labels) else "accuracy"
-        rows = sorted(self.per_class().items(), key=lambda item: item[1][key] if item[1][key] is not None else -1)
-        width = max((len(name) for name, _ in rows), default=0)
-        return "\n".join(f"{name:{width}}  {in_words(figures)}" for name, figures in rows)
+        rows = worst_first(self.per_class())
+        width = max(map(len, rows), default=0)
+        return "\n".join(f"{name:{width}}  {in_words(figures)}" for name, figures in rows.items())
 
     def write(self, path: Path) -> None:
         """Write it as safetensors, whole or not at all."""
@@ -166,6 +166,16 @@ class Outcome:
             raise DataError(f"'{path}' is damaged ({error}): remove it, and type quickstudy test again") from error
 
 
+def worst_first(per_class: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the figures of classes by accuracy, or those of labels by F1, the worst first."""
+
+    def key(name: str) -> float:
+        share = per_class[name].get("f1", per_class[name]["accuracy"])
+        return -1.0 if share is None else float(share)
+
+    return {name: per_class[name] for name in sorted(per_class, key=key)}
+
+
 def in_words(figures: Mapping[str, Any]) -> str:
     """Return the figures of a class in a line."""
     if "f1" in figures:
@@ -180,7 +190,8 @@ def _percent(share: float | None) -> str:
     return "unknown" if share is None else f"{share:.1%}"
 
 
-def _number(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return a figure, or None for what is no number, for which JSON has no word."""
     return value if math.isfinite(value) else None
 
 
@@ -367,7 +378,7 @@ class Answers:
         """Return what all processes noted, in the order of the episodes' or examples' numbers."""
         mine = {name: _joined(self._kept, name) for name in ("accuracies", "numbers", *_TABLES)}
         every: list[Any] = [mine]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if in_group():
             every = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(every, mine)
         before = 0

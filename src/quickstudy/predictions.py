@@ -89,6 +89,11 @@ def rows_of(
         yield [Prediction(file, classes[code], round(float(chances_C[code]), 6), classes[best], true) for code in codes]
 
 
+def labels_of(task: Any) -> list[Label]:
+    """Return the classes that a task's head knows as the training data has them: strings, whole numbers or bools."""
+    return [as_label(name, task.label_type) for name in task.classes]
+
+
 def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
     """Return logits in another form.
 
@@ -109,7 +114,7 @@ def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
             "model trained until it diverged?"
         )
     several = task.hparams["multi_label"]
-    labels = [as_label(name, task.label_type) for name in task.classes]
+    labels = labels_of(task)
     if output == "logits":
         return logits
     if output in ("probabilities", "rows"):

@@ -28,7 +28,7 @@ from quickstudy.changes import UNKNOWN
 from quickstudy.confidence import accuracy_in_words, conformal, least_examples
 from quickstudy.data.samples import listed
 from quickstudy.data.targets import Label, encode, type_of
-from quickstudy.errors import ConfigError, DataError, brief, check_counts, one_line
+from quickstudy.errors import ConfigError, DataError, brief, check_counts, few, one_line
 from quickstudy.explaining import Answer, Neighbour, drawn, nearest
 from quickstudy.learner import TYPES
 from quickstudy.nets import Encoder, build_encoder
@@ -97,7 +97,7 @@ class Predictor(Calibrated):
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""
         classes = [one_line(name, 40) for name in self._support]
-        shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+        shown = few(classes)
         return f"Predictor({type(self._algorithm).__name__}, {len(classes)} classes{shown and f': {shown}'})"
 
     def __str__(self) -> str:

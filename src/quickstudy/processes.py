@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
@@ -20,6 +21,16 @@ from quickstudy.data.samples import described
 from quickstudy.errors import ConfigError
 from quickstudy.nets import average_statistics, by_all_processes
 from quickstudy.quirks import leave_at_exit
+
+
+def is_first() -> bool:
+    """Whether this process is the first of the run's, which writes; also before they know each other."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def in_group() -> bool:
+    """Whether this is one of several processes that know each other."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def together(trainer: Any, episodes: bool) -> AbstractContextManager[Any]:
@@ -57,7 +68,7 @@ def weighed(loss: Tensor, units: float | Tensor) -> tuple[Tensor, float | Tensor
         loss: the mean over the units of this process.
         units: what it is the mean over: examples, or their weights.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not in_group():
         return loss, units
     total = torch.tensor(float(units), dtype=torch.float64, device=loss.device)
     torch.distributed.all_reduce(total)
@@ -111,7 +122,7 @@ class OneResult(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have the process leave its group when it ends."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if in_group():
             leave_at_exit()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

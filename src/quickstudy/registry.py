@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from quickstudy.errors import ConfigError, first_line, unknown
+from quickstudy.errors import ConfigError, brief, first_line, unknown
 
 T = TypeVar("T")
 
@@ -24,6 +24,32 @@ def options_of(cls: type, root: type) -> list[str]:
             if not rest:
                 break
     return list(found)
+
+
+def name_and_options(kind: str, spec: object, known: Iterable[str], *further: str) -> tuple[str, dict[str, Any]]:
+    """Return the exact name, whatever its case was, and the options of a name or of ``(name, options)``.
+
+    Args:
+        kind: what is named, in messages.
+        spec: what was given.
+        known: the names.
+        further: what else might have been given.
+
+    Raises:
+        ConfigError: it is neither, or the name is unknown.
+
+    >>> name_and_options("optimizer", ("sgd", {"lr": 0.1}), ["SGD", "Adam"])
+    ('SGD', {'lr': 0.1})
+    """
+    if isinstance(spec, str):
+        spec = (spec, {})
+    if isinstance(spec, (tuple, list)) and len(spec) == 2 and isinstance(spec[0], str) and isinstance(spec[1], Mapping):
+        exact = {name.lower(): name for name in known}.get(spec[0].lower())
+        if exact is None:
+            raise unknown(kind, spec[0], known)
+        return exact, dict(spec[1])
+    choices = ", ".join(("a name", "a (name, {option: value}) pair", *further))
+    raise ConfigError(f"{kind}={brief(spec)} is none of: {choices}")
 
 
 class Registry(Generic[T]):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from quickstudy.files import atomic_write
 from quickstudy.metrics import Estimate
-from quickstudy.outcome import NO_NUMBER
+from quickstudy.outcome import NO_NUMBER, worst_first
 
 _SHOWN, _RIGHT, _WRONG = "#3867d6", "#1e8e3e", "#d93025"
 NAMED = 30
@@ -184,21 +184,23 @@ def class_listing(figures: Mapping[str, Mapping[str, Any]]) -> Listing:
     """List the figures of classes, or of labels, the worst first."""
     of_labels = any("f1" in each for each in figures.values())
     key = "f1" if of_labels else "accuracy"
-    ordered = sorted(figures.items(), key=lambda item: -1 if item[1][key] is None else item[1][key])
+    ordered = worst_first(figures)
     columns = ("F1", "precision", "recall", "examples") if of_labels else ("accuracy", "examples asked")
     rows = []
-    for name, each in ordered:
-        told = [_percent(each[part]) for part in ("f1", "precision", "recall")] if of_labels else [_of_class(each)]
+    for name, each in ordered.items():
+        parts = ("f1", "precision", "recall")
+        told = [_percent(each[part]) for part in parts] if of_labels else [percent(estimate_of(each, each["examples"]))]
         rows.append([name, *told, str(each["examples"])])
     what = "label" if of_labels else "class"
-    shares = [each[key] for _, each in ordered]
+    shares = [each[key] for each in ordered.values()]
     note = "" if of_labels else "The interval of a class covers the draw of its episodes, or examples, only."
     return Listing(f"Each {what}, the worst first, in percent", [what, *columns], rows, shares, note)
 
 
-def _of_class(figures: Mapping[str, Any]) -> str:
+def estimate_of(figures: Mapping[str, Any], units: int) -> Estimate:
+    """Return the accuracy of a result, or of a class in it, over so many units."""
     half = figures["accuracy_ci95"]
-    return percent(Estimate(figures["accuracy"], math.nan if half is None else half, figures["examples"]))
+    return Estimate(figures["accuracy"], math.nan if half is None else half, units)
 
 
 def confusion_listing(confusions: Sequence[Mapping[str, Any]]) -> Listing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -10,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from quickstudy.datamodule import DataModule
-from quickstudy.outcome import Outcome
+from quickstudy.outcome import Outcome, finite
 
 _CONFUSIONS = 100  # in test.json; test.safetensors has all
 Size = int | Sequence[int]
@@ -24,11 +23,7 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         figures: what ``trainer.test`` returned for it.
         data: the data module that it was tested on, if it was one.
     """
-    result: dict[str, Any] = {
-        # The interval of a single episode is no number, and JSON has no word for that.
-        name.removeprefix("test_"): value if math.isfinite(value) else None
-        for name, value in figures.items()
-    }
+    result: dict[str, Any] = {name.removeprefix("test_"): finite(value) for name, value in figures.items()}
     outcome: Outcome | None = model.outcome
     if model.plan is None:
         result |= {"examples": int(result["examples"]), "classes": len(model.classes)}

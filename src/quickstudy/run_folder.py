@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from quickstudy.checkpoint import plain
@@ -31,6 +30,7 @@ from quickstudy.files import BEST_FILE, alone, atomic_write
 from quickstudy.loggers import Metrics, read_metrics
 from quickstudy.metrics import Estimate
 from quickstudy.outcome import Outcome
+from quickstudy.processes import is_first
 from quickstudy.report import (
     NAMED,
     Picture,
@@ -39,6 +39,7 @@ from quickstudy.report import (
     confusion_listing,
     confusion_picture,
     curves_picture,
+    estimate_of,
     write_report,
 )
 from quickstudy.results import chance, covers, in_sizes, measured_on, of_an_episode, versions
@@ -60,7 +61,7 @@ def new_folder(root: Path = RUNS) -> Path:
     Returns:
         The folder; on the other processes, which write nothing, ``root``.
     """
-    if getattr(rank_zero_only, "rank", 0) != 0:
+    if not is_first():
         return root
     root.mkdir(parents=True, exist_ok=True)
     taken = [int(path.name) for path in root.iterdir() if path.name.isdecimal()]
@@ -80,7 +81,7 @@ def holding(folder: Path | None) -> Iterator[None]:
     Raises:
         ConfigError: another process holds it.
     """
-    if folder is None or getattr(rank_zero_only, "rank", 0) != 0:
+    if folder is None or not is_first():
         yield
         return
     try:
@@ -377,8 +378,7 @@ def _write_page(folder: Path, steps: int) -> None:
         if measured["time"] < newest["time"]:
             notes.append("Training went on since it was tested: type quickstudy test again.")
         else:
-            ci95 = math.nan if result["accuracy_ci95"] is None else result["accuracy_ci95"]
-            found = Estimate(result["accuracy"], ci95, result.get("episodes", result.get("examples")))
+            found = estimate_of(result, result.get("episodes", result.get("examples")))
             guessing = chance(result)
             of_classes = result.get("accuracy_ci95_classes")
             also = "" if of_classes is None else f"for other classes ± {100 * of_classes:.1f}"

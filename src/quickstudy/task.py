@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, Self
 import lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -30,13 +29,24 @@ from quickstudy.data.targets import LabelType
 from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, meet_inputs, warn_of_one_class
-from quickstudy.losses import ClassWeights, Loss, build_loss, check_class_weights, class_weights_of, weighted
+from quickstudy.losses import (
+    ClassWeights,
+    Loss,
+    Mix,
+    MixSpec,
+    build_loss,
+    check_class_weights,
+    check_mix,
+    class_weights_of,
+    loss_of_shares,
+    weighted,
+)
 from quickstudy.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder, of_several
 from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
 from quickstudy.outcome import Answers, Outcome
 from quickstudy.predictor import Predictor
-from quickstudy.processes import Accumulated, steps_of, together, weighed
+from quickstudy.processes import Accumulated, is_first, steps_of, together, weighed
 from quickstudy.registry import options_of
 from quickstudy.strategy import build_strategy
 
@@ -44,7 +54,7 @@ from quickstudy.strategy import build_strategy
 class Task(L.LightningModule):
     """An encoder trained by a strategy: with a head for fixed classes, or by episodes for classes to come.
 
-    A domain subclasses it and sets ``load`` and ``default_backbone``.
+    A domain subclasses it and sets ``load`` and ``default_backbone``, and ``build_mix`` if it has something to mix by.
 
     Args:
         num_classes: C, for ``training_strategy="default"``; None takes it from the data.
@@ -57,6 +67,10 @@ class Task(L.LightningModule):
             strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
         class_weights: ``"balanced"``: every class counts the same, however many examples it has; or weights by class
             name, or in the classes' order. With several labels per example they are those of presence.
+        mix: mixes the examples of each training batch, and their targets: a name (pictures: ``"mixup"``,
+            ``"cutmix"``, ``"mixup_cutmix"``), or ``(name, {"alpha": 0.4})``. The loss of a training step is then of
+            shares ``[B, C]``, that of a validation step of codes ``[B]`` as ever; cross-entropy takes both.
+            ``train_accuracy`` counts an answer as right if it is the class with the larger share.
         optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
         learning_rate: None for the optimizer's own default. It may be set later, as may ``hparams.learning_rate``,
             which Lightning's finder sets.
@@ -75,6 +89,7 @@ class Task(L.LightningModule):
 
     load: ClassVar[Callable[..., Any]]
     default_backbone: ClassVar[str]
+    build_mix: ClassVar[Callable[..., Mix]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
@@ -102,6 +117,7 @@ class Task(L.LightningModule):
         training_strategy: str = "default",
         training_strategy_kwargs: Mapping[str, Any] | None = None,
         class_weights: ClassWeights | None = None,
+        mix: MixSpec | None = None,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
@@ -111,10 +127,11 @@ class Task(L.LightningModule):
         check_specs(optimizer, learning_rate, lr_scheduler)
         check_above_zero(**given(backbone_lr=backbone_lr))
         self.plan, self.algorithm = build_strategy(training_strategy, training_strategy_kwargs)
-        fixed = num_classes is not None or multi_label or head != "linear" or class_weights is not None
+        fixed = num_classes is not None or multi_label or head != "linear"
+        fixed = fixed or class_weights is not None or mix is not None
         if self.plan is not None and fixed:
             raise ConfigError(
-                "num_classes, multi_label, head and class_weights belong to training_strategy='default'; "
+                "num_classes, multi_label, head, class_weights and mix belong to training_strategy='default'; "
                 f"'{training_strategy}' takes its classes from each episode: leave them out"
             )
         self._num_classes, self._multi_label, self._metrics = num_classes, multi_label, metrics
@@ -124,15 +141,18 @@ class Task(L.LightningModule):
         self._loss = build_loss(loss_fn, multi_label, ours)
         check_class_weights(class_weights, loss_fn, multi_label)
         self._class_weights = class_weights
+        check_mix(mix, loss_fn, multi_label)
+        if mix is not None and not hasattr(self, "build_mix"):
+            raise ConfigError(f"{type(self).__name__} has nothing to mix by: leave mix out")
+        self._mix = None if mix is None else type(self).build_mix(mix)
         self.weights: tuple[float, ...] = ()
         """Of the classes in the loss, once the data is known; empty: all the same."""
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
         if isinstance(backbone, str) and self.encoder.made_by is not None:
-            self.hparams["backbone"] = self.encoder.made_by[
-                0
-            ]  # what a checkpoint is of, where trained weights chose it
+            # What a checkpoint is of, where trained weights chose it.
+            self.hparams["backbone"] = self.encoder.made_by[0]
         self.head = given_head(head)
         self.classes: tuple[str, ...] = ()
         """The class names that the head knows; empty for a few-shot strategy."""
@@ -223,7 +243,7 @@ class Task(L.LightningModule):
 
     def _compare_examples(self, data: Any, stage: str) -> None:
         """Remember the training examples, and warn where the model is judged on them."""
-        inputs = inputs_for(data, self._trainer, stage) if getattr(rank_zero_only, "rank", 0) == 0 else None
+        inputs = inputs_for(data, self._trainer, stage) if is_first() else None
         self.seen_before = 0
         if inputs is None or (stage != "fit" and not len(self.trained_examples)):
             return
@@ -331,7 +351,7 @@ class Task(L.LightningModule):
         return logits
 
     def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
-        loss, logits, targets, units = self._judged(batch)
+        loss, logits, targets, units = self._judged(batch, stage)
         if self._multi_label:
             right = ((logits > 0) == targets.bool()).float().mean(-1)
         else:
@@ -362,8 +382,11 @@ class Task(L.LightningModule):
             return []
         return list(self._trainer.num_val_batches if stage == "val" else self._trainer.num_test_batches)
 
-    def _judged(self, batch: Any) -> tuple[Tensor, Tensor, Tensor, float | Tensor]:
-        """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, their targets, and what the loss is the mean over."""
+    def _judged(self, batch: Any, stage: str) -> tuple[Tensor, Tensor, Tensor, float | Tensor]:
+        """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, their targets, and what the loss is the mean over.
+
+        Of mixed examples the targets are the classes with the larger share.
+        """
         if self.algorithm is not None and self.plan is not None:
             least, ways = self.plan.span("train" if self.training else "test")
             if least < ways and isinstance(batch, Episode):
@@ -372,7 +395,13 @@ class Task(L.LightningModule):
             loss, logits = self.algorithm.judge(self.encoder, episode, ways, self._loss)
             return loss, logits, episode.query_targets, len(logits)
         inputs, targets = (batch["input"], batch["target"]) if isinstance(batch, Mapping) else batch
+        mix = self._mix if stage == "train" else None
+        if mix is not None:  # as the backbone sees them: uint8 would be cut, and floats are fed as they are
+            inputs, targets = mix(self.encoder.prepared(inputs), F.one_hot(targets.long(), len(self.classes)))
         logits = self(inputs)
+        units: float | Tensor = len(logits)
+        if mix is not None:  # the head may know more classes than the data has
+            targets = F.pad(targets, (0, max(0, logits.shape[-1] - len(self.classes))))
         if self._multi_label:
             targets = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[-1])).to(logits.dtype)
         if self.weights and self._multi_label:
@@ -380,10 +409,11 @@ class Task(L.LightningModule):
             loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight_C)
         elif self.weights:
             loss, units = weighted(logits, targets, self.weights)
-            return loss, logits, targets, units
+        elif mix is not None:
+            loss = loss_of_shares(self._loss, logits, targets)
         else:
             loss = self._loss(logits, targets)
-        return loss, logits, targets, len(logits)
+        return loss, logits, targets if mix is None else targets.argmax(-1), units
 
     # ---- what is logged at the end of an epoch
 

@@ -34,8 +34,7 @@ class BOIL(MAML):
         if head != "linear":
             raise ConfigError(
                 f"head={brief(head)}: boil's head does not adapt, so it must have a weight vector for each way, "
-                f"'linear'; a "
-                f"shared one would answer the same for all of them. For numbers of ways that differ, "
+                "'linear'; a shared one would answer the same for all of them. For numbers of ways that differ, "
                 f"{self.for_other_ways}"
             )
         super().__init__(adaptation_steps, head=head, **options)

@@ -300,8 +300,7 @@ class MAML(Algorithm):
     def _keep_statistics(self, encoder: Encoder, norms: list[_BatchNorm], support: Tensor) -> None:
         """Move BatchNorm's running statistics, which are not used here, so that the encoder serves elsewhere."""
         size = 1 if self._one_by_one(support.device) else self.task_chunk or self._fitting or len(support)
-        groups = torch.split(support, size)
-        move_statistics(norms, lambda inputs: encoder.backbone(_prepared(encoder, inputs)), groups)
+        move_statistics(norms, lambda inputs: encoder.backbone(_prepared(encoder, inputs)), support, size)
 
     def _one_by_one(self, device: torch.device) -> bool:
         # A CPU gains nothing from more at once, and loses memory.

@@ -24,8 +24,8 @@ from quickstudy.confidence import accuracy_in_words, in_words
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
-from quickstudy.data.table import Table, shown
-from quickstudy.errors import ConfigError, DataError, one_line
+from quickstudy.data.table import Table
+from quickstudy.errors import ConfigError, DataError, one_line, shown
 from quickstudy.nets import Encoder
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
@@ -128,13 +128,13 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
     counts = predictor.counts_
     strategy = name_of(predictor.get_params()["algorithm"])
     random = args.model in BACKBONES or not getattr(args, "pretrained", True)
-    shown = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
+    listed = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     return "\n".join(
         [
             f"Learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
             + ", whose weights are random" * random,
-            f"Classes, with their pictures: {shown}{more}",
+            f"Classes, with their pictures: {listed}{more}",
             *accuracy_in_words(predictor.held_out_accuracy_, "pictures"),
             *in_words(predictor.confidence_),
             *["This strategy classifies all pictures of a call together"] * predictor.transductive,

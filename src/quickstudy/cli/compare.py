@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from quickstudy.cli.fit import command_to_test
+from quickstudy.cli.test import how_to_test, recorded
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.files import best_checkpoint
-from quickstudy.outcome import Difference, Outcome, difference
+from quickstudy.outcome import Difference, Outcome, difference, finite
 from quickstudy.results import sentence
-from quickstudy.run_folder import MEASURED, RECORD, plan_of, read_json, read_outcome
+from quickstudy.run_folder import RECORD, plan_of, read_json, read_outcome
 
 
 def add_arguments(parser: PlainParser) -> None:
@@ -55,17 +55,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(run: Path) -> _Run:
-    folder = run.parent if run.is_file() else run  # of a checkpoint in it
-    if not folder.is_dir():
-        raise DataError(f"there is no folder '{folder}' (looked in {Path.cwd()}): name a run's, such as runs/1")
-    path = folder / MEASURED
-    command = f"quickstudy test --checkpoint {best_checkpoint(folder)} --data.test_folder test/"
-    if not path.is_file():
-        raise DataError(f"'{folder}' was not tested yet: {command}")
-    measured = read_json(path, "options", "result")
+    folder, measured = recorded(run, "options", "result")
     outcome = read_outcome(folder, measured["result"])
     if outcome is None:
-        raise DataError(f"the test of '{folder}' kept no figures of single episodes or examples; test again: {command}")
+        again = f"test again: {how_to_test(folder)}"
+        raise DataError(f"the test of '{folder}' kept no figures of single episodes or examples; {again}")
     return _Run(folder, measured["result"], measured["options"], outcome)
 
 
@@ -112,6 +106,5 @@ def _known_to_be_the_same(first: _Run) -> bool:
 
 
 def _plain(each: _Run, by: Difference) -> dict[str, Any]:
-    figures = by._asdict()
-    unknown = {name: None for name, value in figures.items() if isinstance(value, float) and math.isnan(value)}
-    return {"run": str(each.folder), **figures, **unknown}
+    figures = {name: finite(value) if isinstance(value, float) else value for name, value in by._asdict().items()}
+    return {"run": str(each.folder), **figures}

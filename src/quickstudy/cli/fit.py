@@ -17,7 +17,6 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from lightning import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 
 from quickstudy.cli.flags import add_flags, function_flags
 from quickstudy.cli.imports import also_importing
@@ -26,6 +25,7 @@ from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write, best_checkpoint
 from quickstudy.finetuning import build_finetuning
 from quickstudy.image import ImageClassifier
+from quickstudy.processes import is_first
 from quickstudy.run_folder import REPORT, RUNS, new_folder
 from quickstudy.trainer import Trainer
 
@@ -77,7 +77,7 @@ def _run_folder(args: argparse.Namespace) -> Path:
     """Make the run's folder, with the configuration in it; of several processes only the first does."""
     resumes = args.trainer["resume"] is not None or args.ckpt_path == "last"
     folder = Path(args.out) if args.out else new_folder(Path(args.trainer["default_root_dir"] or RUNS))
-    if getattr(rank_zero_only, "rank", 0) != 0:
+    if not is_first():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     there = {path.name for path in folder.iterdir() if not path.name.startswith("events.")}

@@ -15,8 +15,8 @@ from quickstudy import hub
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, MissingPackageError, closest, first_line
-from quickstudy.files import best_checkpoint
+from quickstudy.errors import ConfigError, DataError, MissingPackageError, first_line
+from quickstudy.files import absent, best_checkpoint
 from quickstudy.pictures import IMAGE_EXTENSIONS, load_image
 from quickstudy.predictor import Predictor
 from quickstudy.saving import DESCRIPTION, instead
@@ -71,11 +71,7 @@ def find_model(typed: str, kind: str = "checkpoint or saved model") -> Found:
         except MissingPackageError as error:
             told = f"there is no folder '{typed}' (looked in {Path.cwd()}), and to look on the Hugging Face Hub {error}"
             raise DataError(told) from error
-    near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise DataError(
-        f"there is no {kind} '{path}'{closest(path.name, near, '')} (looked in {Path.cwd()}). Give "
-        f"{FORMS if 'saved' in kind else TRAINED}"
-    )
+    raise DataError(f"{absent(kind, path)}. Give {FORMS if 'saved' in kind else TRAINED}")
 
 
 def find_checkpoint(typed: str) -> Path:
@@ -87,8 +83,8 @@ def find_checkpoint(typed: str) -> Path:
     found = find_model(typed, "checkpoint")
     if found.saved:
         raise DataError(
-            f"'{typed}' is a saved model, and this takes {TRAINED}. How often a saved model is "
-            f"right tells: quickstudy predict {typed} test/ --output labels.csv"
+            f"'{typed}' is a saved model, and this takes {TRAINED}. How often a saved model is right tells: quickstudy "
+            f"predict {typed} test/ --output labels.csv"
         )
     return found.path
 
@@ -124,6 +120,14 @@ def load_predictor(found: Found, device: torch.device, support: str | None = Non
         f"'{found.path}' is a checkpoint, which has no saved classes: show it yours with --support FOLDER, a folder of "
         f"class folders with 1..n pictures each, or first type: quickstudy adapt {found.typed} --support FOLDER --out "
         "pets/"
+    )
+
+
+def without_classes(typed: object, model: ImageClassifier) -> ConfigError:
+    """Build the error for a model that is asked to classify and knows no classes."""
+    return ConfigError(
+        f"'{typed}' was trained with '{model.hparams['training_strategy']}' and has no fixed classes: show it yours "
+        "with --support FOLDER, a folder of class folders with 1..n pictures each"
     )
 
 

@@ -23,16 +23,16 @@ from rich.console import Console
 from torch import Tensor
 
 from quickstudy.cli.bar import bar
-from quickstudy.cli.models import FORMS, add_device, device_of, find_model, load_predictor, load_task
+from quickstudy.cli.models import FORMS, add_device, device_of, find_model, load_predictor, load_task, without_classes
 from quickstudy.cli.named_pictures import Picture, batches, named
 from quickstudy.cli.predictions import Tally, storable, writing
 from quickstudy.cli.usage import PlainParser
 from quickstudy.data.samples import Load, Samples
-from quickstudy.data.targets import Label, as_label
-from quickstudy.errors import ConfigError, DataError, check_counts
+from quickstudy.data.targets import Label
+from quickstudy.errors import DataError, check_counts
 from quickstudy.explaining import Answer
 from quickstudy.pictures import load_image
-from quickstudy.predictions import Prediction, answers
+from quickstudy.predictions import Prediction, answers, labels_of
 
 if TYPE_CHECKING:
     from quickstudy.image import ImageClassifier
@@ -117,12 +117,9 @@ def _classifier(args: argparse.Namespace) -> _Classifier:
 
 def _of_fixed_classes(model: ImageClassifier, args: argparse.Namespace) -> _Classifier:
     if model.plan is not None:
-        raise ConfigError(
-            f"'{args.model}' was trained with '{model.hparams['training_strategy']}' and has no fixed classes: "
-            "show it yours with --support FOLDER, a folder of class folders with 1..n pictures each"
-        )
+        raise without_classes(args.model, model)
     several: bool = model.hparams["multi_label"]
-    classes = [as_label(name, model.label_type) for name in model.classes]
+    classes = labels_of(model)
 
     @torch.inference_mode()
     def ask(pictures: Sequence[Any]) -> list[list[Answer]]:

@@ -11,14 +11,12 @@ import numpy as np
 import torch
 from jsonargparse import ArgumentParser
 
-from quickstudy.cli.models import TRAINED, examples
+from quickstudy.cli.models import TRAINED, examples, without_classes
 from quickstudy.cli.predictions import Tally, writing
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.data.scan import class_folders
-from quickstudy.data.targets import as_label
-from quickstudy.errors import ConfigError
 from quickstudy.pictures import IMAGE_EXTENSIONS
-from quickstudy.predictions import named, rows_of
+from quickstudy.predictions import labels_of, named, rows_of
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -44,17 +42,14 @@ def run(args: argparse.Namespace) -> int:
     """
     checkpoint, model = load_model(args.model or args.checkpoint)
     if model.plan is not None and args.support is None:
-        raise ConfigError(
-            f"'{checkpoint}' was trained with '{model.hparams['training_strategy']}' and has no fixed classes: "
-            "show it yours with --support FOLDER, a folder of class folders with 1..n pictures each"
-        )
+        raise without_classes(checkpoint, model)
     data = build_data(args.data, load_options(model))
     table = data.table("predict")
     assert table is not None  # no other data has a flag here
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(args.trainer, devices=1, logger=False, enable_checkpointing=False)
     if args.support is None:
-        classes = [as_label(name, model.label_type) for name in model.classes]
+        classes = labels_of(model)
         chances_NC = trainer.predict(model, datamodule=data, output="probabilities")
     else:
         model.load_options = dict(data.load_options)

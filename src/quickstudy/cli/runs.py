@@ -19,7 +19,7 @@ from quickstudy.cli.models import find_checkpoint
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.datamodule import STAGES
 from quickstudy.datasets import DATASETS
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, given
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.trainer import Trainer
 
@@ -49,8 +49,8 @@ def build_data(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = 
         ConfigError: the arguments are those of no door or of two, or one is missing.
         DataError: the data cannot serve.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    first = {door: name for door in _DOORS for name in reversed(given) if name in _door_flags(door)}
+    told = given(**options)
+    first = {door: name for door in _DOORS for name in reversed(told) if name in _door_flags(door)}
     if len(first) != 1:
         named = " and ".join(f"--data.{name} ({door.replace('_', ' ')})" for door, name in first.items())
         raise ConfigError(
@@ -61,9 +61,9 @@ def build_data(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = 
     door = getattr(ImageClassificationData, next(iter(first)))
     for parameter in inspect.signature(door).parameters.values():
         required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
-        if required and parameter.name not in given:
+        if required and parameter.name not in told:
             raise ConfigError(f"--data.{next(iter(first.values()))} needs --data.{parameter.name} too")
-    data: ImageClassificationData = door(**{**(defaults or {}), **given})
+    data: ImageClassificationData = door(**{**(defaults or {}), **told})
     return data
 
 

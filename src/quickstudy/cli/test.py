@@ -23,10 +23,11 @@ from quickstudy.cli.runs import (
     load_options,
     of_a_test,
 )
-from quickstudy.errors import DataWarning
+from quickstudy.errors import DataError, DataWarning, given
+from quickstudy.files import BEST_FILE, absent, best_checkpoint
 from quickstudy.outcome import Outcome
 from quickstudy.results import result_of, sentence
-from quickstudy.run_folder import RECORD, write_measured
+from quickstudy.run_folder import MEASURED, RECORD, read_json, write_measured
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -45,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     """Test, and print what was measured on one line, or as JSON; a run's folder keeps it for ``quickstudy verify``."""
     options: dict[str, Any] = {
         "checkpoint": args.model or args.checkpoint,
-        "episodes": {name: value for name, value in _given(vars(args)).items() if of_a_test(name)},
-        "data": _given(args.data),
+        "episodes": {name: value for name, value in given(**vars(args)).items() if of_a_test(name)},
+        "data": given(**args.data),
         "trainer": dict(args.trainer),
     }
     checkpoint, result, outcome = measured(options)
@@ -84,5 +85,24 @@ def measured(options: Mapping[str, Any]) -> tuple[Path, dict[str, Any] | None, O
     return checkpoint, result_of(model, found, data) if trainer.is_global_zero else None, trainer.outcome
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+def recorded(run: Path, *needed: str) -> tuple[Path, dict[str, Any]]:
+    """Return a run's folder, and what its test left there.
+
+    Args:
+        run: the folder, or a checkpoint in it.
+        needed: what is asked of it.
+
+    Raises:
+        DataError: there is none, or it is damaged; the message says what to type.
+    """
+    folder = run.parent if run.is_file() else run
+    if not folder.is_dir():
+        raise DataError(f"{absent('folder', folder)}: name a run's, such as runs/1")
+    if not (folder / MEASURED).is_file():
+        raise DataError(f"'{folder}' was not tested yet: measure it first, {how_to_test(folder)}")
+    return folder, read_json(folder / MEASURED, *needed)
+
+
+def how_to_test(folder: Path) -> str:
+    """Return the command that tests a run."""
+    return f"quickstudy test --checkpoint {best_checkpoint(folder) or folder / BEST_FILE} --data.test_folder test/"

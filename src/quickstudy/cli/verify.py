@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quickstudy.cli.test import measured
+from quickstudy.cli.test import how_to_test, measured, recorded
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import DataError
-from quickstudy.files import best_checkpoint
 from quickstudy.outcome import in_words
 from quickstudy.results import interval, sentence, versions
-from quickstudy.run_folder import MEASURED, read_json
 
 ROUNDING = 0.05
 """What another processor's rounding may change, as a share of the interval."""
@@ -32,26 +30,19 @@ def add_arguments(parser: PlainParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, compare, and print both."""
-    if args.run.is_file():  # a run is named by its checkpoint, too
-        args.run = args.run.parent
-    path = args.run / MEASURED
-    if not args.run.is_dir():
-        raise DataError(f"there is no folder '{args.run}' (looked in {Path.cwd()}): name a run's, such as runs/1")
-    first = f"measure it first, quickstudy test --checkpoint {best_checkpoint(args.run)} --data.test_folder test/"
-    if not path.is_file():
-        raise DataError(f"'{args.run}' was not tested yet: {first}")
-    recorded = read_json(path, "options", "versions", "result")
-    if recorded["options"] is None:
-        raise DataError(f"'{args.run}' was tested in Python, which does not record its data: {first}")
-    options = {**recorded["options"], "checkpoint": str(args.run / Path(recorded["options"]["checkpoint"]).name)}
-    before, (_, now, _) = recorded["result"], measured(options)
+    folder, then = recorded(args.run, "options", "versions", "result")
+    if then["options"] is None:
+        first = f"measure it first, {how_to_test(folder)}"
+        raise DataError(f"'{folder}' was tested in Python, which does not record its data: {first}")
+    options = {**then["options"], "checkpoint": str(folder / Path(then["options"]["checkpoint"]).name)}
+    before, (_, now, _) = then["result"], measured(options)
     if now is None:
         return 0
     print(f"recorded: {sentence(before)}")
     print(f"now:      {sentence(now)}")
     for name, value in versions().items():
-        if recorded["versions"].get(name) != value:
-            print(f"{name} was {recorded['versions'].get(name)}, and is {value}")
+        if then["versions"].get(name) != value:
+            print(f"{name} was {then['versions'].get(name)}, and is {value}")
     if before.get("data") != now.get("data"):
         print("the test data is not the same")
     moved = _moved(before, now)

@@ -334,10 +334,8 @@ class EpisodeSampler:
             usual_WK: NDArray[np.int64] = self._drawn_as_usual(numbers)[0]
             return usual_WK
         rows = np.asarray(found)
-        about, wanted = (
-            f"the episode_sampler's episode {number} of the {self._stage} data",
-            (ways, self.shots + self.queries),
-        )
+        about = f"the episode_sampler's episode {number} of the {self._stage} data"
+        wanted = ways, self.shots + self.queries
         if rows.shape != wanted or not np.issubdtype(rows.dtype, np.integer):
             raise DataError(
                 f"{about} is an array {rows.shape} of {rows.dtype}: it must have rows [ways, shots + queries], "

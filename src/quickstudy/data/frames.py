@@ -17,6 +17,7 @@ from quickstudy.data.sources import listed_table
 from quickstudy.data.table import Table
 from quickstudy.data.targets import missing
 from quickstudy.errors import DataError, brief, closest, require
+from quickstudy.files import absent
 
 Fields = str | int | Sequence[str | int] | None
 """One column or several, by their names."""
@@ -35,7 +36,7 @@ def csv_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
     pandas = require("pandas", extra="tabular")
     path = Path(path).expanduser()
     if not path.is_file():
-        raise DataError(f"there is no file '{path}' (looked in {Path.cwd()})")
+        raise DataError(absent("file", path))
 
     def read(**options: Any) -> Any:
         # "NA" and "None" are names like others. By itself pandas takes the first cell of a row that is one too long for
@@ -74,11 +75,9 @@ def _numbers(texts: list[str], several: bool) -> list[Any]:
 
 
 def _listed(fields: Fields) -> list[Any]:
-    return (
-        list(fields)
-        if isinstance(fields, Iterable) and not isinstance(fields, str)
-        else [fields] * (fields is not None)
-    )
+    if isinstance(fields, Iterable) and not isinstance(fields, str):
+        return list(fields)
+    return [fields] * (fields is not None)
 
 
 def frame_table(
@@ -131,9 +130,8 @@ def _column(frame: Any, field: Any) -> int:
     for mark in ";\t|":  # or a first line for a spreadsheet that says so
         if mark in line and (str(field) in line.split(mark) or line == f"sep={mark}"):
             raise DataError(
-                f"the table has no column '{field}', since its cells are separated by {brief(mark)} and not by "
-                f"',': read it "
-                f"with pandas.read_csv(..., sep={brief(mark)}) and give from_data_frame that"
+                f"the table has no column '{field}', since its cells are separated by {mark!r} and not by ',': read it "
+                f"with pandas.read_csv(..., sep={mark!r}) and give from_data_frame that"
             )
     example = any(re.search(r"\w\.[a-z]\w{1,3}$", name.lower()) for name in names)
     more = ". Its first line looks like an example: write the columns' names above it" if example else ""

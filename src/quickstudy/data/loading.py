@@ -110,10 +110,8 @@ class StepLoader(DataLoader[Any]):
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error):
                     raise
-                begun, codes = (
-                    self._done > self.sampler.done,
-                    [each.exitcode for each in getattr(batches, "_workers", ())],
-                )
+                begun = self._done > self.sampler.done
+                codes = [each.exitcode for each in getattr(batches, "_workers", ())]
                 self._done += 1
                 raise DataError(
                     f"a process that loads data died ({error}), {_why(str(error), codes, begun)}. It was about to load "

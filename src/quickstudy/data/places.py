@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.archives import Archive, Member, hidden, open_archive
-from quickstudy.errors import DataError, brief, closest
+from quickstudy.errors import DataError, brief
+from quickstudy.files import absent
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
     for archive in (path, *path.parents):
         if archive.is_file():
             return open_archive(archive, path.relative_to(archive).as_posix())
-    near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise DataError(f"there is no folder or archive '{path}'{closest(path.name, near, '')} (looked in {Path.cwd()})")
+    raise DataError(absent("folder or archive", path))
 
 
 def unwrapped(source: Source) -> Source:

@@ -8,7 +8,7 @@ import numpy as np
 
 from quickstudy.data.samples import Load, Samples
 from quickstudy.data.table import Table
-from quickstudy.errors import DataError, DataWarning
+from quickstudy.errors import DataError, DataWarning, few
 
 _SHOWN = 20
 
@@ -33,7 +33,7 @@ def readable(table: Table, load: Load, kind: str) -> tuple[Table, dict[str, str]
         raise DataError(f"none of the {len(table)} {kind} can be read, the first: {first}")
     why = {samples.name(row): message for row, message in wrong.items()}
     rest = list(why)[1:]
-    more = f"; and {', '.join(rest[:_SHOWN])}{', ...' if len(rest) > _SHOWN else ''}" if rest else ""
+    more = f"; and {few(rest, _SHOWN)}" if rest else ""
     warnings.warn(
         f"skipped {len(wrong)} of {len(table)} {kind} that cannot be read, the first: {first}{more}", DataWarning, 2
     )

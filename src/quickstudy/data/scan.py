@@ -16,7 +16,7 @@ import numpy as np
 from quickstudy.data.places import Files, Folder, Source, open_source, unwrapped
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Label, class_name, in_order, missing, numbered, read_as, type_of
-from quickstudy.errors import DataError, DataWarning, brief
+from quickstudy.errors import DataError, DataWarning, brief, few, one_line, shown
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -94,10 +94,9 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
     owners = np.array([name.split("/", 1)[0] for name in inside], dtype=np.dtypes.StringDType())
     empty = sorted(folders - set(owners.tolist()))
     if empty:
-        shown = ", ".join(f"'{name}'" for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
         raise DataError(
-            f"{len(empty)} class folder{'s' * (len(empty) > 1)} of '{source}' without any example: {shown}. "
-            f"Add files ending in {_shown(extensions)}, or remove the folder"
+            f"{len(empty)} class folder{'s' * (len(empty) > 1)} of '{source}' without any example: {shown(empty)}. "
+            f"Add files ending in {_endings(extensions)}, or remove the folder"
         )
     return replace(Table.build(files, owners), skipped=skipped)
 
@@ -158,7 +157,7 @@ def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Tabl
     source = open_source(path)
     names, skipped = _examples(source, extensions)
     if not names:
-        raise DataError(f"'{source}' holds no file ending in {_shown(extensions)}")
+        raise DataError(f"'{source}' holds no file ending in {_endings(extensions)}")
     return Table(Files(source, names), skipped=skipped)
 
 
@@ -223,13 +222,13 @@ def _examples(source: Source, extensions: Collection[str]) -> tuple[list[str], d
     chosen = [name for name in names if name.lower().endswith(endings)]
     left_out = sorted(set(names) - set(chosen))
     if left_out:
-        _warn(f"left out {len(left_out)} files of '{source}' that do not end in {_shown(extensions)}", left_out)
+        _warn(f"left out {len(left_out)} files of '{source}' that do not end in {_endings(extensions)}", left_out)
     return chosen, {f"'{source}/{name}'": "its ending is that of no example" for name in left_out}
 
 
 def _warn(what: str, names: list[str]) -> None:
-    warnings.warn(f"{what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}", DataWarning, stacklevel=5)
+    warnings.warn(f"{what}: {few(map(one_line, names), 3)}", DataWarning, stacklevel=5)
 
 
-def _shown(extensions: Collection[str]) -> str:
+def _endings(extensions: Collection[str]) -> str:
     return ", ".join(sorted(extensions)) or "anything"

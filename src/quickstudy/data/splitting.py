@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from quickstudy.data.places import Files
-from quickstudy.data.table import Table, shown
+from quickstudy.data.table import Table
 from quickstudy.data.targets import alike, class_name
-from quickstudy.errors import DataError, DataWarning
+from quickstudy.errors import DataError, DataWarning, few, shown
 
 
 def split_classes(table: Table, share: float, seed: int, option: str = "val_split") -> tuple[Table, Table]:
@@ -105,7 +105,7 @@ def warn_of_names(tables: Mapping[str, Table]) -> None:
     known = dict.fromkeys(name for table in tables.values() for name in table.classes)
     like = alike(known)
     if like:
-        pairs = "; ".join(" and ".join(map(repr, names)) for names in like[:5]) + ("; ..." if len(like) > 5 else "")
+        pairs = few((" and ".join(map(repr, names)) for names in like), between="; ")
         warnings.warn(
             f"classes differ in case, blanks or width alone, and count as different classes: {pairs}. If they are one, "
             "give them one name",

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from quickstudy.data.targets import Codes, LabelType, class_name, encode
-from quickstudy.errors import DataError, one_line
+from quickstudy.errors import DataError, shown
 
 _CHUNK = 1 << 22
 _FINGERPRINT_ROWS = 4096
@@ -233,8 +233,3 @@ class Splits(NamedTuple):
     train: Table
     val: Table
     test: Table
-
-
-def shown(names: Sequence[str]) -> str:
-    """Return the first few names, for a message."""
-    return ", ".join(f"'{one_line(name)}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")

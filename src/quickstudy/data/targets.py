@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quickstudy.errors import DataError, brief
+from quickstudy.errors import DataError, brief, few
 
 Codes = NDArray[np.int32] | NDArray[np.bool_]
 """``[N]`` int32 class codes, or ``[N, C]`` bool for several labels per example."""
@@ -203,14 +203,13 @@ def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:
             raise DataError(f"target {row} is {brief(label)}: a class label must be a whole number or a string")
         if isinstance(label, str) != isinstance(rows[0], str):
             raise DataError(
-                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be strings "
-                f"or all be numbers"
+                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be strings or all "
+                "be numbers"
             )
         if isinstance(label, bool) != isinstance(rows[0], bool):
             raise DataError(
-                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be True or "
-                f"False, or all be "
-                "numbers"
+                f"target 0 is {brief(rows[0])} and target {row} is {brief(label)}: labels must all be True or False, "
+                "or all be numbers"
             )
     try:
         if not rows or not isinstance(rows[0], str):
@@ -272,9 +271,8 @@ def _label_lists(rows: Sequence[Collection[Any]]) -> Encoded:
     for index, row in enumerate(rows):
         if not all(isinstance(label, str) and label for label in row):
             raise DataError(
-                f"target {index} is {brief(row)}: where examples have several labels, each must be a string, "
-                f"and no empty "
-                "one; an example without labels has the empty list"
+                f"target {index} is {brief(row)}: where examples have several labels, each must be a string, and no "
+                "empty one; an example without labels has the empty list"
             )
     rows = [[class_name(label) for label in row] for row in rows]
     names = tuple(sorted({label for row in rows for label in row}))
@@ -305,7 +303,7 @@ def numbered(rows: NDArray[np.integer[Any]]) -> str:
     """
     if len(rows) == 1:
         return f"row {rows[0]}"
-    return f"{len(rows)} rows: {', '.join(map(str, rows[:5].tolist()))}{', ...' if len(rows) > 5 else ''}"
+    return f"{len(rows)} rows: {few(map(str, rows.tolist()))}"
 
 
 def in_order(values: Any, what: str) -> Any:

@@ -13,6 +13,7 @@ import torch
 from quickstudy.data.table import Table
 from quickstudy.datamodule import DataModule
 from quickstudy.errors import check_choice
+from quickstudy.image.mixing import build_mix
 from quickstudy.image.transforms import available_transforms
 from quickstudy.pictures import (
     IMAGE_EXTENSIONS,
@@ -92,6 +93,7 @@ class ImageClassifier(Task):
 
     load = staticmethod(load_image)
     default_backbone = "resnet18"
+    build_mix = staticmethod(build_mix)
 
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
         # What timm's models know is of pictures of about this size; a small picture as it is would be guessed at.

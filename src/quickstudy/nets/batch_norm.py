@@ -190,35 +190,29 @@ def of_several(remedy: str) -> Iterator[None]:
         ) from error
 
 
-def move_statistics(norms: Sequence[_BatchNorm], network: Callable[[Tensor], Tensor], groups: Sequence[Tensor]) -> None:
+def move_statistics(
+    norms: Sequence[_BatchNorm], network: Callable[[Tensor], Tensor], inputs: Tensor, size: int
+) -> None:
     """Move running statistics once, towards the mean over episodes, as a training pass of them all would.
 
     Args:
         norms: whose statistics move; where there are none, nothing is done.
         network: what passes inputs ``[N, ...]`` through them.
-        groups: inputs of episodes that go through the network side by side, ``[T, S, ...]`` each.
+        inputs: of episodes, ``[T, S, ...]``.
+        size: how many episodes go through the network side by side.
     """
-    buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
-    if not buffers:
+    if not _running(norms):
         return
-    before = [buffer.clone() for buffer in buffers]
-    sums = [torch.zeros_like(buffer) for buffer in buffers]
     training = [norm.training for norm in norms]
     try:
         for norm in norms:
             norm.training = True
-        for group in groups:
-            for buffer, value in zip(buffers, before, strict=True):
-                buffer.copy_(value)
-            with torch.no_grad(), by_episode(len(group)):
-                network(group.flatten(0, 1))
-            for total, buffer in zip(sums, buffers, strict=True):
-                total += len(group) * buffer
+        for some in pass_by_pass(nn.ModuleList(norms), len(inputs), size):
+            with torch.no_grad(), by_episode(len(inputs[some])):
+                network(inputs[some].flatten(0, 1))
     finally:
         for norm, mode in zip(norms, training, strict=True):
             norm.training = mode
-    for buffer, total in zip(buffers, sums, strict=True):
-        buffer.copy_(total / sum(map(len, groups)))
 
 
 def average_statistics(module: nn.Module) -> None:

@@ -20,7 +20,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from quickstudy.errors import ConfigError, closest, first_line, require
+from quickstudy.errors import ConfigError, first_line, require
+from quickstudy.files import absent
 
 Weights = dict[str, Tensor]
 """Tensors by name."""
@@ -191,8 +192,7 @@ def _no_weights(path: Path) -> str:
     if not path.is_file():
         if path.parts[:1] in (("https:",), ("http:",)):
             return f"'{path}' is an address: download it first, and name the file"
-        near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        return f"there is no file of weights '{path}'{closest(path.name, near, '')} (looked in {Path.cwd()})"
+        return absent("file of weights", path)
     with path.open("rb") as file:
         head = file.read(256).lstrip()
     if not head:
