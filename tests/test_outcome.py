@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -272,6 +273,9 @@ def test_paired_differences_see_what_is_common() -> None:
     assert f"± {by.ci95:.2%}, for other classes of their kind ± " in str(by)
     same = difference(one, one)
     assert same.mean == 0 and 0 < same.ci95 < 0.01 and same.ci95 == same.ci95_classes
+    renamed = dataclasses.replace(one, classes=tuple(f"other {name}" for name in one.classes))
+    with pytest.raises(DataError, match="the classes of their episodes are not the same"):
+        difference(one, renamed)
 
 
 @pytest.mark.parametrize("accuracies", [[1.0] * 6, [0.9, 0.1, 0.5]])

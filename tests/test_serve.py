@@ -107,6 +107,7 @@ def test_says_unknown_and_shows_what_is_near(client: Client) -> None:
 def test_learns_renames_and_forgets_and_answers_as_the_predictor_does(client: Client, tmp_path: Path) -> None:
     assert client.teach("blue", picture("blue", 1)).json() == {"name": "blue", "examples": 1}
     assert client.teach("blue", picture("blue", 2), picture("blue", 3)).json() == {"name": "blue", "examples": 3}
+    assert client("PATCH", "/classes/blue", json={"name": True}).status_code == 422  # and not the class "1"
     assert client("PATCH", "/classes/blue", json={"name": "sky"}).status_code == 204
     assert client("DELETE", "/classes/red").status_code == 204
     assert client.classes() == {"green": 5, "sky": 3}
@@ -149,6 +150,7 @@ def test_classes_that_are_no_text_are_json_s_own(labels: tuple[Any, Any], tmp_pa
             assert [(name, type(name)) for name in client.classes()] == [(True, bool)]
         else:
             assert client.teach("-4", picture("blue")).json() == {"name": -4, "examples": 1}
+            assert client("PATCH", "/classes/30", json={"name": True}).status_code == 422  # and not the class 1
             assert client("PATCH", "/classes/30", json={"name": 31}).status_code == 204
             assert client("PATCH", "/classes/31", json={"name": "32"}).status_code == 204
             assert client("DELETE", "/classes/2").status_code == 204

@@ -18,7 +18,7 @@ _NEVER = -1
 
 
 def keep_memory_mapped() -> bool:
-    """Tell glibc to keep freed memory and to serve large tensors from it, for about 1.4 times the memory.
+    """Tell glibc to keep freed memory and to serve large tensors from it, for 1.5 to 1.8 times the memory.
 
     Returns:
         Whether it was done: only on Linux with glibc, and not where the environment says otherwise.

@@ -269,7 +269,7 @@ def _unlike(first: Outcome, second: Outcome) -> str:
         return f"one was tested on {len(first.numbers)} {first.unit}, the other on {len(second.numbers)}"
     if not np.array_equal(first.numbers, second.numbers):
         return f"they were tested on different {first.unit}"
-    if not np.array_equal(first.parts[:, :3], second.parts[:, :3]):
+    if first.classes != second.classes or not np.array_equal(first.parts[:, :3], second.parts[:, :3]):
         return f"the classes of their {first.unit} are not the same"
     return ""
 

@@ -170,10 +170,13 @@ class Service:
         return self._do(forget, by)
 
     def rename(self, name: Label, new_name: Label, by: str = "") -> Future[object]:
-        """Call a class by another name."""
-        return self._do(
-            lambda predictor: predictor.rename_class(predictor.as_class(name), predictor.as_class(new_name)), by
-        )
+        """Call a class by another name; a truth value is one only where classes are such."""
+
+        def rename(predictor: Predictor) -> object:
+            new = new_name if isinstance(new_name, bool) else predictor.as_class(new_name)
+            return predictor.rename_class(predictor.as_class(name), new)
+
+        return self._do(rename, by)
 
     @property
     def name(self) -> str:
