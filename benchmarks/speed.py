@@ -1,6 +1,6 @@
 """How fast the algorithms are, and how much memory they need, beside learn2learn, qpth and easyfsl in the same run.
 
-    python benchmarks/speed.py            # about 55 minutes; writes benchmarks/results/speed.json
+    python benchmarks/speed.py            # about 75 minutes; writes benchmarks/results/speed.json
     python benchmarks/speed.py --quick    # under 10 minutes: fewer sizes and repeats; writes nothing
     python benchmarks/speed.py --only maml
     python benchmarks/speed.py --gpu      # MAML on one GPU; writes benchmarks/results/speed_gpu.json
@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import memory
 import numpy as np
 import record
 import torch
@@ -35,7 +36,7 @@ from torch import Tensor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.algorithms.base import EmbeddingAlgorithm
 from quickstudy.algorithms.metaoptnet import MetaOptNet
-from quickstudy.allocator import keep_memory_mapped
+from quickstudy.allocator import keep_memory_mapped, kept_mapped
 from quickstudy.data.episodes import EpisodeSampler
 from quickstudy.data.table import ClassIndex
 from quickstudy.episode import Episode
@@ -46,11 +47,7 @@ REPEATS, PROCESSES = 5, 3  # the latter of each measurement of memory
 QUICK_REPEATS, QUICK_PROCESSES = 3, 1
 LEAST_SECONDS = 0.3  # of one repeat
 EPISODES, TOGETHER = 2000, 20  # of one evaluation; classified side by side
-SAME_ALLOCATOR = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**62),  # as good as never
-    "MALLOC_TOP_PAD_": str(64 << 20),
-}
+SAME_ALLOCATOR = {f"MALLOC_{name}_": str(value % 2**62) for name, value in kept_mapped().items()}
 HEAD_TARGETS = {"svm": {1: 3.0, 5: 8.0, 15: 20.0}, "ridge": {1: 10.0, 5: 30.0, 15: 60.0}}
 EVALUATION_TARGETS = {"prototypicalnetworks": 50.0, "linear_probe": 10.0, "tim": 10.0}
 TRAINING_TARGETS = {"float32": 1.4, "bfloat16": 2.5}
@@ -266,6 +263,8 @@ def main() -> None:
     if not args.gpu and args.only in (None, "memory"):
         lines += [compare_memory(work, processes) for work in works.meta_steps(args.quick)]
         lines += compare_long_loops(processes)
+    if not args.gpu and not args.quick and args.only in (None, "peak"):
+        lines += memory.lines_of(console)
     if not args.gpu and args.only in (None, "error"):
         lines += compare_errors(args.quick)
     show(lines, console)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from quickstudy.errors import ConfigError
 from quickstudy.nets import available_backbones, build_encoder, by_episode
@@ -132,22 +134,43 @@ def test_double_stays_double_without_parameters() -> None:
     assert torch.equal(build_encoder(nn.Flatten())(values), values)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(6, 8), (7, 9)])
-def test_our_pooling_is_torchs_and_so_are_its_two_derivatives(size: tuple[int, int]) -> None:
+def test_our_pooling_is_torchs_and_so_are_its_two_derivatives(
+    size: tuple[int, int], layout: torch.memory_format
+) -> None:
     maps = torch.randn(3, 4, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     maps[0, 0] = 1.0  # ties
+    maps = maps.contiguous(memory_format=layout)
     ours, theirs = MaxPool2x2(), torch.nn.MaxPool2d(2)
     assert torch.equal(ours(maps), theirs(maps))
+    assert ours(maps).is_contiguous(memory_format=layout)
     derivatives = []
     for pool in (ours, theirs):
         leaf = maps.clone().requires_grad_()
         (first,) = torch.autograd.grad(pool(leaf).pow(3).sum(), leaf, create_graph=True)
         (second,) = torch.autograd.grad(first.pow(2).sum(), leaf)
+        assert first.is_contiguous(memory_format=layout)
         derivatives.append((first.detach(), second))
     assert all(torch.equal(one, other) for one, other in zip(*derivatives, strict=True))
     assert torch.equal(torch.func.vmap(ours)(maps[None]), theirs(maps)[None])
-    last = maps.to(memory_format=torch.channels_last)
-    assert ours(last).is_contiguous(memory_format=torch.channels_last)
+    several = torch.stack([maps, maps.flip(0)])
+    for loss in (torch.Tensor.sum, lambda pooled: pooled.pow(3).sum()):
+        one, other = (torch.func.grad(lambda m, pool=pool, loss=loss: loss(pool(m))) for pool in (ours, theirs))
+        assert torch.equal(torch.func.vmap(one)(several), torch.stack([other(some) for some in several]))
+    change = torch.randn(maps.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with forward_ad.dual_level(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script. is deprecated", FutureWarning)  # torch's own
+        ahead = [forward_ad.unpack_dual(pool(forward_ad.make_dual(maps, change))).tangent for pool in (ours, theirs)]
+    assert torch.equal(*ahead)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pooling_keeps_nothing_of_the_maps_for_its_gradients(layout: torch.memory_format) -> None:
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        MaxPool2x2()(torch.randn(2, 3, 8, 8).contiguous(memory_format=layout).requires_grad_())
+    assert [tensor.numel() for tensor in kept] == [2 * 3 * 4 * 4]
 
 
 def test_conv4_with_fewer_pools_keeps_larger_maps() -> None:
