@@ -22,7 +22,7 @@ import torch
 import yaml
 from PIL import Image, ImageDraw
 
-from quickstudy import __version__
+from quickstudy import Trainer, __version__
 from quickstudy.cli import listing, main
 from quickstudy.cli.describing import strategies_page
 from quickstudy.cli.fit import command_to_test
@@ -30,7 +30,8 @@ from quickstudy.cli.flags import FlagParser, add_flags, class_flags
 from quickstudy.cli.runs import build_data
 from quickstudy.data.table import Splits, Table
 from quickstudy.datasets import DATASETS
-from quickstudy.errors import ConfigError, DataWarning
+from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.image import ImageClassificationData, ImageClassifier
 
 SPLITS = {"train": 4, "val": 2, "test": 2}
 SMALL = "--data.image_size 28 --model.backbone conv4 --trainer.accelerator cpu --trainer.max_epochs 1"
@@ -356,6 +357,36 @@ def test_list_matches_globs_and_parts(capsys: pytest.CaptureFixture[str]) -> Non
 def test_list_marks_backbones_whose_weights_are_at_hand(capsys: pytest.CaptureFixture[str]) -> None:
     told = said(capsys, "list backbones --match *efficientnet_lite0").splitlines()
     assert told == ["efficientnet_lite0  (trained weights at hand)", "tf_efficientnet_lite0"]
+
+
+def test_list_names_backbones_at_hand_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(capsys, "list backbones --offline").splitlines()
+    assert "efficientnet_lite0  (trained weights at hand)" in told and all(" at hand)" in line for line in told)
+    assert said(capsys, "list --offline").splitlines() == told
+    assert said(capsys, "list backbones --offline --match lite0").splitlines()[0] == told[0]
+    assert "no trained weights are at hand" in said(capsys, "list backbones --offline --match resnet12", code=2)
+    assert "list backbones --offline" in said(capsys, "list strategies --offline", code=2)
+
+
+def test_a_training_that_cannot_draw_episodes_leaves_no_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in "abcdefghij":
+        for number in range(16):
+            path = tmp_path / "ten" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8)).save(path)
+    monkeypatch.chdir(tmp_path)
+    few_shot = "--data.train_folder ten --data.val_split 0.2 --model.training_strategy prototypicalnetworks"
+    told = said(capsys, f"fit {few_shot} --model.backbone conv4 --trainer.max_epochs 1", code=2)
+    assert "(on the command line: --model.training_strategy_kwargs.test_ways 2)" in told
+    assert not Path("runs").exists()
+    data = ImageClassificationData.from_folders(train_folder="ten", val_split=0.2, image_size=8)
+    model = ImageClassifier(backbone="conv4", training_strategy="prototypicalnetworks")
+    trainer = Trainer(max_epochs=1, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
+    with pytest.raises(DataError, match="5-way episodes need at least 5 classes; the val data has 2"):
+        trainer.fit(model, data)
+    assert not Path("runs").exists() and trainer.run_folder is None
 
 
 def test_a_strategy_is_described(capsys: pytest.CaptureFixture[str]) -> None:

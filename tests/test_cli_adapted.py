@@ -70,9 +70,9 @@ def test_from_class_folders_to_rows(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     for words in (
         "Held-out accuracy 100% ± 24 (12 pictures; 95% interval, Wilson's, for pictures that come as these did)",
-        "Temperature of",
-        "Expected calibration error: ",
-        "less familiar than",
+        "Its probabilities are made surer than the classifier's own, so as to be right as often as they say (temper",
+        "Against how often its answers are right they are off by how much is not told: 12 held-out examples say too",
+        "Called unknown, and given no class: what is less like every class than nearly all examples are like their own",
         "the support set, one of each class left out",
     ):
         assert words in out
@@ -289,16 +289,18 @@ def test_a_service_learns_in_a_folder_of_its_own(
 def test_a_run_classifies_as_a_saved_model_does(capsys: pytest.CaptureFixture[str]) -> None:
     train()
     data = "--data.predict_folder photos --trainer.accelerator cpu"
-    old, _ = run(capsys, f"predict --checkpoint model.ckpt {data} --trainer.enable_progress_bar false")
+    with pytest.warns(DataWarning, match="trained on at least 12 of the 12 examples of this prediction"):
+        old, _ = run(capsys, f"predict --checkpoint model.ckpt {data} --trainer.enable_progress_bar false")
     out, err = run(capsys, "predict model.ckpt photos")
-    assert out == old and err == ""
+    told = "warning: the model learned from at least 12 of these 12 pictures with a label, which tells nothing about "
+    assert out == old and err.startswith(told) and err.count("\n") == 1
     out, err = run(capsys, "predict model.ckpt photos --format json --top 3 --output rows.json")
     found = json.loads(Path("rows.json").read_text(encoding="utf-8"))
     assert list(found[0]) == ["file", "label", "probability", "likeliest", "true", "ranking"]
     assert [row["true"] for row in found] == [name for name in COLOURS for _ in range(4)]
     right = sum(row["true"] == row["label"] for row in found)
-    closing = f"{right} of 12 as their labels say ({right / 12:.1%}); written to rows.json\n"
-    assert (out, err) == ("", f"12 pictures: 0 unknown, 0 unreadable, {closing}")
+    closing = f"{right} of 12 as their labels say ({right / 12:.1%}), at least 12 of which it learned from; written"
+    assert out == "" and err.splitlines()[1:] == [f"12 pictures: 0 unknown, 0 unreadable, {closing} to rows.json"]
     supported = run(capsys, "predict model.ckpt new --support photos --no-unknown")[0]
     assert {label for _, label in rows(supported)} == set(COLOURS)
 
@@ -306,7 +308,8 @@ def test_a_run_classifies_as_a_saved_model_does(capsys: pytest.CaptureFixture[st
 def test_what_several_labels_are_is_told_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
     train(multi_label=True)
     path = "predict --checkpoint model.ckpt --data.predict_folder photos --trainer.enable_progress_bar false"
-    old, _ = run(capsys, path)
+    with pytest.warns(DataWarning, match="trained on at least 12 of the 12"):
+        old, _ = run(capsys, path)
     assert run(capsys, "predict model.ckpt photos")[0] == old
 
 
@@ -344,7 +347,8 @@ def test_the_closing_line_counts(capsys: pytest.CaptureFixture[str]) -> None:
     unknown = [row["label"] == "unknown" for row in found]
     right = sum(row["label"] == row["true"] for row in found[:4]) + unknown[4]  # of no class that it knows
     told = (
-        f"7 pictures: {sum(unknown)} unknown, 1 unreadable, {right} of 5 as their labels say ({right / 5:.1%}); written"
+        f"7 pictures: {sum(unknown)} unknown, 1 unreadable, {right} of 5 as their labels say ({right / 5:.1%}), at "
+        "least 4 of which it learned from; written"
     )
     assert out == "" and err.splitlines()[-1] == f"{told} to a.csv"
     out, _ = run(capsys, "predict pets photos/red new/red0.png")
@@ -352,12 +356,48 @@ def test_the_closing_line_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "predict pets new --output a.csv")[1].startswith("9 pictures: ")
 
 
+@pytest.mark.parametrize("strategy", ["nearest_centroid", "maml --strategy_kwargs '{head: shared}'"])
+def test_pictures_that_a_model_learned_from_are_told(strategy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, f"adapt {TINY} --support photos --out pets --strategy {strategy}")
+    for name, colour in COLOURS.items():
+        draw(Path("asked", name, "new.png"), colour, 1000)
+    assert "learned from" not in run(capsys, "predict pets asked --output a.csv")[1]
+    assert "learned from" not in run(capsys, "predict pets photos/red/0.png --output a.csv")[1]  # without a label
+    shutil.copy("photos/red/2.png", "asked/red/another_name.png")
+    told = "learned from at least 1 of these 4 pictures with a label, which tells nothing about new ones"
+    _, err = run(capsys, "predict pets asked --output a.csv")
+    assert err.count(told) == 1 and "%), at least 1 of which it learned from; written to a.csv" in err
+    predictor, copies = Predictor.load("pets"), sorted(Path("photos").rglob("*.png"))
+    with pytest.warns(DataWarning, match="learned from 12 of these 12 examples"):
+        predictor.score(copies, [path.parent.name for path in copies])
+    with pytest.warns(DataWarning, match="learned from 12 of these 12 examples"):
+        predictor.calibrate(copies, [path.parent.name for path in copies])
+    predictor.remove_class("red")
+    with pytest.warns(DataWarning, match="learned from 1 of these 2 examples"):
+        predictor.score(["photos/red/0.png", "photos/blue/0.png"], ["red", "blue"])
+    assert predictor.score(["asked/blue/new.png"], ["blue"]) in (0, 1)  # without a word
+
+
+def test_a_run_tells_of_pictures_that_it_was_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
+    train()
+    command = "predict --checkpoint model.ckpt --data.predict_folder {} --output a.csv --trainer.accelerator cpu"
+    with pytest.warns(DataWarning, match="trained on at least 12 of the 12 examples of this prediction") as warned:
+        _, err = run(capsys, command.format("photos"))
+    assert len(warned) == 1
+    assert "as their labels say" in err and "at least 12 of which it learned from" in err
+    assert "which it learned from" not in run(capsys, command.format("new"))[1]
+    _, err = run(capsys, command.format("photos --support photos"))
+    assert err.count("learned from at least 12 of these 12 pictures") == 1
+
+
 def test_rows_of_a_trainer_have_files_and_true_labels() -> None:
     train()
     model = ImageClassifier.load_from_checkpoint("model.ckpt")
     data = ImageClassificationData.from_folders(test_folder="photos", predict_folder="photos", batch_size=5)
     trainer = Trainer(devices=1, logger=False, accelerator="cpu", enable_progress_bar=False, enable_checkpointing=False)
-    labels = trainer.predict(model, datamodule=data)
+    with pytest.warns(DataWarning, match="trained on at least 12 of the 12 examples of this prediction"):
+        labels = trainer.predict(model, datamodule=data)
+    model.trained_examples = model.trained_examples[:0]
     chances = trainer.predict(model, datamodule=data, output="probabilities").amax(1).tolist()
     files = [str(path) for path in sorted(Path("photos").rglob("*.png"))]
     found = trainer.predict(model, datamodule=data, output="rows")

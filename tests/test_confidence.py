@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.confidence import _shuffled, accuracy_in_words, in_words
+from quickstudy.errors import DataWarning
 from quickstudy.functional.calibration import area_under_roc, best_temperature, expected_calibration_error
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.nets import Encoder, build_encoder
+
+# Most tests ask about the very examples that were learned, which is told.
+pytestmark = pytest.mark.filterwarnings("ignore:the model learned from:quickstudy.errors.DataWarning")
 
 
 def points(classes: int, each: int, first: int = 0, spread: float = 0.5) -> tuple[Tensor, list[str]]:
@@ -346,17 +350,25 @@ def test_where_no_accuracy_can_be_told_it_is_none() -> None:
 def test_few_examples_are_not_told_as_a_figure() -> None:
     assert learned(each=3).confidence_.examples == 18
     _, error, unknown, source, advice = in_words(learned(each=3).confidence_)
-    assert error == "Expected calibration error: not told: 18 held-out examples say too little"
-    assert "less familiar than" in unknown and "one of each class left out" in source
+    told = "off by how much is not told: 18 held-out examples say too little"
+    assert error == f"Against how often its answers are right they are {told}"
+    assert "less like every class than" in unknown and "one of each class left out" in source
     assert advice.startswith(
         "Its probabilities may be far too sure. What helps: more examples of each class; or, in Py"
     )
-    assert len(in_words(learned(each=4).confidence_)) == 4  # of 24
+    lines = in_words(learned(each=4).confidence_)
+    assert len(lines) == 4 and "% on average (expected calibration error, 24 held-out examples)" in lines[1]
+    for temperature, made in (
+        (0.5, "made surer"),
+        (2.0, "made less sure"),
+        (1.0, "the classifier's own (temperature 1)"),
+    ):
+        sure = learned(each=4).confidence_._replace(temperature=temperature)
+        assert f"Its probabilities are {made}" in in_words(sure)[0]
     _, error, unknown, source, advice = in_words(learned(each=1).confidence_)
     assert ": 0 held-out examples" in error and "nothing: no class has two examples" in source
-    assert (
-        unknown == "Called unknown: nothing: too few examples were held out for its rate (5%, the default, takes three)"
-    )
+    too_few = "nothing: too few examples were held out for its rate (5%, the default, takes three)"
+    assert unknown == f"Called unknown, and given no class: {too_few}"
     assert "more examples" in advice
 
 
@@ -367,4 +379,6 @@ def test_maml_and_transductive_strategies_ask_for_calibrate() -> None:
         *_, unknown, _, advice = in_words(predictor.fit(images, labels).confidence_)
         assert "nothing: with this strategy that takes, in Python, predictor.calibrate(images, labels)" in unknown
         assert "more examples" not in advice and "predictor.calibrate(images, labels)" in advice
-        assert "less familiar than" in in_words(predictor.calibrate(images, labels).confidence_)[2]
+        with pytest.warns(DataWarning, match="learned from 30 of these 30 examples"):
+            predictor.calibrate(images, labels)
+        assert "less like every class" in in_words(predictor.confidence_)[2]

@@ -20,6 +20,7 @@ import yaml
 
 from quickstudy import ConfigError, DataError, MissingPackageError, Predictor, hub
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.confidence import in_words
 from quickstudy.hub import card
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import load_image
@@ -122,9 +123,9 @@ def test_the_card_says_what_it_is(fake: FakeHub, tmp_path: Path) -> None:
         '- Inputs: pictures with `{"image_size": 16}`',
         "| cat | 3 |",
         r"| a\|b \<x\> | 1 |",
-        f"- Temperature of its probabilities: {sure.temperature:.3g}",
-        "- Expected calibration error: not told: 5 held-out examples say too little",
-        f"- Called unknown: what is less familiar than {sure.threshold:.4g}",
+        *(f"- {line}" for line in in_words(sure)),
+        "- Against how often its answers are right they are off by how much is not told: 5 held-out examples say too "
+        "little",
         "- Both follow from the support set, one of each class left out",
     ):
         assert line in text.splitlines()
@@ -138,7 +139,7 @@ def test_the_card_of_a_model_that_keeps_its_examples(fake: FakeHub, tmp_path: Pa
     learned("maml", adaptation_steps=1)[0].push_to_hub("me/pets")
     text = (tmp_path / "hub/me/pets/main/README.md").read_text("utf-8")
     assert "They hold **the examples themselves**." in text
-    assert "- Expected calibration error: not told: 0 " in text and "- Called unknown: nothing: with" in text
+    assert "how much is not told: 0 " in text and "- Called unknown, and given no class: nothing: with" in text
     assert "- Both follow from nothing: calibrate(images, labels) was not called" in text
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quickstudy import report
 from quickstudy.metrics import Estimate
 from quickstudy.report import (
     Picture,
@@ -340,6 +341,18 @@ def test_without_gradio_the_page_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 # ---- the page of a run
+
+
+@pytest.mark.parametrize("steps", [[11], [3, 7, 11], [0, 1]])
+def test_curves_have_whole_steps(steps: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(report, "_png", lambda figure: drawn.append(figure) or b"")
+    curves_picture([{"step": float(step), "train_loss": 1.0, "val_accuracy": 0.5} for step in steps])
+    for axes in drawn[0].axes:
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert ticks and all(tick == round(tick) for tick in ticks)
+        assert len(steps) > 1 or ticks == [12]
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -413,13 +413,17 @@ NORMALISED = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.
 def test_a_transform_that_changes_what_training_alone_is_fed_with(transform: Any, told: str) -> None:
     model = ImageClassifier(backbone=nn.Sequential(nn.Flatten()), num_classes=2)
     with pytest.warns(DataWarning, match=told):
-        model.meet(ImageClassificationData.from_tensors(pixels(), LABELS, pixels(), LABELS, transform=transform), "fit")
+        model.meet(
+            ImageClassificationData.from_tensors(pixels(), LABELS, 255 - pixels(), LABELS, transform=transform), "fit"
+        )
 
 
 def test_a_transform_of_both_stages_or_of_no_consequence_says_nothing() -> None:
     model = ImageClassifier(backbone=nn.Sequential(nn.Flatten()), num_classes=2)
     for transform in ({"train": NORMALISED, "val": NORMALISED}, v2.RandomHorizontalFlip(), None):
-        model.meet(ImageClassificationData.from_tensors(pixels(), LABELS, pixels(), LABELS, transform=transform), "fit")
+        model.meet(
+            ImageClassificationData.from_tensors(pixels(), LABELS, 255 - pixels(), LABELS, transform=transform), "fit"
+        )
 
 
 # ---- ready-made ones

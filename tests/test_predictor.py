@@ -29,6 +29,9 @@ from quickstudy.data.targets import encode
 from quickstudy.image import ImageClassifier, load_image
 from quickstudy.nets import Encoder, build_encoder
 
+# Most tests ask about the very examples that were learned, which is told.
+pytestmark = pytest.mark.filterwarnings("ignore:the model learned from:quickstudy.errors.DataWarning")
+
 
 def colours(each: int) -> tuple[torch.Tensor, list[str]]:
     """Noisy one-colour images uint8 ``[3 * each, 3, 16, 16]``."""

@@ -459,6 +459,7 @@ def test_a_domain_may_have_arguments_of_its_own() -> None:
         Audio(sample_rat=8000)
 
 
+@pytest.mark.filterwarnings("ignore:the model was trained on at least:quickstudy.errors.DataWarning")
 def test_data_follows_the_model(tmp_path: Path) -> None:
     for code in range(3):
         for number in range(8):
@@ -801,8 +802,8 @@ def _to_one_value(**arguments: Any) -> ImageClassifier:
 
 @pytest.mark.parametrize(("examples", "batch_size", "batches"), [(33, 8, [8, 8, 8, 9]), (3, 2, [3]), (9, 8, [9])])
 def test_batch_norm_sees_no_example_alone(examples: int, batch_size: int, batches: list[int]) -> None:
-    images, labels = torch.rand(33, 1, 8, 8), torch.arange(33) % 3
-    given = (images[:examples], labels[:examples], images, labels)
+    images, labels = torch.rand(66, 1, 8, 8), torch.arange(66) % 3
+    given = (images[:examples], labels[:examples], images[33:], labels[33:])
     data = ImageClassificationData.from_tensors(*given, batch_size=batch_size)
     Trainer(max_epochs=2, **QUIET).fit(_to_one_value(), datamodule=data)
     assert [len(targets) for _, targets in data.train_dataloader()] == batches
@@ -860,6 +861,39 @@ def test_testing_on_what_trained_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     measured = json.loads((trainer.run_folder / "test.json").read_text())["result"]
     assert measured["trained_on"] == 4
     assert "at least 4 of which it was trained on" in (trainer.run_folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("loaders", [False, True])
+def test_validation_by_what_trains_and_a_test_by_what_validated_are_said(
+    loaders: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images, labels = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8), torch.arange(40) % 2
+    parts = [(images[rows], labels[rows]) for rows in (slice(0, 16), slice(12, 24), slice(20, 40))]
+    data = ImageClassificationData.from_tensors(*parts[0], *parts[1], *parts[2], batch_size=8)
+    train, val, test = (DataLoader(TensorDataset(*part), batch_size=8) for part in parts)
+
+    def model() -> ImageClassifier:
+        return ImageClassifier(num_classes=2, backbone=nn.Sequential(nn.Flatten(), nn.Linear(16, 2)))
+
+    trainer = Trainer(max_epochs=1, **{**QUIET, "logger": "csv", "enable_checkpointing": True})
+    with pytest.warns(DataWarning, match="trained on at least 4 of the 12 examples of this validation") as warned:
+        trainer.fit(model(), *((train, [val]) if loaders else (data,)))
+    assert sum(each.category is DataWarning for each in warned) == 1 and trainer.run_folder is not None
+    best = trainer.run_folder / "best.ckpt"
+    loaded = ImageClassifier.load_from_checkpoint(best, backbone=nn.Sequential(nn.Flatten(), nn.Linear(16, 2)))
+    for tested in (loaded, trainer.lightning_module):
+        with pytest.warns(DataWarning, match="at least 4 of the 20 examples of this test chose the model's") as warned:
+            trainer.test(tested, *([test] if loaders else []), datamodule=None if loaders else data)
+        assert sum(each.category is DataWarning for each in warned) == 1
+    assert json.loads((trainer.run_folder / "test.json").read_text())["result"]["chosen_by"] == 4
+    page = (trainer.run_folder / "report.html").read_text()
+    assert "At least 4 of the 20 examples of this test chose" in page
+    assert "at least 4 of which chose its checkpoint" in page
+    with pytest.warns(DataWarning, match="trained on at least 16 of the 16 examples of this prediction"):
+        trainer.predict(loaded, ImageClassificationData.from_tensors(*parts[0]).train_dataloader())
+    trainer.predict(loaded, DataLoader(images[:16]))  # whose labels nobody knows
+    trainer.validate(loaded, DataLoader(TensorDataset(images[16:24], labels[16:24]), batch_size=8), verbose=False)
 
 
 @pytest.mark.parametrize("door", ["tensors", "arrays", "data set", "loader", "module's loader"])
@@ -932,7 +966,8 @@ def test_several_loaders_are_measured_together_and_each_by_itself(tmp_path: Path
         trainer.fit_loop.max_epochs += 1
     alone = [trainer.validate(model, other, verbose=False)[0]["val_accuracy"] for other in others]
     assert each == pytest.approx(alone)
-    tested = trainer.test(model, others, verbose=False)[0]
+    with pytest.warns(DataWarning, match="at least 240 of the 240 examples of this test chose the model's checkpoint"):
+        tested = trainer.test(model, others, verbose=False)[0]
     assert [tested[f"test_accuracy/dataloader_idx_{place}"] for place in (0, 1)] == pytest.approx(alone)
     answers = trainer.predict(model, others)
     assert [len(each) for each in answers] == [120, 120]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
+from quickstudy.algorithms.base import exact
 from quickstudy.confidence import (
     NOT_CALIBRATED,
     Confidence,
@@ -24,8 +25,11 @@ from quickstudy.confidence import (
     rounding_of,
     threshold_of,
 )
+from quickstudy.data.identity import warn_of_seen
+from quickstudy.data.samples import listed
 from quickstudy.data.targets import encode
-from quickstudy.errors import ConfigError, DataError, brief, given
+from quickstudy.errors import ConfigError, DataError, brief, check_counts, given
+from quickstudy.explaining import Neighbour, nearest
 from quickstudy.learner import Learner
 from quickstudy.nets import Encoder
 
@@ -89,9 +93,9 @@ class Calibrated(Learner):
         """Choose what is called unknown, and make probabilities fit, by further examples or by the support set's own.
 
         Args:
-            inputs: examples that it did not learn from; those with a label that it does not know are strangers. None:
-                the support set, examples left out in turn, and each class for strangers. Those given count
-                until the next class or example is learned or forgotten; the rate stays.
+            inputs: examples that it did not learn from (it warns of others); those with a label that it does not know
+                are strangers. None: the support set, examples left out in turn, and each class for strangers. Those
+                given count until the next class or example is learned or forgotten; the rate stays.
             labels: N labels.
             reject_rate: the share of the known that may be called unknown; by default 0.05.
             false_accept: instead, the share of strangers that may be taken for known.
@@ -120,7 +124,7 @@ class Calibrated(Learner):
             self._threshold = threshold_of(self._held_out(0), **self._rates)
         if "false_accept" in self._rates:  # which keeps out strangers that lie at it
             return self._threshold
-        rounding = max(self._rounding, rounding_of(self._encoder))
+        rounding = self._rounding_now()
         if self._means is None:  # familiarity is a logit
             largest = max(self._held_out(0).familiar.abs().tolist(), default=0.0)
             return self._threshold - rounding * largest
@@ -129,6 +133,29 @@ class Calibrated(Learner):
             lengths = float(kept_S.norm(dim=1).max()), float((kept_S - centre).norm(dim=1).max())
             self._sizes = lengths
         return lowered(self._threshold, rounding, *self._sizes)
+
+    def _rounding_now(self) -> float:
+        """Return by what share of its length an embedding may differ from one that was learned."""
+        return max(self._rounding, rounding_of(self._encoder))
+
+    @torch.inference_mode()
+    def _near(self, inputs: Any, embedded_ND: Tensor | None, count: int) -> list[list[Neighbour]]:
+        check_counts(count=count)
+        if embedded_ND is not None:
+            return nearest(embedded_ND, self._support, self._thumbnails, count, self._rounding_now())
+        examples = self._listed(inputs)
+        if not len(examples):
+            return []
+        embedded_ND = torch.cat([self._encoder(part) for part in self._parts(examples)])
+        parts = torch.split(torch.cat(list(self._support.values())), 64)  # it keeps the inputs themselves
+        kept_S = exact(torch.cat([self._encoder(part) for part in parts]))
+        support = dict(zip(self._support, torch.split(kept_S, list(self.counts_.values())), strict=True))
+        return nearest(exact(embedded_ND), support, self._thumbnails, count, self._rounding_now())
+
+    def _warn_of_learned(self, inputs: Any, embedded_ND: Tensor | None) -> None:
+        """Warn where inputs that it is judged by are among those that it learned from."""
+        same = [near[0].same for near in self._near(inputs, embedded_ND, 1)]
+        warn_of_seen(sum(same), f"the model learned from {sum(same)} of these {len(same)} examples")
 
     def _held_out(self, least: int = 1) -> HeldOut:
         """Return answers to examples given for it, or to the support set's, at least so many of each class."""
@@ -150,12 +177,14 @@ class Calibrated(Learner):
     def _answered(self, inputs: Any, labels: Any) -> HeldOut:
         codes, *_ = encoded = encode(labels)
         self._rounding = max(self._rounding, rounding_of(self._encoder))
-        logits_NW, familiar_N, _ = self._answers(inputs)
+        inputs = listed(inputs)  # which is looked at twice
+        logits_NW, familiar_N, embedded_ND = self._answers(inputs)
         if codes.ndim != 1 or len(codes) != len(logits_NW):
             raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
         place = {name: code for code, name in enumerate(self._support)}
         places = [place.get(self.as_class(label), -1) for label in encoded.labels]
         targets_N = torch.tensor([places[code] for code in codes], device=logits_NW.device)
         known_N = targets_N >= 0
+        self._warn_of_learned(inputs, embedded_ND)
         source = f"{len(codes)} examples given to calibrate"
         return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)

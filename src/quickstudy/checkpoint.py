@@ -170,7 +170,7 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
     changed = [name for name, value in began.items() if name in goes_on and goes_on[name] != value]
     if changed:
         before, after = (", ".join(f"{name}={told[name]}" for name in changed) for told in (began, goes_on))
-        warnings.warn(f"the run began with {before} and goes on with {after}", DataWarning, 2)
+        task.changed = f"the run began with {before} and goes on with {after}"  # unless its loader refuses it
 
 
 def _kind(spec: Any) -> tuple[str | None, dict[str, Any]]:
@@ -207,6 +207,7 @@ def memory_of(task: Any) -> dict[str, Any]:
         "feature_shape": list(task.algorithm.feature_shape if task.algorithm is not None else ()),
         **{name: list(getattr(task, name)) for name in _REMEMBERED},
         "trained_examples": task.trained_examples,
+        "validated_examples": task.validated_examples,
         "weights": list(task.weights),
         "label_type": task.label_type,
         "load_options": task.load_options,
@@ -245,7 +246,8 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
     for name in _REMEMBERED:
         setattr(task, name, tuple(dict.fromkeys([*memory.get(name, ()), *known.get(name, ())])))
     task.trained_on = now or then
-    task.trained_examples = joined(memory.get("trained_examples", task.trained_examples).cpu(), task.trained_examples)
+    for name in ("trained_examples", "validated_examples"):  # of which an older file has none
+        setattr(task, name, joined(memory.get(name, getattr(task, name)).cpu(), getattr(task, name)))
     task.weights = task.weights or tuple(memory.get("weights", ()))
     task.label_type = memory.get("label_type", "str")
     if not (goes_on and task.load_options):  # of data that is loaded otherwise from now on

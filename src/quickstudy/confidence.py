@@ -364,23 +364,34 @@ def accuracy_in_words(found: HeldOutAccuracy, noun: str = "examples") -> list[st
     ]
 
 
+def _tempered(temperature: float) -> str:
+    """Return in words what a temperature does to probabilities."""
+    if temperature == 1:
+        return "the classifier's own (temperature 1)"
+    made = "less sure" if temperature > 1 else "surer"
+    why = "so as to be right as often as they say"
+    return f"made {made} than the classifier's own, {why} (temperature {temperature:.3g})"
+
+
 def in_words(sure: Confidence) -> list[str]:
     """Return a line for each figure, one for where they come from, and one for what to do where they say little."""
     calibrate = "in Python, predictor.calibrate(images, labels) with images that it did not learn from"
     by_itself = sure.source != NOT_CALIBRATED
-    error = f"{sure.calibration_error:.1%} over {sure.examples} examples"
+    rests_on = f"expected calibration error, {sure.examples} held-out examples"
+    error = f"off by {sure.calibration_error:.1%} on average ({rests_on})"
     few = sure.examples < _LEAST
     if few:  # where all of a few are right it is near 0, which reads as perfect
-        error = f"not told: {sure.examples} held-out examples say too little"
-    unknown = f"what is less familiar than {sure.threshold:.4g}"
+        error = f"off by how much is not told: {sure.examples} held-out examples say too little"
+    unknown = "what is less like every class than nearly all examples are like their own"
+    unknown += f" (familiarity below {sure.threshold:.4g})"
     if sure.threshold == -math.inf:
         too_few = "too few examples were held out for its rate (5%, the default, takes three)"
         unknown = f"nothing: {too_few if by_itself else f'with this strategy that takes, {calibrate}'}"
     helps = f"{'more examples of each class; or, ' * by_itself}{calibrate}"
     return [
-        f"Temperature of its probabilities: {sure.temperature:.3g}",
-        f"Expected calibration error: {error}",
-        f"Called unknown: {unknown}",
+        f"Its probabilities are {_tempered(sure.temperature)}",
+        f"Against how often its answers are right they are {error}",
+        f"Called unknown, and given no class: {unknown}",
         f"Both follow from {sure.source}",
         *[f"Its probabilities may be far too sure. What helps: {helps}"] * few,
     ]

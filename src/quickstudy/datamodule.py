@@ -392,12 +392,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         Raises:
             DataError: stages share a class, or there are too few classes or examples.
         """
-        if self._sampler is not None:
-            raise ConfigError(f"sampler={self._sampler!r}: episodes have as many of each class as it is: leave it out")
-        given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
-        check_disjoint({name: table.classes for name, table in given.items() if table is not None})
-        table = self._given(stage, by_class=True)
-        sampler = EpisodeSampler.for_stage(table, plan, stage, self.episode_sampler)
+        table, sampler = self._episodes(stage, plan)
         train = stage == "train"
         steps = EpisodeSteps(
             sampler,
@@ -407,6 +402,28 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             repeat=not train,
         )
         return self._loader_of(EpisodeDataset(self.samples(table, stage), sampler.shots, plan.seed), steps)
+
+    def check_episodes(self, plan: EpisodePlan | None, validates: bool = True) -> None:
+        """Check that a few-shot training can draw its episodes, before anything is made for it.
+
+        Args:
+            plan: of the episodes; None: there are none.
+            validates: whether it validates, too.
+
+        Raises:
+            DataError: stages share a class, or there are too few classes or examples; the message says what to set.
+        """
+        for stage in STAGES[: 1 + validates]:
+            if plan is not None and (stage == "train" or self._has(stage)):
+                self._episodes(stage, plan)
+
+    def _episodes(self, stage: StageName, plan: EpisodePlan) -> tuple[Table, EpisodeSampler]:
+        if self._sampler is not None:
+            raise ConfigError(f"sampler={self._sampler!r}: episodes have as many of each class as it is: leave it out")
+        given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
+        check_disjoint({name: table.classes for name, table in given.items() if table is not None})
+        table = self._given(stage, by_class=True)
+        return table, EpisodeSampler.for_stage(table, plan, stage, self.episode_sampler)
 
     def _loader_of(self, dataset: Dataset[Any], steps: Steps) -> DataLoader[Any]:
         pin = torch.cuda.is_available() if self._pin_memory is None else self._pin_memory

@@ -18,6 +18,7 @@ from quickstudy.data.targets import Label
 from quickstudy.errors import one_line
 from quickstudy.functional.distances import squared_euclidean
 
+_AT_ONCE = 10_000_000  # distances
 _TILE = 96
 _LINE = 16
 _GAP = 8
@@ -47,10 +48,16 @@ class Neighbour(NamedTuple):
     """Euclidean, between the embeddings."""
     thumbnail: bytes
     """A small JPEG; empty where the example is no picture, or was learned by a quickstudy that kept none."""
+    same: bool = False
+    """Whether the input is this very example, as far as rounding lets its embedding tell."""
 
 
 def nearest(
-    query_ND: Tensor, support: Mapping[Label, Tensor], thumbnails: Mapping[Label, tuple[bytes, ...]], count: int
+    query_ND: Tensor,
+    support: Mapping[Label, Tensor],
+    thumbnails: Mapping[Label, tuple[bytes, ...]],
+    count: int,
+    rounding: float,
 ) -> list[list[Neighbour]]:
     """Return for each of N inputs the support examples that are nearest, the nearest first.
 
@@ -59,24 +66,27 @@ def nearest(
         support: by class, its examples' embeddings ``[n, D]``.
         thumbnails: of each class's examples.
         count: of neighbours.
+        rounding: by what share of its length the embedding of one input may differ.
     """
     kept_S, names = torch.cat(list(support.values())), list(support)
     first_W = np.cumsum([0, *map(len, support.values())])
-    rows_NK = squared_euclidean(query_ND, kept_S).topk(min(count, len(kept_S)), 1, largest=False).indices
+    parts = torch.split(query_ND, max(1, _AT_ONCE // len(kept_S)))
+    found = [squared_euclidean(part, kept_S).topk(min(count, len(kept_S)), 1, largest=False).indices for part in parts]
+    rows_NK = torch.cat(found)
     # Products of matrices cancel close to an example: from the few, the distance is that of the difference.
     away_NK = torch.stack([(query_ND - kept_S[rows_N]).norm(dim=1) for rows_N in rows_NK.T], 1)
     away_NK, order_NK = away_NK.sort(dim=1, stable=True)
     rows_NK = rows_NK.gather(1, order_NK)
+    lengths_NK = kept_S.norm(dim=1)[rows_NK]
+    same_NK = (away_NK <= rounding * lengths_NK) & (lengths_NK > 0)  # an embedding of zeros tells nothing
 
-    def neighbour(row: int, distance: float) -> Neighbour:
+    def neighbour(row: int, distance: float, same: bool) -> Neighbour:
         code = int(np.searchsorted(first_W, row, "right")) - 1
         name, number = names[code], row - int(first_W[code])
-        return Neighbour(name, number, distance, thumbnails[name][number])
+        return Neighbour(name, number, distance, thumbnails[name][number], same)
 
-    return [
-        [neighbour(row, distance) for row, distance in zip(rows, distances, strict=True)]
-        for rows, distances in zip(rows_NK.tolist(), away_NK.tolist(), strict=True)
-    ]
+    columns = (each_NK.tolist() for each_NK in (rows_NK, away_NK, same_NK))
+    return [list(map(neighbour, *each)) for each in zip(*columns, strict=True)]
 
 
 def drawn(picture: bytes, answer: Label, neighbours: Sequence[Neighbour]) -> Image.Image:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.data.loading import BatchDataset, inputs_of
+from quickstudy.data.scan import folder_labels
 from quickstudy.data.table import Inputs, Table
+from quickstudy.data.targets import Label
 from quickstudy.data.torch_sets import DatasetInputs
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, DataWarning, brief
@@ -93,26 +96,41 @@ def feature_shape(encoder: Encoder, data: Any, trainer: Any, stage: str) -> tupl
 
 def given_loader(trainer: Any, stage: str) -> Any:
     """Return what the trainer was given to go through, None where that is a data module."""
-    loops = {"fit": trainer.fit_loop, "validate": trainer.validate_loop, "test": trainer.test_loop}
+    loops = {
+        "fit": trainer.fit_loop,
+        "val": trainer.fit_loop.epoch_loop.val_loop,
+        "validate": trainer.validate_loop,
+        "test": trainer.test_loop,
+        "predict": trainer.predict_loop,
+    }
     return loops[stage]._data_source.instance  # Lightning has no public name for it
 
 
-def inputs_for(data: Any, trainer: Any, stage: str) -> Inputs | None:
-    """Return the inputs that a stage goes through, None where they cannot be told apart.
+def inputs_for(data: Any, trainer: Any, stage: str, labelled: Collection[Label] | None = None) -> list[Inputs]:
+    """Return the inputs that a stage goes through, one for each loader whose inputs can be told apart.
 
     Args:
-        data: a data module, or None: then those of the loader that the trainer was given.
-        trainer: Lightning's.
-        stage: ``"fit"``, ``"validate"`` or ``"test"``.
+        data: a data module, where there is no trainer.
+        trainer: Lightning's, which may go through loaders though it has a data module from before.
+        stage: ``"fit"``, ``"val"`` (of a fit), ``"validate"``, ``"test"`` or ``"predict"``.
+        labelled: only those whose labels are known, by targets or by class folders of these classes; None: all.
     """
-    if data is not None:
-        table = data.table({"fit": "train", "validate": "val"}.get(stage, stage))
-        return None if table is None else table.inputs
-    dataset = getattr(given_loader(trainer, stage), "dataset", None)
-    if isinstance(dataset, BatchDataset):
-        return dataset.table.inputs
-    counted = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    return DatasetInputs(dataset) if counted else None
+    sources: list[Any]  # tables, or data sets of others
+    loaders = data if trainer is None else given_loader(trainer, stage)
+    if hasattr(loaders, "table"):
+        sources = [loaders.table({"fit": "train", "validate": "val"}.get(stage, stage))]
+    else:
+        listed = loaders if isinstance(loaders, (list, tuple)) else [loaders]
+        datasets = [getattr(loader, "dataset", None) for loader in listed]
+        sources = [each.table if isinstance(each, BatchDataset) else each for each in datasets]
+    inputs: list[Inputs] = []
+    for source in sources:
+        if isinstance(source, Table):
+            if labelled is None or source.targets is not None or folder_labels(source.inputs, labelled):
+                inputs.append(source.inputs)
+        elif labelled is None and hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+            inputs.append(DatasetInputs(source))
+    return inputs
 
 
 def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None:

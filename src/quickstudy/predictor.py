@@ -18,18 +18,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from quickstudy import hub, saving
 from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.algorithms.base import exact
 from quickstudy.calibrated import Calibrated
 from quickstudy.changes import UNKNOWN
 from quickstudy.confidence import accuracy_in_words, conformal, least_examples
 from quickstudy.data.samples import listed
 from quickstudy.data.targets import Label, encode, type_of
 from quickstudy.errors import ConfigError, DataError, brief, check_counts, few, one_line
-from quickstudy.explaining import Answer, Neighbour, drawn, nearest
+from quickstudy.explaining import Answer, Neighbour, drawn
 from quickstudy.learner import TYPES
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import IMAGE_SIZE, load_image, thumbnail_of
@@ -295,20 +294,6 @@ class Predictor(Calibrated):
         inputs = listed(inputs)
         return self._near(inputs, self._answers(inputs)[2], count)
 
-    @torch.inference_mode()
-    def _near(self, inputs: Any, embedded_ND: Tensor | None, count: int) -> list[list[Neighbour]]:
-        check_counts(count=count)
-        if embedded_ND is not None:
-            return nearest(embedded_ND, self._support, self._thumbnails, count)
-        examples = self._listed(inputs)
-        if not len(examples):
-            return []
-        embedded_ND = torch.cat([self._encoder(part) for part in self._parts(examples)])
-        parts = torch.split(torch.cat(list(self._support.values())), 64)  # it keeps the inputs themselves
-        kept_S = exact(torch.cat([self._encoder(part) for part in parts]))
-        support = dict(zip(self._support, torch.split(kept_S, list(self.counts_.values())), strict=True))
-        return nearest(exact(embedded_ND), support, self._thumbnails, count)
-
     def explain(self, item: Any, count: int = 5) -> Image.Image:
         """Return a picture of an input beside the support examples nearest to it, with their classes and distances.
 
@@ -324,8 +309,13 @@ class Predictor(Calibrated):
         return drawn(picture, self.predict(one)[0], self.nearest(one, count)[0])
 
     def score(self, inputs: Any, labels: Any) -> float:
-        """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1."""
-        predicted = self.predict(inputs, may_be_unknown=False)
+        """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1.
+
+        Warns where it learned from some of them, which tells nothing about new ones.
+        """
+        inputs = listed(inputs)  # which is looked at twice
+        logits_NW, _, embedded_ND = self._answers(inputs)
+        predicted = [list(self._support)[code] for code in logits_NW.argmax(1).tolist()]
         codes, *_ = encoded = encode(labels)
         if len(predicted) != len(codes):
             raise DataError(f"{len(predicted)} inputs but {len(codes)} labels: each input needs one label")
@@ -335,4 +325,5 @@ class Predictor(Calibrated):
                 raise DataError(
                     f"the classes are {TYPES[self._label_type]}, and the label {brief(label)} is none of them"
                 )
+        self._warn_of_learned(inputs, embedded_ND)
         return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -140,6 +141,9 @@ def curves_picture(rows: Sequence[Mapping[str, float]], drawn: Sequence[str] = (
                 half = np.array([row[f"{name}_ci95"] for row in found])
                 axes.fill_between(steps, values - half, values + half, color=colour, alpha=0.18, linewidth=0)
         axes.set(title=what, xlabel="step")
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        if axes.dataLim.width == 0 and axes.lines:  # of one step, whose neighbours matplotlib would show in parts
+            axes.set_xticks(sorted({float(x) for line in axes.lines for x in np.asarray(line.get_xdata())}))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:

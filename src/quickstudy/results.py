@@ -28,6 +28,7 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
     if model.plan is None:
         result |= {"examples": int(result["examples"]), "classes": len(model.classes)}
         result |= {"trained_on": model.seen_before} if model.seen_before else {}
+        result |= {"chosen_by": model.chosen_by} if model.chosen_by else {}
     else:
         shape = outcome.shape if outcome is not None else None
         sizes = model.plan.shape("test") if shape is None else [_one_or_both(*each) for each in shape]
@@ -44,6 +45,11 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         notes.append(
             f"The model was trained on at least {result['trained_on']} of the {result['examples']} examples of this "
             "test, which tells nothing about new ones: test it on examples that it was not trained on."
+        )
+    if "chosen_by" in result:
+        notes.append(
+            f"At least {result['chosen_by']} of the {result['examples']} examples of this test chose the model's "
+            "checkpoint, so that the figure flatters it: test it on examples that chose nothing."
         )
     if model.plan is not None and per_class and result["accuracy_ci95_classes"] is None:
         notes.append(_no_interval_over_classes(len(per_class)))
@@ -88,6 +94,7 @@ def measured_on(result: Mapping[str, Any]) -> str:
     """Return in words what a result was measured on."""
     if "episodes" not in result:
         seen = f", at least {result['trained_on']} of which it was trained on" if result.get("trained_on") else ""
+        seen += f", at least {result['chosen_by']} of which chose its checkpoint" if result.get("chosen_by") else ""
         return f"on {result['examples']} examples of {result['classes']} class{'es' * (result['classes'] != 1)}{seen}"
     kind = "transductive" if result["transductive"] else "inductive"
     sizes = in_sizes(result["ways"], result["shots"], result["queries"])

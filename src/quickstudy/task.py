@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.checkpoint import check_strategy, load_checkpoint, load_weights, memory_of, plain, restore_memory
 from quickstudy.data.episodes import EpisodePlan
-from quickstudy.data.identity import identities, joined, shared
+from quickstudy.data.identity import identities, joined, shared, warn_of_seen
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
@@ -166,12 +166,18 @@ class Task(L.LightningModule):
         """How many examples there were to train on, and their fingerprint."""
         self.trained_examples = torch.empty(0, dtype=torch.int64)
         """What identifies them, or some of them: see ``data.identity``. Of ordinary training."""
+        self.validated_examples = torch.empty(0, dtype=torch.int64)
+        """What identifies those that chose among its checkpoints, likewise."""
         self.seen_before = 0
-        """How many examples of the newest test or validation are, at least, among them."""
+        """How many examples of the newest test, validation or prediction are, at least, among those it trained on."""
+        self.chosen_by = 0
+        """How many of the newest test are, at least, among those that chose among its checkpoints."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
         self.trained_with: dict[str, Any] = {}
         """What a training step was made of and how, in plain values, so that a run that goes on says what changed."""
+        self.changed = ""
+        """What is other than when the run began that goes on, in words, until it does."""
         self.outcome: Outcome | None = None
         """What the latest test saw."""
         self._answers: Answers | None = None
@@ -226,7 +232,9 @@ class Task(L.LightningModule):
             self._compare_examples(data, stage)
             if stage == "fit":
                 warn_of_one_class(self.classes, None if data is None else data.table("train"), self._multi_label)
-        elif self.plan is not None and self.algorithm is not None and stage != "predict":
+        elif self.plan is None:
+            self._compare_examples(data, stage)
+        elif self.algorithm is not None and stage != "predict":
             if data is not None:
                 known = self.trained_classes, self.validated_classes
                 self.trained_classes, self.validated_classes = classes_seen(data, stage, *known)
@@ -242,24 +250,33 @@ class Task(L.LightningModule):
             self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further, choice).to(self.device))
 
     def _compare_examples(self, data: Any, stage: str) -> None:
-        """Remember the training examples, and warn where the model is judged on them."""
-        inputs = inputs_for(data, self._trainer, stage) if is_first() else None
-        self.seen_before = 0
-        if inputs is None or (stage != "fit" and not len(self.trained_examples)):
+        """Remember what trains it and chooses its checkpoint, and warn where it is judged by such examples."""
+        self.seen_before = self.chosen_by = 0
+        if not is_first():
             return
-        examples = identities(inputs)
         if stage == "fit":
-            self.trained_examples = joined(self.trained_examples, examples)
+            for inputs in inputs_for(data, self._trainer, stage):
+                self.trained_examples = joined(self.trained_examples, identities(inputs))
+        if not len(self.trained_examples):
             return
+        judging = "val" if stage == "fit" else stage
+        labelled = self.classes if stage == "predict" else None  # without a label no figure follows
+        judged = inputs_for(data, self._trainer, judging, labelled)
+        examples = torch.cat([torch.empty(0, dtype=torch.int64), *map(identities, judged)])
         self.seen_before = shared(examples, self.trained_examples)
-        if self.seen_before:
-            judging = "test" if stage == "test" else "validation"
-            warnings.warn(
-                f"the model was trained on at least {self.seen_before} of the {len(inputs)} examples of this {judging}"
-                ", which tells nothing about new ones: judge it by examples that it was not trained on",
-                DataWarning,
-                2,
-            )
+        of_all = f"of the {sum(map(len, judged))} examples of this {_JUDGING[judging]}"
+        warn_of_seen(self.seen_before, f"the model was trained on at least {self.seen_before} {of_all}")
+        if stage == "fit":
+            self.validated_examples = joined(self.validated_examples, examples)
+        if stage == "test":
+            self.chosen_by = shared(examples, self.validated_examples)
+            if self.chosen_by:
+                warnings.warn(
+                    f"at least {self.chosen_by} {of_all} chose the model's checkpoint, so that the figure flatters it: "
+                    "test it on examples that chose nothing",
+                    DataWarning,
+                    2,
+                )
 
     def _meet_classes(self, data: Any, stage: str) -> None:
         if not self.classes:
@@ -311,6 +328,12 @@ class Task(L.LightningModule):
     @property
     def _batches_of_a_step(self) -> int:
         return 1 if self._trainer is None else self._trainer.accumulate_grad_batches
+
+    def on_train_start(self) -> None:
+        """Warn of what has changed since the run began, now that it does go on."""
+        if self.changed:
+            warnings.warn(self.changed, DataWarning, 2)
+        self.changed = ""
 
     def on_train_epoch_start(self) -> None:
         """Begin with a step of its own."""
@@ -528,6 +551,9 @@ class Task(L.LightningModule):
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
         """Return what loads an input for a predictor that learns from ``support``: as the training data was loaded."""
         return partial(type(self).load, **self.load_options)
+
+
+_JUDGING = {"val": "validation", "validate": "validation", "test": "test", "predict": "prediction"}
 
 
 def leave_evaluation(model: nn.Module) -> None:

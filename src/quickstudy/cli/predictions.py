@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from textwrap import indent
 
 from quickstudy.changes import UNKNOWN
+from quickstudy.data.identity import TELLS_NOTHING
 from quickstudy.data.targets import Label
 from quickstudy.files import atomic_write
 from quickstudy.predictions import Prediction
@@ -68,6 +69,7 @@ class Tally:
     def __init__(self, classes: Collection[Label], several: bool = False) -> None:
         self._classes, self._several = set(classes), several
         self.pictures = self.unreadable = self._unknown = self._labelled = self._right = 0
+        self._compared = self._learned = 0
 
     def add(self, rows: Sequence[Prediction] | None) -> None:
         """Count a picture by its rows; None: it cannot be read."""
@@ -85,4 +87,17 @@ class Tally:
         if self._labelled:
             share = self._right / self._labelled
             parts.append(f"{self._right:,} of {self._labelled:,} as their labels say ({share:.1%})")
+        if self._learned:
+            parts.append(f"at least {self._learned:,} of which it learned from")
         return ", ".join(parts)
+
+    def compare(self, learned: int, pictures: int = 1) -> None:
+        """Count pictures with a label, and how many of them the model learned from."""
+        self._compared += pictures
+        self._learned += learned
+
+    @property
+    def caution(self) -> str:
+        """What to know where the model learned from pictures that it might be judged by; empty where it did not."""
+        of_all = f"at least {self._learned:,} of these {self._compared:,} pictures with a label"
+        return f"warning: the model learned from {of_all}{TELLS_NOTHING}" if self._learned else ""

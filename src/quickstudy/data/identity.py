@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +20,11 @@ from quickstudy.data.archives import Member
 from quickstudy.data.places import Files
 from quickstudy.data.samples import seeded
 from quickstudy.data.table import Inputs
+from quickstudy.errors import DataWarning
 
 MOST = 1 << 14  # examples that are remembered: 128 KB
+TELLS_NOTHING = ", which tells nothing about new ones: judge it by examples that it did not learn from"
+"""How a caution ends."""
 _MADE = 256  # of those that must be made first, as a data set's items
 _LARGE, _PIECE = 1 << 20, 1 << 18  # bytes of a file that is not read whole, and of each of its three pieces
 
@@ -99,3 +103,14 @@ def shared(tested: Tensor, trained: Tensor) -> int:
     """Return how many numbers of one are among those of the other."""
     found: NDArray[np.bool_] = np.isin(tested.numpy(), trained.numpy())
     return int(found.sum())
+
+
+def warn_of_seen(seen: int, told: str) -> None:
+    """Warn where a model is judged by examples that it learned from.
+
+    Args:
+        seen: how many they are.
+        told: that they are, in words.
+    """
+    if seen:
+        warnings.warn(f"{told}{TELLS_NOTHING}", DataWarning, 3)
