@@ -11,7 +11,7 @@ import numpy as np
 
 from quickstudy.data.places import Files
 from quickstudy.data.table import Table
-from quickstudy.data.targets import alike, class_name
+from quickstudy.data.targets import alike, class_name, plain_number
 from quickstudy.errors import DataError, DataWarning, few, shown
 
 
@@ -65,17 +65,21 @@ def check_disjoint(classes: Mapping[str, Sequence[str]]) -> None:
     Raises:
         DataError: they do; the message names the splits and the classes.
     """
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}
     for split, names in classes.items():
-        shared = [name for name in names if class_name(name) in seen]
+        own = {name: plain_number(class_name(name)) for name in names}
+        shared = [name for name in names if own[name] in seen]
         if shared:
+            other, again = seen[own[shared[0]]]
+            same = class_name(again) == class_name(shared[0])
+            twice = "" if same else f"; '{again}' there is '{shared[0]}' here, one number written in two ways"
             raise DataError(
-                f"the {seen[class_name(shared[0])]} and {split} data share classes ({len(shared)}): {shown(shared)}. "
+                f"the {other} and {split} data share classes ({len(shared)}): {shown(shared)}{twice}. "
                 "Few-shot training is judged on classes it never saw: move each class to one split, or give only "
                 "training data and val_split=0.2. Integer labels that count from 0 in every split mean the same "
                 "classes: give each split's classes names of their own"
             )
-        seen.update(dict.fromkeys(map(class_name, names), split))
+        seen.update((own[name], (split, name)) for name in names)
 
 
 def check_no_file_twice(tables: Mapping[str, Table]) -> None:
