@@ -1,4 +1,4 @@
-"""The runs whose files are in tests/golden/runs-1, and how they go on: ``python tests/golden_runs.py tests/golden/runs-1``.
+"""Runs as in tests/golden/runs-1, and how they go on: ``python tests/golden_runs.py tests/golden/runs-1``.
 
 Run once for each format of a checkpoint, by the last version that wrote it: later versions must read these files, so
 that nobody writes them again. What is there already stays. All is in float64, so that every processor agrees.
