@@ -1,13 +1,16 @@
-"""Models and runs that earlier versions saved are read, and answer as they did then."""
+"""What earlier versions wrote is read, and answers as it did then: models, runs, HTTP requests, the command line."""
 
 from __future__ import annotations
 
 import csv
+import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import safetensors.torch
@@ -15,8 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils._pytree import tree_map
 
+import golden_help
+import golden_http
 import golden_runs
 from quickstudy import Predictor
+from quickstudy.cli import main
 from quickstudy.image import ImageClassifier
 from quickstudy.serve.service import Service
 
@@ -95,6 +101,50 @@ def _check_answers(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found["adapted"] == expected["adapted"] and found.get("predicted") == expected.get("predicted")
     if "logits" in expected:
         np.testing.assert_allclose(found["logits"], expected["logits"], atol=1e-8)
+
+
+def test_requests_are_answered_as_they_were(tmp_path: Path) -> None:
+    with golden_http.served(tmp_path) as service:
+        for path in sorted(golden_http.FOLDER.glob("*.json")):
+            exchange = json.loads(path.read_text(encoding="utf-8"))
+            answer = golden_http.answered(service, exchange["request"])
+            _check_holds(answer, exchange["answer"], path.name)
+
+
+def test_all_kinds_of_requests_are_there() -> None:
+    names = {path.stem.split("-", 1)[1] for path in golden_http.FOLDER.glob("*.json")}
+    assert names == set(golden_http.requests())
+
+
+def _check_holds(found: Any, expected: Any, where: str) -> None:
+    """Compare what is no number; an answer may have gained a field, and how sure it is may be found better."""
+    if isinstance(expected, dict):
+        assert isinstance(found, dict), where
+        for name, value in expected.items():
+            assert name in found, f"{where}: {name} is gone"
+            _check_holds(found[name], value, f"{where}: {name}")
+    elif isinstance(expected, list):
+        assert isinstance(found, list) and len(found) == len(expected), where
+        for number, value in enumerate(expected):
+            _check_holds(found[number], value, f"{where}[{number}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3), where
+    else:
+        assert found == expected, where
+
+
+@pytest.mark.parametrize("name", golden_help.ASKED)
+def test_help_reads_as_it_did(name: str) -> None:
+    frozen = (golden_help.FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+    assert golden_help.shown(name) == frozen, "if that is meant, type: python tests/golden_help.py"
+
+
+def test_all_of_lightnings_options_that_text_can_spell_are_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--help"]) == 0
+    told = capsys.readouterr().out
+    code = {"self", "plugins", "kwargs", "use_distributed_sampler"}  # which is for samplers of one's own
+    given = set(inspect.signature(lightning.Trainer.__init__).parameters) - code
+    assert [name for name in given if not re.search(rf"  --trainer\.{name}[ ,]", told)] == []
 
 
 def _exact(predictor: Predictor) -> Predictor:
