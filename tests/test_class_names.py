@@ -161,6 +161,26 @@ def test_what_is_no_list_of_names_is_left_alone() -> None:
     assert table(changed).classes == ("5", "6")
 
 
+@pytest.mark.parametrize("name", ["_target_types", "target_types", "target_type", "_target_type"])
+def test_names_are_those_of_the_kind_of_targets_that_were_asked_for(name: str) -> None:
+    breeds = {
+        "classes": ["Abyssinian", "Beagle", "Birman"],
+        "class_to_idx": {"Abyssinian": 0, "Beagle": 1, "Birman": 2},
+    }
+    pets = {**breeds, "bin_classes": ["Cat", "Dog"], "bin_class_to_idx": {"Cat": 0, "Dog": 1}}
+    for kind, names in (
+        ("category", ("Abyssinian", "Beagle", "Birman")),
+        ("binary-category", ("Cat", "Dog")),
+        ("identity", ("0", "1")),
+    ):
+        for given in (kind, [kind]):
+            assert table(Folder([1, 0, 1], known=False, **pets, **{name: given})).classes == names
+    without = table(Folder([1, 0, 1], known=False, **breeds, **{name: ["binary-category"]}))
+    assert without.classes == ("0", "1")
+    pet = Folder([1, 0, 1], known=False, **pets, **{name: ["binary-category"]})
+    assert named(ConcatDataset([Subset(pet, [0, 2]), pet])) == ["Dog", "Dog", "Dog", "Cat", "Dog"]
+
+
 def test_columns_of_several_labels_are_named() -> None:
     matrix = torch.tensor([[1, 1, 0], [0, 1, 1]])
     assert table(Folder(matrix, classes=["red", "round", "big"])).classes == ("red", "round", "big")

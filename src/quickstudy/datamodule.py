@@ -226,8 +226,10 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         return "str" if (named := self._names_classes()) is None else named.label_type
 
     def _names_classes(self) -> Table | None:
-        tables = (self._tables.get(stage) for stage in STAGES[:3])
-        return next((table for table in tables if table is not None and table.targets is not None), None)
+        for stage in STAGES[:3]:
+            if stage in self._tables and self._tables[stage].targets is not None:
+                return self._usable(stage)
+        return None
 
     @property
     def num_classes(self) -> int:

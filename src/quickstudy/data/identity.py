@@ -22,7 +22,7 @@ from quickstudy.data.table import Inputs
 
 MOST = 1 << 14  # examples that are remembered: 128 KB
 _MADE = 256  # of those that must be made first, as a data set's items
-_LARGE, _PIECE = 1 << 20, 1 << 18  # bytes of a file that is not read whole, and of each of its three pieces
+_LARGE, _PIECE = 1 << 16, 1 << 14  # bytes of a file that is not read whole, and of each of its three pieces
 
 
 def identities(inputs: Inputs) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from quickstudy.data.samples import Load, Samples
 from quickstudy.data.table import Table
-from quickstudy.errors import DataError, DataWarning, few
+from quickstudy.errors import DataError, DataWarning, few, shown
 
 _SHOWN = 20
 
@@ -17,7 +17,7 @@ def readable(table: Table, load: Load, kind: str) -> tuple[Table, dict[str, str]
     """Try every example; return those that can be read, and by name why each other one cannot, which a warning tells.
 
     Args:
-        table: whose classes stay, also those without examples.
+        table: whose classes stay, also those that never had examples; those that lose all are left out, which is told.
         load: makes a tensor of one input.
         kind: of the examples, for messages: ``"train examples"``.
 
@@ -37,4 +37,17 @@ def readable(table: Table, load: Load, kind: str) -> tuple[Table, dict[str, str]
     warnings.warn(
         f"skipped {len(wrong)} of {len(table)} {kind} that cannot be read, the first: {first}{more}", DataWarning, 2
     )
-    return table.select(np.setdiff1d(np.arange(len(table)), list(wrong))), why
+    kept = table.select(np.setdiff1d(np.arange(len(table)), list(wrong)))
+    lost: list[str] = []
+    if table.targets is not None:
+        left = kept.without_empty_classes().classes
+        lost = [name for name in table.without_empty_classes().classes if name not in left]
+    if not lost:
+        return kept, why
+    warnings.warn(
+        f"left out {len(lost)} of {len(table.classes)} classes of the {kind}, of which no example can be read: "
+        f"{shown(lost)}",
+        DataWarning,
+        2,
+    )
+    return kept.with_classes(tuple(name for name in table.classes if name not in lost)), why

@@ -83,14 +83,16 @@ def check_disjoint(classes: Mapping[str, Sequence[str]]) -> None:
 
 
 def check_no_file_twice(tables: Mapping[str, Table]) -> None:
-    """Check that no file is an example of two splits.
+    """Check that no file is an example of two splits; warn where one is of two classes of a split.
 
     Raises:
         DataError: one is; the message names the splits and the file.
     """
-    files = [(split, table.inputs) for split, table in tables.items() if isinstance(table.inputs, Files)]
-    for (split, some), (other, more) in combinations(files, 2):
-        names, others = some.identities(), more.identities()
+    files = {split: table.inputs.identities() for split, table in tables.items() if isinstance(table.inputs, Files)}
+    for split, found in files.items():
+        _warn_of_two_classes(split, tables[split], found)
+    paths = {split: {known: path for known, path in found if known} for split, found in files.items()}
+    for (split, names), (other, others) in combinations(paths.items(), 2):
         shared = sorted((names[file], others[file]) for file in names.keys() & others.keys())
         if shared:
             first, again = shared[0]
@@ -99,6 +101,27 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
                 f"{len(shared)} files are both in the {split} and the {other} data, for example '{first}'{link}: what "
                 "a model was trained on says nothing about it. Remove them from one split"
             )
+
+
+def _warn_of_two_classes(split: str, table: Table, found: Sequence[tuple[Any, str]]) -> None:
+    """Warn of files that are examples of several classes, as where a link gives one folder a second name."""
+    if table.targets is None or table.multi_label:
+        return
+    first: dict[Any, tuple[str, int]] = {}
+    twice: list[tuple[str, str, str, str]] = []
+    for (known, path), code in zip(found, table.targets.tolist(), strict=True):
+        again, before = first.setdefault(known, (path, code))
+        if known and before != code:
+            twice.append((again, table.classes[before], path, table.classes[code]))
+    if twice:
+        some, one, more, other = twice[0]
+        link = "" if some == more else f", as '{more}'"
+        warnings.warn(
+            f"{len(twice)} files of the {split} data are examples of two classes, for example '{some}' of '{one}' and"
+            f"{link} of '{other}': what is the same cannot be told apart. Remove the link, or the row",
+            DataWarning,
+            5,
+        )
 
 
 def warn_of_names(tables: Mapping[str, Table]) -> None:
