@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from quickstudy import ConfigError, DataError, DataModule, DataWarning, MissingPackageError, Trainer
 from quickstudy.data import archives
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.readable import readable, without_lost_classes
 from quickstudy.data.samples import Samples, cache_budget
 from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
@@ -432,8 +433,10 @@ def test_skipping_items_of_a_data_set_that_fails() -> None:
     with pytest.raises(DataError, match="input 1 cannot be read: disk on fire"):
         list(DataModule.from_datasets(Broken()).train_dataloader())
     data = DataModule.from_datasets(Broken(), on_error="skip")
-    with pytest.warns(DataWarning, match="skipped 1 of 3 train examples"):
+    lost = pytest.warns(DataWarning, match="left out 1 of 2 classes of the train examples, .*: '1'")
+    with pytest.warns(DataWarning, match="skipped 1 of 3 train examples"), lost:
         assert len(data.table("train") or ()) == 2
+    assert data.classes == ("0",)
     assert data.skipped == {"input 1": "input 1 cannot be read: disk on fire"}
 
 
@@ -1152,3 +1155,34 @@ def test_training_goes_on_from_whole_checkpoints_only(train: Path, tmp_path: Pat
     (tmp_path / "cut.ckpt").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"the checkpoint '.*cut.ckpt' is damaged or cut"):
         trainer().fit(model, datamodule=data, ckpt_path=tmp_path / "cut.ckpt")
+
+
+def test_a_class_of_which_nothing_can_be_read_is_left_out_by_name(tmp_path: Path) -> None:
+    for name in ("ant", "bee", "cow"):
+        (tmp_path / name).mkdir()
+        for number in range(1 if name == "bee" else 3):
+            picture = Image.fromarray(np.full((8, 8, 3), 40 * number + len(name), np.uint8))
+            picture.save(tmp_path / name / f"{name}{number}.png")
+    (tmp_path / "bee" / "bee0.png").write_bytes(b"")
+    with pytest.warns(DataWarning, match="have one example alone: 'bee'"):
+        data = Images.from_folders(tmp_path, on_error="skip", **SMALL)
+    told = "left out 1 of 3 classes of the train examples, of which no example can be read: 'bee'"
+    with pytest.warns(DataWarning, match="skipped 1 of 7 train examples"), pytest.warns(DataWarning, match=told):
+        assert data.classes == ("ant", "cow")
+    table = data.table("train")
+    assert table is not None and table.targets is not None
+    assert table.classes == ("ant", "cow") and table.targets.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.num_classes == 2 and list(data.skipped) == [f"'{tmp_path}/bee/bee0.png'"]
+    with pytest.warns(DataWarning), pytest.raises(DataError, match="leaves fewer than 2 on a side"):
+        Images.from_folders(tmp_path, on_error="skip", val_split=0.5, **SMALL).table("train", by_class=True)
+    columns = Table([0, 1, 2], np.array([0, 1, 0], np.int32), ("a", "b", "never"))
+
+    def load(item: int) -> Any:
+        if item == 1:
+            raise DataError("no")
+        return torch.zeros(1)
+
+    with pytest.warns(DataWarning, match="skipped 1 of 3"):
+        kept, _ = readable(columns, load, "some")
+    with pytest.warns(DataWarning, match="left out 1 of 3 classes of the some, .*: 'b'"):
+        assert without_lost_classes(kept, columns, "some").classes == ("a", "never")  # as its data set has it

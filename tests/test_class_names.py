@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset, random_split
 
 from quickstudy import DataError, DataModule, DataWarning
+from quickstudy.data.frames import csv_frame
 from quickstudy.data.splitting import check_disjoint
 from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
@@ -160,6 +161,26 @@ def test_what_is_no_list_of_names_is_left_alone() -> None:
     assert table(changed).classes == ("5", "6")
 
 
+@pytest.mark.parametrize("name", ["_target_types", "target_types", "target_type", "_target_type"])
+def test_names_are_those_of_the_kind_of_targets_that_were_asked_for(name: str) -> None:
+    breeds = {
+        "classes": ["Abyssinian", "Beagle", "Birman"],
+        "class_to_idx": {"Abyssinian": 0, "Beagle": 1, "Birman": 2},
+    }
+    pets = {**breeds, "bin_classes": ["Cat", "Dog"], "bin_class_to_idx": {"Cat": 0, "Dog": 1}}
+    for kind, names in (
+        ("category", ("Abyssinian", "Beagle", "Birman")),
+        ("binary-category", ("Cat", "Dog")),
+        ("identity", ("0", "1")),
+    ):
+        for given in (kind, [kind]):
+            assert table(Folder([1, 0, 1], known=False, **pets, **{name: given})).classes == names
+    without = table(Folder([1, 0, 1], known=False, **breeds, **{name: ["binary-category"]}))
+    assert without.classes == ("0", "1")
+    pet = Folder([1, 0, 1], known=False, **pets, **{name: ["binary-category"]})
+    assert named(ConcatDataset([Subset(pet, [0, 2]), pet])) == ["Dog", "Dog", "Dog", "Cat", "Dog"]
+
+
 def test_columns_of_several_labels_are_named() -> None:
     matrix = torch.tensor([[1, 1, 0], [0, 1, 1]])
     assert table(Folder(matrix, classes=["red", "round", "big"])).classes == ("red", "round", "big")
@@ -234,6 +255,41 @@ def test_plain_numbers_of_a_csv_file_are_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,red,round\n0,1,0\n1,TRUE,false\n2,1.0,1\n3,0,0\n", "utf-8")
     data = Images.from_csv("file", ["red", "round"], train_file=tmp_path / "t.csv")
     assert data.table("train").targets.tolist() == [[1, 0], [1, 0], [1, 1], [0, 0]]  # type: ignore[union-attr]
+
+
+def test_a_number_in_two_forms_is_one_class_between_splits(tmp_path: Path) -> None:
+    for n in range(6):
+        (tmp_path / f"{n}").touch()
+    (tmp_path / "plain.csv").write_text("file,label\n0,10\n1,2\n2,10\n3,2\n", "utf-8")
+    (tmp_path / "gaps.csv").write_text("file,label\n4,2.0\n5,10.0\n", "utf-8")
+    data = Images.from_csv("file", "label", train_file=tmp_path / "plain.csv", test_file=tmp_path / "gaps.csv")
+    assert data.classes == ("2", "10")
+    assert data.table("test").classes == ("2", "10")  # type: ignore[union-attr]
+    assert data.table("test").label_type == "int"  # type: ignore[union-attr]
+    (tmp_path / "gaps.csv").write_text("file,label\n4,2.0\n5,10.0\n1,\n", "utf-8")  # as pandas writes it
+    assert csv_frame(tmp_path / "gaps.csv", "label")["label"].tolist() == [2, 10, ""]
+    for numbers in (np.array([2, 10]), np.array([2.0, 10.0]), pd.Series([2.0, 10.0]), torch.tensor([2.0, 10.0])):
+        assert encode(numbers).classes == ("2", "10")
+    assert encode(pd.DataFrame({1.0: [0, 1], 2.0: [1, 0]})).classes == ("1", "2")
+    assert encode(pd.DataFrame({"1.0": [0, 1], "2.0": [1, 0]})).classes == ("1.0", "2.0")  # as they are written
+
+
+@pytest.mark.parametrize(("some", "other"), [("1", "1.0"), ("1.0", "1"), ("-3.", "-3.00"), ("0", "0.0")])
+def test_texts_that_write_one_number_are_one_class_between_splits(some: str, other: str) -> None:
+    told = f"train and val data share classes .1.: '{other}'; '{some}' there is '{other}' here, one number written in"
+    with pytest.raises(DataError, match=told):
+        check_disjoint({"train": ("a", some), "val": (other, "b")})
+    check_disjoint({"train": (some, other), "val": ("1.10", "v1.0", "1.01", "01")})
+    asked = Table([0, 1, 2], *encode([other, "cat", other])[:2])
+    assert asked.with_classes(("cat", some)).targets.tolist() == [1, 0, 1]  # type: ignore[union-attr]
+    several = Table([0, 1], *encode([[other, "cat"], ["cat"]])[:2])
+    assert several.with_classes(("cat", some)).targets.tolist() == [[1, 1], [1, 0]]  # type: ignore[union-attr]
+    both = Table([0, 1, 2], *encode([other, "cat", some])[:2])
+    assert both.with_classes(("cat", some, other)).targets.tolist() == [2, 0, 1]  # type: ignore[union-attr]
+    with pytest.raises(DataError, match=f"classes '{other}' are not among the 2 classes of the training data"):
+        both.with_classes(("cat", some))
+    with pytest.raises(DataError, match="are not among"):
+        asked.with_classes(("cat", some, some + "0" if "." in some else some + ".00"))
 
 
 # ---- two forms of one name

@@ -1,12 +1,16 @@
-"""Models that earlier versions saved are read, and answer as they did then."""
+"""What earlier versions wrote is read, and answers as it did then: models, runs, HTTP requests, the command line."""
 
 from __future__ import annotations
 
+import csv
+import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import safetensors.torch
@@ -14,11 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch.utils._pytree import tree_map
 
+import golden_help
+import golden_http
+import golden_runs
 from quickstudy import Predictor
+from quickstudy.cli import main
+from quickstudy.image import ImageClassifier
 from quickstudy.serve.service import Service
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = sorted(path.parent for path in GOLDEN.glob("format-*/*/expected.json"))
+RUNS = sorted(path.parent for path in GOLDEN.glob("runs-*/*/expected.json"))
 
 
 @pytest.mark.parametrize("folder", MODELS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -62,6 +72,81 @@ def test_a_model_of_an_earlier_version_can_be_changed_and_served(folder: Path, t
     assert Predictor.load(tmp_path / "served").counts_ == counts
 
 
+@pytest.mark.parametrize("folder", RUNS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_run_of_an_earlier_version_is_read_and_goes_on(folder: Path, tmp_path: Path) -> None:
+    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    run = tmp_path / folder.name
+    shutil.copytree(folder, run)
+    trained = ImageClassifier.load_from_checkpoint(run / "last.ckpt")
+    trainer = golden_runs.trainer(run, golden_runs.FURTHER)
+    _check_answers(golden_runs.answers(trained, folder.parent, trainer), expected["then"])
+    further = golden_runs.model(folder.name)
+    trainer.fit(further, datamodule=golden_runs.data(folder.parent, folder.name))
+    _check_answers(golden_runs.answers(further, folder.parent, trainer), expected["further"])
+    before, after = (_rows(each / "metrics.csv") for each in (folder, run))
+    kept = [{name: row[name] for name in before[0]} for row in after if row["train_loss"] or row["val_loss"]]
+    assert kept[: len(before)] == before and len(kept) == 2 * len(before)
+    assert len(json.loads((run / "run.json").read_text(encoding="utf-8"))["resumed"]) == 1
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+
+
+def _check_answers(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Compare what is no number, and numbers to what float64 loses in some steps, and figures float32 in a mean."""
+    assert set(expected) == set(found)
+    for what, bound in (("test", 1e-6), ("weights", 1e-8)):
+        assert found[what] == pytest.approx(expected[what], rel=bound, abs=bound)
+    assert found["adapted"] == expected["adapted"] and found.get("predicted") == expected.get("predicted")
+    if "logits" in expected:
+        np.testing.assert_allclose(found["logits"], expected["logits"], atol=1e-8)
+
+
+def test_requests_are_answered_as_they_were(tmp_path: Path) -> None:
+    with golden_http.served(tmp_path) as service:
+        for path in sorted(golden_http.FOLDER.glob("*.json")):
+            exchange = json.loads(path.read_text(encoding="utf-8"))
+            answer = golden_http.answered(service, exchange["request"])
+            _check_holds(answer, exchange["answer"], path.name)
+
+
+def test_all_kinds_of_requests_are_there() -> None:
+    names = {path.stem.split("-", 1)[1] for path in golden_http.FOLDER.glob("*.json")}
+    assert names == set(golden_http.requests())
+
+
+def _check_holds(found: Any, expected: Any, where: str) -> None:
+    """Compare what is no number; an answer may have gained a field, and how sure it is may be found better."""
+    if isinstance(expected, dict):
+        assert isinstance(found, dict), where
+        for name, value in expected.items():
+            assert name in found, f"{where}: {name} is gone"
+            _check_holds(found[name], value, f"{where}: {name}")
+    elif isinstance(expected, list):
+        assert isinstance(found, list) and len(found) == len(expected), where
+        for number, value in enumerate(expected):
+            _check_holds(found[number], value, f"{where}[{number}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3), where
+    else:
+        assert found == expected, where
+
+
+@pytest.mark.parametrize("name", golden_help.ASKED)
+def test_help_reads_as_it_did(name: str) -> None:
+    frozen = (golden_help.FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+    assert golden_help.shown(name) == frozen, "if that is meant, type: python tests/golden_help.py"
+
+
+def test_all_of_lightnings_options_that_text_can_spell_are_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--help"]) == 0
+    told = capsys.readouterr().out
+    code = {"self", "plugins", "kwargs", "use_distributed_sampler"}  # which is for samplers of one's own
+    given = set(inspect.signature(lightning.Trainer.__init__).parameters) - code
+    assert [name for name in given if not re.search(rf"  --trainer\.{name}[ ,]", told)] == []
+
+
 def _exact(predictor: Predictor) -> Predictor:
     """Let what was read in float32 answer in float64."""
 
@@ -90,4 +175,8 @@ def test_the_golden_files_are_there_and_small() -> None:
     for folder in MODELS:
         description = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
         assert folder.parent.name == f"format-{description['format']}"
-    assert sum(path.stat().st_size for path in GOLDEN.rglob("*.*")) < 200_000
+    assert {path.name for path in RUNS if path.parent.name == "runs-1"} == set(golden_runs.RUNS)
+    for folder in RUNS:
+        checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+        assert folder.parent.name == f"runs-{checkpoint['quickstudy']['format']}"
+    assert sum(path.stat().st_size for path in GOLDEN.rglob("*.*")) < 600_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from quickstudy.errors import ConfigError
-from quickstudy.nets import available_backbones, build_encoder, by_episode
+from quickstudy.nets import available_backbones, build_encoder, by_batch, by_episode, by_example, by_support
 from quickstudy.nets.conv4 import Conv4
 from quickstudy.nets.pooling import MaxPool2x2
+from quickstudy.testing import small_encoder
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,26 @@ def test_batch_norm_sees_one_episode_at_a_time(name: str) -> None:
     for key in moved:
         mean = torch.stack([b[key] for b in buffers]).mean(0)
         torch.testing.assert_close(encoder.get_buffer(key), mean, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "norm", [lambda: by_support(3, examples=12), lambda: by_episode(4, 12), lambda: by_example(12), by_batch]
+)
+def test_places_that_are_folded_into_rows_are_their_examples(norm: Any) -> None:
+    inputs = torch.randn(12, 1, 8, 8, dtype=torch.float64) * torch.arange(1, 13).view(-1, 1, 1, 1)
+    found = []
+    for encoder in (small_encoder(norm=True), small_encoder(fold=True)):
+        with norm():
+            features = encoder.train()(inputs)
+        found.append([features, *(buffer for name, buffer in encoder.named_buffers() if "running" in name)])
+    for plain, folded in zip(*found, strict=True):
+        torch.testing.assert_close(folded, plain, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("norm", [by_support(2, examples=4), by_episode(2, 4), by_example(4)])
+def test_rows_that_are_nobodys_say_what_to_do(norm: Any) -> None:
+    with norm, pytest.raises(ConfigError, match=r"6 rows of 4 examples, .* take a backbone without BatchNorm"):
+        nn.BatchNorm1d(3)(torch.randn(6, 3))
 
 
 def test_gradients_of_a_meta_batch_are_the_mean_over_its_episodes() -> None:

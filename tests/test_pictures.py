@@ -22,7 +22,7 @@ from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.flags import FlagParser
 from quickstudy.cli.runs import add_data
 from quickstudy.image import ImageClassificationData, ImageClassifier, available_transforms, load_image
-from quickstudy.nets import build_encoder
+from quickstudy.nets import Encoder, build_encoder
 
 LABELS = ["a", "a", "b", "b"]
 
@@ -33,12 +33,16 @@ def pixels(count: int = 4, channels: int = 3, side: int = 32) -> Tensor:
 
 
 def alike(one: Any, other: Any) -> bool:
-    return np.allclose(one, other, rtol=0, atol=1e-5)  # a batch of one is added up in another order than one of four
+    return np.allclose(one, other, rtol=0, atol=1e-7)  # made in float64, and answered in float32: 2^-24 is 6e-8
 
 
-def taught(backbone: str = "resnet18", **kwargs: Any) -> Predictor:
+def exact(backbone: str | nn.Module) -> Encoder:
+    return build_encoder(backbone, pretrained=False).double().eval().requires_grad_(False)
+
+
+def taught(backbone: str = "resnet18") -> Predictor:
     torch.manual_seed(0)
-    return Predictor.from_backbone(backbone, list(pixels()), LABELS, pretrained=False, **kwargs)
+    return Predictor(exact(backbone), STRATEGIES["nearest_centroid"](), load_image).fit(list(pixels()), LABELS)
 
 
 # ---- one picture, whatever its type and scale
@@ -71,7 +75,7 @@ def test_one_picture_in_any_scale_is_the_same(scale: str) -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_examples_in_any_scale_teach_the_same(scale: str) -> None:
-    encoder, picture = build_encoder("resnet18", pretrained=False).eval().requires_grad_(False), pixels()
+    encoder, picture = exact("resnet18"), pixels()
     made = [
         Predictor(encoder, STRATEGIES["nearest_centroid"](), load_image).fit(form, LABELS)
         for form in (picture, SCALES[scale](picture))
@@ -136,6 +140,94 @@ def test_a_checkpoint_remembers_what_it_was_fed_with(tmp_path: Path) -> None:
         )
 
 
+# ---- one call has one scale
+
+
+def dark_and_bright(form: str) -> tuple[Any, Tensor]:
+    """Return pictures as floats of 0..255 of which the second pass ends at 1, and the same as bytes."""
+    picture = pixels(70, side=8)
+    picture[64:] %= 2
+    own: dict[str, Any] = {
+        "tensor": picture.float(),
+        "array": picture.double().numpy(),
+        "list": list(picture.float()),
+        "channels last": picture.permute(0, 2, 3, 1).float(),
+        "list of arrays": list(picture.permute(0, 2, 3, 1).numpy().astype(np.float32)),
+    }
+    return own[form], picture
+
+
+def small(fed: str) -> Encoder:
+    torch.manual_seed(0)
+    encoder = exact(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()))
+    encoder.fed = fed
+    return encoder
+
+
+@pytest.mark.parametrize("form", ["tensor", "array", "list", "channels last", "list of arrays"])
+@pytest.mark.parametrize("fed", ["uint8", "0..1", "0..255"])
+def test_a_dark_pass_of_a_long_call_has_the_scale_of_the_others(form: str, fed: str) -> None:
+    own, picture = dark_and_bright(form)
+    made = [Predictor(small(fed), STRATEGIES["nearest_centroid"](), load_image) for _ in range(2)]
+    expected = made[0].fit(picture[:4], LABELS).predict_proba(picture)
+    assert np.allclose(made[0].predict_proba(own), expected, rtol=0, atol=1e-6)  # bytes / 255 are of float32
+    probabilities = [
+        predictor.fit(each, ["a", "b"] * 35).predict_proba(picture)
+        for predictor, each in zip(made, (own, picture), strict=True)
+    ]
+    assert np.allclose(*probabilities, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["tensor", "channels last", "list", "list of arrays"])
+def test_two_scales_in_one_call_are_told_with_their_numbers(form: str) -> None:
+    own, picture = dark_and_bright(form)
+    for row in (3, 66):
+        own[row] = own[row] / 300
+    predictor = Predictor(small("uint8"), STRATEGIES["nearest_centroid"](), load_image).fit(picture[:4], LABELS)
+    told = r"2 of the 70 pictures are floats of 0..1, and others of 0..255: .*: 3, 66\. Multiply"
+    with pytest.warns(DataWarning, match=told):
+        predictor.predict(own)
+    with pytest.warns(DataWarning, match=told):
+        predictor.fit(own, ["a", "b"] * 35)
+
+
+def test_a_load_of_ones_own_is_judged_once() -> None:
+    _, picture = dark_and_bright("tensor")
+    own = Predictor(small(""), STRATEGIES["nearest_centroid"](), lambda row: picture[row].double())
+    own.fit(range(4), LABELS)
+    alone = [own.predict_proba([*range(4), row])[4:] for row in (63, 64, 69)]
+    assert np.allclose(own.predict_proba(range(70))[[63, 64, 69]], np.concatenate(alone), rtol=0, atol=1e-7)
+
+
+def test_transparent_floats_train_in_one_scale() -> None:
+    clear = torch.full((2, 8, 8, 4), 255.0)
+    clear[0, ..., :3], clear[1] = 200.0, 1.0
+    (batch,) = ImageClassificationData.from_tensors(predict_data=clear, batch_size=2).predict_dataloader()
+    assert batch[:, 0, 0, 0].tolist() == [200, 254]  # the second is all but transparent, and so white
+
+
+@pytest.mark.parametrize(
+    "form", [Tensor.byte, Tensor.long, Tensor.numpy, list], ids=["uint8", "int64", "array", "list"]
+)
+def test_whole_numbers_of_0_and_1_are_told(form: Any) -> None:
+    masks = pixels() % 2
+    told = r"are whole numbers of 0 and 1, almost black where 255 is white: multiply them by 255, or give pictures > 0"
+    predictor = taught("conv4")
+    for ask in (predictor.predict, lambda own: Predictor.from_backbone("conv4", own, LABELS, pretrained=False)):
+        with pytest.warns(DataWarning, match=rf"the pictures, input 0 the first, {told}"):
+            ask(form(masks))
+    predictor.predict(masks > 0)
+    predictor.predict(masks.float())
+    predictor.predict(masks * 255)
+    predictor.predict(masks * 0)
+    model, given = ImageClassifier(backbone="conv4", num_classes=2), masks if form is list else form(masks)
+    for stage, name in (("test", "test"), ("fit", "train")):
+        data = ImageClassificationData.from_tensors(**{f"{name}_data": given, f"{name}_targets": LABELS})
+        with pytest.warns(DataWarning, match=f"the {name} pictures {told}"):
+            model.meet(data, stage)
+    model.meet(ImageClassificationData.from_tensors(masks > 0, LABELS), "fit")
+
+
 # ---- training data
 
 TOLD = {
@@ -179,7 +271,7 @@ def test_channels_last_and_grey_stacks_train() -> None:
     data = ImageClassificationData.from_tensors(pixels(channels=1)[:, 0], LABELS)
     model.meet(data, "fit")
     assert data.load_options == {"image_size": (32, 32), "image_mode": "L"}
-    stack = model.eval().adapt(pixels(channels=1)[:, 0], LABELS)
+    stack = model.eval().double().adapt(pixels(channels=1)[:, 0], LABELS)
     files = [Image.fromarray(each[0].numpy()) for each in pixels(channels=1)]
     assert alike(stack.predict_proba(files), stack.predict_proba(pixels(channels=1)))
 

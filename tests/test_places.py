@@ -423,3 +423,28 @@ def test_an_episode_key_gives_other_values_the_same_episodes() -> None:
 def test_files_keep_their_fingerprint_wherever_they_lie(tmp_path: Path) -> None:
     one, other = (Table(Files(Folder(tmp_path / name), ["a/1"])) for name in ("x", "y"))
     assert one.fingerprint == other.fingerprint
+
+
+@pytest.mark.parametrize("link", ["folder", "file", "hard", "listed"])
+def test_one_file_of_two_classes_is_told(link: str, tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            (tmp_path / name / f"{number}.png").write_bytes(b"")
+    first, again = tmp_path / "ant" / "0.png", tmp_path / "cow" / "0.png"
+    told = r"{} files of the train data are examples of two classes, for example '.*ant/0.png' of 'ant' and{} of '{}'"
+    if link == "listed":
+        files = [first, tmp_path / "ant" / "1.png", first]
+        listed = pytest.warns(DataWarning, match="listed more than once")
+        with listed, pytest.warns(DataWarning, match=told.format(1, "", "bee")):
+            Images.from_files(files, ["ant", "ant", "bee"])
+        return
+    if link == "folder":
+        again.parent.symlink_to(first.parent, target_is_directory=True)
+    else:
+        again.parent.mkdir()
+        again.symlink_to(first) if link == "file" else again.hardlink_to(first)
+    with pytest.warns(DataWarning, match=told.format(2 if link == "folder" else 1, ", as '.*cow/0.png'", "cow")):
+        data = Images.from_folders(tmp_path)
+    assert data.classes == ("ant", "bee", "cow")
+    Images.from_folders(predict_folder=tmp_path)  # has no classes

@@ -238,6 +238,17 @@ def test_a_page_shows_few_classes_and_many(count: int) -> None:
         write_page(folder)
 
 
+def test_a_page_of_a_row_that_is_half_known_costs_no_result() -> None:
+    Trainer(max_epochs=1, **QUIET).fit(model(), data())
+    table = Path("runs/1/metrics.csv")
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    kept = [place for place, name in enumerate(rows[0]) if name not in ("val_episodes", "val_examples")]
+    assert len(kept) < len(rows[0])
+    table.write_text("".join(",".join(row[place] for place in kept) + "\n" for row in rows))
+    with pytest.warns(DataWarning, match=r"report.html' was not written: KeyError: 'val_e"):
+        write_page(Path("runs/1"))
+
+
 def test_a_page_says_what_differs_between_episodes_and_what_to_beware_of() -> None:
     learner, given = model(ways=[2, 3]), data()
     trainer = Trainer(max_epochs=1, **QUIET)

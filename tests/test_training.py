@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
 import itertools
 import json
 import math
@@ -933,6 +935,28 @@ def test_a_large_file_is_known_in_an_archive_too(tmp_path: Path, monkeypatch: py
         archive.writestr("a.png", content)
     member = open_archive(tmp_path / "a.zip").item("a.png")
     assert identity._number([tmp_path / "a.png"], 0) == identity._number([member], 0) is not None
+
+
+def test_a_file_is_known_by_a_part_of_it_and_a_small_one_by_all(tmp_path: Path) -> None:
+    content = bytearray(np.random.default_rng(0).bytes(900_000))
+
+    def number(name: str, content: bytes | bytearray) -> int | None:
+        (tmp_path / name).write_bytes(content)
+        return identity._number([tmp_path / name], 0)
+
+    pieces = identity._pieces(io.BytesIO(content), len(content))
+    assert sum(map(len, pieces)) <= 50_000
+    known = number("a", content)
+    assert known == number("b", content) is not None
+    changes = [number("c", content[:at] + b"--" + content[at + 2 :]) for at in (0, 450_000, 899_998)]
+    assert known not in [*changes, number("d", content + b"-"), number("e", content[:-1])]
+    # As in checkpoints of before, which had files of up to 1 MB whole: small ones still match, others match nothing.
+    whole, small = (
+        int.from_bytes(hashlib.blake2b(some, digest_size=8).digest(), "little", signed=True)
+        for some in (content, content[:60_000])
+    )
+    assert number("f", content[:60_000]) == small
+    assert known != whole
 
 
 def test_what_is_remembered_of_the_examples_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

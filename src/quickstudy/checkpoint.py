@@ -14,6 +14,7 @@ from torch import nn
 
 from quickstudy.algorithms import algorithm_of
 from quickstudy.data.identity import joined
+from quickstudy.data.targets import plain_number
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, first_line
 from quickstudy.files import absent, best_checkpoint
 from quickstudy.lora import adapter_rank, merged_weights
@@ -135,7 +136,7 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
                 f"{brief(now.get(name))}: give the same, or train anew in another folder"
             )
     classes = checkpoint["quickstudy"]["classes"]
-    if task.classes and classes and set(task.classes) != set(classes):
+    if task.classes and classes and {*map(plain_number, task.classes)} != {*map(plain_number, classes)}:
         raise ConfigError(
             f"the run began with the classes {brief(list(classes))} and cannot go on with "
             f"{brief(list(task.classes))}: give the same, or train anew in another folder"

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from quickstudy.checkpoint import plain
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler, OwnSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
-from quickstudy.data.readable import readable
+from quickstudy.data.readable import readable, without_lost_classes
 from quickstudy.data.samples import TRANSFORMS, Samples, Transform, cache_budget
 from quickstudy.data.splitting import (
     check_disjoint,
@@ -226,8 +226,10 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         return "str" if (named := self._names_classes()) is None else named.label_type
 
     def _names_classes(self) -> Table | None:
-        tables = (self._tables.get(stage) for stage in STAGES[:3])
-        return next((table for table in tables if table is not None and table.targets is not None), None)
+        for stage in STAGES[:3]:
+            if stage in self._tables and self._tables[stage].targets is not None:
+                return self._usable(stage)
+        return None
 
     @property
     def num_classes(self) -> int:
@@ -336,7 +338,9 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
 
     def _usable(self, stage: StageName, by_class: bool = False) -> Table:
         if self._on_error == "skip" and stage not in self._tried:
-            self._tables[stage], skipped = readable(self._tables[stage], self._loader, f"{stage} examples")
+            table, kind = self._tables[stage], f"{stage} examples"
+            kept, skipped = readable(table, self._loader, kind)
+            self._tables[stage] = without_lost_classes(kept, table, kind)
             self.skipped |= skipped
             self._tried.add(stage)
         table = self._tables[stage]

@@ -17,7 +17,7 @@ from quickstudy.data.torch_sets import DatasetInputs
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, DataWarning, brief
 from quickstudy.nets import Encoder
-from quickstudy.pictures import scale_of
+from quickstudy.pictures import WHITER, almost_black, scale_of
 
 
 def given_head(head: str | nn.Module) -> nn.Module | None:
@@ -145,6 +145,7 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
     if stage != "fit":
         name = {"validate": "val", "test": "test", "predict": "predict"}[stage]
         inputs = data.few(name, by_class=by_class)
+        _warn_of_black(encoder, inputs, name)
         if encoder.fed and inputs is not None and (encoder.fed == "uint8") != (inputs.dtype == torch.uint8):
             trained = "uint8, which it scales itself" if encoder.fed == "uint8" else "floats, which are fed as they are"
             _warn(
@@ -153,8 +154,10 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
             )
         return
     train, val = (data.few(name, by_class=by_class) for name in ("train", "val"))
+    _warn_of_black(encoder, val, "val")
     if train is None:
         return
+    _warn_of_black(encoder, train, "train")
     encoder.fed = scale_of(train)
     if train.ndim == 4 and encoder.made_by is not None and train.shape[1] in (1, 3):
         if encoder.fed == "0..1" and encoder.mean is not None:
@@ -178,6 +181,11 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
             "A transform alone is for training; transform={'train': ..., 'val': ..., 'test': ...} says what each stage "
             "goes through"
         )
+
+
+def _warn_of_black(encoder: Encoder, inputs: Tensor | None, name: str) -> None:
+    if inputs is not None and (encoder.sees_pictures or inputs.ndim == 4) and almost_black(inputs):
+        _warn(f"the {name} pictures are {WHITER}")
 
 
 def _kind(inputs: Tensor) -> str:

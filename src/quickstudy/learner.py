@@ -26,7 +26,20 @@ from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import Label, LabelType, encode, label_of, read_as, type_of
 from quickstudy.errors import DataError, DataWarning, TakenError, UnknownClassError, closest, one_line
 from quickstudy.nets import Encoder
-from quickstudy.pictures import as_taught, load_image, scale_of, separated, thumbnail_of, whole_numbers
+from quickstudy.pictures import (
+    WHITER,
+    Scale,
+    almost_black,
+    as_taught,
+    load_image,
+    of_one_scale,
+    scale_of,
+    scale_together,
+    separated,
+    thumbnail_of,
+    together,
+    whole_numbers,
+)
 from quickstudy.rows import Rows
 
 _AT_ONCE = 64
@@ -268,7 +281,7 @@ class Learner:
         if not len(inputs):
             raise DataError("no examples were given: adapting needs at least one per class")
         if not self._algorithm.feature_shape:
-            shape = self._encoder.feature_shape(next(self._parts(inputs))[:1])
+            shape = self._feature_shape(inputs)
             self._algorithm.meet(self._encoder, shape, ways)
         with self._explained(inputs), torch.inference_mode():
             thumbnails: list[bytes] = []
@@ -303,7 +316,7 @@ class Learner:
         try:
             yield
         except RuntimeError as error:
-            shape = self._encoder.feature_shape(next(self._parts(inputs))[:1])
+            shape = self._feature_shape(inputs)
             if shape == self._algorithm.feature_shape:
                 raise
             raise DataError(
@@ -361,9 +374,16 @@ class Learner:
     def _listed(self, inputs: Any) -> Any:
         """Return a tensor ``[N, ...]`` or a list of items, whatever the axes of pictures."""
         found, channels = listed(inputs), self._encoder.in_channels
-        if isinstance(found, Tensor) and self._encoder.sees_pictures and channels is not None:
-            return separated(found, channels)
-        return found
+        if not self._encoder.sees_pictures:
+            return found
+        if isinstance(found, Tensor) and channels is not None:
+            found = separated(found, channels)
+        return of_one_scale(found) if isinstance(found, Tensor) or self._reads_pictures else found
+
+    @property
+    def _reads_pictures(self) -> bool:
+        """Whether pictures in memory are taken by their values."""
+        return (self._load.func if isinstance(self._load, partial) else self._load) in (load_image, torch.as_tensor)
 
     def _scale(self, inputs: Any) -> str:
         """Return the scale that examples have, or are brought to: floats may be pictures where files may be."""
@@ -375,17 +395,34 @@ class Learner:
         if not self._encoder.sees_pictures:
             return scale_of(first)
         scale = scale_of(whole_numbers(first))
+        scale = scale if scale == "uint8" else together((scale, scale_together(inputs) if self._reads_pictures else ""))
         function = self._load.func if isinstance(self._load, partial) else self._load
         return "uint8" if function is load_image and scale in ("0..1", "0..255") else scale
 
-    def _as_taught(self, part: Tensor, name: str) -> Tensor:
-        part = whole_numbers(part) if self._encoder.sees_pictures else part
-        fitting = as_taught(part, self._taught)
+    def _scale_of_call(self, inputs: Any, samples: Samples, groups: Sequence[NDArray[Any]]) -> Scale:
+        """Return the scale of all floats of a call together; nothing where none can differ from the others."""
+        if not self._encoder.sees_pictures or isinstance(inputs, Tensor) or self._reads_pictures:
+            return scale_together(inputs) if self._encoder.sees_pictures else ""
+        if len(groups) == 1 or self._taught not in ("uint8", "0..255"):
+            return ""
+        return together(scale_of(self._loaded(samples, rows)) for rows in groups)  # own floats, which are read twice
+
+    def _loaded(self, samples: Samples, rows: NDArray[Any]) -> Tensor:
+        part = samples.batch(rows)
+        return whole_numbers(part) if self._encoder.sees_pictures else part
+
+    def _feature_shape(self, inputs: Any) -> tuple[int, ...]:
+        one = self._loaded(Samples(inputs, self._load), np.array([0]))
+        shape: tuple[int, ...] = self._encoder.feature_shape(one.to(self._device))
+        return shape
+
+    def _as_taught(self, part: Tensor, name: str, scale: Scale) -> Tensor:
+        fitting = as_taught(part, self._taught, scale)
         if fitting is not None:
             return fitting
         low, high = (float(value) for value in part.aminmax())
-        if not math.isfinite(high - low):
-            return part  # what becomes of it is told elsewhere
+        if not math.isfinite(high - low) or "other" == scale != scale_of(part):
+            return part  # what becomes of it, or of those that go beyond, is told elsewhere
         kind = str(part.dtype).removeprefix("torch.")
         told = (
             "uint8 pictures, which it scales itself: floats of 0..1 or 0..255 are taken for them, and these go beyond"
@@ -396,13 +433,22 @@ class Learner:
         return part
 
     def _parts(self, inputs: Any, thumbnails: list[bytes] | None = None) -> Iterator[Tensor]:
-        device = next((tensor.device for tensor in self._encoder.state_dict().values()), torch.device("cpu"))
         samples = Samples(inputs, self._load)
-        for rows in np.split(np.arange(len(inputs)), range(_AT_ONCE, len(inputs), _AT_ONCE)):
-            part = self._as_taught(samples.batch(rows), samples.name(int(rows[0])))
+        groups = np.split(np.arange(len(inputs)), range(_AT_ONCE, len(inputs), _AT_ONCE))
+        scale, black = self._scale_of_call(inputs, samples, groups), True
+        for rows in groups:
+            loaded = self._loaded(samples, rows)
+            black = black and almost_black(loaded) and (self._encoder.sees_pictures or loaded.ndim == 4)
+            part = self._as_taught(loaded, samples.name(int(rows[0])), scale)
             if thumbnails is not None:
                 thumbnails += map(thumbnail_of, part)
-            yield part.to(device)
+            yield part.to(self._device)
+        if black:
+            warnings.warn(f"the pictures, {samples.name(0)} the first, are {WHITER}", DataWarning, 4)
+
+    @property
+    def _device(self) -> torch.device:
+        return next((tensor.device for tensor in self._encoder.state_dict().values()), torch.device("cpu"))
 
 
 def _means_of(support: Support) -> Rows:

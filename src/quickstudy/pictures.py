@@ -6,7 +6,7 @@ import io
 import re
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from quickstudy.data.archives import MAX_FILE_BYTES
 from quickstudy.data.samples import LOADS, content_of, named, tensor_of
-from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, meant
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, few, meant
 
 IMAGE_EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -172,9 +172,9 @@ def whole_numbers(pixels: Tensor) -> Tensor:
     return pixels.to(torch.uint8)
 
 
-def as_uint8(pixels: Tensor) -> Tensor | None:
-    """Return floats of 0..1 or 0..255 as uint8; None where they go beyond."""
-    scale = scale_of(pixels)
+def as_uint8(pixels: Tensor, scale: str = "") -> Tensor | None:
+    """Return floats of 0..1 or 0..255 as uint8, of which ``scale`` says which; None where they go beyond."""
+    scale = scale or scale_of(pixels)
     if scale == "0..1":
         return (pixels.float() * 255).round().to(torch.uint8)
     return pixels.float().round().to(torch.uint8) if scale == "0..255" else None
@@ -182,6 +182,7 @@ def as_uint8(pixels: Tensor) -> Tensor | None:
 
 Scale = Literal["", "uint8", "0..1", "0..255", "other"]
 """Of the values of pictures; nothing where it is not known."""
+_WIDER: tuple[Scale, ...] = ("", "uint8", "0..1", "0..255", "other")
 
 
 def scale_of(pixels: Tensor) -> Scale:
@@ -196,24 +197,82 @@ def scale_of(pixels: Tensor) -> Scale:
     return "0..1" if high <= 1 else "0..255"
 
 
-def as_taught(pixels: Tensor, taught: str) -> Tensor | None:
+def together(scales: Iterable[Scale]) -> Scale:
+    """Return the scale of floats that come together: the widest, since a dark picture of 0..255 may end at 1."""
+    return max(scales, key=_WIDER.index, default="")
+
+
+def scale_together(pictures: Tensor | list[Any]) -> Scale:
+    """Return the scale of all floats in memory among pictures together; nothing where there are none."""
+    if isinstance(pictures, Tensor):
+        return scale_of(pictures) if pictures.is_floating_point() and pictures.numel() else ""
+    return together(scale_of(pixels) for pixels in _floats(pictures).values())
+
+
+def of_one_scale(pictures: Tensor | list[Any]) -> Any:
+    """Return pictures of which ``load_image`` takes none for one of 0..1 where all together are of 0..255.
+
+    Those that have fractions and end at 1 may be of another scale than the others: a warning names them.
+    """
+    if scale_together(pictures) != "0..255":
+        return pictures
+    dark = {row: pixels for row, pixels in _floats(pictures).items() if scale_of(pixels) == "0..1"}
+    doubtful = [row for row, pixels in dark.items() if bool((pixels != pixels.round()).any())]
+    if doubtful:
+        warnings.warn(
+            f"{len(doubtful)} of the {len(pictures)} pictures are floats of 0..1, and others of 0..255: one call has "
+            f"one scale, so that these are taken for almost black ones: {few(map(str, doubtful))}. Multiply them by "
+            "255, or give them in a call of their own",
+            DataWarning,
+            4,
+        )
+    if isinstance(pictures, Tensor):
+        return pictures
+    drawn = {row: pixels for row, pixels in dark.items() if pixels.ndim == 2 or channels_last(pixels.shape)}
+    return [as_uint8(drawn[row], "0..255") if row in drawn else item for row, item in enumerate(pictures)]
+
+
+def _floats(pictures: Tensor | list[Any]) -> dict[int, Tensor]:
+    """Return those pictures that are floats in memory, by row."""
+    if isinstance(pictures, Tensor):
+        return dict(enumerate(pictures))
+    found = {
+        row: item if isinstance(item, Tensor) else tensor_of(item)
+        for row, item in enumerate(pictures)
+        if isinstance(item, Tensor) or (isinstance(item, np.ndarray) and item.dtype.kind == "f")
+    }
+    return {row: pixels for row, pixels in found.items() if pixels.is_floating_point() and pixels.numel()}
+
+
+def as_taught(pixels: Tensor, taught: str, scale: Scale = "") -> Tensor | None:
     """Bring pictures to the scale of those that a model learned from; None where that cannot be.
 
     Args:
         pixels: ``[N, ...]``, loaded.
         taught: the scale of the others.
+        scale: of the floats among which these came; default: their own.
     """
-    scale = scale_of(pixels)
+    own = scale_of(pixels)
+    scale = own if own == "uint8" else together((own, scale))
     if taught in ("", scale) or (taught != "uint8" and scale != "uint8" and pixels.ndim != 4):
         return pixels
     if taught == "uint8":
-        return as_uint8(pixels)
+        return as_uint8(pixels, scale)
     if taught == "other":
         return None if scale == "uint8" else pixels
     if scale == "other":
         return pixels
     values = pixels.to(torch.get_default_dtype() if scale == "uint8" else pixels.dtype)
     return values * 255 if scale == "0..1" else values / 255 if taught == "0..1" else values
+
+
+def almost_black(pixels: Tensor) -> bool:
+    """Whether pictures are bytes of 0 and 1, which are almost black where 255 is white."""
+    return pixels.dtype == torch.uint8 and pixels.ndim > 2 and pixels.numel() > 0 and int(pixels.max()) == 1
+
+
+WHITER = "whole numbers of 0 and 1, almost black where 255 is white: multiply them by 255, or give pictures > 0"
+"""What such pictures are, and what helps."""
 
 
 def _content(item: Any, name: str) -> bytes:

@@ -310,8 +310,9 @@ def write_page(folder: Path, steps: int = 0) -> None:
     try:
         if (folder / RECORD).exists():
             _write_page(folder, steps)
-    except (OSError, DataError) as error:
-        warnings.warn(f"'{folder / REPORT}' was not written: {error}", DataWarning, 2)
+    except Exception as error:  # what a row raises that is half known: a task of one's own logs what it likes
+        why = error if isinstance(error, (OSError, DataError)) else f"{type(error).__name__}: {error}"
+        warnings.warn(f"'{folder / REPORT}' was not written: {why}", DataWarning, 2)
 
 
 def read_json(path: Path, *needed: str) -> dict[str, Any]:

@@ -498,12 +498,14 @@ class Task(L.LightningModule):
         check_strategy(checkpoint, self.hparams["training_strategy"], type(self).__name__)
         restore_memory(self, checkpoint)
         weight = checkpoint["state_dict"].get("head.weight")
+        precision: Any = self.dtype  # of the encoder, which may be float64
         if self.head is None and weight is not None:
-            self.head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device)
+            self.head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device, precision)
         if self.algorithm is not None and self.plan is not None and checkpoint["quickstudy"]["feature_shape"]:
             self.algorithm.meet(
                 self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.shape("train")[0]
             )
+            self.algorithm.to(precision)
         if self._trainer is not None and self._trainer.state.fn not in (None, "fit"):
             self.meet(getattr(self.trainer, "datamodule", None), self._trainer.state.fn.value)
 

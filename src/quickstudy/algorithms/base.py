@@ -182,8 +182,9 @@ class EmbeddingAlgorithm(Algorithm):
     def _embedded(self, encoder: Encoder, episode: Episode) -> Tensor:
         """Return the embeddings ``[T, S + Q, D]`` of tasks that pass together."""
         inputs = torch.cat([episode.support, episode.query], 1)
-        with by_episode(len(inputs)):
-            embedded: Tensor = encoder(inputs.flatten(0, 1))
+        passing = inputs.flatten(0, 1)
+        with by_episode(len(inputs), len(passing)):
+            embedded: Tensor = encoder(passing)
         return embedded.reshape(*inputs.shape[:2], -1)
 
     def _judged(self, embedded: Tensor, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:

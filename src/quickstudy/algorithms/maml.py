@@ -341,7 +341,7 @@ class MAML(Algorithm):
         with _settled(encoder, images.device), of_several("show it two or more"):
             weights = self._adapted(encoder, images, targets_S, ways)
             if self.normalization == "support":
-                self._logits(encoder, weights, images, by_support(len(images), statistics))
+                self._logits(encoder, weights, images, by_support(len(images), statistics, len(images)))
         return weights, statistics
 
     def predict(self, encoder: Encoder, state: Any, queries: Iterable[Tensor]) -> Tensor:
@@ -352,7 +352,7 @@ class MAML(Algorithm):
         for part in parts:
             images = _prepared(encoder, part)
             with _settled(encoder, images.device):
-                norm = by_statistics(statistics) if self.normalization == "support" else self._norm()
+                norm = by_statistics(statistics) if self.normalization == "support" else self._norm(images)
                 logits.append(self._logits(encoder, weights, images, norm))
         return torch.cat(logits)
 
@@ -378,7 +378,7 @@ class MAML(Algorithm):
         self, encoder: Encoder, meta: Weights, rates: Rates, support: Tensor, targets_S: Tensor, ways: int
     ) -> Weights:
         def embed(weights: Weights, inputs: Tensor) -> Tensor:
-            return _features(encoder, weights, inputs, self._norm())
+            return _features(encoder, weights, inputs, self._norm(inputs))
 
         weights, mine = self.start(meta, embed, support, targets_S, ways), type(self).__name__
         for name, value in weights.items():
@@ -396,17 +396,18 @@ class MAML(Algorithm):
         return weights
 
     def _support_loss(self, encoder: Encoder, weights: Weights, support: Tensor, targets_S: Tensor) -> Tensor:
-        return self.inner_loss(self._logits(encoder, weights, support, self._norm()), targets_S, weights)
+        return self.inner_loss(self._logits(encoder, weights, support, self._norm(support)), targets_S, weights)
 
     def _answers(self, encoder: Encoder, weights: Weights, support: Tensor, query: Tensor) -> Tensor:
         """Return the logits ``[Q, W]`` of the queries."""
         if self.normalization == "support" and _normalizes(encoder):
             both = torch.cat([support, query])
-            return self._logits(encoder, weights, both, by_support(len(support)))[len(support) :]
-        return self._logits(encoder, weights, query, self._norm())
+            norm = by_support(len(support), examples=len(both))
+            return self._logits(encoder, weights, both, norm)[len(support) :]
+        return self._logits(encoder, weights, query, self._norm(query))
 
-    def _norm(self) -> BatchNormAs:
-        return by_example() if self.normalization == "group" else by_batch()
+    def _norm(self, inputs: Tensor) -> BatchNormAs:
+        return by_example(len(inputs)) if self.normalization == "group" else by_batch()
 
     def _logits(self, encoder: Encoder, weights: Weights, inputs: Tensor, norm: BatchNormAs) -> Tensor:
         return self.logits(lambda weights, inputs: _features(encoder, weights, inputs, norm), weights, inputs)

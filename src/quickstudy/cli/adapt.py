@@ -24,6 +24,7 @@ from quickstudy.confidence import accuracy_in_words, in_words
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
+from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
 from quickstudy.nets import Encoder
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out '{out}' holds something else than a saved model: name a new folder")
     device = device_of(args)
     table = class_folders(args.support, IMAGE_EXTENSIONS)
+    check_no_file_twice({"support": table})
     load, learn = _learner(args, device)
     if args.on_error == "skip":
         table = _readable(table, load, args.support)

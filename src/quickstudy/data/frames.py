@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from quickstudy.data.scan import listed_files
 from quickstudy.data.sources import listed_table
 from quickstudy.data.table import Table
-from quickstudy.data.targets import missing
+from quickstudy.data.targets import missing, plain_number
 from quickstudy.errors import DataError, brief, closest, require
 from quickstudy.files import absent
 
@@ -26,8 +26,9 @@ Fields = str | int | Sequence[str | int] | None
 def csv_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
     """Read a CSV file into a pandas frame of text, as it is written; what is missing is the empty text.
 
-    Labels that are whole numbers, every one of them in their plain form, become numbers, so that 10 comes after 2; and
-    so do several columns of zeros and ones.
+    Labels that are whole numbers, every one of them in their plain form, become numbers, so that 10 comes after 2. So
+    do those that all have a fraction of zeros, as pandas writes them once a label is missing, and several columns of
+    zeros and ones.
 
     Raises:
         DataError: it is missing or no CSV file; the message says what it may be.
@@ -66,12 +67,12 @@ def csv_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
 
 def _numbers(texts: list[str], several: bool) -> list[Any]:
     """Return a column of labels with numbers for texts, where every one that is there is a number in its plain form."""
-    number = re.compile(r"(?i)[01](\.0*)?|true|false" if several else r"0|-?[1-9]\d{0,17}")
-    read: Callable[[str], int] = (lambda text: int(text[0] in "1tT")) if several else int
+    plain = r"0|-?[1-9]\d{0,17}"
+    numbers = [r"(?i)[01](\.0*)?|true|false"] if several else [plain, rf"({plain})\.0+"]
     cells = list(zip(texts, missing(texts), strict=True))
-    if not all(gone or number.fullmatch(text) for text, gone in cells):
+    if not any(all(gone or re.fullmatch(number, text) for text, gone in cells) for number in numbers):
         return texts
-    return ["" if gone else read(text) for text, gone in cells]
+    return ["" if gone else int(text[0] in "1tT" if several else plain_number(text)) for text, gone in cells]
 
 
 def _listed(fields: Fields) -> list[Any]:

@@ -26,7 +26,7 @@ MOST = 1 << 14  # examples that are remembered: 128 KB
 TELLS_NOTHING = ", which tells nothing about new ones: judge it by examples that it did not learn from"
 """How a caution ends."""
 _MADE = 256  # of those that must be made first, as a data set's items
-_LARGE, _PIECE = 1 << 20, 1 << 18  # bytes of a file that is not read whole, and of each of its three pieces
+_LARGE, _PIECE = 1 << 16, 1 << 14  # bytes of a file that is not read whole, and of each of its three pieces
 
 
 def identities(inputs: Inputs) -> Tensor:

@@ -126,20 +126,26 @@ class Files:
         """Return the files of these rows."""
         return Files(self.source, self.names[rows])
 
-    def identities(self) -> dict[tuple[Any, ...], str]:
-        """Return each file's path by what the system knows the file by: all links to a file lead to one."""
+    def identities(self) -> list[tuple[tuple[Any, ...], str]]:
+        """Return by what the system knows each file, nothing where it has none, and its path.
+
+        All links to a file lead to one.
+        """
         if isinstance(self.source, Archive):
             archive = self.source.identity
-            return {(*archive, f"{self.source.prefix}{name}"): f"{self.source}/{name}" for name in self.names.tolist()}
-        found: dict[tuple[Any, ...], str] = {}
+            return [
+                ((*archive, f"{self.source.prefix}{name}"), f"{self.source}/{name}") for name in self.names.tolist()
+            ]
+        found: list[tuple[tuple[Any, ...], str]] = []
         root = str(self.source.place)
         for name in self.names.tolist():
             path = os.path.join(root, name)  # noqa: PTH118 - a Path for each of millions of names would be slow
             try:
                 status = os.stat(path)  # noqa: PTH116
             except OSError:  # which reading it will tell
+                found.append(((), path))
                 continue
-            found[(status.st_dev, status.st_ino) if status.st_ino else (os.path.realpath(path),)] = path
+            found.append(((status.st_dev, status.st_ino) if status.st_ino else (os.path.realpath(path),), path))
         return found
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 
 from quickstudy.data.samples import Load, Samples
 from quickstudy.data.table import Table
-from quickstudy.errors import DataError, DataWarning, few
+from quickstudy.errors import DataError, DataWarning, few, shown
 
 _SHOWN = 20
 
@@ -38,3 +38,20 @@ def readable(table: Table, load: Load, kind: str) -> tuple[Table, dict[str, str]
         f"skipped {len(wrong)} of {len(table)} {kind} that cannot be read, the first: {first}{more}", DataWarning, 2
     )
     return table.select(np.setdiff1d(np.arange(len(table)), list(wrong))), why
+
+
+def without_lost_classes(kept: Table, table: Table, kind: str) -> Table:
+    """Return what is left of a table without those classes that lost all their examples, which a warning names."""
+    if table.targets is None:
+        return kept
+    left = kept.without_empty_classes().classes
+    lost = [name for name in table.without_empty_classes().classes if name not in left]
+    if not lost:
+        return kept
+    warnings.warn(
+        f"left out {len(lost)} of {len(table.classes)} classes of the {kind}, of which no example can be read: "
+        f"{shown(lost)}",
+        DataWarning,
+        2,
+    )
+    return kept.with_classes(tuple(name for name in table.classes if name not in lost))

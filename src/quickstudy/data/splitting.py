@@ -11,7 +11,7 @@ import numpy as np
 
 from quickstudy.data.places import Files
 from quickstudy.data.table import Table
-from quickstudy.data.targets import alike, class_name
+from quickstudy.data.targets import alike, class_name, plain_number
 from quickstudy.errors import DataError, DataWarning, few, shown
 
 
@@ -65,28 +65,34 @@ def check_disjoint(classes: Mapping[str, Sequence[str]]) -> None:
     Raises:
         DataError: they do; the message names the splits and the classes.
     """
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}
     for split, names in classes.items():
-        shared = [name for name in names if class_name(name) in seen]
+        own = {name: plain_number(class_name(name)) for name in names}
+        shared = [name for name in names if own[name] in seen]
         if shared:
+            other, again = seen[own[shared[0]]]
+            same = class_name(again) == class_name(shared[0])
+            twice = "" if same else f"; '{again}' there is '{shared[0]}' here, one number written in two ways"
             raise DataError(
-                f"the {seen[class_name(shared[0])]} and {split} data share classes ({len(shared)}): {shown(shared)}. "
+                f"the {other} and {split} data share classes ({len(shared)}): {shown(shared)}{twice}. "
                 "Few-shot training is judged on classes it never saw: move each class to one split, or give only "
                 "training data and val_split=0.2. Integer labels that count from 0 in every split mean the same "
                 "classes: give each split's classes names of their own"
             )
-        seen.update(dict.fromkeys(map(class_name, names), split))
+        seen.update((own[name], (split, name)) for name in names)
 
 
 def check_no_file_twice(tables: Mapping[str, Table]) -> None:
-    """Check that no file is an example of two splits.
+    """Check that no file is an example of two splits; warn where one is of two classes of a split.
 
     Raises:
         DataError: one is; the message names the splits and the file.
     """
-    files = [(split, table.inputs) for split, table in tables.items() if isinstance(table.inputs, Files)]
-    for (split, some), (other, more) in combinations(files, 2):
-        names, others = some.identities(), more.identities()
+    files = {split: table.inputs.identities() for split, table in tables.items() if isinstance(table.inputs, Files)}
+    for split, found in files.items():
+        _warn_of_two_classes(split, tables[split], found)
+    paths = {split: {known: path for known, path in found if known} for split, found in files.items()}
+    for (split, names), (other, others) in combinations(paths.items(), 2):
         shared = sorted((names[file], others[file]) for file in names.keys() & others.keys())
         if shared:
             first, again = shared[0]
@@ -95,6 +101,27 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
                 f"{len(shared)} files are both in the {split} and the {other} data, for example '{first}'{link}: what "
                 "a model was trained on says nothing about it. Remove them from one split"
             )
+
+
+def _warn_of_two_classes(split: str, table: Table, found: Sequence[tuple[Any, str]]) -> None:
+    """Warn of files that are examples of several classes, as where a link gives one folder a second name."""
+    if table.targets is None or table.multi_label:
+        return
+    first: dict[Any, tuple[str, int]] = {}
+    twice: list[tuple[str, str, str, str]] = []
+    for (known, path), code in zip(found, table.targets.tolist(), strict=True):
+        again, before = first.setdefault(known, (path, code))
+        if known and before != code:
+            twice.append((again, table.classes[before], path, table.classes[code]))
+    if twice:
+        some, one, more, other = twice[0]
+        link = "" if some == more else f", as '{more}'"
+        warnings.warn(
+            f"{len(twice)} files of the {split} data are examples of two classes, for example '{some}' of '{one}' and"
+            f"{link} of '{other}': what is the same cannot be told apart. Remove the link, or the row",
+            DataWarning,
+            5,
+        )
 
 
 def warn_of_names(tables: Mapping[str, Table]) -> None:

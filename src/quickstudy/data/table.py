@@ -6,6 +6,7 @@ Shapes: N examples, C classes.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quickstudy.data.targets import Codes, LabelType, class_name, encode
+from quickstudy.data.targets import Codes, LabelType, class_name, encode, plain_number
 from quickstudy.errors import DataError, shown
 
 _CHUNK = 1 << 22
@@ -201,6 +202,7 @@ class Table:
             return self
         position = {class_name(name): code for code, name in enumerate(classes)}
         own = [class_name(name) for name in self.classes]
+        position |= _otherwise_written(own, position)
         missing = [name for name in self._present() if class_name(name) not in position]
         if missing:
             raise DataError(
@@ -225,6 +227,17 @@ class Table:
         assert self.targets is not None
         counts = self.targets.sum(axis=0) if self.multi_label else self.index.counts
         return tuple(name for name, count in zip(self.classes, counts.tolist(), strict=True) if count)
+
+
+def _otherwise_written(names: Sequence[str], known: Mapping[str, int]) -> dict[str, int]:
+    """Return the codes of those names that write a number otherwise than the one known class of this number does."""
+    numbers = {plain_number(name): name for name in known}
+    spelled, asked = Counter(map(plain_number, known)), Counter(map(plain_number, names))
+    return {
+        name: known[numbers[number]]
+        for name in names
+        if name not in known and spelled[number := plain_number(name)] == asked[number] == 1
+    }
 
 
 class Splits(NamedTuple):

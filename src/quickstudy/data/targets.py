@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, Literal, NamedTuple
@@ -52,6 +53,18 @@ def class_name(name: str) -> str:
     (2, 1)
     """
     return unicodedata.normalize("NFC", name)
+
+
+def plain_number(name: str) -> str:
+    """Return a class name that writes a whole number with a fraction of zeros without it, and any other as it is.
+
+    One tool writes 1 where another writes 1.0, as pandas does once a cell of the column is missing. Within one data set
+    they are two classes, as they are written; between two they cannot be.
+
+    >>> plain_number("1.0"), plain_number("-20."), plain_number("1.10"), plain_number("v1.0")
+    ('1', '-20', '1.10', 'v1.0')
+    """
+    return re.sub(r"^(-?[0-9]+)\.0*$", r"\1", name)
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
@@ -292,7 +305,11 @@ def of_frame(frame: Any, classes: Sequence[str] | None = None) -> tuple[Any, Seq
     """Return the targets in a frame, and the names of their classes: one column as it is, several as a matrix."""
     if frame.shape[1] == 1:
         return frame.iloc[:, 0], classes
-    return frame.to_numpy(), list(map(str, frame.columns)) if classes is None else classes
+    return frame.to_numpy(), list(map(_column_name, frame.columns)) if classes is None else classes
+
+
+def _column_name(name: Any) -> str:
+    return plain_number(str(name)) if isinstance(name, (float, np.floating)) else str(name)
 
 
 def numbered(rows: NDArray[np.integer[Any]]) -> str:

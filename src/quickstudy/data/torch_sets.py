@@ -139,8 +139,16 @@ def _array(targets: Any) -> NDArray[Any]:
 
 
 def _names(dataset: Any) -> dict[int, str]:
-    """Return the class names of a data set by code, as torchvision's data sets have them: in one of two attributes."""
-    classes, numbers = getattr(dataset, "classes", None), getattr(dataset, "class_to_idx", None)
+    """Return the class names of a data set by code, as torchvision's data sets have them: in one of two attributes.
+
+    Where targets of several kinds can be asked for, as of ``OxfordIIITPet``, these are those of the categories.
+    """
+    kinds = [getattr(dataset, f"{mark}target_type{many}", None) or () for mark in ("", "_") for many in ("", "s")]
+    kind = {kind for some in kinds for kind in ([some] if isinstance(some, str) else some)} or {"category"}
+    prefix = "bin_" if kind == {"binary-category"} else ""
+    if not prefix and kind.isdisjoint(("category", "class", "label")):
+        return {}
+    classes, numbers = getattr(dataset, f"{prefix}classes", None), getattr(dataset, f"{prefix}class_to_idx", None)
     if isinstance(numbers, Mapping) and len(set(numbers.values())) == len(numbers):
         named = {code: name for name, code in numbers.items()}
     elif isinstance(classes, Mapping):

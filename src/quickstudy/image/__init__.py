@@ -18,6 +18,7 @@ from quickstudy.image.transforms import available_transforms
 from quickstudy.pictures import (
     IMAGE_EXTENSIONS,
     IMAGE_SIZE,
+    as_uint8,
     channels_last,
     check_depth,
     height_width,
@@ -82,7 +83,8 @@ def _upright(table: Table | None) -> Table | None:
     if pixels.ndim == 4 and channels_last(pixels.shape[1:]) and min(pixels.shape[1:3]) > 4:
         if pixels.shape[3] in (2, 4):  # transparent ones, which become white
             mode: Literal["RGB", "L"] = "L" if pixels.shape[3] == 2 else "RGB"
-            pixels = torch.stack([load_image(each, None, mode) for each in pixels])
+            drawn = as_uint8(pixels) if pixels.is_floating_point() else pixels  # of one scale, that of all
+            pixels = torch.stack([load_image(each, None, mode) for each in (pixels if drawn is None else drawn)])
         else:
             pixels = pixels.permute(0, 3, 1, 2)
     return table if pixels is table.inputs else replace(table, inputs=pixels)

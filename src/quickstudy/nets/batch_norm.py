@@ -58,16 +58,25 @@ class BatchNormAs(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def by_episode(tasks: int) -> BatchNormAs:
+def by_episode(tasks: int, examples: int | None = None) -> BatchNormAs:
     """In training mode, normalise each of ``tasks`` episodes, stacked along the first axis, by its own statistics.
 
     The running statistics move once, towards the mean over the episodes. So neither the number of episodes in a pass
     nor the order of them changes a result. In evaluation mode nothing changes.
+
+    Args:
+        tasks: how many.
+        examples: that pass through the network in all, of which it may make several rows each, one example's after the
+            other's; None: one row each, or as many of each task.
+
+    Raises:
+        ConfigError: when it normalises, where it cannot be told which rows are whose.
     """
 
     def normalize(call: Call) -> Tensor:
         if not call.training or tasks == 1:
             return F.batch_norm(*call)
+        _rows_of_each(call, examples or tasks)
         copies = [
             call._replace(input=episode, running_mean=_copy(call.running_mean), running_var=_copy(call.running_var))
             for episode in call.input.chunk(tasks)
@@ -116,11 +125,22 @@ def by_batch() -> BatchNormAs:
     )
 
 
-def by_support(rows: int, kept: Statistics | None = None) -> BatchNormAs:
-    """Normalise by the statistics of the first rows of the batch, which are the support set, and keep those."""
+def by_support(support: int, kept: Statistics | None = None, examples: int | None = None) -> BatchNormAs:
+    """Normalise by the statistics of the first examples of the batch, which are the support set, and keep those.
+
+    Args:
+        support: how many they are.
+        kept: what the statistics are added to.
+        examples: how many there are in all, of which the network may make several rows each, one example's after the
+            other's; None: one row each.
+
+    Raises:
+        ConfigError: when it normalises, where it cannot be told which rows are whose.
+    """
 
     def normalize(call: Call) -> Tensor:
         axes = [axis for axis in range(call.input.ndim) if axis != 1]
+        rows = support * (1 if examples is None else _rows_of_each(call, examples))
         variance, mean = torch.var_mean(_as_weights(call)[:rows], axes, correction=0)
         if kept is not None:
             kept.append((mean, variance))
@@ -135,11 +155,25 @@ def by_statistics(statistics: Statistics) -> BatchNormAs:
     return BatchNormAs(lambda call: _normalized(call, *next(left)))
 
 
-def by_example() -> BatchNormAs:
-    """Normalise groups of channels within each example: GroupNorm, Wu & He 2018, https://arxiv.org/abs/1803.08494."""
-    return BatchNormAs(
-        lambda call: F.group_norm(_as_weights(call), math.gcd(8, call.input.shape[1]), call.weight, call.bias, call.eps)
-    )
+def by_example(examples: int | None = None) -> BatchNormAs:
+    """Normalise groups of channels within each example: GroupNorm, Wu & He 2018, https://arxiv.org/abs/1803.08494.
+
+    Args:
+        examples: how many there are, of which the network may make several rows each; None: one row each.
+
+    Raises:
+        ConfigError: when it normalises, where it cannot be told which rows are whose.
+    """
+
+    def normalize(call: Call) -> Tensor:
+        inputs, groups = _as_weights(call), math.gcd(8, call.input.shape[1])
+        each = 1 if examples is None else _rows_of_each(call, examples)
+        if each == 1:
+            return F.group_norm(inputs, groups, call.weight, call.bias, call.eps)
+        together = inputs.reshape(-1, each, *inputs.shape[1:]).transpose(1, 2)
+        return F.group_norm(together, groups, call.weight, call.bias, call.eps).transpose(1, 2).flatten(0, 1)
+
+    return BatchNormAs(normalize)
 
 
 def by_all_processes() -> BatchNormAs:
@@ -208,8 +242,9 @@ def move_statistics(
         for norm in norms:
             norm.training = True
         for some in pass_by_pass(nn.ModuleList(norms), len(inputs), size):
-            with torch.no_grad(), by_episode(len(inputs[some])):
-                network(inputs[some].flatten(0, 1))
+            passing = inputs[some].flatten(0, 1)
+            with torch.no_grad(), by_episode(len(inputs[some]), len(passing)):
+                network(passing)
     finally:
         for norm, mode in zip(norms, training, strict=True):
             norm.training = mode
@@ -246,6 +281,19 @@ class _Sum(torch.autograd.Function):
 def _over_all(values: Tensor) -> Tensor:
     summed: Tensor = _Sum.apply(values)
     return summed
+
+
+def _rows_of_each(call: Call, examples: int) -> int:
+    """Return how many rows of a call are each example's: several where a network has folded places into them."""
+    rows = call.input.shape[0]
+    each, rest = divmod(rows, examples)
+    if rest or not each:
+        raise ConfigError(
+            f"a BatchNorm of the backbone sees {rows} rows of {examples} examples, so that it cannot be told which are "
+            "whose: let it see as many of each, one example's after the other's, or take a backbone without BatchNorm, "
+            "such as conv4 with backbone_kwargs={'norm': 'group'}"
+        )
+    return each
 
 
 def _normalized(call: Call, mean: Tensor, variance: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ check_algorithm("prototypicalnetworks")
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import Encoder
-from quickstudy.testing.answers import ANSWERS
+from quickstudy.testing.answers import ANSWERS, FOLDED
 from quickstudy.testing.demands import demand
 from quickstudy.testing.made_up import WAYS, small_encoder, small_episodes
 from quickstudy.testing.training import TRAINING
@@ -44,8 +45,8 @@ def check_algorithm(
     paper = getattr(kind, "paper", "")
     demand("http" in paper, "paper names authors, year, title and link", paper)
 
-    def make(norm: bool, seed: int = 0) -> tuple[Algorithm, Encoder]:
-        encoder = small_encoder(norm)
+    def make(norm: bool, seed: int = 0, fold: bool = False) -> tuple[Algorithm, Encoder]:
+        encoder = small_encoder(norm, fold)
         torch.manual_seed(seed)
         algorithm = kind(**(options or {})).train()
         algorithm.meet(encoder, encoder.feature_shape(small_episodes().support[0, :1]), WAYS)
@@ -53,6 +54,8 @@ def check_algorithm(
 
     for check in (*TRAINING, *ANSWERS):
         check(make)
+    for check in FOLDED:
+        check(partial(make, fold=True))
     if learns:
         _learns_characters(str(name), options or {})
 

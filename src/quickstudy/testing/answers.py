@@ -69,7 +69,8 @@ def _bfloat16_is_near(make: Make) -> None:
 def _order_of_the_support_does_not_matter(make: Make) -> None:
     algorithm, encoder = evaluating(make(False))
     episodes = small_episodes()
-    order = torch.randperm(episodes.support.shape[1], generator=torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(4)  # by which the first moves, too
+    order = torch.randperm(episodes.support.shape[1], generator=generator)
     shuffled = episodes._replace(support=episodes.support[:, order], support_targets=episodes.support_targets[:, order])
     straight, other = answers(algorithm, encoder, episodes), answers(algorithm, encoder, shuffled)
     demand_close(straight, other, "the order of the support does not matter", NEAR)
@@ -253,3 +254,5 @@ ANSWERS = (
     _what_is_held_follows_changes,
     _randomness_is_the_callers,
 )
+FOLDED = (_order_of_the_support_does_not_matter, _queries_are_answered_by_what_they_show)
+"""What rows of the wrong examples break, where a network has folded places into rows."""
