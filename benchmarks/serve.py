@@ -28,9 +28,10 @@ import torch
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from quickstudy import Predictor, saving
-from quickstudy.changes import Change
+from quickstudy import Predictor
+from quickstudy.learning.changes import Change
 from quickstudy.pictures import load_image
+from quickstudy.saved import model_folder
 from serving import killed_again_and_again, picture, running, save_model
 
 MODELS = {"conv4": 84, "resnet18": 224}
@@ -133,7 +134,7 @@ def adding(strategy: str, classes: int, repeats: int) -> dict[str, Any]:
         width = next(iter(predictor._support.values())).shape[1]
         predictor.take_up([Change("add", f"made-up {n}", "", torch.rand(5, width)) for n in range(classes - 5)])
         predictor.save(folder)
-        with saving.serve(folder) as journal:
+        with model_folder.serve(folder) as journal:
             served = Predictor.load(folder)
             numbers = iter(range(repeats + 10))
             served.before_change = lambda change: void(journal.append(change, next(numbers)))

@@ -36,12 +36,12 @@ from torch import Tensor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.algorithms.base import EmbeddingAlgorithm
 from quickstudy.algorithms.metaoptnet import MetaOptNet
-from quickstudy.allocator import keep_memory_mapped, kept_mapped
 from quickstudy.data.episodes import EpisodeSampler
 from quickstudy.data.table import ClassIndex
 from quickstudy.episode import Episode
 from quickstudy.nets import Encoder
 from quickstudy.nets.conv4 import Conv4
+from quickstudy.runs.allocator import keep_memory_mapped, kept_mapped
 
 REPEATS, PROCESSES = 5, 3  # the latter of each measurement of memory
 QUICK_REPEATS, QUICK_PROCESSES = 3, 1

@@ -30,11 +30,11 @@ from torch import Tensor, nn
 
 from quickstudy import Trainer
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.confidence import confidence_of, familiarity, left_out
 from quickstudy.functional.calibration import area_under_roc, expected_calibration_error
 from quickstudy.functional.distances import cosine, squared_euclidean
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.learning.confidence import confidence_of, familiarity, left_out
 from quickstudy.nets import Encoder
 
 SETTINGS = ((5, 1), (5, 5), (10, 5))

@@ -23,7 +23,7 @@ from torch import nn
 from quickstudy import Trainer
 from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.resuming import KeepLast
+from quickstudy.runs.resuming import KeepLast
 
 QUIET: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
 BATCH = 10

@@ -30,8 +30,8 @@ from quickstudy.functional.inner_loop import Weights
 from quickstudy.functional.svm import svm_dual
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import Encoder, audit, build_encoder
-from quickstudy.strategy import build_strategy
 from quickstudy.testing import check_algorithm, small_encoder, small_episodes
+from quickstudy.training.strategy import build_strategy
 
 TOGETHER: list[tuple[str, dict[str, Any]]] = [
     ("maml", {"head": "shared", "adaptation_steps": 2}),

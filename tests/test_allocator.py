@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from quickstudy.allocator import keep_memory_mapped, kept_mapped
+from quickstudy.runs.allocator import keep_memory_mapped, kept_mapped
 
 
 @pytest.mark.parametrize(

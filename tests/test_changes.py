@@ -14,10 +14,10 @@ from torch import nn
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.changes import Change
 from quickstudy.image import load_image
-from quickstudy.journal import Journal
+from quickstudy.learning.changes import Change
 from quickstudy.nets import Encoder, build_encoder
+from quickstudy.saved.journal import Journal
 from serving import picture
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {"anil": [{"head": "shared"}], "metaoptnet": [{}, {"head": "ridge"}]}

@@ -19,12 +19,13 @@ import pytest
 import torch
 from PIL import Image
 
-from quickstudy import ConfigError, DataError, MissingPackageError, Predictor, Trainer, hub
+from quickstudy import ConfigError, DataError, MissingPackageError, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli import main, models, named_pictures, serve
 from quickstudy.errors import DataWarning
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import build_encoder
+from quickstudy.saved import hub
 
 COLOURS = {"blue": (40, 60, 220), "green": (40, 220, 60), "red": (220, 60, 40)}
 TINY = "conv4 --backbone_kwargs '{hidden: 32}' --image_size 28"

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.confidence import _shuffled, accuracy_in_words, in_words
 from quickstudy.errors import DataWarning
 from quickstudy.functional.calibration import area_under_roc, best_temperature, expected_calibration_error
 from quickstudy.functional.intervals import proportion_interval
+from quickstudy.learning.confidence import _shuffled, accuracy_in_words, in_words
 from quickstudy.nets import Encoder, build_encoder
 
 # Most tests ask about the very examples that were learned, which is told.

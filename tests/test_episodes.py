@@ -18,14 +18,15 @@ from lightning.pytorch import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy import DataModule, Task, Trainer, processes
+from quickstudy import DataModule, Task, Trainer
 from quickstudy.data import table as table_module
 from quickstudy.data.episodes import EpisodeDraw, EpisodePlan, EpisodeSampler
 from quickstudy.data.loading import BatchSteps, EpisodeDataset, EpisodeSteps, Share
 from quickstudy.data.samples import Samples
 from quickstudy.data.table import ClassIndex, Table
-from quickstudy.datamodule import STAGES
 from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.training import processes
+from quickstudy.training.datamodule import STAGES
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 COUNTS = [7, 9, 30, 6, 12, 8]

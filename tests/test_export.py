@@ -19,10 +19,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, DataError, MissingPackageError, Predictor, export, graph_files
+from quickstudy import ConfigError, DataError, MissingPackageError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import from_tensor, load_image
+from quickstudy.saved import export, graph_files
 
 TRANSDUCTIVE = ("bdcspn", "laplacianshot", "tim")
 SHARED = ("anil", "maml", "metasgd", "reptile")  # whose head is otherwise for one number of classes

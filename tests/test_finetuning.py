@@ -11,9 +11,9 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from quickstudy import ConfigError, Trainer
-from quickstudy.finetuning import build_finetuning, stages_of
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import build_encoder
+from quickstudy.training.finetuning import build_finetuning, stages_of
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",

@@ -19,36 +19,20 @@ ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
 # From the ground up. A file or folder may import what stands on a lower line. Files on one line may import each other;
 # a folder and its neighbours on the line may not.
 LAYERS = [
-    ["errors", "files", "registry", "episode", "rows"],
+    ["errors", "files", "registry", "episode"],
     ["functional"],
     ["nets"],
     ["algorithms"],
     ["data"],
     ["datasets"],
-    ["confidence", "pictures", "changes", "graph_files"],
-    ["saving", "hub", "plain", "journal", "learner", "explaining", "export", "predictions"],
-    ["calibrated"],
-    ["predictor", "lora"],
-    ["doors", "strategy", "optimizers", "losses", "heads", "checkpoint"],
-    [
-        "metrics",
-        "finetuning",
-        "allocator",
-        "progress",
-        "processes",
-        "failing",
-        "resuming",
-        "loggers",
-        "results",
-        "outcome",
-        "report",
-        "run_folder",
-        "quirks",
-        "datamodule",
-        "task",
-        "time_limit",
-        "trainer",
-    ],  # lightning, and nowhere below
+    ["pictures"],
+    ["kinds"],
+    ["learning"],
+    ["saved"],
+    ["predictor"],
+    ["training"],  # lightning, and nowhere below
+    ["runs"],
+    ["trainer"],
     ["image"],  # the domains, which never import each other
     ["testing", "serve"],
     ["cli"],
@@ -106,14 +90,14 @@ def complaints(root: Path = ROOT) -> list[str]:
             reason = None
             if top == "quickstudy":
                 reason = _reason_against(root, unit, rest.split(".")[0])
-            elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["task"]:
-                reason = "lightning lives in the layer of task.py and above"
+            elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["training"]:
+                reason = "lightning lives in training/ and above"
             elif (
                 top == "PIL"
                 and HEIGHT[unit] < DOMAINS
-                and unit not in ("datasets", "pictures", "explaining", "predictor")
+                and unit not in ("datasets", "pictures", "learning", "predictor")
             ):
-                reason = "PIL is for pictures, datasets, the predictor, the image domain and above"
+                reason = "PIL is for pictures, datasets, learning/, the predictor, the image domain and above"
             if reason:
                 found.append(f"{where}:{line} imports {name}: {reason}")
     return found
@@ -143,14 +127,14 @@ def test_imports_point_down() -> None:
     ("file", "code", "complaint"),
     [
         ("data/table.py", "from quickstudy.errors import DataError\nfrom . import targets\nimport torch", None),
-        ("task.py", "import lightning\nfrom quickstudy.metrics import x", None),
-        ("image/__init__.py", "from ..task import Task\nfrom PIL import Image", None),
+        ("training/task.py", "import lightning\nfrom quickstudy.kinds.metrics import x", None),
+        ("image/__init__.py", "from ..training.task import Task\nfrom PIL import Image", None),
         ("cli/run.py", "from quickstudy import __version__, serve", None),
-        ("data/table.py", "def f():\n    from quickstudy.task import Task", "task stands above data"),
+        ("data/table.py", "def f():\n    from quickstudy.training.task import Task", "training stands above data"),
         ("data/table.py", "from ..nets.conv4 import x\nfrom ..datasets import glyphs", "datasets stands above data"),
         ("errors.py", "from quickstudy import functional", "functional stands above errors"),
-        ("report.py", "import quickstudy", "not the public face"),
-        ("task.py", "from quickstudy import Trainer", "not the public face"),
+        ("predictor.py", "import quickstudy", "not the public face"),
+        ("trainer.py", "from quickstudy import Trainer", "not the public face"),
         ("testing.py", "from quickstudy import serve", "stand side by side"),
         ("nets/conv4.py", "from lightning.pytorch import Trainer", "lightning lives"),
         ("data/table.py", "import PIL.Image", "PIL is for"),

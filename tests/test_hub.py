@@ -18,12 +18,13 @@ import pytest
 import torch
 import yaml
 
-from quickstudy import ConfigError, DataError, MissingPackageError, Predictor, hub
+from quickstudy import ConfigError, DataError, MissingPackageError, Predictor
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.confidence import in_words
-from quickstudy.hub import card
+from quickstudy.learning.confidence import in_words
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import load_image
+from quickstudy.saved import hub
+from quickstudy.saved.hub import card
 
 
 class FakeHub:

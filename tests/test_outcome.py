@@ -18,8 +18,8 @@ from quickstudy import DataError, Episode, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.outcome import NO_NUMBER, Answers, Outcome, difference
-from quickstudy.results import measured_on, of_an_episode, result_of, sentence
+from quickstudy.runs.results import measured_on, of_an_episode, result_of, sentence
+from quickstudy.training.outcome import NO_NUMBER, Answers, Outcome, difference
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",

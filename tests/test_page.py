@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quickstudy import report
-from quickstudy.metrics import Estimate
-from quickstudy.report import (
+from quickstudy.kinds.metrics import Estimate
+from quickstudy.runs import report
+from quickstudy.runs.report import (
     Picture,
     Row,
     class_listing,

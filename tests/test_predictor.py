@@ -24,9 +24,9 @@ from torch import nn
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.changes import Change
 from quickstudy.data.targets import encode
 from quickstudy.image import ImageClassifier, load_image
+from quickstudy.learning.changes import Change
 from quickstudy.nets import Encoder, build_encoder
 
 # Most tests ask about the very examples that were learned, which is told.
@@ -190,7 +190,7 @@ def test_needs_no_lightning() -> None:
 
 
 @pytest.mark.parametrize(
-    "reader", ["from quickstudy.saving import read", "from quickstudy import Predictor as P; read = P.load"]
+    "reader", ["from quickstudy.saved.model_folder import read", "from quickstudy import Predictor as P; read = P.load"]
 )
 def test_a_process_that_knows_nothing_of_pictures_finds_their_load(reader: str, tmp_path: Path) -> None:
     encoder, load = build_encoder("conv4", {"hidden": 8}), partial(load_image, image_size=16)

@@ -25,8 +25,8 @@ import killed_run
 from quickstudy import ConfigError, DataError, DataWarning, Trainer
 from quickstudy.files import alone
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.processes import check_shared
-from quickstudy.resuming import LAST, PREVIOUS, KeepLast, newest_checkpoint
+from quickstudy.runs.resuming import LAST, PREVIOUS, KeepLast, newest_checkpoint
+from quickstudy.training.processes import check_shared
 
 RUNS: dict[str, dict[str, Any]] = {
     "supervised": {"finetuning": ["gradual", 1]},

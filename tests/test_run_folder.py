@@ -23,10 +23,10 @@ from torch import nn
 from quickstudy import ConfigError, DataWarning, MissingPackageError, Trainer
 from quickstudy.cli import main
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.loggers import Metrics, read_metrics
-from quickstudy.outcome import Outcome
-from quickstudy.resuming import KeepLast
-from quickstudy.run_folder import write_measured, write_page
+from quickstudy.runs.folder import write_measured, write_page
+from quickstudy.runs.loggers import Metrics, read_metrics
+from quickstudy.runs.resuming import KeepLast
+from quickstudy.training.outcome import Outcome
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",

@@ -27,12 +27,13 @@ import pytest
 import torch
 from PIL import Image
 
-from quickstudy import DataError, Predictor, saving
-from quickstudy.changes import Change
+from quickstudy import DataError, Predictor
 from quickstudy.cli import main
 from quickstudy.cli.serve import most_connections
-from quickstudy.journal import NAME, BehindError, Journal, LockedError
+from quickstudy.learning.changes import Change
 from quickstudy.pictures import load_image
+from quickstudy.saved import model_folder
+from quickstudy.saved.journal import NAME, BehindError, Journal, LockedError
 from quickstudy.serve.app import build
 from quickstudy.serve.decoding import Limits
 from quickstudy.serve.gate import Rules
@@ -681,14 +682,14 @@ def test_a_wrong_folder_is_told_before_a_port_that_is_taken(tmp_path: Path, caps
 
 
 def test_what_fails_in_the_models_thread_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve = saving.serve
+    serve = model_folder.serve
 
     def fail_in_a_thread(folder: Path) -> Journal:
         if threading.current_thread() is not threading.main_thread():
             raise OSError("too many open files")
         return serve(folder)
 
-    monkeypatch.setattr(saving, "serve", fail_in_a_thread)
+    monkeypatch.setattr(model_folder, "serve", fail_in_a_thread)
     with pytest.raises(OSError, match="too many open files"):
         Service(save_model(tmp_path / "m"))
 
@@ -697,7 +698,7 @@ def test_what_fails_in_the_models_thread_is_told(tmp_path: Path, monkeypatch: py
 
 
 def test_the_journal_refuses_who_is_behind_and_tells_what_was_missed(tmp_path: Path) -> None:
-    with saving.serve(save_model(tmp_path / "m")) as one, saving.serve(tmp_path / "m") as other:
+    with model_folder.serve(save_model(tmp_path / "m")) as one, model_folder.serve(tmp_path / "m") as other:
         assert one.append(Change("rename", "red", "r"), 0) == 1
         with pytest.raises(BehindError):
             other.append(Change("remove", "red"), 0)
@@ -721,7 +722,7 @@ def test_a_predictor_saved_over_a_served_one_replaces_it(tmp_path: Path, service
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "m")
-    saving.serve(folder).__exit__()
+    model_folder.serve(folder).__exit__()
     (folder / NAME).write_bytes(b"no database" * 1000)
     with pytest.raises(DataError, match=r"changes\.sqlite' is damaged"):
         Predictor.load(folder)
@@ -729,7 +730,7 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
 
 def test_a_journal_of_another_model_is_refused(tmp_path: Path) -> None:
     for name in "ab":
-        saving.serve(save_model(tmp_path / name)).__exit__()
+        model_folder.serve(save_model(tmp_path / name)).__exit__()
     (tmp_path / "a" / NAME).replace(tmp_path / "b" / NAME)
     with pytest.raises(DataError, match="another model"):
         Predictor.load(tmp_path / "b")
@@ -756,7 +757,7 @@ def test_a_change_that_cannot_be_written_is_no_change(client: Client, service: S
 def test_while_others_hold_the_journal_it_is_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("quickstudy.journal._SECONDS", 0.2)
+    monkeypatch.setattr("quickstudy.saved.journal._SECONDS", 0.2)
     with Service(save_model(tmp_path / "m")) as service:
         client = Client(build(service))
         other = sqlite3.connect(tmp_path / "m" / NAME, isolation_level=None)

@@ -30,17 +30,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer, progress
+from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer
 from quickstudy.data import identity
 from quickstudy.data.archives import open_archive
 from quickstudy.errors import TrainingError
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.losses import class_weights_of, weighted
-from quickstudy.metrics import Accuracy, build_metrics
-from quickstudy.optimizers import available_optimizers, available_schedulers, build_scheduler
-from quickstudy.progress import Bars
-from quickstudy.resuming import WholeCheckpoints
+from quickstudy.kinds.losses import class_weights_of, weighted
+from quickstudy.kinds.metrics import Accuracy, build_metrics
+from quickstudy.runs import progress
+from quickstudy.runs.progress import Bars
+from quickstudy.runs.resuming import WholeCheckpoints
+from quickstudy.training.optimizers import available_optimizers, available_schedulers, build_scheduler
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quickstudy.algorithms import available_strategies as available_strategies
-    from quickstudy.datamodule import DataModule as DataModule
     from quickstudy.datasets import available_datasets as available_datasets
     from quickstudy.episode import Episode as Episode
     from quickstudy.errors import ConfigError as ConfigError
@@ -17,30 +16,31 @@ if TYPE_CHECKING:
     from quickstudy.errors import QuickstudyError as QuickstudyError
     from quickstudy.errors import TrainingError as TrainingError
     from quickstudy.nets import available_backbones as available_backbones
-    from quickstudy.optimizers import available_optimizers as available_optimizers
-    from quickstudy.optimizers import available_schedulers as available_schedulers
     from quickstudy.predictor import Predictor as Predictor
-    from quickstudy.task import Task as Task
     from quickstudy.trainer import Trainer as Trainer
+    from quickstudy.training.datamodule import DataModule as DataModule
+    from quickstudy.training.optimizers import available_optimizers as available_optimizers
+    from quickstudy.training.optimizers import available_schedulers as available_schedulers
+    from quickstudy.training.task import Task as Task
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ConfigError": "errors",
     "DataError": "errors",
-    "DataModule": "datamodule",
+    "DataModule": "training.datamodule",
     "DataWarning": "errors",
     "Episode": "episode",
     "MissingPackageError": "errors",
     "Predictor": "predictor",
     "QuickstudyError": "errors",
-    "Task": "task",
+    "Task": "training.task",
     "Trainer": "trainer",
     "TrainingError": "errors",
     "available_backbones": "nets",
     "available_datasets": "datasets",
-    "available_optimizers": "optimizers",
-    "available_schedulers": "optimizers",
+    "available_optimizers": "training.optimizers",
+    "available_schedulers": "training.optimizers",
     "available_strategies": "algorithms",
 }
 

@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from quickstudy import hub, saving
 from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.calibrated import Calibrated
-from quickstudy.changes import UNKNOWN
-from quickstudy.confidence import accuracy_in_words, conformal, least_examples
 from quickstudy.data.samples import listed
 from quickstudy.data.targets import Label, encode, type_of
 from quickstudy.errors import ConfigError, DataError, brief, check_counts, few, one_line
-from quickstudy.explaining import Answer, Neighbour, drawn
-from quickstudy.learner import TYPES
+from quickstudy.learning.calibrated import Calibrated
+from quickstudy.learning.changes import UNKNOWN
+from quickstudy.learning.confidence import accuracy_in_words, conformal, least_examples
+from quickstudy.learning.explaining import Answer, Neighbour, drawn
+from quickstudy.learning.learner import TYPES
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import IMAGE_SIZE, load_image, thumbnail_of
+from quickstudy.saved import hub, model_folder
 
 if TYPE_CHECKING:
-    from quickstudy import export
+    from quickstudy.saved import export
 
 
 class Predictor(Calibrated):
@@ -137,12 +137,12 @@ class Predictor(Calibrated):
             ConfigError: an option of the algorithm is code, which no file holds.
             OSError: the folder cannot be written.
         """
-        saving.write(folder, self._saved(), after)
+        model_folder.write(folder, self._saved(), after)
 
     def export(
         self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False
     ) -> export.Exported:
-        """Write a graph that answers without quickstudy, and its classes beside it; see ``quickstudy.export.write``.
+        """Write a graph that answers without quickstudy, and its classes beside it; see ``saved.export.write``.
 
         Args:
             path: ``x.onnx``, or ``x.pt2`` for torch.export; the classes go to ``x.onnx.classes.safetensors``.
@@ -154,13 +154,15 @@ class Predictor(Calibrated):
             DataError: there is no class, or no graph for ``only_classes``.
             MissingPackageError: a package is not installed.
         """
-        from quickstudy import export  # which imports what few need
+        from quickstudy.saved import export  # which imports what few need
 
         return export.write(path, self._saved(), self.confidence_, images, only_classes)
 
-    def _saved(self) -> saving.Saved:
+    def _saved(self) -> model_folder.Saved:
         parts = self._encoder, self._algorithm, self._load, self._support, self._thumbnails, self._learned
-        return saving.Saved(*parts, self._rates, self._calibrated, self._like, self._rounding, taught=self._taught)
+        return model_folder.Saved(
+            *parts, self._rates, self._calibrated, self._like, self._rounding, taught=self._taught
+        )
 
     @classmethod
     def load(
@@ -183,7 +185,7 @@ class Predictor(Calibrated):
             DataError: a file is missing or damaged, or of a newer version.
             ConfigError: what was code is not given.
         """
-        saved = saving.read(folder, device, load, backbone)
+        saved = model_folder.read(folder, device, load, backbone)
         made = cls(saved.encoder, saved.algorithm, saved.load)
         made._restore(saved.support, saved.thumbnails, saved.state)
         made._rates, made._calibrated, made._like, made._rounding = saved[6:10]

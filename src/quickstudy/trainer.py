@@ -17,23 +17,23 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from quickstudy.algorithms import EmbeddingAlgorithm
-from quickstudy.allocator import keep_memory_mapped
-from quickstudy.checkpoint import plain
-from quickstudy.datamodule import STAGES, DataModule
 from quickstudy.errors import ConfigError, DataWarning, brief, check_choice, check_counts, check_options, given
-from quickstudy.failing import StopAtNaN
-from quickstudy.finetuning import SHAPES, Strategy, build_finetuning
-from quickstudy.loggers import Asked, Metrics, build_loggers, check_loggers
-from quickstudy.outcome import Outcome
-from quickstudy.predictions import Output, answers
-from quickstudy.processes import OneResult, check_shared
-from quickstudy.progress import Parameters, build_progress, shown
-from quickstudy.quirks import keep_statistics, note_termination, quieten
-from quickstudy.results import result_of, sentence
-from quickstudy.resuming import GoesOn, KeepLast, WholeCheckpoints, newest_checkpoint, run_folder
-from quickstudy.run_folder import RUNS, Patience, Record, checkpoints, holding, new_folder, write_measured, write_page
-from quickstudy.task import Task, leave_evaluation
-from quickstudy.time_limit import WithinTime
+from quickstudy.runs.allocator import keep_memory_mapped
+from quickstudy.runs.failing import StopAtNaN
+from quickstudy.runs.folder import RUNS, Patience, Record, checkpoints, holding, new_folder, write_measured, write_page
+from quickstudy.runs.loggers import Asked, Metrics, build_loggers, check_loggers
+from quickstudy.runs.predictions import Output, answers
+from quickstudy.runs.progress import Parameters, build_progress, shown
+from quickstudy.runs.results import result_of, sentence
+from quickstudy.runs.resuming import GoesOn, KeepLast, WholeCheckpoints, folder_to_resume, newest_checkpoint
+from quickstudy.runs.time_limit import WithinTime
+from quickstudy.training.checkpoint import plain
+from quickstudy.training.datamodule import STAGES, DataModule
+from quickstudy.training.finetuning import SHAPES, Strategy, build_finetuning
+from quickstudy.training.outcome import Outcome
+from quickstudy.training.processes import OneResult, check_shared
+from quickstudy.training.quirks import keep_statistics, note_termination, quieten
+from quickstudy.training.task import Task, leave_evaluation
 
 _PLAIN: dict[str, Any] = {"finetuning": "no_freeze"}
 
@@ -106,7 +106,7 @@ class Trainer(L.Trainer):
         check_counts(**given(patience=patience))
         if patience is not None:
             callbacks.append(Patience(patience))
-        self.run_folder = run_folder(resume, default_root_dir)
+        self.run_folder = folder_to_resume(resume, default_root_dir)
         self._resumes, self._patience, self._finetuning = resume is not None, patience, _PLAIN
         self._fitted: Task | None = None
         self._root = Path(default_root_dir or RUNS)
@@ -159,7 +159,7 @@ class Trainer(L.Trainer):
             train_dataloaders, datamodule = None, train_dataloaders
         check_shared(self, train_dataloaders, val_dataloaders)
         if ckpt_path == "last" and self.run_folder is None:
-            self.run_folder = run_folder("auto", None if self._root == RUNS else self._root)
+            self.run_folder = folder_to_resume("auto", None if self._root == RUNS else self._root)
         if ckpt_path == "last" or (ckpt_path is None and self._resumes):
             assert self.run_folder is not None
             asked, ckpt_path = ckpt_path, newest_checkpoint(self.run_folder)
@@ -346,7 +346,7 @@ class Trainer(L.Trainer):
             output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
                 several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
                 of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``.
-                ``"rows"``: for each example a ``quickstudy.predictions.Prediction`` of its file, label, probability,
+                ``"rows"``: for each example a ``runs.predictions.Prediction`` of its file, label, probability,
                 likeliest class, and true label where the data has it (targets, or class folders); with several labels
                 per example, one for each label above one half.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.

@@ -14,10 +14,11 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from quickstudy import Predictor, saving
+from quickstudy import Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.image import load_image
 from quickstudy.nets import build_encoder
+from quickstudy.saved import model_folder
 
 MODELS = {"prototypicalnetworks": {}, "r2d2": {}, "maml": {"adaptation_steps": 2}, "nearest_centroid": {}}
 SERVED = "nearest_neighbour"  # takes pictures, and has changes in a journal
@@ -70,7 +71,7 @@ def main(root: Path) -> None:
 
 def serve(predictor: Predictor, folder: Path, asked: torch.Tensor) -> None:
     """Change it as a service does."""
-    with saving.serve(folder) as journal:
+    with model_folder.serve(folder) as journal:
         numbers = itertools.count()
         predictor.before_change = lambda change: journal.append(change, next(numbers)) and None
         predictor.add_class("white", asked[-1:]).add_examples("green", asked[2:3]).rename_class("blue", "bleu")

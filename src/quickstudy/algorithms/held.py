@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quickstudy.algorithms.rows import Rows
 from quickstudy.functional.ridge import inverse_of
-from quickstudy.rows import Rows
 
 Fit = Callable[[Tensor, Tensor, int], Any]
 """``EmbeddingAlgorithm.fit``."""

@@ -20,19 +20,19 @@ from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
 from quickstudy.cli.models import FORMS, add_device, device_of, examples, find_model, learner, model_here
-from quickstudy.confidence import accuracy_in_words, in_words
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
+from quickstudy.learning.confidence import accuracy_in_words, in_words
 from quickstudy.nets import Encoder
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
-from quickstudy.plain import name_of
 from quickstudy.predictor import Predictor
-from quickstudy.saving import DESCRIPTION
+from quickstudy.saved.model_folder import DESCRIPTION
+from quickstudy.saved.plain import name_of
 
 _SHOWN = 20
 _ENCODER = {

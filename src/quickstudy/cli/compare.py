@@ -17,9 +17,9 @@ from quickstudy.cli.test import how_to_test, recorded
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.files import best_checkpoint
-from quickstudy.outcome import Difference, Outcome, difference, finite
-from quickstudy.results import sentence
-from quickstudy.run_folder import RECORD, plan_of, read_json, read_outcome
+from quickstudy.runs.folder import RECORD, plan_of, read_json, read_outcome
+from quickstudy.runs.results import sentence
+from quickstudy.training.outcome import Difference, Outcome, difference, finite
 
 
 def add_arguments(parser: PlainParser) -> None:

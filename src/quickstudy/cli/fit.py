@@ -23,11 +23,11 @@ from quickstudy.cli.imports import also_importing
 from quickstudy.cli.runs import add_data, add_model, add_trainer, build_data, build_trainer
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write, best_checkpoint
-from quickstudy.finetuning import build_finetuning
 from quickstudy.image import ImageClassifier
-from quickstudy.processes import is_first
-from quickstudy.run_folder import REPORT, RUNS, new_folder
+from quickstudy.runs.folder import REPORT, RUNS, new_folder
 from quickstudy.trainer import Trainer
+from quickstudy.training.finetuning import build_finetuning
+from quickstudy.training.processes import is_first
 
 
 def add_arguments(parser: ArgumentParser) -> None:

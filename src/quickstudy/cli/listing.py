@@ -12,8 +12,8 @@ KINDS = {
     "strategies": "algorithms",
     "backbones": "nets",
     "datasets": "datasets",
-    "optimizers": "optimizers",
-    "schedulers": "optimizers",
+    "optimizers": "training.optimizers",
+    "schedulers": "training.optimizers",
     "transforms": "image",
 }
 """Which module of quickstudy has ``available_KIND()``."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from quickstudy import hub
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
@@ -19,7 +18,8 @@ from quickstudy.errors import ConfigError, DataError, MissingPackageError, first
 from quickstudy.files import absent, best_checkpoint
 from quickstudy.pictures import IMAGE_EXTENSIONS, load_image
 from quickstudy.predictor import Predictor
-from quickstudy.saving import DESCRIPTION, instead
+from quickstudy.saved import hub
+from quickstudy.saved.model_folder import DESCRIPTION, instead
 
 if TYPE_CHECKING:
     from quickstudy.image import ImageClassifier

@@ -16,7 +16,7 @@ from quickstudy.cli.predictions import Tally, writing
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.data.scan import class_folders
 from quickstudy.pictures import IMAGE_EXTENSIONS
-from quickstudy.predictions import labels_of, named, rows_of
+from quickstudy.runs.predictions import labels_of, named, rows_of
 
 
 def add_arguments(parser: ArgumentParser) -> None:

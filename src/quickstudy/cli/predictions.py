@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from textwrap import indent
 
-from quickstudy.changes import UNKNOWN
 from quickstudy.data.identity import TELLS_NOTHING
 from quickstudy.data.targets import Label
 from quickstudy.files import atomic_write
-from quickstudy.predictions import Prediction
+from quickstudy.learning.changes import UNKNOWN
+from quickstudy.runs.predictions import Prediction
 
 
 @contextmanager

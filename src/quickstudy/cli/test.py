@@ -25,9 +25,9 @@ from quickstudy.cli.runs import (
 )
 from quickstudy.errors import DataError, DataWarning, given
 from quickstudy.files import BEST_FILE, absent, best_checkpoint
-from quickstudy.outcome import Outcome
-from quickstudy.results import result_of, sentence
-from quickstudy.run_folder import MEASURED, RECORD, read_json, write_measured
+from quickstudy.runs.folder import MEASURED, RECORD, read_json, write_measured
+from quickstudy.runs.results import result_of, sentence
+from quickstudy.training.outcome import Outcome
 
 
 def add_arguments(parser: ArgumentParser) -> None:

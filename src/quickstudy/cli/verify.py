@@ -15,8 +15,8 @@ from typing import Any
 from quickstudy.cli.test import how_to_test, measured, recorded
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import DataError
-from quickstudy.outcome import in_words
-from quickstudy.results import interval, sentence, versions
+from quickstudy.runs.results import interval, sentence, versions
+from quickstudy.training.outcome import in_words
 
 ROUNDING = 0.05
 """What another processor's rounding may change, as a share of the interval."""

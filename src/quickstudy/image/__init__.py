@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from quickstudy.data.table import Table
-from quickstudy.datamodule import DataModule
 from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.transforms import available_transforms
@@ -25,7 +24,8 @@ from quickstudy.pictures import (
     load_image,
     whole_numbers,
 )
-from quickstudy.task import Task
+from quickstudy.training.datamodule import DataModule
+from quickstudy.training.task import Task
 
 __all__ = ["ImageClassificationData", "ImageClassifier", "available_transforms", "load_image"]
 

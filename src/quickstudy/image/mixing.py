@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.errors import ConfigError, brief, check_above_zero, check_options, require
-from quickstudy.losses import Mix, MixSpec
+from quickstudy.kinds.losses import Mix, MixSpec
 from quickstudy.registry import name_and_options
 
 _NAMED = {"mixup": ("MixUp",), "cutmix": ("CutMix",), "mixup_cutmix": ("MixUp", "CutMix")}

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from quickstudy import __version__
 from quickstudy.errors import ConfigError, DataError, QuickstudyError, TakenError, UnknownClassError, check_options
-from quickstudy.explaining import Answer
+from quickstudy.learning.explaining import Answer
 from quickstudy.serve.decoding import Decoder, Limits
 from quickstudy.serve.desk import Desk, kind_of
 from quickstudy.serve.gate import Gate, Rules, hung_up

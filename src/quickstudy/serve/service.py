@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from quickstudy import saving
-from quickstudy.changes import Change
-from quickstudy.confidence import accuracy_in_words
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, QuickstudyError, brief
-from quickstudy.explaining import Answer
-from quickstudy.journal import BehindError, Journal, LockedError
-from quickstudy.plain import name_of
+from quickstudy.learning.changes import Change
+from quickstudy.learning.confidence import accuracy_in_words
+from quickstudy.learning.explaining import Answer
 from quickstudy.predictor import Predictor
+from quickstudy.saved import model_folder
+from quickstudy.saved.journal import BehindError, Journal, LockedError
+from quickstudy.saved.plain import name_of
 
 _MOST_TOLD = 1000  # classes whose accuracy is told
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
@@ -120,7 +120,7 @@ class Service:
         """Return what the model is and what accuracy to expect of it, in values that JSON has."""
 
         def about(predictor: Predictor) -> dict[str, Any]:
-            return {"name": self.name, "written": saving.written(self._folder), **_about(predictor)}
+            return {"name": self.name, "written": model_folder.written(self._folder), **_about(predictor)}
 
         return self._do(about)
 
@@ -233,7 +233,7 @@ class Service:
     def _run(self, read: Future[None]) -> None:
         """Read the model, or say why that fails, and do what is asked for until the end."""
         try:
-            with saving.serve(self._folder) as self._journal:  # which only the thread that opens it may use
+            with model_folder.serve(self._folder) as self._journal:  # which only the thread that opens it may use
                 self._predictor, self.replayed = self._read(self._journal)
                 self._uncompacted = self.replayed
                 read.set_result(None)

@@ -13,9 +13,9 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from quickstudy.changes import UNKNOWN
 from quickstudy.errors import DataError, QuickstudyError
-from quickstudy.explaining import Answer, Neighbour
+from quickstudy.learning.changes import UNKNOWN
+from quickstudy.learning.explaining import Answer, Neighbour
 from quickstudy.serve.decoding import Decoder, File
 from quickstudy.serve.service import Service
 

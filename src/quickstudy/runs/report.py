@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.files import atomic_write
-from quickstudy.metrics import Estimate
-from quickstudy.outcome import NO_NUMBER, worst_first
+from quickstudy.kinds.metrics import Estimate
+from quickstudy.training.outcome import NO_NUMBER, worst_first
 
 _SHOWN, _RIGHT, _WRONG = "#3867d6", "#1e8e3e", "#d93025"
 NAMED = 30
@@ -275,7 +275,7 @@ def write_report(
         cautions: what must be known before the figures are believed.
         listings: tables, after the pictures.
     """
-    template = files("quickstudy").joinpath("report.html.jinja").read_text("utf-8")
+    template = files("quickstudy.runs").joinpath("report.html.jinja").read_text("utf-8")
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template)
     rendered = page.render(
         title=title,

@@ -20,7 +20,7 @@ from quickstudy.data.loading import Steps
 from quickstudy.data.samples import described
 from quickstudy.errors import ConfigError
 from quickstudy.nets import average_statistics, by_all_processes
-from quickstudy.quirks import leave_at_exit
+from quickstudy.training.quirks import leave_at_exit
 
 
 def is_first() -> bool:

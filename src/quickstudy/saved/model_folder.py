@@ -23,16 +23,16 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm, algorithm_of
-from quickstudy.changes import Change, Support, Thumbnails, check_name, composed, packed, unpacked
-from quickstudy.confidence import HeldOut
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
 from quickstudy.files import alone, atomic_write, best_checkpoint
-from quickstudy.journal import NAME as JOURNAL
-from quickstudy.journal import Journal
+from quickstudy.learning.changes import Change, Support, Thumbnails, check_name, composed, packed, unpacked
+from quickstudy.learning.confidence import HeldOut
 from quickstudy.nets import Encoder, build_encoder
-from quickstudy.plain import found_load, joined, name_of, named_load, taken_apart
+from quickstudy.saved.journal import NAME as JOURNAL
+from quickstudy.saved.journal import Journal
+from quickstudy.saved.plain import found_load, joined, name_of, named_load, taken_apart
 
 FORMAT = 2
 """Counted up when an older quickstudy could not read it; one that it can is written as before."""

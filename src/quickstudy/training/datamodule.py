@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from quickstudy.checkpoint import plain
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler, OwnSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
 from quickstudy.data.readable import readable, without_lost_classes
@@ -28,7 +27,6 @@ from quickstudy.data.splitting import (
 )
 from quickstudy.data.table import Table
 from quickstudy.data.targets import LabelType
-from quickstudy.doors import Doors
 from quickstudy.errors import (
     ConfigError,
     DataError,
@@ -41,6 +39,8 @@ from quickstudy.errors import (
     given,
     unknown,
 )
+from quickstudy.training.checkpoint import plain
+from quickstudy.training.doors import Doors
 
 StageName = Literal["train", "val", "test", "predict"]
 _FEW = 16  # inputs, where they need no reading

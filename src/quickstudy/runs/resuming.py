@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 from torchmetrics import Metric
 
-from quickstudy.checkpoint import read_checkpoint
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_above_zero, check_counts, given
 from quickstudy.files import LAST, atomic_write
+from quickstudy.training.checkpoint import read_checkpoint
 
 PREVIOUS = "previous.ckpt"
 _ASKED = 20  # steps between two questions to all processes whether it is time
@@ -193,7 +193,7 @@ def _check_whole(path: Path) -> None:
         raise DataError(f"the checkpoint '{path}' is damaged or cut (in its part '{wrong}')")
 
 
-def run_folder(resume: str | None, default_root_dir: object) -> Path | None:
+def folder_to_resume(resume: str | None, default_root_dir: object) -> Path | None:
     """Return the folder that a run resumes from, None where it does not.
 
     Raises:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from quickstudy.algorithms import EmbeddingAlgorithm, algorithm_of
-from quickstudy.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, in_words
 from quickstudy.errors import ConfigError, DataError, brief, check_options, first_line, one_line, require
 from quickstudy.files import atomic_write
-from quickstudy.saving import DESCRIPTION
+from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, in_words
+from quickstudy.saved.model_folder import DESCRIPTION
 
 CARD = "README.md"
 _FILES = ("encoder-*.safetensors", "learned-*.safetensors")

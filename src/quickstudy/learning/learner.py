@@ -20,11 +20,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
-from quickstudy.changes import Change, Support, Thumbnails, changed, check_name
-from quickstudy.confidence import familiarity
+from quickstudy.algorithms.rows import Rows
 from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import Label, LabelType, encode, label_of, read_as, type_of
 from quickstudy.errors import DataError, DataWarning, TakenError, UnknownClassError, closest, one_line
+from quickstudy.learning.changes import Change, Support, Thumbnails, changed, check_name
+from quickstudy.learning.confidence import familiarity
 from quickstudy.nets import Encoder
 from quickstudy.pictures import (
     WHITER,
@@ -40,7 +41,6 @@ from quickstudy.pictures import (
     together,
     whole_numbers,
 )
-from quickstudy.rows import Rows
 
 _AT_ONCE = 64
 _SEEN = 16  # examples that tell the scale of all

@@ -28,16 +28,16 @@ from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_map
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
-from quickstudy.confidence import Confidence, familiarity
 from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, first_line
 from quickstudy.files import atomic_write
-from quickstudy.graph_files import OUTPUTS, Answers, Axes, Run, Tensors, form_of
+from quickstudy.learning.confidence import Confidence, familiarity
 from quickstudy.nets import Encoder
 from quickstudy.pictures import height_width
-from quickstudy.plain import joined, taken_apart
-from quickstudy.saving import Saved
+from quickstudy.saved.graph_files import OUTPUTS, Answers, Axes, Run, Tensors, form_of
+from quickstudy.saved.model_folder import Saved
+from quickstudy.saved.plain import joined, taken_apart
 
 FORMAT = 1
 """Counted up when a reader of an older classes file could not use it."""

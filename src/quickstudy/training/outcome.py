@@ -26,7 +26,7 @@ from quickstudy.episode import Episode
 from quickstudy.errors import DataError
 from quickstudy.files import atomic_write
 from quickstudy.functional.intervals import Z95, classes_interval, mean_interval, proportion_interval
-from quickstudy.processes import in_group
+from quickstudy.training.processes import in_group
 
 Ints = NDArray[np.int64]
 Range = tuple[int, int]

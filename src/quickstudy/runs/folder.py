@@ -23,15 +23,12 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from quickstudy.checkpoint import plain
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.files import BEST_FILE, alone, atomic_write
-from quickstudy.loggers import Metrics, read_metrics
-from quickstudy.metrics import Estimate
-from quickstudy.outcome import Outcome
-from quickstudy.processes import is_first
-from quickstudy.report import (
+from quickstudy.kinds.metrics import Estimate
+from quickstudy.runs.loggers import Metrics, read_metrics
+from quickstudy.runs.report import (
     NAMED,
     Picture,
     Row,
@@ -42,9 +39,12 @@ from quickstudy.report import (
     estimate_of,
     write_report,
 )
-from quickstudy.results import chance, covers, in_sizes, measured_on, of_an_episode, versions
-from quickstudy.resuming import KeepLast
-from quickstudy.time_limit import WithinTime
+from quickstudy.runs.results import chance, covers, in_sizes, measured_on, of_an_episode, versions
+from quickstudy.runs.resuming import KeepLast
+from quickstudy.runs.time_limit import WithinTime
+from quickstudy.training.checkpoint import plain
+from quickstudy.training.outcome import Outcome
+from quickstudy.training.processes import is_first
 
 RUNS = Path("runs")
 RECORD, MEASURED, TESTED, CURVES, REPORT = "run.json", "test.json", "test.safetensors", "curves.png", "report.html"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from quickstudy.changes import Change, change_of, examples_to_bytes
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, QuickstudyError
+from quickstudy.learning.changes import Change, change_of, examples_to_bytes
 
 NAME = "changes.sqlite"
 _SECONDS = 10.0  # that one waits for another who writes

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from quickstudy.errors import ConfigError, brief, closest
-from quickstudy.lora import adapters_of, add_adapters, merge_adapters
+from quickstudy.nets.lora import adapters_of, add_adapters, merge_adapters
 
 Strategy = str | tuple[Any, ...] | BaseFinetuning
 Begins = dict[nn.Module, float]

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from quickstudy.datamodule import DataModule
-from quickstudy.outcome import Outcome, finite
+from quickstudy.training.datamodule import DataModule
+from quickstudy.training.outcome import Outcome, finite
 
 _CONFUSIONS = 100  # in test.json; test.safetensors has all
 Size = int | Sequence[int]

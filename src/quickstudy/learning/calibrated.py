@@ -13,7 +13,11 @@ from torch import Tensor
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.algorithms.base import exact
-from quickstudy.confidence import (
+from quickstudy.data.identity import warn_of_seen
+from quickstudy.data.samples import listed
+from quickstudy.data.targets import encode
+from quickstudy.errors import ConfigError, DataError, brief, check_counts, given
+from quickstudy.learning.confidence import (
     NOT_CALIBRATED,
     Confidence,
     HeldOut,
@@ -25,12 +29,8 @@ from quickstudy.confidence import (
     rounding_of,
     threshold_of,
 )
-from quickstudy.data.identity import warn_of_seen
-from quickstudy.data.samples import listed
-from quickstudy.data.targets import encode
-from quickstudy.errors import ConfigError, DataError, brief, check_counts, given
-from quickstudy.explaining import Neighbour, nearest
-from quickstudy.learner import Learner
+from quickstudy.learning.explaining import Neighbour, nearest
+from quickstudy.learning.learner import Learner
 from quickstudy.nets import Encoder
 
 

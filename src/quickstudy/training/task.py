@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.checkpoint import check_strategy, load_checkpoint, load_weights, memory_of, plain, restore_memory
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.identity import identities, joined, shared, warn_of_seen
 from quickstudy.data.loading import inputs_of
@@ -28,8 +27,7 @@ from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
 from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
-from quickstudy.heads import class_names, feature_shape, given_head, inputs_for, meet_inputs, warn_of_one_class
-from quickstudy.losses import (
+from quickstudy.kinds.losses import (
     ClassWeights,
     Loss,
     Mix,
@@ -41,14 +39,30 @@ from quickstudy.losses import (
     loss_of_shares,
     weighted,
 )
-from quickstudy.metrics import StageMetrics, build_metrics
+from quickstudy.kinds.metrics import StageMetrics, build_metrics
 from quickstudy.nets import build_encoder, of_several
-from quickstudy.optimizers import OptimizerSpec, SchedulerSpec, build_optimizer, build_scheduler, check_specs, grouped
-from quickstudy.outcome import Answers, Outcome
 from quickstudy.predictor import Predictor
-from quickstudy.processes import Accumulated, is_first, steps_of, together, weighed
 from quickstudy.registry import options_of
-from quickstudy.strategy import build_strategy
+from quickstudy.training.checkpoint import (
+    check_strategy,
+    load_checkpoint,
+    load_weights,
+    memory_of,
+    plain,
+    restore_memory,
+)
+from quickstudy.training.heads import class_names, feature_shape, given_head, inputs_for, meet_inputs, warn_of_one_class
+from quickstudy.training.optimizers import (
+    OptimizerSpec,
+    SchedulerSpec,
+    build_optimizer,
+    build_scheduler,
+    check_specs,
+    grouped,
+)
+from quickstudy.training.outcome import Answers, Outcome
+from quickstudy.training.processes import Accumulated, is_first, steps_of, together, weighed
+from quickstudy.training.strategy import build_strategy
 
 
 class Task(L.LightningModule):

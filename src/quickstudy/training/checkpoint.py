@@ -17,7 +17,7 @@ from quickstudy.data.identity import joined
 from quickstudy.data.targets import plain_number
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, first_line
 from quickstudy.files import absent, best_checkpoint
-from quickstudy.lora import adapter_rank, merged_weights
+from quickstudy.nets.lora import adapter_rank, merged_weights
 
 FORMAT = 1
 """Of what a task adds to a checkpoint; counted up when an older quickstudy could not read it."""

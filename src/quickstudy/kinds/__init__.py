@@ -1,0 +1,1 @@
+"""What an answer is: its losses and metrics. No Lightning."""

@@ -1,0 +1,1 @@
+"""Classes learned from examples, by an encoder that stays as it is. No Lightning."""
