@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms.held import Held
+from quickstudy.batches import Batch, device_of, fold, join, size, take
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, QuickstudyError, first_line
 from quickstudy.functional.known_gradient import Backwards
@@ -92,17 +94,17 @@ class Algorithm(nn.Module, ABC):
             The loss, one number, and ``[T, Q, W]`` logits.
         """
 
-    def keep(self, encoder: Encoder, support: Iterable[Tensor]) -> Tensor:
+    def keep(self, encoder: Encoder, support: Iterable[Batch]) -> Batch:
         """Return what learning needs of a support set: ``[S, ...]``, here the inputs themselves.
 
         Args:
             encoder: in evaluation mode.
             support: parts ``[n, ...]`` of the support set, S examples in all.
         """
-        return torch.cat(list(support))
+        return join(support)
 
     @abstractmethod
-    def adapt(self, encoder: Encoder, kept_S: Tensor, targets_S: Tensor, ways: int) -> Any:
+    def adapt(self, encoder: Encoder, kept_S: Batch, targets_S: Tensor, ways: int) -> Any:
         """Learn one task in evaluation mode and return what was learned: tensors, in tuples, lists and dicts.
 
         Args:
@@ -113,7 +115,7 @@ class Algorithm(nn.Module, ABC):
         """
 
     @abstractmethod
-    def predict(self, encoder: Encoder, state: Any, queries: Iterable[Tensor]) -> Tensor:
+    def predict(self, encoder: Encoder, state: Any, queries: Iterable[Batch]) -> Tensor:
         """Return ``[Q, W]`` logits of queries, given in parts ``[n, ...]``."""
 
     def answer(self, encoder: Encoder, state: Any, kept_Q: Tensor) -> Tensor:
@@ -162,12 +164,13 @@ class EmbeddingAlgorithm(Algorithm):
 
         In training, each chunk's gradient is made at once, so that not all graphs coexist.
         """
-        tasks, keeps_graph = len(episode.support), torch.is_grad_enabled()
-        size = self.task_chunk or (1 if episode.support.device.type == "cpu" else tasks)
-        if keeps_graph and (not self.training or episode.support.requires_grad or episode.query.requires_grad):
-            size = tasks  # whoever asks for more than the gradients of training has the whole graph
-        parts = (Episode(*(tensor[some] for tensor in episode)) for some in pass_by_pass(encoder, tasks, size))
-        if size >= tasks or not keeps_graph:
+        tasks, keeps_graph = len(episode.support_targets), torch.is_grad_enabled()
+        together = self.task_chunk or (1 if device_of(episode.support).type == "cpu" else tasks)
+        inputs = tree_leaves([episode.support, episode.query])
+        if keeps_graph and (not self.training or any(leaf.requires_grad for leaf in inputs)):
+            together = tasks  # whoever asks for more than the gradients of training has the whole graph
+        parts = (Episode(*(take(part, some) for part in episode)) for some in pass_by_pass(encoder, tasks, together))
+        if together >= tasks or not keeps_graph:
             embedded = torch.cat([self._embedded(encoder, part) for part in parts])
             losses_T, logits_TQW = self._judged(embedded, episode, ways, loss)
             return losses_T.mean(), logits_TQW
@@ -181,15 +184,15 @@ class EmbeddingAlgorithm(Algorithm):
 
     def _embedded(self, encoder: Encoder, episode: Episode) -> Tensor:
         """Return the embeddings ``[T, S + Q, D]`` of tasks that pass together."""
-        inputs = torch.cat([episode.support, episode.query], 1)
-        passing = inputs.flatten(0, 1)
-        with by_episode(len(inputs), len(passing)):
+        passing = fold(join([episode.support, episode.query], 1))
+        tasks = len(episode.support_targets)
+        with by_episode(tasks, size(passing)):
             embedded: Tensor = encoder(passing)
-        return embedded.reshape(*inputs.shape[:2], -1)
+        return embedded.view(tasks, -1, embedded.shape[-1])
 
     def _judged(self, embedded: Tensor, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Return the losses ``[T]`` and the logits of embedded tasks."""
-        support = episode.support.shape[1]
+        support = episode.support_targets.shape[1]
         with torch.autocast(embedded.device.type, enabled=False):
             logits_TQW = self.classify(
                 exact(embedded[:, :support]), episode.support_targets, exact(embedded[:, support:]), ways

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map
 
 from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact, side_by_side
 from quickstudy.algorithms.learned_head import LearnedHead
+from quickstudy.batches import Batch, device_of, each, fold, join, size, take, unfold
 from quickstudy.episode import Episode
 from quickstudy.errors import (
     ConfigError,
@@ -57,7 +58,7 @@ from quickstudy.nets import (
     of_several,
 )
 
-Embed = Callable[[Weights, Tensor], Tensor]
+Embed = Callable[[Weights, Batch], Tensor]
 """A function of weights and inputs ``[N, ...]`` that returns the backbone's features ``[N, D]``."""
 
 _BACKBONE = "backbone."
@@ -139,7 +140,7 @@ class MAML(Algorithm):
         own: Weights = {_BACKBONE + name: value for name, value in encoder.backbone.named_parameters()}
         return own | {f"head.{name}": value for name, value in self.head.named_parameters()}
 
-    def start(self, meta: Weights, embed: Embed, support: Tensor, targets_S: Tensor, ways: int) -> Weights:
+    def start(self, meta: Weights, embed: Embed, support: Batch, targets_S: Tensor, ways: int) -> Weights:
         """Return the weights that adapting starts from; ``"head.weight"`` and ``"head.bias"`` are those of W ways.
 
         Further ones may be made of the parameters, or be constants.
@@ -166,7 +167,7 @@ class MAML(Algorithm):
         """
         return dict.fromkeys(weights, self.adaptation_lr)
 
-    def logits(self, embed: Embed, weights: Weights, inputs: Tensor) -> Tensor:
+    def logits(self, embed: Embed, weights: Weights, inputs: Batch) -> Tensor:
         """Return ``[N, W]`` logits of inputs ``[N, ...]`` by given weights: the network's forward pass.
 
         Args:
@@ -194,13 +195,13 @@ class MAML(Algorithm):
     def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Adapt to every task; in training the gradient is made chunk by chunk, so that not all graphs coexist."""
         training = [module for module in encoder.modules() if isinstance(module, _BatchNorm) and module.training]
-        with _settled(encoder, episode.support.device):
+        with _settled(encoder, device_of(episode.support)):
             if self.training and torch.is_grad_enabled():
                 judged = self._trained(encoder, episode, ways, loss)
                 self._keep_statistics(encoder, training, episode.support)
                 return judged
 
-            def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> Tensor:
+            def one_task(support: Batch, targets_S: Tensor, query: Batch, targets_Q: Tensor) -> Tensor:
                 weights = self._adapted(encoder, support, targets_S, ways)
                 return self._answers(encoder, weights, support, query)
 
@@ -214,10 +215,10 @@ class MAML(Algorithm):
         rates = self.rates(parameters)
         meta, given_rates = _detached(parameters), _detached(rates)
 
-        def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> MetaGradient:
+        def one_task(support: Batch, targets_S: Tensor, query: Batch, targets_Q: Tensor) -> MetaGradient:
             return self.task_gradient(encoder, meta, given_rates, (support, targets_S, query, targets_Q), ways, loss)
 
-        count = len(episode.support)
+        count = len(episode.support_targets)
         sums: dict[str, Tensor] = {}
         losses, logits = [], []
         for part in self._by_chunk(one_task, encoder, episode):
@@ -234,7 +235,7 @@ class MAML(Algorithm):
         return total, torch.cat(logits)
 
     def task_gradient(
-        self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Tensor, ...], ways: int, loss: Loss
+        self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Batch, ...], ways: int, loss: Loss
     ) -> MetaGradient:
         """Return the gradient of one task's query loss after adapting.
 
@@ -250,10 +251,10 @@ class MAML(Algorithm):
             The gradients, the loss, and in ``further`` the logits ``[Q, W]``, without history.
         """
         adaptation = self.adaptation(encoder, meta, rates, task, ways, loss)
-        return (meta_gradient_of_one if self._one_by_one(task[0].device) else meta_gradient)(adaptation)
+        return (meta_gradient_of_one if self._one_by_one(task[1].device) else meta_gradient)(adaptation)
 
     def adaptation(
-        self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Tensor, ...], ways: int, loss: Loss
+        self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Batch, ...], ways: int, loss: Loss
     ) -> Adaptation:
         """Return what ``task_gradient``, whose arguments these are, takes the gradient through."""
         support, targets_S, query, targets_Q = task
@@ -275,32 +276,33 @@ class MAML(Algorithm):
     def _by_chunk(self, one_task: Callable[..., Any], encoder: Encoder, episode: Episode) -> Iterator[Any]:
         """Yield ``one_task`` of some tasks at a time, side by side, with a leading axis of tasks."""
         # Inputs are prepared when their turn comes, since prepared ones are copies.
-        if self._one_by_one(episode.support.device):
-            for support, targets_S, query, targets_Q in zip(*episode, strict=True):
+        count = len(episode.support_targets)
+        if self._one_by_one(device_of(episode.support)):
+            for task in range(count):
+                support, targets_S, query, targets_Q = (take(part, task) for part in episode)
                 one = one_task(_prepared(encoder, support), targets_S, _prepared(encoder, query), targets_Q)
                 yield tree_map(lambda value: value[None], one)
             return
-        count = len(episode.support)
-        size, start = min(self.task_chunk or self._fitting or count, count), 0
+        chunk, start = min(self.task_chunk or self._fitting or count, count), 0
         while start < count:
             try:
-                support, targets_S, query, targets_Q = (tensor[start : start + size] for tensor in episode)
-                support, query = (_prepared(encoder, part.flatten(0, 1)).view(part.shape) for part in (support, query))
+                support, targets_S, query, targets_Q = (take(part, slice(start, start + chunk)) for part in episode)
+                support, query = (unfold(_prepared(encoder, fold(part)), size(part), -1) for part in (support, query))
                 part = side_by_side(self, one_task, support, targets_S, query, targets_Q)
             except torch.cuda.OutOfMemoryError:
-                if size == 1 or self.task_chunk is not None:
+                if chunk == 1 or self.task_chunk is not None:
                     raise
-                size = self._fitting = -(-size // 2)
+                chunk = self._fitting = -(-chunk // 2)
                 torch.cuda.empty_cache()
-                warnings.warn(f"out of memory; going on with task_chunk={size}, which may be set", DataWarning, 2)
+                warnings.warn(f"out of memory; going on with task_chunk={chunk}, which may be set", DataWarning, 2)
                 continue
             yield part
-            start += size
+            start += chunk
 
-    def _keep_statistics(self, encoder: Encoder, norms: list[_BatchNorm], support: Tensor) -> None:
+    def _keep_statistics(self, encoder: Encoder, norms: list[_BatchNorm], support: Batch) -> None:
         """Move BatchNorm's running statistics, which are not used here, so that the encoder serves elsewhere."""
-        size = 1 if self._one_by_one(support.device) else self.task_chunk or self._fitting or len(support)
-        move_statistics(norms, lambda inputs: encoder.backbone(_prepared(encoder, inputs)), support, size)
+        chunk = 1 if self._one_by_one(device_of(support)) else self.task_chunk or self._fitting or size(support)
+        move_statistics(norms, lambda inputs: encoder.backbone(_prepared(encoder, inputs)), support, chunk)
 
     def _one_by_one(self, device: torch.device) -> bool:
         # A CPU gains nothing from more at once, and loses memory.
@@ -317,7 +319,7 @@ class MAML(Algorithm):
         """
         count = steps or self.test_adaptation_steps or self.adaptation_steps
 
-        def one_task(support: Tensor, targets_S: Tensor, query: Tensor, targets_Q: Tensor) -> InnerCurve:
+        def one_task(support: Batch, targets_S: Tensor, query: Batch, targets_Q: Tensor) -> InnerCurve:
             meta = _detached(self.meta(encoder))
             rates = _detached(self.rates(meta))
             weights = self._started(encoder, meta, rates, support, targets_S, ways)
@@ -329,31 +331,31 @@ class MAML(Algorithm):
                 weights = self._descended(encoder, weights, rates, support, targets_S, int(step < count))
             return InnerCurve(torch.stack(losses), torch.stack(shares))
 
-        with torch.no_grad(), _settled(encoder, episode.support.device):
+        with torch.no_grad(), _settled(encoder, device_of(episode.support)):
             return InnerCurve(*map(torch.cat, zip(*self._by_chunk(one_task, encoder, episode), strict=True)))
 
     # ---- use
 
-    def adapt(self, encoder: Encoder, kept_S: Tensor, targets_S: Tensor, ways: int) -> Any:
+    def adapt(self, encoder: Encoder, kept_S: Batch, targets_S: Tensor, ways: int) -> Any:
         """Return the adapted weights and, where queries are normalised by it, the statistics of the support set."""
-        images = _prepared(encoder, kept_S)
+        inputs = _prepared(encoder, kept_S)
         statistics: Statistics = []
-        with _settled(encoder, images.device), of_several("show it two or more"):
-            weights = self._adapted(encoder, images, targets_S, ways)
+        with _settled(encoder, device_of(inputs)), of_several("show it two or more"):
+            weights = self._adapted(encoder, inputs, targets_S, ways)
             if self.normalization == "support":
-                self._logits(encoder, weights, images, by_support(len(images), statistics, len(images)))
+                self._logits(encoder, weights, inputs, by_support(size(inputs), statistics, size(inputs)))
         return weights, statistics
 
-    def predict(self, encoder: Encoder, state: Any, queries: Iterable[Tensor]) -> Tensor:
+    def predict(self, encoder: Encoder, state: Any, queries: Iterable[Batch]) -> Tensor:
         """Answer by the adapted weights; all queries at once where they are normalised together."""
         weights, statistics = state
-        parts = [torch.cat(list(queries))] if self.sees_queries(encoder) else queries
+        parts = [join(queries)] if self.sees_queries(encoder) else queries
         logits = []
         for part in parts:
-            images = _prepared(encoder, part)
-            with _settled(encoder, images.device):
-                norm = by_statistics(statistics) if self.normalization == "support" else self._norm(images)
-                logits.append(self._logits(encoder, weights, images, norm))
+            inputs = _prepared(encoder, part)
+            with _settled(encoder, device_of(inputs)):
+                norm = by_statistics(statistics) if self.normalization == "support" else self._norm(inputs)
+                logits.append(self._logits(encoder, weights, inputs, norm))
         return torch.cat(logits)
 
     def sees_queries(self, encoder: Encoder) -> bool:
@@ -362,7 +364,7 @@ class MAML(Algorithm):
 
     # ---- the network by given weights
 
-    def _adapted(self, encoder: Encoder, support: Tensor, targets_S: Tensor, ways: int) -> Weights:
+    def _adapted(self, encoder: Encoder, support: Batch, targets_S: Tensor, ways: int) -> Weights:
         meta = _detached(self.meta(encoder))
         rates = _detached(self.rates(meta))
         steps = (None if self.training else self.test_adaptation_steps) or self.adaptation_steps
@@ -370,14 +372,14 @@ class MAML(Algorithm):
         return self._descended(encoder, start, rates, support, targets_S, steps)
 
     def _descended(
-        self, encoder: Encoder, weights: Weights, rates: Rates, support: Tensor, targets_S: Tensor, steps: int
+        self, encoder: Encoder, weights: Weights, rates: Rates, support: Batch, targets_S: Tensor, steps: int
     ) -> Weights:
         return descend(lambda now: self._support_loss(encoder, now, support, targets_S), weights, rates, steps)
 
     def _started(
-        self, encoder: Encoder, meta: Weights, rates: Rates, support: Tensor, targets_S: Tensor, ways: int
+        self, encoder: Encoder, meta: Weights, rates: Rates, support: Batch, targets_S: Tensor, ways: int
     ) -> Weights:
-        def embed(weights: Weights, inputs: Tensor) -> Tensor:
+        def embed(weights: Weights, inputs: Batch) -> Tensor:
             return _features(encoder, weights, inputs, self._norm(inputs))
 
         weights, mine = self.start(meta, embed, support, targets_S, ways), type(self).__name__
@@ -395,27 +397,26 @@ class MAML(Algorithm):
             )
         return weights
 
-    def _support_loss(self, encoder: Encoder, weights: Weights, support: Tensor, targets_S: Tensor) -> Tensor:
+    def _support_loss(self, encoder: Encoder, weights: Weights, support: Batch, targets_S: Tensor) -> Tensor:
         return self.inner_loss(self._logits(encoder, weights, support, self._norm(support)), targets_S, weights)
 
-    def _answers(self, encoder: Encoder, weights: Weights, support: Tensor, query: Tensor) -> Tensor:
+    def _answers(self, encoder: Encoder, weights: Weights, support: Batch, query: Batch) -> Tensor:
         """Return the logits ``[Q, W]`` of the queries."""
         if self.normalization == "support" and _normalizes(encoder):
-            both = torch.cat([support, query])
-            norm = by_support(len(support), examples=len(both))
-            return self._logits(encoder, weights, both, norm)[len(support) :]
+            both, rows = join([support, query]), size(support)
+            return self._logits(encoder, weights, both, by_support(rows, examples=size(both)))[rows:]
         return self._logits(encoder, weights, query, self._norm(query))
 
-    def _norm(self, inputs: Tensor) -> BatchNormAs:
-        return by_example(len(inputs)) if self.normalization == "group" else by_batch()
+    def _norm(self, inputs: Batch) -> BatchNormAs:
+        return by_example(size(inputs)) if self.normalization == "group" else by_batch()
 
-    def _logits(self, encoder: Encoder, weights: Weights, inputs: Tensor, norm: BatchNormAs) -> Tensor:
+    def _logits(self, encoder: Encoder, weights: Weights, inputs: Batch, norm: BatchNormAs) -> Tensor:
         return self.logits(lambda weights, inputs: _features(encoder, weights, inputs, norm), weights, inputs)
 
 
-def _prepared(encoder: Encoder, inputs: Tensor) -> Tensor:
+def _prepared(encoder: Encoder, inputs: Batch) -> Batch:
     # Second derivatives of a convolution are slow with channels last: at 84 pixels by half.
-    return encoder.prepared(inputs).contiguous()
+    return each(Tensor.contiguous, encoder.prepared(inputs))
 
 
 def _detached(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -423,7 +424,7 @@ def _detached(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: value.detach().contiguous() if isinstance(value, Tensor) else value for k, value in values.items()}
 
 
-def _features(encoder: Encoder, weights: Weights, inputs: Tensor, norm: BatchNormAs) -> Tensor:
+def _features(encoder: Encoder, weights: Weights, inputs: Batch, norm: BatchNormAs) -> Tensor:
     own = {name.removeprefix(_BACKBONE): value for name, value in weights.items() if name.startswith(_BACKBONE)}
     with norm:
         return exact(functional_call(encoder.backbone, own, (inputs,)).flatten(1))

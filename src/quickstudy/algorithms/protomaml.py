@@ -12,6 +12,7 @@ from torch import Tensor
 
 from quickstudy.algorithms.base import STRATEGIES
 from quickstudy.algorithms.maml import MAML, Embed
+from quickstudy.batches import Batch
 from quickstudy.functional.inner_loop import Rates, Weights
 from quickstudy.functional.prototypes import prototypes
 from quickstudy.nets import Encoder, audit
@@ -40,7 +41,7 @@ class ProtoMAML(MAML):
         """Make nothing: the head comes from the support set."""
         audit(encoder.backbone)
 
-    def start(self, meta: Weights, embed: Embed, support: Tensor, targets_S: Tensor, ways: int) -> Weights:
+    def start(self, meta: Weights, embed: Embed, support: Batch, targets_S: Tensor, ways: int) -> Weights:
         """Make the head of the prototypes."""
         features_SD = embed(meta, support)
         with torch.autocast(features_SD.device.type, enabled=False):

@@ -14,6 +14,7 @@ from torch.func import vjp
 
 from quickstudy.algorithms.base import STRATEGIES, Loss
 from quickstudy.algorithms.maml import MAML
+from quickstudy.batches import Batch, join, take
 from quickstudy.errors import ConfigError, brief, check_counts
 from quickstudy.functional.inner_loop import MetaGradient, Rates, Weights
 from quickstudy.nets import Encoder
@@ -49,11 +50,11 @@ class Reptile(MAML):
         self.inner_batch_size = inner_batch_size
 
     def task_gradient(
-        self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Tensor, ...], ways: int, loss: Loss
+        self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Batch, ...], ways: int, loss: Loss
     ) -> MetaGradient:
         """Return the way back from the adapted weights, as an optimizer's gradient."""
         support, targets_S, query, targets_Q = task
-        examples, targets = torch.cat([support, query]), torch.cat([targets_S, targets_Q])
+        examples, targets = join([support, query]), torch.cat([targets_S, targets_Q])
 
         def start(meta: Weights) -> Weights:
             return self._started(encoder, meta, rates, support, targets_S, ways)
@@ -61,7 +62,7 @@ class Reptile(MAML):
         first, pull_back = vjp(start, meta)  # type: ignore[misc]
         last = first
         for batch in in_turn(targets, ways, self.inner_batch_size, self.adaptation_steps):
-            last = self._descended(encoder, last, rates, examples[batch], targets[batch], 1)
+            last = self._descended(encoder, last, rates, take(examples, batch), targets[batch], 1)
         logits_QW = self._answers(encoder, last, support, query)
         (way_back,) = pull_back({name: value - last[name] for name, value in first.items()})
         return MetaGradient(way_back, {}, loss(logits_QW, targets_Q), logits_QW)

@@ -71,7 +71,8 @@ def batches(
 
     def read(picture: Picture) -> Tensor | DataError:
         try:
-            return Samples([picture.item], load).batch(np.zeros(1, np.int64))[0]
+            read: Tensor = Samples([picture.item], load).batch(np.zeros(1, np.int64))[0]
+            return read
         except DataError as error:
             return error
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from quickstudy.batches import Batch, take, unfold
 from quickstudy.data.episodes import EpisodeSampler
 from quickstudy.data.samples import Samples
 from quickstudy.data.table import ClassIndex, Table
@@ -283,12 +284,12 @@ class EpisodeDataset(Dataset[Episode]):
         )
         seeds = ((self._seed, int(number), place) for number in numbers for place in range(ordered.shape[1]))
         inputs = self._samples.batch(ordered.ravel(), seeds)
-        inputs = inputs.view(*ordered.shape, *inputs.shape[1:])
+        inputs = unfold(inputs, *ordered.shape)
         codes = torch.arange(ways)
         return Episode(
-            inputs[:, : ways * shots],
+            take(inputs, (slice(None), slice(ways * shots))),
             codes.repeat_interleave(shots).expand(tasks, -1),
-            inputs[:, ways * shots :],
+            take(inputs, (slice(None), slice(ways * shots, None))),
             codes.repeat_interleave(queries).expand(tasks, -1),
         )
 
@@ -387,12 +388,11 @@ def _without_crumbs(length: int, batch_size: int, ranks: int) -> int:
     return batch_size
 
 
-def inputs_of(batch: Any) -> Tensor:
-    """Return the inputs ``[B, ...]`` of a batch: a tensor, ``(inputs, targets)``, or a dict with ``"input"``."""
-    inputs: Tensor = (
-        batch["input"] if isinstance(batch, Mapping) else batch[0] if isinstance(batch, (tuple, list)) else batch
-    )
-    return inputs
+def inputs_of(batch: Any) -> Batch:
+    """Return the inputs ``[B, ...]`` of a batch: themselves, ``(inputs, targets)``, or a dict with ``"input"``."""
+    if isinstance(batch, Mapping) and "input" in batch:
+        return batch["input"]
+    return batch[0] if isinstance(batch, (tuple, list)) else batch
 
 
 class BatchDataset(Dataset[Any]):
@@ -412,7 +412,7 @@ class BatchDataset(Dataset[Any]):
         self._seed = seed
         self.name = samples.name
 
-    def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> tuple[Tensor, Tensor] | Tensor:
+    def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> tuple[Batch, Tensor] | Batch:
         number, rows = step
         inputs = self._samples.batch(rows, ((self._seed, number, place) for place in range(len(rows))))
         if self._targets is None:

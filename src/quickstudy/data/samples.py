@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.batches import Batch, each, stack, take
 from quickstudy.data.archives import Member
 from quickstudy.data.places import Files
-from quickstudy.data.table import Inputs
+from quickstudy.data.table import Inputs, count_of
 from quickstudy.data.targets import in_order
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
@@ -54,11 +55,11 @@ def described(transform: Any) -> str | None:
 
 
 class Samples:
-    """The inputs of a table as tensors.
+    """The inputs of a table as batches.
 
     Args:
-        inputs: a tensor ``[N, ...]``, which is fed as it is, or items for ``load``.
-        load: makes a tensor (or array) of one item; all of one shape.
+        inputs: a batch ``[N, ...]``, which is fed as it is, or items for ``load``.
+        load: makes a tensor (or array) of one item, all of one shape; or a dict of them, each as long as it may be.
         transform: applied to each tensor after the cache, with a random state of its own.
         budget: bytes that the decoded copies may take in memory; 0 keeps none.
         shared: whether worker processes will read: the copies then lie in memory that they share.
@@ -81,10 +82,10 @@ class Samples:
         self._transform = transform
         self._decoded: Tensor | None = None
         self._present = torch.zeros(0, dtype=torch.bool)
-        if not isinstance(inputs, Tensor) and len(inputs) and budget > 0:
+        if not isinstance(inputs, (Tensor, dict)) and len(inputs) and budget > 0:
             first = self._read(0)
-            size = first.nbytes * len(inputs)
-            if size <= budget and (not shared or size <= _shared_memory_free()):
+            needed = first.nbytes * len(inputs) if isinstance(first, Tensor) else budget + 1
+            if needed <= budget and (not shared or needed <= _shared_memory_free()):
                 # Workers may decode the same input twice, to the same bytes. A flag is set after its copy is written,
                 # and never overtakes it: each call of torch gives back and takes a lock.
                 self._decoded = _empty((len(inputs), *first.shape), first.dtype, shared)
@@ -93,32 +94,32 @@ class Samples:
                 self._present[0] = True
 
     def __len__(self) -> int:
-        return len(self._inputs)
+        return count_of(self._inputs)
 
     @property
     def cached_bytes(self) -> int:
         """Memory set aside for decoded copies; 0 where none are kept."""
         return 0 if self._decoded is None else self._decoded.nbytes
 
-    def batch(self, rows: NDArray[np.integer[Any]], seeds: Iterable[tuple[int, ...]] = ()) -> Tensor:
-        """Return ``[n, ...]`` for these rows.
+    def batch(self, rows: NDArray[np.integer[Any]], seeds: Iterable[tuple[int, ...]] = ()) -> Batch:
+        """Return ``[n, ...]`` for these rows; dicts are filled up with zeros to the longest of them.
 
         Args:
             rows: ``[n]`` row numbers.
             seeds: with a transform, one for each row, from which alone its random choices follow.
         """
-        batch = self._batch(torch.from_numpy(np.asarray(rows, np.int64)))
+        rows = np.asarray(rows, np.int64)
         if self._transform is None:
-            return batch
+            return self._batch(torch.from_numpy(rows))
         outputs = []
-        for row, sample, seed in zip(rows.tolist(), batch, seeds, strict=True):
+        for row, sample, seed in zip(rows.tolist(), self._singly(torch.from_numpy(rows)), seeds, strict=True):
             try:
                 with seeded(seed):
                     outputs.append(self._transform(sample))
             except Exception as error:
                 error.add_note(f"This was the transform of {self.name(row)}.")
                 raise
-        return torch.stack(outputs)
+        return stack(outputs)
 
     def unreadable(self) -> dict[int, str]:
         """Try every input and return the message of each that cannot be read, by row."""
@@ -130,7 +131,7 @@ class Samples:
                 return str(error)
             return None
 
-        if isinstance(self._inputs, Tensor):
+        if isinstance(self._inputs, (Tensor, dict)):
             return {}
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             messages = pool.map(attempt, range(len(self)))
@@ -141,14 +142,18 @@ class Samples:
         file = file_of(self._inputs, row)
         return f"input {row}" if file is None else named(file)
 
-    def _batch(self, rows: Tensor) -> Tensor:
-        if isinstance(self._inputs, Tensor):
-            return self._inputs.index_select(0, rows)
+    def _singly(self, rows: Tensor) -> Iterable[Batch]:
+        """Return the examples one by one, not filled up."""
+        if isinstance(self._inputs, (Tensor, dict)) or self._decoded is not None:
+            batch = self._batch(rows)
+            return (take(batch, place) for place in range(len(rows)))
+        return self._all_read(rows)
+
+    def _batch(self, rows: Tensor) -> Batch:
+        if isinstance(self._inputs, (Tensor, dict)):
+            return each(lambda leaf: leaf.index_select(0, rows), self._inputs)
         if self._decoded is None:
-            read = [self._read(row) for row in rows.tolist()]
-            for row, sample in zip(rows.tolist(), read, strict=True):
-                self._check_shape(row, sample, read[0])
-            return torch.stack(read)
+            return stack(self._all_read(rows))
         for row in dict.fromkeys(rows[~self._present[rows]].tolist()):
             sample = self._read(row)
             self._check_shape(row, sample, self._decoded[0])
@@ -156,24 +161,38 @@ class Samples:
             self._present[row] = True
         return self._decoded.index_select(0, rows)
 
-    def _read(self, row: int) -> Tensor:
+    def _all_read(self, rows: Tensor) -> list[Batch]:
+        read = [self._read(row) for row in rows.tolist()]
+        for row, sample in zip(rows.tolist(), read, strict=True):
+            self._check_shape(row, sample, read[0])
+        return read
+
+    def _read(self, row: int) -> Batch:
         try:
             loaded = self._load(self._inputs[row])
-            if isinstance(loaded, np.ndarray) and not loaded.flags.writeable:
-                loaded = loaded.copy()  # torch warns of arrays that it must not write to
-            return torch.as_tensor(loaded)
+            return _as_batch(loaded)
         except (DataError, MemoryError):
             raise
         except Exception as error:
             raise DataError(f"{self.name(row)} cannot be read: {error}") from error
 
-    def _check_shape(self, row: int, sample: Tensor, like: Tensor) -> None:
+    def _check_shape(self, row: int, sample: Batch, like: Batch) -> None:
+        if not isinstance(sample, Tensor) or not isinstance(like, Tensor):
+            return  # stack tells of what cannot be filled up
         if sample.shape != like.shape or sample.dtype != like.dtype:
             raise DataError(
                 f"{self.name(row)} has shape {tuple(sample.shape)} ({sample.dtype}) where another has "
                 f"{tuple(like.shape)} ({like.dtype}): all inputs must agree. For images give the data "
                 "image_size=84, say; a model that saw no data takes model.load_options = {'image_size': 84}"
             )
+
+
+def _as_batch(values: Any) -> Batch:
+    if isinstance(values, dict):
+        return {name: _as_batch(part) for name, part in values.items()}
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()  # torch warns of arrays that it must not write to
+    return torch.as_tensor(values)
 
 
 def named(item: Any) -> str:

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
+from quickstudy.batches import Batch, size, take
 from quickstudy.data.targets import Codes, LabelType, class_name, encode, plain_number
 from quickstudy.errors import DataError, shown
 
@@ -24,10 +26,18 @@ _FINGERPRINT_ROWS = 4096
 
 
 class Inputs(Protocol):
-    """Anything with a length and numbered items: a tensor, a list, ``Files``, a wrapped data set."""
+    """Anything with a length and numbered items: a tensor, a list, ``Files``, a wrapped data set.
+
+    A batch of dicts, whose length is not its number of examples, is taken too (``count_of``).
+    """
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Any: ...
+
+
+def count_of(inputs: Inputs | Batch) -> int:
+    """Return how many examples inputs are."""
+    return size(inputs) if isinstance(inputs, dict) else len(inputs)
 
 
 class ClassIndex:
@@ -73,7 +83,7 @@ class Table:
     """N examples: what they are and which class each belongs to.
 
     Args:
-        inputs: N items that the domain's ``load`` understands, or a tensor ``[N, ...]`` that is fed as it is.
+        inputs: N items that the domain's ``load`` understands, or a batch ``[N, ...]`` that is fed as it is.
         targets: ``[N]`` codes into ``classes``, ``[N, C]`` bool for several labels per example, or None.
         classes: C names, each once.
         label_type: what the targets were before they became codes: answers are given in it.
@@ -101,8 +111,8 @@ class Table:
     def __post_init__(self) -> None:
         if self.targets is None:
             return
-        if len(self.targets) != len(self.inputs):
-            raise DataError(f"{len(self.inputs)} inputs but {len(self.targets)} targets: each input needs one target")
+        if len(self.targets) != len(self):
+            raise DataError(f"{len(self)} inputs but {len(self.targets)} targets: each input needs one target")
         if len(set(self.classes)) != len(self.classes):
             repeated = next(name for name in self.classes if self.classes.count(name) > 1)
             raise DataError(f"the class name '{repeated}' stands more than once among the classes")
@@ -113,7 +123,7 @@ class Table:
             raise DataError(f"targets must be codes from 0 to {len(self.classes) - 1}, one per class name")
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return count_of(self.inputs)
 
     def __str__(self) -> str:
         """Say how many examples and classes there are.
@@ -154,11 +164,12 @@ class Table:
         digest.update(repr((len(self), self.classes)).encode())
         if self.targets is not None:
             digest.update(np.ascontiguousarray(self.targets).data)
-        if isinstance(self.inputs, torch.Tensor):
-            digest.update(repr((self.inputs.dtype, tuple(self.inputs.shape))).encode())
+        if isinstance(self.inputs, (torch.Tensor, dict)):
             count = min(len(self), _FINGERPRINT_ROWS)
             rows = torch.arange(count) * len(self) // max(count, 1)
-            digest.update(self.inputs[rows].flatten().view(torch.uint8).numpy().data)
+            for path, leaf in tree_flatten_with_path(self.inputs)[0]:
+                digest.update(f"{keystr(path)}{(leaf.dtype, tuple(leaf.shape))}".encode())
+                digest.update(leaf[rows].flatten().view(torch.uint8).numpy().data)
         elif hasattr(self.inputs, "fingerprint"):
             digest.update(self.inputs.fingerprint)
         return digest.hexdigest()
@@ -175,8 +186,8 @@ class Table:
 
     def select(self, rows: NDArray[np.integer[Any]]) -> Table:
         """Return the table of these rows; classes stay as they are."""
-        if isinstance(self.inputs, torch.Tensor):
-            inputs: Inputs = self.inputs[torch.from_numpy(np.asarray(rows, np.int64))]
+        if isinstance(self.inputs, (torch.Tensor, dict)):
+            inputs: Inputs = take(self.inputs, torch.from_numpy(np.asarray(rows, np.int64)))
         elif hasattr(self.inputs, "select"):
             inputs = self.inputs.select(rows)
         else:

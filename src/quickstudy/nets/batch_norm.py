@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from quickstudy.batches import Batch, fold, size, take
 from quickstudy.errors import ConfigError
 
 Statistics = list[tuple[Tensor, Tensor]]
@@ -225,7 +226,7 @@ def of_several(remedy: str) -> Iterator[None]:
 
 
 def move_statistics(
-    norms: Sequence[_BatchNorm], network: Callable[[Tensor], Tensor], inputs: Tensor, size: int
+    norms: Sequence[_BatchNorm], network: Callable[[Batch], Tensor], inputs: Batch, together: int
 ) -> None:
     """Move running statistics once, towards the mean over episodes, as a training pass of them all would.
 
@@ -233,7 +234,7 @@ def move_statistics(
         norms: whose statistics move; where there are none, nothing is done.
         network: what passes inputs ``[N, ...]`` through them.
         inputs: of episodes, ``[T, S, ...]``.
-        size: how many episodes go through the network side by side.
+        together: how many episodes go through the network side by side.
     """
     if not _running(norms):
         return
@@ -241,9 +242,10 @@ def move_statistics(
     try:
         for norm in norms:
             norm.training = True
-        for some in pass_by_pass(nn.ModuleList(norms), len(inputs), size):
-            passing = inputs[some].flatten(0, 1)
-            with torch.no_grad(), by_episode(len(inputs[some]), len(passing)):
+        for some in pass_by_pass(nn.ModuleList(norms), size(inputs), together):
+            episodes = take(inputs, some)
+            passing = fold(episodes)
+            with torch.no_grad(), by_episode(size(episodes), size(passing)):
                 network(passing)
     finally:
         for norm, mode in zip(norms, training, strict=True):

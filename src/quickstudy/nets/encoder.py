@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.batches import Batch, each, join
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.nets import timm_bridge
 from quickstudy.nets.registry import BACKBONES
@@ -45,12 +46,12 @@ class Encoder(nn.Module):
         self.register_buffer("mean", None if mean is None else torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", None if std is None else torch.tensor(std).view(-1, 1, 1))
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Batch) -> Tensor:
         """Embed inputs: ``[N, C, ...]`` to ``[N, D]``."""
         features: Tensor = self.backbone(self.prepared(inputs))
         return features.flatten(1)
 
-    def feature_shape(self, example: Tensor) -> tuple[int, ...]:
+    def feature_shape(self, example: Batch) -> tuple[int, ...]:
         """Return the shape of what the backbone makes of one input, not flattened.
 
         Args:
@@ -61,8 +62,8 @@ class Encoder(nn.Module):
         """
         training = [module for module in self.modules() if module.training]
         self.eval()
-        inputs = self.prepared(torch.cat([example, example]))  # batch statistics need more than one
-        name, size = type(self.backbone).__name__, tuple(example.shape[1:])
+        inputs = self.prepared(join([example, example]))  # batch statistics need more than one
+        name, size = type(self.backbone).__name__, each(lambda leaf: tuple(leaf.shape[1:]), example)
         try:
             with torch.no_grad():
                 features = self.backbone(inputs)
@@ -81,14 +82,16 @@ class Encoder(nn.Module):
             )
         return tuple(features.shape[1:])
 
-    def prepared(self, inputs: Tensor) -> Tensor:
+    def prepared(self, inputs: Batch) -> Batch:
         """Return inputs ``[N, C, ...]`` as the backbone takes them: scaled, normalised, in its memory format.
 
-        Grey pictures may be given as ``[N, H, W]``.
+        Grey pictures may be given as ``[N, H, W]``. Of a dict, numbers with fractions come in the backbone's precision.
 
         Raises:
             ConfigError: they have another number of channels.
         """
+        if not isinstance(inputs, Tensor):
+            return each(lambda leaf: leaf.to(self._dtype(leaf.dtype)) if leaf.is_floating_point() else leaf, inputs)
         if self.sees_pictures and inputs.ndim == 3:
             inputs = inputs[:, None]
         if self.in_channels is not None and inputs.ndim > 1 and inputs.shape[1] != self.in_channels:

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary, ProgressBar, RichProgressBar
 
+from quickstudy.batches import size
 from quickstudy.data.loading import inputs_of
 from quickstudy.episode import Episode
 
@@ -61,7 +62,7 @@ class Rate:
         """Count those of a step that has just ended."""
         episodes = isinstance(batch, Episode)
         self._unit = "episodes" if episodes else "examples"
-        self._units += processes * len(batch.support if episodes else inputs_of(batch))
+        self._units += processes * size(batch.support if episodes else inputs_of(batch))
         self._seconds = time.monotonic() - self.started
 
     def __str__(self) -> str:

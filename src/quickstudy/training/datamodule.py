@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler, OwnSampler
 from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
 from quickstudy.data.readable import readable, without_lost_classes
@@ -304,13 +305,13 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             self._samples[key] = made
         return self._samples[key]
 
-    def example(self) -> torch.Tensor:
+    def example(self) -> Batch:
         """Return one loaded input, with a leading axis of 1, to learn its shape from."""
         stage = next(iter(self._tables))
         samples = Samples(self._usable(stage).inputs, self._loader, transform=self._transforms.get(stage))
         return samples.batch(np.array([0]), [(self._seed,)])
 
-    def few(self, stage: StageName, *, by_class: bool = False) -> torch.Tensor | None:
+    def few(self, stage: StageName, *, by_class: bool = False) -> Batch | None:
         """Return some inputs of a stage ``[n, ...]`` as the network is fed with them, None where there are none."""
         table = self.table(stage, by_class=by_class)
         if table is None:

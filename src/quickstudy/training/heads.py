@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.batches import device_of, each, take
 from quickstudy.data.loading import BatchDataset, inputs_of
 from quickstudy.data.scan import folder_labels
 from quickstudy.data.table import Inputs, Table
@@ -89,9 +90,9 @@ def feature_shape(encoder: Encoder, data: Any, trainer: Any, stage: str) -> tupl
         if loader is None:
             raise ConfigError("the model has no head yet: call trainer.fit first, or load a checkpoint")
         batch = next(iter(loader))
-        example = batch.support[0] if isinstance(batch, Episode) else inputs_of(batch)
-    device = next((tensor.device for tensor in encoder.state_dict().values()), example.device)
-    return encoder.feature_shape(example[:1].to(device))
+        example = take(batch.support, 0) if isinstance(batch, Episode) else inputs_of(batch)
+    device = next((tensor.device for tensor in encoder.state_dict().values()), device_of(example))
+    return encoder.feature_shape(each(lambda leaf: leaf[:1].to(device), example))
 
 
 def given_loader(trainer: Any, stage: str) -> Any:
@@ -145,8 +146,10 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
     if stage != "fit":
         name = {"validate": "val", "test": "test", "predict": "predict"}[stage]
         inputs = data.few(name, by_class=by_class)
+        if not isinstance(inputs, Tensor):
+            return
         _warn_of_black(encoder, inputs, name)
-        if encoder.fed and inputs is not None and (encoder.fed == "uint8") != (inputs.dtype == torch.uint8):
+        if encoder.fed and (encoder.fed == "uint8") != (inputs.dtype == torch.uint8):
             trained = "uint8, which it scales itself" if encoder.fed == "uint8" else "floats, which are fed as they are"
             _warn(
                 f"the model was trained on {trained}, and the {name} data is {_kind(inputs)}: load it as the training "
@@ -154,8 +157,9 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
             )
         return
     train, val = (data.few(name, by_class=by_class) for name in ("train", "val"))
-    _warn_of_black(encoder, val, "val")
-    if train is None:
+    if isinstance(val, Tensor):
+        _warn_of_black(encoder, val, "val")
+    if not isinstance(train, Tensor):
         return
     _warn_of_black(encoder, train, "train")
     encoder.fed = scale_of(train)
@@ -172,7 +176,7 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
                 f"the training pictures are floats up to {float(train.max()):.4g}, which are fed as they are: give "
                 "uint8 pictures, which are scaled, or divide by 255"
             )
-    if val is None:
+    if not isinstance(val, Tensor):
         return
     other = train.shape[1:] != val.shape[1:] or train.dtype != val.dtype
     if other or (train.ndim == 4 and {encoder.fed, scale_of(val)} == {"0..1", "0..255"}):

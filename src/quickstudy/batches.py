@@ -1,0 +1,105 @@
+"""Batches of inputs: a tensor ``[N, ...]``, or a dict (of dicts) of them; the first axis counts the examples.
+
+A bare tensor has one shape. The leaves of a dict may be longer or shorter from example to example: zeros fill them, and
+a mask or a count among the leaves says where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from quickstudy.errors import DataError
+
+Batch = Any
+"""``Tensor | dict[str, Batch]``"""
+
+
+def size(batch: Batch) -> int:
+    """Return how many examples there are.
+
+    >>> size({"ids": torch.zeros(3, 7), "mask": torch.zeros(3, 7)})
+    3
+    """
+    return len(tree_leaves(batch)[0])
+
+
+def device_of(batch: Batch) -> torch.device:
+    """Return the device of the leaves."""
+    device: torch.device = tree_leaves(batch)[0].device
+    return device
+
+
+def each(function: Callable[[Tensor], Any], batch: Batch) -> Batch:
+    """Apply a function to every leaf."""
+    return tree_map(function, batch)
+
+
+def take(batch: Batch, rows: Any) -> Batch:
+    """Return some examples: ``rows`` is what a tensor is indexed by, one number (one example, without its axis) too."""
+    return tree_map(lambda leaf: leaf[rows], batch)
+
+
+def fold(batch: Batch) -> Batch:
+    """From ``[T, S, ...]`` to ``[T * S, ...]``."""
+    return tree_map(lambda leaf: leaf.flatten(0, 1), batch)
+
+
+def unfold(batch: Batch, *sizes: int) -> Batch:
+    """From ``[T * S, ...]`` to ``[T, S, ...]``."""
+    return tree_map(lambda leaf: leaf.view(*sizes, *leaf.shape[1:]), batch)
+
+
+def join(batches: Iterable[Batch], axis: int = 0) -> Batch:
+    """Put batches one after the other along an axis; those of dicts are filled up with zeros to the longest.
+
+    >>> join([{"ids": torch.ones(1, 3)}, {"ids": torch.ones(1, 1)}])
+    {'ids': tensor([[1., 1., 1.],
+            [1., 0., 0.]])}
+
+    Raises:
+        DataError: they have other leaves.
+    """
+    return _combined(list(batches), partial(torch.cat, dim=axis), axis)
+
+
+def stack(samples: Sequence[Batch]) -> Batch:
+    """Make a batch of single examples, filled up likewise.
+
+    Raises:
+        DataError: they have other leaves.
+    """
+    return _combined(list(samples), torch.stack, None)
+
+
+def _combined(trees: list[Batch], combine: Callable[[list[Tensor]], Tensor], along: int | None) -> Batch:
+    if isinstance(trees[0], Tensor):
+        return combine(trees)
+    flat = [tree_flatten(tree) for tree in trees]
+    spec = flat[0][1]
+    for place, (_, other) in enumerate(flat):
+        if other != spec:
+            raise DataError(f"example {place} has the parts {other}, and the one before {spec}: all must agree")
+    columns = zip(*(leaves for leaves, _ in flat), strict=True)
+    return tree_unflatten([combine(_padded(list(column), along)) for column in columns], spec)
+
+
+def _padded(leaves: list[Tensor], along: int | None) -> list[Tensor]:
+    """Return tensors filled up with zeros to one shape, but for the axis that they are joined along."""
+    shapes = [list(leaf.shape) for leaf in leaves]
+    if along is not None:
+        for shape in shapes:
+            shape[along] = 0
+    most = [max(lengths) for lengths in zip(*shapes, strict=True)]
+    if all(shape == most for shape in shapes):
+        return leaves
+    return [
+        F.pad(leaf, [end for has, wants in zip(shape[::-1], most[::-1], strict=True) for end in (0, wants - has)])
+        for leaf, shape in zip(leaves, shapes, strict=True)
+    ]

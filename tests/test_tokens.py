@@ -1,0 +1,164 @@
+"""Inputs that are no tensor of one shape: token ids and a mask, padded to the longest, through data and training."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quickstudy import DataModule, Task, Trainer
+from quickstudy.batches import Batch, join, size, take
+from quickstudy.data.samples import Samples
+from quickstudy.data.table import Table
+from quickstudy.errors import DataError, DataWarning
+
+WORDS, EACH = 40, 12
+
+
+class Bag(nn.Module):
+    """The mean of what a small network makes of each token, in which padding has no part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 8)
+        self.mix = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 8))
+
+    def forward(self, tokens: Batch) -> Tensor:
+        mask = tokens["mask"][..., None].to(self.embed.weight.dtype)
+        features: Tensor = (self.mix(self.embed(tokens["ids"])) * mask).sum(1) / mask.sum(1)
+        return features
+
+
+def read(text: str) -> dict[str, Any]:
+    """Return the tokens of a text: letters by their place, and a mask."""
+    ids = np.array([ord(letter) - 65 for letter in text])
+    return {"ids": ids, "mask": np.ones(len(ids), np.bool_)}
+
+
+class TokenData(DataModule):
+    """Texts of letters."""
+
+    load = staticmethod(read)
+
+
+def texts(code: int) -> list[str]:
+    """Return texts of 2 to 11 letters, of which a class has three that it likes best."""
+    generator = np.random.default_rng(code)
+    liked = (code + np.array([0, 11, 23])) % WORDS
+    return [
+        "".join(
+            chr(65 + (generator.choice(liked) if generator.random() < 0.8 else generator.integers(WORDS)))
+            for _ in range(length)
+        )
+        for length in generator.integers(2, 12, EACH)
+    ]
+
+
+def table(codes: range) -> Table:
+    return Table.build(
+        [text for code in codes for text in texts(code)], [f"c{code}" for code in codes for _ in range(EACH)]
+    )
+
+
+def data(**options: Any) -> TokenData:
+    return TokenData(table(range(8)), val=table(range(8, 12)), test=table(range(12, 16)), **options)
+
+
+def trainer(**options: Any) -> Trainer:
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return Trainer(accelerator="cpu", **quiet, **options)
+
+
+PLAN = {"ways": 3, "shots": 2, "queries": 2, "meta_batch_size": 4, "epoch_length": 12, "test_epoch_length": 8}
+
+
+def wider(text: str) -> dict[str, Any]:
+    """Return the same with zeros behind that the mask leaves out."""
+    return {name: np.pad(part, (0, 5)) for name, part in read(text).items()}
+
+
+@pytest.mark.parametrize("strategy", ["default", "prototypicalnetworks", "anil", "maml", "reptile", "metaoptnet"])
+def test_padding_has_no_part_in_training(strategy: str) -> None:
+    weights, results = [], []
+    for reading in (read, wider):
+        torch.manual_seed(0)
+        plan = {} if strategy == "default" else PLAN
+        model = Task(backbone=Bag(), training_strategy=strategy, training_strategy_kwargs=plan, learning_rate=1e-2)
+        model.load = staticmethod(reading)  # type: ignore[method-assign]
+        running = trainer(max_epochs=1, precision="64-true")
+        tested = table(range(8)) if strategy == "default" else table(range(12, 16))
+        its = TokenData(table(range(8)), test=tested, batch_size=8)
+        its.load = staticmethod(reading)  # type: ignore[method-assign]
+        start = [parameter.detach().clone() for parameter in model.encoder.parameters()]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*learned from|.*very examples", DataWarning)  # of the ordinary one
+            running.fit(model, datamodule=its)
+            results.append(running.test(model, datamodule=its)[0])
+        weights.append(list(model.encoder.parameters()))
+        assert any((one - was).abs().max() > 1e-4 for one, was in zip(weights[-1], start, strict=True))
+    assert max((one - other).abs().max().item() for one, other in zip(*weights, strict=True)) < 1e-10
+    assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
+
+
+def test_neither_padding_nor_neighbours_change_an_embedding() -> None:
+    torch.manual_seed(0)
+    network = Bag().double()
+    samples = Samples([*texts(0), *texts(1)], read)
+    batch = samples.batch(np.arange(2 * EACH))
+    together = network(batch)
+    alone = torch.cat([network(samples.batch(np.array([row]))) for row in range(2 * EACH)])
+    among = network(join([batch, {"ids": torch.zeros(1, 30, dtype=torch.long), "mask": torch.ones(1, 30)}]))[:-1]
+    for other in (alone, among):
+        assert (together - other).abs().max() < 1e-10
+
+
+def test_a_transform_sees_each_example_as_it_was_read() -> None:
+    seen: list[int] = []
+
+    def reverse(example: Batch) -> Batch:
+        seen.append(len(example["ids"]))
+        return {"ids": example["ids"].flip(0), "mask": example["mask"]}
+
+    samples = Samples(["ABC", "D"], read, transform=reverse)
+    batch = samples.batch(np.array([0, 1]), [(0,), (1,)])
+    assert seen == [3, 1]
+    assert batch["ids"].tolist() == [[2, 1, 0], [3, 0, 0]]
+
+
+def test_tables_of_dicts_are_counted_selected_and_told_apart() -> None:
+    inputs = {"x": torch.arange(12.0).view(6, 2), "count": torch.ones(6)}
+    whole = Table.build(inputs, ["a", "b"] * 3)
+    assert len(whole) == 6
+    part = whole.select(np.array([5, 0]))
+    assert part.inputs["x"].tolist() == [[10.0, 11.0], [0.0, 1.0]]  # type: ignore[index]
+    other = Table.build({**inputs, "count": torch.zeros(6)}, ["a", "b"] * 3)
+    assert whole.fingerprint == Table.build(dict(inputs), ["a", "b"] * 3).fingerprint != other.fingerprint
+    with pytest.raises(DataError, match="6 inputs but 2 targets"):
+        Table.build(inputs, ["a", "b"])
+    assert size(Samples(inputs, read).batch(np.array([3, 1, 3]))) == 3
+    assert torch.equal(take(inputs, 3)["x"], Samples(inputs, read).batch(np.array([3]))["x"][0])
+
+
+def test_an_ordinary_network_trains_and_predicts_on_texts() -> None:
+    torch.manual_seed(0)
+    learned = table(range(4))
+    model = Task(backbone=Bag(), learning_rate=3e-2, loss_fn=F.cross_entropy)
+    running = trainer(max_epochs=8)
+    running.fit(model, datamodule=TokenData(learned, val=learned, batch_size=8))
+    predicted = running.predict(model, datamodule=TokenData(predict=Table.build(learned.inputs)))
+    right = [one == name for one, name in zip(_flat(predicted), _names(learned), strict=True)]
+    assert sum(right) > len(right) / 2
+
+
+def _flat(predicted: Any) -> list[Any]:
+    return [one for part in predicted for one in (part if isinstance(part, list) else [part])]
+
+
+def _names(of: Table) -> list[str]:
+    assert of.targets is not None
+    return [of.classes[code] for code in of.targets.tolist()]
