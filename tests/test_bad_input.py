@@ -701,7 +701,7 @@ def test_tables_at_odds_with_themselves() -> None:
 
 def test_classes_that_a_fixed_head_does_not_have() -> None:
     values = torch.rand(6, 1, 16, 16)
-    data = Images.from_tensors(values, list("ababab"), val_data=values, val_targets=list("abcabc"))
+    data = Images.from_tensors(values, list("ababab"), val_data=1 - values, val_targets=list("abcabc"))
     with pytest.raises(DataError, match=r"classes 'c' are not among the 2 classes of the training data.* few-shot"):
         trainer().fit(classifier(), datamodule=data)
 
