@@ -23,6 +23,7 @@ bench: setup  ## measure speed, accuracy and parity with other libraries on this
 	benchmarks/peers/setup.sh
 	.venv/bin/python benchmarks/episodes.py
 	-.venv/bin/python benchmarks/speed.py  # a missed target must not keep the rest from being measured
+	-.venv/bin/python benchmarks/memory.py
 	-.venv/bin/python benchmarks/parity/run.py
 	.venv/bin/python benchmarks/omniglot_protonet.py
 	-.venv/bin/python benchmarks/scaling.py

@@ -1,7 +1,7 @@
 """How much memory a training takes at most on a CPU, by strategy, beside plain torch loops, learn2learn and easyfsl.
 
-    python benchmarks/memory.py            # about 20 minutes on two cores; benchmarks/speed.py writes its lines
-    python benchmarks/memory.py --only anil
+    python benchmarks/memory.py            # about 20 minutes on two cores; writes benchmarks/results/memory.json
+    python benchmarks/memory.py --only anil        # writes nothing
 
 Conv4-64 on 3,200 pictures of 84 pixels as float32 tensors, 5-way 5-shot, 15 queries, ``meta_batch_size=4``: the peak
 of a fresh process, all that it imports and the pictures included. The plain loops are what one writes by hand, with the
@@ -135,24 +135,9 @@ def of_peer(kind: str, peer: str) -> list[float]:
     return several(once)
 
 
-def lines_of(console: Console, only: str = "") -> list[Line]:
-    """Measure, and show on the way."""
-    lines = []
-    plain = {loop: measured(f"plain {loop}", QUICKSTUDY_ALLOCATOR="system") for loop in LOOPS}
-    for name in (name for name in STRATEGIES.names() if only in name):
-        loop = "maml" if issubclass(STRATEGIES[name], MAML) else "prototypes"
-        ours = measured(name)
-        line = Line(f"peak of training {name}", ours, "MB", f"plain loop, {loop}", plain[loop])
-        line.target, line.met = f"<= {MOST} x", sum(ours) <= MOST * sum(plain[loop])
-        peers = [Line(line.work, ours, "MB", peer, of_peer(name, peer)) for peer in works.PEERS.get(name, {})]
-        show([line, *peers], console)
-        lines += [line, *peers]
-    return lines
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="strategies whose names contain this")
+    parser.add_argument("--only", default="", help="strategies whose names contain this; writes nothing")
     parser.add_argument("--train", help=argparse.SUPPRESS)  # in a process of its own
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -163,7 +148,19 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 170)
     if not peers_are_installed(console):
         sys.exit(1)
-    lines = lines_of(console, args.only)
+    plain = {loop: measured(f"plain {loop}", QUICKSTUDY_ALLOCATOR="system") for loop in LOOPS}
+    lines: list[Line] = []
+    for name in (name for name in STRATEGIES.names() if args.only in name):
+        loop = "maml" if issubclass(STRATEGIES[name], MAML) else "prototypes"
+        ours = measured(name)
+        line = Line(f"peak of training {name}", ours, "MB", f"plain loop, {loop}", plain[loop])
+        line.target, line.met = f"<= {MOST} x", sum(ours) <= MOST * sum(plain[loop])
+        peers = [Line(line.work, ours, "MB", peer, of_peer(name, peer)) for peer in works.PEERS.get(name, {})]
+        show([line, *peers], console)
+        lines += [line, *peers]
+    if not args.only:
+        command = "python benchmarks/memory.py"
+        console.print(f"written: {record.write('memory', command, lines=[line.plain() for line in lines])}")
     sys.exit(0 if all(line.met is not False for line in lines) else 1)
 
 

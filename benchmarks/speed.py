@@ -1,6 +1,6 @@
 """How fast the algorithms are, and how much memory they need, beside learn2learn, qpth and easyfsl in the same run.
 
-    python benchmarks/speed.py            # about 75 minutes; writes benchmarks/results/speed.json
+    python benchmarks/speed.py            # about 55 minutes; writes benchmarks/results/speed.json
     python benchmarks/speed.py --quick    # under 10 minutes: fewer sizes and repeats; writes nothing
     python benchmarks/speed.py --only maml
     python benchmarks/speed.py --gpu      # MAML on one GPU; writes benchmarks/results/speed_gpu.json
@@ -23,7 +23,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import memory
 import numpy as np
 import record
 import torch
@@ -263,8 +262,6 @@ def main() -> None:
     if not args.gpu and args.only in (None, "memory"):
         lines += [compare_memory(work, processes) for work in works.meta_steps(args.quick)]
         lines += compare_long_loops(processes)
-    if not args.gpu and not args.quick and args.only in (None, "peak"):
-        lines += memory.lines_of(console)
     if not args.gpu and args.only in (None, "error"):
         lines += compare_errors(args.quick)
     show(lines, console)

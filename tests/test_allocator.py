@@ -23,7 +23,7 @@ def test_only_where_glibc_finds_room_for_huge_tensors_does_it_keep_them(
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", version))
     monkeypatch.setenv("GLIBC_TUNABLES", tunables)
     assert kept_mapped() == {
-        **({"MMAP_MAX": 0} if finds_room else {"MMAP_THRESHOLD": 128 << 20}),
+        **({"MMAP_MAX": 0} if finds_room else {"MMAP_THRESHOLD": 64 << 20}),
         "TRIM_THRESHOLD": -1,
         "TOP_PAD": 64 << 20,
     }

@@ -16,13 +16,13 @@ def kept_mapped() -> dict[str, int]:
     """Return the options by which glibc keeps freed memory and serves large tensors from it.
 
     glibc before 2.38 seldom finds room for a tensor where one of the same size was: small objects take the bytes that
-    it leaves between aligned blocks, and the heap grows to several times what is in use. There, tensors of 128 MB and
+    it leaves between aligned blocks, and the heap grows to several times what is in use. There, tensors of 64 MB and
     more are mapped anew all the same; not where ``GLIBC_TUNABLES=glibc.malloc.tcache_count=0``, which only the shell
     can set, gives small objects no such bytes.
     """
     finds_room = tuple(map(int, platform.libc_ver()[1].split("."))) >= (2, 38)
     finds_room |= "glibc.malloc.tcache_count=0" in os.environ.get("GLIBC_TUNABLES", "").split(":")
-    large = {"MMAP_MAX": 0} if finds_room else {"MMAP_THRESHOLD": 128 << 20}
+    large = {"MMAP_MAX": 0} if finds_room else {"MMAP_THRESHOLD": 64 << 20}
     return {**large, "TRIM_THRESHOLD": -1, "TOP_PAD": 64 << 20}  # -1: freed memory is never given back
 
 
