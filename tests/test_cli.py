@@ -154,9 +154,10 @@ def test_fit_prints_the_command_that_tests_it(capsys: pytest.CaptureFixture[str]
     assert config["trainer"]["callbacks"][0]["init_args"]["monitor"] == "val_accuracy"
     command = out.splitlines()[-1].removeprefix("test it: quickstudy ")
     assert command == "test --checkpoint 'a run/best.ckpt' --data.test_folder test/ --data.cache false"
-    with pytest.warns(DataWarning, match="trained on at least 36 of the 48 examples"):
+    trained, chosen = "trained on at least 36 of the 48 examples", "at least 12 of the 48 examples of this test chose"
+    with pytest.warns(DataWarning, match=trained), pytest.warns(DataWarning, match=chosen):
         told = said(capsys, command.replace("test/", "train"))
-    assert told.endswith(" on 48 examples of 4 classes, at least 36 of which it was trained on\n")
+    assert " on 48 examples of 4 classes, at least 36 of which it was trained on, at least 12 of which chose it" in told
 
 
 def test_the_command_that_tests_repeats_what_the_data_needs() -> None:
@@ -315,11 +316,13 @@ def test_labels_of_a_csv_file_are_held_against_the_answers(fixed: Path, capsys: 
     lines = ["picture,class", *(f"{path},{path.parent.name}" for path in files), "test/class6/0.png,other"]
     Path("few.csv").write_text("\n".join(lines), encoding="utf-8")
     command = f"predict {fixed} --data.predict_file few.csv --data.input_field picture"
-    rows = list(csv.DictReader(said(capsys, f"{command} --data.target_fields class").splitlines()))
+    with pytest.warns(DataWarning, match="trained on at least 6 of the 7 examples"):
+        rows = list(csv.DictReader(said(capsys, f"{command} --data.target_fields class").splitlines()))
     assert [row["true"] for row in rows] == ["class0"] * 3 + ["class3"] * 3 + ["other"]
     Path("few.csv").write_text("\n".join([*lines[:-1], "test/class6/0.png,"]), encoding="utf-8")
-    plain = said(capsys, command)  # without labels, or where one is missing: as the folders are called
-    assert said(capsys, f"{command} --data.target_fields class") == plain
+    with pytest.warns(DataWarning, match="trained on at least 6 of the 7 examples"):
+        plain = said(capsys, command)  # without labels, or where one is missing: as the folders are called
+        assert said(capsys, f"{command} --data.target_fields class") == plain
     assert [row["true"] for row in csv.DictReader(plain.splitlines())] == ["class0"] * 3 + ["class3"] * 3 + ["class6"]
     assert [row["label"] for row in csv.DictReader(plain.splitlines())] == [row["label"] for row in rows]
 

@@ -73,7 +73,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for number in range(first, first + 6):
             for example in range(16):
                 draw(Path(split, f"class {number}", f"{example}.jpg"), 10 * number, 100 * number + example)
-    single = {"rex": 30, "max": 31, "who": 33, "yak1": 90, "yak2": 92, "yak3": 95, "tom": 160}
+    single = {"rex": 30, "max": 31, "who": 34, "yak1": 90, "yak2": 92, "yak3": 95, "tom": 160}
     for name, hue in {**single, **{str(number): 30 + number for number in range(4)}}.items():
         draw(Path(f"{name}.jpg"), hue, hue)
     return tmp_path
