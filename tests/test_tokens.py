@@ -130,6 +130,14 @@ def test_a_transform_sees_each_example_as_it_was_read() -> None:
     assert batch["ids"].tolist() == [[2, 1, 0], [3, 0, 0]]
 
 
+@pytest.mark.parametrize("budget", [0, 1 << 20])
+@pytest.mark.parametrize("rows", [[0, 1], [1, 0]])
+def test_tensors_among_dicts_are_told(rows: list[int], budget: int) -> None:
+    samples = Samples([torch.zeros(3), {"ids": torch.zeros(3)}], lambda item: item, budget=budget)
+    with pytest.raises(DataError, match=r"input [01] and another differ in kind"):
+        samples.batch(np.array(rows))
+
+
 def test_tables_of_dicts_are_counted_selected_and_told_apart() -> None:
     inputs = {"x": torch.arange(12.0).view(6, 2), "count": torch.ones(6)}
     whole = Table.build(inputs, ["a", "b"] * 3)

@@ -85,7 +85,7 @@ def _combined(trees: list[Batch], combine: Callable[[list[Tensor]], Tensor], alo
     spec = flat[0][1]
     for place, (_, other) in enumerate(flat):
         if other != spec:
-            raise DataError(f"example {place} has the parts {other}, and the one before {spec}: all must agree")
+            raise DataError(f"example {place} has the parts {other}, and the first {spec}: all must agree")
     columns = zip(*(leaves for leaves, _ in flat), strict=True)
     return tree_unflatten([combine(_padded(list(column), along)) for column in columns], spec)
 

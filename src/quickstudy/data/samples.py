@@ -177,8 +177,12 @@ class Samples:
             raise DataError(f"{self.name(row)} cannot be read: {error}") from error
 
     def _check_shape(self, row: int, sample: Batch, like: Batch) -> None:
-        if not isinstance(sample, Tensor) or not isinstance(like, Tensor):
-            return  # stack tells of what cannot be filled up
+        if isinstance(sample, dict) and isinstance(like, dict):
+            return  # stack tells of other parts, and fills up what is shorter
+        if isinstance(sample, dict) or isinstance(like, dict):
+            raise DataError(
+                f"{self.name(row)} and another differ in kind: load makes a dict of one, a tensor of the other"
+            )
         if sample.shape != like.shape or sample.dtype != like.dtype:
             raise DataError(
                 f"{self.name(row)} has shape {tuple(sample.shape)} ({sample.dtype}) where another has "

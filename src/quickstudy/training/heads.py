@@ -187,8 +187,8 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
         )
 
 
-def _warn_of_black(encoder: Encoder, inputs: Tensor | None, name: str) -> None:
-    if inputs is not None and (encoder.sees_pictures or inputs.ndim == 4) and almost_black(inputs):
+def _warn_of_black(encoder: Encoder, inputs: Tensor, name: str) -> None:
+    if (encoder.sees_pictures or inputs.ndim == 4) and almost_black(inputs):
         _warn(f"the {name} pictures are {WHITER}")
 
 
