@@ -27,7 +27,7 @@ from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
 from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
-from quickstudy.kinds.base import Score
+from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.kinds.losses import (
     ClassWeights,
     Loss,
@@ -105,7 +105,7 @@ class Task(L.LightningModule):
     load: ClassVar[Callable[..., Any]]
     default_backbone: ClassVar[str]
     build_mix: ClassVar[Callable[..., Mix]]
-    score: ClassVar[Score] = Score("accuracy")
+    score: ClassVar[Score] = ACCURACY
     """What the task is judged by, as ``val_accuracy`` is logged: best checkpoint, patience and tables go by it."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
