@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -65,18 +66,21 @@ def test_weights_that_were_asked_for_anew_are_not_those_of_the_file() -> None:
     assert Classification().recalled({"classes": [*NAMES]}) == Classification(classes=NAMES)  # of an older file
 
 
-def test_one_class_has_no_interval_and_wider_metrics_take_fewer_ways() -> None:
-    for options, certain in ((1, True), (3, False)):
-        kind = Classification(classes=NAMES)
-        metrics = StageMetrics("accuracy", kind.measure(True, options), kind.further(["F1Score"], options))
-        logits, targets = torch.eye(3)[:, :options], torch.zeros(3, dtype=torch.long)
-        outputs, targets = kind.for_metrics(logits, targets, options)
-        metrics.update(kind.figures(logits, targets), outputs, targets, torch.tensor(1.0), 3)
-        found = metrics.collect()
-        assert (found["accuracy_ci95"] != found["accuracy_ci95"]) == certain
-        assert found["examples"] == 3 and 0 <= found["F1Score"] <= 1
-    padded, _ = kind.for_metrics(torch.zeros(2, 2), torch.zeros(2, dtype=torch.long), 4)
-    assert padded.shape == (2, 4) and bool((padded[:, 2:] == -torch.inf).all())
+@pytest.mark.parametrize("options", [1, 3])
+def test_one_class_has_no_interval(options: int) -> None:
+    kind = Classification(classes=NAMES)
+    metrics = StageMetrics("accuracy", kind.measure(True, options))
+    logits, targets = torch.eye(3)[:, :options], torch.zeros(3, dtype=torch.long)
+    metrics.update(kind.figures(logits, targets), *kind.for_metrics(logits, targets, options), torch.tensor(1.0), 3)
+    found = metrics.collect()
+    assert math.isnan(found["accuracy_ci95"]) == (options == 1)
+    assert found["examples"] == 3 and found["loss"] == 1
+
+
+def test_metrics_of_the_most_ways_take_fewer() -> None:
+    padded, targets = Classification().for_metrics(torch.zeros(2, 5, 2), torch.zeros(2, 5, dtype=torch.int32), 4)
+    assert padded.shape == (10, 4) and bool((padded[:, 2:] == -torch.inf).all())
+    assert targets.shape == (10,) and targets.dtype == torch.long
 
 
 def test_fixed_classes_do_not_go_with_episodes() -> None:

@@ -20,7 +20,7 @@ from quickstudy.batches import Batch
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, LabelType, as_label
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.kinds.base import KINDS, Judged, Kind, Score
+from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import (
     ClassWeights,
     Loss,
