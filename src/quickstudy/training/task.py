@@ -27,6 +27,7 @@ from quickstudy.data.splitting import classes_seen
 from quickstudy.data.targets import LabelType
 from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
+from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.kinds.losses import (
     ClassWeights,
     Loss,
@@ -104,6 +105,8 @@ class Task(L.LightningModule):
     load: ClassVar[Callable[..., Any]]
     default_backbone: ClassVar[str]
     build_mix: ClassVar[Callable[..., Mix]]
+    score: ClassVar[Score] = ACCURACY
+    """What the task is judged by, as ``val_accuracy`` is logged: best checkpoint, patience and tables go by it."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
