@@ -52,7 +52,7 @@ class Classification(Kind):
         weights: of the classes in the loss; empty: all the same.
     """
 
-    score: ClassVar[Score] = Score("accuracy")
+    score: ClassVar[Score] = ACCURACY
     forms: ClassVar[tuple[str, ...]] = ("labels", "probabilities", "logits", "classes")
     learned: ClassVar[tuple[str, ...]] = ("classes", "label_type", "weights")
     episodic: ClassVar[bool] = True
