@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,91 @@ def test_tensors_among_dicts_are_told(rows: list[int], budget: int) -> None:
     samples = Samples([torch.zeros(3), {"ids": torch.zeros(3)}], lambda item: item, budget=budget)
     with pytest.raises(DataError, match=r"input [01] and another differ in kind"):
         samples.batch(np.array(rows))
+
+
+class Counting:
+    """A ``read`` that notes in a file, which all processes write to, what it was called with."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        with self.log.open("a") as file:
+            file.write(f"{text}\n")
+        return read(text)
+
+    def calls(self) -> list[str]:
+        return self.log.read_text().split()
+
+
+MANY = [chr(65 + row // 26) * (1 + row % 7) + chr(65 + row % 26) for row in range(150)]
+"""More than are tried for their size, each of its own."""
+
+
+def test_dicts_are_decoded_once(tmp_path: Path) -> None:
+    load = Counting(tmp_path / "log")
+    samples, plain = Samples(MANY, load, budget=1 << 20), Samples(MANY, read)
+    generator = np.random.default_rng(0)
+    for _ in range(3):
+        rows = generator.permutation(np.arange(len(MANY)))
+        kept, again = samples.batch(rows), plain.batch(rows)
+        assert all(torch.equal(kept[name], again[name]) and kept[name].dtype == again[name].dtype for name in again)
+        kept["ids"].zero_()  # a batch is a copy
+    assert sorted(load.calls()) == sorted(MANY)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_what_of_dicts_does_not_fit_is_read_each_time(share: float, tmp_path: Path) -> None:
+    load = Counting(tmp_path / "log")
+    index = 8 * (3 * len(MANY) + 1)  # where each begins, and how long its two parts are
+    budget = index + int(share * sum(16 * -(-8 * len(text) // 16) + 16 for text in MANY))
+    samples, rows = Samples(MANY, load, budget=budget), np.arange(len(MANY))
+    assert samples.cached_bytes == (budget if share else 0)
+    for _ in range(2):
+        assert torch.equal(samples.batch(rows)["ids"], Samples(MANY, read).batch(rows)["ids"])
+    calls = load.calls()
+    kept = sum(calls.count(text) == 1 for text in MANY)
+    assert kept == 0 if not share else 0.3 < kept / len(MANY) < 0.5
+    assert kept + 2 * (len(MANY) - kept) <= len(calls) <= kept + 3 * (len(MANY) - kept)  # once more to be tried
+
+
+def test_transforms_do_not_write_to_what_is_kept() -> None:
+    def shout(example: Batch) -> Batch:
+        example["ids"] += 1
+        return example
+
+    samples = Samples(["ABC", "D"], read, budget=1 << 10, transform=shout)
+    for _ in range(2):
+        assert samples.batch(np.array([0]), [(0,)])["ids"].tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("other", [{"ids": torch.zeros(2, 2)}, {"ids": torch.zeros(2), "mask": torch.zeros(2)}])
+def test_dicts_of_another_form_are_not_kept(other: Batch) -> None:
+    samples = Samples([{"ids": torch.zeros(3)}, other, {"ids": torch.ones(2)}], lambda item: item, budget=1 << 10)
+    assert torch.equal(samples.batch(np.array([0, 2]))["ids"], torch.tensor([[0.0, 0, 0], [1, 1, 0]]))
+    assert torch.equal(samples.batch(np.array([1]))["ids"], other["ids"][None])
+
+
+def test_one_that_cannot_be_read_is_told_when_it_is_asked_for() -> None:
+    samples = Samples(["AB", "", "C"], lambda text: read(text) if text else 1 / 0, budget=1 << 10)
+    assert samples.batch(np.array([0, 2]))["mask"].tolist() == [[True, True], [True, False]]
+    with pytest.raises(DataError, match="'' cannot be read: division by zero"):
+        samples.batch(np.array([1]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_share_decoded_dicts(workers: int, tmp_path: Path) -> None:
+    whole = Table.build(MANY, np.arange(len(MANY)) % 3)
+
+    def steps(cache: Any, load: Any) -> list[Batch]:
+        its = type("Counted", (DataModule,), {"load": staticmethod(load)})
+        loader = its(train=whole, num_workers=workers, batch_size=16, cache=cache).train_dataloader()
+        return [inputs for _ in range(3) for inputs, _ in loader]
+
+    load = Counting(tmp_path / "log")
+    for one, other in zip(steps("1MB", load), steps(False, read), strict=True):
+        assert torch.equal(one["ids"], other["ids"]) and torch.equal(one["mask"], other["mask"])
+    assert sorted(load.calls()) == sorted(MANY)
 
 
 def test_tables_of_dicts_are_counted_selected_and_told_apart() -> None:

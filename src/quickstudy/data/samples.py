@@ -6,13 +6,14 @@ Shapes: n rows asked for, ``...`` the shape of one input.
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import random
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from quickstudy.batches import Batch, each, stack, take
 from quickstudy.data.archives import Member
@@ -38,6 +40,8 @@ TRANSFORMS: Registry[Transform] = Registry("transform")
 """By name: ready-made ones."""
 
 _AUTO_SHARE = 0.25
+_TRIED, _SLACK = 64, 1.5
+_ALIGNED = 16
 _LONGEST_NAME = 500
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
@@ -61,7 +65,8 @@ class Samples:
         inputs: a batch ``[N, ...]``, which is fed as it is, or items for ``load``.
         load: makes a tensor (or array) of one item, all of one shape; or a dict of them, each as long as it may be.
         transform: applied to each tensor after the cache, with a random state of its own.
-        budget: bytes that the decoded copies may take in memory; 0 keeps none.
+        budget: bytes that the decoded copies may take in memory; 0 keeps none. Tensors are all kept, or none is; of
+            dicts, whose sizes differ, those that fit.
         shared: whether worker processes will read: the copies then lie in memory that they share.
 
     Raises:
@@ -82,10 +87,13 @@ class Samples:
         self._transform = transform
         self._decoded: Tensor | None = None
         self._present = torch.zeros(0, dtype=torch.bool)
+        self._trees: _Trees | None = None
         if not isinstance(inputs, (Tensor, dict)) and len(inputs) and budget > 0:
             first = self._read(0)
-            needed = first.nbytes * len(inputs) if isinstance(first, Tensor) else budget + 1
-            if needed <= budget and (not shared or needed <= _shared_memory_free()):
+            budget = min(budget, _shared_memory_free()) if shared else budget
+            if not isinstance(first, Tensor):
+                self._trees = self._trees_within(budget, first, shared)
+            elif first.nbytes * len(inputs) <= budget:
                 # Workers may decode the same input twice, to the same bytes. A flag is set after its copy is written,
                 # and never overtakes it: each call of torch gives back and takes a lock.
                 self._decoded = _empty((len(inputs), *first.shape), first.dtype, shared)
@@ -99,6 +107,8 @@ class Samples:
     @property
     def cached_bytes(self) -> int:
         """Memory set aside for decoded copies; 0 where none are kept."""
+        if self._trees is not None:
+            return self._trees.nbytes
         return 0 if self._decoded is None else self._decoded.nbytes
 
     def batch(self, rows: NDArray[np.integer[Any]], seeds: Iterable[tuple[int, ...]] = ()) -> Batch:
@@ -147,7 +157,9 @@ class Samples:
         if isinstance(self._inputs, (Tensor, dict)) or self._decoded is not None:
             batch = self._batch(rows)
             return (take(batch, place) for place in range(len(rows)))
-        return self._all_read(rows)
+        examples = self._all_read(rows)
+        # A transform may write to what it is given.
+        return examples if self._trees is None else (each(Tensor.clone, example) for example in examples)
 
     def _batch(self, rows: Tensor) -> Batch:
         if isinstance(self._inputs, (Tensor, dict)):
@@ -162,10 +174,36 @@ class Samples:
         return self._decoded.index_select(0, rows)
 
     def _all_read(self, rows: Tensor) -> list[Batch]:
-        read = [self._read(row) for row in rows.tolist()]
+        read = [self._example(row) for row in rows.tolist()]
         for row, sample in zip(rows.tolist(), read, strict=True):
             self._check_shape(row, sample, read[0])
         return read
+
+    def _example(self, row: int) -> Batch:
+        if self._trees is None:
+            return self._read(row)
+        kept = self._trees.get(row)
+        if kept is None:
+            kept = self._read(row)
+            self._trees.keep(row, kept)
+        return kept
+
+    def _trees_within(self, budget: int, first: Batch, shared: bool) -> _Trees | None:
+        """Return room for dicts, as much as they may take by those that are tried; None where it is less than one."""
+        count = len(self)
+        tried = {0: first}
+        for row in dict.fromkeys(np.linspace(0, count - 1, min(count, _TRIED)).astype(int).tolist()):
+            with suppress(DataError):  # which is told when it is asked for
+                tried[row] = tried[row] if row in tried else self._read(row)
+        sizes = [_size_of(sample) for sample in tried.values()]
+        wanted = sum(sizes) if len(sizes) == count else math.ceil(sum(sizes) / len(sizes) * count * _SLACK)
+        room = min(wanted, budget - _Trees.bytes_of_index(first, count))
+        if room < max(sizes):
+            return None
+        trees = _Trees(first, count, room, shared)
+        for row, sample in tried.items():
+            trees.keep(row, sample)
+        return trees
 
     def _read(self, row: int) -> Batch:
         try:
@@ -189,6 +227,79 @@ class Samples:
                 f"{tuple(like.shape)} ({like.dtype}): all inputs must agree. For images give the data "
                 "image_size=84, say; a model that saw no data takes model.load_options = {'image_size': 84}"
             )
+
+
+class _Trees:
+    """Decoded dicts in one flat buffer, filled in any order and by any of the processes that read.
+
+    The parts of an example lie one after the other. Of each it is noted where it begins (-1: it is not kept) and how
+    long the axes of its parts are.
+
+    Args:
+        like: an example; others are kept where their parts have the same names, types and numbers of axes.
+        count: N, how many there are.
+        room: bytes of the buffer.
+        shared: whether worker processes fill it too.
+    """
+
+    def __init__(self, like: Batch, count: int, room: int, shared: bool) -> None:
+        leaves, self._spec = tree_flatten(like)
+        self._form = [(leaf.dtype, leaf.ndim) for leaf in leaves]
+        self._buffer = _empty((room,), torch.uint8, shared)
+        self._starts = _empty((count,), torch.int64, shared).fill_(-1)
+        self._shapes = _empty((count, sum(leaf.ndim for leaf in leaves)), torch.int64, shared)
+        self._filled = _empty((1,), torch.int64, shared).zero_()
+        # A lock of processes that are spawned is one of forked ones, too.
+        self._lock = multiprocessing.get_context("spawn").Lock() if shared else nullcontext()
+
+    @staticmethod
+    def bytes_of_index(like: Batch, count: int) -> int:
+        """Return what the notes on ``count`` examples take."""
+        axes: int = sum(leaf.ndim for leaf in tree_flatten(like)[0])
+        return 8 * (count * (1 + axes) + 1)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory set aside."""
+        return sum(part.nbytes for part in (self._buffer, self._starts, self._shapes, self._filled))
+
+    def get(self, row: int) -> Batch | None:
+        """Return an example, which is not to be written to; None where it is not kept."""
+        start = int(self._starts[row])
+        return None if start < 0 else tree_unflatten(self._parts(start, self._shapes[row].tolist()), self._spec)
+
+    def keep(self, row: int, sample: Batch) -> None:
+        """Keep a copy of an example where it fits."""
+        leaves, spec = tree_flatten(sample)
+        if spec != self._spec or [(leaf.dtype, leaf.ndim) for leaf in leaves] != self._form:
+            return
+        with self._lock:
+            start, shape = int(self._filled), [length for leaf in leaves for length in leaf.shape]
+            end = start + _size_of(sample)
+            if end > len(self._buffer) or self._starts[row] >= 0:
+                return
+            for part, leaf in zip(self._parts(start, shape), leaves, strict=True):
+                part.copy_(leaf)
+            self._shapes[row] = torch.tensor(shape, dtype=torch.int64)
+            self._filled.fill_(end)
+            self._starts[row] = start  # last: who finds it finds all of it
+
+    def _parts(self, start: int, lengths: list[int]) -> list[Tensor]:
+        parts = []
+        for dtype, axes in self._form:
+            shape, lengths = lengths[:axes], lengths[axes:]
+            size = math.prod(shape) * dtype.itemsize
+            parts.append(self._buffer[start : start + size].view(dtype).view(shape))
+            start += _aligned(size)
+        return parts
+
+
+def _size_of(sample: Batch) -> int:
+    return sum(_aligned(leaf.nbytes) for leaf in tree_flatten(sample)[0])
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNED) * _ALIGNED
 
 
 def _as_batch(values: Any) -> Batch:
