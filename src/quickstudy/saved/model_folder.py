@@ -25,22 +25,24 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm, algorithm_of
+from quickstudy.batches import form_of, of_form, size, take
 from quickstudy.data.samples import Load
-from quickstudy.data.targets import type_of
+from quickstudy.data.targets import Label, type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
 from quickstudy.files import alone, atomic_write, best_checkpoint
 from quickstudy.learning.adapting import after, restored
-from quickstudy.learning.changes import Change, Kept, check_name, composed, packed, unpacked
+from quickstudy.learning.changes import Change, Kept, check_name, composed
 from quickstudy.learning.confidence import HeldOut
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.nets import Encoder, build_encoder
+from quickstudy.saved.examples import as_tensors, of_tensors
 from quickstudy.saved.journal import NAME as JOURNAL
 from quickstudy.saved.journal import Journal
 from quickstudy.saved.plain import found_load, joined, name_of, named_load, taken_apart
 
-FORMAT = 2
+FORMAT = 3
 """Counted up when an older quickstudy could not read it; one that it can is written as before."""
-_NAMED_BY_STRINGS = 1
+_NAMED_BY_STRINGS, _NAMED_BY_LABELS = 1, 2
 
 DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
@@ -64,8 +66,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
     encoder, algorithm, support = knowledge.encoder, knowledge.algorithm, knowledge.support
     tensors = {f"algorithm.{name}": value for name, value in algorithm.state_dict().items()}
     if support:
-        tensors["kept"] = knowledge.values()
-        tensors |= packed([each for kept in support.values() for each in kept.shown])
+        tensors |= as_tensors(Kept(knowledge.kept(), tuple(each for kept in support.values() for each in kept.shown)))
     skeleton, held = taken_apart(knowledge.learned, tensors, "state"), None
     if (given := knowledge.calibrated) is not None:
         held = {"answers": taken_apart(given[:4], tensors, "calibrated"), "source": given.source}
@@ -75,7 +76,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
         served = Journal.exists(place)
         files = {"encoder": _written(place, "encoder", weights), "learned": _written(place, "learned", content)}
         description = {
-            "format": _NAMED_BY_STRINGS if all(isinstance(name, str) for name in support) else FORMAT,
+            "format": _format(knowledge),
             "id": _served_id(place) if served else uuid.uuid4().hex,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
@@ -93,7 +94,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
             "state": skeleton,
             "rates": knowledge.rates,
             "calibrated": held,
-            "input": _form_of(knowledge.like),
+            "input": None if knowledge.like is None else form_of(knowledge.like),
             "rounding": knowledge.rounding,
         }
         try:
@@ -204,10 +205,7 @@ def _encoder(
             f"the model in '{place}' was made with a backbone given as code: give the same again, "
             "Predictor.load(folder, backbone=module)"
         )
-    for name, _ in encoder.named_parameters():
-        if name in weights:
-            encoder.to(weights[name].dtype)  # a model of a half type, or of float64, stays one
-            break
+    _to_precision_of(weights, encoder)
     encoder.mean, encoder.std = weights.get("mean"), weights.get("std")
     encoder.fed = str(description.get("inputs", ""))
     _load_weights(encoder, weights, place)
@@ -222,6 +220,7 @@ def _algorithm(
     if wanted["feature_shape"]:
         algorithm.meet(encoder, tuple(wanted["feature_shape"]), wanted["ways"])
     weights = {name.removeprefix(own): value for name, value in tensors.items() if name.startswith(own)}
+    _to_precision_of(weights, algorithm)
     _load_weights(algorithm, weights, place)
     return algorithm
 
@@ -240,20 +239,22 @@ def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapp
     labels = list(map(composed, classes))
     if len(set(labels)) < len(labels):  # two forms of one name passed for two classes
         labels = classes
-    values = torch.split(tensors["kept"], examples) if classes else ()
-    shown = unpacked(tensors) or (b"",) * sum(examples)
-    firsts = [0, *itertools.accumulate(examples)][:-1]
-    support = {
-        label: Kept(own, shown[first : first + len(own)])
-        for label, own, first in zip(labels, values, firsts, strict=True)
-    }
+    support: dict[Label, Kept] = {}
+    if classes:
+        values, shown = of_tensors(tensors)
+        firsts = [0, *itertools.accumulate(examples)]
+        if firsts.pop() != size(values):
+            raise ValueError("more or fewer examples than are counted")
+        for label, first, count in zip(labels, firsts, examples, strict=True):
+            rows = slice(first, first + count)
+            support[label] = Kept(take(values, rows), shown[rows])
     held = description["calibrated"]
     logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
     rates = description["rates"]
     known = replace(
         knowledge,
         taught=knowledge.encoder.fed,
-        like=_like(description.get("input")),
+        like=None if (form := description.get("input")) is None else of_form(form),  # older ones did not note it
         rounding=float(description.get("rounding", 0)),
         rates={name: float(rates[name]) for name in ("reject_rate", "false_accept") if name in rates},
         calibrated=HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
@@ -261,15 +262,13 @@ def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapp
     return restored(known, support, joined(description["state"], tensors))
 
 
-def _form_of(like: Tensor | None) -> dict[str, Any] | None:
-    return None if like is None else {"shape": list(like.shape[1:]), "dtype": str(like.dtype)}
-
-
-def _like(described: Mapping[str, Any] | None) -> Tensor | None:
-    if described is None:  # an older quickstudy did not note it
-        return None
-    dtype = getattr(torch, described["dtype"].removeprefix("torch."))
-    return torch.empty(0, *described["shape"], dtype=dtype)
+def _format(knowledge: Knowledge) -> int:
+    """Return the first that has all of it, for as long as an older quickstudy is to read what it can."""
+    if any(
+        isinstance(batch, dict) for batch in (knowledge.like, *(kept.values for kept in knowledge.support.values()))
+    ):
+        return FORMAT
+    return _NAMED_BY_STRINGS if all(isinstance(name, str) for name in knowledge.support) else _NAMED_BY_LABELS
 
 
 # ---- files
@@ -334,6 +333,14 @@ def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     if found["format"] > FORMAT:
         raise DataError(f"'{path.parent}' was written by a newer quickstudy. Type: pip install -U quickstudy")
     return found
+
+
+def _to_precision_of(weights: Mapping[str, Tensor], module: nn.Module) -> None:
+    """Let a model of a half type, or of float64, stay one."""
+    for name, _ in module.named_parameters():
+        if name in weights:
+            module.to(weights[name].dtype)
+            break
 
 
 def _load_weights(module: nn.Module, weights: Mapping[str, Tensor], place: Path) -> None:
