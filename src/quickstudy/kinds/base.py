@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from quickstudy.batches import Batch
-from quickstudy.errors import ConfigError
+from quickstudy.data.table import Table
+from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.metrics import Figures
+from quickstudy.kinds.metrics import Figures, Mean
 from quickstudy.nets import Encoder
 from quickstudy.registry import Registry
 
@@ -91,6 +92,15 @@ class Kind(ABC):
 
     # ---- what it must know
 
+    @classmethod
+    def asked(cls) -> list[str]:
+        """Return the names of the fields that a user gives."""
+        return [field.name for field in fields(cls) if field.name not in cls.learned]
+
+    def given(self) -> dict[str, Any]:
+        """Return these fields."""
+        return {name: getattr(self, name) for name in self.asked()}
+
     @abstractmethod
     def meet(self, data: Any, stage: str) -> Self:
         """Return it with what it must know of the data.
@@ -132,6 +142,19 @@ class Kind(ABC):
                 "leave it out"
             )
 
+    @property
+    def options(self) -> int:
+        """Among how many answers there is to choose; 0 where there is no such choice, or it is not known."""
+        return 0
+
+    def fitting(self, table: Table) -> Table:
+        """Return the same examples with targets as the head counts them.
+
+        Raises:
+            DataError: a target is none that it knows.
+        """
+        return table
+
     # ---- the network
 
     @abstractmethod
@@ -142,6 +165,15 @@ class Kind(ABC):
             encoder: what it stands on.
             example: an input as the network is fed with it, with a leading axis of 1.
         """
+
+    def head_of(self, weights: Mapping[str, Tensor]) -> nn.Module | None:
+        """Return a head that has room for a checkpoint's weights, None where that holds none.
+
+        Args:
+            weights: by name; those of the head begin with ``head.``.
+        """
+        weight = weights.get("head.weight")
+        return None if weight is None else nn.Linear(weight.shape[1], weight.shape[0])
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
         """Return raw answers, first axis N."""
@@ -177,13 +209,13 @@ class Kind(ABC):
         """Return what the score follows from, of each answer ``[N]``, ``[T, Q]``; with a last axis if it is several."""
 
     def measure(self, per_example: bool, options: int = 0) -> Figures:
-        """Return what gathers figures into the score and its like, with their intervals.
+        """Return what gathers figures into the score and its like, with their intervals; here into their mean.
 
         Args:
             per_example: whether a figure is that of one example, rather than of one episode.
             options: among how many answers there is to choose.
         """
-        return Figures(per_example)
+        return Mean(self.score.name, per_example, self.score.root)
 
     def further(self, asked: Any, options: int = 0) -> MetricCollection:
         """Make the metrics that a user asked for beside the score.
@@ -230,3 +262,24 @@ class Kind(ABC):
 
 
 KINDS = Registry[type[Kind]]("kind of answer")
+
+
+def spec_of(kind: Kind) -> Kind | dict[str, Any]:
+    """Return a kind in plain values, without what it learned; where it is not registered, itself."""
+    name = KINDS.name_of(type(kind))
+    return kind if name is None else {"name": name, "options": kind.given()}
+
+
+def as_kind(spec: Kind | Mapping[str, Any]) -> Kind:
+    """Return the kind that ``spec_of`` told.
+
+    Raises:
+        ConfigError: it is none, or of a name that is not known.
+    """
+    if isinstance(spec, Kind):
+        return spec
+    if not isinstance(spec, Mapping) or set(spec) != {"name", "options"}:
+        raise ConfigError(f"kind={brief(spec)} is no kind of answer: give one, such as Classification(num_classes=3)")
+    kind = KINDS[spec["name"]]
+    check_options(f"the kind of answer '{spec['name']}'", spec["options"], kind.asked())
+    return kind(**spec["options"])

@@ -115,6 +115,15 @@ class Classification(Kind):
                 2,
             )
 
+    @property
+    def options(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    def fitting(self, table: Table) -> Table:
+        """Return the same examples with codes of these classes; see ``Kind.fitting``."""
+        return table.with_classes(self.classes) if self.classes else table
+
     # ---- the network
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:

@@ -299,9 +299,7 @@ class Answers:
         self._kept: list[dict[str, NDArray[Any]]] = []
         self._count = 0
 
-    def add(
-        self, step: int, loader: int, right: Tensor, logits: Tensor, targets: Tensor, episode: Episode | None = None
-    ) -> None:
+    def add(self, step: int, loader: int, right: Tensor, logits: Tensor, targets: Tensor, batch: Any = None) -> None:
         """Note a step's.
 
         Args:
@@ -310,7 +308,7 @@ class Answers:
             right: ``[T, Q]`` or ``[B]``, whether a query or example was answered rightly; of several labels, the share.
             logits: ``[T, Q, W]`` or ``[B, C]``.
             targets: ``[T, Q]`` or ``[B]``; ``[B, C]`` of several labels.
-            episode: where the targets are of an episode, it.
+            batch: that they are of, where it is an ``Episode``.
         """
         several = targets.ndim == logits.ndim
         kept: dict[str, NDArray[Any]] = {}
@@ -326,7 +324,7 @@ class Answers:
         else:
             answers = logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
             pairs = torch.stack([targets, answers, right.long()]).cpu().numpy()
-            kept |= self._noted(step, loader, pairs, logits.shape[-1], episode)
+            kept |= self._noted(step, loader, pairs, logits.shape[-1], batch)
         kept["accuracies"] = right.cpu().double().reshape(len(right), -1).mean(1).numpy()
         if "numbers" not in kept:
             kept["numbers"] = self._rows(loader, len(right))
@@ -342,11 +340,9 @@ class Answers:
             return np.asarray(next(steps)[1], np.int64)
         return np.arange(self._count, self._count + count)
 
-    def _noted(
-        self, step: int, loader: int, pairs: Ints, ways: int, episode: Episode | None
-    ) -> dict[str, NDArray[Any]]:
+    def _noted(self, step: int, loader: int, pairs: Ints, ways: int, batch: Any) -> dict[str, NDArray[Any]]:
         """Return what the targets, answers and rights of a step tell, ``pairs [3, ...]``."""
-        if episode is None:
+        if not isinstance(batch, Episode):
             targets, answers, right = pairs
             places = np.arange(len(targets))
             parts = np.stack([places, targets, np.ones_like(targets), right], 1)
@@ -359,7 +355,7 @@ class Answers:
             found = np.bincount((cells + targets_TN).ravel(), weights, tasks * ways)
             return found.astype(np.int64).reshape(tasks, ways)
 
-        shots_TW = of_each_class(episode.support_targets.cpu().numpy())
+        shots_TW = of_each_class(batch.support_targets.cpu().numpy())
         asked_TW, right_TW = of_each_class(pairs[0]), of_each_class(pairs[0], pairs[2])
         taught = shots_TW > 0
         sizes = [taught.sum(1), shots_TW[taught], asked_TW[taught]]
