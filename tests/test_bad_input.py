@@ -616,9 +616,9 @@ def test_mismatched_lengths() -> None:
 
 
 def test_one_of_a_pair() -> None:
-    with pytest.raises(DataError, match="the train data has inputs but no train_targets: give both"):
+    with pytest.raises(DataError, match="the train data has train_data but no train_targets: give both"):
         DataModule.from_tensors(torch.zeros(3, 1))
-    with pytest.raises(DataError, match="the test data has targets but no inputs: give both"):
+    with pytest.raises(DataError, match="the test data has test_targets but no test_files: give both"):
         Images.from_files(test_targets=[1, 2])
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,8 @@ LAYERS = [
     ["algorithms"],
     ["data"],
     ["datasets"],
+    ["modality"],
+    ["image/modality"],  # of each domain its modality.py and nets.py: what a model knows of it, without Lightning
     ["pictures"],
     ["kinds"],
     ["learning"],
@@ -39,6 +41,14 @@ LAYERS = [
     ["__main__"],
 ]
 HEIGHT = {unit: height for height, layer in enumerate(LAYERS) for unit in layer}
+
+
+def unit_of(parts: Sequence[str]) -> str:
+    """Return the unit that a module belongs to, by the parts of its path below the root."""
+    below = "/".join(parts[:2])
+    return below if below in HEIGHT else parts[0]
+
+
 DOMAINS = HEIGHT["image"]
 LIGHTNING = {"lightning", "pytorch_lightning"}
 
@@ -79,7 +89,7 @@ def complaints(root: Path = ROOT) -> list[str]:
     found = []
     for file in sorted(root.rglob("*.py")):
         where = file.relative_to(root)
-        unit = where.parts[0].removesuffix(".py")
+        unit = unit_of(where.with_suffix("").parts)
         if unit == "__init__":
             continue  # the public face may name anything
         if unit not in HEIGHT:
@@ -89,13 +99,13 @@ def complaints(root: Path = ROOT) -> list[str]:
             top, _, rest = name.partition(".")
             reason = None
             if top == "quickstudy":
-                reason = _reason_against(root, unit, rest.split(".")[0])
+                reason = _reason_against(root, unit, unit_of(rest.split(".")))
             elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["training"]:
                 reason = "lightning lives in training/ and above"
             elif (
                 top == "PIL"
                 and HEIGHT[unit] < DOMAINS
-                and unit not in ("datasets", "pictures", "learning", "predictor")
+                and unit not in ("datasets", "image/modality", "learning", "predictor")
             ):
                 reason = "PIL is for pictures, datasets, learning/, the predictor, the image domain and above"
             if reason:
@@ -113,7 +123,12 @@ def _reason_against(root: Path, unit: str, other: str) -> str | None:
         return None
     if HEIGHT[other] > HEIGHT[unit]:
         return f"imports point down, and {other} stands above {unit}"
-    if HEIGHT[unit] == DOMAINS or (root / unit).is_dir() or (root / other).is_dir():
+    if (
+        HEIGHT[unit] == DOMAINS
+        or unit.split("/")[0] != other.split("/")[0] != other
+        or (root / unit).is_dir()
+        or (root / other).is_dir()
+    ):
         return f"{other} and {unit} stand side by side"
     return None
 
@@ -136,6 +151,10 @@ def test_imports_point_down() -> None:
         ("predictor.py", "import quickstudy", "not the public face"),
         ("trainer.py", "from quickstudy import Trainer", "not the public face"),
         ("testing.py", "from quickstudy import serve", "stand side by side"),
+        ("image/modality.py", "from PIL import Image\nfrom quickstudy.modality import x", None),
+        ("image/modality.py", "from quickstudy.image.tasks import x", "image stands above image/modality"),
+        ("image/modality.py", "import lightning", "lightning lives"),
+        ("modality.py", "from quickstudy.image.modality import x", "image/modality stands above modality"),
         ("nets/conv4.py", "from lightning.pytorch import Trainer", "lightning lives"),
         ("data/table.py", "import PIL.Image", "PIL is for"),
         ("helpers.py", "", "'helpers' has no place"),
@@ -154,7 +173,7 @@ def test_the_rules_bite(tmp_path: Path, file: str, code: str, complaint: str | N
 def test_every_room_is_in_the_table_of_contributing_in_the_same_order() -> None:
     text = (ROOT.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n## The house\n")[2]
     rows = re.findall(r"^\| (`.*?) \|", text.partition("\n- ")[0], re.MULTILINE)
-    named = [name for row in rows for name in re.findall(r"`(\w+/?)`", row)]
+    named = [name for row in rows for name in re.findall(r"`([\w/]+)`", row)]
     assert sorted(named) == sorted(f"{unit}/" if (ROOT / unit).is_dir() else unit for unit in HEIGHT)
     heights = [HEIGHT[name.removesuffix("/")] for name in named]
     assert heights == sorted(heights)

@@ -1,381 +1,55 @@
-"""From a picture in any form to a tensor."""
+"""Former home of ``image.modality``, for as long as files here import it."""
 
-from __future__ import annotations
-
-import io
-import re
-import stat
-import warnings
-from collections.abc import Iterable, Sequence
-from numbers import Integral
-from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
-from quickstudy.data.archives import MAX_FILE_BYTES
-from quickstudy.data.samples import LOADS, content_of, named, tensor_of
-from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, few, meant
-
-IMAGE_EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-    + ((".avif",) if features.check("avif") else ())
-    + ((".jp2", ".j2k", ".jpx") if features.check("jpg_2000") else ())
-    + tuple(ending for ending in (".heic", ".heif") if ending in Image.EXTENSION)  # once a plugin is registered
+from quickstudy.data.samples import LOADS
+from quickstudy.image.modality import (
+    ADDRESS,
+    IMAGE_EXTENSIONS,
+    IMAGE_SIZE,
+    MAX_PIXELS,
+    from_tensor,
+    height_width,
+    load_image,
+    of_one_scale,
+    scale_together,
+    separated,
+    thumbnail_of,
+    whole_numbers,
 )
-ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
-"""How one on the internet begins, also one that a path was made of; a drive has one letter."""
-MAX_PIXELS = 80_000_000
-"""A picture that claims more pixels is refused before it is decoded: it would take over 240 MB."""
-IMAGE_SIZE = 224
-"""Pixels of a side where neither the user nor a trained model says otherwise."""
-_THUMBNAIL = 64
+from quickstudy.modality import Scale, as_uint8, scale_of
+from quickstudy.modality import rescaled as as_taught
+from quickstudy.modality import widest as together
 
+__all__ = [
+    "ADDRESS",
+    "IMAGE_EXTENSIONS",
+    "IMAGE_SIZE",
+    "MAX_PIXELS",
+    "WHITER",
+    "Scale",
+    "almost_black",
+    "as_taught",
+    "as_uint8",
+    "from_tensor",
+    "height_width",
+    "load_image",
+    "of_one_scale",
+    "scale_of",
+    "scale_together",
+    "separated",
+    "thumbnail_of",
+    "together",
+    "whole_numbers",
+]
 
-def load_image(
-    item: Any,
-    image_size: int | tuple[int, int] | None = None,
-    image_mode: Literal["RGB", "L"] = "RGB",
-    max_pixels: int = MAX_PIXELS,
-    image_depth: Literal["auto", 8, 10, 12, 16] = "auto",
-) -> Tensor:
-    """Return a picture as a uint8 tensor ``[C, H, W]``.
-
-    It is turned as its camera says, converted to ``image_mode``, resized so that it covers ``image_size``, and cut to
-    the centre. What is transparent becomes white. An array or tensor ``[H, W]``, ``[H, W, 3]`` (RGB), ``[H, W, 4]``
-    (with alpha), ``[H, W, 1]`` or ``[H, W, 2]`` is a picture like any other, of whole numbers 0..255, or floats of 0..1
-    or 0..255; floats beyond stay as they are. All else is taken for ``[C, H, W]`` and keeps its size and its values,
-    also where its shape could be either, as ``[3, 3, 3]`` or ``[1, W, 3]``.
-
-    Args:
-        item: a path, bytes of an image file, an open file, a file of an archive, a PIL image, an array or a tensor.
-        image_size: pixels, one number for a square or (height, width); None keeps the picture's own.
-        image_mode: ``"RGB"`` for three channels or ``"L"`` for one.
-        max_pixels: a file that claims more is refused before it is decoded.
-        image_depth: bits of a pixel where a file has room for 16: 8, 10, 12 or 16; ``"auto"`` takes 16, and warns where
-            a picture uses 12 or fewer, which comes out almost black.
-
-    Raises:
-        DataError: the file is missing, truncated, no image, or has more than ``max_pixels`` pixels.
-        ConfigError: the size, the mode or the depth is none.
-    """
-    if image_mode not in ("RGB", "L"):
-        raise ConfigError(f"image_mode={brief(image_mode)} is neither 'RGB' nor 'L'")
-    check_depth(image_depth)
-    size = None if image_size is None else height_width(image_size)
-    if isinstance(item, np.ndarray | Tensor):
-        pixels = whole_numbers(item if isinstance(item, Tensor) else tensor_of(item))
-        if pixels.ndim != 2 and not channels_last(pixels.shape):
-            return pixels
-        drawn = pixels if pixels.dtype == torch.uint8 else as_uint8(pixels)
-        if drawn is None:
-            return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-        item = Image.fromarray((drawn[..., 0] if drawn.shape[2:] == (1,) else drawn).numpy())
-    if isinstance(item, Image.Image):
-        return _to_tensor(item, size, image_mode, image_depth, "a picture")
-    if isinstance(item, bytearray | memoryview) or hasattr(item, "read"):
-        item = content_of(item)
-    name = f"the picture of {len(item)} bytes" if isinstance(item, bytes) else named(item)
-    content = _content(item, name)
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            _check_pixels(name, image.width, image.height, max_pixels)
-            if size is not None and image.format == "JPEG":
-                image.draft(image_mode, (2 * size[1], 2 * size[0]))  # decodes a large photograph at a part of its size
-            return _to_tensor(image, size, image_mode, image_depth, name)
-    except (DataError, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError(f"{name} is no image that can be read (or its beginning is damaged)") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{name} claims too many pixels: {error}. Make the picture smaller first") from error
-    except Exception as error:  # damage makes decoders raise almost anything
-        told = f"{name} is a damaged image, or of a kind that cannot be decoded: {error}. Replace it"
-        raise DataError(told) from error
-
+WHITER = "whole numbers of 0 and 1, almost black where 255 is white: multiply them by 255, or give pictures > 0"
+"""What such pictures are, and what helps."""
 
 LOADS.register("image")(load_image)
-
-
-def thumbnail_of(picture: Tensor) -> bytes:
-    """Return a small JPEG of a picture, uint8 ``[C, H, W]``; nothing for what is none."""
-    if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] not in (1, 3):
-        return b""
-    image = from_tensor(picture)
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=80)
-    return content.getvalue()
-
-
-def from_tensor(picture: Tensor) -> Image.Image:
-    """Return a PIL image of a uint8 tensor ``[C, H, W]`` with one or three channels."""
-    pixels = picture.cpu().numpy()
-    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-
-
-def channels_last(shape: Sequence[int]) -> bool:
-    """Whether an array of this shape is a picture ``[H, W, C]``, and not one ``[C, H, W]``."""
-    if len(shape) != 3:
-        return False
-    height, width, channels = shape
-    return height not in (1, 3) if channels == 3 else channels in (1, 2, 4) and min(height, width) > 4
-
-
-def separated(stack: Tensor, channels: int) -> Tensor | list[Tensor]:
-    """Return pictures ``[N, C, H, W]`` as they are, and of other arrays one item per picture, for ``load_image``.
-
-    Args:
-        stack: one picture or N of them.
-        channels: of the network that is asked, which tell one picture ``[C, H, W]`` from a stack of grey ones.
-
-    Raises:
-        DataError: it could be one picture or several.
-    """
-    shape = tuple(stack.shape)
-    if stack.ndim == 2 or channels_last(shape):
-        return [stack]
-    if stack.ndim == 4 and channels_last(shape[1:]):
-        return list(stack)
-    if stack.ndim != 3:
-        return stack
-    if shape[0] == channels:
-        return stack[None]
-    if shape[0] in (2, 3, 4) and channels != 1:
-        raise DataError(
-            f"pixels of shape {shape} could be one picture of {shape[0]} channels, or {shape[0]} grey ones, and the "
-            f"network takes {channels} channels: give a list, [picture] or list(pictures)"
-        )
-    return list(stack)
-
-
-def whole_numbers(pixels: Tensor) -> Tensor:
-    """Return whole numbers of 0..255 as uint8, truth values as black and white, and all else as it is.
-
-    Raises:
-        DataError: pictures of whole numbers are beyond 0..255.
-    """
-    if pixels.dtype == torch.uint8 or pixels.is_floating_point() or pixels.is_complex() or pixels.ndim < 2:
-        return pixels
-    if pixels.dtype == torch.bool:
-        return pixels.to(torch.uint8) * 255
-    values = pixels.to(torch.int64)
-    low, high = (int(value) for value in values.aminmax()) if values.numel() else (0, 0)
-    if low < 0 or high > 255:
-        raise DataError(
-            f"pixels of {str(pixels.dtype).removeprefix('torch.')} from {low} to {high}: whole numbers of a picture "
-            "are 0..255. Of pictures of more bits, keep the upper 8: (pixels >> 8) of 16 bits, (pixels >> 4) of 12"
-        )
-    return pixels.to(torch.uint8)
-
-
-def as_uint8(pixels: Tensor, scale: str = "") -> Tensor | None:
-    """Return floats of 0..1 or 0..255 as uint8, of which ``scale`` says which; None where they go beyond."""
-    scale = scale or scale_of(pixels)
-    if scale == "0..1":
-        return (pixels.float() * 255).round().to(torch.uint8)
-    return pixels.float().round().to(torch.uint8) if scale == "0..255" else None
-
-
-Scale = Literal["", "uint8", "0..1", "0..255", "other"]
-"""Of the values of pictures; nothing where it is not known."""
-_WIDER: tuple[Scale, ...] = ("", "uint8", "0..1", "0..255", "other")
-
-
-def scale_of(pixels: Tensor) -> Scale:
-    """Return what range of values pictures have."""
-    if pixels.dtype == torch.uint8:
-        return "uint8"
-    if not pixels.is_floating_point() or not pixels.numel():
-        return "other"
-    low, high = (float(value) for value in pixels.aminmax())
-    if not 0 <= low <= high <= 255:
-        return "other"
-    return "0..1" if high <= 1 else "0..255"
-
-
-def together(scales: Iterable[Scale]) -> Scale:
-    """Return the scale of floats that come together: the widest, since a dark picture of 0..255 may end at 1."""
-    return max(scales, key=_WIDER.index, default="")
-
-
-def scale_together(pictures: Tensor | list[Any]) -> Scale:
-    """Return the scale of all floats in memory among pictures together; nothing where there are none."""
-    if isinstance(pictures, Tensor):
-        return scale_of(pictures) if pictures.is_floating_point() and pictures.numel() else ""
-    return together(scale_of(pixels) for pixels in _floats(pictures).values())
-
-
-def of_one_scale(pictures: Tensor | list[Any]) -> Any:
-    """Return pictures of which ``load_image`` takes none for one of 0..1 where all together are of 0..255.
-
-    Those that have fractions and end at 1 may be of another scale than the others: a warning names them.
-    """
-    if scale_together(pictures) != "0..255":
-        return pictures
-    dark = {row: pixels for row, pixels in _floats(pictures).items() if scale_of(pixels) == "0..1"}
-    doubtful = [row for row, pixels in dark.items() if bool((pixels != pixels.round()).any())]
-    if doubtful:
-        warnings.warn(
-            f"{len(doubtful)} of the {len(pictures)} pictures are floats of 0..1, and others of 0..255: one call has "
-            f"one scale, so that these are taken for almost black ones: {few(map(str, doubtful))}. Multiply them by "
-            "255, or give them in a call of their own",
-            DataWarning,
-            4,
-        )
-    if isinstance(pictures, Tensor):
-        return pictures
-    drawn = {row: pixels for row, pixels in dark.items() if pixels.ndim == 2 or channels_last(pixels.shape)}
-    return [as_uint8(drawn[row], "0..255") if row in drawn else item for row, item in enumerate(pictures)]
-
-
-def _floats(pictures: Tensor | list[Any]) -> dict[int, Tensor]:
-    """Return those pictures that are floats in memory, by row."""
-    if isinstance(pictures, Tensor):
-        return dict(enumerate(pictures))
-    found = {
-        row: item if isinstance(item, Tensor) else tensor_of(item)
-        for row, item in enumerate(pictures)
-        if isinstance(item, Tensor) or (isinstance(item, np.ndarray) and item.dtype.kind == "f")
-    }
-    return {row: pixels for row, pixels in found.items() if pixels.is_floating_point() and pixels.numel()}
-
-
-def as_taught(pixels: Tensor, taught: str, scale: Scale = "") -> Tensor | None:
-    """Bring pictures to the scale of those that a model learned from; None where that cannot be.
-
-    Args:
-        pixels: ``[N, ...]``, loaded.
-        taught: the scale of the others.
-        scale: of the floats among which these came; default: their own.
-    """
-    own = scale_of(pixels)
-    scale = own if own == "uint8" else together((own, scale))
-    if taught in ("", scale) or (taught != "uint8" and scale != "uint8" and pixels.ndim != 4):
-        return pixels
-    if taught == "uint8":
-        return as_uint8(pixels, scale)
-    if taught == "other":
-        return None if scale == "uint8" else pixels
-    if scale == "other":
-        return pixels
-    values = pixels.to(torch.get_default_dtype() if scale == "uint8" else pixels.dtype)
-    return values * 255 if scale == "0..1" else values / 255 if taught == "0..1" else values
 
 
 def almost_black(pixels: Tensor) -> bool:
     """Whether pictures are bytes of 0 and 1, which are almost black where 255 is white."""
     return pixels.dtype == torch.uint8 and pixels.ndim > 2 and pixels.numel() > 0 and int(pixels.max()) == 1
-
-
-WHITER = "whole numbers of 0 and 1, almost black where 255 is white: multiply them by 255, or give pictures > 0"
-"""What such pictures are, and what helps."""
-
-
-def _content(item: Any, name: str) -> bytes:
-    if isinstance(item, bytes):
-        return item
-    if not isinstance(item, str) and not hasattr(item, "read_bytes"):
-        raise DataError(f"expected a picture: a path, bytes, a PIL image, an array or a tensor, not {brief(item)}")
-    path = Path(item) if isinstance(item, str) else item
-    try:
-        if isinstance(path, Path):
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{name} is no file (a folder, a pipe or a device)")
-            if status.st_size > MAX_FILE_BYTES:
-                raise DataError(f"{name} has {status.st_size:,} bytes; more than {MAX_FILE_BYTES:,} are refused")
-        content: bytes = path.read_bytes()
-    except OSError as error:
-        why = "addresses are not read, download it first" if ADDRESS.match(str(item)) else error.strerror
-        raise DataError(f"{name} cannot be opened: {why}") from error
-    return content
-
-
-def height_width(image_size: object) -> tuple[int, int]:
-    """Return (height, width) in pixels.
-
-    Raises:
-        ConfigError: it is neither one number nor two, or more than ``MAX_PIXELS``.
-    """
-    pair = (image_size, image_size) if isinstance(image_size, Integral) else image_size
-    whole = isinstance(pair, (tuple, list)) and all(isinstance(n, Integral) and not isinstance(n, bool) for n in pair)
-    if not isinstance(pair, (tuple, list)) or not whole or len(pair) != 2 or min(pair) < 1:
-        what = f"image_size={brief(image_size)} is neither a number of pixels nor (height, width)"
-        raise ConfigError(what + meant("image_size", image_size))
-    if pair[0] * pair[1] > MAX_PIXELS:
-        raise ConfigError(f"image_size={brief(image_size)} is more than {MAX_PIXELS:,} pixels")
-    return int(pair[0]), int(pair[1])
-
-
-def check_depth(image_depth: object) -> None:
-    """Check how many bits a pixel is said to have.
-
-    Raises:
-        ConfigError: it is no such number.
-    """
-    check_choice("image_depth", image_depth, "auto", 8, 10, 12, 16)
-
-
-def _check_pixels(name: str, width: int, height: int, most: int) -> None:
-    if width * height > most:
-        raise DataError(
-            f"{name} claims {width}x{height} pixels; more than {most:,} are refused. Make the picture smaller first"
-        )
-
-
-def _to_tensor(
-    image: Image.Image, size: tuple[int, int] | None, image_mode: str, depth: Literal["auto", 8, 10, 12, 16], name: str
-) -> Tensor:
-    # A file's own layout of pixels, before it is decoded: Pillow says no more of it afterwards.
-    deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError(
-            "floating-point pixels have no agreed black and white. Bring them to 0..1, and give the array [H, W] in "
-            "place of the file, or from_tensors all of them"
-        )
-    if image.mode.startswith("I"):  # 16 bits, whatever the name
-        levels = np.asarray(image)
-        lowest, highest = int(levels.min(initial=0)), int(levels.max(initial=0))
-        if lowest < 0 or highest >= 1 << 16:
-            warnings.warn(
-                f"{name} has pixels from {lowest} to {highest}, and those outside of 0..65535 are cut off, to black "
-                "and white: bring them to 0..65535 first, or to 0..255",
-                DataWarning,
-                3,
-            )
-        elif depth == "auto":
-            _warn_of_depth(highest, name)
-        bits = 16 if depth == "auto" else depth
-        image = Image.fromarray((levels.clip(0, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8))
-    elif deep:  # the upper 8 of 16 bits are all that is read of colours
-        if depth == "auto":
-            extrema = image.getextrema()
-            _warn_of_depth(max(int(high) for _, high in extrema[:3]) << 8 | 255, name)  # type: ignore[misc]
-        else:
-            alpha = [*range(256)] * (image.mode in ("RGBA", "LA"))
-            scaled = [min(level << (16 - depth), 255) for level in range(256)]
-            image = image.point(scaled * (len(image.getbands()) - bool(alpha)) + alpha)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    image = image.convert(image_mode)
-    if size is not None and image.size != (size[1], size[0]):
-        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(image, np.uint8))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
-
-
-def _warn_of_depth(highest: int, name: str) -> None:
-    used = next((bits for bits in (8, 10, 12, 16) if highest < 1 << bits), 16)
-    if used < 16:
-        warnings.warn(
-            f"{name} has room for 16 bits and its brightest pixel is {highest}: it comes out almost black. If its "
-            f"pixels have {used} bits, set image_depth={used}, and if it is so dark, image_depth=16",
-            DataWarning,
-            4,
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -59,6 +60,7 @@ class Registry(Generic[T]):
         kind: what they are, in messages.
         group: of entry points by which installed packages offer further ones; each is imported when it is asked for.
         hint: what a message says of names that are not known.
+        homes: by name, quickstudy's own modules that register it; each is imported when it is asked for.
 
     >>> greetings = Registry[str]("greeting")
     >>> greetings.register("hello")("Hello!")
@@ -71,8 +73,10 @@ class Registry(Generic[T]):
     quickstudy.errors.ConfigError: unknown greeting 'helo'; did you mean 'hello'? Known: hello.
     """
 
-    def __init__(self, kind: str, group: str | None = None, hint: str = "") -> None:
-        self.kind, self._group, self._hint = kind, group, hint
+    def __init__(
+        self, kind: str, group: str | None = None, hint: str = "", homes: Mapping[str, str] | None = None
+    ) -> None:
+        self.kind, self._group, self._hint, self._homes = kind, group, hint, dict(homes or {})
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -87,16 +91,18 @@ class Registry(Generic[T]):
         return add
 
     def __getitem__(self, name: str) -> T:
+        if name not in self._entries and name in self._homes:
+            importlib.import_module(self._homes[name])
         if name not in self._entries:
             self._import(name, [point for point in self._offered() if point.name == name])
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or any(point.name == name for point in self._offered())
+        return name in self._entries or name in self._homes or any(point.name == name for point in self._offered())
 
     def names(self) -> list[str]:
         """Return every name, sorted; those that packages offer too, though some may fail."""
-        return sorted({*self._entries, *(point.name for point in self._offered())})
+        return sorted({*self._entries, *self._homes, *(point.name for point in self._offered())})
 
     def registered(self) -> list[str]:
         """Return the names of what is here already, sorted."""

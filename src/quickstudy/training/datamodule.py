@@ -26,6 +26,7 @@ from quickstudy.data.splitting import (
     split_examples,
     warn_of_names,
 )
+from quickstudy.data.stages import STAGES, StageName
 from quickstudy.data.table import Table
 from quickstudy.data.targets import LabelType
 from quickstudy.errors import (
@@ -43,9 +44,7 @@ from quickstudy.errors import (
 from quickstudy.training.checkpoint import plain
 from quickstudy.training.doors import Doors
 
-StageName = Literal["train", "val", "test", "predict"]
 _FEW = 16  # inputs, where they need no reading
-STAGES: tuple[StageName, ...] = ("train", "val", "test", "predict")
 
 
 class DataOptions(TypedDict, total=False):

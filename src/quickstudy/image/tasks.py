@@ -1,0 +1,102 @@
+"""Images: classification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from numbers import Integral
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from quickstudy.data.table import Table
+from quickstudy.errors import check_choice
+from quickstudy.image.mixing import build_mix
+from quickstudy.image.modality import (
+    IMAGE_EXTENSIONS,
+    IMAGE_SIZE,
+    channels_last,
+    check_depth,
+    height_width,
+    load_image,
+    whole_numbers,
+)
+from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
+from quickstudy.modality import as_uint8
+from quickstudy.training.datamodule import DataModule
+from quickstudy.training.task import Task
+
+
+class ImageClassificationData(DataModule):
+    """Pictures with labels; see ``DataModule`` for the doors and the other options.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        image_size: pixels, one number for a square or (height, width): pictures are resized to cover it and cut to
+            the centre. Default: as the model's training data, else 224. Tensors are fed as they are; pictures shown
+            to a model that was trained on them are brought to their size.
+        image_mode: ``"RGB"`` for three channels or ``"L"`` for one. Default: as the model's training data, else
+            ``"RGB"``.
+        image_depth: bits of a pixel in files that have room for 16: 8, 10, 12 or 16. Default: as the model's training
+            data, else ``"auto"``: 16, with a warning where a picture uses fewer.
+        options: see ``DataModule``.
+    """
+
+    load = staticmethod(load_image)
+    extensions = IMAGE_EXTENSIONS
+    default_load_options: ClassVar[Mapping[str, Any]] = {"image_size": IMAGE_SIZE, "image_mode": "RGB"}
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        image_mode: Literal["RGB", "L"] | None = None,
+        image_depth: Literal["auto", 8, 10, 12, 16] | None = None,
+        **options: Any,
+    ) -> None:
+        if image_size is not None:
+            height, _ = height_width(image_size)
+            image_size = height if isinstance(image_size, Integral) else image_size
+        check_choice("image_mode", image_mode, "RGB", "L", None)
+        if image_depth is not None:
+            check_depth(image_depth)
+        train, val, test, predict = (_upright(table) for table in (train, val, test, predict))
+        inputs = next((table.inputs for table in (train, val, test, predict) if table is not None), None)
+        if isinstance(inputs, torch.Tensor) and inputs.ndim in (3, 4):
+            channels, height, width = (1, *inputs.shape[1:])[-3:]
+            image_size, image_mode = image_size or (height, width), image_mode or ("L" if channels == 1 else "RGB")
+        load_options = {"image_size": image_size, "image_mode": image_mode, "image_depth": image_depth}
+        super().__init__(train, val, test, predict, load_options, **options)
+
+
+def _upright(table: Table | None) -> Table | None:
+    """Return a table whose tensor has channels first, and uint8 for whole numbers."""
+    if table is None or not isinstance(table.inputs, torch.Tensor) or table.inputs.ndim not in (3, 4):
+        return table
+    pixels = whole_numbers(table.inputs)
+    if pixels.ndim == 4 and channels_last(pixels.shape[1:]) and min(pixels.shape[1:3]) > 4:
+        if pixels.shape[3] in (2, 4):  # transparent ones, which become white
+            mode: Literal["RGB", "L"] = "L" if pixels.shape[3] == 2 else "RGB"
+            drawn = as_uint8(pixels) if pixels.is_floating_point() else pixels  # of one scale, that of all
+            pixels = torch.stack([load_image(each, None, mode) for each in (pixels if drawn is None else drawn)])
+        else:
+            pixels = pixels.permute(0, 3, 1, 2)
+    return table if pixels is table.inputs else replace(table, inputs=pixels)
+
+
+class ImageClassifier(Task):
+    """Classifies pictures; see ``Task`` for the arguments. The default backbone is timm's ``resnet18``."""
+
+    load = staticmethod(load_image)
+    default_backbone = "resnet18"
+    build_mix = staticmethod(build_mix)
+
+    def _load_for(self, support: Any) -> Callable[[Any], Any]:
+        # What timm's models know is of pictures of about this size; a small picture as it is would be guessed at.
+        if not self.load_options and self.encoder.mean is not None and not isinstance(support, torch.Tensor):
+            return partial(load_image, image_size=IMAGE_SIZE)
+        return super()._load_for(support)
