@@ -208,6 +208,10 @@ class Kind(ABC):
     def figures(self, outputs: Any, targets: Any) -> Tensor:
         """Return what the score follows from, of each answer ``[N]``, ``[T, Q]``; with a last axis if it is several."""
 
+    def noted(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what a test notes: the figure of each answer, ``[N]`` or ``[T, Q]``; logits and targets of classes."""
+        return self.figures(outputs, targets), None, None
+
     def measure(self, per_example: bool, options: int = 0) -> Figures:
         """Return what gathers figures into the score and its like, with their intervals; here into their mean.
 

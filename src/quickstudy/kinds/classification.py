@@ -174,6 +174,10 @@ class Classification(Kind):
             return ((outputs > 0) == targets.bool()).float().mean(-1)
         return ((outputs.argmax(-1) == targets) & ~outputs.isnan().any(-1)).float()  # argmax takes nan for class 0
 
+    def noted(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what is right, and what was taken for what; see ``Kind.noted``."""
+        return self.figures(outputs, targets), outputs, targets
+
     def measure(self, per_example: bool, options: int = 0) -> Figures:
         """Return the accuracy; that of a single class, which cannot be wrong, has no interval."""
         return Accuracy(per_example, choice=options > 1 or self.multi_label)

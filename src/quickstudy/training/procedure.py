@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -16,7 +16,7 @@ from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import Share
 from quickstudy.data.samples import described
 from quickstudy.data.splitting import classes_seen
-from quickstudy.episode import Episode, check_episode
+from quickstudy.episode import Episode, Unit, check_episode
 from quickstudy.errors import ConfigError, check_options
 from quickstudy.kinds.base import Judged, Kind
 from quickstudy.kinds.losses import Loss
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Procedure(ABC):
     """How a step is made of data, and judged. A task has one, and asks it whatever follows from that."""
 
-    unit: ClassVar[Literal["examples", "episodes"]]
+    unit: ClassVar[Unit]
     """What a step is made of, and a figure is one of."""
     by_class: ClassVar[bool]
     """Whether stages have classes of their own: ``val_split`` divides classes, and models learn new ones when used."""

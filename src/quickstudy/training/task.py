@@ -290,7 +290,7 @@ class Task(L.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin to note the answers, of which there is more to tell than a mean."""
-        self._answers = Answers(self.trainer.test_dataloaders, self.classes, self.procedure.unit)
+        self._answers = Answers(self.trainer.test_dataloaders, self.classes, self.procedure.unit, self.score)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
@@ -308,8 +308,8 @@ class Task(L.LightningModule):
     def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
         judged = self.procedure.judge(self, batch, stage)
         if stage == "test" and self._answers is not None:
-            right = self.kind.figures(judged.outputs, judged.targets)
-            self._answers.add(number, loader, right, judged.outputs, judged.targets, batch)
+            noted = self.kind.noted(judged.outputs, judged.targets)
+            self._answers.add(number, loader, *noted, batch)
         options = self.procedure.options(self.kind, stage)
         outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, options)
         for metrics in self._metrics_of(stage, loader):
@@ -355,7 +355,7 @@ class Task(L.LightningModule):
         if stage == "test" and self._answers is not None:
             self.outcome, self._answers = self._answers.gathered(), None
             half = self.outcome.classes_ci95()
-            collected |= {"accuracy_ci95_classes": half} if math.isfinite(half) else {}
+            collected |= {f"{self.score.name}_ci95_classes": half} if math.isfinite(half) else {}
         for loader in range(len(self._loaders(stage))):
             one = getattr(self, f"{stage}_metrics_{loader}", None)
             if one is not None and one.figures.update_called:
