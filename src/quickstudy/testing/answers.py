@@ -224,11 +224,9 @@ def _what_is_held_follows_changes(make: Make) -> None:
         held = algorithm.hold(_learned(algorithm, encoder, known), known)
         if held is None:
             return
-        held.prepared(None, None, last)()
-        held.prepared(1, second[:1], second)()
-        held.prepared(0, first, None)()
+        follows = held.changed(None, None, last).changed(1, second[:1], second).changed(0, first, None)
         anew = algorithm.answer(encoder, _learned(algorithm, encoder, [second, *others, last]), asked)
-        changed = algorithm.answer(encoder, held.state, asked)
+        changed = algorithm.answer(encoder, follows.state, asked)
     demand_close(changed, anew, "a state that is held and changed answers as one that was learned anew", NEAR)
 
 
