@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from quickstudy.data.stages import STAGES
 from quickstudy.errors import ConfigError, DataWarning, brief, check_choice, check_counts, check_options, given
+from quickstudy.kinds.predictions import Output, answers
 from quickstudy.runs.allocator import keep_memory_mapped
 from quickstudy.runs.failing import StopAtNaN
 from quickstudy.runs.folder import (
@@ -32,7 +33,6 @@ from quickstudy.runs.folder import (
     write_page,
 )
 from quickstudy.runs.loggers import Asked, Metrics, build_loggers, check_loggers
-from quickstudy.runs.predictions import Output, answers
 from quickstudy.runs.progress import Parameters, build_progress, shown
 from quickstudy.runs.results import result_of, sentence
 from quickstudy.runs.resuming import GoesOn, KeepLast, WholeCheckpoints, folder_to_resume, newest_checkpoint
@@ -353,7 +353,7 @@ class Trainer(L.Trainer):
             output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
                 several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
                 of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``.
-                ``"rows"``: for each example a ``runs.predictions.Prediction`` of its file, label, probability,
+                ``"rows"``: for each example a ``kinds.predictions.Prediction`` of its file, label, probability,
                 likeliest class, and true label where the data has it (targets, or class folders); with several labels
                 per example, one for each label above one half.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.
@@ -368,8 +368,8 @@ class Trainer(L.Trainer):
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
         if batches and isinstance(batches[0], list):
             loaders = zip(batches, list(self.predict_dataloaders or ()), strict=True)
-            return [answers(self.lightning_module, each, output, loader) for each, loader in loaders]
-        return answers(self.lightning_module, batches, output, self.predict_dataloaders)
+            return [answers(self.lightning_module.kind, each, output, loader) for each, loader in loaders]
+        return answers(self.lightning_module.kind, batches, output, self.predict_dataloaders)
 
 
 def _check_task(model: Any) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
-from quickstudy.batches import Batch
+from quickstudy.batches import Batch, each, form_of, of_form
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, brief, check_options
+from quickstudy.files import plain
 from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.metrics import Figures, Mean
 from quickstudy.nets import Encoder
 from quickstudy.registry import Registry
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+    from quickstudy.kinds.metrics import Figures
 
 
 class Score(NamedTuple):
@@ -101,6 +106,12 @@ class Kind(ABC):
         """Return these fields."""
         return {name: getattr(self, name) for name in self.asked()}
 
+    @property
+    def spec(self) -> Any:
+        """It in plain values, for a checkpoint; itself where it is not registered, so that no file can name it."""
+        told = self.described()
+        return self if told["name"] is None else told
+
     @abstractmethod
     def meet(self, data: Any, stage: str) -> Self:
         """Return it with what it must know of the data.
@@ -125,6 +136,15 @@ class Kind(ABC):
         return replace(
             self, **{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
         )
+
+    def described(self) -> dict[str, Any]:
+        """Return what a saved model holds of it, and ``kind_of`` reads: its name and its options.
+
+        Those that are code are for training, and left out.
+        """
+        own = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
+        told = {name: value for name, (value, default) in own.items() if value != default and plain(value)}
+        return {"name": KINDS.name_of(type(self)), "options": told}
 
     def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
         """Check that episodes can train it.
@@ -166,14 +186,19 @@ class Kind(ABC):
             example: an input as the network is fed with it, with a leading axis of 1.
         """
 
-    def head_of(self, weights: Mapping[str, Tensor]) -> nn.Module | None:
-        """Return a head that has room for a checkpoint's weights, None where that holds none.
+    def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
+        """Make the head that weights are of, to put them into it.
 
         Args:
-            weights: by name; those of the head begin with ``head.``.
+            weights: of the head, by name.
+            encoder: what it stands on.
+            like: ``[0, ...]``, of the form of the inputs; None where that is not known: then the head is a linear one.
         """
-        weight = weights.get("head.weight")
-        return None if weight is None else nn.Linear(weight.shape[1], weight.shape[0])
+        if like is None:
+            answers, features = weights["weight"].shape
+            return nn.Linear(features, answers)
+        device = next((tensor.device for tensor in encoder.state_dict().values()), torch.device("cpu"))
+        return self.head(encoder, each(lambda leaf: leaf.to(device), of_form(form_of(like), 1)))
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
         """Return raw answers, first axis N."""
@@ -219,6 +244,8 @@ class Kind(ABC):
             per_example: whether a figure is that of one example, rather than of one episode.
             options: among how many answers there is to choose.
         """
+        from quickstudy.kinds.metrics import Mean  # torchmetrics takes long to import, and answering needs none
+
         return Mean(self.score.name, per_example, self.score.root)
 
     def further(self, asked: Any, options: int = 0) -> MetricCollection:
@@ -233,6 +260,8 @@ class Kind(ABC):
         """
         if asked is not None:
             raise ConfigError(f"metrics={asked!r}: this task has none beside its own, leave it out")
+        from torchmetrics import MetricCollection
+
         return MetricCollection([])
 
     def for_metrics(self, outputs: Any, targets: Any, options: int = 0) -> tuple[Any, Any]:
@@ -265,25 +294,32 @@ class Kind(ABC):
         return targets
 
 
-KINDS = Registry[type[Kind]]("kind of answer")
+KINDS = Registry[type[Kind]]("kind of answer", homes={"classification": "quickstudy.kinds.classification"})
+"""By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
 
 
-def spec_of(kind: Kind) -> Kind | dict[str, Any]:
-    """Return a kind in plain values, without what it learned; where it is not registered, itself."""
-    name = KINDS.name_of(type(kind))
-    return kind if name is None else {"name": name, "options": kind.given()}
+def kind_of(described: Mapping[str, Any]) -> Kind:
+    """Return what ``Kind.described`` told of.
+
+    Raises:
+        ConfigError: the name, or an option, is not known.
+    """
+    kind = KINDS[described["name"]]
+    check_options(
+        f"the kind of answer '{described['name']}'", described["options"], [each.name for each in fields(kind)]
+    )
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in described["options"].items()}
+    return kind(**options)
 
 
-def as_kind(spec: Kind | Mapping[str, Any]) -> Kind:
-    """Return the kind that ``spec_of`` told.
+def as_kind(given: Kind | Mapping[str, Any]) -> Kind:
+    """Return a kind, or what ``Kind.spec`` told of one.
 
     Raises:
         ConfigError: it is none, or of a name that is not known.
     """
-    if isinstance(spec, Kind):
-        return spec
-    if not isinstance(spec, Mapping) or set(spec) != {"name", "options"}:
-        raise ConfigError(f"kind={brief(spec)} is no kind of answer: give one, such as Classification(num_classes=3)")
-    kind = KINDS[spec["name"]]
-    check_options(f"the kind of answer '{spec['name']}'", spec["options"], kind.asked())
-    return kind(**spec["options"])
+    if isinstance(given, Kind):
+        return given
+    if not isinstance(given, Mapping) or set(given) != {"name", "options"}:
+        raise ConfigError(f"kind={brief(given)} is no kind of answer: give one, such as Classification(num_classes=3)")
+    return kind_of(given)

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.batches import each
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import Share
 from quickstudy.data.samples import described
@@ -137,11 +138,11 @@ class Procedure(ABC):
     # ---- use
 
     @abstractmethod
-    def predict(self, task: Task, inputs: Any) -> Any:
-        """Return the raw answers to a batch.
+    def head(self, task: Task) -> nn.Module:
+        """Return the head that gives fixed answers.
 
         Raises:
-            ConfigError: there are no fixed answers.
+            ConfigError: there is none.
         """
 
     @abstractmethod
@@ -172,6 +173,7 @@ class Supervised(Procedure):
             if task.head is None:
                 example = example_for(task.encoder, data, task._trainer, "fit")
                 task.head = task.kind.head(task.encoder, example).to(task.device)
+                task.like = each(lambda leaf: leaf[:0].cpu(), example)
         compare_examples(task, data, stage)
 
     def loss(self) -> Loss | None:
@@ -210,18 +212,17 @@ class Supervised(Procedure):
         if task.mix is not None and stage == "train":
             # As the backbone sees them: uint8 would be cut, and floats are fed as they are.
             inputs, targets = task.mix(task.encoder.prepared(inputs), task.kind.mixable(targets))
-        assert task.head is not None
-        return task.kind.judge(task.encoder, task.head, inputs, targets, task.loss_fn)
+        return task.kind.judge(task.encoder, self.head(task), inputs, targets, task.loss_fn)
 
     def figures(self, kind: Kind, outputs: Any, targets: Any) -> Tensor:
         """Return those of the examples."""
         return kind.figures(outputs, targets)
 
-    def predict(self, task: Task, inputs: Any) -> Any:
-        """Return the answers of the head; see ``Procedure.predict``."""
+    def head(self, task: Task) -> nn.Module:
+        """Return the head; see ``Procedure.head``."""
         if task.head is None:
             raise ConfigError("the model was not trained yet: call trainer.fit, or load a checkpoint")
-        return task(inputs)
+        return task.head
 
     def learner(self) -> Algorithm:
         """Return class means of the features."""
@@ -229,9 +230,10 @@ class Supervised(Procedure):
 
     def restore(self, task: Task, memory: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         """Make the head; see ``Procedure.restore``."""
-        if task.head is None and (head := task.kind.head_of(weights)) is not None:
+        own = {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
+        if task.head is None and own:
             precision: Any = task.dtype  # of the encoder, which may be float64
-            task.head = head.to(task.device, precision)
+            task.head = task.kind.head_of(own, task.encoder, task.like).to(task.device, precision)
 
 
 class Episodic(Procedure):
@@ -332,8 +334,8 @@ class Episodic(Procedure):
         """Return whether a query's answer depends on the other queries."""
         return {"transductive": float(self.algorithm.sees_queries(task.encoder))}
 
-    def predict(self, task: Task, inputs: Any) -> Any:
-        """Say how to have answers; see ``Procedure.predict``."""
+    def head(self, task: Task) -> nn.Module:
+        """Say how to have answers; see ``Procedure.head``."""
         raise ConfigError(
             f"a model trained with '{self.name}' has no fixed classes: show it examples of yours, "
             "predictor = model.adapt(images, labels), and call predictor.predict(images)"

@@ -19,16 +19,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from quickstudy.algorithms import Algorithm
+from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import inputs_of
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
-from quickstudy.kinds.base import Kind, Score, as_kind, spec_of
+from quickstudy.kinds.base import Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
+from quickstudy.modality import as_modality
 from quickstudy.nets import build_encoder
 from quickstudy.predictor import Predictor
 from quickstudy.registry import options_of
+from quickstudy.trained import TrainedModel
 from quickstudy.training.checkpoint import (
     check_strategy,
     load_checkpoint,
@@ -127,7 +130,7 @@ class Task(L.LightningModule):
         if isinstance(kind, int):
             kind, of_kind = None, {"num_classes": kind, **of_kind}
         self.kind = self.answers(**of_kind) if kind is None else as_kind(kind)
-        arguments |= self.kind.given() if kind is None else {"kind": spec_of(self.kind)}
+        arguments |= self.kind.given() if kind is None else {"kind": self.kind.spec}
         self.unsaved = sorted(name for name, value in arguments.items() if not plain(value))
         """Arguments that a checkpoint cannot hold, since they are code."""
         self.save_hyperparameters({name: value for name, value in arguments.items() if name not in self.unsaved})
@@ -165,6 +168,8 @@ class Task(L.LightningModule):
         """How many of the newest test are, at least, among those that chose among its checkpoints."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
+        self.like: Batch | None = None
+        """``[0, ...]``, of the form of what the network is fed with, of ordinary training; None before."""
         self.trained_with: dict[str, Any] = {}
         """What a training step was made of and how, in plain values, so that a run that goes on says what changed."""
         self.changed = ""
@@ -302,7 +307,8 @@ class Task(L.LightningModule):
         Raises:
             ConfigError: there is no head, so no fixed classes to predict.
         """
-        answers: Tensor = self.procedure.predict(self, inputs_of(batch))
+        self.procedure.head(self)
+        answers: Tensor = self(inputs_of(batch))
         return answers
 
     def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
@@ -436,6 +442,17 @@ class Task(L.LightningModule):
         algorithm = copy.deepcopy(self.procedure.learner()).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         return Predictor(encoder, algorithm, self._load_for(inputs)).fit(inputs, labels)
+
+    def predictor(self) -> TrainedModel:
+        """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
+
+        Raises:
+            ConfigError: there is no head, so no fixed classes to predict: then use ``adapt``.
+        """
+        head = copy.deepcopy(self.procedure.head(self)).requires_grad_(False)
+        encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        modality, of_kind = as_modality(self._load_for(None)), "head" not in self.unsaved
+        return TrainedModel(encoder, head, self.kind, modality, self.like, of_kind)
 
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
         """Return what loads an input for a predictor that learns from ``support``: as the training data was loaded."""
