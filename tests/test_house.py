@@ -31,7 +31,7 @@ LAYERS = [
     ["kinds"],
     ["learning"],
     ["saved"],
-    ["predictor"],
+    ["predictor", "trained"],
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],

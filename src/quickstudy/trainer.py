@@ -19,11 +19,21 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.data.stages import STAGES
 from quickstudy.errors import ConfigError, DataWarning, brief, check_choice, check_counts, check_options, given
+from quickstudy.kinds.predictions import Output, answers
 from quickstudy.runs.allocator import keep_memory_mapped
 from quickstudy.runs.failing import StopAtNaN
-from quickstudy.runs.folder import RUNS, Patience, Record, checkpoints, holding, new_folder, write_measured, write_page
+from quickstudy.runs.folder import (
+    RUNS,
+    Patience,
+    Record,
+    checkpoints,
+    holding,
+    judging_by,
+    new_folder,
+    write_measured,
+    write_page,
+)
 from quickstudy.runs.loggers import Asked, Metrics, build_loggers, check_loggers
-from quickstudy.runs.predictions import Output, answers
 from quickstudy.runs.progress import Parameters, build_progress, shown
 from quickstudy.runs.results import result_of, sentence
 from quickstudy.runs.resuming import GoesOn, KeepLast, WholeCheckpoints, folder_to_resume, newest_checkpoint
@@ -213,6 +223,7 @@ class Trainer(L.Trainer):
             )
         if isinstance(datamodule, DataModule):
             datamodule.check_episodes(model.plan, validates)
+        self.callbacks = judging_by(model.score, self.callbacks)
         if not self._leaves:
             return
         if self.run_folder is None:
@@ -223,7 +234,7 @@ class Trainer(L.Trainer):
         if not any(isinstance(logger, Metrics) for logger in self.loggers):
             self.loggers = build_loggers(self._loggers_asked, self.run_folder) if self._loggers_asked else []
         if self._keeps:
-            self.callbacks += checkpoints(self.run_folder, validates, self.callbacks)
+            self.callbacks += checkpoints(self.run_folder, validates, self.callbacks, model.score)
         options = {**datamodule.load_options, **datamodule.options} if isinstance(datamodule, DataModule) else {}
         record = Record(self.run_folder, tables, options, {**self._told, **self._finetuning})
         others = [callback for callback in self.callbacks if not isinstance(callback, Record)]
@@ -284,9 +295,9 @@ class Trainer(L.Trainer):
         ``trainer.outcome`` has the figure of each episode or example, those of each class, and what was taken for what.
 
         Returns:
-            A list of one dictionary: ``test_accuracy``; ``test_accuracy_ci95``, of its interval over episodes, or
-            examples; of episodes ``test_accuracy_ci95_classes``, of that over classes, where it is known; and whatever
-            else was measured.
+            A list of one dictionary: ``test_accuracy``, or what else the task is judged by; ``test_accuracy_ci95``, of
+            its interval over episodes, or examples; of episodes ``test_accuracy_ci95_classes``, of that over classes,
+            where it is known; and whatever else was measured.
         """
         _check_task(model or self.lightning_module)
         check_shared(self, dataloaders)
@@ -347,7 +358,7 @@ class Trainer(L.Trainer):
             output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
                 several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
                 of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``.
-                ``"rows"``: for each example a ``runs.predictions.Prediction`` of its file, label, probability,
+                ``"rows"``: for each example a ``kinds.predictions.Prediction`` of its file, label, probability,
                 likeliest class, and true label where the data has it (targets, or class folders); with several labels
                 per example, one for each label above one half.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.
@@ -362,8 +373,8 @@ class Trainer(L.Trainer):
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
         if batches and isinstance(batches[0], list):
             loaders = zip(batches, list(self.predict_dataloaders or ()), strict=True)
-            return [answers(self.lightning_module, each, output, loader) for each, loader in loaders]
-        return answers(self.lightning_module, batches, output, self.predict_dataloaders)
+            return [answers(self.lightning_module.kind, each, output, loader) for each, loader in loaders]
+        return answers(self.lightning_module.kind, batches, output, self.predict_dataloaders)
 
 
 def _check_task(model: Any) -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
-from quickstudy.batches import Batch
+from quickstudy.batches import Batch, each, form_of, of_form
 from quickstudy.errors import ConfigError
+from quickstudy.files import plain
 from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.metrics import Figures
 from quickstudy.nets import Encoder
 from quickstudy.registry import Registry
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+    from quickstudy.kinds.metrics import Figures
 
 
 class Score(NamedTuple):
@@ -116,6 +121,15 @@ class Kind(ABC):
             self, **{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
         )
 
+    def described(self) -> dict[str, Any]:
+        """Return what a saved model holds of it, and ``kind_of`` reads: its name and its options.
+
+        Those that are code are for training, and left out.
+        """
+        own = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
+        told = {name: value for name, (value, default) in own.items() if value != default and plain(value)}
+        return {"name": KINDS.name_of(type(self)), "options": told}
+
     def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
         """Check that episodes can train it.
 
@@ -142,6 +156,20 @@ class Kind(ABC):
             encoder: what it stands on.
             example: an input as the network is fed with it, with a leading axis of 1.
         """
+
+    def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
+        """Make the head that weights are of, to put them into it.
+
+        Args:
+            weights: of the head, by name.
+            encoder: what it stands on.
+            like: ``[0, ...]``, of the form of the inputs; None where that is not known: then the head is a linear one.
+        """
+        if like is None:
+            answers, features = weights["weight"].shape
+            return nn.Linear(features, answers)
+        device = next((tensor.device for tensor in encoder.state_dict().values()), torch.device("cpu"))
+        return self.head(encoder, each(lambda leaf: leaf.to(device), of_form(form_of(like), 1)))
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
         """Return raw answers, first axis N."""
@@ -183,6 +211,8 @@ class Kind(ABC):
             per_example: whether a figure is that of one example, rather than of one episode.
             options: among how many answers there is to choose.
         """
+        from quickstudy.kinds.metrics import Figures  # torchmetrics takes long to import, and answering needs none
+
         return Figures(per_example)
 
     def further(self, asked: Any, options: int = 0) -> MetricCollection:
@@ -197,6 +227,8 @@ class Kind(ABC):
         """
         if asked is not None:
             raise ConfigError(f"metrics={asked!r}: this task has none beside its own, leave it out")
+        from torchmetrics import MetricCollection
+
         return MetricCollection([])
 
     def for_metrics(self, outputs: Any, targets: Any, options: int = 0) -> tuple[Any, Any]:
@@ -229,4 +261,15 @@ class Kind(ABC):
         return targets
 
 
-KINDS = Registry[type[Kind]]("kind of answer")
+KINDS = Registry[type[Kind]]("kind of answer", homes={"classification": "quickstudy.kinds.classification"})
+"""By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
+
+
+def kind_of(described: Mapping[str, Any]) -> Kind:
+    """Return what ``Kind.described`` told of.
+
+    Raises:
+        ConfigError: the name is not known.
+    """
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in described["options"].items()}
+    return KINDS[described["name"]](**options)

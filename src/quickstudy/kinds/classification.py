@@ -9,12 +9,11 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
 from quickstudy.batches import Batch
 from quickstudy.data.table import Table
@@ -33,8 +32,12 @@ from quickstudy.kinds.losses import (
     loss_of_shares,
     weighted,
 )
-from quickstudy.kinds.metrics import Accuracy, Figures, build_metrics
 from quickstudy.nets import Encoder
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+    from quickstudy.kinds.metrics import Figures
 
 
 @KINDS.register("classification")
@@ -167,10 +170,14 @@ class Classification(Kind):
 
     def measure(self, per_example: bool, options: int = 0) -> Figures:
         """Return the accuracy; that of a single class, which cannot be wrong, has no interval."""
+        from quickstudy.kinds.metrics import Accuracy  # torchmetrics takes long to import, and answering needs none
+
         return Accuracy(per_example, choice=options > 1 or self.multi_label)
 
     def further(self, asked: Any, options: int = 0) -> MetricCollection:
         """Make torchmetrics' metrics of classification; see ``Kind.further``."""
+        from quickstudy.kinds.metrics import build_metrics
+
         return build_metrics(asked, options, self.multi_label)
 
     def for_metrics(self, outputs: Tensor, targets: Tensor, options: int = 0) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import lightning as L
 import torch
@@ -19,19 +19,22 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.batches import Batch, each
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.identity import identities, joined, shared, warn_of_seen
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import classes_seen
-from quickstudy.episode import Episode, check_episode
+from quickstudy.episode import Episode, Unit, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.kinds.base import Judged, Score
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
+from quickstudy.modality import as_modality
 from quickstudy.nets import build_encoder, of_several
 from quickstudy.predictor import Predictor
 from quickstudy.registry import options_of
+from quickstudy.trained import TrainedModel
 from quickstudy.training.checkpoint import (
     check_strategy,
     load_checkpoint,
@@ -162,6 +165,8 @@ class Task(L.LightningModule):
         """How many of the newest test are, at least, among those that chose among its checkpoints."""
         self.load_options: dict[str, Any] = {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same."""
+        self.like: Batch | None = None
+        """``[0, ...]``, of the form of what the network is fed with, of ordinary training; None before."""
         self.trained_with: dict[str, Any] = {}
         """What a training step was made of and how, in plain values, so that a run that goes on says what changed."""
         self.changed = ""
@@ -235,6 +240,7 @@ class Task(L.LightningModule):
             if self.head is None:
                 example = example_for(self.encoder, data, self._trainer, "fit")
                 self.head = self.kind.head(self.encoder, example).to(self.device)
+                self.like = each(lambda leaf: leaf[:0].cpu(), example)
             self._compare_examples(data, stage)
         elif self.plan is None:
             self._compare_examples(data, stage)
@@ -336,8 +342,8 @@ class Task(L.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin to note the answers, of which there is more to tell than a mean."""
-        unit: Literal["episodes", "examples"] = "examples" if self.plan is None else "episodes"
-        self._answers = Answers(self.trainer.test_dataloaders, self.classes, unit)
+        unit: Unit = "examples" if self.plan is None else "episodes"
+        self._answers = Answers(self.trainer.test_dataloaders, self.classes, unit, self.score)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
@@ -349,6 +355,11 @@ class Task(L.LightningModule):
         Raises:
             ConfigError: there is no head, so no fixed classes to predict.
         """
+        self._known_head()
+        logits: Tensor = self(inputs_of(batch))
+        return logits
+
+    def _known_head(self) -> nn.Module:
         if self.head is None:
             name = self.hparams["training_strategy"]
             raise ConfigError(
@@ -357,8 +368,7 @@ class Task(L.LightningModule):
                 if self.plan is not None
                 else "the model was not trained yet: call trainer.fit, or load a checkpoint"
             )
-        logits: Tensor = self(inputs_of(batch))
-        return logits
+        return self.head
 
     def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
         judged = self._judged(batch, stage)
@@ -425,7 +435,7 @@ class Task(L.LightningModule):
         if stage == "test" and self._answers is not None:
             self.outcome, self._answers = self._answers.gathered(), None
             half = self.outcome.classes_ci95()
-            collected |= {"accuracy_ci95_classes": half} if math.isfinite(half) else {}
+            collected |= {f"{self.score.name}_ci95_classes": half} if math.isfinite(half) else {}
         for loader in range(len(self._loaders(stage))):
             one = getattr(self, f"{stage}_metrics_{loader}", None)
             if one is not None and one.figures.update_called:
@@ -462,10 +472,11 @@ class Task(L.LightningModule):
         """Restore class names and how inputs are loaded, and make room for the weights."""
         check_strategy(checkpoint, self.hparams["training_strategy"], type(self).__name__)
         restore_memory(self, checkpoint)
-        weight = checkpoint["state_dict"].get("head.weight")
+        weights = checkpoint["state_dict"]
+        own = {name.removeprefix("head."): weights[name] for name in weights if name.startswith("head.")}
         precision: Any = self.dtype  # of the encoder, which may be float64
-        if self.head is None and weight is not None:
-            self.head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device, precision)
+        if self.head is None and own:
+            self.head = self.kind.head_of(own, self.encoder, self.like).to(self.device, precision)
         if self.algorithm is not None and self.plan is not None and checkpoint["quickstudy"]["feature_shape"]:
             self.algorithm.meet(
                 self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.shape("train")[0]
@@ -514,6 +525,17 @@ class Task(L.LightningModule):
         algorithm = copy.deepcopy(self.algorithm or STRATEGIES["prototypicalnetworks"]()).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         return Predictor(encoder, algorithm, self._load_for(inputs)).fit(inputs, labels)
+
+    def predictor(self) -> TrainedModel:
+        """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
+
+        Raises:
+            ConfigError: there is no head, so no fixed classes to predict: then use ``adapt``.
+        """
+        head = copy.deepcopy(self._known_head()).requires_grad_(False)
+        encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        modality, of_kind = as_modality(self._load_for(None)), "head" not in self.unsaved
+        return TrainedModel(encoder, head, self.kind, modality, self.like, of_kind)
 
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
         """Return what loads an input for a predictor that learns from ``support``: as the training data was loaded."""
