@@ -32,7 +32,7 @@ LAYERS = [
     ["kinds"],
     ["learning"],
     ["saved"],
-    ["predictor"],
+    ["predictor", "trained"],
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],
@@ -54,6 +54,7 @@ DOMAINS = HEIGHT["image"]
 LIGHTNING = {"lightning", "pytorch_lightning"}
 
 PUBLIC = [
+    "Classifier",
     "ConfigError",
     "DataError",
     "DataModule",

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms.held import Held
-from quickstudy.batches import Batch, device_of, fold, join, size, take
+from quickstudy.batches import Batch, device_of, fold, join, take
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, QuickstudyError, first_line
 from quickstudy.functional.known_gradient import Backwards
@@ -43,6 +43,8 @@ class Algorithm(nn.Module, ABC):
     """Whether a query's logits depend on the other queries."""
     exact_gradient: bool = True
     """Whether training follows the gradient of its loss; some follow another direction on purpose."""
+    adapts_encoder: ClassVar[bool] = True
+    """Whether learning a task changes weights of the encoder's own."""
     fixed_ways: bool = False
     """Whether test episodes must have as many ways as training ones."""
     for_other_ways: ClassVar[str] = ""
@@ -136,6 +138,8 @@ class EmbeddingAlgorithm(Algorithm):
     ``vmap = False``.
     """
 
+    adapts_encoder: ClassVar[bool] = False
+
     @abstractmethod
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Any:
         """Return the classifier's state, a tensor or a tuple of tensors.
@@ -186,7 +190,9 @@ class EmbeddingAlgorithm(Algorithm):
         """Return the embeddings ``[T, S + Q, D]`` of tasks that pass together."""
         passing = fold(join([episode.support, episode.query], 1))
         tasks = len(episode.support_targets)
-        with by_episode(tasks, size(passing)):
+        if tasks > 1:
+            encoder.find_rows(passing)
+        with by_episode(tasks, encoder.rows_of(passing)):
             embedded: Tensor = encoder(passing)
         return embedded.view(tasks, -1, embedded.shape[-1])
 

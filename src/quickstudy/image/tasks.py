@@ -25,7 +25,7 @@ from quickstudy.image.modality import (
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
 from quickstudy.modality import as_uint8
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Task
+from quickstudy.training.task import Classifier
 
 
 class ImageClassificationData(DataModule):
@@ -88,8 +88,8 @@ def _upright(table: Table | None) -> Table | None:
     return table if pixels is table.inputs else replace(table, inputs=pixels)
 
 
-class ImageClassifier(Task):
-    """Classifies pictures; see ``Task`` for the arguments. The default backbone is timm's ``resnet18``."""
+class ImageClassifier(Classifier):
+    """Classifies pictures; see ``Classifier`` for the arguments. The default backbone is timm's ``resnet18``."""
 
     load = staticmethod(load_image)
     default_backbone = "resnet18"
