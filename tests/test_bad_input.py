@@ -36,7 +36,7 @@ from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
 from quickstudy.episode import Episode
 from quickstudy.image import ImageClassificationData, ImageClassifier, load_image
-from quickstudy.pictures import MAX_PIXELS
+from quickstudy.image.modality import MAX_PIXELS
 
 Images = ImageClassificationData
 SMALL = {"image_size": 16, "image_mode": "L"}
@@ -618,7 +618,7 @@ def test_mismatched_lengths() -> None:
 def test_one_of_a_pair() -> None:
     with pytest.raises(DataError, match="the train data has train_data but no train_targets: give both"):
         DataModule.from_tensors(torch.zeros(3, 1))
-    with pytest.raises(DataError, match="the test data has test_targets but no test_data: give both"):
+    with pytest.raises(DataError, match="the test data has test_targets but no test_files: give both"):
         Images.from_files(test_targets=[1, 2])
 
 

@@ -5,12 +5,12 @@ Shapes: N inputs, ``...`` the shape of one input.
 
 from __future__ import annotations
 
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.batches import Batch, each
+from quickstudy.data.frames import file_name
 from quickstudy.data.samples import listed
 from quickstudy.data.scan import listed_files
 from quickstudy.data.table import Inputs
@@ -238,7 +239,7 @@ class Modality(ABC):
         """
         return listed(inputs)
 
-    def column(self, values: Sequence[Any], root: str | Path | None = None, exist: bool = True) -> Inputs:
+    def column(self, values: Sequence[Any], root: str | os.PathLike[str] | None = None, exist: bool = True) -> Inputs:
         """Return a column of a table as inputs: it names files, here, and holds the inputs themselves, elsewhere.
 
         Args:
@@ -249,12 +250,13 @@ class Modality(ABC):
         Raises:
             DataError: a cell is no input; the message has its row.
         """
-        return listed_files(values, root, exist)
+        return listed_files([file_name(value) for value in values], root, exist)
 
     def fitted(self, inputs: Inputs) -> Self:
         """Return it with what it must learn from the training inputs alone (a vocabulary, means, categories).
 
         A function of these, the same in every process; itself where there is nothing to learn or it has learned that.
+        Before that, ``load`` reads an input as well as it can, and tells of one that it cannot read.
         """
         return self
 
@@ -314,10 +316,14 @@ class Modality(ABC):
     # ---- as plain values
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """All its fields by name."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @property
     def options(self) -> dict[str, Any]:
-        """Its fields by name, but for those that are as by default."""
-        own = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
-        return {name: value for name, (value, default) in own.items() if value != default}
+        """Its fields by name, but for those that are as by default: what a file holds."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """Return it with other values of some fields; lists, as JSON has them, become tuples.
@@ -378,9 +384,14 @@ class Code(Modality):
         return by_network(self, encoder)
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The function's."""
+    def settings(self) -> dict[str, Any]:
+        """The function's options that were given."""
         return dict(self.keywords)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same."""
+        return self.settings
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """Return it with other options of the function."""
@@ -444,3 +455,22 @@ def _noise(count: int, generator: torch.Generator, like: Tensor) -> Tensor:
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+class OfDomain:
+    """What the data and the tasks of a domain have in common: the kind of their inputs.
+
+    A subclass sets ``modality``; or, in its place, ``load``, a function of one item, and ``default_load_options``, its
+    keyword arguments where nobody says otherwise.
+    """
+
+    modality: Modality = Tensors()
+    """What an input is."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        if "load" in own and "modality" not in own:
+            cls.modality = as_modality(cls.load)  # type: ignore[attr-defined]
+        if "default_load_options" in own:
+            cls.modality = cls.modality.with_options(own["default_load_options"])

@@ -19,15 +19,16 @@ from quickstudy.data.targets import in_order
 from quickstudy.data.torch_sets import DatasetInputs, dataset_table
 from quickstudy.datasets import DATASETS
 from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.modality import OfDomain
 
 Path = str | os.PathLike[str]
 
 
-class Doors:
+class Doors(OfDomain):
     """Class methods that make a data module; ``options`` are those of ``DataModule`` and of its domain."""
 
     extensions: ClassVar[frozenset[str]] = frozenset()
-    """Lower-case endings of the domain's files."""
+    """Lower-case endings of its files, where they are others than those of its ``modality``."""
 
     def __init__(
         self,
@@ -71,10 +72,12 @@ class Doors:
         if folder is not None and folders.keys() - {"predict"}:
             raise ConfigError("folder= stands for train_folder=, val_folder= and test_folder=: leave these out")
 
+        endings = cls.extensions or cls.modality.extensions
+
         def read(stage: str) -> Table | None:
             if stage not in folders:
                 return None
-            return (any_files if stage == "predict" else class_folders)(folders[stage], cls.extensions)
+            return (any_files if stage == "predict" else class_folders)(folders[stage], endings)
 
         if folder is not None:
             folders["train"] = folder
@@ -222,14 +225,15 @@ class Doors:
                 return None
             if stage != "predict" and target_fields is None:
                 raise DataError("target_fields is missing: name the column with the labels")
+            column = partial(cls.modality.column, root=root, exist=not skip)
             if stage != "predict":
                 with _of(stage):
-                    return frame_table(frame, root, input_field, target_fields, skip)
+                    return frame_table(frame, column, input_field, target_fields, skip)
             if target_fields is not None:
                 with suppress(DataError):  # labels to hold the answers against, where every row has one
-                    return frame_table(frame, root, input_field, target_fields)
+                    return frame_table(frame, partial(column, exist=True), input_field, target_fields)
             with _of(stage):
-                return frame_table(frame, root, input_field, None, skip)
+                return frame_table(frame, column, input_field, None, skip)
 
         return cls(
             read("train", train_data_frame, train_images_root),

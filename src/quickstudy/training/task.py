@@ -235,10 +235,9 @@ class Task(L.LightningModule):
 
     def meet(self, data: Any, stage: str) -> None:
         """Take from a data module what was not given: the classes, the size of the features, how inputs are loaded."""
-        if data is not None and self.load_options and stage != "fit":
-            data.follow(self.load_options)
-        elif data is not None:
-            self.load_options = dict(data.load_options)
+        if data is not None:
+            trains, by_class = stage == "fit", self.plan is not None
+            self.load_options = data.read_as(self.load_options, trains=trains, by_class=by_class)
         if data is not None and stage == "fit" and (table := data.table("train", by_class=self.plan is not None)):
             self.trained_on = len(table), table.fingerprint
             self.trained_with = steps_of(self._trainer, self.plan, data)
