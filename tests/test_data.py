@@ -25,11 +25,11 @@ from quickstudy.data import archives
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.places import Files, Folder
 from quickstudy.data.samples import Samples, cache_budget
+from quickstudy.data.stages import STAGES
 from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
 from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, load_image
-from quickstudy.training.datamodule import STAGES
 
 CLASSES = ("cat", "dog", "yak")
 LEVELS = {"train": 0, "val": 20, "test": 40, "predict": 60}

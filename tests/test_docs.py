@@ -133,6 +133,8 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     page = (tmp_path / "site" / "python" / "index.html").read_text(encoding="utf-8")
     for name in ("Predictor.add_class", "DataModule.from_folders", "image.ImageClassifier", "Trainer.finetune"):
         assert f'id="quickstudy.{name}"' in page
+    text = re.sub("<[^>]+>", "", page)
+    assert "train_files: Iterable[Path] | None" in text and "stage: Stage," not in text  # as doors are called
     left_out = [path.name for path in ROOT.glob("docs/*.md") if f"{path.name}" not in (ROOT / "mkdocs.yml").read_text()]
     assert not left_out, f"name these in the nav of mkdocs.yml: {left_out}"
 

@@ -23,10 +23,10 @@ from quickstudy.data import table as table_module
 from quickstudy.data.episodes import EpisodeDraw, EpisodePlan, EpisodeSampler
 from quickstudy.data.loading import BatchSteps, EpisodeDataset, EpisodeSteps, Share
 from quickstudy.data.samples import Samples
+from quickstudy.data.stages import STAGES
 from quickstudy.data.table import ClassIndex, Table
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.training import processes
-from quickstudy.training.datamodule import STAGES
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 COUNTS = [7, 9, 30, 6, 12, 8]

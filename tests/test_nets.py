@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from quickstudy.errors import ConfigError
-from quickstudy.nets import available_backbones, build_encoder, by_batch, by_episode, by_example, by_support
+from quickstudy.nets import available_backbones, build_encoder, by_batch, by_episode, by_example, by_support, pooling
 from quickstudy.nets.conv4 import Conv4
 from quickstudy.nets.pooling import MaxPool2x2
 from quickstudy.testing import small_encoder
@@ -159,8 +159,9 @@ def test_double_stays_double_without_parameters() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(6, 8), (7, 9)])
 def test_our_pooling_is_torchs_and_so_are_its_two_derivatives(
-    size: tuple[int, int], layout: torch.memory_format
+    size: tuple[int, int], layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pooling, "_LARGE", 0)
     maps = torch.randn(3, 4, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     maps[0, 0] = 1.0  # ties
     maps = maps.contiguous(memory_format=layout)
@@ -188,11 +189,19 @@ def test_our_pooling_is_torchs_and_so_are_its_two_derivatives(
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_pooling_keeps_nothing_of_the_maps_for_its_gradients(layout: torch.memory_format) -> None:
+def test_pooling_keeps_nothing_of_large_maps_for_its_gradients(layout: torch.memory_format) -> None:
     kept: list[torch.Tensor] = []
+    maps = torch.randn(2, 16, 64, 64).contiguous(memory_format=layout).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        MaxPool2x2()(torch.randn(2, 3, 8, 8).contiguous(memory_format=layout).requires_grad_())
-    assert [tensor.numel() for tensor in kept] == [2 * 3 * 4 * 4]
+        MaxPool2x2()(maps)
+    assert [tensor.numel() for tensor in kept] == [maps.numel() // 4]
+
+
+def test_an_exported_graph_pools_in_one_node_of_any_number_of_pictures() -> None:
+    pictures = torch.zeros(2, 1, 16, 16)
+    exported = torch.export.export(Conv4(1, 2).eval(), (pictures,), dynamic_shapes=({0: torch.export.Dim("N")},))
+    nodes = [str(node.target) for node in exported.graph.nodes]
+    assert nodes.count("aten.max_pool2d.default") == 4 and not any("maximum" in node for node in nodes)
 
 
 def test_conv4_with_fewer_pools_keeps_larger_maps() -> None:

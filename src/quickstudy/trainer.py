@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from quickstudy.algorithms import EmbeddingAlgorithm
+from quickstudy.data.stages import STAGES
 from quickstudy.errors import ConfigError, DataWarning, brief, check_choice, check_counts, check_options, given
 from quickstudy.runs.allocator import keep_memory_mapped
 from quickstudy.runs.failing import StopAtNaN
@@ -28,7 +29,7 @@ from quickstudy.runs.results import result_of, sentence
 from quickstudy.runs.resuming import GoesOn, KeepLast, WholeCheckpoints, folder_to_resume, newest_checkpoint
 from quickstudy.runs.time_limit import WithinTime
 from quickstudy.training.checkpoint import plain
-from quickstudy.training.datamodule import STAGES, DataModule
+from quickstudy.training.datamodule import DataModule
 from quickstudy.training.finetuning import SHAPES, Strategy, build_finetuning
 from quickstudy.training.outcome import Outcome
 from quickstudy.training.processes import OneResult, check_shared

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from quickstudy.data.stages import STAGES
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, ImageClassifier
@@ -24,7 +25,6 @@ from quickstudy.kinds.metrics import Estimate
 from quickstudy.runs.report import Picture, Row, episode_picture, percent, write_report
 from quickstudy.runs.results import versions
 from quickstudy.trainer import Trainer
-from quickstudy.training.datamodule import STAGES
 
 _SHOTS = (1, 5)
 _COLUMNS = tuple(f"5-way {shots}-shot" for shots in _SHOTS)

@@ -1,8 +1,10 @@
-"""What there is to know of a training strategy, from its class: its paper, its options, what it does."""
+"""What pages and static checkers say of the code, made from it: strategies with their options, and the doors."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import docstring_parser
 
@@ -10,6 +12,7 @@ from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.cli.flags import Flags, class_flags
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.registry import options_of
+from quickstudy.training.doors import Doors
 
 
 def described(name: str) -> str:
@@ -47,3 +50,36 @@ def strategies_page() -> str:
 def _listed(flags: Flags) -> str:
     lines = [f"- `{name}={flag.default!r}`: {flag.help}\n" for name, flag in flags.items()]
     return "\n" + "".join(lines) if lines else ""
+
+
+_STUB = '''"""The doors with the arguments of all four stages, for static checkers; ``scripts/docs`` writes it."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
+
+from quickstudy.data.frames import Fields
+
+Path = str | os.PathLike[str]
+
+class Doors:
+    extensions: ClassVar[frozenset[str]]
+'''
+
+
+def doors_stub() -> str:
+    """Return ``training/doors.pyi``: what ``@door`` makes of the arguments, as static checkers read it."""
+    return _STUB + "".join(_stub(name, vars(Doors)[name].__func__) for name in vars(Doors) if name.startswith("from_"))
+
+
+def _stub(name: str, function: Callable[..., Any]) -> str:
+    cls, *arguments = inspect.signature(function).parameters.values()
+    lines = "".join(f"        {_argument(one)},\n" for one in arguments)
+    return f"    @classmethod\n    def {name}(\n        {cls.name},\n{lines}    ) -> Self: ...\n"
+
+
+def _argument(argument: inspect.Parameter) -> str:
+    stars = "**" if argument.kind is argument.VAR_KEYWORD else ""
+    default = "" if argument.default is argument.empty else f" = {argument.default!r}"
+    told = argument.annotation if isinstance(argument.annotation, str) else argument.annotation.__name__
+    return f"{stars}{argument.name}: {told}{default}"

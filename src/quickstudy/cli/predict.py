@@ -33,7 +33,7 @@ from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_counts
 from quickstudy.learning.explaining import Answer
 from quickstudy.pictures import load_image
-from quickstudy.runs.predictions import Prediction, answers, labels_of
+from quickstudy.runs.predictions import Prediction, answers
 
 if TYPE_CHECKING:
     from quickstudy.image import ImageClassifier
@@ -131,8 +131,8 @@ def _classifier(args: argparse.Namespace) -> _Classifier:
 def _of_fixed_classes(model: ImageClassifier, args: argparse.Namespace) -> _Classifier:
     if model.plan is not None:
         raise without_classes(args.model, model)
-    several: bool = model.hparams["multi_label"]
-    classes = labels_of(model)
+    several: bool = model.kind.multi_label
+    classes = model.kind.labels
 
     @torch.inference_mode()
     def ask(pictures: Sequence[Any]) -> list[list[Answer]]:

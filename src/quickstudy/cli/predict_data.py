@@ -16,7 +16,7 @@ from quickstudy.cli.predictions import Tally, writing
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.data.scan import class_folders
 from quickstudy.pictures import IMAGE_EXTENSIONS
-from quickstudy.runs.predictions import labels_of, named, rows_of
+from quickstudy.runs.predictions import named, rows_of
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(args.trainer, devices=1, logger=False, enable_checkpointing=False)
     if args.support is None:
-        classes = labels_of(model)
+        classes = model.kind.labels
         chances_NC = trainer.predict(model, datamodule=data, output="probabilities")
     else:
         model.load_options = dict(data.load_options)
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             )
         classes = predictor.classes_.tolist()
         chances_NC = torch.from_numpy(predictor.predict_proba([table.inputs[row] for row in range(len(table))]))
-    several = model.hparams["multi_label"] and args.support is None
+    several = model.kind.multi_label and args.support is None
     inputs = list(named(table, np.arange(len(table)), classes))
     labelled = [table.inputs[row] for row, (_, true) in enumerate(inputs) if true is not None]
     tally = Tally(classes, several)

@@ -17,11 +17,11 @@ from lightning.pytorch.loggers import Logger
 from quickstudy.cli.flags import Flags, add_flags, class_flags, function_flags, optional
 from quickstudy.cli.models import find_checkpoint
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.stages import STAGES
 from quickstudy.datasets import DATASETS
 from quickstudy.errors import ConfigError, given
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.trainer import Trainer
-from quickstudy.training.datamodule import STAGES
 
 _DOORS = ("from_folders", "from_csv", "from_benchmark")
 

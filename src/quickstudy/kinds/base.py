@@ -1,14 +1,232 @@
-"""What an answer is measured by."""
+"""What an answer is: its targets, its head, its loss and its figures; and what it is measured by."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from quickstudy.batches import Batch
+from quickstudy.errors import ConfigError
+from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.metrics import Figures
+from quickstudy.nets import Encoder
+from quickstudy.registry import Registry
 
 
 class Score(NamedTuple):
-    """The one figure that a model is judged by: what chooses its checkpoint, ends its training, and is compared."""
+    """The one figure that a model is judged by: what chooses its checkpoint, ends its training, and is compared.
+
+    >>> ACCURACY.text(0.6821), Score("rmse", "min").text(3.14159)
+    ('68.21%', '3.142')
+    """
 
     name: str
     """In the field's words, as it is logged behind ``train_``, ``val_`` and ``test_``: ``"accuracy"``, ``"rmse"``."""
     best: Literal["max", "min"] = "max"
     """Whether the largest is the best one, or the smallest."""
+    share: bool = False
+    """Whether it lies from 0 to 1; it is then told in percent."""
+    root: bool = False
+    """Whether it is the root of the mean of its figures, as an rmse is of squared errors; else it is their mean."""
+
+    @property
+    def called(self) -> str:
+        """The name as a sentence has it."""
+        return self.name.replace("_", " ")
+
+    def better(self, one: float, other: float) -> bool:
+        """Return whether one is better than another."""
+        return one > other if self.best == "max" else one < other
+
+    def text(self, value: float | None) -> str:
+        """Return a value in words; None: it is not known."""
+        if value is None:
+            return "unknown"
+        return f"{value:.2%}" if self.share else f"{value:.4g}"
+
+    def change(self, by: float) -> str:
+        """Return a difference of two values in words, with its sign."""
+        return f"{by:+.2%}" if self.share else f"{by:+.4g}"
+
+
+ACCURACY = Score("accuracy", share=True)
+
+
+class Judged(NamedTuple):
+    """What a step came to."""
+
+    loss: Tensor
+    """One number: the mean over ``weight`` things."""
+    weight: float | Tensor
+    """Examples, their weights, pixels or tokens: what the loss is the mean over. Processes are averaged by it."""
+    outputs: Any
+    """As metrics see them."""
+    targets: Any
+    """Likewise."""
+    figures: Tensor
+    """``[n]`` or ``[n, K]``: what the score follows from, of each independent unit; none where it has no such parts."""
+
+
+@dataclass(frozen=True)
+class Kind(ABC):
+    """What an answer is: what targets mean, which head answers, what is lost by an answer, and how well it does.
+
+    Its fields are plain values: a checkpoint holds them. Those that are named in ``learned`` come from the training
+    data. Register it: ``KINDS.register("regression")``.
+    """
+
+    score: ClassVar[Score]
+    """What is best."""
+    forms: ClassVar[tuple[str, ...]]
+    """Of ``Trainer.predict(output=)``; the first is the default."""
+    learned: ClassVar[tuple[str, ...]] = ()
+    """The fields that the training data tells."""
+    episodic: ClassVar[bool] = False
+    """Whether few-shot strategies can train it."""
+
+    # ---- what it must know
+
+    @abstractmethod
+    def meet(self, data: Any, stage: str) -> Self:
+        """Return it with what it must know of the data.
+
+        Args:
+            data: a data module; None where a trainer was given loaders.
+            stage: Lightning's name of what is about to happen; ``"fit"`` learns of the training data.
+
+        Raises:
+            ConfigError: the data has targets of another kind, or does not tell what was not given.
+        """
+
+    def memory(self) -> dict[str, Any]:
+        """Return what it learned, in plain values."""
+        return {
+            name: list(value) if isinstance(value := getattr(self, name), tuple) else value for name in self.learned
+        }
+
+    def recalled(self, memory: Mapping[str, Any]) -> Self:
+        """Return it with what ``memory`` returned."""
+        known = {name: memory[name] for name in self.learned if name in memory}
+        return replace(
+            self, **{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+        )
+
+    def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
+        """Check that episodes can train it.
+
+        Args:
+            strategy: the name of the few-shot strategy.
+            head: what was asked for.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        if not self.episodic:
+            raise ConfigError(
+                f"training_strategy='{strategy}' learns from few examples of each class, and this task has no classes: "
+                "leave it out"
+            )
+
+    # ---- the network
+
+    @abstractmethod
+    def head(self, encoder: Encoder, example: Batch) -> nn.Module:
+        """Make the head, once the data is known.
+
+        Args:
+            encoder: what it stands on.
+            example: an input as the network is fed with it, with a leading axis of 1.
+        """
+
+    def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
+        """Return raw answers, first axis N."""
+        return head(encoder(inputs))
+
+    # ---- how well it does
+
+    @abstractmethod
+    def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
+        """Return the loss, a function of (outputs, targets).
+
+        Args:
+            asked: what a user asked for: a function, a name; None: ``otherwise``.
+            otherwise: the loss of whatever else judges; None: the kind's own.
+
+        Raises:
+            ConfigError: it is unknown, or does not go with the kind's options.
+        """
+
+    @abstractmethod
+    def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Any, loss: Loss) -> Judged:
+        """Answer a batch, and judge the answers.
+
+        Args:
+            encoder, head: the network.
+            inputs: ``[B, ...]``
+            targets: their targets.
+            loss: see ``loss``.
+        """
+
+    @abstractmethod
+    def figures(self, outputs: Any, targets: Any) -> Tensor:
+        """Return what the score follows from, of each answer ``[N]``, ``[T, Q]``; with a last axis if it is several."""
+
+    def measure(self, per_example: bool, options: int = 0) -> Figures:
+        """Return what gathers figures into the score and its like, with their intervals.
+
+        Args:
+            per_example: whether a figure is that of one example, rather than of one episode.
+            options: among how many answers there is to choose.
+        """
+        return Figures(per_example)
+
+    def further(self, asked: Any, options: int = 0) -> MetricCollection:
+        """Make the metrics that a user asked for beside the score.
+
+        Args:
+            asked: names, metrics, or a mapping of them by name.
+            options: among how many answers there is to choose.
+
+        Raises:
+            ConfigError: one is unknown, or does not take what this kind gives.
+        """
+        if asked is not None:
+            raise ConfigError(f"metrics={asked!r}: this task has none beside its own, leave it out")
+        return MetricCollection([])
+
+    def for_metrics(self, outputs: Any, targets: Any, options: int = 0) -> tuple[Any, Any]:
+        """Return outputs and targets as ``further`` metrics take them."""
+        return outputs, targets
+
+    # ---- answers
+
+    @abstractmethod
+    def answers(self, outputs: Any, form: str) -> Any:
+        """Return raw answers in another form, one of ``forms``.
+
+        Raises:
+            DataError: an answer is not a number.
+        """
+
+    # ---- mixing of training examples
+
+    def mixer(self, build: Callable[..., Any] | None, task: str) -> Any:
+        """Return what mixes the examples of a training batch, None where nothing does.
+
+        Args:
+            build: the domain's; None: it has none.
+            task: the name of the task, for a message.
+        """
+        return None
+
+    def mixable(self, targets: Any) -> Any:
+        """Return the targets of a batch as they can be mixed."""
+        return targets
+
+
+KINDS = Registry[type[Kind]]("kind of answer")

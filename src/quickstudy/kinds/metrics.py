@@ -26,10 +26,11 @@ class Estimate(NamedTuple):
     units: int
 
 
-class Accuracy(Metric):
-    """The mean of independent figures: one per episode, or one per example (right or wrong).
+class Figures(Metric):
+    """Gathers independent figures, one per episode or one per example, for what follows from all of them together.
 
-    Right-or-wrong figures get a Wilson interval, others standard errors times Student's t (see ``mean_interval``).
+    Args:
+        per_example: whether a figure is that of one example, rather than of one episode.
     """
 
     full_state_update = False
@@ -38,21 +39,49 @@ class Accuracy(Metric):
 
     def __init__(self, per_example: bool = False) -> None:
         super().__init__()
-        self._per_example = per_example
+        self.per_example = per_example
         self.add_state("values", default=[], dist_reduce_fx="cat")
         self.add_state("answers", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, values: Tensor, answers: int | None = None) -> None:
-        """Add figures ``[n]``, from 0 to 1: the shares of right ones among so many answers in all; None: one each."""
+        """Add figures ``[n]`` or ``[n, K]``, which so many answers in all are in; None: one each."""
         self.values.append(values.detach().float())
         self.answers += len(values) if answers is None else answers
 
+    def compute(self) -> Any:
+        """Return every figure that was added, on all processes."""
+        return dim_zero_cat(self.values) if len(self.values) else torch.empty(0)
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return by name what follows from them; nothing where the score is none of single figures."""
+        return {}
+
+
+class Accuracy(Figures):
+    """The mean of independent figures from 0 to 1: one per episode, or one per example (right or wrong).
+
+    Right-or-wrong figures get a Wilson interval, others standard errors times Student's t (see ``mean_interval``).
+
+    Args:
+        per_example: whether a figure is one example, right or wrong, rather than one episode.
+        choice: whether an answer can be wrong; that of a single class cannot, and its accuracy has no interval.
+    """
+
+    def __init__(self, per_example: bool = False, choice: bool = True) -> None:
+        super().__init__(per_example)
+        self._choice = choice
+
     def compute(self) -> Estimate:
         """Return the mean, the interval and the count over everything added, on all processes."""
-        values = dim_zero_cat(self.values) if len(self.values) else torch.empty(0)
-        if self._per_example and bool(((values == 0) | (values == 1)).all()):
+        values = super().compute()
+        if self.per_example and bool(((values == 0) | (values == 1)).all()):
             return Estimate(*proportion_interval(float(values.sum()), len(values)), len(values))
         return Estimate(*mean_interval(values, int(self.answers)), len(values))
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the accuracy."""
+        found: Estimate = self.compute()
+        return {"accuracy": found if self._choice else found._replace(ci95=math.nan)}
 
 
 class MeanLoss(Metric):
@@ -78,52 +107,59 @@ class MeanLoss(Metric):
 
 
 class StageMetrics(nn.Module):
-    """Everything that is measured in one stage: the accuracy with its interval, and what else was asked for.
+    """Everything that is measured in one stage: the score with its interval, the loss, and what else was asked for.
 
     Args:
-        per_example: whether a figure is one example, right or wrong, rather than one episode.
-        further: more metrics of (logits, targets).
-        choice: whether an answer can be wrong; that of a single class cannot, and its accuracy has no interval.
+        score: the name of what is scored, which a checkpoint in mid-epoch has its sums under.
+        figures: what the score follows from.
+        further: more metrics of (outputs, targets).
     """
 
-    def __init__(self, per_example: bool, further: MetricCollection | None = None, choice: bool = True) -> None:
+    def __init__(self, score: str, figures: Figures, further: MetricCollection | None = None) -> None:
         super().__init__()
-        self._per_example = per_example
-        self._choice = choice
-        self.accuracy = Accuracy(per_example)
+        self._score = score
+        self.add_module(score, figures)
         self.loss = MeanLoss()
         self.further = further if further is not None else MetricCollection([])
 
+    @property
+    def figures(self) -> Figures:
+        """What the score follows from."""
+        figures: Any = self.get_submodule(self._score)
+        assert isinstance(figures, Figures)
+        return figures
+
     def update(
-        self, figures: Tensor, logits: Tensor, targets: Tensor, loss: Tensor, units: float | Tensor | None = None
+        self, figures: Tensor, outputs: Any, targets: Any, loss: Tensor, units: float | Tensor | None = None
     ) -> None:
-        """Add figures ``[n]`` (see ``Accuracy``), the logits ``[N, C]`` and targets that they come from, their loss.
+        """Add figures (see ``Figures``), the outputs and targets that they come from, and their loss.
 
         ``units`` says what the loss is the mean over; None: the figures.
         """
-        self.accuracy.update(figures, targets.numel())
+        self.figures.update(figures, targets.numel() if isinstance(targets, Tensor) else None)
         self.loss.update(loss, len(figures) if units is None else units)
-        self.further.update(logits.detach().float(), targets.long())
+        if len(self.further):
+            self.further.update(outputs, targets)
 
     def collect(self, judged: bool = True) -> dict[str, Any]:
         """Return every metric by name, over all processes, and start afresh.
 
         Args:
-            judged: whether the accuracy comes with its interval and the number of units; that of training, during
-                which the model changes, does not.
+            judged: whether figures come with their intervals and the number of units; those of training, during which
+                the model changes, do not.
         """
-        estimate: Estimate = self.accuracy.compute()
-        unit = "examples" if self._per_example else "episodes"
-        found: dict[str, Any] = {"loss": self.loss.compute(), "accuracy": estimate.mean}
-        interval = estimate.ci95 if self._choice else math.nan
-        found |= {"accuracy_ci95": interval, unit: float(estimate.units)} if judged else {}
+        unit = "examples" if self.figures.per_example else "episodes"
+        found: dict[str, Any] = {"loss": self.loss.compute()}
+        for name, estimate in self.figures.estimates().items():
+            found[name] = estimate.mean
+            found |= {f"{name}_ci95": estimate.ci95, unit: float(estimate.units)} if judged else {}
         found |= self.further.compute() if len(self.further) else {}
         self.reset()
         return found
 
     def reset(self) -> None:
         """Start afresh."""
-        self.accuracy.reset()
+        self.figures.reset()
         self.loss.reset()
         self.further.reset()
 

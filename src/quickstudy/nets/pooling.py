@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_LARGE = 2**17  # numbers in all; measured with a first and with a second derivative, on one core
+
 
 class MaxPool2x2(nn.MaxPool2d):
     """torch's ``MaxPool2d(2)``, which for its gradients keeps the places of the largest values and not the maps too.
 
-    With channels first, as MAML's second derivatives want them, it is about twice as fast.
+    With channels first, as for second derivatives in MAML, it is about twice as fast. Small maps are left to torch,
+    whose one call takes less time than our several, as are graphs that are exported, which then hold one node.
     """
 
     def __init__(self) -> None:
@@ -23,7 +26,8 @@ class MaxPool2x2(nn.MaxPool2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Pool maps ``[N, C, H, W]`` to ``[N, C, H // 2, W // 2]``."""
-        pooled: Tensor = _Pooled.apply(maps)[0] if maps.device.type == "cpu" else super().forward(maps)
+        ours = not torch.compiler.is_compiling() and maps.device.type == "cpu" and maps.numel() >= _LARGE
+        pooled: Tensor = _Pooled.apply(maps)[0] if ours else super().forward(maps)
         return pooled
 
 

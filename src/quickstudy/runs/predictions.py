@@ -15,7 +15,6 @@ from quickstudy.data.samples import file_of
 from quickstudy.data.scan import folder_labels
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, as_label
-from quickstudy.errors import DataError
 
 Output = Literal["labels", "probabilities", "logits", "classes", "rows"]
 Named = Iterable[tuple[str, Label | None]]
@@ -89,43 +88,21 @@ def rows_of(
         yield [Prediction(file, classes[code], round(float(chances_C[code]), 6), classes[best], true) for code in codes]
 
 
-def labels_of(task: Any) -> list[Label]:
-    """Return the classes that a task's head knows as the training data has them: strings, whole numbers or bools."""
-    return [as_label(name, task.label_type) for name in task.classes]
-
-
 def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
-    """Return logits in another form.
+    """Return raw answers in another form.
 
     Args:
-        task: with fixed classes.
-        batches: tensors ``[B, C]``.
+        task: that gave them.
+        batches: tensors ``[B, ...]``.
         output: see ``Trainer.predict``.
         loader: that they are of, for the names in rows.
 
     Raises:
         DataError: an answer is not a number.
     """
-    logits = torch.cat(batches).float() if batches else torch.empty(0, len(task.classes))
-    wrong = logits.isnan().any(-1).nonzero().flatten().tolist()
-    if wrong:
-        raise DataError(
-            f"the model's answer to input {wrong[0]} is not a number: does it hold NaN or infinite values, or was the "
-            "model trained until it diverged?"
-        )
-    several = task.hparams["multi_label"]
-    labels = labels_of(task)
-    if output == "logits":
-        return logits
-    if output in ("probabilities", "rows"):
-        chances = logits.sigmoid() if several else logits.softmax(-1)
-        if output == "probabilities":
-            return chances
-        inputs = named_by_loader(loader, len(chances), labels)
-        return [row for rows in rows_of(chances, labels, inputs, several) for row in rows]
-    classes: Tensor = (logits > 0).long() if several else logits.argmax(-1)
-    if output == "classes":
-        return classes
-    if several:
-        return [[labels[code] for code in row.nonzero().flatten().tolist()] for row in classes]
-    return [labels[code] for code in classes.tolist()]
+    outputs = torch.cat(batches) if batches else torch.empty(0, len(task.classes))
+    if output != "rows":
+        return task.kind.answers(outputs, output)
+    chances, labels = task.kind.answers(outputs, "probabilities"), task.kind.labels
+    inputs = named_by_loader(loader, len(chances), labels)
+    return [row for rows in rows_of(chances, labels, inputs, task.kind.multi_label) for row in rows]

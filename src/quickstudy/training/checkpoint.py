@@ -22,7 +22,7 @@ from quickstudy.nets.lora import adapter_rank, merged_weights
 FORMAT = 1
 """Of what a task adds to a checkpoint; counted up when an older quickstudy could not read it."""
 
-_REMEMBERED = ("classes", "trained_classes", "validated_classes", "trained_on")
+_REMEMBERED = ("trained_classes", "validated_classes", "trained_on")
 
 
 def plain(value: object) -> bool:
@@ -209,8 +209,7 @@ def memory_of(task: Any) -> dict[str, Any]:
         **{name: list(getattr(task, name)) for name in _REMEMBERED},
         "trained_examples": task.trained_examples,
         "validated_examples": task.validated_examples,
-        "weights": list(task.weights),
-        "label_type": task.label_type,
+        **task.kind.memory(),
         "load_options": task.load_options,
         "inputs": task.encoder.fed,
         "trained_with": task.trained_with,
@@ -249,8 +248,7 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
     task.trained_on = now or then
     for name in ("trained_examples", "validated_examples"):  # of which an older file has none
         setattr(task, name, joined(memory.get(name, getattr(task, name)).cpu(), getattr(task, name)))
-    task.weights = task.weights or tuple(memory.get("weights", ()))
-    task.label_type = memory.get("label_type", "str")
+    task.kind = task.kind.recalled(memory)
     if not (goes_on and task.load_options):  # of data that is loaded otherwise from now on
         task.load_options = dict(memory["load_options"])
     task.trained_with = (goes_on and task.trained_with) or dict(memory.get("trained_with", {}))

@@ -26,6 +26,7 @@ from quickstudy.data.splitting import (
     split_examples,
     warn_of_names,
 )
+from quickstudy.data.stages import STAGES, StageName
 from quickstudy.data.table import Table
 from quickstudy.data.targets import LabelType
 from quickstudy.errors import (
@@ -40,13 +41,11 @@ from quickstudy.errors import (
     given,
     unknown,
 )
-from quickstudy.modality import Modality
+from quickstudy.modality import Modality, OfDomain
 from quickstudy.training.checkpoint import plain
 from quickstudy.training.doors import Doors
 
-StageName = Literal["train", "val", "test", "predict"]
 _FEW = 16  # inputs, where they need no reading
-STAGES: tuple[StageName, ...] = ("train", "val", "test", "predict")
 
 
 class DataOptions(TypedDict, total=False):
@@ -69,7 +68,7 @@ class DataOptions(TypedDict, total=False):
 _DEFAULTS = {"batch_size": 4, "num_workers": 0, "on_error": "raise", "seed": 0}
 
 
-class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_datasets takes more than Lightning's
+class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc]  # from_datasets takes more than Lightning's
     """Training, validation, test and prediction data of one domain; use one of the ``from_*`` doors.
 
     A domain subclasses it and sets ``modality``, or ``load`` and ``extensions`` alone. Nothing is read before it is

@@ -1,4 +1,4 @@
-"""What a head must know of the data before it can be made: the classes, and the size of the features."""
+"""What a task asks of its data before it trains: an example, the inputs of a stage, how they are scaled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.batches import device_of, each, take
+from quickstudy.batches import Batch, device_of, each, take
 from quickstudy.data.loading import BatchDataset, inputs_of
 from quickstudy.data.scan import folder_labels
 from quickstudy.data.table import Inputs, Table
@@ -34,48 +34,11 @@ def given_head(head: str | nn.Module) -> nn.Module | None:
     return None
 
 
-def class_names(data: Any, num_classes: int | None) -> tuple[str, ...]:
-    """Return the names of the classes: the data's, or their numbers.
+def example_for(encoder: Encoder, data: Any, trainer: Any, stage: str) -> Batch:
+    """Return an input as a network is fed with it, with a leading axis of 1, where its parameters are.
 
     Args:
-        data: a data module, or None.
-        num_classes: how many there are, where it was given.
-
-    Raises:
-        ConfigError: neither tells, or they differ.
-    """
-    if data is None and num_classes is None:
-        raise ConfigError("num_classes is not known: give num_classes=, or data that has classes (datamodule=)")
-    names = tuple(map(str, range(num_classes or 0))) if data is None else tuple(data.classes)
-    if num_classes not in (None, len(names)):
-        raise ConfigError(f"num_classes={num_classes}, and the data has {len(names)} classes: leave num_classes out")
-    return names
-
-
-def warn_of_one_class(classes: tuple[str, ...], table: Table | None, multi_label: bool) -> None:
-    """Warn where every training example is of one class: whatever trains answers it, and is always right.
-
-    Args:
-        classes: those that the head knows.
-        table: the training examples, where they are known.
-        multi_label: whether an example may have several labels, and so none of them.
-    """
-    known = table is not None and table.targets is not None and not table.multi_label
-    present = table.without_empty_classes().classes if known and table is not None else classes
-    if len(present) == 1 and not multi_label:
-        warnings.warn(
-            f"every training example is of one class, '{present[0]}': there is nothing to tell apart, and an accuracy "
-            "means nothing. Add examples of another class; is the folder one above or one below the classes' own?",
-            DataWarning,
-            2,
-        )
-
-
-def feature_shape(encoder: Encoder, data: Any, trainer: Any, stage: str) -> tuple[int, ...]:
-    """Return the shape of one input's features.
-
-    Args:
-        encoder: what makes them.
+        encoder: the network.
         data: a data module, or None: then the example is from the loader that the trainer was given.
         trainer: Lightning's.
         stage: ``"fit"``, ``"validate"`` or ``"test"``.
@@ -92,7 +55,7 @@ def feature_shape(encoder: Encoder, data: Any, trainer: Any, stage: str) -> tupl
         batch = next(iter(loader))
         example = take(batch.support, 0) if isinstance(batch, Episode) else inputs_of(batch)
     device = next((tensor.device for tensor in encoder.state_dict().values()), device_of(example))
-    return encoder.feature_shape(each(lambda leaf: leaf[:1].to(device), example))
+    return each(lambda leaf: leaf[:1].to(device), example)
 
 
 def given_loader(trainer: Any, stage: str) -> Any:

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal, Self
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -24,23 +23,12 @@ from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.identity import identities, joined, shared, warn_of_seen
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import classes_seen
-from quickstudy.data.targets import LabelType
 from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
-from quickstudy.kinds.base import Score
-from quickstudy.kinds.losses import (
-    ClassWeights,
-    Loss,
-    Mix,
-    MixSpec,
-    build_loss,
-    check_class_weights,
-    check_mix,
-    class_weights_of,
-    loss_of_shares,
-    weighted,
-)
-from quickstudy.kinds.metrics import StageMetrics, build_metrics
+from quickstudy.kinds.base import Judged, Score
+from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
+from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.nets import build_encoder, of_several
 from quickstudy.predictor import Predictor
 from quickstudy.registry import options_of
@@ -52,7 +40,7 @@ from quickstudy.training.checkpoint import (
     plain,
     restore_memory,
 )
-from quickstudy.training.heads import class_names, feature_shape, given_head, inputs_for, meet_inputs, warn_of_one_class
+from quickstudy.training.heads import example_for, given_head, inputs_for, meet_inputs
 from quickstudy.training.optimizers import (
     OptimizerSpec,
     SchedulerSpec,
@@ -105,8 +93,6 @@ class Task(L.LightningModule):
     load: ClassVar[Callable[..., Any]]
     default_backbone: ClassVar[str]
     build_mix: ClassVar[Callable[..., Mix]]
-    score: ClassVar[Score] = Score("accuracy")
-    """What the task is judged by, as ``val_accuracy`` is logged: best checkpoint, patience and tables go by it."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
@@ -144,26 +130,15 @@ class Task(L.LightningModule):
         check_specs(optimizer, learning_rate, lr_scheduler)
         check_above_zero(**given(backbone_lr=backbone_lr))
         self.plan, self.algorithm = build_strategy(training_strategy, training_strategy_kwargs)
-        fixed = num_classes is not None or multi_label or head != "linear"
-        fixed = fixed or class_weights is not None or mix is not None
-        if self.plan is not None and fixed:
-            raise ConfigError(
-                "num_classes, multi_label, head, class_weights and mix belong to training_strategy='default'; "
-                f"'{training_strategy}' takes its classes from each episode: leave them out"
-            )
-        self._num_classes, self._multi_label, self._metrics = num_classes, multi_label, metrics
+        self.kind = Classification(num_classes, multi_label, class_weights, mix)
+        """What an answer is."""
+        if self.plan is not None:
+            self.kind.check_episodic(training_strategy, head)
+        self._metrics = metrics
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._learning_rate, self._backbone_lr = learning_rate, backbone_lr
-        ours = F.cross_entropy if self.algorithm is None else self.algorithm.loss
-        self._loss = build_loss(loss_fn, multi_label, ours)
-        check_class_weights(class_weights, loss_fn, multi_label)
-        self._class_weights = class_weights
-        check_mix(mix, loss_fn, multi_label)
-        if mix is not None and not hasattr(self, "build_mix"):
-            raise ConfigError(f"{type(self).__name__} has nothing to mix by: leave mix out")
-        self._mix = None if mix is None else type(self).build_mix(mix)
-        self.weights: tuple[float, ...] = ()
-        """Of the classes in the loss, once the data is known; empty: all the same."""
+        self._loss = self.kind.loss(loss_fn, None if self.algorithm is None else self.algorithm.loss)
+        self._mix = self.kind.mixer(getattr(type(self), "build_mix", None), type(self).__name__)
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
@@ -171,10 +146,6 @@ class Task(L.LightningModule):
             # What a checkpoint is of, where trained weights chose it.
             self.hparams["backbone"] = self.encoder.made_by[0]
         self.head = given_head(head)
-        self.classes: tuple[str, ...] = ()
-        """The class names that the head knows; empty for a few-shot strategy."""
-        self.label_type: LabelType = "str"
-        """What the labels of these classes were; ``Trainer.predict`` answers in it."""
         self.trained_classes: tuple[str, ...] = ()
         """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
         self.validated_classes: tuple[str, ...] = ()
@@ -200,7 +171,22 @@ class Task(L.LightningModule):
         self._answers: Answers | None = None
         self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
-            self.add_module(f"{stage}_metrics", StageMetrics(per_example=self.plan is None))
+            self.add_module(f"{stage}_metrics", StageMetrics(self.score.name, self.kind.measure(self.plan is None)))
+
+    @property
+    def score(self) -> Score:
+        """What the task is judged by, as ``val_accuracy`` is logged: best checkpoint, patience and tables go by it."""
+        return self.kind.score
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names that the head knows; empty for a few-shot strategy, and where answers are no classes."""
+        return self.kind.classes
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the classes in the loss, once the data is known; empty: all the same."""
+        return self.kind.weights
 
     # ---- learning rates, which Lightning's finder or a user may set afterwards
 
@@ -244,10 +230,11 @@ class Task(L.LightningModule):
         if hasattr(data, "few"):
             meet_inputs(self.encoder, data, stage, by_class=self.plan is not None)
         if self.plan is None and stage != "predict":
-            self._meet_classes(data, stage)
+            self.kind = self.kind.meet(data, stage)
+            if self.head is None:
+                example = example_for(self.encoder, data, self._trainer, "fit")
+                self.head = self.kind.head(self.encoder, example).to(self.device)
             self._compare_examples(data, stage)
-            if stage == "fit":
-                warn_of_one_class(self.classes, None if data is None else data.table("train"), self._multi_label)
         elif self.plan is None:
             self._compare_examples(data, stage)
         elif self.algorithm is not None and stage != "predict":
@@ -255,15 +242,18 @@ class Task(L.LightningModule):
                 known = self.trained_classes, self.validated_classes
                 self.trained_classes, self.validated_classes = classes_seen(data, stage, *known)
             if not self.algorithm.feature_shape:
-                shape = feature_shape(self.encoder, data, self._trainer, stage)
+                shape = self.encoder.feature_shape(example_for(self.encoder, data, self._trainer, stage))
                 self.algorithm.meet(self.encoder, shape, self.plan.shape("train")[0])
         for measured in [name for name in self._modules if re.fullmatch(r"(val|test)_metrics_\d+", name)]:
             delattr(self, measured)  # of loaders that there were before
         for name in ("train", "val", "test"):
-            ways = self.plan.shape(name)[0] if self.plan else len(self.classes)
-            further = build_metrics(self._metrics, ways, self._multi_label)
-            choice = ways > 1 or self._multi_label
-            self.add_module(f"{name}_metrics", StageMetrics(self.plan is None, further, choice).to(self.device))
+            options = self._options(name)
+            figures, further = self.kind.measure(self.plan is None, options), self.kind.further(self._metrics, options)
+            self.add_module(f"{name}_metrics", StageMetrics(self.score.name, figures, further).to(self.device))
+
+    def _options(self, stage: str) -> int:
+        """Return among how many classes there is to choose, at most."""
+        return self.plan.shape(stage)[0] if self.plan else len(self.classes)
 
     def _compare_examples(self, data: Any, stage: str) -> None:
         """Remember what trains it and chooses its checkpoint, and warn where it is judged by such examples."""
@@ -294,34 +284,14 @@ class Task(L.LightningModule):
                     2,
                 )
 
-    def _meet_classes(self, data: Any, stage: str) -> None:
-        if not self.classes:
-            self.classes = class_names(data, self._num_classes)
-            self.label_type = "int" if data is None else getattr(data, "label_type", "str")
-        if data is not None and data.multi_label and not self._multi_label:
-            raise ConfigError("the data has several labels per example: set multi_label=True")
-        if self._class_weights is not None and (not self.weights or (stage == "fit" and data is not None)):
-            self._weigh_classes(data)  # of each training data anew
-        if self.head is None:
-            features = math.prod(feature_shape(self.encoder, data, self._trainer, "fit"))
-            self.head = nn.Linear(features, len(self.classes)).to(self.device)
-
-    def _weigh_classes(self, data: Any) -> None:
-        table = None if data is None else data.table("train")
-        counts = None
-        if table is not None and table.targets is not None:
-            table = table.with_classes(self.classes)
-            counts = (table.targets.sum(0) if table.multi_label else table.index.counts).tolist()
-        examples = 0 if table is None else len(table)
-        assert self._class_weights is not None
-        self.weights = class_weights_of(self._class_weights, self.classes, counts, examples, self._multi_label)
-
     # ---- steps
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits ``[B, C]`` of the head; of a few-shot strategy, or without a head yet, features ``[B, D]``."""
-        features: Tensor = self.encoder(inputs)
-        return features if self.head is None else self.head(features)
+        answers: Tensor = (
+            self.encoder(inputs) if self.head is None else self.kind.outputs(self.encoder, self.head, inputs)
+        )
+        return answers
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
@@ -390,19 +360,14 @@ class Task(L.LightningModule):
         return logits
 
     def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
-        loss, logits, targets, units = self._judged(batch, stage)
-        if self._multi_label:
-            right = ((logits > 0) == targets.bool()).float().mean(-1)
-        else:
-            right = ((logits.argmax(-1) == targets) & ~logits.isnan().any(-1)).float()  # argmax takes nan for class 0
-        figures = right if self.plan is None else right.mean(1)
+        judged = self._judged(batch, stage)
         if stage == "test" and self._answers is not None:
-            self._answers.add(number, loader, right, logits, targets, batch if self.plan is not None else None)
-        most = logits.shape[-1] if self.plan is None else self.plan.shape(stage)[0]
-        scores = F.pad(logits, (0, most - logits.shape[-1]), value=-math.inf)  # of steps that have fewer ways
+            right, episode = self.kind.figures(judged.outputs, judged.targets), batch if self.plan is not None else None
+            self._answers.add(number, loader, right, judged.outputs, judged.targets, episode)
+        outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, self._options(stage))
         for metrics in self._metrics_of(stage, loader):
-            metrics.update(figures, scores.flatten(0, -2), targets.flatten(0, logits.ndim - 2), loss, units)
-        return loss, units
+            metrics.update(judged.figures, outputs, targets, judged.loss, judged.weight)
+        return judged.loss, judged.weight
 
     def _metrics_of(self, stage: str, loader: int) -> list[StageMetrics]:
         """Return what measures a stage, and of several loaders also what measures one of them."""
@@ -421,38 +386,21 @@ class Task(L.LightningModule):
             return []
         return list(self._trainer.num_val_batches if stage == "val" else self._trainer.num_test_batches)
 
-    def _judged(self, batch: Any, stage: str) -> tuple[Tensor, Tensor, Tensor, float | Tensor]:
-        """Return the loss, logits ``[T, Q, W]`` or ``[B, C]``, their targets, and what the loss is the mean over.
-
-        Of mixed examples the targets are the classes with the larger share.
-        """
+    def _judged(self, batch: Any, stage: str) -> Judged:
         if self.algorithm is not None and self.plan is not None:
             least, ways = self.plan.span("train" if self.training else "test")
             if least < ways and isinstance(batch, Episode):
                 ways = min(max(int(batch.support_targets.max()) + 1, least), ways)
             episode = check_episode(batch, ways)
             loss, logits = self.algorithm.judge(self.encoder, episode, ways, self._loss)
-            return loss, logits, episode.query_targets, len(logits)
+            figures = self.kind.figures(logits, episode.query_targets).mean(1)
+            return Judged(loss, len(figures), logits, episode.query_targets, figures)
         inputs, targets = (batch["input"], batch["target"]) if isinstance(batch, Mapping) else batch
-        mix = self._mix if stage == "train" else None
-        if mix is not None:  # as the backbone sees them: uint8 would be cut, and floats are fed as they are
-            inputs, targets = mix(self.encoder.prepared(inputs), F.one_hot(targets.long(), len(self.classes)))
-        logits = self(inputs)
-        units: float | Tensor = len(logits)
-        if mix is not None:  # the head may know more classes than the data has
-            targets = F.pad(targets, (0, max(0, logits.shape[-1] - len(self.classes))))
-        if self._multi_label:
-            targets = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[-1])).to(logits.dtype)
-        if self.weights and self._multi_label:
-            weight_C = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device)
-            loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight_C)
-        elif self.weights:
-            loss, units = weighted(logits, targets, self.weights)
-        elif mix is not None:
-            loss = loss_of_shares(self._loss, logits, targets)
-        else:
-            loss = self._loss(logits, targets)
-        return loss, logits, targets if mix is None else targets.argmax(-1), units
+        if self._mix is not None and stage == "train":
+            # As the backbone sees them: uint8 would be cut, and floats are fed as they are.
+            inputs, targets = self._mix(self.encoder.prepared(inputs), self.kind.mixable(targets))
+        assert self.head is not None
+        return self.kind.judge(self.encoder, self.head, inputs, targets, self._loss)
 
     # ---- what is logged at the end of an epoch
 
@@ -479,10 +427,10 @@ class Task(L.LightningModule):
             collected |= {"accuracy_ci95_classes": half} if math.isfinite(half) else {}
         for loader in range(len(self._loaders(stage))):
             one = getattr(self, f"{stage}_metrics_{loader}", None)
-            if one is not None and one.accuracy.update_called:
+            if one is not None and one.figures.update_called:
                 collected |= {f"{name}/dataloader_idx_{loader}": value for name, value in one.collect().items()}
         for name, value in collected.items():
-            shown = name.startswith(("accuracy", "loss")) and "/" not in name
+            shown = name.startswith((self.score.name, "loss")) and "/" not in name
             self.log(f"{stage}_{name}", value, prog_bar=shown, sync_dist=True, add_dataloader_idx=False)
 
     # ---- optimizers, checkpoints

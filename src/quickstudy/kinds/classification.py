@@ -1,0 +1,253 @@
+"""An answer is one class of several, or several labels.
+
+Shapes: B examples, C classes, T tasks, Q queries, W ways, ``...`` the shape of one input.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from quickstudy.batches import Batch
+from quickstudy.data.table import Table
+from quickstudy.data.targets import Label, LabelType, as_label
+from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score
+from quickstudy.kinds.losses import (
+    ClassWeights,
+    Loss,
+    Mix,
+    MixSpec,
+    build_loss,
+    check_class_weights,
+    check_mix,
+    class_weights_of,
+    loss_of_shares,
+    weighted,
+)
+from quickstudy.kinds.metrics import Accuracy, Figures, build_metrics
+from quickstudy.nets import Encoder
+
+
+@KINDS.register("classification")
+@dataclass(frozen=True)
+class Classification(Kind):
+    """One class of several, or several labels.
+
+    Args:
+        num_classes: C; None takes it from the data.
+        multi_label: whether an example may have several labels.
+        class_weights: ``"balanced"``, weights by class name, or in the classes' order.
+        mix: mixes the examples of each training batch, and their targets: a name, or ``(name, options)``.
+        classes: C names, in the order of the codes.
+        label_type: what the labels of these classes were; answers are given in it.
+        weights: of the classes in the loss; empty: all the same.
+    """
+
+    score: ClassVar[Score] = ACCURACY
+    forms: ClassVar[tuple[str, ...]] = ("labels", "probabilities", "logits", "classes")
+    learned: ClassVar[tuple[str, ...]] = ("classes", "label_type", "weights")
+    episodic: ClassVar[bool] = True
+
+    num_classes: int | None = None
+    multi_label: bool = False
+    class_weights: ClassWeights | None = None
+    mix: MixSpec | None = None
+    classes: tuple[str, ...] = ()
+    label_type: LabelType = "str"
+    weights: tuple[float, ...] = ()
+
+    def meet(self, data: Any, stage: str) -> Self:
+        """Take the classes, and weigh them; see ``Kind.meet``. Warn where all training examples are of one class."""
+        met = self
+        if not met.classes:
+            label_type: LabelType = "int" if data is None else getattr(data, "label_type", "str")
+            met = replace(met, classes=class_names(data, self.num_classes), label_type=label_type)
+        if data is not None and data.multi_label and not self.multi_label:
+            raise ConfigError("the data has several labels per example: set multi_label=True")
+        if self.class_weights is not None and (not self.weights or (stage == "fit" and data is not None)):
+            met = replace(met, weights=met._weighed(data))  # of each training data anew
+        if stage == "fit":
+            met._warn_of_one_class(None if data is None else data.table("train"))
+        return met
+
+    def recalled(self, memory: Any) -> Self:
+        """Return it with what ``memory`` returned; its own weights stay, where it has any."""
+        known = super().recalled(memory)
+        return replace(known, label_type=memory.get("label_type", "str"), weights=self.weights or known.weights)
+
+    def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
+        """Check that nothing belongs to fixed classes, which episodes have none of; see ``Kind.check_episodic``."""
+        if self != type(self)() or head != "linear":
+            raise ConfigError(
+                "num_classes, multi_label, head, class_weights and mix belong to training_strategy='default'; "
+                f"'{strategy}' takes its classes from each episode: leave them out"
+            )
+
+    def _weighed(self, data: Any) -> tuple[float, ...]:
+        table = None if data is None else data.table("train")
+        counts = None
+        if table is not None and table.targets is not None:
+            table = table.with_classes(self.classes)
+            counts = (table.targets.sum(0) if table.multi_label else table.index.counts).tolist()
+        examples = 0 if table is None else len(table)
+        assert self.class_weights is not None
+        return class_weights_of(self.class_weights, self.classes, counts, examples, self.multi_label)
+
+    def _warn_of_one_class(self, table: Table | None) -> None:
+        """Warn where every training example is of one class: whatever trains answers it, and is always right."""
+        known = table is not None and table.targets is not None and not table.multi_label
+        present = table.without_empty_classes().classes if known and table is not None else self.classes
+        if len(present) == 1 and not self.multi_label:
+            warnings.warn(
+                f"every training example is of one class, '{present[0]}': there is nothing to tell apart, and an "
+                "accuracy means nothing. Add examples of another class; is the folder one above or one below the "
+                "classes' own?",
+                DataWarning,
+                2,
+            )
+
+    # ---- the network
+
+    def head(self, encoder: Encoder, example: Batch) -> nn.Module:
+        """Make a linear head from the features ``[B, D]`` to ``[B, C]``."""
+        return nn.Linear(math.prod(encoder.feature_shape(example)), len(self.classes))
+
+    # ---- how well it does
+
+    def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
+        """Return the loss of logits; see ``Kind.loss``."""
+        built = build_loss(asked, self.multi_label, otherwise or F.cross_entropy)
+        check_class_weights(self.class_weights, asked, self.multi_label)
+        check_mix(self.mix, asked, self.multi_label)
+        return built
+
+    def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Tensor, loss: Loss) -> Judged:
+        """Answer a batch, and judge the answers.
+
+        Args:
+            encoder, head: the network.
+            inputs: ``[B, ...]``
+            targets: ``[B]`` codes; with several labels per example ``[B, C]``; of mixed examples shares ``[B, C]``, of
+                which the larger one is the target for the figures.
+            loss: see ``loss``.
+        """
+        logits: Tensor = self.outputs(encoder, head, inputs)
+        weight: float | Tensor = len(logits)
+        shared = targets.is_floating_point() and targets.ndim == logits.ndim and not self.multi_label
+        if shared:  # the head may know more classes than the data has
+            targets = F.pad(targets, (0, max(0, logits.shape[-1] - len(self.classes))))
+        if self.multi_label:
+            targets = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[-1])).to(logits.dtype)
+        if self.weights and self.multi_label:
+            weight_C = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device)
+            lost = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight_C)
+        elif self.weights:
+            lost, weight = weighted(logits, targets, self.weights)
+        elif shared:
+            lost = loss_of_shares(loss, logits, targets)
+        else:
+            lost = loss(logits, targets)
+        targets = targets.argmax(-1) if shared else targets
+        return Judged(lost, weight, logits, targets, self.figures(logits, targets))
+
+    def figures(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return whether each answer is right, 0 or 1; of several labels per example, the share that is."""
+        if self.multi_label:
+            return ((outputs > 0) == targets.bool()).float().mean(-1)
+        return ((outputs.argmax(-1) == targets) & ~outputs.isnan().any(-1)).float()  # argmax takes nan for class 0
+
+    def measure(self, per_example: bool, options: int = 0) -> Figures:
+        """Return the accuracy; that of a single class, which cannot be wrong, has no interval."""
+        return Accuracy(per_example, choice=options > 1 or self.multi_label)
+
+    def further(self, asked: Any, options: int = 0) -> MetricCollection:
+        """Make torchmetrics' metrics of classification; see ``Kind.further``."""
+        return build_metrics(asked, options, self.multi_label)
+
+    def for_metrics(self, outputs: Tensor, targets: Tensor, options: int = 0) -> tuple[Tensor, Tensor]:
+        """Return logits ``[N, C]`` of as many classes as metrics were made for, and targets."""
+        most = max(options, outputs.shape[-1])
+        scores = F.pad(outputs, (0, most - outputs.shape[-1]), value=-math.inf)  # of steps that have fewer ways
+        return scores.flatten(0, -2).detach().float(), targets.flatten(0, outputs.ndim - 2).long()
+
+    # ---- answers
+
+    @property
+    def labels(self) -> list[Label]:
+        """The classes as the training data has them: strings, whole numbers or bools."""
+        return [as_label(name, self.label_type) for name in self.classes]
+
+    def answers(self, outputs: Tensor, form: str) -> Any:
+        """Return logits ``[N, C]`` in another form.
+
+        Args:
+            outputs: of the network.
+            form: ``"labels"``: N labels, or with several per example N lists of them; ``"classes"``: codes ``[N]``, or
+                zeros and ones ``[N, C]``; ``"probabilities"`` or ``"logits"``: ``[N, C]``.
+
+        Raises:
+            DataError: an answer is not a number.
+        """
+        logits = outputs.float()
+        wrong = logits.isnan().any(-1).nonzero().flatten().tolist()
+        if wrong:
+            raise DataError(
+                f"the model's answer to input {wrong[0]} is not a number: does it hold NaN or infinite values, or was "
+                "the model trained until it diverged?"
+            )
+        if form == "logits":
+            return logits
+        if form == "probabilities":
+            return logits.sigmoid() if self.multi_label else logits.softmax(-1)
+        codes: Tensor = (logits > 0).long() if self.multi_label else logits.argmax(-1)
+        if form == "classes":
+            return codes
+        labels = self.labels
+        if self.multi_label:
+            return [[labels[code] for code in row.nonzero().flatten().tolist()] for row in codes]
+        return [labels[code] for code in codes.tolist()]
+
+    # ---- mixing of training examples
+
+    def mixer(self, build: Callable[..., Mix] | None, task: str) -> Mix | None:
+        """Return what mixes the examples of a training batch; see ``Kind.mixer``.
+
+        Raises:
+            ConfigError: the domain has nothing to mix by, or its way is unknown.
+        """
+        if self.mix is None:
+            return None
+        if build is None:
+            raise ConfigError(f"{task} has nothing to mix by: leave mix out")
+        return build(self.mix)
+
+    def mixable(self, targets: Tensor) -> Tensor:
+        """Return codes ``[B]`` as shares ``[B, C]``, which can be mixed."""
+        return F.one_hot(targets.long(), len(self.classes))
+
+
+def class_names(data: Any, num_classes: int | None) -> tuple[str, ...]:
+    """Return the names of the classes: the data's, or their numbers.
+
+    Args:
+        data: a data module, or None.
+        num_classes: how many there are, where it was given.
+
+    Raises:
+        ConfigError: neither tells, or they differ.
+    """
+    if data is None and num_classes is None:
+        raise ConfigError("num_classes is not known: give num_classes=, or data that has classes (datamodule=)")
+    names: Sequence[str] = tuple(map(str, range(num_classes or 0))) if data is None else tuple(data.classes)
+    if num_classes not in (None, len(names)):
+        raise ConfigError(f"num_classes={num_classes}, and the data has {len(names)} classes: leave num_classes out")
+    return tuple(names)

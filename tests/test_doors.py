@@ -1,0 +1,112 @@
+"""Doors: each reads one stage and takes the arguments of four, as users, flags and static checkers know them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quickstudy import DataError, DataModule
+from quickstudy.cli.describing import doors_stub
+from quickstudy.cli.flags import function_flags
+from quickstudy.data.sources import listed_table
+from quickstudy.data.stages import Stage, door
+from quickstudy.data.table import Table
+from quickstudy.image import ImageClassificationData
+from quickstudy.training import doors
+
+ROOTS = "train_{0} train_images_root val_{0} val_images_root test_{0} test_images_root predict_{0} predict_images_root"
+DATA = "train_data train_targets val_data val_targets test_data test_targets predict_data"
+DOORS = {
+    "from_folders": "train_folder val_folder test_folder predict_folder folder",
+    "from_files": "train_files train_targets val_files val_targets test_files test_targets predict_files",
+    "from_tensors": DATA,
+    "from_numpy": DATA,
+    "from_datasets": "train_dataset val_dataset test_dataset predict_dataset",
+    "from_data_frame": f"input_field target_fields {ROOTS.format('data_frame')}",
+    "from_csv": f"input_field target_fields {ROOTS.format('file')}",
+    "from_benchmark": "name root",
+}
+"""Public names, in the order in which they may be given without their names."""
+
+
+class Lists(DataModule):
+    """Made up: lists of numbers."""
+
+    @door
+    def from_lists(
+        cls, stage: Stage, rows: Sequence[Any], targets: Any, scale: float = 1.0, *, shift: float = 0
+    ) -> Table:
+        """Read lists.
+
+        Args:
+            rows, targets: numbers, and as many targets, per stage.
+            scale: what they are multiplied by.
+            shift: what is added to all.
+        """
+        return listed_table([float(row) * scale + shift for row in rows], targets, list, skip=stage.skip)
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_the_arguments_are_the_published_ones(name: str) -> None:
+    parameters = inspect.signature(getattr(ImageClassificationData, name)).parameters
+    assert list(parameters) == [*DOORS[name].split(), "options"]
+    required = [one.name for one in parameters.values() if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+    assert required == [word for word in ("input_field", "name") if word in parameters]
+    assert {one.kind for one in parameters.values()} == {
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_KEYWORD,
+    }
+
+
+def test_no_door_is_missing() -> None:
+    assert [name for name in vars(doors.Doors) if name.startswith("from_")] == list(DOORS)
+
+
+def test_static_checkers_are_told_the_same() -> None:
+    assert Path(doors.__file__).with_suffix(".pyi").read_text() == doors_stub(), "run scripts/docs"
+
+
+def test_a_door_of_one_stage_takes_four() -> None:
+    data = Lists.from_lists(10, [1, 2], ["a", "b"], 3, test_rows=[5], test_targets=["b"], predict_rows=[7], seed=4)
+    found = {stage: list(data.table(stage).inputs) for stage in ("train", "test", "predict")}
+    assert found == {"train": [13, 16], "test": [15], "predict": [17]}
+    assert data.table("val") is None and data.table("predict").targets is None and data.options == {"seed": 4}
+    assert isinstance(data, Lists)
+
+
+def test_a_door_is_documented_and_has_flags() -> None:
+    flags = function_flags(Lists.from_lists)
+    assert flags["train_rows"].help == flags["train_targets"].help == "numbers, and as many targets, per stage."
+    assert flags["train_scale"].help == "what they are multiplied by."
+    assert flags["shift"].default == 0 and flags["predict_scale"].default is None and "predict_targets" not in flags
+    assert Lists.from_lists.__doc__.count("train_rows, train_targets, ...: numbers") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"train_rows": [1]}, "the train data has train_rows but no train_targets: give both"),
+        ({"val_targets": [1]}, "the val data has val_targets but no val_rows: give both"),
+        ({"train_rows": [1, 2], "train_targets": ["a"]}, "in the train data, 2 inputs but 1 targets"),
+        ({"train_rows": [], "train_targets": []}, "in the train data|the train data is empty"),
+    ],
+)
+def test_an_error_names_the_stage(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(DataError, match=error):
+        Lists.from_lists(**options)
+
+
+def test_a_missing_argument_is_pythons_error() -> None:
+    with pytest.raises(TypeError, match=r"from_csv\(\): missing a required argument: 'input_field'"):
+        ImageClassificationData.from_csv(train_file="train.csv")
+
+
+def test_only_what_is_missing_is_left_out() -> None:
+    with pytest.warns(match="left out"):
+        data = Lists.from_lists(train_rows=[1, 2, 3], train_targets=["a", None, "b"], on_error="skip")
+    np.testing.assert_array_equal(data.table("train").targets, [0, 1])
