@@ -22,7 +22,8 @@ from quickstudy.data.frames import file_name
 from quickstudy.data.samples import listed
 from quickstudy.data.scan import listed_files
 from quickstudy.data.table import Inputs
-from quickstudy.errors import ConfigError, DataWarning, check_options
+from quickstudy.data.targets import missing, numbered
+from quickstudy.errors import ConfigError, DataError, DataWarning, check_options
 from quickstudy.registry import Registry
 
 # ---- numbers
@@ -84,6 +85,8 @@ class Sighted(Protocol):
 
     in_channels: int | None
     sees_pictures: bool
+    made_by: tuple[str, dict[str, Any]] | None
+    mean: Tensor | None
 
 
 class Values:
@@ -94,7 +97,7 @@ class Values:
 
     Args:
         modality: of the inputs.
-        channels: that the network takes; None: any number.
+        network: that takes them.
     """
 
     bytes_are: ClassVar[str] = "uint8"
@@ -102,8 +105,8 @@ class Values:
     axes: ClassVar[int] = 4
     """How many a batch must have at least that ``dark`` is asked of."""
 
-    def __init__(self, modality: Modality, channels: int | None = None) -> None:
-        self.modality, self.channels = modality, channels
+    def __init__(self, modality: Modality, network: Sighted) -> None:
+        self.modality, self.network = modality, network
         self.called = modality.called
 
     def listed(self, inputs: Any) -> Any:
@@ -160,6 +163,10 @@ class Values:
         warnings.warn(f"{name} is {kind} of {low:.3g} to {high:.3g}, and the model learned from {told}", DataWarning, 5)
         return part
 
+    def caution(self, train: Tensor) -> str:
+        """Say what is wrong with feeding the network with such loaded inputs in training; nothing where nothing is."""
+        return ""
+
     def dark(self, part: Batch) -> str:
         """Say of loaded bytes of 0 and 1 what they are, and what helps; nothing of others."""
         if not isinstance(part, Tensor) or part.ndim < self.axes or part.dtype != torch.uint8 or not part.numel():
@@ -202,6 +209,8 @@ class Modality(ABC):
     """What several are called, for people: ``"pictures"``, ``"texts"``, ``"rows"``."""
     extensions: ClassVar[frozenset[str]] = frozenset()
     """Lower-case endings of its files; none: of any ending."""
+    in_cells: ClassVar[bool] = False
+    """Whether a column of a table holds the inputs themselves, and not names of files."""
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
     wire: ClassVar[Wire | None] = None
@@ -240,7 +249,7 @@ class Modality(ABC):
         return listed(inputs)
 
     def column(self, values: Sequence[Any], root: str | os.PathLike[str] | None = None, exist: bool = True) -> Inputs:
-        """Return a column of a table as inputs: it names files, here, and holds the inputs themselves, elsewhere.
+        """Return a column of a table as inputs: the cells, or the files that they name; see ``in_cells``.
 
         Args:
             values: the cells.
@@ -248,8 +257,13 @@ class Modality(ABC):
             exist: whether all files must exist.
 
         Raises:
-            DataError: a cell is no input; the message has its row.
+            DataError: a cell is empty, or no name of a file; the message has its row.
         """
+        if self.in_cells:
+            gone = np.flatnonzero(missing(values))
+            if len(gone):
+                raise DataError(f"there is nothing in {numbered(gone)}")
+            return list(values)
         return listed_files([file_name(value) for value in values], root, exist)
 
     def fitted(self, inputs: Inputs) -> Self:
@@ -311,7 +325,7 @@ class Modality(ABC):
 
     def values(self, encoder: Sighted) -> Values:
         """Return how the numbers of such inputs are taken by a network."""
-        return type(self).rules(self, encoder.in_channels)
+        return type(self).rules(self, encoder)
 
     # ---- as plain values
 
@@ -443,7 +457,7 @@ def modality_of(described: Mapping[str, Any] | None, place: object) -> Modality:
 def by_network(modality: Modality, encoder: Sighted) -> Values:
     """Return how numbers are taken by a network: as those of pictures where it begins with a 2-D convolution."""
     kind = MODALITIES["image"] if encoder.sees_pictures else Modality
-    return kind.rules(modality, encoder.in_channels)
+    return kind.rules(modality, encoder)
 
 
 def _noise(count: int, generator: torch.Generator, like: Tensor) -> Tensor:

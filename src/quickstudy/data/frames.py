@@ -108,7 +108,7 @@ def frame_table(
         return listed_table(cells, targets, read, list(map(str, fields)), skip)
     except DataError as error:
         labels = f", targets: {', '.join(map(repr, fields))}" if fields else ""
-        raise DataError(f"{error} (rows are counted from 0; files: column {brief(input_field)}{labels})") from error
+        raise DataError(f"{error} (rows are counted from 0; inputs: column {brief(input_field)}{labels})") from error
 
 
 def _cells(frame: Any, place: int) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from quickstudy.data.table import Table
+from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import IMAGE_SIZE, Picture, channels_last, load_image, whole_numbers
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
@@ -47,6 +48,7 @@ class ImageClassificationData(DataModule):
         image_depth: Literal["auto", 8, 10, 12, 16] | None = None,
         **options: Any,
     ) -> None:
+        check_choice("image_mode", image_mode, "RGB", "L", None)
         train, val, test, predict = (_upright(table) for table in (train, val, test, predict))
         inputs = next((table.inputs for table in (train, val, test, predict) if table is not None), None)
         if isinstance(inputs, torch.Tensor) and inputs.ndim in (3, 4):
@@ -74,6 +76,7 @@ def _upright(table: Table | None) -> Table | None:
 class ImageClassifier(Task):
     """Classifies pictures; see ``Task`` for the arguments. The default backbone is timm's ``resnet18``."""
 
+    modality = Picture()
     load = staticmethod(load_image)
     default_backbone = "resnet18"
     build_mix = staticmethod(build_mix)
@@ -82,4 +85,4 @@ class ImageClassifier(Task):
         # What timm's models know is of pictures of about this size; a small picture as it is would be guessed at.
         if not self.load_options and self.encoder.mean is not None and not isinstance(support, torch.Tensor):
             return partial(load_image, image_size=IMAGE_SIZE)
-        return super()._load_for(support)
+        return partial(load_image, **self.load_options)

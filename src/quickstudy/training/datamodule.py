@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal, TypedDict, Unpack
 
 import lightning as L
@@ -314,13 +313,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         """Return a table's inputs as tensors; the decoded copies are made once."""
         key = (stage, id(table.inputs))
         if key not in self._samples:
-            made = Samples(
-                table.inputs,
-                self._loader,
-                transform=self._transforms.get(stage),
-                budget=self._budget // self._processes(),
-                shared=self._option("num_workers") > 0,
-            )
+            budget = self._budget // self._processes()
+            made = self._reading(table, stage, budget=budget, shared=self._option("num_workers") > 0)
             self._budget -= made.cached_bytes * self._processes()
             self._samples[key] = made
         return self._samples[key]
@@ -330,8 +324,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         if self._fitted is None:
             self._fit(by_class=False)
         stage = next(iter(self._tables))
-        samples = Samples(self._usable(stage).inputs, self._loader, transform=self._transforms.get(stage))
-        return samples.batch(np.array([0]), [(self._seed,)])
+        return self._reading(self._usable(stage), stage).batch(np.array([0]), [(self._seed,)])
 
     def few(self, stage: StageName, *, by_class: bool = False) -> Batch | None:
         """Return some inputs of a stage ``[n, ...]`` as the network is fed with them, None where there are none."""
@@ -339,7 +332,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         table = self.table(stage, by_class=by_class)
         if table is None:
             return None
-        samples = Samples(table.inputs, self._loader, transform=self._transforms.get(stage))
+        samples = self._reading(table, stage)
         rows = np.arange(min(len(table), _FEW if isinstance(table.inputs, torch.Tensor) else 1))
         return samples.batch(rows, [(self._seed, row) for row in rows.tolist()])
 
@@ -378,7 +371,14 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         if self._unfitted.learned and self._fitted != by_class and self._has("train"):
             train = self.table("train", by_class=by_class)
             assert train is not None
-            self._read_with(self._unfitted.fitted(train.inputs))
+            try:
+                fitted = self._unfitted.fitted(train.inputs)
+            except Exception as error:  # of which input it does not say, perhaps
+                wrong = self._reading(train, "train").unreadable()
+                if not wrong:
+                    raise
+                raise DataError(next(iter(wrong.values()))) from error
+            self._read_with(fitted)
             self._fitted = by_class
 
     def _read_with(self, modality: Modality) -> None:
@@ -388,13 +388,17 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             self._samples.clear()
 
     @property
-    def _loader(self) -> Callable[[Any], Any]:
-        return self.modality if self._option("on_error") == "skip" else partial(_load_or_advise, self.modality)
+    def _loader(self) -> Modality:
+        return self.modality
+
+    def _reading(self, table: Table, stage: StageName, **kept: Any) -> Samples:
+        remedy = "" if self._option("on_error") == "skip" else "To leave such examples out, set on_error='skip'"
+        return Samples(table.inputs, self.modality, transform=self._transforms.get(stage), remedy=remedy, **kept)
 
     def _usable(self, stage: StageName, by_class: bool = False) -> Table:
         if self._option("on_error") == "skip" and stage not in self._tried:
             table, kind = self._tables[stage], f"{stage} examples"
-            kept, skipped = readable(table, self._loader, kind)
+            kept, skipped = readable(table, self.modality, kind)
             self._tables[stage] = without_lost_classes(kept, table, kind)
             self.skipped |= skipped
             self._tried.add(stage)
@@ -501,13 +505,6 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
 def _told(options: Mapping[str, Any]) -> str:
     """Return options in words, of which some may be long, such as a vocabulary."""
     return f"{{{', '.join(f'{name!r}: {brief(value)}' for name, value in options.items())}}}"
-
-
-def _load_or_advise(load: Callable[[Any], Any], item: Any) -> Any:
-    try:
-        return load(item)
-    except DataError as error:
-        raise DataError(f"{error}. To leave such examples out, set on_error='skip'") from error
 
 
 def _door_arguments() -> set[str]:

@@ -137,11 +137,13 @@ class Doors:
         input_field: str | int,
         target_fields: Fields = None,
     ) -> Table:
-        """Read the inputs in a column of a pandas frame, with the targets of another.
+        """Read the files named in a column of a pandas frame, with the targets of another.
+
+        Of a domain whose inputs stand in the cells themselves, such as texts, these are read.
 
         Args:
-            input_field: the column with names of files, relative to ``*_images_root``, or with the inputs themselves
-                where these are texts and the like. Columns may be named by numbers, and files too.
+            input_field: the column with file names, relative to ``*_images_root``. Columns may be named by numbers, and
+                files too.
             target_fields: the column with labels; or several columns of zeros and ones, one per label. A label is a
                 whole number, or text, which is its name as it is written. Rows to predict may have none; where all of
                 them have, answers come with the true labels.
@@ -164,12 +166,12 @@ class Doors:
         input_field: str,
         target_fields: str | Sequence[str] | None = None,
     ) -> Table:
-        """Read the inputs in a column of a CSV file; see ``from_data_frame``. A root defaults to its folder.
+        """Read the files named in a column of a CSV file; see ``from_data_frame``. A root defaults to its folder.
 
         Labels are named as they are written: ``1``, ``01``, ``1.0`` and ``NaN`` are four classes.
 
         Args:
-            input_field: the column with names of files, relative to ``*_images_root``, or with texts and the like.
+            input_field: the column with file names, relative to ``*_images_root``.
             target_fields: the column with labels; or several columns of zeros and ones, one per label.
             file, images_root: comma-separated UTF-8 text whose first line names the columns, and the root folder, per
                 stage.

@@ -10,7 +10,6 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import lightning as L
@@ -29,6 +28,7 @@ from quickstudy.kinds.base import Judged, Score
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
+from quickstudy.modality import OfDomain
 from quickstudy.nets import build_encoder, of_several
 from quickstudy.predictor import Predictor
 from quickstudy.registry import options_of
@@ -54,7 +54,7 @@ from quickstudy.training.processes import Accumulated, is_first, steps_of, toget
 from quickstudy.training.strategy import build_strategy
 
 
-class Task(L.LightningModule):
+class Task(OfDomain, L.LightningModule):
     """An encoder trained by a strategy: with a head for fixed classes, or by episodes for classes to come.
 
     A domain subclasses it and sets ``load`` and ``default_backbone``, and ``build_mix`` if it has something to mix by.
@@ -90,7 +90,6 @@ class Task(L.LightningModule):
         ConfigError: an option is misspelled or out of range, or two do not go together.
     """
 
-    load: ClassVar[Callable[..., Any]]
     default_backbone: ClassVar[str]
     build_mix: ClassVar[Callable[..., Mix]]
 
@@ -516,7 +515,7 @@ class Task(L.LightningModule):
 
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
         """Return what loads an input for a predictor that learns from ``support``: as the training data was loaded."""
-        return partial(type(self).load, **self.load_options)
+        return self.modality.with_options(self.load_options)
 
 
 _JUDGING = {"val": "validation", "validate": "validation", "test": "test", "predict": "prediction"}
