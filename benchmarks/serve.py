@@ -60,7 +60,7 @@ def saved(backbone: str, folder: Path, strategy: str = "prototypicalnetworks") -
 
 def bare(predictor: Predictor, size: int, seconds: float) -> float:
     """Return the pictures per second of the encoder alone."""
-    encoder, inputs = predictor.get_params()["encoder"], torch.randint(0, 256, (64, 3, size, size), dtype=torch.uint8)
+    encoder, inputs = predictor.knowledge.encoder, torch.randint(0, 256, (64, 3, size, size), dtype=torch.uint8)
     with torch.inference_mode():
         encoder(inputs)
         start, done = time.perf_counter(), 0
@@ -129,15 +129,15 @@ def adding(strategy: str, classes: int, repeats: int) -> dict[str, Any]:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         predictor = saved("conv4", Path(folder), strategy)
-        encoder, size = predictor.get_params()["encoder"], MODELS["conv4"]
+        encoder, size = predictor.knowledge.encoder, MODELS["conv4"]
         inputs = torch.randint(0, 256, (5, 3, size, size), dtype=torch.uint8)
-        width = next(iter(predictor._support.values())).shape[1]
+        width = predictor.knowledge.values().shape[1]
         predictor.take_up([Change("add", f"made-up {n}", "", torch.rand(5, width)) for n in range(classes - 5)])
         predictor.save(folder)
         with model_folder.serve(folder) as journal:
             served = Predictor.load(folder)
             numbers = iter(range(repeats + 10))
-            served.before_change = lambda change: void(journal.append(change, next(numbers)))
+            served.before_change = lambda change: journal.append(change, next(numbers))
             beyond = []
             for number in range(repeats + 3):
                 start = time.perf_counter()
@@ -158,10 +158,6 @@ def adding(strategy: str, classes: int, repeats: int) -> dict[str, Any]:
         "met": took < 5,
         "milliseconds of the first answer with probabilities after it": 1000 * asked,
     }
-
-
-def void(_: object) -> None:
-    """Return nothing."""
 
 
 def starting(backbone: str, repeats: int) -> dict[str, Any]:

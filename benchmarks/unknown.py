@@ -169,8 +169,7 @@ def measure_head(head: EmbeddingAlgorithm, embedded: Tensor, ways: int, shots: i
         case = Case(embedded, ways, shots, generator)
         state = head.adapt(encoder, case.support_SD, case.targets_S, ways)
         logits_NW = head.answer(encoder, state, case.queries_ND)
-        by_class = {str(code): kept for code, kept in enumerate(case.support)}
-        found = confidence_of(left_out(head, by_class, case.means_WD))
+        found = confidence_of(left_out(head, case.support, case.means_WD))
         known_NW = logits_NW[: case.known]
         figures["accuracy"].append(float((known_NW.argmax(1) == case.targets_N).float().mean()))
         figures["AUROC of the largest logit"].append(case.auroc(logits_NW.amax(1)))

@@ -15,6 +15,8 @@ from torch import nn
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.image import load_image
+from quickstudy.learning.adapting import unshown
+from quickstudy.learning.answering import answered
 from quickstudy.learning.changes import Change
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved.journal import Journal
@@ -65,7 +67,7 @@ def test_any_changes_end_where_learning_at_once_does(name: str, options: dict[st
         sizes.add(len(support))
         assert predictor.counts_ == anew.counts_
         queries = vectors(7, 99)
-        logits, expected = predictor._answers(queries)[0], anew._answers(queries)[0]
+        logits, expected = (answered(each.knowledge, queries).logits for each in (predictor, anew))
         columns = [list(anew.classes_).index(each) for each in predictor.classes_]
         torch.testing.assert_close(logits, expected[:, columns], rtol=1e-6, atol=1e-6)
     assert min(sizes) <= 4 and max(sizes) > 20
@@ -88,7 +90,7 @@ def test_changes_made_elsewhere_are_taken_up_together() -> None:
     assert predictor.counts_ == {"a": 2, "b": 2}
     predictor.take_up(changes)
     assert predictor.counts_ == one_by_one.counts_ == {"b": 2, "d": 3}
-    assert predictor._thumbnails == {"b": (b"", b""), "d": (b"", b"", b"x")}
+    assert predictor.thumbnails("b") == (b"", b"") and predictor.thumbnails("d") == (b"", b"", b"x")
     np.testing.assert_allclose(predictor.predict_proba(vectors(5, 3)), one_by_one.predict_proba(vectors(5, 3)), 1e-5)
 
 
@@ -102,7 +104,7 @@ def learned() -> Predictor:
 
 def test_pictures_stay_with_their_examples_where_the_first_have_none(tmp_path: Path) -> None:
     predictor = learned()
-    predictor._thumbnails = {name: (b"",) * len(own) for name, own in predictor._thumbnails.items()}
+    predictor._knowledge = unshown(predictor.knowledge)
     predictor.save(tmp_path / "bare")
     description = json.loads((tmp_path / "bare" / "predictor.json").read_text())
     assert description["examples"] == [2, 2]

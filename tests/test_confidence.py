@@ -14,6 +14,7 @@ from quickstudy.algorithms import STRATEGIES
 from quickstudy.errors import DataWarning
 from quickstudy.functional.calibration import area_under_roc, best_temperature, expected_calibration_error
 from quickstudy.functional.intervals import proportion_interval
+from quickstudy.learning.answering import answered
 from quickstudy.learning.confidence import _shuffled, accuracy_in_words, in_words
 from quickstudy.nets import Encoder, build_encoder
 
@@ -42,22 +43,22 @@ def test_examples_are_left_out_as_by_hand(strategy: str) -> None:
     codes, counts = torch.tensor([int(label[-1]) for label in labels]), torch.tensor([3, 3, 3, 1])
     inputs = inputs[_shuffled(inputs, codes, counts)]  # the order it goes by
     predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES[strategy]()).fit(inputs, labels)
-    held = predictor._held_out()
+    held = predictor.knowledge.held_out()
     assert held.targets.tolist() == [0] * 3 + [1] * 3 + [2] * 3
     for row in range(9):
         others = [place for place in range(10) if place != row]
         by_hand = Predictor(Encoder(nn.Flatten()), STRATEGIES[strategy]())
         by_hand.fit(inputs[others], [labels[place] for place in others])
-        torch.testing.assert_close(held.familiar[row], by_hand._answers(inputs[row : row + 1])[1][0])
+        torch.testing.assert_close(held.familiar[row], answered(by_hand.knowledge, inputs[row : row + 1]).familiar[0])
         of_each = [place for place in range(10) if place == 9 or place % 3 != row % 3]
         by_hand.fit(inputs[of_each], [labels[place] for place in of_each])
-        torch.testing.assert_close(held.logits[row], by_hand._answers(inputs[row : row + 1])[0][0])
+        torch.testing.assert_close(held.logits[row], answered(by_hand.knowledge, inputs[row : row + 1]).logits[0])
     strangers = []
     for row in range(10):
         others = [place for place in range(10) if labels[place] != labels[row]]
         by_hand = Predictor(Encoder(nn.Flatten()), STRATEGIES[strategy]())
         by_hand.fit(inputs[others], [labels[place] for place in others])
-        strangers.append(by_hand._answers(inputs[row : row + 1])[1])
+        strangers.append(answered(by_hand.knowledge, inputs[row : row + 1]).familiar)
     torch.testing.assert_close(held.strangers, torch.cat(strangers))
 
 
@@ -116,7 +117,7 @@ def test_a_copy_of_an_example_is_not_unknown_by_rounding(
             made.calibrate(shown, labels)
     made.save(tmp_path)
     loaded = Predictor.load(tmp_path)
-    assert {each.dtype for each in loaded._encoder.parameters()} == {weights}
+    assert {each.dtype for each in loaded.knowledge.encoder.parameters()} == {weights}
     for predictor in (made, loaded):
         with torch.autocast("cpu", torch.bfloat16, enabled=asking):
             alone = [predictor.predict(image[None])[0] for image in images]
@@ -146,7 +147,7 @@ def test_probabilities_fit() -> None:
     predictor, (inputs, labels) = learned(each=20, spread=2.5), points(6, 220, spread=2.5)
     codes = torch.tensor([int(label.split()[1]) for label in labels])
     fitted = expected_calibration_error(torch.from_numpy(predictor.predict_proba(inputs)), codes)
-    raw = expected_calibration_error(predictor._answers(inputs)[0].softmax(1), codes)
+    raw = expected_calibration_error(answered(predictor.knowledge, inputs).logits.softmax(1), codes)
     assert fitted < raw / 2
     assert predictor.confidence_.calibration_error < 0.15 and predictor.confidence_.examples == 120
 
@@ -167,9 +168,9 @@ def test_as_many_are_left_out_as_there_is_work_for() -> None:
     uneven = Predictor(Encoder(nn.Flatten()), STRATEGIES["linear_probe"]()).fit(
         inputs[kept], [labels[row] for row in kept]
     )
-    assert uneven._held_out().targets.bincount().tolist() == [60, 2, 2]
+    assert uneven.knowledge.held_out().targets.bincount().tolist() == [60, 2, 2]
     many = learned("nearest_centroid", classes=300, each=40)
-    assert len(many._held_out().targets) == 200 and len(many._held_out(0).targets) == 0
+    assert len(many.knowledge.held_out().targets) == 200 and len(many.knowledge.held_out(0).targets) == 0
 
 
 def test_few_that_are_left_out_of_many_are_usual_ones() -> None:
@@ -180,7 +181,7 @@ def test_few_that_are_left_out_of_many_are_usual_ones() -> None:
     support, queries = draw(120), draw(10)
     predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES["nearest_centroid"]())
     predictor.fit(support, [name for name in names for _ in range(120)])
-    held = predictor._held_out()
+    held = predictor.knowledge.held_out()
     assert len(held.targets) == 100
     right = float((held.logits.argmax(1) == held.targets).float().mean())
     assert right == pytest.approx(predictor.score(queries, [name for name in names for _ in range(10)]), abs=0.12)
@@ -269,7 +270,7 @@ def test_calibration_is_saved_and_ends_with_a_change(tmp_path: Path) -> None:
     assert again.predict_set(inputs, 0.3) == predictor.predict_set(inputs, 0.3)
     again.add_class("new", inputs[:3])
     assert again.confidence_.source.startswith("the support set")
-    assert again._rates == {"reject_rate": 0.2}
+    assert again.knowledge.rates == {"reject_rate": 0.2}
 
 
 def test_those_that_are_not_calibrated_say_so() -> None:
@@ -294,13 +295,15 @@ def test_the_mathematics() -> None:
 def test_the_accuracy_to_expect_is_that_of_held_out_answers(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, (inputs, labels) = learned(strategy, each=20, spread=2.5), points(6, 220, spread=2.5)
     learning: list[int] = []
-    classify = type(predictor._algorithm).classify
-    monkeypatch.setattr(type(predictor._algorithm), "classify", lambda *given: learning.append(1) or classify(*given))
+    classify = type(predictor.knowledge.algorithm).classify
+    monkeypatch.setattr(
+        type(predictor.knowledge.algorithm), "classify", lambda *given: learning.append(1) or classify(*given)
+    )
     found = predictor.held_out_accuracy_
     once = len(learning)
     assert predictor.confidence_.examples == found.examples == 120
     assert predictor.held_out_accuracy_ == found and len(learning) == once  # the same answers served for both
-    held = predictor._held_out()
+    held = predictor.knowledge.held_out()
     right = held.logits.argmax(1) == held.targets
     assert found.accuracy == float(right.double().mean())
     assert (found.accuracy, found.ci95) == proportion_interval(int(right.sum()), 120)

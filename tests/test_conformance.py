@@ -106,6 +106,15 @@ class MixesTasksInBatchNorm(PrototypicalNetworks):
         return loss(logits.flatten(0, 1), episode.query_targets.flatten()), logits
 
 
+@breaks("tasks side by side answer as one by one")
+class ReadsTextsByTheMasksOfOthers(PrototypicalNetworks):
+    def judge(self, encoder: Encoder, episode: Episode, *arguments: Any) -> tuple[Tensor, Tensor]:
+        if isinstance(episode.support, dict) and "mask" in episode.support:
+            mask = episode.support["mask"].any(0).expand(episode.support["mask"].shape)
+            episode = episode._replace(support={**episode.support, "mask": mask})
+        return super().judge(encoder, episode, *arguments)
+
+
 @breaks("the gradient is the mean over the tasks")
 class SumsOverTasks(PrototypicalNetworks):
     exact_gradient = False

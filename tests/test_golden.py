@@ -24,6 +24,9 @@ import golden_runs
 from quickstudy import Predictor
 from quickstudy.cli import main
 from quickstudy.image import ImageClassifier
+from quickstudy.learning.adapting import restored
+from quickstudy.learning.answering import answered
+from quickstudy.learning.knowledge import Knowledge
 from quickstudy.serve.service import Service
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,7 +48,9 @@ def test_a_model_of_an_earlier_version_answers_as_it_did(folder: Path, tmp_path:
         # No file holds the temperature: how it is found may get better, the logits may not change. In float64 they are
         # the same on every processor, so that what is allowed is the rounding of the recorded ones, of up to 13.
         recorded = np.log(expected["probabilities"]) * expected["temperature"]
-        np.testing.assert_allclose(_centred(_exact(read)._answers(asked)[0].numpy()), _centred(recorded), atol=1e-5)
+        np.testing.assert_allclose(
+            _centred(answered(_exact(read), asked).logits.numpy()), _centred(recorded), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("folder", MODELS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -147,17 +152,17 @@ def test_all_of_lightnings_options_that_text_can_spell_are_flags(capsys: pytest.
     assert [name for name in given if not re.search(rf"  --trainer\.{name}[ ,]", told)] == []
 
 
-def _exact(predictor: Predictor) -> Predictor:
-    """Let what was read in float32 answer in float64."""
+def _exact(predictor: Predictor) -> Knowledge:
+    """Return what answers in float64 by what was read in float32."""
 
     def double(part: Any) -> Any:
         return part.double() if torch.is_tensor(part) and part.is_floating_point() else part
 
-    for module in (predictor._encoder, predictor._algorithm):
+    known = predictor.knowledge
+    for module in (known.encoder, known.algorithm):
         module.double()
-    support = {name: double(kept) for name, kept in predictor._support.items()}
-    predictor._restore(support, predictor._thumbnails, tree_map(double, predictor._learned))
-    return predictor
+    support = {name: kept._replace(values=double(kept.values)) for name, kept in known.support.items()}
+    return restored(known, support, tree_map(double, known.learned))
 
 
 def _centred(logits_NW: NDArray[Any]) -> NDArray[Any]:

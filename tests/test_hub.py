@@ -81,12 +81,12 @@ def test_a_model_goes_there_and_back(fake: FakeHub, tmp_path: Path) -> None:
     assert fake.asked[0] == {"private": True, "exist_ok": True}
     again = Predictor.from_pretrained("me/pets")
     assert (again.predict_proba(images) == predictor.predict_proba(images)).all()
-    assert not any(map(any, again._thumbnails.values())) and any(predictor._thumbnails["cat"])
+    assert not any(map(any, map(again.thumbnails, again.counts_))) and any(predictor.thumbnails("cat"))
     predictor.remove_class("dog").push_to_hub("me/pets", thumbnails=True)
     names = sorted(re.sub("-.*", "", path.name) for path in (tmp_path / "hub/me/pets/main").iterdir())
     assert names == ["README.md", "encoder", "learned", "predictor.json"]
     again = Predictor.from_pretrained("me/pets", device="cpu")
-    assert list(again.classes_) == ["a|b <x>", "cat"] and any(again._thumbnails["cat"])
+    assert list(again.classes_) == ["a|b <x>", "cat"] and any(again.thumbnails("cat"))
     predictor.remove_class("cat").push_to_hub("me/pets", revision="v2")
     assert list(Predictor.from_pretrained("me/pets", revision="v2").classes_) == ["a|b <x>"]
     assert len(Predictor.from_pretrained("me/pets").classes_) == 2

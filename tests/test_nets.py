@@ -8,14 +8,28 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from quickstudy.algorithms import STRATEGIES
+from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError
-from quickstudy.nets import available_backbones, build_encoder, by_batch, by_episode, by_example, by_support, pooling
+from quickstudy.nets import (
+    Encoder,
+    available_backbones,
+    build_encoder,
+    by_batch,
+    by_episode,
+    by_example,
+    by_support,
+    pooling,
+)
+from quickstudy.nets.batch_norm import Call
 from quickstudy.nets.conv4 import Conv4
 from quickstudy.nets.pooling import MaxPool2x2
-from quickstudy.testing import small_encoder
+from quickstudy.testing import small_encoder, small_episodes
+from quickstudy.testing.made_up import Places
 
 
 @pytest.mark.parametrize(
@@ -108,6 +122,129 @@ def test_places_that_are_folded_into_rows_are_their_examples(norm: Any) -> None:
 def test_rows_that_are_nobodys_say_what_to_do(norm: Any) -> None:
     with norm, pytest.raises(ConfigError, match=r"6 rows of 4 examples, .* take a backbone without BatchNorm"):
         nn.BatchNorm1d(3)(torch.randn(6, 3))
+
+
+class Across(Places):
+    """Normalises places as rows, the first of each example, the second of each: as where places come first."""
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        rows_HWNC = maps_NCHW.permute(2, 3, 0, 1)
+        normalized: Tensor = self.norm(rows_HWNC.flatten(0, 2)).view(rows_HWNC.shape).permute(2, 3, 0, 1)
+        return normalized
+
+
+class Crossed(Places):
+    """Takes examples for places."""
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        normalized: Tensor = self.norm(maps_NCHW.flatten(2).permute(2, 1, 0)).permute(2, 1, 0).view(maps_NCHW.shape)
+        return normalized
+
+
+def folding(places: type[Places]) -> Encoder:
+    encoder = small_encoder(fold=True)
+    encoder.backbone[1] = places(4).double()
+    return encoder.train()
+
+
+@pytest.mark.parametrize("norm", ["support", "group", "transductive"])
+@pytest.mark.parametrize("name", ["prototypicalnetworks", "maml", "reptile"])
+def test_places_that_come_first_are_their_examples(name: str, norm: str) -> None:
+    if name == "prototypicalnetworks" and norm != "support":
+        return
+    found = []
+    for places in (Places, Across):
+        encoder, episodes = folding(places), small_episodes()
+        torch.manual_seed(0)
+        algorithm = STRATEGIES[name](**({} if name == "prototypicalnetworks" else {"normalization": norm})).train()
+        algorithm.meet(encoder, encoder.feature_shape(episodes.support[0, :1]), 3)
+        algorithm.double().task_chunk = 3
+        loss, logits = algorithm.judge(encoder, episodes, 3, algorithm.loss)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [parameter.grad for parameter in encoder.parameters()]
+        running = [buffer for name, buffer in encoder.named_buffers() if "running" in name]
+        with torch.no_grad():
+            state = algorithm.eval().adapt(
+                encoder.eval(), algorithm.keep(encoder, [episodes.support[0]]), episodes.support_targets[0], 3
+            )
+            found.append([logits, *gradients, *running, algorithm.predict(encoder, state, [episodes.query[0]])])
+    for adjacent, across in zip(*found, strict=True):
+        torch.testing.assert_close(across, adjacent, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["prototypicalnetworks", "maml"])
+def test_rows_that_cannot_be_told_are_an_error(name: str) -> None:
+    # 64 rows, as many as examples: that their number divides evenly says nothing.
+    encoder, episodes = folding(Crossed), small_episodes(4, 2, 3, 5)
+    algorithm = STRATEGIES[name]().train()
+    algorithm.meet(encoder, encoder.feature_shape(episodes.support[0, :1]), 2)
+    algorithm.double().task_chunk = 4
+    with pytest.raises(ConfigError, match=r"it cannot be told which are whose.* take a backbone without BatchNorm"):
+        algorithm.judge(encoder, episodes, 2, algorithm.loss)
+
+
+def test_how_rows_are_laid_out_is_found_once_and_leaves_no_trace() -> None:
+    inputs, passed = torch.randn(4, 1, 8, 8, dtype=torch.float64), []
+    for places, layout in ((Places, "adjacent"), (Across, "strided"), (Crossed, "unclear")):
+        encoder = folding(places)
+        before, generator = {k: v.clone() for k, v in encoder.state_dict().items()}, torch.get_rng_state()
+        encoder.backbone.register_forward_hook(lambda *_: passed.append(1))
+        encoder.find_rows(inputs[:1].expand(4, -1, -1, -1))  # all alike, which tells nothing
+        assert encoder.rows_of(inputs).of(Call(inputs.new_zeros(8, 4), None, None)) == ([2] * 4, False)
+        assert not passed
+        for _ in range(2):
+            encoder.find_rows(inputs)
+        assert len(passed) == 2 and all(module.training for module in encoder.modules())
+        assert encoder.rows_of(inputs).layouts == {layout}
+        assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+        assert torch.equal(torch.get_rng_state(), generator)
+        passed.clear()
+
+
+class Packed(nn.Module):
+    """Normalises the real tokens alone, packed, and then what is made of each text."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__()
+        self.by, self.norm, self.last = by, nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+
+    def forward(self, texts: Batch) -> Tensor:
+        lengths = texts["length"] if self.by == "length" else texts["mask"].sum(1)
+        there = torch.arange(texts["x"].shape[1]) < lengths[:, None]
+        words = self.norm(texts["x"][there])
+        owner = torch.arange(len(lengths)).repeat_interleave(lengths)
+        features: Tensor = self.last(words.new_zeros(len(lengths), 3).index_add(0, owner, words.square()))
+        return features
+
+
+@pytest.mark.parametrize("by", ["length", "mask"])
+@pytest.mark.parametrize("norm", ["episode", "support", "example"])
+def test_packed_rows_are_counted_by_a_leaf(by: str, norm: str) -> None:
+    lengths = torch.tensor([2, 5, 1, 3, 4, 3])  # 18 rows of 6 texts: three each, if one would believe it
+    mask = torch.arange(5) < lengths[:, None]
+    values = torch.randn(6, 5, 3, dtype=torch.float64) * torch.arange(1, 7)[:, None, None] * mask[..., None]
+    texts: Batch = {"x": values, "more": torch.ones(6, dtype=torch.long), "mask": mask, "length": lengths}
+    encoder = Encoder(Packed(by)).double().train()
+    encoder.find_rows(texts)
+    rows = encoder.rows_of(texts)
+    assert rows.layouts in ({"one", "['mask']"}, {"one", "['length']"})  # which say the same
+    seen: list[Tensor] = []
+    encoder.backbone.norm.register_forward_hook(lambda _, inputs, output: seen.extend([*inputs, output]))
+    with {"episode": by_episode(2, rows), "support": by_support(3, examples=rows), "example": by_example(rows)}[norm]:
+        encoder(texts)
+    inputs, output = seen
+    if norm == "example":
+        parts = zip(inputs.split(lengths.tolist()), output.split(lengths.tolist()), strict=True)
+    else:
+        parts = iter([(inputs[:8], output[:8]), (inputs[8:], output[8:])])
+    for part, normalized in parts:
+        like = inputs[:8] if norm == "support" else part
+        axes = (0, 1) if norm == "example" else (0,)
+        if norm == "example":
+            expected = F.group_norm(part.T[None], 1, eps=1e-5)[0].T
+        else:
+            expected = (part - like.mean(axes)) / (like.var(axes, correction=0) + 1e-5).sqrt()
+        torch.testing.assert_close(normalized, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_gradients_of_a_meta_batch_are_the_mean_over_its_episodes() -> None:

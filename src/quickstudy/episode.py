@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from quickstudy.errors import ConfigError, DataError
+
+Unit = Literal["episodes", "examples"]
+"""What one figure is of, all of which are independent of each other."""
+UNITS: tuple[Unit, ...] = get_args(Unit)
 
 
 class Episode(NamedTuple):

@@ -5,12 +5,12 @@ Shapes: N inputs, S support examples, n examples of one class, W classes, D feat
 
 from __future__ import annotations
 
-import copy
 import importlib
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -21,14 +21,16 @@ from PIL import Image
 from torch import nn
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.data.samples import listed
-from quickstudy.data.targets import Label, encode, type_of
-from quickstudy.errors import ConfigError, DataError, brief, check_counts, few, one_line
-from quickstudy.learning.calibrated import Calibrated
-from quickstudy.learning.changes import UNKNOWN
-from quickstudy.learning.confidence import accuracy_in_words, conformal, least_examples
+from quickstudy.data.targets import Label
+from quickstudy.errors import ConfigError, TakenError, brief, check_counts, few, one_line
+from quickstudy.learning.adapting import addition, after, fitted, unshown, untaught
+from quickstudy.learning.answering import answered, neighbours
+from quickstudy.learning.changes import UNKNOWN, Change
+from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
 from quickstudy.learning.explaining import Answer, Neighbour, drawn
-from quickstudy.learning.learner import TYPES
+from quickstudy.learning.judging import calibrated, share_right
+from quickstudy.learning.knowledge import Knowledge
+from quickstudy.learning.reading import as_listed, parts_of
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import IMAGE_SIZE, load_image, thumbnail_of
 from quickstudy.saved import hub, model_folder
@@ -37,11 +39,12 @@ if TYPE_CHECKING:
     from quickstudy.saved import export
 
 
-class Predictor(Calibrated):
+class Predictor:
     """Classifies inputs into the classes of a support set; ``model.adapt(images, labels)`` makes one.
 
-    It has the shape of scikit-learn's classifiers; and it learns, forgets and renames single classes, as ``Learner``
-    says. The encoder is copied unless nothing trains it, so that training a model further does not change the
+    It has the shape of scikit-learn's classifiers; and it learns, forgets and renames single classes. An update that
+    fails changes nothing, and who asks meanwhile, in another thread, is answered by what was known before it or by what
+    is known after. The encoder is copied unless nothing trains it, so that training a model further does not change the
     predictor. A transductive strategy classifies all inputs of a call together, and takes them for a mixture of the
     classes.
 
@@ -52,9 +55,22 @@ class Predictor(Calibrated):
     """
 
     def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
-        super().__init__(encoder, algorithm, load)
-        self.change_number = 0
+        self._knowledge = untaught(encoder, algorithm, load)
+        self.before_change: Callable[[Change], int | None] | None = None
+        """Called with every change of a class once nothing but this call can fail; if it raises, nothing changes.
+
+        What it returns is the change's number.
+        """
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """All that it answers by, as a value: what is learned later makes another one."""
+        return self._knowledge
+
+    @property
+    def change_number(self) -> int:
         """Of the last change that a service made of it; 0 without one."""
+        return self._knowledge.number
 
     @classmethod
     def from_backbone(
@@ -95,17 +111,18 @@ class Predictor(Calibrated):
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""
-        classes = [one_line(name, 40) for name in self._support]
+        known = self._knowledge
+        classes = [one_line(name, 40) for name in known.support]
         shown = few(classes)
-        return f"Predictor({type(self._algorithm).__name__}, {len(classes)} classes{shown and f': {shown}'})"
+        return f"Predictor({type(known.algorithm).__name__}, {len(classes)} classes{shown and f': {shown}'})"
 
     def __str__(self) -> str:
         """Say what accuracy to expect, too, which some strategies take a while to find out; for ``print``."""
-        return "\n".join([repr(self), *(accuracy_in_words(self.held_out_accuracy_) if self._support else [])])
+        return "\n".join([repr(self), *(accuracy_in_words(self.held_out_accuracy_) if self._knowledge.support else [])])
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return what it was made with, for scikit-learn's ``clone`` and ``cross_val_score``."""
-        return {"encoder": self._encoder, "algorithm": self._algorithm, "load": self._load}
+        return {name: getattr(self._knowledge, name) for name in ("encoder", "algorithm", "load")}
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn, which alone asks, that this is a classifier."""
@@ -119,7 +136,166 @@ class Predictor(Calibrated):
 
     def set_params(self, **params: Any) -> Self:
         """Change what it was made with; what was learned is forgotten."""
-        self.__init__(**{**self.get_params(), **params})  # type: ignore[misc]
+        self._knowledge = untaught(**{**self.get_params(), **params})
+        return self
+
+    # ---- what it learns
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """``[W]`` classes as they were taught (strings, ints or bools), in the order of ``predict_proba``'s columns."""
+        support = self._knowledge.support
+        return np.array(list(support), None if support else np.str_)
+
+    @property
+    def counts_(self) -> dict[Label, int]:
+        """How many examples of each class it has seen."""
+        return self._knowledge.counts
+
+    @property
+    def transductive(self) -> bool:
+        """Whether an answer depends on the other inputs of the call."""
+        return self._knowledge.transductive
+
+    def thumbnails(self, name: Label) -> tuple[bytes, ...]:
+        """Return a small JPEG of each example of a class; nothing for one that is no picture, or came without.
+
+        Raises:
+            UnknownClassError: there is no such class.
+        """
+        known = self._knowledge
+        return known.support[known.known(name)].shown
+
+    def __contains__(self, name: object) -> bool:
+        """Whether it knows a class of this name."""
+        return name in self._knowledge
+
+    def as_class(self, text: Label) -> Label:
+        """Return the class that a text means where nothing but text can be written, as in a path of HTTP.
+
+        ``"2"`` is the class 2 where classes are numbers, ``"true"`` the class True where they are bools.
+        """
+        return self._knowledge.as_class(text)
+
+    def fit(self, inputs: Any, labels: Any) -> Self:
+        """Learn a support set, in place of all that was learned before.
+
+        Args:
+            inputs: 1..n examples per class, each anything that ``load`` takes; or a tensor or array ``[S, ...]`` of
+                all, pictures ``[S, C, H, W]``, ``[S, H, W, C]`` or ``[S, H, W]``. What comes later in another scale of
+                pictures (0..255, or 0..1) is brought to theirs.
+            labels: S labels, one per example: all strings, all whole numbers or all bools. It answers in their type.
+
+        Raises:
+            DataError: there are no examples, the lengths differ, or an input cannot be read.
+        """
+        self._knowledge = fitted(self._knowledge, inputs, labels)
+        return self
+
+    def add_class(self, name: Label, inputs: Any) -> Self:
+        """Learn a further class from 1..n examples; its column is the last. Its name is of the others' type.
+
+        Raises:
+            TakenError: there is such a class.
+            DataError: there are no examples, or one cannot be read.
+            ConfigError: the algorithm's head was trained for a fixed number of classes.
+        """
+        label = self._knowledge.new(name)
+        if label in self._knowledge.support:
+            raise TakenError(f"the class {label!r} exists: type add_examples({label!r}, ...) to show more of it")
+        return self._make(*addition(self._knowledge, label, inputs))
+
+    def add_examples(self, name: Label, inputs: Any) -> Self:
+        """Learn a known class from 1..n further examples.
+
+        Raises:
+            UnknownClassError: there is no such class.
+            DataError: there are no examples, or one cannot be read.
+        """
+        return self._make(*addition(self._knowledge, self._knowledge.known(name), inputs))
+
+    def remove_class(self, name: Label) -> Self:
+        """Forget a class.
+
+        Raises:
+            UnknownClassError: there is no such class.
+            ConfigError: the algorithm's head was trained for a fixed number of classes.
+        """
+        return self.apply(Change("remove", self._knowledge.known(name)))
+
+    def rename_class(self, name: Label, new_name: Label) -> Self:
+        """Call a class by another name; its column stays.
+
+        Raises:
+            UnknownClassError: there is no class of the one name.
+            TakenError: there is one of the other.
+        """
+        old, new = self._knowledge.known(name), self._knowledge.new(new_name)
+        if new in self._knowledge.support and new != old:
+            raise TakenError(f"the class {new!r} exists: remove it first, or choose another name")
+        return self.apply(Change("rename", old, new))
+
+    def apply(self, change: Change) -> Self:
+        """Make a change that ``before_change`` told of, here or in another process.
+
+        Raises:
+            ConfigError: the algorithm's head was trained for a fixed number of classes.
+        """
+        return self._make(self._knowledge, change)
+
+    def take_up(self, changes: Sequence[Change]) -> None:
+        """Make changes that a service made, all or none (``DataError``): many cost no more than learning anew."""
+        known = after(self._knowledge, changes)
+        self._knowledge = replace(known, number=known.number + len(changes))
+
+    def _make(self, knowledge: Knowledge, change: Change) -> Self:
+        then = after(knowledge, [change])
+        number = self.before_change(change) if self.before_change else None
+        # Nothing fails from here on.
+        self._knowledge = then if number is None else replace(then, number=number)
+        return self
+
+    # ---- how sure it is
+
+    @property
+    def confidence_(self) -> Confidence:
+        """Temperature and threshold, what they come from, and how far held-out probabilities were off.
+
+        Unless ``calibrate`` was called they come from the support set, whose examples are left out in turn.
+        """
+        return self._knowledge.confidence
+
+    @property
+    def held_out_accuracy_(self) -> HeldOutAccuracy:
+        """What accuracy to expect on inputs that come as the examples came, in all and by class, with its interval.
+
+        Its answers are those that ``confidence_`` rests on, and cost nothing besides.
+        """
+        return self._knowledge.accuracy
+
+    def calibrate(
+        self,
+        inputs: Any = None,
+        labels: Any = None,
+        *,
+        reject_rate: float | None = None,
+        false_accept: float | None = None,
+    ) -> Self:
+        """Choose what is called unknown, and make probabilities fit, by further examples or by the support set's own.
+
+        Args:
+            inputs: examples that it did not learn from (it warns of others); those with a label that it does not know
+                are strangers. None: the support set, examples left out in turn, and each class for strangers. Those
+                given count until the next class or example is learned or forgotten; the rate stays.
+            labels: N labels.
+            reject_rate: the share of the known that may be called unknown; by default 0.05.
+            false_accept: instead, the share of strangers that may be taken for known.
+
+        Raises:
+            DataError: there is no example of the kind that the rate is of.
+            ConfigError: both rates are given, or one is not between 0 and 1.
+        """
+        self._knowledge = calibrated(self._knowledge, inputs, labels, reject_rate, false_accept)
         return self
 
     # ---- files
@@ -137,7 +313,7 @@ class Predictor(Calibrated):
             ConfigError: an option of the algorithm is code, which no file holds.
             OSError: the folder cannot be written.
         """
-        model_folder.write(folder, self._saved(), after)
+        model_folder.write(folder, self._knowledge, after)
 
     def export(
         self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False
@@ -156,13 +332,7 @@ class Predictor(Calibrated):
         """
         from quickstudy.saved import export  # which imports what few need
 
-        return export.write(path, self._saved(), self.confidence_, images, only_classes)
-
-    def _saved(self) -> model_folder.Saved:
-        parts = self._encoder, self._algorithm, self._load, self._support, self._thumbnails, self._learned
-        return model_folder.Saved(
-            *parts, self._rates, self._calibrated, self._like, self._rounding, taught=self._taught
-        )
+        return export.write(path, self._knowledge, images, only_classes)
 
     @classmethod
     def load(
@@ -185,12 +355,9 @@ class Predictor(Calibrated):
             DataError: a file is missing or damaged, or of a newer version.
             ConfigError: what was code is not given.
         """
-        saved = model_folder.read(folder, device, load, backbone)
-        made = cls(saved.encoder, saved.algorithm, saved.load)
-        made._restore(saved.support, saved.thumbnails, saved.state)
-        made._rates, made._calibrated, made._like, made._rounding = saved[6:10]
-        made.take_up(saved.changes)
-        made.change_number = saved.number
+        known = model_folder.read(folder, device, load, backbone)
+        made = cls(known.encoder, known.algorithm, known.load)
+        made._knowledge = known
         return made
 
     def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
@@ -201,12 +368,10 @@ class Predictor(Calibrated):
             thumbnails: whether small pictures of the examples go along, for ``explain``.
             options: see ``hub.PushOptions``.
         """
-        shown = copy.copy(self)
-        if not thumbnails:
-            shown._thumbnails = {name: (b"",) * len(own) for name, own in self._thumbnails.items()}
+        known = self._knowledge
         with tempfile.TemporaryDirectory() as folder:
-            shown.save(folder)
-            return hub.push(folder, repo_id, self.confidence_, self.held_out_accuracy_, thumbnails, **options)
+            model_folder.write(folder, known if thumbnails else unshown(known))
+            return hub.push(folder, repo_id, known.confidence, known.accuracy, thumbnails, **options)
 
     @classmethod
     def from_pretrained(
@@ -233,8 +398,9 @@ class Predictor(Calibrated):
             inputs: what to classify.
             may_be_unknown: False: name the likeliest class in any case.
         """
-        (logits_NW, familiar_N, _), classes = self._answers(inputs), list(self._support)
-        unknown_N = familiar_N < (self._unknown_below() if may_be_unknown else -math.inf)
+        known = self._knowledge
+        (logits_NW, familiar_N, _), classes = answered(known, inputs), list(known.support)
+        unknown_N = familiar_N < (known.unknown_below() if may_be_unknown else -math.inf)
         answers = zip(logits_NW.argmax(1).tolist(), unknown_N.tolist(), strict=True)
         return [UNKNOWN if unknown else classes[code] for code, unknown in answers]
 
@@ -247,21 +413,21 @@ class Predictor(Calibrated):
             nearest: how many of the support examples nearest to it to name.
         """
         check_counts(count=count)
-        inputs = listed(inputs)  # which is looked at twice
-        (logits_NW, familiar_N, embedded_ND), classes = self._answers(inputs), list(self._support)
-        confidence = self.confidence_
-        unknown_N = (familiar_N < self._unknown_below()).tolist()
-        best = (logits_NW / confidence.temperature).softmax(1).topk(min(count, len(classes)), 1)
-        near = self._near(inputs, embedded_ND, nearest) if nearest else [[]] * len(logits_NW)
+        known, inputs = self._knowledge, as_listed(inputs)  # which is looked at twice
+        (logits_NW, familiar_N, embedded_ND), classes = answered(known, inputs), list(known.support)
+        unknown_N = (familiar_N < known.unknown_below()).tolist()
+        best = (logits_NW / known.confidence.temperature).softmax(1).topk(min(count, len(classes)), 1)
+        near = neighbours(known, inputs, embedded_ND, nearest) if nearest else [[]] * len(logits_NW)
         answers, columns = [], (unknown_N, best.values.tolist(), best.indices.tolist(), near)
-        for unknown, chances, codes, neighbours in zip(*columns, strict=True):
+        for unknown, chances, codes, nearby in zip(*columns, strict=True):
             ranking = [(classes[code], chance) for code, chance in zip(codes, chances, strict=True)]
-            answers.append(Answer(UNKNOWN if unknown else ranking[0][0], ranking, neighbours))
+            answers.append(Answer(UNKNOWN if unknown else ranking[0][0], ranking, nearby))
         return answers
 
     def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
         """Return ``[N, W]`` probabilities, each row summing to 1, at the temperature that held-out examples ask for."""
-        return (self._answers(inputs)[0] / self.confidence_.temperature).softmax(1).float().cpu().numpy()
+        known = self._knowledge
+        return (answered(known, inputs).logits / known.confidence.temperature).softmax(1).float().cpu().numpy()
 
     def predict_set(self, inputs: Any, alpha: float = 0.1) -> list[list[Any]]:
         """Return for each of N inputs all classes that it may be of, likeliest first: none, one or several.
@@ -278,8 +444,9 @@ class Predictor(Calibrated):
         """
         if not 0 < alpha < 1:
             raise ConfigError(f"alpha={brief(alpha)}: it must lie between 0 and 1, for instance 0.1")
-        logits_NW, classes = self._answers(inputs)[0], list(self._support)
-        possible_NW = conformal(self._held_out(least_examples(alpha)), logits_NW, alpha, classes)
+        known = self._knowledge
+        logits_NW, classes = answered(known, inputs).logits, list(known.support)
+        possible_NW = conformal(known.held_out(least_examples(alpha)), logits_NW, alpha, classes)
         found: list[list[Label]] = [[] for _ in range(len(logits_NW))]
         for row, code in possible_NW.nonzero().tolist():
             found[row].append(classes[code])
@@ -293,8 +460,8 @@ class Predictor(Calibrated):
             inputs: what to explain.
             count: of examples.
         """
-        inputs = listed(inputs)
-        return self._near(inputs, self._answers(inputs)[2], count)
+        known, inputs = self._knowledge, as_listed(inputs)
+        return neighbours(known, inputs, answered(known, inputs).embedded, count)
 
     def explain(self, item: Any, count: int = 5) -> Image.Image:
         """Return a picture of an input beside the support examples nearest to it, with their classes and distances.
@@ -307,7 +474,7 @@ class Predictor(Calibrated):
             DataError: it knows no class, or the picture cannot be read.
         """
         one = [item]
-        picture = thumbnail_of(next(self._parts(one))[0])
+        picture = thumbnail_of(next(parts_of(self._knowledge, one))[0])
         return drawn(picture, self.predict(one)[0], self.nearest(one, count)[0])
 
     def score(self, inputs: Any, labels: Any) -> float:
@@ -315,17 +482,4 @@ class Predictor(Calibrated):
 
         Warns where it learned from some of them, which tells nothing about new ones.
         """
-        inputs = listed(inputs)  # which is looked at twice
-        logits_NW, _, embedded_ND = self._answers(inputs)
-        predicted = [list(self._support)[code] for code in logits_NW.argmax(1).tolist()]
-        codes, *_ = encoded = encode(labels)
-        if len(predicted) != len(codes):
-            raise DataError(f"{len(predicted)} inputs but {len(codes)} labels: each input needs one label")
-        classes = [self.as_class(label) for label in encoded.labels]
-        for label in classes:
-            if type_of(label) != self._label_type:
-                raise DataError(
-                    f"the classes are {TYPES[self._label_type]}, and the label {brief(label)} is none of them"
-                )
-        self._warn_of_learned(inputs, embedded_ND)
-        return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))
+        return share_right(self._knowledge, inputs, labels)

@@ -21,7 +21,17 @@ from quickstudy.data.stages import STAGES
 from quickstudy.errors import ConfigError, DataWarning, brief, check_choice, check_counts, check_options, given
 from quickstudy.runs.allocator import keep_memory_mapped
 from quickstudy.runs.failing import StopAtNaN
-from quickstudy.runs.folder import RUNS, Patience, Record, checkpoints, holding, new_folder, write_measured, write_page
+from quickstudy.runs.folder import (
+    RUNS,
+    Patience,
+    Record,
+    checkpoints,
+    holding,
+    judging_by,
+    new_folder,
+    write_measured,
+    write_page,
+)
 from quickstudy.runs.loggers import Asked, Metrics, build_loggers, check_loggers
 from quickstudy.runs.predictions import Output, answers
 from quickstudy.runs.progress import Parameters, build_progress, shown
@@ -213,6 +223,7 @@ class Trainer(L.Trainer):
             )
         if isinstance(datamodule, DataModule):
             datamodule.check_episodes(model.plan, validates)
+        self.callbacks = judging_by(model.score, self.callbacks)
         if not self._leaves:
             return
         if self.run_folder is None:
@@ -223,7 +234,7 @@ class Trainer(L.Trainer):
         if not any(isinstance(logger, Metrics) for logger in self.loggers):
             self.loggers = build_loggers(self._loggers_asked, self.run_folder) if self._loggers_asked else []
         if self._keeps:
-            self.callbacks += checkpoints(self.run_folder, validates, self.callbacks)
+            self.callbacks += checkpoints(self.run_folder, validates, self.callbacks, model.score)
         options = {**datamodule.load_options, **datamodule.options} if isinstance(datamodule, DataModule) else {}
         record = Record(self.run_folder, tables, options, {**self._told, **self._finetuning})
         others = [callback for callback in self.callbacks if not isinstance(callback, Record)]
@@ -284,9 +295,9 @@ class Trainer(L.Trainer):
         ``trainer.outcome`` has the figure of each episode or example, those of each class, and what was taken for what.
 
         Returns:
-            A list of one dictionary: ``test_accuracy``; ``test_accuracy_ci95``, of its interval over episodes, or
-            examples; of episodes ``test_accuracy_ci95_classes``, of that over classes, where it is known; and whatever
-            else was measured.
+            A list of one dictionary: ``test_accuracy``, or what else the task is judged by; ``test_accuracy_ci95``, of
+            its interval over episodes, or examples; of episodes ``test_accuracy_ci95_classes``, of that over classes,
+            where it is known; and whatever else was measured.
         """
         _check_task(model or self.lightning_module)
         check_shared(self, dataloaders)

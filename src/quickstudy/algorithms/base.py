@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms.held import Held
-from quickstudy.batches import Batch, device_of, fold, join, size, take
+from quickstudy.batches import Batch, device_of, fold, join, take
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, QuickstudyError, first_line
 from quickstudy.functional.known_gradient import Backwards
@@ -186,7 +186,9 @@ class EmbeddingAlgorithm(Algorithm):
         """Return the embeddings ``[T, S + Q, D]`` of tasks that pass together."""
         passing = fold(join([episode.support, episode.query], 1))
         tasks = len(episode.support_targets)
-        with by_episode(tasks, size(passing)):
+        if tasks > 1:
+            encoder.find_rows(passing)
+        with by_episode(tasks, encoder.rows_of(passing)):
             embedded: Tensor = encoder(passing)
         return embedded.view(tasks, -1, embedded.shape[-1])
 

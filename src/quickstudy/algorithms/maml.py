@@ -276,8 +276,9 @@ class MAML(Algorithm):
     def _by_chunk(self, one_task: Callable[..., Any], encoder: Encoder, episode: Episode) -> Iterator[Any]:
         """Yield ``one_task`` of some tasks at a time, side by side, with a leading axis of tasks."""
         # Inputs are prepared when their turn comes, since prepared ones are copies.
+        encoder.find_rows(fold(episode.support))
         count = len(episode.support_targets)
-        if self._one_by_one(device_of(episode.support)):
+        if self._one_by_one(device_of(episode.support)) or not getattr(encoder.backbone, "vmap", True):
             for task in range(count):
                 support, targets_S, query, targets_Q = (take(part, task) for part in episode)
                 one = one_task(_prepared(encoder, support), targets_S, _prepared(encoder, query), targets_Q)
@@ -302,7 +303,8 @@ class MAML(Algorithm):
     def _keep_statistics(self, encoder: Encoder, norms: list[_BatchNorm], support: Batch) -> None:
         """Move BatchNorm's running statistics, which are not used here, so that the encoder serves elsewhere."""
         chunk = 1 if self._one_by_one(device_of(support)) else self.task_chunk or self._fitting or size(support)
-        move_statistics(norms, lambda inputs: encoder.backbone(_prepared(encoder, inputs)), support, chunk)
+        network = lambda inputs: encoder.backbone(_prepared(encoder, inputs))  # noqa: E731
+        move_statistics(norms, network, support, chunk, encoder.rows_of)
 
     def _one_by_one(self, device: torch.device) -> bool:
         # A CPU gains nothing from more at once, and loses memory.
@@ -339,11 +341,12 @@ class MAML(Algorithm):
     def adapt(self, encoder: Encoder, kept_S: Batch, targets_S: Tensor, ways: int) -> Any:
         """Return the adapted weights and, where queries are normalised by it, the statistics of the support set."""
         inputs = _prepared(encoder, kept_S)
+        encoder.find_rows(inputs)
         statistics: Statistics = []
         with _settled(encoder, device_of(inputs)), of_several("show it two or more"):
             weights = self._adapted(encoder, inputs, targets_S, ways)
             if self.normalization == "support":
-                self._logits(encoder, weights, inputs, by_support(size(inputs), statistics, size(inputs)))
+                self._logits(encoder, weights, inputs, by_support(size(inputs), statistics, encoder.rows_of(inputs)))
         return weights, statistics
 
     def predict(self, encoder: Encoder, state: Any, queries: Iterable[Batch]) -> Tensor:
@@ -353,8 +356,10 @@ class MAML(Algorithm):
         logits = []
         for part in parts:
             inputs = _prepared(encoder, part)
+            if self.normalization == "group":
+                encoder.find_rows(inputs)
             with _settled(encoder, device_of(inputs)):
-                norm = by_statistics(statistics) if self.normalization == "support" else self._norm(inputs)
+                norm = by_statistics(statistics) if self.normalization == "support" else self._norm(encoder, inputs)
                 logits.append(self._logits(encoder, weights, inputs, norm))
         return torch.cat(logits)
 
@@ -380,7 +385,7 @@ class MAML(Algorithm):
         self, encoder: Encoder, meta: Weights, rates: Rates, support: Batch, targets_S: Tensor, ways: int
     ) -> Weights:
         def embed(weights: Weights, inputs: Batch) -> Tensor:
-            return _features(encoder, weights, inputs, self._norm(inputs))
+            return _features(encoder, weights, inputs, self._norm(encoder, inputs))
 
         weights, mine = self.start(meta, embed, support, targets_S, ways), type(self).__name__
         for name, value in weights.items():
@@ -398,17 +403,19 @@ class MAML(Algorithm):
         return weights
 
     def _support_loss(self, encoder: Encoder, weights: Weights, support: Batch, targets_S: Tensor) -> Tensor:
-        return self.inner_loss(self._logits(encoder, weights, support, self._norm(support)), targets_S, weights)
+        return self.inner_loss(
+            self._logits(encoder, weights, support, self._norm(encoder, support)), targets_S, weights
+        )
 
     def _answers(self, encoder: Encoder, weights: Weights, support: Batch, query: Batch) -> Tensor:
         """Return the logits ``[Q, W]`` of the queries."""
         if self.normalization == "support" and _normalizes(encoder):
             both, rows = join([support, query]), size(support)
-            return self._logits(encoder, weights, both, by_support(rows, examples=size(both)))[rows:]
-        return self._logits(encoder, weights, query, self._norm(query))
+            return self._logits(encoder, weights, both, by_support(rows, examples=encoder.rows_of(both)))[rows:]
+        return self._logits(encoder, weights, query, self._norm(encoder, query))
 
-    def _norm(self, inputs: Batch) -> BatchNormAs:
-        return by_example(size(inputs)) if self.normalization == "group" else by_batch()
+    def _norm(self, encoder: Encoder, inputs: Batch) -> BatchNormAs:
+        return by_example(encoder.rows_of(inputs)) if self.normalization == "group" else by_batch()
 
     def _logits(self, encoder: Encoder, weights: Weights, inputs: Batch, norm: BatchNormAs) -> Tensor:
         return self.logits(lambda weights, inputs: _features(encoder, weights, inputs, norm), weights, inputs)

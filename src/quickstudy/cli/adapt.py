@@ -128,7 +128,7 @@ def _counted(total: int) -> Iterator[None]:
 
 def _told(predictor: Predictor, args: argparse.Namespace) -> str:
     counts = predictor.counts_
-    strategy = name_of(predictor.get_params()["algorithm"])
+    strategy = name_of(predictor.knowledge.algorithm)
     random = args.model in BACKBONES or not getattr(args, "pretrained", True)
     listed = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""

@@ -95,7 +95,7 @@ def _difference(first: _Run, other: _Run) -> Difference:
 def _verdict(by: Difference) -> str:
     if not abs(by.mean) > by.ci95:
         return "no difference can be told"
-    better = "better" if by.mean > 0 else "worse"
+    better = "better" if by.score.better(by.mean, 0) else "worse"
     if by.unit == "episodes" and not abs(by.mean) > by.ci95_classes:
         return f"{better} on these classes; whether on others of their kind cannot be told"
     return better
@@ -107,4 +107,4 @@ def _known_to_be_the_same(first: _Run) -> bool:
 
 def _plain(each: _Run, by: Difference) -> dict[str, Any]:
     figures = {name: finite(value) if isinstance(value, float) else value for name, value in by._asdict().items()}
-    return {"run": str(each.folder), **figures}
+    return {"run": str(each.folder), **figures, "score": by.score.name}

@@ -22,7 +22,7 @@ from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.kinds.metrics import Estimate
-from quickstudy.runs.report import Picture, Row, episode_picture, percent, write_report
+from quickstudy.runs.report import Picture, Row, episode_picture, told, write_report
 from quickstudy.runs.results import versions
 from quickstudy.trainer import Trainer
 
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"\n[bold]2. Before training[/], on {args.episodes} episodes of 5 characters of the test scripts.")
     rows = [Row("nearest neighbour on pixels", _test(pixels, data)), Row("untrained encoder", _test(model, data))]
     for row in rows:
-        console.print(f"   {row.name}, one example each: {percent(row.estimates[0])} %")
+        console.print(f"   {row.name}, one example each: {told(row.estimates[0])} %")
 
     console.print("\n[bold]3. Meta-training[/] prototypical networks on episodes of 30 characters, one example each.")
     trainer = Trainer(
@@ -135,7 +135,7 @@ def _table(rows: list[Row], episodes: int) -> Table:
     for column in _COLUMNS:
         table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(row.name, *map(percent, row.estimates))
+        table.add_row(row.name, *map(told, row.estimates))
     return table
 
 

@@ -98,7 +98,7 @@ def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
         return
     best: Any = trainer.checkpoint_callback
     judged = isinstance(best, ModelCheckpoint) and best.best_model_score is not None
-    score = f" (val_accuracy {float(best.best_model_score):.4f})" if judged else ""
+    score = f" ({best.monitor} {float(best.best_model_score):.4f})" if judged else ""
     print(f"{path.stem} checkpoint: {path}{score}; how it went: {folder / REPORT}")
     print(f"test it: {command_to_test(path, args.data)}{also_importing(args)}")
 

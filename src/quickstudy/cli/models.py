@@ -135,7 +135,7 @@ def learner(found: Found, device: torch.device) -> tuple[Load, Callable[[Any, An
     """Return what loads a picture for a model, and what makes a predictor of pictures and labels with it."""
     if found.saved:
         predictor = _load_saved(found, device)
-        return predictor.get_params()["load"], predictor.fit
+        return predictor.knowledge.load, predictor.fit
     model = load_task(found.path, device)
     return partial(load_image, **model.load_options), model.adapt
 
@@ -148,7 +148,7 @@ def examples(table: Table) -> tuple[list[Any], list[str]]:
 
 def _load_saved(found: Found, device: torch.device) -> Predictor:
     predictor = Predictor.load(found.path, device)
-    if predictor.get_params()["load"] is torch.as_tensor:
+    if predictor.knowledge.load is torch.as_tensor:
         raise ConfigError(
             f"the model in '{found.typed}' takes tensors, as it was made without a function that loads pictures: make "
             "it with quickstudy adapt, model.adapt(...), or Predictor(..., load=load_image)"

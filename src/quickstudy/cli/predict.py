@@ -125,7 +125,7 @@ def _classifier(args: argparse.Namespace) -> _Classifier:
     def ask(pictures: Sequence[Any]) -> list[list[Answer]]:
         return [[answer] for answer in predictor.rank(list(pictures), args.top, nearest=1)]
 
-    return _Classifier(ask, predictor.get_params()["load"], predictor.classes_.tolist(), predictor.transductive)
+    return _Classifier(ask, predictor.knowledge.load, predictor.classes_.tolist(), predictor.transductive)
 
 
 def _of_fixed_classes(model: ImageClassifier, args: argparse.Namespace) -> _Classifier:

@@ -15,11 +15,13 @@ from typing import Any
 from quickstudy.cli.test import how_to_test, measured, recorded
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import DataError
-from quickstudy.runs.results import interval, sentence, versions
+from quickstudy.runs.results import interval, score_in, sentence, versions
 from quickstudy.training.outcome import in_words
 
 ROUNDING = 0.05
 """What another processor's rounding may change, as a share of the interval."""
+PLACES = 1e-5
+"""What it may change of a score that is no share, and may have no interval, as a share of the score."""
 _SHOWN = 20  # figures that moved
 
 
@@ -51,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if len(moved) > _SHOWN:
         print(f"and {len(moved) - _SHOWN} more")
     same = _same(before, now)
-    exactly = before["accuracy"] == now["accuracy"] and not moved
+    name = score_in(before).name
+    exactly = before.get(name) == now.get(name) and not moved
     print("the same" if exactly else "the same but for rounding" if same else "NOT the same")
     return 0 if same else 1
 
@@ -59,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
 def _moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a line for each further figure that both have and that is not the same."""
     lines = []
-    if before.get("accuracy_ci95_classes") != now.get("accuracy_ci95_classes") and "accuracy_ci95_classes" in before:
+    over_classes = f"{score_in(before).name}_ci95_classes"
+    if before.get(over_classes) != now.get(over_classes) and over_classes in before:
         was, is_ = (interval(result) for result in (before, now))
         lines.append(f"the intervals were {was}, and are {is_}")
     for kind in ("per_class", "per_label"):
@@ -72,9 +76,13 @@ def _moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the accuracy, and that of each class, differ by no more than rounding could make them."""
-    allowed = ROUNDING * (before["accuracy_ci95"] or 0)
-    if abs(now["accuracy"] - before["accuracy"]) > allowed:
+    """Whether the score, and the accuracy of each class, differ by no more than rounding could make them."""
+    score = score_in(before)
+    was, is_ = before.get(score.name), now.get(score.name)
+    if score != score_in(now) or was is None or is_ is None:
+        return score == score_in(now) and was == is_
+    allowed = ROUNDING * (before.get(f"{score.name}_ci95") or 0)
+    if abs(is_ - was) > max(allowed, 0 if score.share else PLACES * abs(was)):
         return False
     for kind in ("per_class", "per_label"):
         then, found = before.get(kind, {}), now.get(kind, {})

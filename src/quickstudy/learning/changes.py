@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import safetensors.torch
@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from quickstudy.batches import Batch, join, size
 from quickstudy.data.targets import Label, class_name
 from quickstudy.errors import DataError, brief
 
@@ -24,47 +25,55 @@ class Change(NamedTuple):
     kind: Literal["add", "remove", "rename"]
     name: Label
     new_name: Label = ""
-    kept: Tensor | None = None
+    kept: Batch | None = None
     """``[n, ...]``: what the algorithm keeps of the examples that are added."""
     thumbnails: tuple[bytes, ...] = ()
     """Of these examples."""
 
+    @property
+    def examples(self) -> int:
+        """How many are added."""
+        return 0 if self.kept is None else size(self.kept)
 
-Support = dict[Label, Tensor]
-"""By class, in the order of the classes: what the algorithm keeps of its examples, ``[n, ...]``."""
-Thumbnails = dict[Label, tuple[bytes, ...]]
-"""By class, one of each example; empty where it is no picture, or was kept without one."""
+
+class Kept(NamedTuple):
+    """What is kept of the examples of one class."""
+
+    values: Batch
+    """``[n, ...]``: what the algorithm needs of them."""
+    shown: tuple[bytes, ...]
+    """A small picture of each; empty where it is no picture, or was kept without one."""
+
+    @property
+    def examples(self) -> int:
+        """How many there are, n."""
+        return size(self.values)
 
 
-def changed(support: Support, thumbnails: Thumbnails, changes: Iterable[Change]) -> tuple[Support, Thumbnails]:
-    """Return what there is after changes; what is given stays as it is.
+Support = Mapping[Label, Kept]
+"""By class, in the order of the classes."""
+
+
+def changed(support: Support, change: Change) -> Support:
+    """Return what there is after a change; what is given stays as it is.
 
     Raises:
-        DataError: one is of a class that there is not, or gives two classes one name.
+        DataError: it is of a class that there is not, or gives two classes one name.
     """
-    for change in changes:
-        support, thumbnails = _changed(support, thumbnails, change)
-    return support, thumbnails
-
-
-def _changed(support: Support, thumbnails: Thumbnails, change: Change) -> tuple[Support, Thumbnails]:
-    kind, name, new_name, kept, shown = change
+    kind, name, new_name, values, shown = change
     if kind != "add" and name not in support:
         raise DataError(f"a change is of the class {brief(name)}, which there is not")
     if kind == "rename" and new_name in support and new_name != name:
         raise DataError(f"a change gives the class {brief(name)} the name of another, {brief(new_name)}")
     if kind == "rename":
-        names = {name: new_name}
-        renamed = {names.get(other, other): kept for other, kept in support.items()}
-        return renamed, {names.get(other, other): own for other, own in thumbnails.items()}
-    support, thumbnails = dict(support), dict(thumbnails)
+        return {new_name if other == name else other: kept for other, kept in support.items()}
     if kind == "remove":
-        del support[name], thumbnails[name]
-        return support, thumbnails
-    assert kept is not None
-    support[name] = torch.cat([support[name], kept]) if name in support else kept
-    thumbnails[name] = thumbnails.get(name, ()) + (shown or (b"",) * len(kept))
-    return support, thumbnails
+        return {other: kept for other, kept in support.items() if other != name}
+    added = Kept(values, shown or (b"",) * size(values))
+    if name in support:
+        before = support[name]
+        added = Kept(join([before.values, values]), before.shown + added.shown)
+    return {**support, name: added}
 
 
 def check_name(name: object) -> None:
@@ -78,13 +87,13 @@ def composed(name: Label) -> Label:
     return class_name(name) if isinstance(name, str) else name
 
 
-def packed(thumbnails: tuple[bytes, ...]) -> dict[str, Tensor]:
+def packed(thumbnails: Sequence[bytes]) -> dict[str, Tensor]:
     """Return pictures one after the other, and how many bytes each has."""
     joined = torch.frombuffer(bytearray(b"".join(thumbnails)) or bytearray(1), dtype=torch.uint8)
     return {"thumbnails": joined, "thumbnail_bytes": torch.tensor([len(each) for each in thumbnails])}
 
 
-def unpacked(tensors: dict[str, Tensor]) -> tuple[bytes, ...]:
+def unpacked(tensors: Mapping[str, Tensor]) -> tuple[bytes, ...]:
     """Return what ``packed`` put together; nothing where there is nothing of it."""
     if "thumbnails" not in tensors:
         return ()

@@ -9,7 +9,7 @@ Shapes: N held-out examples, M strangers (examples of no known class), S support
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -96,9 +96,7 @@ def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
     return -squared_euclidean(embedded_ND, means_WD).amin(1)
 
 
-def left_out(
-    algorithm: EmbeddingAlgorithm, support: Mapping[Label, Tensor], means_WD: Tensor, least: int = 1
-) -> HeldOut:
+def left_out(algorithm: EmbeddingAlgorithm, support: Sequence[Tensor], means_WD: Tensor, least: int = 1) -> HeldOut:
     """Answer support examples as if they had been left out, and tell how familiar they would be without their class.
 
     Args:
@@ -108,8 +106,8 @@ def left_out(
         least: how many answers to examples of each class there must be, where it has as many; each round of them
             learns anew. More than 1: of every class, however many there are. 0: no logits at all, at no cost.
     """
-    kept_S = torch.cat(list(support.values()))
-    counts_W = torch.tensor([len(kept) for kept in support.values()], device=kept_S.device)
+    kept_S = torch.cat(list(support))
+    counts_W = torch.tensor([len(kept) for kept in support], device=kept_S.device)
     targets_S = torch.arange(len(counts_W), device=kept_S.device).repeat_interleave(counts_W)
     order_S = _shuffled(kept_S, targets_S, counts_W)
     # Of each class as many, so that one of many examples does not decide alone what is unknown.

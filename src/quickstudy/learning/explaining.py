@@ -6,7 +6,7 @@ Shapes: N inputs, S support examples, D features.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from quickstudy.data.targets import Label
 from quickstudy.errors import one_line
 from quickstudy.functional.distances import squared_euclidean
+from quickstudy.learning.changes import Support
 
 _AT_ONCE = 10_000_000  # distances
 _TILE = 96
@@ -52,38 +53,33 @@ class Neighbour(NamedTuple):
     """Whether the input is this very example, as far as rounding lets its embedding tell."""
 
 
-def nearest(
-    query_ND: Tensor,
-    support: Mapping[Label, Tensor],
-    thumbnails: Mapping[Label, tuple[bytes, ...]],
-    count: int,
-    rounding: float,
-) -> list[list[Neighbour]]:
+def nearest(query_ND: Tensor, kept_SD: Tensor, support: Support, count: int, rounding: float) -> list[list[Neighbour]]:
     """Return for each of N inputs the support examples that are nearest, the nearest first.
 
     Args:
         query_ND: their embeddings.
-        support: by class, its examples' embeddings ``[n, D]``.
-        thumbnails: of each class's examples.
+        kept_SD: those of the support set, class by class.
+        support: its classes.
         count: of neighbours.
         rounding: by what share of its length the embedding of one input may differ.
     """
-    kept_S, names = torch.cat(list(support.values())), list(support)
-    first_W = np.cumsum([0, *map(len, support.values())])
-    parts = torch.split(query_ND, max(1, _AT_ONCE // len(kept_S)))
-    found = [squared_euclidean(part, kept_S).topk(min(count, len(kept_S)), 1, largest=False).indices for part in parts]
+    names = list(support)
+    first_W = np.cumsum([0, *(kept.examples for kept in support.values())])
+    parts = torch.split(query_ND, max(1, _AT_ONCE // len(kept_SD)))
+    most = min(count, len(kept_SD))
+    found = [squared_euclidean(part, kept_SD).topk(most, 1, largest=False).indices for part in parts]
     rows_NK = torch.cat(found)
     # Products of matrices cancel close to an example: from the few, the distance is that of the difference.
-    away_NK = torch.stack([(query_ND - kept_S[rows_N]).norm(dim=1) for rows_N in rows_NK.T], 1)
+    away_NK = torch.stack([(query_ND - kept_SD[rows_N]).norm(dim=1) for rows_N in rows_NK.T], 1)
     away_NK, order_NK = away_NK.sort(dim=1, stable=True)
     rows_NK = rows_NK.gather(1, order_NK)
-    lengths_NK = kept_S.norm(dim=1)[rows_NK]
+    lengths_NK = kept_SD.norm(dim=1)[rows_NK]
     same_NK = (away_NK <= rounding * lengths_NK) & (lengths_NK > 0)  # an embedding of zeros tells nothing
 
     def neighbour(row: int, distance: float, same: bool) -> Neighbour:
         code = int(np.searchsorted(first_W, row, "right")) - 1
         name, number = names[code], row - int(first_W[code])
-        return Neighbour(name, number, distance, thumbnails[name][number], same)
+        return Neighbour(name, number, distance, support[name].shown[number], same)
 
     columns = (each_NK.tolist() for each_NK in (rows_NK, away_NK, same_NK))
     return [list(map(neighbour, *each)) for each in zip(*columns, strict=True)]

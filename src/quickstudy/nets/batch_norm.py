@@ -8,8 +8,9 @@ Ioffe & Szegedy 2015, "Batch Normalization", https://arxiv.org/abs/1502.03167
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
 from quickstudy.batches import Batch, fold, size, take
 from quickstudy.errors import ConfigError
@@ -59,7 +61,123 @@ class BatchNormAs(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def by_episode(tasks: int, examples: int | None = None) -> BatchNormAs:
+class Rows:
+    """Which rows of a BatchNorm are whose: several of each example where a network has folded places into rows.
+
+    Args:
+        batch: the examples ``[N, ...]`` that pass through the network, or how many they are.
+        layouts: how the network lays their rows out (``layouts_of``); none: one example's after the other's.
+    """
+
+    def __init__(self, batch: Batch | int, layouts: Iterable[str] = ()) -> None:
+        self._batch = batch
+        self._examples = batch if isinstance(batch, int) else size(batch)
+        self.layouts = frozenset(layouts)
+
+    def of(self, call: Call) -> tuple[list[int], bool]:
+        """Return how many rows each example has, and whether they are strided: the first of each, the second of each.
+
+        Raises:
+            ConfigError: it cannot be told.
+        """
+        rows, found = call.input.shape[0], set[tuple[tuple[int, ...], bool]]()
+        if rows == self._examples and UNCLEAR not in self.layouts:
+            return [1] * rows, False
+        for layout in self.layouts - {ONE} or {ADJACENT}:
+            if layout in (ADJACENT, STRIDED):
+                each, rest = divmod(rows, self._examples)
+                counts = [each] * self._examples if each and not rest else []
+            else:
+                counts = [] if layout == UNCLEAR else _counts(self._batch)[layout].tolist()
+            if sum(counts) == rows:
+                found.add((tuple(counts), layout == STRIDED))
+        if len(found) != 1 or UNCLEAR in self.layouts:
+            raise ConfigError(
+                f"a BatchNorm of the backbone sees {rows} rows of {self._examples} examples, so that it cannot be told "
+                "which are whose: let it see as many of each, one example's after the other's, or as many as a leaf of "
+                "whole numbers says, or take a backbone without BatchNorm, such as conv4 with "
+                "backbone_kwargs={'norm': 'group'}"
+            )
+        ((counted, strided),) = found
+        return list(counted), strided
+
+
+ONE, ADJACENT, STRIDED, UNCLEAR = "one", "adjacent", "strided", "unclear"
+
+
+def layouts_of(network: Callable[[Batch], Any], batch: Batch) -> frozenset[str] | None:
+    """Find out how a network lays the rows of its BatchNorms out: three examples pass, and then another in their midst.
+
+    Args:
+        network: in evaluation mode.
+        batch: examples ``[N, ...]``.
+
+    Returns:
+        ``ONE`` (a row of each), ``ADJACENT``, ``STRIDED``, ``UNCLEAR``, and the names of leaves that count the rows of
+        each; None where all examples are alike, which tells nothing.
+    """
+    other = next((row for row in range(1, size(batch)) if _differ(take(batch, 0), take(batch, row))), None)
+    if other is None:
+        return None
+    seen: list[list[Tensor]] = []
+    three = take(batch, [0, other, 0])
+    for passing in (take(batch, [0, 0, 0]), three):
+        inputs: list[Tensor] = []
+        with torch.no_grad(), BatchNormAs(partial(_noted, inputs)):
+            network(passing)
+        seen.append(inputs)
+    if len(seen[0]) != len(seen[1]):
+        return frozenset({UNCLEAR})
+    return frozenset(_layout(one, other, _counts(three)) for one, other in zip(*seen, strict=True)) - {""}
+
+
+def _noted(inputs: list[Tensor], call: Call) -> Tensor:
+    """Note what a BatchNorm sees, and normalise each row by itself."""
+    rows = call.input.detach()
+    inputs.append(rows)
+    return call.input if rows[0].numel() == 1 else F.layer_norm(call.input, call.input.shape[1:])
+
+
+def _layout(before: Tensor, after: Tensor, counts: Mapping[str, Tensor]) -> str:
+    """Return how rows of three examples are laid out, of which the second is another in ``after``; "": untold."""
+    least = 1e-5 * float(after.abs().max())
+
+    def stay(*parts: slice) -> bool:
+        return all(float((before[part] - after[part]).abs().max()) <= least for part in parts)
+
+    rows, each = len(after), len(after) // 3
+    if rows == len(before) == 3:
+        return ONE if stay(slice(0, 1), slice(2, 3)) else UNCLEAR
+    if len(before) == rows and stay(slice(None)):
+        return ""
+    for name, count in counts.items():
+        first, second, _ = count.tolist()
+        sizes = 3 * first, 2 * first + second
+        if first > 0 and sizes == (len(before), rows) and stay(slice(first), slice(-first, None)):
+            return name
+    if len(before) != rows or rows % 3:
+        return UNCLEAR
+    if stay(slice(each), slice(2 * each, None)):
+        return ADJACENT
+    return STRIDED if stay(slice(0, None, 3), slice(2, None, 3)) else UNCLEAR
+
+
+def _counts(batch: Batch) -> dict[str, Tensor]:
+    """Return by its leaf what may say how many rows each example has: whole numbers ``[N]``, or a mask ``[N, L]``."""
+    if isinstance(batch, (int, Tensor)):
+        return {}
+    return {
+        keystr(path): leaf if leaf.ndim == 1 else (leaf != 0).sum(1)
+        for path, leaf in tree_flatten_with_path(batch)[0]
+        if leaf.ndim in (1, 2) and not leaf.is_floating_point()
+    }
+
+
+def _differ(one: Batch, other: Batch) -> bool:
+    return any(not torch.equal(*leaves) for leaves in zip(tree_leaves(one), tree_leaves(other), strict=True))
+
+
+def by_episode(tasks: int, examples: Rows | int | None = None) -> BatchNormAs:
     """In training mode, normalise each of ``tasks`` episodes, stacked along the first axis, by its own statistics.
 
     The running statistics move once, towards the mean over the episodes. So neither the number of episodes in a pass
@@ -67,8 +185,8 @@ def by_episode(tasks: int, examples: int | None = None) -> BatchNormAs:
 
     Args:
         tasks: how many.
-        examples: that pass through the network in all, of which it may make several rows each, one example's after the
-            other's; None: one row each, or as many of each task.
+        examples: which rows are whose, or how many examples pass through the network in all, of which it may make
+            several rows each, one example's after the other's; None: one row each, or as many of each task.
 
     Raises:
         ConfigError: when it normalises, where it cannot be told which rows are whose.
@@ -77,10 +195,13 @@ def by_episode(tasks: int, examples: int | None = None) -> BatchNormAs:
     def normalize(call: Call) -> Tensor:
         if not call.training or tasks == 1:
             return F.batch_norm(*call)
-        _rows_of_each(call, examples or tasks)
+        counts, strided = _rows(examples or tasks).of(call)
+        each = len(counts) // tasks
+        sizes = [sum(counts[at : at + each]) for at in range(0, len(counts), each)]
+        episodes = torch.split(_adjacent(call.input, counts, strided), sizes)
         copies = [
             call._replace(input=episode, running_mean=_copy(call.running_mean), running_var=_copy(call.running_var))
-            for episode in call.input.chunk(tasks)
+            for episode in episodes
         ]
         outputs = [F.batch_norm(*copy) for copy in copies]
         for running, moved in (
@@ -89,7 +210,7 @@ def by_episode(tasks: int, examples: int | None = None) -> BatchNormAs:
         ):
             if running is not None:
                 running.copy_(torch.stack([copy for copy in moved if copy is not None]).mean(0))
-        return torch.cat(outputs)
+        return _as_given(torch.cat(outputs), counts, strided)
 
     return BatchNormAs(normalize)
 
@@ -126,14 +247,14 @@ def by_batch() -> BatchNormAs:
     )
 
 
-def by_support(support: int, kept: Statistics | None = None, examples: int | None = None) -> BatchNormAs:
+def by_support(support: int, kept: Statistics | None = None, examples: Rows | int | None = None) -> BatchNormAs:
     """Normalise by the statistics of the first examples of the batch, which are the support set, and keep those.
 
     Args:
         support: how many they are.
         kept: what the statistics are added to.
-        examples: how many there are in all, of which the network may make several rows each, one example's after the
-            other's; None: one row each.
+        examples: which rows are whose, or how many there are in all, of which the network may make several rows each,
+            one example's after the other's; None: one row each.
 
     Raises:
         ConfigError: when it normalises, where it cannot be told which rows are whose.
@@ -141,8 +262,11 @@ def by_support(support: int, kept: Statistics | None = None, examples: int | Non
 
     def normalize(call: Call) -> Tensor:
         axes = [axis for axis in range(call.input.ndim) if axis != 1]
-        rows = support * (1 if examples is None else _rows_of_each(call, examples))
-        variance, mean = torch.var_mean(_as_weights(call)[:rows], axes, correction=0)
+        inputs, rows = _as_weights(call), support
+        if examples is not None:
+            counts, strided = _rows(examples).of(call)
+            inputs, rows = _adjacent(inputs, counts, strided), sum(counts[:support])
+        variance, mean = torch.var_mean(inputs[:rows], axes, correction=0)
         if kept is not None:
             kept.append((mean, variance))
         return _normalized(call, mean, variance)
@@ -156,11 +280,12 @@ def by_statistics(statistics: Statistics) -> BatchNormAs:
     return BatchNormAs(lambda call: _normalized(call, *next(left)))
 
 
-def by_example(examples: int | None = None) -> BatchNormAs:
+def by_example(examples: Rows | int | None = None) -> BatchNormAs:
     """Normalise groups of channels within each example: GroupNorm, Wu & He 2018, https://arxiv.org/abs/1803.08494.
 
     Args:
-        examples: how many there are, of which the network may make several rows each; None: one row each.
+        examples: which rows are whose, or how many examples there are, of which the network may make several rows each,
+            one example's after the other's; None: one row each.
 
     Raises:
         ConfigError: when it normalises, where it cannot be told which rows are whose.
@@ -168,11 +293,19 @@ def by_example(examples: int | None = None) -> BatchNormAs:
 
     def normalize(call: Call) -> Tensor:
         inputs, groups = _as_weights(call), math.gcd(8, call.input.shape[1])
-        each = 1 if examples is None else _rows_of_each(call, examples)
-        if each == 1:
+        counts, strided = ([1] * len(inputs), False) if examples is None else _rows(examples).of(call)
+        if max(counts) == 1:
             return F.group_norm(inputs, groups, call.weight, call.bias, call.eps)
-        together = inputs.reshape(-1, each, *inputs.shape[1:]).transpose(1, 2)
-        return F.group_norm(together, groups, call.weight, call.bias, call.eps).transpose(1, 2).flatten(0, 1)
+        inputs = _adjacent(inputs, counts, strided)
+        if len(set(counts)) == 1:  # all at once
+            parts = [inputs.reshape(-1, counts[0], *inputs.shape[1:])]
+        else:
+            parts = [part[None] for part in torch.split(inputs, counts)]
+        normalized = [
+            F.group_norm(part.transpose(1, 2), groups, call.weight, call.bias, call.eps).transpose(1, 2).flatten(0, 1)
+            for part in parts
+        ]
+        return _as_given(torch.cat(normalized), counts, strided)
 
     return BatchNormAs(normalize)
 
@@ -226,7 +359,11 @@ def of_several(remedy: str) -> Iterator[None]:
 
 
 def move_statistics(
-    norms: Sequence[_BatchNorm], network: Callable[[Batch], Tensor], inputs: Batch, together: int
+    norms: Sequence[_BatchNorm],
+    network: Callable[[Batch], Tensor],
+    inputs: Batch,
+    together: int,
+    rows_of: Callable[[Batch], Rows | int] = size,
 ) -> None:
     """Move running statistics once, towards the mean over episodes, as a training pass of them all would.
 
@@ -235,6 +372,7 @@ def move_statistics(
         network: what passes inputs ``[N, ...]`` through them.
         inputs: of episodes, ``[T, S, ...]``.
         together: how many episodes go through the network side by side.
+        rows_of: says of examples ``[N, ...]`` which rows are whose.
     """
     if not _running(norms):
         return
@@ -245,7 +383,7 @@ def move_statistics(
         for some in pass_by_pass(nn.ModuleList(norms), size(inputs), together):
             episodes = take(inputs, some)
             passing = fold(episodes)
-            with torch.no_grad(), by_episode(size(episodes), size(passing)):
+            with torch.no_grad(), by_episode(size(episodes), rows_of(passing)):
                 network(passing)
     finally:
         for norm, mode in zip(norms, training, strict=True):
@@ -285,17 +423,20 @@ def _over_all(values: Tensor) -> Tensor:
     return summed
 
 
-def _rows_of_each(call: Call, examples: int) -> int:
-    """Return how many rows of a call are each example's: several where a network has folded places into them."""
-    rows = call.input.shape[0]
-    each, rest = divmod(rows, examples)
-    if rest or not each:
-        raise ConfigError(
-            f"a BatchNorm of the backbone sees {rows} rows of {examples} examples, so that it cannot be told which are "
-            "whose: let it see as many of each, one example's after the other's, or take a backbone without BatchNorm, "
-            "such as conv4 with backbone_kwargs={'norm': 'group'}"
-        )
-    return each
+def _rows(examples: Rows | int) -> Rows:
+    return Rows(examples) if isinstance(examples, int) else examples
+
+
+def _adjacent(inputs: Tensor, counts: list[int], strided: bool) -> Tensor:
+    """Return rows one example's after the other's."""
+    if not strided:
+        return inputs
+    return inputs.reshape(counts[0], len(counts), *inputs.shape[1:]).transpose(0, 1).flatten(0, 1)
+
+
+def _as_given(rows: Tensor, counts: list[int], strided: bool) -> Tensor:
+    """Return such rows in the order in which the network had laid them out."""
+    return _adjacent(rows, [len(counts)] * counts[0], True) if strided else rows
 
 
 def _normalized(call: Call, mean: Tensor, variance: Tensor) -> Tensor:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from quickstudy.batches import Batch, each, join
+from quickstudy.batches import Batch, device_of, each, join, size
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.nets import timm_bridge
+from quickstudy.nets.batch_norm import Rows, layouts_of
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 
@@ -41,6 +44,7 @@ class Encoder(nn.Module):
         """Whether its inputs are pictures ``[C, H, W]``."""
         self.fed = ""
         """The scale of the inputs that it was trained on, one of ``pictures.Scale``."""
+        self._layouts: frozenset[str] | None = None
         self.mean: Tensor | None
         self.std: Tensor | None
         self.register_buffer("mean", None if mean is None else torch.tensor(mean).view(-1, 1, 1))
@@ -60,27 +64,46 @@ class Encoder(nn.Module):
         Raises:
             ConfigError: the backbone does not take such inputs, or makes no tensor of them.
         """
-        training = [module for module in self.modules() if module.training]
-        self.eval()
         inputs = self.prepared(join([example, example]))  # batch statistics need more than one
-        name, size = type(self.backbone).__name__, each(lambda leaf: tuple(leaf.shape[1:]), example)
+        name, shape = type(self.backbone).__name__, each(lambda leaf: tuple(leaf.shape[1:]), example)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self._evaluating():
                 features = self.backbone(inputs)
         except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
             raise ConfigError(
-                f"the backbone {name} cannot take inputs of shape {size}: {error}. Load them as it wants them "
+                f"the backbone {name} cannot take inputs of shape {shape}: {error}. Load them as it wants them "
                 "(images: image_size=), or choose another backbone"
             ) from error
-        finally:
-            for module in training:
-                module.training = True
         if not isinstance(features, Tensor):
             raise ConfigError(
                 f"the backbone {name} returns a {type(features).__name__}, not a tensor [N, ...]: wrap it in a module "
                 "that returns the features alone"
             )
         return tuple(features.shape[1:])
+
+    def find_rows(self, inputs: Batch) -> None:
+        """Find out once how the backbone lays out the rows that its BatchNorms see, by passing three of the inputs.
+
+        Args:
+            inputs: ``[N, ...]``, on the encoder's device.
+        """
+        if self._layouts is None and size(inputs) > 1 and any(isinstance(m, _BatchNorm) for m in self.modules()):
+            with self._evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
+                self._layouts = layouts_of(lambda some: self.backbone(self.prepared(some)), inputs)
+
+    def rows_of(self, inputs: Batch) -> Rows:
+        """Return which rows of a BatchNorm are whose as inputs pass; ``find_rows`` must have seen some before."""
+        return Rows(inputs, self._layouts or ())
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
     def prepared(self, inputs: Batch) -> Batch:
         """Return inputs ``[N, C, ...]`` as the backbone takes them: scaled, normalised, in its memory format.

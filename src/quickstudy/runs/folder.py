@@ -26,7 +26,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.files import BEST_FILE, alone, atomic_write
-from quickstudy.kinds.metrics import Estimate
+from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.runs.loggers import Metrics, read_metrics
 from quickstudy.runs.report import (
     NAMED,
@@ -36,10 +36,20 @@ from quickstudy.runs.report import (
     confusion_listing,
     confusion_picture,
     curves_picture,
-    estimate_of,
     write_report,
 )
-from quickstudy.runs.results import chance, covers, in_sizes, measured_on, of_an_episode, versions
+from quickstudy.runs.results import (
+    chance,
+    covers,
+    estimate_of,
+    in_sizes,
+    measured_on,
+    naming,
+    of_an_episode,
+    score_in,
+    unit_in,
+    versions,
+)
 from quickstudy.runs.resuming import KeepLast
 from quickstudy.runs.time_limit import WithinTime
 from quickstudy.training.checkpoint import plain
@@ -48,7 +58,6 @@ from quickstudy.training.processes import is_first
 
 RUNS = Path("runs")
 RECORD, MEASURED, TESTED, CURVES, REPORT = "run.json", "test.json", "test.safetensors", "curves.png", "report.html"
-BEST = "val_accuracy"
 _RECORDED = ("time", "command", "versions", "trainer", "data", "model")
 _DRAWN = 250  # classes of a matrix whose cells can be seen
 _WORDS = 300  # letters of an error
@@ -110,11 +119,12 @@ class KeepBest(ModelCheckpoint):
 
     Args:
         folder: the run's.
+        score: what is best by it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, score: Score = ACCURACY) -> None:
         name = Path(BEST_FILE).stem
-        super().__init__(folder, name, monitor=BEST, mode="max", enable_version_counter=False)
+        super().__init__(folder, name, monitor=f"val_{score.name}", mode=score.best, enable_version_counter=False)
 
     def check_monitor_top_k(self, trainer: Any, current: Any = None) -> bool:
         """Return whether it is better; a validation that was cut short is not compared with a whole one."""
@@ -135,22 +145,31 @@ class Patience(EarlyStopping):
     """Stops a run that gets no better, by the patience that it is given, whatever it began with.
 
     Args:
-        patience: validations without a better accuracy.
+        patience: validations without a better one.
+        score: what is better by it.
     """
 
-    def __init__(self, patience: int) -> None:
-        super().__init__(BEST, mode="max", patience=patience)
+    def __init__(self, patience: int, score: Score = ACCURACY) -> None:
+        super().__init__(f"val_{score.name}", mode=score.best, patience=patience)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with what was seen."""
         super().load_state_dict({**state_dict, "patience": self.patience})
 
 
-def checkpoints(folder: Path, validates: bool, there: list[Callback]) -> list[Checkpoint]:
+def judging_by(score: Score, there: list[Callback]) -> list[Callback]:
+    """Return the callbacks with those of ours that go by another score's name replaced: a run judges by one."""
+    monitor = f"val_{score.name}"
+    others = [each for each in there if isinstance(each, (KeepBest, Patience)) and each.monitor != monitor]
+    anew: list[Callback] = [Patience(each.patience, score) for each in others if isinstance(each, Patience)]
+    return [*(each for each in there if each not in others), *anew]
+
+
+def checkpoints(folder: Path, validates: bool, there: list[Callback], score: Score = ACCURACY) -> list[Checkpoint]:
     """Return the callbacks that keep the best model, if it is validated, and the last, but for those that there are."""
     kept: list[Checkpoint] = []
     if validates and not any(isinstance(callback, ModelCheckpoint) for callback in there):
-        kept.append(KeepBest(folder))
+        kept.append(KeepBest(folder, score))
     if not any(isinstance(callback, KeepLast) for callback in there):
         kept.append(KeepLast(folder))
     return kept
@@ -209,6 +228,7 @@ class Record(Callback):
             options = {name: value if plain(value) else repr(value) for name, value in dict(pl_module.hparams).items()}
             code = dict.fromkeys(getattr(pl_module, "unsaved", ()), "code")
             record = now | {"model": {"class": type(pl_module).__name__, **options, **code}}
+            record |= naming(pl_module.score)
         self._write(record)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
@@ -296,7 +316,10 @@ def read_outcome(folder: Path, result: Mapping[str, Any]) -> Outcome | None:
     if not path.is_file():
         return None
     outcome = Outcome.read(path)
-    if len(outcome.accuracies) != result.get(outcome.unit) or abs(outcome.accuracy - result["accuracy"]) > 1e-5:
+    score = score_in(result)
+    value = estimate_of(result, score).mean
+    same = len(outcome.figures) == result.get(outcome.unit) and outcome.score == score
+    if not same or not abs(outcome.value - value) <= (1e-5 if score.share else 1e-4 * abs(value)):
         raise DataError(f"'{path}' is not of the test that '{folder / MEASURED}' tells of: type quickstudy test again")
     return outcome
 
@@ -354,8 +377,10 @@ def _write_page(folder: Path, steps: int) -> None:
     record = read_json(folder / RECORD, *_RECORDED)
     last = max((place for place, row in enumerate(rows) if "train_loss" in row), default=-1)
     trained = rows[: last + 1]  # what comes later was measured afterwards, perhaps on other data
-    judged = [row for row in trained if BEST in row]
-    best = max(judged, key=lambda row: row[BEST], default=None)
+    score = score_in(record)
+    judged = [row for row in trained if math.isfinite(row.get(f"val_{score.name}", math.nan))]
+    order = max if score.best == "max" else min
+    best = order(judged, key=lambda row: row[f"val_{score.name}"], default=None)
     steps = max(steps, int(trained[-1]["step"]) + 1 if trained else 0)
     newest = [record, *record.get("resumed", ())][-1]
     estimates, notes, cautions = [], [], []
@@ -363,14 +388,16 @@ def _write_page(folder: Path, steps: int) -> None:
     lead = f"{steps} steps. {_sentence(newest.get('ended', 'How it ended is not known: it was killed, or still runs'))}"
     plan = plan_of(record["model"])
     if best is not None:
-        units = "episodes" if "val_episodes" in best else "examples"
-        count = int(best[f"val_{units}"])
-        found = Estimate(best[BEST], best.get(f"{BEST}_ci95", math.nan), count)
+        unit = unit_in(best, "val_")
+        count = None if unit is None else int(best[f"val_{unit}"])
+        found = estimate_of(best, score, count, "val_")
         estimates.append(Row("validation, at its best", [found], None if plan is None else 1 / plan.span("val")[0]))
         lead = f"{lead} Validation was best after step {int(best['step']) + 1}, in epoch {int(best['epoch']) + 1}."
         sizes = "" if plan is None else f", {in_sizes(plan.span('val'), *plan.shape('val')[1:])}"
+        on = "" if unit is None else f"Validated on {count} {unit}{sizes}. "
+        over = f"The interval is of 95%, over these {unit}. " if unit and f"val_{score.name}_ci95" in best else ""
         notes.append(
-            f"Validated on {count} {units}{sizes}. The interval is of 95%, over these {units}. The figure chose the "
+            f"{on}{over}The figure chose the "
             "epoch, so it flatters the model: judge it by data that chose nothing (quickstudy test)."
         )
     if (folder / MEASURED).exists():
@@ -379,13 +406,14 @@ def _write_page(folder: Path, steps: int) -> None:
         if measured["time"] < newest["time"]:
             notes.append("Training went on since it was tested: type quickstudy test again.")
         else:
-            found = estimate_of(result, result.get("episodes", result.get("examples")))
+            found = estimate_of(result, score, result.get(unit_in(result)))
             guessing = chance(result)
-            of_classes = result.get("accuracy_ci95_classes")
-            also = "" if of_classes is None else f"for other classes ± {100 * of_classes:.1f}"
+            of_classes = result.get(f"{score.name}_ci95_classes")
+            half = "" if of_classes is None else f"{100 * of_classes:.1f}" if score.share else score.text(of_classes)
+            also = f"for other classes ± {half}" if half else ""
             estimates.append(Row(f"test, {measured['weights']}", [found], guessing and guessing[0], also))
             notes += [f"Tested {measured_on(result)}.", *of_an_episode(result)]
-            notes += [*([guessing[1]] if guessing else []), covers(result)]
+            notes += [*([guessing[1]] if guessing else []), *covers(result)]
             cautions += result.get("notes", [])
             outcome = read_outcome(folder, result)
             if outcome is not None and 1 < len(outcome.classes) <= _DRAWN and len(outcome.confusions):
@@ -397,23 +425,26 @@ def _write_page(folder: Path, steps: int) -> None:
             listings += [confusion_listing(result["confusions"])] if result.get("confusions") else []
     if any(name in row for row in trained for name in ("train_loss", "val_loss")):
         with atomic_write(folder / CURVES) as file:
-            file.write(curves_picture(trained))
-        loss, accuracy = (curves_picture(trained, [what]) for what in ("loss", "accuracy"))
-        caption = "Loss and accuracy by step; the band is the validation's 95% interval."
-        pictures.insert(0, Picture(caption, loss, [accuracy]))
+            file.write(curves_picture(trained, ("loss", score.name)))
+        loss, scored = (curves_picture(trained, [what]) for what in ("loss", score.name))
+        band = any(f"val_{score.name}_ci95" in row for row in trained) or score == ACCURACY
+        tail = "; the band is the validation's 95% interval" if band else ""
+        caption = f"Loss and {score.called} by step{tail}."
+        pictures.insert(0, Picture(caption, loss, [scored]))
     model = record["model"]
     backbone = "with a backbone of one's own" if model.get("backbone") == "code" else model.get("backbone")
     write_report(
         folder / REPORT,
         title=f"Run {folder.name}: {model.get('training_strategy', '')} {backbone or ''}".strip(),
         lead=lead,
-        columns=["accuracy"],
+        columns=[score.called],
         rows=estimates,
         notes=notes,
         pictures=pictures,
         details=_details(record),
         cautions=cautions,
         listings=listings,
+        score=score,
     )
 
 

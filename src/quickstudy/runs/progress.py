@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelSummary, ProgressBar, RichProgressB
 
 from quickstudy.batches import size
 from quickstudy.data.loading import inputs_of
-from quickstudy.episode import Episode
+from quickstudy.episode import Episode, Unit
 
 _INTERVAL = "_ci95"
 _UNTOLD = "_transductive"  # a property of the strategy, which the sentence of a test says in a word
@@ -25,17 +25,26 @@ def build_progress() -> ProgressBar:
 
 
 def shown(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Return figures as text, an accuracy with its interval.
+    """Return figures as text, a score with its interval.
 
     >>> shown({"val_accuracy": 0.91234, "val_accuracy_ci95": 0.0123, "val_loss": 0.5, "val_transductive": 0.0})
     {'val_accuracy': '0.912 ± 0.012', 'val_loss': '0.5'}
+    >>> shown({"val_rmse": 431.273, "val_rmse_ci95": 12.345})
+    {'val_rmse': '431.3 ± 12'}
     """
     texts = {}
     for name, value in sorted(figures.items()):
         interval = figures.get(name + _INTERVAL)
         if not name.endswith((_INTERVAL, _UNTOLD)):
-            texts[name] = f"{float(value):.4g}" if interval is None else f"{float(value):.3f} ± {float(interval):.3f}"
+            texts[name] = f"{float(value):.4g}" if interval is None else _with_interval(float(value), float(interval))
     return texts
+
+
+def _with_interval(value: float, half: float) -> str:
+    """Return a share to three places, and what these would not show to some figures."""
+    if abs(value) > 1 or 0 < half < 0.0005:
+        return f"{value:.4g} ± {half:.2g}"
+    return f"{value:.3f} ± {half:.3f}"
 
 
 class Parameters(ModelSummary):
@@ -56,7 +65,8 @@ class Rate:
 
     def __init__(self) -> None:
         self.started = time.monotonic()
-        self._units, self._unit, self._seconds = 0, "examples", 0.0
+        self._units, self._seconds = 0, 0.0
+        self._unit: Unit = "examples"
 
     def add(self, batch: Any, processes: int) -> None:
         """Count those of a step that has just ended."""

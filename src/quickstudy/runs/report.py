@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.files import atomic_write
+from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.kinds.metrics import Estimate
+from quickstudy.runs.results import estimate_of
 from quickstudy.training.outcome import NO_NUMBER, worst_first
 
 _SHOWN, _RIGHT, _WRONG = "#3867d6", "#1e8e3e", "#d93025"
@@ -63,10 +65,13 @@ class Listing(NamedTuple):
     note: str = ""
 
 
-def percent(estimate: Estimate) -> str:
-    """Return an accuracy in percent with the half-width of its interval, such as ``"68.2 ± 0.7"``."""
-    interval = f"{100 * estimate.ci95:.1f}" if math.isfinite(estimate.ci95) else "unknown"
-    return f"{100 * estimate.mean:.1f} ± {interval}"
+def told(estimate: Estimate, score: Score = ACCURACY) -> str:
+    """Return a score with the half-width of its interval; a share in percent, such as ``"68.2 ± 0.7"``."""
+    value, half = (
+        ("unknown" if not math.isfinite(each) else f"{100 * each:.1f}" if score.share else score.text(each))
+        for each in estimate[:2]
+    )
+    return f"{value} ± {half}"
 
 
 def episode_picture(
@@ -119,11 +124,11 @@ def episode_picture(
 
 
 def curves_picture(rows: Sequence[Mapping[str, float]], drawn: Sequence[str] = ("loss", "accuracy")) -> bytes:
-    """Draw how loss and accuracy went, in training and validation.
+    """Draw how loss and score went, in training and validation.
 
     Args:
         rows: of figures by name, each with its ``step``; ``train_loss``, ``val_accuracy`` and so on are drawn.
-        drawn: which of the two, side by side.
+        drawn: which figures, side by side.
 
     Returns:
         A PNG.
@@ -140,7 +145,7 @@ def curves_picture(rows: Sequence[Mapping[str, float]], drawn: Sequence[str] = (
             if found and all(f"{name}_ci95" in row for row in found):
                 half = np.array([row[f"{name}_ci95"] for row in found])
                 axes.fill_between(steps, values - half, values + half, color=colour, alpha=0.18, linewidth=0)
-        axes.set(title=what, xlabel="step")
+        axes.set(title=what.replace("_", " "), xlabel="step")
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         if axes.dataLim.width == 0 and axes.lines:  # of one step, whose neighbours matplotlib would show in parts
             axes.set_xticks(sorted({float(x) for line in axes.lines for x in np.asarray(line.get_xdata())}))
@@ -193,18 +198,12 @@ def class_listing(figures: Mapping[str, Mapping[str, Any]]) -> Listing:
     rows = []
     for name, each in ordered.items():
         parts = ("f1", "precision", "recall")
-        told = [_percent(each[part]) for part in parts] if of_labels else [percent(estimate_of(each, each["examples"]))]
-        rows.append([name, *told, str(each["examples"])])
+        cells = [_percent(each[part]) for part in parts] if of_labels else [told(estimate_of(each))]
+        rows.append([name, *cells, str(each["examples"])])
     what = "label" if of_labels else "class"
     shares = [each[key] for each in ordered.values()]
     note = "" if of_labels else "The interval of a class covers the draw of its episodes, or examples, only."
     return Listing(f"Each {what}, the worst first, in percent", [what, *columns], rows, shares, note)
-
-
-def estimate_of(figures: Mapping[str, Any], units: int) -> Estimate:
-    """Return the accuracy of a result, or of a class in it, over so many units."""
-    half = figures["accuracy_ci95"]
-    return Estimate(figures["accuracy"], math.nan if half is None else half, units)
 
 
 def confusion_listing(confusions: Sequence[Mapping[str, Any]]) -> Listing:
@@ -262,18 +261,20 @@ def write_report(
     details: Mapping[str, str],
     cautions: Sequence[str] = (),
     listings: Sequence[Listing] = (),
+    score: Score = ACCURACY,
 ) -> None:
     """Write a page that needs no other file and no network.
 
     Args:
         path: the HTML file.
         title, lead: what it is about, and the result in a sentence.
-        columns, rows: a table of accuracies.
+        columns, rows: a table of scores.
         notes: how to read the table.
         pictures: shown in order.
         details: name and value of everything that is needed to repeat the run.
         cautions: what must be known before the figures are believed.
         listings: tables, after the pictures.
+        score: what the table is of.
     """
     template = files("quickstudy.runs").joinpath("report.html.jinja").read_text("utf-8")
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template)
@@ -281,7 +282,11 @@ def write_report(
         title=title,
         lead=lead,
         columns=columns,
-        rows=[(row.name, [(percent(e), 100 * e.mean) for e in row.estimates], row.chance, row.also) for row in rows],
+        heading=f"{score.called[:1].upper()}{score.called[1:]}{', in percent' if score.share else ''}",
+        rows=[
+            (row.name, [(told(e, score), 100 * e.mean) for e in row.estimates], row.chance, row.also) for row in rows
+        ],
+        bars=score.share,
         notes=notes,
         cautions=cautions,
         pictures=[(each.caption, [_base64(png) for png in (each.png, *each.beside)], each.wide) for each in pictures],

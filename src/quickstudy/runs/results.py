@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
+from quickstudy.episode import UNITS, Unit
+from quickstudy.kinds.base import ACCURACY, Score
+from quickstudy.kinds.metrics import Estimate
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.outcome import Outcome, finite
 
 _CONFUSIONS = 100  # in test.json; test.safetensors has all
 Size = int | Sequence[int]
+
+
+def naming(score: Score) -> dict[str, Any]:
+    """Return what a file says of a score, for ``score_in``; nothing of the accuracy, as when it was the only one."""
+    return {} if score == ACCURACY else {"score": score._asdict()}
+
+
+def score_in(record: Mapping[str, Any]) -> Score:
+    """Return the score that a run's record, or a result, is of."""
+    named = record.get("score")
+    return Score(**named) if isinstance(named, Mapping) else ACCURACY
+
+
+def unit_in(figures: Mapping[str, Any], stage: str = "") -> Unit | None:
+    """Return what figures are over, as their number says, such as ``val_episodes``; None where there is none."""
+    return next((unit for unit in UNITS if figures.get(stage + unit) is not None), None)
+
+
+def estimate_of(figures: Mapping[str, Any], score: Score = ACCURACY, units: Any = None, stage: str = "") -> Estimate:
+    """Return a score among figures, such as ``val_accuracy``, with its interval; what is not there is not a number."""
+    name = stage + score.name
+    value, half = (figures.get(each) for each in (name, f"{name}_ci95"))
+    return Estimate(math.nan if value is None else value, math.nan if half is None else half, int(units or 0))
 
 
 def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dict[str, Any]:
@@ -25,14 +52,19 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
     """
     result: dict[str, Any] = {name.removeprefix("test_"): finite(value) for name, value in figures.items()}
     outcome: Outcome | None = model.outcome
+    score: Score = model.score
+    if outcome is not None and len(outcome.figures):  # for a task of one's own that logs less
+        result = {score.name: finite(outcome.value), f"{score.name}_ci95": finite(outcome.ci95())} | result
+        result.setdefault(outcome.unit, len(outcome.figures))
+    result |= {unit: int(result[unit]) for unit in UNITS if result.get(unit) is not None}
     if model.plan is None:
-        result |= {"examples": int(result["examples"]), "classes": len(model.classes)}
+        result |= {"classes": len(model.classes)} if model.classes else {}
         result |= {"trained_on": model.seen_before} if model.seen_before else {}
         result |= {"chosen_by": model.chosen_by} if model.chosen_by else {}
     else:
         shape = outcome.shape if outcome is not None else None
         sizes = model.plan.shape("test") if shape is None else [_one_or_both(*each) for each in shape]
-        result |= {"accuracy_ci95_classes": result.get("accuracy_ci95_classes"), "episodes": int(result["episodes"])}
+        result.setdefault(f"{score.name}_ci95_classes", None)
         result |= dict(zip(("ways", "shots", "queries"), sizes, strict=True))
         result |= {"transductive": bool(result["transductive"])}
     per_class = outcome.per_class() if outcome is not None else {}
@@ -41,20 +73,21 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         result["per_label" if len(outcome.labels) else "per_class"] = per_class
         result["confusions"] = outcome.largest_confusions(_CONFUSIONS)
     notes: list[str] = []
+    examples = f"the {result['examples']} examples" if "examples" in result else "the examples"
     if "trained_on" in result:
         notes.append(
-            f"The model was trained on at least {result['trained_on']} of the {result['examples']} examples of this "
+            f"The model was trained on at least {result['trained_on']} of {examples} of this "
             "test, which tells nothing about new ones: test it on examples that it was not trained on."
         )
     if "chosen_by" in result:
         notes.append(
-            f"At least {result['chosen_by']} of the {result['examples']} examples of this test chose the model's "
+            f"At least {result['chosen_by']} of {examples} of this test chose the model's "
             "checkpoint, so that the figure flatters it: test it on examples that chose nothing."
         )
-    if model.plan is not None and per_class and result["accuracy_ci95_classes"] is None:
+    if model.plan is not None and per_class and result[f"{score.name}_ci95_classes"] is None:
         notes.append(_no_interval_over_classes(len(per_class)))
     table = data.table("test", by_class=model.plan is not None) if isinstance(data, DataModule) else None
-    return result | {"notes": notes} | ({} if table is None else {"data": table.fingerprint})
+    return result | naming(score) | {"notes": notes} | ({} if table is None else {"data": table.fingerprint})
 
 
 def _one_or_both(least: int, most: int) -> int | list[int]:
@@ -75,35 +108,44 @@ def _no_interval_over_classes(classes: int) -> str:
 
 def sentence(result: Mapping[str, Any]) -> str:
     """Return in words what ``result_of`` returned."""
-    return f"accuracy {result['accuracy']:.2%} {interval(result)} {measured_on(result)}"
+    score = score_in(result)
+    value = score.text(result.get(score.name))
+    return " ".join(part for part in (score.called, value, interval(result), measured_on(result)) if part)
 
 
 def interval(result: Mapping[str, Any]) -> str:
     """Return in words the intervals of a result: of the draw of episodes or examples, and of classes where known."""
-    ci95, of_classes = result["accuracy_ci95"], result.get("accuracy_ci95_classes")
+    score = score_in(result)
+    name = f"{score.name}_ci95"
+    ci95, of_classes = result.get(name), result.get(f"{name}_classes")
+    if name not in result:
+        return ""
     if ci95 is None:
         one_class = "episodes" not in result and result.get("classes") == 1
         return "(one class: no answer is wrong)" if one_class else "(one alone has no interval)"
     if of_classes is None:
-        return f"± {ci95:.2%} (95% interval)"
+        return f"± {score.text(ci95)} (95% interval)"
     these = f"for these {result['classes']} classes, for others of their kind"
-    return f"± {ci95:.2%} {these} ± {of_classes:.2%} (95% interval)"
+    return f"± {score.text(ci95)} {these} ± {score.text(of_classes)} (95% interval)"
 
 
 def measured_on(result: Mapping[str, Any]) -> str:
     """Return in words what a result was measured on."""
-    if "episodes" not in result:
+    if "ways" not in result:
         seen = f", at least {result['trained_on']} of which it was trained on" if result.get("trained_on") else ""
         seen += f", at least {result['chosen_by']} of which chose its checkpoint" if result.get("chosen_by") else ""
-        return f"on {result['examples']} examples of {result['classes']} class{'es' * (result['classes'] != 1)}{seen}"
+        examples = f"{result['examples']} examples" if "examples" in result else "all examples"
+        classes = result.get("classes")
+        of_classes = f" of {classes} class{'es' * (classes != 1)}" if classes else ""
+        return f"on {examples}{of_classes}{seen}"
     kind = "transductive" if result["transductive"] else "inductive"
     sizes = in_sizes(result["ways"], result["shots"], result["queries"])
-    return f"over {result['episodes']} episodes, {sizes}, {kind}"
+    return f"over {result.get('episodes', 'all')} episodes, {sizes}, {kind}"
 
 
 def of_an_episode(result: Mapping[str, Any]) -> list[str]:
     """Return what an episode is and what the classifier sees of it, in words; nothing without episodes."""
-    if "episodes" not in result:
+    if "ways" not in result:
         return []
     ways, shots, queries = (_span(result[name]) for name in ("ways", "shots", "queries"))
     alone = "Inductive: each is classified on its own."
@@ -115,7 +157,9 @@ def of_an_episode(result: Mapping[str, Any]) -> list[str]:
 
 
 def chance(result: Mapping[str, Any]) -> tuple[float, str] | None:
-    """Return what share would be right without a look at the inputs, and that in words; None with several labels."""
+    """Return what share would be right without a look at the inputs, and that in words; None where none is."""
+    if score_in(result) != ACCURACY:
+        return None
     if "episodes" in result:
         ways = result["ways"]
         share = 1 / (ways if isinstance(ways, int) else ways[0])
@@ -129,18 +173,23 @@ def chance(result: Mapping[str, Any]) -> tuple[float, str] | None:
     return share, f"Always answering '{name}', the most frequent class, is right in {share:.1%}."
 
 
-def covers(result: Mapping[str, Any]) -> str:
-    """Return in words what the intervals of a result cover, and what not."""
-    if "episodes" not in result:
-        return "The interval is of 95%, over the examples: it covers which examples there are of these classes."
-    of_classes = result.get("accuracy_ci95_classes")
+def covers(result: Mapping[str, Any]) -> list[str]:
+    """Return in words what the intervals of a result cover, and what not; nothing where it has none."""
+    score = score_in(result)
+    if f"{score.name}_ci95" not in result:
+        return []
+    if "ways" not in result:
+        these = " of these classes" if result.get("classes") else ""
+        return [f"The interval is of 95%, over the examples: it covers which examples there are{these}."]
+    of_classes = result.get(f"{score.name}_ci95_classes")
     draw = "The interval is of 95%, and covers the draw of episodes from these test classes only"
     if of_classes is None:
-        return f"{draw}; for other classes of the same kind the uncertainty is larger."
-    return (
-        f"{draw}. For other classes of the same kind it is ± {of_classes:.1%}: each of the {result['classes']} classes "
+        return [f"{draw}; for other classes of the same kind the uncertainty is larger."]
+    half = f"{of_classes:.1%}" if score.share else score.text(of_classes)
+    return [
+        f"{draw}. For other classes of the same kind it is ± {half}: each of the {result['classes']} classes "
         "was left out in turn."
-    )
+    ]
 
 
 def in_sizes(ways: Size, shots: Size, queries: Size) -> str:

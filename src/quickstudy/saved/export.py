@@ -32,11 +32,11 @@ from quickstudy.data.samples import Samples, listed
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, first_line
 from quickstudy.files import atomic_write
-from quickstudy.learning.confidence import Confidence, familiarity
+from quickstudy.learning.confidence import familiarity
+from quickstudy.learning.knowledge import Knowledge
 from quickstudy.nets import Encoder
 from quickstudy.pictures import height_width
 from quickstudy.saved.graph_files import OUTPUTS, Answers, Axes, Run, Tensors, form_of
-from quickstudy.saved.model_folder import Saved
 from quickstudy.saved.plain import joined, taken_apart
 
 FORMAT = 1
@@ -87,7 +87,7 @@ class Graph(nn.Module):
 
 
 def write(
-    path: str | os.PathLike[str], saved: Saved, confidence: Confidence, images: Any = None, only_classes: bool = False
+    path: str | os.PathLike[str], knowledge: Knowledge, images: Any = None, only_classes: bool = False
 ) -> Exported:
     """Export an adapted model, once its exported form was run and has answered alike.
 
@@ -95,8 +95,7 @@ def write(
 
     Args:
         path: of the graph: ``x.onnx``, or ``x.pt2`` for torch.export; ``x.onnx.classes.safetensors`` comes beside it.
-        saved: the model.
-        confidence: its temperature and threshold.
+        knowledge: of the model.
         images: inputs whose shape and type the graph takes, and whose answers are compared besides those to made-up
             ones; default: uint8 pictures of the size that the model loads.
         only_classes: leave the graph as it is, and compare its answers by the classes of now.
@@ -109,49 +108,51 @@ def write(
     """
     model, (written, read) = Path(path), form_of(Path(path))
     classes = model.with_name(f"{model.name}.classes.safetensors")
-    if not saved.support:
+    if not knowledge.support:
         raise DataError("there is no class to export: type fit(images, labels) or add_class(name, images) first")
-    encoder, algorithm = copy.deepcopy(saved.encoder).cpu(), copy.deepcopy(saved.algorithm).cpu()
+    encoder, algorithm = copy.deepcopy(knowledge.encoder).cpu(), copy.deepcopy(knowledge.algorithm).cpu()
     name = f"{type(algorithm).__name__} on {type(encoder.backbone).__name__}"
     if algorithm.sees_queries(encoder):
         raise ConfigError(
             f"{name} answers all inputs of a call together, and a graph answers each as if it were alone: export "
             "another strategy, for instance prototypicalnetworks (in MAML's family: normalization='support')"
         )
-    inputs = _inputs(images, saved, _description(classes)["input"] if only_classes else None)
+    inputs = _inputs(images, knowledge, _description(classes)["input"] if only_classes else None)
     shape = encoder.feature_shape(inputs[:1])
     if shape != algorithm.feature_shape:
         raise ConfigError(
             f"inputs of shape {tuple(inputs.shape[1:])} become features of shape {shape}, and it learned from "
             f"{algorithm.feature_shape}: type export({str(model)!r}, images=...) with some of the size that it learned"
         )
+    confidence = knowledge.confidence
+    values = {name: kept.values for name, kept in knowledge.support.items()}
     with torch.no_grad():
-        tensors, skeleton = _as_inputs(algorithm, saved.state, saved.support)
+        tensors, skeleton = _as_inputs(algorithm, knowledge.learned, values)
         graph = Graph(encoder, algorithm, skeleton).eval()
         graph.to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
         if only_classes:
             content = _read(model)
         else:
             try:
-                content = written(*_traced(graph, inputs, tensors, saved.support))
+                content = written(*_traced(graph, inputs, tensors, values))
             except Exception as error:  # tracing runs all of torch, which raises almost anything
                 raise ConfigError(
                     f"{name} cannot be exported as {model.suffix}: {_reason(error)}. "
                     "Choose another strategy or backbone, or the other of .onnx and .pt2; save(folder) keeps any model"
                 ) from error
         try:
-            difference, flips = _compared(graph, read(content), inputs, tensors, confidence)
+            difference, flips = _compared(graph, read(content), inputs, tensors, confidence.threshold)
         except Exception as error:  # whatever the runtime raises
             raise ConfigError(
                 f"the graph for '{model}' does not answer as {name} does: {first_line(error)}. "
                 + ("It may be another model's: export without only_classes" if only_classes else "Nothing was written")
             ) from error
-    load_options = saved.load.keywords if isinstance(saved.load, partial) else {}
+    load_options = knowledge.load.keywords if isinstance(knowledge.load, partial) else {}
     about = {
         "format": FORMAT,
         "quickstudy": version("quickstudy"),
         "model": {"name": model.name, "sha256": hashlib.sha256(content).hexdigest()},
-        "classes": list(saved.support),
+        "classes": list(knowledge.support),
         "temperature": confidence.temperature,
         "unknown_below": max(confidence.threshold, torch.finfo(torch.float32).min),  # JSON has no infinity
         "input": {"shape": list(inputs.shape[1:]), "dtype": str(inputs.dtype).removeprefix("torch.")},
@@ -163,30 +164,25 @@ def write(
             file.write(content)
     with atomic_write(classes) as file:
         file.write(safetensors.torch.save(tensors, {"quickstudy": json.dumps(about)}))
-    exported = Exported(model, classes, difference, flips, len(inputs))
-    print(
-        f"{classes if only_classes else model}: {len(saved.support)} classes; over {len(inputs)} inputs the largest "
-        f"difference from torch is {difference:.1e}, and {flips} have another class"
-    )
-    return exported
+    return Exported(model, classes, difference, flips, len(inputs))
 
 
 # ---- what goes in
 
 
-def _inputs(images: Any, saved: Saved, before: dict[str, Any] | None) -> Tensor:
+def _inputs(images: Any, knowledge: Knowledge, before: dict[str, Any] | None) -> Tensor:
     """Return what answers are compared on, ``[N, ...]``: what is given, and noise of all brightnesses."""
     if images is not None:
         images = listed(images)
-        given = Samples(images, saved.load).batch(np.arange(len(images)))
+        given = Samples(images, knowledge.load).batch(np.arange(len(images)))
     elif before is not None:
         given = torch.empty(0, *before["shape"], dtype=getattr(torch, before["dtype"]))
-    elif not isinstance(saved.algorithm, EmbeddingAlgorithm):
-        given = next(iter(saved.support.values())).cpu()  # which keeps its inputs
-    elif saved.like is not None:
-        given = saved.like
+    elif not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
+        given = next(iter(knowledge.support.values())).values.cpu()  # which keeps its inputs
+    elif knowledge.like is not None:
+        given = knowledge.like
     else:
-        options = saved.load.keywords if isinstance(saved.load, partial) else {}
+        options = knowledge.load.keywords if isinstance(knowledge.load, partial) else {}
         if options.get("image_size") is None:
             raise ConfigError("the size of its inputs is not known: give some, export(path, images=...)")
         channels = 1 if options.get("image_mode") == "L" else 3
@@ -241,7 +237,7 @@ def _reason(error: BaseException) -> str:
     return f"the operator {operator[1]}: {told}" if operator else told
 
 
-def _compared(graph: Graph, run: Run, inputs: Tensor, tensors: Tensors, confidence: Confidence) -> tuple[float, int]:
+def _compared(graph: Graph, run: Run, inputs: Tensor, tensors: Tensors, threshold: float) -> tuple[float, int]:
     """Return the largest difference, and how many inputs have another class.
 
     Raises:
@@ -257,7 +253,7 @@ def _compared(graph: Graph, run: Run, inputs: Tensor, tensors: Tensors, confiden
         if not apart <= _TOLERANCE * largest + _NOTHING:  # NaN is none
             raise ValueError(f"{kind} of up to {largest:.3g} differ by {apart:.3g}")
         difference = max(difference, apart)
-    codes = [torch.where(familiar < confidence.threshold, -1, logits.argmax(1)) for logits, familiar in answers]
+    codes = [torch.where(familiar < threshold, -1, logits.argmax(1)) for logits, familiar in answers]
     return difference, int((codes[0] != codes[1]).sum())
 
 

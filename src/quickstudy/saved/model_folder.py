@@ -8,14 +8,16 @@ A model that was served has a journal beside it, which then says what ``predicto
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -27,8 +29,10 @@ from quickstudy.data.samples import Load
 from quickstudy.data.targets import type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
 from quickstudy.files import alone, atomic_write, best_checkpoint
-from quickstudy.learning.changes import Change, Support, Thumbnails, check_name, composed, packed, unpacked
+from quickstudy.learning.adapting import after, restored
+from quickstudy.learning.changes import Change, Kept, check_name, composed, packed, unpacked
 from quickstudy.learning.confidence import HeldOut
+from quickstudy.learning.knowledge import Knowledge
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved.journal import NAME as JOURNAL
 from quickstudy.saved.journal import Journal
@@ -42,40 +46,12 @@ DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
 
 
-class Saved(NamedTuple):
-    """What an adapted model is made of."""
-
-    encoder: Encoder
-    algorithm: Algorithm
-    load: Load
-    support: Support
-    """By class: what the algorithm keeps of its examples, ``[n, ...]``."""
-    thumbnails: Thumbnails
-    """By class, of its examples."""
-    state: Any
-    """What the algorithm learned; None without classes."""
-    rates: dict[str, float]
-    """What ``calibrate`` was asked for."""
-    calibrated: HeldOut | None
-    """What it was given."""
-    like: Tensor | None = None
-    """``[0, ...]``, of the shape and the type of the examples as they were shown; None where that is not known."""
-    rounding: float = 0.0
-    """By what share of their length embeddings may differ that were learned; see ``confidence.rounding_of``."""
-    changes: Sequence[Change] = ()
-    """Made since by a service, in their order."""
-    number: int = 0
-    """Of the last change that a service made."""
-    taught: str = ""
-    """The scale of the inputs that it learned from, one of ``pictures.Scale``."""
-
-
-def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None) -> None:
+def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | None = None) -> None:
     """Write an adapted model; an older one in the folder is replaced once the new one is on the disk.
 
     Args:
         folder: for its files.
-        saved: the model.
+        knowledge: of the model.
         after: the number of the last change of a service that is part of it; None: the model replaces what a service
             knows.
 
@@ -85,14 +61,14 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
         OSError: the folder cannot be written.
     """
     place = Path(folder)
-    encoder, algorithm, load, support, thumbnails, state, rates, calibrated, like, rounding = saved[:10]
+    encoder, algorithm, support = knowledge.encoder, knowledge.algorithm, knowledge.support
     tensors = {f"algorithm.{name}": value for name, value in algorithm.state_dict().items()}
     if support:
-        tensors["kept"] = torch.cat(list(support.values()))
-        tensors |= packed(tuple(each for name in support for each in thumbnails[name]))
-    skeleton, held = taken_apart(state, tensors, "state"), None
-    if calibrated is not None:
-        held = {"answers": taken_apart(calibrated[:4], tensors, "calibrated"), "source": calibrated.source}
+        tensors["kept"] = knowledge.values()
+        tensors |= packed([each for kept in support.values() for each in kept.shown])
+    skeleton, held = taken_apart(knowledge.learned, tensors, "state"), None
+    if (given := knowledge.calibrated) is not None:
+        held = {"answers": taken_apart(given[:4], tensors, "calibrated"), "source": given.source}
     content, weights = _bytes(tensors), _bytes(encoder.state_dict())
     place.mkdir(parents=True, exist_ok=True)
     with alone(place / ".lock"):
@@ -110,15 +86,15 @@ def write(folder: str | os.PathLike[str], saved: Saved, after: int | None = None
                 "feature_shape": list(algorithm.feature_shape),
                 "ways": algorithm.ways,
             },
-            "load": named_load(load),
-            "inputs": saved.taught,
+            "load": named_load(knowledge.load),
+            "inputs": knowledge.taught,
             "classes": list(support),
-            "examples": [len(kept) for kept in support.values()],
+            "examples": [kept.examples for kept in support.values()],
             "state": skeleton,
-            "rates": rates,
+            "rates": knowledge.rates,
             "calibrated": held,
-            "input": None if like is None else {"shape": list(like.shape[1:]), "dtype": str(like.dtype)},
-            "rounding": rounding,
+            "input": _form_of(knowledge.like),
+            "rounding": knowledge.rounding,
         }
         try:
             text = json.dumps(description, indent=1)
@@ -165,7 +141,7 @@ def read(
     device: str | torch.device = "cpu",
     load: Load | None = None,
     backbone: nn.Module | None = None,
-) -> Saved:
+) -> Knowledge:
     """Read an adapted model; no code is run from its files.
 
     Args:
@@ -194,7 +170,7 @@ def read(
     raise AssertionError
 
 
-def _read_once(place: Path, device: str | torch.device, load: Load | None, backbone: nn.Module | None) -> Saved:
+def _read_once(place: Path, device: str | torch.device, load: Load | None, backbone: nn.Module | None) -> Knowledge:
     number, changes, description = 0, list[Change](), _description(place)
     if Journal.exists(place):
         with Journal(place) as journal:
@@ -206,75 +182,87 @@ def _read_once(place: Path, device: str | torch.device, load: Load | None, backb
                 "to drop them, or bring back the model that they belong to"
             )
         description = kept
-    encoder_weights, tensors = (_read(place, description["files"][name], device) for name in ("encoder", "learned"))
-    found = _put_together(place, description, encoder_weights, tensors, device, load, backbone)
-    return found._replace(changes=changes, number=number)
+    weights, tensors = (_read(place, description["files"][name], device) for name in ("encoder", "learned"))
+    encoder = _encoder(place, description, weights, backbone)
+    algorithm = _algorithm(place, description, tensors, encoder)
+    for part in (encoder, algorithm):
+        part.to(device).eval().requires_grad_(False)
+    untaught = Knowledge(encoder, algorithm, load or found_load(description["load"], place))
+    return replace(after(_learned(untaught, description, tensors), changes), number=number)
 
 
-def _put_together(
-    place: Path,
-    description: dict[str, Any],
-    encoder_weights: dict[str, Tensor],
-    tensors: dict[str, Tensor],
-    device: str | torch.device,
-    load: Load | None,
-    backbone: nn.Module | None,
-) -> Saved:
+def _encoder(
+    place: Path, description: Mapping[str, Any], weights: Mapping[str, Tensor], backbone: nn.Module | None
+) -> Encoder:
     made = description["backbone"]
-    if made is None and backbone is None:
+    if made is not None:
+        encoder = build_encoder(made["name"], made["options"], pretrained=False)
+    elif backbone is not None:
+        encoder = Encoder(backbone)
+    else:
         raise ConfigError(
             f"the model in '{place}' was made with a backbone given as code: give the same again, "
             "Predictor.load(folder, backbone=module)"
         )
-    encoder = build_encoder(made["name"], made["options"], pretrained=False) if made else Encoder(backbone)  # type: ignore[arg-type]
     for name, _ in encoder.named_parameters():
-        if name in encoder_weights:
-            encoder.to(encoder_weights[name].dtype)  # a model of a half type, or of float64, stays one
+        if name in weights:
+            encoder.to(weights[name].dtype)  # a model of a half type, or of float64, stays one
             break
-    for name in ("mean", "std"):
-        setattr(encoder, name, encoder_weights.get(name))
-    _load_weights(encoder, encoder_weights, place)
-    wanted = description["algorithm"]
+    encoder.mean, encoder.std = weights.get("mean"), weights.get("std")
+    encoder.fed = str(description.get("inputs", ""))
+    _load_weights(encoder, weights, place)
+    return encoder
+
+
+def _algorithm(
+    place: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor], encoder: Encoder
+) -> Algorithm:
+    wanted, own = description["algorithm"], "algorithm."
     algorithm = algorithm_of(wanted["name"], place)(**wanted["options"])
     if wanted["feature_shape"]:
         algorithm.meet(encoder, tuple(wanted["feature_shape"]), wanted["ways"])
-    weights = {
-        name.removeprefix("algorithm."): value for name, value in tensors.items() if name.startswith("algorithm.")
-    }
+    weights = {name.removeprefix(own): value for name, value in tensors.items() if name.startswith(own)}
     _load_weights(algorithm, weights, place)
-    for part in (encoder, algorithm):
-        part.to(device).eval().requires_grad_(False)
-    for name in description["classes"]:
+    return algorithm
+
+
+def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Knowledge:
+    """Return what is known with what the files hold of the classes, and of how sure it is."""
+    classes, examples = description["classes"], description["examples"]
+    for name in classes:
         check_name(name)
-    if len(set(map(type_of, description["classes"]))) > 1:
+    if len(set(map(type_of, classes))) > 1:
         raise ValueError("classes named in several types")
-    if len(set(description["classes"])) < len(description["classes"]) or 0 in description["examples"]:
+    if len(set(classes)) < len(classes) or 0 in examples:
         raise ValueError("a class twice, or without examples")
-    encoder.fed = str(description.get("inputs", ""))
-    if description["classes"] and description["state"] is None:
+    if classes and description["state"] is None:
         raise ValueError("classes that were not learned")
-    parts = torch.split(tensors["kept"], description["examples"]) if description["classes"] else ()
-    labels = list(map(composed, description["classes"]))
+    labels = list(map(composed, classes))
     if len(set(labels)) < len(labels):  # two forms of one name passed for two classes
-        labels = description["classes"]
-    support: Support = dict(zip(labels, parts, strict=True))
-    pictures, thumbnails = unpacked(tensors), Thumbnails()
-    for label, kept in support.items() if pictures else ():
-        thumbnails[label], pictures = pictures[: len(kept)], pictures[len(kept) :]
+        labels = classes
+    values = torch.split(tensors["kept"], examples) if classes else ()
+    shown = unpacked(tensors) or (b"",) * sum(examples)
+    firsts = [0, *itertools.accumulate(examples)][:-1]
+    support = {
+        label: Kept(own, shown[first : first + len(own)])
+        for label, own, first in zip(labels, values, firsts, strict=True)
+    }
     held = description["calibrated"]
     logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
-    return Saved(
-        encoder,
-        algorithm,
-        load or found_load(description["load"], place),
-        support,
-        thumbnails,
-        joined(description["state"], tensors),
-        {name: float(rate) for name, rate in description["rates"].items() if name in ("reject_rate", "false_accept")},
-        HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
-        _like(description.get("input")),
-        float(description.get("rounding", 0)),
+    rates = description["rates"]
+    known = replace(
+        knowledge,
+        taught=knowledge.encoder.fed,
+        like=_like(description.get("input")),
+        rounding=float(description.get("rounding", 0)),
+        rates={name: float(rates[name]) for name in ("reject_rate", "false_accept") if name in rates},
+        calibrated=HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
     )
+    return restored(known, support, joined(description["state"], tensors))
+
+
+def _form_of(like: Tensor | None) -> dict[str, Any] | None:
+    return None if like is None else {"shape": list(like.shape[1:]), "dtype": str(like.dtype)}
 
 
 def _like(described: Mapping[str, Any] | None) -> Tensor | None:

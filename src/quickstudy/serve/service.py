@@ -186,8 +186,7 @@ class Service:
     @property
     def load(self) -> Load:
         """What makes a tensor of one picture."""
-        load: Load = self._predictor.get_params()["load"]
-        return load
+        return self._predictor.knowledge.load
 
     @property
     def ready(self) -> bool:
@@ -326,9 +325,7 @@ class Service:
         if changes is None:
             self._predictor, self._uncompacted = self._read(self._journal)
             return
-        self._predictor.change_number = -1  # should one fail, the model is read anew
         self._predictor.take_up(changes)
-        self._predictor.change_number = known + len(changes)
         self._uncompacted += len(changes)
         _LOG.info("took up %d changes of other processes, up to number %d", len(changes), known + len(changes))
 
@@ -350,15 +347,16 @@ class Service:
         predictor.before_change = self._write_down
         return predictor, journal.count
 
-    def _write_down(self, change: Change) -> None:
+    def _write_down(self, change: Change) -> int:
         try:
-            self._predictor.change_number = self._journal.append(change, self._predictor.change_number)
+            number = self._journal.append(change, self._predictor.change_number)
         except LockedError:
             raise
         except OSError as error:
             raise UnwrittenError(f"the change could not be written, so nothing was changed: {error}") from error
         self._uncompacted += 1
-        _LOG.info("change %d: %s%s", self._predictor.change_number, _told(change), self._by and f", by {self._by}")
+        _LOG.info("change %d: %s%s", number, _told(change), self._by and f", by {self._by}")
+        return number
 
 
 def _told(change: Change) -> str:
@@ -367,12 +365,12 @@ def _told(change: Change) -> str:
         return f"{brief(change.name)} is called {brief(change.new_name)} now"
     if change.kept is None:
         return f"{brief(change.name)} was forgotten"
-    return f"{len(change.kept)} example{'s' * (len(change.kept) != 1)} of {brief(change.name)}"
+    return f"{change.examples} example{'s' * (change.examples != 1)} of {brief(change.name)}"
 
 
 def _check_open(predictor: Predictor) -> None:
     """Refuse a class more or less where the model's head has a fixed number of them."""
-    if predictor.get_params()["algorithm"].fixed_ways and predictor.counts_:
+    if predictor.knowledge.algorithm.fixed_ways and predictor.counts_:
         raise ConfigError(
             f"this model was trained for {len(predictor.counts_)} classes, no more and no fewer: it takes further "
             "examples of those that it knows, and other names for them"
@@ -380,11 +378,11 @@ def _check_open(predictor: Predictor) -> None:
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:
-    parts, found = predictor.get_params(), predictor.held_out_accuracy_
-    made_by = parts["encoder"].made_by
+    known, found = predictor.knowledge, predictor.held_out_accuracy_
+    made_by = known.encoder.made_by
     weakest = sorted(found.by_class.items(), key=lambda each: (math.isnan(each[1].accuracy), each[1].accuracy))
     return {
-        "strategy": name_of(parts["algorithm"]),
+        "strategy": name_of(known.algorithm),
         "backbone": made_by and made_by[0],
         "classes": len(predictor.counts_),
         "examples": sum(predictor.counts_.values()),

@@ -7,20 +7,20 @@ check_algorithm("prototypicalnetworks")
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.batches import take
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import Encoder
-from quickstudy.testing.answers import ANSWERS, FOLDED
+from quickstudy.testing import answers, training
 from quickstudy.testing.demands import demand
-from quickstudy.testing.made_up import WAYS, small_encoder, small_episodes
-from quickstudy.testing.training import TRAINING
+from quickstudy.testing.made_up import WAYS, Form, small_encoder, small_episodes
 from quickstudy.trainer import Trainer
 
 _CHARACTERS = {"ways": 5, "shots": 1, "queries": 5, "meta_batch_size": 4, "epoch_length": 240, "test_epoch_length": 80}
@@ -31,7 +31,7 @@ _HARDER = {"test_ways": 20}
 def check_algorithm(
     name: str | type[Algorithm], options: Mapping[str, Any] | None = None, *, learns: bool = False
 ) -> None:
-    """Check an algorithm against the contract, in float64 and on made-up images; it takes seconds.
+    """Check an algorithm against the contract, in float64 and on made-up images, texts and graphs; it takes seconds.
 
     Args:
         name: what it is registered as, or the class.
@@ -45,19 +45,31 @@ def check_algorithm(
     paper = getattr(kind, "paper", "")
     demand("http" in paper, "paper names authors, year, title and link", paper)
 
-    def make(norm: bool, seed: int = 0, fold: bool = False) -> tuple[Algorithm, Encoder]:
-        encoder = small_encoder(norm, fold)
-        torch.manual_seed(seed)
-        algorithm = kind(**(options or {})).train()
-        algorithm.meet(encoder, encoder.feature_shape(small_episodes().support[0, :1]), WAYS)
-        return algorithm.double(), encoder.train()
-
-    for check in (*TRAINING, *ANSWERS):
-        check(make)
-    for check in FOLDED:
-        check(partial(make, fold=True))
+    for check in (*training.TRAINING, *answers.ANSWERS):
+        check(_Make(kind, options))
+    for check in answers.FOLDED:
+        check(_Make(kind, options, fold=True))
+    for check in (*training.CROSSED, *answers.CROSSED):
+        for form in ("tokens", "graphs"):
+            check(_Make(kind, options, form))
     if learns:
         _learns_characters(str(name), options or {})
+
+
+@dataclass(frozen=True)
+class _Make:
+    kind: type[Algorithm]
+    options: Mapping[str, Any] | None
+    form: Form = "pictures"
+    fold: bool = False
+
+    def __call__(self, norm: bool, seed: int = 0) -> tuple[Algorithm, Encoder]:
+        encoder = small_encoder(norm, self.fold, self.form)
+        torch.manual_seed(seed)
+        algorithm = self.kind(**(self.options or {})).train()
+        example = take(small_episodes(form=self.form).support, (0, slice(1)))
+        algorithm.meet(encoder, encoder.feature_shape(example), WAYS)
+        return algorithm.double(), encoder.train()
 
 
 def _learns_characters(name: str, options: Mapping[str, Any]) -> None:

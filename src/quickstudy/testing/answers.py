@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms.base import Algorithm, EmbeddingAlgorithm
+from quickstudy.batches import Batch, each, size, take
 from quickstudy.episode import Episode
 from quickstudy.nets import Encoder
 from quickstudy.testing.demands import (
@@ -68,10 +69,10 @@ def _bfloat16_is_near(make: Make) -> None:
 
 def _order_of_the_support_does_not_matter(make: Make) -> None:
     algorithm, encoder = evaluating(make(False))
-    episodes = small_episodes()
+    episodes = small_episodes(form=make.form)
     generator = torch.Generator().manual_seed(4)  # by which the first moves, too
-    order = torch.randperm(episodes.support.shape[1], generator=generator)
-    shuffled = episodes._replace(support=episodes.support[:, order], support_targets=episodes.support_targets[:, order])
+    order = (slice(None), torch.randperm(episodes.support_targets.shape[1], generator=generator))
+    shuffled = episodes._replace(support=take(episodes.support, order), support_targets=episodes.support_targets[order])
     straight, other = answers(algorithm, encoder, episodes), answers(algorithm, encoder, shuffled)
     demand_close(straight, other, "the order of the support does not matter", NEAR)
 
@@ -79,20 +80,20 @@ def _order_of_the_support_does_not_matter(make: Make) -> None:
 def _queries_are_answered_by_what_they_show(make: Make, norm: bool = False, training: bool = False) -> None:
     algorithm, encoder = make(norm) if training else evaluating(make(norm))
     when = "in training" if training else "in evaluation"
-    episode = small_episodes(1, queries=25)
+    episode = small_episodes(1, queries=25, form=make.form)
     support, targets, query, wanted = episode
     if training and not algorithm.exact_gradient:
         return  # whoever follows no gradient of the queries' loss may learn from the queries in turn, as Reptile does
-    order = torch.randperm(query.shape[1], generator=torch.Generator().manual_seed(3))
+    order = torch.randperm(wanted.shape[1], generator=torch.Generator().manual_seed(3))
     whole = answers(algorithm, encoder, episode)
-    shuffled = answers(algorithm, encoder, Episode(support, targets, query[:, order], wanted[:, order]))
+    others = take(query, (slice(None), order))
+    shuffled = answers(algorithm, encoder, Episode(support, targets, others, wanted[:, order]))
     demand_close(whole[:, order], shuffled, f"the order of the queries does not matter {when}", NEAR)
     misled = answers(algorithm, encoder, Episode(support, targets, query, wanted[:, order]))
     demand_close(whole, misled, f"the queries' targets do not change the answers {when}")
     few = order[:4]
-    singly = Episode(
-        support.expand(4, *support.shape[1:]), targets.expand(4, -1), query[0, few, None], wanted[0, few, None]
-    )
+    repeated = each(lambda leaf: leaf.expand(4, *leaf.shape[1:]), support)
+    singly = Episode(repeated, targets.expand(4, -1), take(query, (0, few, None)), wanted[0, few, None])
     alone = float((whole[0, few] - answers(algorithm, encoder, singly)[:, 0]).abs().max()) < NEAR
     sees = algorithm.sees_queries(encoder)
     demand(alone != sees, f"transductive is what it says {when}", f"sees_queries is {sees}, and answers alone: {alone}")
@@ -180,12 +181,14 @@ def _randomness_is_the_callers(make: Make) -> None:
 def _use_is_as_evaluation(make: Make) -> None:
     for norm in (False, True):
         algorithm, encoder = evaluating(make(norm))
-        support, targets, query, _ = small_episodes()
-        judged = answers(algorithm, encoder, small_episodes())[0]
+        episodes = small_episodes(form=make.form)
+        judged = answers(algorithm, encoder, episodes)[0]
+        support, targets, query, _ = (take(part, 0) for part in episodes)
+        queries = _in_parts(query, 5)
         with torch.inference_mode():
-            state = algorithm.adapt(encoder, algorithm.keep(encoder, torch.split(support[0], 4)), targets[0], WAYS)
-            answered = algorithm.predict(encoder, state, torch.split(query[0], 5))
-            directly = algorithm.answer(encoder, state, algorithm.keep(encoder, torch.split(query[0], 5)))
+            state = algorithm.adapt(encoder, algorithm.keep(encoder, _in_parts(support, 4)), targets, WAYS)
+            answered = algorithm.predict(encoder, state, queries)
+            directly = algorithm.answer(encoder, state, algorithm.keep(encoder, queries))
         demand_close(judged, answered, "adapt and predict answer as an evaluation", NEAR)
         demand_close(answered, directly, "answer gives what predict gives", NEAR)
         leaves = [leaf for leaf in tree_leaves(state) if not isinstance(leaf, Tensor)]
@@ -195,19 +198,25 @@ def _use_is_as_evaluation(make: Make) -> None:
         file.seek(0)
         again = torch.load(file, weights_only=True)
         with torch.inference_mode():
-            algorithm.adapt(encoder, algorithm.keep(encoder, [support[1]]), targets[1], WAYS)
-            same = torch.equal(answered, algorithm.predict(encoder, again, torch.split(query[0], 5)))
+            other, targets, _, _ = (take(part, 1) for part in episodes)
+            algorithm.adapt(encoder, algorithm.keep(encoder, [other]), targets, WAYS)
+            same = torch.equal(answered, algorithm.predict(encoder, again, queries))
         demand(same, "what was learned survives saving, and learning more, bit for bit", "the answers are others")
+
+
+def _in_parts(examples: Batch, most: int) -> list[Batch]:
+    return [take(examples, slice(at, at + most)) for at in range(0, size(examples), most)]
 
 
 def _takes_any_shots_and_ways(make: Make) -> None:
     algorithm, encoder = evaluating(make(False))
     for ways in (WAYS,) if algorithm.fixed_ways else (2, WAYS, 5):
-        support, targets, query, _ = small_episodes(1, ways, 5)
+        support, targets, query, _ = small_episodes(1, ways, 5, form=make.form)
         kept = torch.cat([torch.arange(5 * code, 5 * code + 1 + code % 5) for code in range(ways)])  # 1, 2, 3 ... shots
         with torch.inference_mode():
-            state = algorithm.adapt(encoder, algorithm.keep(encoder, [support[0, kept]]), targets[0, kept], ways)
-            logits = algorithm.predict(encoder, state, [query[0]])
+            some = algorithm.keep(encoder, [take(support, (0, kept))])
+            state = algorithm.adapt(encoder, some, targets[0, kept], ways)
+            logits = algorithm.predict(encoder, state, [take(query, 0)])
         right = tuple(logits.shape) == (ways * QUERIES, ways) and bool(logits.isfinite().all())
         demand(right, "classes may have different numbers of examples", f"{ways} ways: {tuple(logits.shape)}")
 
@@ -224,11 +233,9 @@ def _what_is_held_follows_changes(make: Make) -> None:
         held = algorithm.hold(_learned(algorithm, encoder, known), known)
         if held is None:
             return
-        held.prepared(None, None, last)()
-        held.prepared(1, second[:1], second)()
-        held.prepared(0, first, None)()
+        follows = held.changed(None, None, last).changed(1, second[:1], second).changed(0, first, None)
         anew = algorithm.answer(encoder, _learned(algorithm, encoder, [second, *others, last]), asked)
-        changed = algorithm.answer(encoder, held.state, asked)
+        changed = algorithm.answer(encoder, follows.state, asked)
     demand_close(changed, anew, "a state that is held and changed answers as one that was learned anew", NEAR)
 
 
@@ -256,3 +263,10 @@ ANSWERS = (
 )
 FOLDED = (_order_of_the_support_does_not_matter, _queries_are_answered_by_what_they_show)
 """What rows of the wrong examples break, where a network has folded places into rows."""
+CROSSED = (
+    _order_of_the_support_does_not_matter,
+    partial(_queries_are_answered_by_what_they_show, norm=True),
+    _use_is_as_evaluation,
+    _takes_any_shots_and_ways,
+)
+"""What an algorithm breaks that handles inputs as if all were tensors of one shape; see ``training.CROSSED``."""

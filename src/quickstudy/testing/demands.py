@@ -14,7 +14,7 @@ from quickstudy.algorithms import Algorithm
 from quickstudy.algorithms.base import Loss
 from quickstudy.episode import Episode
 from quickstudy.nets import Encoder
-from quickstudy.testing.made_up import WAYS
+from quickstudy.testing.made_up import WAYS, Form
 
 CLOSE = 1e-10
 NEAR = 1e-8
@@ -23,6 +23,10 @@ NEAR = 1e-8
 
 class Make(Protocol):
     """Makes the algorithm and a small encoder, with BatchNorm or without, in training mode and float64."""
+
+    @property
+    def form(self) -> Form:
+        """Of the inputs, that ``small_episodes`` is to make."""
 
     def __call__(self, norm: bool, seed: int = 0) -> tuple[Algorithm, Encoder]:
         """Make both; the algorithm after torch's generator was seeded."""

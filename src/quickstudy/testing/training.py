@@ -10,6 +10,7 @@ from torch import Tensor
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.algorithms.base import Loss
+from quickstudy.batches import join, take
 from quickstudy.episode import Episode
 from quickstudy.nets import Encoder
 from quickstudy.testing.demands import Make, demand, demand_close, evaluating, trained
@@ -28,20 +29,22 @@ def _returns_loss_and_logits(make: Make) -> None:
 
 def _tasks_do_not_touch_each_other(make: Make, norm: bool = False) -> None:
     algorithm, encoder = make(norm)
-    episodes = small_episodes()
+    episodes = small_episodes(form=make.form)
     together, gradients = trained(algorithm, encoder, episodes)
     singly = [
-        trained(algorithm, encoder, Episode(*(part[task : task + 1] for part in episodes))) for task in range(TASKS)
+        trained(algorithm, encoder, Episode(*(take(part, slice(task, task + 1)) for part in episodes)))
+        for task in range(TASKS)
     ]
     demand_close(together, torch.cat([logits for logits, _ in singly]), "tasks side by side answer as one by one")
     mean = torch.stack([gradient for _, gradient in singly]).mean(0)
     demand_close(gradients, mean, "the gradient is the mean over the tasks")
     if isinstance(algorithm, EmbeddingAlgorithm):
         plain = []
-        for support, targets, query, _ in zip(*episodes, strict=True):
-            embedded = encoder(torch.cat([support, query]))
-            state = algorithm.fit(embedded[: len(support)], targets, WAYS)
-            plain.append(algorithm.logits(state, embedded[len(support) :]))
+        for task in range(TASKS):
+            support, targets, query, _ = (take(part, task) for part in episodes)
+            embedded = encoder(join([support, query]))
+            state = algorithm.fit(embedded[: len(targets)], targets, WAYS)
+            plain.append(algorithm.logits(state, embedded[len(targets) :]))
         demand_close(together, torch.stack(plain), "vmap answers as plain calls of fit and logits")
     for chunk in (2, TASKS):
         algorithm.task_chunk = chunk
@@ -56,14 +59,15 @@ def _gradients_are_those_of_the_loss(make: Make, norm: bool = False) -> None:
         return
     # Once of a loss that the algorithm cannot know, and once of its own.
     loss = algorithm.loss if norm else _smoothed
-    _, gradient = trained(algorithm, encoder, small_episodes(), loss)
+    episodes = small_episodes(form=make.form)
+    _, gradient = trained(algorithm, encoder, episodes, loss)
     generator = torch.Generator().manual_seed(1)
     direction = torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
     direction /= direction.norm()
     analytic, least = float(gradient @ direction), float(gradient.norm()) * 1e-3
     found: list[float] = []
     for step in (1e-5, 1e-4, 1e-6):  # a long one may cross a kink, and a short one shows how exact a solver is
-        found.append(_slope(algorithm, encoder, loss, direction, step))
+        found.append(_slope(algorithm, encoder, episodes, loss, direction, step))
         if abs(found[-1] - analytic) < 1e-5 * max(abs(found[-1]), least, 1e-12):
             return
     demand(False, "the gradient is that of the loss", f"{analytic}; finite differences give {found}")
@@ -74,14 +78,15 @@ def _another_direction_lowers_the_loss_too(make: Make) -> None:
         algorithm, encoder = make(norm)
         if algorithm.exact_gradient:
             return
-        _, gradient = trained(algorithm, encoder, small_episodes())
-        slope = _slope(algorithm, encoder, algorithm.loss, -gradient / gradient.norm(), 1e-4)
+        episodes = small_episodes(form=make.form)
+        _, gradient = trained(algorithm, encoder, episodes)
+        slope = _slope(algorithm, encoder, episodes, algorithm.loss, -gradient / gradient.norm(), 1e-4)
         demand(slope < 0, "a step against the gradient lowers the loss", f"its slope is {slope:.1e}")
 
 
 def _every_parameter_has_a_gradient(make: Make) -> None:
     algorithm, encoder = make(False)
-    trained(algorithm, encoder, small_episodes())
+    trained(algorithm, encoder, small_episodes(form=make.form))
     for name, parameter in [*encoder.named_parameters(), *algorithm.named_parameters()]:
         found = parameter.grad is not None and bool(parameter.grad.isfinite().all())
         demand(found or not parameter.requires_grad, "every parameter has a gradient", name)
@@ -100,6 +105,11 @@ TRAINING = (
     _another_direction_lowers_the_loss_too,
     _every_parameter_has_a_gradient,
 )
+CROSSED = (
+    partial(_tasks_do_not_touch_each_other, norm=True),
+    partial(_gradients_are_those_of_the_loss, norm=True),
+)
+"""What an algorithm breaks that handles inputs as if all were tensors of one shape."""
 
 
 def _smoothed(logits_NW: Tensor, targets_N: Tensor) -> Tensor:
@@ -107,14 +117,16 @@ def _smoothed(logits_NW: Tensor, targets_N: Tensor) -> Tensor:
     return F.cross_entropy(logits_NW, targets_N, label_smoothing=0.5)
 
 
-def _slope(algorithm: Algorithm, encoder: Encoder, loss: Loss, direction: Tensor, step: float) -> float:
+def _slope(
+    algorithm: Algorithm, encoder: Encoder, episodes: Episode, loss: Loss, direction: Tensor, step: float
+) -> float:
     """Return the slope of the training loss along a direction in the parameters, by a central difference."""
     parameters = [*encoder.parameters(), *algorithm.parameters()]
     parts = torch.split(direction, [parameter.numel() for parameter in parameters])
 
     def loss_at(step: float) -> float:
         _move(step)
-        value = float(algorithm.judge(encoder, small_episodes(), WAYS, loss)[0].detach())
+        value = float(algorithm.judge(encoder, episodes, WAYS, loss)[0].detach())
         _move(-step)
         return value
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.data.loading import EpisodeSteps, Steps
-from quickstudy.episode import Episode
+from quickstudy.episode import Episode, Unit
 from quickstudy.errors import DataError
 from quickstudy.files import atomic_write
 from quickstudy.functional.intervals import Z95, classes_interval, mean_interval, proportion_interval
+from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.training.processes import in_group
 
 Ints = NDArray[np.int64]
@@ -41,10 +42,11 @@ _FORMAT = 1
 class Outcome:
     """What a test saw, on all processes together; ``trainer.outcome``, and ``test.safetensors`` in a run's folder."""
 
-    unit: Literal["episodes", "examples"]
+    unit: Unit
     """What a figure is one of."""
-    accuracies: NDArray[np.float64]
-    """``[n]``, from 0 to 1: the share of an episode's queries that were right, of an example's labels, or 0 or 1."""
+    figures: NDArray[np.float64]
+    """``[n]``, what the score is the mean of, or the root of their mean. Of an accuracy, from 0 to 1: the share of an
+    episode's queries that were right, of an example's labels, or 0 or 1."""
     numbers: Ints
     """``[n]``, which episode, or which row of the data; in a loader of one's own, in the order that they came."""
     classes: tuple[str, ...] = ()
@@ -59,11 +61,41 @@ class Outcome:
     """Of episodes: ways, shots and queries of a class, the least and the most."""
     drawn: str = ""
     """What the episodes follow from: where it is the same, so are episodes of the same number."""
+    score: Score = ACCURACY
+    """What the figures are of."""
+
+    @property
+    def value(self) -> float:
+        """The score of all of them together; not a number where there is no figure."""
+        mean = float(self.figures.mean()) if len(self.figures) else math.nan
+        return math.sqrt(mean) if self.score.root else mean
 
     @property
     def accuracy(self) -> float:
-        """The mean."""
-        return float(self.accuracies.mean()) if len(self.accuracies) else math.nan
+        """The same, where the score is the accuracy."""
+        return self.value
+
+    @property
+    def accuracies(self) -> NDArray[np.float64]:
+        """The figures, where the score is the accuracy."""
+        return self.figures
+
+    @property
+    def _shares(self) -> NDArray[np.float64]:
+        """What each unit adds to the score, ``[n]``, whose mean it is; of a root, by its tangent."""
+        value = self.value
+        return value + (self.figures - value**2) / (2 * value) if self.score.root and value else self.figures
+
+    def ci95(self) -> float:
+        """Return the half-width of the score's 95% interval, over the units."""
+        if self.score.share and self.unit == "examples" and bool(np.isin(self.figures, (0, 1)).all()):
+            return proportion_interval(float(self.figures.sum()), len(self.figures))[1]
+        return mean_interval(torch.from_numpy(self._shares), self._answers if self.score.share else None)[1]
+
+    @property
+    def _answers(self) -> int:
+        """How many right or wrong answers the figures are shares of, all together, as far as that is known."""
+        return int(self.parts[:, 2].sum()) or len(self.figures)
 
     def classes_ci95(self) -> float:
         """Return the half-width of the 95% interval for other classes of the same kind (see ``classes_interval``).
@@ -72,12 +104,11 @@ class Outcome:
         """
         if self.unit != "episodes" or not self.classes:
             return math.nan
-        accuracies, places, classes = map(torch.from_numpy, (self.accuracies, self.parts[:, 0], self.parts[:, 1]))
-        half = classes_interval(accuracies, places, classes)
+        half = classes_interval(*map(torch.from_numpy, (self._shares, self.parts[:, 0], self.parts[:, 1])))
         if not math.isfinite(half):
             return half
-        of_these = mean_interval(accuracies, int(self.parts[:, 2].sum()))[1]  # where all are the same, it is wider
-        return min(max(half, of_these), max(self.accuracy, 1 - self.accuracy))
+        half = max(half, self.ci95())  # which is wider where all are the same
+        return min(half, max(self.value, 1 - self.value)) if self.score.share else half
 
     def per_class(self) -> dict[str, dict[str, Any]]:
         """Return by class: ``accuracy``, ``accuracy_ci95`` (over its episodes, or its examples), ``examples`` asked.
@@ -142,6 +173,9 @@ class Outcome:
         """Write it as safetensors, whole or not at all."""
         arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         rest = {name: value for name, value in vars(self).items() if name not in arrays}
+        if self.score == ACCURACY:  # as it was when there was no other
+            arrays["accuracies"] = arrays.pop("figures")
+            del rest["score"]
         with atomic_write(path) as file:
             file.write(safetensors.numpy.save(arrays, {"quickstudy": json.dumps({"format": _FORMAT, **rest})}))
 
@@ -158,8 +192,10 @@ class Outcome:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             if rest.pop("format") != _FORMAT:
                 raise DataError(f"'{path}' was written by a later version of quickstudy: test again, or upgrade")
+            arrays["figures"] = arrays.pop("accuracies" if "score" not in rest else "figures")
             shape = rest["shape"] and tuple(tuple(each) for each in rest["shape"])
-            return cls(**arrays, **{**rest, "classes": tuple(rest["classes"]), "shape": shape})
+            score = Score(*rest["score"]) if "score" in rest else ACCURACY
+            return cls(**arrays, **{**rest, "classes": tuple(rest["classes"]), "shape": shape, "score": score})
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, DataError):
                 raise
@@ -209,30 +245,33 @@ def _of_label(named: int, wrongly: int, missed: int, left_out: int) -> dict[str,
 
 
 class Difference(NamedTuple):
-    """By how much a second model is better than a first, on the very same episodes or examples."""
+    """By how much the score of a second model differs from that of a first, on the very same episodes or examples."""
 
     mean: float
-    """Of the accuracies of the second minus those of the first, from -1 to 1."""
+    """The second's minus the first's; of accuracies, from -1 to 1."""
     ci95: float
     """The half-width of its 95% interval, over the episodes or examples."""
     ci95_classes: float
     """That for other classes of the same kind; not a number where it is not known."""
     units: int
     """How many episodes or examples there are."""
-    unit: Literal["episodes", "examples"]
+    unit: Unit
+    score: Score = ACCURACY
+    """What differs; it says whether more is better."""
 
     def __str__(self) -> str:
+        by, told = self.score.change(self.mean), self.score.text
         if not math.isfinite(self.ci95):
-            return f"{self.mean:+.2%} (one alone has no interval)"
-        other = f", for other classes of their kind ± {self.ci95_classes:.2%}"
+            return f"{by} (one alone has no interval)"
+        other = f", for other classes of their kind ± {told(self.ci95_classes)}"
         of_classes = other if math.isfinite(self.ci95_classes) else ""
-        return f"{self.mean:+.2%} ± {self.ci95:.2%}{of_classes} (95% interval, paired over {self.units} {self.unit})"
+        return f"{by} ± {told(self.ci95)}{of_classes} (95% interval, paired over {self.units} {self.unit})"
 
 
 def difference(first: Outcome, second: Outcome) -> Difference:
-    """Return the paired difference of what two models were right in.
+    """Return the paired difference of the scores of two models.
 
-    The interval is that of the differences of each episode. Of examples, right or wrong, it is that of Agresti and Min
+    The interval is that of the differences of each unit. Of examples, right or wrong, it is that of Agresti and Min
     (2005), as if there had been two more pairs, of which one model each was right in one half, and both in another.
 
     Args:
@@ -244,23 +283,25 @@ def difference(first: Outcome, second: Outcome) -> Difference:
     """
     if reason := _unlike(first, second):
         raise DataError(reason)
-    values = torch.from_numpy(second.accuracies - first.accuracies)
+    values, score = torch.from_numpy(second._shares - first._shares), first.score
     count, mean = len(values), float(values.mean())
-    if first.unit == "examples" and bool((values == values.round()).all()):
+    if score.share and first.unit == "examples" and bool((values == values.round()).all()):
         unlike, padded = float(values.abs().sum()) + 1, count + 2
         centre = float(values.sum()) / padded
         half = Z95 * math.sqrt(max(unlike / padded - centre**2, 0) / padded) + abs(mean - centre)
-        return Difference(mean, half, math.nan, count, first.unit)
+        return Difference(mean, half, math.nan, count, first.unit, score)
     half = mean_interval(values)[1]
-    if half == 0:  # no two differ: what could be hidden from so many queries
-        half = proportion_interval(0, int(first.parts[:, 2].sum()) or count)[1]
+    if half == 0 and score.share:  # no two differ: what could be hidden from so many queries
+        half = proportion_interval(0, first._answers)[1]
     places, classes = torch.from_numpy(first.parts[:, 0]), torch.from_numpy(first.parts[:, 1])
     of_classes = classes_interval(values, places, classes) if first.unit == "episodes" else math.nan
-    return Difference(mean, half, max(of_classes, half), count, first.unit)  # not a number stays so
+    return Difference(mean, half, max(of_classes, half), count, first.unit, score)  # not a number stays so
 
 
 def _unlike(first: Outcome, second: Outcome) -> str:
     """Say why two tests cannot be paired; nothing if they can."""
+    if first.score != second.score:
+        return f"one was judged by its {first.score.called}, the other by its {second.score.called}"
     if first.unit != second.unit:
         return f"one was tested on {first.unit}, the other on {second.unit}"
     if first.drawn != second.drawn:
@@ -281,12 +322,14 @@ class Answers:
         loaders: the test's; those of a data module tell which episodes and examples their steps are made of.
         classes: the fixed classes; empty for a few-shot strategy, whose episodes bring theirs.
         unit: what a figure is one of.
+        score: what the figures are of.
     """
 
-    def __init__(self, loaders: Any, classes: Sequence[str], unit: Literal["episodes", "examples"]) -> None:
+    def __init__(self, loaders: Any, classes: Sequence[str], unit: Unit, score: Score = ACCURACY) -> None:
         listed = loaders if isinstance(loaders, (list, tuple)) else [loaders]
         samplers = [getattr(loader, "sampler", None) for loader in listed]
-        self._unit: Literal["episodes", "examples"] = unit
+        self._unit: Unit = unit
+        self._score = score
         self._steps: list[Iterator[Any] | EpisodeSteps | None] = [
             sampler if isinstance(sampler, EpisodeSteps) else iter(sampler) if isinstance(sampler, Steps) else None
             for sampler in samplers
@@ -300,21 +343,29 @@ class Answers:
         self._count = 0
 
     def add(
-        self, step: int, loader: int, right: Tensor, logits: Tensor, targets: Tensor, episode: Episode | None = None
+        self,
+        step: int,
+        loader: int,
+        figures: Tensor,
+        logits: Tensor | None = None,
+        targets: Tensor | None = None,
+        episode: Episode | None = None,
     ) -> None:
         """Note a step's.
 
         Args:
             step: its number among those of its loader.
             loader: the place of the loader among the test's.
-            right: ``[T, Q]`` or ``[B]``, whether a query or example was answered rightly; of several labels, the share.
-            logits: ``[T, Q, W]`` or ``[B, C]``.
+            figures: ``[T, Q]`` or ``[B]``, of each query or example: whether it was answered rightly (of several
+                labels, the share), or what another score follows from.
+            logits: ``[T, Q, W]`` or ``[B, C]``; None: the answers are no classes.
             targets: ``[T, Q]`` or ``[B]``; ``[B, C]`` of several labels.
             episode: where the targets are of an episode, it.
         """
-        several = targets.ndim == logits.ndim
         kept: dict[str, NDArray[Any]] = {}
-        if several:
+        if logits is None or targets is None:
+            pass
+        elif targets.ndim == logits.ndim:  # several labels
             named, there = logits > 0, targets.bool()
             counts = [
                 (named & there).sum(0),
@@ -325,14 +376,14 @@ class Answers:
             kept["labels"] = torch.stack(counts, 1).cpu().numpy()[None]
         else:
             answers = logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
-            pairs = torch.stack([targets, answers, right.long()]).cpu().numpy()
+            pairs = torch.stack([targets, answers, (answers == targets).long()]).cpu().numpy()
             kept |= self._noted(step, loader, pairs, logits.shape[-1], episode)
-        kept["accuracies"] = right.cpu().double().reshape(len(right), -1).mean(1).numpy()
+        kept["figures"] = figures.cpu().double().reshape(len(figures), -1).mean(1).numpy()
         if "numbers" not in kept:
-            kept["numbers"] = self._rows(loader, len(right))
+            kept["numbers"] = self._rows(loader, len(figures))
         if len(kept.get("parts", ())):
             kept["parts"][:, 0] += self._count
-        self._count += len(right)
+        self._count += len(figures)
         self._kept.append(kept)
 
     def _rows(self, loader: int, count: int) -> Ints:
@@ -376,7 +427,7 @@ class Answers:
 
     def gathered(self) -> Outcome:
         """Return what all processes noted, in the order of the episodes' or examples' numbers."""
-        mine = {name: _joined(self._kept, name) for name in ("accuracies", "numbers", *_TABLES)}
+        mine = {name: _joined(self._kept, name) for name in ("figures", "numbers", *_TABLES)}
         every: list[Any] = [mine]
         if in_group():
             every = [None] * torch.distributed.get_world_size()
@@ -389,7 +440,7 @@ class Answers:
         found = {name: _joined(every, name) for name in mine}
         none = np.empty(0, np.int64)
         numbers: Ints = none if found["numbers"] is None else found["numbers"]
-        accuracies = none if found["accuracies"] is None else found["accuracies"]
+        figures = none if found["figures"] is None else found["figures"]
         order = np.argsort(numbers, kind="stable")
         tables: dict[str, Any] = {}
         if (parts := found["parts"]) is not None:
@@ -402,8 +453,8 @@ class Answers:
         if (shapes := found["shape"]) is not None:
             least, most = shapes[:, :, 0].min(0).tolist(), shapes[:, :, 1].max(0).tolist()
             tables["shape"] = tuple(zip(least, most, strict=True))
-        classes, drawn = self._classes, self._drawn
-        return Outcome(self._unit, accuracies[order].astype(np.float64), numbers[order], classes, drawn=drawn, **tables)
+        tables |= {"classes": self._classes, "drawn": self._drawn, "score": self._score}
+        return Outcome(self._unit, figures[order].astype(np.float64), numbers[order], **tables)
 
 
 _TABLES = ("parts", "confusions", "labels", "shape")

@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import lightning as L
 import torch
@@ -22,7 +22,7 @@ from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.identity import identities, joined, shared, warn_of_seen
 from quickstudy.data.loading import inputs_of
 from quickstudy.data.splitting import classes_seen
-from quickstudy.episode import Episode, check_episode
+from quickstudy.episode import Episode, Unit, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.kinds.base import Judged, Score
 from quickstudy.kinds.classification import Classification
@@ -334,8 +334,8 @@ class Task(OfDomain, L.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin to note the answers, of which there is more to tell than a mean."""
-        unit: Literal["episodes", "examples"] = "examples" if self.plan is None else "episodes"
-        self._answers = Answers(self.trainer.test_dataloaders, self.classes, unit)
+        unit: Unit = "examples" if self.plan is None else "episodes"
+        self._answers = Answers(self.trainer.test_dataloaders, self.classes, unit, self.score)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
@@ -423,7 +423,7 @@ class Task(OfDomain, L.LightningModule):
         if stage == "test" and self._answers is not None:
             self.outcome, self._answers = self._answers.gathered(), None
             half = self.outcome.classes_ci95()
-            collected |= {"accuracy_ci95_classes": half} if math.isfinite(half) else {}
+            collected |= {f"{self.score.name}_ci95_classes": half} if math.isfinite(half) else {}
         for loader in range(len(self._loaders(stage))):
             one = getattr(self, f"{stage}_metrics_{loader}", None)
             if one is not None and one.figures.update_called:

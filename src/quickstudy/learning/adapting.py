@@ -1,0 +1,206 @@
+"""Learning, forgetting and renaming classes: from what is known to what is known then; what is given stays as it is.
+
+A model keeps what its algorithm needs of the examples (embeddings, for most), so that whatever was changed, it answers
+as one that learned the same examples from scratch.
+
+Shapes: S support examples, n examples of one class, W classes, ``...`` the shape of one input.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
+from quickstudy.algorithms.rows import Rows
+from quickstudy.batches import Batch, device_of, each, join, take
+from quickstudy.data.samples import Load, Samples
+from quickstudy.data.targets import Label, encode
+from quickstudy.errors import DataError
+from quickstudy.learning.changes import Change, Kept, Support, changed, check_name
+from quickstudy.learning.confidence import rounding_of
+from quickstudy.learning.knowledge import Knowledge
+from quickstudy.learning.reading import explained, feature_shape, listed_for, name_of_input, parts_of, scale_for
+from quickstudy.nets import Encoder
+
+_FEW = 20  # changes, which cost less one by one where each costs its class alone
+
+
+def untaught(encoder: Encoder, algorithm: Algorithm, load: Load) -> Knowledge:
+    """Return what is known before anything was learned; who trains the encoder further does not change it."""
+    return Knowledge(_frozen(encoder), _frozen(algorithm), load, taught=encoder.fed)
+
+
+def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
+    """Return what is known once a support set was learned, in place of all that was before.
+
+    Args:
+        knowledge: of who learns.
+        inputs: 1..n examples per class.
+        labels: S labels, one per example.
+
+    Raises:
+        DataError: there are no examples, the lengths differ, or an input cannot be read.
+    """
+    examples = listed_for(knowledge, inputs)
+    encoded = encode(labels)
+    codes, classes = encoded.codes, encoded.labels
+    if codes.ndim != 1:
+        raise DataError("a predictor learns one label per example; these targets have several")
+    count = len(Samples(examples, knowledge.load))
+    if count != len(codes):
+        raise DataError(f"{count} examples but {len(codes)} labels: each example needs one label")
+    for name in classes:
+        check_name(name)
+    knowledge = replace(knowledge, taught=scale_for(knowledge, examples))
+    knowledge, kept = _keep(knowledge, examples, len(classes))
+    rows = {name: np.flatnonzero(codes == code) for code, name in enumerate(classes)}
+    return _learned(knowledge, {name: _some(kept, own) for name, own in rows.items() if len(own)})
+
+
+def addition(knowledge: Knowledge, name: Label, inputs: Any) -> tuple[Knowledge, Change]:
+    """Return the change that adds examples to a class, known or new, and what is known of inputs having seen these.
+
+    Raises:
+        DataError: there are no examples, one cannot be read, or they are unlike those so far.
+        ConfigError: the algorithm's head was trained for a fixed number of classes.
+    """
+    examples = listed_for(knowledge, inputs)
+    if not knowledge.support:
+        knowledge = replace(knowledge, taught=scale_for(knowledge, examples))
+    knowledge, kept = _keep(knowledge, examples, len(knowledge.support) + (name not in knowledge.support))
+    before = next(iter(knowledge.support.values()), kept).values
+    if isinstance(kept.values, Tensor) and isinstance(before, Tensor) and kept.values.shape[1:] != before.shape[1:]:
+        new, known = (tuple(each.shape[1:]) for each in (kept.values, before))
+        raise DataError(
+            f"what it keeps of {name_of_input(knowledge, examples, 0)} has the shape {new}, and of the examples so "
+            f"far {known}: give inputs of the size that it was trained on"
+        )
+    return knowledge, Change("add", name, "", *kept)
+
+
+def after(knowledge: Knowledge, changes: Sequence[Change]) -> Knowledge:
+    """Return what is known after changes: after many it costs no more than learning anew.
+
+    Raises:
+        DataError: one is of a class that there is not, or gives two classes one name.
+        ConfigError: the algorithm's head was trained for a fixed number of classes.
+    """
+    if 1 < len(changes) <= _FEW and isinstance(knowledge.state, Held):
+        return reduce(lambda known, change: after(known, [change]), changes, knowledge)
+    support = reduce(changed, changes, knowledge.support)
+    if all(change.kind == "rename" for change in changes):
+        return replace(knowledge, support=support)
+    return _learned(knowledge, support, changes[0].name if len(changes) == 1 else None)
+
+
+def restored(knowledge: Knowledge, support: Support, state: Any) -> Knowledge:
+    """Return what is known with a support set and what was learned of it elsewhere."""
+    embeds = support and isinstance(knowledge.algorithm, EmbeddingAlgorithm)
+    return replace(knowledge, support=support, state=state, means=_means_of(support) if embeds else None)
+
+
+def unshown(knowledge: Knowledge) -> Knowledge:
+    """Return it without the small pictures of its examples."""
+    bare = {name: Kept(kept.values, (b"",) * kept.examples) for name, kept in knowledge.support.items()}
+    return replace(knowledge, support=bare)
+
+
+def _learned(knowledge: Knowledge, support: Support, name: Label | None = None) -> Knowledge:
+    """Return what is known once a support set was learned, which differs in one class from the known one, or in all."""
+    state, means = None, None
+    if support and name is not None:
+        state, means = _followed(knowledge, support, name)
+    elif support:
+        state = _adapted(knowledge, support)
+        means = _means_of(support) if isinstance(knowledge.algorithm, EmbeddingAlgorithm) else None
+    return replace(knowledge, support=support, state=state, means=means, calibrated=None, in_turn={})
+
+
+def _followed(knowledge: Knowledge, support: Support, name: Label) -> tuple[Any, Rows | None]:
+    """Return what was learned of a support set that differs in one class from the known one, and the classes' means."""
+    place = list(knowledge.support).index(name) if name in knowledge.support else None
+    before, then = (known[name].values if name in known else None for known in (knowledge.support, support))
+    held = _held(knowledge)
+    if held is None:
+        state = _adapted(knowledge, support)
+    else:
+        with torch.inference_mode(), torch.autocast(knowledge.device.type, enabled=False):
+            state = held.changed(place, before, then)
+    if knowledge.means is not None:
+        return state, knowledge.means.changed(place, None if then is None else then.mean(0, keepdim=True))
+    return state, _means_of(support) if isinstance(knowledge.algorithm, EmbeddingAlgorithm) else None
+
+
+def _held(knowledge: Knowledge) -> Held | None:
+    """Return what was learned in a form that follows a change, if there is one."""
+    if isinstance(knowledge.state, Held):
+        return knowledge.state
+    if not knowledge.support or not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
+        return None
+    with torch.inference_mode():
+        return knowledge.algorithm.hold(knowledge.state, [kept.values for kept in knowledge.support.values()])
+
+
+@torch.inference_mode()
+def _adapted(knowledge: Knowledge, support: Support) -> Any:
+    kept_S = join(kept.values for kept in support.values())
+    counts = torch.tensor([kept.examples for kept in support.values()])
+    targets_S = torch.arange(len(counts)).repeat_interleave(counts).to(device_of(kept_S))
+    state = knowledge.algorithm.adapt(knowledge.encoder, kept_S, targets_S, len(counts))
+    _check_finite(state)
+    return state
+
+
+def _keep(knowledge: Knowledge, inputs: Any, ways: int) -> tuple[Knowledge, Kept]:
+    """Return what is kept of examples, and what is known of inputs having seen them."""
+    if not len(Samples(inputs, knowledge.load)):
+        raise DataError("no examples were given: adapting needs at least one per class")
+    encoder, algorithm = knowledge.encoder, knowledge.algorithm
+    if not algorithm.feature_shape:
+        algorithm.meet(encoder, feature_shape(knowledge, inputs), ways)
+    with explained(knowledge, inputs), torch.inference_mode():
+        shown: list[bytes] = []
+        like: list[Batch] = []
+
+        def noted() -> Iterator[Batch]:
+            for part in parts_of(knowledge, inputs, shown):
+                like.append(each(lambda leaf: leaf[:0].cpu(), part))
+                yield part
+
+        values = algorithm.keep(encoder, noted())
+        _check_finite(values)
+    rounding = max(knowledge.rounding, rounding_of(encoder))
+    return replace(knowledge, like=like[0], rounding=rounding), Kept(values, tuple(shown))
+
+
+def _some(kept: Kept, rows: NDArray[np.intp]) -> Kept:
+    values = take(kept.values, torch.from_numpy(rows).to(device_of(kept.values)))
+    return Kept(values, tuple(kept.shown[row] for row in rows))
+
+
+def _means_of(support: Support) -> Rows:
+    return Rows(torch.stack([kept.values.mean(0) for kept in support.values()]))
+
+
+def _check_finite(learned: Any) -> None:
+    if not all(leaf.isfinite().all() for leaf in tree_leaves(learned) if isinstance(leaf, Tensor)):
+        raise DataError(
+            "what was learned is not finite: an example holds NaN or infinite values, or the model was trained until "
+            "it diverged"
+        )
+
+
+def _frozen(module: Any) -> Any:
+    """Return a copy that nothing trains; or the module itself, where nothing does."""
+    trains = any(part.training for part in module.modules()) or any(each.requires_grad for each in module.parameters())
+    return copy.deepcopy(module).eval().requires_grad_(False) if trains else module

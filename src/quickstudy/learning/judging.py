@@ -1,0 +1,102 @@
+"""How sure a model may be and how often it is right, by examples that it is given for that.
+
+Shapes: N inputs, W classes, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quickstudy.data.identity import warn_of_seen
+from quickstudy.data.targets import encode, type_of
+from quickstudy.errors import ConfigError, DataError, brief, given
+from quickstudy.learning.answering import answered, neighbours
+from quickstudy.learning.confidence import HeldOut
+from quickstudy.learning.knowledge import TYPES, Knowledge
+from quickstudy.learning.reading import as_listed
+
+
+def calibrated(
+    knowledge: Knowledge,
+    inputs: Any = None,
+    labels: Any = None,
+    reject_rate: float | None = None,
+    false_accept: float | None = None,
+) -> Knowledge:
+    """Return it with a rate of what is called unknown, judged by further examples or by the support set's own.
+
+    See ``Predictor.calibrate``, whose arguments these are.
+    """
+    rates = given(reject_rate=reject_rate, false_accept=false_accept)
+    if len(rates) == 2:
+        raise ConfigError("reject_rate and false_accept each set the threshold: give one of them")
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ConfigError(f"{name}={brief(rate)}: it must be a share, from 0 to below 1")
+    held = None
+    if inputs is not None:
+        knowledge = replace(knowledge, rounding=knowledge.rounding_now())
+        held = _answers_to(knowledge, inputs, labels)
+    knowledge = replace(knowledge, rates=rates, calibrated=held)
+    found = knowledge.held_out(0)
+    if not len(found.strangers if false_accept is not None else found.familiar):
+        kind = "strangers" if false_accept is not None else "known classes with two examples or more"
+        raise DataError(f"there are no held-out examples of {kind}: give images and labels")
+    return knowledge
+
+
+def _answers_to(knowledge: Knowledge, inputs: Any, labels: Any) -> HeldOut:
+    """Return the answers to examples given to calibrate by; those of a label that it does not know are strangers.
+
+    Warns where the model learned from some of them.
+
+    Raises:
+        DataError: each example needs one label, or an example cannot be read.
+    """
+    codes, *_ = encoded = encode(labels)
+    inputs = as_listed(inputs)  # which is looked at twice
+    logits_NW, familiar_N, embedded_ND = answered(knowledge, inputs)
+    if codes.ndim != 1 or len(codes) != len(logits_NW):
+        raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
+    place = {name: code for code, name in enumerate(knowledge.support)}
+    places = [place.get(knowledge.as_class(label), -1) for label in encoded.labels]
+    targets_N = torch.tensor([places[code] for code in codes], device=logits_NW.device)
+    known_N = targets_N >= 0
+    _warn_of_learned(knowledge, inputs, embedded_ND)
+    source = f"{len(codes)} examples given to calibrate"
+    return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)
+
+
+def share_right(knowledge: Knowledge, inputs: Any, labels: Any) -> float:
+    """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1.
+
+    Warns where the model learned from some of them.
+
+    Raises:
+        DataError: each input needs one label, of the type of the classes; or an input cannot be read.
+    """
+    inputs = as_listed(inputs)  # which is looked at twice
+    logits_NW, _, embedded_ND = answered(knowledge, inputs)
+    known = list(knowledge.support)
+    predicted = [known[code] for code in logits_NW.argmax(1).tolist()]
+    codes, *_ = encoded = encode(labels)
+    if len(predicted) != len(codes):
+        raise DataError(f"{len(predicted)} inputs but {len(codes)} labels: each input needs one label")
+    classes = [knowledge.as_class(label) for label in encoded.labels]
+    for label in classes:
+        if type_of(label) != knowledge.label_type:
+            kind = TYPES[knowledge.label_type]
+            raise DataError(f"the classes are {kind}, and the label {brief(label)} is none of them")
+    _warn_of_learned(knowledge, inputs, embedded_ND)
+    return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))
+
+
+def _warn_of_learned(knowledge: Knowledge, inputs: Any, embedded_ND: Tensor | None) -> None:
+    """Warn where inputs that it is judged by are among those that it learned from."""
+    same = [near[0].same for near in neighbours(knowledge, inputs, embedded_ND, 1)]
+    warn_of_seen(sum(same), f"the model learned from {sum(same)} of these {len(same)} examples")

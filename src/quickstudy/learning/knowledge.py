@@ -1,0 +1,201 @@
+"""All that an adapted model is, as one value: who learns, how inputs are read, and what was learned.
+
+Shapes: S support examples, n examples of one class, W classes, D features, ``...`` the shape of one input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
+from quickstudy.algorithms.rows import Rows
+from quickstudy.batches import Batch, join
+from quickstudy.data.samples import Load
+from quickstudy.data.targets import Label, LabelType, label_of, read_as, type_of
+from quickstudy.errors import DataError, UnknownClassError, closest, one_line
+from quickstudy.learning.changes import Support, check_name
+from quickstudy.learning.confidence import (
+    NOT_CALIBRATED,
+    Confidence,
+    HeldOut,
+    HeldOutAccuracy,
+    accuracy_of,
+    confidence_of,
+    left_out,
+    lowered,
+    rounding_of,
+    threshold_of,
+)
+from quickstudy.nets import Encoder
+
+TYPES = {"str": "strings", "int": "whole numbers", "bool": "True and False", None: "none yet"}
+"""By ``LabelType``, in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """What a predictor answers by; a change makes another of it (``learning.adapting``), and this one stays as it is.
+
+    So whoever has it has all of it, whatever is learned meanwhile, and a change that fails has changed nothing.
+    """
+
+    encoder: Encoder
+    algorithm: Algorithm
+    load: Load
+    """Makes a tensor of one input."""
+    support: Support = field(default_factory=dict)
+    state: Any = None
+    """What the algorithm learned, or that in a form that follows changes, ``Held``; None without classes."""
+    means: Rows | None = None
+    """``[W, D]``, of each class's embeddings; None where the algorithm keeps none."""
+    taught: str = ""
+    """The scale of the inputs that it learned from, one of ``pictures.Scale``."""
+    like: Batch | None = None
+    """``[0, ...]``, of the shape and the type of the examples as they were shown; None where that is not known."""
+    rounding: float = 0.0
+    """By what share of their length embeddings may differ that were learned; see ``confidence.rounding_of``."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """What ``calibrate`` was asked for."""
+    calibrated: HeldOut | None = None
+    """Answers to the examples that it was given."""
+    number: int = 0
+    """Of the last change that a service made."""
+    in_turn: dict[int, HeldOut] = field(default_factory=dict, repr=False)
+    """A memory of answers to examples left out, by how many of each class were asked for: renaming keeps it."""
+
+    # ---- what it is
+
+    @property
+    def learned(self) -> Any:
+        """What the algorithm learned, as it answers by it."""
+        return self.state.state if isinstance(self.state, Held) else self.state
+
+    @property
+    def transductive(self) -> bool:
+        """Whether an answer depends on the other inputs of the call."""
+        sees: bool = self.algorithm.sees_queries(self.encoder)
+        return sees
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return next((tensor.device for tensor in self.encoder.state_dict().values()), torch.device("cpu"))
+
+    def values(self) -> Batch:
+        """Return what is kept of all examples, class by class: ``[S, ...]``."""
+        return join(kept.values for kept in self.support.values())
+
+    # ---- its classes
+
+    @property
+    def counts(self) -> dict[Label, int]:
+        """How many examples of each class it has seen."""
+        return {name: kept.examples for name, kept in self.support.items()}
+
+    @property
+    def label_type(self) -> LabelType | None:
+        """What its classes are named by; None without classes."""
+        return next(map(type_of, self.support), None)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether it knows a class of this name."""
+        try:
+            label = label_of(name)
+        except DataError:
+            return False
+        return label in self.support and type_of(label) == self.label_type
+
+    def as_class(self, text: Label) -> Label:
+        """Return the class that a text means where nothing but text can be written."""
+        label = label_of(text)
+        return read_as(label, self.label_type) if self.label_type else label
+
+    def known(self, name: Label) -> Label:
+        """Return a class's name as it is kept.
+
+        Raises:
+            UnknownClassError: there is no such class.
+        """
+        label = label_of(name)
+        if label not in self:
+            known = [one_line(each) for each in self.support]
+            near = closest(one_line(label), known) if isinstance(label, str) else "."
+            if self.label_type and type_of(label) != self.label_type:
+                near = f": the classes are {TYPES[self.label_type]}{self._to_type(label)}."
+            raise UnknownClassError(f"there is no class {label!r}{near} Known: {', '.join(known[:30]) or 'none yet'}.")
+        return label
+
+    def new(self, name: Label) -> Label:
+        """Return a name as it would be kept of a further class.
+
+        Raises:
+            DataError: no class can be called so, or none beside those that there are.
+        """
+        label = label_of(name)
+        check_name(label)
+        if self.label_type and type_of(label) != self.label_type:
+            kind = TYPES[self.label_type]
+            raise DataError(f"the classes are {kind}, and a further one cannot be {label!r}{self._to_type(label)}")
+        return label
+
+    def _to_type(self, label: Label) -> str:
+        assert self.label_type is not None
+        meant = read_as(label, self.label_type)
+        return "" if type_of(meant) != self.label_type else f": type {meant!r}"
+
+    # ---- how sure it may be: each figure is worked out when it is first asked for
+
+    def held_out(self, least: int = 1) -> HeldOut:
+        """Return answers to examples given for it, or to the support set's, at least so many of each class."""
+        return self.left_out(least) if self.calibrated is None else self.calibrated
+
+    @torch.inference_mode()
+    def left_out(self, least: int) -> HeldOut:
+        """Return answers to the support set's examples, left out in turn, at least so many of each class."""
+        if self.means is None or not isinstance(self.algorithm, EmbeddingAlgorithm) or self.transductive:
+            none = torch.empty(0)
+            return HeldOut(torch.empty(0, len(self.support)), none.long(), none, none, NOT_CALIBRATED)
+        if least not in self.in_turn:
+            values = [kept.values for kept in self.support.values()]
+            self.in_turn[least] = left_out(self.algorithm, values, self.means.used, least)
+        return self.in_turn[least]
+
+    @cached_property
+    def threshold(self) -> float:
+        """The familiarity that its rates ask for, but for rounding; unlike the temperature, at no learning anew."""
+        return threshold_of(self.held_out(0), **self.rates)
+
+    @cached_property
+    def _sizes(self) -> tuple[float, float]:
+        """The length of the longest embedding, and the distance of the farthest from the centre."""
+        assert self.means is not None
+        kept_S, centre = self.values(), self.means.used.mean(0)
+        return float(kept_S.norm(dim=1).max()), float((kept_S - centre).norm(dim=1).max())
+
+    def rounding_now(self) -> float:
+        """Return by what share of its length an embedding may differ from one that was learned."""
+        return max(self.rounding, rounding_of(self.encoder))
+
+    def unknown_below(self) -> float:
+        """Return the familiarity below which an input is unknown."""
+        if "false_accept" in self.rates:  # which keeps out strangers that lie at it
+            return self.threshold
+        if self.means is None:  # familiarity is a logit
+            largest = max(self.held_out(0).familiar.abs().tolist(), default=0.0)
+            return self.threshold - self.rounding_now() * largest
+        return lowered(self.threshold, self.rounding_now(), *self._sizes)
+
+    @cached_property
+    def confidence(self) -> Confidence:
+        """Temperature and threshold, and what they come from."""
+        return confidence_of(self.held_out(), self.unknown_below())
+
+    @cached_property
+    def accuracy(self) -> HeldOutAccuracy:
+        """What accuracy to expect, by the answers that ``confidence`` rests on."""
+        return accuracy_of(self.held_out(), list(self.support))

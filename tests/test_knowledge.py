@@ -1,0 +1,128 @@
+"""What a predictor knows is a value: it stays as it is whatever is learned later, and is whole at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quickstudy import DataError, Predictor
+from quickstudy.algorithms import STRATEGIES
+from quickstudy.algorithms.rows import Rows
+from quickstudy.learning.answering import answered
+from quickstudy.learning.knowledge import Knowledge
+from quickstudy.nets import Encoder
+from test_changes import EMBEDDING, vectors
+
+
+class Told(nn.Module):
+    """Hands its inputs on, and calls a function first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.call: Callable[[], Any] = lambda: None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.call()
+        return inputs
+
+
+@pytest.mark.parametrize(("name", "options"), [*EMBEDDING, ("protomaml", {"adaptation_steps": 1})])
+def test_what_was_known_stays_as_it_was(name: str, options: dict[str, Any]) -> None:
+    algorithm, encoder = STRATEGIES[name](**options), Encoder(nn.Linear(12, 12)).double()
+    algorithm.meet(encoder, (12,), 3)
+    predictor = Predictor(encoder, algorithm.double())
+    predictor.fit(
+        torch.cat([vectors(7, code) for code in range(3)]), [f"c{code}" for code in range(21 // 7) for _ in range(7)]
+    )
+    queries, then = vectors(5, 99), list[tuple[Knowledge, Tensor]]()
+
+    def note() -> None:
+        then.append((predictor.knowledge, answered(predictor.knowledge, queries).logits.clone()))
+
+    note()
+    for change in (
+        lambda: predictor.add_class("d", vectors(2, 4)),
+        lambda: predictor.add_class("e", vectors(2, 5)),
+        lambda: predictor.add_examples("d", vectors(1, 6)),
+        lambda: predictor.remove_class("c1"),
+        lambda: predictor.add_class("f", vectors(3, 7)),
+        lambda: predictor.rename_class("f", "g"),
+    ):
+        change()
+        note()
+    # Another future of the same past: what the first added to it is none of its business.
+    predictor._knowledge = then[1][0]
+    predictor.add_class("h", vectors(3, 8)).add_examples("c0", vectors(3, 9))
+    note()
+    for known, expected in then:
+        assert torch.equal(answered(known, queries).logits, expected)
+    assert [len(known.support) for known, _ in then] == [3, 4, 5, 5, 4, 5, 5, 5]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        then[0][0].support = {}  # type: ignore[misc]
+
+
+def test_who_asks_while_it_learns_is_answered_by_what_was_known() -> None:
+    backbone = Told()
+    predictor = Predictor(Encoder(backbone), STRATEGIES["prototypicalnetworks"]())
+    predictor.fit(torch.eye(4).repeat_interleave(2, 0), [0, 0, 1, 1, 2, 2, 3, 3])
+    asked: dict[str, Callable[[], Any]] = {
+        "predict": lambda: predictor.predict(torch.eye(4)),
+        "rank": lambda: predictor.rank(torch.eye(4), 4, nearest=3),
+        "predict_proba": lambda: predictor.predict_proba(torch.eye(4)).tolist(),
+        "nearest": lambda: predictor.nearest(torch.eye(4), 3),
+        "score": lambda: predictor.calibrate(torch.eye(4) + 0.1, [3, 2, 1, 0]).score(torch.eye(4) + 0.1, [0, 1, 2, 0]),
+    }
+    for name, ask in asked.items():
+        known = predictor.knowledge
+        expected = ask()
+        for change in (lambda: predictor.remove_class(0), lambda: predictor.add_class(9, torch.ones(1, 4))):
+            predictor._knowledge = known
+
+            def meanwhile(change: Callable[[], Any] = change) -> None:
+                backbone.call = lambda: None
+                change()
+
+            backbone.call = meanwhile
+            assert ask() == expected, name
+        predictor._knowledge = known
+
+
+def test_what_is_refused_leaves_no_trace() -> None:
+    predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES["nearest_centroid"]()).fit(torch.eye(4), list("aabb"))
+    known = predictor.knowledge
+    predictor.before_change = lambda change: 1 / 0  # type: ignore[return-value]
+    for change in (
+        lambda: predictor.add_class("c", torch.ones(1, 4)),
+        lambda: predictor.add_examples("a", torch.full((1, 4), torch.nan)),
+        lambda: predictor.fit(torch.eye(3), ["a"]),
+        lambda: predictor.calibrate(torch.eye(4) + 0.1, ["x"] * 4),
+        lambda: predictor.calibrate(false_accept=2),
+    ):
+        with pytest.raises((DataError, ZeroDivisionError, ValueError)):
+            change()
+        assert predictor.knowledge is known
+
+
+def test_a_change_has_the_number_that_it_was_written_down_by() -> None:
+    predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES["nearest_centroid"]()).fit(torch.eye(4), list("aabb"))
+    assert predictor.rename_class("a", "c").change_number == 0
+    predictor.before_change = lambda change: 7
+    assert predictor.remove_class("b").change_number == 7
+    assert predictor.set_params(algorithm=STRATEGIES["prototypicalnetworks"]()).classes_.tolist() == []
+
+
+def test_rows_share_memory_and_nothing_else() -> None:
+    rows = Rows(torch.arange(3.0)[:, None]).added(torch.tensor([[3.0]]))
+    more, other = rows.added(torch.tensor([[4.0]])), rows.added(torch.tensor([[5.0]]))
+    less = more.changed(4, None)
+    again = less.added(torch.tensor([[6.0]]))
+    assert more.used.data_ptr() == rows.used.data_ptr()  # the first takes the room behind
+    for found, expected in ((rows, 3), (more, 4), (other, 5), (less, 3), (again, 6)):
+        assert found.used[-1] == expected
+    assert rows.changed(1, torch.tensor([[9.0]])).used.flatten().tolist() == [0, 9, 2, 3]
+    assert rows.used.flatten().tolist() == [0, 1, 2, 3]
