@@ -16,7 +16,7 @@ from quickstudy.image.modality import IMAGE_SIZE, Picture, channels_last, load_i
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
 from quickstudy.modality import as_uint8
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Task
+from quickstudy.training.task import Classifier
 
 
 class ImageClassificationData(DataModule):
@@ -73,8 +73,8 @@ def _upright(table: Table | None) -> Table | None:
     return table if pixels is table.inputs else replace(table, inputs=pixels)
 
 
-class ImageClassifier(Task):
-    """Classifies pictures; see ``Task`` for the arguments. The default backbone is timm's ``resnet18``."""
+class ImageClassifier(Classifier):
+    """Classifies pictures; see ``Classifier`` for the arguments. The default backbone is timm's ``resnet18``."""
 
     modality = Picture()
     load = staticmethod(load_image)

@@ -40,9 +40,11 @@ from quickstudy.errors import (
     given,
     unknown,
 )
+from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality, OfDomain
 from quickstudy.training.checkpoint import plain
 from quickstudy.training.doors import Doors
+from quickstudy.training.procedure import Procedure, Supervised
 
 _FEW = 16  # inputs, where they need no reading
 
@@ -295,10 +297,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
 
     @batch_size.setter
     def batch_size(self, size: int) -> None:
-        if self.trainer is not None and getattr(self.trainer.lightning_module, "plan", None) is not None:
-            raise ConfigError(
-                "batch_size does not change the steps of a few-shot strategy: set meta_batch_size among its options"
-            )
+        self._procedure.check_batch_size()
         self._given["batch_size"] = size
 
     def transform(self, stage: StageName) -> Transform | None:
@@ -436,18 +435,37 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         return table
 
     def _dataloader(self, stage: StageName) -> DataLoader[Any]:
-        task: Any = self.trainer.lightning_module if self.trainer is not None else None
-        share = Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else Share()
-        plan = getattr(task, "plan", None)
-        if plan is not None and stage != "predict":
-            return self.episode_loader(stage, plan, share)
+        trainer = self.trainer
+        share = Share() if trainer is None else Share(trainer.global_rank, trainer.world_size)
+        if stage == "predict":
+            return self.batch_loader(stage, share)
+        return self._procedure.loader(self, stage, share, getattr(self._task, "kind", None))
+
+    @property
+    def _task(self) -> Any:
+        """What trains on it, or is judged by it; None where that is not known."""
+        return None if self.trainer is None else self.trainer.lightning_module
+
+    @property
+    def _procedure(self) -> Procedure:
+        return getattr(self._task, "procedure", None) or Supervised()
+
+    def batch_loader(self, stage: StageName, share: Share | None = None, kind: Kind | None = None) -> DataLoader[Any]:
+        """Return a loader of batches, without a trainer too.
+
+        Args:
+            stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+            share: this process's.
+            kind: what the targets are to be; None: as they are.
+
+        Raises:
+            DataError: there is no such data, or an example's class is none of the kind's.
+        """
         self._fit(by_class=False)
         table = self._needed(stage, by_class=False)
-        classes: tuple[str, ...] = () if task is None else getattr(task, "classes", ())
-        if classes and stage != "predict":
-            table = table.with_classes(classes)
+        table = table if kind is None else kind.fitting(table)
         balance = table.index if stage == "train" and self._option("sampler") is not None else None
-        steps = BatchSteps(len(table), self.batch_size, share, stage == "train", self._seed, balance)
+        steps = BatchSteps(len(table), self.batch_size, share or Share(), stage == "train", self._seed, balance)
         return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed, stage != "predict"), steps)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
@@ -468,18 +486,18 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         )
         return self._loader_of(EpisodeDataset(self.samples(table, stage), sampler.shots, plan.seed), steps)
 
-    def check_episodes(self, plan: EpisodePlan | None, validates: bool = True) -> None:
+    def check_episodes(self, plan: EpisodePlan, validates: bool = True) -> None:
         """Check that a few-shot training can draw its episodes, before anything is made for it.
 
         Args:
-            plan: of the episodes; None: there are none.
+            plan: of the episodes.
             validates: whether it validates, too.
 
         Raises:
             DataError: stages share a class, or there are too few classes or examples; the message says what to set.
         """
         for stage in STAGES[: 1 + validates]:
-            if plan is not None and (stage == "train" or self._has(stage)):
+            if stage == "train" or self._has(stage):
                 self._episodes(stage, plan)
 
     def _episodes(self, stage: StageName, plan: EpisodePlan) -> tuple[Table, EpisodeSampler]:

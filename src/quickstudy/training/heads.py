@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch, device_of, each, take
+from quickstudy.data.identity import identities, joined, shared, warn_of_seen
 from quickstudy.data.loading import BatchDataset, inputs_of
 from quickstudy.data.scan import folder_labels
-from quickstudy.data.table import Inputs, Table
+from quickstudy.data.table import Inputs, Table, count_of
 from quickstudy.data.targets import Label
 from quickstudy.data.torch_sets import DatasetInputs
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, DataWarning, brief
 from quickstudy.modality import Values, scale_of
 from quickstudy.nets import Encoder
+from quickstudy.training.processes import is_first
 
 
 def given_head(head: str | nn.Module) -> nn.Module | None:
@@ -138,6 +140,45 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
             "A transform alone is for training; transform={'train': ..., 'val': ..., 'test': ...} says what each stage "
             "goes through"
         )
+
+
+_JUDGING = {"val": "validation", "validate": "validation", "test": "test", "predict": "prediction"}
+
+
+def compare_examples(task: Any, data: Any, stage: str) -> None:
+    """Remember what trains a task and chooses its checkpoint, and warn where it is judged by such examples.
+
+    Args:
+        task: of ordinary training.
+        data: a data module, where there is no trainer.
+        stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+    """
+    task.seen_before = task.chosen_by = 0
+    if not is_first():
+        return
+    if stage == "fit":
+        for inputs in inputs_for(data, task._trainer, stage):
+            task.trained_examples = joined(task.trained_examples, identities(inputs))
+    if not len(task.trained_examples):
+        return
+    judging = "val" if stage == "fit" else stage
+    labelled = task.classes if stage == "predict" else None  # without a label no figure follows
+    judged = inputs_for(data, task._trainer, judging, labelled)
+    examples = torch.cat([torch.empty(0, dtype=torch.int64), *map(identities, judged)])
+    task.seen_before = shared(examples, task.trained_examples)
+    of_all = f"of the {sum(map(count_of, judged))} examples of this {_JUDGING[judging]}"
+    warn_of_seen(task.seen_before, f"the model was trained on at least {task.seen_before} {of_all}")
+    if stage == "fit":
+        task.validated_examples = joined(task.validated_examples, examples)
+    if stage == "test":
+        task.chosen_by = shared(examples, task.validated_examples)
+        if task.chosen_by:
+            warnings.warn(
+                f"at least {task.chosen_by} {of_all} chose the model's checkpoint, so that the figure flatters it: "
+                "test it on examples that chose nothing",
+                DataWarning,
+                2,
+            )
 
 
 def _warn_of_dark(values: Values, inputs: Tensor, name: str) -> None:
