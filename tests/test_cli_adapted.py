@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import shlex
 import shutil
 import subprocess
@@ -232,7 +231,7 @@ def test_a_checkpoint_is_no_saved_model(capsys: pytest.CaptureFixture[str]) -> N
         )
         with pytest.raises(DataError, match=told):
             Predictor.load(model)
-        assert re.search(told, run(capsys, f"serve {model}", code=2)[1])
+        assert "runs/1/best.ckpt' is damaged or cut" in run(capsys, f"serve {model}", code=2)[1]
 
 
 # ---- one form of naming a model

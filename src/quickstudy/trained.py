@@ -106,8 +106,8 @@ class TrainedModel:
         found = []
         for chances_C, values, codes in zip(chances_NC, best.values.tolist(), best.indices.tolist(), strict=True):
             ranking = [(labels[code], value) for code, value in zip(codes, values, strict=True)]
-            all_of_it: Any = [labels[code] for code in (chances_C > 0.5).nonzero().flatten().tolist()]
-            found.append(Answer(all_of_it if several else ranking[0][0], ranking, []))
+            above = [labels[code] for code in (chances_C > 0.5).nonzero().flatten().tolist()]
+            found.append(Answer(above if several else ranking[0][0], ranking, []))
         return found
 
     def _listed(self, inputs: Any) -> Any:

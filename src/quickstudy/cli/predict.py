@@ -152,7 +152,7 @@ def _of_fixed_classes(model: ImageClassifier, args: argparse.Namespace) -> _Clas
 def _row(picture: Picture, answer: Answer, args: argparse.Namespace) -> Prediction:
     ranking = [(name, round(chance, 6)) for name, chance in answer.ranking]
     (best, chance), chances = ranking[0], dict(ranking)
-    label = answer.label if answer.label in chances or not args.no_unknown else best
+    label: Any = answer.label if answer.label in chances or not args.no_unknown else best
     shown = [{"name": name, "probability": chance} for name, chance in ranking[: args.top]] if args.top > 1 else ()
     return Prediction(storable(picture.item), label, chances.get(label, chance), best, picture.true, shown)
 
