@@ -305,6 +305,16 @@ def test_a_run_classifies_as_a_saved_model_does(capsys: pytest.CaptureFixture[st
     assert {label for _, label in rows(supported)} == set(COLOURS)
 
 
+def test_a_saved_model_of_fixed_classes_is_asked_as_its_run_is(capsys: pytest.CaptureFixture[str]) -> None:
+    train()
+    ImageClassifier.load_from_checkpoint("model.ckpt").predictor().save("fixed")
+    for options in ("photos", "photos --top 2 --format json", "new --support photos --no-unknown"):
+        assert run(capsys, f"predict fixed {options}")[0] == run(capsys, f"predict model.ckpt {options}")[0]
+    assert "learned from" not in run(capsys, "predict fixed photos")[1]  # of which its files say nothing
+    out, _ = run(capsys, "adapt fixed --support photos --out pets")
+    assert "3 classes from 12 pictures with prototypicalnetworks on fixed\n" in out
+
+
 def test_what_several_labels_are_is_told_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
     train(multi_label=True)
     path = "predict --checkpoint model.ckpt --data.predict_folder photos --trainer.enable_progress_bar false"
