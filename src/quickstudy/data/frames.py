@@ -15,7 +15,7 @@ import numpy as np
 from quickstudy.data.scan import listed_files
 from quickstudy.data.sources import listed_table
 from quickstudy.data.table import Table
-from quickstudy.data.targets import missing, plain_number
+from quickstudy.data.targets import Encode, encode, missing, plain_number
 from quickstudy.errors import DataError, brief, closest, require
 from quickstudy.files import absent
 
@@ -82,7 +82,12 @@ def _listed(fields: Fields) -> list[Any]:
 
 
 def frame_table(
-    frame: Any, root: str | os.PathLike[str] | None, input_field: str | int, target_fields: Fields, skip: bool = False
+    frame: Any,
+    root: str | os.PathLike[str] | None,
+    input_field: str | int,
+    target_fields: Fields,
+    skip: bool = False,
+    encode: Encode = encode,
 ) -> Table:
     """Make a table of a data frame: a column of file names and, where asked for, labels.
 
@@ -92,6 +97,7 @@ def frame_table(
         input_field: the column of the names; numbers name files too.
         target_fields: the column of labels, or several of zeros and ones.
         skip: whether rows where something is missing, and files that are not there, are left out.
+        encode: see ``Table.build``.
 
     Raises:
         DataError: a column or a file is missing, or a cell of these columns.
@@ -104,7 +110,7 @@ def frame_table(
     targets = None if not columns else columns[0] if len(columns) == 1 else np.array(columns, object).T
     try:
         return listed_table(
-            names, targets, partial(listed_files, root=root, exist=not skip), list(map(str, fields)), skip
+            names, targets, partial(listed_files, root=root, exist=not skip), list(map(str, fields)), skip, encode
         )
     except DataError as error:
         labels = f", targets: {', '.join(map(repr, fields))}" if fields else ""

@@ -415,7 +415,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             DataError: stages share a class, or there are too few classes or examples.
         """
         table, sampler = self._episodes(stage, plan)
-        train = stage == "train"
+        train, numbers = stage == "train", table.targets if table.numeric else None
         steps = EpisodeSteps(
             sampler,
             length=plan.epoch_length if train else plan.test_epoch_length,
@@ -423,7 +423,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
             share=share or Share(),
             repeat=not train,
         )
-        return self._loader_of(EpisodeDataset(self.samples(table, stage), sampler.shots, plan.seed), steps)
+        return self._loader_of(EpisodeDataset(self.samples(table, stage), sampler.shots, plan.seed, numbers), steps)
 
     def check_episodes(self, plan: EpisodePlan, validates: bool = True) -> None:
         """Check that a few-shot training can draw its episodes, before anything is made for it.

@@ -16,10 +16,12 @@ from quickstudy.data.scan import SplitsError, any_files, class_folders, listed_f
 from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
-from quickstudy.data.targets import in_order
+from quickstudy.data.targets import Encode, in_order
 from quickstudy.data.torch_sets import DatasetInputs, dataset_table
 from quickstudy.datasets import DATASETS
 from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.kinds.base import Kind
+from quickstudy.kinds.classification import Classification
 
 Path = str | os.PathLike[str]
 
@@ -29,6 +31,8 @@ class Doors:
 
     extensions: ClassVar[frozenset[str]] = frozenset()
     """Lower-case endings of the domain's files."""
+    answers: ClassVar[type[Kind]] = Classification
+    """What its targets are."""
 
     @classmethod
     def from_folders(
@@ -96,7 +100,8 @@ class Doors:
         """
         files = in_order(files, "files")
         files = files if isinstance(files, (str, os.PathLike)) else list(files)
-        return listed_table(files, targets, partial(listed_files, exist=not stage.skip), skip=stage.skip)
+        read = partial(listed_files, exist=not stage.skip)
+        return listed_table(files, targets, read, skip=stage.skip, encode=cls.answers.encode)
 
     @door
     def from_tensors(cls, stage: Stage, data: Any, targets: Any) -> Table:
@@ -105,7 +110,7 @@ class Doors:
         Raises:
             DataError: a value is not finite.
         """
-        return listed_table(data, targets, tensor_inputs, skip=stage.skip)
+        return listed_table(data, targets, tensor_inputs, skip=stage.skip, encode=cls.answers.encode)
 
     from_numpy = from_tensors
 
@@ -121,7 +126,9 @@ class Doors:
         Raises:
             DataError: a data set has no length, an item has no target, or a target none of the names.
         """
-        return Table(DatasetInputs(dataset)) if stage.name == "predict" else dataset_table(dataset)
+        if stage.name == "predict":
+            return Table(DatasetInputs(dataset))
+        return dataset_table(dataset, cls.answers.encode)
 
     @door
     def from_data_frame(
@@ -147,7 +154,7 @@ class Doors:
         Raises:
             DataError: a column or a file is missing, or a cell of these columns.
         """
-        return _of_frame(stage, data_frame, images_root, input_field, target_fields)
+        return _of_frame(stage, data_frame, images_root, input_field, target_fields, cls.answers.encode)
 
     @door
     def from_csv(
@@ -174,7 +181,7 @@ class Doors:
             DataError: a file is no such text, or a column or a cell is missing.
         """
         root = pathlib.Path(file).parent if images_root is None else images_root
-        return _of_frame(stage, csv_frame(file, target_fields), root, input_field, target_fields)
+        return _of_frame(stage, csv_frame(file, target_fields), root, input_field, target_fields, cls.answers.encode)
 
     @classmethod
     def from_benchmark(cls, name: str, root: Path | None = None, **options: Any) -> Self:
@@ -190,12 +197,14 @@ class Doors:
         return cls(*dataset(root, **own), **options)
 
 
-def _of_frame(stage: Stage, frame: Any, root: Path | None, input_field: str | int, target_fields: Fields) -> Table:
+def _of_frame(
+    stage: Stage, frame: Any, root: Path | None, input_field: str | int, target_fields: Fields, encode: Encode
+) -> Table:
     if stage.name != "predict":
         if target_fields is None:
             raise DataError("target_fields is missing: name the column with the labels")
-        return frame_table(frame, root, input_field, target_fields, stage.skip)
+        return frame_table(frame, root, input_field, target_fields, stage.skip, encode)
     if target_fields is not None:
         with suppress(DataError):  # labels to hold the answers against, where every row has one
-            return frame_table(frame, root, input_field, target_fields)
+            return frame_table(frame, root, input_field, target_fields, encode=encode)
     return frame_table(frame, root, input_field, None, stage.skip)
