@@ -292,6 +292,15 @@ class Kind(ABC):
             DataError: an answer is not a number.
         """
 
+    def rows(self, outputs: Any, inputs: Any) -> list[Any]:
+        """Return raw answers as rows, each with the name of its input.
+
+        Args:
+            outputs: of N inputs.
+            inputs: what each is called, and its target where that is known (``kinds.predictions.Named``).
+        """
+        return [(name, answer) for (name, _), answer in zip(inputs, self.answers(outputs, self.forms[0]), strict=True)]
+
     # ---- mixing of training examples
 
     def mixer(self, build: Callable[..., Any] | None, task: str) -> Any:

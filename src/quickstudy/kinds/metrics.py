@@ -86,17 +86,9 @@ class Errors(Figures):
     """Root mean squared error, mean absolute error and the share of variance explained, each with its interval.
 
     Intervals are standard errors times Student's t: of the root and of the share by their first derivatives. Figures
-    are ``[n, 4]``, the mean over the answers of a unit of: the squared error, the absolute error, the target, and its
-    square; the last two in units of ``deviation``.
-
-    Args:
-        per_example: see ``Figures``.
-        deviation: the unit of the last two.
+    are ``[n, 4]``, the mean over the answers of a unit of: the squared error, the absolute error, the target's distance
+    from a fixed number, and its square.
     """
-
-    def __init__(self, per_example: bool = False, deviation: float = 1.0) -> None:
-        super().__init__(per_example)
-        self._deviation = deviation
 
     def estimates(self) -> dict[str, Estimate]:
         """Return ``rmse``, ``mae`` and ``r2``."""
@@ -105,9 +97,9 @@ class Errors(Figures):
         if not units:
             return {}
         squared, absolute, target, target_squared = values.double().cpu().unbind(-1)
+        spread = target_squared - 2 * target.mean() * target + target.mean() ** 2
         mean, half = mean_interval(squared)
         root = math.sqrt(mean)
-        spread = self._deviation**2 * (target_squared - 2 * target.mean() * target + target.mean() ** 2)
         unexplained = mean / float(spread.mean()) if spread.mean() > 0 else math.nan
         moved = mean_interval((squared - unexplained * spread) / spread.mean())[1]
         return {

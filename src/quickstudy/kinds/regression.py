@@ -18,6 +18,7 @@ from quickstudy.data.targets import Encoded, encode_numbers
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import Loss, named_loss
+from quickstudy.kinds.predictions import Estimated, Named
 from quickstudy.nets import Encoder
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ class Regression(Kind):
 
     def figures(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ``[..., 4]`` of each answer; see ``kinds.metrics.Errors``."""
-        off, scaled = self.numbers(outputs).detach() - targets, self.scaled(targets)
-        return torch.stack([off.square(), off.abs(), scaled, scaled.square()], -1)
+        off, centred = self.numbers(outputs).detach() - targets, targets - (self.mean or 0.0)
+        return torch.stack([off.square(), off.abs(), centred, centred.square()], -1)
 
     def noted(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the squared errors; see ``Kind.noted``."""
@@ -110,7 +111,7 @@ class Regression(Kind):
         """Return ``rmse``, ``mae`` and ``r2``; see ``Kind.measure``."""
         from quickstudy.kinds.metrics import Errors  # torchmetrics takes long to import, and answering needs none
 
-        return Errors(per_example, self.deviation or 1.0)
+        return Errors(per_example)
 
     def further(self, asked: Any, options: int = 0) -> MetricCollection:
         """Make torchmetrics' metrics of regression, by name or as they are given; see ``Kind.further``."""
@@ -138,3 +139,8 @@ class Regression(Kind):
                 "or was the model trained until it diverged?"
             )
         return numbers.tolist()
+
+    def rows(self, outputs: Tensor, inputs: Named) -> list[Estimated]:
+        """Return for each of N inputs its name, its number, and the true one where that is known."""
+        numbers = self.answers(outputs, "numbers")
+        return [Estimated(file, number, true) for number, (file, true) in zip(numbers, inputs, strict=True)]
