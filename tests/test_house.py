@@ -31,7 +31,7 @@ LAYERS = [
     ["kinds"],
     ["learning"],
     ["saved"],
-    ["predictor"],
+    ["predictor", "trained"],
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],
@@ -53,6 +53,7 @@ DOMAINS = HEIGHT["image"]
 LIGHTNING = {"lightning", "pytorch_lightning"}
 
 PUBLIC = [
+    "Classifier",
     "ConfigError",
     "DataError",
     "DataModule",

@@ -6,7 +6,7 @@ a mask or a count among the leaves says where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,28 @@ def size(batch: Batch) -> int:
     3
     """
     return len(tree_leaves(batch)[0])
+
+
+def form_of(batch: Batch) -> dict[str, Any]:
+    """Return in plain values the shape and the type of one example.
+
+    >>> form_of({"ids": torch.zeros(3, 7)})
+    {'parts': {'ids': {'shape': [7], 'dtype': 'torch.float32'}}}
+    """
+    if isinstance(batch, Tensor):
+        return {"shape": list(batch.shape[1:]), "dtype": str(batch.dtype)}
+    return {"parts": {name: form_of(part) for name, part in batch.items()}}
+
+
+def of_form(form: Mapping[str, Any], count: int = 0) -> Batch:
+    """Return examples of zeros of such a form.
+
+    >>> of_form({"shape": [2], "dtype": "torch.uint8"}, 1)
+    tensor([[0, 0]], dtype=torch.uint8)
+    """
+    if "parts" in form:
+        return {name: of_form(part, count) for name, part in form["parts"].items()}
+    return torch.zeros(count, *form["shape"], dtype=getattr(torch, form["dtype"].removeprefix("torch.")))
 
 
 def device_of(batch: Batch) -> torch.device:

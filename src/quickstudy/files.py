@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the folder where quickstudy keeps what it can make again."""
+"""Files that are either whole or absent, what they may hold, and the folder of what quickstudy can make again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +30,15 @@ def absent(what: str, path: str | os.PathLike[str]) -> str:
     path = Path(path)
     near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     return f"there is no {what} '{path}'{closest(path.name, near, '')} (looked in {Path.cwd()})"
+
+
+def plain(value: object) -> bool:
+    """Whether a value is made of numbers, strings, lists and mappings only."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and plain(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def cache_folder() -> Path:

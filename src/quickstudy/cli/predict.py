@@ -31,9 +31,9 @@ from quickstudy.data.identity import identities, shared
 from quickstudy.data.samples import Load, Samples
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_counts
+from quickstudy.kinds.predictions import Prediction, answers
 from quickstudy.learning.explaining import Answer
 from quickstudy.pictures import load_image
-from quickstudy.runs.predictions import Prediction, answers
 
 if TYPE_CHECKING:
     from quickstudy.image import ImageClassifier
@@ -138,7 +138,7 @@ def _of_fixed_classes(model: ImageClassifier, args: argparse.Namespace) -> _Clas
     def ask(pictures: Sequence[Any]) -> list[list[Answer]]:
         batch = Samples(list(pictures), torch.as_tensor).batch(np.arange(len(pictures)))
         found = []
-        for chances_C in answers(model, [model(batch.to(model.device))], "probabilities"):
+        for chances_C in answers(model.kind, [model(batch.to(model.device))], "probabilities"):
             ranking = sorted(zip(classes, chances_C.tolist(), strict=True), key=lambda each: -each[1])
             labels = [name for name, chance in ranking if chance > 0.5] if several else [ranking[0][0]]
             found.append([Answer(label, ranking, []) for label in labels])

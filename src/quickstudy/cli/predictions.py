@@ -12,8 +12,8 @@ from textwrap import indent
 from quickstudy.data.identity import TELLS_NOTHING
 from quickstudy.data.targets import Label
 from quickstudy.files import atomic_write
+from quickstudy.kinds.predictions import Prediction
 from quickstudy.learning.changes import UNKNOWN
-from quickstudy.runs.predictions import Prediction
 
 
 @contextmanager

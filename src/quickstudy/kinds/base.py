@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
-from quickstudy.batches import Batch
-from quickstudy.errors import ConfigError
+from quickstudy.batches import Batch, each, form_of, of_form
+from quickstudy.data.table import Table
+from quickstudy.errors import ConfigError, brief, check_options
+from quickstudy.files import plain
 from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.metrics import Figures
 from quickstudy.nets import Encoder
 from quickstudy.registry import Registry
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+    from quickstudy.kinds.metrics import Figures
 
 
 class Score(NamedTuple):
@@ -91,6 +97,21 @@ class Kind(ABC):
 
     # ---- what it must know
 
+    @classmethod
+    def asked(cls) -> list[str]:
+        """Return the names of the fields that a user gives."""
+        return [field.name for field in fields(cls) if field.name not in cls.learned]
+
+    def given(self) -> dict[str, Any]:
+        """Return these fields."""
+        return {name: getattr(self, name) for name in self.asked()}
+
+    @property
+    def spec(self) -> Any:
+        """It in plain values, for a checkpoint; itself where it is not registered, so that no file can name it."""
+        told = self.described()
+        return self if told["name"] is None else told
+
     @abstractmethod
     def meet(self, data: Any, stage: str) -> Self:
         """Return it with what it must know of the data.
@@ -116,6 +137,15 @@ class Kind(ABC):
             self, **{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
         )
 
+    def described(self) -> dict[str, Any]:
+        """Return what a saved model holds of it, and ``kind_of`` reads: its name and its options.
+
+        Those that are code are for training, and left out.
+        """
+        own = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
+        told = {name: value for name, (value, default) in own.items() if value != default and plain(value)}
+        return {"name": KINDS.name_of(type(self)), "options": told}
+
     def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
         """Check that episodes can train it.
 
@@ -132,6 +162,19 @@ class Kind(ABC):
                 "leave it out"
             )
 
+    @property
+    def options(self) -> int:
+        """Among how many answers there is to choose; 0 where there is no such choice, or it is not known."""
+        return 0
+
+    def fitting(self, table: Table) -> Table:
+        """Return the same examples with targets as the head counts them.
+
+        Raises:
+            DataError: a target is none that it knows.
+        """
+        return table
+
     # ---- the network
 
     @abstractmethod
@@ -142,6 +185,20 @@ class Kind(ABC):
             encoder: what it stands on.
             example: an input as the network is fed with it, with a leading axis of 1.
         """
+
+    def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
+        """Make the head that weights are of, to put them into it.
+
+        Args:
+            weights: of the head, by name.
+            encoder: what it stands on.
+            like: ``[0, ...]``, of the form of the inputs; None where that is not known: then the head is a linear one.
+        """
+        if like is None:
+            answers, features = weights["weight"].shape
+            return nn.Linear(features, answers)
+        device = next((tensor.device for tensor in encoder.state_dict().values()), torch.device("cpu"))
+        return self.head(encoder, each(lambda leaf: leaf.to(device), of_form(form_of(like), 1)))
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
         """Return raw answers, first axis N."""
@@ -176,14 +233,20 @@ class Kind(ABC):
     def figures(self, outputs: Any, targets: Any) -> Tensor:
         """Return what the score follows from, of each answer ``[N]``, ``[T, Q]``; with a last axis if it is several."""
 
+    def noted(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what a test notes: the figure of each answer, ``[N]`` or ``[T, Q]``; logits and targets of classes."""
+        return self.figures(outputs, targets), None, None
+
     def measure(self, per_example: bool, options: int = 0) -> Figures:
-        """Return what gathers figures into the score and its like, with their intervals.
+        """Return what gathers figures into the score and its like, with their intervals; here into their mean.
 
         Args:
             per_example: whether a figure is that of one example, rather than of one episode.
             options: among how many answers there is to choose.
         """
-        return Figures(per_example)
+        from quickstudy.kinds.metrics import Mean  # torchmetrics takes long to import, and answering needs none
+
+        return Mean(self.score.name, per_example, self.score.root)
 
     def further(self, asked: Any, options: int = 0) -> MetricCollection:
         """Make the metrics that a user asked for beside the score.
@@ -197,6 +260,8 @@ class Kind(ABC):
         """
         if asked is not None:
             raise ConfigError(f"metrics={asked!r}: this task has none beside its own, leave it out")
+        from torchmetrics import MetricCollection
+
         return MetricCollection([])
 
     def for_metrics(self, outputs: Any, targets: Any, options: int = 0) -> tuple[Any, Any]:
@@ -229,4 +294,32 @@ class Kind(ABC):
         return targets
 
 
-KINDS = Registry[type[Kind]]("kind of answer")
+KINDS = Registry[type[Kind]]("kind of answer", homes={"classification": "quickstudy.kinds.classification"})
+"""By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
+
+
+def kind_of(described: Mapping[str, Any]) -> Kind:
+    """Return what ``Kind.described`` told of.
+
+    Raises:
+        ConfigError: the name, or an option, is not known.
+    """
+    kind = KINDS[described["name"]]
+    check_options(
+        f"the kind of answer '{described['name']}'", described["options"], [each.name for each in fields(kind)]
+    )
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in described["options"].items()}
+    return kind(**options)
+
+
+def as_kind(given: Kind | Mapping[str, Any]) -> Kind:
+    """Return a kind, or what ``Kind.spec`` told of one.
+
+    Raises:
+        ConfigError: it is none, or of a name that is not known.
+    """
+    if isinstance(given, Kind):
+        return given
+    if not isinstance(given, Mapping) or set(given) != {"name", "options"}:
+        raise ConfigError(f"kind={brief(given)} is no kind of answer: give one, such as Classification(num_classes=3)")
+    return kind_of(given)

@@ -9,12 +9,11 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
 from quickstudy.batches import Batch
 from quickstudy.data.table import Table
@@ -33,8 +32,12 @@ from quickstudy.kinds.losses import (
     loss_of_shares,
     weighted,
 )
-from quickstudy.kinds.metrics import Accuracy, Figures, build_metrics
 from quickstudy.nets import Encoder
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+    from quickstudy.kinds.metrics import Figures
 
 
 @KINDS.register("classification")
@@ -115,6 +118,15 @@ class Classification(Kind):
                 2,
             )
 
+    @property
+    def options(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    def fitting(self, table: Table) -> Table:
+        """Return the same examples with codes of these classes; see ``Kind.fitting``."""
+        return table.with_classes(self.classes) if self.classes else table
+
     # ---- the network
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
@@ -165,12 +177,20 @@ class Classification(Kind):
             return ((outputs > 0) == targets.bool()).float().mean(-1)
         return ((outputs.argmax(-1) == targets) & ~outputs.isnan().any(-1)).float()  # argmax takes nan for class 0
 
+    def noted(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what is right, and what was taken for what; see ``Kind.noted``."""
+        return self.figures(outputs, targets), outputs, targets
+
     def measure(self, per_example: bool, options: int = 0) -> Figures:
         """Return the accuracy; that of a single class, which cannot be wrong, has no interval."""
+        from quickstudy.kinds.metrics import Accuracy  # torchmetrics takes long to import, and answering needs none
+
         return Accuracy(per_example, choice=options > 1 or self.multi_label)
 
     def further(self, asked: Any, options: int = 0) -> MetricCollection:
         """Make torchmetrics' metrics of classification; see ``Kind.further``."""
+        from quickstudy.kinds.metrics import build_metrics
+
         return build_metrics(asked, options, self.multi_label)
 
     def for_metrics(self, outputs: Tensor, targets: Tensor, options: int = 0) -> tuple[Tensor, Tensor]:

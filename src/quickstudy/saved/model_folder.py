@@ -12,12 +12,13 @@ import itertools
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -25,25 +26,43 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm, algorithm_of
+from quickstudy.batches import Batch, form_of, of_form
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
 from quickstudy.files import alone, atomic_write, best_checkpoint
+from quickstudy.kinds.base import Kind, kind_of
 from quickstudy.learning.adapting import after, restored
 from quickstudy.learning.changes import Change, Kept, check_name, composed, packed, unpacked
 from quickstudy.learning.confidence import HeldOut
 from quickstudy.learning.knowledge import Knowledge
+from quickstudy.modality import Modality, as_modality, modality_of
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved.journal import NAME as JOURNAL
 from quickstudy.saved.journal import Journal
 from quickstudy.saved.plain import found_load, joined, name_of, named_load, taken_apart
 
-FORMAT = 2
+FORMAT = 3
 """Counted up when an older quickstudy could not read it; one that it can is written as before."""
-_NAMED_BY_STRINGS = 1
+_NAMED_BY_STRINGS, _NAMED_BY_LABELS, _TRAINED = 1, 2, 3
 
 DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
+
+
+class Trained(NamedTuple):
+    """What a trained model is made of that does not learn."""
+
+    encoder: Encoder
+    head: nn.Module
+    kind: Kind
+    """What an answer is."""
+    modality: Modality
+    """What an input is."""
+    like: Batch | None = None
+    """``[0, ...]``, of the form of its inputs; None where that is not known."""
+    head_of_kind: bool = True
+    """Whether the kind made the head; else it is code."""
 
 
 def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | None = None) -> None:
@@ -75,7 +94,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
         served = Journal.exists(place)
         files = {"encoder": _written(place, "encoder", weights), "learned": _written(place, "learned", content)}
         description = {
-            "format": _NAMED_BY_STRINGS if all(isinstance(name, str) for name in support) else FORMAT,
+            "format": _NAMED_BY_STRINGS if all(isinstance(name, str) for name in support) else _NAMED_BY_LABELS,
             "id": _served_id(place) if served else uuid.uuid4().hex,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
@@ -93,7 +112,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
             "state": skeleton,
             "rates": knowledge.rates,
             "calibrated": held,
-            "input": _form_of(knowledge.like),
+            "input": None if knowledge.like is None else form_of(knowledge.like),
             "rounding": knowledge.rounding,
         }
         try:
@@ -105,11 +124,98 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
                 journal.replace(text, after)
         with atomic_write(place / DESCRIPTION, "w") as file:
             file.write(text)
-        current = {entry["name"] for entry in files.values()}
-        for pattern in ("encoder-*.safetensors", "learned-*.safetensors"):
-            for old in place.glob(pattern):
-                if old.name not in current:
-                    old.unlink(missing_ok=True)
+        _tidy(place, files)
+
+
+def write_trained(folder: str | os.PathLike[str], trained: Trained) -> None:
+    """Write a trained model that does not learn; an older model in the folder is replaced once it is on the disk.
+
+    Args:
+        folder: for its files.
+        trained: the model.
+
+    Raises:
+        ConfigError: a service learned classes with the model that is there; nothing was written.
+        OSError: the folder cannot be written.
+    """
+    place = Path(folder)
+    weights = {"encoder": _bytes(trained.encoder.state_dict()), "head": _bytes(trained.head.state_dict())}
+    made_by = trained.encoder.made_by
+    place.mkdir(parents=True, exist_ok=True)
+    with alone(place / ".lock"):
+        if Journal.exists(place):
+            raise ConfigError(f"the model in '{place}' has learned since as a service: save this one in another folder")
+        files = {name: _written(place, name, content) for name, content in weights.items()}
+        description = {
+            "format": _TRAINED,
+            "id": uuid.uuid4().hex,
+            "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
+            "files": files,
+            "backbone": made_by and dict(zip(("name", "options"), made_by, strict=True)),
+            "head": "kind" if trained.head_of_kind else None,
+            "kind": trained.kind.described(),
+            "load": trained.modality.described(),
+            "inputs": trained.encoder.fed,
+            "input": None if trained.like is None else form_of(trained.like),
+        }
+        with atomic_write(place / DESCRIPTION, "w") as file:
+            json.dump(description, file, indent=1)
+        _tidy(place, files)
+
+
+def read_trained(
+    folder: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    load: Load | None = None,
+    backbone: nn.Module | None = None,
+    head: nn.Module | None = None,
+) -> Trained:
+    """Read a trained model that does not learn; no code is run from its files.
+
+    Args:
+        folder: what ``write_trained`` wrote.
+        device: for its tensors.
+        load: makes a tensor of one input, where the model was trained on a function's of one's own.
+        backbone, head: the modules, where it was made with such.
+
+    Raises:
+        DataError: a file is missing or damaged, or of a newer version.
+        ConfigError: what was code is not given, or the model in the folder is one that learns.
+    """
+    place = Path(folder)
+    with _damaged(place):
+        description = _description(place)
+        if "kind" not in description:
+            raise ConfigError(
+                f"the model in '{place}' learned its classes from examples: type Predictor.load('{place}')"
+            )
+        weights, own = (_read(place, description["files"][name], device) for name in ("encoder", "head"))
+        encoder = _encoder(place, description, weights, backbone)
+        kind, form = kind_of(description["kind"]), description["input"]
+        like = None if form is None else of_form(form)
+        of_kind = description["head"] is not None
+        if not of_kind and head is None:
+            raise ConfigError(
+                f"the model in '{place}' was made with a head given as code: give the same again, "
+                "TrainedModel.load(folder, head=module)"
+            )
+        made = kind.head_of(own, encoder.to(device), like) if of_kind or head is None else head
+        made.to(next((value.dtype for value in own.values() if value.is_floating_point()), torch.float32))
+        _load_weights(made, own, place)
+        for part in (encoder, made):
+            part.to(device).eval().requires_grad_(False)
+        modality = modality_of(description["load"], place) if load is None else as_modality(load)
+        return Trained(encoder, made, kind, modality, like, of_kind)
+    raise AssertionError
+
+
+def is_trained(folder: str | os.PathLike[str]) -> bool:
+    """Whether the model in a folder is one that does not learn.
+
+    Raises:
+        DataError: there is no saved model, or it is damaged.
+    """
+    return "kind" in _description(Path(folder))
 
 
 def written(folder: str | os.PathLike[str]) -> str:
@@ -155,7 +261,7 @@ def read(
         ConfigError: what was code is not given.
     """
     place = Path(folder)
-    try:
+    with _damaged(place):
         for attempt in range(_ATTEMPTS):
             try:
                 return _read_once(place, device, load, backbone)
@@ -163,15 +269,26 @@ def read(
                 if attempt == _ATTEMPTS - 1:
                     told = f"the model in '{place}' lacks the file '{error.filename}': save it again"
                     raise DataError(told) from error
+    raise AssertionError
+
+
+@contextmanager
+def _damaged(place: Path) -> Iterator[None]:
+    """Say of whatever fails in reading that the description is damaged."""
+    try:
+        yield
     except QuickstudyError:
         raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(f"'{place / DESCRIPTION}' is damaged ({type(error).__name__}: {error})") from error
-    raise AssertionError
 
 
 def _read_once(place: Path, device: str | torch.device, load: Load | None, backbone: nn.Module | None) -> Knowledge:
     number, changes, description = 0, list[Change](), _description(place)
+    if "kind" in description:
+        raise ConfigError(
+            f"the model in '{place}' was trained on fixed classes and does not learn: type TrainedModel.load('{place}')"
+        )
     if Journal.exists(place):
         with Journal(place) as journal:
             text, number, changes = journal.model(device)
@@ -253,23 +370,12 @@ def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapp
     known = replace(
         knowledge,
         taught=knowledge.encoder.fed,
-        like=_like(description.get("input")),
+        like=None if (form := description.get("input")) is None else of_form(form),
         rounding=float(description.get("rounding", 0)),
         rates={name: float(rates[name]) for name in ("reject_rate", "false_accept") if name in rates},
         calibrated=HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
     )
     return restored(known, support, joined(description["state"], tensors))
-
-
-def _form_of(like: Tensor | None) -> dict[str, Any] | None:
-    return None if like is None else {"shape": list(like.shape[1:]), "dtype": str(like.dtype)}
-
-
-def _like(described: Mapping[str, Any] | None) -> Tensor | None:
-    if described is None:  # an older quickstudy did not note it
-        return None
-    dtype = getattr(torch, described["dtype"].removeprefix("torch."))
-    return torch.empty(0, *described["shape"], dtype=dtype)
 
 
 # ---- files
@@ -283,6 +389,15 @@ def _written(place: Path, kind: str, content: bytes) -> dict[str, Any]:
         with atomic_write(path) as file:
             file.write(content)
     return {"name": name, "sha256": checksum, "bytes": len(content)}
+
+
+def _tidy(place: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Remove the tensors of the models before."""
+    current = {entry["name"] for entry in files.values()}
+    for kind in ("encoder", "learned", "head"):
+        for old in place.glob(f"{kind}-*.safetensors"):
+            if old.name not in current:
+                old.unlink(missing_ok=True)
 
 
 def _bytes(tensors: Mapping[str, Tensor]) -> bytes:

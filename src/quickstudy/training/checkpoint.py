@@ -13,25 +13,18 @@ import torch
 from torch import nn
 
 from quickstudy.algorithms import algorithm_of
+from quickstudy.batches import form_of, of_form
 from quickstudy.data.identity import joined
 from quickstudy.data.targets import plain_number
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, first_line
 from quickstudy.files import absent, best_checkpoint
+from quickstudy.files import plain as plain
 from quickstudy.nets.lora import adapter_rank, merged_weights
 
 FORMAT = 1
 """Of what a task adds to a checkpoint; counted up when an older quickstudy could not read it."""
 
 _REMEMBERED = ("trained_classes", "validated_classes", "trained_on")
-
-
-def plain(value: object) -> bool:
-    """Whether a value is made of numbers, strings, lists and mappings only."""
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and plain(item) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(plain(item) for item in value)
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
@@ -212,6 +205,7 @@ def memory_of(task: Any) -> dict[str, Any]:
         **task.kind.memory(),
         "load_options": task.load_options,
         "inputs": task.encoder.fed,
+        "input": task.like if task.like is None else form_of(task.like),
         "trained_with": task.trained_with,
         "lora": adapter_rank(task.encoder.backbone),
     }
@@ -252,4 +246,6 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
     if not (goes_on and task.load_options):  # of data that is loaded otherwise from now on
         task.load_options = dict(memory["load_options"])
     task.trained_with = (goes_on and task.trained_with) or dict(memory.get("trained_with", {}))
+    if task.like is None and (form := memory.get("input")):
+        task.like = of_form(form)
     task.encoder.fed = task.encoder.fed or memory.get("inputs", "")

@@ -56,15 +56,17 @@ def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[Labe
         yield file_of(table.inputs, row) or f"input {row}", None if labels is None else labels[row]
 
 
-def named_by_loader(loader: Any, count: int, classes: Collection[Label]) -> Named:
-    """Return the names and labels of the first inputs that a loader of batches went through; see ``named``.
+def named_from(source: Any, count: int, classes: Collection[Label]) -> Named:
+    """Return the names and labels of the first inputs of a table, or that a loader of batches went through.
 
     Args:
-        loader: of ``DataModule``, or any other, of which nothing is known.
+        source: a table; or a loader of ``DataModule``, or any other, of which nothing is known.
         count: N.
         classes: that a model knows.
     """
-    dataset, sampler = getattr(loader, "dataset", None), getattr(loader, "sampler", None)
+    if isinstance(source, Table):
+        return named(source, np.arange(count), classes)
+    dataset, sampler = getattr(source, "dataset", None), getattr(source, "sampler", None)
     if not isinstance(dataset, BatchDataset) or not isinstance(sampler, Steps):
         return ((f"input {row}", None) for row in range(count))
     rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in sampler.starting(0))])
@@ -88,21 +90,21 @@ def rows_of(
         yield [Prediction(file, classes[code], round(float(chances_C[code]), 6), classes[best], true) for code in codes]
 
 
-def answers(task: Any, batches: Any, output: Output, loader: Any = None) -> Any:
+def answers(kind: Any, batches: Sequence[Tensor], output: Output, source: Any = None) -> Any:
     """Return raw answers in another form.
 
     Args:
-        task: that gave them.
-        batches: tensors ``[B, ...]``.
+        kind: of the answers.
+        batches: ``[B, ...]``
         output: see ``Trainer.predict``.
-        loader: that they are of, for the names in rows.
+        source: the table that they are of, or the loader, for the names in rows.
 
     Raises:
         DataError: an answer is not a number.
     """
-    outputs = torch.cat(batches) if batches else torch.empty(0, len(task.classes))
+    outputs = torch.cat(list(batches)) if batches else torch.empty(0, len(kind.classes))
     if output != "rows":
-        return task.kind.answers(outputs, output)
-    chances, labels = task.kind.answers(outputs, "probabilities"), task.kind.labels
-    inputs = named_by_loader(loader, len(chances), labels)
-    return [row for rows in rows_of(chances, labels, inputs, task.kind.multi_label) for row in rows]
+        return kind.answers(outputs, output)
+    chances, labels = kind.answers(outputs, "probabilities"), kind.labels
+    inputs = named_from(source, len(chances), labels)
+    return [row for rows in rows_of(chances, labels, inputs, kind.multi_label) for row in rows]

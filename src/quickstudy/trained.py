@@ -1,0 +1,185 @@
+"""A trained model without Lightning: it answers and does not learn.
+
+Shapes: N inputs, C classes, ``...`` the shape of one input.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from quickstudy.batches import Batch, each, form_of
+from quickstudy.data.samples import Samples
+from quickstudy.data.table import Table
+from quickstudy.errors import DataError, check_choice, check_counts
+from quickstudy.kinds.base import Kind
+from quickstudy.kinds.predictions import answers
+from quickstudy.learning.explaining import Answer
+from quickstudy.modality import Modality
+from quickstudy.nets import Encoder
+from quickstudy.saved import model_folder
+
+
+class TrainedModel:
+    """A network that was trained on fixed classes; ``model.predictor()`` makes one, and so does ``load``.
+
+    Args:
+        encoder: turns inputs into features; nothing trains it.
+        head: turns features into answers; likewise.
+        kind: what an answer is.
+        modality: what an input is.
+        like: ``[n, ...]`` as the network is fed with them, of which the form is kept; None: it is not known.
+        head_of_kind: whether the kind made the head; else it is code, which no file holds.
+    """
+
+    learns: ClassVar[bool] = False
+    """Whether it can be shown further classes."""
+    transductive: ClassVar[bool] = False
+    """Whether an answer depends on the other inputs of the call."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: nn.Module,
+        kind: Kind,
+        modality: Modality,
+        like: Batch | None = None,
+        head_of_kind: bool = True,
+    ) -> None:
+        self.encoder, self.head, self.kind, self.modality = encoder.eval(), head.eval(), kind, modality
+        self._like = None if like is None else each(lambda leaf: leaf[:0].cpu(), like)
+        self._head_of_kind = head_of_kind
+
+    def __repr__(self) -> str:
+        """Say what it answers and by which network."""
+        name = self.encoder.made_by[0] if self.encoder.made_by else type(self.encoder.backbone).__name__
+        return f"TrainedModel({type(self.kind).__name__}, {len(self.classes)} classes, {name})"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of ``"probabilities"``; none where answers are no classes."""
+        classes: tuple[str, ...] = getattr(self.kind, "classes", ())
+        return classes
+
+    # ---- what it answers
+
+    def predict(self, inputs: Any, output: str | None = None, *, batch_size: int = 64) -> Any:
+        """Return the answers to N inputs, as ``Trainer.predict`` does.
+
+        Args:
+            inputs: paths, pictures, arrays, whatever the training data may have been; or a batch ``[N, ...]``.
+            output: a form of answer, see ``Trainer.predict``; default: the first that there is.
+            batch_size: inputs that go through the network at once.
+
+        Raises:
+            ConfigError: there is no such form.
+            DataError: an input cannot be read or does not fit, or an answer is not a number.
+        """
+        forms = (*self.kind.forms, "rows")
+        output = forms[0] if output is None else output
+        check_choice("output", output, *forms)
+        inputs = self._listed(inputs)
+        return answers(self.kind, list(self._outputs(inputs, batch_size)), output, Table(inputs))  # type: ignore[arg-type]
+
+    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = 64) -> list[Answer]:
+        """Return for each of N inputs its label and the likeliest classes.
+
+        Args:
+            inputs: what to classify.
+            count: how many of the likeliest classes to name, 1 or more.
+            nearest: as ``Predictor.rank`` has it; it kept no examples, so there are none.
+            batch_size: inputs that go through the network at once.
+
+        Returns:
+            With several labels per input, the label is a list of those above one half.
+        """
+        check_counts(count=count)
+        chances_NC = self.predict(inputs, "probabilities", batch_size=batch_size)
+        labels, several = self.kind.labels, self.kind.multi_label  # type: ignore[attr-defined]
+        best = chances_NC.topk(min(count, len(labels)), 1)
+        found = []
+        for chances_C, values, codes in zip(chances_NC, best.values.tolist(), best.indices.tolist(), strict=True):
+            ranking = [(labels[code], value) for code, value in zip(codes, values, strict=True)]
+            all_of_it: Any = [labels[code] for code in (chances_C > 0.5).nonzero().flatten().tolist()]
+            found.append(Answer(all_of_it if several else ranking[0][0], ranking, []))
+        return found
+
+    def _listed(self, inputs: Any) -> Any:
+        return self.modality.values(self.encoder).listed(inputs)
+
+    @torch.inference_mode()
+    def _outputs(self, inputs: Any, batch_size: int) -> Iterator[Tensor]:
+        check_counts(batch_size=batch_size)
+        for part in self._parts(inputs, batch_size):
+            try:
+                yield self.kind.outputs(self.encoder, self.head, part)
+            except RuntimeError as error:
+                given, known = form_of(part), None if self._like is None else form_of(self._like)
+                if given == known:
+                    raise
+                trained = f", and it was trained on such of {known}" if known else ""
+                raise DataError(f"the model cannot take inputs of {given}{trained}: {error}") from error
+
+    def _parts(self, inputs: Any, batch_size: int) -> Iterator[Batch]:
+        """Yield inputs ``[n, ...]``, loaded, in the scale of what the model was trained on, and on its device."""
+        values, samples = self.modality.values(self.encoder), Samples(inputs, self.modality)
+        groups = np.split(np.arange(len(samples)), range(batch_size, len(samples), batch_size))
+
+        def loaded(rows: Any) -> Batch:
+            return values.loaded(samples.batch(rows))
+
+        taught: Any = self.encoder.fed
+        scale = values.scale_of_call(inputs, [partial(loaded, rows) for rows in groups], taught)
+        for rows in groups if len(samples) else ():
+            part = values.as_taught(loaded(rows), taught, scale, samples.name(int(rows[0])))
+            yield each(lambda leaf: leaf.to(self.device), part)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return next((tensor.device for tensor in self.encoder.state_dict().values()), torch.device("cpu"))
+
+    # ---- files
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write it as a folder of JSON and safetensors; a model there is replaced.
+
+        Args:
+            folder: for its files.
+
+        Raises:
+            ConfigError: a service learned classes with the model that is there.
+            OSError: the folder cannot be written.
+        """
+        parts = self.encoder, self.head, self.kind, self.modality, self._like, self._head_of_kind
+        model_folder.write_trained(folder, model_folder.Trained(*parts))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        *,
+        load: Callable[[Any], Any] | None = None,
+        backbone: nn.Module | None = None,
+        head: nn.Module | None = None,
+    ) -> Self:
+        """Read what ``save`` wrote, here or elsewhere; no code is run from the files.
+
+        Args:
+            folder: of a trained model.
+            device: where it is to run.
+            load: makes a tensor of one input, where it was trained with a function of one's own.
+            backbone, head: the modules, where it was made with such.
+
+        Raises:
+            DataError: a file is missing or damaged, or of a newer version.
+            ConfigError: what was code is not given, or the model in the folder is one that learns.
+        """
+        return cls(*model_folder.read_trained(folder, device, load, backbone, head))
