@@ -13,13 +13,13 @@ from quickstudy.batches import Batch, device_of, each, take
 from quickstudy.data.identity import identities, joined, shared, warn_of_seen
 from quickstudy.data.loading import BatchDataset, inputs_of
 from quickstudy.data.scan import folder_labels
-from quickstudy.data.table import Inputs, Table
+from quickstudy.data.table import Inputs, Table, count_of
 from quickstudy.data.targets import Label
 from quickstudy.data.torch_sets import DatasetInputs
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, DataWarning, brief
+from quickstudy.modality import Values, scale_of
 from quickstudy.nets import Encoder
-from quickstudy.pictures import WHITER, almost_black, scale_of
 from quickstudy.training.processes import is_first
 
 
@@ -108,12 +108,13 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
         stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
         by_class: whether ``val_split`` divides the classes.
     """
+    values = data.modality.values(encoder)
     if stage != "fit":
         name = {"validate": "val", "test": "test", "predict": "predict"}[stage]
         inputs = data.few(name, by_class=by_class)
         if not isinstance(inputs, Tensor):
             return
-        _warn_of_black(encoder, inputs, name)
+        _warn_of_dark(values, inputs, name)
         if encoder.fed and (encoder.fed == "uint8") != (inputs.dtype == torch.uint8):
             trained = "uint8, which it scales itself" if encoder.fed == "uint8" else "floats, which are fed as they are"
             _warn(
@@ -123,24 +124,13 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
         return
     train, val = (data.few(name, by_class=by_class) for name in ("train", "val"))
     if isinstance(val, Tensor):
-        _warn_of_black(encoder, val, "val")
+        _warn_of_dark(values, val, "val")
     if not isinstance(train, Tensor):
         return
-    _warn_of_black(encoder, train, "train")
+    _warn_of_dark(values, train, "train")
     encoder.fed = scale_of(train)
-    if train.ndim == 4 and encoder.made_by is not None and train.shape[1] in (1, 3):
-        if encoder.fed == "0..1" and encoder.mean is not None:
-            mean = [round(value, 3) for value in encoder.mean.flatten().tolist()]
-            _warn(
-                "the training pictures are floats of 0..1, which are fed as they are, and the backbone "
-                f"'{encoder.made_by[0]}' was made for normalised ones: give uint8 pictures, which it normalises, or "
-                f"normalise these by its mean {mean} and deviation"
-            )
-        elif encoder.fed == "0..255":
-            _warn(
-                f"the training pictures are floats up to {float(train.max()):.4g}, which are fed as they are: give "
-                "uint8 pictures, which are scaled, or divide by 255"
-            )
+    if told := values.caution(train):
+        _warn(f"the training {told}")
     if not isinstance(val, Tensor):
         return
     other = train.shape[1:] != val.shape[1:] or train.dtype != val.dtype
@@ -176,7 +166,7 @@ def compare_examples(task: Any, data: Any, stage: str) -> None:
     judged = inputs_for(data, task._trainer, judging, labelled)
     examples = torch.cat([torch.empty(0, dtype=torch.int64), *map(identities, judged)])
     task.seen_before = shared(examples, task.trained_examples)
-    of_all = f"of the {sum(map(len, judged))} examples of this {_JUDGING[judging]}"
+    of_all = f"of the {sum(map(count_of, judged))} examples of this {_JUDGING[judging]}"
     warn_of_seen(task.seen_before, f"the model was trained on at least {task.seen_before} {of_all}")
     if stage == "fit":
         task.validated_examples = joined(task.validated_examples, examples)
@@ -191,9 +181,9 @@ def compare_examples(task: Any, data: Any, stage: str) -> None:
             )
 
 
-def _warn_of_black(encoder: Encoder, inputs: Tensor, name: str) -> None:
-    if (encoder.sees_pictures or inputs.ndim == 4) and almost_black(inputs):
-        _warn(f"the {name} pictures are {WHITER}")
+def _warn_of_dark(values: Values, inputs: Tensor, name: str) -> None:
+    if told := values.dark(inputs):
+        _warn(f"the {name} {values.called} are {told}")
 
 
 def _kind(inputs: Tensor) -> str:

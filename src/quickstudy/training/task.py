@@ -10,7 +10,6 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import lightning as L
@@ -27,7 +26,7 @@ from quickstudy.kinds.base import Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
-from quickstudy.modality import as_modality
+from quickstudy.modality import OfDomain, as_modality
 from quickstudy.nets import build_encoder
 from quickstudy.predictor import Predictor
 from quickstudy.registry import options_of
@@ -54,7 +53,7 @@ from quickstudy.training.procedure import Procedure, build_procedure
 from quickstudy.training.processes import Accumulated, steps_of
 
 
-class Task(L.LightningModule):
+class Task(OfDomain, L.LightningModule):
     """An encoder trained by a strategy: with a head for fixed answers, or by episodes for answers to come.
 
     A domain subclasses it and sets ``load`` and ``default_backbone``, and ``build_mix`` if it has something to mix by;
@@ -85,7 +84,6 @@ class Task(L.LightningModule):
         ConfigError: an option is misspelled or out of range, or two do not go together.
     """
 
-    load: ClassVar[Callable[..., Any]]
     default_backbone: ClassVar[str]
     build_mix: ClassVar[Callable[..., Mix]]
     answers: ClassVar[type[Kind]] = Classification
@@ -234,11 +232,9 @@ class Task(L.LightningModule):
 
     def meet(self, data: Any, stage: str) -> None:
         """Take from a data module what was not given: the classes, the size of the features, how inputs are loaded."""
-        if data is not None and self.load_options and stage != "fit":
-            data.follow(self.load_options)
-        elif data is not None:
-            self.load_options = dict(data.load_options)
         by_class = self.procedure.by_class
+        if data is not None:
+            self.load_options = data.read_as(self.load_options, trains=stage == "fit", by_class=by_class)
         if data is not None and stage == "fit" and (table := data.table("train", by_class=by_class)):
             self.trained_on = len(table), table.fingerprint
             self.trained_with = steps_of(self._trainer, self.procedure, data)
@@ -456,7 +452,7 @@ class Task(L.LightningModule):
 
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
         """Return what loads an input for a predictor that learns from ``support``: as the training data was loaded."""
-        return partial(type(self).load, **self.load_options)
+        return self.modality.with_options(self.load_options)
 
 
 class Classifier(Task):
