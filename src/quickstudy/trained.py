@@ -85,7 +85,7 @@ class TrainedModel:
         output = forms[0] if output is None else output
         check_choice("output", output, *forms)
         inputs = self._listed(inputs)
-        return answers(self.kind, list(self._outputs(inputs, batch_size)), output, Table(inputs))  # type: ignore[arg-type]
+        return answers(self.kind, list(self._outputs(inputs, batch_size)), output, Table(inputs))
 
     def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = 64) -> list[Answer]:
         """Return for each of N inputs its label and the likeliest classes.
