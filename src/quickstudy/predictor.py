@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from quickstudy.learning.explaining import Answer, Neighbour, drawn
 from quickstudy.learning.judging import calibrated, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.learning.reading import as_listed, parts_of
+from quickstudy.modality import Modality, as_modality
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.pictures import IMAGE_SIZE, load_image, thumbnail_of
 from quickstudy.saved import hub, model_folder
@@ -53,6 +54,9 @@ class Predictor:
         algorithm: learns classes with it.
         load: makes a tensor of one input; default: inputs are tensors already.
     """
+
+    learns: ClassVar[bool] = True
+    """Whether it can be shown further classes; a ``TrainedModel`` cannot."""
 
     def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
         self._knowledge = untaught(encoder, algorithm, load)
@@ -151,6 +155,11 @@ class Predictor:
     def counts_(self) -> dict[Label, int]:
         """How many examples of each class it has seen."""
         return self._knowledge.counts
+
+    @property
+    def modality(self) -> Modality:
+        """What an input is."""
+        return as_modality(self._knowledge.load)
 
     @property
     def transductive(self) -> bool:
