@@ -29,8 +29,8 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from quickstudy import Predictor
+from quickstudy.image.modality import load_image
 from quickstudy.learning.changes import Change
-from quickstudy.pictures import load_image
 from quickstudy.saved import model_folder
 from serving import killed_again_and_again, picture, running, save_model
 

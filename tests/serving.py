@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from quickstudy import Predictor
-from quickstudy.pictures import load_image
+from quickstudy.image.modality import load_image
 
 HANGS = 300
 """Seconds after which a process hangs for good, on the slowest machine and under any load."""

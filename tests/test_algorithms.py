@@ -31,7 +31,7 @@ from quickstudy.functional.svm import svm_dual
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import Encoder, audit, build_encoder
 from quickstudy.testing import check_algorithm, small_encoder, small_episodes
-from quickstudy.training.strategy import build_strategy
+from quickstudy.training.procedure import build_procedure as build_strategy
 
 TOGETHER: list[tuple[str, dict[str, Any]]] = [
     ("maml", {"head": "shared", "adaptation_steps": 2}),

@@ -36,7 +36,7 @@ from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
 from quickstudy.episode import Episode
 from quickstudy.image import ImageClassificationData, ImageClassifier, load_image
-from quickstudy.pictures import MAX_PIXELS
+from quickstudy.image.modality import MAX_PIXELS
 
 Images = ImageClassificationData
 SMALL = {"image_size": 16, "image_mode": "L"}

@@ -413,7 +413,7 @@ def test_data_sets_that_know_their_targets_are_not_read_for_them() -> None:
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.float16])
 def test_tensors_are_fed_as_they_are(channels: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quickstudy.pictures.Image", None)
+    monkeypatch.setattr("quickstudy.image.modality.Image", None)
     values = (torch.rand(6, channels, 5, 7) * 255).to(dtype)
     data = ImageClassificationData.from_tensors(values, range_of(6), test_data=values, test_targets=range_of(6))
     got = torch.cat([inputs for inputs, _ in data.test_dataloader()])

@@ -18,7 +18,7 @@ from quickstudy.data.table import Splits, Table
 from quickstudy.datasets import DATASETS, available_datasets
 from quickstudy.datasets.cached import cached_tables
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.pictures import load_image
+from quickstudy.image.modality import load_image
 
 omniglot, mini_imagenet, cifar_fs = (DATASETS[name] for name in ("omniglot", "mini_imagenet", "cifar_fs"))
 PARTS = ("images_background", "images_evaluation")

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, MissingPackageError, Predictor
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.image.modality import from_tensor, load_image
 from quickstudy.learning.answering import answered
 from quickstudy.nets import Encoder, build_encoder
-from quickstudy.pictures import from_tensor, load_image
 from quickstudy.saved import export, graph_files
 
 TRANSDUCTIVE = ("bdcspn", "laplacianshot", "tim")

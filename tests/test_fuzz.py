@@ -30,7 +30,7 @@ from schemathesis.specs.openapi.checks import (
 from quickstudy import DataError, Predictor
 from quickstudy.errors import DataWarning
 from quickstudy.image import ImageClassificationData
-from quickstudy.pictures import load_image
+from quickstudy.image.modality import load_image
 from quickstudy.serve.app import build
 from quickstudy.serve.service import Service
 from serving import picture, save_model

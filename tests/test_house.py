@@ -53,6 +53,7 @@ DOMAINS = HEIGHT["image"]
 LIGHTNING = {"lightning", "pytorch_lightning"}
 
 PUBLIC = [
+    "Classifier",
     "ConfigError",
     "DataError",
     "DataModule",

@@ -20,9 +20,9 @@ import yaml
 
 from quickstudy import ConfigError, DataError, MissingPackageError, Predictor
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.image.modality import load_image
 from quickstudy.learning.confidence import in_words
 from quickstudy.nets import Encoder, build_encoder
-from quickstudy.pictures import load_image
 from quickstudy.saved import hub
 from quickstudy.saved.hub import card
 

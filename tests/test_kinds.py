@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quickstudy import ConfigError
+from quickstudy import ConfigError, Task
+from quickstudy.image import ImageClassifier
 from quickstudy.kinds.base import KINDS, Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.metrics import StageMetrics
@@ -88,3 +89,19 @@ def test_fixed_classes_do_not_go_with_episodes() -> None:
     for kind, head in ((Classification(num_classes=2), "linear"), (Classification(), nn.Linear(1, 1))):
         with pytest.raises(ConfigError, match="'maml' takes its classes from each episode"):
             kind.check_episodic("maml", head)
+
+
+def test_a_task_of_any_kind_remembers_which() -> None:
+    plain = Task(backbone=nn.Linear(4, 2), num_classes=3, multi_label=True)
+    assert plain.kind == Classification(3, multi_label=True) == Task(3, nn.Linear(4, 2), multi_label=True).kind
+    assert plain.hparams["num_classes"] == 3 and "kind" not in plain.hparams
+    told = Task(Classification(3, class_weights="balanced"), nn.Linear(4, 2))
+    again = Task(told.hparams["kind"], nn.Linear(4, 2))
+    assert again.kind == told.kind and json.loads(json.dumps(told.hparams["kind"])) == told.hparams["kind"]
+    assert told.unsaved == ["backbone"]
+    with pytest.raises(ConfigError, match="kind='classes' is no kind of answer"):
+        Task("classes", nn.Linear(4, 2))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="has no option 'num_clases'; did you mean 'num_classes'"):
+        Task({"name": "classification", "options": {"num_clases": 3}}, nn.Linear(4, 2))
+    with pytest.raises(ConfigError, match="ImageClassifier has no option 'kind'"):
+        ImageClassifier(kind=Classification())  # type: ignore[call-arg]

@@ -24,7 +24,7 @@ from quickstudy.data.places import Files, Folder
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.image import ImageClassificationData as Images
-from quickstudy.pictures import IMAGE_EXTENSIONS
+from quickstudy.image.modality import IMAGE_EXTENSIONS, Picture
 
 SMALL: Any = {"image_size": 8, "image_mode": "L"}
 
@@ -362,7 +362,7 @@ def test_pictures_of_every_ending(tmp_path: Path) -> None:
 def test_data_says_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, *(f"train/{name}/{n}.png" for name, count in (("a", 5), ("b", 3), ("c", 4)) for n in range(count)))
     write(tmp_path, "new/1.png")
-    monkeypatch.setattr(Images, "load", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(Picture, "load", lambda *_: pytest.fail("read"))
     data = Images.from_folders(tmp_path / "train", predict_folder=tmp_path / "new", test_split=0.25)
     assert str(data) == repr(data)
     assert str(data).splitlines() == [

@@ -30,8 +30,8 @@ from PIL import Image
 from quickstudy import DataError, Predictor
 from quickstudy.cli import main
 from quickstudy.cli.serve import most_connections
+from quickstudy.image.modality import load_image
 from quickstudy.learning.changes import Change
-from quickstudy.pictures import load_image
 from quickstudy.saved import model_folder
 from quickstudy.saved.journal import NAME, BehindError, Journal, LockedError
 from quickstudy.serve.app import build

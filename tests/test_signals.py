@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -12,29 +13,47 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy import DataError, DataModule, DataWarning, Predictor, Task, Trainer
+from quickstudy.data.table import Inputs
+from quickstudy.modality import MODALITIES, Modality
 
 LENGTH, COPIES = 64, 16
 
 
-def load_signal(item: Any) -> Tensor:
-    """Return a signal as a float tensor ``[1, 64]``."""
-    if isinstance(item, Tensor):
-        return item
-    content = Path(item).read_bytes() if isinstance(item, str) else item.read_bytes()
-    return torch.from_numpy(np.load(io.BytesIO(content)))[None]
+@MODALITIES.register("signal")
+@dataclass(frozen=True)
+class Signal(Modality):
+    """A signal in an ``.npy`` file, as floats ``[1, length]`` of the training signals' deviation."""
+
+    called = "signals"
+    extensions = frozenset({".npy"})
+    learned = ("deviation",)
+    advice = "Give the data length=64"
+    length: int = LENGTH
+    deviation: float = 0.0
+
+    def fitted(self, inputs: Inputs) -> Self:
+        if self.deviation:
+            return self
+        read = torch.stack([self.load(inputs[row]) for row in range(len(inputs))])
+        return self.with_options({"deviation": float(read.std())})
+
+    def load(self, item: Any) -> Tensor:
+        if isinstance(item, Tensor):
+            return item
+        content = Path(item).read_bytes() if isinstance(item, str) else item.read_bytes()
+        return torch.from_numpy(np.load(io.BytesIO(content)))[None, : self.length] / (self.deviation or 1)
 
 
 class SignalData(DataModule):
-    """Signals in ``.npy`` files."""
+    """Signals with labels."""
 
-    load = staticmethod(load_signal)
-    extensions = frozenset({".npy"})
+    modality = Signal()
 
 
 class SignalClassifier(Task):
     """Classifies signals."""
 
-    load = staticmethod(load_signal)
+    modality = Signal()
 
 
 def encoder() -> nn.Module:
@@ -129,8 +148,24 @@ def test_supervised_training_test_prediction_and_use(recordings: Path, tmp_path:
     fitted.save_checkpoint(tmp_path / "model.ckpt")
     restored = SignalClassifier.load_from_checkpoint(tmp_path / "model.ckpt", backbone=encoder())
     assert restored.classes == data.classes
+    deviation = data.modality.settings["deviation"]
+    assert restored.load_options == {"deviation": deviation}
+    train = data.table("train")
+    assert train is not None
+    read = np.stack([np.load(io.BytesIO(train.inputs[row].read_bytes())) for row in range(len(train))])
+    assert deviation == pytest.approx(read.std(ddof=1))
     with pytest.warns(DataWarning, match="trained on at least 156 of the 208 examples"):
         assert trainer().predict(restored, datamodule=data) == labels
+
+
+def test_other_lengths_are_told_with_what_to_type(recordings: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name, length in (("1", 64), ("2", 60)):
+        np.save(tmp_path / "a" / f"{name}.npy", np.zeros(length, np.float32))
+    with pytest.raises(DataError, match=r"all inputs must agree. Give the data length=64"):
+        list(SignalData.from_folders(tmp_path, deviation=1.0).train_dataloader())
+    (batch, _), *_ = SignalData.from_folders(tmp_path, length=60, deviation=1.0).train_dataloader()
+    assert batch.shape == (2, 1, 60)
 
 
 def test_a_broken_recording_is_named(recordings: Path, tmp_path: Path) -> None:

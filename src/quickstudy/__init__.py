@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from quickstudy.training.datamodule import DataModule as DataModule
     from quickstudy.training.optimizers import available_optimizers as available_optimizers
     from quickstudy.training.optimizers import available_schedulers as available_schedulers
+    from quickstudy.training.task import Classifier as Classifier
     from quickstudy.training.task import Task as Task
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Classifier": "training.task",
     "ConfigError": "errors",
     "DataError": "errors",
     "DataModule": "training.datamodule",

@@ -5,12 +5,12 @@ Shapes: N inputs, ``...`` the shape of one input.
 
 from __future__ import annotations
 
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from quickstudy.batches import Batch, each
+from quickstudy.data.frames import file_name
 from quickstudy.data.samples import listed
 from quickstudy.data.scan import listed_files
 from quickstudy.data.table import Inputs
-from quickstudy.errors import ConfigError, DataWarning, check_options
+from quickstudy.data.targets import missing, numbered
+from quickstudy.errors import ConfigError, DataError, DataWarning, check_options
 from quickstudy.registry import Registry
 
 # ---- numbers
@@ -83,6 +85,8 @@ class Sighted(Protocol):
 
     in_channels: int | None
     sees_pictures: bool
+    made_by: tuple[str, dict[str, Any]] | None
+    mean: Tensor | None
 
 
 class Values:
@@ -93,7 +97,7 @@ class Values:
 
     Args:
         modality: of the inputs.
-        channels: that the network takes; None: any number.
+        network: that takes them.
     """
 
     bytes_are: ClassVar[str] = "uint8"
@@ -101,8 +105,8 @@ class Values:
     axes: ClassVar[int] = 4
     """How many a batch must have at least that ``dark`` is asked of."""
 
-    def __init__(self, modality: Modality, channels: int | None = None) -> None:
-        self.modality, self.channels = modality, channels
+    def __init__(self, modality: Modality, network: Sighted) -> None:
+        self.modality, self.network = modality, network
         self.called = modality.called
 
     def listed(self, inputs: Any) -> Any:
@@ -159,6 +163,10 @@ class Values:
         warnings.warn(f"{name} is {kind} of {low:.3g} to {high:.3g}, and the model learned from {told}", DataWarning, 5)
         return part
 
+    def caution(self, train: Tensor) -> str:
+        """Say what is wrong with feeding the network with such loaded inputs in training; nothing where nothing is."""
+        return ""
+
     def dark(self, part: Batch) -> str:
         """Say of loaded bytes of 0 and 1 what they are, and what helps; nothing of others."""
         if not isinstance(part, Tensor) or part.ndim < self.axes or part.dtype != torch.uint8 or not part.numel():
@@ -201,6 +209,8 @@ class Modality(ABC):
     """What several are called, for people: ``"pictures"``, ``"texts"``, ``"rows"``."""
     extensions: ClassVar[frozenset[str]] = frozenset()
     """Lower-case endings of its files; none: of any ending."""
+    in_cells: ClassVar[bool] = False
+    """Whether a column of a table holds the inputs themselves, and not names of files."""
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
     wire: ClassVar[Wire | None] = None
@@ -238,8 +248,8 @@ class Modality(ABC):
         """
         return listed(inputs)
 
-    def column(self, values: Sequence[Any], root: str | Path | None = None, exist: bool = True) -> Inputs:
-        """Return a column of a table as inputs: it names files, here, and holds the inputs themselves, elsewhere.
+    def column(self, values: Sequence[Any], root: str | os.PathLike[str] | None = None, exist: bool = True) -> Inputs:
+        """Return a column of a table as inputs: the cells, or the files that they name; see ``in_cells``.
 
         Args:
             values: the cells.
@@ -247,14 +257,20 @@ class Modality(ABC):
             exist: whether all files must exist.
 
         Raises:
-            DataError: a cell is no input; the message has its row.
+            DataError: a cell is empty, or no name of a file; the message has its row.
         """
-        return listed_files(values, root, exist)
+        if self.in_cells:
+            gone = np.flatnonzero(missing(values))
+            if len(gone):
+                raise DataError(f"there is nothing in {numbered(gone)}")
+            return list(values)
+        return listed_files([file_name(value) for value in values], root, exist)
 
     def fitted(self, inputs: Inputs) -> Self:
         """Return it with what it must learn from the training inputs alone (a vocabulary, means, categories).
 
         A function of these, the same in every process; itself where there is nothing to learn or it has learned that.
+        Before that, ``load`` reads an input as well as it can, and tells of one that it cannot read.
         """
         return self
 
@@ -309,15 +325,19 @@ class Modality(ABC):
 
     def values(self, encoder: Sighted) -> Values:
         """Return how the numbers of such inputs are taken by a network."""
-        return type(self).rules(self, encoder.in_channels)
+        return type(self).rules(self, encoder)
 
     # ---- as plain values
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """All its fields by name."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @property
     def options(self) -> dict[str, Any]:
-        """Its fields by name, but for those that are as by default."""
-        own = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
-        return {name: value for name, (value, default) in own.items() if value != default}
+        """Its fields by name, but for those that are as by default: what a file holds."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """Return it with other values of some fields; lists, as JSON has them, become tuples.
@@ -378,9 +398,14 @@ class Code(Modality):
         return by_network(self, encoder)
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The function's."""
+    def settings(self) -> dict[str, Any]:
+        """The function's options that were given."""
         return dict(self.keywords)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same."""
+        return self.settings
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """Return it with other options of the function."""
@@ -432,7 +457,7 @@ def modality_of(described: Mapping[str, Any] | None, place: object) -> Modality:
 def by_network(modality: Modality, encoder: Sighted) -> Values:
     """Return how numbers are taken by a network: as those of pictures where it begins with a 2-D convolution."""
     kind = MODALITIES["image"] if encoder.sees_pictures else Modality
-    return kind.rules(modality, encoder.in_channels)
+    return kind.rules(modality, encoder)
 
 
 def _noise(count: int, generator: torch.Generator, like: Tensor) -> Tensor:
@@ -444,3 +469,22 @@ def _noise(count: int, generator: torch.Generator, like: Tensor) -> Tensor:
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+class OfDomain:
+    """What the data and the tasks of a domain have in common: the kind of their inputs.
+
+    A subclass sets ``modality``; or, in its place, ``load``, a function of one item, and ``default_load_options``, its
+    keyword arguments where nobody says otherwise.
+    """
+
+    modality: Modality = Tensors()
+    """What an input is."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        if "load" in own and "modality" not in own:
+            cls.modality = as_modality(cls.load)  # type: ignore[attr-defined]
+        if "default_load_options" in own:
+            cls.modality = cls.modality.with_options(own["default_load_options"])

@@ -16,7 +16,6 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from quickstudy.algorithms import EmbeddingAlgorithm
 from quickstudy.data.stages import STAGES
 from quickstudy.errors import ConfigError, DataWarning, brief, check_choice, check_counts, check_options, given
 from quickstudy.kinds.predictions import Output, answers
@@ -176,12 +175,8 @@ class Trainer(L.Trainer):
             asked, ckpt_path = ckpt_path, newest_checkpoint(self.run_folder)
             if asked == "last" and ckpt_path is None:
                 warnings.warn(f"'{self.run_folder}' holds no checkpoint yet: training begins anew", DataWarning, 2)
-        algorithm = model.algorithm
-        if isinstance(self.strategy, FSDPStrategy) and not isinstance(algorithm, EmbeddingAlgorithm | None):
-            raise ConfigError(
-                f"{type(algorithm).__name__} adapts the encoder's own weights, which strategy='fsdp' keeps in parts on "
-                "several devices: use strategy='ddp', or an algorithm on embeddings such as 'anil'"
-            )
+        if isinstance(self.strategy, FSDPStrategy):
+            model.procedure.check_sharded()
         if isinstance(self.strategy.launcher, _MultiProcessingLauncher) and datamodule is not None:
             # The trained weights come back from the spawned processes; what they belong to must be here.
             model.meet(datamodule, "fit")
@@ -210,7 +205,7 @@ class Trainer(L.Trainer):
         """Give the run its folder, with what is logged and kept there; a second fit goes on in the same."""
         tables: dict[str, Any] = {}
         if isinstance(datamodule, DataModule):
-            tables = {stage: datamodule.table(stage, by_class=model.plan is not None) for stage in STAGES[:2]}
+            tables = {stage: datamodule.table(stage, by_class=model.procedure.by_class) for stage in STAGES[:2]}
             validates = tables["val"] is not None
         else:
             own = datamodule is not None and is_overridden("val_dataloader", datamodule, L.LightningDataModule)
@@ -222,7 +217,7 @@ class Trainer(L.Trainer):
                 "the data"
             )
         if isinstance(datamodule, DataModule):
-            datamodule.check_episodes(model.plan, validates)
+            model.procedure.check(datamodule, validates)
         self.callbacks = judging_by(model.score, self.callbacks)
         if not self._leaves:
             return

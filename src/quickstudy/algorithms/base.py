@@ -43,6 +43,8 @@ class Algorithm(nn.Module, ABC):
     """Whether a query's logits depend on the other queries."""
     exact_gradient: bool = True
     """Whether training follows the gradient of its loss; some follow another direction on purpose."""
+    adapts_encoder: ClassVar[bool] = True
+    """Whether learning a task changes weights of the encoder's own."""
     fixed_ways: bool = False
     """Whether test episodes must have as many ways as training ones."""
     for_other_ways: ClassVar[str] = ""
@@ -135,6 +137,8 @@ class EmbeddingAlgorithm(Algorithm):
     masks, no ``.item()``, no ``if`` on a value, no ``unique``, no shapes that depend on values. One that cannot says
     ``vmap = False``.
     """
+
+    adapts_encoder: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Any:

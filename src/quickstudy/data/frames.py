@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from quickstudy.data.scan import listed_files
 from quickstudy.data.sources import listed_table
-from quickstudy.data.table import Table
+from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import missing, plain_number
 from quickstudy.errors import DataError, brief, closest, require
 from quickstudy.files import absent
@@ -82,14 +80,18 @@ def _listed(fields: Fields) -> list[Any]:
 
 
 def frame_table(
-    frame: Any, root: str | os.PathLike[str] | None, input_field: str | int, target_fields: Fields, skip: bool = False
+    frame: Any,
+    read: Callable[[list[Any]], Inputs],
+    input_field: str | int,
+    target_fields: Fields,
+    skip: bool = False,
 ) -> Table:
-    """Make a table of a data frame: a column of file names and, where asked for, labels.
+    """Make a table of a data frame: a column of inputs and, where asked for, labels.
 
     Args:
         frame: of pandas.
-        root: the folder that the names are relative to.
-        input_field: the column of the names; numbers name files too.
+        read: makes inputs of the column, which holds names of files or the inputs themselves.
+        input_field: the column of the inputs.
         target_fields: the column of labels, or several of zeros and ones.
         skip: whether rows where something is missing, and files that are not there, are left out.
 
@@ -99,16 +101,14 @@ def frame_table(
     if not hasattr(frame, "iloc"):
         raise DataError(f"expected a pandas DataFrame, not {type(frame).__name__}")
     fields = _listed(target_fields)
-    names = [_file_name(value) for value in _cells(frame, _column(frame, input_field))]
+    cells = _cells(frame, _column(frame, input_field))
     columns = [_cells(frame, _column(frame, field)) for field in fields]
     targets = None if not columns else columns[0] if len(columns) == 1 else np.array(columns, object).T
     try:
-        return listed_table(
-            names, targets, partial(listed_files, root=root, exist=not skip), list(map(str, fields)), skip
-        )
+        return listed_table(cells, targets, read, list(map(str, fields)), skip)
     except DataError as error:
         labels = f", targets: {', '.join(map(repr, fields))}" if fields else ""
-        raise DataError(f"{error} (rows are counted from 0; files: column {brief(input_field)}{labels})") from error
+        raise DataError(f"{error} (rows are counted from 0; inputs: column {brief(input_field)}{labels})") from error
 
 
 def _cells(frame: Any, place: int) -> list[Any]:
@@ -139,7 +139,7 @@ def _column(frame: Any, field: Any) -> int:
     raise DataError(f"the table has no column '{field}'{closest(str(field), names)} It has: {shown}{more}")
 
 
-def _file_name(value: Any) -> Any:
+def file_name(value: Any) -> Any:
     """Return the name of a file that a frame may have as a number."""
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     return str(int(value)) if number and value % 1 == 0 else value

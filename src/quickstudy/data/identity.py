@@ -6,8 +6,9 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.batches import take
 from quickstudy.data.archives import Member
 from quickstudy.data.places import Files
 from quickstudy.data.samples import seeded
-from quickstudy.data.table import Inputs
+from quickstudy.data.table import Inputs, count_of
 from quickstudy.errors import DataWarning
 
 MOST = 1 << 14  # examples that are remembered: 128 KB
@@ -35,11 +37,11 @@ def identities(inputs: Inputs) -> Tensor:
     Where there are more than ``MOST``, evenly chosen ones. What cannot be read or compared has none.
 
     Args:
-        inputs: a tensor, files, pictures, whatever tables hold.
+        inputs: a batch, files, texts, whatever tables hold.
     """
-    whole = isinstance(inputs, (Tensor, Files, list))
-    count = min(len(inputs), MOST if whole else _MADE)
-    rows = np.arange(count) * len(inputs) // max(count, 1)
+    whole, total = isinstance(inputs, (Tensor, dict, Files, list)), count_of(inputs)
+    count = min(total, MOST if whole else _MADE)
+    rows = np.arange(count) * total // max(count, 1)
     if isinstance(inputs, Files):
         with ThreadPoolExecutor() as pool:
             found = list(pool.map(lambda row: _number(inputs, row), rows.tolist()))
@@ -61,7 +63,7 @@ def joined(some: Tensor, more: Tensor) -> Tensor:
 def _number(inputs: Inputs, row: int) -> int | None:
     digest = hashlib.blake2b(digest_size=8)
     try:
-        for part in _content(inputs[row]):
+        for part in _content(take(inputs, row) if isinstance(inputs, dict) else inputs[row]):
             digest.update(part)
     except Exception:  # a data set may raise anything, and who trains on it will say so
         return None
@@ -69,8 +71,12 @@ def _number(inputs: Inputs, row: int) -> int | None:
 
 
 def _content(item: Any) -> Iterable[bytes | memoryview]:
+    if isinstance(item, str) and not _is_file(item):
+        return [b"text", item.encode("utf-8", "surrogatepass")]
     if isinstance(item, (str, os.PathLike)):
         return _file(Path(item))
+    if isinstance(item, Mapping):
+        return chain.from_iterable((repr(name).encode(), *_part(part)) for name, part in sorted(item.items()))
     if isinstance(item, Member):
         return _pieces(io.BytesIO(content := item.read_bytes()), len(content))
     if isinstance(item, Tensor):
@@ -78,9 +84,21 @@ def _content(item: Any) -> Iterable[bytes | memoryview]:
         return [repr((item.dtype, tuple(item.shape))).encode(), item.flatten().view(torch.uint8).numpy().data]
     if isinstance(item, np.ndarray):
         return _content(torch.from_numpy(np.array(item)))
-    if hasattr(item, "tobytes") and hasattr(item, "mode"):  # a picture
+    if hasattr(item, "tobytes") and hasattr(item, "mode"):  # of PIL
         return [repr((item.mode, item.size)).encode(), item.tobytes()]
     raise TypeError
+
+
+def _part(value: Any) -> Iterable[bytes | memoryview]:
+    """Return what tells a part of an input, such as a cell of a row, from others."""
+    return _content(value) if isinstance(value, (Tensor, np.ndarray, Mapping)) else [repr(value).encode()]
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # a text that is too long for a name, or holds what no name may
+        return False
 
 
 def _file(path: Path) -> Iterable[bytes]:

@@ -32,6 +32,10 @@ from quickstudy.data.targets import in_order
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
 
+_FOR_OTHERS = (
+    "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
+    "{'image_size': 84}"
+)
 Load = Callable[[Any], Any]
 LOADS: Registry[Load] = Registry("load")
 """By a domain's name: what makes a tensor of one of its inputs, with options that a saved model names."""
@@ -63,11 +67,13 @@ class Samples:
 
     Args:
         inputs: a batch ``[N, ...]``, which is fed as it is, or items for ``load``.
-        load: makes a tensor (or array) of one item, all of one shape; or a dict of them, each as long as it may be.
+        load: makes a tensor (or array) of one item, all of one shape; or a dict of them, each as long as it may be. Its
+            ``advice``, as a ``Modality`` has it, says what helps where shapes differ.
         transform: applied to each tensor after the cache, with a random state of its own.
         budget: bytes that the decoded copies may take in memory; 0 keeps none. Tensors are all kept, or none is; of
             dicts, whose sizes differ, those that fit.
         shared: whether worker processes will read: the copies then lie in memory that they share.
+        remedy: what else helps where an item cannot be read, for messages.
 
     Raises:
         DataError: an item cannot be read, or its shape differs from the others'; the message names it.
@@ -81,9 +87,11 @@ class Samples:
         transform: Transform | None = None,
         budget: int = 0,
         shared: bool = False,
+        remedy: str = "",
     ) -> None:
         self._inputs = inputs
         self._load = load
+        self._remedy = remedy
         self._transform = transform
         self._decoded: Tensor | None = None
         self._present = torch.zeros(0, dtype=torch.bool)
@@ -209,8 +217,12 @@ class Samples:
         try:
             loaded = self._load(self._inputs[row])
             return _as_batch(loaded)
-        except (DataError, MemoryError):
+        except MemoryError:
             raise
+        except DataError as error:
+            if not self._remedy:
+                raise
+            raise DataError(f"{error}. {self._remedy}") from error
         except Exception as error:
             raise DataError(f"{self.name(row)} cannot be read: {error}") from error
 
@@ -222,10 +234,10 @@ class Samples:
                 f"{self.name(row)} and another differ in kind: load makes a dict of one, a tensor of the other"
             )
         if sample.shape != like.shape or sample.dtype != like.dtype:
+            advice = getattr(self._load, "advice", _FOR_OTHERS)
             raise DataError(
                 f"{self.name(row)} has shape {tuple(sample.shape)} ({sample.dtype}) where another has "
-                f"{tuple(like.shape)} ({like.dtype}): all inputs must agree. For images give the data "
-                "image_size=84, say; a model that saw no data takes model.load_options = {'image_size': 84}"
+                f"{tuple(like.shape)} ({like.dtype}): all inputs must agree. {advice}".rstrip()
             )
 
 

@@ -234,16 +234,16 @@ class PictureValues(Values):
     bytes_are = "uint8 pictures"
     axes = 3
 
-    def __init__(self, modality: Modality, channels: int | None = None) -> None:
-        super().__init__(modality, channels)
+    def __init__(self, modality: Modality, network: Sighted) -> None:
+        super().__init__(modality, network)
         self.called = Picture.called
         self._by_value = not isinstance(modality, Code)  # whether pictures in memory are taken by their values
 
     def listed(self, inputs: Any) -> Any:
         """Return a tensor ``[N, C, H, W]`` or a list of pictures, whatever their axes were."""
-        found = super().listed(inputs)
-        if isinstance(found, Tensor) and self.channels is not None:
-            found = separated(found, self.channels)
+        found, channels = super().listed(inputs), self.network.in_channels
+        if isinstance(found, Tensor) and channels is not None:
+            found = separated(found, channels)
         return of_one_scale(found) if isinstance(found, Tensor) or self._by_value else found
 
     def loaded(self, part: Any) -> Any:
@@ -263,6 +263,26 @@ class PictureValues(Values):
         if len(parts) == 1 or taught not in ("uint8", "0..255"):
             return ""
         return widest(super(PictureValues, self).scale(inputs, part()) for part in parts)  # which are read twice
+
+    def caution(self, train: Tensor) -> str:
+        """Say of floats that skip a normalisation, or are of 0..255, what they are, and what helps."""
+        made_by, mean = self.network.made_by, self.network.mean
+        if train.ndim != 4 or made_by is None or train.shape[1] not in (1, 3):
+            return ""
+        scale = scale_of(train)
+        if scale == "0..1" and mean is not None:
+            rounded = [round(value, 3) for value in mean.flatten().tolist()]
+            return (
+                f"pictures are floats of 0..1, which are fed as they are, and the backbone '{made_by[0]}' was made for "
+                "normalised ones: give uint8 pictures, which it normalises, or normalise these by its mean "
+                f"{rounded} and deviation"
+            )
+        if scale == "0..255":
+            return (
+                f"pictures are floats up to {float(train.max()):.4g}, which are fed as they are: give uint8 pictures, "
+                "which are scaled, or divide by 255"
+            )
+        return ""
 
 
 @MODALITIES.register("image")

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 
 from quickstudy.data.table import Table
 from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
-from quickstudy.image.modality import (
-    IMAGE_EXTENSIONS,
-    IMAGE_SIZE,
-    channels_last,
-    check_depth,
-    height_width,
-    load_image,
-    whole_numbers,
-)
+from quickstudy.image.modality import IMAGE_SIZE, Picture, channels_last, load_image, whole_numbers
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
 from quickstudy.modality import as_uint8
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Task
+from quickstudy.training.task import Classifier
 
 
 class ImageClassificationData(DataModule):
@@ -43,9 +34,8 @@ class ImageClassificationData(DataModule):
         options: see ``DataModule``.
     """
 
+    modality = Picture(IMAGE_SIZE)
     load = staticmethod(load_image)
-    extensions = IMAGE_EXTENSIONS
-    default_load_options: ClassVar[Mapping[str, Any]] = {"image_size": IMAGE_SIZE, "image_mode": "RGB"}
 
     def __init__(
         self,
@@ -58,12 +48,7 @@ class ImageClassificationData(DataModule):
         image_depth: Literal["auto", 8, 10, 12, 16] | None = None,
         **options: Any,
     ) -> None:
-        if image_size is not None:
-            height, _ = height_width(image_size)
-            image_size = height if isinstance(image_size, Integral) else image_size
         check_choice("image_mode", image_mode, "RGB", "L", None)
-        if image_depth is not None:
-            check_depth(image_depth)
         train, val, test, predict = (_upright(table) for table in (train, val, test, predict))
         inputs = next((table.inputs for table in (train, val, test, predict) if table is not None), None)
         if isinstance(inputs, torch.Tensor) and inputs.ndim in (3, 4):
@@ -88,9 +73,10 @@ def _upright(table: Table | None) -> Table | None:
     return table if pixels is table.inputs else replace(table, inputs=pixels)
 
 
-class ImageClassifier(Task):
-    """Classifies pictures; see ``Task`` for the arguments. The default backbone is timm's ``resnet18``."""
+class ImageClassifier(Classifier):
+    """Classifies pictures; see ``Classifier`` for the arguments. The default backbone is timm's ``resnet18``."""
 
+    modality = Picture()
     load = staticmethod(load_image)
     default_backbone = "resnet18"
     build_mix = staticmethod(build_mix)
@@ -99,4 +85,4 @@ class ImageClassifier(Task):
         # What timm's models know is of pictures of about this size; a small picture as it is would be guessed at.
         if not self.load_options and self.encoder.mean is not None and not isinstance(support, torch.Tensor):
             return partial(load_image, image_size=IMAGE_SIZE)
-        return super()._load_for(support)
+        return partial(load_image, **self.load_options)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch, each, form_of, of_form
-from quickstudy.errors import ConfigError
+from quickstudy.data.table import Table
+from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.files import plain
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
@@ -96,6 +97,21 @@ class Kind(ABC):
 
     # ---- what it must know
 
+    @classmethod
+    def asked(cls) -> list[str]:
+        """Return the names of the fields that a user gives."""
+        return [field.name for field in fields(cls) if field.name not in cls.learned]
+
+    def given(self) -> dict[str, Any]:
+        """Return these fields."""
+        return {name: getattr(self, name) for name in self.asked()}
+
+    @property
+    def spec(self) -> Any:
+        """It in plain values, for a checkpoint; itself where it is not registered, so that no file can name it."""
+        told = self.described()
+        return self if told["name"] is None else told
+
     @abstractmethod
     def meet(self, data: Any, stage: str) -> Self:
         """Return it with what it must know of the data.
@@ -145,6 +161,19 @@ class Kind(ABC):
                 f"training_strategy='{strategy}' learns from few examples of each class, and this task has no classes: "
                 "leave it out"
             )
+
+    @property
+    def options(self) -> int:
+        """Among how many answers there is to choose; 0 where there is no such choice, or it is not known."""
+        return 0
+
+    def fitting(self, table: Table) -> Table:
+        """Return the same examples with targets as the head counts them.
+
+        Raises:
+            DataError: a target is none that it knows.
+        """
+        return table
 
     # ---- the network
 
@@ -204,16 +233,20 @@ class Kind(ABC):
     def figures(self, outputs: Any, targets: Any) -> Tensor:
         """Return what the score follows from, of each answer ``[N]``, ``[T, Q]``; with a last axis if it is several."""
 
+    def noted(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what a test notes: the figure of each answer, ``[N]`` or ``[T, Q]``; logits and targets of classes."""
+        return self.figures(outputs, targets), None, None
+
     def measure(self, per_example: bool, options: int = 0) -> Figures:
-        """Return what gathers figures into the score and its like, with their intervals.
+        """Return what gathers figures into the score and its like, with their intervals; here into their mean.
 
         Args:
             per_example: whether a figure is that of one example, rather than of one episode.
             options: among how many answers there is to choose.
         """
-        from quickstudy.kinds.metrics import Figures  # torchmetrics takes long to import, and answering needs none
+        from quickstudy.kinds.metrics import Mean  # torchmetrics takes long to import, and answering needs none
 
-        return Figures(per_example)
+        return Mean(self.score.name, per_example, self.score.root)
 
     def further(self, asked: Any, options: int = 0) -> MetricCollection:
         """Make the metrics that a user asked for beside the score.
@@ -269,7 +302,24 @@ def kind_of(described: Mapping[str, Any]) -> Kind:
     """Return what ``Kind.described`` told of.
 
     Raises:
-        ConfigError: the name is not known.
+        ConfigError: the name, or an option, is not known.
     """
+    kind = KINDS[described["name"]]
+    check_options(
+        f"the kind of answer '{described['name']}'", described["options"], [each.name for each in fields(kind)]
+    )
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in described["options"].items()}
-    return KINDS[described["name"]](**options)
+    return kind(**options)
+
+
+def as_kind(given: Kind | Mapping[str, Any]) -> Kind:
+    """Return a kind, or what ``Kind.spec`` told of one.
+
+    Raises:
+        ConfigError: it is none, or of a name that is not known.
+    """
+    if isinstance(given, Kind):
+        return given
+    if not isinstance(given, Mapping) or set(given) != {"name", "options"}:
+        raise ConfigError(f"kind={brief(given)} is no kind of answer: give one, such as Classification(num_classes=3)")
+    return kind_of(given)

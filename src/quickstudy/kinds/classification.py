@@ -118,6 +118,15 @@ class Classification(Kind):
                 2,
             )
 
+    @property
+    def options(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    def fitting(self, table: Table) -> Table:
+        """Return the same examples with codes of these classes; see ``Kind.fitting``."""
+        return table.with_classes(self.classes) if self.classes else table
+
     # ---- the network
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
@@ -167,6 +176,10 @@ class Classification(Kind):
         if self.multi_label:
             return ((outputs > 0) == targets.bool()).float().mean(-1)
         return ((outputs.argmax(-1) == targets) & ~outputs.isnan().any(-1)).float()  # argmax takes nan for class 0
+
+    def noted(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what is right, and what was taken for what; see ``Kind.noted``."""
+        return self.figures(outputs, targets), outputs, targets
 
     def measure(self, per_example: bool, options: int = 0) -> Figures:
         """Return the accuracy; that of a single class, which cannot be wrong, has no interval."""

@@ -57,6 +57,31 @@ class Figures(Metric):
         return {}
 
 
+class Mean(Figures):
+    """The mean of independent figures, or its root, with standard errors times Student's t.
+
+    Args:
+        name: of what the figures are.
+        per_example: see ``Figures``.
+        root: whether it is the root of their mean, as an rmse is of squared errors.
+    """
+
+    def __init__(self, name: str, per_example: bool = False, root: bool = False) -> None:
+        super().__init__(per_example)
+        self._name, self._root = name, root
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the mean; nothing where there were no figures."""
+        values: Tensor = self.compute()
+        if not len(values):
+            return {}
+        mean, half = mean_interval(values)
+        if self._root:
+            mean = math.sqrt(mean)
+            half = half / (2 * mean) if mean else half
+        return {self._name: Estimate(mean, half, len(values))}
+
+
 class Accuracy(Figures):
     """The mean of independent figures from 0 to 1: one per episode, or one per example (right or wrong).
 

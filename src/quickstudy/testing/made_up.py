@@ -37,15 +37,16 @@ class Bag(nn.Module):
     def __init__(self, norm: bool) -> None:
         super().__init__()
         self.embed = nn.Embedding(_WORDS, 4)
-        self.mix = nn.Sequential(nn.Linear(4, 8), nn.Tanh())
-        self.norm = nn.BatchNorm1d(8) if norm else nn.Identity()
-        self.last = nn.Linear(8, 6)
+        self.mix = nn.Sequential(nn.Linear(4, 16), nn.Tanh())
+        self.norm = nn.BatchNorm1d(2) if norm else nn.Identity()
+        self.last = nn.Linear(16, 6)
 
     def forward(self, tokens: Batch) -> Tensor:
         """Return ``[N, 6]``."""
         mask_NL1 = tokens["mask"][..., None].to(self.embed.weight.dtype)
         pooled_ND = (self.mix(self.embed(tokens["ids"])) * mask_NL1).sum(1) / mask_NL1.sum(1)
-        features: Tensor = self.last(self.norm(pooled_ND))
+        # Two channels of eight values: one text alone can be normalised, too.
+        features: Tensor = self.last(self.norm(pooled_ND.view(-1, 2, 8)).flatten(1))
         return features
 
 

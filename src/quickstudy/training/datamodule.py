@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Any, ClassVar, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import lightning as L
 import numpy as np
@@ -41,8 +40,11 @@ from quickstudy.errors import (
     given,
     unknown,
 )
+from quickstudy.kinds.base import Kind
+from quickstudy.modality import Modality, OfDomain
 from quickstudy.training.checkpoint import plain
 from quickstudy.training.doors import Doors
+from quickstudy.training.procedure import Procedure, Supervised
 
 _FEW = 16  # inputs, where they need no reading
 
@@ -64,14 +66,19 @@ class DataOptions(TypedDict, total=False):
     episode_key: str | None
 
 
-class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_datasets takes more than Lightning's
+_DEFAULTS = {"batch_size": 4, "num_workers": 0, "on_error": "raise", "seed": 0}
+
+
+class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc]  # from_datasets takes more than Lightning's
     """Training, validation, test and prediction data of one domain; use one of the ``from_*`` doors.
 
-    A domain subclasses it and sets ``load`` and ``extensions``. Nothing is read before it is needed.
+    A domain subclasses it and sets ``modality``, or ``load`` and ``extensions`` alone. Nothing is read before it is
+    needed.
 
     Args:
         train, val, test, predict: the examples of each stage.
-        load_options: keyword arguments of the domain's ``load``; what is None follows the model, or is the default.
+        load_options: options of the domain's ``modality``; what is None follows the model, or is the default. Each may
+            be given by its own name, too.
         transform: a function of one loaded tensor, or the name of a ready-made one (``"flip_crop"``; all of them:
             ``quickstudy list transforms``), applied to training examples; or a mapping of these by stage. Its random
             choices depend on a seed, the step or episode, and the position alone.
@@ -100,11 +107,6 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         DataError: the data cannot serve.
     """
 
-    load: ClassVar[Callable[..., Any]] = staticmethod(torch.as_tensor)
-    """Makes a tensor of one item: a file, a picture, whatever the domain's data sets hold."""
-    default_load_options: ClassVar[Mapping[str, Any]] = {}
-    """Its keyword arguments where neither the user nor a trained model says otherwise."""
-
     def __init__(
         self,
         train: Table | None = None,
@@ -115,30 +117,24 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         **options: Unpack[DataOptions],
     ) -> None:
         L.LightningDataModule.__init__(self)
-        self._own_options = {name: value for name, value in (load_options or {}).items() if value is not None}
-        self.load_options = {**self.default_load_options, **self._own_options}
-        """What ``load`` is called with."""
-        for key in options:
-            if key not in DataOptions.__annotations__:
-                known = [*DataOptions.__annotations__, *self.load_options]
+        own = {name: value for name, value in options.items() if name not in DataOptions.__annotations__}
+        known = [*DataOptions.__annotations__, *type(self).modality.settings]
+        for key in own:
+            if key not in known:
                 near = closest(key, [*known, *_door_arguments()])
                 raise ConfigError(f"unknown data option '{key}'{near} Known: {', '.join(known)}")
-        self.options = {name: value for name, value in options.items() if plain(value)}
-        """What was given beside the data, but for code."""
+        asked = {name: value for name, value in {**own, **(load_options or {})}.items() if value is not None}
+        self._given = {name: value for name, value in options.items() if name not in own}
+        self._asked = frozenset(asked)  # of the modality, by name, which follow no model
+        self.modality = self._unfitted = type(self).modality.with_options(asked)
+        self._fitted: bool | None = None  # to training inputs that were divided by class, or by example
         transform = options.get("transform")
         by_stage = transform if isinstance(transform, Mapping) else {"train": transform}
         self._transforms: dict[str, Any] = {
             stage: TRANSFORMS[each] if isinstance(each, str) else each for stage, each in by_stage.items()
         }
         self._splits: dict[StageName, float] = given(val=options.get("val_split"), test=options.get("test_split"))  # type: ignore[assignment]
-        self._batch_size = options.get("batch_size", 4)
-        self._num_workers = options.get("num_workers", 0)
-        self._pin_memory = options.get("pin_memory")
-        self._on_error = options.get("on_error", "raise")
         self._budget = cache_budget(options.get("cache", "auto"))
-        self.episode_sampler = options.get("episode_sampler")
-        self._seed = options.get("seed", 0)
-        self._sampler = options.get("sampler")
         tables: dict[StageName, Table | None] = {"train": train, "val": val, "test": test, "predict": predict}
         episode_key = options.get("episode_key")
         self._tables: dict[StageName, Table] = {
@@ -181,23 +177,49 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
                 raise ConfigError(
                     f"{stage}_split takes {what} data from the training data: give train data and no {stage} data"
                 )
-        check_counts(batch_size=self._batch_size)
-        check_counts(0, seed=self._seed, num_workers=self._num_workers)
-        check_choice("pin_memory", self._pin_memory, True, False, None)
-        key = self.options.get("episode_key")
+        check_counts(batch_size=self.batch_size)
+        check_counts(0, seed=self._seed, num_workers=self._option("num_workers"))
+        check_choice("pin_memory", self._option("pin_memory"), True, False, None)
+        key = self._option("episode_key")
         if key is not None and not (isinstance(key, str) and key):
             raise ConfigError(f"episode_key={key!r}: it must be a name, for instance episode_key='birds'")
-        if self._sampler not in (None, "balanced"):
-            raise ConfigError(f"sampler={self._sampler!r} is neither 'balanced' nor None")
-        if self._sampler is not None and self.multi_label:
+        if self._option("sampler") not in (None, "balanced"):
+            raise ConfigError(f"sampler={self._option('sampler')!r} is neither 'balanced' nor None")
+        if self._option("sampler") is not None and self.multi_label:
             raise ConfigError(
                 "sampler='balanced' needs one label per example: set class_weights='balanced' of the model"
             )
-        if self._on_error not in ("raise", "skip"):
-            raise ConfigError(f"on_error={brief(self._on_error)} is neither 'raise' nor 'skip'")
+        if self._option("on_error") not in ("raise", "skip"):
+            raise ConfigError(f"on_error={brief(self._option('on_error'))} is neither 'raise' nor 'skip'")
         labelled: dict[str, Table] = {stage: table for stage, table in self._tables.items() if stage != "predict"}
         check_no_file_twice(labelled)
         warn_of_names(labelled)
+
+    # ---- options
+
+    def _option(self, name: str) -> Any:
+        return self._given.get(name, _DEFAULTS.get(name))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was given beside the data and how it is read, but for code."""
+        return {name: value for name, value in self._given.items() if plain(value)}
+
+    @property
+    def load_options(self) -> dict[str, Any]:
+        """How inputs are read: the options of ``modality``."""
+        return self.modality.options
+
+    @property
+    def episode_sampler(self) -> OwnSampler | None:
+        """What draws the episodes in place of quickstudy, if anything does."""
+        sampler: OwnSampler | None = self._option("episode_sampler")
+        return sampler
+
+    @property
+    def _seed(self) -> int:
+        seed: int = self._option("seed")
+        return seed
 
     # ---- what is there
 
@@ -270,16 +292,13 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         Raises:
             ConfigError: it is set, and the model that trains is a few-shot one, whose steps are made of episodes.
         """
-        return self._batch_size
+        size: int = self._option("batch_size")
+        return size
 
     @batch_size.setter
     def batch_size(self, size: int) -> None:
-        if self.trainer is not None and getattr(self.trainer.lightning_module, "plan", None) is not None:
-            raise ConfigError(
-                "batch_size does not change the steps of a few-shot strategy: set meta_batch_size among its options"
-            )
-        self._batch_size = size
-        self.options["batch_size"] = size
+        self._procedure.check_batch_size()
+        self._given["batch_size"] = size
 
     def transform(self, stage: StageName) -> Transform | None:
         """Return what is applied to the loaded examples of a stage."""
@@ -293,53 +312,92 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         """Return a table's inputs as tensors; the decoded copies are made once."""
         key = (stage, id(table.inputs))
         if key not in self._samples:
-            made = Samples(
-                table.inputs,
-                self._loader,
-                transform=self._transforms.get(stage),
-                budget=self._budget // self._processes(),
-                shared=self._num_workers > 0,
-            )
+            budget = self._budget // self._processes()
+            made = self._reading(table, stage, budget=budget, shared=self._option("num_workers") > 0)
             self._budget -= made.cached_bytes * self._processes()
             self._samples[key] = made
         return self._samples[key]
 
     def example(self) -> Batch:
         """Return one loaded input, with a leading axis of 1, to learn its shape from."""
+        if self._fitted is None:
+            self._fit(by_class=False)
         stage = next(iter(self._tables))
-        samples = Samples(self._usable(stage).inputs, self._loader, transform=self._transforms.get(stage))
-        return samples.batch(np.array([0]), [(self._seed,)])
+        return self._reading(self._usable(stage), stage).batch(np.array([0]), [(self._seed,)])
 
     def few(self, stage: StageName, *, by_class: bool = False) -> Batch | None:
         """Return some inputs of a stage ``[n, ...]`` as the network is fed with them, None where there are none."""
+        self._fit(by_class)
         table = self.table(stage, by_class=by_class)
         if table is None:
             return None
-        samples = Samples(table.inputs, self._loader, transform=self._transforms.get(stage))
+        samples = self._reading(table, stage)
         rows = np.arange(min(len(table), _FEW if isinstance(table.inputs, torch.Tensor) else 1))
         return samples.batch(rows, [(self._seed, row) for row in rows.tolist()])
 
+    # ---- how inputs are read
+
+    def read_as(self, load_options: Mapping[str, Any], *, trains: bool, by_class: bool) -> dict[str, Any]:
+        """Read inputs as a model does, and return how, for it to remember.
+
+        Args:
+            load_options: how the model's own training data was read; nothing where it saw none.
+            trains: whether it is to be trained, and then learns to read as this data is read; what its modality has
+                learned (a vocabulary, say) it keeps.
+            by_class: whether ``val_split`` and ``test_split`` divide the classes.
+        """
+        learned = type(self).modality.learned
+        known = {name: value for name, value in load_options.items() if name in learned or not trains}
+        if known:
+            self.follow(known)
+        self._fit(by_class)
+        return self.load_options
+
     def follow(self, load_options: Mapping[str, Any]) -> None:
-        """Load as a trained model's data was loaded, but for what was asked for explicitly; warn where that differs."""
-        wanted = {**self.load_options, **load_options, **self._own_options}
-        differing = {name: value for name, value in load_options.items() if wanted[name] != value}
+        """Read as a trained model's data was read, but for what was asked for explicitly; warn where that differs."""
+        trained = type(self).modality.with_options(load_options)
+        wanted = trained.with_options({name: self._unfitted.settings[name] for name in self._asked})
+        theirs, ours = trained.settings, wanted.settings
+        differing = [name for name in load_options if theirs[name] != ours[name]]
         if differing:
-            own = {name: wanted[name] for name in differing}
-            warnings.warn(f"the model was trained on data loaded with {differing}, and this has {own}", DataWarning, 2)
-        if wanted != self.load_options:
-            self.load_options = wanted
+            before, now = (_told({name: one[name] for name in differing}) for one in (theirs, ours))
+            warnings.warn(f"the model was trained on data loaded with {before}, and this has {now}", DataWarning, 2)
+        self._unfitted, self._fitted = wanted, None
+        self._read_with(wanted)
+
+    def _fit(self, by_class: bool) -> None:
+        """Let the modality learn what it must from the training inputs, as they are divided."""
+        if self._unfitted.learned and self._fitted != by_class and self._has("train"):
+            train = self.table("train", by_class=by_class)
+            assert train is not None
+            try:
+                fitted = self._unfitted.fitted(train.inputs)
+            except Exception as error:  # of which input it does not say, perhaps
+                wrong = self._reading(train, "train").unreadable()
+                if not wrong:
+                    raise
+                raise DataError(next(iter(wrong.values()))) from error
+            self._read_with(fitted)
+            self._fitted = by_class
+
+    def _read_with(self, modality: Modality) -> None:
+        if modality != self.modality:
+            self.modality = modality
             self._budget += sum(samples.cached_bytes for samples in self._samples.values())
             self._samples.clear()
 
     @property
-    def _loader(self) -> Callable[[Any], Any]:
-        load = partial(type(self).load, **self.load_options)
-        return load if self._on_error == "skip" else partial(_load_or_advise, load)
+    def _loader(self) -> Modality:
+        return self.modality
+
+    def _reading(self, table: Table, stage: StageName, **kept: Any) -> Samples:
+        remedy = "" if self._option("on_error") == "skip" else "To leave such examples out, set on_error='skip'"
+        return Samples(table.inputs, self.modality, transform=self._transforms.get(stage), remedy=remedy, **kept)
 
     def _usable(self, stage: StageName, by_class: bool = False) -> Table:
-        if self._on_error == "skip" and stage not in self._tried:
+        if self._option("on_error") == "skip" and stage not in self._tried:
             table, kind = self._tables[stage], f"{stage} examples"
-            kept, skipped = readable(table, self._loader, kind)
+            kept, skipped = readable(table, self.modality, kind)
             self._tables[stage] = without_lost_classes(kept, table, kind)
             self.skipped |= skipped
             self._tried.add(stage)
@@ -368,7 +426,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
     def _has(self, stage: StageName) -> bool:
         return stage in self._tables or stage in self._splits
 
-    def _given(self, stage: StageName, *, by_class: bool) -> Table:
+    def _needed(self, stage: StageName, *, by_class: bool) -> Table:
         table = self.table(stage, by_class=by_class)
         if table is None:
             made = f"{type(self).__name__}.from_folders({stage}_folder=...)"
@@ -377,17 +435,37 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         return table
 
     def _dataloader(self, stage: StageName) -> DataLoader[Any]:
-        task: Any = self.trainer.lightning_module if self.trainer is not None else None
-        share = Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else Share()
-        plan = getattr(task, "plan", None)
-        if plan is not None and stage != "predict":
-            return self.episode_loader(stage, plan, share)
-        table = self._given(stage, by_class=False)
-        classes: tuple[str, ...] = () if task is None else getattr(task, "classes", ())
-        if classes and stage != "predict":
-            table = table.with_classes(classes)
-        balance = table.index if stage == "train" and self._sampler is not None else None
-        steps = BatchSteps(len(table), self._batch_size, share, stage == "train", self._seed, balance)
+        trainer = self.trainer
+        share = Share() if trainer is None else Share(trainer.global_rank, trainer.world_size)
+        if stage == "predict":
+            return self.batch_loader(stage, share)
+        return self._procedure.loader(self, stage, share, getattr(self._task, "kind", None))
+
+    @property
+    def _task(self) -> Any:
+        """What trains on it, or is judged by it; None where that is not known."""
+        return None if self.trainer is None else self.trainer.lightning_module
+
+    @property
+    def _procedure(self) -> Procedure:
+        return getattr(self._task, "procedure", None) or Supervised()
+
+    def batch_loader(self, stage: StageName, share: Share | None = None, kind: Kind | None = None) -> DataLoader[Any]:
+        """Return a loader of batches, without a trainer too.
+
+        Args:
+            stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+            share: this process's.
+            kind: what the targets are to be; None: as they are.
+
+        Raises:
+            DataError: there is no such data, or an example's class is none of the kind's.
+        """
+        self._fit(by_class=False)
+        table = self._needed(stage, by_class=False)
+        table = table if kind is None else kind.fitting(table)
+        balance = table.index if stage == "train" and self._option("sampler") is not None else None
+        steps = BatchSteps(len(table), self.batch_size, share or Share(), stage == "train", self._seed, balance)
         return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed, stage != "predict"), steps)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
@@ -396,6 +474,7 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         Raises:
             DataError: stages share a class, or there are too few classes or examples.
         """
+        self._fit(by_class=True)
         table, sampler = self._episodes(stage, plan)
         train = stage == "train"
         steps = EpisodeSteps(
@@ -407,45 +486,43 @@ class DataModule(Doors, L.LightningDataModule):  # type: ignore[misc]  # from_da
         )
         return self._loader_of(EpisodeDataset(self.samples(table, stage), sampler.shots, plan.seed), steps)
 
-    def check_episodes(self, plan: EpisodePlan | None, validates: bool = True) -> None:
+    def check_episodes(self, plan: EpisodePlan, validates: bool = True) -> None:
         """Check that a few-shot training can draw its episodes, before anything is made for it.
 
         Args:
-            plan: of the episodes; None: there are none.
+            plan: of the episodes.
             validates: whether it validates, too.
 
         Raises:
             DataError: stages share a class, or there are too few classes or examples; the message says what to set.
         """
         for stage in STAGES[: 1 + validates]:
-            if plan is not None and (stage == "train" or self._has(stage)):
+            if stage == "train" or self._has(stage):
                 self._episodes(stage, plan)
 
     def _episodes(self, stage: StageName, plan: EpisodePlan) -> tuple[Table, EpisodeSampler]:
-        if self._sampler is not None:
-            raise ConfigError(f"sampler={self._sampler!r}: episodes have as many of each class as it is: leave it out")
+        if (balanced := self._option("sampler")) is not None:
+            raise ConfigError(f"sampler={balanced!r}: episodes have as many of each class as it is: leave it out")
         given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
         check_disjoint({name: table.classes for name, table in given.items() if table is not None})
-        table = self._given(stage, by_class=True)
+        table = self._needed(stage, by_class=True)
         return table, EpisodeSampler.for_stage(table, plan, stage, self.episode_sampler)
 
     def _loader_of(self, dataset: Dataset[Any], steps: Steps) -> DataLoader[Any]:
-        pin = torch.cuda.is_available() if self._pin_memory is None else self._pin_memory
+        pin, workers = self._option("pin_memory"), self._option("num_workers")
         return StepLoader(
             dataset,
             batch_size=None,
             sampler=steps,
-            num_workers=self._num_workers,
-            pin_memory=pin,
-            persistent_workers=self._num_workers > 0,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available() if pin is None else pin,
+            persistent_workers=workers > 0,
         )
 
 
-def _load_or_advise(load: Callable[[Any], Any], item: Any) -> Any:
-    try:
-        return load(item)
-    except DataError as error:
-        raise DataError(f"{error}. To leave such examples out, set on_error='skip'") from error
+def _told(options: Mapping[str, Any]) -> str:
+    """Return options in words, of which some may be long, such as a vocabulary."""
+    return f"{{{', '.join(f'{name!r}: {brief(value)}' for name, value in options.items())}}}"
 
 
 def _door_arguments() -> set[str]:

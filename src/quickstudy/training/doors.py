@@ -6,7 +6,7 @@ import inspect
 import os
 import pathlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -15,11 +15,12 @@ from quickstudy.data.frames import Fields, csv_frame, frame_table
 from quickstudy.data.scan import SplitsError, any_files, class_folders, listed_files
 from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.stages import Stage, door
-from quickstudy.data.table import Table
+from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import in_order
 from quickstudy.data.torch_sets import DatasetInputs, dataset_table
 from quickstudy.datasets import DATASETS
 from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.modality import Modality
 
 Path = str | os.PathLike[str]
 
@@ -27,8 +28,9 @@ Path = str | os.PathLike[str]
 class Doors:
     """Class methods that make a data module; ``options`` are those of ``DataModule`` and of its domain."""
 
+    modality: Modality
     extensions: ClassVar[frozenset[str]] = frozenset()
-    """Lower-case endings of the domain's files."""
+    """Lower-case endings of its files, where they are others than those of its ``modality``."""
 
     @classmethod
     def from_folders(
@@ -62,10 +64,12 @@ class Doors:
         if folder is not None and folders.keys() - {"predict"}:
             raise ConfigError("folder= stands for train_folder=, val_folder= and test_folder=: leave these out")
 
+        endings = cls.extensions or cls.modality.extensions
+
         def read(stage: str) -> Table | None:
             if stage not in folders:
                 return None
-            return (any_files if stage == "predict" else class_folders)(folders[stage], cls.extensions)
+            return (any_files if stage == "predict" else class_folders)(folders[stage], endings)
 
         if folder is not None:
             folders["train"] = folder
@@ -135,6 +139,8 @@ class Doors:
     ) -> Table:
         """Read the files named in a column of a pandas frame, with the targets of another.
 
+        Of a domain whose inputs stand in the cells themselves, such as texts, these are read.
+
         Args:
             input_field: the column with file names, relative to ``*_images_root``. Columns may be named by numbers, and
                 files too.
@@ -147,7 +153,8 @@ class Doors:
         Raises:
             DataError: a column or a file is missing, or a cell of these columns.
         """
-        return _of_frame(stage, data_frame, images_root, input_field, target_fields)
+        column = partial(cls.modality.column, root=images_root)
+        return _of_frame(stage, data_frame, column, input_field, target_fields)
 
     @door
     def from_csv(
@@ -174,7 +181,8 @@ class Doors:
             DataError: a file is no such text, or a column or a cell is missing.
         """
         root = pathlib.Path(file).parent if images_root is None else images_root
-        return _of_frame(stage, csv_frame(file, target_fields), root, input_field, target_fields)
+        column = partial(cls.modality.column, root=root)
+        return _of_frame(stage, csv_frame(file, target_fields), column, input_field, target_fields)
 
     @classmethod
     def from_benchmark(cls, name: str, root: Path | None = None, **options: Any) -> Self:
@@ -190,12 +198,15 @@ class Doors:
         return cls(*dataset(root, **own), **options)
 
 
-def _of_frame(stage: Stage, frame: Any, root: Path | None, input_field: str | int, target_fields: Fields) -> Table:
+def _of_frame(
+    stage: Stage, frame: Any, column: Callable[..., Inputs], input_field: str | int, target_fields: Fields
+) -> Table:
+    read = partial(column, exist=not stage.skip)
     if stage.name != "predict":
         if target_fields is None:
             raise DataError("target_fields is missing: name the column with the labels")
-        return frame_table(frame, root, input_field, target_fields, stage.skip)
+        return frame_table(frame, read, input_field, target_fields, stage.skip)
     if target_fields is not None:
         with suppress(DataError):  # labels to hold the answers against, where every row has one
-            return frame_table(frame, root, input_field, target_fields)
-    return frame_table(frame, root, input_field, None, stage.skip)
+            return frame_table(frame, column, input_field, target_fields)
+    return frame_table(frame, read, input_field, None, stage.skip)

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch, device_of, each, take
+from quickstudy.data.identity import identities, joined, shared, warn_of_seen
 from quickstudy.data.loading import BatchDataset, inputs_of
 from quickstudy.data.scan import folder_labels
-from quickstudy.data.table import Inputs, Table
+from quickstudy.data.table import Inputs, Table, count_of
 from quickstudy.data.targets import Label
 from quickstudy.data.torch_sets import DatasetInputs
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, DataWarning, brief
+from quickstudy.modality import Values, scale_of
 from quickstudy.nets import Encoder
-from quickstudy.pictures import WHITER, almost_black, scale_of
+from quickstudy.training.processes import is_first
 
 
 def given_head(head: str | nn.Module) -> nn.Module | None:
@@ -106,12 +108,13 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
         stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
         by_class: whether ``val_split`` divides the classes.
     """
+    values = data.modality.values(encoder)
     if stage != "fit":
         name = {"validate": "val", "test": "test", "predict": "predict"}[stage]
         inputs = data.few(name, by_class=by_class)
         if not isinstance(inputs, Tensor):
             return
-        _warn_of_black(encoder, inputs, name)
+        _warn_of_dark(values, inputs, name)
         if encoder.fed and (encoder.fed == "uint8") != (inputs.dtype == torch.uint8):
             trained = "uint8, which it scales itself" if encoder.fed == "uint8" else "floats, which are fed as they are"
             _warn(
@@ -121,24 +124,13 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
         return
     train, val = (data.few(name, by_class=by_class) for name in ("train", "val"))
     if isinstance(val, Tensor):
-        _warn_of_black(encoder, val, "val")
+        _warn_of_dark(values, val, "val")
     if not isinstance(train, Tensor):
         return
-    _warn_of_black(encoder, train, "train")
+    _warn_of_dark(values, train, "train")
     encoder.fed = scale_of(train)
-    if train.ndim == 4 and encoder.made_by is not None and train.shape[1] in (1, 3):
-        if encoder.fed == "0..1" and encoder.mean is not None:
-            mean = [round(value, 3) for value in encoder.mean.flatten().tolist()]
-            _warn(
-                "the training pictures are floats of 0..1, which are fed as they are, and the backbone "
-                f"'{encoder.made_by[0]}' was made for normalised ones: give uint8 pictures, which it normalises, or "
-                f"normalise these by its mean {mean} and deviation"
-            )
-        elif encoder.fed == "0..255":
-            _warn(
-                f"the training pictures are floats up to {float(train.max()):.4g}, which are fed as they are: give "
-                "uint8 pictures, which are scaled, or divide by 255"
-            )
+    if told := values.caution(train):
+        _warn(f"the training {told}")
     if not isinstance(val, Tensor):
         return
     other = train.shape[1:] != val.shape[1:] or train.dtype != val.dtype
@@ -150,9 +142,48 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
         )
 
 
-def _warn_of_black(encoder: Encoder, inputs: Tensor, name: str) -> None:
-    if (encoder.sees_pictures or inputs.ndim == 4) and almost_black(inputs):
-        _warn(f"the {name} pictures are {WHITER}")
+_JUDGING = {"val": "validation", "validate": "validation", "test": "test", "predict": "prediction"}
+
+
+def compare_examples(task: Any, data: Any, stage: str) -> None:
+    """Remember what trains a task and chooses its checkpoint, and warn where it is judged by such examples.
+
+    Args:
+        task: of ordinary training.
+        data: a data module, where there is no trainer.
+        stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+    """
+    task.seen_before = task.chosen_by = 0
+    if not is_first():
+        return
+    if stage == "fit":
+        for inputs in inputs_for(data, task._trainer, stage):
+            task.trained_examples = joined(task.trained_examples, identities(inputs))
+    if not len(task.trained_examples):
+        return
+    judging = "val" if stage == "fit" else stage
+    labelled = task.classes if stage == "predict" else None  # without a label no figure follows
+    judged = inputs_for(data, task._trainer, judging, labelled)
+    examples = torch.cat([torch.empty(0, dtype=torch.int64), *map(identities, judged)])
+    task.seen_before = shared(examples, task.trained_examples)
+    of_all = f"of the {sum(map(count_of, judged))} examples of this {_JUDGING[judging]}"
+    warn_of_seen(task.seen_before, f"the model was trained on at least {task.seen_before} {of_all}")
+    if stage == "fit":
+        task.validated_examples = joined(task.validated_examples, examples)
+    if stage == "test":
+        task.chosen_by = shared(examples, task.validated_examples)
+        if task.chosen_by:
+            warnings.warn(
+                f"at least {task.chosen_by} {of_all} chose the model's checkpoint, so that the figure flatters it: "
+                "test it on examples that chose nothing",
+                DataWarning,
+                2,
+            )
+
+
+def _warn_of_dark(values: Values, inputs: Tensor, name: str) -> None:
+    if told := values.dark(inputs):
+        _warn(f"the {name} {values.called} are {told}")
 
 
 def _kind(inputs: Tensor) -> str:

@@ -349,7 +349,7 @@ class Answers:
         figures: Tensor,
         logits: Tensor | None = None,
         targets: Tensor | None = None,
-        episode: Episode | None = None,
+        batch: Any = None,
     ) -> None:
         """Note a step's.
 
@@ -360,7 +360,7 @@ class Answers:
                 labels, the share), or what another score follows from.
             logits: ``[T, Q, W]`` or ``[B, C]``; None: the answers are no classes.
             targets: ``[T, Q]`` or ``[B]``; ``[B, C]`` of several labels.
-            episode: where the targets are of an episode, it.
+            batch: that they are of, where it is an ``Episode``.
         """
         kept: dict[str, NDArray[Any]] = {}
         if logits is None or targets is None:
@@ -377,7 +377,7 @@ class Answers:
         else:
             answers = logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
             pairs = torch.stack([targets, answers, (answers == targets).long()]).cpu().numpy()
-            kept |= self._noted(step, loader, pairs, logits.shape[-1], episode)
+            kept |= self._noted(step, loader, pairs, logits.shape[-1], batch)
         kept["figures"] = figures.cpu().double().reshape(len(figures), -1).mean(1).numpy()
         if "numbers" not in kept:
             kept["numbers"] = self._rows(loader, len(figures))
@@ -393,11 +393,9 @@ class Answers:
             return np.asarray(next(steps)[1], np.int64)
         return np.arange(self._count, self._count + count)
 
-    def _noted(
-        self, step: int, loader: int, pairs: Ints, ways: int, episode: Episode | None
-    ) -> dict[str, NDArray[Any]]:
+    def _noted(self, step: int, loader: int, pairs: Ints, ways: int, batch: Any) -> dict[str, NDArray[Any]]:
         """Return what the targets, answers and rights of a step tell, ``pairs [3, ...]``."""
-        if episode is None:
+        if not isinstance(batch, Episode):
             targets, answers, right = pairs
             places = np.arange(len(targets))
             parts = np.stack([places, targets, np.ones_like(targets), right], 1)
@@ -410,7 +408,7 @@ class Answers:
             found = np.bincount((cells + targets_TN).ravel(), weights, tasks * ways)
             return found.astype(np.int64).reshape(tasks, ways)
 
-        shots_TW = of_each_class(episode.support_targets.cpu().numpy())
+        shots_TW = of_each_class(batch.support_targets.cpu().numpy())
         asked_TW, right_TW = of_each_class(pairs[0]), of_each_class(pairs[0], pairs[2])
         taught = shots_TW > 0
         sizes = [taught.sum(1), shots_TW[taught], asked_TW[taught]]

@@ -15,7 +15,6 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
-from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import Steps
 from quickstudy.data.samples import described
 from quickstudy.errors import ConfigError
@@ -33,29 +32,21 @@ def in_group() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def together(trainer: Any, episodes: bool) -> AbstractContextManager[Any]:
-    """Return the context of a training step: BatchNorm sees the batches of all processes, episodes only themselves."""
-    synchronized = not episodes and trainer is not None and getattr(trainer, "sync_batchnorm", False)
+def together(trainer: Any) -> AbstractContextManager[Any]:
+    """Return the context of a training step of examples: BatchNorm sees the batches of all processes."""
+    synchronized = trainer is not None and getattr(trainer, "sync_batchnorm", False)
     return by_all_processes() if synchronized and trainer.world_size > 1 else nullcontext()
 
 
-def steps_of(trainer: Any, plan: EpisodePlan | None, data: Any) -> dict[str, Any]:
+def steps_of(trainer: Any, procedure: Any, data: Any) -> dict[str, Any]:
     """Return what training steps are made of and how, in plain values, whatever the number of processes.
 
     Args:
         trainer: whose they are; None: one process, and nothing special.
-        plan: of the episodes; None: ordinary batches.
+        procedure: that makes them of the data.
         data: the data module.
     """
-    accumulated = 1 if trainer is None else trainer.accumulate_grad_batches
-    made: dict[str, Any] = {"transform": described(data.transform("train"))}
-    if plan is not None:
-        made |= {"episodes per step": plan.meta_batch_size * accumulated}
-        made |= {"episode_sampler": described(data.episode_sampler)}
-    else:
-        processes = 1 if trainer is None else trainer.world_size
-        made |= {"examples per step": data.batch_size * processes * accumulated, "seed": data.options.get("seed", 0)}
-        made |= {"sampler": data.options.get("sampler")}
+    made: dict[str, Any] = {"transform": described(data.transform("train")), **procedure.made_of(trainer, data)}
     if trainer is not None:
         made |= {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val}
     return made

@@ -10,7 +10,6 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import lightning as L
@@ -18,20 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from quickstudy.algorithms import STRATEGIES
-from quickstudy.batches import Batch, each
+from quickstudy.algorithms import Algorithm
+from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan
-from quickstudy.data.identity import identities, joined, shared, warn_of_seen
 from quickstudy.data.loading import inputs_of
-from quickstudy.data.splitting import classes_seen
-from quickstudy.episode import Episode, Unit, check_episode
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
-from quickstudy.kinds.base import Judged, Score
+from quickstudy.kinds.base import Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
-from quickstudy.modality import as_modality
-from quickstudy.nets import build_encoder, of_several
+from quickstudy.modality import OfDomain, as_modality
+from quickstudy.nets import build_encoder
 from quickstudy.predictor import Predictor
 from quickstudy.registry import options_of
 from quickstudy.trained import TrainedModel
@@ -43,7 +39,7 @@ from quickstudy.training.checkpoint import (
     plain,
     restore_memory,
 )
-from quickstudy.training.heads import example_for, given_head, inputs_for, meet_inputs
+from quickstudy.training.heads import given_head, meet_inputs
 from quickstudy.training.optimizers import (
     OptimizerSpec,
     SchedulerSpec,
@@ -53,39 +49,34 @@ from quickstudy.training.optimizers import (
     grouped,
 )
 from quickstudy.training.outcome import Answers, Outcome
-from quickstudy.training.processes import Accumulated, is_first, steps_of, together, weighed
-from quickstudy.training.strategy import build_strategy
+from quickstudy.training.procedure import Procedure, build_procedure
+from quickstudy.training.processes import Accumulated, steps_of
 
 
-class Task(L.LightningModule):
-    """An encoder trained by a strategy: with a head for fixed classes, or by episodes for classes to come.
+class Task(OfDomain, L.LightningModule):
+    """An encoder trained by a strategy: with a head for fixed answers, or by episodes for answers to come.
 
-    A domain subclasses it and sets ``load`` and ``default_backbone``, and ``build_mix`` if it has something to mix by.
+    A domain subclasses it and sets ``load`` and ``default_backbone``, and ``build_mix`` if it has something to mix by;
+    ``answers`` where its answers are no classes. The options of the kind of answer (of classes: ``num_classes``,
+    ``multi_label``, ``class_weights``, ``mix``, see ``Classifier``) are given beside these.
 
     Args:
-        num_classes: C, for ``training_strategy="default"``; None takes it from the data.
+        kind: what an answer is; None: ``answers``, with the options that are given beside these. A whole number is
+            that of classes.
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or an ``nn.Module`` from ``[N, C, ...]`` to
             ``[N, ...]``; None takes the domain's own.
         backbone_kwargs: the backbone's own options.
         pretrained: start from trained weights where there are any (timm's).
-        head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to ``[B, C]``; only the default strategy has one.
-        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy. Few-shot
-            strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
-        class_weights: ``"balanced"``: every class counts the same, however many examples it has; or weights by class
-            name, or in the classes' order. With several labels per example they are those of presence.
-        mix: mixes the examples of each training batch, and their targets: a name (pictures: ``"mixup"``,
-            ``"cutmix"``, ``"mixup_cutmix"``), or ``(name, {"alpha": 0.4})``. The loss of a training step is then of
-            shares ``[B, C]``, that of a validation step of codes ``[B]`` as ever; cross-entropy takes both.
-            ``train_accuracy`` counts an answer as right if it is the class with the larger share.
+        head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to answers; only the default strategy has one.
+        loss_fn: a function of (outputs, targets), or a name of torch.nn.functional; None is that of the kind of answer.
+            Few-shot strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
         optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
         learning_rate: None for the optimizer's own default. It may be set later, as may ``hparams.learning_rate``,
             which Lightning's finder sets.
         backbone_lr: the backbone's own learning rate; None: the same.
         lr_scheduler: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among
             the options, ``interval="step" | "epoch"`` says when it moves.
-        metrics: more of torchmetrics: names (``"F1Score"``; by name the mean over the classes, but for
-            ``"Accuracy"``), metrics, or a mapping of them by name.
-        multi_label: whether an example may have several labels.
+        metrics: more of torchmetrics: names, metrics, or a mapping of them by name.
         training_strategy: ``"default"`` is ordinary supervised training; others: ``available_strategies()``.
         training_strategy_kwargs: the strategy's options: those of ``EpisodePlan``, and the algorithm's own.
 
@@ -93,13 +84,20 @@ class Task(L.LightningModule):
         ConfigError: an option is misspelled or out of range, or two do not go together.
     """
 
-    load: ClassVar[Callable[..., Any]]
     default_backbone: ClassVar[str]
     build_mix: ClassVar[Callable[..., Mix]]
+    answers: ClassVar[type[Kind]] = Classification
+    """What its answers are, where it is not told."""
+    kind: Kind
+    """What an answer is, with what it learned of the data."""
+    procedure: Procedure
+    """How a step is made of data."""
+    algorithm: Algorithm | None
+    """What learns from an episode, a part of the network; None where a step has none."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
-        known = options_of(cls, Task)
+        known = list(dict.fromkeys([*options_of(cls, Task), *cls.answers.asked()]))
         planned = {name: kwargs[name] for name in kwargs if name in EpisodePlan.__annotations__ and name not in known}
         if planned:
             raise ConfigError(f"these belong to the few-shot strategy: training_strategy_kwargs={planned}")
@@ -108,7 +106,7 @@ class Task(L.LightningModule):
 
     def __init__(
         self,
-        num_classes: int | None = None,
+        kind: Kind | Mapping[str, Any] | int | None = None,
         backbone: str | nn.Module | None = None,
         backbone_kwargs: Mapping[str, Any] | None = None,
         pretrained: bool = True,
@@ -119,29 +117,32 @@ class Task(L.LightningModule):
         backbone_lr: float | None = None,
         lr_scheduler: SchedulerSpec | None = None,
         metrics: Any = None,
-        multi_label: bool = False,
         training_strategy: str = "default",
         training_strategy_kwargs: Mapping[str, Any] | None = None,
-        class_weights: ClassWeights | None = None,
-        mix: MixSpec | None = None,
+        **of_kind: Any,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        arguments = dict(locals())
+        for name in ("self", "__class__", "kind", "of_kind"):
+            del arguments[name]
         super().__init__()
+        if isinstance(kind, int):
+            kind, of_kind = None, {"num_classes": kind, **of_kind}
+        self.kind = self.answers(**of_kind) if kind is None else as_kind(kind)
+        arguments |= self.kind.given() if kind is None else {"kind": self.kind.spec}
         self.unsaved = sorted(name for name, value in arguments.items() if not plain(value))
         """Arguments that a checkpoint cannot hold, since they are code."""
         self.save_hyperparameters({name: value for name, value in arguments.items() if name not in self.unsaved})
         check_specs(optimizer, learning_rate, lr_scheduler)
         check_above_zero(**given(backbone_lr=backbone_lr))
-        self.plan, self.algorithm = build_strategy(training_strategy, training_strategy_kwargs)
-        self.kind = Classification(num_classes, multi_label, class_weights, mix)
-        """What an answer is."""
-        if self.plan is not None:
-            self.kind.check_episodic(training_strategy, head)
+        self.procedure = build_procedure(training_strategy, training_strategy_kwargs)
+        self.algorithm = self.procedure.algorithm
+        self.procedure.check_kind(self.kind, head)
         self._metrics = metrics
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._learning_rate, self._backbone_lr = learning_rate, backbone_lr
-        self._loss = self.kind.loss(loss_fn, None if self.algorithm is None else self.algorithm.loss)
-        self._mix = self.kind.mixer(getattr(type(self), "build_mix", None), type(self).__name__)
+        self.loss_fn = self.kind.loss(loss_fn, self.procedure.loss())
+        """A function of (outputs, targets)."""
+        self.mix = self.kind.mixer(getattr(type(self), "build_mix", None), type(self).__name__)
         if backbone is None and not hasattr(self, "default_backbone"):
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
@@ -176,7 +177,16 @@ class Task(L.LightningModule):
         self._answers: Answers | None = None
         self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
-            self.add_module(f"{stage}_metrics", StageMetrics(self.score.name, self.kind.measure(self.plan is None)))
+            self.add_module(f"{stage}_metrics", self._measures(stage, None))
+
+    @property
+    def plan(self) -> EpisodePlan | None:
+        """What an episode is; None where a step has none."""
+        return self.procedure.plan
+
+    @plan.setter
+    def plan(self, plan: EpisodePlan | None) -> None:
+        self.procedure.plan = plan
 
     @property
     def score(self) -> Score:
@@ -186,12 +196,8 @@ class Task(L.LightningModule):
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names that the head knows; empty for a few-shot strategy, and where answers are no classes."""
-        return self.kind.classes
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """Of the classes in the loss, once the data is known; empty: all the same."""
-        return self.kind.weights
+        names: tuple[str, ...] = getattr(self.kind, "classes", ())
+        return names
 
     # ---- learning rates, which Lightning's finder or a user may set afterwards
 
@@ -226,70 +232,24 @@ class Task(L.LightningModule):
 
     def meet(self, data: Any, stage: str) -> None:
         """Take from a data module what was not given: the classes, the size of the features, how inputs are loaded."""
-        if data is not None and self.load_options and stage != "fit":
-            data.follow(self.load_options)
-        elif data is not None:
-            self.load_options = dict(data.load_options)
-        if data is not None and stage == "fit" and (table := data.table("train", by_class=self.plan is not None)):
+        by_class = self.procedure.by_class
+        if data is not None:
+            self.load_options = data.read_as(self.load_options, trains=stage == "fit", by_class=by_class)
+        if data is not None and stage == "fit" and (table := data.table("train", by_class=by_class)):
             self.trained_on = len(table), table.fingerprint
-            self.trained_with = steps_of(self._trainer, self.plan, data)
+            self.trained_with = steps_of(self._trainer, self.procedure, data)
         if hasattr(data, "few"):
-            meet_inputs(self.encoder, data, stage, by_class=self.plan is not None)
-        if self.plan is None and stage != "predict":
-            self.kind = self.kind.meet(data, stage)
-            if self.head is None:
-                example = example_for(self.encoder, data, self._trainer, "fit")
-                self.head = self.kind.head(self.encoder, example).to(self.device)
-                self.like = each(lambda leaf: leaf[:0].cpu(), example)
-            self._compare_examples(data, stage)
-        elif self.plan is None:
-            self._compare_examples(data, stage)
-        elif self.algorithm is not None and stage != "predict":
-            if data is not None:
-                known = self.trained_classes, self.validated_classes
-                self.trained_classes, self.validated_classes = classes_seen(data, stage, *known)
-            if not self.algorithm.feature_shape:
-                shape = self.encoder.feature_shape(example_for(self.encoder, data, self._trainer, stage))
-                self.algorithm.meet(self.encoder, shape, self.plan.shape("train")[0])
+            meet_inputs(self.encoder, data, stage, by_class=by_class)
+        self.procedure.meet(self, data, stage)
         for measured in [name for name in self._modules if re.fullmatch(r"(val|test)_metrics_\d+", name)]:
             delattr(self, measured)  # of loaders that there were before
         for name in ("train", "val", "test"):
-            options = self._options(name)
-            figures, further = self.kind.measure(self.plan is None, options), self.kind.further(self._metrics, options)
-            self.add_module(f"{name}_metrics", StageMetrics(self.score.name, figures, further).to(self.device))
+            self.add_module(f"{name}_metrics", self._measures(name, self._metrics).to(self.device))
 
-    def _options(self, stage: str) -> int:
-        """Return among how many classes there is to choose, at most."""
-        return self.plan.shape(stage)[0] if self.plan else len(self.classes)
-
-    def _compare_examples(self, data: Any, stage: str) -> None:
-        """Remember what trains it and chooses its checkpoint, and warn where it is judged by such examples."""
-        self.seen_before = self.chosen_by = 0
-        if not is_first():
-            return
-        if stage == "fit":
-            for inputs in inputs_for(data, self._trainer, stage):
-                self.trained_examples = joined(self.trained_examples, identities(inputs))
-        if not len(self.trained_examples):
-            return
-        judging = "val" if stage == "fit" else stage
-        labelled = self.classes if stage == "predict" else None  # without a label no figure follows
-        judged = inputs_for(data, self._trainer, judging, labelled)
-        examples = torch.cat([torch.empty(0, dtype=torch.int64), *map(identities, judged)])
-        self.seen_before = shared(examples, self.trained_examples)
-        of_all = f"of the {sum(map(len, judged))} examples of this {_JUDGING[judging]}"
-        warn_of_seen(self.seen_before, f"the model was trained on at least {self.seen_before} {of_all}")
-        if stage == "fit":
-            self.validated_examples = joined(self.validated_examples, examples)
-        if stage == "test":
-            self.chosen_by = shared(examples, self.validated_examples)
-            if self.chosen_by:
-                warnings.warn(
-                    f"at least {self.chosen_by} {of_all} chose the model's checkpoint, so that the figure flatters it: "
-                    "test it on examples that chose nothing",
-                    DataWarning,
-                    2,
-                )
+    def _measures(self, stage: str, asked: Any) -> StageMetrics:
+        options = self.procedure.options(self.kind, stage)
+        figures = self.kind.measure(self.procedure.unit == "examples", options)
+        return StageMetrics(self.score.name, figures, self.kind.further(asked, options))
 
     # ---- steps
 
@@ -302,21 +262,10 @@ class Task(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
-        with together(self._trainer, episodes=self.plan is not None), of_several(self._for_several):
-            loss, units = self._step(batch, "train")
-        if self.plan is None:
-            loss, units = weighed(loss, units)
-        return loss if self._batches_of_a_step == 1 else self._accumulated.add(loss, units)
-
-    @property
-    def _for_several(self) -> str:
-        """What to type where BatchNorm saw one example."""
-        if self.plan is not None:
-            return "set inner_batch_size=2 or more"
-        several = self._trainer is not None and self._trainer.world_size > 1
-        return "set batch_size=2 or more (in a loader of your own also drop_last=True)" + (
-            ", or sync_batchnorm=True" if several else ""
-        )
+        with self.procedure.training(self._trainer):
+            loss, weight = self._step(batch, "train")
+        loss, weight = self.procedure.weighed(loss, weight)
+        return loss if self._batches_of_a_step == 1 else self._accumulated.add(loss, weight)
 
     @property
     def _batches_of_a_step(self) -> int:
@@ -342,8 +291,7 @@ class Task(L.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin to note the answers, of which there is more to tell than a mean."""
-        unit: Unit = "examples" if self.plan is None else "episodes"
-        self._answers = Answers(self.trainer.test_dataloaders, self.classes, unit, self.score)
+        self._answers = Answers(self.trainer.test_dataloaders, self.classes, self.procedure.unit, self.score)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
@@ -355,27 +303,17 @@ class Task(L.LightningModule):
         Raises:
             ConfigError: there is no head, so no fixed classes to predict.
         """
-        self._known_head()
-        logits: Tensor = self(inputs_of(batch))
-        return logits
-
-    def _known_head(self) -> nn.Module:
-        if self.head is None:
-            name = self.hparams["training_strategy"]
-            raise ConfigError(
-                f"a model trained with '{name}' has no fixed classes: show it examples of yours, "
-                "predictor = model.adapt(images, labels), and call predictor.predict(images)"
-                if self.plan is not None
-                else "the model was not trained yet: call trainer.fit, or load a checkpoint"
-            )
-        return self.head
+        self.procedure.head(self)
+        answers: Tensor = self(inputs_of(batch))
+        return answers
 
     def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
-        judged = self._judged(batch, stage)
+        judged = self.procedure.judge(self, batch, stage)
         if stage == "test" and self._answers is not None:
-            right, episode = self.kind.figures(judged.outputs, judged.targets), batch if self.plan is not None else None
-            self._answers.add(number, loader, right, judged.outputs, judged.targets, episode)
-        outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, self._options(stage))
+            noted = self.kind.noted(judged.outputs, judged.targets)
+            self._answers.add(number, loader, *noted, batch)
+        options = self.procedure.options(self.kind, stage)
+        outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, options)
         for metrics in self._metrics_of(stage, loader):
             metrics.update(judged.figures, outputs, targets, judged.loss, judged.weight)
         return judged.loss, judged.weight
@@ -397,22 +335,6 @@ class Task(L.LightningModule):
             return []
         return list(self._trainer.num_val_batches if stage == "val" else self._trainer.num_test_batches)
 
-    def _judged(self, batch: Any, stage: str) -> Judged:
-        if self.algorithm is not None and self.plan is not None:
-            least, ways = self.plan.span("train" if self.training else "test")
-            if least < ways and isinstance(batch, Episode):
-                ways = min(max(int(batch.support_targets.max()) + 1, least), ways)
-            episode = check_episode(batch, ways)
-            loss, logits = self.algorithm.judge(self.encoder, episode, ways, self._loss)
-            figures = self.kind.figures(logits, episode.query_targets).mean(1)
-            return Judged(loss, len(figures), logits, episode.query_targets, figures)
-        inputs, targets = (batch["input"], batch["target"]) if isinstance(batch, Mapping) else batch
-        if self._mix is not None and stage == "train":
-            # As the backbone sees them: uint8 would be cut, and floats are fed as they are.
-            inputs, targets = self._mix(self.encoder.prepared(inputs), self.kind.mixable(targets))
-        assert self.head is not None
-        return self.kind.judge(self.encoder, self.head, inputs, targets, self._loss)
-
     # ---- what is logged at the end of an epoch
 
     def on_train_epoch_end(self) -> None:
@@ -430,8 +352,8 @@ class Task(L.LightningModule):
     def _log_epoch(self, stage: str) -> None:
         metrics: Any = self.get_submodule(f"{stage}_metrics")
         collected = metrics.collect(judged=stage != "train")
-        if self.algorithm is not None and stage != "train":
-            collected["transductive"] = float(self.algorithm.sees_queries(self.encoder))
+        if stage != "train":
+            collected |= self.procedure.facts(self)
         if stage == "test" and self._answers is not None:
             self.outcome, self._answers = self._answers.gathered(), None
             half = self.outcome.classes_ci95()
@@ -472,16 +394,7 @@ class Task(L.LightningModule):
         """Restore class names and how inputs are loaded, and make room for the weights."""
         check_strategy(checkpoint, self.hparams["training_strategy"], type(self).__name__)
         restore_memory(self, checkpoint)
-        weights = checkpoint["state_dict"]
-        own = {name.removeprefix("head."): weights[name] for name in weights if name.startswith("head.")}
-        precision: Any = self.dtype  # of the encoder, which may be float64
-        if self.head is None and own:
-            self.head = self.kind.head_of(own, self.encoder, self.like).to(self.device, precision)
-        if self.algorithm is not None and self.plan is not None and checkpoint["quickstudy"]["feature_shape"]:
-            self.algorithm.meet(
-                self.encoder, tuple(checkpoint["quickstudy"]["feature_shape"]), self.plan.shape("train")[0]
-            )
-            self.algorithm.to(precision)
+        self.procedure.restore(self, checkpoint["quickstudy"], checkpoint["state_dict"])
         if self._trainer is not None and self._trainer.state.fn not in (None, "fit"):
             self.meet(getattr(self.trainer, "datamodule", None), self._trainer.state.fn.value)
 
@@ -522,7 +435,7 @@ class Task(L.LightningModule):
         Raises:
             DataError: there are no examples, or an input cannot be read.
         """
-        algorithm = copy.deepcopy(self.algorithm or STRATEGIES["prototypicalnetworks"]()).eval().requires_grad_(False)
+        algorithm = copy.deepcopy(self.procedure.learner()).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         return Predictor(encoder, algorithm, self._load_for(inputs)).fit(inputs, labels)
 
@@ -532,17 +445,65 @@ class Task(L.LightningModule):
         Raises:
             ConfigError: there is no head, so no fixed classes to predict: then use ``adapt``.
         """
-        head = copy.deepcopy(self._known_head()).requires_grad_(False)
+        head = copy.deepcopy(self.procedure.head(self)).requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         modality, of_kind = as_modality(self._load_for(None)), "head" not in self.unsaved
         return TrainedModel(encoder, head, self.kind, modality, self.like, of_kind)
 
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
         """Return what loads an input for a predictor that learns from ``support``: as the training data was loaded."""
-        return partial(type(self).load, **self.load_options)
+        return self.modality.with_options(self.load_options)
 
 
-_JUDGING = {"val": "validation", "validate": "validation", "test": "test", "predict": "prediction"}
+class Classifier(Task):
+    """Classifies: with a head for fixed classes, or by episodes for classes to come. See ``Task`` for what is not here.
+
+    Args:
+        num_classes: C, for ``training_strategy="default"``; None takes it from the data.
+        head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to ``[B, C]``; only the default strategy has one.
+        loss_fn: a function of (logits, targets), or a name of torch.nn.functional; None is cross-entropy. Few-shot
+            strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
+        metrics: more of torchmetrics: names (``"F1Score"``; by name the mean over the classes, but for
+            ``"Accuracy"``), metrics, or a mapping of them by name.
+        multi_label: whether an example may have several labels.
+        class_weights: ``"balanced"``: every class counts the same, however many examples it has; or weights by class
+            name, or in the classes' order. With several labels per example they are those of presence.
+        mix: mixes the examples of each training batch, and their targets: a name (pictures: ``"mixup"``,
+            ``"cutmix"``, ``"mixup_cutmix"``), or ``(name, {"alpha": 0.4})``. The loss of a training step is then of
+            shares ``[B, C]``, that of a validation step of codes ``[B]`` as ever; cross-entropy takes both.
+            ``train_accuracy`` counts an answer as right if it is the class with the larger share.
+
+    Raises:
+        ConfigError: an option is misspelled or out of range, or two do not go together.
+    """
+
+    kind: Classification
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        backbone: str | nn.Module | None = None,
+        backbone_kwargs: Mapping[str, Any] | None = None,
+        pretrained: bool = True,
+        head: str | nn.Module = "linear",
+        loss_fn: str | Loss | None = None,
+        optimizer: OptimizerSpec = "Adam",
+        learning_rate: float | None = None,
+        backbone_lr: float | None = None,
+        lr_scheduler: SchedulerSpec | None = None,
+        metrics: Any = None,
+        multi_label: bool = False,
+        training_strategy: str = "default",
+        training_strategy_kwargs: Mapping[str, Any] | None = None,
+        class_weights: ClassWeights | None = None,
+        mix: MixSpec | None = None,
+    ) -> None:
+        super().__init__(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the classes in the loss, once the data is known; empty: all the same."""
+        return self.kind.weights
 
 
 def leave_evaluation(model: nn.Module) -> None:

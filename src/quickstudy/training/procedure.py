@@ -1,0 +1,390 @@
+"""How a step is made of data, and judged: of examples, or of episodes. From ``training_strategy`` to a procedure."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.batches import each
+from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.loading import Share
+from quickstudy.data.samples import described
+from quickstudy.data.splitting import classes_seen
+from quickstudy.episode import Episode, Unit, check_episode
+from quickstudy.errors import ConfigError, check_options
+from quickstudy.kinds.base import Judged, Kind
+from quickstudy.kinds.losses import Loss
+from quickstudy.nets import of_several
+from quickstudy.registry import options_of
+from quickstudy.training.heads import compare_examples, example_for
+from quickstudy.training.processes import together, weighed
+
+if TYPE_CHECKING:
+    from quickstudy.data.stages import StageName
+    from quickstudy.training.datamodule import DataModule
+    from quickstudy.training.task import Task
+
+
+class Procedure(ABC):
+    """How a step is made of data, and judged. A task has one, and asks it whatever follows from that."""
+
+    unit: ClassVar[Unit]
+    """What a step is made of, and a figure is one of."""
+    by_class: ClassVar[bool]
+    """Whether stages have classes of their own: ``val_split`` divides classes, and models learn new ones when used."""
+    plan: EpisodePlan | None = None
+    algorithm: Algorithm | None = None
+
+    # ---- before training
+
+    def check(self, data: DataModule, validates: bool = True) -> None:  # noqa: B027 - nothing to check in general
+        """Check that the data can make the steps, before anything is made for it.
+
+        Args:
+            data: what there is to train on.
+            validates: whether there is a validation, too.
+
+        Raises:
+            DataError: it cannot; the message says what to set.
+        """
+
+    def check_kind(self, kind: Kind, head: Any) -> None:  # noqa: B027 - nothing to check in general
+        """Check that it can train a kind of answer.
+
+        Args:
+            kind: what an answer is.
+            head: what was asked for.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+
+    def check_sharded(self) -> None:  # noqa: B027 - nothing to check in general
+        """Check that it can train a network whose weights lie in parts on several devices.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+
+    def check_batch_size(self) -> None:  # noqa: B027 - nothing to check in general
+        """Check that the batch size of data means something.
+
+        Raises:
+            ConfigError: steps are made of something else.
+        """
+
+    @abstractmethod
+    def meet(self, task: Task, data: Any, stage: str) -> None:
+        """Take from the data what was not given, and make what depends on it.
+
+        Args:
+            task: whose data it is.
+            data: a data module; None where the trainer was given loaders.
+            stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+        """
+
+    @abstractmethod
+    def loss(self) -> Loss | None:
+        """Return the loss where no other is asked for; None: that of the kind of answer."""
+
+    @abstractmethod
+    def options(self, kind: Kind, stage: str) -> int:
+        """Return among how many answers there is to choose in a stage, at most; 0 where there is no such choice."""
+
+    # ---- steps
+
+    @abstractmethod
+    def loader(self, data: DataModule, stage: StageName, share: Share, kind: Kind | None = None) -> DataLoader[Any]:
+        """Return what a stage goes through.
+
+        Args:
+            data: whose stage it is.
+            stage: ``"train"``, ``"val"`` or ``"test"``.
+            share: this process's.
+            kind: what the targets are to be.
+        """
+
+    @abstractmethod
+    def made_of(self, trainer: Any, data: DataModule) -> dict[str, Any]:
+        """Return what training steps are made of, in plain values, whatever the number of processes."""
+
+    @abstractmethod
+    def training(self, trainer: Any) -> Any:
+        """Return the context of a training step."""
+
+    @abstractmethod
+    def judge(self, task: Task, batch: Any, stage: str) -> Judged:
+        """Judge a step."""
+
+    def weighed(self, loss: Tensor, weight: float | Tensor) -> tuple[Tensor, float | Tensor]:
+        """Return a loss such that its mean over processes is that of all, and what it is the mean over."""
+        return weighed(loss, weight)
+
+    @abstractmethod
+    def figures(self, kind: Kind, outputs: Any, targets: Any) -> Tensor:
+        """Return the figures of the independent units of a step."""
+
+    def facts(self, task: Task) -> dict[str, float]:
+        """Return what belongs beside the figures of a validation or test."""
+        return {}
+
+    # ---- use
+
+    @abstractmethod
+    def head(self, task: Task) -> nn.Module:
+        """Return the head that gives fixed answers.
+
+        Raises:
+            ConfigError: there is none.
+        """
+
+    @abstractmethod
+    def learner(self) -> Algorithm:
+        """Return what learns classes from a few examples without training."""
+
+    @abstractmethod
+    def restore(self, task: Task, memory: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """Make room for a checkpoint's weights.
+
+        Args:
+            task: whose they will be.
+            memory: what the checkpoint holds beside them.
+            weights: by name.
+        """
+
+
+class Supervised(Procedure):
+    """Batches of examples, for fixed answers."""
+
+    unit = "examples"
+    by_class = False
+
+    def meet(self, task: Task, data: Any, stage: str) -> None:
+        """Take what the kind of answer must know, and make the head; see ``Procedure.meet``."""
+        if stage != "predict":
+            task.kind = task.kind.meet(data, stage)
+            if task.head is None:
+                example = example_for(task.encoder, data, task._trainer, "fit")
+                task.head = task.kind.head(task.encoder, example).to(task.device)
+                task.like = each(lambda leaf: leaf[:0].cpu(), example)
+        compare_examples(task, data, stage)
+
+    def loss(self) -> Loss | None:
+        """Return nothing: the loss is that of the kind."""
+        return None
+
+    def options(self, kind: Kind, stage: str) -> int:
+        """Return how many fixed answers the kind has."""
+        return kind.options
+
+    def loader(self, data: DataModule, stage: StageName, share: Share, kind: Kind | None = None) -> DataLoader[Any]:
+        """Return batches."""
+        return data.batch_loader(stage, share, kind)
+
+    def made_of(self, trainer: Any, data: DataModule) -> dict[str, Any]:
+        """Return how many examples a step has, and in which order they come."""
+        processes, batches = (1, 1) if trainer is None else (trainer.world_size, trainer.accumulate_grad_batches)
+        return {
+            "examples per step": data.batch_size * processes * batches,
+            "seed": data.options.get("seed", 0),
+            "sampler": data.options.get("sampler"),
+        }
+
+    @contextmanager
+    def training(self, trainer: Any) -> Iterator[None]:
+        """Have BatchNorm see the batches of all processes."""
+        remedy = "set batch_size=2 or more (in a loader of your own also drop_last=True)"
+        if trainer is not None and trainer.world_size > 1:
+            remedy += ", or sync_batchnorm=True"
+        with together(trainer), of_several(remedy):
+            yield
+
+    def judge(self, task: Task, batch: Any, stage: str) -> Judged:
+        """Answer the examples, in training mixed ones where that was asked for, and judge the answers."""
+        inputs, targets = (batch["input"], batch["target"]) if isinstance(batch, Mapping) else batch
+        if task.mix is not None and stage == "train":
+            # As the backbone sees them: uint8 would be cut, and floats are fed as they are.
+            inputs, targets = task.mix(task.encoder.prepared(inputs), task.kind.mixable(targets))
+        return task.kind.judge(task.encoder, self.head(task), inputs, targets, task.loss_fn)
+
+    def figures(self, kind: Kind, outputs: Any, targets: Any) -> Tensor:
+        """Return those of the examples."""
+        return kind.figures(outputs, targets)
+
+    def head(self, task: Task) -> nn.Module:
+        """Return the head; see ``Procedure.head``."""
+        if task.head is None:
+            raise ConfigError("the model was not trained yet: call trainer.fit, or load a checkpoint")
+        return task.head
+
+    def learner(self) -> Algorithm:
+        """Return class means of the features."""
+        return STRATEGIES["prototypicalnetworks"]()
+
+    def restore(self, task: Task, memory: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """Make the head; see ``Procedure.restore``."""
+        own = {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
+        if task.head is None and own:
+            precision: Any = task.dtype  # of the encoder, which may be float64
+            task.head = task.kind.head_of(own, task.encoder, task.like).to(task.device, precision)
+
+
+class Episodic(Procedure):
+    """Episodes, which an algorithm learns from, for classes to come.
+
+    Args:
+        plan: what an episode is, and how many there are.
+        algorithm: what learns.
+        name: that it was asked for by.
+    """
+
+    unit = "episodes"
+    by_class = True
+    plan: EpisodePlan
+    algorithm: Algorithm
+
+    def __init__(self, plan: EpisodePlan, algorithm: Algorithm, name: str) -> None:
+        self.plan, self.algorithm, self.name = plan, algorithm, name
+
+    def check(self, data: DataModule, validates: bool = True) -> None:
+        """Check that the episodes can be drawn; see ``Procedure.check``."""
+        data.check_episodes(self.plan, validates)
+
+    def check_kind(self, kind: Kind, head: Any) -> None:
+        """Check that the answers are learned from examples; see ``Procedure.check_kind``."""
+        kind.check_episodic(self.name, head)
+
+    def check_sharded(self) -> None:
+        """Refuse an algorithm that adapts the encoder; see ``Procedure.check_sharded``."""
+        if self.algorithm.adapts_encoder:
+            raise ConfigError(
+                f"{type(self.algorithm).__name__} adapts the encoder's own weights, which strategy='fsdp' keeps in "
+                "parts on several devices: use strategy='ddp', or an algorithm on embeddings such as 'anil'"
+            )
+
+    def check_batch_size(self) -> None:
+        """Refuse it; see ``Procedure.check_batch_size``."""
+        raise ConfigError(
+            "batch_size does not change the steps of a few-shot strategy: set meta_batch_size among its options"
+        )
+
+    def meet(self, task: Task, data: Any, stage: str) -> None:
+        """Note the classes that train it and choose its checkpoint, and build the algorithm; see ``Procedure.meet``."""
+        if stage == "predict":
+            return
+        if data is not None:
+            known = task.trained_classes, task.validated_classes
+            task.trained_classes, task.validated_classes = classes_seen(data, stage, *known)
+        if not self.algorithm.feature_shape:
+            shape = task.encoder.feature_shape(example_for(task.encoder, data, task._trainer, stage))
+            self.algorithm.meet(task.encoder, shape, self.plan.shape("train")[0])
+
+    def loss(self) -> Loss | None:
+        """Return the algorithm's own."""
+        return self.algorithm.loss
+
+    def options(self, kind: Kind, stage: str) -> int:
+        """Return the ways."""
+        return self.plan.shape(stage)[0]
+
+    def loader(self, data: DataModule, stage: StageName, share: Share, kind: Kind | None = None) -> DataLoader[Any]:
+        """Return episodes."""
+        return data.episode_loader(stage, self.plan, share)
+
+    def made_of(self, trainer: Any, data: DataModule) -> dict[str, Any]:
+        """Return how many episodes a step has, and who draws them."""
+        batches = 1 if trainer is None else trainer.accumulate_grad_batches
+        return {
+            "episodes per step": self.plan.meta_batch_size * batches,
+            "episode_sampler": described(data.episode_sampler),
+        }
+
+    @contextmanager
+    def training(self, trainer: Any) -> Iterator[None]:
+        """Leave each episode its own statistics."""
+        with of_several("set inner_batch_size=2 or more"):
+            yield
+
+    def judge(self, task: Task, batch: Any, stage: str) -> Judged:
+        """Learn the tasks of a step, and judge the answers to their queries."""
+        least, ways = self.plan.span("train" if task.training else "test")
+        if least < ways and isinstance(batch, Episode):
+            ways = min(max(int(batch.support_targets.max()) + 1, least), ways)
+        episode = check_episode(batch, ways)
+        loss, logits_TQW = self.algorithm.judge(task.encoder, episode, ways, task.loss_fn)
+        figures = self.figures(task.kind, logits_TQW, episode.query_targets)
+        return Judged(loss, len(figures), logits_TQW, episode.query_targets, figures)
+
+    def weighed(self, loss: Tensor, weight: float | Tensor) -> tuple[Tensor, float | Tensor]:
+        """Return the loss as it is: every process has as many episodes, and nothing needs to be sent."""
+        return loss, weight
+
+    def figures(self, kind: Kind, outputs: Any, targets: Any) -> Tensor:
+        """Return those of the episodes: the mean over their queries."""
+        return kind.figures(outputs, targets).mean(1)
+
+    def facts(self, task: Task) -> dict[str, float]:
+        """Return whether a query's answer depends on the other queries."""
+        return {"transductive": float(self.algorithm.sees_queries(task.encoder))}
+
+    def head(self, task: Task) -> nn.Module:
+        """Say how to have answers; see ``Procedure.head``."""
+        raise ConfigError(
+            f"a model trained with '{self.name}' has no fixed classes: show it examples of yours, "
+            "predictor = model.adapt(images, labels), and call predictor.predict(images)"
+        )
+
+    def learner(self) -> Algorithm:
+        """Return the algorithm."""
+        return self.algorithm
+
+    def restore(self, task: Task, memory: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """Build the algorithm; see ``Procedure.restore``."""
+        if memory["feature_shape"]:
+            precision: Any = task.dtype
+            self.algorithm.meet(task.encoder, tuple(memory["feature_shape"]), self.plan.shape("train")[0])
+            self.algorithm.to(precision)
+
+
+def build_procedure(name: str, kwargs: Mapping[str, Any] | None = None) -> Procedure:
+    """Return the procedure of a training strategy; ``"default"`` is that of examples.
+
+    Raises:
+        ConfigError: the name or a keyword is unknown, or a value is out of range.
+    """
+    kwargs = dict(kwargs or {})
+    if name == "default":
+        if kwargs:
+            raise ConfigError(
+                f"training_strategy='default' trains without episodes and takes no training_strategy_kwargs "
+                f"({', '.join(kwargs)}). For episodes set training_strategy='prototypicalnetworks'"
+            )
+        return Supervised()
+    if name not in STRATEGIES:
+        raise STRATEGIES.unknown(name, ["default"])
+    algorithm = STRATEGIES[name]
+    planned = {field.name for field in fields(EpisodePlan)}
+    own = options_of(algorithm, Algorithm)
+    check_options(f"training_strategy='{name}'", kwargs, [*own, *sorted(planned)])
+    plan = EpisodePlan(**{key: value for key, value in kwargs.items() if key in planned})
+    made = algorithm(**{key: value for key, value in kwargs.items() if key in own})
+    least, most = plan.span("train")
+    if made.fixed_ways and least < most:
+        raise ConfigError(
+            f"training_strategy='{name}' is made for one number of ways, and ways={plan.ways} are several: give one"
+            + (f", or {made.for_other_ways}" if made.for_other_ways else "")
+        )
+    if made.fixed_ways and plan.span("test") != (least, most):
+        raise ConfigError(
+            f"training_strategy='{name}' is tested on as many ways as it is trained on, not on "
+            f"test_ways={plan.test_ways} after ways={plan.ways}: make them equal"
+            + (f", or {made.for_other_ways}" if made.for_other_ways else "")
+        )
+    return Episodic(plan, made, name)
