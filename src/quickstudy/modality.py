@@ -89,6 +89,10 @@ class Sighted(Protocol):
     mean: Tensor | None
 
 
+Tile = tuple[bytes, str, str]
+"""What is shown of an input, empty where there is nothing; what it is; and a note."""
+
+
 class Values:
     """How the numbers of inputs are taken: bytes are scaled by the network, all others are fed as they are.
 
@@ -162,6 +166,14 @@ class Values:
         )
         warnings.warn(f"{name} is {kind} of {low:.3g} to {high:.3g}, and the model learned from {told}", DataWarning, 5)
         return part
+
+    def show(self, item: Any, example: Batch) -> bytes:
+        """Return something small for eyes; see ``Modality.show``."""
+        return self.modality.show(item, example)
+
+    def beside(self, tiles: Sequence[Tile]) -> Any:
+        """Return an input beside others, for eyes: here as lines of text, without what is shown."""
+        return "\n".join(f"{told}, {note}" for _, told, note in tiles)
 
     def caution(self, train: Tensor) -> str:
         """Say what is wrong with feeding the network with such loaded inputs in training; nothing where nothing is."""

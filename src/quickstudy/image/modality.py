@@ -20,12 +20,14 @@ from torch import Tensor
 from quickstudy.data.archives import MAX_FILE_BYTES
 from quickstudy.data.samples import content_of, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, few, meant
+from quickstudy.image.strip import strip_of
 from quickstudy.modality import (
     MODALITIES,
     Code,
     Modality,
     Scale,
     Sighted,
+    Tile,
     Values,
     Wire,
     as_uint8,
@@ -263,6 +265,14 @@ class PictureValues(Values):
         if len(parts) == 1 or taught not in ("uint8", "0..255"):
             return ""
         return widest(super(PictureValues, self).scale(inputs, part()) for part in parts)  # which are read twice
+
+    def show(self, item: Any, example: Any) -> bytes:
+        """Return a small JPEG, also of pictures that were handed over as tensors."""
+        return thumbnail_of(example)
+
+    def beside(self, tiles: Sequence[Tile]) -> Image.Image:
+        """Return a strip of pictures with their captions."""
+        return strip_of(tiles)
 
     def caution(self, train: Tensor) -> str:
         """Say of floats that skip a normalisation, or are of 0..255, what they are, and what helps."""
