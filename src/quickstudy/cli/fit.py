@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     options = args.trainer
     build_finetuning(args.strategy, args.train_bn)  # a wrong one is told before any work
     seed_everything(args.seed_everything, verbose=False)
-    data = build_data(args.task, args.data)
+    data = build_data(args.data, task=args.task)
     limits = (options["max_epochs"], options["max_time"], options["fast_dev_run"], options["max_steps"] != -1)
     if not any(limits):
         raise ConfigError(

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint, model = load_model(args.model or args.checkpoint)
     if model.plan is not None and args.support is None:
         raise without_classes(checkpoint, model)
-    data = build_data(named_by(type(model).__name__), args.data, load_options(model))
+    data = build_data(args.data, load_options(model), named_by(type(model).__name__))
     table = data.table("predict")
     assert table is not None  # no other data has a flag here
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

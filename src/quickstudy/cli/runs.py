@@ -47,13 +47,15 @@ def add_data(parser: ArgumentParser, stages: Sequence[str], task: str) -> None:
     add_flags(parser, optional(shared), "data from anywhere", prefix="data")
 
 
-def build_data(task: str, options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> DataModule:
+def build_data(
+    options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, task: str = next(iter(TASKS))
+) -> DataModule:
     """Open the door whose arguments are given.
 
     Args:
-        task: the name of the task.
-        options: the arguments of one door of its data, and the data's options; None counts as not given.
+        options: the arguments of one door of the task's data, and the data's options; None counts as not given.
         defaults: options for what is not given.
+        task: its name.
 
     Raises:
         ConfigError: the arguments are those of no door or of two, or one is missing.

@@ -78,7 +78,7 @@ def measured(options: Mapping[str, Any]) -> tuple[Path, dict[str, Any] | None, O
         example.
     """
     checkpoint, model = load_model(options["checkpoint"], options["episodes"])
-    data = build_data(named_by(type(model).__name__), options["data"], load_options(model))
+    data = build_data(options["data"], load_options(model), named_by(type(model).__name__))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(options["trainer"], logger=False, enable_checkpointing=False)
     (found,) = trainer.test(model, data, verbose=False)
