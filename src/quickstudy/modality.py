@@ -89,6 +89,10 @@ class Sighted(Protocol):
     mean: Tensor | None
 
 
+Tile = tuple[bytes, str, str]
+"""What is shown of an input, empty where there is nothing; what it is; and a note."""
+
+
 class Values:
     """How the numbers of inputs are taken: bytes are scaled by the network, all others are fed as they are.
 
@@ -166,6 +170,14 @@ class Values:
     def caution(self, train: Tensor) -> str:
         """Say what is wrong with feeding the network with such loaded inputs in training; nothing where nothing is."""
         return ""
+
+    def show(self, item: Any, example: Batch) -> bytes:
+        """Return something small for eyes; see ``Modality.show``."""
+        return self.modality.show(item, example)
+
+    def beside(self, tiles: Sequence[Tile]) -> Any:
+        """Return an input beside others, for eyes: here as lines of text, without what is shown."""
+        return "\n".join(f"{told}, {note}" for _, told, note in tiles)
 
     def dark(self, part: Batch) -> str:
         """Say of loaded bytes of 0 and 1 what they are, and what helps; nothing of others."""

@@ -20,12 +20,14 @@ from torch import Tensor
 from quickstudy.data.archives import MAX_FILE_BYTES
 from quickstudy.data.samples import content_of, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, few, meant
+from quickstudy.image.strip import strip_of
 from quickstudy.modality import (
     MODALITIES,
     Code,
     Modality,
     Scale,
     Sighted,
+    Tile,
     Values,
     Wire,
     as_uint8,
@@ -283,6 +285,14 @@ class PictureValues(Values):
                 "which are scaled, or divide by 255"
             )
         return ""
+
+    def show(self, item: Any, example: Any) -> bytes:
+        """Return a small JPEG, also of pictures that were handed over as tensors."""
+        return thumbnail_of(example)
+
+    def beside(self, tiles: Sequence[Tile]) -> Image.Image:
+        """Return a strip of pictures with their captions."""
+        return strip_of(tiles)
 
 
 @MODALITIES.register("image")

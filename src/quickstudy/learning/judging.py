@@ -18,7 +18,7 @@ from quickstudy.errors import ConfigError, DataError, brief, given
 from quickstudy.learning.answering import answered, neighbours
 from quickstudy.learning.confidence import HeldOut
 from quickstudy.learning.knowledge import TYPES, Knowledge
-from quickstudy.learning.reading import as_listed
+from quickstudy.learning.reading import listed_for
 
 
 def calibrated(
@@ -59,15 +59,15 @@ def _answers_to(knowledge: Knowledge, inputs: Any, labels: Any) -> HeldOut:
         DataError: each example needs one label, or an example cannot be read.
     """
     codes, *_ = encoded = encode(labels)
-    inputs = as_listed(inputs)  # which is looked at twice
-    logits_NW, familiar_N, embedded_ND = answered(knowledge, inputs)
+    examples = listed_for(knowledge, inputs)
+    logits_NW, familiar_N, embedded_ND = answered(knowledge, examples)
     if codes.ndim != 1 or len(codes) != len(logits_NW):
         raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
     place = {name: code for code, name in enumerate(knowledge.support)}
     places = [place.get(knowledge.as_class(label), -1) for label in encoded.labels]
     targets_N = torch.tensor([places[code] for code in codes], device=logits_NW.device)
     known_N = targets_N >= 0
-    _warn_of_learned(knowledge, inputs, embedded_ND)
+    _warn_of_learned(knowledge, examples, embedded_ND)
     source = f"{len(codes)} examples given to calibrate"
     return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)
 
@@ -80,8 +80,8 @@ def share_right(knowledge: Knowledge, inputs: Any, labels: Any) -> float:
     Raises:
         DataError: each input needs one label, of the type of the classes; or an input cannot be read.
     """
-    inputs = as_listed(inputs)  # which is looked at twice
-    logits_NW, _, embedded_ND = answered(knowledge, inputs)
+    examples = listed_for(knowledge, inputs)
+    logits_NW, _, embedded_ND = answered(knowledge, examples)
     known = list(knowledge.support)
     predicted = [known[code] for code in logits_NW.argmax(1).tolist()]
     codes, *_ = encoded = encode(labels)
@@ -92,11 +92,11 @@ def share_right(knowledge: Knowledge, inputs: Any, labels: Any) -> float:
         if type_of(label) != knowledge.label_type:
             kind = TYPES[knowledge.label_type]
             raise DataError(f"the classes are {kind}, and the label {brief(label)} is none of them")
-    _warn_of_learned(knowledge, inputs, embedded_ND)
+    _warn_of_learned(knowledge, examples, embedded_ND)
     return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))
 
 
-def _warn_of_learned(knowledge: Knowledge, inputs: Any, embedded_ND: Tensor | None) -> None:
+def _warn_of_learned(knowledge: Knowledge, examples: Any, embedded_ND: Tensor | None) -> None:
     """Warn where inputs that it is judged by are among those that it learned from."""
-    same = [near[0].same for near in neighbours(knowledge, inputs, embedded_ND, 1)]
+    same = [near[0].same for near in neighbours(knowledge, examples, embedded_ND, 1)]
     warn_of_seen(sum(same), f"the model learned from {sum(same)} of these {len(same)} examples")
