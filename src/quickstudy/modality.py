@@ -84,7 +84,7 @@ class Sighted(Protocol):
     """What is asked of a network: ``nets.Encoder``."""
 
     in_channels: int | None
-    sees_pictures: bool
+    planar: bool
     made_by: tuple[str, dict[str, Any]] | None
     mean: Tensor | None
 
@@ -231,6 +231,8 @@ class Modality(ABC):
     """The media type of what ``show`` returns."""
     backbone: ClassVar[str] = ""
     """The name of the network that is taken where none is named; it works without the internet."""
+    usual: ClassVar[Mapping[str, Any]] = {}
+    """Its options where neither the user nor a trained model says otherwise."""
     advice: ClassVar[str] = ""
     """What to type where inputs come out in shapes that differ; the end of a message."""
     rules: ClassVar[type[Values]] = Values
@@ -468,7 +470,7 @@ def modality_of(described: Mapping[str, Any] | None, place: object) -> Modality:
 
 def by_network(modality: Modality, encoder: Sighted) -> Values:
     """Return how numbers are taken by a network: as those of pictures where it begins with a 2-D convolution."""
-    kind = MODALITIES["image"] if encoder.sees_pictures else Modality
+    kind = MODALITIES["image"] if encoder.planar else Modality
     return kind.rules(modality, encoder)
 
 

@@ -31,9 +31,9 @@ from quickstudy.data.identity import identities, shared
 from quickstudy.data.samples import Load, Samples
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_counts
+from quickstudy.image.modality import load_image
 from quickstudy.kinds.predictions import Prediction, answers
 from quickstudy.learning.explaining import Answer
-from quickstudy.pictures import load_image
 
 if TYPE_CHECKING:
     from quickstudy.image import ImageClassifier

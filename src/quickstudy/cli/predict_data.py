@@ -15,8 +15,8 @@ from quickstudy.cli.models import TRAINED, examples, without_classes
 from quickstudy.cli.predictions import Tally, writing
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.data.scan import class_folders
+from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.kinds.predictions import named, rows_of
-from quickstudy.pictures import IMAGE_EXTENSIONS
 
 
 def add_arguments(parser: ArgumentParser) -> None:

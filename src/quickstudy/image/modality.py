@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -315,6 +316,7 @@ class Picture(Modality):
     wire = Wire("images", ("image/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"})
     shown_as = "image/jpeg"
     backbone = "resnet18"
+    usual = MappingProxyType({"image_size": IMAGE_SIZE})
     advice = (
         "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
         "{'image_size': 84}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quickstudy.data.samples import Load
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.pictures import load_image
+from quickstudy.image.modality import load_image
 from quickstudy.serve.service import Service
 
 _LONGEST_NAME = 80
