@@ -41,7 +41,7 @@ class Kept(NamedTuple):
     @property
     def examples(self) -> int:
         """How many there are, n."""
-        return size(self.values)
+        return len(self.shown)
 
 
 Support = Mapping[Label, Kept]

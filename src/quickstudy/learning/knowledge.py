@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
 from quickstudy.algorithms.rows import Rows
@@ -188,6 +189,12 @@ class Knowledge:
         kept_S, centre = self.kept(), self.means.used.mean(0)
         return float(kept_S.norm(dim=1).max()), float((kept_S - centre).norm(dim=1).max())
 
+    @cached_property
+    def lengths(self) -> tuple[Tensor, Tensor]:
+        """The lengths of the examples' embeddings ``[S]``, the shortest first, and which they are ``[S]``."""
+        sorted_S, rows_S = lengths_of(self.kept()).sort()
+        return sorted_S, rows_S
+
     def rounding_now(self) -> float:
         """Return by what share of its length an embedding may differ from one that was learned."""
         return max(self.rounding, rounding_of(self.encoder))
@@ -210,3 +217,9 @@ class Knowledge:
     def accuracy(self) -> HeldOutAccuracy:
         """What accuracy to expect, by the answers that ``confidence`` rests on."""
         return accuracy_of(self.held_out(), list(self.support))
+
+
+def lengths_of(embedded_SD: Tensor) -> Tensor:
+    """Return the lengths of embeddings, ``[S]``, in float64 on the CPU."""
+    lengths_S: Tensor = torch.linalg.vector_norm(embedded_SD, dim=1, dtype=torch.float64).cpu()
+    return lengths_S
