@@ -19,6 +19,7 @@ EXCEPT = {
     "algorithms/linear_probe.py": (r"Tian et al.*", "a paper's title"),
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),
+    "kinds/regression.py": (r".*ImageRegressionData", "the example in a message"),
     "learning/": (r".*\(images, labels\).*|.*images and labels|thumbnails?", "what to type; a name on disk"),
     "modality.py": (r"quickstudy\.image\.modality", "the table of modalities"),
     "nets/": (r".*", "networks of pictures, and what to type where a picture does not fit one"),

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from quickstudy.learning.explaining import Answer, Neighbour
 from quickstudy.learning.judging import calibrated, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.learning.reading import listed_for, parts_of
-from quickstudy.modality import MODALITIES
+from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
 
@@ -51,6 +51,9 @@ class Predictor:
         algorithm: learns classes with it.
         load: makes a tensor of one input; default: inputs are tensors already.
     """
+
+    learns: ClassVar[bool] = True
+    """Whether it can be shown further classes; a ``TrainedModel`` cannot."""
 
     def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
         self._knowledge = untaught(encoder, algorithm, load)
@@ -150,6 +153,11 @@ class Predictor:
     def counts_(self) -> dict[Label, int]:
         """How many examples of each class it has seen."""
         return self._knowledge.counts
+
+    @property
+    def modality(self) -> Modality:
+        """What an input is."""
+        return self._knowledge.modality
 
     @property
     def transductive(self) -> bool:

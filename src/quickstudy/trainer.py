@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -18,7 +18,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from quickstudy.data.stages import STAGES
 from quickstudy.errors import ConfigError, DataWarning, brief, check_choice, check_counts, check_options, given
-from quickstudy.kinds.predictions import Output, answers
+from quickstudy.kinds.base import Kind
+from quickstudy.kinds.predictions import answers
 from quickstudy.runs.allocator import keep_memory_mapped
 from quickstudy.runs.failing import StopAtNaN
 from quickstudy.runs.folder import (
@@ -341,7 +342,7 @@ class Trainer(L.Trainer):
         model: L.LightningModule | None = None,
         dataloaders: Any = None,
         datamodule: L.LightningDataModule | None = None,
-        output: Output = "labels",
+        output: str | None = None,
         **lightning_kwargs: Any,
     ) -> Any:
         """Predict every example of the prediction data, in order.
@@ -350,9 +351,10 @@ class Trainer(L.Trainer):
             model: a task that was trained on fixed classes.
             dataloaders: a loader of inputs, or several, of which each gets its own answers, in a list; or
             datamodule: data with a ``predict_...``.
-            output: ``"labels"``: N labels as the training data had them, strings, ints or bools (lists of labels with
-                several per example); ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]``
-                of zeros and ones); ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``.
+            output: a form of answers; None: the first of ``model.kind.forms``. Of classes ``"labels"``: N labels as the
+                training data had them, strings, ints or bools (lists of labels with several per example);
+                ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]`` of zeros and ones);
+                ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``. Of numbers ``"numbers"``: N of them.
                 ``"rows"``: for each example a ``kinds.predictions.Prediction`` of its file, label, probability,
                 likeliest class, and true label where the data has it (targets, or class folders); with several labels
                 per example, one for each label above one half.
@@ -362,7 +364,10 @@ class Trainer(L.Trainer):
             ConfigError: the output is unknown, or the model has no fixed classes: then use ``model.adapt``.
             DataError: an answer is not a number.
         """
-        check_choice("output", output, *get_args(Output))
+        kind: Kind | None = getattr(model or self.lightning_module, "kind", None)
+        forms = (*(() if kind is None else kind.forms), "rows")
+        output = forms[0] if output is None else output
+        check_choice("output", output, *forms)
         if self.world_size > 1:
             raise ConfigError(f"predict runs on one process, not on {self.world_size}: use Trainer(devices=1)")
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)

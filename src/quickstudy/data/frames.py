@@ -13,7 +13,7 @@ import numpy as np
 
 from quickstudy.data.sources import listed_table
 from quickstudy.data.table import Inputs, Table
-from quickstudy.data.targets import missing, plain_number
+from quickstudy.data.targets import Encode, encode, missing, plain_number
 from quickstudy.errors import DataError, brief, closest, require
 from quickstudy.files import absent
 
@@ -85,6 +85,7 @@ def frame_table(
     input_field: str | int,
     target_fields: Fields,
     skip: bool = False,
+    encode: Encode = encode,
 ) -> Table:
     """Make a table of a data frame: a column of inputs and, where asked for, labels.
 
@@ -94,6 +95,7 @@ def frame_table(
         input_field: the column of the inputs.
         target_fields: the column of labels, or several of zeros and ones.
         skip: whether rows where something is missing, and files that are not there, are left out.
+        encode: see ``Table.build``.
 
     Raises:
         DataError: a column or a file is missing, or a cell of these columns.
@@ -105,7 +107,7 @@ def frame_table(
     columns = [_cells(frame, _column(frame, field)) for field in fields]
     targets = None if not columns else columns[0] if len(columns) == 1 else np.array(columns, object).T
     try:
-        return listed_table(cells, targets, read, list(map(str, fields)), skip)
+        return listed_table(cells, targets, read, list(map(str, fields)), skip, encode)
     except DataError as error:
         labels = f", targets: {', '.join(map(repr, fields))}" if fields else ""
         raise DataError(f"{error} (rows are counted from 0; inputs: column {brief(input_field)}{labels})") from error

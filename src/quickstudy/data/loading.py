@@ -267,10 +267,12 @@ class EpisodeDataset(Dataset[Episode]):
         samples: the inputs as tensors.
         shots: how many of each class's K rows are support.
         seed: of random transforms, together with the episode's number and the position in it.
+        numbers: ``[N]``, the targets where they are numbers; None: they are the places of the classes in an episode.
     """
 
-    def __init__(self, samples: Samples, shots: int, seed: int = 0) -> None:
+    def __init__(self, samples: Samples, shots: int, seed: int = 0, numbers: NDArray[Any] | None = None) -> None:
         self._samples = samples
+        self._numbers = numbers
         self._shots = shots
         self._seed = seed
         self.name = samples.name
@@ -285,11 +287,15 @@ class EpisodeDataset(Dataset[Episode]):
         seeds = ((self._seed, int(number), place) for number in numbers for place in range(ordered.shape[1]))
         inputs = self._samples.batch(ordered.ravel(), seeds)
         inputs = unfold(inputs, *ordered.shape)
+        support, query = (slice(None), slice(ways * shots)), (slice(None), slice(ways * shots, None))
+        if self._numbers is not None:
+            told = targets_of(self._numbers, ordered)
+            return Episode(take(inputs, support), told[support], take(inputs, query), told[query])
         codes = torch.arange(ways)
         return Episode(
-            take(inputs, (slice(None), slice(ways * shots))),
+            take(inputs, support),
             codes.repeat_interleave(shots).expand(tasks, -1),
-            take(inputs, (slice(None), slice(ways * shots, None))),
+            take(inputs, query),
             codes.repeat_interleave(queries).expand(tasks, -1),
         )
 
@@ -417,4 +423,10 @@ class BatchDataset(Dataset[Any]):
         inputs = self._samples.batch(rows, ((self._seed, number, place) for place in range(len(rows))))
         if self._targets is None:
             return inputs
-        return inputs, torch.from_numpy(self._targets[rows]).long()
+        return inputs, targets_of(self._targets, rows)
+
+
+def targets_of(targets: NDArray[Any], rows: NDArray[np.int64]) -> Tensor:
+    """Return the targets of some rows as a network meets them: codes as int64, numbers as floats."""
+    some = torch.from_numpy(targets[rows])
+    return some.to(torch.get_default_dtype()) if some.is_floating_point() else some.long()

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from quickstudy.batches import Batch, each, stack, take
 from quickstudy.data.archives import Member
@@ -329,13 +329,15 @@ def file_of(inputs: Inputs, row: int) -> str | None:
 
 
 def listed(inputs: Any) -> Any:
-    """Return a tensor ``[N, ...]`` or a list of items; a single path, picture or open file counts as a list of one.
+    """Return a batch ``[N, ...]`` or a list of items; a single path, picture or open file counts as a list of one.
 
     What comes one by one, as from a generator, ``map`` or ``glob``, is listed.
 
     Raises:
-        DataError: it is a set, which has no order, or a mapping.
+        DataError: it is a set, which has no order, or a mapping, but for a dict of tensors, which is a batch.
     """
+    if isinstance(inputs, dict) and inputs and all(isinstance(leaf, Tensor) for leaf in tree_leaves(inputs)):
+        return inputs
     if not hasattr(inputs, "read"):  # an open file would come by its lines
         inputs = in_order(inputs, "inputs")
     if isinstance(inputs, Tensor):

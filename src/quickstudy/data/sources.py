@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.data.table import Inputs, Table
-from quickstudy.data.targets import in_order, is_frame, missing, numbered, of_frame
+from quickstudy.data.targets import Encode, encode, in_order, is_frame, missing, numbered, of_frame
 from quickstudy.errors import DataError, DataWarning
 
 _CHUNK = 1024
@@ -73,6 +73,8 @@ def listed_table(
     read: Callable[[Any], Inputs],
     classes: Sequence[str] | None = None,
     skip: bool = False,
+    encode: Encode = encode,
+    groups: Any = None,
 ) -> Table:
     """Make a table of inputs and targets, one each.
 
@@ -82,6 +84,7 @@ def listed_table(
         read: makes inputs of them.
         classes: see ``Table.build``.
         skip: whether examples whose input or target is missing are left out; a warning tells.
+        encode, groups: see ``Table.build``.
 
     Raises:
         DataError: something is missing, or see ``Table.build``.
@@ -95,10 +98,10 @@ def listed_table(
     skipped = {f"row {row}": "its file or its label is missing" for row in rows.tolist()} if skip else {}
     if skipped and len(gone) == len(inputs):
         kept = np.flatnonzero(~gone)
-        inputs, targets = _taken(inputs, kept), _taken(targets, kept)
+        inputs, targets, groups = (_taken(each, kept) for each in (inputs, targets, groups))
         warnings.warn(f"left out {numbered(rows)}, where the file or the label is missing", DataWarning, 5)
     try:
-        return replace(Table.build(read(inputs), targets, classes), skipped=skipped)
+        return replace(Table.build(read(inputs), targets, classes, encode, groups), skipped=skipped)
     except DataError as error:
         if not len(rows) or skip:
             raise

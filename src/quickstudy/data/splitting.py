@@ -33,7 +33,7 @@ def split_classes(table: Table, share: float, seed: int, option: str = "val_spli
 
 
 def split_examples(table: Table, share: float, seed: int, option: str = "val_split") -> tuple[Table, Table]:
-    """Move a share of each class's examples to a second table; of several labels per example, a share of all.
+    """Move a share of each class's examples to a second table; of several labels, or of numbers, a share of all.
 
     A class keeps one at least.
 
@@ -41,7 +41,7 @@ def split_examples(table: Table, share: float, seed: int, option: str = "val_spl
         DataError: nothing would be left on a side.
     """
     generator = np.random.default_rng(seed)
-    if table.multi_label or table.targets is None:
+    if table.multi_label or table.numeric or table.targets is None:
         groups = [np.arange(len(table))]
     else:
         groups = [table.index.rows(code).astype(np.int64) for code in range(len(table.classes))]
@@ -105,7 +105,7 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
 
 def _warn_of_two_classes(split: str, table: Table, found: Sequence[tuple[Any, str]]) -> None:
     """Warn of files that are examples of several classes, as where a link gives one folder a second name."""
-    if table.targets is None or table.multi_label:
+    if table.targets is None or table.multi_label or table.numeric:
         return
     first: dict[Any, tuple[str, int]] = {}
     twice: list[tuple[str, str, str, str]] = []
@@ -140,7 +140,7 @@ def warn_of_names(tables: Mapping[str, Table]) -> None:
             4,
         )
     train = tables.get("train")
-    if train is not None and train.targets is not None and not train.multi_label:
+    if train is not None and train.targets is not None and not train.multi_label and not train.numeric:
         counts = train.index.counts
         alone = [train.classes[code] for code in np.flatnonzero(counts == 1)]
         if alone and int(counts.max()) > 2:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from quickstudy.batches import Batch, size, take
-from quickstudy.data.targets import Codes, LabelType, class_name, encode, plain_number
+from quickstudy.data.targets import Codes, Encode, LabelType, Numbers, class_name, plain_number
+from quickstudy.data.targets import encode as encode_labels
 from quickstudy.errors import DataError, shown
 
 _CHUNK = 1 << 22
@@ -80,33 +81,58 @@ class ClassIndex:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """N examples: what they are and which class each belongs to.
+    """N examples: what they are and which class each belongs to, or which number.
 
     Args:
         inputs: N items that the domain's ``load`` understands, or a batch ``[N, ...]`` that is fed as it is.
-        targets: ``[N]`` codes into ``classes``, ``[N, C]`` bool for several labels per example, or None.
-        classes: C names, each once.
+        targets: ``[N]`` codes into ``classes``, ``[N, C]`` bool for several labels per example, ``[N]`` float64 numbers
+            that are no codes, or None.
+        classes: C names, each once; where targets are numbers, those of the groups.
         label_type: what the targets were before they became codes: answers are given in it.
         skipped: why examples were left out on the way here, by their names.
         episode_key: names the inputs for the choice of episodes, in place of what they are.
+        groups: ``[N]`` codes into ``classes`` where targets are numbers: each group is a task of its own, of which an
+            episode shows examples.
 
     Raises:
         DataError: lengths differ, a code is out of range, a name repeats.
     """
 
     inputs: Inputs
-    targets: Codes | None = None
+    targets: Codes | Numbers | None = None
     classes: tuple[str, ...] = ()
     label_type: LabelType = "str"
     skipped: Mapping[str, str] = field(default_factory=dict)
     episode_key: str | None = None
+    groups: NDArray[np.int32] | None = None
 
     @classmethod
-    def build(cls, inputs: Inputs, targets: Any = None, classes: Sequence[str] | None = None) -> Table:
-        """Make a table from inputs and targets as a user has them (see ``targets.encode``)."""
+    def build(
+        cls,
+        inputs: Inputs,
+        targets: Any = None,
+        classes: Sequence[str] | None = None,
+        encode: Encode = encode_labels,
+        groups: Any = None,
+    ) -> Table:
+        """Make a table from inputs and targets as a user has them.
+
+        Args:
+            inputs: N of them.
+            targets: as many; None: there are none.
+            classes: names of the columns of a matrix.
+            encode: how targets are read: as labels (``targets.encode``), or as numbers (``encode_numbers``).
+            groups: where targets are numbers: N labels, of the group that each belongs to.
+        """
         if targets is None:
             return cls(inputs)
-        return cls(inputs, *encode(targets, classes))
+        made = cls(inputs, *encode(targets, classes))
+        if groups is None:
+            return made
+        codes, names, _ = encode_labels(groups)
+        if codes.ndim != 1 or not made.numeric:
+            raise DataError("groups are one label per example, and go with targets that are numbers")
+        return replace(made, groups=codes.astype(np.int32), classes=names)
 
     def __post_init__(self) -> None:
         if self.targets is None:
@@ -116,7 +142,10 @@ class Table:
         if len(set(self.classes)) != len(self.classes):
             repeated = next(name for name in self.classes if self.classes.count(name) > 1)
             raise DataError(f"the class name '{repeated}' stands more than once among the classes")
-        if self.multi_label:
+        if self.numeric:
+            if len(self if self.groups is None else self.groups) != len(self):
+                raise DataError(f"{len(self)} inputs but {len(self.groups or ())} groups: each input needs one group")
+        elif self.multi_label:
             if self.targets.shape[1] != len(self.classes):
                 raise DataError(f"targets have {self.targets.shape[1]} columns for {len(self.classes)} class names")
         elif len(self.targets) and not 0 <= int(self.targets.min()) <= int(self.targets.max()) < len(self.classes):
@@ -133,6 +162,9 @@ class Table:
         """
         if self.targets is None:
             return f"{len(self)} examples without classes"
+        if self.numeric:
+            span = f", from {self.targets.min():.4g} to {self.targets.max():.4g}" if len(self) else ""
+            return f"{len(self)} examples{span}" + (f", in {len(self.classes)} groups" if self.classes else "")
         counts = self.targets.sum(axis=0) if self.multi_label else self.index.counts
         if not len(counts):
             return f"{len(self)} examples of no class"
@@ -145,13 +177,25 @@ class Table:
         """Whether an example may have several labels."""
         return self.targets is not None and self.targets.ndim == 2
 
+    @property
+    def numeric(self) -> bool:
+        """Whether targets are numbers, and no codes."""
+        return self.targets is not None and self.targets.dtype.kind == "f"
+
     @cached_property
     def index(self) -> ClassIndex:
-        """The rows of each class.
+        """The rows of each class, or of each group.
 
         Raises:
-            DataError: the table has no targets, or several labels per example.
+            DataError: the table has no targets, several labels per example, or numbers without groups.
         """
+        if self.numeric:
+            if self.groups is None:
+                raise DataError(
+                    "episodes of numbers need groups: which examples are of one task, such as one patient's. Give "
+                    "groups=, one label per example, or group_field= of a table"
+                )
+            return ClassIndex(self.groups, len(self.classes))
         if self.targets is None or self.multi_label:
             what = "no targets" if self.targets is None else "several labels per example"
             raise DataError(f"few-shot episodes need exactly one label per example, and this data has {what}")
@@ -164,6 +208,8 @@ class Table:
         digest.update(repr((len(self), self.classes)).encode())
         if self.targets is not None:
             digest.update(np.ascontiguousarray(self.targets).data)
+        if self.groups is not None:
+            digest.update(np.ascontiguousarray(self.groups).data)
         if isinstance(self.inputs, (torch.Tensor, dict)):
             count = min(len(self), _FINGERPRINT_ROWS)
             rows = torch.arange(count) * len(self) // max(count, 1)
@@ -180,8 +226,9 @@ class Table:
         if self.episode_key is None:
             return self.fingerprint
         digest = hashlib.blake2b(repr((self.episode_key, len(self), self.classes)).encode(), digest_size=16)
-        if self.targets is not None:
-            digest.update(np.ascontiguousarray(self.targets).data)
+        for codes in (self.targets, self.groups):
+            if codes is not None:
+                digest.update(np.ascontiguousarray(codes).data)
         return digest.hexdigest()
 
     def select(self, rows: NDArray[np.integer[Any]]) -> Table:
@@ -192,10 +239,11 @@ class Table:
             inputs = self.inputs.select(rows)
         else:
             inputs = [self.inputs[int(row)] for row in rows]
-        targets, key = None if self.targets is None else self.targets[rows], self.episode_key
+        targets, groups = (None if codes is None else codes[rows] for codes in (self.targets, self.groups))
+        key = self.episode_key
         if key is not None:
             key = f"{key}/{hashlib.blake2b(np.asarray(rows, np.int64).tobytes(), digest_size=16).hexdigest()}"
-        return replace(self, inputs=inputs, targets=targets, episode_key=key)
+        return replace(self, inputs=inputs, targets=targets, episode_key=key, groups=groups)
 
     def only(self, codes: Sequence[int]) -> Table:
         """Return the table of these classes' examples, its classes renumbered in the order given."""
@@ -209,7 +257,7 @@ class Table:
         Raises:
             DataError: an example's class is not in ``classes``; the message names it.
         """
-        if self.targets is None or classes == self.classes:
+        if self.targets is None or classes == self.classes or (self.numeric and self.groups is None):
             return self
         position = {class_name(name): code for code, name in enumerate(classes)}
         own = [class_name(name) for name in self.classes]
@@ -228,11 +276,13 @@ class Table:
                     targets[:, position[name]] = self.targets[:, old]
             return replace(self, targets=targets, classes=classes)
         renumber = np.array([position.get(name, 0) for name in own], np.int32)
+        if self.groups is not None:
+            return replace(self, groups=renumber[self.groups], classes=classes)
         return replace(self, targets=renumber[self.targets], classes=classes)
 
     def without_empty_classes(self) -> Table:
         """Return the same examples with those classes only that have any."""
-        return self.with_classes(self._present())
+        return self if self.numeric and self.groups is None else self.with_classes(self._present())
 
     def _present(self) -> tuple[str, ...]:
         assert self.targets is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from quickstudy.errors import DataError, brief, few
 
 Codes = NDArray[np.int32] | NDArray[np.bool_]
 """``[N]`` int32 class codes, or ``[N, C]`` bool for several labels per example."""
+Numbers = NDArray[np.float64]
+"""``[N]`` numbers that are no codes."""
 
 Label = str | int
 """A class as its teacher wrote it: a string, a whole number, or a bool, which is a kind of int in Python."""
@@ -23,7 +25,7 @@ LabelType = Literal["str", "int", "bool"]
 class Encoded(NamedTuple):
     """Targets as codes into ``classes``."""
 
-    codes: Codes
+    codes: Codes | Numbers
     classes: tuple[str, ...]
     """Names, whatever the labels were."""
     label_type: LabelType = "str"
@@ -207,6 +209,44 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
     if array.ndim != 1:
         raise DataError(f"targets must be [N] labels or a [N, C] matrix of zeros and ones, not of shape {array.shape}")
     return _labels(array)
+
+
+Encode = Callable[[Any, Sequence[str] | None], Encoded]
+"""A function of targets as users write them, and names of the columns of a matrix."""
+
+
+def encode_numbers(targets: Any, names: Sequence[str] | None = None) -> Encoded:
+    """Take targets as the numbers that they are.
+
+    Args:
+        targets: N numbers, or texts that write them; a list, an array, a tensor, a column, or a frame of one.
+        names: of the columns of a matrix, of which there is no such.
+
+    Raises:
+        DataError: a target is missing, no number, or infinite, or there are several per example.
+
+    >>> encode_numbers([0.5, "2", 3]).codes
+    array([0.5, 2. , 3. ])
+    """
+    if is_frame(targets):
+        targets, names = of_frame(targets, names)
+    targets = as_array(targets) if hasattr(targets, "dtype") else list(in_order(targets, "targets"))
+    for row in (gone := np.flatnonzero(missing(targets)))[:1].tolist():
+        raise DataError(f"target {row} is missing: each example needs a number, and {numbered(gone)} has none")
+    shape = np.shape(targets)
+    if len(shape) == 2 and shape[1] == 1:
+        targets = [row[0] for row in targets]
+    elif len(shape) != 1:
+        raise DataError(f"targets must be [N] numbers, one per example, and these have the shape {shape}")
+    found = np.empty(len(targets), np.float64)
+    for row, target in enumerate(targets.tolist() if hasattr(targets, "tolist") else targets):
+        try:
+            found[row] = float(target)
+        except (TypeError, ValueError):
+            raise DataError(f"target {row} is {brief(target)}: it must be a number") from None
+        if not np.isfinite(found[row]):
+            raise DataError(f"target {row} is {brief(target)}: it must be a finite number")
+    return Encoded(found, ())
 
 
 def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 
 from quickstudy.data.table import Table
-from quickstudy.data.targets import class_name
+from quickstudy.data.targets import Encode, class_name, encode
 from quickstudy.errors import DataError
 
 
@@ -58,7 +58,7 @@ class DatasetInputs:
         return DatasetInputs(self.dataset, self.rows[rows], self.known)
 
 
-def dataset_table(dataset: Any) -> Table:
+def dataset_table(dataset: Any, encode: Encode = encode) -> Table:
     """Make a table of a torch data set with targets.
 
     Whole numbers are places in the data set's ``classes``, or values of its ``class_to_idx``, where it has one; torch's
@@ -71,8 +71,8 @@ def dataset_table(dataset: Any) -> Table:
     inputs = DatasetInputs(dataset)
     targets, names, known = _targets(dataset, np.arange(len(dataset)))
     inputs.known = known if (known := _array(known)).ndim == 1 else None
-    table = Table.build(inputs, targets, names or None)
-    return table.with_classes(tuple(dict.fromkeys([*names, *table.classes]))) if names else table
+    table = Table.build(inputs, targets, names or None, encode)
+    return table.with_classes(tuple(dict.fromkeys([*names, *table.classes]))) if names and table.classes else table
 
 
 def _targets(dataset: Any, rows: NDArray[np.integer[Any]]) -> tuple[Any, list[str], Any]:

@@ -10,7 +10,8 @@ one task at a time, by autograd itself, which on a CPU is up to three times as f
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -62,9 +63,20 @@ class MetaGradient(NamedTuple):
 
 def descend(inner_loss: InnerLoss, weights: Weights, rates: Rates, steps: int) -> Weights:
     """Return the weights after some gradient steps; those without a rate stay as they are."""
-    for _ in range(steps):
-        weights = _step(weights, grad(inner_loss)(weights), rates)
+    with _differentiable():
+        for _ in range(steps):
+            weights = _step(weights, grad(inner_loss)(weights), rates)
     return weights
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """Leave inference mode, in which torch before 2.12 says that every gradient is 0 (pytorch issue 177318)."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def meta_gradient(adaptation: Adaptation) -> MetaGradient:

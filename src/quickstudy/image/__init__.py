@@ -1,4 +1,4 @@
-"""Images: classification. Importing it loads nothing until a name is used."""
+"""Images: classification and regression. Importing it loads nothing until a name is used."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from quickstudy.image.modality import load_image as load_image
     from quickstudy.image.tasks import ImageClassificationData as ImageClassificationData
     from quickstudy.image.tasks import ImageClassifier as ImageClassifier
+    from quickstudy.image.tasks import ImageRegressionData as ImageRegressionData
+    from quickstudy.image.tasks import ImageRegressor as ImageRegressor
     from quickstudy.image.transforms import available_transforms as available_transforms
 
 _HOMES = {
     "ImageClassificationData": "tasks",
     "ImageClassifier": "tasks",
+    "ImageRegressionData": "tasks",
+    "ImageRegressor": "tasks",
     "Picture": "modality",
     "available_transforms": "transforms",
     "load_image": "modality",

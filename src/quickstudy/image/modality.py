@@ -39,7 +39,7 @@ from quickstudy.modality import (
 
 IMAGE_EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-    + ((".avif",) if features.check("avif") else ())
+    + ((".avif",) if "avif" in features.modules and features.check("avif") else ())
     + ((".jp2", ".j2k", ".jpx") if features.check("jpg_2000") else ())
     + tuple(ending for ending in (".heic", ".heif") if ending in Image.EXTENSION)  # once a plugin is registered
 )

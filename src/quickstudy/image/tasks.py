@@ -1,4 +1,4 @@
-"""Images: classification."""
+"""Tasks of pictures, and their data: classification and regression."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, channels_last, load_image, whole_numbers
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
+from quickstudy.kinds.regression import Regression
 from quickstudy.modality import as_uint8
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier
+from quickstudy.training.task import Classifier, Task
 
 
-class ImageClassificationData(DataModule):
-    """Pictures with labels; see ``DataModule`` for the doors and the other options.
+class ImageData(DataModule):
+    """Pictures; see ``DataModule`` for the doors and the other options.
 
     Args:
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
@@ -58,6 +59,16 @@ class ImageClassificationData(DataModule):
         super().__init__(train, val, test, predict, load_options, **options)
 
 
+class ImageClassificationData(ImageData):
+    """Pictures with labels; see ``ImageData``."""
+
+
+class ImageRegressionData(ImageData):
+    """Pictures with numbers, such as an age; see ``ImageData``."""
+
+    answers = Regression
+
+
 def _upright(table: Table | None) -> Table | None:
     """Return a table whose tensor has channels first, and uint8 for whole numbers."""
     if table is None or not isinstance(table.inputs, torch.Tensor) or table.inputs.ndim not in (3, 4):
@@ -73,8 +84,8 @@ def _upright(table: Table | None) -> Table | None:
     return table if pixels is table.inputs else replace(table, inputs=pixels)
 
 
-class ImageClassifier(Classifier):
-    """Classifies pictures; see ``Classifier`` for the arguments. The default backbone is timm's ``resnet18``."""
+class ImageTask(Task):
+    """A task of pictures. The default backbone is timm's ``resnet18``."""
 
     modality = Picture()
     load = staticmethod(load_image)
@@ -85,3 +96,17 @@ class ImageClassifier(Classifier):
         if not self.load_options and self.encoder.mean is not None and not isinstance(support, torch.Tensor):
             return partial(load_image, **Picture.usual)
         return partial(load_image, **self.load_options)
+
+
+class ImageClassifier(Classifier, ImageTask):
+    """Classifies pictures; see ``Classifier`` for the arguments. The default backbone is timm's ``resnet18``."""
+
+
+class ImageRegressor(ImageTask):
+    """Tells a number of each picture, such as an age; see ``Task`` for the arguments.
+
+    The loss is the mean squared error in units of the training targets' deviation (``loss_fn="l1_loss"``,
+    ``"smooth_l1_loss"``, ``"huber_loss"`` are others); answers and figures are in the targets' own units.
+    """
+
+    answers = Regression

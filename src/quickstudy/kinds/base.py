@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch, each, form_of, of_form
 from quickstudy.data.table import Table
+from quickstudy.data.targets import Encoded, encode
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.files import plain
 from quickstudy.kinds.losses import Loss
@@ -96,6 +97,19 @@ class Kind(ABC):
     """Whether few-shot strategies can train it."""
 
     # ---- what it must know
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded:
+        """Return targets as a user writes them as codes, or numbers; here as class codes.
+
+        Args:
+            targets: N of them.
+            names: of the columns of a matrix.
+
+        Raises:
+            DataError: one is missing, or of another kind.
+        """
+        return encode(targets, names)
 
     @classmethod
     def asked(cls) -> list[str]:
@@ -278,6 +292,15 @@ class Kind(ABC):
             DataError: an answer is not a number.
         """
 
+    def rows(self, outputs: Any, inputs: Any) -> list[Any]:
+        """Return raw answers as rows, each with the name of its input.
+
+        Args:
+            outputs: of N inputs.
+            inputs: what each is called, and its target where that is known (``kinds.predictions.Named``).
+        """
+        return [(name, answer) for (name, _), answer in zip(inputs, self.answers(outputs, self.forms[0]), strict=True)]
+
     # ---- mixing of training examples
 
     def mixer(self, build: Callable[..., Any] | None, task: str) -> Any:
@@ -294,7 +317,9 @@ class Kind(ABC):
         return targets
 
 
-KINDS = Registry[type[Kind]]("kind of answer", homes={"classification": "quickstudy.kinds.classification"})
+KINDS = Registry[type[Kind]](
+    "kind of answer", homes={name: f"quickstudy.kinds.{name}" for name in ("classification", "regression")}
+)
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
 
 

@@ -32,6 +32,7 @@ from quickstudy.kinds.losses import (
     loss_of_shares,
     weighted,
 )
+from quickstudy.kinds.predictions import Named, Prediction, rows_of
 from quickstudy.nets import Encoder
 
 if TYPE_CHECKING:
@@ -235,6 +236,11 @@ class Classification(Kind):
         if self.multi_label:
             return [[labels[code] for code in row.nonzero().flatten().tolist()] for row in codes]
         return [labels[code] for code in codes.tolist()]
+
+    def rows(self, outputs: Tensor, inputs: Named) -> list[Prediction]:
+        """Return for each input its row; with several labels per example, one for each label above one half."""
+        found = rows_of(self.answers(outputs, "probabilities"), self.labels, inputs, self.multi_label)
+        return [row for rows in found for row in rows]
 
     # ---- mixing of training examples
 

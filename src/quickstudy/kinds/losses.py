@@ -44,15 +44,27 @@ def build_loss(loss_fn: str | Loss | None, multi_label: bool, otherwise: Loss = 
     """
     if loss_fn is None:
         return F.binary_cross_entropy_with_logits if multi_label else otherwise
-    if callable(loss_fn):
+    return named_loss(loss_fn, _SEVERAL_LABELS if multi_label else _ONE_LABEL)
+
+
+def named_loss(loss_fn: str | Loss | None, known: Sequence[str]) -> Loss:
+    """Return a loss of (outputs, targets); None is the first of those that are known.
+
+    Args:
+        loss_fn: a function, or one of the names.
+        known: names of torch.nn.functional.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if loss_fn is not None and not isinstance(loss_fn, str):
         return loss_fn
-    known = _SEVERAL_LABELS if multi_label else _ONE_LABEL
-    if loss_fn not in known:
+    if loss_fn not in (None, *known):
         raise ConfigError(
             f"loss_fn={brief(loss_fn)} is neither a function nor one of {', '.join(known)}"
-            f"{closest(str(loss_fn), known)} Another is a function of (logits, targets)"
+            f"{closest(str(loss_fn), known)} Another is a function of (outputs, targets)"
         )
-    found: Loss = getattr(F, loss_fn)
+    found: Loss = getattr(F, loss_fn or known[0])
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -80,6 +80,33 @@ class Mean(Figures):
             mean = math.sqrt(mean)
             half = half / (2 * mean) if mean else half
         return {self._name: Estimate(mean, half, len(values))}
+
+
+class Errors(Figures):
+    """Root mean squared error, mean absolute error and the share of variance explained, each with its interval.
+
+    Intervals are standard errors times Student's t: of the root and of the share by their first derivatives. Figures
+    are ``[n, 4]``, the mean over the answers of a unit of: the squared error, the absolute error, the target's distance
+    from a fixed number, and its square.
+    """
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return ``rmse``, ``mae`` and ``r2``."""
+        values: Tensor = self.compute()
+        units = len(values)
+        if not units:
+            return {}
+        squared, absolute, target, target_squared = values.double().cpu().unbind(-1)
+        spread = target_squared - 2 * target.mean() * target + target.mean() ** 2
+        mean, half = mean_interval(squared)
+        root = math.sqrt(mean)
+        unexplained = mean / float(spread.mean()) if spread.mean() > 0 else math.nan
+        moved = mean_interval((squared - unexplained * spread) / spread.mean())[1]
+        return {
+            "rmse": Estimate(root, half / (2 * root) if root else half, units),
+            "mae": Estimate(*mean_interval(absolute), units),
+            "r2": Estimate(1 - unexplained, moved, units),
+        }
 
 
 class Accuracy(Figures):
@@ -203,43 +230,82 @@ def build_metrics(
     Raises:
         ConfigError: torchmetrics has no metric of that name, or it does not make one number of logits and targets.
     """
+
+    def by_name(name: str) -> Any:
+        kind = getattr(torchmetrics, name)
+        sizes: dict[str, Any] = {"num_labels": num_classes} if multi_label else {"num_classes": num_classes}
+        if name != "Accuracy" and "average" in inspect.signature(kind.__new__).parameters:
+            sizes["average"] = "macro"  # torchmetrics' own, micro, makes them all the accuracy
+        return kind(task="multilabel" if multi_label else "multiclass", **sizes)
+
+    known = [name for name in torchmetrics.classification.__all__ if hasattr(torchmetrics, name)]
+    targets = torch.ones(2, num_classes).long() if multi_label else torch.zeros(2).long()
+    tried = torch.zeros(2, num_classes), targets
+    return _collected(metrics, known, by_name, tried, "logits [N, C] and targets")
+
+
+def build_number_metrics(
+    metrics: str | Metric | Sequence[str | Metric] | Mapping[str, Metric] | None,
+) -> MetricCollection:
+    """Make the further metrics of numbers that a user asked for.
+
+    Args:
+        metrics: names of torchmetrics' regression metrics (``"PearsonCorrCoef"``), metrics, or metrics by name.
+
+    Raises:
+        ConfigError: torchmetrics has no metric of that name, or it does not make one number of numbers and targets.
+    """
+    known = [name for name in torchmetrics.regression.__all__ if hasattr(torchmetrics, name)]
+    tried = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 3.0, 3.5])
+    return _collected(metrics, known, lambda name: getattr(torchmetrics, name)(), tried, "numbers [N] and targets")
+
+
+def _collected(
+    metrics: str | Metric | Sequence[str | Metric] | Mapping[str, Metric] | None,
+    known: Sequence[str],
+    by_name: Callable[[str], Any],
+    tried: tuple[Tensor, Tensor],
+    takes: str,
+) -> MetricCollection:
+    """Return what was asked for, once each metric was seen to make one number of outputs and targets.
+
+    Args:
+        metrics: names, metrics, or metrics by name.
+        known: the names.
+        by_name: makes one.
+        tried: outputs and targets.
+        takes: what those are, for a message.
+    """
     if metrics is None:
         return MetricCollection([])
     if isinstance(metrics, Mapping):
-        return _numbers({name: metric.clone() for name, metric in metrics.items()}, num_classes, multi_label)
+        return _numbers({name: metric.clone() for name, metric in metrics.items()}, tried, takes)
     listed = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
     built: dict[str, Metric | MetricCollection] = {}
     for metric in listed:
         if isinstance(metric, Metric):
             built[type(metric).__name__] = metric.clone()
             continue
-        known = [name for name in torchmetrics.classification.__all__ if hasattr(torchmetrics, name)]
         if metric not in known:
             raise unknown("metric", metric, known)
-        kind = getattr(torchmetrics, metric)
-        sizes: dict[str, Any] = {"num_labels": num_classes} if multi_label else {"num_classes": num_classes}
-        if metric != "Accuracy" and "average" in inspect.signature(kind.__new__).parameters:
-            sizes["average"] = "macro"  # torchmetrics' own, micro, makes them all the accuracy
         try:
-            built[metric] = kind(task="multilabel" if multi_label else "multiclass", **sizes)
+            built[metric] = by_name(metric)
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"the metric '{metric}' cannot be made by name alone ({error}): pass an object"
             ) from error
-    return _numbers(built, num_classes, multi_label)
+    return _numbers(built, tried, takes)
 
 
-def _numbers(metrics: dict[str, Any], num_classes: int, multi_label: bool) -> MetricCollection:
-    """Return the collection, once each metric was seen to make one number of logits and targets."""
-    logits_NC = torch.zeros(2, num_classes)
-    targets = torch.ones(2, num_classes).long() if multi_label else torch.zeros(2).long()
+def _numbers(metrics: dict[str, Any], tried: tuple[Tensor, Tensor], takes: str) -> MetricCollection:
+    """Return the collection, once each metric was seen to make one number."""
     for name, metric in metrics.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                value = metric.clone()(logits_NC, targets)
+                value = metric.clone()(*tried)
             except Exception as error:
-                raise ConfigError(f"the metric '{name}' does not take logits [N, C] and targets: {error}") from error
+                raise ConfigError(f"the metric '{name}' does not take {takes}: {error}") from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise ConfigError(f"the metric '{name}' is not one number: compute it from trainer.predict's result")
     return MetricCollection(metrics)

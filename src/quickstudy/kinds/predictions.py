@@ -1,9 +1,9 @@
-"""What a model of fixed classes says of its inputs: labels, probabilities, or rows with their names."""
+"""What a model says of its inputs, in rows with their names."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +16,8 @@ from quickstudy.data.scan import folder_labels
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, as_label
 
-Output = Literal["labels", "probabilities", "logits", "classes", "rows"]
-Named = Iterable[tuple[str, Label | None]]
-"""Of each input what it is called, and its label where the data has one."""
+Named = Iterable[tuple[str, Any]]
+"""Of each input what it is called, and its label or number where the data has one, else None."""
 
 
 class Prediction(NamedTuple):
@@ -37,6 +36,16 @@ class Prediction(NamedTuple):
     """The likeliest classes, name and probability of each, where they were asked for."""
 
 
+class Estimated(NamedTuple):
+    """The number that a model tells of one input."""
+
+    file: str
+    """Its file; or its number, as in ``"input 3"``."""
+    number: float
+    true: float | None = None
+    """The number that the data gives it, if any."""
+
+
 def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[Label]) -> Named:
     """Return the names of a table's examples, and their labels: their targets, or what their class folders say.
 
@@ -45,9 +54,11 @@ def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[Labe
         rows: ``[N]``, of it.
         classes: that a model knows.
     """
-    labels: Sequence[Label | None] | None = None
+    labels: Sequence[Any] | None = None
     if table.targets is None:
         labels = folder_labels(table.inputs, classes)
+    elif table.numeric:
+        labels = table.targets.tolist()
     elif table.multi_label:
         labels = [", ".join(table.classes[code] for code in np.flatnonzero(own)) for own in table.targets]
     else:
@@ -90,7 +101,7 @@ def rows_of(
         yield [Prediction(file, classes[code], round(float(chances_C[code]), 6), classes[best], true) for code in codes]
 
 
-def answers(kind: Any, batches: Sequence[Tensor], output: Output, source: Any = None) -> Any:
+def answers(kind: Any, batches: Sequence[Tensor], output: str, source: Any = None) -> Any:
     """Return raw answers in another form.
 
     Args:
@@ -102,9 +113,7 @@ def answers(kind: Any, batches: Sequence[Tensor], output: Output, source: Any = 
     Raises:
         DataError: an answer is not a number.
     """
-    outputs = torch.cat(list(batches)) if batches else torch.empty(0, len(kind.classes))
+    outputs = torch.cat(list(batches)) if batches else torch.empty(0, max(kind.options, 1))
     if output != "rows":
         return kind.answers(outputs, output)
-    chances, labels = kind.answers(outputs, "probabilities"), kind.labels
-    inputs = named_from(source, len(chances), labels)
-    return [row for rows in rows_of(chances, labels, inputs, kind.multi_label) for row in rows]
+    return kind.rows(outputs, named_from(source, len(outputs), getattr(kind, "labels", ())))

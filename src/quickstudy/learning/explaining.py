@@ -21,8 +21,8 @@ _AT_ONCE = 10_000_000  # distances
 class Answer(NamedTuple):
     """What a predictor says of an input."""
 
-    label: Label
-    """The likeliest class, or ``"unknown"``."""
+    label: Label | list[Label]
+    """The likeliest class, or ``"unknown"``; of a model that gives several labels those above one half."""
     ranking: list[tuple[Label, float]]
     """The likeliest classes with their probabilities."""
     nearest: list[Neighbour]

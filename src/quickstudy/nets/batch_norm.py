@@ -88,7 +88,7 @@ class Rows:
                 each, rest = divmod(rows, self._examples)
                 counts = [each] * self._examples if each and not rest else []
             else:
-                counts = [] if layout == UNCLEAR else _counts(self._batch)[layout].tolist()
+                counts = [] if layout == UNCLEAR else _listed(_counts(self._batch)[layout])
             if sum(counts) == rows:
                 found.add((tuple(counts), layout == STRIDED))
         if len(found) != 1 or UNCLEAR in self.layouts:
@@ -171,6 +171,14 @@ def _counts(batch: Batch) -> dict[str, Tensor]:
         for path, leaf in tree_flatten_with_path(batch)[0]
         if leaf.ndim in (1, 2) and not leaf.is_floating_point()
     }
+
+
+def _listed(counts: Tensor) -> list[int]:
+    try:
+        listed: list[int] = counts.tolist()
+    except RuntimeError:  # within torch.func.grad, where older versions of torch tell one number at a time
+        return [int(count) for count in counts]
+    return listed
 
 
 def _differ(one: Batch, other: Batch) -> bool:

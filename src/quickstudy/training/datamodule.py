@@ -185,6 +185,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             raise ConfigError(f"episode_key={key!r}: it must be a name, for instance episode_key='birds'")
         if self._option("sampler") not in (None, "balanced"):
             raise ConfigError(f"sampler={self._option('sampler')!r} is neither 'balanced' nor None")
+        if self._option("sampler") is not None and any(table.numeric for table in self._tables.values()):
+            raise ConfigError("sampler='balanced' needs classes, and the targets are numbers: leave it out")
         if self._option("sampler") is not None and self.multi_label:
             raise ConfigError(
                 "sampler='balanced' needs one label per example: set class_weights='balanced' of the model"
@@ -476,7 +478,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         """
         self._fit(by_class=True)
         table, sampler = self._episodes(stage, plan)
-        train = stage == "train"
+        train, numbers = stage == "train", table.targets if table.numeric else None
         steps = EpisodeSteps(
             sampler,
             length=plan.epoch_length if train else plan.test_epoch_length,
@@ -484,7 +486,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             share=share or Share(),
             repeat=not train,
         )
-        return self._loader_of(EpisodeDataset(self.samples(table, stage), sampler.shots, plan.seed), steps)
+        return self._loader_of(EpisodeDataset(self.samples(table, stage), sampler.shots, plan.seed, numbers), steps)
 
     def check_episodes(self, plan: EpisodePlan, validates: bool = True) -> None:
         """Check that a few-shot training can draw its episodes, before anything is made for it.

@@ -16,10 +16,12 @@ from quickstudy.data.scan import SplitsError, any_files, class_folders, listed_f
 from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Inputs, Table
-from quickstudy.data.targets import in_order
+from quickstudy.data.targets import Encode, in_order
 from quickstudy.data.torch_sets import DatasetInputs, dataset_table
 from quickstudy.datasets import DATASETS
 from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.kinds.base import Kind
+from quickstudy.kinds.classification import Classification
 from quickstudy.modality import Modality
 
 Path = str | os.PathLike[str]
@@ -31,6 +33,8 @@ class Doors:
     modality: Modality
     extensions: ClassVar[frozenset[str]] = frozenset()
     """Lower-case endings of its files, where they are others than those of its ``modality``."""
+    answers: ClassVar[type[Kind]] = Classification
+    """What its targets are."""
 
     @classmethod
     def from_folders(
@@ -100,7 +104,8 @@ class Doors:
         """
         files = in_order(files, "files")
         files = files if isinstance(files, (str, os.PathLike)) else list(files)
-        return listed_table(files, targets, partial(listed_files, exist=not stage.skip), skip=stage.skip)
+        read = partial(listed_files, exist=not stage.skip)
+        return listed_table(files, targets, read, skip=stage.skip, encode=cls.answers.encode)
 
     @door
     def from_tensors(cls, stage: Stage, data: Any, targets: Any) -> Table:
@@ -109,7 +114,7 @@ class Doors:
         Raises:
             DataError: a value is not finite.
         """
-        return listed_table(data, targets, tensor_inputs, skip=stage.skip)
+        return listed_table(data, targets, tensor_inputs, skip=stage.skip, encode=cls.answers.encode)
 
     from_numpy = from_tensors
 
@@ -125,7 +130,9 @@ class Doors:
         Raises:
             DataError: a data set has no length, an item has no target, or a target none of the names.
         """
-        return Table(DatasetInputs(dataset)) if stage.name == "predict" else dataset_table(dataset)
+        if stage.name == "predict":
+            return Table(DatasetInputs(dataset))
+        return dataset_table(dataset, cls.answers.encode)
 
     @door
     def from_data_frame(
@@ -154,7 +161,7 @@ class Doors:
             DataError: a column or a file is missing, or a cell of these columns.
         """
         column = partial(cls.modality.column, root=images_root)
-        return _of_frame(stage, data_frame, column, input_field, target_fields)
+        return _of_frame(stage, data_frame, column, input_field, target_fields, cls.answers.encode)
 
     @door
     def from_csv(
@@ -181,8 +188,8 @@ class Doors:
             DataError: a file is no such text, or a column or a cell is missing.
         """
         root = pathlib.Path(file).parent if images_root is None else images_root
-        column = partial(cls.modality.column, root=root)
-        return _of_frame(stage, csv_frame(file, target_fields), column, input_field, target_fields)
+        column, frame = partial(cls.modality.column, root=root), csv_frame(file, target_fields)
+        return _of_frame(stage, frame, column, input_field, target_fields, cls.answers.encode)
 
     @classmethod
     def from_benchmark(cls, name: str, root: Path | None = None, **options: Any) -> Self:
@@ -199,14 +206,19 @@ class Doors:
 
 
 def _of_frame(
-    stage: Stage, frame: Any, column: Callable[..., Inputs], input_field: str | int, target_fields: Fields
+    stage: Stage,
+    frame: Any,
+    column: Callable[..., Inputs],
+    input_field: str | int,
+    target_fields: Fields,
+    encode: Encode,
 ) -> Table:
     read = partial(column, exist=not stage.skip)
     if stage.name != "predict":
         if target_fields is None:
             raise DataError("target_fields is missing: name the column with the labels")
-        return frame_table(frame, read, input_field, target_fields, stage.skip)
+        return frame_table(frame, read, input_field, target_fields, stage.skip, encode)
     if target_fields is not None:
         with suppress(DataError):  # labels to hold the answers against, where every row has one
-            return frame_table(frame, column, input_field, target_fields)
+            return frame_table(frame, column, input_field, target_fields, encode=encode)
     return frame_table(frame, read, input_field, None, stage.skip)

@@ -1,0 +1,146 @@
+"""An answer is a number.
+
+Shapes: B examples, N answers, T tasks, Q queries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.batches import Batch
+from quickstudy.data.targets import Encoded, encode_numbers
+from quickstudy.errors import ConfigError, DataError
+from quickstudy.kinds.base import KINDS, Judged, Kind, Score
+from quickstudy.kinds.losses import Loss, named_loss
+from quickstudy.kinds.predictions import Estimated, Named
+from quickstudy.nets import Encoder
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+    from quickstudy.kinds.metrics import Figures
+
+_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+
+
+@KINDS.register("regression")
+@dataclass(frozen=True)
+class Regression(Kind):
+    """A number, which the network gives in units of the training targets' deviation from their mean.
+
+    Args:
+        mean, deviation: of the training targets, which answers are given by; None: 0 and 1.
+    """
+
+    score: ClassVar[Score] = Score("rmse", "min", root=True)
+    forms: ClassVar[tuple[str, ...]] = ("numbers",)
+    learned: ClassVar[tuple[str, ...]] = ("mean", "deviation")
+
+    mean: float | None = None
+    deviation: float | None = None
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded:
+        """Take targets as the numbers that they are; see ``Kind.encode``."""
+        return encode_numbers(targets, names)
+
+    def meet(self, data: Any, stage: str) -> Self:
+        """Take mean and deviation of the training targets, unless it has them; see ``Kind.meet``."""
+        if data is None:
+            return self
+        table = data.table("train")
+        given = next((one for name in ("train", "val", "test") if (one := data.table(name)) is not None), None)
+        if given is not None and given.targets is not None and not given.numeric:
+            raise ConfigError(
+                f"the targets are classes, and {type(self).__name__} answers numbers: give the data numbers, for "
+                "instance by ImageRegressionData"
+            )
+        if stage != "fit" or self.mean is not None or table is None or table.targets is None:
+            return self
+        mean, deviation = float(table.targets.mean()), float(table.targets.std())
+        return replace(self, mean=mean, deviation=deviation if deviation > 0 else 1.0)
+
+    # ---- the network
+
+    def head(self, encoder: Encoder, example: Batch) -> nn.Module:
+        """Make a linear head from the features ``[B, D]`` to ``[B, 1]``."""
+        return nn.Linear(math.prod(encoder.feature_shape(example)), 1)
+
+    # ---- how well it does
+
+    def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
+        """Return the loss of numbers in units of the deviation; the mean squared error is the default."""
+        return otherwise if asked is None and otherwise is not None else named_loss(asked, _LOSSES)
+
+    def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Tensor, loss: Loss) -> Judged:
+        """Answer a batch, and judge the answers; see ``Kind.judge``. Targets are ``[B]``, as the data has them."""
+        outputs: Tensor = self.outputs(encoder, head, inputs)
+        if targets.shape != outputs.shape[:1] or outputs.shape[1:] not in ((), (1,)):
+            raise DataError(
+                f"answers of shape {tuple(outputs.shape)} and targets of shape {tuple(targets.shape)}: a number per "
+                "example is asked, so a head from [B, D] to [B, 1]"
+            )
+        lost = loss(outputs.reshape(-1), self.scaled(targets).to(outputs))
+        return Judged(lost, len(outputs), outputs, targets, self.figures(outputs, targets))
+
+    def scaled(self, targets: Tensor) -> Tensor:
+        """Return numbers as the network gives them."""
+        return (targets - (self.mean or 0.0)) / (self.deviation or 1.0)
+
+    def numbers(self, outputs: Tensor) -> Tensor:
+        """Return what the network gives, ``[..., 1]``, in the targets' units, ``[...]``."""
+        outputs = outputs if outputs.element_size() > 4 else outputs.float()  # half precision has three digits
+        return outputs.squeeze(-1) * (self.deviation or 1.0) + (self.mean or 0.0)
+
+    def figures(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ``[..., 4]`` of each answer; see ``kinds.metrics.Errors``."""
+        off, centred = self.numbers(outputs).detach() - targets, targets - (self.mean or 0.0)
+        return torch.stack([off.square(), off.abs(), centred, centred.square()], -1)
+
+    def noted(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the squared errors; see ``Kind.noted``."""
+        return (self.numbers(outputs) - targets).square(), None, None
+
+    def measure(self, per_example: bool, options: int = 0) -> Figures:
+        """Return ``rmse``, ``mae`` and ``r2``; see ``Kind.measure``."""
+        from quickstudy.kinds.metrics import Errors  # torchmetrics takes long to import, and answering needs none
+
+        return Errors(per_example)
+
+    def further(self, asked: Any, options: int = 0) -> MetricCollection:
+        """Make torchmetrics' metrics of regression, by name or as they are given; see ``Kind.further``."""
+        from quickstudy.kinds.metrics import build_number_metrics
+
+        return build_number_metrics(asked)
+
+    def for_metrics(self, outputs: Tensor, targets: Tensor, options: int = 0) -> tuple[Tensor, Tensor]:
+        """Return numbers and targets, ``[N]`` each."""
+        return self.numbers(outputs).detach().flatten(), targets.flatten().float()
+
+    # ---- answers
+
+    def answers(self, outputs: Tensor, form: str) -> Any:
+        """Return the numbers ``[N]``, in the targets' units.
+
+        Raises:
+            DataError: an answer is not finite.
+        """
+        numbers = self.numbers(outputs).reshape(-1)
+        wrong = (~numbers.isfinite()).nonzero().flatten().tolist()
+        if wrong:
+            raise DataError(
+                f"the model's answer to input {wrong[0]} is not a finite number: does it hold NaN or infinite values, "
+                "or was the model trained until it diverged?"
+            )
+        return numbers.tolist()
+
+    def rows(self, outputs: Tensor, inputs: Named) -> list[Estimated]:
+        """Return for each of N inputs its name, its number, and the true one where that is known."""
+        numbers = self.answers(outputs, "numbers")
+        return [Estimated(file, number, true) for number, (file, true) in zip(numbers, inputs, strict=True)]

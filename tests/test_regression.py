@@ -1,0 +1,166 @@
+"""Numbers as answers: read, learned in units of their own deviation, measured with intervals, told in their units."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+from torch import Tensor, nn
+
+from quickstudy import ConfigError, DataError, DataModule, DataWarning, Task, Trainer
+from quickstudy.data.targets import encode_numbers
+from quickstudy.functional.intervals import mean_interval
+from quickstudy.image import ImageRegressionData, ImageRegressor
+from quickstudy.kinds.metrics import StageMetrics
+from quickstudy.kinds.regression import Regression
+
+QUIET: dict[str, Any] = dict.fromkeys(
+    ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+)
+QUIET["accelerator"] = "cpu"
+
+
+class Rows(DataModule):
+    """Rows of numbers, and a number for each."""
+
+    answers = Regression
+
+
+def numbers(count: int = 96, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Rows of four numbers, and a sum of them around 5000 with a deviation of some 200, and noise of 20."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 4, generator=generator)
+    exact = inputs @ torch.tensor([100.0, -150.0, 50.0, 0.0])
+    return inputs, 5000 + exact + 20 * torch.randn(count, generator=generator)
+
+
+def data(**options: Any) -> Rows:
+    (train, targets), (test, asked) = numbers(), numbers(48, 1)
+    return Rows.from_tensors(train, targets, test_data=test, test_targets=asked, **{"batch_size": 16, **options})
+
+
+def model(**options: Any) -> Task:
+    torch.manual_seed(0)
+    return Task(Regression(), nn.Linear(4, 8), **{"learning_rate": 0.03, **options})
+
+
+def test_numbers_are_learned_in_units_of_their_deviation_and_told_in_their_own(tmp_path: Path) -> None:
+    trained, its = model(metrics=["PearsonCorrCoef"]), data(val_split=0.25, predict_data=numbers(48, 1)[0])
+    trainer = Trainer(max_epochs=40, **QUIET)
+    trainer.fit(trained, datamodule=its)
+    train = its.table("train")
+    assert train is not None and train.targets is not None and len(train) == 72
+    assert trained.kind == Regression(float(train.targets.mean()), float(train.targets.std()))
+    assert trainer.callback_metrics["train_loss"] < 0.1
+    (found,) = trainer.test(trained, datamodule=its)
+    assert found["test_rmse"] < 40 and found["test_r2"] > 0.95 and found["test_PearsonCorrCoef"] > 0.97
+    assert found["test_mae"] < found["test_rmse"] and 0 < found["test_rmse_ci95"] < 20
+    assert trainer.outcome is not None and trainer.outcome.value == pytest.approx(found["test_rmse"], rel=1e-5)
+    answers = trainer.predict(trained, datamodule=its)
+    off = np.array(answers) - numbers(48, 1)[1].numpy()
+    assert math.sqrt(np.square(off).mean()) == pytest.approx(found["test_rmse"], rel=1e-4)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    again = Task.load_from_checkpoint(tmp_path / "model.ckpt", backbone=nn.Linear(4, 8))
+    assert again.kind == trained.kind and again.score == ("rmse", "min", False, True)
+    assert Trainer(**QUIET).predict(again, datamodule=its) == answers
+    assert trained.predictor().predict(numbers(48, 1)[0]) == pytest.approx(answers, rel=1e-6)
+    rows = trainer.predict(trained, datamodule=its, output="rows")
+    assert [row.number for row in rows] == answers and rows[0].true is None
+    with pytest.raises(ConfigError, match="output='labels' is none of"):
+        trainer.predict(trained, datamodule=its, output="labels")
+
+
+def test_figures_and_their_intervals_are_those_of_plain_formulas() -> None:
+    targets, outputs = numbers(64)[1].double(), torch.randn(64, 1, dtype=torch.float64)
+    kind = Regression(5000.0, 200.0)
+    metrics = StageMetrics("rmse", kind.measure(True))
+    for part in (slice(0, 10), slice(10, 64)):
+        some, asked = outputs[part], targets[part]
+        metrics.update(kind.figures(some, asked), *kind.for_metrics(some, asked), torch.tensor(1.0), len(some))
+    found = metrics.collect()
+    told = outputs[:, 0] * 200 + 5000
+    squared = (told - targets).square()
+    assert found["rmse"] == pytest.approx(float(squared.mean().sqrt()), rel=1e-6)
+    assert found["rmse_ci95"] == pytest.approx(mean_interval(squared)[1] / (2 * float(squared.mean().sqrt())), rel=1e-5)
+    assert found["mae"] == pytest.approx(float((told - targets).abs().mean()), rel=1e-6)
+    assert found["r2"] == pytest.approx(float(torchmetrics.functional.r2_score(told, targets)), rel=1e-5)
+    assert found["examples"] == 64
+    # The jackknife, which leaves each example out in turn, is the textbook's other way to the same interval.
+    kept = ~torch.eye(64, dtype=torch.bool)
+    without = torch.stack([torchmetrics.functional.r2_score(told[row], targets[row]) for row in kept])
+    spread = math.sqrt(63 / 64 * float((without - without.mean()).square().sum()))
+    assert found["r2_ci95"] == pytest.approx(1.998 * spread, rel=0.1)
+
+
+def test_numbers_of_one_value_have_no_share_explained() -> None:
+    metrics = StageMetrics("rmse", Regression().measure(True))
+    targets, outputs = torch.full((5,), 3.0), torch.full((5, 1), 3.0)
+    metrics.update(Regression().figures(outputs, targets), outputs, targets, torch.tensor(0.0), 5)
+    found = metrics.collect()
+    assert found["rmse"] == 0 and math.isnan(found["r2"])
+
+
+def test_a_mean_over_batches_and_over_all_is_one(in_float64: None) -> None:
+    kind, encoder_of = Regression(5000.0, 200.0), model().encoder
+    head, (inputs, targets) = nn.Linear(8, 1), numbers(10)
+    encoder, gradients = encoder_of.double(), []
+    for parts in ([slice(0, 10)], [slice(0, 3), slice(3, 10)]):
+        judged = [kind.judge(encoder, head, inputs[p].double(), targets[p].double(), kind.loss(None)) for p in parts]
+        whole = sum(one.loss * one.weight for one in judged) / sum(float(one.weight) for one in judged)
+        gradients.append(torch.autograd.grad(whole, list(head.parameters())))
+    assert max((one - other).abs().max() for one, other in zip(*gradients, strict=True)) < 1e-12
+
+
+def test_numbers_are_read_from_lists_columns_and_text() -> None:
+    for targets in (["0.5", 2, 3.25], np.array([0.5, 2, 3.25]), torch.tensor([[0.5], [2], [3.25]])):
+        assert encode_numbers(targets).codes.tolist() == [0.5, 2, 3.25] and encode_numbers(targets).classes == ()
+    for targets, said in (
+        ([1.0, None], "target 1 is missing"),
+        ([1.0, "two"], "target 1 is 'two': it must be a number"),
+        ([1.0, math.inf], "target 1 is inf: it must be a finite number"),
+        ([[1.0, 2.0]], r"one per example, and these have the shape \(1, 2\)"),
+    ):
+        with pytest.raises(DataError, match=said):
+            encode_numbers(targets)
+    with pytest.raises(ConfigError, match="needs classes, and the targets are numbers"):
+        data(sampler="balanced")
+    with pytest.raises(ConfigError, match=r"loss_fn='l2_loss' is neither a function nor one of mse_loss"):
+        model(loss_fn="l2_loss")
+
+
+def test_targets_that_are_classes_are_refused() -> None:
+    its = DataModule.from_tensors(torch.zeros(4, 4), ["a", "b", "a", "b"])
+    with pytest.raises(ConfigError, match="the targets are classes, and Regression answers numbers"):
+        Trainer(max_epochs=1, **QUIET).fit(model(), datamodule=its)
+
+
+@pytest.mark.parametrize("strategy", ["freeze", ("freeze_unfreeze", 1)])
+def test_pictures_with_numbers_from_a_table_finetune(tmp_path: Path, strategy: Any) -> None:
+    pandas = pytest.importorskip("pandas")
+    from PIL import Image
+
+    for grey in range(24):
+        Image.new("L", (8, 8), 10 * grey).save(tmp_path / f"{grey}.png")
+    frame = pandas.DataFrame(
+        {"file": [f"{grey}.png" for grey in range(24)], "light": [0.5 * grey for grey in range(24)]}
+    )
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    its = ImageRegressionData.from_csv(
+        "file", "light", train_file=tmp_path / "table.csv", val_split=0.25, image_size=8, image_mode="L", batch_size=9
+    )
+    trained = ImageRegressor(backbone=nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), learning_rate=0.05)
+    trainer = Trainer(max_epochs=3, default_root_dir=tmp_path, patience=2, **{**QUIET, "enable_checkpointing": True})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*learned from", DataWarning)
+        trainer.finetune(trained, datamodule=its, strategy=strategy)
+    best: Any = trainer.checkpoint_callback
+    assert best.monitor == "val_rmse" and best.mode == "min" and trained.hparams["training_strategy"] == "default"
+    assert float(best.best_model_score) > 0 and trainer.run_folder is not None
+    (light,) = trained.predictor().predict([str(tmp_path / "3.png")])
+    assert math.isfinite(light)
