@@ -17,7 +17,7 @@ from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, first_line
 from quickstudy.files import absent, best_checkpoint
-from quickstudy.pictures import IMAGE_EXTENSIONS, load_image
+from quickstudy.image.modality import IMAGE_EXTENSIONS, load_image
 from quickstudy.predictor import Predictor
 from quickstudy.saved import hub
 from quickstudy.saved.model_folder import DESCRIPTION, instead, is_trained

@@ -15,8 +15,8 @@ from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.cli.tasks import asked_for, named_by
 from quickstudy.data.scan import class_folders
+from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.kinds.predictions import named
-from quickstudy.pictures import IMAGE_EXTENSIONS
 from quickstudy.trained import ranked
 
 
