@@ -28,7 +28,6 @@ LAYERS = [
     ["modality"],
     ["image/strip"],
     ["image/modality"],  # of each domain its modality.py and nets.py: what a model knows of it, without Lightning
-    ["pictures"],
     ["kinds"],
     ["learning"],
     ["saved"],

@@ -28,7 +28,7 @@ from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy
 from quickstudy.learning.explaining import Answer, Neighbour
 from quickstudy.learning.judging import calibrated, share_right
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.modality import Modality
+from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
 
@@ -104,12 +104,8 @@ class Predictor:
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
         if load is None:
-            from quickstudy.image.modality import (
-                IMAGE_SIZE,
-                load_image,
-            )  # which few need who have another kind of input
-
-            load = partial(load_image, image_size=IMAGE_SIZE)
+            kind = MODALITIES["image"]
+            load = partial(kind.function or kind, **kind.usual)
         algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
         return cls(encoder, algorithm, load).fit(inputs, labels)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -266,14 +267,6 @@ class PictureValues(Values):
             return ""
         return widest(super(PictureValues, self).scale(inputs, part()) for part in parts)  # which are read twice
 
-    def show(self, item: Any, example: Any) -> bytes:
-        """Return a small JPEG, also of pictures that were handed over as tensors."""
-        return thumbnail_of(example)
-
-    def beside(self, tiles: Sequence[Tile]) -> Image.Image:
-        """Return a strip of pictures with their captions."""
-        return strip_of(tiles)
-
     def caution(self, train: Tensor) -> str:
         """Say of floats that skip a normalisation, or are of 0..255, what they are, and what helps."""
         made_by, mean = self.network.made_by, self.network.mean
@@ -293,6 +286,14 @@ class PictureValues(Values):
                 "which are scaled, or divide by 255"
             )
         return ""
+
+    def show(self, item: Any, example: Any) -> bytes:
+        """Return a small JPEG, also of pictures that were handed over as tensors."""
+        return thumbnail_of(example)
+
+    def beside(self, tiles: Sequence[Tile]) -> Image.Image:
+        """Return a strip of pictures with their captions."""
+        return strip_of(tiles)
 
 
 @MODALITIES.register("image")
@@ -315,6 +316,7 @@ class Picture(Modality):
     wire = Wire("images", ("image/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"})
     shown_as = "image/jpeg"
     backbone = "resnet18"
+    usual = MappingProxyType({"image_size": IMAGE_SIZE})
     advice = (
         "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
         "{'image_size': 84}"
