@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import shlex
 import shutil
 import subprocess
@@ -232,7 +231,7 @@ def test_a_checkpoint_is_no_saved_model(capsys: pytest.CaptureFixture[str]) -> N
         )
         with pytest.raises(DataError, match=told):
             Predictor.load(model)
-        assert re.search(told, run(capsys, f"serve {model}", code=2)[1])
+        assert "runs/1/best.ckpt' is damaged or cut" in run(capsys, f"serve {model}", code=2)[1]
 
 
 # ---- one form of naming a model
@@ -304,6 +303,16 @@ def test_a_run_classifies_as_a_saved_model_does(capsys: pytest.CaptureFixture[st
     assert out == "" and err.splitlines()[1:] == [f"12 pictures: 0 unknown, 0 unreadable, {closing} to rows.json"]
     supported = run(capsys, "predict model.ckpt new --support photos --no-unknown")[0]
     assert {label for _, label in rows(supported)} == set(COLOURS)
+
+
+def test_a_saved_model_of_fixed_classes_is_asked_as_its_run_is(capsys: pytest.CaptureFixture[str]) -> None:
+    train()
+    ImageClassifier.load_from_checkpoint("model.ckpt").predictor().save("fixed")
+    for options in ("photos", "photos --top 2 --format json", "new --support photos --no-unknown"):
+        assert run(capsys, f"predict fixed {options}")[0] == run(capsys, f"predict model.ckpt {options}")[0]
+    assert "learned from" not in run(capsys, "predict fixed photos")[1]  # of which its files say nothing
+    out, _ = run(capsys, "adapt fixed --support photos --out pets")
+    assert "3 classes from 12 pictures with prototypicalnetworks on fixed\n" in out
 
 
 def test_what_several_labels_are_is_told_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:

@@ -415,7 +415,7 @@ def test_a_load_of_ones_own_that_fails_is_a_picture_that_cannot_be_read(
         def mine(item: object) -> torch.Tensor:
             raise KeyError("mine")
 
-        service._predictor.set_params(load=mine)
+        service._model.set_params(load=mine)
         answer = Client(build(service)).predict(picture("red"))
         assert (answer.status_code, answer.json()["detail"]) == (422, "picture 1: 'x.png' cannot be read as a picture")
     assert "KeyError: 'mine'" in caplog.text

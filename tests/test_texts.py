@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quickstudy import DataModule, Task, Trainer
+from quickstudy import DataModule, Predictor, Task, Trainer
 from quickstudy.batches import Batch
 from quickstudy.data.identity import identities, shared
 from quickstudy.data.table import Inputs, Table
@@ -146,6 +146,21 @@ def test_what_is_learned_is_learned_from_training_inputs_alone(by_class: bool) -
     assert set(data.modality.settings["vocabulary"]) != words
     trainer(fast_dev_run=True).fit(model, datamodule=data)
     assert set(model.load_options["vocabulary"]) == set(data.modality.settings["vocabulary"]) == words
+
+
+def test_what_it_learned_goes_with_a_model_that_learns_further_classes(tmp_path: Path) -> None:
+    data = TextData(Table.build(*rows(range(CLASSES)).values()), batch_size=16)
+    torch.manual_seed(0)
+    model = TextClassifier(backbone=Mean(), learning_rate=0.05)
+    trainer(max_epochs=1).fit(model, datamodule=data)
+    predictor = model.adapt(*rows(range(3)).values())
+    predictor.add_class("c3", texts(3))
+    asked = [text for code in range(4) for text in texts(code)]
+    predictor.save(tmp_path)
+    again = Predictor.load(tmp_path, backbone=Mean())
+    assert again.get_params()["load"] == data.modality
+    assert (again.predict_proba(asked) == predictor.predict_proba(asked)).all()
+    assert predictor.predict("the w3a w3b", may_be_unknown=False) == ["c3"]
 
 
 def test_a_missing_text_and_one_without_words_are_told_or_left_out() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch, each, form_of
 from quickstudy.data.samples import Samples
 from quickstudy.data.table import Table
+from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_choice, check_counts
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.predictions import answers
@@ -67,6 +68,17 @@ class TrainedModel:
         classes: tuple[str, ...] = getattr(self.kind, "classes", ())
         return classes
 
+    @property
+    def labels(self) -> list[Label]:
+        """The classes as the training data had them: strings, whole numbers or bools."""
+        labels: list[Label] = getattr(self.kind, "labels", [])
+        return labels
+
+    @property
+    def several(self) -> bool:
+        """Whether an input may have several labels."""
+        return bool(getattr(self.kind, "multi_label", False))
+
     # ---- what it answers
 
     def predict(self, inputs: Any, output: str | None = None, *, batch_size: int = 64) -> Any:
@@ -100,15 +112,7 @@ class TrainedModel:
             With several labels per input, the label is a list of those above one half.
         """
         check_counts(count=count)
-        chances_NC = self.predict(inputs, "probabilities", batch_size=batch_size)
-        labels, several = self.kind.labels, self.kind.multi_label  # type: ignore[attr-defined]
-        best = chances_NC.topk(min(count, len(labels)), 1)
-        found = []
-        for chances_C, values, codes in zip(chances_NC, best.values.tolist(), best.indices.tolist(), strict=True):
-            ranking = [(labels[code], value) for code, value in zip(codes, values, strict=True)]
-            all_of_it: Any = [labels[code] for code in (chances_C > 0.5).nonzero().flatten().tolist()]
-            found.append(Answer(all_of_it if several else ranking[0][0], ranking, []))
-        return found
+        return ranked(self.kind, self.predict(inputs, "probabilities", batch_size=batch_size), count)
 
     def _listed(self, inputs: Any) -> Any:
         return self.modality.values(self.encoder).listed(inputs)
@@ -183,3 +187,23 @@ class TrainedModel:
             ConfigError: what was code is not given, or the model in the folder is one that learns.
         """
         return cls(*model_folder.read_trained(folder, device, load, backbone, head))
+
+
+def ranked(kind: Any, chances_NC: Tensor, count: int) -> list[Answer]:
+    """Return for each of N inputs its label and the likeliest classes.
+
+    Args:
+        kind: ``Classification``.
+        chances_NC: probabilities.
+        count: how many classes to name.
+
+    Returns:
+        With several labels per input, the label is a list of those above one half.
+    """
+    labels, best = kind.labels, chances_NC.topk(min(count, chances_NC.shape[1]), 1)
+    found = []
+    for chances_C, values, codes in zip(chances_NC, best.values.tolist(), best.indices.tolist(), strict=True):
+        ranking = [(labels[code], value) for code, value in zip(codes, values, strict=True)]
+        above = [labels[code] for code in (chances_C > 0.5).nonzero().flatten().tolist()]
+        found.append(Answer(above if kind.multi_label else ranking[0][0], ranking, []))
+    return found

@@ -394,7 +394,7 @@ class MAML(Algorithm):
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 raise ConfigError(
                     f"{mine}.start returns '{name}' = {brief(value)}: each weight must be a tensor of floating-point "
-                    "numbers; a constant may be support.new_zeros(size)"
+                    "numbers; a constant may be weights['head.weight'].new_zeros(size)"
                 )
         lost = [name for name in rates if name not in weights]
         if lost:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from quickstudy.algorithms import STRATEGIES
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, first_line
 from quickstudy.files import absent, best_checkpoint
-from quickstudy.pictures import IMAGE_EXTENSIONS, load_image
+from quickstudy.image.modality import IMAGE_EXTENSIONS, load_image
 from quickstudy.predictor import Predictor
 from quickstudy.saved import hub
-from quickstudy.saved.model_folder import DESCRIPTION, instead
+from quickstudy.saved.model_folder import DESCRIPTION, instead, is_trained
+from quickstudy.trained import TrainedModel
 
 if TYPE_CHECKING:
     from quickstudy.image import ImageClassifier
@@ -123,6 +125,25 @@ def load_predictor(found: Found, device: torch.device, support: str | None = Non
     )
 
 
+def trained(found: Found, device: torch.device) -> tuple[TrainedModel, torch.Tensor | None] | None:
+    """Read a model of fixed classes, and what identifies the examples that it was trained on; None: it learns.
+
+    Args:
+        found: what ``find_model`` returned.
+        device: for the model.
+
+    Raises:
+        DataError: it is damaged.
+        ConfigError: it is a few-shot checkpoint, which has no classes.
+    """
+    if found.saved:
+        return (TrainedModel.load(found.path, device), None) if is_trained(found.path) else None
+    model = load_task(found.path, device)
+    if model.plan is not None:
+        raise without_classes(found.typed, model)
+    return model.predictor(), model.trained_examples
+
+
 def without_classes(typed: object, model: ImageClassifier) -> ConfigError:
     """Build the error for a model that is asked to classify and knows no classes."""
     return ConfigError(
@@ -133,6 +154,9 @@ def without_classes(typed: object, model: ImageClassifier) -> ConfigError:
 
 def learner(found: Found, device: torch.device) -> tuple[Load, Callable[[Any, Any], Predictor]]:
     """Return what loads a picture for a model, and what makes a predictor of pictures and labels with it."""
+    if found.saved and is_trained(found.path):
+        fixed = TrainedModel.load(found.path, device)  # whose head is left behind, as a checkpoint's is
+        return fixed.modality, Predictor(fixed.encoder, STRATEGIES["prototypicalnetworks"](), fixed.modality).fit
     if found.saved:
         predictor = _load_saved(found, device)
         return predictor.knowledge.load, predictor.fit

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from typing import Literal
 
 import numpy as np
-import torch
 from jsonargparse import ArgumentParser
 
 from quickstudy.cli.models import TRAINED, examples, without_classes
-from quickstudy.cli.predictions import Tally, writing
+from quickstudy.cli.named_pictures import Picture
+from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.data.scan import class_folders
-from quickstudy.kinds.predictions import named, rows_of
-from quickstudy.pictures import IMAGE_EXTENSIONS
+from quickstudy.image.modality import IMAGE_EXTENSIONS
+from quickstudy.kinds.predictions import named
+from quickstudy.trained import ranked
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -48,35 +48,17 @@ def run(args: argparse.Namespace) -> int:
     assert table is not None  # no other data has a flag here
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(args.trainer, devices=1, logger=False, enable_checkpointing=False)
-    if args.support is None:
-        classes = model.kind.labels
-        chances_NC = trainer.predict(model, datamodule=data, output="probabilities")
+    if args.support is None:  # by the trainer, whose device and precision may be asked for, and the data's own loaders
+        asked = Asked(model.predictor(), model.trained_examples, cautions=False)  # it has warned
+        found = ranked(model.kind, trainer.predict(model, datamodule=data, output="probabilities"), len(asked.classes))
     else:
-        model.load_options = dict(data.load_options)
+        found, model.load_options = None, dict(data.load_options)
         support = examples(class_folders(args.support, IMAGE_EXTENSIONS))
-        predictor = model.to(trainer.strategy.root_device).adapt(*support)
-        if predictor.transductive:
-            print(
-                f"'{model.hparams['training_strategy']}' classifies all {len(table)} pictures together: each answer "
-                "depends on the others",
-                file=sys.stderr,
-            )
-        classes = predictor.classes_.tolist()
-        chances_NC = torch.from_numpy(predictor.predict_proba([table.inputs[row] for row in range(len(table))]))
-    several = model.kind.multi_label and args.support is None
-    inputs = list(named(table, np.arange(len(table)), classes))
-    labelled = [table.inputs[row] for row, (_, true) in enumerate(inputs) if true is not None]
-    tally = Tally(classes, several)
-    if args.support is None:
-        tally.compare(model.seen_before, len(labelled))  # the trainer has warned
-    else:
-        tally.compare(sum(near.same for (near,) in predictor.nearest(labelled, 1)), len(labelled))
-        print(tally.caution, end="\n" * bool(tally.caution), file=sys.stderr)
-    with writing(args.output, args.format, any(true is not None for _, true in inputs)) as write:
-        for rows in rows_of(chances_NC, classes, inputs, several):
-            tally.add(rows)
-            for row in rows:
-                write(row)
-    if args.output:
-        print(f"{tally}; written to {args.output}", file=sys.stderr)
-    return 0
+        asked = Asked(model.to(trainer.strategy.root_device).adapt(*support), unknown=False)
+    pictures = [
+        Picture(table.inputs[row], true)
+        for row, (_, true) in enumerate(named(table, np.arange(len(table)), asked.classes))
+    ]
+    said = answered(asked, iter(pictures)) if found is None else zip(pictures, found, strict=True)
+    labelled = any(picture.true is not None for picture in pictures)
+    return write_rows(asked, said, len(pictures), args.output, args.format, labelled, shows=found is None)

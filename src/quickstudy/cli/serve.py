@@ -1,4 +1,4 @@
-"""Answer over HTTP with a saved predictor, and let it learn classes."""
+"""Answer over HTTP with a saved model, and let it learn classes where it was not trained on fixed ones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from quickstudy.cli.models import add_device, device_of, find_model, model_here
-from quickstudy.errors import ConfigError, require
+import torch
+
+from quickstudy.cli.models import add_device, device_of, find_model, load_task, model_here
+from quickstudy.errors import ConfigError, DataError, require
+from quickstudy.saved.model_folder import instead
+from quickstudy.trained import TrainedModel
 
 _LOG = logging.getLogger("quickstudy.serve")
 _CONNECTIONS = 1000
@@ -28,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         metavar="MODEL",
         help="the folder of a saved model, of quickstudy adapt or Predictor.save; or owner/name on the Hugging "
-        "Face Hub, which is copied into such a folder first",
+        "Face Hub, which is copied into such a folder first; or a run or checkpoint of supervised training",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond loopback it takes a token")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
@@ -71,8 +75,12 @@ def run(args: argparse.Namespace) -> int:
     hosts = dict.fromkeys((*LOOPBACK, args.host)) if loopback and token is None else ()
     rules = Rules(token, tuple(hosts), args.max_megabytes << 20, args.rate)
     limits = Limits(args.max_images, args.max_megapixels * 1_000_000)
-    folder = _folder(args.model)
-    with _logged(), Service(folder, device, args.batch_size) as service, _listening(args.host, args.port) as listening:
+    model, name = _model(args.model, device)
+    with (
+        _logged(),
+        Service(model, device, args.batch_size, name=name) as service,
+        _listening(args.host, args.port) as listening,
+    ):
         page = None if args.no_page else Page(service, Decoder(service, limits), rules.max_bytes)
         app = build(service, rules, limits, page)
         host = f"[{args.host}]" if ":" in args.host else args.host
@@ -97,11 +105,27 @@ def run(args: argparse.Namespace) -> int:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, end)
-        print(f"{folder}: {url} (programs: /docs; to stop: Ctrl-C)", file=sys.stderr, flush=True)
+        print(
+            f"{args.model if isinstance(model, TrainedModel) else model}: {url} (programs: /docs; to stop: Ctrl-C)",
+            file=sys.stderr,
+            flush=True,
+        )
         if service.replayed:
             _LOG.info("recovered: replayed %d changes, up to number %d", service.replayed, service.change_number)
         server.run([listening])
     return 130 if signal.SIGINT in ended_by else 0
+
+
+def _model(typed: str, device: torch.device) -> tuple[Path | TrainedModel, str]:
+    """Return the model to serve, or the folder that it follows; and a name where it has no folder."""
+    here = model_here(typed)
+    if here is None or here.saved:
+        return _folder(typed), ""
+    task = load_task(here.path, device)
+    if task.plan is not None:
+        strategy = task.hparams["training_strategy"]
+        raise DataError(f"'{typed}' was trained with '{strategy}' and has no fixed classes{instead(here.path)}")
+    return task.predictor(), here.path.parent.resolve().name
 
 
 def _folder(typed: str) -> Path:

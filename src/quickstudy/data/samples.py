@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from quickstudy.batches import Batch, each, stack, take
 from quickstudy.data.archives import Member
@@ -32,13 +32,7 @@ from quickstudy.data.targets import in_order
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
 
-_FOR_OTHERS = (
-    "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
-    "{'image_size': 84}"
-)
 Load = Callable[[Any], Any]
-LOADS: Registry[Load] = Registry("load")
-"""By a domain's name: what makes a tensor of one of its inputs, with options that a saved model names."""
 Transform = Callable[[Tensor], Tensor]
 TRANSFORMS: Registry[Transform] = Registry("transform")
 """By name: ready-made ones."""
@@ -234,7 +228,7 @@ class Samples:
                 f"{self.name(row)} and another differ in kind: load makes a dict of one, a tensor of the other"
             )
         if sample.shape != like.shape or sample.dtype != like.dtype:
-            advice = getattr(self._load, "advice", _FOR_OTHERS)
+            advice = getattr(self._load, "advice", "")
             raise DataError(
                 f"{self.name(row)} has shape {tuple(sample.shape)} ({sample.dtype}) where another has "
                 f"{tuple(like.shape)} ({like.dtype}): all inputs must agree. {advice}".rstrip()
@@ -335,13 +329,15 @@ def file_of(inputs: Inputs, row: int) -> str | None:
 
 
 def listed(inputs: Any) -> Any:
-    """Return a tensor ``[N, ...]`` or a list of items; a single path, picture or open file counts as a list of one.
+    """Return a batch ``[N, ...]`` or a list of items; a single path, picture or open file counts as a list of one.
 
     What comes one by one, as from a generator, ``map`` or ``glob``, is listed.
 
     Raises:
-        DataError: it is a set, which has no order, or a mapping.
+        DataError: it is a set, which has no order, or a mapping, but for a dict of tensors, which is a batch.
     """
+    if isinstance(inputs, dict) and inputs and all(isinstance(leaf, Tensor) for leaf in tree_leaves(inputs)):
+        return inputs
     if not hasattr(inputs, "read"):  # an open file would come by its lines
         inputs = in_order(inputs, "inputs")
     if isinstance(inputs, Tensor):

@@ -27,16 +27,18 @@ from quickstudy.serve.gate import Gate, Rules, hung_up
 from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.page import Page
 from quickstudy.serve.schemas import (
-    PICTURES,
     REFUSALS,
     TAKEN,
     UNKNOWN,
     About,
+    AboutTrained,
+    AllAnswered,
     Classes,
     Known,
     Predictions,
     Renamed,
     State,
+    bodies,
     told,
 )
 from quickstudy.serve.service import BusyError, Service, UnwrittenError
@@ -51,6 +53,7 @@ _STATUS = {
     UnwrittenError: 507,
 }
 _MOST_CLASSES = 1000  # in one answer
+_LEARNS = ", says when it does not know, and learns a class from a few examples"
 _LOG = logging.getLogger(__name__)
 
 
@@ -76,7 +79,8 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         page: for people, at ``/``; it is closed with the service.
     """
     metrics = Metrics(service)
-    desk = Desk(Decoder(service, limits or Limits()))
+    decoder = Decoder(service, limits or Limits())
+    desk, body = Desk(decoder), bodies(decoder.wire)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -92,7 +96,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         swagger_ui_parameters={"validatorUrl": None},  # another host's, which Swagger would show the description
         title="quickstudy",
         version=__version__,
-        description="Classifies pictures, says when it does not know, and learns a class from a few examples.",
+        description=f"Classifies {decoder.called}s{_LEARNS if service.learns else ''}.",
         dependencies=[Depends(_checked)],
         lifespan=lifespan,
         responses=REFUSALS,
@@ -119,21 +123,35 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Return counters and times for Prometheus."""
         return Response(metrics.text(), media_type=metrics.media_type)
 
-    @app.post("/predict", tags=["pictures"], responses={200: {"model": Predictions}}, openapi_extra=PICTURES)
+    kinds = (Predictions, About) if service.learns else (AllAnswered, AboutTrained)
+
+    @app.post("/predict", tags=["pictures"], responses={200: {"model": kinds[0]}}, openapi_extra=body)
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=100, description="how many of the likeliest classes to name")] = 5,
         nearest: Annotated[int, Query(ge=0, le=20, description="how many of the nearest examples to show")] = 0,
     ) -> Response:
         """Classify pictures."""
-        pictures = await desk.pictures(request)
-        found = await asyncio.wrap_future(service.predict(pictures, top, nearest))
+        inputs = await desk.inputs(request)
+        found = await asyncio.wrap_future(service.predict(inputs, top, nearest))
         return JSONResponse({"predictions": [_as_json(each) for each in found]})
 
-    @app.get("/model", tags=["classes"], responses={200: {"model": About}})
+    @app.get("/model", tags=["classes"], responses={200: {"model": kinds[1]}})
     async def about() -> Response:
         """Say what the model is, and what accuracy to expect on pictures that come as its examples came."""
         return JSONResponse(await asyncio.wrap_future(service.about()))
+
+    if service.learns:
+        _add_classes(app, service, desk, body)
+    if page is not None:
+        app.router.default = page  # a mount would answer a known path with a wrong method, too
+    gate = Gate(app, rules or Rules(), metrics.request)
+    metrics.under_way.set_function(lambda: gate.under_way)
+    return gate
+
+
+def _add_classes(app: FastAPI, service: Service, desk: Desk, body: dict[str, Any]) -> None:
+    """Add what names, teaches and forgets classes."""
 
     @app.get("/classes", tags=["classes"], responses={200: {"model": Classes}})
     async def classes(
@@ -145,13 +163,11 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         part = [{"name": name, "examples": number} for name, number in list(known.items())[start : start + count]]
         return JSONResponse({"total": len(known), "classes": part})
 
-    @app.post(
-        "/classes/{name:any}/examples", tags=["classes"], responses={200: {"model": Known}}, openapi_extra=PICTURES
-    )
+    @app.post("/classes/{name:any}/examples", tags=["classes"], responses={200: {"model": Known}}, openapi_extra=body)
     async def teach(request: Request, name: Name) -> Response:
         """Show examples of a class, known or new; it is on the disk when the answer comes."""
-        pictures = await desk.pictures(request)
-        count = await _certain(service.teach(name, pictures, _caller(request)))
+        inputs = await desk.inputs(request)
+        count = await _certain(service.teach(name, inputs, _caller(request)))
         return JSONResponse({"name": await asyncio.wrap_future(service.as_class(name)), "examples": count})
 
     @app.delete("/classes/{name:any}", tags=["classes"], status_code=204, responses=UNKNOWN)
@@ -165,12 +181,6 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Call a class by another name; it is on the disk when the answer comes."""
         await _certain(service.rename(name, new.name, _caller(request)))
         return Response(status_code=204)
-
-    if page is not None:
-        app.router.default = page  # a mount would answer a known path with a wrong method, too
-    gate = Gate(app, rules or Rules(), metrics.request)
-    metrics.under_way.set_function(lambda: gate.under_way)
-    return gate
 
 
 def _caller(request: Request) -> str:

@@ -1,17 +1,13 @@
-"""From the files of a request to pictures, within limits."""
+"""From what a request holds to inputs, within limits."""
 
 from __future__ import annotations
 
 import logging
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
-from quickstudy.data.samples import Load
+from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.pictures import load_image
+from quickstudy.modality import MODALITIES, Code, Modality, Wire
 from quickstudy.serve.service import Service
 
 _LONGEST_NAME = 80
@@ -26,91 +22,94 @@ class Limits(NamedTuple):
     """Of one picture, before it is resized."""
 
 
-class File:
-    """What somebody sent, which ``load_image`` reads as it does a file of an archive.
+class File(NamedTuple):
+    """What somebody sent."""
 
-    Args:
-        content: of the file.
-        name: as its sender calls it, with folders or without.
-    """
-
-    def __init__(self, content: bytes, name: str | None = None) -> None:
-        self._content = content
-        base = (name or "").replace("\\", "/").rpartition("/")[2]
-        self._name = base[:_LONGEST_NAME].encode("utf-8", "replace").decode() or f"{len(content)} bytes"
+    content: Any
+    """The bytes of a file, or a value of JSON."""
+    name: str = ""
+    """As its sender calls it, with folders or without."""
 
     def __str__(self) -> str:
-        return self._name
-
-    def read_bytes(self) -> bytes:
-        """Return the content."""
-        return self._content
+        base = self.name.replace("\\", "/").rpartition("/")[2]
+        return base[:_LONGEST_NAME].encode("utf-8", "replace").decode() or f"{len(self.content)} bytes"
 
 
 class Decoder:
-    """Makes pictures for a service of the files that were sent to it.
+    """Makes inputs for a service of what was sent to it.
 
     Args:
-        service: whose model says what a picture is.
+        service: whose model says what an input is.
         limits: of one request.
 
     Raises:
-        ConfigError: the model takes no pictures; whenever one is to be decoded, too, as a model may be replaced.
+        ConfigError: its inputs cannot be sent; whenever one is to be decoded, too, as a model may be replaced.
     """
 
     def __init__(self, service: Service, limits: Limits) -> None:
         self._service, self.limits = service, limits
-        self._load()
+        self._modality()
+
+    @property
+    def wire(self) -> Wire:
+        """How inputs are sent; those that a function of one's own reads are files, sent like pictures."""
+        return self._modality().wire or MODALITIES["image"].wire  # type: ignore[return-value]
+
+    @property
+    def called(self) -> str:
+        """What one input is called."""
+        modality = self._modality()
+        return ("pictures" if modality.wire is None else modality.called).removesuffix("s")
 
     def check(self, count: int) -> None:
-        """Check how many files there are.
+        """Check how many inputs there are.
 
         Raises:
             DataError: none, or too many.
         """
         if not 0 < count <= self.limits.images:
+            field = self.wire.field
             raise DataError(
-                f"{count} pictures: send 1 to {self.limits.images} in the field 'images', curl -F images=@who.jpg"
+                f"{count} {self.called}s: send 1 to {self.limits.images} in the field '{field}', curl -F {field}=@"
+                f"{'who.jpg' if field == 'images' else 'file'}"
             )
 
-    def __call__(self, files: list[File]) -> list[Tensor]:
-        """Return a picture ``[C, H, W]`` for each file.
+    def __call__(self, files: list[File]) -> list[Batch]:
+        """Return an example for each file, a picture ``[C, H, W]`` for instance.
 
         Raises:
             DataError: one cannot be read; the message has its place, from 1.
         """
-        pictures = []
+        examples = []
         for number, file in enumerate(files, 1):
             try:
-                pictures.append(self.one(file))
+                examples.append(self.one(file))
             except DataError as error:
-                raise DataError(f"picture {number}: {error}") from error
-        return pictures
+                raise DataError(f"{self.called} {number}: {error}") from error
+        return examples
 
-    def one(self, file: File) -> Tensor:
-        """Return the picture ``[C, H, W]`` in a file.
+    def one(self, file: File) -> Batch:
+        """Return the example in a file.
 
         Raises:
             DataError: it cannot be read.
         """
+        modality = self._modality()
         try:
-            picture: Tensor = self._load()(file)
+            return modality.load(modality.from_wire(file.content, file.name))
         except ConfigError:
             raise
         except DataError as error:
             raise DataError(str(error).replace(f": {error.__cause__}", "")) from error  # in words of Python, or Pillow
         except Exception as error:  # a model may come with a function of its own
-            _LOG.exception("a picture could not be read")
-            raise DataError(f"'{file}' cannot be read as a picture") from error
-        return picture
+            _LOG.exception("a %s could not be read", self.called)
+            raise DataError(f"'{file}' cannot be read as a {self.called}") from error
 
-    def _load(self) -> Load:
-        load = self._service.load
-        if load is torch.as_tensor:
+    def _modality(self) -> Modality:
+        modality = self._service.modality
+        if modality.wire is None and not isinstance(modality, Code):
             raise ConfigError(
                 "the model that is served takes no pictures, as it learned from numbers: serve one that learned from "
                 "pictures, as quickstudy adapt makes it"
             )
-        if isinstance(load, partial) and load.func is load_image:
-            return partial(load, max_pixels=self.limits.pixels)
-        return lambda file: load(file.read_bytes())
+        return modality.within(self.limits.pixels)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, Strict
+from pydantic import BaseModel, Field, Strict, create_model
+
+from quickstudy.modality import Wire
 
 Class = str | bool | int
 """As it was taught: text, a whole number, or true and false."""
@@ -17,6 +20,27 @@ class Encoded(BaseModel):
     images: list[str] = Field(
         min_length=1, description="files of pictures (JPEG, PNG, ...), each in base64 or as a data: address"
     )
+
+
+def in_base64(wire: Wire) -> bool:
+    """Whether an input is sent in JSON as the base64 of its file."""
+    return wire.schema.get("contentEncoding") == "base64"
+
+
+@cache
+def _sent(field: str, base64: bool) -> type[BaseModel]:
+    if field == "images" and base64:
+        return Encoded
+    kind = list[str] if base64 else list[Any]
+    about = "files, each in base64 or as a data: address" if base64 else "one each"
+    fields: Any = {field: (kind, Field(min_length=1, description=about))}
+    made: type[BaseModel] = create_model("Sent", **fields)
+    return made
+
+
+def sent(wire: Wire) -> type[BaseModel]:
+    """Return the form of inputs in JSON."""
+    return _sent(wire.field, in_base64(wire))
 
 
 class Ranked(BaseModel):
@@ -47,6 +71,20 @@ class Predictions(BaseModel):
     """What is said of each picture, in their order."""
 
     predictions: list[Predicted]
+
+
+class Answered(BaseModel):
+    """What a model of fixed classes says of a picture."""
+
+    label: Class | list[Class] = Field(description="the likeliest class; of several labels those above one half")
+    ranking: list[Ranked]
+    nearest: list[Near] = Field(description="none, as it keeps no examples")
+
+
+class AllAnswered(BaseModel):
+    """What is said of each picture, in their order."""
+
+    predictions: list[Answered]
 
 
 class Known(BaseModel):
@@ -96,6 +134,16 @@ class About(BaseModel):
     held_out_accuracy: WholeAccuracy
 
 
+class AboutTrained(BaseModel):
+    """What a model of fixed classes is."""
+
+    name: str = Field(description="of its folder, or its run's")
+    written: str = Field(description="when it was saved; empty where it comes from a checkpoint")
+    backbone: str | None = Field(description="its name; null where it was given as code")
+    classes: int
+    labels: list[str] = Field(description="the classes")
+
+
 class Renamed(BaseModel):
     """Another name for a class."""
 
@@ -115,22 +163,25 @@ class Problem(BaseModel):
     detail: str
 
 
-PICTURES: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["images"],
-                    "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                }
+def bodies(wire: Wire) -> dict[str, Any]:
+    """Return what OpenAPI says of the body of a request with inputs."""
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    form = {"type": "object", "required": [wire.field], "properties": {wire.field: files}}
+    values = sent(wire).model_json_schema()
+    if not in_base64(wire):
+        values["properties"][wire.field]["items"] = dict(wire.schema)
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                "application/json": {"schema": values},
+                **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in wire.media},
             },
-            "application/json": {"schema": Encoded.model_json_schema()},
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-        },
+        }
     }
-}
+
+
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": why}
     for status, why in {

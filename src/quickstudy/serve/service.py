@@ -1,5 +1,8 @@
 """One model, one thread that asks and changes it, and the journal that makes its changes last.
 
+It is a ``Predictor``, or a ``TrainedModel``, which answers alone: the service knows of both what they say of themselves
+(``modality``, ``transductive``, ``learns``), and asks both to ``rank``.
+
 Whoever calls gets a future. Pictures that wait are classified together; a change waits for what came before it. Other
 processes may serve the same folder: before each batch and each change the thread takes up what they have changed, so
 that an answer knows every change that was acknowledged, by whichever of them, before it was asked for.
@@ -21,16 +24,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, QuickstudyError, brief
 from quickstudy.learning.changes import Change
 from quickstudy.learning.confidence import accuracy_in_words
 from quickstudy.learning.explaining import Answer
+from quickstudy.modality import Modality
 from quickstudy.predictor import Predictor
 from quickstudy.saved import model_folder
 from quickstudy.saved.journal import BehindError, Journal, LockedError
 from quickstudy.saved.plain import name_of
+from quickstudy.trained import TrainedModel
 
 _MOST_TOLD = 1000  # classes whose accuracy is told
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
@@ -57,20 +61,24 @@ class _Asked(NamedTuple):
 class _Job(NamedTuple):
     """Anything else that is done with the model."""
 
-    action: Callable[[Predictor], Any]
+    action: Callable[[Model], Any]
     future: Future[Any]
     by: str = ""
     """Who asked for it, for the log."""
 
 
+Model = Predictor | TrainedModel
+
+
 class Service:
-    """Serves the model in a folder until it is closed.
+    """Serves a model until it is closed.
 
     Args:
-        folder: of a saved predictor.
-        device: for the model.
+        model: the folder of a saved model, which a service follows and changes where it learns; or a trained model.
+        device: for the model in a folder.
         batch_size: pictures that are classified together at most.
         most_waiting: pictures that may wait; more are refused.
+        name: of a model that is in no folder.
 
     Raises:
         DataError: there is no model in the folder, or it is damaged.
@@ -79,12 +87,16 @@ class Service:
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],
+        model: str | os.PathLike[str] | TrainedModel,
         device: str | torch.device = "cpu",
         batch_size: int = 64,
         most_waiting: int = 1024,
+        name: str = "",
     ) -> None:
-        self._folder, self._device = folder, device
+        self._folder = None if isinstance(model, TrainedModel) else model
+        self._device = device
+        self.name = name if self._folder is None else Path(self._folder).resolve().name
+        """The model's, which is its folder's."""
         self._batch_size, self._most_waiting = batch_size, most_waiting
         self.observe: Callable[[int], None] = lambda size: None
         """Told of the size of each batch."""
@@ -94,7 +106,7 @@ class Service:
         self.replayed = 0
         """Changes of earlier runs that it made again at its start, as the model was not written whole since."""
         read: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, args=(read,), name="quickstudy-model", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(model, read), name="quickstudy-model", daemon=True)
         self._thread.start()
         read.result()
 
@@ -113,28 +125,35 @@ class Service:
         return future
 
     def classes(self) -> Future[dict[Label, int]]:
-        """Return every class with the number of its examples."""
-        return self._do(lambda predictor: predictor.counts_)
+        """Return every class with the number of its examples, 0 where the model kept none."""
+        return self._do(_counts)
 
     def about(self) -> Future[dict[str, Any]]:
         """Return what the model is and what accuracy to expect of it, in values that JSON has."""
 
-        def about(predictor: Predictor) -> dict[str, Any]:
-            return {"name": self.name, "written": model_folder.written(self._folder), **_about(predictor)}
+        def about(model: Model) -> dict[str, Any]:
+            written = "" if self._folder is None else model_folder.written(self._folder)
+            own = _about_trained(model) if isinstance(model, TrainedModel) else _about(model)
+            return {"name": self.name, "written": written, **own}
 
         return self._do(about)
 
     def expected(self) -> Future[list[str]]:
-        """Return in words what accuracy to expect."""
-        return self._do(lambda predictor: accuracy_in_words(predictor.held_out_accuracy_, "pictures"))
+        """Return in words what accuracy to expect; nothing where no example was left out to tell it."""
+
+        def expected(model: Model) -> list[str]:
+            held_out = None if isinstance(model, TrainedModel) else model.held_out_accuracy_
+            return [] if held_out is None else accuracy_in_words(held_out, model.modality.called)
+
+        return self._do(expected)
 
     def thumbnails(self, name: Label) -> Future[tuple[bytes, ...]]:
         """Return a small JPEG of each example of a class; empty where there is none."""
-        return self._do(lambda predictor: predictor.thumbnails(predictor.as_class(name)))
+        return self._change(lambda predictor: predictor.thumbnails(predictor.as_class(name)))
 
     def as_class(self, text: Label) -> Future[Label]:
         """Return the class that a text means; see ``Predictor.as_class``."""
-        return self._do(lambda predictor: predictor.as_class(text))
+        return self._change(lambda predictor: predictor.as_class(text))
 
     def teach(self, name: Label, pictures: list[Tensor], by: str = "") -> Future[int]:
         """Show examples ``[C, H, W]`` of a class, known or new; the number of its examples comes back.
@@ -156,7 +175,7 @@ class Service:
             (predictor.add_examples if label in predictor else predictor.add_class)(label, pictures)
             return predictor.counts_[label]
 
-        return self._do(teach, by)
+        return self._change(teach, by)
 
     def forget(self, name: Label, by: str = "") -> Future[object]:
         """Forget a class."""
@@ -167,7 +186,7 @@ class Service:
                 _check_open(predictor)
             return predictor.remove_class(label)
 
-        return self._do(forget, by)
+        return self._change(forget, by)
 
     def rename(self, name: Label, new_name: Label, by: str = "") -> Future[object]:
         """Call a class by another name; a truth value is one only where classes are such."""
@@ -176,17 +195,17 @@ class Service:
             new = new_name if isinstance(new_name, bool) else predictor.as_class(new_name)
             return predictor.rename_class(predictor.as_class(name), new)
 
-        return self._do(rename, by)
+        return self._change(rename, by)
 
     @property
-    def name(self) -> str:
-        """The model's, which is its folder's."""
-        return Path(self._folder).resolve().name
+    def learns(self) -> bool:
+        """Whether the model can be shown classes."""
+        return self._model.learns
 
     @property
-    def load(self) -> Load:
-        """What makes a tensor of one picture."""
-        return self._predictor.knowledge.load
+    def modality(self) -> Modality:
+        """What an input is."""
+        return self._model.modality
 
     @property
     def ready(self) -> bool:
@@ -201,7 +220,7 @@ class Service:
     @property
     def change_number(self) -> int:
         """The number of the last change that it has seen."""
-        return self._predictor.change_number
+        return self._model.change_number if isinstance(self._model, Predictor) else 0
 
     def close(self) -> None:
         """Finish what was asked for, and end."""
@@ -214,10 +233,24 @@ class Service:
 
     # ---- the thread
 
-    def _do(self, action: Callable[[Predictor], Any], by: str = "") -> Future[Any]:
+    def _do(self, action: Callable[[Model], Any], by: str = "") -> Future[Any]:
         future: Future[Any] = Future()
         self._put(_Job(action, future, by))
         return future
+
+    def _change(self, action: Callable[[Predictor], Any], by: str = "") -> Future[Any]:
+        """Do what only a model that learns takes.
+
+        Raises:
+            ConfigError: it does not, when the result is asked for.
+        """
+
+        def change(model: Model) -> Any:
+            if not isinstance(model, Predictor):
+                raise ConfigError("this model was trained on fixed classes and learns no others")
+            return action(model)
+
+        return self._do(change, by)
 
     def _put(self, job: _Asked | _Job) -> None:
         with self._lock:
@@ -229,11 +262,20 @@ class Service:
                 self._waiting += len(job.pictures)
             self._queue.put(job)
 
-    def _run(self, read: Future[None]) -> None:
+    def _run(self, source: Any, read: Future[None]) -> None:
         """Read the model, or say why that fails, and do what is asked for until the end."""
+        self._model: Model
+        self._journal: Journal | None = None  # which only the thread that opens it may use
+        self._uncompacted = 0
         try:
-            with model_folder.serve(self._folder) as self._journal:  # which only the thread that opens it may use
-                self._predictor, self.replayed = self._read(self._journal)
+            if isinstance(source, TrainedModel) or model_folder.is_trained(source):
+                given = isinstance(source, TrainedModel)
+                self._model = source if given else TrainedModel.load(source, self._device)
+                read.set_result(None)
+                self._work()
+                return
+            with model_folder.serve(source) as self._journal:
+                self._model, self.replayed = self._read(self._journal)
                 self._uncompacted = self.replayed
                 read.set_result(None)
                 self._work()
@@ -259,7 +301,7 @@ class Service:
     def _gathered(self, first: _Asked) -> tuple[list[_Asked], _Asked | _Job | None]:
         """Return what is classified together, and what was taken from the queue and is not."""
         batch, size = [first], len(first.pictures)
-        while size < self._batch_size and not self._predictor.transductive:
+        while size < self._batch_size and not self._model.transductive:
             try:
                 job = self._queue.get_nowait()
             except queue.Empty:
@@ -293,7 +335,7 @@ class Service:
 
     def _classified(self, batch: list[_Asked]) -> list[Answer]:
         """Classify pictures that may be of several sizes, those of one size together."""
-        if not len(self._predictor.counts_):
+        if not _counts(self._model):
             raise DataError(
                 "no class is known yet: show it one first, curl -F images=@yak.jpg .../classes/yak/examples"
             )
@@ -304,38 +346,40 @@ class Service:
             kinds.setdefault((picture.shape, picture.dtype), []).append(place)
         answers: dict[int, Answer] = {}
         for places in kinds.values():
-            found = self._predictor.rank([pictures[place] for place in places], count, nearest=nearest)
+            found = self._model.rank([pictures[place] for place in places], count, nearest=nearest)
             answers |= zip(places, found, strict=True)
         return [answers[place] for place in range(len(pictures))]
 
-    def _done(self, action: Callable[[Predictor], Any]) -> Any:
+    def _done(self, action: Callable[[Model], Any]) -> Any:
         while True:
             self._follow()
             try:
-                return action(self._predictor)
+                return action(self._model)
             except BehindError:
                 continue
 
     def _follow(self) -> None:
         """Take up what others have changed."""
-        known = self._predictor.change_number
+        if self._journal is None or not isinstance(self._model, Predictor):
+            return
+        known = self._model.change_number
         if self._journal.last == known:
             return
         changes = self._journal.since(known, self._device)
         if changes is None:
-            self._predictor, self._uncompacted = self._read(self._journal)
+            self._model, self._uncompacted = self._read(self._journal)
             return
-        self._predictor.take_up(changes)
+        self._model.take_up(changes)
         self._uncompacted += len(changes)
         _LOG.info("took up %d changes of other processes, up to number %d", len(changes), known + len(changes))
 
     def _compact(self, after: int) -> None:
         """Write the model whole, once so many changes were made, so that the next start need not make them."""
-        if self._uncompacted < after:
+        if self._uncompacted < after or self._folder is None or not isinstance(self._model, Predictor):
             return
         self._uncompacted = 0  # where it fails, too: it is tried again after as many changes
         try:
-            self._predictor.save(self._folder, after=self._predictor.change_number)
+            self._model.save(self._folder, after=self._model.change_number)
         except BehindError:
             pass  # whoever is ahead does it
         except Exception:
@@ -343,13 +387,14 @@ class Service:
 
     def _read(self, journal: Journal) -> tuple[Predictor, int]:
         """Return the model in the folder, and how many changes it was not written whole for."""
+        assert self._folder is not None
         predictor = Predictor.load(self._folder, self._device)
-        predictor.before_change = self._write_down
+        predictor.before_change = partial(self._write_down, journal)
         return predictor, journal.count
 
-    def _write_down(self, change: Change) -> int:
+    def _write_down(self, journal: Journal, change: Change) -> int:
         try:
-            number = self._journal.append(change, self._predictor.change_number)
+            number = journal.append(change, self.change_number)
         except LockedError:
             raise
         except OSError as error:
@@ -375,6 +420,15 @@ def _check_open(predictor: Predictor) -> None:
             f"this model was trained for {len(predictor.counts_)} classes, no more and no fewer: it takes further "
             "examples of those that it knows, and other names for them"
         )
+
+
+def _counts(model: Model) -> dict[Label, int]:
+    return dict.fromkeys(model.classes, 0) if isinstance(model, TrainedModel) else model.counts_
+
+
+def _about_trained(model: TrainedModel) -> dict[str, Any]:
+    made_by = model.encoder.made_by
+    return {"backbone": made_by and made_by[0], "classes": len(model.classes), "labels": list(model.classes)}
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:

@@ -23,6 +23,8 @@ _MOST_SHOWN = 500  # classes
 _MOST_PICTURES = 60  # of a class
 _NEAREST = 6
 _FORGET = "Forget"
+_ONCE_TAUGHT = "Once there are three examples in classes of two or more, it also says when a picture is like none."
+_FIXED = "It knows the classes that it was trained on, and no others."
 _LOG = logging.getLogger(__name__)
 
 CSS = """
@@ -80,12 +82,13 @@ def theme() -> Any:
 
 
 def widgets(service: Service, decoder: Decoder) -> Any:
-    """Return the page as Gradio's blocks.
+    """Return the page as Gradio's blocks; a model that does not learn has no cards for its classes.
 
     Args:
         service: what answers.
         decoder: of what is dropped on it.
     """
+    learns = service.learns
 
     def named() -> dict[str, int]:
         return {str(name): count for name, count in service.classes().result().items()}
@@ -113,7 +116,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         if path is None:
             return _said(""), gr.Label(visible=False), ""
         pictures = _decoded(decoder, [path])
-        if not service.classes().result():
+        if service.learns and not service.classes().result():
             raise DataError("It knows no class yet: teach it one first.")
         (found,) = service.predict(pictures, 5, _NEAREST).result()
         chances = {str(name): chance for name, chance in found.ranking}
@@ -138,7 +141,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
     with gr.Blocks(title=f"{service.name}: quickstudy", analytics_enabled=False, delete_cache=(300, 1800)) as page:
         about = gr.HTML(elem_id="about")
         with gr.Row(elem_id="board"):
-            with gr.Column(elem_classes="card", elem_id="teaching"):
+            with gr.Column(elem_classes="card", elem_id="teaching", visible=learns):
                 gr.HTML("<h2>Teach a class</h2><p class='hint'>One picture is enough; a few are better.</p>")
                 name = gr.Textbox(label="Name of the class", max_length=256, elem_id="name")
                 files = gr.File(
@@ -151,10 +154,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
                 teach_button = gr.Button("Teach", variant="primary", elem_id="teach")
                 taught = gr.HTML(elem_id="taught")
             with gr.Column(elem_classes="card", elem_id="asking"):
-                gr.HTML(
-                    "<h2>Ask about a picture</h2><p class='hint'>Once there are three examples in classes of two or "
-                    "more, it also says when a picture is like none.</p>"
-                )
+                gr.HTML(f"<h2>Ask about a picture</h2><p class='hint'>{_ONCE_TAUGHT if learns else _FIXED}</p>")
                 picture = gr.Image(
                     label="Picture",
                     type="filepath",
@@ -168,7 +168,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
                 answer = gr.HTML(elem_id="answer")
                 ranking = gr.Label(label="Likeliest classes", show_heading=False, visible=False, elem_id="ranking")
                 nearest = gr.HTML(elem_id="nearest")
-            with gr.Column(elem_classes="card", elem_id="keeping"):
+            with gr.Column(elem_classes="card", elem_id="keeping", visible=learns):
                 gr.HTML("<h2>Classes</h2><p class='hint'>Choose one to see its examples, or to change it.</p>")
                 classes = gr.HTML(elem_id="classes")
                 with gr.Row():
@@ -250,6 +250,9 @@ def _answered(found: Answer) -> str:
             f"<b>Unknown.</b> This is like none of the examples; <b>{escape(name)}</b> would be nearest.",
             "unknown answer",
         )
+    if isinstance(found.label, list):  # of several labels those above one half
+        labels = ", ".join(f"<b>{escape(str(label))}</b>" for label in found.label)
+        return _said(f"This is {labels or 'none of the labels'}.", "known answer")
     return _said(f"This is <b>{escape(name)}</b> ({chance:.0%}).", "known answer")
 
 
@@ -273,11 +276,11 @@ def _about(about: Mapping[str, Any], expected: Sequence[str]) -> str:
     backbone = about["backbone"] or "a network of its own"
     classes = f"{about['classes']:,} class{'' if about['classes'] == 1 else 'es'}"
     written = f", written {about['written'][:10]}" if about["written"] else ""
-    lines = [
-        f"<b>{escape(about['strategy'])}</b> on <b>{escape(backbone)}</b>: {classes} from "
-        f"{_examples(about['examples'])}{written}",
-        *map(escape, expected),
-    ]
+    if "strategy" in about:
+        how, learned = f"<b>{escape(about['strategy'])}</b> on ", f" from {_examples(about['examples'])}"
+    else:
+        how = learned = ""
+    lines = [f"{how}<b>{escape(backbone)}</b>: {classes}{learned}{written}", *map(escape, expected)]
     told = "".join(f"<p class='hint'>{line}</p>" for line in lines)
     return f"<h1>{escape(about['name'])} <small>by quickstudy</small></h1>{told}"
 

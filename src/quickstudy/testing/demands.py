@@ -33,7 +33,7 @@ class Make(Protocol):
 
 
 class NonconformingError(AssertionError):
-    """An algorithm breaks the contract; the message names the check and the numbers."""
+    """Something breaks its contract; the message names the check and the numbers."""
 
 
 def demand(held: bool, what: str, found: Any) -> None:

@@ -339,7 +339,7 @@ class Episodic(Procedure):
         """Say how to have answers; see ``Procedure.head``."""
         raise ConfigError(
             f"a model trained with '{self.name}' has no fixed classes: show it examples of yours, "
-            "predictor = model.adapt(images, labels), and call predictor.predict(images)"
+            "predictor = model.adapt(inputs, labels), and call predictor.predict(inputs)"
         )
 
     def learner(self, kind: Kind) -> Algorithm:

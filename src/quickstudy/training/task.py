@@ -57,9 +57,10 @@ from quickstudy.training.processes import Accumulated, steps_of
 class Task(OfDomain, L.LightningModule):
     """An encoder trained by a strategy: with a head for fixed answers, or by episodes for answers to come.
 
-    A domain subclasses it and sets ``load`` and ``default_backbone``, and ``build_mix`` if it has something to mix by;
-    ``answers`` where its answers are no classes. The options of the kind of answer (of classes: ``num_classes``,
-    ``multi_label``, ``class_weights``, ``mix``, see ``Classifier``) are given beside these.
+    A domain subclasses it and sets ``modality``, and ``build_mix`` if it has something to mix by; ``answers`` where its
+    answers are no classes; ``default_backbone`` where it takes another network than its modality does. The options
+    of the kind of answer (of classes: ``num_classes``, ``multi_label``, ``class_weights``, ``mix``, see ``Classifier``)
+    are given beside these.
 
     Args:
         kind: what an answer is; None: ``answers``, with the options that are given beside these. A whole number is
@@ -85,7 +86,7 @@ class Task(OfDomain, L.LightningModule):
         ConfigError: an option is misspelled or out of range, or two do not go together.
     """
 
-    default_backbone: ClassVar[str]
+    default_backbone: ClassVar[str] = ""
     build_mix: ClassVar[Callable[..., Mix]]
     answers: ClassVar[type[Kind]] = Classification
     """What its answers are, where it is not told."""
@@ -144,9 +145,10 @@ class Task(OfDomain, L.LightningModule):
         self.loss_fn = self.kind.loss(loss_fn, self.procedure.loss())
         """A function of (outputs, targets)."""
         self.mix = self.kind.mixer(getattr(type(self), "build_mix", None), type(self).__name__)
-        if backbone is None and not hasattr(self, "default_backbone"):
+        network = (self.default_backbone or self.modality.backbone) if backbone is None else backbone
+        if network == "":
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
-        self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
+        self.encoder = build_encoder(network, backbone_kwargs, pretrained)
         if isinstance(backbone, str) and self.encoder.made_by is not None:
             # What a checkpoint is of, where trained weights chose it.
             self.hparams["backbone"] = self.encoder.made_by[0]

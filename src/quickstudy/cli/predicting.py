@@ -1,0 +1,152 @@
+"""One way from a model and pictures to rows, whoever names them: the columns mean the same everywhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from torch import Tensor
+
+from quickstudy.cli.bar import bar
+from quickstudy.cli.named_pictures import Picture, batches
+from quickstudy.cli.predictions import Tally, storable, writing
+from quickstudy.data.identity import identities, shared
+from quickstudy.data.samples import Samples
+from quickstudy.data.targets import Label
+from quickstudy.errors import DataError
+from quickstudy.kinds.predictions import Prediction
+from quickstudy.learning.explaining import Answer
+from quickstudy.predictor import Predictor
+from quickstudy.trained import TrainedModel
+
+Answered = Iterable[tuple[Picture, Answer | DataError]]
+"""Pictures with what is said of them, or why they cannot be read."""
+
+
+class Asked(NamedTuple):
+    """A model, and how it is asked."""
+
+    model: TrainedModel | Predictor
+    seen: Tensor | None = None
+    """What identifies the pictures that it was trained on; None: its answers tell whether it learned from theirs."""
+    top: int = 1
+    """How many of the likeliest classes a row may name."""
+    unknown: bool = True
+    """Whether a label may be "unknown"; else it is the likeliest class."""
+    cautions: bool = True
+    """Whether to say at the end that it learned from what it was asked; False where others have."""
+
+    @property
+    def classes(self) -> list[Label]:
+        """What it knows."""
+        return self.model.labels if isinstance(self.model, TrainedModel) else self.model.classes_.tolist()
+
+    @property
+    def several(self) -> bool:
+        """Whether a picture may have several labels."""
+        return isinstance(self.model, TrainedModel) and self.model.several
+
+    def rank(self, pictures: Sequence[Any]) -> list[Answer]:
+        """Return the answer to each picture: of fixed classes with all of them, as several may be its labels."""
+        if isinstance(self.model, TrainedModel):
+            return self.model.rank(list(pictures), len(self.model.classes))
+        return self.model.rank(list(pictures), self.top, nearest=1)
+
+    def learned(self, picture: Picture, answer: Answer) -> bool:
+        """Whether a picture is one of those that it learned from."""
+        if self.seen is None:
+            return any(near.same for near in answer.nearest)
+        return shared(identities([picture.item]), self.seen) > 0
+
+    def rows(self, picture: Picture, answer: Answer) -> list[Prediction]:
+        """Return the row of a picture; with several labels one for each."""
+        ranking = [(name, round(chance, 6)) for name, chance in answer.ranking]
+        (best, chance), chances = ranking[0], dict(ranking)
+        shown = [{"name": name, "probability": chance} for name, chance in ranking[: self.top]] if self.top > 1 else ()
+        found = answer.label if isinstance(answer.label, list) else [answer.label]
+        labels = [label if label in chances or self.unknown else best for label in found]
+        file = storable(picture.item)
+        return [
+            Prediction(file, label, chances.get(label, chance), best, picture.true, shown)
+            for label in sorted(labels, key=lambda label: -chances.get(label, chance))
+        ]
+
+
+def answered(asked: Asked, pictures: Iterator[Picture]) -> Answered:
+    """Read pictures and ask a model, some at a time; one that cannot be answered costs the others nothing."""
+    if asked.model.transductive:
+        yield from _together(asked, list(pictures))
+        return
+    for batch in batches(pictures, asked.model.modality):
+        read = {row: found for row, (_, found) in enumerate(batch) if isinstance(found, Tensor)}
+        found = dict(zip(read, _each(asked.rank, list(read.values())), strict=True))
+        for row, (picture, why) in enumerate(batch):
+            yield picture, why if isinstance(why, DataError) else found[row]
+
+
+def write_rows(
+    asked: Asked, said: Answered, total: int | None, output: str | None, form: str, labelled: bool, shows: bool = True
+) -> int:
+    """Write a row for each picture as its answer comes, and say on standard error what did not go well.
+
+    Args:
+        asked: the model.
+        said: its answers.
+        total: pictures; None: nobody knows.
+        output: the file to write; None: standard output.
+        form: ``"csv"`` or ``"json"``.
+        labelled: whether some pictures have a true label.
+        shows: whether a bar shows how far it is.
+
+    Returns:
+        The exit status: 1 where a picture could not be read.
+    """
+    tally = Tally(asked.classes, asked.several)
+    errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    shows = shows and not (output is None and sys.stdout.isatty())
+    with writing(output, form, labelled) as write, bar("predicting", total, shows) as advance:
+        for picture, found in said:
+            if isinstance(found, DataError):
+                tally.add(None)
+                errors.print(storable(f"unreadable: {_about(picture.item, found)}"))
+            else:
+                rows = asked.rows(picture, found)
+                tally.add(rows)
+                if picture.true is not None:
+                    tally.compare(asked.learned(picture, found))
+                for row in rows:
+                    write(row)
+            advance(1)
+    if tally.unreadable:
+        errors.print(f"{tally.unreadable} of {tally.pictures} pictures could not be read")
+    if tally.caution and asked.cautions:
+        errors.print(tally.caution)
+    if output:
+        errors.print(f"{tally}; written to {output}")
+    return 1 if tally.unreadable else 0
+
+
+def _each(rank: Callable[[Sequence[Any]], list[Answer]], pictures: Sequence[Tensor]) -> Sequence[Answer | DataError]:
+    try:
+        return rank(pictures) if pictures else []
+    except DataError as error:
+        return [error] if len(pictures) == 1 else [_each(rank, [picture])[0] for picture in pictures]
+
+
+def _together(asked: Asked, pictures: list[Picture]) -> Answered:
+    """Classify all pictures in one call; they are read twice, so that they need not lie in memory."""
+    unreadable = Samples([picture.item for picture in pictures], asked.model.modality).unreadable()
+    readable = [picture.item for row, picture in enumerate(pictures) if row not in unreadable]
+    print(
+        f"this model classifies all {len(readable)} pictures together: each answer depends on the others",
+        file=sys.stderr,
+    )
+    found = iter(asked.rank(readable) if readable else [])
+    for row, picture in enumerate(pictures):
+        yield picture, DataError(unreadable[row]) if row in unreadable else next(found)
+
+
+def _about(item: Any, error: DataError) -> str:
+    return str(error) if str(item) in str(error) else f"'{item}': {error}"

@@ -1,0 +1,186 @@
+"""A model of fixed classes over HTTP: one service for it and for models that learn; and inputs that are no pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from quickstudy import ConfigError, DataError, DataModule, Predictor, Task
+from quickstudy.algorithms import STRATEGIES
+from quickstudy.cli.serve import _model
+from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.kinds.classification import Classification
+from quickstudy.modality import MODALITIES, Modality, Wire
+from quickstudy.nets import build_encoder
+from quickstudy.serve.app import build
+from quickstudy.serve.service import Service
+from quickstudy.trained import TrainedModel
+
+CLASSES = ("cat", "dog", "yak")
+
+
+def ask(service: Service, method: str, path: str, **more: Any) -> httpx.Response:
+    async def answer() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(build(service)), base_url="http://localhost") as one:
+            return await one.request(method, path, **more)
+
+    return asyncio.run(answer())
+
+
+def png(number: int) -> bytes:
+    noise = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(noise).save(content := io.BytesIO(), "PNG")
+    return content.getvalue()
+
+
+def task(multi_label: bool = False) -> ImageClassifier:
+    """A network as it begins, which knows its classes."""
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    targets: Any = [["cat"], ["dog"], ["yak"]] * 2 if multi_label else [*CLASSES] * 2
+    model = ImageClassifier(backbone="conv4", backbone_kwargs={"hidden": 4}, multi_label=multi_label)
+    model.meet(ImageClassificationData.from_tensors(pixels, targets), "fit")
+    return model
+
+
+@pytest.fixture(params=["a model", "its folder"])
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    model = task().predictor()
+    model.save(tmp_path / "trained")
+    with Service(model, name="trained") if request.param == "a model" else Service(tmp_path / "trained") as service:
+        yield service
+
+
+def test_it_answers_as_the_model_does_in_every_form(service: Service) -> None:
+    model, pictures = task().predictor(), [png(1), png(2)]
+    expected = model.rank(pictures, 2)
+    encoded = {"images": [base64.b64encode(each).decode() for each in pictures]}
+    for body in ({"files": [("images", ("x.png", each)) for each in pictures]}, {"json": encoded}):
+        found = ask(service, "POST", "/predict?top=2", **body).json()["predictions"]
+        assert [each["label"] for each in found] == [answer.label for answer in expected]
+        for one, answer in zip(found, expected, strict=True):
+            assert [rank["name"] for rank in one["ranking"]] == [name for name, _ in answer.ranking]
+            chances = [chance for _, chance in answer.ranking]
+            assert [rank["probability"] for rank in one["ranking"]] == pytest.approx(chances, abs=1e-6)
+            assert one["nearest"] == []
+    raw = ask(service, "POST", "/predict", content=pictures[0], headers={"content-type": "image/png"})
+    assert raw.json()["predictions"][0]["label"] == expected[0].label
+
+
+def test_it_says_what_it_is_and_has_no_classes_to_teach(service: Service) -> None:
+    about = ask(service, "GET", "/model").json()
+    assert about.pop("written", None) is not None
+    assert about == {"name": "trained", "backbone": "conv4", "classes": 3, "labels": list(CLASSES)}
+    assert ask(service, "GET", "/readyz").status_code == 200 and ask(service, "GET", "/classes").status_code == 404
+    paths = ask(service, "GET", "/openapi.json").json()["paths"]
+    assert list(paths) == ["/healthz", "/readyz", "/metrics", "/predict", "/model"]
+    assert service.expected().result() == [] and service.change_number == 0
+    with pytest.raises(ConfigError, match="learns no others"):
+        service.teach("new", [torch.zeros(3, 16, 16, dtype=torch.uint8)]).result()
+
+
+def test_what_cannot_be_read_is_told(service: Service) -> None:
+    answer = ask(service, "POST", "/predict", files=[("images", ("who.png", b"x"))])
+    assert answer.status_code == 422 and answer.json()["detail"].startswith("picture 1: 'who.png'")
+
+
+def test_several_labels() -> None:
+    model = task(multi_label=True).predictor()
+    model.head.bias.data = torch.tensor([9.0, -9.0, 9.0])
+    with Service(model, name="x") as service:
+        found = ask(service, "POST", "/predict", content=png(1), headers={"content-type": "image/png"}).json()
+    assert found["predictions"][0]["label"] == ["cat", "yak"]
+
+
+def test_the_command_serves_a_checkpoint(tmp_path: Path) -> None:
+    from quickstudy import Trainer
+
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    model, folder = task(), tmp_path / "run"
+    trainer = Trainer(accelerator="cpu", barebones=False, enable_checkpointing=False, **quiet)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(folder / "best.ckpt")
+    served, name = _model(str(folder), torch.device("cpu"))
+    assert isinstance(served, TrainedModel) and served.classes == CLASSES and name == "run"
+    assert torch.equal(served.predict([png(1)], "logits"), model.predictor().predict([png(1)], "logits"))
+    few_shot = ImageClassifier(backbone="conv4", training_strategy="prototypicalnetworks")
+    trainer.strategy.connect(few_shot)
+    trainer.save_checkpoint(folder / "best.ckpt")
+    with pytest.raises(DataError, match=r"no fixed classes: it is a checkpoint\. To make one, type: quickstudy adapt"):
+        _model(str(folder), torch.device("cpu"))
+
+
+# ---- inputs that are no pictures
+
+
+@MODALITIES.register("level")
+@dataclass(frozen=True)
+class Level(Modality):
+    """A number, sent as text or JSON."""
+
+    called = "levels"
+    wire = Wire("levels", ("text/plain",), {"type": "number"})
+
+    def load(self, item: Any) -> Tensor:
+        try:
+            return item if isinstance(item, Tensor) else torch.tensor([float(item)])
+        except ValueError as error:
+            raise DataError(f"{item!r} is no number") from error
+
+
+def levels(learns: bool) -> Predictor | TrainedModel:
+    encoder = build_encoder(nn.Identity())
+    if learns:
+        return Predictor(encoder, STRATEGIES["nearest_centroid"](), Level()).fit([0.0, 0.1, 5.0, 5.1], list("aabb"))
+    head = nn.Linear(1, 2)
+    head.weight.data, head.bias.data = torch.tensor([[-1.0], [1.0]]), torch.tensor([2.5, -2.5])
+    return TrainedModel(encoder, head, Classification(classes=("a", "b")), Level())
+
+
+def test_other_inputs_have_their_own_field_and_types() -> None:
+    with Service(levels(learns=False), name="x") as service:
+        bodies: list[dict[str, Any]] = [
+            {"json": {"levels": [0, 4.5]}},
+            {"files": [("levels", ("x.txt", each)) for each in (b"0", b"4.5")]},
+        ]
+        for body in bodies:
+            found = ask(service, "POST", "/predict", **body).json()["predictions"]
+            assert [each["label"] for each in found] == ["a", "b"]
+        plain = {"content": b"5", "headers": {"content-type": "text/plain"}}
+        assert ask(service, "POST", "/predict", **plain).json()["predictions"][0]["label"] == "b"
+        wrong = ask(service, "POST", "/predict", json={"levels": ["x"]})
+        assert (wrong.status_code, wrong.json()["detail"]) == (422, "level 1: 'x' is no number")
+        other = ask(service, "POST", "/predict", content=png(1), headers={"content-type": "image/png"})
+        assert other.status_code == 415 and "send levels as multipart/form-data" in other.json()["detail"]
+        content = ask(service, "GET", "/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]
+        assert sorted(content) == ["application/json", "multipart/form-data", "text/plain"]
+        assert content["application/json"]["schema"]["properties"]["levels"]["items"] == {"type": "number"}
+
+
+def test_other_inputs_are_learned_from() -> None:
+    predictor = levels(learns=True)
+    assert isinstance(predictor, Predictor) and predictor.learns and predictor.modality == Level()
+
+
+def test_a_task_of_other_inputs_makes_a_model() -> None:
+    class Levels(DataModule):
+        load = staticmethod(Level())
+
+    class LevelClassifier(Task):
+        load = staticmethod(Level())
+
+    model = LevelClassifier(backbone=nn.Linear(1, 2))
+    model.meet(Levels.from_tensors(torch.tensor([[0.0], [5.0]]), ["a", "b"]), "fit")
+    assert set(model.predictor().predict([0.0, 5.0])) <= {"a", "b"}
