@@ -51,9 +51,7 @@ def model(strategy: str, **options: Any) -> Task:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Linear(1, 16), nn.Tanh())
     plan = {**PLAN, **options}
-    return Task(
-        Regression(), backbone, training_strategy=strategy, training_strategy_kwargs=plan, learning_rate=2e-2
-    )
+    return Task(Regression(), backbone, training_strategy=strategy, training_strategy_kwargs=plan, learning_rate=2e-2)
 
 
 @pytest.mark.parametrize("strategy", ["maml", "anil", "reptile", "r2d2"])
