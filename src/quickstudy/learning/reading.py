@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.batches import Batch, each
 from quickstudy.data.samples import Samples, listed
@@ -36,6 +35,7 @@ from quickstudy.pictures import (
     together,
     whole_numbers,
 )
+from quickstudy.torch_internals import tree_leaves
 
 _AT_ONCE = 64
 _SEEN = 16  # examples that tell the scale of all

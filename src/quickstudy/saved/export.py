@@ -25,7 +25,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.utils._pytree import tree_map
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.data.samples import Samples, listed
@@ -38,6 +37,7 @@ from quickstudy.nets import Encoder
 from quickstudy.pictures import height_width
 from quickstudy.saved.graph_files import OUTPUTS, Answers, Axes, Run, Tensors, form_of
 from quickstudy.saved.plain import joined, taken_apart
+from quickstudy.torch_internals import tree_map
 
 FORMAT = 1
 """Counted up when a reader of an older classes file could not use it."""
