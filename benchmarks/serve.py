@@ -131,7 +131,7 @@ def adding(strategy: str, classes: int, repeats: int) -> dict[str, Any]:
         predictor = saved("conv4", Path(folder), strategy)
         encoder, size = predictor.knowledge.encoder, MODELS["conv4"]
         inputs = torch.randint(0, 256, (5, 3, size, size), dtype=torch.uint8)
-        width = predictor.knowledge.values().shape[1]
+        width = predictor.knowledge.kept().shape[1]
         predictor.take_up([Change("add", f"made-up {n}", "", torch.rand(5, width)) for n in range(classes - 5)])
         predictor.save(folder)
         with model_folder.serve(folder) as journal:

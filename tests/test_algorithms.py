@@ -314,6 +314,23 @@ def test_the_guide_adapts_a_context(from_the_guide: Callable[[str], None]) -> No
         torch.testing.assert_close(found, gradients[0], rtol=1e-9, atol=1e-12)
 
 
+def test_weights_that_stay_cost_no_way_back_through_earlier_steps() -> None:
+    kept = []
+    for name in ("maml", "boil"):  # all of whose weights move, and all but the head's
+        numbers: list[int] = []
+        encoder, algorithm = small_encoder(norm=True), STRATEGIES[name](6, meta_gradient="unrolled", task_chunk=1)
+        algorithm.meet(encoder, (6,), 3)
+
+        def count(tensor: Tensor, numbers: list[int] = numbers) -> Tensor:
+            numbers.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            algorithm.double().judge(encoder, small_episodes(), 3, algorithm.loss)
+        kept.append(sum(numbers))
+    assert kept[1] <= kept[0]
+
+
 # ---- what an author may get wrong
 
 
@@ -382,7 +399,7 @@ def test_what_vmap_refuses_in_an_inner_loop_is_named_and_may_be_a_loop() -> None
     ("start", "rates", "message"),
     [
         ({"context": 0.5}, {}, r"Mine\.start returns 'context' = 0\.5: each weight must be a tensor of floating-point"),
-        ({"context": torch.zeros(2, dtype=torch.long)}, {}, "a constant may be support.new_zeros"),
+        ({"context": torch.zeros(2, dtype=torch.long)}, {}, "a constant may be weights\\[.head.weight.\\].new_zeros"),
         (
             {"context": torch.zeros(2)},
             {"contxt": 1.0},

@@ -26,8 +26,8 @@ LAYERS = [
     ["data"],
     ["datasets"],
     ["modality"],
+    ["image/strip"],
     ["image/modality"],  # of each domain its modality.py and nets.py: what a model knows of it, without Lightning
-    ["pictures"],
     ["kinds"],
     ["learning"],
     ["saved"],
@@ -103,12 +103,8 @@ def complaints(root: Path = ROOT) -> list[str]:
                 reason = _reason_against(root, unit, unit_of(rest.split(".")))
             elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["training"]:
                 reason = "lightning lives in training/ and above"
-            elif (
-                top == "PIL"
-                and HEIGHT[unit] < DOMAINS
-                and unit not in ("datasets", "image/modality", "learning", "predictor")
-            ):
-                reason = "PIL is for pictures, datasets, learning/, the predictor, the image domain and above"
+            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit not in ("datasets", "image/strip", "image/modality"):
+                reason = "PIL is for datasets, the image domain and above"
             if reason:
                 found.append(f"{where}:{line} imports {name}: {reason}")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from quickstudy import DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.algorithms.rows import Rows
+from quickstudy.errors import DataWarning
 from quickstudy.learning.answering import answered
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.nets import Encoder
@@ -126,3 +128,48 @@ def test_rows_share_memory_and_nothing_else() -> None:
         assert found.used[-1] == expected
     assert rows.changed(1, torch.tensor([[9.0]])).used.flatten().tolist() == [0, 9, 2, 3]
     assert rows.used.flatten().tolist() == [0, 1, 2, 3]
+
+
+def copies(of: Tensor, seed: int) -> Tensor:
+    """Return 40 rows, the first 15 those of another tensor, then some that only look like them, and zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    turned = of[:10].flip(1)  # as long, and another
+    return torch.cat([of[:15], turned, torch.zeros(1, of.shape[1]), torch.randn(14, of.shape[1], generator=generator)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_what_it_learned_from_is_found_by_its_length(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    learned = torch.cat([torch.randn(300, 12, generator=generator), torch.zeros(1, 12)])
+    encoder = Encoder(nn.Linear(12, 12, bias=False)).to(dtype)
+    predictor = Predictor(encoder, STRATEGIES["nearest_centroid"]()).fit(learned, [row % 7 for row in range(301)])
+    asked = copies(learned, 1)
+    same = sum(near[0].same for near in predictor.nearest(asked, 1))
+    assert same >= 15
+    if dtype != torch.bfloat16:  # where many lengths are alike
+
+        def fail(*_: Any) -> Any:
+            raise AssertionError("it looked at all distances")
+
+        monkeypatch.setattr("quickstudy.learning.judging.neighbours", fail)
+    with pytest.warns(DataWarning, match=f"learned from {same} of these 40 examples"):
+        predictor.score(asked, [row % 7 for row in range(40)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        predictor.score(asked[-14:], [0] * 14)
+
+
+def test_what_maml_learned_from_is_found_without_the_network() -> None:
+    backbone, passes = Told(), list[int]()
+    algorithm = STRATEGIES["protomaml"](adaptation_steps=1)
+    predictor = Predictor(Encoder(nn.Sequential(backbone, nn.Linear(12, 4))), algorithm)
+    learned = torch.randn(30, 12, generator=torch.Generator().manual_seed(0))
+    predictor.fit(learned, [row % 3 for row in range(30)])
+    backbone = next(part for part in predictor.knowledge.encoder.modules() if isinstance(part, Told))
+    backbone.call = lambda: passes.append(1)
+    asked = copies(learned, 1)
+    predictor.predict(asked, may_be_unknown=False)
+    once = len(passes)
+    with pytest.warns(DataWarning, match="learned from 15 of these 40 examples"):
+        predictor.score(asked, [row % 3 for row in range(40)])
+    assert len(passes) == 2 * once > 0

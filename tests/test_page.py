@@ -124,9 +124,8 @@ def test_what_is_taught_is_known_after_a_restart(tmp_path: Path, visit: Callable
         assert page.locator("#nearest img").count() == 6
         assert "away" in page.inner_text("#nearest")
         ask(page, dropped(tmp_path, "green", 0), "Unknown.")
-        start = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - start < 10  # an open page does not hold it up
+        # An open page does not hold it up: no line says that connections were cut.
         told = [line.split(" ", 2)[2] for line in server.said.splitlines()]
         by = "by a visitor of the page at 127.0.0.1"
         assert told == [f"change {number}: 3 examples of '{name}', {by}" for number, name in ((1, "red"), (2, "blue"))]

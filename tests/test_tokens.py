@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from quickstudy import DataModule, Task, Trainer
+from quickstudy import DataModule, Predictor, Task, Trainer
+from quickstudy.algorithms import STRATEGIES
 from quickstudy.batches import Batch, join, size, take
 from quickstudy.data.samples import Samples
 from quickstudy.data.table import Table
-from quickstudy.errors import DataError, DataWarning
+from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.learning.answering import answered
+from quickstudy.modality import MODALITIES, Modality
+from quickstudy.nets import Encoder
+from quickstudy.saved import model_folder
 
 WORDS, EACH = 40, 12
 
@@ -259,3 +269,162 @@ def _flat(predicted: Any) -> list[Any]:
 def _names(of: Table) -> list[str]:
     assert of.targets is not None
     return [of.classes[code] for code in of.targets.tolist()]
+
+
+# ---- a predictor
+
+CHANGED = ["prototypicalnetworks", "metaoptnet", "maml", "anil", "finetune"]
+
+
+def predictor(strategy: str, reading: Any = read) -> Predictor:
+    """Return one that learned two classes of texts, in float64."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"maml": {"adaptation_steps": 3}, "anil": {}}.get(strategy, {})
+    if strategy in ("maml", "anil"):
+        options = {**options, "head": "shared"}
+    encoder, algorithm = Encoder(Bag()).double(), STRATEGIES[strategy](**options)
+    shown = [*texts(0)[:4], *texts(1)[:3]]
+    algorithm.meet(encoder, (8,), 3)
+    made = Predictor(encoder, algorithm.double(), reading)
+    return made.fit(shown, ["a"] * 4 + ["b"] * 3)
+
+
+def changed(made: Predictor) -> Predictor:
+    """Show it longer and shorter texts of old and new classes, and take away one."""
+    made.add_class("c", texts(2)[:2]).add_examples("a", texts(0)[4:7]).rename_class("b", "d")
+    return (
+        made.add_class("e", ["AB"]).remove_class("c").calibrate([*texts(0)[7:], *texts(9)[:3]], ["a"] * 5 + ["x"] * 3)
+    )
+
+
+ASKED = [*texts(0)[8:], *texts(1)[5:9], *texts(5)[:2], "ABCDEFGHIJKLMNOPQRSTUVWX"]
+
+
+def answers(made: Predictor) -> dict[str, Any]:
+    return {
+        "logits": made.predict_proba(ASKED).astype(np.float64),
+        "exact": answered(made.knowledge, ASKED).logits.numpy(),
+        "labels": made.predict(ASKED),
+        "nearest": np.array([[near.distance for near in each] for each in made.nearest(ASKED, 3)]),
+        "counts": made.counts_,
+        "score": made.score(ASKED[:4], ["a", "a", "a", "d"]),
+        "confidence": np.array(made.confidence_[:2]),
+    }
+
+
+def check_alike(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name, value in expected.items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_allclose(found[name], value, atol=1e-6 if name in ("logits", "confidence") else 1e-10)
+        else:
+            assert found[name] == value, name
+
+
+@pytest.mark.filterwarnings("ignore:the model learned from:quickstudy.errors.DataWarning")  # of another of its letters
+@pytest.mark.parametrize("strategy", CHANGED)
+def test_a_predictor_learns_texts_whatever_their_padding(strategy: str, tmp_path: Path) -> None:
+    made = changed(predictor(strategy))
+    expected = answers(made)
+    assert expected["counts"] == {"a": 7, "d": 3, "e": 1} and "a" in expected["labels"]
+    check_alike(answers(changed(predictor(strategy, wider))), expected)
+    alone = np.concatenate([answered(made.knowledge, [text]).logits.numpy() for text in ASKED])
+    np.testing.assert_allclose(alone, expected["exact"], atol=1e-10)
+    batch = Samples(ASKED, read).batch(np.arange(len(ASKED)))
+    np.testing.assert_allclose(answered(made.knowledge, batch).logits.numpy(), expected["exact"], atol=1e-10)
+    assert made.predict(batch) == expected["labels"]
+    made.save(tmp_path)
+    again = Predictor.load(tmp_path, load=wider, backbone=Bag())
+    check_alike(answers(again), expected)
+    once = Predictor(**made.get_params()).fit([*texts(0)[:7], *texts(1)[:3], "AB"], ["a"] * 7 + ["d"] * 3 + ["e"])
+    np.testing.assert_allclose(answered(once.knowledge, ASKED).logits.numpy(), expected["exact"], atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:the model learned from:quickstudy.errors.DataWarning")  # of another of its letters
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "maml"])
+def test_changes_of_texts_are_written_down_and_made_again(strategy: str, tmp_path: Path) -> None:
+    made = predictor(strategy)
+    made.save(tmp_path)
+    with model_folder.serve(tmp_path) as journal:
+        made.before_change = lambda change: journal.append(change, made.change_number)
+        made.add_class("c", texts(2)[:2]).add_examples("a", ["A", *texts(0)[4:7]]).rename_class("b", "d")
+        made.add_class("e", ["AB"]).remove_class("c")
+    again = Predictor.load(tmp_path, load=wider, backbone=Bag())
+    assert again.change_number == made.change_number == 5
+    check_alike(answers(again), answers(made))
+    again.save(tmp_path, after=5)
+    check_alike(answers(Predictor.load(tmp_path, load=read, backbone=Bag())), answers(made))
+
+
+def test_an_older_quickstudy_is_told_of_a_folder_of_texts(tmp_path: Path) -> None:
+    for strategy, kept in (("prototypicalnetworks", {"kept"}), ("maml", {"kept.ids", "kept.mask", "kept_parts"})):
+        predictor(strategy).save(tmp_path)
+        description = json.loads((tmp_path / "predictor.json").read_text())
+        assert description["format"] == 3
+        assert description["input"]["parts"]["ids"]["dtype"] == "torch.int64"
+        names = set(load_file(tmp_path / description["files"]["learned"]["name"]))
+        assert {name for name in names if name.startswith("kept")} == kept
+
+
+def test_of_texts_that_were_learned_it_warns_and_others_are_explained_in_words() -> None:
+    for strategy in ("prototypicalnetworks", "maml"):
+        made = predictor(strategy)
+        with pytest.warns(DataWarning, match="learned from 2 of these 3 examples"):
+            made.score([texts(0)[0], texts(1)[1], "ABCDEFGHIJKLMNOP"], ["a", "b", "b"])
+        lines = made.explain(texts(1)[0], 2).splitlines()
+        assert lines[0].startswith("predicted ") and lines[0].endswith(", given")
+        assert lines[1] == "b, 0 away" and lines[2].endswith(" away") and len(lines) == 3
+
+
+@MODALITIES.register("made-up letters")
+@dataclass(frozen=True)
+class Letters(Modality):
+    """Texts of letters, as long as they are."""
+
+    called = "texts"
+
+    def load(self, item: Any) -> Batch:
+        return {name: torch.from_numpy(part) for name, part in read(item).items()}
+
+    def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
+        lengths = torch.randint(1, 9, (count, 1), generator=generator)
+        mask = torch.arange(9) < lengths
+        return {"ids": torch.randint(WORDS, mask.shape, generator=generator) * mask, "mask": mask}
+
+    def free_axes(self) -> dict[str, dict[int, str]]:
+        return {"ids": {1: "L"}, "mask": {1: "L"}}
+
+
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "maml"])
+def test_texts_of_any_length_go_through_a_graph(strategy: str, form: str, tmp_path: Path) -> None:
+    made = predictor(strategy, Letters())
+    for module in (made.knowledge.encoder, made.knowledge.algorithm):
+        module.float()
+    made.fit([*texts(0)[:4], *texts(1)[:3]], ["a"] * 4 + ["b"] * 3)
+    made.export(tmp_path / f"texts.{form}")
+    made.add_class("c", texts(2)[:2])
+    done = made.export(tmp_path / f"texts.{form}", only_classes=True)
+    assert done.difference < 1e-3 and done.flips == 0
+    with safe_open(done.classes, "np") as file:
+        about = json.loads(file.metadata()["quickstudy"])
+    assert about["axes"] == {"ids": {"1": "L"}, "mask": {"1": "L"}}
+    assert about["input"]["parts"]["ids"]["dtype"] == "int64"
+    for asked in (["A"], ASKED, ["ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJ", "B"]):
+        batch, learned = Samples(asked, read).batch(np.arange(len(asked))), load_file(done.classes)
+        if form == "pt2":
+            logits = torch.export.load(done.model).module()(batch, learned)[0]
+        else:
+            session = onnxruntime.InferenceSession(done.model)
+            assert [each.name for each in session.get_inputs()][:2] == ["ids", "mask"]
+            logits = torch.from_numpy(session.run(None, {n: v.numpy() for n, v in {**batch, **learned}.items()})[0])
+        torch.testing.assert_close(logits, answered(made.knowledge, asked).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_graph_of_inputs_that_nobody_can_make_up_needs_some(tmp_path: Path) -> None:
+    made = predictor("prototypicalnetworks")
+    made.knowledge.encoder.float()
+    made.fit(["AB", "CD"], ["a", "b"])
+    with pytest.raises(ConfigError, match=r"its inputs cannot be made up: give some, export\(path, images=...\)"):
+        made.export(tmp_path / "texts.pt2")
+    done = made.export(tmp_path / "texts.pt2", images=texts(3)[:5])
+    assert done.inputs == 8 and done.flips == 0

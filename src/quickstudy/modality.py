@@ -84,9 +84,13 @@ class Sighted(Protocol):
     """What is asked of a network: ``nets.Encoder``."""
 
     in_channels: int | None
-    sees_pictures: bool
+    planar: bool
     made_by: tuple[str, dict[str, Any]] | None
     mean: Tensor | None
+
+
+Tile = tuple[bytes, str, str]
+"""What is shown of an input, empty where there is nothing; what it is; and a note."""
 
 
 class Values:
@@ -167,6 +171,14 @@ class Values:
         """Say what is wrong with feeding the network with such loaded inputs in training; nothing where nothing is."""
         return ""
 
+    def show(self, item: Any, example: Batch) -> bytes:
+        """Return something small for eyes; see ``Modality.show``."""
+        return self.modality.show(item, example)
+
+    def beside(self, tiles: Sequence[Tile]) -> Any:
+        """Return an input beside others, for eyes: here as lines of text, without what is shown."""
+        return "\n".join(f"{told}, {note}" for _, told, note in tiles)
+
     def dark(self, part: Batch) -> str:
         """Say of loaded bytes of 0 and 1 what they are, and what helps; nothing of others."""
         if not isinstance(part, Tensor) or part.ndim < self.axes or part.dtype != torch.uint8 or not part.numel():
@@ -219,6 +231,8 @@ class Modality(ABC):
     """The media type of what ``show`` returns."""
     backbone: ClassVar[str] = ""
     """The name of the network that is taken where none is named; it works without the internet."""
+    usual: ClassVar[Mapping[str, Any]] = {}
+    """Its options where neither the user nor a trained model says otherwise."""
     advice: ClassVar[str] = ""
     """What to type where inputs come out in shapes that differ; the end of a message."""
     rules: ClassVar[type[Values]] = Values
@@ -456,7 +470,7 @@ def modality_of(described: Mapping[str, Any] | None, place: object) -> Modality:
 
 def by_network(modality: Modality, encoder: Sighted) -> Values:
     """Return how numbers are taken by a network: as those of pictures where it begins with a 2-D convolution."""
-    kind = MODALITIES["image"] if encoder.sees_pictures else Modality
+    kind = MODALITIES["image"] if encoder.planar else Modality
     return kind.rules(modality, encoder)
 
 

@@ -6,7 +6,6 @@ Shapes: N inputs, S support examples, n examples of one class, W classes, D feat
 from __future__ import annotations
 
 import importlib
-import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,23 +16,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, TakenError, brief, check_counts, few, one_line
 from quickstudy.learning.adapting import addition, after, fitted, unshown, untaught
-from quickstudy.learning.answering import answered, neighbours
+from quickstudy.learning.answering import answered, named, neighbours
 from quickstudy.learning.changes import UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
-from quickstudy.learning.explaining import Answer, Neighbour, drawn
+from quickstudy.learning.explaining import Answer, Neighbour
 from quickstudy.learning.judging import calibrated, share_right
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.learning.reading import as_listed, parts_of
-from quickstudy.modality import Modality, as_modality
+from quickstudy.learning.reading import listed_for, parts_of
+from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import Encoder, build_encoder
-from quickstudy.pictures import IMAGE_SIZE, load_image, thumbnail_of
 from quickstudy.saved import hub, model_folder
 
 if TYPE_CHECKING:
@@ -108,7 +105,8 @@ class Predictor:
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
         if load is None:
-            load = partial(load_image, image_size=IMAGE_SIZE)
+            kind = MODALITIES["image"]
+            load = partial(kind.function or kind, **kind.usual)
         algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
         return cls(encoder, algorithm, load).fit(inputs, labels)
@@ -159,7 +157,7 @@ class Predictor:
     @property
     def modality(self) -> Modality:
         """What an input is."""
-        return as_modality(self._knowledge.load)
+        return self._knowledge.modality
 
     @property
     def transductive(self) -> bool:
@@ -408,10 +406,7 @@ class Predictor:
             may_be_unknown: False: name the likeliest class in any case.
         """
         known = self._knowledge
-        (logits_NW, familiar_N, _), classes = answered(known, inputs), list(known.support)
-        unknown_N = familiar_N < (known.unknown_below() if may_be_unknown else -math.inf)
-        answers = zip(logits_NW.argmax(1).tolist(), unknown_N.tolist(), strict=True)
-        return [UNKNOWN if unknown else classes[code] for code, unknown in answers]
+        return named(known, answered(known, listed_for(known, inputs)), may_be_unknown)
 
     def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0) -> list[Answer]:
         """Return for each of N inputs what ``predict``, ``predict_proba`` and ``nearest`` say, in one pass.
@@ -422,11 +417,12 @@ class Predictor:
             nearest: how many of the support examples nearest to it to name.
         """
         check_counts(count=count)
-        known, inputs = self._knowledge, as_listed(inputs)  # which is looked at twice
-        (logits_NW, familiar_N, embedded_ND), classes = answered(known, inputs), list(known.support)
+        known = self._knowledge
+        examples = listed_for(known, inputs)
+        (logits_NW, familiar_N, embedded_ND), classes = answered(known, examples), list(known.support)
         unknown_N = (familiar_N < known.unknown_below()).tolist()
         best = (logits_NW / known.confidence.temperature).softmax(1).topk(min(count, len(classes)), 1)
-        near = neighbours(known, inputs, embedded_ND, nearest) if nearest else [[]] * len(logits_NW)
+        near = neighbours(known, examples, embedded_ND, nearest) if nearest else [[]] * len(logits_NW)
         answers, columns = [], (unknown_N, best.values.tolist(), best.indices.tolist(), near)
         for unknown, chances, codes, nearby in zip(*columns, strict=True):
             ranking = [(classes[code], chance) for code, chance in zip(codes, chances, strict=True)]
@@ -436,7 +432,13 @@ class Predictor:
     def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
         """Return ``[N, W]`` probabilities, each row summing to 1, at the temperature that held-out examples ask for."""
         known = self._knowledge
-        return (answered(known, inputs).logits / known.confidence.temperature).softmax(1).float().cpu().numpy()
+        return (
+            (answered(known, listed_for(known, inputs)).logits / known.confidence.temperature)
+            .softmax(1)
+            .float()
+            .cpu()
+            .numpy()
+        )
 
     def predict_set(self, inputs: Any, alpha: float = 0.1) -> list[list[Any]]:
         """Return for each of N inputs all classes that it may be of, likeliest first: none, one or several.
@@ -454,7 +456,7 @@ class Predictor:
         if not 0 < alpha < 1:
             raise ConfigError(f"alpha={brief(alpha)}: it must lie between 0 and 1, for instance 0.1")
         known = self._knowledge
-        logits_NW, classes = answered(known, inputs).logits, list(known.support)
+        logits_NW, classes = answered(known, listed_for(known, inputs)).logits, list(known.support)
         possible_NW = conformal(known.held_out(least_examples(alpha)), logits_NW, alpha, classes)
         found: list[list[Label]] = [[] for _ in range(len(logits_NW))]
         for row, code in possible_NW.nonzero().tolist():
@@ -469,22 +471,32 @@ class Predictor:
             inputs: what to explain.
             count: of examples.
         """
-        known, inputs = self._knowledge, as_listed(inputs)
-        return neighbours(known, inputs, answered(known, inputs).embedded, count)
+        known = self._knowledge
+        examples = listed_for(known, inputs)
+        return neighbours(known, examples, answered(known, examples).embedded, count)
 
-    def explain(self, item: Any, count: int = 5) -> Image.Image:
-        """Return a picture of an input beside the support examples nearest to it, with their classes and distances.
+    def explain(self, item: Any, count: int = 5) -> Any:
+        """Return an input beside the support examples nearest to it, with their classes and distances.
 
         Args:
-            item: one picture: a path, bytes, a PIL image, an array or a tensor ``[C, H, W]``.
+            item: one picture: a path, bytes, a PIL image, an array or a tensor ``[C, H, W]``; or an input of another
+                kind, as its ``load`` takes it.
             count: of examples.
 
+        Returns:
+            Of pictures a picture, a PIL image; of other inputs a line of text for each.
+
         Raises:
-            DataError: it knows no class, or the picture cannot be read.
+            DataError: it knows no class, or the input cannot be read.
         """
-        one = [item]
-        picture = thumbnail_of(next(parts_of(self._knowledge, one))[0])
-        return drawn(picture, self.predict(one)[0], self.nearest(one, count)[0])
+        known, shown = self._knowledge, list[bytes]()
+        examples = listed_for(known, [item])
+        next(parts_of(known, examples, shown))
+        answers = answered(known, examples)
+        tiles = [(shown[0], f"predicted {named(known, answers)[0]}", "given")]
+        for near in neighbours(known, examples, answers.embedded, count)[0]:
+            tiles.append((near.thumbnail, str(near.name), f"{near.distance:.3g} away"))
+        return known.rules.beside(tiles)
 
     def score(self, inputs: Any, labels: Any) -> float:
         """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1.

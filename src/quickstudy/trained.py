@@ -99,8 +99,8 @@ class TrainedModel:
         inputs = self._listed(inputs)
         return answers(self.kind, list(self._outputs(inputs, batch_size)), output, Table(inputs))
 
-    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = 64) -> list[Answer]:
-        """Return for each of N inputs its label and the likeliest classes.
+    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = 64) -> list[Any]:
+        """Return for each of N inputs an ``Answer``, its label and the likeliest classes; else a value, as a number.
 
         Args:
             inputs: what to classify.
@@ -112,6 +112,8 @@ class TrainedModel:
             With several labels per input, the label is a list of those above one half.
         """
         check_counts(count=count)
+        if not self.classes:
+            return list(self.predict(inputs, batch_size=batch_size))
         return ranked(self.kind, self.predict(inputs, "probabilities", batch_size=batch_size), count)
 
     def _listed(self, inputs: Any) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact, side_by_side
+from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact, side_by_side, usual_loss
 from quickstudy.algorithms.learned_head import LearnedHead
 from quickstudy.batches import Batch, device_of, each, fold, join, size, take, unfold
 from quickstudy.episode import Episode
@@ -77,8 +77,9 @@ class InnerCurve(NamedTuple):
 class MAML(Algorithm):
     """All weights, those of a linear head included, take gradient steps on the support set.
 
-    Their loss is cross-entropy, whatever ``loss_fn`` judges the queries by: a saved model must adapt as it was trained,
-    and holds no code. Dropout is off, since a gradient through gradient steps needs the same network in each.
+    Their loss is cross-entropy, and of numbers the squared error, whatever ``loss_fn`` judges the queries by: a saved
+    model must adapt as it was trained, and holds no code. Dropout is off, since a gradient through gradient steps needs
+    the same network in each.
 
     Args:
         adaptation_steps: gradient steps in training.
@@ -98,6 +99,7 @@ class MAML(Algorithm):
         "https://arxiv.org/abs/1703.03400"
     )
 
+    numbers: ClassVar[bool] = True
     for_other_ways: ClassVar[str] = "add 'head': 'shared' to training_strategy_kwargs"
 
     def __init__(
@@ -187,7 +189,7 @@ class MAML(Algorithm):
             targets_S: ``[S]``
             weights: for a loss that depends on them directly.
         """
-        return F.cross_entropy(logits_SW, targets_S)
+        return usual_loss(logits_SW, targets_S)
 
     # ---- training and evaluation
 
@@ -391,7 +393,7 @@ class MAML(Algorithm):
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 raise ConfigError(
                     f"{mine}.start returns '{name}' = {brief(value)}: each weight must be a tensor of floating-point "
-                    "numbers; a constant may be support.new_zeros(size)"
+                    "numbers; a constant may be weights['head.weight'].new_zeros(size)"
                 )
         lost = [name for name in rates if name not in weights]
         if lost:

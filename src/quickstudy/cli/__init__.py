@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from quickstudy import __version__
-from quickstudy.cli.imports import add_imports, imported
+from quickstudy.cli.imports import add_imports, imported, named_in
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import QuickstudyError, unknown
 
@@ -117,6 +117,9 @@ def _run(arguments: list[str]) -> int:
     warnings.formatwarning = _one_line  # now, as Lightning sets its own when it is imported
     kind: Any = importlib.import_module("quickstudy.cli.flags").FlagParser if command.flags else PlainParser
     parser = kind.for_command(f"quickstudy {name}", str(module.__doc__).split("\n\n")[0].replace("``", ""))
+    parser.words = rest
+    if command.flags:
+        imported(named_in(rest))
     module.add_arguments(parser)
     add_imports(parser)
     args = parser.read(rest)

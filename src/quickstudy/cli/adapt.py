@@ -26,10 +26,10 @@ from quickstudy.data.scan import class_folders
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
+from quickstudy.image.modality import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
 from quickstudy.learning.confidence import accuracy_in_words, in_words
 from quickstudy.nets import Encoder
 from quickstudy.nets.registry import BACKBONES
-from quickstudy.pictures import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
 from quickstudy.predictor import Predictor
 from quickstudy.saved.model_folder import DESCRIPTION
 from quickstudy.saved.plain import name_of

@@ -14,23 +14,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from lightning import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from quickstudy.cli.flags import add_flags, function_flags
+from quickstudy.cli.flags import FlagParser, add_flags, function_flags
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.runs import add_data, add_model, add_trainer, build_data, build_trainer
+from quickstudy.cli.runs import add_data, add_model, add_task, add_trainer, build_data, build_trainer
+from quickstudy.cli.tasks import task_class
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write, best_checkpoint
-from quickstudy.image import ImageClassifier
 from quickstudy.runs.folder import REPORT, RUNS, new_folder
 from quickstudy.trainer import Trainer
 from quickstudy.training.finetuning import build_finetuning
 from quickstudy.training.processes import is_first
 
 
-def add_arguments(parser: ArgumentParser) -> None:
+def add_arguments(parser: FlagParser) -> None:
     """Add the command's options."""
     parser.add_argument(
         "--out", type=str | None, help=f"the run folder; default: the next free one of {RUNS}/1, 2, ..."
@@ -43,8 +42,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     finetune = function_flags(Trainer.finetune)
     add_flags(parser, {name: finetune[name] for name in ("strategy", "train_bn", "ckpt_path")}, "what is trained")
-    add_data(parser, ("train", "val", "test"))
-    add_model(parser)
+    task = add_task(parser)
+    add_data(parser, ("train", "val", "test"), task)
+    add_model(parser, task)
     add_trainer(parser)
     parser.set_defaults({"trainer.log_every_n_steps": 1})
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     options = args.trainer
     build_finetuning(args.strategy, args.train_bn)  # a wrong one is told before any work
     seed_everything(args.seed_everything, verbose=False)
-    data = build_data(args.data)
+    data = build_data(args.data, task=args.task)
     limits = (options["max_epochs"], options["max_time"], options["fast_dev_run"], options["max_steps"] != -1)
     if not any(limits):
         raise ConfigError(
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if not args.out and (options["resume"] is not None or args.ckpt_path == "last"):
         raise ConfigError("this goes on with a run: name its folder, --out runs/1")
-    model = ImageClassifier(**args.model)
+    model = task_class(args.task)(**args.model)
     trainer = build_trainer({**options, "default_root_dir": options["default_root_dir"] or args.out})
     model.procedure.check(data, options["limit_val_batches"] != 0)  # what cannot begin leaves no folder
     folder = trainer.run_folder = _run_folder(args)

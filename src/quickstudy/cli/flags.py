@@ -22,6 +22,9 @@ _CONTAINERS = (list, tuple, dict, Iterable, Mapping, Sequence)
 class FlagParser(ArgumentParser):
     """jsonargparse's parser: options are flags or lines of a YAML file, errors are a ``ConfigError`` of one line."""
 
+    words: Sequence[str] = ()
+    """What was typed, which may say what options there are."""
+
     @classmethod
     def for_command(cls, prog: str, about: str) -> Self:
         """Return a parser without options but ``--config`` and ``--print_config``."""

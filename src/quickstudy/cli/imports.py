@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import itertools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,12 @@ def imported(names: Sequence[str] | None) -> list[ModuleType]:
         ConfigError: one is not there, is named as another module is, or fails; the message says which and why.
     """
     return [_imported(name) for name in names or ()]
+
+
+def named_in(words: Sequence[str]) -> list[str]:
+    """Return what a command's words name to import, before its options are known, which may follow from that."""
+    after = [other for word, other in itertools.pairwise(words) if word == "--import"]
+    return [*after, *(word.partition("=")[2] for word in words if word.startswith("--import="))]
 
 
 def also_importing(args: argparse.Namespace) -> str:

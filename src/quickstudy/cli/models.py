@@ -17,14 +17,14 @@ from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, first_line
 from quickstudy.files import absent, best_checkpoint
-from quickstudy.pictures import IMAGE_EXTENSIONS, load_image
+from quickstudy.image.modality import IMAGE_EXTENSIONS, load_image
 from quickstudy.predictor import Predictor
 from quickstudy.saved import hub
 from quickstudy.saved.model_folder import DESCRIPTION, instead, is_trained
 from quickstudy.trained import TrainedModel
 
 if TYPE_CHECKING:
-    from quickstudy.image import ImageClassifier
+    from quickstudy.training.task import Task
 
 TRAINED = "a run's folder (runs/1) or a checkpoint"
 FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
@@ -91,15 +91,15 @@ def find_checkpoint(typed: str) -> Path:
     return found.path
 
 
-def load_task(checkpoint: Path, device: torch.device) -> ImageClassifier:
+def load_task(checkpoint: Path, device: torch.device) -> Task:
     """Read a checkpoint's model.
 
     Raises:
         DataError: it is damaged, or no checkpoint of quickstudy.
     """
-    from quickstudy.image import ImageClassifier  # brings Lightning, which takes seconds
+    from quickstudy.cli.tasks import in_checkpoint, task_class
 
-    return ImageClassifier.load_from_checkpoint(checkpoint).to(device)
+    return task_class(in_checkpoint(checkpoint)).load_from_checkpoint(checkpoint).to(device)  # which brings Lightning
 
 
 def load_predictor(found: Found, device: torch.device, support: str | None = None) -> Predictor:
@@ -144,7 +144,7 @@ def trained(found: Found, device: torch.device) -> tuple[TrainedModel, torch.Ten
     return model.predictor(), model.trained_examples
 
 
-def without_classes(typed: object, model: ImageClassifier) -> ConfigError:
+def without_classes(typed: object, model: Task) -> ConfigError:
     """Build the error for a model that is asked to classify and knows no classes."""
     return ConfigError(
         f"'{typed}' was trained with '{model.hparams['training_strategy']}' and has no fixed classes: show it yours "

@@ -20,7 +20,7 @@ from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.pictures import ADDRESS, IMAGE_EXTENSIONS
+from quickstudy.image.modality import ADDRESS, IMAGE_EXTENSIONS
 
 AT_ONCE = 64
 """Pictures that are in memory together."""

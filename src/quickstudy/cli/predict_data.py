@@ -7,19 +7,20 @@ import logging
 from typing import Literal
 
 import numpy as np
-from jsonargparse import ArgumentParser
 
+from quickstudy.cli.flags import FlagParser
 from quickstudy.cli.models import TRAINED, examples, without_classes
 from quickstudy.cli.named_pictures import Picture
 from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
+from quickstudy.cli.tasks import asked_for, named_by
 from quickstudy.data.scan import class_folders
+from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.kinds.predictions import named
-from quickstudy.pictures import IMAGE_EXTENSIONS
 from quickstudy.trained import ranked
 
 
-def add_arguments(parser: ArgumentParser) -> None:
+def add_arguments(parser: FlagParser) -> None:
     """Add the command's options."""
     parser.usage = "%(prog)s MODEL [options]"
     parser.add_argument("model", metavar="MODEL", nargs="?", type=str | None, help=TRAINED)
@@ -31,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--format", type=Literal["csv", "json"], default="csv", help="of the result")
     parser.add_argument("--output", type=str | None, help="the file to write; default: print")
-    add_data(parser, ("predict",))
+    add_data(parser, ("predict",), asked_for(parser.words))
     add_trainer(parser, ("accelerator", "precision", "enable_progress_bar"))
 
 
@@ -43,14 +44,16 @@ def run(args: argparse.Namespace) -> int:
     checkpoint, model = load_model(args.model or args.checkpoint)
     if model.plan is not None and args.support is None:
         raise without_classes(checkpoint, model)
-    data = build_data(args.data, load_options(model))
+    data = build_data(args.data, load_options(model), named_by(type(model).__name__))
     table = data.table("predict")
     assert table is not None  # no other data has a flag here
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(args.trainer, devices=1, logger=False, enable_checkpointing=False)
     if args.support is None:  # by the trainer, whose device and precision may be asked for, and the data's own loaders
         asked = Asked(model.predictor(), model.trained_examples, cautions=False)  # it has warned
-        found = ranked(model.kind, trainer.predict(model, datamodule=data, output="probabilities"), len(asked.classes))
+        output = "probabilities" if asked.classes else "numbers"
+        found = trainer.predict(model, datamodule=data, output=output)
+        found = ranked(model.kind, found, len(asked.classes)) if asked.classes else found
     else:
         found, model.load_options = None, dict(data.load_options)
         support = examples(class_folders(args.support, IMAGE_EXTENSIONS))

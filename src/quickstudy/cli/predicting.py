@@ -16,13 +16,13 @@ from quickstudy.data.identity import identities, shared
 from quickstudy.data.samples import Samples
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError
-from quickstudy.kinds.predictions import Prediction
+from quickstudy.kinds.predictions import Estimated, Prediction
 from quickstudy.learning.explaining import Answer
 from quickstudy.predictor import Predictor
 from quickstudy.trained import TrainedModel
 
-Answered = Iterable[tuple[Picture, Answer | DataError]]
-"""Pictures with what is said of them, or why they cannot be read."""
+Answered = Iterable[tuple[Picture, Any]]
+"""Pictures with what is said of them, an ``Answer`` or a number; or the ``DataError`` why they cannot be read."""
 
 
 class Asked(NamedTuple):
@@ -48,20 +48,28 @@ class Asked(NamedTuple):
         """Whether a picture may have several labels."""
         return isinstance(self.model, TrainedModel) and self.model.several
 
-    def rank(self, pictures: Sequence[Any]) -> list[Answer]:
+    @property
+    def row(self) -> type[Prediction] | type[Estimated]:
+        """What is written of a picture."""
+        return Estimated if isinstance(self.model, TrainedModel) and not self.model.classes else Prediction
+
+    def rank(self, pictures: Sequence[Any]) -> list[Any]:
         """Return the answer to each picture: of fixed classes with all of them, as several may be its labels."""
         if isinstance(self.model, TrainedModel):
-            return self.model.rank(list(pictures), len(self.model.classes))
+            return self.model.rank(list(pictures), max(len(self.model.classes), 1))
         return self.model.rank(list(pictures), self.top, nearest=1)
 
-    def learned(self, picture: Picture, answer: Answer) -> bool:
+    def learned(self, picture: Picture, answer: Any) -> bool:
         """Whether a picture is one of those that it learned from."""
         if self.seen is None:
-            return any(near.same for near in answer.nearest)
+            return isinstance(answer, Answer) and any(near.same for near in answer.nearest)
         return shared(identities([picture.item]), self.seen) > 0
 
-    def rows(self, picture: Picture, answer: Answer) -> list[Prediction]:
+    def rows(self, picture: Picture, answer: Any) -> list[Prediction] | list[Estimated]:
         """Return the row of a picture; with several labels one for each."""
+        if not isinstance(answer, Answer):
+            true = picture.true if isinstance(picture.true, (int, float)) else None
+            return [Estimated(storable(picture.item), float(answer), true)]
         ranking = [(name, round(chance, 6)) for name, chance in answer.ranking]
         (best, chance), chances = ranking[0], dict(ranking)
         shown = [{"name": name, "probability": chance} for name, chance in ranking[: self.top]] if self.top > 1 else ()
@@ -103,10 +111,10 @@ def write_rows(
     Returns:
         The exit status: 1 where a picture could not be read.
     """
-    tally = Tally(asked.classes, asked.several)
+    tally = Tally(asked.classes, asked.several or asked.row is Estimated)
     errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     shows = shows and not (output is None and sys.stdout.isatty())
-    with writing(output, form, labelled) as write, bar("predicting", total, shows) as advance:
+    with writing(output, form, labelled, asked.row) as write, bar("predicting", total, shows) as advance:
         for picture, found in said:
             if isinstance(found, DataError):
                 tally.add(None)
@@ -128,7 +136,7 @@ def write_rows(
     return 1 if tally.unreadable else 0
 
 
-def _each(rank: Callable[[Sequence[Any]], list[Answer]], pictures: Sequence[Tensor]) -> Sequence[Answer | DataError]:
+def _each(rank: Callable[[Sequence[Any]], list[Any]], pictures: Sequence[Tensor]) -> Sequence[Any]:
     try:
         return rank(pictures) if pictures else []
     except DataError as error:

@@ -8,43 +8,47 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from textwrap import indent
+from typing import Any
 
 from quickstudy.data.identity import TELLS_NOTHING
 from quickstudy.data.targets import Label
 from quickstudy.files import atomic_write
-from quickstudy.kinds.predictions import Prediction
+from quickstudy.kinds.predictions import Estimated, Prediction
 from quickstudy.learning.changes import UNKNOWN
 
 
 @contextmanager
-def writing(output: str | None, form: str, labelled: bool) -> Iterator[Callable[[Prediction], None]]:
+def writing(
+    output: str | None, form: str, labelled: bool, row: type[Prediction] | type[Estimated] = Prediction
+) -> Iterator[Callable[[Prediction | Estimated], None]]:
     """Give a function that writes a row.
 
     Args:
         output: the file, which is whole or absent; None: standard output.
         form: ``"csv"`` or ``"json"``, which alone has the ranking, where there is one.
         labelled: whether rows have the true label, too.
+        row: what one holds.
     """
-    columns = [name for name in Prediction._fields if name not in ("ranking", *(() if labelled else ("true",)))]
+    columns = [name for name in row._fields if name not in ("ranking", *(() if labelled else ("true",)))]
     with atomic_write(output, "w") if output else nullcontext(sys.stdout) as file:
         if form == "csv":
             rows = csv.writer(file, lineterminator="\n")
             quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
             rows.writerow(columns)
 
-            def write_row(prediction: Prediction) -> None:
-                row = [getattr(prediction, name) for name in columns]
-                row = [storable(value) if isinstance(value, str) else value for value in row]
-                odd = any("\r" in str(value) for value in row)  # which Python before 3.13 does not quote by itself
-                (quoted if odd else rows).writerow(row)
+            def write_row(prediction: Prediction | Estimated) -> None:
+                cells = [getattr(prediction, name) for name in columns]
+                cells = [storable(value) if isinstance(value, str) else value for value in cells]
+                odd = any("\r" in str(value) for value in cells)  # which Python before 3.13 does not quote by itself
+                (quoted if odd else rows).writerow(cells)
 
             yield write_row
             return
         between = "["
 
-        def write(prediction: Prediction) -> None:
+        def write(prediction: Prediction | Estimated) -> None:
             nonlocal between
-            kept = [*columns, "ranking"] if prediction.ranking else columns
+            kept = [*columns, "ranking"] if getattr(prediction, "ranking", ()) else columns
             fields = {name: value for name, value in prediction._asdict().items() if name in kept}
             file.write(f"{between}\n{indent(json.dumps(fields, indent=1), ' ')}")
             between = ","
@@ -71,7 +75,7 @@ class Tally:
         self.pictures = self.unreadable = self._unknown = self._labelled = self._right = 0
         self._compared = self._learned = 0
 
-    def add(self, rows: Sequence[Prediction] | None) -> None:
+    def add(self, rows: Sequence[Any] | None) -> None:
         """Count a picture by its rows; None: it cannot be read."""
         self.pictures += 1
         self.unreadable += rows is None

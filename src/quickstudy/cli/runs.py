@@ -14,43 +14,55 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from quickstudy.cli.flags import Flags, add_flags, class_flags, function_flags, optional
+from quickstudy.cli.flags import FlagParser, Flags, add_flags, class_flags, function_flags, optional
 from quickstudy.cli.models import find_checkpoint
+from quickstudy.cli.tasks import TASKS, asked_for, data_class, in_checkpoint, task_class
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.stages import STAGES
 from quickstudy.datasets import DATASETS
 from quickstudy.errors import ConfigError, given
-from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.trainer import Trainer
+from quickstudy.training.datamodule import DataModule
+from quickstudy.training.task import Task
 
 _DOORS = ("from_folders", "from_csv", "from_benchmark")
 
 
-def add_data(parser: ArgumentParser, stages: Sequence[str]) -> None:
-    """Add the options of the data of some stages."""
+def add_task(parser: FlagParser) -> str:
+    """Add the option that says what is learned, and return what it says, as further options depend on it."""
+    parser.add_argument("--task", type=str, default=next(iter(TASKS)), help=f"what is learned: {', '.join(TASKS)}")
+    return asked_for(parser.words)
+
+
+def add_data(parser: ArgumentParser, stages: Sequence[str], task: str) -> None:
+    """Add the options of the data of some stages of a task."""
+    cls = data_class(task)
     for door in _DOORS:
-        flags = {name: flag for name, flag in _door_flags(door).items() if _serves(name, stages)}
+        flags = {name: flag for name, flag in _door_flags(task, door).items() if _serves(name, stages)}
         if door == "from_benchmark" and "predict" in stages:
             continue  # published data sets have nothing to predict
-        about = (inspect.getdoc(getattr(ImageClassificationData, door)) or "").split("\n\n")[0].replace("``", "")
+        about = (inspect.getdoc(getattr(cls, door)) or "").split("\n\n")[0].replace("``", "")
         add_flags(parser, optional(flags), f"data {door.replace('_', ' ')}", about, "data")
-    shared = {name: flag for name, flag in _data_flags().items() if _serves(name, stages)}
+    shared = {name: flag for name, flag in _data_flags(task).items() if _serves(name, stages)}
     add_flags(parser, optional(shared), "data from anywhere", prefix="data")
 
 
-def build_data(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> ImageClassificationData:
+def build_data(
+    options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, task: str = next(iter(TASKS))
+) -> DataModule:
     """Open the door whose arguments are given.
 
     Args:
-        options: the arguments of one door and the options of ``ImageClassificationData``; None counts as not given.
+        options: the arguments of one door of the task's data, and the data's options; None counts as not given.
         defaults: options for what is not given.
+        task: its name.
 
     Raises:
         ConfigError: the arguments are those of no door or of two, or one is missing.
         DataError: the data cannot serve.
     """
-    told = given(**options)
-    first = {door: name for door in _DOORS for name in reversed(told) if name in _door_flags(door)}
+    told, cls = given(**options), data_class(task)
+    first = {door: name for door in _DOORS for name in reversed(told) if name in _door_flags(task, door)}
     if len(first) != 1:
         named = " and ".join(f"--data.{name} ({door.replace('_', ' ')})" for door, name in first.items())
         raise ConfigError(
@@ -58,21 +70,21 @@ def build_data(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = 
             if first
             else "no data was given: name it, for instance with --data.train_folder, --data.test_folder or --data.name"
         )
-    door = getattr(ImageClassificationData, next(iter(first)))
+    door = getattr(cls, next(iter(first)))
     for parameter in inspect.signature(door).parameters.values():
         required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
         if required and parameter.name not in told:
             raise ConfigError(f"--data.{next(iter(first.values()))} needs --data.{parameter.name} too")
-    data: ImageClassificationData = door(**{**(defaults or {}), **told})
+    data: DataModule = door(**{**(defaults or {}), **told})
     return data
 
 
-def add_model(parser: ArgumentParser) -> None:
-    """Add the options of a new model."""
-    add_flags(parser, class_flags(ImageClassifier), "model", prefix="model")
+def add_model(parser: ArgumentParser, task: str) -> None:
+    """Add the options of a new model of a task."""
+    add_flags(parser, class_flags(task_class(task)), "model", prefix="model")
 
 
-def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = None) -> tuple[Path, ImageClassifier]:
+def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = None) -> tuple[Path, Task]:
     """Return a checkpoint and its model, with other values for some of its strategy's options.
 
     Args:
@@ -87,10 +99,10 @@ def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = No
         raise ConfigError("MODEL or --checkpoint is missing: a run's folder, such as runs/1, or a checkpoint")
     checkpoint = find_checkpoint(typed)
     changed = {"training_strategy_kwargs": strategy_kwargs} if strategy_kwargs else {}
-    return checkpoint, ImageClassifier.load_from_checkpoint(checkpoint, **changed)
+    return checkpoint, task_class(in_checkpoint(checkpoint)).load_from_checkpoint(checkpoint, **changed)
 
 
-def load_options(model: ImageClassifier) -> dict[str, Any]:
+def load_options(model: Task) -> dict[str, Any]:
     """Return how the model's training data was loaded, as options of data."""
     options = dict(model.load_options)
     size = options.get("image_size")
@@ -131,20 +143,20 @@ def build_trainer(options: Mapping[str, Any], **fixed: Any) -> Trainer:
 
 
 @cache
-def _data_flags() -> Flags:
-    flags = class_flags(ImageClassificationData)
+def _data_flags(task: str) -> Flags:
+    flags = class_flags(data_class(task))
     flags.pop("load_options", None)  # image_size and image_mode are these
     return flags
 
 
 @cache
-def _door_flags(door: str) -> Flags:
-    flags = function_flags(getattr(ImageClassificationData, door))
+def _door_flags(task: str, door: str) -> Flags:
+    flags = function_flags(getattr(data_class(task), door))
     if door == "from_benchmark":
         for name in DATASETS.names():
             for key, flag in function_flags(DATASETS[name]).items():
                 flags.setdefault(key, replace(flag, help=f"{name}: {flag.help}"))
-    return {name: flag for name, flag in flags.items() if name not in _data_flags()}
+    return {name: flag for name, flag in flags.items() if name not in _data_flags(task)}
 
 
 @cache

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
+from quickstudy.cli.flags import FlagParser
 from quickstudy.cli.models import TRAINED
 from quickstudy.cli.runs import (
     add_data,
@@ -23,6 +22,7 @@ from quickstudy.cli.runs import (
     load_options,
     of_a_test,
 )
+from quickstudy.cli.tasks import asked_for, named_by
 from quickstudy.errors import DataError, DataWarning, given
 from quickstudy.files import BEST_FILE, absent, best_checkpoint
 from quickstudy.runs.folder import MEASURED, RECORD, read_json, write_measured
@@ -30,7 +30,7 @@ from quickstudy.runs.results import result_of, sentence
 from quickstudy.training.outcome import Outcome
 
 
-def add_arguments(parser: ArgumentParser) -> None:
+def add_arguments(parser: FlagParser) -> None:
     """Add the command's options."""
     parser.usage = "%(prog)s MODEL [options]"
     parser.add_argument("model", metavar="MODEL", nargs="?", type=str | None, help=TRAINED)
@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--per_class", action="store_true", help="print the figures of each class too, the worst first")
     add_episodes(parser)
-    add_data(parser, ("test",))
+    add_data(parser, ("test",), asked_for(parser.words))
     add_trainer(parser, ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar"))
 
 
@@ -78,7 +78,7 @@ def measured(options: Mapping[str, Any]) -> tuple[Path, dict[str, Any] | None, O
         example.
     """
     checkpoint, model = load_model(options["checkpoint"], options["episodes"])
-    data = build_data(options["data"], load_options(model))
+    data = build_data(options["data"], load_options(model), named_by(type(model).__name__))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(options["trainer"], logger=False, enable_checkpointing=False)
     (found,) = trainer.test(model, data, verbose=False)

@@ -189,7 +189,7 @@ def _why(told: str, codes: Sequence[int | None], begun: bool) -> str:
         return f"by an error that stands above: {_GUARD if anew else 'with num_workers=0 it shows here'}"
     if -signal.SIGSEGV in codes or -signal.SIGABRT in codes:
         return "since a library crashed in it: with num_workers=0 it crashes where a debugger can look"
-    return "most often because memory ran out: fewer num_workers, or a smaller cache or image_size"
+    return "most often because memory ran out: fewer num_workers, or a smaller cache, or smaller inputs"
 
 
 class EpisodeSteps(Steps):

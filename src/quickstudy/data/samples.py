@@ -32,13 +32,7 @@ from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
 from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves, tree_unflatten
 
-_FOR_OTHERS = (
-    "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
-    "{'image_size': 84}"
-)
 Load = Callable[[Any], Any]
-LOADS: Registry[Load] = Registry("load")
-"""By a domain's name: what makes a tensor of one of its inputs, with options that a saved model names."""
 Transform = Callable[[Tensor], Tensor]
 TRANSFORMS: Registry[Transform] = Registry("transform")
 """By name: ready-made ones."""
@@ -234,7 +228,7 @@ class Samples:
                 f"{self.name(row)} and another differ in kind: load makes a dict of one, a tensor of the other"
             )
         if sample.shape != like.shape or sample.dtype != like.dtype:
-            advice = getattr(self._load, "advice", _FOR_OTHERS)
+            advice = getattr(self._load, "advice", "")
             raise DataError(
                 f"{self.name(row)} has shape {tuple(sample.shape)} ({sample.dtype}) where another has "
                 f"{tuple(like.shape)} ({like.dtype}): all inputs must agree. {advice}".rstrip()

@@ -65,7 +65,7 @@ def descend(inner_loss: InnerLoss, weights: Weights, rates: Rates, steps: int) -
     """Return the weights after some gradient steps; those without a rate stay as they are."""
     with _differentiable():
         for _ in range(steps):
-            weights = _step(weights, grad(inner_loss)(weights), rates)
+            weights = _step(weights, _inner_gradient(inner_loss, weights, rates), rates)
     return weights
 
 
@@ -100,7 +100,7 @@ def meta_gradient(adaptation: Adaptation) -> MetaGradient:
     weights, pull_back = vjp(start, meta)  # type: ignore[misc]
     path: list[tuple[Weights, Weights]] = []
     for _ in range(steps):
-        gradients = grad(inner_loss)(weights)
+        gradients = _inner_gradient(inner_loss, weights, rates)
         path.append((weights, gradients))
         weights = _step(weights, gradients, rates)
 
@@ -131,7 +131,8 @@ def meta_gradient_of_one(adaptation: Adaptation) -> MetaGradient:
             # One may come of another, or be a constant.
             weights = {name: (v.view_as(v) if v.requires_grad else _leaf(v)) for name, v in weights.items()}
             for _ in range(steps):
-                gradients = _gradient(inner_loss(weights), weights, create_graph=True)
+                # Of these alone: the way to one that stays leads through all steps before, which are kept again for it.
+                gradients = _gradient(inner_loss(weights), _moving(weights, rates), create_graph=True)
                 weights = _step(weights, gradients, {**rates, **learned})
             loss, further = outer_loss(weights)
             found = _gradient(loss, {**meta, **{f"rate of {name}": rate for name, rate in learned.items()}})
@@ -141,7 +142,7 @@ def meta_gradient_of_one(adaptation: Adaptation) -> MetaGradient:
         first, path = weights, []
         weights = _leaves(weights)
         for _ in range(steps):
-            gradients = _gradient(inner_loss(weights), weights)
+            gradients = _gradient(inner_loss(weights), _moving(weights, rates))
             path.append((weights, gradients))
             weights = _leaves(_step(weights, gradients, rates))
         loss, further = outer_loss(weights)
@@ -184,6 +185,16 @@ def _backwards(
 
 def _step(weights: Weights, gradients: Weights, rates: Rates) -> Weights:
     return {name: value - rates[name] * gradients[name] if name in rates else value for name, value in weights.items()}
+
+
+def _moving(weights: Weights, rates: Rates) -> Weights:
+    return {name: weights[name] for name in rates}
+
+
+def _inner_gradient(inner_loss: InnerLoss, weights: Weights, rates: Rates) -> Weights:
+    """Return the gradient for the weights that have a rate."""
+    gradients: Weights = grad(lambda moving: inner_loss({**weights, **moving}))(_moving(weights, rates))
+    return gradients
 
 
 def _learned(rates: Rates) -> Weights:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -20,12 +21,14 @@ from torch import Tensor
 from quickstudy.data.archives import MAX_FILE_BYTES
 from quickstudy.data.samples import content_of, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, few, meant
+from quickstudy.image.strip import strip_of
 from quickstudy.modality import (
     MODALITIES,
     Code,
     Modality,
     Scale,
     Sighted,
+    Tile,
     Values,
     Wire,
     as_uint8,
@@ -284,6 +287,14 @@ class PictureValues(Values):
             )
         return ""
 
+    def show(self, item: Any, example: Any) -> bytes:
+        """Return a small JPEG, also of pictures that were handed over as tensors."""
+        return thumbnail_of(example)
+
+    def beside(self, tiles: Sequence[Tile]) -> Image.Image:
+        """Return a strip of pictures with their captions."""
+        return strip_of(tiles)
+
 
 @MODALITIES.register("image")
 @dataclass(frozen=True)
@@ -305,6 +316,7 @@ class Picture(Modality):
     wire = Wire("images", ("image/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"})
     shown_as = "image/jpeg"
     backbone = "resnet18"
+    usual = MappingProxyType({"image_size": IMAGE_SIZE})
     advice = (
         "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
         "{'image_size': 84}"

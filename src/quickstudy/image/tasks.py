@@ -12,7 +12,7 @@ import torch
 from quickstudy.data.table import Table
 from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
-from quickstudy.image.modality import IMAGE_SIZE, Picture, channels_last, load_image, whole_numbers
+from quickstudy.image.modality import Picture, channels_last, load_image, whole_numbers
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
 from quickstudy.kinds.regression import Regression
 from quickstudy.modality import as_uint8
@@ -35,7 +35,7 @@ class ImageData(DataModule):
         options: see ``DataModule``.
     """
 
-    modality = Picture(IMAGE_SIZE)
+    modality = Picture().with_options(Picture.usual)
     load = staticmethod(load_image)
 
     def __init__(
@@ -89,13 +89,12 @@ class ImageTask(Task):
 
     modality = Picture()
     load = staticmethod(load_image)
-    default_backbone = "resnet18"
     build_mix = staticmethod(build_mix)
 
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
         # What timm's models know is of pictures of about this size; a small picture as it is would be guessed at.
         if not self.load_options and self.encoder.mean is not None and not isinstance(support, torch.Tensor):
-            return partial(load_image, image_size=IMAGE_SIZE)
+            return partial(load_image, **Picture.usual)
         return partial(load_image, **self.load_options)
 
 

@@ -22,13 +22,13 @@ from torch import Tensor
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
 from quickstudy.algorithms.rows import Rows
 from quickstudy.batches import Batch, device_of, each, join, take
-from quickstudy.data.samples import Load, Samples
+from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label, encode
 from quickstudy.errors import DataError
 from quickstudy.learning.changes import Change, Kept, Support, changed, check_name
 from quickstudy.learning.confidence import rounding_of
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.learning.reading import explained, feature_shape, listed_for, name_of_input, parts_of, scale_for
+from quickstudy.learning.reading import explained, feature_shape, listed_for, parts_of, samples_of, scale_for
 from quickstudy.nets import Encoder
 from quickstudy.torch_internals import tree_leaves
 
@@ -56,13 +56,13 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
     codes, classes = encoded.codes, encoded.labels
     if codes.ndim != 1:
         raise DataError("a predictor learns one label per example; these targets have several")
-    count = len(Samples(examples, knowledge.load))
+    count = len(samples_of(knowledge, examples))
     if count != len(codes):
         raise DataError(f"{count} examples but {len(codes)} labels: each example needs one label")
     for name in classes:
         check_name(name)
     knowledge = replace(knowledge, taught=scale_for(knowledge, examples))
-    knowledge, kept = _keep(knowledge, examples, len(classes))
+    knowledge, kept = kept_of(knowledge, examples, len(classes))
     rows = {name: np.flatnonzero(codes == code) for code, name in enumerate(classes)}
     return _learned(knowledge, {name: _some(kept, own) for name, own in rows.items() if len(own)})
 
@@ -77,12 +77,12 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any) -> tuple[Knowledge,
     examples = listed_for(knowledge, inputs)
     if not knowledge.support:
         knowledge = replace(knowledge, taught=scale_for(knowledge, examples))
-    knowledge, kept = _keep(knowledge, examples, len(knowledge.support) + (name not in knowledge.support))
+    knowledge, kept = kept_of(knowledge, examples, len(knowledge.support) + (name not in knowledge.support))
     before = next(iter(knowledge.support.values()), kept).values
     if isinstance(kept.values, Tensor) and isinstance(before, Tensor) and kept.values.shape[1:] != before.shape[1:]:
         new, known = (tuple(each.shape[1:]) for each in (kept.values, before))
         raise DataError(
-            f"what it keeps of {name_of_input(knowledge, examples, 0)} has the shape {new}, and of the examples so "
+            f"what it keeps of {samples_of(knowledge, examples).name(0)} has the shape {new}, and of the examples so "
             f"far {known}: give inputs of the size that it was trained on"
         )
     return knowledge, Change("add", name, "", *kept)
@@ -161,9 +161,9 @@ def _adapted(knowledge: Knowledge, support: Support) -> Any:
     return state
 
 
-def _keep(knowledge: Knowledge, inputs: Any, ways: int) -> tuple[Knowledge, Kept]:
+def kept_of(knowledge: Knowledge, inputs: Any, ways: int) -> tuple[Knowledge, Kept]:
     """Return what is kept of examples, and what is known of inputs having seen them."""
-    if not len(Samples(inputs, knowledge.load)):
+    if not len(samples_of(knowledge, inputs)):
         raise DataError("no examples were given: adapting needs at least one per class")
     encoder, algorithm = knowledge.encoder, knowledge.algorithm
     if not algorithm.feature_shape:

@@ -5,6 +5,7 @@ Shapes: N inputs, W classes, D features.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -12,12 +13,12 @@ from torch import Tensor
 
 from quickstudy.algorithms.base import exact
 from quickstudy.batches import size, take
-from quickstudy.data.samples import Samples
 from quickstudy.errors import DataError, check_counts
+from quickstudy.learning.changes import UNKNOWN
 from quickstudy.learning.confidence import familiarity
 from quickstudy.learning.explaining import Neighbour, nearest
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.learning.reading import explained, listed_for, name_of_input, parts_of
+from quickstudy.learning.reading import explained, parts_of, samples_of
 
 
 class Answered(NamedTuple):
@@ -32,16 +33,19 @@ class Answered(NamedTuple):
 
 
 @torch.inference_mode()
-def answered(knowledge: Knowledge, inputs: Any) -> Answered:
+def answered(knowledge: Knowledge, examples: Any) -> Answered:
     """Return what a model answers.
+
+    Args:
+        knowledge: of the model.
+        examples: N inputs, as ``listed_for`` returned them.
 
     Raises:
         DataError: it knows no class, an input cannot be read or does not fit, or an answer is not a number.
     """
     if not knowledge.support:
         raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
-    examples = listed_for(knowledge, inputs)
-    if not len(Samples(examples, knowledge.load)):
+    if not len(samples_of(knowledge, examples)):
         return Answered(torch.empty((0, len(knowledge.support))), torch.empty(0), None)
     encoder, algorithm = knowledge.encoder, knowledge.algorithm
     embedded_ND: Tensor | None = None
@@ -55,26 +59,32 @@ def answered(knowledge: Knowledge, inputs: Any) -> Answered:
             familiar_N = familiarity(embedded_ND, knowledge.means.used)
     wrong = logits_NW.isnan().any(1).nonzero().flatten().tolist()
     if wrong:
-        name = name_of_input(knowledge, examples, wrong[0])
+        name = samples_of(knowledge, examples).name(wrong[0])
         raise DataError(f"the model's answer to {name} is not a number: does it hold NaN or infinite values?")
     return Answered(logits_NW, familiar_N, embedded_ND)
 
 
+def named(knowledge: Knowledge, answers: Answered, may_be_unknown: bool = True) -> list[Any]:
+    """Return the likeliest class of each of N inputs, or ``"unknown"``, if it may be, for what is like none of them."""
+    known, below = list(knowledge.support), knowledge.unknown_below() if may_be_unknown else -math.inf
+    codes = zip(answers.logits.argmax(1).tolist(), (answers.familiar < below).tolist(), strict=True)
+    return [UNKNOWN if unknown else known[code] for code, unknown in codes]
+
+
 @torch.inference_mode()
-def neighbours(knowledge: Knowledge, inputs: Any, embedded_ND: Tensor | None, count: int) -> list[list[Neighbour]]:
+def neighbours(knowledge: Knowledge, examples: Any, embedded_ND: Tensor | None, count: int) -> list[list[Neighbour]]:
     """Return for each of N inputs the support examples whose embeddings are nearest, the nearest first.
 
     Args:
         knowledge: of the model.
-        inputs: what was asked.
+        examples: N inputs, as ``listed_for`` returned them.
         embedded_ND: what ``answered`` made of them.
         count: of examples.
     """
     check_counts(count=count)
-    kept_S = knowledge.values()
+    kept_S = knowledge.kept()
     if embedded_ND is None:  # it keeps the inputs themselves
-        examples = listed_for(knowledge, inputs)
-        if not len(Samples(examples, knowledge.load)):
+        if not len(samples_of(knowledge, examples)):
             return []
         encoder = knowledge.encoder
         embedded_ND = exact(torch.cat([encoder(part) for part in parts_of(knowledge, examples)]))

@@ -1,15 +1,9 @@
-"""A change of what a model knows: as a value, made, and as bytes."""
+"""What is kept of the examples of classes, and a change of it, as values."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
-
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
-from torch import Tensor
 
 from quickstudy.batches import Batch, join, size
 from quickstudy.data.targets import Label, class_name
@@ -47,7 +41,7 @@ class Kept(NamedTuple):
     @property
     def examples(self) -> int:
         """How many there are, n."""
-        return size(self.values)
+        return len(self.shown)
 
 
 Support = Mapping[Label, Kept]
@@ -85,42 +79,3 @@ def check_name(name: object) -> None:
 def composed(name: Label) -> Label:
     """Return a class's name in the form in which names are compared; an older quickstudy kept what it was given."""
     return class_name(name) if isinstance(name, str) else name
-
-
-def packed(thumbnails: Sequence[bytes]) -> dict[str, Tensor]:
-    """Return pictures one after the other, and how many bytes each has."""
-    joined = torch.frombuffer(bytearray(b"".join(thumbnails)) or bytearray(1), dtype=torch.uint8)
-    return {"thumbnails": joined, "thumbnail_bytes": torch.tensor([len(each) for each in thumbnails])}
-
-
-def unpacked(tensors: Mapping[str, Tensor]) -> tuple[bytes, ...]:
-    """Return what ``packed`` put together; nothing where there is nothing of it."""
-    if "thumbnails" not in tensors:
-        return ()
-    stream = io.BytesIO(tensors["thumbnails"].cpu().numpy().tobytes())
-    return tuple(stream.read(length) for length in tensors["thumbnail_bytes"].tolist())
-
-
-def examples_to_bytes(change: Change) -> bytes:
-    """Return the examples of a change; nothing where it adds none."""
-    if change.kept is None:
-        return b""
-    return safetensors.torch.save({"kept": change.kept.cpu().contiguous(), **packed(change.thumbnails)})
-
-
-def change_of(kind: str, name: Label, new_name: Label, examples: bytes, device: torch.device | str) -> Change:
-    """Return a change of its parts, its tensors on a device.
-
-    Raises:
-        DataError: the parts are none of a change.
-    """
-    try:
-        tensors = safetensors.torch.load(examples) if kind == "add" else {}
-        kept = tensors["kept"].to(device) if kind == "add" else None
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise DataError(f"the examples of a change of {brief(name)} are damaged ({error})") from error
-    if kind not in ("add", "remove", "rename"):
-        raise DataError(f"a change is of the kind {brief(kind)}: a newer quickstudy made it, or it is damaged")
-    check_name(new_name if kind == "rename" else name)
-    name, new_name = composed(name), composed(new_name)
-    return Change(kind, name, new_name, kept, unpacked(tensors))  # type: ignore[arg-type]

@@ -12,13 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quickstudy.batches import Batch, join, size
 from quickstudy.data.identity import warn_of_seen
 from quickstudy.data.targets import encode, type_of
 from quickstudy.errors import ConfigError, DataError, brief, given
 from quickstudy.learning.answering import answered, neighbours
 from quickstudy.learning.confidence import HeldOut
-from quickstudy.learning.knowledge import TYPES, Knowledge
-from quickstudy.learning.reading import as_listed
+from quickstudy.learning.knowledge import TYPES, Knowledge, lengths_of
+from quickstudy.learning.reading import listed_for, parts_of, samples_of
+from quickstudy.torch_internals import tree_leaves
+
+_PAIRS = 1 << 16  # of an input and an example that may be the same, which are looked at one by one
 
 
 def calibrated(
@@ -59,15 +63,15 @@ def _answers_to(knowledge: Knowledge, inputs: Any, labels: Any) -> HeldOut:
         DataError: each example needs one label, or an example cannot be read.
     """
     codes, *_ = encoded = encode(labels)
-    inputs = as_listed(inputs)  # which is looked at twice
-    logits_NW, familiar_N, embedded_ND = answered(knowledge, inputs)
+    examples = listed_for(knowledge, inputs)
+    logits_NW, familiar_N, embedded_ND = answered(knowledge, examples)
     if codes.ndim != 1 or len(codes) != len(logits_NW):
         raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
     place = {name: code for code, name in enumerate(knowledge.support)}
     places = [place.get(knowledge.as_class(label), -1) for label in encoded.labels]
     targets_N = torch.tensor([places[code] for code in codes], device=logits_NW.device)
     known_N = targets_N >= 0
-    _warn_of_learned(knowledge, inputs, embedded_ND)
+    _warn_of_learned(knowledge, examples, embedded_ND)
     source = f"{len(codes)} examples given to calibrate"
     return HeldOut(logits_NW[known_N], targets_N[known_N], familiar_N[known_N], familiar_N[~known_N], source)
 
@@ -80,8 +84,8 @@ def share_right(knowledge: Knowledge, inputs: Any, labels: Any) -> float:
     Raises:
         DataError: each input needs one label, of the type of the classes; or an input cannot be read.
     """
-    inputs = as_listed(inputs)  # which is looked at twice
-    logits_NW, _, embedded_ND = answered(knowledge, inputs)
+    examples = listed_for(knowledge, inputs)
+    logits_NW, _, embedded_ND = answered(knowledge, examples)
     known = list(knowledge.support)
     predicted = [known[code] for code in logits_NW.argmax(1).tolist()]
     codes, *_ = encoded = encode(labels)
@@ -92,11 +96,53 @@ def share_right(knowledge: Knowledge, inputs: Any, labels: Any) -> float:
         if type_of(label) != knowledge.label_type:
             kind = TYPES[knowledge.label_type]
             raise DataError(f"the classes are {kind}, and the label {brief(label)} is none of them")
-    _warn_of_learned(knowledge, inputs, embedded_ND)
+    _warn_of_learned(knowledge, examples, embedded_ND)
     return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))
 
 
-def _warn_of_learned(knowledge: Knowledge, inputs: Any, embedded_ND: Tensor | None) -> None:
+def _warn_of_learned(knowledge: Knowledge, examples: Any, embedded_ND: Tensor | None) -> None:
     """Warn where inputs that it is judged by are among those that it learned from."""
-    same = [near[0].same for near in neighbours(knowledge, inputs, embedded_ND, 1)]
-    warn_of_seen(sum(same), f"the model learned from {sum(same)} of these {len(same)} examples")
+    count = len(samples_of(knowledge, examples))
+    seen = 0
+    if count:
+        seen = _as_shown(knowledge, examples) if embedded_ND is None else _as_embedded(knowledge, examples, embedded_ND)
+    warn_of_seen(seen, f"the model learned from {seen} of these {count} examples")
+
+
+def _as_shown(knowledge: Knowledge, examples: Any) -> int:
+    """Return how many inputs it learned from, of which it keeps the inputs themselves: they are the same numbers."""
+    kept, asked = knowledge.kept(), join(parts_of(knowledge, examples))
+    if isinstance(kept, Tensor) and kept.shape[1:] != asked.shape[1:]:
+        return 0
+    rows = _bytes_of_rows(join([kept, asked]))  # of one length
+    known = set(rows[: size(kept)])
+    return sum(row in known for row in rows[size(kept) :])
+
+
+def _bytes_of_rows(batch: Batch) -> list[bytes]:
+    leaves = (leaf.cpu().reshape(len(leaf), -1).contiguous() for leaf in tree_leaves(batch))
+    columns = [leaf.view(torch.uint8).numpy() for leaf in leaves]
+    return [b"".join(column[row].tobytes() for column in columns) for row in range(size(batch))]
+
+
+@torch.inference_mode()
+def _as_embedded(knowledge: Knowledge, examples: Any, embedded_ND: Tensor) -> int:
+    """Return how many inputs it learned from, as far as rounding lets their embeddings tell.
+
+    One that lies within a share of an example's length of it is about as long: of each length there are few.
+    """
+    (lengths_S, rows_S), share = knowledge.lengths, knowledge.rounding_now()
+    own_N = lengths_of(embedded_ND)
+    first_N = torch.searchsorted(lengths_S, own_N / (1 + share))
+    counts_N = torch.searchsorted(lengths_S, own_N / (1 - share), right=True) - first_N
+    pairs = int(counts_N.sum())
+    if pairs > _PAIRS:
+        return sum(near[0].same for near in neighbours(knowledge, examples, embedded_ND, 1))
+    if not pairs:
+        return 0
+    asked_P = torch.arange(len(own_N)).repeat_interleave(counts_N)
+    places_P = torch.arange(pairs) - (counts_N.cumsum(0) - counts_N - first_N)[asked_P]
+    kept_PD = knowledge.kept()[rows_S[places_P].to(embedded_ND.device)]
+    away_P = (embedded_ND[asked_P.to(embedded_ND.device)] - kept_PD).norm(dim=1).cpu()
+    same_P = (away_P <= share * lengths_S[places_P]) & (lengths_S[places_P] > 0)  # zeros tell nothing
+    return len(set(asked_P[same_P].tolist()))

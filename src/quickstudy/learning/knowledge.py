@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
 from quickstudy.algorithms.rows import Rows
@@ -31,6 +32,7 @@ from quickstudy.learning.confidence import (
     rounding_of,
     threshold_of,
 )
+from quickstudy.modality import Modality, Values, as_modality
 from quickstudy.nets import Encoder
 
 TYPES = {"str": "strings", "int": "whole numbers", "bool": "True and False", None: "none yet"}
@@ -47,14 +49,14 @@ class Knowledge:
     encoder: Encoder
     algorithm: Algorithm
     load: Load
-    """Makes a tensor of one input."""
+    """Makes a tensor of one input, or a dict of them."""
     support: Support = field(default_factory=dict)
     state: Any = None
     """What the algorithm learned, or that in a form that follows changes, ``Held``; None without classes."""
     means: Rows | None = None
     """``[W, D]``, of each class's embeddings; None where the algorithm keeps none."""
     taught: str = ""
-    """The scale of the inputs that it learned from, one of ``pictures.Scale``."""
+    """The scale of the inputs that it learned from, one of ``modality.Scale``."""
     like: Batch | None = None
     """``[0, ...]``, of the shape and the type of the examples as they were shown; None where that is not known."""
     rounding: float = 0.0
@@ -86,7 +88,17 @@ class Knowledge:
         """Where it runs."""
         return next((tensor.device for tensor in self.encoder.state_dict().values()), torch.device("cpu"))
 
-    def values(self) -> Batch:
+    @cached_property
+    def modality(self) -> Modality:
+        """What its inputs are."""
+        return as_modality(self.load)
+
+    @cached_property
+    def rules(self) -> Values:
+        """How the numbers of its inputs are taken, and how they are shown."""
+        return self.modality.values(self.encoder)
+
+    def kept(self) -> Batch:
         """Return what is kept of all examples, class by class: ``[S, ...]``."""
         return join(kept.values for kept in self.support.values())
 
@@ -174,8 +186,14 @@ class Knowledge:
     def _sizes(self) -> tuple[float, float]:
         """The length of the longest embedding, and the distance of the farthest from the centre."""
         assert self.means is not None
-        kept_S, centre = self.values(), self.means.used.mean(0)
+        kept_S, centre = self.kept(), self.means.used.mean(0)
         return float(kept_S.norm(dim=1).max()), float((kept_S - centre).norm(dim=1).max())
+
+    @cached_property
+    def lengths(self) -> tuple[Tensor, Tensor]:
+        """The lengths of the examples' embeddings ``[S]``, the shortest first, and which they are ``[S]``."""
+        sorted_S, rows_S = lengths_of(self.kept()).sort()
+        return sorted_S, rows_S
 
     def rounding_now(self) -> float:
         """Return by what share of its length an embedding may differ from one that was learned."""
@@ -199,3 +217,9 @@ class Knowledge:
     def accuracy(self) -> HeldOutAccuracy:
         """What accuracy to expect, by the answers that ``confidence`` rests on."""
         return accuracy_of(self.held_out(), list(self.support))
+
+
+def lengths_of(embedded_SD: Tensor) -> Tensor:
+    """Return the lengths of embeddings, ``[S]``, in float64 on the CPU."""
+    lengths_S: Tensor = torch.linalg.vector_norm(embedded_SD, dim=1, dtype=torch.float64).cpu()
+    return lengths_S

@@ -40,10 +40,10 @@ class Encoder(nn.Module):
         # A convolution's channels; a backbone without one takes what comes.
         first = next((m for m in backbone.modules() if isinstance(m, Convolution)), None)
         self.in_channels = None if first is None else first.in_channels
-        self.sees_pictures = isinstance(first, nn.Conv2d)
-        """Whether its inputs are pictures ``[C, H, W]``."""
+        self.planar = isinstance(first, nn.Conv2d)
+        """Whether it begins with a 2-D convolution, so that its inputs are pictures ``[C, H, W]``."""
         self.fed = ""
-        """The scale of the inputs that it was trained on, one of ``pictures.Scale``."""
+        """The scale of the inputs that it was trained on, one of ``modality.Scale``."""
         self._layouts: frozenset[str] | None = None
         self.mean: Tensor | None
         self.std: Tensor | None
@@ -115,7 +115,7 @@ class Encoder(nn.Module):
         """
         if not isinstance(inputs, Tensor):
             return each(lambda leaf: leaf.to(self._dtype(leaf.dtype)) if leaf.is_floating_point() else leaf, inputs)
-        if self.sees_pictures and inputs.ndim == 3:
+        if self.planar and inputs.ndim == 3:
             inputs = inputs[:, None]
         if self.in_channels is not None and inputs.ndim > 1 and inputs.shape[1] != self.in_channels:
             raise ConfigError(

@@ -1,6 +1,6 @@
 """An adapted model as two files, a graph and the classes that it takes in, which answer without quickstudy.
 
-The graph goes from pixels to logits, and to how familiar each input is. What was learned of the classes is an input of
+The graph goes from inputs to logits, and to how familiar each input is. What was learned of the classes is an input of
 it, so that a class more or less is a new classes file and no new graph.
 
 Shapes: N inputs, S support examples, W classes, ``...`` the shape of one input.
@@ -14,7 +14,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,17 +26,18 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
-from quickstudy.data.samples import Samples, listed
+from quickstudy.batches import Batch, each, join, of_form, size, take
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, first_line
 from quickstudy.files import atomic_write
-from quickstudy.learning.confidence import familiarity
+from quickstudy.learning.confidence import Confidence, familiarity
 from quickstudy.learning.knowledge import Knowledge
+from quickstudy.learning.reading import listed_for, samples_of
+from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
-from quickstudy.pictures import height_width
-from quickstudy.saved.graph_files import OUTPUTS, Answers, Axes, Run, Tensors, form_of
+from quickstudy.saved.graph_files import OUTPUTS, Answers, Axes, FreeAxes, Run, Tensors, written_and_read
 from quickstudy.saved.plain import joined, taken_apart
-from quickstudy.torch_internals import tree_map
+from quickstudy.torch_internals import tree_leaves_with_path, tree_map, tree_map_with_path
 
 FORMAT = 1
 """Counted up when a reader of an older classes file could not use it."""
@@ -45,6 +45,9 @@ FORMAT = 1
 _TOLERANCE = 1e-3  # of the largest answer; other ways of rounding differ by some 1e-6 of it
 _NOTHING = 1e-5  # a difference that no probability shows
 _MADE_UP = 8
+_LONGER = 3
+_NO_RECIPE = {"image_mode": "RGB", "resize": None}
+"""Of inputs that are no pictures, as they always were described."""
 _ADDED = 2  # unlike 1, so that an axis of examples can be told from one of classes
 
 
@@ -76,13 +79,13 @@ class Graph(nn.Module):
         super().__init__()
         self.encoder, self.algorithm, self._skeleton = encoder, algorithm, skeleton
 
-    def forward(self, images: Tensor, tensors: Tensors) -> Answers:
+    def forward(self, inputs: Batch, tensors: Tensors) -> Answers:
         """Return ``[N, W]`` logits and ``[N]`` familiarities."""
         state = joined(self._skeleton, tensors)
         if not isinstance(self.algorithm, EmbeddingAlgorithm):
-            logits_NW = self.algorithm.predict(self.encoder, state, [images])
+            logits_NW = self.algorithm.predict(self.encoder, state, [inputs])
             return logits_NW, logits_NW.amax(1)
-        embedded_ND = self.algorithm.keep(self.encoder, [images])
+        embedded_ND = self.algorithm.keep(self.encoder, [inputs])
         return self.algorithm.answer(self.encoder, state, embedded_ND), familiarity(embedded_ND, tensors["means"])
 
 
@@ -97,7 +100,7 @@ def write(
         path: of the graph: ``x.onnx``, or ``x.pt2`` for torch.export; ``x.onnx.classes.safetensors`` comes beside it.
         knowledge: of the model.
         images: inputs whose shape and type the graph takes, and whose answers are compared besides those to made-up
-            ones; default: uint8 pictures of the size that the model loads.
+            ones; default: such as it learned from, or uint8 pictures of the size that the model loads.
         only_classes: leave the graph as it is, and compare its answers by the classes of now.
 
     Raises:
@@ -106,7 +109,7 @@ def write(
         DataError: there is no class, or no graph for ``only_classes``.
         MissingPackageError: a package is not installed.
     """
-    model, (written, read) = Path(path), form_of(Path(path))
+    model, (written, read) = Path(path), written_and_read(Path(path))
     classes = model.with_name(f"{model.name}.classes.safetensors")
     if not knowledge.support:
         raise DataError("there is no class to export: type fit(images, labels) or add_class(name, images) first")
@@ -118,13 +121,13 @@ def write(
             "another strategy, for instance prototypicalnetworks (in MAML's family: normalization='support')"
         )
     inputs = _inputs(images, knowledge, _description(classes)["input"] if only_classes else None)
-    shape = encoder.feature_shape(inputs[:1])
+    shape = encoder.feature_shape(take(inputs, slice(1)))
     if shape != algorithm.feature_shape:
         raise ConfigError(
-            f"inputs of shape {tuple(inputs.shape[1:])} become features of shape {shape}, and it learned from "
+            f"inputs of shape {_shape(inputs)} become features of shape {shape}, and it learned from "
             f"{algorithm.feature_shape}: type export({str(model)!r}, images=...) with some of the size that it learned"
         )
-    confidence = knowledge.confidence
+    confidence, free = knowledge.confidence, knowledge.modality.free_axes()
     values = {name: kept.values for name, kept in knowledge.support.items()}
     with torch.no_grad():
         tensors, skeleton = _as_inputs(algorithm, knowledge.learned, values)
@@ -134,20 +137,20 @@ def write(
             content = _read(model)
         else:
             try:
-                content = written(*_traced(graph, inputs, tensors, values))
+                content = written(*_traced(graph, inputs, tensors, values, free), _names(inputs, tensors))
             except Exception as error:  # tracing runs all of torch, which raises almost anything
                 raise ConfigError(
                     f"{name} cannot be exported as {model.suffix}: {_reason(error)}. "
                     "Choose another strategy or backbone, or the other of .onnx and .pt2; save(folder) keeps any model"
                 ) from error
         try:
-            difference, flips = _compared(graph, read(content), inputs, tensors, confidence.threshold)
+            batches = [*_batches(inputs), *([_longer(inputs, free)] if free else [])]
+            difference, flips = _compared(graph, read(content), batches, tensors, confidence)
         except Exception as error:  # whatever the runtime raises
             raise ConfigError(
                 f"the graph for '{model}' does not answer as {name} does: {first_line(error)}. "
                 + ("It may be another model's: export without only_classes" if only_classes else "Nothing was written")
             ) from error
-    load_options = knowledge.load.keywords if isinstance(knowledge.load, partial) else {}
     about = {
         "format": FORMAT,
         "quickstudy": version("quickstudy"),
@@ -155,45 +158,74 @@ def write(
         "classes": list(knowledge.support),
         "temperature": confidence.temperature,
         "unknown_below": max(confidence.threshold, torch.finfo(torch.float32).min),  # JSON has no infinity
-        "input": {"shape": list(inputs.shape[1:]), "dtype": str(inputs.dtype).removeprefix("torch.")},
-        "image_mode": load_options.get("image_mode", "RGB"),
-        "resize": "cover, bicubic, cut out the centre" if load_options.get("image_size") else None,
+        "input": _form(inputs),
+        **({"axes": free} if free else {}),
+        **(knowledge.modality.recipe() or _NO_RECIPE),
     }
     if not only_classes:
         with atomic_write(model) as file:
             file.write(content)
     with atomic_write(classes) as file:
         file.write(safetensors.torch.save(tensors, {"quickstudy": json.dumps(about)}))
-    return Exported(model, classes, difference, flips, len(inputs))
+    return Exported(model, classes, difference, flips, size(inputs))
 
 
 # ---- what goes in
 
 
-def _inputs(images: Any, knowledge: Knowledge, before: dict[str, Any] | None) -> Tensor:
-    """Return what answers are compared on, ``[N, ...]``: what is given, and noise of all brightnesses."""
+def _inputs(images: Any, knowledge: Knowledge, before: dict[str, Any] | None) -> Batch:
+    """Return what answers are compared on, ``[N, ...]``: what is given, and what is made up."""
+    like: Batch | None = knowledge.like
     if images is not None:
-        images = listed(images)
-        given = Samples(images, knowledge.load).batch(np.arange(len(images)))
+        samples = samples_of(knowledge, listed_for(knowledge, images))
+        like = samples.batch(np.arange(len(samples)))
     elif before is not None:
-        given = torch.empty(0, *before["shape"], dtype=getattr(torch, before["dtype"]))
+        like = of_form(before)
     elif not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
-        given = next(iter(knowledge.support.values())).values.cpu()  # which keeps its inputs
-    elif knowledge.like is not None:
-        given = knowledge.like
-    else:
-        options = knowledge.load.keywords if isinstance(knowledge.load, partial) else {}
-        if options.get("image_size") is None:
-            raise ConfigError("the size of its inputs is not known: give some, export(path, images=...)")
-        channels = 1 if options.get("image_mode") == "L" else 3
-        given = torch.empty(0, channels, *height_width(options["image_size"]), dtype=torch.uint8)
-    noise = torch.rand(_MADE_UP, *given.shape[1:], generator=torch.Generator().manual_seed(0))
-    noise *= torch.linspace(0.1, 1, _MADE_UP).view(-1, *(1,) * (given.ndim - 1))
-    return torch.cat([given, (noise if given.is_floating_point() else 255 * noise).to(given.dtype)])
+        like = each(Tensor.cpu, next(iter(knowledge.support.values())).values)  # which keeps its inputs
+    modality, generator = knowledge.modality, torch.Generator().manual_seed(0)
+    try:
+        if not isinstance(like, dict) or type(modality).made_up is not Modality.made_up:
+            made = modality.made_up(_MADE_UP, generator, like)
+            return made if like is None else join([like, made])
+    except ConfigError as error:
+        raise ConfigError("the size of its inputs is not known: give some, export(path, images=...)") from error
+    if not size(like):  # noise for the parts of a dict would be no input
+        raise ConfigError(f"its {modality.called} cannot be made up: give some, export(path, images=...)")
+    return take(like, torch.arange(max(_MADE_UP, size(like))) % size(like))
 
 
-def _as_inputs(algorithm: Algorithm, state: Any, support: Mapping[Label, Tensor]) -> tuple[Tensors, Any]:
-    """Return the tensors that the graph takes besides images, and how they make the state."""
+def _names(inputs: Batch, tensors: Tensors) -> list[str]:
+    """Return what the graph's inputs are called: those that are asked, by leaf, and those that were learned."""
+    if isinstance(inputs, Tensor):
+        return ["images", *tensors]
+    leaves = [_leaf(path) for path, _ in tree_leaves_with_path(inputs)]
+    return [*(f"inputs.{name}" if name in tensors else name for name in leaves), *tensors]
+
+
+def _leaf(path: tuple[Any, ...]) -> str:
+    """Return the name of a leaf of a dict (of dicts)."""
+    return ".".join(str(part.key) for part in path)
+
+
+def _axes(inputs: Batch, free: FreeAxes) -> Any:
+    """Return the names of those axes of each leaf that may have any length."""
+    return tree_map_with_path(lambda path, _: {0: "N", **free.get(_leaf(path), {})}, inputs)
+
+
+def _shape(inputs: Batch) -> Any:
+    return each(lambda leaf: tuple(leaf.shape[1:]), inputs)
+
+
+def _form(inputs: Batch) -> dict[str, Any]:
+    """Return in plain values what one input is, for who asks the graph elsewhere."""
+    if isinstance(inputs, Tensor):
+        return {"shape": list(inputs.shape[1:]), "dtype": str(inputs.dtype).removeprefix("torch.")}
+    return {"parts": {name: _form(part) for name, part in inputs.items()}}
+
+
+def _as_inputs(algorithm: Algorithm, state: Any, support: Mapping[Label, Batch]) -> tuple[Tensors, Any]:
+    """Return the tensors that the graph takes besides inputs, and how they make the state."""
     tensors: Tensors = {}
     if isinstance(algorithm, EmbeddingAlgorithm):
         tensors["means"] = torch.stack([kept_n.mean(0) for kept_n in support.values()])
@@ -203,24 +235,25 @@ def _as_inputs(algorithm: Algorithm, state: Any, support: Mapping[Label, Tensor]
 
 
 def _traced(
-    graph: Graph, inputs: Tensor, tensors: Tensors, support: Mapping[Label, Tensor]
+    graph: Graph, inputs: Batch, tensors: Tensors, support: Mapping[Label, Batch], free: FreeAxes
 ) -> tuple[ExportedProgram, Axes]:
     """Trace the graph with a class more than there are: axes that grow by it may have any length.
 
     So the answers that are compared next are of another number of classes, and no axis of 1 is taken for a constant.
     """
     name, kept_n = next(iter(support.items()))
-    added: dict[Label, Tensor]
-    more = kept_n[:1].repeat_interleave(_ADDED, 0)
-    added = {name: torch.cat([kept_n, more])} if graph.algorithm.fixed_ways else {"": more}
-    larger = {key: kept.cpu() for key, kept in {**support, **added}.items()}
-    targets_S = torch.arange(len(larger)).repeat_interleave(torch.tensor([len(kept) for kept in larger.values()]))
-    state = graph.algorithm.adapt(graph.encoder, torch.cat(list(larger.values())), targets_S, len(larger))
+    more = take(kept_n, torch.zeros(_ADDED, dtype=torch.long))
+    added: dict[Label, Batch]
+    added = {name: join([kept_n, more])} if graph.algorithm.fixed_ways else {"": more}
+    larger = {key: each(Tensor.cpu, kept) for key, kept in {**support, **added}.items()}
+    targets_S = torch.arange(len(larger)).repeat_interleave(torch.tensor([size(kept) for kept in larger.values()]))
+    state = graph.algorithm.adapt(graph.encoder, join(larger.values()), targets_S, len(larger))
     traced = _as_inputs(graph.algorithm, state, larger)[0]
     growth = {key: np.subtract(value.shape, tensors[key].shape) for key, value in traced.items()}
     grows = {1: "W", _ADDED: "S"}
-    axes = {0: "N"}, {key: {axis: grows[by] for axis, by in enumerate(each) if by} for key, each in growth.items()}
-    arguments = inputs[:2].clone(), traced
+    learned = {key: {axis: grows[by] for axis, by in enumerate(by_axis) if by} for key, by_axis in growth.items()}
+    axes = _axes(inputs, free), learned
+    arguments = each(Tensor.clone, take(inputs, slice(2))), traced
     return torch.export.export(graph, arguments, dynamic_shapes=tree_map(Dim, axes)), axes
 
 
@@ -237,7 +270,27 @@ def _reason(error: BaseException) -> str:
     return f"the operator {operator[1]}: {told}" if operator else told
 
 
-def _compared(graph: Graph, run: Run, inputs: Tensor, tensors: Tensors, threshold: float) -> tuple[float, int]:
+def _batches(inputs: Batch) -> list[Batch]:
+    """Return them as batches of 1, of 2, of the rest."""
+    return [take(inputs, rows) for rows in (slice(1), slice(1, 3), slice(3, None))]
+
+
+def _longer(inputs: Batch, free: FreeAxes) -> Batch:
+    """Return two of them, of other lengths where those are free."""
+
+    def longer(leaf: Tensor, axes: Mapping[int, str]) -> Tensor:
+        for axis in set(axes) - {0}:
+            shape = [*leaf.shape[:axis], _LONGER, *leaf.shape[axis + 1 :]]
+            leaf = torch.cat([leaf, leaf.new_zeros(shape)], axis)
+        return leaf
+
+    some = take(inputs, slice(2))
+    return tree_map(longer, some, _axes(some, free), is_leaf=lambda part: isinstance(part, Tensor))
+
+
+def _compared(
+    graph: Graph, run: Run, batches: list[Batch], tensors: Tensors, confidence: Confidence
+) -> tuple[float, int]:
     """Return the largest difference, and how many inputs have another class.
 
     Raises:
@@ -245,7 +298,7 @@ def _compared(graph: Graph, run: Run, inputs: Tensor, tensors: Tensors, threshol
     """
     answers = []
     for answer in (graph, run):
-        parts = [answer(part, tensors) for part in inputs.tensor_split([1, 3])]  # batches of 1, of 2, of the rest
+        parts = [answer(part, tensors) for part in batches]
         answers.append((torch.cat([logits for logits, _ in parts]), torch.cat([familiar for _, familiar in parts])))
     difference = 0.0
     for kind, ours, theirs in zip(OUTPUTS, *answers, strict=True):
@@ -253,7 +306,7 @@ def _compared(graph: Graph, run: Run, inputs: Tensor, tensors: Tensors, threshol
         if not apart <= _TOLERANCE * largest + _NOTHING:  # NaN is none
             raise ValueError(f"{kind} of up to {largest:.3g} differ by {apart:.3g}")
         difference = max(difference, apart)
-    codes = [torch.where(familiar < threshold, -1, logits.argmax(1)) for logits, familiar in answers]
+    codes = [torch.where(familiar < confidence.threshold, -1, logits.argmax(1)) for logits, familiar in answers]
     return difference, int((codes[0] != codes[1]).sum())
 
 

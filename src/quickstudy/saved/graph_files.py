@@ -9,29 +9,34 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, require
+from quickstudy.torch_internals import tree_leaves
 
 OUTPUTS = ("logits", "familiarity")
 Tensors = dict[str, Tensor]
 Answers = tuple[Tensor, Tensor]
 """``[N, W]`` logits, and how familiar each input is, ``[N]``."""
-Run = Callable[[Tensor, Tensors], Answers]
-Axes = tuple[dict[int, str], dict[str, dict[int, str]]]
-"""By place: the names of the axes of images, and of the other inputs, that may have any length."""
+Run = Callable[[Batch, Tensors], Answers]
+FreeAxes = dict[str, dict[int, str]]
+"""By name, the axes that may have any length, and what they are called."""
+Axes = tuple[Any, FreeAxes]
+"""By place: those of each leaf of the inputs that are asked, and of the tensors that were learned."""
 
 
-def _onnx(program: ExportedProgram, axes: Axes) -> bytes:
+def _onnx(program: ExportedProgram, axes: Axes, names: list[str]) -> bytes:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "# The axis name")  # torch's, of a name that several inputs share
         made = torch.onnx.export(
             program,
             dynamic_shapes=axes,
-            input_names=["images", *axes[1]],
+            input_names=names,
             output_names=list(OUTPUTS),
             dynamo=True,
             external_data=False,
@@ -44,16 +49,18 @@ def _onnx(program: ExportedProgram, axes: Axes) -> bytes:
 
 def _run_onnx(content: bytes) -> Run:
     session = require("onnxruntime", "export").InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
 
-    def run(images: Tensor, tensors: Tensors) -> Answers:
-        arrays = {name: value.numpy() for name, value in {"images": images, **tensors}.items()}
+    def run(inputs: Batch, tensors: Tensors) -> Answers:
+        leaves = [*tree_leaves(inputs), *tensors.values()]
+        arrays = {name: leaf.numpy() for name, leaf in zip(names, leaves, strict=True)}
         logits_NW, familiar_N = session.run(list(OUTPUTS), arrays)
         return torch.from_numpy(logits_NW), torch.from_numpy(familiar_N)
 
     return run
 
 
-def _pt2(program: ExportedProgram, axes: Axes) -> bytes:
+def _pt2(program: ExportedProgram, axes: Axes, names: list[str]) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()
@@ -67,8 +74,12 @@ def _run_pt2(content: bytes) -> Run:
 _FORMS = {".onnx": (_onnx, _run_onnx), ".pt2": (_pt2, _run_pt2)}
 
 
-def form_of(model: Path) -> tuple[Callable[[ExportedProgram, Axes], bytes], Callable[[bytes], Run]]:
-    """Return how to write and to run a file of that suffix."""
+Write = Callable[[ExportedProgram, Axes, list[str]], bytes]
+Read = Callable[[bytes], Run]
+
+
+def written_and_read(model: Path) -> tuple[Write, Read]:
+    """Return how to write a file of that suffix, given what its inputs are called, and how to run it."""
     if model.suffix not in _FORMS:
         raise ConfigError(f"'{model}' ends on neither .onnx nor .pt2: type export('{model.with_suffix('.onnx')}')")
     if model.suffix == ".onnx":

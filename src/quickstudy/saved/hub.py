@@ -12,11 +12,14 @@ from quickstudy.algorithms import EmbeddingAlgorithm, algorithm_of
 from quickstudy.errors import ConfigError, DataError, brief, check_options, first_line, one_line, require
 from quickstudy.files import atomic_write
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, in_words
+from quickstudy.modality import MODALITIES
 from quickstudy.saved.model_folder import DESCRIPTION
 
 CARD = "README.md"
 _FILES = ("encoder-*.safetensors", "learned-*.safetensors")
 _CLASSES_SHOWN = 200
+_TAGGED = ("image", "text", "audio", "video", "tabular")
+"""Kinds of input of which the Hub has a task, such as ``image-classification``."""
 
 
 class PushOptions(TypedDict, total=False):
@@ -143,12 +146,15 @@ def card(
     """
     strategy, backbone, load = description["algorithm"], description["backbone"], description["load"]
     counts = dict(zip(description["classes"], description["examples"], strict=True))
-    pictures = load is not None and load["name"] == "image"
+    kind, called, shown = str((load or {}).get("name") or ""), "inputs", ""
+    if kind in MODALITIES:
+        called, shown = MODALITIES[kind].called, MODALITIES[kind].shown_as
+    pictures = kind == "image"
     embeds = issubclass(algorithm_of(strategy["name"], repo_id), EmbeddingAlgorithm)
     code = [name for name, missing in (("backbone", not backbone), ("load", load and not load["name"])) if missing]
     again = "".join(f", {name}=..." for name in code)
     head = ["library_name: quickstudy", *([f"license: {json.dumps(license)}"] if license else [])]
-    head += ["pipeline_tag: image-classification"] * pictures
+    head += [f"pipeline_tag: {kind}-classification"] * (kind in _TAGGED)
     head += ["tags:", "- few-shot", "- few-shot-learning", "- quickstudy", f"- {strategy['name']}"]
     rows = [f"| {_cell(str(name))} | {count} |" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
     if len(counts) > _CLASSES_SHOWN:
@@ -161,14 +167,14 @@ def card(
             "",
             f"# {repo_id.split('/')[-1]}",
             "",
-            f"Classifies {'pictures' if pictures else 'inputs'} into {len(counts)} classes, which it learned from "
+            f"Classifies {called} into {len(counts)} classes, which it learned from "
             f"{sum(counts.values())} examples with quickstudy.",
             "",
             "```python",
-            "from quickstudy import Predictor  # pip install 'quickstudy[image,hub]'",
+            f"from quickstudy import Predictor  # pip install 'quickstudy[{kind if kind in _TAGGED else 'image'},hub]'",
             "",
             f'predictor = Predictor.from_pretrained("{repo_id}"{again})',
-            'predictor.predict(["picture.jpg"])' if pictures else "predictor.predict(inputs)",
+            'predictor.predict(["picture.jpg"])' if pictures else f"predictor.predict({called})",
             "```",
             "",
             *([f"Made with code that no file holds: give the same {' and '.join(code)} again.", ""] if code else []),
@@ -176,7 +182,7 @@ def card(
             "",
             f"- Strategy: `{strategy['name']}`{_options(strategy['options'])}",
             f"- Backbone: {'`' + backbone['name'] + '`' + _options(backbone['options']) if backbone else 'code'}",
-            f"- Inputs: {'pictures' if pictures else 'as its code loads them' if load else 'tensors'}"
+            f"- Inputs: {called if kind else 'as its code loads them' if load else 'tensors'}"
             f"{_options(load['options']) if load else ''}",
             f"- Written: {description['written']['time']} by "
             + ", ".join(f"{name} {number}" for name, number in description["written"]["by"].items()),
@@ -187,7 +193,7 @@ def card(
             "",
             "## How good and how sure it is",
             "",
-            *(f"- {_cell(line)}" for line in accuracy_in_words(accuracy, "pictures" if pictures else "examples")),
+            *(f"- {_cell(line)}" for line in accuracy_in_words(accuracy, called if kind else "examples")),
             *(f"- {line}" for line in in_words(confidence)),
             "",
             "## Use and limits",
@@ -199,7 +205,11 @@ def card(
             "",
             "The files are JSON and safetensors; no code is run from them. They hold "
             + ("an embedding of each example" if embeds else "**the examples themselves**")
-            + (", and small pictures of them." if thumbnails else "."),
+            + (
+                (", and small pictures of them." if shown in ("", "image/jpeg") else ", and a little of each to show.")
+                * thumbnails
+                or "."
+            ),
             "",
         ]
     )

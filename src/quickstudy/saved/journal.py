@@ -18,7 +18,8 @@ import torch
 
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, QuickstudyError
-from quickstudy.learning.changes import Change, change_of, examples_to_bytes
+from quickstudy.learning.changes import Change
+from quickstudy.saved.examples import change_of, examples_to_bytes
 
 NAME = "changes.sqlite"
 _SECONDS = 10.0  # that one waits for another who writes

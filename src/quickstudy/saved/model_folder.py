@@ -26,25 +26,26 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm, algorithm_of
-from quickstudy.batches import Batch, form_of, of_form
+from quickstudy.batches import Batch, form_of, of_form, size, take
 from quickstudy.data.samples import Load
-from quickstudy.data.targets import type_of
+from quickstudy.data.targets import Label, type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
 from quickstudy.files import alone, atomic_write, best_checkpoint
 from quickstudy.kinds.base import Kind, kind_of
 from quickstudy.learning.adapting import after, restored
-from quickstudy.learning.changes import Change, Kept, check_name, composed, packed, unpacked
+from quickstudy.learning.changes import Change, Kept, check_name, composed
 from quickstudy.learning.confidence import HeldOut
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import Modality, as_modality, modality_of
 from quickstudy.nets import Encoder, build_encoder
+from quickstudy.saved.examples import as_tensors, of_tensors
 from quickstudy.saved.journal import NAME as JOURNAL
 from quickstudy.saved.journal import Journal
 from quickstudy.saved.plain import found_load, joined, name_of, named_load, taken_apart
 
 FORMAT = 3
 """Counted up when an older quickstudy could not read it; one that it can is written as before."""
-_NAMED_BY_STRINGS, _NAMED_BY_LABELS, _TRAINED = 1, 2, 3
+_NAMED_BY_STRINGS, _NAMED_BY_LABELS, _OF_PARTS, _TRAINED = 1, 2, 3, 3
 
 DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
@@ -83,8 +84,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
     encoder, algorithm, support = knowledge.encoder, knowledge.algorithm, knowledge.support
     tensors = {f"algorithm.{name}": value for name, value in algorithm.state_dict().items()}
     if support:
-        tensors["kept"] = knowledge.values()
-        tensors |= packed([each for kept in support.values() for each in kept.shown])
+        tensors |= as_tensors(Kept(knowledge.kept(), tuple(each for kept in support.values() for each in kept.shown)))
     skeleton, held = taken_apart(knowledge.learned, tensors, "state"), None
     if (given := knowledge.calibrated) is not None:
         held = {"answers": taken_apart(given[:4], tensors, "calibrated"), "source": given.source}
@@ -94,7 +94,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
         served = Journal.exists(place)
         files = {"encoder": _written(place, "encoder", weights), "learned": _written(place, "learned", content)}
         description = {
-            "format": _NAMED_BY_STRINGS if all(isinstance(name, str) for name in support) else _NAMED_BY_LABELS,
+            "format": _format(knowledge),
             "id": _served_id(place) if served else uuid.uuid4().hex,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
@@ -321,10 +321,7 @@ def _encoder(
             f"the model in '{place}' was made with a backbone given as code: give the same again, "
             "Predictor.load(folder, backbone=module)"
         )
-    for name, _ in encoder.named_parameters():
-        if name in weights:
-            encoder.to(weights[name].dtype)  # a model of a half type, or of float64, stays one
-            break
+    _to_precision_of(weights, encoder)
     encoder.mean, encoder.std = weights.get("mean"), weights.get("std")
     encoder.fed = str(description.get("inputs", ""))
     _load_weights(encoder, weights, place)
@@ -339,6 +336,7 @@ def _algorithm(
     if wanted["feature_shape"]:
         algorithm.meet(encoder, tuple(wanted["feature_shape"]), wanted["ways"])
     weights = {name.removeprefix(own): value for name, value in tensors.items() if name.startswith(own)}
+    _to_precision_of(weights, algorithm)
     _load_weights(algorithm, weights, place)
     return algorithm
 
@@ -357,25 +355,35 @@ def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapp
     labels = list(map(composed, classes))
     if len(set(labels)) < len(labels):  # two forms of one name passed for two classes
         labels = classes
-    values = torch.split(tensors["kept"], examples) if classes else ()
-    shown = unpacked(tensors) or (b"",) * sum(examples)
-    firsts = [0, *itertools.accumulate(examples)][:-1]
-    support = {
-        label: Kept(own, shown[first : first + len(own)])
-        for label, own, first in zip(labels, values, firsts, strict=True)
-    }
+    support: dict[Label, Kept] = {}
+    if classes:
+        values, shown = of_tensors(tensors)
+        firsts = [0, *itertools.accumulate(examples)]
+        if firsts.pop() != size(values):
+            raise ValueError("more or fewer examples than are counted")
+        for label, first, count in zip(labels, firsts, examples, strict=True):
+            rows = slice(first, first + count)
+            support[label] = Kept(take(values, rows), shown[rows])
     held = description["calibrated"]
     logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
     rates = description["rates"]
     known = replace(
         knowledge,
         taught=knowledge.encoder.fed,
-        like=None if (form := description.get("input")) is None else of_form(form),
+        like=None if (form := description.get("input")) is None else of_form(form),  # older ones did not note it
         rounding=float(description.get("rounding", 0)),
         rates={name: float(rates[name]) for name in ("reject_rate", "false_accept") if name in rates},
         calibrated=HeldOut(logits, targets, familiar, strangers, held["source"]) if held else None,  # type: ignore[arg-type]
     )
     return restored(known, support, joined(description["state"], tensors))
+
+
+def _format(knowledge: Knowledge) -> int:
+    """Return the first that has all of it, for as long as an older quickstudy is to read what it can."""
+    kept = next(iter(knowledge.support.values()), None)
+    if isinstance(knowledge.like, dict) or (kept is not None and isinstance(kept.values, dict)):
+        return _OF_PARTS
+    return _NAMED_BY_STRINGS if all(isinstance(name, str) for name in knowledge.support) else _NAMED_BY_LABELS
 
 
 # ---- files
@@ -449,6 +457,14 @@ def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     if found["format"] > FORMAT:
         raise DataError(f"'{path.parent}' was written by a newer quickstudy. Type: pip install -U quickstudy")
     return found
+
+
+def _to_precision_of(weights: Mapping[str, Tensor], module: nn.Module) -> None:
+    """Let a model of a half type, or of float64, stay one."""
+    for name, _ in module.named_parameters():
+        if name in weights:
+            module.to(weights[name].dtype)
+            break
 
 
 def _load_weights(module: nn.Module, weights: Mapping[str, Tensor], place: Path) -> None:

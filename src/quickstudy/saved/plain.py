@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-import quickstudy.pictures  # noqa: F401  (registers its load)
 from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.data.samples import LOADS, Load
+from quickstudy.data.samples import Load
 from quickstudy.errors import ConfigError
+from quickstudy.modality import Modality, as_modality, modality_of
 
 
 def name_of(algorithm: Algorithm) -> str:
@@ -26,24 +25,28 @@ def name_of(algorithm: Algorithm) -> str:
 
 
 def named_load(load: Load) -> dict[str, Any] | None:
-    """Return a domain's function by its name, with its options; others' code has none. None: tensors as they are."""
-    function, options = (load.func, load.keywords) if isinstance(load, partial) else (load, {})
-    for name in LOADS.names():
-        if LOADS[name] is function:
-            return {"name": name, "options": dict(options)}
-    return None if function is torch.as_tensor else {"name": None, "options": {}}
+    """Return what a saved model holds of what reads its inputs: a name and the options that were given; None: tensors.
+
+    Code of one's own has no name.
+    """
+    described = as_modality(load).described()
+    if described and described["name"] and not isinstance(load, Modality):
+        return {**described, "options": dict(load.keywords) if isinstance(load, partial) else {}}
+    return described
 
 
 def found_load(entry: Mapping[str, Any] | None, place: Path) -> Load:
-    """Return what ``named_load`` named."""
-    if entry is None:
-        return torch.as_tensor
-    if entry["name"] is None:
-        raise ConfigError(
-            f"the model in '{place}' loads its inputs by code that is not quickstudy's: give the same function again, "
-            "Predictor.load(folder, load=...)"
-        )
-    return partial(LOADS[entry["name"]], **entry["options"])
+    """Return what a saved model reads its inputs by: a modality, or the function that it stands for, as it was given.
+
+    Args:
+        entry: what ``named_load`` returned.
+        place: of the model, for messages.
+    """
+    modality = modality_of(entry, place)
+    function = type(modality).function
+    if function is None:
+        return modality
+    return partial(function, **entry["options"]) if entry else function
 
 
 def taken_apart(value: Any, tensors: dict[str, Tensor], name: str) -> Any:

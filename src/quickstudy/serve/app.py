@@ -192,7 +192,9 @@ async def _certain(future: Future[Any]) -> Any:
     return await asyncio.shield(asyncio.wrap_future(future))
 
 
-def _as_json(answer: Answer) -> dict[str, Any]:
+def _as_json(answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, Answer):
+        return {"number": float(answer)}
     return {
         "label": answer.label,
         "ranking": [{"name": name, "probability": chance} for name, chance in answer.ranking],

@@ -74,11 +74,14 @@ class Predictions(BaseModel):
 
 
 class Answered(BaseModel):
-    """What a model of fixed classes says of a picture."""
+    """What a model that does not learn says of a picture: a label, or a number."""
 
-    label: Class | list[Class] = Field(description="the likeliest class; of several labels those above one half")
-    ranking: list[Ranked]
-    nearest: list[Near] = Field(description="none, as it keeps no examples")
+    label: Class | list[Class] | None = Field(
+        None, description="the likeliest class; of several labels those above one half"
+    )
+    ranking: list[Ranked] = []
+    nearest: list[Near] = Field([], description="none, as it keeps no examples")
+    number: float | None = None
 
 
 class AllAnswered(BaseModel):
@@ -135,7 +138,7 @@ class About(BaseModel):
 
 
 class AboutTrained(BaseModel):
-    """What a model of fixed classes is."""
+    """What a model is that does not learn."""
 
     name: str = Field(description="of its folder, or its run's")
     written: str = Field(description="when it was saved; empty where it comes from a checkpoint")

@@ -335,7 +335,7 @@ class Service:
 
     def _classified(self, batch: list[_Asked]) -> list[Answer]:
         """Classify pictures that may be of several sizes, those of one size together."""
-        if not _counts(self._model):
+        if self._model.learns and not _counts(self._model):
             raise DataError(
                 "no class is known yet: show it one first, curl -F images=@yak.jpg .../classes/yak/examples"
             )
@@ -454,8 +454,10 @@ def _without_nan(figures: Mapping[str, Any]) -> dict[str, Any]:
 _CLOSE = _Job(lambda _: None, Future())
 
 
-def _as_asked(answer: Answer, asked: _Asked) -> Answer:
+def _as_asked(answer: Any, asked: _Asked) -> Any:
     """Return an answer without what others of its batch asked for."""
+    if not isinstance(answer, Answer):
+        return answer
     return answer._replace(ranking=answer.ranking[: asked.top], nearest=answer.nearest[: asked.nearest])
 
 

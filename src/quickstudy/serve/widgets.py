@@ -119,6 +119,8 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         if service.learns and not service.classes().result():
             raise DataError("It knows no class yet: teach it one first.")
         (found,) = service.predict(pictures, 5, _NEAREST).result()
+        if not isinstance(found, Answer):
+            return _said(f"This is <b>{found:.4g}</b>.", "known answer"), gr.Label(visible=False), ""
         chances = {str(name): chance for name, chance in found.ranking}
         return _answered(found), gr.Label(chances, visible=True), _near(found.nearest)
 

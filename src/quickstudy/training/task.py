@@ -26,6 +26,7 @@ from quickstudy.kinds.base import Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
+from quickstudy.learning.numbers import NumberPredictor
 from quickstudy.modality import OfDomain, as_modality
 from quickstudy.nets import build_encoder
 from quickstudy.predictor import Predictor
@@ -57,9 +58,10 @@ from quickstudy.training.quirks import trainer_of
 class Task(OfDomain, L.LightningModule):
     """An encoder trained by a strategy: with a head for fixed answers, or by episodes for answers to come.
 
-    A domain subclasses it and sets ``load`` and ``default_backbone``, and ``build_mix`` if it has something to mix by;
-    ``answers`` where its answers are no classes. The options of the kind of answer (of classes: ``num_classes``,
-    ``multi_label``, ``class_weights``, ``mix``, see ``Classifier``) are given beside these.
+    A domain subclasses it and sets ``modality``, and ``build_mix`` if it has something to mix by; ``answers`` where its
+    answers are no classes; ``default_backbone`` where it takes another network than its modality does. The options
+    of the kind of answer (of classes: ``num_classes``, ``multi_label``, ``class_weights``, ``mix``, see ``Classifier``)
+    are given beside these.
 
     Args:
         kind: what an answer is; None: ``answers``, with the options that are given beside these. A whole number is
@@ -85,7 +87,7 @@ class Task(OfDomain, L.LightningModule):
         ConfigError: an option is misspelled or out of range, or two do not go together.
     """
 
-    default_backbone: ClassVar[str]
+    default_backbone: ClassVar[str] = ""
     build_mix: ClassVar[Callable[..., Mix]]
     answers: ClassVar[type[Kind]] = Classification
     """What its answers are, where it is not told."""
@@ -135,7 +137,7 @@ class Task(OfDomain, L.LightningModule):
         self.save_hyperparameters({name: value for name, value in arguments.items() if name not in self.unsaved})
         check_specs(optimizer, learning_rate, lr_scheduler)
         check_above_zero(**given(backbone_lr=backbone_lr))
-        self.procedure = build_procedure(training_strategy, training_strategy_kwargs)
+        self.procedure = build_procedure(training_strategy, training_strategy_kwargs, self.kind.plan)
         self.algorithm = self.procedure.algorithm
         self.procedure.check_kind(self.kind, head)
         self._metrics = metrics
@@ -144,9 +146,10 @@ class Task(OfDomain, L.LightningModule):
         self.loss_fn = self.kind.loss(loss_fn, self.procedure.loss())
         """A function of (outputs, targets)."""
         self.mix = self.kind.mixer(getattr(type(self), "build_mix", None), type(self).__name__)
-        if backbone is None and not hasattr(self, "default_backbone"):
+        network = (self.default_backbone or self.modality.backbone) if backbone is None else backbone
+        if network == "":
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
-        self.encoder = build_encoder(backbone or self.default_backbone, backbone_kwargs, pretrained)
+        self.encoder = build_encoder(network, backbone_kwargs, pretrained)
         if isinstance(backbone, str) and self.encoder.made_by is not None:
             # What a checkpoint is of, where trained weights chose it.
             self.hparams["backbone"] = self.encoder.made_by[0]
@@ -425,23 +428,28 @@ class Task(OfDomain, L.LightningModule):
 
     # ---- use
 
-    def adapt(self, inputs: Any, labels: Any) -> Predictor:
-        """Learn classes from a few examples, without training.
+    def adapt(self, inputs: Any, labels: Any) -> Any:
+        """Learn classes, or numbers, from a few examples, without training.
 
         Args:
             inputs: 1..n examples per class: paths, pictures, arrays, whatever the domain's ``load`` takes; or a
                 tensor ``[S, ...]``, fed as it is.
-            labels: S labels, strings or integers; classes may have different numbers of examples.
+            labels: S labels, strings or integers; classes may have different numbers of examples. Or S numbers, where
+                answers are such.
 
         Returns:
             A ``Predictor`` with the strategy's own classifier; for the default strategy, class means of the features.
+            Where answers are numbers, a ``NumberPredictor``; for the default strategy by ridge regression.
 
         Raises:
             DataError: there are no examples, or an input cannot be read.
         """
-        algorithm = copy.deepcopy(self.procedure.learner()).eval().requires_grad_(False)
+        algorithm = copy.deepcopy(self.procedure.learner(self.kind)).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
-        return Predictor(encoder, algorithm, self._load_for(inputs)).fit(inputs, labels)
+        load = self._load_for(inputs)
+        if self.kind.learner == "numbers":
+            return NumberPredictor(encoder, algorithm, load, self.kind).fit(inputs, labels)
+        return Predictor(encoder, algorithm, load).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.

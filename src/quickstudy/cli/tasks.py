@@ -1,0 +1,97 @@
+"""The tasks that commands know by name, and which of them is meant: a new domain adds a line to the table."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from quickstudy.cli.models import model_here
+from quickstudy.errors import unknown
+
+if TYPE_CHECKING:
+    from quickstudy.training.datamodule import DataModule
+    from quickstudy.training.task import Task
+
+
+class Home(NamedTuple):
+    """Where a task is: its module, and the names of its class and of its data's."""
+
+    module: str
+    task: str
+    data: str
+
+
+TASKS = {
+    "image_classification": Home("quickstudy.image", "ImageClassifier", "ImageClassificationData"),
+    "image_regression": Home("quickstudy.image", "ImageRegressor", "ImageRegressionData"),
+}
+"""By name; the first is meant where nothing says which. ``--import`` may add further ones."""
+
+
+def task_class(name: str) -> type[Task]:
+    """Return the class of a task.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    found: type[Task] = _found(name, "task")
+    return found
+
+
+def data_class(name: str) -> type[DataModule]:
+    """Return the class of a task's data.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    found: type[DataModule] = _found(name, "data")
+    return found
+
+
+def named_by(cls: str) -> str:
+    """Return the name of the task of a class, as a checkpoint notes it; the first where that is not known."""
+    return next((name for name, home in TASKS.items() if home.task == cls), next(iter(TASKS)))
+
+
+def in_checkpoint(path: Path) -> str:
+    """Return the name of the task that a checkpoint is of; whether it is one shows where it is read."""
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return named_by(str(checkpoint["quickstudy"]["task"]))
+    except Exception:  # damage makes it raise almost anything
+        return named_by("")
+
+
+def asked_for(words: Sequence[str]) -> str:
+    """Return the name of the task that a command's words ask for, before its options are known, which follow from it.
+
+    It is that of ``--task``; else of the file of ``--config``; else of a checkpoint among the words.
+    """
+    given = {word: other for word, other in itertools.pairwise([*words, ""]) if word.startswith("--")}
+    given |= dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
+    if "--task" in given:
+        return given["--task"]
+    config = Path(given.get("--config", ""))
+    if "--config" in given and config.is_file():
+        text = config.read_text(encoding="utf-8")
+        lines: dict[str, str] = dict(re.findall(r"(?m)^(task|checkpoint|model): *['\"]?([^'\"\s]+)", text))
+        if "task" in lines:
+            return lines["task"]
+        words = [*words, *lines.values()]
+    for word in words:
+        if word and not word.startswith("-") and (model := model_here(word.removeprefix("--checkpoint="))) is not None:
+            return named_by("") if model.saved else in_checkpoint(model.path)
+    return named_by("")
+
+
+def _found(name: str, part: str) -> Any:
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    home = TASKS[name]
+    return getattr(importlib.import_module(home.module), getattr(home, part))

@@ -1,0 +1,82 @@
+"""What is kept of examples, as tensors with names: in a model's files and in its journal.
+
+Shapes: n examples.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from quickstudy.batches import each, size
+from quickstudy.data.targets import Label
+from quickstudy.errors import DataError, brief
+from quickstudy.learning.changes import Change, Kept, check_name, composed
+from quickstudy.saved.plain import joined, taken_apart
+
+_TREE = "kept_parts"
+
+
+def as_tensors(kept: Kept) -> dict[str, Tensor]:
+    """Return what is kept by name: a tensor is ``kept``, parts of a dict ``kept.ids`` and so on, and how they join."""
+    tensors: dict[str, Tensor] = {}
+    skeleton = taken_apart(kept.values, tensors, "kept")
+    if not isinstance(skeleton, str):
+        tensors[_TREE] = _bytes(json.dumps(skeleton).encode())
+    return {
+        **tensors,
+        "thumbnails": _bytes(b"".join(kept.shown)),
+        "thumbnail_bytes": torch.tensor([len(each) for each in kept.shown]),
+    }
+
+
+def of_tensors(tensors: Mapping[str, Tensor]) -> Kept:
+    """Return what ``as_tensors`` took apart; an older quickstudy kept nothing to show."""
+    skeleton = json.loads(_content(tensors[_TREE])) if _TREE in tensors else "kept"
+    values = joined(skeleton, tensors)
+    if "thumbnails" not in tensors:
+        return Kept(values, (b"",) * size(values))
+    stream = io.BytesIO(_content(tensors["thumbnails"]))
+    return Kept(values, tuple(stream.read(length) for length in tensors["thumbnail_bytes"].tolist()))
+
+
+def examples_to_bytes(change: Change) -> bytes:
+    """Return the examples of a change; nothing where it adds none."""
+    if change.kept is None:
+        return b""
+    shown = change.thumbnails or (b"",) * change.examples
+    return safetensors.torch.save(as_tensors(Kept(each(lambda leaf: leaf.cpu().contiguous(), change.kept), shown)))
+
+
+def change_of(kind: str, name: Label, new_name: Label, examples: bytes, device: torch.device | str) -> Change:
+    """Return a change of its parts, its tensors on a device.
+
+    Raises:
+        DataError: the parts are none of a change.
+    """
+    kept: tuple[Any, ...] = ()
+    try:
+        if kind == "add":
+            values, shown = of_tensors(safetensors.torch.load(examples))
+            kept = each(lambda leaf: leaf.to(device), values), shown
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the examples of a change of {brief(name)} are damaged ({error})") from error
+    if kind not in ("add", "remove", "rename"):
+        raise DataError(f"a change is of the kind {brief(kind)}: a newer quickstudy made it, or it is damaged")
+    check_name(new_name if kind == "rename" else name)
+    return Change(kind, composed(name), composed(new_name), *kept)  # type: ignore[arg-type]
+
+
+def _bytes(content: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(content) or bytearray(1), dtype=torch.uint8)
+
+
+def _content(tensor: Tensor) -> bytes:
+    return tensor.cpu().numpy().tobytes()

@@ -1,0 +1,129 @@
+"""Tasks by name on the command line: what is trained, and what a checkpoint is of."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from quickstudy.cli import main, tasks
+from quickstudy.cli.serve import _model
+from quickstudy.cli.tasks import TASKS, asked_for, data_class, task_class
+from quickstudy.errors import ConfigError
+from quickstudy.image import ImageClassificationData, ImageClassifier, ImageRegressionData, ImageRegressor
+from quickstudy.serve.service import Service
+from quickstudy.trained import TrainedModel
+
+QUICK = (
+    "--trainer.max_epochs 1 --trainer.accelerator cpu --trainer.enable_progress_bar false "
+    "--trainer.enable_model_summary false"
+)
+MODEL = "--model.backbone conv4 --model.backbone_kwargs '{hidden: 4}' --data.image_size 16"
+
+
+@pytest.fixture
+def numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures whose brightness is a number, in ``all.csv``, where the code runs."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["file,age"]
+    for number in range(12):
+        pixels = np.full((16, 16, 3), 20 * number, np.uint8)
+        Image.fromarray(pixels).save(f"{number}.png")
+        lines.append(f"{number}.png,{number / 2}")
+    Path("all.csv").write_text("\n".join(lines), encoding="utf-8")
+
+
+def said(capsys: pytest.CaptureFixture[str], command: str, code: int = 0) -> str:
+    capsys.readouterr()
+    found = main(shlex.split(command))
+    out, err = capsys.readouterr()
+    assert found == code, err
+    return err if code else out
+
+
+@pytest.mark.usefixtures("numbers")
+@pytest.mark.filterwarnings("ignore:the model was trained on at least", "ignore:at least")
+def test_numbers_from_a_file_to_a_service(capsys: pytest.CaptureFixture[str]) -> None:
+    data = "--data.input_field file --data.target_fields age"
+    said(capsys, f"fit --task image_regression --data.train_file all.csv {data} {MODEL} {QUICK} --out run")
+    assert "task: image_regression" in Path("run/config.yaml").read_text(encoding="utf-8")
+    assert "rmse" in said(capsys, f"test run --data.test_file all.csv {data} --trainer.accelerator cpu").lower()
+    plain = said(capsys, "predict run 3.png 4.png --format csv")
+    rows = list(csv.DictReader(plain.splitlines()))
+    assert [row["file"] for row in rows] == ["3.png", "4.png"] and list(rows[0]) == ["file", "number"]
+    cpu = "--trainer.accelerator cpu --trainer.enable_progress_bar false"
+    table = list(csv.DictReader(said(capsys, f"predict run --data.predict_file all.csv {data} {cpu}").splitlines()))
+    assert [float(row["number"]) for row in table[3:5]] == pytest.approx(
+        [float(row["number"]) for row in rows], abs=1e-5
+    )
+    assert [float(row["true"]) for row in table] == [number / 2 for number in range(12)]
+    model, name = _model("run", torch.device("cpu"))
+    assert isinstance(model, TrainedModel)
+    with Service(model, name=name) as service:
+        (found,) = service.predict([model.modality("3.png")]).result()
+    assert float(found) == pytest.approx(float(rows[0]["number"]), abs=1e-5)
+    said(capsys, f"fit --config run/config.yaml {QUICK} --out again")
+    assert tasks.in_checkpoint(Path("again/last.ckpt")) == "image_regression"
+
+
+@pytest.mark.usefixtures("numbers")
+def test_which_task_is_meant() -> None:
+    assert asked_for([]) == asked_for(["--model.backbone", "conv4"]) == "image_classification"
+    assert asked_for(["--task", "image_regression"]) == asked_for(["--task=image_regression"]) == "image_regression"
+    Path("x.yaml").write_text("out: null\ntask: 'image_regression'\n", encoding="utf-8")
+    assert asked_for(["--config", "x.yaml"]) == "image_regression"
+    assert asked_for(["--task", "image_classification", "--config", "x.yaml"]) == "image_classification"
+    Path("x.ckpt").write_bytes(b"no checkpoint")
+    assert asked_for(["x.ckpt"]) == asked_for(["--checkpoint=x.ckpt"]) == "image_classification"
+
+
+def test_tasks_and_their_data() -> None:
+    assert (task_class("image_classification"), data_class("image_classification")) == (
+        ImageClassifier,
+        ImageClassificationData,
+    )
+    assert (task_class("image_regression"), data_class("image_regression")) == (ImageRegressor, ImageRegressionData)
+    for name in TASKS:
+        assert tasks.named_by(task_class(name).__name__) == name
+    with pytest.raises(ConfigError, match=r"unknown task 'image_regresion'; did you mean 'image_regression'\?"):
+        task_class("image_regresion")
+
+
+def test_an_unknown_task_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean 'image_regression'?" in said(capsys, "fit --task image_regresion --data.train_folder x", 2)
+
+
+OWN = """
+from torch import nn
+
+from quickstudy import DataModule, Task
+from quickstudy.cli.tasks import TASKS, Home
+
+
+class Levels(DataModule):
+    \"\"\"Made up.\"\"\"
+
+
+class LevelClassifier(Task):
+    \"\"\"Made up.\"\"\"
+
+
+TASKS["levels"] = Home(__name__, "LevelClassifier", "Levels")
+"""
+
+
+def test_a_task_of_ones_own_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tasks, "TASKS", dict(TASKS))
+    monkeypatch.chdir(tmp_path)
+    Path("own_levels.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.setattr("sys.path", [*sys.path])
+    out = said(capsys, "fit --task levels --import own_levels.py --data.train_folder x --print_config")
+    assert "task: levels" in out and "train_folder: x" in out and "image_size" not in out and "backbone: null" in out
