@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import warnings
@@ -13,9 +14,13 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from quickstudy import Trainer
+from quickstudy import DataModule, Trainer
 from quickstudy.algorithms import available_strategies
+from quickstudy.batches import Batch
+from quickstudy.data.table import Table
 from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.testing.made_up import Bag, Messages
+from quickstudy.training.task import Classifier
 
 QUIET: dict[str, Any] = dict.fromkeys(
     ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
@@ -31,6 +36,7 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     ("anil", "64-true", {"interrupted": True}),
     ("default", "64-true", {"finetuning": ("gradual", 1)}),
     *((name, "64-true", {"optimizer": "Adam"}) for name in ("prototypicalnetworks", "maml", "default")),
+    *((name, "64-true", {"form": form}) for form in ("tokens", "graphs") for name in (*MISSION[::3], "default")),
 ]
 
 
@@ -57,7 +63,48 @@ def labelled(batch_size: int) -> ImageClassificationData:
     )
 
 
-def backbone() -> nn.Module:
+def tokens(item: tuple[int, int]) -> Batch:
+    """Return a text of 2 to 11 words, of which each class likes some best."""
+    generator = torch.Generator().manual_seed(100 * item[0] + item[1])
+    count = int(torch.randint(2, 12, (), generator=generator))
+    ids = (torch.randint(6, (count,), generator=generator) + 3 * item[0]) % 18
+    return {"ids": ids, "mask": torch.ones(count, dtype=torch.bool)}
+
+
+def graphs(item: tuple[int, int]) -> Batch:
+    """Return a ring of 3 to 9 nodes around the features of its class."""
+    generator = torch.Generator().manual_seed(100 * item[0] + item[1])
+    count = torch.randint(3, 10, (), generator=generator)
+    node = torch.arange(int(count))
+    x = torch.randn(len(node), 4, generator=generator) + torch.tensor([math.sin(item[0] * by) for by in (1, 2, 3, 5)])
+    return {"x": x, "nodes": count, "edges": torch.stack([node, (node + 1) % count], 1), "edge_count": count}
+
+
+class Texts(DataModule):
+    load = staticmethod(tokens)
+
+
+class Graphs(DataModule):
+    load = staticmethod(graphs)
+
+
+def ragged(form: str, default: bool, batch_size: int) -> DataModule:
+    """Inputs of different sizes, whose padding differs from process to process; as many as the pictures are."""
+
+    def table(first: int, classes: int, each: int, without: int = 0) -> Table:
+        items = [(code, row) for code in range(first, first + classes) for row in range(each)]
+        items = items[: len(items) - without]
+        return Table.build(items, [f"{code}" for code, _ in items])
+
+    kind: type[DataModule] = Texts if form == "tokens" else Graphs
+    if default:
+        return kind(train=table(0, 6, 7, 1), test=table(0, 6, 7), batch_size=batch_size)
+    return kind(train=table(0, 8, 6), val=table(100, 4, 6), test=table(200, 5, 6), batch_size=batch_size)
+
+
+def backbone(form: str = "pictures") -> nn.Module:
+    if form != "pictures":
+        return Bag(norm=True) if form == "tokens" else Messages(norm=True)
     return nn.Sequential(
         nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Tanh(), nn.AdaptiveAvgPool2d(4), nn.Flatten()
     )
@@ -66,7 +113,8 @@ def backbone() -> nn.Module:
 def plain(outcome: Any) -> dict[str, Any]:
     """Return what a test saw of each episode or example, as lists; nothing where other processes have it."""
     arrays = {} if outcome is None else vars(outcome)
-    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in arrays.items()}
+    plainly = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in arrays.items()}
+    return {name: tuple(value) if isinstance(value, tuple) else value for name, value in plainly.items()}
 
 
 class SaveSeventh(Callback):
@@ -91,11 +139,11 @@ def trained(
     default = strategy == "default"
     options = dict(options)
     workers, finetuning = options.pop("workers", 0), options.pop("finetuning", "no_freeze")
-    optimizer = options.pop("optimizer", "SGD")
+    optimizer, form = options.pop("optimizer", "SGD"), options.pop("form", "pictures")
     seventh = folder / "seventh.ckpt" if options.pop("interrupted", False) else None
-    model = ImageClassifier(
+    model = (ImageClassifier if form == "pictures" else Classifier)(
         num_classes=6 if default else None,
-        backbone=backbone(),
+        backbone=backbone(form),
         learning_rate=1e-2,
         optimizer=optimizer,
         training_strategy=strategy,
@@ -113,7 +161,11 @@ def trained(
         **across,
         **QUIET,
     )
-    given = labelled(12 // world) if default else data(4, workers)
+    given: DataModule
+    if form != "pictures":
+        given = ragged(form, default, 12 // world if default else 4)
+    else:
+        given = labelled(12 // world) if default else data(4, workers)
     ckpt_path = str(seventh) if seventh and world > 1 else None
     trainer.finetune(model, given, strategy=finetuning, train_bn=finetuning == "no_freeze", ckpt_path=ckpt_path)
     assert trainer.global_step == 20 or launcher in ("ddp_spawn", "ddp_notebook")  # whose steps were elsewhere

@@ -26,6 +26,7 @@ DOORS = {
     "from_files": "train_files train_targets val_files val_targets test_files test_targets predict_files",
     "from_tensors": DATA,
     "from_numpy": DATA,
+    "from_groups": "train_groups val_groups test_groups predict_groups",
     "from_datasets": "train_dataset val_dataset test_dataset predict_dataset",
     "from_data_frame": f"input_field target_fields {ROOTS.format('data_frame')}",
     "from_csv": f"input_field target_fields {ROOTS.format('file')}",

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from quickstudy import DataModule, Predictor, Task, Trainer
 from quickstudy.batches import Batch
 from quickstudy.data.identity import identities, shared
+from quickstudy.data.sources import listed_table
+from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Inputs, Table
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.modality import MODALITIES, Modality
@@ -55,6 +57,11 @@ class TextData(DataModule):
     """Texts with labels."""
 
     modality = Words()
+
+    @door
+    def from_lists(cls, stage: Stage, texts: Any, targets: Any) -> Table:
+        """Take texts from memory, with one target each."""
+        return listed_table(cls.modality.listed(texts), targets, list, skip=stage.skip)
 
 
 class TextClassifier(Task):
@@ -122,7 +129,19 @@ def test_a_column_is_the_texts_and_a_checkpoint_keeps_their_vocabulary(tmp_path:
     assert sum(right) > 0.9 * len(right)
     longer = TextData.from_data_frame("text", predict_data_frame=pd.DataFrame(rows(range(6))), longest=7)
     with pytest.warns(DataWarning, match=r"loaded with \{'longest': 5\}, and this has \{'longest': 7\}"):
-        longer.follow(restored.load_options)
+        trainer().predict(restored, datamodule=longer)
+    assert longer.modality == Words(7, words_of(*range(6)))
+    assert restored.load_options == model.load_options, "what it is asked about changes nothing of how it reads"
+
+
+def test_tensors_are_fed_to_any_model_as_they_are() -> None:
+    torch.manual_seed(0)
+    model = Task(backbone=nn.Flatten(), learning_rate=0.1)
+    model.load_options = {"image_size": 8}  # of data that was read from files
+    data = DataModule.from_tensors(test_data=torch.rand(4, 3), test_targets=["a", "b"] * 2)
+    model.meet(data, "test")
+    assert data.load_options == {}
+    assert model.load_options == {"image_size": 8}
 
 
 @pytest.mark.parametrize("by_class", [False, True], ids=["supervised", "few-shot"])
@@ -149,7 +168,7 @@ def test_what_is_learned_is_learned_from_training_inputs_alone(by_class: bool) -
 
 
 def test_what_it_learned_goes_with_a_model_that_learns_further_classes(tmp_path: Path) -> None:
-    data = TextData(Table.build(*rows(range(CLASSES)).values()), batch_size=16)
+    data = TextData.from_lists(*rows(range(CLASSES)).values(), batch_size=16)
     torch.manual_seed(0)
     model = TextClassifier(backbone=Mean(), learning_rate=0.05)
     trainer(max_epochs=1).fit(model, datamodule=data)

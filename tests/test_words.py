@@ -20,9 +20,12 @@ EXCEPT = {
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),
     "kinds/regression.py": (r".*ImageRegressionData", "the example in a message"),
-    "learning/": (r".*\(images, labels\).*|.*images and labels|thumbnails?", "what to type; a name on disk"),
+    "learning/": (
+        r".*\(images, labels\).*|.*images and labels|thumbnails?",
+        "what to type, as published; a name on disk",
+    ),
     "modality.py": (r"quickstudy\.image\.modality", "the table of modalities"),
-    "nets/": (r".*", "networks of pictures, and what to type where a picture does not fit one"),
+    "nets/": (r".* .*", "what to type where a picture does not fit a network"),
     "predictor.py": (r"images|thumbnails?", "names of public arguments, and on disk"),
     "runs/folder.py": (r"Picture|pictures|\w+_picture", "figures on the page of a run"),
     "runs/report.py": (

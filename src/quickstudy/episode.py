@@ -24,11 +24,25 @@ class Episode(NamedTuple):
     support: Tensor
     """``[T, S, ...]``"""
     support_targets: Tensor
-    """``[T, S]``, int64"""
+    """``[T, S]``, int64; or floats, where they are numbers"""
     query: Tensor
     """``[T, Q, ...]``"""
     query_targets: Tensor
-    """``[T, Q]``, int64"""
+    """``[T, Q]``, likewise"""
+
+
+def as_episode(batch: object) -> Episode:
+    """Return a batch that is an episode.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not isinstance(batch, Episode):
+        raise ConfigError(
+            f"a few-shot strategy takes batches of quickstudy.Episode, not {type(batch).__name__}: give datamodule=, "
+            "or a loader of episodes"
+        )
+    return batch
 
 
 def check_episode(batch: object, ways: int) -> Episode:
@@ -38,11 +52,9 @@ def check_episode(batch: object, ways: int) -> Episode:
         ConfigError: it is something else.
         DataError: a target is not from 0 to ``ways - 1``, or a task has no support of a class.
     """
-    if not isinstance(batch, Episode):
-        raise ConfigError(
-            f"a few-shot strategy takes batches of quickstudy.Episode, not {type(batch).__name__}: give datamodule=, "
-            "or a loader of episodes"
-        )
+    batch = as_episode(batch)
+    if batch.support_targets.is_floating_point():
+        raise DataError("an episode's targets are numbers, and classes are asked: use a task of numbers")
     classes_W = torch.arange(ways, device=batch.support_targets.device)
     lacking_TW = (batch.support_targets[..., None] != classes_W).all(1)
     targets = torch.cat([batch.support_targets.flatten(), batch.query_targets.flatten()])

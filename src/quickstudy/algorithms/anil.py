@@ -35,6 +35,7 @@ class ANIL(EmbeddingAlgorithm):
         "https://arxiv.org/abs/1909.09157"
     )
 
+    numbers: ClassVar[bool] = True
     for_other_ways: ClassVar[str] = "add 'head': 'shared' to training_strategy_kwargs"
 
     def __init__(
@@ -59,11 +60,15 @@ class ANIL(EmbeddingAlgorithm):
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> tuple[Tensor, Tensor]:
         """Return the adapted head: ``[W, D]`` weights and ``[W]`` biases."""
         weight_WD, bias_W = self.head.start(ways)
-        wanted_SW = members(targets_S, ways, support_SD.dtype)
+        numbers = targets_S.is_floating_point()
+        wanted_SW = targets_S[:, None].to(support_SD) if numbers else members(targets_S, ways, support_SD.dtype)
         steps = self.adaptation_steps if self.training else self.test_adaptation_steps or self.adaptation_steps
         for _ in range(steps):
-            # The gradient of the mean cross-entropy, written down: it vectorises and differentiates further.
-            excess_WS = (F.linear(support_SD, weight_WD, bias_W).softmax(-1) - wanted_SW).mT / len(targets_S)
+            # The gradient of the mean loss, written down: it vectorises and differentiates further. Of cross-entropy
+            # it is what the probabilities have too much, of the squared error twice what the numbers have.
+            answers_SW = F.linear(support_SD, weight_WD, bias_W)
+            answers_SW = 2 * answers_SW if numbers else answers_SW.softmax(-1)
+            excess_WS = (answers_SW - (2 if numbers else 1) * wanted_SW).mT / len(targets_S)
             weight_WD = weight_WD - self.adaptation_lr * excess_WS @ support_SD
             bias_W = bias_W - self.adaptation_lr * excess_WS.sum(1)
         return weight_WD, bias_W

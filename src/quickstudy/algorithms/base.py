@@ -43,6 +43,8 @@ class Algorithm(nn.Module, ABC):
     """Whether a query's logits depend on the other queries."""
     exact_gradient: bool = True
     """Whether training follows the gradient of its loss; some follow another direction on purpose."""
+    numbers: ClassVar[bool] = False
+    """Whether it learns numbers too: targets ``[S]`` that are floats, of one way, whose answers are ``[Q, 1]``."""
     adapts_encoder: ClassVar[bool] = True
     """Whether learning a task changes weights of the encoder's own."""
     fixed_ways: bool = False
@@ -83,8 +85,8 @@ class Algorithm(nn.Module, ABC):
         """
 
     def loss(self, logits_NW: Tensor, targets_N: Tensor) -> Tensor:
-        """Return the loss, where the user asks for no other: cross-entropy."""
-        return F.cross_entropy(logits_NW, targets_N)
+        """Return the loss, where the user asks for no other: that of ``usual_loss``."""
+        return usual_loss(logits_NW, targets_N)
 
     @abstractmethod
     def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
@@ -296,6 +298,13 @@ def side_by_side(algorithm: Algorithm, one_task: Callable[..., Any], *parts: Ten
             "and nothing random: use products with one-hot targets (quickstudy.functional.prototypes.members), or set "
             f"vmap = False in {name}, which learns one task after another"
         ) from error
+
+
+def usual_loss(outputs_NW: Tensor, targets_N: Tensor) -> Tensor:
+    """Return the cross-entropy of logits and codes; of numbers, ``[N, 1]`` and floats, the mean squared error."""
+    if targets_N.is_floating_point():
+        return F.mse_loss(outputs_NW.squeeze(-1), targets_N.to(outputs_NW))
+    return F.cross_entropy(outputs_NW, targets_N)
 
 
 def exact(values: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
-from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact, side_by_side
+from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact, side_by_side, usual_loss
 from quickstudy.algorithms.learned_head import LearnedHead
 from quickstudy.batches import Batch, device_of, each, fold, join, size, take, unfold
 from quickstudy.episode import Episode
@@ -78,8 +78,9 @@ class InnerCurve(NamedTuple):
 class MAML(Algorithm):
     """All weights, those of a linear head included, take gradient steps on the support set.
 
-    Their loss is cross-entropy, whatever ``loss_fn`` judges the queries by: a saved model must adapt as it was trained,
-    and holds no code. Dropout is off, since a gradient through gradient steps needs the same network in each.
+    Their loss is cross-entropy, and of numbers the squared error, whatever ``loss_fn`` judges the queries by: a saved
+    model must adapt as it was trained, and holds no code. Dropout is off, since a gradient through gradient steps needs
+    the same network in each.
 
     Args:
         adaptation_steps: gradient steps in training.
@@ -99,6 +100,7 @@ class MAML(Algorithm):
         "https://arxiv.org/abs/1703.03400"
     )
 
+    numbers: ClassVar[bool] = True
     for_other_ways: ClassVar[str] = "add 'head': 'shared' to training_strategy_kwargs"
 
     def __init__(
@@ -188,7 +190,7 @@ class MAML(Algorithm):
             targets_S: ``[S]``
             weights: for a loss that depends on them directly.
         """
-        return F.cross_entropy(logits_SW, targets_S)
+        return usual_loss(logits_SW, targets_S)
 
     # ---- training and evaluation
 

@@ -24,6 +24,8 @@ class ProtoMAML(MAML):
 
     paper: ClassVar[str] = "Triantafillou et al. 2020, Meta-Dataset, https://arxiv.org/abs/1903.03096"
 
+    numbers: ClassVar[bool] = False  # which have no prototypes
+
     def __init__(
         self,
         adaptation_steps: int = 5,

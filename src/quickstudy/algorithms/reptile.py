@@ -72,7 +72,7 @@ def in_turn(targets: Tensor, ways: int, size: int, steps: int) -> Tensor:
     """Return the rows of each step's batch: one of every class after another, and from the start again at the end.
 
     Args:
-        targets: ``[N]``
+        targets: ``[N]``; numbers are of one class.
         ways: W.
         size: of a batch.
         steps: how many batches.
@@ -80,7 +80,8 @@ def in_turn(targets: Tensor, ways: int, size: int, steps: int) -> Tensor:
     Returns:
         ``[steps, min(size, N)]``
     """
-    one_hot = F.one_hot(targets, ways)
+    codes = torch.zeros_like(targets, dtype=torch.long) if targets.is_floating_point() else targets
+    one_hot = F.one_hot(codes, ways)
     rank = (one_hot.cumsum(0) * one_hot).sum(1)  # the first of its class, the second, ...
     order = rank.argsort(stable=True)
     size = min(size, len(targets))

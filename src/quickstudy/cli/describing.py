@@ -55,15 +55,17 @@ def _listed(flags: Flags) -> str:
 _STUB = '''"""The doors with the arguments of all four stages, for static checkers; ``scripts/docs`` writes it."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from quickstudy.data.frames import Fields
+from quickstudy.kinds.base import Kind
 
 Path = str | os.PathLike[str]
 
 class Doors:
     extensions: ClassVar[frozenset[str]]
+    answers: ClassVar[type[Kind]]
 '''
 
 

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,7 @@ class EpisodePlan:
     num_tasks: int = -1
     test_num_tasks: int = -1
     seed: int = 0
+    least_ways: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -71,7 +72,7 @@ class EpisodePlan:
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ConfigError(f"{field.name} must be a whole number, not {brief(value)}")
-            least = 2 if field.name.endswith("ways") else 0 if field.name == "seed" else 1
+            least = self.least_ways if field.name.endswith("ways") else 0 if field.name == "seed" else 1
             if field.name.endswith("num_tasks") and value == -1:
                 continue
             if value < least:
@@ -116,6 +117,29 @@ class EpisodePlan:
         if stage == "train":
             return ways, self.shots, self.queries
         return ways, self.test_shots or self.shots, self.test_queries or self.queries
+
+
+@dataclass(frozen=True)
+class GroupPlan(EpisodePlan):
+    """How many of what, where targets are numbers: an episode is of one group, so that there is no choice of ways.
+
+    Args:
+        ways, test_ways: one group; leave them out.
+        shots: support examples of a group.
+        queries: query examples of a group.
+        meta_batch_size, epoch_length, test_shots, test_queries, test_epoch_length, num_tasks, test_num_tasks, seed: see
+            ``EpisodePlan``.
+    """
+
+    ways: int | tuple[int, int] = 1
+    least_ways: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.ways != 1 or self.test_ways not in (None, 1):
+            raise ConfigError(
+                f"ways={self.ways}, test_ways={self.test_ways}: an episode of numbers is of one group; leave ways out"
+            )
+        super().__post_init__()
 
 
 class EpisodeDraw(NamedTuple):

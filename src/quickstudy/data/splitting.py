@@ -21,6 +21,8 @@ def split_classes(table: Table, share: float, seed: int, option: str = "val_spli
     Raises:
         DataError: fewer than two classes would be left on a side.
     """
+    if table.numeric:
+        table.index  # noqa: B018 - which says what is missing where there are no groups
     count = len(table.classes)
     held = max(2, round(count * share))
     if count - held < 2:

@@ -193,7 +193,7 @@ class Table:
             if self.groups is None:
                 raise DataError(
                     "episodes of numbers need groups: which examples are of one task, such as one patient's. Give "
-                    "groups=, one label per example, or group_field= of a table"
+                    "from_groups(train_groups={'a name': (inputs, targets), ...})"
                 )
             return ClassIndex(self.groups, len(self.classes))
         if self.targets is None or self.multi_label:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch, each, form_of, of_form
+from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Encoded, encode
+from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.files import plain
 from quickstudy.kinds.losses import Loss
@@ -95,6 +97,12 @@ class Kind(ABC):
     """The fields that the training data tells."""
     episodic: ClassVar[bool] = False
     """Whether few-shot strategies can train it."""
+    plan: ClassVar[type[EpisodePlan]] = EpisodePlan
+    """The options of their episodes."""
+    shown_by: ClassVar[str] = "prototypicalnetworks"
+    """The strategy that learns from a few examples by an encoder that ordinary training made."""
+    learner: ClassVar[str] = "classes"
+    """What a model learns when it is used: see ``Task.adapt``."""
 
     # ---- what it must know
 
@@ -175,6 +183,23 @@ class Kind(ABC):
                 f"training_strategy='{strategy}' learns from few examples of each class, and this task has no classes: "
                 "leave it out"
             )
+
+    def meet_episodes(self, data: Any, stage: str) -> Self:
+        """Return it with what it must know where episodes train it; see ``meet``. Here that is nothing."""
+        return self
+
+    def episode(self, batch: Any, ways: int) -> Episode:
+        """Return a batch that is an episode, with targets as an algorithm learns them.
+
+        Raises:
+            ConfigError: it is something else.
+            DataError: a target cannot be learned.
+        """
+        return check_episode(batch, ways)
+
+    def scaled(self, targets: Any) -> Any:
+        """Return targets as the network gives them."""
+        return targets
 
     @property
     def options(self) -> int:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from quickstudy.algorithms import STRATEGIES
 from quickstudy.batches import Batch
+from quickstudy.data.episodes import EpisodePlan, GroupPlan
 from quickstudy.data.targets import Encoded, encode_numbers
+from quickstudy.episode import Episode, as_episode
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import Loss, named_loss
@@ -41,6 +45,10 @@ class Regression(Kind):
     score: ClassVar[Score] = Score("rmse", "min", root=True)
     forms: ClassVar[tuple[str, ...]] = ("numbers",)
     learned: ClassVar[tuple[str, ...]] = ("mean", "deviation")
+    episodic: ClassVar[bool] = True
+    plan: ClassVar[type[EpisodePlan]] = GroupPlan
+    shown_by: ClassVar[str] = "r2d2"
+    learner: ClassVar[str] = "numbers"
 
     mean: float | None = None
     deviation: float | None = None
@@ -54,8 +62,16 @@ class Regression(Kind):
         """Take mean and deviation of the training targets, unless it has them; see ``Kind.meet``."""
         if data is None:
             return self
-        table = data.table("train")
-        given = next((one for name in ("train", "val", "test") if (one := data.table(name)) is not None), None)
+        return self._met(data, stage)
+
+    def meet_episodes(self, data: Any, stage: str) -> Self:
+        """Take mean and deviation of all training groups together, unless it has them; see ``Kind.meet_episodes``."""
+        return self if data is None else self._met(data, stage, by_class=True)
+
+    def _met(self, data: Any, stage: str, by_class: bool = False) -> Self:
+        tables = {name: data.table(name, by_class=by_class) for name in ("train", "val", "test")}
+        table = tables["train"]
+        given = next((one for one in tables.values() if one is not None), None)
         if given is not None and given.targets is not None and not given.numeric:
             raise ConfigError(
                 f"the targets are classes, and {type(self).__name__} answers numbers: give the data numbers, for "
@@ -65,6 +81,23 @@ class Regression(Kind):
             return self
         mean, deviation = float(table.targets.mean()), float(table.targets.std())
         return replace(self, mean=mean, deviation=deviation if deviation > 0 else 1.0)
+
+    def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
+        """Check that the strategy learns numbers; see ``Kind.check_episodic``."""
+        if head != "linear":
+            raise ConfigError(f"head belongs to training_strategy='default', not to '{strategy}': leave it out")
+        if not STRATEGIES[strategy].numbers:
+            known = [name for name in STRATEGIES.registered() if STRATEGIES[name].numbers]
+            raise ConfigError(f"training_strategy='{strategy}' learns classes; of numbers there are {', '.join(known)}")
+
+    def episode(self, batch: Any, ways: int) -> Episode:
+        """Return an episode of numbers, as the network gives them; see ``Kind.episode``."""
+        episode = as_episode(batch)
+        if not episode.support_targets.is_floating_point():
+            raise DataError("an episode's targets are classes, and numbers are asked: give the data numbers, in groups")
+        return episode._replace(
+            support_targets=self.scaled(episode.support_targets), query_targets=self.scaled(episode.query_targets)
+        )
 
     # ---- the network
 
@@ -76,7 +109,7 @@ class Regression(Kind):
 
     def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
         """Return the loss of numbers in units of the deviation; the mean squared error is the default."""
-        return otherwise if asked is None and otherwise is not None else named_loss(asked, _LOSSES)
+        return otherwise if asked is None and otherwise is not None else partial(_flat, named_loss(asked, _LOSSES))
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Tensor, loss: Loss) -> Judged:
         """Answer a batch, and judge the answers; see ``Kind.judge``. Targets are ``[B]``, as the data has them."""
@@ -86,7 +119,7 @@ class Regression(Kind):
                 f"answers of shape {tuple(outputs.shape)} and targets of shape {tuple(targets.shape)}: a number per "
                 "example is asked, so a head from [B, D] to [B, 1]"
             )
-        lost = loss(outputs.reshape(-1), self.scaled(targets).to(outputs))
+        lost = loss(outputs, self.scaled(targets).to(outputs))
         return Judged(lost, len(outputs), outputs, targets, self.figures(outputs, targets))
 
     def scaled(self, targets: Tensor) -> Tensor:
@@ -96,7 +129,8 @@ class Regression(Kind):
     def numbers(self, outputs: Tensor) -> Tensor:
         """Return what the network gives, ``[..., 1]``, in the targets' units, ``[...]``."""
         outputs = outputs if outputs.element_size() > 4 else outputs.float()  # half precision has three digits
-        return outputs.squeeze(-1) * (self.deviation or 1.0) + (self.mean or 0.0)
+        outputs = outputs.squeeze(-1) if outputs.shape[-1:] == (1,) else outputs
+        return outputs * (self.deviation or 1.0) + (self.mean or 0.0)
 
     def figures(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ``[..., 4]`` of each answer; see ``kinds.metrics.Errors``."""
@@ -148,3 +182,8 @@ class Regression(Kind):
         """Return for each of N inputs its name, its number, and the true one where that is known."""
         numbers = self.answers(outputs, "numbers")
         return [Estimated(file, number, true) for number, (file, true) in zip(numbers, inputs, strict=True)]
+
+
+def _flat(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return a loss of answers ``[N, 1]`` or ``[N]``."""
+    return loss(outputs.reshape(targets.shape), targets)

@@ -62,7 +62,7 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
     for name in classes:
         check_name(name)
     knowledge = replace(knowledge, taught=scale_for(knowledge, examples))
-    knowledge, kept = _keep(knowledge, examples, len(classes))
+    knowledge, kept = kept_of(knowledge, examples, len(classes))
     rows = {name: np.flatnonzero(codes == code) for code, name in enumerate(classes)}
     return _learned(knowledge, {name: _some(kept, own) for name, own in rows.items() if len(own)})
 
@@ -77,7 +77,7 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any) -> tuple[Knowledge,
     examples = listed_for(knowledge, inputs)
     if not knowledge.support:
         knowledge = replace(knowledge, taught=scale_for(knowledge, examples))
-    knowledge, kept = _keep(knowledge, examples, len(knowledge.support) + (name not in knowledge.support))
+    knowledge, kept = kept_of(knowledge, examples, len(knowledge.support) + (name not in knowledge.support))
     before = next(iter(knowledge.support.values()), kept).values
     if isinstance(kept.values, Tensor) and isinstance(before, Tensor) and kept.values.shape[1:] != before.shape[1:]:
         new, known = (tuple(each.shape[1:]) for each in (kept.values, before))
@@ -161,7 +161,7 @@ def _adapted(knowledge: Knowledge, support: Support) -> Any:
     return state
 
 
-def _keep(knowledge: Knowledge, inputs: Any, ways: int) -> tuple[Knowledge, Kept]:
+def kept_of(knowledge: Knowledge, inputs: Any, ways: int) -> tuple[Knowledge, Kept]:
     """Return what is kept of examples, and what is known of inputs having seen them."""
     if not len(samples_of(knowledge, inputs)):
         raise DataError("no examples were given: adapting needs at least one per class")

@@ -52,14 +52,14 @@ class Conv4(nn.Module):
         self.blocks = nn.Sequential(*(block(width, place < pools) for place, width in enumerate(widths)))
         self._pools = pools
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Embed images."""
-        height, width = images.shape[-2:]
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Embed inputs."""
+        height, width = inputs.shape[-2:]
         least = 2**self._pools
         if min(height, width) < least:
             raise ConfigError(
                 f"conv4 halves an image {self._pools} times and needs at least {least}x{least} pixels; "
                 f"these have {height}x{width}. Set image_size={least} or more"
             )
-        features: Tensor = self.blocks(images)
+        features: Tensor = self.blocks(inputs)
         return features

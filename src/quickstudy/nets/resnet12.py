@@ -29,8 +29,8 @@ class _Block(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.drop: nn.Module = _DropBlock(drop_rate, drop_block) if drop_block > 1 else nn.Dropout(drop_rate)
 
-    def forward(self, images: Tensor) -> Tensor:
-        pooled: Tensor = self.pool(self.activation(self.residual(images) + self.shortcut(images)))
+    def forward(self, inputs: Tensor) -> Tensor:
+        pooled: Tensor = self.pool(self.activation(self.residual(inputs) + self.shortcut(inputs)))
         dropped: Tensor = self.drop(pooled)
         return dropped
 
@@ -41,10 +41,10 @@ class _DropBlock(nn.Module):
         self.rate, self.side = rate, side
         self._drop = require("torchvision.ops", extra="image").drop_block2d
 
-    def forward(self, images: Tensor) -> Tensor:
-        side = min(self.side, *images.shape[-2:])
+    def forward(self, inputs: Tensor) -> Tensor:
+        side = min(self.side, *inputs.shape[-2:])
         side -= 1 - side % 2  # a square has a centre; small images have maps of even sides
-        dropped: Tensor = self._drop(images, self.rate, side, training=self.training)
+        dropped: Tensor = self._drop(inputs, self.rate, side, training=self.training)
         return dropped
 
 
@@ -75,7 +75,7 @@ class ResNet12(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Embed images."""
-        features: Tensor = self.pool(self.blocks(images))
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Embed inputs."""
+        features: Tensor = self.pool(self.blocks(inputs))
         return features

@@ -46,7 +46,7 @@ class Bag(nn.Module):
         mask_NL1 = tokens["mask"][..., None].to(self.embed.weight.dtype)
         pooled_ND = (self.mix(self.embed(tokens["ids"])) * mask_NL1).sum(1) / mask_NL1.sum(1)
         # Two channels of eight values: one text alone can be normalised, too.
-        features: Tensor = self.last(self.norm(pooled_ND.view(-1, 2, 8)).flatten(1))
+        features: Tensor = self.last(torch.tanh(self.norm(pooled_ND.view(-1, 2, 8))).flatten(1))
         return features
 
 

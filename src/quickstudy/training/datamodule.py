@@ -41,7 +41,7 @@ from quickstudy.errors import (
     unknown,
 )
 from quickstudy.kinds.base import Kind
-from quickstudy.modality import Modality, OfDomain
+from quickstudy.modality import Modality, OfDomain, Tensors
 from quickstudy.training.checkpoint import plain
 from quickstudy.training.doors import Doors
 from quickstudy.training.procedure import Procedure, Supervised
@@ -340,23 +340,25 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
     # ---- how inputs are read
 
     def read_as(self, load_options: Mapping[str, Any], *, trains: bool, by_class: bool) -> dict[str, Any]:
-        """Read inputs as a model does, and return how, for it to remember.
+        """Read inputs as a model does, and return how it is to read them itself from now on.
 
         Args:
             load_options: how the model's own training data was read; nothing where it saw none.
-            trains: whether it is to be trained, and then learns to read as this data is read; what its modality has
-                learned (a vocabulary, say) it keeps.
+            trains: whether it is to be trained, and then reads as this data is read; what its modality has learned (a
+                vocabulary, say) it keeps.
             by_class: whether ``val_split`` and ``test_split`` divide the classes.
         """
-        learned = type(self).modality.learned
-        known = {name: value for name, value in load_options.items() if name in learned or not trains}
+        judges = bool(load_options) and not trains
+        known = {name: value for name, value in load_options.items() if judges or name in self.modality.learned}
         if known:
             self.follow(known)
         self._fit(by_class)
-        return self.load_options
+        return dict(load_options) if judges else self.load_options
 
     def follow(self, load_options: Mapping[str, Any]) -> None:
         """Read as a trained model's data was read, but for what was asked for explicitly; warn where that differs."""
+        if isinstance(self.modality, Tensors):
+            return  # which are fed as they are, whatever the model's data was
         trained = type(self).modality.with_options(load_options)
         wanted = trained.with_options({name: self._unfitted.settings[name] for name in self._asked})
         theirs, ours = trained.settings, wanted.settings

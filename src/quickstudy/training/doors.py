@@ -6,10 +6,12 @@ import inspect
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Self
+
+import torch
 
 from quickstudy.data.frames import Fields, csv_frame, frame_table
 from quickstudy.data.scan import SplitsError, any_files, class_folders, listed_files
@@ -117,6 +119,33 @@ class Doors:
         return listed_table(data, targets, tensor_inputs, skip=stage.skip, encode=cls.answers.encode)
 
     from_numpy = from_tensors
+
+    @door
+    def from_groups(cls, stage: Stage, groups: Mapping[str, tuple[Any, Any]]) -> Table:
+        """Take numbers group by group: each is a task of its own, such as one patient, of which an episode shows some.
+
+        Args:
+            groups: by name, inputs and as many numbers: tensors or arrays ``[n, ...]``, which are fed as they are, or
+                files.
+            options: see the class.
+
+        Raises:
+            DataError: an input or a number is missing, or a stage has no group.
+        """
+        if not isinstance(groups, Mapping) or not groups:
+            raise DataError("expected groups by name: {'a name': (inputs, targets), ...}")
+        parts = [(in_order(inputs, "inputs"), list(targets)) for inputs, targets in groups.values()]
+        for name, (inputs, targets) in zip(groups, parts, strict=True):
+            if len(inputs) != len(targets):
+                raise DataError(f"{len(inputs)} inputs but {len(targets)} targets of '{name}': each needs one")
+        owners = [name for name, (inputs, _) in zip(groups, parts, strict=True) for _ in range(len(inputs))]
+        targets = [target for _, numbers in parts for target in numbers]
+        if all(hasattr(inputs, "shape") for inputs, _ in parts):
+            data = torch.cat([tensor_inputs(inputs) for inputs, _ in parts])
+            return Table.build(data, targets, None, cls.answers.encode, owners)
+        files = [item for inputs, _ in parts for item in inputs]
+        read = partial(listed_files, exist=not stage.skip)
+        return listed_table(files, targets, read, skip=stage.skip, encode=cls.answers.encode, groups=owners)
 
     @door
     def from_datasets(cls, stage: Stage, dataset: Any) -> Table:

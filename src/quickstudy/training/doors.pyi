@@ -1,15 +1,17 @@
 """The doors with the arguments of all four stages, for static checkers; ``scripts/docs`` writes it."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from quickstudy.data.frames import Fields
+from quickstudy.kinds.base import Kind
 
 Path = str | os.PathLike[str]
 
 class Doors:
     extensions: ClassVar[frozenset[str]]
+    answers: ClassVar[type[Kind]]
     @classmethod
     def from_folders(
         cls,
@@ -54,6 +56,15 @@ class Doors:
         test_data: Any | None = None,
         test_targets: Any | None = None,
         predict_data: Any | None = None,
+        **options: Any,
+    ) -> Self: ...
+    @classmethod
+    def from_groups(
+        cls,
+        train_groups: Mapping[str, tuple[Any, Any]] | None = None,
+        val_groups: Mapping[str, tuple[Any, Any]] | None = None,
+        test_groups: Mapping[str, tuple[Any, Any]] | None = None,
+        predict_groups: Mapping[str, tuple[Any, Any]] | None = None,
         **options: Any,
     ) -> Self: ...
     @classmethod

@@ -17,7 +17,7 @@ from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import Share
 from quickstudy.data.samples import described
 from quickstudy.data.splitting import classes_seen
-from quickstudy.episode import Episode, Unit, check_episode
+from quickstudy.episode import Episode, Unit
 from quickstudy.errors import ConfigError, check_options
 from quickstudy.kinds.base import Judged, Kind
 from quickstudy.kinds.losses import Loss
@@ -146,8 +146,8 @@ class Procedure(ABC):
         """
 
     @abstractmethod
-    def learner(self) -> Algorithm:
-        """Return what learns classes from a few examples without training."""
+    def learner(self, kind: Kind) -> Algorithm:
+        """Return what learns such answers from a few examples, without training."""
 
     @abstractmethod
     def restore(self, task: Task, memory: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -224,9 +224,9 @@ class Supervised(Procedure):
             raise ConfigError("the model was not trained yet: call trainer.fit, or load a checkpoint")
         return task.head
 
-    def learner(self) -> Algorithm:
-        """Return class means of the features."""
-        return STRATEGIES["prototypicalnetworks"]()
+    def learner(self, kind: Kind) -> Algorithm:
+        """Return what the kind of answer has for a network that was trained as it was; see ``Procedure.learner``."""
+        return STRATEGIES[kind.shown_by]()
 
     def restore(self, task: Task, memory: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         """Make the head; see ``Procedure.restore``."""
@@ -279,6 +279,7 @@ class Episodic(Procedure):
         """Note the classes that train it and choose its checkpoint, and build the algorithm; see ``Procedure.meet``."""
         if stage == "predict":
             return
+        task.kind = task.kind.meet_episodes(data, stage)
         if data is not None:
             known = task.trained_classes, task.validated_classes
             task.trained_classes, task.validated_classes = classes_seen(data, stage, *known)
@@ -317,10 +318,10 @@ class Episodic(Procedure):
         least, ways = self.plan.span("train" if task.training else "test")
         if least < ways and isinstance(batch, Episode):
             ways = min(max(int(batch.support_targets.max()) + 1, least), ways)
-        episode = check_episode(batch, ways)
+        episode = task.kind.episode(batch, ways)
         loss, logits_TQW = self.algorithm.judge(task.encoder, episode, ways, task.loss_fn)
-        figures = self.figures(task.kind, logits_TQW, episode.query_targets)
-        return Judged(loss, len(figures), logits_TQW, episode.query_targets, figures)
+        figures = self.figures(task.kind, logits_TQW, batch.query_targets)
+        return Judged(loss, len(figures), logits_TQW, batch.query_targets, figures)
 
     def weighed(self, loss: Tensor, weight: float | Tensor) -> tuple[Tensor, float | Tensor]:
         """Return the loss as it is: every process has as many episodes, and nothing needs to be sent."""
@@ -341,7 +342,7 @@ class Episodic(Procedure):
             "predictor = model.adapt(inputs, labels), and call predictor.predict(inputs)"
         )
 
-    def learner(self) -> Algorithm:
+    def learner(self, kind: Kind) -> Algorithm:
         """Return the algorithm."""
         return self.algorithm
 
@@ -353,8 +354,15 @@ class Episodic(Procedure):
             self.algorithm.to(precision)
 
 
-def build_procedure(name: str, kwargs: Mapping[str, Any] | None = None) -> Procedure:
+def build_procedure(
+    name: str, kwargs: Mapping[str, Any] | None = None, plan_of: type[EpisodePlan] = EpisodePlan
+) -> Procedure:
     """Return the procedure of a training strategy; ``"default"`` is that of examples.
+
+    Args:
+        name: of the strategy.
+        kwargs: its options: those of episodes, and the algorithm's own.
+        plan_of: takes those of episodes.
 
     Raises:
         ConfigError: the name or a keyword is unknown, or a value is out of range.
@@ -373,7 +381,7 @@ def build_procedure(name: str, kwargs: Mapping[str, Any] | None = None) -> Proce
     planned = {field.name for field in fields(EpisodePlan)}
     own = options_of(algorithm, Algorithm)
     check_options(f"training_strategy='{name}'", kwargs, [*own, *sorted(planned)])
-    plan = EpisodePlan(**{key: value for key, value in kwargs.items() if key in planned})
+    plan = plan_of(**{key: value for key, value in kwargs.items() if key in planned})
     made = algorithm(**{key: value for key, value in kwargs.items() if key in own})
     least, most = plan.span("train")
     if made.fixed_ways and least < most:

@@ -26,6 +26,7 @@ from quickstudy.kinds.base import Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
+from quickstudy.learning.numbers import NumberPredictor
 from quickstudy.modality import OfDomain, as_modality
 from quickstudy.nets import build_encoder
 from quickstudy.predictor import Predictor
@@ -135,7 +136,7 @@ class Task(OfDomain, L.LightningModule):
         self.save_hyperparameters({name: value for name, value in arguments.items() if name not in self.unsaved})
         check_specs(optimizer, learning_rate, lr_scheduler)
         check_above_zero(**given(backbone_lr=backbone_lr))
-        self.procedure = build_procedure(training_strategy, training_strategy_kwargs)
+        self.procedure = build_procedure(training_strategy, training_strategy_kwargs, self.kind.plan)
         self.algorithm = self.procedure.algorithm
         self.procedure.check_kind(self.kind, head)
         self._metrics = metrics
@@ -423,23 +424,28 @@ class Task(OfDomain, L.LightningModule):
 
     # ---- use
 
-    def adapt(self, inputs: Any, labels: Any) -> Predictor:
-        """Learn classes from a few examples, without training.
+    def adapt(self, inputs: Any, labels: Any) -> Any:
+        """Learn classes, or numbers, from a few examples, without training.
 
         Args:
             inputs: 1..n examples per class: paths, pictures, arrays, whatever the domain's ``load`` takes; or a
                 tensor ``[S, ...]``, fed as it is.
-            labels: S labels, strings or integers; classes may have different numbers of examples.
+            labels: S labels, strings or integers; classes may have different numbers of examples. Or S numbers, where
+                answers are such.
 
         Returns:
             A ``Predictor`` with the strategy's own classifier; for the default strategy, class means of the features.
+            Where answers are numbers, a ``NumberPredictor``; for the default strategy by ridge regression.
 
         Raises:
             DataError: there are no examples, or an input cannot be read.
         """
-        algorithm = copy.deepcopy(self.procedure.learner()).eval().requires_grad_(False)
+        algorithm = copy.deepcopy(self.procedure.learner(self.kind)).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
-        return Predictor(encoder, algorithm, self._load_for(inputs)).fit(inputs, labels)
+        load = self._load_for(inputs)
+        if self.kind.learner == "numbers":
+            return NumberPredictor(encoder, algorithm, load, self.kind).fit(inputs, labels)
+        return Predictor(encoder, algorithm, load).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
