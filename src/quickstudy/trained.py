@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch, each, form_of, join
-from quickstudy.data.samples import Samples
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_choice, check_counts
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.predictions import answers
 from quickstudy.learning.explaining import Answer
+from quickstudy.learning.reading import Reader
 from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
 from quickstudy.saved import model_folder
@@ -59,6 +57,7 @@ class TrainedModel:
         head_of_kind: bool = True,
     ) -> None:
         self.encoder, self.head, self.kind, self.modality = encoder.eval(), head.eval(), kind, modality
+        self._reader = Reader(encoder, modality, encoder.fed)
         self._like = None if like is None else each(lambda leaf: leaf[:0].cpu(), like)
         self._head_of_kind = head_of_kind
 
@@ -101,7 +100,7 @@ class TrainedModel:
         forms = (*self.kind.forms, "rows")
         output = forms[0] if output is None else output
         check_choice("output", output, *forms)
-        inputs = self._listed(inputs)
+        inputs = self._reader.listed(inputs)
         return answers(self.kind, list(self._outputs(inputs, batch_size)), output, Table(inputs))
 
     def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = _AT_ONCE) -> list[Any]:
@@ -121,13 +120,10 @@ class TrainedModel:
             return list(self.predict(inputs, batch_size=batch_size))
         return ranked(self.kind, self.predict(inputs, "probabilities", batch_size=batch_size), count)
 
-    def _listed(self, inputs: Any) -> Any:
-        return self.modality.values(self.encoder).listed(inputs)
-
     @torch.inference_mode()
     def _outputs(self, inputs: Any, batch_size: int) -> Iterator[Tensor]:
         check_counts(batch_size=batch_size)
-        for part in self._parts(inputs, batch_size):
+        for part in self._reader.parts(inputs, at_once=batch_size):
             try:
                 yield self.kind.outputs(self.encoder, self.head, part)
             except RuntimeError as error:
@@ -137,24 +133,10 @@ class TrainedModel:
                 trained = f", and it was trained on such of {known}" if known else ""
                 raise DataError(f"the model cannot take inputs of {given}{trained}: {error}") from error
 
-    def _parts(self, inputs: Any, batch_size: int) -> Iterator[Batch]:
-        """Yield inputs ``[n, ...]``, loaded, in the scale of what the model was trained on, and on its device."""
-        values, samples = self.modality.values(self.encoder), Samples(inputs, self.modality)
-        groups = np.split(np.arange(len(samples)), range(batch_size, len(samples), batch_size))
-
-        def loaded(rows: Any) -> Batch:
-            return values.loaded(samples.batch(rows))
-
-        taught: Any = self.encoder.fed
-        scale = values.scale_of_call(inputs, [partial(loaded, rows) for rows in groups], taught)
-        for rows in groups if len(samples) else ():
-            part = values.as_taught(loaded(rows), taught, scale, samples.name(int(rows[0])))
-            yield each(lambda leaf: leaf.to(self.device), part)
-
     @property
     def device(self) -> torch.device:
         """Where it runs."""
-        return next((tensor.device for tensor in self.encoder.state_dict().values()), torch.device("cpu"))
+        return self._reader.device
 
     # ---- files
 
@@ -189,8 +171,7 @@ class TrainedModel:
 
         like = None
         if inputs is not None:
-            listed = self._listed(inputs)
-            like = join(each(Tensor.cpu, part) for part in self._parts(listed, _AT_ONCE))
+            like = join(each(Tensor.cpu, part) for part in self._reader.parts(self._reader.listed(inputs)))
         return export.write_trained(path, self._made_of(), like)
 
     @classmethod

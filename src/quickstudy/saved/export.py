@@ -37,7 +37,6 @@ from quickstudy.files import atomic_write
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.confidence import familiarity
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.learning.reading import listed_for, samples_of
 from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
 from quickstudy.saved.graph_files import OUTPUTS, Answers, Axes, FreeAxes, Run, Tensors, written_and_read
@@ -280,7 +279,7 @@ def _inputs(images: Any, knowledge: Knowledge, before: dict[str, Any] | None) ->
     """Return what answers are compared on, ``[N, ...]``: what is given, and what is made up."""
     like: Batch | None = knowledge.like
     if images is not None:
-        samples = samples_of(knowledge, listed_for(knowledge, images))
+        samples = knowledge.reader.samples(knowledge.reader.listed(images))
         like = samples.batch(np.arange(len(samples)))
     elif before is not None:
         like = of_form(before)
