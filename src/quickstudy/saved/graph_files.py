@@ -35,7 +35,7 @@ def _onnx(program: ExportedProgram, axes: Axes, names: list[str]) -> bytes:
         warnings.filterwarnings("ignore", "# The axis name")  # torch's, of a name that several inputs share
         made = torch.onnx.export(
             program,
-            dynamic_shapes=axes,
+            dynamic_shapes=axes if axes[1] else axes[:1],  # what is empty is no input
             input_names=names,
             output_names=list(OUTPUTS),
             dynamo=True,
