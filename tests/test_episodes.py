@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy import DataModule, Task, Trainer
+from quickstudy.algorithms import STRATEGIES
 from quickstudy.data import table as table_module
 from quickstudy.data.episodes import EpisodeDraw, EpisodePlan, EpisodeSampler
 from quickstudy.data.loading import BatchSteps, EpisodeDataset, EpisodeSteps, Share
@@ -27,6 +28,7 @@ from quickstudy.data.stages import STAGES
 from quickstudy.data.table import ClassIndex, Table
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.training import processes
+from quickstudy.training.procedure import Episodic
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 COUNTS = [7, 9, 30, 6, 12, 8]
@@ -515,7 +517,8 @@ def test_data_takes_a_sampler_of_ones_own(workers: int) -> None:
     for episode in data.episode_loader("train", plan):
         shown = episode.support[:, :, 0, 0, 0].long() % 6
         assert (shown.diff(dim=1) == 1).all()
-    assert "neighbours" in processes.steps_of(None, plan, data)["episode_sampler"]
+    procedure = Episodic(plan, STRATEGIES["prototypicalnetworks"](), "prototypicalnetworks")
+    assert "neighbours" in processes.steps_of(None, procedure, data)["episode_sampler"]
     with pytest.raises(ConfigError, match="episode_sampler='neighbours' is no function of an EpisodeDraw"):
         DataModule.from_tensors(values, targets, episode_sampler="neighbours")  # type: ignore[arg-type]
 

@@ -28,7 +28,6 @@ from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy
 from quickstudy.learning.explaining import Answer, Neighbour
 from quickstudy.learning.judging import calibrated, share_right
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.learning.reading import listed_for, parts_of
 from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
@@ -406,7 +405,7 @@ class Predictor:
             may_be_unknown: False: name the likeliest class in any case.
         """
         known = self._knowledge
-        return named(known, answered(known, listed_for(known, inputs)), may_be_unknown)
+        return named(known, answered(known, known.reader.listed(inputs)), may_be_unknown)
 
     def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0) -> list[Answer]:
         """Return for each of N inputs what ``predict``, ``predict_proba`` and ``nearest`` say, in one pass.
@@ -418,7 +417,7 @@ class Predictor:
         """
         check_counts(count=count)
         known = self._knowledge
-        examples = listed_for(known, inputs)
+        examples = known.reader.listed(inputs)
         (logits_NW, familiar_N, embedded_ND), classes = answered(known, examples), list(known.support)
         unknown_N = (familiar_N < known.unknown_below()).tolist()
         best = (logits_NW / known.confidence.temperature).softmax(1).topk(min(count, len(classes)), 1)
@@ -433,7 +432,7 @@ class Predictor:
         """Return ``[N, W]`` probabilities, each row summing to 1, at the temperature that held-out examples ask for."""
         known = self._knowledge
         return (
-            (answered(known, listed_for(known, inputs)).logits / known.confidence.temperature)
+            (answered(known, known.reader.listed(inputs)).logits / known.confidence.temperature)
             .softmax(1)
             .float()
             .cpu()
@@ -456,7 +455,7 @@ class Predictor:
         if not 0 < alpha < 1:
             raise ConfigError(f"alpha={brief(alpha)}: it must lie between 0 and 1, for instance 0.1")
         known = self._knowledge
-        logits_NW, classes = answered(known, listed_for(known, inputs)).logits, list(known.support)
+        logits_NW, classes = answered(known, known.reader.listed(inputs)).logits, list(known.support)
         possible_NW = conformal(known.held_out(least_examples(alpha)), logits_NW, alpha, classes)
         found: list[list[Label]] = [[] for _ in range(len(logits_NW))]
         for row, code in possible_NW.nonzero().tolist():
@@ -472,7 +471,7 @@ class Predictor:
             count: of examples.
         """
         known = self._knowledge
-        examples = listed_for(known, inputs)
+        examples = known.reader.listed(inputs)
         return neighbours(known, examples, answered(known, examples).embedded, count)
 
     def explain(self, item: Any, count: int = 5) -> Any:
@@ -490,13 +489,13 @@ class Predictor:
             DataError: it knows no class, or the input cannot be read.
         """
         known, shown = self._knowledge, list[bytes]()
-        examples = listed_for(known, [item])
-        next(parts_of(known, examples, shown))
+        examples = known.reader.listed([item])
+        next(known.reader.parts(examples, shown))
         answers = answered(known, examples)
         tiles = [(shown[0], f"predicted {named(known, answers)[0]}", "given")]
         for near in neighbours(known, examples, answers.embedded, count)[0]:
             tiles.append((near.thumbnail, str(near.name), f"{near.distance:.3g} away"))
-        return known.rules.beside(tiles)
+        return known.reader.rules.beside(tiles)
 
     def score(self, inputs: Any, labels: Any) -> float:
         """Return the share of N inputs whose likeliest class is that of their label, from 0 to 1.

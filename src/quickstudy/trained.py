@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, each, form_of
-from quickstudy.data.samples import Samples
+from quickstudy.batches import Batch, each, form_of, join
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_choice, check_counts
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.predictions import answers
 from quickstudy.learning.explaining import Answer
+from quickstudy.learning.reading import Reader
 from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
 from quickstudy.saved import model_folder
+
+if TYPE_CHECKING:
+    from quickstudy.saved import export
+
+_AT_ONCE = 64
 
 
 class TrainedModel:
@@ -54,6 +57,7 @@ class TrainedModel:
         head_of_kind: bool = True,
     ) -> None:
         self.encoder, self.head, self.kind, self.modality = encoder.eval(), head.eval(), kind, modality
+        self._reader = Reader(encoder, modality, encoder.fed)
         self._like = None if like is None else each(lambda leaf: leaf[:0].cpu(), like)
         self._head_of_kind = head_of_kind
 
@@ -81,7 +85,7 @@ class TrainedModel:
 
     # ---- what it answers
 
-    def predict(self, inputs: Any, output: str | None = None, *, batch_size: int = 64) -> Any:
+    def predict(self, inputs: Any, output: str | None = None, *, batch_size: int = _AT_ONCE) -> Any:
         """Return the answers to N inputs, as ``Trainer.predict`` does.
 
         Args:
@@ -96,10 +100,10 @@ class TrainedModel:
         forms = (*self.kind.forms, "rows")
         output = forms[0] if output is None else output
         check_choice("output", output, *forms)
-        inputs = self._listed(inputs)
+        inputs = self._reader.listed(inputs)
         return answers(self.kind, list(self._outputs(inputs, batch_size)), output, Table(inputs))
 
-    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = 64) -> list[Any]:
+    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = _AT_ONCE) -> list[Any]:
         """Return for each of N inputs an ``Answer``, its label and the likeliest classes; else a value, as a number.
 
         Args:
@@ -116,13 +120,10 @@ class TrainedModel:
             return list(self.predict(inputs, batch_size=batch_size))
         return ranked(self.kind, self.predict(inputs, "probabilities", batch_size=batch_size), count)
 
-    def _listed(self, inputs: Any) -> Any:
-        return self.modality.values(self.encoder).listed(inputs)
-
     @torch.inference_mode()
     def _outputs(self, inputs: Any, batch_size: int) -> Iterator[Tensor]:
         check_counts(batch_size=batch_size)
-        for part in self._parts(inputs, batch_size):
+        for part in self._reader.parts(inputs, at_once=batch_size):
             try:
                 yield self.kind.outputs(self.encoder, self.head, part)
             except RuntimeError as error:
@@ -132,24 +133,10 @@ class TrainedModel:
                 trained = f", and it was trained on such of {known}" if known else ""
                 raise DataError(f"the model cannot take inputs of {given}{trained}: {error}") from error
 
-    def _parts(self, inputs: Any, batch_size: int) -> Iterator[Batch]:
-        """Yield inputs ``[n, ...]``, loaded, in the scale of what the model was trained on, and on its device."""
-        values, samples = self.modality.values(self.encoder), Samples(inputs, self.modality)
-        groups = np.split(np.arange(len(samples)), range(batch_size, len(samples), batch_size))
-
-        def loaded(rows: Any) -> Batch:
-            return values.loaded(samples.batch(rows))
-
-        taught: Any = self.encoder.fed
-        scale = values.scale_of_call(inputs, [partial(loaded, rows) for rows in groups], taught)
-        for rows in groups if len(samples) else ():
-            part = values.as_taught(loaded(rows), taught, scale, samples.name(int(rows[0])))
-            yield each(lambda leaf: leaf.to(self.device), part)
-
     @property
     def device(self) -> torch.device:
         """Where it runs."""
-        return next((tensor.device for tensor in self.encoder.state_dict().values()), torch.device("cpu"))
+        return self._reader.device
 
     # ---- files
 
@@ -163,8 +150,29 @@ class TrainedModel:
             ConfigError: a service learned classes with the model that is there.
             OSError: the folder cannot be written.
         """
+        model_folder.write_trained(folder, self._made_of())
+
+    def _made_of(self) -> model_folder.Trained:
         parts = self.encoder, self.head, self.kind, self.modality, self._like, self._head_of_kind
-        model_folder.write_trained(folder, model_folder.Trained(*parts))
+        return model_folder.Trained(*parts)
+
+    def export(self, path: str | os.PathLike[str], *, inputs: Any = None) -> export.Exported:
+        """Write a graph that answers without quickstudy, and the names of its classes beside it.
+
+        Args:
+            path: ``x.onnx``, or ``x.pt2`` for torch.export; the names go to ``x.onnx.classes.safetensors``.
+            inputs: some, where the form of them is not known; answers to them are compared, too.
+
+        Raises:
+            ConfigError: the network cannot be exported, or the graph answers otherwise.
+            MissingPackageError: a package is not installed.
+        """
+        from quickstudy.saved import export  # which imports what few need
+
+        like = None
+        if inputs is not None:
+            like = join(each(Tensor.cpu, part) for part in self._reader.parts(self._reader.listed(inputs)))
+        return export.write_trained(path, self._made_of(), like)
 
     @classmethod
     def load(

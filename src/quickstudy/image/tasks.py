@@ -92,6 +92,8 @@ class ImageTask(Task):
     build_mix = staticmethod(build_mix)
 
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
+        if not isinstance(self.modality, Picture):  # of a subclass
+            return super()._load_for(support)
         # What timm's models know is of pictures of about this size; a small picture as it is would be guessed at.
         if not self.load_options and self.encoder.mean is not None and not isinstance(support, torch.Tensor):
             return partial(load_image, **Picture.usual)

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
 from quickstudy.algorithms.rows import Rows
@@ -29,8 +28,8 @@ from quickstudy.errors import DataError
 from quickstudy.learning.changes import Change, Kept, Support, changed, check_name
 from quickstudy.learning.confidence import rounding_of
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.learning.reading import explained, feature_shape, listed_for, parts_of, samples_of, scale_for
 from quickstudy.nets import Encoder
+from quickstudy.torch_internals import tree_leaves
 
 _FEW = 20  # changes, which cost less one by one where each costs its class alone
 
@@ -51,17 +50,17 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
     Raises:
         DataError: there are no examples, the lengths differ, or an input cannot be read.
     """
-    examples = listed_for(knowledge, inputs)
+    examples = knowledge.reader.listed(inputs)
     encoded = encode(labels)
     codes, classes = encoded.codes, encoded.labels
     if codes.ndim != 1:
         raise DataError("a predictor learns one label per example; these targets have several")
-    count = len(samples_of(knowledge, examples))
+    count = len(knowledge.reader.samples(examples))
     if count != len(codes):
         raise DataError(f"{count} examples but {len(codes)} labels: each example needs one label")
     for name in classes:
         check_name(name)
-    knowledge = replace(knowledge, taught=scale_for(knowledge, examples))
+    knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
     knowledge, kept = kept_of(knowledge, examples, len(classes))
     rows = {name: np.flatnonzero(codes == code) for code, name in enumerate(classes)}
     return _learned(knowledge, {name: _some(kept, own) for name, own in rows.items() if len(own)})
@@ -74,16 +73,16 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any) -> tuple[Knowledge,
         DataError: there are no examples, one cannot be read, or they are unlike those so far.
         ConfigError: the algorithm's head was trained for a fixed number of classes.
     """
-    examples = listed_for(knowledge, inputs)
+    examples = knowledge.reader.listed(inputs)
     if not knowledge.support:
-        knowledge = replace(knowledge, taught=scale_for(knowledge, examples))
+        knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
     knowledge, kept = kept_of(knowledge, examples, len(knowledge.support) + (name not in knowledge.support))
     before = next(iter(knowledge.support.values()), kept).values
     if isinstance(kept.values, Tensor) and isinstance(before, Tensor) and kept.values.shape[1:] != before.shape[1:]:
         new, known = (tuple(each.shape[1:]) for each in (kept.values, before))
         raise DataError(
-            f"what it keeps of {samples_of(knowledge, examples).name(0)} has the shape {new}, and of the examples so "
-            f"far {known}: give inputs of the size that it was trained on"
+            f"what it keeps of {knowledge.reader.samples(examples).name(0)} has the shape {new}, and of the examples "
+            f"so far {known}: give inputs of the size that it was trained on"
         )
     return knowledge, Change("add", name, "", *kept)
 
@@ -106,7 +105,8 @@ def after(knowledge: Knowledge, changes: Sequence[Change]) -> Knowledge:
 def restored(knowledge: Knowledge, support: Support, state: Any) -> Knowledge:
     """Return what is known with a support set and what was learned of it elsewhere."""
     embeds = support and isinstance(knowledge.algorithm, EmbeddingAlgorithm)
-    return replace(knowledge, support=support, state=state, means=_means_of(support) if embeds else None)
+    means = _means_of(support) if embeds else None
+    return replace(knowledge, support=support, state=state, means=means, in_turn={})
 
 
 def unshown(knowledge: Knowledge) -> Knowledge:
@@ -134,7 +134,7 @@ def _followed(knowledge: Knowledge, support: Support, name: Label) -> tuple[Any,
     if held is None:
         state = _adapted(knowledge, support)
     else:
-        with torch.inference_mode(), torch.autocast(knowledge.device.type, enabled=False):
+        with torch.inference_mode(), torch.autocast(knowledge.reader.device.type, enabled=False):
             state = held.changed(place, before, then)
     if knowledge.means is not None:
         return state, knowledge.means.changed(place, None if then is None else then.mean(0, keepdim=True))
@@ -163,17 +163,17 @@ def _adapted(knowledge: Knowledge, support: Support) -> Any:
 
 def kept_of(knowledge: Knowledge, inputs: Any, ways: int) -> tuple[Knowledge, Kept]:
     """Return what is kept of examples, and what is known of inputs having seen them."""
-    if not len(samples_of(knowledge, inputs)):
+    if not len(knowledge.reader.samples(inputs)):
         raise DataError("no examples were given: adapting needs at least one per class")
     encoder, algorithm = knowledge.encoder, knowledge.algorithm
     if not algorithm.feature_shape:
-        algorithm.meet(encoder, feature_shape(knowledge, inputs), ways)
-    with explained(knowledge, inputs), torch.inference_mode():
+        algorithm.meet(encoder, knowledge.reader.feature_shape(inputs), ways)
+    with knowledge.reader.explained(inputs, algorithm.feature_shape), torch.inference_mode():
         shown: list[bytes] = []
         like: list[Batch] = []
 
         def noted() -> Iterator[Batch]:
-            for part in parts_of(knowledge, inputs, shown):
+            for part in knowledge.reader.parts(inputs, shown):
                 like.append(each(lambda leaf: leaf[:0].cpu(), part))
                 yield part
 

@@ -18,7 +18,6 @@ from quickstudy.learning.changes import UNKNOWN
 from quickstudy.learning.confidence import familiarity
 from quickstudy.learning.explaining import Neighbour, nearest
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.learning.reading import explained, parts_of, samples_of
 
 
 class Answered(NamedTuple):
@@ -38,28 +37,28 @@ def answered(knowledge: Knowledge, examples: Any) -> Answered:
 
     Args:
         knowledge: of the model.
-        examples: N inputs, as ``listed_for`` returned them.
+        examples: N inputs, as ``Reader.listed`` returned them.
 
     Raises:
         DataError: it knows no class, an input cannot be read or does not fit, or an answer is not a number.
     """
     if not knowledge.support:
         raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
-    if not len(samples_of(knowledge, examples)):
+    if not len(knowledge.reader.samples(examples)):
         return Answered(torch.empty((0, len(knowledge.support))), torch.empty(0), None)
     encoder, algorithm = knowledge.encoder, knowledge.algorithm
     embedded_ND: Tensor | None = None
-    with explained(knowledge, examples):
+    with knowledge.reader.explained(examples, algorithm.feature_shape):
         if knowledge.means is None:
-            logits_NW = algorithm.predict(encoder, knowledge.learned, parts_of(knowledge, examples))
+            logits_NW = algorithm.predict(encoder, knowledge.learned, knowledge.reader.parts(examples))
             familiar_N = logits_NW.amax(1)
         else:
-            embedded_ND = algorithm.keep(encoder, parts_of(knowledge, examples))
+            embedded_ND = algorithm.keep(encoder, knowledge.reader.parts(examples))
             logits_NW = algorithm.answer(encoder, knowledge.learned, embedded_ND)
             familiar_N = familiarity(embedded_ND, knowledge.means.used)
     wrong = logits_NW.isnan().any(1).nonzero().flatten().tolist()
     if wrong:
-        name = samples_of(knowledge, examples).name(wrong[0])
+        name = knowledge.reader.samples(examples).name(wrong[0])
         raise DataError(f"the model's answer to {name} is not a number: does it hold NaN or infinite values?")
     return Answered(logits_NW, familiar_N, embedded_ND)
 
@@ -77,17 +76,17 @@ def neighbours(knowledge: Knowledge, examples: Any, embedded_ND: Tensor | None, 
 
     Args:
         knowledge: of the model.
-        examples: N inputs, as ``listed_for`` returned them.
+        examples: N inputs, as ``Reader.listed`` returned them.
         embedded_ND: what ``answered`` made of them.
         count: of examples.
     """
     check_counts(count=count)
     kept_S = knowledge.kept()
     if embedded_ND is None:  # it keeps the inputs themselves
-        if not len(samples_of(knowledge, examples)):
+        if not len(knowledge.reader.samples(examples)):
             return []
         encoder = knowledge.encoder
-        embedded_ND = exact(torch.cat([encoder(part) for part in parts_of(knowledge, examples)]))
+        embedded_ND = exact(torch.cat([encoder(part) for part in knowledge.reader.parts(examples)]))
         rows = range(0, size(kept_S), 64)
         kept_S = exact(torch.cat([encoder(take(kept_S, slice(row, row + 64))) for row in rows]))
     return nearest(embedded_ND, kept_S, knowledge.support, count, knowledge.rounding_now())

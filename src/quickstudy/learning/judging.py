@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.batches import Batch, join, size
 from quickstudy.data.identity import warn_of_seen
@@ -20,7 +19,7 @@ from quickstudy.errors import ConfigError, DataError, brief, given
 from quickstudy.learning.answering import answered, neighbours
 from quickstudy.learning.confidence import HeldOut
 from quickstudy.learning.knowledge import TYPES, Knowledge, lengths_of
-from quickstudy.learning.reading import listed_for, parts_of, samples_of
+from quickstudy.torch_internals import tree_leaves
 
 _PAIRS = 1 << 16  # of an input and an example that may be the same, which are looked at one by one
 
@@ -63,7 +62,7 @@ def _answers_to(knowledge: Knowledge, inputs: Any, labels: Any) -> HeldOut:
         DataError: each example needs one label, or an example cannot be read.
     """
     codes, *_ = encoded = encode(labels)
-    examples = listed_for(knowledge, inputs)
+    examples = knowledge.reader.listed(inputs)
     logits_NW, familiar_N, embedded_ND = answered(knowledge, examples)
     if codes.ndim != 1 or len(codes) != len(logits_NW):
         raise DataError(f"{len(logits_NW)} examples but {len(codes)} labels: each example needs one label")
@@ -84,7 +83,7 @@ def share_right(knowledge: Knowledge, inputs: Any, labels: Any) -> float:
     Raises:
         DataError: each input needs one label, of the type of the classes; or an input cannot be read.
     """
-    examples = listed_for(knowledge, inputs)
+    examples = knowledge.reader.listed(inputs)
     logits_NW, _, embedded_ND = answered(knowledge, examples)
     known = list(knowledge.support)
     predicted = [known[code] for code in logits_NW.argmax(1).tolist()]
@@ -102,7 +101,7 @@ def share_right(knowledge: Knowledge, inputs: Any, labels: Any) -> float:
 
 def _warn_of_learned(knowledge: Knowledge, examples: Any, embedded_ND: Tensor | None) -> None:
     """Warn where inputs that it is judged by are among those that it learned from."""
-    count = len(samples_of(knowledge, examples))
+    count = len(knowledge.reader.samples(examples))
     seen = 0
     if count:
         seen = _as_shown(knowledge, examples) if embedded_ND is None else _as_embedded(knowledge, examples, embedded_ND)
@@ -111,7 +110,7 @@ def _warn_of_learned(knowledge: Knowledge, examples: Any, embedded_ND: Tensor | 
 
 def _as_shown(knowledge: Knowledge, examples: Any) -> int:
     """Return how many inputs it learned from, of which it keeps the inputs themselves: they are the same numbers."""
-    kept, asked = knowledge.kept(), join(parts_of(knowledge, examples))
+    kept, asked = knowledge.kept(), join(knowledge.reader.parts(examples))
     if isinstance(kept, Tensor) and kept.shape[1:] != asked.shape[1:]:
         return 0
     rows = _bytes_of_rows(join([kept, asked]))  # of one length

@@ -32,7 +32,8 @@ from quickstudy.learning.confidence import (
     rounding_of,
     threshold_of,
 )
-from quickstudy.modality import Modality, Values, as_modality
+from quickstudy.learning.reading import Reader
+from quickstudy.modality import Modality, as_modality
 from quickstudy.nets import Encoder
 
 TYPES = {"str": "strings", "int": "whole numbers", "bool": "True and False", None: "none yet"}
@@ -83,20 +84,15 @@ class Knowledge:
         sees: bool = self.algorithm.sees_queries(self.encoder)
         return sees
 
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return next((tensor.device for tensor in self.encoder.state_dict().values()), torch.device("cpu"))
-
     @cached_property
     def modality(self) -> Modality:
         """What its inputs are."""
         return as_modality(self.load)
 
     @cached_property
-    def rules(self) -> Values:
-        """How the numbers of its inputs are taken, and how they are shown."""
-        return self.modality.values(self.encoder)
+    def reader(self) -> Reader:
+        """How its inputs are read."""
+        return Reader(self.encoder, self.modality, self.taught)
 
     def kept(self) -> Batch:
         """Return what is kept of all examples, class by class: ``[S, ...]``."""

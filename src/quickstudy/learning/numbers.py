@@ -21,7 +21,6 @@ from quickstudy.kinds.base import Kind
 from quickstudy.kinds.regression import Regression
 from quickstudy.learning.adapting import kept_of, untaught
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.learning.reading import listed_for, parts_of, scale_for
 from quickstudy.nets import Encoder
 
 
@@ -71,8 +70,8 @@ class NumberPredictor:
         Raises:
             DataError: there are no examples, the lengths differ, an input cannot be read, or a number is none.
         """
-        examples = listed_for(self._knowledge, inputs)
-        knowledge = replace(self._knowledge, taught=scale_for(self._knowledge, examples))
+        examples = self._knowledge.reader.listed(inputs)
+        knowledge = replace(self._knowledge, taught=self._knowledge.reader.scale(examples))
         self._learn(*self._read(knowledge, examples, numbers))
         return self
 
@@ -80,7 +79,7 @@ class NumberPredictor:
         """Learn further examples; see ``fit``. It answers as one that learned all of them at once."""
         if not self.examples_:
             return self.fit(inputs, numbers)
-        knowledge, kept, more = self._read(self._knowledge, listed_for(self._knowledge, inputs), numbers)
+        knowledge, kept, more = self._read(self._knowledge, self._knowledge.reader.listed(inputs), numbers)
         self._learn(knowledge, join([self._kept, kept]), torch.cat([self._numbers, more]))
         return self
 
@@ -108,7 +107,7 @@ class NumberPredictor:
             raise DataError("it has learned no example yet: type fit(inputs, numbers)")
         known = self._knowledge
         with torch.inference_mode():
-            parts = parts_of(known, listed_for(known, inputs))
+            parts = known.reader.parts(known.reader.listed(inputs))
             outputs = known.algorithm.predict(known.encoder, self._state, parts)
         found: list[float] = self._kind.answers(outputs, "numbers")
         return found
