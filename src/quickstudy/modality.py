@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.batches import Batch, each
 from quickstudy.data.frames import file_name
@@ -26,6 +25,7 @@ from quickstudy.data.table import Inputs
 from quickstudy.data.targets import missing, numbered
 from quickstudy.errors import ConfigError, DataError, DataWarning, check_options
 from quickstudy.registry import Registry
+from quickstudy.torch_internals import tree_leaves
 
 # ---- numbers
 
