@@ -325,8 +325,9 @@ def test_what_several_labels_are_is_told_a_row_each(capsys: pytest.CaptureFixtur
 
 def test_a_run_is_exported_once_it_knows_classes(capsys: pytest.CaptureFixture[str]) -> None:
     train()
-    err = run(capsys, "export model.ckpt pets.pt2", code=2)[1]
-    assert "'model.ckpt' is a checkpoint, which has no saved classes: show it yours with --support FOLDER" in err
+    out, _ = run(capsys, "export model.ckpt own.pt2")
+    assert out.startswith("own.pt2: 3 classes; over 8 inputs the largest difference from torch is ")
+    assert "leave out --only_classes" in run(capsys, "export model.ckpt own.pt2 --only_classes", code=2)[1]
     out, _ = run(capsys, "export model.ckpt pets.pt2 --support photos --images new")
     assert out.startswith("pets.pt2: 3 classes; over 17 inputs the largest difference from torch is ")
     run(capsys, "adapt model.ckpt --support photos --out pets")
