@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.batches import Batch, each, take
 from quickstudy.data.samples import Samples
 from quickstudy.errors import DataError, DataWarning
 from quickstudy.modality import Modality, Values
 from quickstudy.nets import Encoder
+from quickstudy.torch_internals import tree_leaves
 
 _SEEN = 16  # examples that tell the scale of all
 _TOLD: ContextVar[Callable[[int], None] | None] = ContextVar("told of what was read", default=None)

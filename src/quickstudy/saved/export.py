@@ -27,7 +27,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.utils._pytree import tree_leaves_with_path, tree_map, tree_map_with_path
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.batches import Batch, each, join, of_form, size, take
@@ -42,6 +41,7 @@ from quickstudy.nets import Encoder
 from quickstudy.saved.graph_files import OUTPUTS, Answers, Axes, FreeAxes, Run, Tensors, written_and_read
 from quickstudy.saved.model_folder import Trained
 from quickstudy.saved.plain import joined, taken_apart
+from quickstudy.torch_internals import tree_leaves_with_path, tree_map, tree_map_with_path
 
 FORMAT = 1
 """Counted up when a reader of an older classes file could not use it."""

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, require
+from quickstudy.torch_internals import tree_leaves
 
 OUTPUTS = ("logits", "familiarity")
 Tensors = dict[str, Tensor]
