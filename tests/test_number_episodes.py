@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import runpy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,3 +163,11 @@ def test_what_cannot_be_learned_says_so() -> None:
         NumberPredictor(Encoder(nn.Flatten()), STRATEGIES["prototypicalnetworks"]())
     with pytest.raises(DataError, match="it has learned no example yet"):
         NumberPredictor(Encoder(nn.Flatten()), STRATEGIES["r2d2"]()).predict(inputs)
+
+
+def test_sinusoids_are_learned_from_ten_points() -> None:
+    example = Path(__file__).parents[1] / "examples" / "sinusoid.py"
+    compare = runpy.run_path(str(example))["compare"]
+    found = compare("maml", shots=10, steps=100, tasks=300, test_tasks=40)
+    # On a small part of the way, at the end of which it is below 0.5, and below a fifth.
+    assert found.meta_trained < 0.75 * found.together

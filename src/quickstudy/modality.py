@@ -351,6 +351,10 @@ class Modality(ABC):
     @property
     def options(self) -> dict[str, Any]:
         """Its fields by name, but for those that are as by default: what a file holds."""
+        return self._set
+
+    @property
+    def _set(self) -> dict[str, Any]:
         return {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
@@ -417,8 +421,7 @@ class Code(Modality):
         return dict(self.keywords)
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The same."""
+    def _set(self) -> dict[str, Any]:
         return self.settings
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
@@ -497,8 +500,10 @@ class OfDomain:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        own = vars(cls)
+        own, before = vars(cls), cls.modality
         if "load" in own and "modality" not in own:
             cls.modality = as_modality(cls.load)  # type: ignore[attr-defined]
+            if isinstance(cls.modality, Code) and before._set:  # which takes what the one before it took
+                cls.modality = cls.modality.with_options(before.options)
         if "default_load_options" in own:
             cls.modality = cls.modality.with_options(own["default_load_options"])

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from quickstudy.batches import Batch, each, stack
@@ -28,6 +27,7 @@ from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.modality import Modality, modality_of
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.testing.demands import check_randomness, demand, demand_close
+from quickstudy.torch_internals import tree_flatten, tree_leaves
 
 _LARGEST_SHOWN = 64 << 10
 _WIDER = 3

@@ -20,6 +20,7 @@ from quickstudy.errors import ConfigError, DataError, DataWarning, brief, first_
 from quickstudy.files import absent, best_checkpoint
 from quickstudy.files import plain as plain
 from quickstudy.nets.lora import adapter_rank, merged_weights
+from quickstudy.training.quirks import trainer_of
 
 FORMAT = 1
 """Of what a task adds to a checkpoint; counted up when an older quickstudy could not read it."""
@@ -224,7 +225,8 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
         task: whose additions, if it has any, are those of the run that goes on.
         checkpoint: whose weights may be replaced.
     """
-    goes_on = task._trainer is not None and task._trainer.state.fn == "fit"
+    trainer = trainer_of(task)
+    goes_on = trainer is not None and trainer.state.fn == "fit"
     if goes_on:
         check_goes_on(task, checkpoint)
     memory = checkpoint["quickstudy"]
