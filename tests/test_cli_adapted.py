@@ -11,6 +11,8 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +190,21 @@ def test_unreadable_pictures_to_learn(capsys: pytest.CaptureFixture[str]) -> Non
     assert not Path("strict").exists()
 
 
+def test_the_bar_counts_what_was_embedded(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    @contextmanager
+    def bar(about: str, total: int) -> Iterator[Callable[[int], None]]:
+        assert (about, total) == ("learning", 12)
+        yield counted.append
+
+    monkeypatch.setattr("quickstudy.cli.adapt.bar", bar)
+    run(capsys, f"adapt {TINY} --support photos --out pets")
+    assert sum(counted) == 12
+    Predictor.load("pets").predict(["photos/red/0.png"])  # of which nobody is told
+    assert sum(counted) == 12
+
+
 def test_a_saved_model_learns_other_classes(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, f"adapt {TINY} --support photos --out pets --strategy linear_probe --strategy_kwargs.iterations 20")
     Path("photos/blue").rename("azure")
@@ -325,8 +342,9 @@ def test_what_several_labels_are_is_told_a_row_each(capsys: pytest.CaptureFixtur
 
 def test_a_run_is_exported_once_it_knows_classes(capsys: pytest.CaptureFixture[str]) -> None:
     train()
-    err = run(capsys, "export model.ckpt pets.pt2", code=2)[1]
-    assert "'model.ckpt' is a checkpoint, which has no saved classes: show it yours with --support FOLDER" in err
+    out, _ = run(capsys, "export model.ckpt own.pt2")
+    assert out.startswith("own.pt2: 3 classes; over 8 inputs the largest difference from torch is ")
+    assert "leave out --only_classes" in run(capsys, "export model.ckpt own.pt2 --only_classes", code=2)[1]
     out, _ = run(capsys, "export model.ckpt pets.pt2 --support photos --images new")
     assert out.startswith("pets.pt2: 3 classes; over 17 inputs the largest difference from torch is ")
     run(capsys, "adapt model.ckpt --support photos --out pets")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
 # From the ground up. A file or folder may import what stands on a lower line. Files on one line may import each other;
 # a folder and its neighbours on the line may not.
 LAYERS = [
-    ["errors", "files", "registry", "batches", "episode"],
+    ["errors", "files", "registry", "torch_internals", "batches", "episode"],
     ["functional"],
     ["nets"],
     ["algorithms"],
@@ -174,6 +174,83 @@ def test_every_room_is_in_the_table_of_contributing_in_the_same_order() -> None:
     assert sorted(named) == sorted(f"{unit}/" if (ROOT / unit).is_dir() else unit for unit in HEIGHT)
     heights = [HEIGHT[name.removesuffix("/")] for name in named]
     assert heights == sorted(heights)
+
+
+INTERNALS = ("torch_internals.py", "training/quirks.py")
+"""The files that may name what torch, Lightning and torchmetrics keep private."""
+DOCUMENTED = {"_replace", "_asdict", "_fields", "_make", "_actions"}
+"""Of named tuples, which are documented, and argparse's, which is the one way to all options of a parser."""
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def own_names(tree: ast.AST) -> set[str]:
+    """Return the private names that a file gives to something of its own."""
+    found = {
+        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and of_itself(node):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return {name for name in found if private(name)}
+
+
+def of_itself(node: ast.Attribute) -> bool:
+    """Whether an attribute is one of ``self``, ``cls`` or ``super()``."""
+    value = node.value
+    return (isinstance(value, ast.Name) and value.id in ("self", "cls")) or (
+        isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
+    )
+
+
+def borrowed(root: Path = ROOT) -> list[str]:
+    """Return one sentence for every private name of another package outside of the files that may name them."""
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in sorted(root.rglob("*.py"))}
+    everywhere: set[str] = set().union(*map(own_names, trees.values()))
+    found = []
+    for file, tree in trees.items():
+        where, mine = file.relative_to(root).as_posix(), own_names(tree)
+        if where in INTERNALS:
+            continue
+        for line, name in imports(file, root):
+            if not name.startswith("quickstudy") and any(map(private, name.split("."))):
+                found.append(f"{where}:{line} imports {name}, which is private: take it from {' or '.join(INTERNALS)}")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in DOCUMENTED:
+                known = everywhere if of_itself(node) else mine
+                if node.attr not in known:
+                    found.append(
+                        f"{where}:{node.lineno} uses {node.attr}, which is private: see {' or '.join(INTERNALS)}"
+                    )
+    return found
+
+
+def test_private_names_of_others_stand_in_two_files() -> None:
+    found = borrowed()
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("class A:\n    def f(self, other):\n        self._mine = other._mine", None),
+        ("def f(row):\n    return row._replace(x=1), __file__.__class__", None),
+        ("def f(trainer):\n    return trainer.fit_loop._restarting", "1.py:2 uses _restarting"),
+        ("def f(trainer):\n    trainer._restarting = False", "1.py:2 uses _restarting"),
+        ("class A:\n    def f(self):\n        return self._trainer", "1.py:3 uses _trainer"),
+        ("from lightning.pytorch.loops.loop import _Loop", "1.py:1 imports lightning.pytorch.loops.loop._Loop"),
+        ("import torch.utils._pytree", "1.py:1 imports torch.utils._pytree"),
+    ],
+)
+def test_a_private_name_elsewhere_is_told(tmp_path: Path, code: str, complaint: str | None) -> None:
+    (tmp_path / "1.py").write_text(code, encoding="utf-8")
+    found = borrowed(tmp_path)
+    assert len(found) == (complaint is not None)
+    assert complaint is None or found[0].startswith(complaint)
 
 
 def test_files_say_what_they_are() -> None:

@@ -8,16 +8,16 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from quickstudy.data.table import Inputs
+from quickstudy.data.table import Inputs, Table
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.image import Picture, load_image
+from quickstudy.image import ImageClassificationData, ImageClassifier, Picture, load_image
 from quickstudy.modality import MODALITIES, Code, Modality, Tensors, Values, as_modality, modality_of
 from quickstudy.nets import build_encoder
 
@@ -155,3 +155,30 @@ def test_numbers_are_taken_as_those_of_pictures_where_the_network_begins_so() ->
         assert other.loaded(tree) is tree
         assert other.as_taught(tree, "uint8", "", "one") is tree
         assert other.scale([], tree) == other.dark(tree) == ""
+
+
+def test_a_function_in_place_of_a_domain_s_takes_the_options_of_the_data() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def half(item: Any, **options: Any) -> torch.Tensor:
+        asked.append(options)
+        return load_image(item, **options) // 2
+
+    class Data(ImageClassificationData):
+        load = staticmethod(half)
+
+    class Smaller(Data):
+        default_load_options: ClassVar[dict[str, Any]] = {"image_size": 8}
+
+    class Model(ImageClassifier):
+        load = staticmethod(half)
+
+    pictures, expected = [Image.new("L", (9, 9), 200)], {"image_size": 224, "image_mode": "RGB"}
+    assert Data(Table.build(pictures, ["a"])).load_options == expected
+    (batch, _), *_ = Smaller(Table.build(pictures, ["a"])).train_dataloader()
+    assert (batch.shape, batch.max()) == ((1, 3, 8, 8), 100)
+    model, pictures = Model(backbone="conv4", training_strategy="nearest_centroid"), [pictures[0].resize((32, 32))]
+    assert model.adapt(pictures, ["a"]).get_params()["load"](pictures[0]).shape == (3, 32, 32)
+    assert asked[-1] == {}
+    model.load_options = {"image_size": 16}
+    assert model.adapt(pictures, ["a"]).get_params()["load"](pictures[0]).shape == (3, 16, 16)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import runpy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,7 @@ def test_numbers_of_new_groups_are_learned_from_a_few(strategy: str) -> None:
     (found,) = trainer.test(learner, datamodule=its)
     spread = float(np.std([float(number) for _, numbers in slopes(20, 2).values() for number in numbers]))
     assert found["test_rmse"] < 0.5 * spread and found["test_r2"] > 0.7 and found["test_episodes"] == 40
+    assert trainer.outcome is not None and trainer.outcome.numbers.tolist() == list(range(40))
     assert found["test_transductive"] == 0 and 0 < found["test_rmse_ci95"] < spread
     inputs = torch.linspace(-1, 1, 12)[torch.tensor([0, 11, 3, 8, 5, 6, 1, 2, 4, 7, 9, 10]), None]
     numbers = 300 + 120 * inputs[:, 0]
@@ -160,3 +163,11 @@ def test_what_cannot_be_learned_says_so() -> None:
         NumberPredictor(Encoder(nn.Flatten()), STRATEGIES["prototypicalnetworks"]())
     with pytest.raises(DataError, match="it has learned no example yet"):
         NumberPredictor(Encoder(nn.Flatten()), STRATEGIES["r2d2"]()).predict(inputs)
+
+
+def test_sinusoids_are_learned_from_ten_points() -> None:
+    example = Path(__file__).parents[1] / "examples" / "sinusoid.py"
+    compare = runpy.run_path(str(example))["compare"]
+    found = compare("maml", shots=10, steps=100, tasks=300, test_tasks=40)
+    # On a small part of the way, at the end of which it is below 0.5, and below a fifth.
+    assert found.meta_trained < 0.75 * found.together

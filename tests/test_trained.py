@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from PIL import Image
 from torch import nn
 
 from quickstudy import ConfigError, DataError, Predictor, Trainer
-from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.image import ImageClassificationData, ImageClassifier, ImageRegressionData, ImageRegressor, Picture
+from quickstudy.saved.graph_files import written_and_read
 from quickstudy.trained import TrainedModel
 
 CLASSES = ("cat", "dog", "yak")
@@ -213,3 +215,48 @@ def test_what_is_refused(
     described.write_text(json.dumps({name: value for name, value in content.items() if name != "files"}))
     with pytest.raises(DataError, match="is damaged"):
         TrainedModel.load(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_it_is_exported_and_answers_alike(
+    model: tuple[ImageClassifier, Trainer, ImageClassificationData], asked: list[str], tmp_path: Path, form: str
+) -> None:
+    made = model[0].predictor()
+    done = made.export(tmp_path / f"x.{form}")
+    assert done.difference < 1e-4 and (done.flips, done.inputs) == (0, 8)
+    with safetensors.safe_open(done.classes, "np") as file:
+        about = json.loads(file.metadata()["quickstudy"])
+        assert list(file.keys()) == []
+    assert about["classes"] == list(CLASSES) and about["temperature"] == 1 and not about["several"]
+    assert about["input"] == {"shape": [3, 16, 16], "dtype": "uint8"} and about["image_mode"] == "RGB"
+    pixels = torch.stack([made.modality(path) for path in asked])
+    logits, largest = written_and_read(done.model)[1](done.model.read_bytes())(pixels, {})
+    assert torch.allclose(logits, made.predict(asked, "logits"), atol=1e-4)
+    assert torch.equal(largest, logits.amax(1))
+
+
+def test_several_labels_and_inputs_of_another_size_are_exported(tmp_path: Path, photos: Path) -> None:
+    pixels = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    targets = [["cat"], ["dog"], ["cat", "yak"]] * 2
+    task = ImageClassifier(
+        backbone=nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1)), head=nn.Linear(4, 3), multi_label=True
+    )
+    task.meet(ImageClassificationData.from_tensors(pixels, targets), "fit")
+    made = TrainedModel(task.encoder, task.head, task.kind, Picture())
+    with pytest.raises(ConfigError, match="the size of its inputs is not known: give some"):
+        made.export(tmp_path / "x.pt2")
+    assert made.export(tmp_path / "x.pt2", inputs=pixels).inputs == 6 + 8
+    with safetensors.safe_open(tmp_path / "x.pt2.classes.safetensors", "np") as file:
+        assert json.loads(file.metadata()["quickstudy"])["several"]
+
+
+def test_numbers_are_exported_in_their_units(tmp_path: Path) -> None:
+    pixels = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    task = ImageRegressor(backbone="conv4", backbone_kwargs={"hidden": 4})
+    task.meet(ImageRegressionData.from_tensors(pixels, [100.0, 200, 300, 400, 500, 600]), "fit")
+    made = task.predictor()
+    done = made.export(tmp_path / "x.pt2")
+    found = written_and_read(done.model)[1](done.model.read_bytes())(pixels, {})[0]
+    assert found.flatten().tolist() == pytest.approx(made.predict(pixels), rel=1e-4)
+    made.save(tmp_path / "saved")
+    assert TrainedModel.load(tmp_path / "saved").predict(pixels) == made.predict(pixels)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from quickstudy.errors import DataError
+from quickstudy.torch_internals import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 Batch = Any
 """``Tensor | dict[str, Batch]``"""

@@ -25,6 +25,7 @@ from quickstudy.data.table import Inputs
 from quickstudy.data.targets import missing, numbered
 from quickstudy.errors import ConfigError, DataError, DataWarning, check_options
 from quickstudy.registry import Registry
+from quickstudy.torch_internals import tree_leaves
 
 # ---- numbers
 
@@ -241,12 +242,15 @@ class Modality(ABC):
     """A public function that does the same, ``function(item, **options)``: ``as_modality`` takes it for this."""
 
     def __call__(self, item: Any) -> Batch:
-        """Read one input, as ``load`` does."""
-        return self.load(item)
+        """Read one input, as ``load`` does; a dict of tensors is one that was read, and stays as it is."""
+        read = isinstance(item, dict) and item and all(isinstance(leaf, Tensor) for leaf in tree_leaves(item))
+        return item if read else self.load(item)
 
     @abstractmethod
     def load(self, item: Any) -> Batch:
         """Return one example, a tensor or a dict of tensors without an axis of examples. Called in worker processes.
+
+        A tensor that it returned is returned as it is: a service reads what was sent, and then asks the model.
 
         Raises:
             DataError: it cannot be read; the message names it.
@@ -351,6 +355,10 @@ class Modality(ABC):
     @property
     def options(self) -> dict[str, Any]:
         """Its fields by name, but for those that are as by default: what a file holds."""
+        return self._set
+
+    @property
+    def _set(self) -> dict[str, Any]:
         return {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
@@ -417,8 +425,7 @@ class Code(Modality):
         return dict(self.keywords)
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The same."""
+    def _set(self) -> dict[str, Any]:
         return self.settings
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
@@ -497,8 +504,10 @@ class OfDomain:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        own = vars(cls)
+        own, before = vars(cls), cls.modality
         if "load" in own and "modality" not in own:
             cls.modality = as_modality(cls.load)  # type: ignore[attr-defined]
+            if isinstance(cls.modality, Code) and before._set:  # which takes what the one before it took
+                cls.modality = cls.modality.with_options(before.options)
         if "default_load_options" in own:
             cls.modality = cls.modality.with_options(own["default_load_options"])

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, each, form_of
+from quickstudy.batches import Batch, each, form_of, join
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_choice, check_counts
@@ -23,6 +23,11 @@ from quickstudy.learning.reading import Reader
 from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
 from quickstudy.saved import model_folder
+
+if TYPE_CHECKING:
+    from quickstudy.saved import export
+
+_AT_ONCE = 64
 
 
 class TrainedModel:
@@ -80,7 +85,7 @@ class TrainedModel:
 
     # ---- what it answers
 
-    def predict(self, inputs: Any, output: str | None = None, *, batch_size: int = 64) -> Any:
+    def predict(self, inputs: Any, output: str | None = None, *, batch_size: int = _AT_ONCE) -> Any:
         """Return the answers to N inputs, as ``Trainer.predict`` does.
 
         Args:
@@ -98,7 +103,7 @@ class TrainedModel:
         inputs = self._reader.listed(inputs)
         return answers(self.kind, list(self._outputs(inputs, batch_size)), output, Table(inputs))
 
-    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = 64) -> list[Any]:
+    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = _AT_ONCE) -> list[Any]:
         """Return for each of N inputs an ``Answer``, its label and the likeliest classes; else a value, as a number.
 
         Args:
@@ -145,8 +150,29 @@ class TrainedModel:
             ConfigError: a service learned classes with the model that is there.
             OSError: the folder cannot be written.
         """
+        model_folder.write_trained(folder, self._made_of())
+
+    def _made_of(self) -> model_folder.Trained:
         parts = self.encoder, self.head, self.kind, self.modality, self._like, self._head_of_kind
-        model_folder.write_trained(folder, model_folder.Trained(*parts))
+        return model_folder.Trained(*parts)
+
+    def export(self, path: str | os.PathLike[str], *, inputs: Any = None) -> export.Exported:
+        """Write a graph that answers without quickstudy, and the names of its classes beside it.
+
+        Args:
+            path: ``x.onnx``, or ``x.pt2`` for torch.export; the names go to ``x.onnx.classes.safetensors``.
+            inputs: some, where the form of them is not known; answers to them are compared, too.
+
+        Raises:
+            ConfigError: the network cannot be exported, or the graph answers otherwise.
+            MissingPackageError: a package is not installed.
+        """
+        from quickstudy.saved import export  # which imports what few need
+
+        like = None
+        if inputs is not None:
+            like = join(each(Tensor.cpu, part) for part in self._reader.parts(self._reader.listed(inputs)))
+        return export.write_trained(path, self._made_of(), like)
 
     @classmethod
     def load(

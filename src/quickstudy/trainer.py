@@ -12,7 +12,6 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import FSDPStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -43,13 +42,13 @@ from quickstudy.training.datamodule import DataModule
 from quickstudy.training.finetuning import SHAPES, Strategy, build_finetuning
 from quickstudy.training.outcome import Outcome
 from quickstudy.training.processes import OneResult, check_shared
-from quickstudy.training.quirks import keep_statistics, note_termination, quieten
+from quickstudy.training.quirks import JudgingTrainer, keep_statistics, note_termination, quieten, spawns
 from quickstudy.training.task import Task, leave_evaluation
 
 _PLAIN: dict[str, Any] = {"finetuning": "no_freeze"}
 
 
-class Trainer(L.Trainer):
+class Trainer(JudgingTrainer):
     """Trains, tests and predicts.
 
     Training leaves a folder, ``runs/1`` and so on: options, versions, figures, the best checkpoint and the last, and
@@ -71,8 +70,6 @@ class Trainer(L.Trainer):
 
     run_folder: Path | None
     """The run's folder; None before training, and for a run that leaves none."""
-    judges_a_checkpoint: bool = False
-    """Whether it is about to read the checkpoint that it tests, validates or predicts with."""
 
     def __init__(
         self,
@@ -178,7 +175,7 @@ class Trainer(L.Trainer):
                 warnings.warn(f"'{self.run_folder}' holds no checkpoint yet: training begins anew", DataWarning, 2)
         if isinstance(self.strategy, FSDPStrategy):
             model.procedure.check_sharded()
-        if isinstance(self.strategy.launcher, _MultiProcessingLauncher) and datamodule is not None:
+        if spawns(self) and datamodule is not None:
             # The trained weights come back from the spawned processes; what they belong to must be here.
             model.meet(datamodule, "fit")
             if self.precision == "64-true":
@@ -193,14 +190,6 @@ class Trainer(L.Trainer):
             finally:  # whoever stops a run wants to see it as well
                 if self._leaves and self.run_folder is not None and self.is_global_zero:
                     write_page(self.run_folder, self.global_step)
-
-    def _run(self, model: Any, ckpt_path: Any = None, **others: Any) -> Any:  # type: ignore[override]
-        restores = self.state.fn != "fit" and ckpt_path is not None
-        self.judges_a_checkpoint = restores and not self.strategy.restore_checkpoint_after_setup
-        try:
-            return super()._run(model, ckpt_path=ckpt_path, **others)
-        finally:
-            self.judges_a_checkpoint = False
 
     def _open_folder(self, model: Any, datamodule: Any, val_dataloaders: Any) -> None:
         """Give the run its folder, with what is logged and kept there; a second fit goes on in the same."""

@@ -15,8 +15,6 @@ from typing import Any, ClassVar, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms.held import Held
 from quickstudy.batches import Batch, device_of, fold, join, take
@@ -25,6 +23,7 @@ from quickstudy.errors import ConfigError, QuickstudyError, first_line
 from quickstudy.functional.known_gradient import Backwards
 from quickstudy.nets import Encoder, by_episode, pass_by_pass
 from quickstudy.registry import Registry, options_of
+from quickstudy.torch_internals import BatchNorm, tree_leaves
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """A function of logits ``[N, W]`` and targets ``[N]`` that returns one number."""
@@ -128,7 +127,7 @@ class Algorithm(nn.Module, ABC):
 
     def sees_queries(self, encoder: Encoder) -> bool:
         """Whether an evaluation is transductive: by the algorithm, or by BatchNorm without running statistics."""
-        norms = (module for module in encoder.modules() if isinstance(module, _BatchNorm))
+        norms = (module for module in encoder.modules() if isinstance(module, BatchNorm))
         return self.transductive or any(norm.running_mean is None for norm in norms)
 
 

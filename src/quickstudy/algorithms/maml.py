@@ -17,8 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_map
 
 from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact, side_by_side, usual_loss
 from quickstudy.algorithms.learned_head import LearnedHead
@@ -57,6 +55,7 @@ from quickstudy.nets import (
     move_statistics,
     of_several,
 )
+from quickstudy.torch_internals import BatchNorm, tree_map
 
 Embed = Callable[[Weights, Batch], Tensor]
 """A function of weights and inputs ``[N, ...]`` that returns the backbone's features ``[N, D]``."""
@@ -196,7 +195,7 @@ class MAML(Algorithm):
 
     def judge(self, encoder: Encoder, episode: Episode, ways: int, loss: Loss) -> tuple[Tensor, Tensor]:
         """Adapt to every task; in training the gradient is made chunk by chunk, so that not all graphs coexist."""
-        training = [module for module in encoder.modules() if isinstance(module, _BatchNorm) and module.training]
+        training = [module for module in encoder.modules() if isinstance(module, BatchNorm) and module.training]
         with _settled(encoder, device_of(episode.support)):
             if self.training and torch.is_grad_enabled():
                 judged = self._trained(encoder, episode, ways, loss)
@@ -302,7 +301,7 @@ class MAML(Algorithm):
             yield part
             start += chunk
 
-    def _keep_statistics(self, encoder: Encoder, norms: list[_BatchNorm], support: Batch) -> None:
+    def _keep_statistics(self, encoder: Encoder, norms: list[BatchNorm], support: Batch) -> None:
         """Move BatchNorm's running statistics, which are not used here, so that the encoder serves elsewhere."""
         chunk = 1 if self._one_by_one(device_of(support)) else self.task_chunk or self._fitting or size(support)
         network = lambda inputs: encoder.backbone(_prepared(encoder, inputs))  # noqa: E731
@@ -440,7 +439,7 @@ def _features(encoder: Encoder, weights: Weights, inputs: Batch, norm: BatchNorm
 
 
 def _normalizes(encoder: Encoder) -> bool:
-    return any(isinstance(module, _BatchNorm) for module in encoder.modules())
+    return any(isinstance(module, BatchNorm) for module in encoder.modules())
 
 
 @contextmanager

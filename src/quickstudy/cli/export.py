@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import argparse
 
-from quickstudy.cli.models import FORMS, add_device, device_of, find_model, load_predictor
+from quickstudy.cli.models import FORMS, add_device, device_of, find_model, load_predictor, trained
 from quickstudy.cli.named_pictures import named
 from quickstudy.cli.usage import PlainParser
+from quickstudy.errors import ConfigError
 
 
 def add_arguments(parser: PlainParser) -> None:
     """Add the command's options."""
     parser.description = str(__doc__).replace("``", "")
-    parser.add_argument("model", metavar="MODEL", help=f"{FORMS}; a run or a checkpoint needs --support")
+    parser.add_argument("model", metavar="MODEL", help=f"{FORMS}; a few-shot run or checkpoint needs --support")
     parser.add_argument("out", metavar="FILE", help="the graph's file, such as pets.onnx or pets.pt2")
     parser.add_argument(
         "--support",
@@ -38,11 +39,19 @@ def add_arguments(parser: PlainParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, and say how near the file's answers are to the model's."""
-    predictor = load_predictor(find_model(args.model), device_of(args), args.support)
+    found, device = find_model(args.model), device_of(args)
     images = [picture.item for picture in named(args.images, ()).each] if args.images else None
-    done = predictor.export(args.out, images=images, only_classes=args.only_classes)
+    if args.support is None and (fixed := trained(found, device)) is not None:
+        if args.only_classes:
+            raise ConfigError(f"'{args.model}' learns no classes to give to its graph: leave out --only_classes")
+        model, count = fixed[0], len(fixed[0].classes)
+        done = model.export(args.out, inputs=images)
+    else:
+        predictor = load_predictor(found, device, args.support)
+        count = len(predictor.counts_)
+        done = predictor.export(args.out, images=images, only_classes=args.only_classes)
     print(
-        f"{done.classes if args.only_classes else done.model}: {len(predictor.counts_)} classes; over {done.inputs} "
-        f"inputs the largest difference from torch is {done.difference:.1e}, and {done.flips} have another class"
+        f"{done.classes if args.only_classes else done.model}: {count} classes; over {done.inputs} inputs the largest "
+        f"difference from torch is {done.difference:.1e}, and {done.flips} have another class"
     )
     return 0

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from quickstudy.batches import Batch, each, stack, take
 from quickstudy.data.archives import Member
@@ -31,6 +30,7 @@ from quickstudy.data.table import Inputs, count_of
 from quickstudy.data.targets import in_order
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
+from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves, tree_unflatten
 
 Load = Callable[[Any], Any]
 Transform = Callable[[Tensor], Tensor]
@@ -423,9 +423,7 @@ def _shared_memory_free() -> int:
 def _empty(shape: tuple[int, ...], dtype: torch.dtype, shared: bool) -> Tensor:
     if not shared:
         return torch.empty(shape, dtype=dtype)
-    # Tensor.share_memory_ would first fill ordinary memory of the same size, and copy that.
-    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
+    return torch.empty(0, dtype=dtype).set_(shared_storage(math.prod(shape) * dtype.itemsize)).view(shape)
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from quickstudy.batches import Batch, size, take
 from quickstudy.data.targets import Codes, Encode, LabelType, Numbers, class_name, plain_number
 from quickstudy.data.targets import encode as encode_labels
 from quickstudy.errors import DataError, shown
+from quickstudy.torch_internals import keystr, tree_flatten_with_path
 
 _CHUNK = 1 << 22
 _FINGERPRINT_ROWS = 4096

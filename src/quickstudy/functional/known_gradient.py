@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quickstudy.torch_internals import parameter_of
+
 
 def known_gradient(value: Tensor, gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
     """Return ``value``, whose ``backward`` gives each parameter the gradient of the same place."""
@@ -45,8 +47,8 @@ def _leaves(value: Tensor) -> list[Tensor]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if isinstance(node, torch._C._functions.AccumulateGrad):
-            found[node.variable] = None
+        if (parameter := parameter_of(node)) is not None:
+            found[parameter] = None
         ahead.extend(further for further, _ in node.next_functions)
     return list(found)
 

@@ -339,7 +339,7 @@ class Picture(Modality):
     @property
     def options(self) -> dict[str, Any]:
         """Its fields by name; those that nobody needs to know are left out where they are as by default."""
-        return {"image_size": self.image_size, "image_mode": self.image_mode, **super().options}
+        return {"image_size": self.image_size, "image_mode": self.image_mode, **self._set}
 
     def load(self, item: Any) -> Tensor:
         """Return a picture as ``load_image`` does."""

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import torch
 
+from quickstudy.data.sources import listed_table
+from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
@@ -58,6 +60,19 @@ class ImageData(DataModule):
         load_options = {"image_size": image_size, "image_mode": image_mode, "image_depth": image_depth}
         super().__init__(train, val, test, predict, load_options, **options)
 
+    @door
+    def from_images(cls, stage: Stage, images: Any, targets: Any) -> Table:
+        """Read pictures in memory: PIL images, arrays, tensors or bytes, of any sizes.
+
+        Args:
+            images, targets: pictures, and as many targets, per stage.
+            options: see the class.
+
+        Raises:
+            DataError: a target is missing, or there are more of the one than of the other.
+        """
+        return listed_table(cls.modality.listed(images), targets, list, skip=stage.skip, encode=cls.answers.encode)
+
 
 class ImageClassificationData(ImageData):
     """Pictures with labels; see ``ImageData``."""
@@ -92,6 +107,8 @@ class ImageTask(Task):
     build_mix = staticmethod(build_mix)
 
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
+        if not isinstance(self.modality, Picture):  # of a subclass
+            return super()._load_for(support)
         # What timm's models know is of pictures of about this size; a small picture as it is would be guessed at.
         if not self.load_options and self.encoder.mean is not None and not isinstance(support, torch.Tensor):
             return partial(load_image, **Picture.usual)

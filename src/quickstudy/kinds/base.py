@@ -326,6 +326,11 @@ class Kind(ABC):
         """
         return [(name, answer) for (name, _), answer in zip(inputs, self.answers(outputs, self.forms[0]), strict=True)]
 
+    def exported(self, outputs: Any) -> Tensor:
+        """Return raw answers ``[N, C]`` as an exported graph gives them."""
+        answers: Tensor = outputs
+        return answers
+
     # ---- mixing of training examples
 
     def mixer(self, build: Callable[..., Any] | None, task: str) -> Any:

@@ -159,6 +159,10 @@ class Regression(Kind):
 
     # ---- answers
 
+    def exported(self, outputs: Tensor) -> Tensor:
+        """Return the numbers ``[N, 1]``, in the targets' units."""
+        return self.numbers(outputs).reshape(-1, 1)
+
     def answers(self, outputs: Tensor, form: str) -> Any:
         """Return the numbers ``[N]``, in the targets' units.
 

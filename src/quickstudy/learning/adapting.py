@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
 from quickstudy.algorithms.rows import Rows
@@ -30,6 +29,7 @@ from quickstudy.learning.changes import Change, Kept, Support, changed, check_na
 from quickstudy.learning.confidence import rounding_of
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.nets import Encoder
+from quickstudy.torch_internals import tree_leaves
 
 _FEW = 20  # changes, which cost less one by one where each costs its class alone
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.batches import Batch, join, size
 from quickstudy.data.identity import warn_of_seen
@@ -20,6 +19,7 @@ from quickstudy.errors import ConfigError, DataError, brief, given
 from quickstudy.learning.answering import answered, neighbours
 from quickstudy.learning.confidence import HeldOut
 from quickstudy.learning.knowledge import TYPES, Knowledge, lengths_of
+from quickstudy.torch_internals import tree_leaves
 
 _PAIRS = 1 << 16  # of an input and an example that may be the same, which are looked at one by one
 

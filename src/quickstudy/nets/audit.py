@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from torch import nn
-from torch.nn.utils.parametrizations import _SpectralNorm
 
 from quickstudy.errors import ConfigError
+from quickstudy.torch_internals import SpectralNorm
 
 _REMEDIES: dict[type, str] = {
     nn.RNNBase: "a GPU has no second derivative of it: use attention or convolutions",
     nn.EmbeddingBag: "it has no second derivative: use nn.Embedding and a mean",
     nn.SyncBatchNorm: "it waits for other processes in every step of every task: use nn.BatchNorm2d or nn.GroupNorm",
-    _SpectralNorm: "it changes its buffers in every pass: use torch.nn.utils.parametrizations.weight_norm",
+    SpectralNorm: "it changes its buffers in every pass: use torch.nn.utils.parametrizations.weight_norm",
     nn.modules.lazy.LazyModuleMixin: "it has no weights yet: pass one input through the network first",
 }
 

@@ -17,12 +17,11 @@ import torch
 import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
 from quickstudy.batches import Batch, fold, size, take
 from quickstudy.errors import ConfigError
+from quickstudy.torch_internals import BatchNorm, keystr, tree_flatten_with_path, tree_leaves
 
 Statistics = list[tuple[Tensor, Tensor]]
 """Mean and variance per channel of each BatchNorm, in the order in which the network calls them."""
@@ -367,7 +366,7 @@ def of_several(remedy: str) -> Iterator[None]:
 
 
 def move_statistics(
-    norms: Sequence[_BatchNorm],
+    norms: Sequence[BatchNorm],
     network: Callable[[Batch], Tensor],
     inputs: Batch,
     together: int,
@@ -460,11 +459,11 @@ def _as_weights(call: Call) -> Tensor:
     return call.input if call.weight is None else call.input.to(call.weight.dtype)
 
 
-def _moving(module: nn.Module) -> list[_BatchNorm]:
-    return [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
+def _moving(module: nn.Module) -> list[BatchNorm]:
+    return [norm for norm in module.modules() if isinstance(norm, BatchNorm) and norm.training]
 
 
-def _running(norms: Sequence[_BatchNorm]) -> list[Tensor]:
+def _running(norms: Sequence[BatchNorm]) -> list[Tensor]:
     both = (statistic for norm in norms for statistic in (norm.running_mean, norm.running_var))
     return [statistic for statistic in both if statistic is not None]
 

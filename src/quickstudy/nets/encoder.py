@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from quickstudy.batches import Batch, device_of, each, join, size
 from quickstudy.errors import ConfigError, brief, check_options
@@ -17,6 +16,7 @@ from quickstudy.nets import timm_bridge
 from quickstudy.nets.batch_norm import Rows, layouts_of
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
+from quickstudy.torch_internals import BatchNorm, Convolution
 
 
 class Encoder(nn.Module):
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         """The name and the options of its backbone; None where that was given as a module."""
         self.backbone = backbone.to(memory_format=torch.channels_last)
         # A convolution's channels; a backbone without one takes what comes.
-        first = next((m for m in backbone.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+        first = next((m for m in backbone.modules() if isinstance(m, Convolution)), None)
         self.in_channels = None if first is None else first.in_channels
         self.planar = isinstance(first, nn.Conv2d)
         """Whether it begins with a 2-D convolution, so that its inputs are pictures ``[C, H, W]``."""
@@ -87,7 +87,7 @@ class Encoder(nn.Module):
         Args:
             inputs: ``[N, ...]``, on the encoder's device.
         """
-        if self._layouts is None and size(inputs) > 1 and any(isinstance(m, _BatchNorm) for m in self.modules()):
+        if self._layouts is None and size(inputs) > 1 and any(isinstance(m, BatchNorm) for m in self.modules()):
             with self._evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
                 self._layouts = layouts_of(lambda some: self.backbone(self.prepared(some)), inputs)
 

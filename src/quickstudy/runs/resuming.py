@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 import time
 import warnings
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
-from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
-from torch.utils._pytree import tree_map
 from torchmetrics import Metric
 
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_above_zero, check_counts, given
 from quickstudy.files import LAST, atomic_write
 from quickstudy.training.checkpoint import read_checkpoint
+from quickstudy.training.quirks import (
+    begin_next_epoch,
+    between_epochs,
+    complete_epochs,
+    has_begun,
+    keep_schedules,
+    restore_sums,
+    stops_here,
+    sums_of,
+    validation_follows,
+    within_a_step,
+)
 
 PREVIOUS = "previous.ckpt"
 _ASKED = 20  # steps between two questions to all processes whether it is time
@@ -82,7 +89,7 @@ class KeepLast(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write one when it is time; after an epoch's last step that epoch's end does, and not before a validation."""
-        if trainer.is_last_batch or _within_a_step(trainer) or _validation_follows(trainer, batch_idx):
+        if trainer.is_last_batch or within_a_step(trainer) or validation_follows(trainer, batch_idx):
             return
         if _ends_here(trainer) or self._due(trainer):
             self._write(trainer)
@@ -90,14 +97,13 @@ class KeepLast(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write one where the run ends with a validation within an epoch."""
         within_an_epoch = trainer.state.fn == "fit" and not (trainer.sanity_checking or trainer.is_last_batch)
-        if within_an_epoch and _ends_here(trainer) and not _within_a_step(trainer):
+        if within_an_epoch and _ends_here(trainer) and not within_a_step(trainer):
             self._write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write one before a terminated process ends, if it stands between two steps."""
-        epochs: Any = trainer.fit_loop.epoch_progress.total
-        between = epochs.processed == epochs.started or not (trainer.is_last_batch or _within_a_step(trainer))
-        if isinstance(exception, SIGTERMException) and epochs.started and between:
+        between = between_epochs(trainer) or not (trainer.is_last_batch or within_a_step(trainer))
+        if isinstance(exception, SIGTERMException) and has_begun(trainer) and between:
             self._write(trainer)
             rank_zero_info(
                 f"Terminated after step {trainer.global_step}: '{self._place / LAST}' holds it; a run with "
@@ -139,22 +145,7 @@ class KeepLast(Checkpoint):
 
 def _ends_here(trainer: Trainer) -> bool:
     """Whether this step is the run's last: the steps are up, or the time is, or patience."""
-    stops = trainer.should_stop and trainer.fit_loop._can_stop_early
-    return stops or -1 < trainer.max_steps <= trainer.global_step
-
-
-def _within_a_step(trainer: Trainer) -> bool:
-    """Whether gradients are being accumulated, which no checkpoint holds."""
-    return (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches != 0
-
-
-def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether validation comes after this step: a checkpoint written now would leave it out."""
-    every = trainer.val_check_batch
-    if not trainer.enable_validation or not isinstance(every, int):
-        return False
-    by_epoch = trainer.check_val_every_n_epoch is not None
-    return ((batch_idx if by_epoch else trainer.fit_loop.epoch_loop.total_batch_idx) + 1) % every == 0
+    return stops_here(trainer) or -1 < trainer.max_steps <= trainer.global_step
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -225,8 +216,7 @@ class GoesOn(Callback):
         sums: dict[str, Any] = {}
         for name, metric in _training_metrics(pl_module):
             if metric.update_called:
-                with metric.sync_context():
-                    sums[name] = {state: copy.deepcopy(getattr(metric, state)) for state in metric._defaults}
+                sums[name] = sums_of(metric)
         checkpoint["training_metrics"] = sums
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -238,57 +228,35 @@ class GoesOn(Callback):
         if trainer.state.fn != "fit":
             return
         self._loaded = {name: checkpoint.get(name, {}) for name in ("monitored", "training_metrics")}
-        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]
-        for counts in epochs.values():
-            if counts["processed"] == counts["ready"]:
-                counts["completed"] = counts["processed"]
-        done, most = epochs["current"]["completed"], trainer.max_epochs
+        done, most = complete_epochs(checkpoint), trainer.max_epochs
         if most is not None and -1 < most < done:
             raise ConfigError(f"the run has done {done} epochs already, and max_epochs={most}: set it above {done}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on at the right place."""
-        loop, loaded = trainer.fit_loop, self._loaded
-        epochs: Any = loop.epoch_progress
+        loaded, self._loaded = self._loaded, None
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        self._loaded = None
-        if loaded is None or not epochs.total.started:
+        if loaded is None or not has_begun(trainer):
             return
         rank_zero_info(f"Going on in epoch {trainer.current_epoch + 1}, after step {trainer.global_step}")
         stoppers = [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
         if any(stopper.wait_count >= stopper.patience for stopper in stoppers):
             trainer.should_stop = True  # it had ended
         trainer.callback_metrics.update(loaded["monitored"])
-        if epochs.total.processed < epochs.total.started:
-            if trainer.is_global_zero:  # whose sums are those of all
-                _restore_metrics(pl_module, loaded["training_metrics"])
-            return
-        # Schedules that follow a figure moved only after the checkpoint was written: they do so now, as of that epoch.
-        epochs.current.completed -= 1
-        loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
-        epochs.current.completed += 1
-        # Lightning may take the next epoch for the rest of that one: it would leave out its hooks and its count.
-        loop.reset_restart_stage()
-        if not loop.epoch_loop.restarted_on_train_batch_end:  # after which it counts the batch, and begins anew
-            _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
-            loop.epoch_loop.reset_restart_stage()
+        if between_epochs(trainer):
+            begin_next_epoch(trainer)
+        elif trainer.is_global_zero:  # whose sums are those of all
+            for name, metric in _training_metrics(pl_module):
+                restore_sums(metric, loaded["training_metrics"].get(name, {}), pl_module.device)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
         """See to it that the epoch's end does not leave out the schedules that follow a figure."""
-        trainer.fit_loop._restarting = False
+        keep_schedules(trainer)
 
 
 def _training_metrics(module: LightningModule) -> list[tuple[str, Metric]]:
     metrics = getattr(module, "train_metrics", None)
     return [] if metrics is None else [(n, m) for n, m in metrics.named_modules() if isinstance(m, Metric)]
-
-
-def _restore_metrics(module: LightningModule, sums: Mapping[str, Any]) -> None:
-    for name, metric in _training_metrics(module):
-        for state, value in sums.get(name, {}).items():
-            parts = [value] if isinstance(metric._defaults[state], list) and isinstance(value, Tensor) else value
-            setattr(metric, state, tree_map(lambda part: part.to(module.device), parts))
-            metric._update_count = max(1, metric._update_count)
 
 
 class WholeCheckpoints(TorchCheckpointIO):

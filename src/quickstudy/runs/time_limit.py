@@ -9,6 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_info
 
+from quickstudy.training.quirks import stops_here
+
 _SHARE = 0.5  # of the time that is left, which a validation may want
 
 
@@ -67,7 +69,7 @@ class WithinTime(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop where what is left is just enough to validate."""
         timer = _timer(trainer)
-        if timer is None or (trainer.should_stop and trainer.fit_loop._can_stop_early):
+        if timer is None or stops_here(trainer):
             return
         left = _left(timer)
         needed = min(self._each * _batches(trainer), _SHARE * (left + timer.time_elapsed()))

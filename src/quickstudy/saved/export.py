@@ -1,7 +1,8 @@
-"""An adapted model as two files, a graph and the classes that it takes in, which answer without quickstudy.
+"""A model as two files, a graph and the classes that it takes in, which answer without quickstudy.
 
 The graph goes from inputs to logits, and to how familiar each input is. What was learned of the classes is an input of
-it, so that a class more or less is a new classes file and no new graph.
+it, so that a class more or less is a new classes file and no new graph. A model that does not learn is a graph of
+inputs alone, and has such a file of names beside it.
 
 Shapes: N inputs, S support examples, W classes, ``...`` the shape of one input.
 """
@@ -11,9 +12,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,19 +27,21 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.utils._pytree import tree_leaves_with_path, tree_map, tree_map_with_path
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.batches import Batch, each, join, of_form, size, take
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, first_line
 from quickstudy.files import atomic_write
-from quickstudy.learning.confidence import Confidence, familiarity
+from quickstudy.kinds.base import Kind
+from quickstudy.learning.confidence import familiarity
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
 from quickstudy.saved.graph_files import OUTPUTS, Answers, Axes, FreeAxes, Run, Tensors, written_and_read
+from quickstudy.saved.model_folder import Trained
 from quickstudy.saved.plain import joined, taken_apart
+from quickstudy.torch_internals import tree_leaves_with_path, tree_map, tree_map_with_path
 
 FORMAT = 1
 """Counted up when a reader of an older classes file could not use it."""
@@ -47,6 +52,7 @@ _MADE_UP = 8
 _LONGER = 3
 _NO_RECIPE = {"image_mode": "RGB", "resize": None}
 """Of inputs that are no pictures, as they always were described."""
+_LEAST = torch.finfo(torch.float32).min  # JSON has no infinity
 _ADDED = 2  # unlike 1, so that an axis of examples can be told from one of classes
 
 
@@ -88,6 +94,24 @@ class Graph(nn.Module):
         return self.algorithm.answer(self.encoder, state, embedded_ND), familiarity(embedded_ND, tensors["means"])
 
 
+class TrainedGraph(nn.Module):
+    """An encoder and the head that it was trained with, as a function of inputs.
+
+    Args:
+        encoder, head: in evaluation mode.
+        kind: of the answers.
+    """
+
+    def __init__(self, encoder: Encoder, head: nn.Module, kind: Kind) -> None:
+        super().__init__()
+        self.encoder, self.head, self._kind = encoder, head, kind
+
+    def forward(self, inputs: Batch, tensors: Tensors) -> Answers:
+        """Return ``[N, C]`` answers, and the largest of each, as nothing is unknown."""
+        answers_NC = self._kind.exported(self._kind.outputs(self.encoder, self.head, inputs))
+        return answers_NC, answers_NC.amax(1)
+
+
 def write(
     path: str | os.PathLike[str], knowledge: Knowledge, images: Any = None, only_classes: bool = False
 ) -> Exported:
@@ -108,8 +132,8 @@ def write(
         DataError: there is no class, or no graph for ``only_classes``.
         MissingPackageError: a package is not installed.
     """
-    model, (written, read) = Path(path), written_and_read(Path(path))
-    classes = model.with_name(f"{model.name}.classes.safetensors")
+    model, classes = Path(path), _beside(Path(path))
+    written_and_read(model)  # what cannot be written is told first
     if not knowledge.support:
         raise DataError("there is no class to export: type fit(images, labels) or add_class(name, images) first")
     encoder, algorithm = copy.deepcopy(knowledge.encoder).cpu(), copy.deepcopy(knowledge.algorithm).cpu()
@@ -132,41 +156,120 @@ def write(
         tensors, skeleton = _as_inputs(algorithm, knowledge.learned, values)
         graph = Graph(encoder, algorithm, skeleton).eval()
         graph.to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
-        if only_classes:
-            content = _read(model)
-        else:
-            try:
-                content = written(*_traced(graph, inputs, tensors, values, free), _names(inputs, tensors))
-            except Exception as error:  # tracing runs all of torch, which raises almost anything
-                raise ConfigError(
-                    f"{name} cannot be exported as {model.suffix}: {_reason(error)}. "
-                    "Choose another strategy or backbone, or the other of .onnx and .pt2; save(folder) keeps any model"
-                ) from error
-        try:
-            batches = [*_batches(inputs), *([_longer(inputs, free)] if free else [])]
-            difference, flips = _compared(graph, read(content), batches, tensors, confidence)
-        except Exception as error:  # whatever the runtime raises
-            raise ConfigError(
-                f"the graph for '{model}' does not answer as {name} does: {first_line(error)}. "
-                + ("It may be another model's: export without only_classes" if only_classes else "Nothing was written")
-            ) from error
+        trace = None if only_classes else partial(_traced, graph, inputs, tensors, values, free)
+        content, difference, flips = _proven(model, name, graph, trace, inputs, tensors, free, confidence.threshold)
     about = {
-        "format": FORMAT,
-        "quickstudy": version("quickstudy"),
-        "model": {"name": model.name, "sha256": hashlib.sha256(content).hexdigest()},
         "classes": list(knowledge.support),
         "temperature": confidence.temperature,
-        "unknown_below": max(confidence.threshold, torch.finfo(torch.float32).min),  # JSON has no infinity
-        "input": _form(inputs),
-        **({"axes": free} if free else {}),
-        **(knowledge.modality.recipe() or _NO_RECIPE),
+        "unknown_below": max(confidence.threshold, _LEAST),
+        **_asked(inputs, knowledge.modality),
     }
+    _put(model, content, tensors, about, only_classes)
+    return Exported(model, classes, difference, flips, size(inputs))
+
+
+def write_trained(path: str | os.PathLike[str], trained: Trained, like: Batch | None = None) -> Exported:
+    """Export a trained model that does not learn, once its exported form was run and has answered alike.
+
+    Args:
+        path: of the graph: ``x.onnx``, or ``x.pt2`` for torch.export; ``x.onnx.classes.safetensors`` comes beside it.
+        trained: the model.
+        like: ``[n, ...]`` as the network is fed with them, whose shape and type the graph takes, and whose answers are
+            compared besides those to made-up ones; None: of the form of those that it was trained on.
+
+    Raises:
+        ConfigError: the suffix is another, the size of inputs is not known, the model cannot be traced, or its exported
+            form answers otherwise.
+        MissingPackageError: a package is not installed.
+    """
+    model, kind = Path(path), trained.kind
+    encoder, head = copy.deepcopy(trained.encoder).cpu(), copy.deepcopy(trained.head).cpu()
+    name = f"{type(kind).__name__} on {type(encoder.backbone).__name__}"
+    inputs = _with_made_up(trained.like if like is None else like, trained.modality)
+    graph, free = TrainedGraph(encoder, head, kind).eval(), trained.modality.free_axes()
+    graph.to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
+
+    def trace() -> tuple[ExportedProgram, Axes]:
+        axes: Axes = _axes(inputs, free), {}
+        arguments: Any = each(Tensor.clone, take(inputs, slice(2))), {}
+        return torch.export.export(graph, arguments, dynamic_shapes=tree_map(Dim, axes)), axes
+
+    with torch.no_grad():
+        content, difference, flips = _proven(model, name, graph, trace, inputs, {}, free, -math.inf)
+    about = {
+        "classes": getattr(kind, "labels", []),
+        "several": bool(getattr(kind, "multi_label", False)),
+        "temperature": 1.0,
+        "unknown_below": _LEAST,
+        **_asked(inputs, trained.modality),
+    }
+    classes = _put(model, content, {}, about)
+    return Exported(model, classes, difference, flips, size(inputs))
+
+
+def _proven(
+    model: Path,
+    name: str,
+    graph: nn.Module,
+    trace: Callable[[], tuple[ExportedProgram, Axes]] | None,
+    inputs: Batch,
+    tensors: Tensors,
+    free: FreeAxes,
+    threshold: float,
+) -> tuple[bytes, float, int]:
+    """Return a graph as a file, which has answered alike; by how much it differs, and how many have another class.
+
+    Args:
+        model: the file.
+        name: of the model, for messages.
+        graph: it, in torch.
+        trace: traces it; None: the file is there.
+        inputs, tensors: what it takes.
+        free: axes of the inputs that may have any length.
+        threshold: of the familiarity.
+    """
+    written, read = written_and_read(model)
+    if trace is None:
+        content = _read(model)
+    else:
+        try:
+            content = written(*trace(), _names(inputs, tensors))
+        except Exception as error:  # tracing runs all of torch, which raises almost anything
+            raise ConfigError(
+                f"{name} cannot be exported as {model.suffix}: {_reason(error)}. "
+                "Choose another strategy or backbone, or the other of .onnx and .pt2; save(folder) keeps any model"
+            ) from error
+    try:
+        batches = [*_batches(inputs), *([_longer(inputs, free)] if free else [])]
+        return content, *_compared(graph, read(content), batches, tensors, threshold)
+    except Exception as error:  # whatever the runtime raises
+        raise ConfigError(
+            f"the graph for '{model}' does not answer as {name} does: {first_line(error)}. "
+            + ("It may be another model's: export without only_classes" if trace is None else "Nothing was written")
+        ) from error
+
+
+def _asked(inputs: Batch, modality: Modality) -> dict[str, Any]:
+    """Return in plain values what is asked, for who asks without quickstudy."""
+    free = modality.free_axes()
+    return {"input": _form(inputs), **({"axes": free} if free else {}), **(modality.recipe() or _NO_RECIPE)}
+
+
+def _put(model: Path, content: bytes, tensors: Tensors, about: dict[str, Any], only_classes: bool = False) -> Path:
+    """Write a graph and what it takes besides inputs; return the file of the latter, which names the graph."""
+    of_graph = {"name": model.name, "sha256": hashlib.sha256(content).hexdigest()}
+    told = {"format": FORMAT, "quickstudy": version("quickstudy"), "model": of_graph, **about}
     if not only_classes:
         with atomic_write(model) as file:
             file.write(content)
+    classes = _beside(model)
     with atomic_write(classes) as file:
-        file.write(safetensors.torch.save(tensors, {"quickstudy": json.dumps(about)}))
-    return Exported(model, classes, difference, flips, size(inputs))
+        file.write(safetensors.torch.save(tensors, {"quickstudy": json.dumps(told)}))
+    return classes
+
+
+def _beside(model: Path) -> Path:
+    return model.with_name(f"{model.name}.classes.safetensors")
 
 
 # ---- what goes in
@@ -182,7 +285,12 @@ def _inputs(images: Any, knowledge: Knowledge, before: dict[str, Any] | None) ->
         like = of_form(before)
     elif not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
         like = each(Tensor.cpu, next(iter(knowledge.support.values())).values)  # which keeps its inputs
-    modality, generator = knowledge.modality, torch.Generator().manual_seed(0)
+    return _with_made_up(like, knowledge.modality)
+
+
+def _with_made_up(like: Batch | None, modality: Modality) -> Batch:
+    """Return inputs, and made-up ones of their form beside them."""
+    generator = torch.Generator().manual_seed(0)
     try:
         if not isinstance(like, dict) or type(modality).made_up is not Modality.made_up:
             made = modality.made_up(_MADE_UP, generator, like)
@@ -288,7 +396,7 @@ def _longer(inputs: Batch, free: FreeAxes) -> Batch:
 
 
 def _compared(
-    graph: Graph, run: Run, batches: list[Batch], tensors: Tensors, confidence: Confidence
+    graph: nn.Module, run: Run, batches: list[Batch], tensors: Tensors, threshold: float
 ) -> tuple[float, int]:
     """Return the largest difference, and how many inputs have another class.
 
@@ -305,7 +413,7 @@ def _compared(
         if not apart <= _TOLERANCE * largest + _NOTHING:  # NaN is none
             raise ValueError(f"{kind} of up to {largest:.3g} differ by {apart:.3g}")
         difference = max(difference, apart)
-    codes = [torch.where(familiar < confidence.threshold, -1, logits.argmax(1)) for logits, familiar in answers]
+    codes = [torch.where(familiar < threshold, -1, logits.argmax(1)) for logits, familiar in answers]
     return difference, int((codes[0] != codes[1]).sum())
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, require
+from quickstudy.torch_internals import tree_leaves
 
 OUTPUTS = ("logits", "familiarity")
 Tensors = dict[str, Tensor]
@@ -35,7 +35,7 @@ def _onnx(program: ExportedProgram, axes: Axes, names: list[str]) -> bytes:
         warnings.filterwarnings("ignore", "# The axis name")  # torch's, of a name that several inputs share
         made = torch.onnx.export(
             program,
-            dynamic_shapes=axes,
+            dynamic_shapes=axes if axes[1] else axes[:1],  # what is empty is no input
             input_names=names,
             output_names=list(OUTPUTS),
             dynamo=True,

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.algorithms.base import Algorithm, EmbeddingAlgorithm
 from quickstudy.batches import Batch, each, size, take
@@ -27,6 +26,7 @@ from quickstudy.testing.demands import (
     trained,
 )
 from quickstudy.testing.made_up import QUERIES, WAYS, small_episodes
+from quickstudy.torch_internals import tree_leaves
 
 
 def _leaves_no_trace(make: Make) -> None:

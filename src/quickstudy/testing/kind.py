@@ -14,13 +14,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from quickstudy.batches import Batch, each, size, take
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.kinds.base import Judged, Kind, kind_of
 from quickstudy.nets import Encoder
 from quickstudy.testing.demands import NEAR, check_randomness, demand, demand_close
+from quickstudy.torch_internals import tree_leaves
 
 _STEPS = 200
 _WIDER = 3

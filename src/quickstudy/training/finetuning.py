@@ -14,10 +14,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from quickstudy.errors import ConfigError, brief, closest
 from quickstudy.nets.lora import adapters_of, add_adapters, merge_adapters
+from quickstudy.torch_internals import BatchNorm
 
 Strategy = str | tuple[Any, ...] | BaseFinetuning
 Begins = dict[nn.Module, float]
@@ -57,7 +57,7 @@ class Unfreezing(Callback):
         layers = layers_of(backbone)
         own = self._begins_of(layers, backbone)
         if self._train_bn:
-            own |= {layer: 0.0 for layer in layers if isinstance(layer, _BatchNorm)}
+            own |= {layer: 0.0 for layer in layers if isinstance(layer, BatchNorm)}
         self._taken = [
             (parameter, own[layer])
             for layer in layers
@@ -217,8 +217,8 @@ def _gradual(layers: Sequence[nn.Module], backbone: nn.Module, epochs: int) -> B
 
 def _spread(module: nn.Module, own: Begins, inherited: float, begins: Begins) -> None:
     """Give every module a begin: its layers' last, BatchNorm's apart, or its surroundings' where it has none."""
-    inside = [own[layer] for layer in layers_of(module) if not isinstance(layer, _BatchNorm)]
-    begins[module] = own[module] if isinstance(module, _BatchNorm) else max(inside, default=inherited)
+    inside = [own[layer] for layer in layers_of(module) if not isinstance(layer, BatchNorm)]
+    begins[module] = own[module] if isinstance(module, BatchNorm) else max(inside, default=inherited)
     for child in module.children():
         _spread(child, own, begins[module], begins)
 

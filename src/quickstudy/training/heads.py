@@ -21,6 +21,7 @@ from quickstudy.errors import ConfigError, DataWarning, brief
 from quickstudy.modality import Values, scale_of
 from quickstudy.nets import Encoder
 from quickstudy.training.processes import is_first
+from quickstudy.training.quirks import given_loader, trainer_of
 
 
 def given_head(head: str | nn.Module) -> nn.Module | None:
@@ -58,18 +59,6 @@ def example_for(encoder: Encoder, data: Any, trainer: Any, stage: str) -> Batch:
         example = take(batch.support, 0) if isinstance(batch, Episode) else inputs_of(batch)
     device = next((tensor.device for tensor in encoder.state_dict().values()), device_of(example))
     return each(lambda leaf: leaf[:1].to(device), example)
-
-
-def given_loader(trainer: Any, stage: str) -> Any:
-    """Return what the trainer was given to go through, None where that is a data module."""
-    loops = {
-        "fit": trainer.fit_loop,
-        "val": trainer.fit_loop.epoch_loop.val_loop,
-        "validate": trainer.validate_loop,
-        "test": trainer.test_loop,
-        "predict": trainer.predict_loop,
-    }
-    return loops[stage]._data_source.instance  # Lightning has no public name for it
 
 
 def inputs_for(data: Any, trainer: Any, stage: str, labelled: Collection[Label] | None = None) -> list[Inputs]:
@@ -157,13 +146,13 @@ def compare_examples(task: Any, data: Any, stage: str) -> None:
     if not is_first():
         return
     if stage == "fit":
-        for inputs in inputs_for(data, task._trainer, stage):
+        for inputs in inputs_for(data, trainer_of(task), stage):
             task.trained_examples = joined(task.trained_examples, identities(inputs))
     if not len(task.trained_examples):
         return
     judging = "val" if stage == "fit" else stage
     labelled = task.classes if stage == "predict" else None  # without a label no figure follows
-    judged = inputs_for(data, task._trainer, judging, labelled)
+    judged = inputs_for(data, trainer_of(task), judging, labelled)
     examples = torch.cat([torch.empty(0, dtype=torch.int64), *map(identities, judged)])
     task.seen_before = shared(examples, task.trained_examples)
     of_all = f"of the {sum(map(count_of, judged))} examples of this {_JUDGING[judging]}"

@@ -25,6 +25,7 @@ from quickstudy.nets import of_several
 from quickstudy.registry import options_of
 from quickstudy.training.heads import compare_examples, example_for
 from quickstudy.training.processes import together, weighed
+from quickstudy.training.quirks import trainer_of
 
 if TYPE_CHECKING:
     from quickstudy.data.stages import StageName
@@ -171,7 +172,7 @@ class Supervised(Procedure):
         if stage != "predict":
             task.kind = task.kind.meet(data, stage)
             if task.head is None:
-                example = example_for(task.encoder, data, task._trainer, "fit")
+                example = example_for(task.encoder, data, trainer_of(task), "fit")
                 task.head = task.kind.head(task.encoder, example).to(task.device)
                 task.like = each(lambda leaf: leaf[:0].cpu(), example)
         compare_examples(task, data, stage)
@@ -284,7 +285,7 @@ class Episodic(Procedure):
             known = task.trained_classes, task.validated_classes
             task.trained_classes, task.validated_classes = classes_seen(data, stage, *known)
         if not self.algorithm.feature_shape:
-            shape = task.encoder.feature_shape(example_for(task.encoder, data, task._trainer, stage))
+            shape = task.encoder.feature_shape(example_for(task.encoder, data, trainer_of(task), stage))
             self.algorithm.meet(task.encoder, shape, self.plan.shape("train")[0])
 
     def loss(self) -> Loss | None:

@@ -12,14 +12,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from quickstudy.data.loading import Steps
 from quickstudy.data.samples import described
 from quickstudy.errors import ConfigError
 from quickstudy.nets import average_statistics, by_all_processes
-from quickstudy.training.quirks import leave_at_exit
+from quickstudy.torch_internals import tree_leaves
+from quickstudy.training.quirks import leave_at_exit, shares_loaders
 
 
 def is_first() -> bool:
@@ -167,7 +167,7 @@ def check_shared(trainer: Any, *loaders: Any) -> None:
         ConfigError: each process would see all of it.
     """
     world_size = trainer.world_size
-    asked = world_size > 1 and not trainer._accelerator_connector.use_distributed_sampler  # Lightning would share them
+    asked = world_size > 1 and not shares_loaders(trainer)
     for loader in tree_leaves(list(loaders)) if asked else ():
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
             continue  # whose own business it is

@@ -52,6 +52,7 @@ from quickstudy.training.optimizers import (
 from quickstudy.training.outcome import Answers, Outcome
 from quickstudy.training.procedure import Procedure, build_procedure
 from quickstudy.training.processes import Accumulated, steps_of
+from quickstudy.training.quirks import trainer_of
 
 
 class Task(OfDomain, L.LightningModule):
@@ -240,11 +241,11 @@ class Task(OfDomain, L.LightningModule):
             self.load_options = data.read_as(self.load_options, trains=stage == "fit", by_class=by_class)
         if data is not None and stage == "fit" and (table := data.table("train", by_class=by_class)):
             self.trained_on = len(table), table.fingerprint
-            self.trained_with = steps_of(self._trainer, self.procedure, data)
+            self.trained_with = steps_of(trainer_of(self), self.procedure, data)
         if hasattr(data, "few"):
             meet_inputs(self.encoder, data, stage, by_class=by_class)
         self.procedure.meet(self, data, stage)
-        for measured in [name for name in self._modules if re.fullmatch(r"(val|test)_metrics_\d+", name)]:
+        for measured in [name for name, _ in self.named_children() if re.fullmatch(r"(val|test)_metrics_\d+", name)]:
             delattr(self, measured)  # of loaders that there were before
         for name in ("train", "val", "test"):
             self.add_module(f"{name}_metrics", self._measures(name, self._metrics).to(self.device))
@@ -265,14 +266,15 @@ class Task(OfDomain, L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
-        with self.procedure.training(self._trainer):
+        with self.procedure.training(trainer_of(self)):
             loss, weight = self._step(batch, "train")
         loss, weight = self.procedure.weighed(loss, weight)
         return loss if self._batches_of_a_step == 1 else self._accumulated.add(loss, weight)
 
     @property
     def _batches_of_a_step(self) -> int:
-        return 1 if self._trainer is None else self._trainer.accumulate_grad_batches
+        trainer = trainer_of(self)
+        return 1 if trainer is None else trainer.accumulate_grad_batches
 
     def on_train_start(self) -> None:
         """Warn of what has changed since the run began, now that it does go on."""
@@ -334,9 +336,10 @@ class Task(OfDomain, L.LightningModule):
 
     def _loaders(self, stage: str) -> list[Any]:
         """Return how many batches each loader of a stage has."""
-        if self._trainer is None or stage == "train":
+        trainer = trainer_of(self)
+        if trainer is None or stage == "train":
             return []
-        return list(self._trainer.num_val_batches if stage == "val" else self._trainer.num_test_batches)
+        return list(trainer.num_val_batches if stage == "val" else trainer.num_test_batches)
 
     # ---- what is logged at the end of an epoch
 
@@ -398,8 +401,9 @@ class Task(OfDomain, L.LightningModule):
         check_strategy(checkpoint, self.hparams["training_strategy"], type(self).__name__)
         restore_memory(self, checkpoint)
         self.procedure.restore(self, checkpoint["quickstudy"], checkpoint["state_dict"])
-        if self._trainer is not None and self._trainer.state.fn not in (None, "fit"):
-            self.meet(getattr(self.trainer, "datamodule", None), self._trainer.state.fn.value)
+        trainer = trainer_of(self)
+        if trainer is not None and trainer.state.fn not in (None, "fit"):
+            self.meet(getattr(trainer, "datamodule", None), trainer.state.fn.value)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **arguments: Any) -> Self:  # type: ignore[override]
