@@ -69,7 +69,7 @@ def compare(
     data = Curves.from_groups(train_groups=train, test_groups=sinusoids(test_tasks, shots + ASKED, seed=1))
     episodes = {"shots": shots, "queries": shots, "test_queries": ASKED, "test_epoch_length": test_tasks}
     episodes |= {"meta_batch_size": 25, "epoch_length": 25 * steps}
-    descent: dict[str, Any] = {"adaptation_steps": 5, "adaptation_lr": 0.05}
+    descent: dict[str, Any] = {"adaptation_steps": 5, "adaptation_lr": 0.03}
     own = {"maml": {**descent, "task_chunk": 25}, "reptile": {**descent, "task_chunk": 25}, "anil": descent}
     torch.manual_seed(0)
     model = Task(
@@ -80,7 +80,7 @@ def compare(
         training_strategy=strategy,
         training_strategy_kwargs={**episodes, **own.get(strategy, {})},
     )
-    _fit(model, data, max_epochs=1)
+    _fit(model, data, max_epochs=1, gradient_clip_val=1.0)
     together = Task(Regression(), network(), learning_rate=0.003)
     inputs, curves = (torch.cat(parts) for parts in zip(*train.values(), strict=True))
     _fit(together, Curves.from_tensors(inputs, curves, batch_size=500), max_epochs=5)
