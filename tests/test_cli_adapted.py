@@ -11,6 +11,8 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +188,21 @@ def test_unreadable_pictures_to_learn(capsys: pytest.CaptureFixture[str]) -> Non
         _, err = run(capsys, f"adapt {TINY} --support photos --out strict", code=2)
     assert "'photos' has classes of which no picture can be read, 'grey': add some that can" in err
     assert not Path("strict").exists()
+
+
+def test_the_bar_counts_what_was_embedded(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    @contextmanager
+    def bar(about: str, total: int) -> Iterator[Callable[[int], None]]:
+        assert (about, total) == ("learning", 12)
+        yield counted.append
+
+    monkeypatch.setattr("quickstudy.cli.adapt.bar", bar)
+    run(capsys, f"adapt {TINY} --support photos --out pets")
+    assert sum(counted) == 12
+    Predictor.load("pets").predict(["photos/red/0.png"])  # of which nobody is told
+    assert sum(counted) == 12
 
 
 def test_a_saved_model_learns_other_classes(capsys: pytest.CaptureFixture[str]) -> None:

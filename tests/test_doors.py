@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from quickstudy import DataError, DataModule
 from quickstudy.cli.describing import doors_stub
@@ -16,7 +17,7 @@ from quickstudy.cli.flags import function_flags
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
-from quickstudy.image import ImageClassificationData
+from quickstudy.image import ImageClassificationData, ImageRegressionData
 from quickstudy.training import doors
 
 ROOTS = "train_{0} train_images_root val_{0} val_images_root test_{0} test_images_root predict_{0} predict_images_root"
@@ -31,6 +32,7 @@ DOORS = {
     "from_data_frame": f"input_field target_fields {ROOTS.format('data_frame')}",
     "from_csv": f"input_field target_fields {ROOTS.format('file')}",
     "from_benchmark": "name root",
+    "from_images": "train_images train_targets val_images val_targets test_images test_targets predict_images",
 }
 """Public names, in the order in which they may be given without their names."""
 
@@ -65,7 +67,9 @@ def test_the_arguments_are_the_published_ones(name: str) -> None:
 
 
 def test_no_door_is_missing() -> None:
-    assert [name for name in vars(doors.Doors) if name.startswith("from_")] == list(DOORS)
+    assert [name for name in vars(doors.Doors) if name.startswith("from_")] == [
+        name for name in DOORS if name != "from_images"
+    ]
 
 
 def test_static_checkers_are_told_the_same() -> None:
@@ -111,3 +115,14 @@ def test_only_what_is_missing_is_left_out() -> None:
     with pytest.warns(match="left out"):
         data = Lists.from_lists(train_rows=[1, 2, 3], train_targets=["a", None, "b"], on_error="skip")
     np.testing.assert_array_equal(data.table("train").targets, [0, 1])
+
+
+def test_pictures_in_memory_have_a_door() -> None:
+    pixels = [np.full((size, size, 3), 10 * size, np.uint8) for size in (4, 6, 8)]
+    pictures = [Image.fromarray(pixels[0]), pixels[1], pixels[2]]
+    data = ImageClassificationData.from_images(pictures, ["a", "b", "a"], predict_images=pictures[:1], image_size=5)
+    loaded = next(iter(data.predict_dataloader()))
+    assert loaded.shape == (1, 3, 5, 5) and loaded.unique().tolist() == [40]
+    assert data.classes == ("a", "b") and sorted(data.table("train").targets.tolist()) == [0, 0, 1]
+    numbers = ImageRegressionData.from_images(pictures, [0.5, 1.5, 2.5], image_size=5)
+    assert numbers.table("train").targets.tolist() == [0.5, 1.5, 2.5]

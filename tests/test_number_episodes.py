@@ -70,6 +70,7 @@ def test_numbers_of_new_groups_are_learned_from_a_few(
     assert "5-shot with 5 queries, each of one group" in page and "Guessing" not in page
     spread = float(np.std([float(number) for _, numbers in slopes(20, 2).values() for number in numbers]))
     assert found["test_rmse"] < 0.5 * spread and found["test_r2"] > 0.7 and found["test_episodes"] == 40
+    assert trainer.outcome is not None and trainer.outcome.numbers.tolist() == list(range(40))
     assert found["test_transductive"] == 0 and 0 < found["test_rmse_ci95"] < spread
     inputs = torch.linspace(-1, 1, 12)[torch.tensor([0, 11, 3, 8, 5, 6, 1, 2, 4, 7, 9, 10]), None]
     numbers = 300 + 120 * inputs[:, 0]

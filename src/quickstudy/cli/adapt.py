@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,7 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
 from quickstudy.image.modality import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
 from quickstudy.learning.confidence import accuracy_in_words, in_words
-from quickstudy.nets import Encoder
+from quickstudy.learning.reading import telling
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.predictor import Predictor
 from quickstudy.saved.model_folder import DESCRIPTION
@@ -79,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     load, learn = _learner(args, device)
     if args.on_error == "skip":
         table = _readable(table, load, args.support)
-    with _counted(len(table)):
+    with bar("learning", len(table)) as advance, telling(advance):
         predictor = learn(*examples(table))
     told = _told(predictor, args)
     predictor.save(out)
@@ -108,22 +107,6 @@ def _readable(table: Table, load: Load, support: str) -> Table:
             "these folders"
         )
     return kept
-
-
-@contextmanager
-def _counted(total: int) -> Iterator[None]:
-    """Show how many pictures are embedded."""
-    with bar("learning", total) as advance:
-
-        def count(module: torch.nn.Module, _: Any, embedded: torch.Tensor) -> None:
-            if isinstance(module, Encoder):
-                advance(len(embedded))
-
-        handle = torch.nn.modules.module.register_module_forward_hook(count)
-        try:
-            yield
-        finally:
-            handle.remove()
 
 
 def _told(predictor: Predictor, args: argparse.Namespace) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import torch
 
+from quickstudy.data.sources import listed_table
+from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
@@ -57,6 +59,19 @@ class ImageData(DataModule):
             image_size, image_mode = image_size or (height, width), image_mode or ("L" if channels == 1 else "RGB")
         load_options = {"image_size": image_size, "image_mode": image_mode, "image_depth": image_depth}
         super().__init__(train, val, test, predict, load_options, **options)
+
+    @door
+    def from_images(cls, stage: Stage, images: Any, targets: Any) -> Table:
+        """Read pictures in memory: PIL images, arrays, tensors or bytes, of any sizes.
+
+        Args:
+            images, targets: pictures, and as many targets, per stage.
+            options: see the class.
+
+        Raises:
+            DataError: a target is missing, or there are more of the one than of the other.
+        """
+        return listed_table(cls.modality.listed(images), targets, list, skip=stage.skip, encode=cls.answers.encode)
 
 
 class ImageClassificationData(ImageData):

@@ -6,8 +6,9 @@ Shapes: N inputs, ``...`` the shape of one input.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -25,6 +26,17 @@ from quickstudy.nets import Encoder
 from quickstudy.torch_internals import tree_leaves
 
 _SEEN = 16  # examples that tell the scale of all
+_TOLD: ContextVar[Callable[[int], None] | None] = ContextVar("told of what was read", default=None)
+
+
+@contextmanager
+def telling(advance: Callable[[int], None]) -> Iterator[None]:
+    """Tell a function of how many inputs each part was that a network has taken, whoever reads them within."""
+    before = _TOLD.set(advance)
+    try:
+        yield
+    finally:
+        _TOLD.reset(before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +103,8 @@ class Reader:
                     rules.show(_item(examples, row), take(part, place)) for place, row in enumerate(rows.tolist())
                 )
             yield self._placed(part)
+            if (advance := _TOLD.get()) is not None:
+                advance(len(rows))
         if all(dark):
             warnings.warn(f"the {rules.called}, {samples.name(0)} the first, are {dark.pop()}", DataWarning, 4)
 
