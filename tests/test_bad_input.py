@@ -36,7 +36,7 @@ from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
 from quickstudy.episode import Episode
 from quickstudy.image import ImageClassificationData, ImageClassifier, load_image
-from quickstudy.image.modality import MAX_PIXELS
+from quickstudy.image.modality import MAX_PIXELS, Picture
 
 Images = ImageClassificationData
 SMALL = {"image_size": 16, "image_mode": "L"}
@@ -446,7 +446,7 @@ def test_pictures_of_different_sizes() -> None:
         with pytest.raises(
             DataError, match=r"input 1 has shape \(1, 4, 5\) .* where another has \(1, 4, 4\).*image_size="
         ):
-            Samples(sizes, torch.as_tensor, budget=budget).batch(np.array([0, 1]))
+            Samples(sizes, Picture(), budget=budget).batch(np.array([0, 1]))
 
 
 @pytest.mark.parametrize("item", [None, 3, ["a.png"]])

@@ -164,3 +164,18 @@ def test_pictures_with_numbers_from_a_table_finetune(tmp_path: Path, strategy: A
     assert float(best.best_model_score) > 0 and trainer.run_folder is not None
     (light,) = trained.predictor().predict([str(tmp_path / "3.png")])
     assert math.isfinite(light)
+
+
+def test_a_run_on_numbers_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    def run(folder: str, **options: Any) -> Task:
+        quiet = {name: value for name, value in QUIET.items() if name not in ("logger", "enable_checkpointing")}
+        trainer = Trainer(max_epochs=3, default_root_dir=tmp_path / folder, resume="auto", **options, **quiet)
+        trained = model()
+        trainer.fit(trained, datamodule=data())
+        return trained
+
+    whole = run("whole")
+    run("parts", max_steps=8)
+    parts = run("parts")
+    assert parts.kind == whole.kind and isinstance(parts.kind, Regression) and parts.kind.deviation > 1
+    assert all(torch.equal(value, parts.state_dict()[name]) for name, value in whole.state_dict().items())

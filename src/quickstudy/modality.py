@@ -25,6 +25,7 @@ from quickstudy.data.table import Inputs
 from quickstudy.data.targets import missing, numbered
 from quickstudy.errors import ConfigError, DataError, DataWarning, check_options
 from quickstudy.registry import Registry
+from quickstudy.torch_internals import tree_leaves
 
 # ---- numbers
 
@@ -241,12 +242,15 @@ class Modality(ABC):
     """A public function that does the same, ``function(item, **options)``: ``as_modality`` takes it for this."""
 
     def __call__(self, item: Any) -> Batch:
-        """Read one input, as ``load`` does."""
-        return self.load(item)
+        """Read one input, as ``load`` does; a dict of tensors is one that was read, and stays as it is."""
+        read = isinstance(item, dict) and item and all(isinstance(leaf, Tensor) for leaf in tree_leaves(item))
+        return item if read else self.load(item)
 
     @abstractmethod
     def load(self, item: Any) -> Batch:
         """Return one example, a tensor or a dict of tensors without an axis of examples. Called in worker processes.
+
+        A tensor that it returned is returned as it is: a service reads what was sent, and then asks the model.
 
         Raises:
             DataError: it cannot be read; the message names it.

@@ -45,12 +45,13 @@ class Pictures(NamedTuple):
     """Whether some have a true label."""
 
 
-def named(words: Sequence[str], classes: Collection[Label]) -> Pictures:
-    """Return the pictures that are named.
+def named(words: Sequence[str], classes: Collection[Label], extensions: frozenset[str] = IMAGE_EXTENSIONS) -> Pictures:
+    """Return the pictures that are named, or whatever a model's inputs are.
 
     Args:
         words: folders, files, archives, ``-``.
         classes: that a model knows, by which class folders are told from others.
+        extensions: of the files in folders and archives.
 
     Raises:
         DataError: nothing is there, or a folder or archive holds no picture.
@@ -58,7 +59,7 @@ def named(words: Sequence[str], classes: Collection[Label]) -> Pictures:
     """
     if words.count("-") > 1:
         raise ConfigError("'-' stands twice: standard input can be read once")
-    sources = [_source(word) for word in words if word != "-"]
+    sources = [_source(word, extensions) for word in words if word != "-"]
     labels = [folder_labels(source, classes) for source in sources]
     count = None if "-" in words else sum(map(len, sources))
     return Pictures(_each(words, zip(sources, labels, strict=True)), count, any(labels))
@@ -91,11 +92,11 @@ def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[Label | Non
             yield from (Picture(source[row], labels[row] if labels else None) for row in range(len(source)))
 
 
-def _source(word: str) -> Inputs:
+def _source(word: str, extensions: frozenset[str]) -> Inputs:
     path = Path(word).expanduser()
     if (path.is_file() and not is_archive(path)) or ADDRESS.match(word):  # which is then told as unreadable
         return [path]
-    return any_files(path, IMAGE_EXTENSIONS).inputs
+    return any_files(path, extensions).inputs
 
 
 def _lines() -> Iterator[Path]:

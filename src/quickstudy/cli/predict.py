@@ -18,6 +18,7 @@ from quickstudy.cli.named_pictures import named
 from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import DataError, check_counts
+from quickstudy.image.modality import IMAGE_EXTENSIONS
 
 
 def add_arguments(parser: PlainParser) -> None:
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Predict, a batch at a time, and write a row for each picture."""
     check_counts(top=args.top)
     asked = _asked(args)
-    pictures = named(args.images, asked.classes)
+    pictures = named(args.images, asked.classes, asked.model.modality.extensions or IMAGE_EXTENSIONS)
     said = answered(asked, pictures.each)
     return write_rows(asked, said, pictures.total, args.output, args.format, pictures.labelled)
 

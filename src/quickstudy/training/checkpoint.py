@@ -129,7 +129,7 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
                 f"the run began with {name}={brief(then.get(name))} and cannot go on with {name}="
                 f"{brief(now.get(name))}: give the same, or train anew in another folder"
             )
-    classes = checkpoint["quickstudy"]["classes"]
+    classes = of_kind(checkpoint["quickstudy"]).get("classes", ())
     if task.classes and classes and {*map(plain_number, task.classes)} != {*map(plain_number, classes)}:
         raise ConfigError(
             f"the run began with the classes {brief(list(classes))} and cannot go on with "
@@ -203,13 +203,19 @@ def memory_of(task: Any) -> dict[str, Any]:
         **{name: list(getattr(task, name)) for name in _REMEMBERED},
         "trained_examples": task.trained_examples,
         "validated_examples": task.validated_examples,
-        **task.kind.memory(),
+        "kind": task.kind.memory(),
         "load_options": task.load_options,
         "inputs": task.encoder.fed,
         "input": task.like if task.like is None else form_of(task.like),
         "trained_with": task.trained_with,
         "lora": adapter_rank(task.encoder.backbone),
     }
+
+
+def of_kind(memory: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the kind of answer learned, of what ``memory_of`` returned; older files have it among all else."""
+    own: Mapping[str, Any] = memory.get("kind", memory)
+    return own
 
 
 def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
@@ -244,7 +250,7 @@ def restore_memory(task: Any, checkpoint: dict[str, Any]) -> None:
     task.trained_on = now or then
     for name in ("trained_examples", "validated_examples"):  # of which an older file has none
         setattr(task, name, joined(memory.get(name, getattr(task, name)).cpu(), getattr(task, name)))
-    task.kind = task.kind.recalled(memory)
+    task.kind = task.kind.recalled(of_kind(memory))
     if not (goes_on and task.load_options):  # of data that is loaded otherwise from now on
         task.load_options = dict(memory["load_options"])
     task.trained_with = (goes_on and task.trained_with) or dict(memory.get("trained_with", {}))

@@ -364,7 +364,9 @@ class Answers:
         """
         kept: dict[str, NDArray[Any]] = {}
         if logits is None or targets is None:
-            pass
+            steps = self._steps[loader]
+            if isinstance(steps, EpisodeSteps):
+                kept["numbers"] = steps.named(step)[0]
         elif targets.ndim == logits.ndim:  # several labels
             named, there = logits > 0, targets.bool()
             counts = [
