@@ -296,7 +296,7 @@ def test_a_relative_place_is_found_after_a_change_of_folder(
     (inputs, _), *_ = data.train_dataloader()
     assert sorted(inputs[:, 0, 0, 0].tolist()) == [0, 1]
     again = pickle.loads(sent)  # as a worker process has it
-    assert [data._loader(again[row])[0, 0, 0].item() for row in range(2)] == [0, 1]
+    assert [data.modality(again[row])[0, 0, 0].item() for row in range(2)] == [0, 1]
     if kind == "folder":
         gone = tmp_path / "elsewhere"
         shutil.rmtree(gone)

@@ -11,12 +11,14 @@ import math
 import re
 import subprocess
 import sys
+import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from quickstudy import ConfigError, DataError, DataWarning, Episode, Trainer
+from quickstudy import ConfigError, DataError, DataWarning, Episode, Task, Trainer
 from quickstudy.data import identity
 from quickstudy.data.archives import open_archive
 from quickstudy.errors import TrainingError
@@ -1110,3 +1112,35 @@ def test_class_weights_by_every_way() -> None:
         episodic_data(sampler="even")
     with pytest.raises(ConfigError, match="episodes have as many of each class"):
         Trainer(max_epochs=1, **QUIET).fit(episodic(), datamodule=episodic_data(sampler="balanced"))
+
+
+class OfAnother(L.LightningDataModule):
+    """A data module that is not quickstudy's: all that is known of it are its loaders."""
+
+    def _batches(self, seed: int) -> DataLoader[Any]:
+        generator = torch.Generator().manual_seed(seed)
+        targets = torch.arange(24) % 3
+        inputs = torch.randn(24, 3, generator=generator) + 4 * torch.eye(3)[targets]
+        return DataLoader(TensorDataset(inputs, targets), 8)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._batches(0)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._batches(1)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._batches(2)
+
+
+def test_another_data_module_is_its_loaders(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Task(3, nn.Linear(3, 8), learning_rate=0.05)
+    trainer = Trainer(max_epochs=4, accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers")
+        trainer.fit(model, datamodule=OfAnother())
+        (found,) = trainer.test(model, datamodule=OfAnother())
+        read = Task.load_from_checkpoint(trainer.checkpoint_callback.best_model_path, backbone=nn.Linear(3, 8))
+        (again,) = trainer.test(read, datamodule=OfAnother())
+    assert found["test_accuracy"] == again["test_accuracy"] == 1 and found["test_examples"] == 24

@@ -26,7 +26,7 @@ from quickstudy.registry import Registry, options_of
 from quickstudy.torch_internals import BatchNorm, tree_leaves
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""A function of logits ``[N, W]`` and targets ``[N]`` that returns one number."""
+"""A function of (outputs, targets), as of logits ``[N, W]`` and targets ``[N]``, that returns one number."""
 
 
 class Algorithm(nn.Module, ABC):

@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from quickstudy.algorithms.base import Loss as Loss
 from quickstudy.errors import ConfigError, brief, check_above_zero, closest, first_line, unknown
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""A function of (logits, targets) that returns one number."""
 
 MixSpec = str | tuple[str, Mapping[str, Any]]
 """A way to mix the examples of a batch: a name, or ``(name, options)``."""

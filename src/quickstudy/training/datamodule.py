@@ -390,10 +390,6 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             self._budget += sum(samples.cached_bytes for samples in self._samples.values())
             self._samples.clear()
 
-    @property
-    def _loader(self) -> Modality:
-        return self.modality
-
     def _reading(self, table: Table, stage: StageName, **kept: Any) -> Samples:
         remedy = "" if self._option("on_error") == "skip" else "To leave such examples out, set on_error='skip'"
         return Samples(table.inputs, self.modality, transform=self._transforms.get(stage), remedy=remedy, **kept)

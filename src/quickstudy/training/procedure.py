@@ -129,10 +129,6 @@ class Procedure(ABC):
         """Return a loss such that its mean over processes is that of all, and what it is the mean over."""
         return weighed(loss, weight)
 
-    @abstractmethod
-    def figures(self, kind: Kind, outputs: Any, targets: Any) -> Tensor:
-        """Return the figures of the independent units of a step."""
-
     def facts(self, task: Task) -> dict[str, float]:
         """Return what belongs beside the figures of a validation or test."""
         return {}
@@ -225,10 +221,6 @@ class Supervised(Procedure):
             # As the backbone sees them: uint8 would be cut, and floats are fed as they are.
             inputs, targets = task.mix(task.encoder.prepared(inputs), task.kind.mixable(targets))
         return task.kind.judge(task.encoder, self.head(task), inputs, targets, task.loss_fn)
-
-    def figures(self, kind: Kind, outputs: Any, targets: Any) -> Tensor:
-        """Return those of the examples."""
-        return kind.figures(outputs, targets)
 
     def tested(self, task: Task, outcome: Outcome | None, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Add how many classes there are, and how many examples trained the model or chose it."""
@@ -337,16 +329,12 @@ class Episodic(Procedure):
             ways = min(max(int(batch.support_targets.max()) + 1, least), ways)
         episode = task.kind.episode(batch, ways)
         loss, logits_TQW = self.algorithm.judge(task.encoder, episode, ways, task.loss_fn)
-        figures = self.figures(task.kind, logits_TQW, batch.query_targets)
+        figures = task.kind.figures(logits_TQW, batch.query_targets).mean(1)
         return Judged(loss, len(figures), logits_TQW, batch.query_targets, figures)
 
     def weighed(self, loss: Tensor, weight: float | Tensor) -> tuple[Tensor, float | Tensor]:
         """Return the loss as it is: every process has as many episodes, and nothing needs to be sent."""
         return loss, weight
-
-    def figures(self, kind: Kind, outputs: Any, targets: Any) -> Tensor:
-        """Return those of the episodes: the mean over their queries."""
-        return kind.figures(outputs, targets).mean(1)
 
     def facts(self, task: Task) -> dict[str, float]:
         """Return whether a query's answer depends on the other queries."""

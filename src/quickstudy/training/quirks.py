@@ -89,7 +89,7 @@ def trainer_of(module: Any) -> Any:
 
 
 def given_loader(trainer: Any, stage: str) -> Any:
-    """Return what the trainer was given to go through, None where that is a data module.
+    """Return what the trainer was given to go through: loaders, those of another's data module, or our data module.
 
     ``train_dataloader`` and its like are None until the loop begins, and a task must know its data before.
 
@@ -97,14 +97,16 @@ def given_loader(trainer: Any, stage: str) -> Any:
         trainer: Lightning's.
         stage: ``"fit"``, ``"val"`` (of a fit), ``"validate"``, ``"test"`` or ``"predict"``.
     """
-    loops = {
-        "fit": trainer.fit_loop,
-        "val": trainer.fit_loop.epoch_loop.val_loop,
-        "validate": trainer.validate_loop,
-        "test": trainer.test_loop,
-        "predict": trainer.predict_loop,
-    }
-    return loops[stage]._data_source.instance
+    loop, name = {
+        "fit": (trainer.fit_loop, "train_dataloader"),
+        "val": (trainer.fit_loop.epoch_loop.val_loop, "val_dataloader"),
+        "validate": (trainer.validate_loop, "val_dataloader"),
+        "test": (trainer.test_loop, "test_dataloader"),
+        "predict": (trainer.predict_loop, "predict_dataloader"),
+    }[stage]
+    given = loop._data_source.instance
+    another = isinstance(given, L.LightningDataModule) and not hasattr(given, "table")
+    return getattr(given, name)() if another else given
 
 
 def shares_loaders(trainer: Any) -> bool:

@@ -40,6 +40,7 @@ from quickstudy.training.checkpoint import (
     plain,
     restore_memory,
 )
+from quickstudy.training.datamodule import DataModule
 from quickstudy.training.heads import given_head, meet_inputs
 from quickstudy.training.optimizers import (
     OptimizerSpec,
@@ -232,7 +233,13 @@ class Task(OfDomain, L.LightningModule):
         if stage == "fit":
             leave_evaluation(self)
         if not getattr(self.trainer, "judges_a_checkpoint", False):
-            self.meet(getattr(self.trainer, "datamodule", None), stage)
+            self.meet(self._data, stage)
+
+    @property
+    def _data(self) -> DataModule | None:
+        """The trainer's data module; of one that is not quickstudy's nothing is known but its loaders."""
+        data = getattr(self.trainer, "datamodule", None)
+        return data if isinstance(data, DataModule) else None
 
     def meet(self, data: Any, stage: str) -> None:
         """Take from a data module what was not given: the classes, the size of the features, how inputs are loaded."""
@@ -242,7 +249,7 @@ class Task(OfDomain, L.LightningModule):
         if data is not None and stage == "fit" and (table := data.table("train", by_class=by_class)):
             self.trained_on = len(table), table.fingerprint
             self.trained_with = steps_of(trainer_of(self), self.procedure, data)
-        if hasattr(data, "few"):
+        if data is not None:
             meet_inputs(self.encoder, data, stage, by_class=by_class)
         self.procedure.meet(self, data, stage)
         for measured in [name for name, _ in self.named_children() if re.fullmatch(r"(val|test)_metrics_\d+", name)]:
@@ -403,7 +410,7 @@ class Task(OfDomain, L.LightningModule):
         self.procedure.restore(self, checkpoint["quickstudy"], checkpoint["state_dict"])
         trainer = trainer_of(self)
         if trainer is not None and trainer.state.fn not in (None, "fit"):
-            self.meet(getattr(trainer, "datamodule", None), trainer.state.fn.value)
+            self.meet(self._data, trainer.state.fn.value)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **arguments: Any) -> Self:  # type: ignore[override]
