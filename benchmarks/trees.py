@@ -75,8 +75,11 @@ def measured(strategy: str) -> dict[str, float]:
     steps = EpisodeSteps(EpisodeSampler.for_stage(table, plan, "train", None), TASKS * (STEPS + WARM), TASKS, Share())
     dataset = EpisodeDataset(Samples(table.inputs, text, budget=64 << 20), SHOTS)
     encoder, spent = Encoder(Transformer()).train(), 0.0
-    algorithm = STRATEGIES[strategy](**({"head": "shared", "adaptation_steps": 1} if strategy == "maml" else {})).train()
-    algorithm.meet(encoder, encoder.feature_shape(take(dataset[next(steps.starting(0))].support, (0, slice(1)))), WAYS)
+    algorithm = STRATEGIES[strategy](
+        **({"head": "shared", "adaptation_steps": 1} if strategy == "maml" else {})
+    ).train()
+    example = take(dataset[next(steps.starting(0))].support, (0, slice(1)))
+    algorithm.meet(encoder, encoder.feature_shape(example), WAYS)
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
