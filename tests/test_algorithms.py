@@ -51,7 +51,18 @@ def choices(name: str) -> Iterator[dict[str, Any]]:
 
 
 CHOICES = [(name, options) for name in STRATEGIES.names() for options in choices(name)]
-CASES = [*((name, {}) for name in STRATEGIES.names()), *CHOICES, *TOGETHER]
+LEARNING: dict[str, dict[str, Any]] = {
+    "anil": {"adaptation_lr": 0.4},
+    "boil": {"adaptation_lr": 0.4, "adaptation_steps": 2},
+    "finetune": {"adaptation_lr": 0.1},
+    "linear_probe": {"regularization": 0.01},  # with 1, logits of unit vectors, and so gradients, are next to nothing
+    "maml": {"adaptation_lr": 0.4, "adaptation_steps": 2},
+    "metasgd": {"adaptation_lr": 0.4},
+    "protomaml": {"adaptation_steps": 2},
+    "reptile": {"adaptation_lr": 0.4, "adaptation_steps": 2},
+}
+"""With what they learn characters; the others as they are, and so conform as they are where they learn."""
+CASES = [*((name, {}) for name in LEARNING), *CHOICES, *TOGETHER]
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=lambda value: str(value))
@@ -81,14 +92,8 @@ def test_a_head_that_stays_is_not_shared() -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES.names())
-def test_learns_characters(name: str) -> None:
-    rates = {"anil": 0.4, "boil": 0.4, "finetune": 0.1, "maml": 0.4, "metasgd": 0.4, "reptile": 0.4}
-    options = {"adaptation_lr": rates[name]} if name in rates else {}
-    if name == "linear_probe":
-        options["regularization"] = 0.01  # with 1, logits of unit vectors, and so gradients, are next to nothing
-    if name in {"boil", "maml", "protomaml", "reptile"}:
-        options["adaptation_steps"] = 2
-    check_algorithm(name, options, learns=True)
+def test_conforms_and_learns_characters(name: str) -> None:
+    check_algorithm(name, LEARNING.get(name), learns=True)
 
 
 def test_all_are_there() -> None:

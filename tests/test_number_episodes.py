@@ -57,11 +57,17 @@ def model(strategy: str, **options: Any) -> Task:
 
 
 @pytest.mark.parametrize("strategy", ["maml", "anil", "reptile", "r2d2"])
-def test_numbers_of_new_groups_are_learned_from_a_few(strategy: str) -> None:
+def test_numbers_of_new_groups_are_learned_from_a_few(
+    strategy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     learner, its = model(strategy), data()
-    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, **{**QUIET, "enable_checkpointing": True})
     trainer.fit(learner, datamodule=its)
     (found,) = trainer.test(learner, datamodule=its)
+    assert "over 40 episodes, 5-shot with 5 queries, each of one group, inductive" in capsys.readouterr().out
+    assert trainer.run_folder is not None
+    page = (trainer.run_folder / "report.html").read_text(encoding="utf-8")
+    assert "5-shot with 5 queries, each of one group" in page and "Guessing" not in page
     spread = float(np.std([float(number) for _, numbers in slopes(20, 2).values() for number in numbers]))
     assert found["test_rmse"] < 0.5 * spread and found["test_r2"] > 0.7 and found["test_episodes"] == 40
     assert trainer.outcome is not None and trainer.outcome.numbers.tolist() == list(range(40))

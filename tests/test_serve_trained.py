@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +105,32 @@ def test_several_labels() -> None:
     with Service(model, name="x") as service:
         found = ask(service, "POST", "/predict", content=png(1), headers={"content-type": "image/png"}).json()
     assert found["predictions"][0]["label"] == ["cat", "yak"]
+
+
+PAGE = """
+import sys
+from quickstudy.learning.explaining import Answer
+from quickstudy.serve import widgets
+from quickstudy.serve.decoding import Decoder, Limits
+from quickstudy.serve.service import Service
+
+with Service(sys.argv[1]) as service:
+    page = widgets.widgets(service, Decoder(service, Limits()))
+    print(sorted(one.elem_id for one in page.blocks.values() if one.elem_id and getattr(one, "visible", 1) is False))
+    print(widgets._about(service.about().result(), service.expected().result()))
+print(widgets._answered(Answer(["cat", "<yak>"], [("cat", 0.9)], [])))
+"""
+
+
+def test_the_page_has_nothing_to_teach(tmp_path: Path) -> None:
+    task().predictor().save(tmp_path / "pets")
+    command = [sys.executable, "-c", PAGE, str(tmp_path / "pets")]  # apart, as Gradio leaves sockets open
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    hidden, about, answered = done.stdout.splitlines()
+    assert "'keeping'" in hidden and "'teaching'" in hidden and "'asking'" not in hidden
+    assert "pets" in about and "<b>conv4</b>: 3 classes, written " in about
+    assert "This is <b>cat</b>, <b>&lt;yak&gt;</b>." in answered
 
 
 def test_the_command_serves_a_checkpoint(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def _difference(first: _Run, other: _Run) -> Difference:
     checkpoint, options = best_checkpoint(other.folder), first.options
     if options is None or checkpoint is None:
         raise DataError(f"{told}, with the same test data, ways, shots, queries and seed")
-    plan = plan_of(read_json(first.folder / RECORD, "model")["model"])
+    plan = plan_of(read_json(first.folder / RECORD, "model"))
     sizes: dict[str, Any] = {}
     if plan is not None:
         least, most = plan.span("test")

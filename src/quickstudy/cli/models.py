@@ -139,7 +139,7 @@ def trained(found: Found, device: torch.device) -> tuple[TrainedModel, torch.Ten
     if found.saved:
         return (TrainedModel.load(found.path, device), None) if is_trained(found.path) else None
     model = load_task(found.path, device)
-    if model.plan is not None:
+    if model.procedure.by_class:
         raise without_classes(found.typed, model)
     return model.predictor(), model.trained_examples
 

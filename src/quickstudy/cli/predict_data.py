@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     With several labels per picture there is one row for each label above one half, so none where no label is.
     """
     checkpoint, model = load_model(args.model or args.checkpoint)
-    if model.plan is not None and args.support is None:
+    if model.procedure.by_class and args.support is None:
         raise without_classes(checkpoint, model)
     data = build_data(args.data, load_options(model), named_by(type(model).__name__))
     table = data.table("predict")

@@ -122,7 +122,7 @@ def _model(typed: str, device: torch.device) -> tuple[Path | TrainedModel, str]:
     if here is None or here.saved:
         return _folder(typed), ""
     task = load_task(here.path, device)
-    if task.plan is not None:
+    if task.procedure.by_class:
         strategy = task.hparams["training_strategy"]
         raise DataError(f"'{typed}' was trained with '{strategy}' and has no fixed classes{instead(here.path)}")
     return task.predictor(), here.path.parent.resolve().name

@@ -234,8 +234,7 @@ class Kind(ABC):
             like: ``[0, ...]``, of the form of the inputs; None where that is not known: then the head is a linear one.
         """
         if like is None:
-            answers, features = weights["weight"].shape
-            return nn.Linear(features, answers)
+            return linear_of(weights)
         device = next((tensor.device for tensor in encoder.state_dict().values()), torch.device("cpu"))
         return self.head(encoder, each(lambda leaf: leaf.to(device), of_form(form_of(like), 1)))
 
@@ -345,6 +344,12 @@ class Kind(ABC):
     def mixable(self, targets: Any) -> Any:
         """Return the targets of a batch as they can be mixed."""
         return targets
+
+
+def linear_of(weights: Mapping[str, Tensor]) -> nn.Module:
+    """Return a linear layer of the shape of its weights."""
+    answers, features = weights["weight"].shape
+    return nn.Linear(features, answers)
 
 
 KINDS = Registry[type[Kind]](

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,7 +19,7 @@ from quickstudy.batches import Batch
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, LabelType, as_label
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score
+from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score, linear_of
 from quickstudy.kinds.losses import (
     ClassWeights,
     Loss,
@@ -133,6 +133,10 @@ class Classification(Kind):
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Make a linear head from the features ``[B, D]`` to ``[B, C]``."""
         return nn.Linear(math.prod(encoder.feature_shape(example)), len(self.classes))
+
+    def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
+        """Make the linear head of these weights, whatever the encoder's; see ``Kind.head_of``."""
+        return linear_of(weights)
 
     # ---- how well it does
 

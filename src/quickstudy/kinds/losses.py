@@ -44,15 +44,16 @@ def build_loss(loss_fn: str | Loss | None, multi_label: bool, otherwise: Loss = 
     """
     if loss_fn is None:
         return F.binary_cross_entropy_with_logits if multi_label else otherwise
-    return named_loss(loss_fn, _SEVERAL_LABELS if multi_label else _ONE_LABEL)
+    return named_loss(loss_fn, _SEVERAL_LABELS if multi_label else _ONE_LABEL, "logits")
 
 
-def named_loss(loss_fn: str | Loss | None, known: Sequence[str]) -> Loss:
+def named_loss(loss_fn: str | Loss | None, known: Sequence[str], outputs: str = "outputs") -> Loss:
     """Return a loss of (outputs, targets); None is the first of those that are known.
 
     Args:
         loss_fn: a function, or one of the names.
         known: names of torch.nn.functional.
+        outputs: what it is of, for the message.
 
     Raises:
         ConfigError: it is neither.
@@ -62,7 +63,7 @@ def named_loss(loss_fn: str | Loss | None, known: Sequence[str]) -> Loss:
     if loss_fn not in (None, *known):
         raise ConfigError(
             f"loss_fn={brief(loss_fn)} is neither a function nor one of {', '.join(known)}"
-            f"{closest(str(loss_fn), known)} Another is a function of (outputs, targets)"
+            f"{closest(str(loss_fn), known)} Another is a function of ({outputs}, targets)"
         )
     found: Loss = getattr(F, loss_fn or known[0])
     return found

@@ -6,7 +6,7 @@ Shapes: B examples, N answers, T tasks, Q queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -20,7 +20,7 @@ from quickstudy.data.episodes import EpisodePlan, GroupPlan
 from quickstudy.data.targets import Encoded, encode_numbers
 from quickstudy.episode import Episode, as_episode
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.kinds.base import KINDS, Judged, Kind, Score
+from quickstudy.kinds.base import KINDS, Judged, Kind, Score, linear_of
 from quickstudy.kinds.losses import Loss, named_loss
 from quickstudy.kinds.predictions import Estimated, Named
 from quickstudy.nets import Encoder
@@ -104,6 +104,10 @@ class Regression(Kind):
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Make a linear head from the features ``[B, D]`` to ``[B, 1]``."""
         return nn.Linear(math.prod(encoder.feature_shape(example)), 1)
+
+    def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
+        """Make the linear head of these weights, whatever the encoder's; see ``Kind.head_of``."""
+        return linear_of(weights)
 
     # ---- how well it does
 

@@ -23,7 +23,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.episodes import EpisodePlan, GroupPlan
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.files import BEST_FILE, alone, atomic_write
 from quickstudy.kinds.base import ACCURACY, Score
@@ -386,12 +386,13 @@ def _write_page(folder: Path, steps: int) -> None:
     estimates, notes, cautions = [], [], []
     pictures, listings = [], []
     lead = f"{steps} steps. {_sentence(newest.get('ended', 'How it ended is not known: it was killed, or still runs'))}"
-    plan = plan_of(record["model"])
+    plan = plan_of(record)
     if best is not None:
         unit = unit_in(best, "val_")
         count = None if unit is None else int(best[f"val_{unit}"])
         found = estimate_of(best, score, count, "val_")
-        estimates.append(Row("validation, at its best", [found], None if plan is None else 1 / plan.span("val")[0]))
+        guessed = 1 / plan.span("val")[0] if plan is not None and score == ACCURACY else None
+        estimates.append(Row("validation, at its best", [found], guessed))
         lead = f"{lead} Validation was best after step {int(best['step']) + 1}, in epoch {int(best['epoch']) + 1}."
         sizes = "" if plan is None else f", {in_sizes(plan.span('val'), *plan.shape('val')[1:])}"
         on = "" if unit is None else f"Validated on {count} {unit}{sizes}. "
@@ -452,12 +453,13 @@ def _sentence(reason: str) -> str:
     return f"{reason[:1].upper()}{reason[1:]}."
 
 
-def plan_of(model: Mapping[str, Any]) -> EpisodePlan | None:
+def plan_of(record: Mapping[str, Any]) -> EpisodePlan | None:
     """Return the plan of episodes that a record's model had; None without episodes."""
+    model, made = record["model"], EpisodePlan if score_in(record) == ACCURACY else GroupPlan
     if model.get("training_strategy", "default") == "default":
         return None
     options = model.get("training_strategy_kwargs") or {}
-    return EpisodePlan(**{field.name: options[field.name] for field in fields(EpisodePlan) if field.name in options})
+    return made(**{field.name: options[field.name] for field in fields(made) if field.name in options})
 
 
 def _details(record: Mapping[str, Any]) -> dict[str, str]:

@@ -57,19 +57,10 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         result = {score.name: finite(outcome.value), f"{score.name}_ci95": finite(outcome.ci95())} | result
         result.setdefault(outcome.unit, len(outcome.figures))
     result |= {unit: int(result[unit]) for unit in UNITS if result.get(unit) is not None}
-    if model.plan is None:
-        result |= {"classes": len(model.classes)} if model.classes else {}
-        result |= {"trained_on": model.seen_before} if model.seen_before else {}
-        result |= {"chosen_by": model.chosen_by} if model.chosen_by else {}
-    else:
-        shape = outcome.shape if outcome is not None else None
-        sizes = model.plan.shape("test") if shape is None else [_one_or_both(*each) for each in shape]
-        result.setdefault(f"{score.name}_ci95_classes", None)
-        result |= dict(zip(("ways", "shots", "queries"), sizes, strict=True))
-        result |= {"transductive": bool(result["transductive"])}
+    result = model.procedure.tested(model, outcome, result)
     per_class = outcome.per_class() if outcome is not None else {}
     if outcome is not None and per_class:
-        result |= {"classes": len(per_class)} if model.plan is not None else {}
+        result.setdefault("classes", len(per_class))
         result["per_label" if len(outcome.labels) else "per_class"] = per_class
         result["confusions"] = outcome.largest_confusions(_CONFUSIONS)
     notes: list[str] = []
@@ -84,14 +75,10 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
             f"At least {result['chosen_by']} of {examples} of this test chose the model's "
             "checkpoint, so that the figure flatters it: test it on examples that chose nothing."
         )
-    if model.plan is not None and per_class and result[f"{score.name}_ci95_classes"] is None:
+    if per_class and result.get(f"{score.name}_ci95_classes", 0) is None:
         notes.append(_no_interval_over_classes(len(per_class)))
-    table = data.table("test", by_class=model.plan is not None) if isinstance(data, DataModule) else None
+    table = data.table("test", by_class=model.procedure.by_class) if isinstance(data, DataModule) else None
     return result | naming(score) | {"notes": notes} | ({} if table is None else {"data": table.fingerprint})
-
-
-def _one_or_both(least: int, most: int) -> int | list[int]:
-    return least if least == most else [least, most]
 
 
 def _no_interval_over_classes(classes: int) -> str:
@@ -150,6 +137,10 @@ def of_an_episode(result: Mapping[str, Any]) -> list[str]:
     ways, shots, queries = (_span(result[name]) for name in ("ways", "shots", "queries"))
     alone = "Inductive: each is classified on its own."
     together = "Transductive: those of an episode are classified together, as a batch in which all its classes occur."
+    if result["ways"] == 1:
+        return [
+            f"An episode: a group of the test, {shots} examples of it to learn from, {queries} to tell a number of."
+        ]
     return [
         f"An episode: {ways} classes of the test, {shots} examples of each to learn from, {queries} further ones of "
         f"each to classify. {together if result['transductive'] else alone}"
@@ -198,6 +189,8 @@ def in_sizes(ways: Size, shots: Size, queries: Size) -> str:
     >>> in_sizes(5, 1, 15), in_sizes([2, 5], 1, [9, 9])
     ('5-way 1-shot with 15 queries per class', '2 to 5-way 1-shot with 9 queries per class')
     """
+    if ways == 1:
+        return f"{_span(shots)}-shot with {_span(queries)} queries, each of one group"
     return f"{_span(ways)}-way {_span(shots)}-shot with {_span(queries)} queries per class"
 
 

@@ -30,6 +30,7 @@ from quickstudy.training.quirks import trainer_of
 if TYPE_CHECKING:
     from quickstudy.data.stages import StageName
     from quickstudy.training.datamodule import DataModule
+    from quickstudy.training.outcome import Outcome
     from quickstudy.training.task import Task
 
 
@@ -136,6 +137,16 @@ class Procedure(ABC):
         """Return what belongs beside the figures of a validation or test."""
         return {}
 
+    @abstractmethod
+    def tested(self, task: Task, outcome: Outcome | None, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the figures of a test with what they are figures of, in values that JSON has.
+
+        Args:
+            task: that was tested.
+            outcome: what the test saw, where that is known.
+            figures: by name.
+        """
+
     # ---- use
 
     @abstractmethod
@@ -218,6 +229,11 @@ class Supervised(Procedure):
     def figures(self, kind: Kind, outputs: Any, targets: Any) -> Tensor:
         """Return those of the examples."""
         return kind.figures(outputs, targets)
+
+    def tested(self, task: Task, outcome: Outcome | None, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Add how many classes there are, and how many examples trained the model or chose it."""
+        told = {"classes": len(task.classes), "trained_on": task.seen_before, "chosen_by": task.chosen_by}
+        return {**figures, **{name: count for name, count in told.items() if count}}
 
     def head(self, task: Task) -> nn.Module:
         """Return the head; see ``Procedure.head``."""
@@ -335,6 +351,18 @@ class Episodic(Procedure):
     def facts(self, task: Task) -> dict[str, float]:
         """Return whether a query's answer depends on the other queries."""
         return {"transductive": float(self.algorithm.sees_queries(task.encoder))}
+
+    def tested(self, task: Task, outcome: Outcome | None, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the size of the episodes, of what differs the least and the most, and whether they are transductive."""
+        sizes: Any = self.plan.shape("test")
+        if outcome is not None and outcome.shape is not None:
+            sizes = [least if least == most else [least, most] for least, most in outcome.shape]
+        return {
+            f"{task.score.name}_ci95_classes": None,
+            **figures,
+            **dict(zip(("ways", "shots", "queries"), sizes, strict=True)),
+            "transductive": bool(figures["transductive"]),
+        }
 
     def head(self, task: Task) -> nn.Module:
         """Say how to have answers; see ``Procedure.head``."""
