@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,14 +157,14 @@ def test_the_command_serves_a_checkpoint(tmp_path: Path) -> None:
 @MODALITIES.register("level")
 @dataclass(frozen=True)
 class Level(Modality):
-    """A number, sent as text or JSON."""
+    """A number, sent as text or JSON, on a scale of logarithms: who loads one twice gets another."""
 
     called = "levels"
     wire = Wire("levels", ("text/plain",), {"type": "number"})
 
     def load(self, item: Any) -> Tensor:
         try:
-            return item if isinstance(item, Tensor) else torch.tensor([float(item)])
+            return torch.tensor([math.log1p(float(item))])
         except ValueError as error:
             raise DataError(f"{item!r} is no number") from error
 
@@ -173,7 +174,7 @@ def levels(learns: bool) -> Predictor | TrainedModel:
     if learns:
         return Predictor(encoder, STRATEGIES["nearest_centroid"](), Level()).fit([0.0, 0.1, 5.0, 5.1], list("aabb"))
     head = nn.Linear(1, 2)
-    head.weight.data, head.bias.data = torch.tensor([[-1.0], [1.0]]), torch.tensor([2.5, -2.5])
+    head.weight.data, head.bias.data = torch.tensor([[-1.0], [1.0]]), torch.tensor([1.25, -1.25])
     return TrainedModel(encoder, head, Classification(classes=("a", "b")), Level())
 
 

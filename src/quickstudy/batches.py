@@ -6,7 +6,7 @@ a mask or a count among the leaves says where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,6 +50,22 @@ def of_form(form: Mapping[str, Any], count: int = 0) -> Batch:
     if "parts" in form:
         return {name: of_form(part, count) for name, part in form["parts"].items()}
     return torch.zeros(count, *form["shape"], dtype=getattr(torch, form["dtype"].removeprefix("torch.")))
+
+
+def group_of(example: Batch) -> Hashable:
+    """Return what single examples have in common of which ``stack`` makes a batch.
+
+    That is the shape of a tensor, and of a dict the names of its leaves and how many axes each has; and their types.
+
+    >>> short, long = ({"ids": torch.zeros(length)} for length in (3, 7))
+    >>> group_of(short) == group_of(long), group_of(short["ids"]) == group_of(long["ids"])
+    (True, False)
+    """
+    if isinstance(example, Tensor):
+        return example.shape, example.dtype
+    return tuple(
+        (name, group_of(part) if isinstance(part, dict) else (part.ndim, part.dtype)) for name, part in example.items()
+    )
 
 
 def device_of(batch: Batch) -> torch.device:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
+from quickstudy.batches import take
 from quickstudy.data.archives import is_archive
-from quickstudy.data.samples import Samples
+from quickstudy.data.samples import Loaded, Samples
 from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
 from quickstudy.data.targets import Label
@@ -67,13 +67,12 @@ def named(words: Sequence[str], classes: Collection[Label], extensions: frozense
 
 def batches(
     pictures: Iterable[Picture], load: Callable[[Any], Any]
-) -> Iterator[list[tuple[Picture, Tensor | DataError]]]:
-    """Read pictures, some at a time: each with its tensor, or why there is none."""
+) -> Iterator[list[tuple[Picture, Loaded | DataError]]]:
+    """Read pictures, some at a time: each with what was loaded of it, or why there is none."""
 
-    def read(picture: Picture) -> Tensor | DataError:
+    def read(picture: Picture) -> Loaded | DataError:
         try:
-            read: Tensor = Samples([picture.item], load).batch(np.zeros(1, np.int64))[0]
-            return read
+            return Loaded(picture.item, take(Samples([picture.item], load).batch(np.zeros(1, np.int64)), 0))
         except DataError as error:
             return error
 

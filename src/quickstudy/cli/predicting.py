@@ -13,7 +13,7 @@ from quickstudy.cli.bar import bar
 from quickstudy.cli.named_pictures import Picture, batches
 from quickstudy.cli.predictions import Tally, storable, writing
 from quickstudy.data.identity import identities, shared
-from quickstudy.data.samples import Samples
+from quickstudy.data.samples import Loaded, Samples
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError
 from quickstudy.kinds.predictions import Estimated, Prediction
@@ -53,11 +53,11 @@ class Asked(NamedTuple):
         """What is written of a picture."""
         return Estimated if isinstance(self.model, TrainedModel) and not self.model.classes else Prediction
 
-    def rank(self, pictures: Sequence[Any]) -> list[Any]:
-        """Return the answer to each picture: of fixed classes with all of them, as several may be its labels."""
+    def rank(self, inputs: Sequence[Any]) -> list[Any]:
+        """Return the answer to each input: of fixed classes with all of them, as several may be its labels."""
         if isinstance(self.model, TrainedModel):
-            return self.model.rank(list(pictures), max(len(self.model.classes), 1))
-        return self.model.rank(list(pictures), self.top, nearest=1)
+            return self.model.rank(list(inputs), max(len(self.model.classes), 1))
+        return self.model.rank(list(inputs), self.top, nearest=1)
 
     def learned(self, picture: Picture, answer: Any) -> bool:
         """Whether a picture is one of those that it learned from."""
@@ -88,7 +88,7 @@ def answered(asked: Asked, pictures: Iterator[Picture]) -> Answered:
         yield from _together(asked, list(pictures))
         return
     for batch in batches(pictures, asked.model.modality):
-        read = {row: found for row, (_, found) in enumerate(batch) if isinstance(found, Tensor)}
+        read = {row: found for row, (_, found) in enumerate(batch) if isinstance(found, Loaded)}
         found = dict(zip(read, _each(asked.rank, list(read.values())), strict=True))
         for row, (picture, why) in enumerate(batch):
             yield picture, why if isinstance(why, DataError) else found[row]
@@ -136,11 +136,11 @@ def write_rows(
     return 1 if tally.unreadable else 0
 
 
-def _each(rank: Callable[[Sequence[Any]], list[Any]], pictures: Sequence[Tensor]) -> Sequence[Any]:
+def _each(rank: Callable[[Sequence[Any]], list[Any]], inputs: Sequence[Loaded]) -> Sequence[Any]:
     try:
-        return rank(pictures) if pictures else []
+        return rank(inputs) if inputs else []
     except DataError as error:
-        return [error] if len(pictures) == 1 else [_each(rank, [picture])[0] for picture in pictures]
+        return [error] if len(inputs) == 1 else [_each(rank, [one])[0] for one in inputs]
 
 
 def _together(asked: Asked, pictures: list[Picture]) -> Answered:

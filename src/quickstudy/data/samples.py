@@ -14,9 +14,10 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -44,6 +45,21 @@ _LONGEST_NAME = 500
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """An item that was loaded before: wherever items are taken it stands for its own, and nothing loads it again."""
+
+    item: Any
+    """As it was handed over."""
+    example: Batch
+    """What ``load`` made of it, in tensors."""
+
+    @classmethod
+    def of(cls, item: Any, load: Load) -> Self:
+        """Load an item."""
+        return cls(item, _as_batch(load(item)))
+
+
 def described(transform: Any) -> str | None:
     """Return in words what a transform is, the same in every process: a module's own, a function's name and numbers."""
     if transform is None:
@@ -60,7 +76,7 @@ class Samples:
     """The inputs of a table as batches.
 
     Args:
-        inputs: a batch ``[N, ...]``, which is fed as it is, or items for ``load``.
+        inputs: a batch ``[N, ...]``, which is fed as it is, or items for ``load``, some of them ``Loaded``.
         load: makes a tensor (or array) of one item, all of one shape; or a dict of them, each as long as it may be. Its
             ``advice``, as a ``Modality`` has it, says what helps where shapes differ.
         transform: applied to each tensor after the cache, with a random state of its own.
@@ -209,8 +225,8 @@ class Samples:
 
     def _read(self, row: int) -> Batch:
         try:
-            loaded = self._load(self._inputs[row])
-            return _as_batch(loaded)
+            item = self._inputs[row]
+            return item.example if isinstance(item, Loaded) else _as_batch(self._load(item))
         except MemoryError:
             raise
         except DataError as error:

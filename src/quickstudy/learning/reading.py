@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.batches import Batch, each, take
-from quickstudy.data.samples import Samples
+from quickstudy.data.samples import Loaded, Samples
 from quickstudy.errors import DataError, DataWarning
 from quickstudy.modality import Modality, Values
 from quickstudy.nets import Encoder
@@ -60,6 +60,8 @@ class Reader:
 
     def listed(self, inputs: Any) -> Any:
         """Return a batch ``[N, ...]`` that is fed as it is, or a list of items; what comes one by one is listed."""
+        if isinstance(inputs, list) and inputs and all(isinstance(item, Loaded) for item in inputs):
+            return inputs
         leaves = tree_leaves(inputs) if isinstance(inputs, dict) else []
         batch = leaves and all(isinstance(leaf, Tensor) for leaf in leaves)
         return inputs if batch else self.rules.listed(inputs)
@@ -141,4 +143,5 @@ class Reader:
 
 
 def _item(examples: Any, row: int) -> Any:
-    return take(examples, row) if isinstance(examples, dict) else examples[row]
+    item = take(examples, row) if isinstance(examples, dict) else examples[row]
+    return item.item if isinstance(item, Loaded) else item

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
-from quickstudy.batches import Batch
+from quickstudy.data.samples import Loaded
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.modality import MODALITIES, Code, Modality, Wire
 from quickstudy.serve.service import Service
@@ -58,8 +58,8 @@ class Decoder:
     @property
     def called(self) -> str:
         """What one input is called."""
-        modality = self._modality()
-        return ("pictures" if modality.wire is None else modality.called).removesuffix("s")
+        self._modality()
+        return self._service.called
 
     def check(self, count: int) -> None:
         """Check how many inputs there are.
@@ -74,7 +74,7 @@ class Decoder:
                 f"{'who.jpg' if field == 'images' else 'file'}"
             )
 
-    def __call__(self, files: list[File]) -> list[Batch]:
+    def __call__(self, files: list[File]) -> list[Loaded]:
         """Return an example for each file, a picture ``[C, H, W]`` for instance.
 
         Raises:
@@ -88,7 +88,7 @@ class Decoder:
                 raise DataError(f"{self.called} {number}: {error}") from error
         return examples
 
-    def one(self, file: File) -> Batch:
+    def one(self, file: File) -> Loaded:
         """Return the example in a file.
 
         Raises:
@@ -96,7 +96,7 @@ class Decoder:
         """
         modality = self._modality()
         try:
-            return modality.load(modality.from_wire(file.content, file.name))
+            return Loaded.of(modality.from_wire(file.content, file.name), modality)
         except ConfigError:
             raise
         except DataError as error:

@@ -14,7 +14,7 @@ from fastapi import HTTPException, Request
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
-from quickstudy.batches import Batch
+from quickstudy.data.samples import Loaded
 from quickstudy.errors import DataError, first_line
 from quickstudy.modality import Wire
 from quickstudy.serve.decoding import Decoder, File
@@ -38,7 +38,7 @@ class Desk:
         """End the threads."""
         self._pool.shutdown()
 
-    async def inputs(self, request: Request) -> list[Batch]:
+    async def inputs(self, request: Request) -> list[Loaded]:
         """Return the inputs in a request, as they are loaded.
 
         Raises:

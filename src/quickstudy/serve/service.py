@@ -3,7 +3,7 @@
 It is a ``Predictor``, or a ``TrainedModel``, which answers alone: the service knows of both what they say of themselves
 (``modality``, ``transductive``, ``learns``), and asks both to ``rank``.
 
-Whoever calls gets a future. Pictures that wait are classified together; a change waits for what came before it. Other
+Whoever calls gets a future. Inputs that wait are classified together; a change waits for what came before it. Other
 processes may serve the same folder: before each batch and each change the thread takes up what they have changed, so
 that an answer knows every change that was acknowledged, by whichever of them, before it was asked for.
 """
@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from quickstudy.batches import group_of
+from quickstudy.data.samples import Loaded
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, QuickstudyError, brief
 from quickstudy.learning.changes import Change
@@ -42,7 +44,7 @@ _LOG = logging.getLogger("quickstudy.serve")
 
 
 class BusyError(QuickstudyError):
-    """So many pictures are waiting that further ones are refused."""
+    """So many inputs are waiting that further ones are refused."""
 
 
 class UnwrittenError(QuickstudyError, OSError):
@@ -50,9 +52,9 @@ class UnwrittenError(QuickstudyError, OSError):
 
 
 class _Asked(NamedTuple):
-    """Pictures to classify."""
+    """Inputs to classify."""
 
-    pictures: list[Tensor]
+    inputs: list[Any]
     top: int
     nearest: int
     future: Future[list[Answer]]
@@ -76,8 +78,8 @@ class Service:
     Args:
         model: the folder of a saved model, which a service follows and changes where it learns; or a trained model.
         device: for the model in a folder.
-        batch_size: pictures that are classified together at most.
-        most_waiting: pictures that may wait; more are refused.
+        batch_size: inputs that are classified together at most.
+        most_waiting: inputs that may wait; more are refused.
         name: of a model that is in no folder.
 
     Raises:
@@ -118,10 +120,17 @@ class Service:
 
     # ---- what may be asked of it
 
-    def predict(self, pictures: list[Tensor], count: int = 5, nearest: int = 0) -> Future[list[Answer]]:
-        """Classify pictures ``[C, H, W]``, each with its likeliest classes and, if asked for, its nearest examples."""
+    def predict(self, inputs: list[Any], count: int = 5, nearest: int = 0) -> Future[list[Answer]]:
+        """Classify inputs, each with its likeliest classes and, if asked for, its nearest examples.
+
+        Args:
+            inputs: ``Loaded``, as a ``Decoder`` makes them, or examples such as ``load`` takes too: a picture
+                ``[C, H, W]``.
+            count: how many of the likeliest classes to name.
+            nearest: how many of the nearest examples.
+        """
         future: Future[list[Answer]] = Future()
-        self._put(_Asked(pictures, count, nearest, future))
+        self._put(_Asked(inputs, count, nearest, future))
         return future
 
     def classes(self) -> Future[dict[Label, int]]:
@@ -155,24 +164,19 @@ class Service:
         """Return the class that a text means; see ``Predictor.as_class``."""
         return self._change(lambda predictor: predictor.as_class(text))
 
-    def teach(self, name: Label, pictures: list[Tensor], by: str = "") -> Future[int]:
-        """Show examples ``[C, H, W]`` of a class, known or new; the number of its examples comes back.
+    def teach(self, name: Label, inputs: list[Any], by: str = "") -> Future[int]:
+        """Show examples of a class, known or new; the number of its examples comes back.
 
         Here and below, text that writes a class is taken for it (``"2"`` for 2), as a path can hold nothing else; and
         ``by`` is who asks, for the log.
         """
 
         def teach(predictor: Predictor) -> int:
-            sizes = [f"{picture.shape[-1]}x{picture.shape[-2]}" for picture in pictures]
-            for number, size in enumerate(sizes, 1):
-                if size != sizes[0]:
-                    raise DataError(
-                        f"picture {number} has {size} pixels and picture 1 {sizes[0]}: send one size at once"
-                    )
+            self._check_sizes(inputs)
             label = predictor.as_class(name)
             if label not in predictor:
                 _check_open(predictor)
-            (predictor.add_examples if label in predictor else predictor.add_class)(label, pictures)
+            (predictor.add_examples if label in predictor else predictor.add_class)(label, inputs)
             return predictor.counts_[label]
 
         return self._change(teach, by)
@@ -208,13 +212,18 @@ class Service:
         return self._model.modality
 
     @property
+    def called(self) -> str:
+        """What one input is called; those that a function of one's own reads are files, sent like pictures."""
+        return ("pictures" if self.modality.wire is None else self.modality.called).removesuffix("s")
+
+    @property
     def ready(self) -> bool:
         """Whether it answers."""
         return not self._closed and self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
-        """How many pictures wait."""
+        """How many inputs wait."""
         return self._waiting
 
     @property
@@ -257,9 +266,9 @@ class Service:
             if self._closed:
                 raise BusyError("the service is shutting down")
             if isinstance(job, _Asked):
-                if self._waiting and self._waiting + len(job.pictures) > self._most_waiting:
-                    raise BusyError(f"{self._waiting} pictures are waiting already: try again in a moment")
-                self._waiting += len(job.pictures)
+                if self._waiting and self._waiting + len(job.inputs) > self._most_waiting:
+                    raise BusyError(f"{self._waiting} {self.called}s are waiting already: try again in a moment")
+                self._waiting += len(job.inputs)
             self._queue.put(job)
 
     def _run(self, source: Any, read: Future[None]) -> None:
@@ -300,7 +309,7 @@ class Service:
 
     def _gathered(self, first: _Asked) -> tuple[list[_Asked], _Asked | _Job | None]:
         """Return what is classified together, and what was taken from the queue and is not."""
-        batch, size = [first], len(first.pictures)
+        batch, size = [first], len(first.inputs)
         while size < self._batch_size and not self._model.transductive:
             try:
                 job = self._queue.get_nowait()
@@ -309,11 +318,11 @@ class Service:
             if isinstance(job, _Job):
                 return batch, job
             batch.append(job)
-            size += len(job.pictures)
+            size += len(job.inputs)
         return batch, None
 
     def _answer(self, batch: list[_Asked]) -> None:
-        size = sum(len(asked.pictures) for asked in batch)
+        size = sum(len(asked.inputs) for asked in batch)
         with self._lock:
             self._waiting -= size
         self.observe(size)
@@ -326,29 +335,43 @@ class Service:
             return
         try:
             answers = iter(self._classified(batch))
-        except Exception:  # whose picture it was shows when each is asked alone
+        except Exception:  # whose input it was shows when each is asked alone
             for asked in batch:
                 _settle(asked.future, partial(self._classified, [asked]))
             return
         for asked in batch:
-            asked.future.set_result([_as_asked(next(answers), asked) for _ in asked.pictures])
+            asked.future.set_result([_as_asked(next(answers), asked) for _ in asked.inputs])
 
     def _classified(self, batch: list[_Asked]) -> list[Answer]:
-        """Classify pictures that may be of several sizes, those of one size together."""
+        """Classify inputs that may be of several sizes, those together of which one batch can be made."""
         if self._model.learns and not _counts(self._model):
-            raise DataError(
-                "no class is known yet: show it one first, curl -F images=@yak.jpg .../classes/yak/examples"
-            )
-        pictures = [picture for asked in batch for picture in asked.pictures]
+            wire = self.modality.wire
+            sent = "images=@yak.jpg" if wire is None or wire.field == "images" else f"{wire.field}=@file"
+            raise DataError(f"no class is known yet: show it one first, curl -F {sent} .../classes/yak/examples")
+        inputs = [one for asked in batch for one in asked.inputs]
         count, nearest = max(asked.top for asked in batch), max(asked.nearest for asked in batch)
         kinds: dict[Any, list[int]] = {}
-        for place, picture in enumerate(pictures):
-            kinds.setdefault((picture.shape, picture.dtype), []).append(place)
+        for place, one in enumerate(inputs):
+            kinds.setdefault(group_of(_example(one)), []).append(place)
         answers: dict[int, Answer] = {}
         for places in kinds.values():
-            found = self._model.rank([pictures[place] for place in places], count, nearest=nearest)
+            found = self._model.rank([inputs[place] for place in places], count, nearest=nearest)
             answers |= zip(places, found, strict=True)
-        return [answers[place] for place in range(len(pictures))]
+        return [answers[place] for place in range(len(inputs))]
+
+    def _check_sizes(self, inputs: list[Any]) -> None:
+        """Refuse tensors of several sizes, of which no batch can be made."""
+        sizes = []
+        for number, one in enumerate(inputs, 1):
+            if not isinstance(example := _example(one), Tensor):
+                continue
+            drawn = example.ndim == 3
+            sizes.append("x".join(map(str, example.shape[:-3:-1] if drawn else example.shape)))
+            if sizes[-1] != sizes[0]:
+                raise DataError(
+                    f"{self.called} {number} has {sizes[-1]} {'pixels' if drawn else 'numbers'} and {self.called} 1 "
+                    f"{sizes[0]}: send one size at once"
+                )
 
     def _done(self, action: Callable[[Model], Any]) -> Any:
         while True:
@@ -420,6 +443,10 @@ def _check_open(predictor: Predictor) -> None:
             f"this model was trained for {len(predictor.counts_)} classes, no more and no fewer: it takes further "
             "examples of those that it knows, and other names for them"
         )
+
+
+def _example(one: Any) -> Any:
+    return one.example if isinstance(one, Loaded) else one
 
 
 def _counts(model: Model) -> dict[Label, int]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from torch import Tensor
 
+from quickstudy.data.samples import Loaded
 from quickstudy.errors import DataError, QuickstudyError
 from quickstudy.learning.changes import UNKNOWN
 from quickstudy.learning.explaining import Answer, Neighbour
@@ -230,7 +230,7 @@ def _named(name: str | None, what: str, how: str = "Type the name of") -> str:
     return name
 
 
-def _decoded(decoder: Decoder, paths: list[str]) -> list[Tensor]:
+def _decoded(decoder: Decoder, paths: list[str]) -> list[Loaded]:
     if len(paths) > decoder.limits.images:
         raise DataError(f"{len(paths)} pictures are too many at once: choose up to {decoder.limits.images}.")
     pictures = []

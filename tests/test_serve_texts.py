@@ -1,0 +1,151 @@
+"""Inputs that are dicts of tensors, each as long as it is, over HTTP and on the command line; all are loaded once."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import csv
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quickstudy import Predictor
+from quickstudy.algorithms import STRATEGIES
+from quickstudy.batches import Batch
+from quickstudy.cli import main
+from quickstudy.data.samples import Loaded
+from quickstudy.errors import DataError
+from quickstudy.modality import MODALITIES, Modality, Wire
+from quickstudy.nets import build_encoder
+from quickstudy.nets.registry import BACKBONES
+from quickstudy.serve.app import build
+from quickstudy.serve.service import Service
+
+HANGS = 60
+
+
+@dataclass(frozen=True)
+class Letters(Modality):
+    """A text in a file, in the bytes of one, or as it is: what it loads it does not load again."""
+
+    called = "texts"
+    wire = Wire("texts", ("text/plain",), {"type": "string"})
+    shown_as = "text/plain"
+
+    def load(self, item: Any) -> Batch:
+        text = item.read_text() if isinstance(item, Path) else item.decode() if isinstance(item, bytes) else item
+        if not text.isalpha():
+            raise DataError(f"{text!r} is no text of letters")
+        ids = torch.tensor([ord(letter) % 32 for letter in text])
+        return {"ids": ids, "mask": torch.ones(len(ids), dtype=torch.bool)}
+
+    def show(self, item: Any, example: Batch) -> bytes:
+        return item if isinstance(item, bytes) else str(item).encode()
+
+
+class Share(nn.Module):
+    """How often each letter comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, tokens: Batch) -> Tensor:
+        found = nn.functional.one_hot(tokens["ids"], 32) * tokens["mask"][..., None]
+        shares: Tensor = self.scale * found.sum(1) / tokens["mask"].sum(1, keepdim=True)
+        return shares
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A saved model of two classes of texts."""
+    monkeypatch.setitem(MODALITIES._entries, "letters", Letters)
+    monkeypatch.setitem(BACKBONES._entries, "share", Share)
+    predictor = Predictor(build_encoder("share"), STRATEGIES["nearest_centroid"](), Letters())
+    predictor.fit(["aaab", "aba", "cccccd", "cd"], ["ab", "ab", "cd", "cd"]).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def service(folder: Path) -> Iterator[Service]:
+    with Service(folder) as service:
+        yield service
+
+
+def ask(service: Service, path: str, **more: Any) -> Any:
+    async def answer() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(build(service)), base_url="http://localhost") as one:
+            return await one.post(path, **more)
+
+    return asyncio.run(answer()).json()
+
+
+def test_texts_are_answered_and_learned_from_over_http(service: Service) -> None:
+    texts = ["aabaaaab", "c", "abababa"]
+    files = {"files": [("texts", ("x.txt", text.encode())) for text in texts]}
+    for body in ({"json": {"texts": texts}}, files):
+        found = ask(service, "/predict?nearest=1", **body)["predictions"]
+        assert [each["ranking"][0]["name"] for each in found] == ["ab", "cd", "ab"]
+        assert {base64.b64decode(each["nearest"][0]["thumbnail"]) for each in found} <= {b"aaab", b"aba", b"cccccd"}
+    assert ask(service, "/classes/e/examples", json={"texts": ["eeef", "fe"]}) == {"name": "e", "examples": 2}
+    new = {"files": [("texts", ("y.txt", b"efefeef"))]}
+    assert ask(service, "/classes/e/examples", **new) == {"name": "e", "examples": 3}
+    assert service.thumbnails("e").result() == (b"eeef", b"fe", b"efefeef")
+    (found,) = ask(service, "/predict", json={"texts": ["ef"]})["predictions"]
+    assert found["ranking"][0]["name"] == "e"
+    assert ask(service, "/predict", json={"texts": ["a", "1"]}) == {"detail": "text 2: '1' is no text of letters"}
+
+
+def test_texts_of_several_lengths_are_answered_in_one_batch(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[int] = []
+    rank = Predictor.rank
+
+    def counted(self: Predictor, inputs: Any, count: int = 5, *, nearest: int = 0) -> Any:
+        together.append(len(inputs))
+        return rank(self, inputs, count, nearest=nearest)
+
+    monkeypatch.setattr(Predictor, "rank", counted)
+    asked = [["ab", "cccccccc"], ["a"], ["dcdc", "bbba"]]
+    loaded = [[Loaded.of(text, Letters()) for text in texts] for texts in asked]
+    alone = [service.predict(each).result() for each in loaded]
+    together.clear()
+    held = threading.Event()
+    service._do(lambda _: held.wait(HANGS))
+    futures = [service.predict(each) for each in loaded]
+    held.set()
+    for future, expected in zip(futures, alone, strict=True):
+        for one, other in zip(future.result(), expected, strict=True):
+            assert one.label == other.label
+            assert dict(one.ranking) == pytest.approx(dict(other.ranking), abs=1e-5)
+    assert together == [5]
+
+
+def test_texts_are_predicted_by_the_command_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    for name, text in (("one", "aabb"), ("two", "?"), ("three", "cdcdcdcdcd")):
+        Path(f"{name}.txt").write_text(text)
+    assert main(["predict", "model", "one.txt", "two.txt", "three.txt", "--no-unknown"]) == 1
+    out, err = capsys.readouterr()
+    rows = [(row["file"], row["label"]) for row in csv.DictReader(out.splitlines())]
+    assert rows == [("one.txt", "ab"), ("three.txt", "cd")]
+    assert "unreadable: 'two.txt': '?' is no text of letters" in err
+
+
+def test_what_no_batch_can_be_made_of_is_told_before_it_is_learned(service: Service) -> None:
+    def pair(*shapes: tuple[int, ...]) -> list[Loaded]:
+        return [Loaded(None, torch.zeros(shape)) for shape in shapes]
+
+    with pytest.raises(DataError, match=r"^text 2 has 20x24 pixels and text 1 24x20: send one size at once$"):
+        service.teach("e", pair((3, 20, 24), (3, 24, 20))).result()
+    with pytest.raises(DataError, match=r"^text 2 has 4 numbers and text 1 3: send one size at once$"):
+        service.teach("e", pair((3,), (4,))).result()
+    assert "e" not in service.classes().result()
