@@ -18,14 +18,13 @@ from jsonargparse import ArgumentParser
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.models import FORMS, add_device, device_of, examples, find_model, learner, model_here
+from quickstudy.cli.models import FORMS, add_device, device_of, examples, find_model, learner, model_here, support_of
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import Load
-from quickstudy.data.scan import class_folders
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
-from quickstudy.image.modality import IMAGE_EXTENSIONS, IMAGE_SIZE, load_image
+from quickstudy.image.modality import IMAGE_SIZE, load_image
 from quickstudy.learning.confidence import accuracy_in_words, in_words
 from quickstudy.learning.reading import telling
 from quickstudy.nets.registry import BACKBONES
@@ -73,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
     if out.exists() and not (out / DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out '{out}' holds something else than a saved model: name a new folder")
     device = device_of(args)
-    table = class_folders(args.support, IMAGE_EXTENSIONS)
-    check_no_file_twice({"support": table})
     load, learn = _learner(args, device)
+    table = support_of(args.support, load)
+    check_no_file_twice({"support": table})
     if args.on_error == "skip":
         table = _readable(table, load, args.support)
     with bar("learning", len(table)) as advance, telling(advance):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +16,8 @@ from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, first_line
 from quickstudy.files import absent, best_checkpoint
-from quickstudy.image.modality import IMAGE_EXTENSIONS, load_image
+from quickstudy.image.modality import IMAGE_EXTENSIONS
+from quickstudy.modality import as_modality
 from quickstudy.predictor import Predictor
 from quickstudy.saved import hub
 from quickstudy.saved.model_folder import DESCRIPTION, instead, is_trained
@@ -115,7 +115,8 @@ def load_predictor(found: Found, device: torch.device, support: str | None = Non
         ConfigError: it is a checkpoint and there is no folder to learn from, or it takes tensors only.
     """
     if support is not None:
-        return learner(found, device)[1](*examples(class_folders(support, IMAGE_EXTENSIONS)))
+        load, learn = learner(found, device)
+        return learn(*examples(support_of(support, load)))
     if found.saved:
         return _load_saved(found, device)
     raise ConfigError(
@@ -152,8 +153,21 @@ def without_classes(typed: object, model: Task) -> ConfigError:
     )
 
 
+def support_of(folder: str, load: Load) -> Table:
+    """Return the examples of a folder of class folders: the files of a model's own inputs.
+
+    Args:
+        folder: of class folders.
+        load: what reads an input for the model.
+
+    Raises:
+        DataError: there are none.
+    """
+    return class_folders(folder, as_modality(load).extensions or IMAGE_EXTENSIONS)
+
+
 def learner(found: Found, device: torch.device) -> tuple[Load, Callable[[Any, Any], Predictor]]:
-    """Return what loads a picture for a model, and what makes a predictor of pictures and labels with it."""
+    """Return what reads an input for a model, and what makes a predictor of inputs and labels with it."""
     if found.saved and is_trained(found.path):
         fixed = TrainedModel.load(found.path, device)  # whose head is left behind, as a checkpoint's is
         return fixed.modality, Predictor(fixed.encoder, STRATEGIES["prototypicalnetworks"](), fixed.modality).fit
@@ -161,7 +175,7 @@ def learner(found: Found, device: torch.device) -> tuple[Load, Callable[[Any, An
         predictor = _load_saved(found, device)
         return predictor.knowledge.load, predictor.fit
     model = load_task(found.path, device)
-    return partial(load_image, **model.load_options), model.adapt
+    return model.modality.with_options(model.load_options), model.adapt
 
 
 def examples(table: Table) -> tuple[list[Any], list[str]]:

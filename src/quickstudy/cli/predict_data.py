@@ -9,13 +9,11 @@ from typing import Literal
 import numpy as np
 
 from quickstudy.cli.flags import FlagParser
-from quickstudy.cli.models import TRAINED, examples, without_classes
+from quickstudy.cli.models import TRAINED, examples, support_of, without_classes
 from quickstudy.cli.named_pictures import Picture
 from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.cli.tasks import asked_for, named_by
-from quickstudy.data.scan import class_folders
-from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.kinds.predictions import named
 from quickstudy.trained import ranked
 
@@ -56,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         found = ranked(model.kind, found, len(asked.classes)) if asked.classes else found
     else:
         found, model.load_options = None, dict(data.load_options)
-        support = examples(class_folders(args.support, IMAGE_EXTENSIONS))
+        support = examples(support_of(args.support, model.modality))
         asked = Asked(model.to(trainer.strategy.root_device).adapt(*support), unknown=False)
     pictures = [
         Picture(table.inputs[row], true)
