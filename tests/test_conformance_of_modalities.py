@@ -168,12 +168,6 @@ class DrawsAsItReads(Words):
         return super().load(item)
 
 
-@breaks("an example that was read is taken as it is")
-class ReadsWhatWasRead(Words):
-    def load(self, item: Any) -> Any:
-        return super().load(item)["ids"].sum()
-
-
 @breaks("all numbers are finite")
 class ReadsNaN(Words):
     def load(self, item: Any) -> Any:
@@ -198,7 +192,7 @@ class ReadsAnotherType(Words):
 @breaks("tensors have one shape, where parts of a dict may differ")
 class GivesTensorsOfAnyLength(Words):
     def load(self, item: Any) -> Any:
-        return item if isinstance(item, Tensor) else super().load(item)["ids"]
+        return super().load(item)["ids"]
 
 
 @breaks("a file holds it, by its registered name and plain options")

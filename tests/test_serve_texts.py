@@ -125,6 +125,8 @@ def test_texts_of_several_lengths_are_answered_in_one_batch(service: Service, mo
             assert one.label == other.label
             assert dict(one.ranking) == pytest.approx(dict(other.ranking), abs=1e-5)
     assert together == [5]
+    (bare,) = service.predict([Letters().load("ab")]).result()
+    assert bare == alone[0][0]
 
 
 def test_texts_are_predicted_by_the_command_line(

@@ -250,8 +250,6 @@ class Modality(ABC):
     def load(self, item: Any) -> Batch:
         """Return one example, a tensor or a dict of tensors without an axis of examples. Called in worker processes.
 
-        A tensor that it returned is returned as it is: a service reads what was sent, and then asks the model.
-
         Raises:
             DataError: it cannot be read; the message names it.
         """

@@ -54,7 +54,7 @@ class UnwrittenError(QuickstudyError, OSError):
 class _Asked(NamedTuple):
     """Inputs to classify."""
 
-    inputs: list[Any]
+    inputs: list[Loaded]
     top: int
     nearest: int
     future: Future[list[Answer]]
@@ -124,13 +124,12 @@ class Service:
         """Classify inputs, each with its likeliest classes and, if asked for, its nearest examples.
 
         Args:
-            inputs: ``Loaded``, as a ``Decoder`` makes them, or examples such as ``load`` takes too: a picture
-                ``[C, H, W]``.
+            inputs: ``Loaded``, as a ``Decoder`` makes them, or examples alone: pictures ``[C, H, W]``.
             count: how many of the likeliest classes to name.
             nearest: how many of the nearest examples.
         """
         future: Future[list[Answer]] = Future()
-        self._put(_Asked(inputs, count, nearest, future))
+        self._put(_Asked(_loaded(inputs), count, nearest, future))
         return future
 
     def classes(self) -> Future[dict[Label, int]]:
@@ -171,12 +170,14 @@ class Service:
         ``by`` is who asks, for the log.
         """
 
+        examples = _loaded(inputs)
+
         def teach(predictor: Predictor) -> int:
-            self._check_sizes(inputs)
+            self._check_sizes(examples)
             label = predictor.as_class(name)
             if label not in predictor:
                 _check_open(predictor)
-            (predictor.add_examples if label in predictor else predictor.add_class)(label, inputs)
+            (predictor.add_examples if label in predictor else predictor.add_class)(label, examples)
             return predictor.counts_[label]
 
         return self._change(teach, by)
@@ -352,18 +353,18 @@ class Service:
         count, nearest = max(asked.top for asked in batch), max(asked.nearest for asked in batch)
         kinds: dict[Any, list[int]] = {}
         for place, one in enumerate(inputs):
-            kinds.setdefault(group_of(_example(one)), []).append(place)
+            kinds.setdefault(group_of(one.example), []).append(place)
         answers: dict[int, Answer] = {}
         for places in kinds.values():
             found = self._model.rank([inputs[place] for place in places], count, nearest=nearest)
             answers |= zip(places, found, strict=True)
         return [answers[place] for place in range(len(inputs))]
 
-    def _check_sizes(self, inputs: list[Any]) -> None:
+    def _check_sizes(self, inputs: list[Loaded]) -> None:
         """Refuse tensors of several sizes, of which no batch can be made."""
         sizes = []
         for number, one in enumerate(inputs, 1):
-            if not isinstance(example := _example(one), Tensor):
+            if not isinstance(example := one.example, Tensor):
                 continue
             drawn = example.ndim == 3
             sizes.append("x".join(map(str, example.shape[:-3:-1] if drawn else example.shape)))
@@ -445,8 +446,8 @@ def _check_open(predictor: Predictor) -> None:
         )
 
 
-def _example(one: Any) -> Any:
-    return one.example if isinstance(one, Loaded) else one
+def _loaded(inputs: list[Any]) -> list[Loaded]:
+    return [one if isinstance(one, Loaded) else Loaded(one, one) for one in inputs]
 
 
 def _counts(model: Model) -> dict[Label, int]:

@@ -84,7 +84,6 @@ def _read(modality: Modality, items: list[Any]) -> list[Batch]:
         demand(_is_tree(example), "an input becomes a tensor, or a dict of tensors", f"{brief(item)}: {type(example)}")
         again = modality.load(item)
         demand(_same(example, again), "an input that is read twice is the same", brief(item))
-        demand(_takes_what_was_read(modality, example), "an example that was read is taken as it is", brief(item))
         demand(all(bool(leaf.isfinite().all()) for leaf in tree_leaves(example)), "all numbers are finite", brief(item))
         first, other = _form(examples[0]), _form(example)
         demand(other == first, "parts have the same names, types and numbers of axes", f"{other}, and before {first}")
@@ -93,13 +92,6 @@ def _read(modality: Modality, items: list[Any]) -> list[Batch]:
             demand(shapes[0] == shapes[1], "tensors have one shape, where parts of a dict may differ", shapes)
     check_randomness(lambda _: [modality.load(item) for item in items], "as it reads")
     return examples
-
-
-def _takes_what_was_read(modality: Modality, example: Batch) -> bool:
-    try:
-        return _same(modality(example), example)
-    except Exception:  # whatever a reader of files does with a tensor
-        return False
 
 
 def _is_a_plain_value(modality: Modality) -> None:
