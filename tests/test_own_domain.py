@@ -48,6 +48,7 @@ def domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(tmp_path)
     tables: tuple[dict[str, Any], ...] = (MODALITIES._entries, BACKBONES._entries, TASKS)
     before = [dict(table) for table in tables]
+    MODALITIES._entries.pop("signal", None)  # another test's, which has the name meanwhile
     yield importlib.import_module("signals")
     sys.modules.pop("signals", None)
     for table, entries in zip(tables, before, strict=True):
