@@ -215,7 +215,7 @@ def test_a_run_goes_on_mixing_and_predicting_needs_nothing_of_it(
 
 def test_mixing_by_a_flag() -> None:
     parser = FlagParser.for_command("fit", "")
-    add_model(parser)
+    add_model(parser, "image_classification")
     assert parser.read(["--model.mix", "mixup"]).model["mix"] == "mixup"
     mix = parser.read(["--model.mix", '["cutmix", {"alpha": 0.5}]']).model["mix"]
     assert tuple(mix) == ("cutmix", {"alpha": 0.5})

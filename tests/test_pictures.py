@@ -550,7 +550,7 @@ def test_names_of_transforms_by_stage_and_misspelled() -> None:
 
 def test_a_transform_by_name_on_the_command_line(tmp_path: Path) -> None:
     parser = FlagParser.for_command("fit", "")
-    add_data(parser, ("train",))
+    add_data(parser, ("train",), "image_classification")
     options = parser.read(["--data.train_folder", str(tmp_path), "--data.transform", "flip_crop"])
     assert options.data["transform"] == "flip_crop"
     mapped = parser.read(["--data.train_folder", str(tmp_path), "--data.transform", '{"train": "zoom"}'])

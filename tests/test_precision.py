@@ -55,13 +55,13 @@ def test_the_loss_falls(strategy: str, precision: str) -> None:
     given = data(few_shot)
     inner: set[torch.dtype] = set()
     if model.algorithm is not None:
-        plain_loss = model._loss
+        plain_loss = model.loss_fn
 
         def watched(logits: Tensor, targets: Tensor) -> Tensor:
             inner.add(logits.dtype)
             return plain_loss(logits, targets)
 
-        model._loss = watched
+        model.loss_fn = watched
     trainer = Trainer(max_epochs=2, precision=precision, **QUIET)  # type: ignore[arg-type]
     (before,) = trainer.validate(model, given, verbose=False)
     trainer.fit(model, given)
