@@ -334,6 +334,18 @@ def test_pooling_keeps_nothing_of_large_maps_for_its_gradients(layout: torch.mem
     assert [tensor.numel() for tensor in kept] == [maps.numel() // 4]
 
 
+def test_gradients_do_not_depend_on_which_pooling_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = torch.randint(0, 256, (40, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for large in (0, 2**40):
+        monkeypatch.setattr(pooling, "_LARGE", large)
+        torch.manual_seed(0)
+        encoder = Encoder(Conv4(1, 64))
+        encoder(pictures).square().sum().backward()
+        gradients.append([parameter.grad for parameter in encoder.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
 def test_an_exported_graph_pools_in_one_node_of_any_number_of_pictures() -> None:
     pictures = torch.zeros(2, 1, 16, 16)
     exported = torch.export.export(Conv4(1, 2).eval(), (pictures,), dynamic_shapes=({0: torch.export.Dim("N")},))

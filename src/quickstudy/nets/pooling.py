@@ -26,9 +26,14 @@ class MaxPool2x2(nn.MaxPool2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Pool maps ``[N, C, H, W]`` to ``[N, C, H // 2, W // 2]``."""
-        ours = not torch.compiler.is_compiling() and maps.device.type == "cpu" and maps.numel() >= _LARGE
+        ours = not torch.compiler.is_compiling() and maps.device.type == "cpu" and _gains(maps)
         pooled: Tensor = _Pooled.apply(maps)[0] if ours else super().forward(maps)
         return pooled
+
+
+def _gains(maps: Tensor) -> bool:
+    # Of maps that become single places torch hands gradients on in another layout, after which rounding is another, too.
+    return maps.numel() >= _LARGE or min(maps.shape[-2:]) < 4
 
 
 class _Pooled(torch.autograd.Function):
