@@ -32,7 +32,7 @@ class MaxPool2x2(nn.MaxPool2d):
 
 
 def _gains(maps: Tensor) -> bool:
-    # Of maps that become single places torch hands gradients on in another layout, after which rounding is another, too.
+    # Of maps that become single places torch hands gradients on in another layout, and what follows rounds otherwise.
     return maps.numel() >= _LARGE or min(maps.shape[-2:]) < 4
 
 
