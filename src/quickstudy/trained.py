@@ -69,19 +69,17 @@ class TrainedModel:
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of ``"probabilities"``; none where answers are no classes."""
-        classes: tuple[str, ...] = getattr(self.kind, "classes", ())
-        return classes
+        return self.kind.classes
 
     @property
     def labels(self) -> list[Label]:
         """The classes as the training data had them: strings, whole numbers or bools."""
-        labels: list[Label] = getattr(self.kind, "labels", [])
-        return labels
+        return self.kind.labels
 
     @property
     def several(self) -> bool:
         """Whether an input may have several labels."""
-        return bool(getattr(self.kind, "multi_label", False))
+        return self.kind.several
 
     # ---- what it answers
 
@@ -199,11 +197,11 @@ class TrainedModel:
         return cls(*model_folder.read_trained(folder, device, load, backbone, head))
 
 
-def ranked(kind: Any, chances_NC: Tensor, count: int) -> list[Answer]:
+def ranked(kind: Kind, chances_NC: Tensor, count: int) -> list[Answer]:
     """Return for each of N inputs its label and the likeliest classes.
 
     Args:
-        kind: ``Classification``.
+        kind: of answers that are classes.
         chances_NC: probabilities.
         count: how many classes to name.
 
@@ -215,5 +213,5 @@ def ranked(kind: Any, chances_NC: Tensor, count: int) -> list[Answer]:
     for chances_C, values, codes in zip(chances_NC, best.values.tolist(), best.indices.tolist(), strict=True):
         ranking = [(labels[code], value) for code, value in zip(codes, values, strict=True)]
         above = [labels[code] for code in (chances_C > 0.5).nonzero().flatten().tolist()]
-        found.append(Answer(above if kind.multi_label else ranking[0][0], ranking, []))
+        found.append(Answer(above if kind.several else ranking[0][0], ranking, []))
     return found

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch, each, form_of, of_form
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.table import Table
-from quickstudy.data.targets import Encoded, encode
+from quickstudy.data.targets import Encoded, Label, encode
 from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.files import plain
@@ -133,6 +133,21 @@ class Kind(ABC):
         """It in plain values, for a checkpoint; itself where it is not registered, so that no file can name it."""
         told = self.described()
         return self if told["name"] is None else told
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the codes; none where answers are no classes."""
+        return ()
+
+    @property
+    def labels(self) -> list[Label]:
+        """The classes as the training data has them: strings, whole numbers or bools."""
+        return []
+
+    @property
+    def several(self) -> bool:
+        """Whether an example may have several labels."""
+        return False
 
     @abstractmethod
     def meet(self, data: Any, stage: str) -> Self:

@@ -207,6 +207,11 @@ class Classification(Kind):
     # ---- answers
 
     @property
+    def several(self) -> bool:
+        """Whether an example may have several labels."""
+        return self.multi_label
+
+    @property
     def labels(self) -> list[Label]:
         """The classes as the training data has them: strings, whole numbers or bools."""
         return [as_label(name, self.label_type) for name in self.classes]

@@ -116,4 +116,4 @@ def answers(kind: Any, batches: Sequence[Tensor], output: str, source: Any = Non
     outputs = torch.cat(list(batches)) if batches else torch.empty(0, max(kind.options, 1))
     if output != "rows":
         return kind.answers(outputs, output)
-    return kind.rows(outputs, named_from(source, len(outputs), getattr(kind, "labels", ())))
+    return kind.rows(outputs, named_from(source, len(outputs), kind.labels))

@@ -197,8 +197,8 @@ def write_trained(path: str | os.PathLike[str], trained: Trained, like: Batch | 
     with torch.no_grad():
         content, difference, flips = _proven(model, name, graph, trace, inputs, {}, free, -math.inf)
     about = {
-        "classes": getattr(kind, "labels", []),
-        "several": bool(getattr(kind, "multi_label", False)),
+        "classes": kind.labels,
+        "several": kind.several,
         "temperature": 1.0,
         "unknown_below": _LEAST,
         **_asked(inputs, trained.modality),

@@ -201,8 +201,7 @@ class Task(OfDomain, L.LightningModule):
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names that the head knows; empty for a few-shot strategy, and where answers are no classes."""
-        names: tuple[str, ...] = getattr(self.kind, "classes", ())
-        return names
+        return self.kind.classes
 
     # ---- learning rates, which Lightning's finder or a user may set afterwards
 
