@@ -15,7 +15,7 @@ from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, first_line
-from quickstudy.files import absent, best_checkpoint
+from quickstudy.files import absent, best_checkpoint, looked_in
 from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.modality import as_modality
 from quickstudy.predictor import Predictor
@@ -66,12 +66,14 @@ def find_model(typed: str, kind: str = "checkpoint or saved model") -> Found:
         return found
     path = Path(typed).expanduser()
     if path.is_dir():
-        raise DataError(f"there is no saved model or checkpoint in '{path}' (looked in {Path.cwd()}){instead(path)}")
+        raise DataError(
+            f"there is no saved model or checkpoint in '{path}' ({looked_in(path / DESCRIPTION)}){instead(path)}"
+        )
     if _ON_THE_HUB.fullmatch(typed) and path.suffix not in _OF_FILES and not path.parent.exists():
         try:
             return Found(hub.fetched(typed), True, typed)
         except MissingPackageError as error:
-            told = f"there is no folder '{typed}' (looked in {Path.cwd()}), and to look on the Hugging Face Hub {error}"
+            told = f"{absent('folder', path)}, and to look on the Hugging Face Hub {error}"
             raise DataError(told) from error
     raise DataError(f"{absent(kind, path)}. Give {FORMS if 'saved' in kind else TRAINED}")
 
