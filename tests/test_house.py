@@ -60,6 +60,7 @@ PUBLIC = [
     "DataWarning",
     "Episode",
     "MissingPackageError",
+    "NumberPredictor",
     "Predictor",
     "QuickstudyError",
     "Task",
