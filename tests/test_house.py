@@ -32,6 +32,7 @@ LAYERS = [
     ["learning"],
     ["saved"],
     ["predictor", "trained"],
+    ["model"],
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],

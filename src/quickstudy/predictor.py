@@ -22,17 +22,19 @@ from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, TakenError, brief, check_counts, few, one_line
 from quickstudy.kinds.base import Kind
+from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.predictions import Answer, Neighbour
 from quickstudy.kinds.regression import Regression
 from quickstudy.learning.adapting import addition, after, fitted, unshown, untaught
 from quickstudy.learning.answering import answered, named, neighbours
 from quickstudy.learning.changes import NUMBERS, UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
-from quickstudy.learning.explaining import Answer, Neighbour
 from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
+from quickstudy.saved.plain import name_of
 
 if TYPE_CHECKING:
     from quickstudy.saved import export
@@ -83,6 +85,16 @@ class Adapted:
     def transductive(self) -> bool:
         """Whether an answer depends on the other inputs of the call."""
         return self._knowledge.transductive
+
+    def about(self) -> dict[str, Any]:
+        """Return what it is, in values that JSON has."""
+        known, made_by = self._knowledge, self._knowledge.encoder.made_by
+        return {
+            "strategy": name_of(known.algorithm),
+            "backbone": made_by and made_by[0],
+            "classes": 0 if known.kind is not None else len(known.support),
+            "examples": sum(known.counts.values()),
+        }
 
     # ---- as scikit-learn has it
 
@@ -260,6 +272,21 @@ class Predictor(Adapted):
     def counts_(self) -> dict[Label, int]:
         """How many examples of each class it has seen."""
         return self._knowledge.counts
+
+    @property
+    def kind(self) -> Classification:
+        """What an answer is: one of the classes that it knows now."""
+        known = self._knowledge
+        names = (name if isinstance(name, str) else str(int(name)) for name in known.support)
+        return Classification(classes=tuple(names), label_type=known.label_type or "str")
+
+    def about(self) -> dict[str, Any]:
+        """Return what it is and what accuracy to expect of it, in values that JSON has."""
+        return {**super().about(), "held_out_accuracy": self._knowledge.accuracy.told()}
+
+    def expected(self) -> list[str]:
+        """Return in words what accuracy to expect."""
+        return accuracy_in_words(self.held_out_accuracy_, self.modality.called)
 
     def thumbnails(self, name: Label) -> tuple[bytes, ...]:
         """Return a small JPEG of each example of a class; nothing for one that is no picture, or came without.
@@ -581,6 +608,15 @@ class NumberPredictor(Adapted):
     def examples_(self) -> int:
         """How many examples it learned from."""
         return sum(self._knowledge.counts.values())
+
+    @property
+    def counts_(self) -> dict[Label, int]:
+        """Of classes, of which it has none."""
+        return {}
+
+    def expected(self) -> list[str]:
+        """Return in words what accuracy to expect: nothing, as no example is left out to tell it."""
+        return []
 
     # ---- what it learns
 

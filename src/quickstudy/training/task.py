@@ -255,9 +255,9 @@ class Task(OfDomain, L.LightningModule):
             self.add_module(f"{name}_metrics", self._measures(name, self._metrics).to(self.device))
 
     def _measures(self, stage: str, asked: Any) -> StageMetrics:
-        options = self.procedure.options(self.kind, stage)
-        figures = self.kind.measure(self.procedure.unit == "examples", options)
-        return StageMetrics(self.score.name, figures, self.kind.further(asked, options))
+        choices = self.procedure.choices(self.kind, stage)
+        figures = self.kind.measure(self.procedure.unit == "examples", choices)
+        return StageMetrics(self.score.name, figures, self.kind.further(asked, choices))
 
     # ---- steps
 
@@ -321,8 +321,8 @@ class Task(OfDomain, L.LightningModule):
         if stage == "test" and self._answers is not None:
             noted = self.kind.noted(judged.outputs, judged.targets)
             self._answers.add(number, loader, *noted, batch)
-        options = self.procedure.options(self.kind, stage)
-        outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, options)
+        choices = self.procedure.choices(self.kind, stage)
+        outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, choices)
         for metrics in self._metrics_of(stage, loader):
             metrics.update(judged.figures, outputs, targets, judged.loss, judged.weight)
         return judged.loss, judged.weight
