@@ -192,8 +192,12 @@ def test_the_golden_files_are_there_and_small() -> None:
     for folder in MODELS:
         description = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
         assert folder.parent.name == f"format-{description['format']}"
+    for folder in OF_NUMBERS:
+        description = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
+        assert folder.parent.name == f"numbers-{description['format']}"
+    assert {path.name for path in OF_NUMBERS} == {"r2d2", "maml"}
     assert {path.name for path in RUNS if path.parent.name == "runs-1"} == set(golden_runs.RUNS)
     for folder in RUNS:
         checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
         assert folder.parent.name == f"runs-{checkpoint['quickstudy']['format']}"
-    assert sum(path.stat().st_size for path in GOLDEN.rglob("*.*")) < 600_000
+    assert sum(path.stat().st_size for path in GOLDEN.rglob("*.*")) < 650_000
