@@ -60,7 +60,7 @@ class Knowledge:
     means: Rows | None = None
     """``[W, D]``, of each class's embeddings; None where the algorithm keeps none, or there are no classes."""
     taught: str = ""
-    """The scale of the inputs that it learned from, one of ``modality.Scale``."""
+    """The scale of the inputs that it learned from, one of ``values.Scale``."""
     like: Batch | None = None
     """``[0, ...]``, of the shape and the type of the examples as they were shown; None where that is not known."""
     rounding: float = 0.0
