@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import numpy as np
@@ -244,7 +243,7 @@ class Predictor(Adapted):
         """
         if load is None:
             kind = MODALITIES["image"]
-            load = partial(kind.function or kind, **kind.usual)
+            load = kind().with_options(kind.usual)
         algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
         return cls(encoder, algorithm, load).fit(inputs, labels)

@@ -20,13 +20,13 @@ from quickstudy.cli.flags import add_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
 from quickstudy.cli.models import FORMS, add_device, device_of, examples, find_model, learner, model_here, support_of
 from quickstudy.data.readable import readable
-from quickstudy.data.samples import Load
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
-from quickstudy.image.modality import IMAGE_SIZE, load_image
+from quickstudy.image.modality import IMAGE_SIZE, Picture, load_image
 from quickstudy.learning.confidence import accuracy_in_words, in_words
 from quickstudy.learning.reading import telling
+from quickstudy.modality import Modality
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.predictor import Predictor
 from quickstudy.saved.model_folder import DESCRIPTION
@@ -72,11 +72,11 @@ def run(args: argparse.Namespace) -> int:
     if out.exists() and not (out / DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out '{out}' holds something else than a saved model: name a new folder")
     device = device_of(args)
-    load, learn = _learner(args, device)
-    table = support_of(args.support, load)
+    modality, learn = _learner(args, device)
+    table = support_of(args.support, modality)
     check_no_file_twice({"support": table})
     if args.on_error == "skip":
-        table = _readable(table, load, args.support)
+        table = _readable(table, modality, args.support)
     with bar("learning", len(table)) as advance, telling(advance):
         predictor = learn(*examples(table))
     told = _told(predictor, args)
@@ -85,20 +85,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _learner(args: argparse.Namespace, device: torch.device) -> tuple[Load, Callable[[Any, Any], Predictor]]:
-    """Return what loads a picture, and what makes a predictor of pictures and labels."""
+def _learner(args: argparse.Namespace, device: torch.device) -> tuple[Modality, Callable[[Any, Any], Predictor]]:
+    """Return what an input is, and what makes a predictor of pictures and labels."""
     given = vars(args)
     encoder, pictures = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _PICTURES))
     if model_here(args.model) or "/" in args.model or args.model.endswith(".ckpt"):
         for name in encoder | pictures:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
         return learner(find_model(args.model), device)
-    load = partial(load_image, **{"image_size": IMAGE_SIZE, **pictures})
-    return load, partial(Predictor.from_backbone, args.model, load=load, device=device, **encoder)
+    modality = Picture().with_options({**Picture.usual, **pictures})
+    return modality, partial(Predictor.from_backbone, args.model, load=modality, device=device, **encoder)
 
 
-def _readable(table: Table, load: Load, support: str) -> Table:
-    kept, _ = readable(table, load, f"pictures of '{support}'")
+def _readable(table: Table, modality: Modality, support: str) -> Table:
+    kept, _ = readable(table, modality, f"pictures of '{support}'")
     lost = sorted(set(table.classes) - set(kept.without_empty_classes().classes))
     if lost:
         raise DataError(

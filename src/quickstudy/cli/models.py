@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, first_line
 from quickstudy.files import absent, best_checkpoint
 from quickstudy.image.modality import IMAGE_EXTENSIONS
-from quickstudy.modality import as_modality
+from quickstudy.modality import Modality, Tensors
 from quickstudy.predictor import Predictor
 from quickstudy.saved import hub
 from quickstudy.saved.model_folder import DESCRIPTION, instead, is_trained
@@ -153,27 +152,27 @@ def without_classes(typed: object, model: Task) -> ConfigError:
     )
 
 
-def support_of(folder: str, load: Load) -> Table:
+def support_of(folder: str, modality: Modality) -> Table:
     """Return the examples of a folder of class folders: the files of a model's own inputs.
 
     Args:
         folder: of class folders.
-        load: what reads an input for the model.
+        modality: of the model's inputs.
 
     Raises:
         DataError: there are none.
     """
-    return class_folders(folder, as_modality(load).extensions or IMAGE_EXTENSIONS)
+    return class_folders(folder, modality.extensions or IMAGE_EXTENSIONS)
 
 
-def learner(found: Found, device: torch.device) -> tuple[Load, Callable[[Any, Any], Predictor]]:
+def learner(found: Found, device: torch.device) -> tuple[Modality, Callable[[Any, Any], Predictor]]:
     """Return what reads an input for a model, and what makes a predictor of inputs and labels with it."""
     if found.saved and is_trained(found.path):
         fixed = TrainedModel.load(found.path, device)  # whose head is left behind, as a checkpoint's is
         return fixed.modality, Predictor(fixed.encoder, STRATEGIES["prototypicalnetworks"](), fixed.modality).fit
     if found.saved:
         predictor = _load_saved(found, device)
-        return predictor.knowledge.load, predictor.fit
+        return predictor.modality, predictor.fit
     model = load_task(found.path, device)
     return model.modality.with_options(model.load_options), model.adapt
 
@@ -186,7 +185,7 @@ def examples(table: Table) -> tuple[list[Any], list[str]]:
 
 def _load_saved(found: Found, device: torch.device) -> Predictor:
     predictor = Predictor.load(found.path, device)
-    if predictor.knowledge.load is torch.as_tensor:
+    if isinstance(predictor.modality, Tensors):
         raise ConfigError(
             f"the model in '{found.typed}' takes tensors, as it was made without a function that loads pictures: make "
             "it with quickstudy adapt, model.adapt(...), or Predictor(..., load=load_image)"
