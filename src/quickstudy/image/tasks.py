@@ -14,16 +14,17 @@ from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
-from quickstudy.image.modality import Picture, channels_last, load_image, whole_numbers
+from quickstudy.image.modality import Picture, load_image
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
 from quickstudy.kinds.regression import Regression
-from quickstudy.modality import as_uint8
+from quickstudy.pixels import channels_last, whole_numbers
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier, Task
+from quickstudy.values import as_uint8
 
 
 class ImageData(DataModule):
-    """Pictures; see ``DataModule`` for the doors and the other options.
+    """Pictures; see ``DataModule`` for the doors and ``DataOptions`` for the other options.
 
     Args:
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
@@ -34,7 +35,7 @@ class ImageData(DataModule):
             ``"RGB"``.
         image_depth: bits of a pixel in files that have room for 16: 8, 10, 12 or 16. Default: as the model's training
             data, else ``"auto"``: 16, with a warning where a picture uses fewer.
-        options: see ``DataModule``.
+        options: see ``DataOptions``.
     """
 
     modality = Picture().with_options(Picture.usual)

@@ -22,7 +22,7 @@ from quickstudy.errors import ConfigError, check_options
 from quickstudy.kinds.base import Judged, Kind
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import of_several
-from quickstudy.registry import options_of
+from quickstudy.signatures import options_of
 from quickstudy.training.heads import compare_examples, example_for
 from quickstudy.training.processes import together, weighed
 from quickstudy.training.quirks import trainer_of
