@@ -443,7 +443,11 @@ class Predictor(Adapted):
         known = self._knowledge
         with tempfile.TemporaryDirectory() as folder:
             model_folder.write(folder, known if thumbnails else unshown(known))
-            return hub.push(folder, repo_id, known.confidence, known.accuracy, thumbnails, **options)
+
+            def card_of(description: Mapping[str, Any], repo_id: str, license: str | None) -> str:
+                return hub.card(description, repo_id, known.confidence, known.accuracy, thumbnails, license)
+
+            return hub.push(folder, repo_id, card_of, **options)
 
     @classmethod
     def from_pretrained(
