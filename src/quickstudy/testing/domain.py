@@ -7,7 +7,6 @@ check_domain(SignalData, SignalClassifier, ["a/1.wav", "a/2.wav", ...], ["a", "a
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import os
 import tempfile
@@ -28,7 +27,7 @@ from quickstudy.errors import ConfigError, brief
 from quickstudy.files import LAST
 from quickstudy.learning.changes import UNKNOWN
 from quickstudy.predictor import Predictor
-from quickstudy.testing.demands import NonconformingError, demand
+from quickstudy.testing.demands import NonconformingError, demand, quiet, quiet_trainer
 from quickstudy.trained import TrainedModel
 from quickstudy.trainer import Trainer
 from quickstudy.training.datamodule import DataModule
@@ -72,7 +71,7 @@ def check_domain(
         names = task.answers.learner != "numbers" and all(isinstance(label, (str, int)) for label in labels)
         train, test = _halves(items, [str(label) for label in labels] if names else labels, names)
         for strategy in ("default", *(_FEW_SHOT if names else ())):
-            with tempfile.TemporaryDirectory() as folder, _told_of(task, strategy), _quiet():
+            with tempfile.TemporaryDirectory() as folder, _told_of(task, strategy), quiet():
                 _check(_Run(data, task, strategy, train, test, names, backbone, options, Path(folder)))
 
 
@@ -154,14 +153,10 @@ class _Run:
         )
 
     def fitted(self, name: str, **options: Any) -> tuple[Trainer, Task]:
-        trainer, model = _trainer(default_root_dir=self.folder / name, resume="auto", **options), self.model()
+        options = {"max_epochs": _EPOCHS, "default_root_dir": self.folder / name, "resume": "auto", **options}
+        trainer, model = quiet_trainer(**options), self.model()
         trainer.finetune(model, datamodule=self.data())
         return trainer, model
-
-
-def _trainer(**options: Any) -> Trainer:
-    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
-    return Trainer(accelerator="cpu", devices=1, log_every_n_steps=1, **quiet, **{"max_epochs": _EPOCHS, **options})
 
 
 def _check(run: _Run) -> None:
@@ -212,8 +207,8 @@ def _answers_by_itself(run: _Run, model: Task, read: Task) -> None:
     _one_several_and_batches(trained, items, ask)
     for form in forms:
         with _demanded("it predicts"):
-            found = _trainer().predict(model, datamodule=run.asked(), output=form)
-            again = _trainer().predict(read, datamodule=run.asked(), output=form)
+            found = quiet_trainer().predict(model, datamodule=run.asked(), output=form)
+            again = quiet_trainer().predict(read, datamodule=run.asked(), output=form)
             alone = trained.predict(items, form)
         demand(_same(found, again), "a checkpoint answers as the model did", _differing(form, found, again))
         demand(_alike(found, alone), "it answers alike without Lightning", _differing(form, found, alone))
@@ -338,16 +333,3 @@ def _told_of(task: type[Task], strategy: str) -> Iterator[None]:
         yield
     except NonconformingError as error:
         raise NonconformingError(f"{task.__name__}, {strategy}: {error}") from error.__cause__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Have Lightning tell nothing of the machine, and leave torch's generator as it was."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        logger.setLevel(level)
