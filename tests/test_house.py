@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
 # From the ground up. A file or folder may import what stands on a lower line. Files on one line may import each other;
 # a folder and its neighbours on the line may not.
 LAYERS = [
-    ["errors", "files", "registry", "torch_internals", "batches", "episode"],
+    ["errors", "files", "registry", "signatures", "torch_internals", "batches", "episode"],
     ["functional"],
     ["nets"],
     ["algorithms"],
@@ -32,6 +32,7 @@ LAYERS = [
     ["learning"],
     ["saved"],
     ["predictor", "trained"],
+    ["model"],
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],

@@ -21,16 +21,18 @@ from torch import nn
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, TakenError, brief, check_counts, few, one_line
+from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.predictions import Answer, Neighbour
 from quickstudy.learning.adapting import addition, after, fitted, unshown, untaught
 from quickstudy.learning.answering import answered, named, neighbours
 from quickstudy.learning.changes import UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
-from quickstudy.learning.explaining import Answer, Neighbour
 from quickstudy.learning.judging import calibrated, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
+from quickstudy.saved.plain import name_of
 
 if TYPE_CHECKING:
     from quickstudy.saved import export
@@ -157,6 +159,28 @@ class Predictor:
     def modality(self) -> Modality:
         """What an input is."""
         return self._knowledge.modality
+
+    @property
+    def kind(self) -> Classification:
+        """What an answer is: one of the classes that it knows now."""
+        known = self._knowledge
+        names = (name if isinstance(name, str) else str(int(name)) for name in known.support)
+        return Classification(classes=tuple(names), label_type=known.label_type or "str")
+
+    def about(self) -> dict[str, Any]:
+        """Return what it is and what accuracy to expect of it, in values that JSON has."""
+        known, made_by = self._knowledge, self._knowledge.encoder.made_by
+        return {
+            "strategy": name_of(known.algorithm),
+            "backbone": made_by and made_by[0],
+            "classes": len(known.support),
+            "examples": sum(known.counts.values()),
+            "held_out_accuracy": known.accuracy.told(),
+        }
+
+    def expected(self) -> list[str]:
+        """Return in words what accuracy to expect."""
+        return accuracy_in_words(self.held_out_accuracy_, self.modality.called)
 
     @property
     def transductive(self) -> bool:

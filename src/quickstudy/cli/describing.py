@@ -11,7 +11,7 @@ import docstring_parser
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.cli.flags import Flags, class_flags
 from quickstudy.data.episodes import EpisodePlan
-from quickstudy.registry import options_of
+from quickstudy.signatures import options_of
 from quickstudy.training.doors import Doors
 
 

@@ -23,7 +23,7 @@ from quickstudy.training.task import Classifier, Task
 
 
 class ImageData(DataModule):
-    """Pictures; see ``DataModule`` for the doors and the other options.
+    """Pictures; see ``DataModule`` for the doors and ``DataOptions`` for the other options.
 
     Args:
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
@@ -34,7 +34,7 @@ class ImageData(DataModule):
             ``"RGB"``.
         image_depth: bits of a pixel in files that have room for 16: 8, 10, 12 or 16. Default: as the model's training
             data, else ``"auto"``: 16, with a warning where a picture uses fewer.
-        options: see ``DataModule``.
+        options: see ``DataOptions``.
     """
 
     modality = Picture().with_options(Picture.usual)

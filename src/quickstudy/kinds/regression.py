@@ -22,7 +22,7 @@ from quickstudy.episode import Episode, as_episode
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score, linear_of
 from quickstudy.kinds.losses import Loss, named_loss
-from quickstudy.kinds.predictions import Estimated, Named
+from quickstudy.kinds.predictions import Estimated
 from quickstudy.nets import Encoder
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Regression(Kind):
 
     score: ClassVar[Score] = Score("rmse", "min", root=True)
     forms: ClassVar[tuple[str, ...]] = ("numbers",)
+    row: ClassVar[type[Any]] = Estimated
     learned: ClassVar[tuple[str, ...]] = ("mean", "deviation")
     episodic: ClassVar[bool] = True
     plan: ClassVar[type[EpisodePlan]] = GroupPlan
@@ -145,19 +146,19 @@ class Regression(Kind):
         """Return the squared errors; see ``Kind.noted``."""
         return (self.numbers(outputs) - targets).square(), None, None
 
-    def measure(self, per_example: bool, options: int = 0) -> Figures:
+    def measure(self, per_example: bool, choices: int = 0) -> Figures:
         """Return ``rmse``, ``mae`` and ``r2``; see ``Kind.measure``."""
         from quickstudy.kinds.metrics import Errors  # torchmetrics takes long to import, and answering needs none
 
         return Errors(per_example)
 
-    def further(self, asked: Any, options: int = 0) -> MetricCollection:
+    def further(self, asked: Any, choices: int = 0) -> MetricCollection:
         """Make torchmetrics' metrics of regression, by name or as they are given; see ``Kind.further``."""
         from quickstudy.kinds.metrics import build_number_metrics
 
         return build_number_metrics(asked)
 
-    def for_metrics(self, outputs: Tensor, targets: Tensor, options: int = 0) -> tuple[Tensor, Tensor]:
+    def for_metrics(self, outputs: Tensor, targets: Tensor, choices: int = 0) -> tuple[Tensor, Tensor]:
         """Return numbers and targets, ``[N]`` each."""
         return self.numbers(outputs).detach().flatten(), targets.flatten().float()
 
@@ -182,10 +183,13 @@ class Regression(Kind):
             )
         return numbers.tolist()
 
-    def rows(self, outputs: Tensor, inputs: Named) -> list[Estimated]:
-        """Return for each of N inputs its name, its number, and the true one where that is known."""
-        numbers = self.answers(outputs, "numbers")
-        return [Estimated(file, number, true) for number, (file, true) in zip(numbers, inputs, strict=True)]
+    def written(self, answer: float, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
+        """Return the name of an input, its number, and the true one where that is known; see ``Kind.written``."""
+        return [Estimated(file, answer, true if isinstance(true, (int, float)) else None)]
+
+    def in_json(self, answer: float) -> dict[str, Any]:
+        """Return the number; see ``Kind.in_json``."""
+        return {"number": answer}
 
 
 def _flat(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
@@ -20,7 +19,6 @@ from starlette.requests import ClientDisconnect
 
 from quickstudy import __version__
 from quickstudy.errors import ConfigError, DataError, QuickstudyError, TakenError, UnknownClassError, check_options
-from quickstudy.learning.explaining import Answer
 from quickstudy.serve.decoding import Decoder, Limits
 from quickstudy.serve.desk import Desk, kind_of
 from quickstudy.serve.gate import Gate, Rules, hung_up
@@ -39,6 +37,7 @@ from quickstudy.serve.schemas import (
     Renamed,
     State,
     bodies,
+    of_schema,
     told,
 )
 from quickstudy.serve.service import BusyError, Service, UnwrittenError
@@ -123,9 +122,10 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Return counters and times for Prometheus."""
         return Response(metrics.text(), media_type=metrics.media_type)
 
-    kinds = (Predictions, About) if service.learns else (AllAnswered, AboutTrained)
+    kind, models = service.kind, (Predictions, About) if service.learns else (AllAnswered, AboutTrained)
+    answers = of_schema(kind.schema) if kind.schema else {"model": models[0]}
 
-    @app.post("/predict", tags=["pictures"], responses={200: {"model": kinds[0]}}, openapi_extra=body)
+    @app.post("/predict", tags=["pictures"], responses={200: answers}, openapi_extra=body)
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=100, description="how many of the likeliest classes to name")] = 5,
@@ -134,9 +134,9 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Classify pictures."""
         inputs = await desk.inputs(request)
         found = await asyncio.wrap_future(service.predict(inputs, top, nearest))
-        return JSONResponse({"predictions": [_as_json(each) for each in found]})
+        return JSONResponse({"predictions": [kind.in_json(each) for each in found]})
 
-    @app.get("/model", tags=["classes"], responses={200: {"model": kinds[1]}})
+    @app.get("/model", tags=["classes"], responses={200: {"model": models[1]}})
     async def about() -> Response:
         """Say what the model is, and what accuracy to expect on pictures that come as its examples came."""
         return JSONResponse(await asyncio.wrap_future(service.about()))
@@ -190,18 +190,6 @@ def _caller(request: Request) -> str:
 async def _certain(future: Future[Any]) -> Any:
     """Wait for a change; a caller who hangs up does not undo it half-way."""
     return await asyncio.shield(asyncio.wrap_future(future))
-
-
-def _as_json(answer: Any) -> dict[str, Any]:
-    if not isinstance(answer, Answer):
-        return {"number": float(answer)}
-    return {
-        "label": answer.label,
-        "ranking": [{"name": name, "probability": chance} for name, chance in answer.ranking],
-        "nearest": [
-            {**each._asdict(), "thumbnail": base64.b64encode(each.thumbnail).decode()} for each in answer.nearest
-        ],
-    }
 
 
 async def _refused(_: Request, error: Exception) -> Response:

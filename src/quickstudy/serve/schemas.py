@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any
 
@@ -183,6 +184,13 @@ def bodies(wire: Wire) -> dict[str, Any]:
             },
         }
     }
+
+
+def of_schema(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what OpenAPI says of answers that a kind has a schema of its own for."""
+    predictions = {"type": "array", "items": dict(answer)}
+    schema = {"type": "object", "required": ["predictions"], "properties": {"predictions": predictions}}
+    return {"content": {"application/json": {"schema": schema}}}
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {

@@ -22,7 +22,7 @@ from quickstudy.errors import ConfigError, check_options
 from quickstudy.kinds.base import Judged, Kind
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import of_several
-from quickstudy.registry import options_of
+from quickstudy.signatures import options_of
 from quickstudy.training.heads import compare_examples, example_for
 from quickstudy.training.processes import together, weighed
 from quickstudy.training.quirks import trainer_of
@@ -97,7 +97,7 @@ class Procedure(ABC):
         """Return the loss where no other is asked for; None: that of the kind of answer."""
 
     @abstractmethod
-    def options(self, kind: Kind, stage: str) -> int:
+    def choices(self, kind: Kind, stage: str) -> int:
         """Return among how many answers there is to choose in a stage, at most; 0 where there is no such choice."""
 
     # ---- steps
@@ -188,9 +188,9 @@ class Supervised(Procedure):
         """Return nothing: the loss is that of the kind."""
         return None
 
-    def options(self, kind: Kind, stage: str) -> int:
+    def choices(self, kind: Kind, stage: str) -> int:
         """Return how many fixed answers the kind has."""
-        return kind.options
+        return kind.choices
 
     def loader(self, data: DataModule, stage: StageName, share: Share, kind: Kind | None = None) -> DataLoader[Any]:
         """Return batches."""
@@ -300,7 +300,7 @@ class Episodic(Procedure):
         """Return the algorithm's own."""
         return self.algorithm.loss
 
-    def options(self, kind: Kind, stage: str) -> int:
+    def choices(self, kind: Kind, stage: str) -> int:
         """Return the ways."""
         return self.plan.shape(stage)[0]
 

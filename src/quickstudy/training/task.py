@@ -10,7 +10,8 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from inspect import Signature
+from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import lightning as L
 import torch
@@ -30,7 +31,7 @@ from quickstudy.learning.numbers import NumberPredictor
 from quickstudy.modality import OfDomain, as_modality
 from quickstudy.nets import build_encoder
 from quickstudy.predictor import Predictor
-from quickstudy.registry import options_of
+from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
 from quickstudy.training.checkpoint import (
     check_strategy,
@@ -56,13 +57,36 @@ from quickstudy.training.processes import Accumulated, steps_of
 from quickstudy.training.quirks import trainer_of
 
 
+class TaskOptions(TypedDict, total=False):
+    """The arguments of every task beside those of its answers, for static checkers; ``Task`` explains them."""
+
+    backbone: str | nn.Module | None
+    backbone_kwargs: Mapping[str, Any] | None
+    pretrained: bool
+    head: str | nn.Module
+    loss_fn: str | Loss | None
+    optimizer: OptimizerSpec
+    learning_rate: float | None
+    backbone_lr: float | None
+    lr_scheduler: SchedulerSpec | None
+    metrics: Any
+    training_strategy: str
+    training_strategy_kwargs: Mapping[str, Any] | None
+
+
 class Task(OfDomain, L.LightningModule):
     """An encoder trained by a strategy: with a head for fixed answers, or by episodes for answers to come.
 
     A domain subclasses it and sets ``modality``, and ``build_mix`` if it has something to mix by; ``answers`` where its
     answers are no classes; ``default_backbone`` where it takes another network than its modality does. The options
     of the kind of answer (of classes: ``num_classes``, ``multi_label``, ``class_weights``, ``mix``, see ``Classifier``)
-    are given beside these.
+    are given beside these; a subclass that names them hands on all others::
+
+        class TokenClassifier(Task):
+            answers = TokenClassification
+
+            def __init__(self, aggregation: str = "first", **options: Unpack[TaskOptions]) -> None:
+                super().__init__(aggregation=aggregation, **options)
 
     Args:
         kind: what an answer is; None: ``answers``, with the options that are given beside these. A whole number is
@@ -98,6 +122,12 @@ class Task(OfDomain, L.LightningModule):
     """How a step is made of data."""
     algorithm: Algorithm | None
     """What learns from an episode, a part of the network; None where a step has none."""
+    __signature__: ClassVar[Signature]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Show whoever asks for it all that the class takes, and not only what it names."""
+        super().__init_subclass__(**options)
+        cls.__signature__ = signature_of(cls, Task)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
@@ -257,9 +287,9 @@ class Task(OfDomain, L.LightningModule):
             self.add_module(f"{name}_metrics", self._measures(name, self._metrics).to(self.device))
 
     def _measures(self, stage: str, asked: Any) -> StageMetrics:
-        options = self.procedure.options(self.kind, stage)
-        figures = self.kind.measure(self.procedure.unit == "examples", options)
-        return StageMetrics(self.score.name, figures, self.kind.further(asked, options))
+        choices = self.procedure.choices(self.kind, stage)
+        figures = self.kind.measure(self.procedure.unit == "examples", choices)
+        return StageMetrics(self.score.name, figures, self.kind.further(asked, choices))
 
     # ---- steps
 
@@ -323,8 +353,8 @@ class Task(OfDomain, L.LightningModule):
         if stage == "test" and self._answers is not None:
             noted = self.kind.noted(judged.outputs, judged.targets)
             self._answers.add(number, loader, *noted, batch)
-        options = self.procedure.options(self.kind, stage)
-        outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, options)
+        choices = self.procedure.choices(self.kind, stage)
+        outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, choices)
         for metrics in self._metrics_of(stage, loader):
             metrics.update(judged.figures, outputs, targets, judged.loss, judged.weight)
         return judged.loss, judged.weight
@@ -473,6 +503,9 @@ class Task(OfDomain, L.LightningModule):
         return self.modality.with_options(self.load_options)
 
 
+Task.__signature__ = signature_of(Task, Task)
+
+
 class Classifier(Task):
     """Classifies: with a head for fixed classes, or by episodes for classes to come. See ``Task`` for what is not here.
 
@@ -500,23 +533,14 @@ class Classifier(Task):
     def __init__(
         self,
         num_classes: int | None = None,
-        backbone: str | nn.Module | None = None,
-        backbone_kwargs: Mapping[str, Any] | None = None,
-        pretrained: bool = True,
-        head: str | nn.Module = "linear",
-        loss_fn: str | Loss | None = None,
-        optimizer: OptimizerSpec = "Adam",
-        learning_rate: float | None = None,
-        backbone_lr: float | None = None,
-        lr_scheduler: SchedulerSpec | None = None,
-        metrics: Any = None,
+        *arguments: Any,
         multi_label: bool = False,
-        training_strategy: str = "default",
-        training_strategy_kwargs: Mapping[str, Any] | None = None,
         class_weights: ClassWeights | None = None,
         mix: MixSpec | None = None,
+        **options: Unpack[TaskOptions],
     ) -> None:
-        super().__init__(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
+        told: dict[str, Any] = {"multi_label": multi_label, "class_weights": class_weights, "mix": mix, **options}
+        super().__init__(None, *arguments, num_classes=num_classes, **told)
 
     @property
     def weights(self) -> tuple[float, ...]:
