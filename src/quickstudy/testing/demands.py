@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,6 +76,14 @@ def check_randomness(run: Callable[[int], Any], when: str, draws: bool = False) 
 
 def _of_numpy() -> str:
     return str(np.random.get_state())  # noqa: NPY002 - libraries draw from the global generator
+
+
+def is_file(item: Any) -> bool:
+    """Return whether an input is the name of a file that there is."""
+    try:
+        return isinstance(item, (str, os.PathLike)) and Path(item).is_file()
+    except (OSError, ValueError):  # of a text that is too long for a name
+        return False
 
 
 def quiet_trainer(**options: Any) -> Trainer:

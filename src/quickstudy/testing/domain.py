@@ -26,8 +26,10 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, brief
 from quickstudy.files import LAST
 from quickstudy.learning.changes import UNKNOWN
+from quickstudy.nets.registry import BACKBONES
 from quickstudy.predictor import Predictor
 from quickstudy.testing.demands import NonconformingError, demand, quiet, quiet_trainer
+from quickstudy.testing.served import check_served
 from quickstudy.trained import TrainedModel
 from quickstudy.trainer import Trainer
 from quickstudy.training.datamodule import DataModule
@@ -35,6 +37,7 @@ from quickstudy.training.task import Task
 
 _FEW_SHOT: dict[str, dict[str, Any]] = {"prototypicalnetworks": {}, "maml": {"head": "shared"}}
 _PLAN = {"ways": 2, "shots": 1, "queries": 1, "meta_batch_size": 2, "epoch_length": 4, "test_epoch_length": 4}
+_EXPORTED = "prototypicalnetworks"
 _EPOCHS, _STEPS = 2, 2
 _STOPS_AFTER = 3
 _LEAST = 4
@@ -51,9 +54,12 @@ def check_domain(
     labels: Sequence[Any],
     *,
     backbone: str | nn.Module | None = None,
+    exports: bool = True,
     **options: Any,
 ) -> None:
-    """Check a domain against the contract: it trains, tests, resumes, learns, answers and is saved; it takes seconds.
+    """Check a domain against the contract: it trains, tests, resumes, learns, answers, is saved, exported and served.
+
+    It takes seconds.
 
     Args:
         data: the domain's data.
@@ -61,18 +67,37 @@ def check_domain(
         items: some inputs as users have them: files, or whatever else the modality reads.
         labels: of each; of two classes or more, each with four items or more. Or numbers, where a task answers such.
         backbone: the network; default: the domain's own, without trained weights.
+        exports: whether the network can be written as a graph; False for one that torch cannot trace, as those whose
+            shapes follow from values.
         options: of the data.
 
     Raises:
         NonconformingError: a check failed; the message names the task, the strategy and the check.
         ConfigError: there are too few items to check by.
+        MissingPackageError: a package that exporting or serving needs is not installed.
     """
     for task in [tasks] if isinstance(tasks, type) else tasks:
         names = task.answers.learner != "numbers" and all(isinstance(label, (str, int)) for label in labels)
         train, test = _halves(items, [str(label) for label in labels] if names else labels, names)
         for strategy in ("default", *(_FEW_SHOT if names else ())):
-            with tempfile.TemporaryDirectory() as folder, _told_of(task, strategy), quiet():
-                _check(_Run(data, task, strategy, train, test, names, backbone, options, Path(folder)))
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                _told_of(task, strategy),
+                quiet(),
+                _by_name(backbone) as network,
+            ):
+                _check(_Run(data, task, strategy, train, test, names, network, exports, options, Path(folder)))
+
+
+@contextmanager
+def _by_name(backbone: str | nn.Module | None) -> Iterator[str | None]:
+    """Give a network a name meanwhile, by which files and the service know it."""
+    if not isinstance(backbone, nn.Module):
+        yield backbone
+        return
+    network, name = backbone, f"the {type(backbone).__name__} that is checked"
+    with BACKBONES.meanwhile(name, lambda: copy.deepcopy(network)):
+        yield name
 
 
 _Examples = tuple[list[Any], list[Any]]
@@ -103,7 +128,8 @@ class _Run:
     test: _Examples
     names: bool
     """Whether answers are classes."""
-    backbone: str | nn.Module | None
+    backbone: str | None
+    exports: bool
     options: Mapping[str, Any]
     folder: Path
 
@@ -111,15 +137,6 @@ class _Run:
     def fixed(self) -> bool:
         """Whether what is trained answers by itself."""
         return self.strategy == "default"
-
-    @property
-    def code(self) -> dict[str, Any]:
-        """What no file holds."""
-        return {} if self.backbone is None or isinstance(self.backbone, str) else {"backbone": self.network}
-
-    @property
-    def network(self) -> str | nn.Module | None:
-        return copy.deepcopy(self.backbone)
 
     def data(self) -> DataModule:
         items, labels = self.test
@@ -145,7 +162,7 @@ class _Run:
     def model(self) -> Task:
         torch.manual_seed(0)
         return self.task(
-            backbone=self.network,
+            backbone=self.backbone,
             pretrained=False,
             learning_rate=1e-3,
             training_strategy=self.strategy,
@@ -165,7 +182,7 @@ def _check(run: _Run) -> None:
     _is_tested(run, trainer, model)
     _resumes(run, model)
     with _demanded("a checkpoint is read"):
-        read = run.task.load_from_checkpoint(run.folder / "whole" / LAST, **run.code)
+        read = run.task.load_from_checkpoint(run.folder / "whole" / LAST)
     if run.fixed:
         _answers_by_itself(run, model, read)
     _learns_from_a_few(run, model, read)
@@ -214,10 +231,14 @@ def _answers_by_itself(run: _Run, model: Task, read: Task) -> None:
         demand(_alike(found, alone), "it answers alike without Lightning", _differing(form, found, alone))
     with _demanded("a trained model is saved and read"):
         trained.save(run.folder / "trained")
-        kept = TrainedModel.load(run.folder / "trained", **run.code)
+        kept = TrainedModel.load(run.folder / "trained")
         one, other = ask(trained, items), ask(kept, items)
     demand(_same(one, other), "a saved model answers as it did", _differing(form, one, other))
-    _is_exported(run, trained)
+    with _demanded("a trained model is served"):
+        check_served(run.folder / "trained", trained, items, _ALIKE)
+    if run.exports:
+        with _demanded("a trained model is exported"):
+            trained.export(run.folder / "trained.pt2", inputs=items)
 
 
 def _one_several_and_batches(model: Any, items: list[Any], ask: Any) -> None:
@@ -235,13 +256,6 @@ def _one_several_and_batches(model: Any, items: list[Any], ask: Any) -> None:
         ("an item is answered alike by itself", together[:1], alone),
     ):
         demand(_alike(wanted, found), what, _differing("answers", wanted, found))
-
-
-def _is_exported(run: _Run, model: TrainedModel) -> None:
-    try:
-        model.export(run.folder / "graph.pt2")
-    except ConfigError as error:  # of what cannot be traced
-        demand("does not answer" not in str(error), "an exported graph answers alike", error)
 
 
 # ---- answers to come
@@ -263,10 +277,16 @@ def _learns_from_a_few(run: _Run, model: Task, read: Task) -> None:
     _changes(predictor, asked, truth, before)
     with _demanded("an adapted model is saved and read"):
         predictor.save(run.folder / "adapted")
-        kept = Predictor.load(run.folder / "adapted", **run.code)
+        kept = Predictor.load(run.folder / "adapted")
         other = kept.predict_proba(asked)
     equal = _alike(before, other, _ROUNDED)
     demand(equal, "a saved model answers as it did", _differing("probabilities", before, other))
+    with _demanded("an adapted model is served"):
+        check_served(run.folder / "adapted", kept, asked, _ALIKE)
+    if run.exports and run.strategy == _EXPORTED:
+        for ending in (".pt2", ".onnx"):
+            with _demanded(f"an adapted model is exported as {ending}"):
+                kept.export(run.folder / f"adapted{ending}", images=asked)
 
 
 def _changes(predictor: Predictor, asked: list[Any], truth: list[Any], before: Any) -> None:
@@ -322,6 +342,8 @@ def _demanded(what: str) -> Iterator[None]:
     """Complain of whatever is raised within."""
     try:
         yield
+    except NonconformingError:
+        raise
     except Exception as error:  # a domain's own code may raise anything
         raise NonconformingError(f"{what}: {type(error).__name__}: {error}") from error
 

@@ -231,8 +231,8 @@ def _is_judged_the_right_way_round(network: _Network, inputs: Batch, targets: An
 
 
 def _is_saved_and_read(network: _Network, inputs: Batch) -> None:
-    encoder, head = (part.float() for part in network())
-    model = TrainedModel(encoder, head, network.kind, Tensors(), take(inputs, slice(1)))
+    encoder, head = network()
+    model = TrainedModel(encoder.float(), head.float(), network.kind, Tensors(), take(inputs, slice(1)))
     with tempfile.TemporaryDirectory() as folder:
         try:
             model.save(folder)
@@ -274,7 +274,7 @@ def _is_finetuned(network: _Network, inputs: Batch, targets: Any) -> None:
             demand(not still, "what is unfrozen trains", f"by {strategy} these stay: {still}")
     if any(isinstance(layer, nn.Linear | nn.Conv2d) for layer in backbone.children()):
         added = run(("lora", 1), 1).backbone[0]
-        demand(added, "low-rank additions to the backbone train", "by ('lora', 1) none moves")
+        demand(bool(added), "low-rank additions to the backbone train", "by ('lora', 1) none moves")
 
 
 class _Rows(Dataset[Any]):

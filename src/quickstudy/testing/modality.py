@@ -33,7 +33,7 @@ from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved.export import write_trained
 from quickstudy.saved.graph_files import written_and_read
 from quickstudy.saved.model_folder import Trained
-from quickstudy.testing.demands import check_randomness, demand, demand_close
+from quickstudy.testing.demands import check_randomness, demand, demand_close, is_file
 from quickstudy.torch_internals import tree_flatten, tree_leaves
 
 _LARGEST_SHOWN = 64 << 10
@@ -166,7 +166,7 @@ def _takes_one_several_and_batches(modality: Modality, items: list[Any], example
 
 def _tells_of_bad_inputs(modality: Modality, items: list[Any], bad: Sequence[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(item) for item in items if _is_file(item)]
+        files = [Path(item) for item in items if is_file(item)]
         made = [Path(folder, f"{name}{file.suffix}") for file in files[:1] for name in ("empty one", "no one")]
         for path in made[:1]:
             path.touch()
@@ -200,7 +200,7 @@ def _travels(modality: Modality, items: list[Any], examples: list[Batch]) -> Non
         return
     json.dumps(dict(modality.wire.schema))
     for item, example in zip(items, examples, strict=True):
-        if _is_file(item):
+        if is_file(item):
             sent = Path(item).read_bytes(), Path(item).name
         else:
             try:
@@ -334,10 +334,3 @@ def _same(one: Batch, other: Batch) -> bool:
 def _form(example: Batch) -> tuple[str, list[str]]:
     leaves, spec = tree_flatten(example)
     return str(spec), [f"{leaf.dtype}, {leaf.ndim} axes" for leaf in leaves]
-
-
-def _is_file(item: Any) -> bool:
-    try:
-        return isinstance(item, (str, os.PathLike)) and Path(item).is_file()
-    except (OSError, ValueError):  # of a text that is too long for a name
-        return False
