@@ -25,8 +25,7 @@ LAYERS = [
     ["algorithms"],
     ["data"],
     ["datasets"],
-    ["modality"],
-    ["image/strip"],
+    ["thumbnails", "values", "pixels", "modality"],
     ["image/modality"],  # of each domain its modality.py and nets.py: what a model knows of it, without Lightning
     ["kinds"],
     ["learning"],
@@ -62,6 +61,7 @@ PUBLIC = [
     "DataWarning",
     "Episode",
     "MissingPackageError",
+    "NumberPredictor",
     "Predictor",
     "QuickstudyError",
     "Task",
@@ -105,8 +105,8 @@ def complaints(root: Path = ROOT) -> list[str]:
                 reason = _reason_against(root, unit, unit_of(rest.split(".")))
             elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["training"]:
                 reason = "lightning lives in training/ and above"
-            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit not in ("datasets", "image/strip", "image/modality"):
-                reason = "PIL is for datasets, the image domain and above"
+            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit not in ("datasets", "thumbnails", "image/modality"):
+                reason = "PIL is for datasets, thumbnails, the image domain and above"
             if reason:
                 found.append(f"{where}:{line} imports {name}: {reason}")
     return found

@@ -70,7 +70,7 @@ class Doors:
 
 
 def doors_stub() -> str:
-    """Return ``training/doors.pyi``: what ``@door`` makes of the arguments, as static checkers read it."""
+    """Return ``training/door_signatures.pyi``: what ``@door`` makes of the arguments, as static checkers read it."""
     return _STUB + "".join(_stub(name, vars(Doors)[name].__func__) for name in vars(Doors) if name.startswith("from_"))
 
 

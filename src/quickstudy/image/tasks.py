@@ -14,12 +14,13 @@ from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
-from quickstudy.image.modality import Picture, channels_last, load_image, whole_numbers
+from quickstudy.image.modality import Picture, load_image
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
 from quickstudy.kinds.regression import Regression
-from quickstudy.modality import as_uint8
+from quickstudy.pixels import channels_last, whole_numbers
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier, Task
+from quickstudy.values import as_uint8
 
 
 class ImageData(DataModule):

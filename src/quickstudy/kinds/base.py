@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch, each, form_of, of_form
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.table import Table
@@ -106,10 +108,20 @@ class Kind(ABC):
     """The options of their episodes."""
     shown_by: ClassVar[str] = "prototypicalnetworks"
     """The strategy that learns from a few examples by an encoder that ordinary training made."""
-    learner: ClassVar[str] = "classes"
-    """What a model learns when it is used: see ``Task.adapt``."""
 
     # ---- what it must know
+
+    def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
+        """Return what learns from a few examples to answer so; here a ``Predictor``, which learns classes.
+
+        It stands above, and so is found by its name.
+
+        Args:
+            encoder: turns inputs into embeddings.
+            algorithm: learns with it.
+            load: makes a tensor of one input.
+        """
+        return resolve_name("quickstudy.predictor:Predictor")(encoder, algorithm, load)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded:

@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import numpy as np
@@ -39,8 +39,12 @@ from quickstudy.errors import (
 from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality, OfDomain, Tensors
 from quickstudy.training.checkpoint import plain
-from quickstudy.training.doors import Doors
 from quickstudy.training.procedure import Procedure, Supervised
+
+if TYPE_CHECKING:
+    from quickstudy.training.door_signatures import Doors
+else:
+    from quickstudy.training.doors import Doors
 
 _FEW = 16  # inputs, where they need no reading
 

@@ -1,4 +1,7 @@
-"""The data's doors, each once, for every domain: from what a user has to a table per stage."""
+"""The data's doors, each once, for every domain: from what a user has to a table per stage.
+
+Static checkers see a data module's doors as ``door_signatures.pyi`` has them, with the arguments that ``@door`` makes.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
@@ -37,6 +40,10 @@ class Doors:
     """Lower-case endings of its files, where they are others than those of its ``modality``."""
     answers: ClassVar[type[Kind]] = Classification
     """What its targets are."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *tables: Table | None, **options: Any) -> None: ...
 
     @classmethod
     def from_folders(

@@ -27,10 +27,8 @@ from quickstudy.kinds.base import Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
-from quickstudy.learning.numbers import NumberPredictor
 from quickstudy.modality import OfDomain, as_modality
 from quickstudy.nets import build_encoder
-from quickstudy.predictor import Predictor
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
 from quickstudy.training.checkpoint import (
@@ -483,9 +481,7 @@ class Task(OfDomain, L.LightningModule):
         algorithm = copy.deepcopy(self.procedure.learner(self.kind)).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         load = self._load_for(inputs)
-        if self.kind.learner == "numbers":
-            return NumberPredictor(encoder, algorithm, load, self.kind).fit(inputs, labels)
-        return Predictor(encoder, algorithm, load).fit(inputs, labels)
+        return self.kind.learner(encoder, algorithm, load).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
