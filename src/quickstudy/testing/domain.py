@@ -271,8 +271,10 @@ def _learns_from_a_few(run: _Run, model: Task, read: Task) -> None:
         demand(_same(one, other), "a checkpoint adapts as the model did", _differing("answers", one, other))
         with _demanded("an adapted model is saved and read"):
             predictor.save(run.folder / "adapted")
-            other = type(predictor).load(run.folder / "adapted", **run.code).predict(asked)
+            kept = type(predictor).load(run.folder / "adapted")
+            other = kept.predict(asked)
         demand(_same(one, other), "a saved model answers as it did", _differing("answers", one, other))
+        _goes_elsewhere(run, kept, asked)
         return
     with _demanded("an adapted model answers"):
         before, other = predictor.predict_proba(asked), again.predict_proba(asked)
@@ -285,12 +287,16 @@ def _learns_from_a_few(run: _Run, model: Task, read: Task) -> None:
         other = kept.predict_proba(asked)
     equal = _alike(before, other, _ROUNDED)
     demand(equal, "a saved model answers as it did", _differing("probabilities", before, other))
+    _goes_elsewhere(run, kept, asked)
+
+
+def _goes_elsewhere(run: _Run, kept: Any, asked: list[Any]) -> None:
     with _demanded("an adapted model is served"):
         check_served(run.folder / "adapted", kept, asked, _ALIKE)
-    if run.exports and run.strategy == _EXPORTED:
+    if run.exports and run.strategy == (_EXPORTED if run.names else "default"):
         for ending in (".pt2", ".onnx"):
             with _demanded(f"an adapted model is exported as {ending}"):
-                kept.export(run.folder / f"adapted{ending}", images=asked)
+                kept.export(run.folder / f"adapted{ending}", **{"images" if run.names else "inputs": asked})
 
 
 def _changes(predictor: Predictor, asked: list[Any], truth: list[Any], before: Any) -> None:
