@@ -22,7 +22,7 @@ LAYERS = [
     ["errors", "files", "registry", "signatures", "torch_internals", "batches", "episode"],
     ["functional"],
     ["nets"],
-    ["algorithms"],
+    ["algorithms", "selfsupervised"],
     ["data"],
     ["datasets"],
     ["thumbnails", "values", "pixels", "modality"],

@@ -53,6 +53,8 @@ class Adapted:
 
     learns: ClassVar[bool] = True
     """Whether it can be shown further examples; a ``TrainedModel`` cannot."""
+    by_class: ClassVar[bool] = True
+    """Whether these are of classes; else each has a number."""
     made_with: ClassVar[tuple[str, ...]] = ("encoder", "algorithm", "load")
     """The names of its arguments."""
     estimator: ClassVar[str]
@@ -441,7 +443,11 @@ class Predictor(Adapted):
         known = self._knowledge
         with tempfile.TemporaryDirectory() as folder:
             model_folder.write(folder, known if thumbnails else unshown(known))
-            return hub.push(folder, repo_id, known.confidence, known.accuracy, thumbnails, **options)
+
+            def card_of(description: Mapping[str, Any], repo_id: str, license: str | None) -> str:
+                return hub.card(description, repo_id, known.confidence, known.accuracy, thumbnails, license)
+
+            return hub.push(folder, repo_id, card_of, **options)
 
     @classmethod
     def from_pretrained(
@@ -582,6 +588,7 @@ class NumberPredictor(Adapted):
         kind: knows in which units the algorithm learns; default: in those of the numbers.
     """
 
+    by_class: ClassVar[bool] = False
     made_with: ClassVar[tuple[str, ...]] = (*Adapted.made_with, "kind")
     estimator: ClassVar[str] = "regressor"
 
