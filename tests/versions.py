@@ -1,0 +1,15 @@
+"""What older versions that are allowed say and do otherwise, for tests that name it."""
+
+from __future__ import annotations
+
+import lightning
+import torch
+from packaging.version import Version
+
+LIGHTNING, TORCH = Version(lightning.__version__), Version(torch.__version__)
+
+WARNS_OF_EVALUATION_MODE = Version("2.5.5") <= LIGHTNING
+"""Lightning warns of modules that are in evaluation mode when training begins."""
+
+FINDER_TAKES_WHAT_IT_TRIED = Version("2.6") <= LIGHTNING
+"""The batch size that Lightning's finder ends with has been tried; before, it was one further."""
