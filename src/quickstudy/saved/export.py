@@ -337,8 +337,10 @@ def _as_inputs(algorithm: Algorithm, state: Any, support: Mapping[Label, Batch])
     if isinstance(algorithm, EmbeddingAlgorithm):
         tensors["means"] = torch.stack([kept_n.mean(0) for kept_n in support.values()])
     skeleton = taken_apart(state, tensors, "state")
-    # Copies, since tensors of inference mode cannot be traced, and files hold no two that share memory.
-    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, skeleton
+    # Copies, since tensors of inference mode cannot be traced, and files hold no two that share memory. In the order in
+    # which a file of them is read: with older versions of torch a graph takes a dict in that of its tracing alone.
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())}
+    return copies, skeleton
 
 
 def _traced(
