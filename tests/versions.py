@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import jsonargparse
 import lightning
-import torch
 from packaging.version import Version
 
-LIGHTNING, TORCH = Version(lightning.__version__), Version(torch.__version__)
+LIGHTNING, JSONARGPARSE = Version(lightning.__version__), Version(jsonargparse.__version__)
 
 WARNS_OF_EVALUATION_MODE = Version("2.5.5") <= LIGHTNING
 """Lightning warns of modules that are in evaluation mode when training begins."""
 
 FINDER_TAKES_WHAT_IT_TRIED = Version("2.6") <= LIGHTNING
 """The batch size that Lightning's finder ends with has been tried; before, it was one further."""
+
+SPELLS_TYPES_AS_FROZEN = Version("4.52") <= JSONARGPARSE
+"""Help tells the types of options as tests/golden/help has them: ``str | null``, not ``null, str``."""
