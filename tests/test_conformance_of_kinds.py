@@ -17,6 +17,7 @@ from demanded import complaints
 from quickstudy.batches import Batch
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import Loss
 from quickstudy.kinds.regression import Regression
 from quickstudy.nets import Encoder
@@ -47,6 +48,7 @@ CASES: dict[str, tuple[Kind, Any]] = {
     "weighed classes": (Classification(classes=NAMES, weights=(1.0, 4.0, 0.5)), codes),
     "several labels": (Classification(classes=NAMES, multi_label=True), lambda: (rows()[:, :3] > 0).long()),
     "numbers": (Regression(mean=30.0, deviation=12.0), numbers),
+    "features": (Embedding(), codes),
 }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import quickstudy
 from quickstudy import DataError, DataModule
 from quickstudy.cli.describing import doors_stub
 from quickstudy.cli.flags import function_flags
@@ -73,7 +74,12 @@ def test_no_door_is_missing() -> None:
 
 
 def test_static_checkers_are_told_the_same() -> None:
-    assert Path(doors.__file__).with_suffix(".pyi").read_text() == doors_stub(), "run scripts/docs"
+    assert Path(doors.__file__).with_name("door_signatures.pyi").read_text() == doors_stub(), "run scripts/docs"
+
+
+def test_static_checkers_read_the_bodies_of_all_files() -> None:
+    stubs = [path for path in Path(quickstudy.__file__).parent.rglob("*.pyi") if path.with_suffix(".py").exists()]
+    assert not stubs, "a stub beside a file is read in its place: no body in the file is checked"
 
 
 def test_a_door_of_one_stage_takes_four() -> None:

@@ -26,6 +26,7 @@ EXCEPT = {
     ),
     "modality.py": (r"quickstudy\.image\.modality", "the table of modalities"),
     "nets/": (r".* .*", "what to type where a picture does not fit a network"),
+    "pixels.py": (r".*", "arrays in memory as a network of pictures takes them, whatever the domain"),
     "predictor.py": (r"images|thumbnails?", "names of public arguments, and on disk"),
     "runs/folder.py": (r"Picture|pictures|\w+_picture", "figures on the page of a run"),
     "runs/report.py": (
@@ -36,6 +37,7 @@ EXCEPT = {
     "saved/": (r".*", "names on disk and on the Hub, of public arguments, and what to type"),
     "serve/": (r".*", "the service is one of pictures, until it asks the model for its modality"),
     "testing/": (r".*", "networks and strategies are held against made-up pictures"),
+    "thumbnails.py": (r".*", "what is shown of an input, whatever it is"),
     "trainer.py": (r".*ImageClassifier.*", "the example in a message"),
 }
 """By file or folder: the names and texts that are let through, and why."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -12,19 +11,6 @@ from typing import Any, Generic, TypeVar
 from quickstudy.errors import ConfigError, brief, first_line, unknown
 
 T = TypeVar("T")
-
-
-def options_of(cls: type, root: type) -> list[str]:
-    """Return the names of a class's arguments, with those that it hands on to its bases, up to ``root``."""
-    found: dict[str, None] = {}
-    for base in cls.__mro__:
-        if issubclass(base, root) and "__init__" in vars(base):
-            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-            rest = [option for option in parameters if option.kind is option.VAR_KEYWORD]
-            found |= dict.fromkeys(option.name for option in parameters if option not in rest)
-            if not rest:
-                break
-    return list(found)
 
 
 def name_and_options(kind: str, spec: object, known: Iterable[str], *further: str) -> tuple[str, dict[str, Any]]:

@@ -6,8 +6,9 @@ Shapes: N inputs, C classes, ``...`` the shape of one input.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,11 @@ from quickstudy.data.table import Table
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_choice, check_counts
 from quickstudy.kinds.base import Kind
-from quickstudy.kinds.predictions import answers
-from quickstudy.learning.explaining import Answer
+from quickstudy.kinds.predictions import in_form, joined
 from quickstudy.learning.reading import Reader
 from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
-from quickstudy.saved import model_folder
+from quickstudy.saved import hub, model_folder
 
 if TYPE_CHECKING:
     from quickstudy.saved import export
@@ -46,6 +46,8 @@ class TrainedModel:
     """Whether it can be shown further classes."""
     transductive: ClassVar[bool] = False
     """Whether an answer depends on the other inputs of the call."""
+    change_number: ClassVar[int] = 0
+    """Of the last change that a service made of it."""
 
     def __init__(
         self,
@@ -72,14 +74,18 @@ class TrainedModel:
         return self.kind.classes
 
     @property
-    def labels(self) -> list[Label]:
-        """The classes as the training data had them: strings, whole numbers or bools."""
-        return self.kind.labels
+    def counts_(self) -> dict[Label, int]:
+        """The classes as the training data had them, each with no example, as it keeps none."""
+        return dict.fromkeys(self.kind.labels, 0)
 
-    @property
-    def several(self) -> bool:
-        """Whether an input may have several labels."""
-        return self.kind.several
+    def about(self) -> dict[str, Any]:
+        """Return what it is, in values that JSON has."""
+        made_by = self.encoder.made_by
+        return {"backbone": made_by and made_by[0], "classes": len(self.classes), "labels": list(self.classes)}
+
+    def expected(self) -> list[str]:
+        """Return in words what accuracy to expect: nothing, as it keeps no examples to tell it."""
+        return []
 
     # ---- what it answers
 
@@ -99,7 +105,7 @@ class TrainedModel:
         output = forms[0] if output is None else output
         check_choice("output", output, *forms)
         inputs = self._reader.listed(inputs)
-        return answers(self.kind, list(self._outputs(inputs, batch_size)), output, Table(inputs))
+        return in_form(self.kind, list(self._outputs(inputs, batch_size)), output, Table(inputs))
 
     def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = _AT_ONCE) -> list[Any]:
         """Return for each of N inputs an ``Answer``, its label and the likeliest classes; else a value, as a number.
@@ -114,9 +120,8 @@ class TrainedModel:
             With several labels per input, the label is a list of those above one half.
         """
         check_counts(count=count)
-        if not self.classes:
-            return list(self.predict(inputs, batch_size=batch_size))
-        return ranked(self.kind, self.predict(inputs, "probabilities", batch_size=batch_size), count)
+        outputs = list(self._outputs(self._reader.listed(inputs), batch_size))
+        return self.kind.ranked(joined(self.kind, outputs), count)
 
     @torch.inference_mode()
     def _outputs(self, inputs: Any, batch_size: int) -> Iterator[Tensor]:
@@ -172,6 +177,24 @@ class TrainedModel:
             like = join(each(Tensor.cpu, part) for part in self._reader.parts(self._reader.listed(inputs)))
         return export.write_trained(path, self._made_of(), like)
 
+    def push_to_hub(self, repo_id: str, **options: Unpack[hub.PushOptions]) -> str:
+        """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
+
+        Args:
+            repo_id: ``"owner/name"``; the repository is made if needed.
+            options: see ``hub.PushOptions``.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            return hub.push(folder, repo_id, hub.trained_card, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None, **options: Any
+    ) -> Self:
+        """Read what ``push_to_hub`` uploaded, or the folder that ``save`` wrote; see ``Predictor.from_pretrained``."""
+        return cls.load(hub.fetched(name, revision, token), **options)
+
     @classmethod
     def load(
         cls,
@@ -195,23 +218,3 @@ class TrainedModel:
             ConfigError: what was code is not given, or the model in the folder is one that learns.
         """
         return cls(*model_folder.read_trained(folder, device, load, backbone, head))
-
-
-def ranked(kind: Kind, chances_NC: Tensor, count: int) -> list[Answer]:
-    """Return for each of N inputs its label and the likeliest classes.
-
-    Args:
-        kind: of answers that are classes.
-        chances_NC: probabilities.
-        count: how many classes to name.
-
-    Returns:
-        With several labels per input, the label is a list of those above one half.
-    """
-    labels, best = kind.labels, chances_NC.topk(min(count, chances_NC.shape[1]), 1)
-    found = []
-    for chances_C, values, codes in zip(chances_NC, best.values.tolist(), best.indices.tolist(), strict=True):
-        ranking = [(labels[code], value) for code, value in zip(codes, values, strict=True)]
-        above = [labels[code] for code in (chances_C > 0.5).nonzero().flatten().tolist()]
-        found.append(Answer(above if kind.several else ranking[0][0], ranking, []))
-    return found

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from quickstudy.data.stages import STAGES
 from quickstudy.errors import ConfigError, DataWarning, brief, check_choice, check_counts, check_options, given
 from quickstudy.kinds.base import Kind
-from quickstudy.kinds.predictions import answers
+from quickstudy.kinds.predictions import in_form
 from quickstudy.runs.allocator import keep_memory_mapped
 from quickstudy.runs.failing import StopAtNaN
 from quickstudy.runs.folder import (
@@ -208,6 +208,7 @@ class Trainer(JudgingTrainer):
             )
         if isinstance(datamodule, DataModule):
             model.procedure.check(datamodule, validates)
+        model.kind = model.kind.judged_on(tables.get("val"))
         self.callbacks = judging_by(model.score, self.callbacks)
         if not self._leaves:
             return
@@ -362,8 +363,8 @@ class Trainer(JudgingTrainer):
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
         if batches and isinstance(batches[0], list):
             loaders = zip(batches, list(self.predict_dataloaders or ()), strict=True)
-            return [answers(self.lightning_module.kind, each, output, loader) for each, loader in loaders]
-        return answers(self.lightning_module.kind, batches, output, self.predict_dataloaders)
+            return [in_form(self.lightning_module.kind, each, output, loader) for each, loader in loaders]
+        return in_form(self.lightning_module.kind, batches, output, self.predict_dataloaders)
 
 
 def _check_task(model: Any) -> None:

@@ -22,7 +22,8 @@ from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, QuickstudyError, first_line
 from quickstudy.functional.known_gradient import Backwards
 from quickstudy.nets import Encoder, by_episode, pass_by_pass
-from quickstudy.registry import Registry, options_of
+from quickstudy.registry import Registry
+from quickstudy.signatures import options_of
 from quickstudy.torch_internals import BatchNorm, tree_leaves
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -11,7 +11,7 @@ import docstring_parser
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.cli.flags import Flags, class_flags
 from quickstudy.data.episodes import EpisodePlan
-from quickstudy.registry import options_of
+from quickstudy.signatures import options_of
 from quickstudy.training.doors import Doors
 
 
@@ -72,7 +72,7 @@ class Doors:
 
 
 def doors_stub() -> str:
-    """Return ``training/doors.pyi``: what ``@door`` makes of the arguments, as static checkers read it."""
+    """Return ``training/door_signatures.pyi``: what ``@door`` makes of the arguments, as static checkers read it."""
     return _STUB + "".join(_stub(name, vars(Doors)[name].__func__) for name in vars(Doors) if name.startswith("from_"))
 
 

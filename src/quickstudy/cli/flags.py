@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Self, Union, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Self, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser
 
 from quickstudy.cli.usage import usage_error
+from quickstudy.signatures import arguments_of
 
 _SCALARS = (str, int, float, bool, NoneType, Any)
 _CONTAINERS = (list, tuple, dict, Iterable, Mapping, Sequence)
@@ -80,28 +81,18 @@ def function_flags(function: Callable[..., Any], classes: tuple[type, ...] = ())
     hints, told = get_type_hints(function), _explanations(function.__doc__)
     flags: Flags = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        hint = hints.get(name)
-        if parameter.kind is parameter.VAR_KEYWORD:
-            named = get_type_hints(get_args(hint)[0]) if get_origin(hint) is Unpack else {}
-            flags |= {key: Flag(_plain(kind, classes), argparse.SUPPRESS, "") for key, kind in named.items()}
-        elif hint is not None:
+        if name in hints and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             default = argparse.SUPPRESS if parameter.default is parameter.empty else parameter.default
-            flags[name] = Flag(_plain(hint, classes), default, "")
+            flags[name] = Flag(_plain(hints[name], classes), default, "")
     return {name: replace(flag, help=told.get(name, "")) for name, flag in flags.items() if flag.type is not None}
 
 
 def class_flags(cls: type, classes: tuple[type, ...] = ()) -> Flags:
     """Return a class's arguments as options, together with what it hands on to its bases as ``**options``."""
     flags: Flags = {}
-    for base in cls.__mro__:
-        if "__init__" in vars(base):
-            init = vars(base)["__init__"]
-            flags = function_flags(init, classes) | flags
-            rest = [
-                option for option in inspect.signature(init).parameters.values() if option.kind is option.VAR_KEYWORD
-            ]
-            if not rest or "Unpack" in str(rest[0].annotation):
-                break
+    for init, own in arguments_of(cls):
+        found = function_flags(init, classes)
+        flags = {one.name: found[one.name] for one in own if one.name in found} | flags
     told: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         told |= _explanations(base.__doc__)

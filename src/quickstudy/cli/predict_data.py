@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from lightning import Trainer
 
 from quickstudy.cli.flags import FlagParser
 from quickstudy.cli.models import TRAINED, examples, support_of, without_classes
@@ -14,8 +15,7 @@ from quickstudy.cli.named_pictures import Picture
 from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.cli.tasks import asked_for, named_by
-from quickstudy.kinds.predictions import named
-from quickstudy.trained import ranked
+from quickstudy.kinds.predictions import joined, named
 
 
 def add_arguments(parser: FlagParser) -> None:
@@ -49,16 +49,15 @@ def run(args: argparse.Namespace) -> int:
     trainer = build_trainer(args.trainer, devices=1, logger=False, enable_checkpointing=False)
     if args.support is None:  # by the trainer, whose device and precision may be asked for, and the data's own loaders
         asked = Asked(model.predictor(), model.trained_examples, cautions=False)  # it has warned
-        output = "probabilities" if asked.classes else "numbers"
-        found = trainer.predict(model, datamodule=data, output=output)
-        found = ranked(model.kind, found, len(asked.classes)) if asked.classes else found
+        batches: Any = Trainer.predict(trainer, model, datamodule=data)
+        found = model.kind.ranked(joined(model.kind, batches), asked.count)
     else:
         found, model.load_options = None, dict(data.load_options)
         support = examples(support_of(args.support, model.modality))
         asked = Asked(model.to(trainer.strategy.root_device).adapt(*support), unknown=False)
     pictures = [
         Picture(table.inputs[row], true)
-        for row, (_, true) in enumerate(named(table, np.arange(len(table)), asked.classes))
+        for row, (_, true) in enumerate(named(table, np.arange(len(table)), asked.kind.labels))
     ]
     said = answered(asked, iter(pictures)) if found is None else zip(pictures, found, strict=True)
     labelled = any(picture.true is not None for picture in pictures)

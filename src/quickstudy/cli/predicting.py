@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from rich.console import Console
 from torch import Tensor
@@ -14,21 +16,19 @@ from quickstudy.cli.named_pictures import Picture, batches
 from quickstudy.cli.predictions import Tally, storable, writing
 from quickstudy.data.identity import identities, shared
 from quickstudy.data.samples import Loaded, Samples
-from quickstudy.data.targets import Label
 from quickstudy.errors import DataError
-from quickstudy.kinds.predictions import Estimated, Prediction
-from quickstudy.learning.explaining import Answer
-from quickstudy.predictor import Predictor
-from quickstudy.trained import TrainedModel
+from quickstudy.kinds.base import Kind
+from quickstudy.model import Model
 
 Answered = Iterable[tuple[Picture, Any]]
-"""Pictures with what is said of them, an ``Answer`` or a number; or the ``DataError`` why they cannot be read."""
+"""Pictures with what is said of them, as the kind of answer has it; or the ``DataError`` why they cannot be read."""
 
 
-class Asked(NamedTuple):
+@dataclass(frozen=True)
+class Asked:
     """A model, and how it is asked."""
 
-    model: TrainedModel | Predictor
+    model: Model
     seen: Tensor | None = None
     """What identifies the pictures that it was trained on; None: its answers tell whether it learned from theirs."""
     top: int = 1
@@ -38,48 +38,29 @@ class Asked(NamedTuple):
     cautions: bool = True
     """Whether to say at the end that it learned from what it was asked; False where others have."""
 
-    @property
-    def classes(self) -> list[Label]:
-        """What it knows."""
-        return self.model.labels if isinstance(self.model, TrainedModel) else self.model.classes_.tolist()
+    @cached_property
+    def kind(self) -> Kind:
+        """What an answer is."""
+        return self.model.kind
 
     @property
-    def several(self) -> bool:
-        """Whether a picture may have several labels."""
-        return isinstance(self.model, TrainedModel) and self.model.several
-
-    @property
-    def row(self) -> type[Prediction] | type[Estimated]:
-        """What is written of a picture."""
-        return Estimated if isinstance(self.model, TrainedModel) and not self.model.classes else Prediction
+    def count(self) -> int:
+        """How many of the likeliest classes to ask for: all of them where several may be an input's labels."""
+        return max(len(self.kind.labels), 1) if self.kind.several else self.top
 
     def rank(self, inputs: Sequence[Any]) -> list[Any]:
-        """Return the answer to each input: of fixed classes with all of them, as several may be its labels."""
-        if isinstance(self.model, TrainedModel):
-            return self.model.rank(list(inputs), max(len(self.model.classes), 1))
-        return self.model.rank(list(inputs), self.top, nearest=1)
+        """Return the answer to each input."""
+        return self.model.rank(list(inputs), self.count, nearest=1)
 
     def learned(self, picture: Picture, answer: Any) -> bool:
         """Whether a picture is one of those that it learned from."""
         if self.seen is None:
-            return isinstance(answer, Answer) and any(near.same for near in answer.nearest)
+            return any(near.same for near in getattr(answer, "nearest", ()))
         return shared(identities([picture.item]), self.seen) > 0
 
-    def rows(self, picture: Picture, answer: Any) -> list[Prediction] | list[Estimated]:
+    def rows(self, picture: Picture, answer: Any) -> list[Any]:
         """Return the row of a picture; with several labels one for each."""
-        if not isinstance(answer, Answer):
-            true = picture.true if isinstance(picture.true, (int, float)) else None
-            return [Estimated(storable(picture.item), float(answer), true)]
-        ranking = [(name, round(chance, 6)) for name, chance in answer.ranking]
-        (best, chance), chances = ranking[0], dict(ranking)
-        shown = [{"name": name, "probability": chance} for name, chance in ranking[: self.top]] if self.top > 1 else ()
-        found = answer.label if isinstance(answer.label, list) else [answer.label]
-        labels = [label if label in chances or self.unknown else best for label in found]
-        file = storable(picture.item)
-        return [
-            Prediction(file, label, chances.get(label, chance), best, picture.true, shown)
-            for label in sorted(labels, key=lambda label: -chances.get(label, chance))
-        ]
+        return self.kind.written(answer, storable(picture.item), picture.true, self.top, self.unknown)
 
 
 def answered(asked: Asked, pictures: Iterator[Picture]) -> Answered:
@@ -111,10 +92,10 @@ def write_rows(
     Returns:
         The exit status: 1 where a picture could not be read.
     """
-    tally = Tally(asked.classes, asked.several or asked.row is Estimated)
+    tally = Tally(asked.kind)
     errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     shows = shows and not (output is None and sys.stdout.isatty())
-    with writing(output, form, labelled, asked.row) as write, bar("predicting", total, shows) as advance:
+    with writing(output, form, labelled, asked.kind.row) as write, bar("predicting", total, shows) as advance:
         for picture, found in said:
             if isinstance(found, DataError):
                 tally.add(None)

@@ -5,29 +5,26 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from textwrap import indent
 from typing import Any
 
 from quickstudy.data.identity import TELLS_NOTHING
-from quickstudy.data.targets import Label
 from quickstudy.files import atomic_write
-from quickstudy.kinds.predictions import Estimated, Prediction
+from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import UNKNOWN
 
 
 @contextmanager
-def writing(
-    output: str | None, form: str, labelled: bool, row: type[Prediction] | type[Estimated] = Prediction
-) -> Iterator[Callable[[Prediction | Estimated], None]]:
+def writing(output: str | None, form: str, labelled: bool, row: type[Any]) -> Iterator[Callable[[Any], None]]:
     """Give a function that writes a row.
 
     Args:
         output: the file, which is whole or absent; None: standard output.
         form: ``"csv"`` or ``"json"``, which alone has the ranking, where there is one.
         labelled: whether rows have the true label, too.
-        row: what one holds.
+        row: what one holds, a ``NamedTuple``.
     """
     columns = [name for name in row._fields if name not in ("ranking", *(() if labelled else ("true",)))]
     with atomic_write(output, "w") if output else nullcontext(sys.stdout) as file:
@@ -36,8 +33,8 @@ def writing(
             quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
             rows.writerow(columns)
 
-            def write_row(prediction: Prediction | Estimated) -> None:
-                cells = [getattr(prediction, name) for name in columns]
+            def write_row(said: Any) -> None:
+                cells = [getattr(said, name) for name in columns]
                 cells = [storable(value) if isinstance(value, str) else value for value in cells]
                 odd = any("\r" in str(value) for value in cells)  # which Python before 3.13 does not quote by itself
                 (quoted if odd else rows).writerow(cells)
@@ -46,10 +43,10 @@ def writing(
             return
         between = "["
 
-        def write(prediction: Prediction | Estimated) -> None:
+        def write(said: Any) -> None:
             nonlocal between
-            kept = [*columns, "ranking"] if getattr(prediction, "ranking", ()) else columns
-            fields = {name: value for name, value in prediction._asdict().items() if name in kept}
+            kept = [*columns, "ranking"] if getattr(said, "ranking", ()) else columns
+            fields = {name: value for name, value in said._asdict().items() if name in kept}
             file.write(f"{between}\n{indent(json.dumps(fields, indent=1), ' ')}")
             between = ","
 
@@ -66,12 +63,12 @@ class Tally:
     """Counts what was predicted, for the line that closes it.
 
     Args:
-        classes: that the model knows: a picture of any other is rightly unknown.
-        several: whether a picture may have several labels, which are not held against the true ones.
+        kind: of the answers. A picture of a class that it has not is rightly unknown; several labels of a picture are
+            not held against the true ones.
     """
 
-    def __init__(self, classes: Collection[Label], several: bool = False) -> None:
-        self._classes, self._several = set(classes), several
+    def __init__(self, kind: Kind) -> None:
+        self._classes, self._one_label = set(kind.labels), bool(kind.labels) and not kind.several
         self.pictures = self.unreadable = self._unknown = self._labelled = self._right = 0
         self._compared = self._learned = 0
 
@@ -79,7 +76,7 @@ class Tally:
         """Count a picture by its rows; None: it cannot be read."""
         self.pictures += 1
         self.unreadable += rows is None
-        if rows and not self._several:
+        if rows and self._one_label:
             label, true = rows[0].label, rows[0].true
             self._unknown += label == UNKNOWN
             self._labelled += true is not None

@@ -18,6 +18,7 @@ from quickstudy.cli.flags import FlagParser, Flags, add_flags, class_flags, func
 from quickstudy.cli.models import find_checkpoint
 from quickstudy.cli.tasks import TASKS, asked_for, data_class, in_checkpoint, task_class
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.options import DataOptions
 from quickstudy.data.stages import STAGES
 from quickstudy.datasets import DATASETS
 from quickstudy.errors import ConfigError, given
@@ -144,7 +145,7 @@ def build_trainer(options: Mapping[str, Any], **fixed: Any) -> Trainer:
 
 @cache
 def _data_flags(task: str) -> Flags:
-    flags = class_flags(data_class(task))
+    flags = class_flags(DataOptions) | class_flags(data_class(task))
     flags.pop("load_options", None)  # image_size and image_mode are these
     return flags
 

@@ -12,13 +12,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from quickstudy.cli.models import add_device, device_of, find_model, load_task, model_here
 from quickstudy.errors import ConfigError, DataError, require
 from quickstudy.saved.model_folder import instead
-from quickstudy.trained import TrainedModel
+
+if TYPE_CHECKING:
+    from quickstudy.model import Model
 
 _LOG = logging.getLogger("quickstudy.serve")
 _CONNECTIONS = 1000
@@ -106,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, end)
         print(
-            f"{args.model if isinstance(model, TrainedModel) else model}: {url} (programs: /docs; to stop: Ctrl-C)",
+            f"{model if isinstance(model, Path) else args.model}: {url} (programs: /docs; to stop: Ctrl-C)",
             file=sys.stderr,
             flush=True,
         )
@@ -116,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     return 130 if signal.SIGINT in ended_by else 0
 
 
-def _model(typed: str, device: torch.device) -> tuple[Path | TrainedModel, str]:
+def _model(typed: str, device: torch.device) -> tuple[Path | Model, str]:
     """Return the model to serve, or the folder that it follows; and a name where it has no folder."""
     here = model_here(typed)
     if here is None or here.saved:

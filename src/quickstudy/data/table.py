@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from quickstudy.batches import Batch, size, take
-from quickstudy.data.targets import Codes, Encode, LabelType, Numbers, class_name, plain_number
+from quickstudy.data.targets import Codes, Encode, LabelType, Numbers, as_label, class_name, plain_number
 from quickstudy.data.targets import encode as encode_labels
 from quickstudy.errors import DataError, shown
 from quickstudy.torch_internals import keystr, tree_flatten_with_path
@@ -181,6 +181,15 @@ class Table:
     def numeric(self) -> bool:
         """Whether targets are numbers, and no codes."""
         return self.targets is not None and self.targets.dtype.kind == "f"
+
+    @property
+    def told(self) -> list[Any] | None:
+        """The targets as the data has them: labels, of several of an example all in one text; or numbers."""
+        if self.targets is None or self.numeric:
+            return None if self.targets is None else self.targets.tolist()
+        if self.multi_label:
+            return [", ".join(self.classes[code] for code in np.flatnonzero(own)) for own in self.targets]
+        return [as_label(self.classes[code], self.label_type) for code in self.targets]
 
     @cached_property
     def index(self) -> ClassIndex:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch, each, form_of, of_form
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.table import Table
@@ -18,6 +20,7 @@ from quickstudy.episode import Episode, check_episode
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.files import plain
 from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.predictions import Said, plain_answer
 from quickstudy.nets import Encoder
 from quickstudy.registry import Registry
 
@@ -93,6 +96,10 @@ class Kind(ABC):
     """What is best."""
     forms: ClassVar[tuple[str, ...]]
     """Of ``Trainer.predict(output=)``; the first is the default."""
+    row: ClassVar[type[Any]] = Said
+    """What is written of an answer, a ``NamedTuple``: the columns of ``quickstudy predict``."""
+    schema: ClassVar[Mapping[str, Any]] = {}
+    """JSON schema of what ``in_json`` returns, for who asks over HTTP; none: it is not told."""
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that the training data tells."""
     episodic: ClassVar[bool] = False
@@ -101,10 +108,24 @@ class Kind(ABC):
     """The options of their episodes."""
     shown_by: ClassVar[str] = "prototypicalnetworks"
     """The strategy that learns from a few examples by an encoder that ordinary training made."""
-    learner: ClassVar[str] = "classes"
-    """What a model learns when it is used: see ``Task.adapt``."""
+    unlabelled: ClassVar[bool] = False
+    """Whether examples without targets can train it, by a self-supervised method."""
+    shares: ClassVar[bool] = True
+    """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 
     # ---- what it must know
+
+    def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
+        """Return what learns from a few examples to answer so; here a ``Predictor``, which learns classes.
+
+        It stands above, and so is found by its name.
+
+        Args:
+            encoder: turns inputs into embeddings.
+            algorithm: learns with it.
+            load: makes a tensor of one input.
+        """
+        return resolve_name("quickstudy.predictor:Predictor")(encoder, algorithm, load)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded:
@@ -160,6 +181,14 @@ class Kind(ABC):
         Raises:
             ConfigError: the data has targets of another kind, or does not tell what was not given.
         """
+
+    def judged_on(self, table: Table | None) -> Self:
+        """Return it with the score that examples allow; here whatever they are.
+
+        Args:
+            table: the examples; None: nothing is known of them.
+        """
+        return self
 
     def memory(self) -> dict[str, Any]:
         """Return what it learned, in plain values."""
@@ -217,7 +246,7 @@ class Kind(ABC):
         return targets
 
     @property
-    def options(self) -> int:
+    def choices(self) -> int:
         """Among how many answers there is to choose; 0 where there is no such choice, or it is not known."""
         return 0
 
@@ -230,6 +259,10 @@ class Kind(ABC):
         return table
 
     # ---- the network
+
+    def first_head(self) -> nn.Module | None:
+        """Return the head where that needs no data to be made; else nothing."""
+        return None
 
     @abstractmethod
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
@@ -290,23 +323,31 @@ class Kind(ABC):
         """Return what a test notes: the figure of each answer, ``[N]`` or ``[T, Q]``; logits and targets of classes."""
         return self.figures(outputs, targets), None, None
 
-    def measure(self, per_example: bool, options: int = 0) -> Figures:
+    def settled(self, figures: Tensor) -> Tensor:
+        """Return what each answer adds to the score, ``[N]``, where that depends on all of them.
+
+        Args:
+            figures: of all N answers of a test, or of its episodes, as ``noted`` gives them; here they are it.
+        """
+        return figures
+
+    def measure(self, per_example: bool, choices: int = 0) -> Figures:
         """Return what gathers figures into the score and its like, with their intervals; here into their mean.
 
         Args:
             per_example: whether a figure is that of one example, rather than of one episode.
-            options: among how many answers there is to choose.
+            choices: among how many answers there is to choose.
         """
         from quickstudy.kinds.metrics import Mean  # torchmetrics takes long to import, and answering needs none
 
         return Mean(self.score.name, per_example, self.score.root)
 
-    def further(self, asked: Any, options: int = 0) -> MetricCollection:
+    def further(self, asked: Any, choices: int = 0) -> MetricCollection:
         """Make the metrics that a user asked for beside the score.
 
         Args:
             asked: names, metrics, or a mapping of them by name.
-            options: among how many answers there is to choose.
+            choices: among how many answers there is to choose.
 
         Raises:
             ConfigError: one is unknown, or does not take what this kind gives.
@@ -317,7 +358,7 @@ class Kind(ABC):
 
         return MetricCollection([])
 
-    def for_metrics(self, outputs: Any, targets: Any, options: int = 0) -> tuple[Any, Any]:
+    def for_metrics(self, outputs: Any, targets: Any, choices: int = 0) -> tuple[Any, Any]:
         """Return outputs and targets as ``further`` metrics take them."""
         return outputs, targets
 
@@ -331,6 +372,34 @@ class Kind(ABC):
             DataError: an answer is not a number.
         """
 
+    def ranked(self, outputs: Any, count: int = 5) -> list[Any]:
+        """Return raw answers one by one, as ``rank`` of a model does; here in the first of ``forms``.
+
+        Args:
+            outputs: of N inputs.
+            count: how many of the likeliest to name, where there is something to choose among.
+
+        Raises:
+            DataError: an answer is not a number.
+        """
+        return list(self.answers(outputs, self.forms[0]))
+
+    def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
+        """Return the rows of one answer, such as ``row`` says; here it is one.
+
+        Args:
+            answer: one that ``rank`` gave.
+            file: what the input is called.
+            true: its label, or number, where that is known.
+            top: how many of the likeliest a row may name.
+            unknown: whether it may say that an input is like none that was learned; else it names the likeliest.
+        """
+        return [self.row(file, plain_answer(answer))]
+
+    def in_json(self, answer: Any) -> dict[str, Any]:
+        """Return one answer that ``rank`` gave as ``quickstudy serve`` tells it, in values that JSON has."""
+        return {"answer": plain_answer(answer)}
+
     def rows(self, outputs: Any, inputs: Any) -> list[Any]:
         """Return raw answers as rows, each with the name of its input.
 
@@ -338,7 +407,8 @@ class Kind(ABC):
             outputs: of N inputs.
             inputs: what each is called, and its target where that is known (``kinds.predictions.Named``).
         """
-        return [(name, answer) for (name, _), answer in zip(inputs, self.answers(outputs, self.forms[0]), strict=True)]
+        ranked = zip(self.ranked(outputs), inputs, strict=True)
+        return [row for answer, (name, true) in ranked for row in self.written(answer, name, true)]
 
     def exported(self, outputs: Any) -> Tensor:
         """Return raw answers ``[N, C]`` as an exported graph gives them."""
@@ -368,7 +438,7 @@ def linear_of(weights: Mapping[str, Tensor]) -> nn.Module:
 
 
 KINDS = Registry[type[Kind]](
-    "kind of answer", homes={name: f"quickstudy.kinds.{name}" for name in ("classification", "regression")}
+    "kind of answer", homes={name: f"quickstudy.kinds.{name}" for name in ("classification", "embedding", "regression")}
 )
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
 

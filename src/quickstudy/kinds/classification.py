@@ -5,6 +5,7 @@ Shapes: B examples, C classes, T tasks, Q queries, W ways, ``...`` the shape of 
 
 from __future__ import annotations
 
+import base64
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ from quickstudy.kinds.losses import (
     loss_of_shares,
     weighted,
 )
-from quickstudy.kinds.predictions import Named, Prediction, rows_of
+from quickstudy.kinds.predictions import Answer, Named, Prediction, rows_of
 from quickstudy.nets import Encoder
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Classification(Kind):
 
     score: ClassVar[Score] = ACCURACY
     forms: ClassVar[tuple[str, ...]] = ("labels", "probabilities", "logits", "classes")
+    row: ClassVar[type[Any]] = Prediction
     learned: ClassVar[tuple[str, ...]] = ("classes", "label_type", "weights")
     episodic: ClassVar[bool] = True
 
@@ -120,7 +122,7 @@ class Classification(Kind):
             )
 
     @property
-    def options(self) -> int:
+    def choices(self) -> int:
         """How many classes there are."""
         return len(self.classes)
 
@@ -186,21 +188,21 @@ class Classification(Kind):
         """Return what is right, and what was taken for what; see ``Kind.noted``."""
         return self.figures(outputs, targets), outputs, targets
 
-    def measure(self, per_example: bool, options: int = 0) -> Figures:
+    def measure(self, per_example: bool, choices: int = 0) -> Figures:
         """Return the accuracy; that of a single class, which cannot be wrong, has no interval."""
         from quickstudy.kinds.metrics import Accuracy  # torchmetrics takes long to import, and answering needs none
 
-        return Accuracy(per_example, choice=options > 1 or self.multi_label)
+        return Accuracy(per_example, choice=choices > 1 or self.multi_label)
 
-    def further(self, asked: Any, options: int = 0) -> MetricCollection:
+    def further(self, asked: Any, choices: int = 0) -> MetricCollection:
         """Make torchmetrics' metrics of classification; see ``Kind.further``."""
         from quickstudy.kinds.metrics import build_metrics
 
-        return build_metrics(asked, options, self.multi_label)
+        return build_metrics(asked, choices, self.multi_label)
 
-    def for_metrics(self, outputs: Tensor, targets: Tensor, options: int = 0) -> tuple[Tensor, Tensor]:
+    def for_metrics(self, outputs: Tensor, targets: Tensor, choices: int = 0) -> tuple[Tensor, Tensor]:
         """Return logits ``[N, C]`` of as many classes as metrics were made for, and targets."""
-        most = max(options, outputs.shape[-1])
+        most = max(choices, outputs.shape[-1])
         scores = F.pad(outputs, (0, most - outputs.shape[-1]), value=-math.inf)  # of steps that have fewer ways
         return scores.flatten(0, -2).detach().float(), targets.flatten(0, outputs.ndim - 2).long()
 
@@ -245,6 +247,44 @@ class Classification(Kind):
         if self.multi_label:
             return [[labels[code] for code in row.nonzero().flatten().tolist()] for row in codes]
         return [labels[code] for code in codes.tolist()]
+
+    def ranked(self, outputs: Tensor, count: int = 5) -> list[Answer]:
+        """Return for each of N inputs its label and the likeliest classes; see ``Kind.ranked``.
+
+        With several labels per input, the label is a list of those above one half.
+        """
+        chances_NC: Tensor = self.answers(outputs, "probabilities")
+        labels, best = self.labels, chances_NC.topk(min(count, chances_NC.shape[1]), 1)
+        found = []
+        for chances_C, values, codes in zip(chances_NC, best.values.tolist(), best.indices.tolist(), strict=True):
+            ranking = [(labels[code], value) for code, value in zip(codes, values, strict=True)]
+            above = [labels[code] for code in (chances_C > 0.5).nonzero().flatten().tolist()]
+            found.append(Answer(above if self.several else ranking[0][0], ranking, []))
+        return found
+
+    def written(
+        self, answer: Answer, file: str, true: Any = None, top: int = 1, unknown: bool = True
+    ) -> list[Prediction]:
+        """Return the row of an answer, with several labels one for each; see ``Kind.written``."""
+        ranking = [(name, round(chance, 6)) for name, chance in answer.ranking]
+        (best, chance), chances = ranking[0], dict(ranking)
+        shown = [{"name": name, "probability": chance} for name, chance in ranking[:top]] if top > 1 else ()
+        found = answer.label if isinstance(answer.label, list) else [answer.label]
+        labels = [label if label in chances or unknown else best for label in found]
+        return [
+            Prediction(file, label, chances.get(label, chance), best, true, shown)
+            for label in sorted(labels, key=lambda label: -chances.get(label, chance))
+        ]
+
+    def in_json(self, answer: Answer) -> dict[str, Any]:
+        """Return the label, the likeliest classes and the nearest examples; see ``Kind.in_json``."""
+        return {
+            "label": answer.label,
+            "ranking": [{"name": name, "probability": chance} for name, chance in answer.ranking],
+            "nearest": [
+                {**near._asdict(), "thumbnail": base64.b64encode(near.thumbnail).decode()} for near in answer.nearest
+            ],
+        }
 
     def rows(self, outputs: Tensor, inputs: Named) -> list[Prediction]:
         """Return for each input its row; with several labels per example, one for each label above one half."""

@@ -10,18 +10,54 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.batches import Batch, join, size
 from quickstudy.data.loading import BatchDataset, Steps
 from quickstudy.data.samples import file_of
 from quickstudy.data.scan import folder_labels
 from quickstudy.data.table import Table
-from quickstudy.data.targets import Label, as_label
+from quickstudy.data.targets import Label
 
 Named = Iterable[tuple[str, Any]]
 """Of each input what it is called, and its label or number where the data has one, else None."""
 
 
+class Answer(NamedTuple):
+    """What a model says of an input whose answers are classes."""
+
+    label: Label | list[Label]
+    """The likeliest class, or ``"unknown"``; of a model that gives several labels those above one half."""
+    ranking: list[tuple[Label, float]]
+    """The likeliest classes with their probabilities."""
+    nearest: list[Neighbour]
+    """The support examples nearest to the input, as many as were asked for."""
+
+
+class Neighbour(NamedTuple):
+    """A support example near an input."""
+
+    name: Label
+    """Of its class."""
+    number: int
+    """Among the examples of its class, from 0."""
+    distance: float
+    """Euclidean, between the embeddings."""
+    thumbnail: bytes
+    """Something small for eyes, of a picture a JPEG; empty where there is nothing to see, or none was kept."""
+    same: bool = False
+    """Whether the input is this very example, as far as rounding lets its embedding tell."""
+
+
+class Said(NamedTuple):
+    """What a model says of one input, whatever that is."""
+
+    file: str
+    """Its file; or its number, as in ``"input 3"``."""
+    answer: Any
+    """In values that JSON has."""
+
+
 class Prediction(NamedTuple):
-    """What a model says of one input."""
+    """What a model says of the class of one input."""
 
     file: str
     """Its file; or its number, as in ``"input 3"``."""
@@ -54,15 +90,7 @@ def named(table: Table, rows: NDArray[np.integer[Any]], classes: Collection[Labe
         rows: ``[N]``, of it.
         classes: that a model knows.
     """
-    labels: Sequence[Any] | None = None
-    if table.targets is None:
-        labels = folder_labels(table.inputs, classes)
-    elif table.numeric:
-        labels = table.targets.tolist()
-    elif table.multi_label:
-        labels = [", ".join(table.classes[code] for code in np.flatnonzero(own)) for own in table.targets]
-    else:
-        labels = [as_label(table.classes[code], table.label_type) for code in table.targets]
+    labels = folder_labels(table.inputs, classes) if table.targets is None else table.told
     for row in rows.tolist():
         yield file_of(table.inputs, row) or f"input {row}", None if labels is None else labels[row]
 
@@ -101,7 +129,30 @@ def rows_of(
         yield [Prediction(file, classes[code], round(float(chances_C[code]), 6), classes[best], true) for code in codes]
 
 
-def answers(kind: Any, batches: Sequence[Tensor], output: str, source: Any = None) -> Any:
+def plain_answer(answer: Any) -> Any:
+    """Return an answer in values that JSON has: tensors and arrays become lists.
+
+    >>> plain_answer({"boxes": torch.ones(1, 2), "names": ("cat",)})
+    {'boxes': [[1.0, 1.0]], 'names': ['cat']}
+    """
+    if isinstance(answer, (Tensor, np.ndarray, np.generic)):
+        return answer.tolist()
+    if isinstance(answer, Mapping):
+        return {name: plain_answer(part) for name, part in answer.items()}
+    return [plain_answer(part) for part in answer] if isinstance(answer, (list, tuple)) else answer
+
+
+def joined(kind: Any, batches: Sequence[Batch]) -> Any:
+    """Return the raw answers to all batches, ``[N, ...]``.
+
+    Args:
+        kind: of the answers.
+        batches: ``[B, ...]``
+    """
+    return join(batches) if batches else torch.empty(0, max(kind.choices, 1))
+
+
+def in_form(kind: Any, batches: Sequence[Batch], output: str, source: Any = None) -> Any:
     """Return raw answers in another form.
 
     Args:
@@ -113,7 +164,7 @@ def answers(kind: Any, batches: Sequence[Tensor], output: str, source: Any = Non
     Raises:
         DataError: an answer is not a number.
     """
-    outputs = torch.cat(list(batches)) if batches else torch.empty(0, max(kind.options, 1))
+    outputs = joined(kind, batches)
     if output != "rows":
         return kind.answers(outputs, output)
-    return kind.rows(outputs, named_from(source, len(outputs), kind.labels))
+    return kind.rows(outputs, named_from(source, size(outputs), kind.labels))

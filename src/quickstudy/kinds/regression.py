@@ -6,15 +6,16 @@ Shapes: B examples, N answers, T tasks, Q queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.algorithms import STRATEGIES
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan, GroupPlan
 from quickstudy.data.targets import Encoded, encode_numbers
@@ -22,7 +23,7 @@ from quickstudy.episode import Episode, as_episode
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score, linear_of
 from quickstudy.kinds.losses import Loss, named_loss
-from quickstudy.kinds.predictions import Estimated, Named
+from quickstudy.kinds.predictions import Estimated
 from quickstudy.nets import Encoder
 
 if TYPE_CHECKING:
@@ -44,14 +45,18 @@ class Regression(Kind):
 
     score: ClassVar[Score] = Score("rmse", "min", root=True)
     forms: ClassVar[tuple[str, ...]] = ("numbers",)
+    row: ClassVar[type[Any]] = Estimated
     learned: ClassVar[tuple[str, ...]] = ("mean", "deviation")
     episodic: ClassVar[bool] = True
     plan: ClassVar[type[EpisodePlan]] = GroupPlan
     shown_by: ClassVar[str] = "r2d2"
-    learner: ClassVar[str] = "numbers"
 
     mean: float | None = None
     deviation: float | None = None
+
+    def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
+        """Return a ``NumberPredictor``, which learns in these units; see ``Kind.learner``."""
+        return resolve_name("quickstudy.predictor:NumberPredictor")(encoder, algorithm, load, self)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded:
@@ -145,19 +150,19 @@ class Regression(Kind):
         """Return the squared errors; see ``Kind.noted``."""
         return (self.numbers(outputs) - targets).square(), None, None
 
-    def measure(self, per_example: bool, options: int = 0) -> Figures:
+    def measure(self, per_example: bool, choices: int = 0) -> Figures:
         """Return ``rmse``, ``mae`` and ``r2``; see ``Kind.measure``."""
         from quickstudy.kinds.metrics import Errors  # torchmetrics takes long to import, and answering needs none
 
         return Errors(per_example)
 
-    def further(self, asked: Any, options: int = 0) -> MetricCollection:
+    def further(self, asked: Any, choices: int = 0) -> MetricCollection:
         """Make torchmetrics' metrics of regression, by name or as they are given; see ``Kind.further``."""
         from quickstudy.kinds.metrics import build_number_metrics
 
         return build_number_metrics(asked)
 
-    def for_metrics(self, outputs: Tensor, targets: Tensor, options: int = 0) -> tuple[Tensor, Tensor]:
+    def for_metrics(self, outputs: Tensor, targets: Tensor, choices: int = 0) -> tuple[Tensor, Tensor]:
         """Return numbers and targets, ``[N]`` each."""
         return self.numbers(outputs).detach().flatten(), targets.flatten().float()
 
@@ -182,10 +187,13 @@ class Regression(Kind):
             )
         return numbers.tolist()
 
-    def rows(self, outputs: Tensor, inputs: Named) -> list[Estimated]:
-        """Return for each of N inputs its name, its number, and the true one where that is known."""
-        numbers = self.answers(outputs, "numbers")
-        return [Estimated(file, number, true) for number, (file, true) in zip(numbers, inputs, strict=True)]
+    def written(self, answer: float, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
+        """Return the name of an input, its number, and the true one where that is known; see ``Kind.written``."""
+        return [Estimated(file, answer, true if isinstance(true, (int, float)) else None)]
+
+    def in_json(self, answer: float) -> dict[str, Any]:
+        """Return the number; see ``Kind.in_json``."""
+        return {"number": answer}
 
 
 def _flat(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:

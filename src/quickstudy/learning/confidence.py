@@ -9,8 +9,8 @@ Shapes: N held-out examples, M strangers (examples of no known class), S support
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,6 +86,16 @@ class HeldOutAccuracy(NamedTuple):
     """Of every class; one whose only example cannot be left out has 0 examples."""
     source: str
     """Where they come from, in words."""
+
+    def told(self, most: int = 1000) -> dict[str, Any]:
+        """Return it in values that JSON has, of classes the weakest first, and so many at most."""
+        weakest = sorted(self.by_class.items(), key=lambda each: (math.isnan(each[1].accuracy), each[1].accuracy))
+        by_class = [{"name": name, **_without_nan(each._asdict())} for name, each in weakest[:most]]
+        return {**_without_nan(self._asdict()), "by_class": by_class}
+
+
+def _without_nan(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}
 
 
 def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:

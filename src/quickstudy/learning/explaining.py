@@ -1,47 +1,20 @@
-"""An answer, and what explains it: the support examples nearest to an input.
+"""What explains an answer: the support examples nearest to an input.
 
 Shapes: N inputs, S support examples, D features.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from quickstudy.data.targets import Label
 from quickstudy.functional.distances import squared_euclidean
+from quickstudy.kinds.predictions import Answer as Answer
+from quickstudy.kinds.predictions import Neighbour as Neighbour
 from quickstudy.learning.changes import Support
 
 _AT_ONCE = 10_000_000  # distances
-
-
-class Answer(NamedTuple):
-    """What a predictor says of an input."""
-
-    label: Label | list[Label]
-    """The likeliest class, or ``"unknown"``; of a model that gives several labels those above one half."""
-    ranking: list[tuple[Label, float]]
-    """The likeliest classes with their probabilities."""
-    nearest: list[Neighbour]
-    """The support examples nearest to the input, as many as were asked for."""
-
-
-class Neighbour(NamedTuple):
-    """A support example near an input."""
-
-    name: Label
-    """Of its class."""
-    number: int
-    """Among the examples of its class, from 0."""
-    distance: float
-    """Euclidean, between the embeddings."""
-    thumbnail: bytes
-    """Something small for eyes, of a picture a JPEG; empty where there is nothing to see, or none was kept."""
-    same: bool = False
-    """Whether the input is this very example, as far as rounding lets its embedding tell."""
 
 
 def nearest(query_ND: Tensor, kept_SD: Tensor, support: Support, count: int, rounding: float) -> list[list[Neighbour]]:

@@ -19,6 +19,7 @@ from quickstudy.batches import Batch, join
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label, LabelType, label_of, read_as, type_of
 from quickstudy.errors import DataError, UnknownClassError, closest, one_line
+from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import Support, check_name
 from quickstudy.learning.confidence import (
     NOT_CALIBRATED,
@@ -51,13 +52,15 @@ class Knowledge:
     algorithm: Algorithm
     load: Load
     """Makes a tensor of one input, or a dict of them."""
+    kind: Kind | None = None
+    """What an answer is, where that is a number: it knows the units; None: a class of the support."""
     support: Support = field(default_factory=dict)
     state: Any = None
-    """What the algorithm learned, or that in a form that follows changes, ``Held``; None without classes."""
+    """What the algorithm learned, or that in a form that follows changes, ``Held``; None without examples."""
     means: Rows | None = None
-    """``[W, D]``, of each class's embeddings; None where the algorithm keeps none."""
+    """``[W, D]``, of each class's embeddings; None where the algorithm keeps none, or there are no classes."""
     taught: str = ""
-    """The scale of the inputs that it learned from, one of ``modality.Scale``."""
+    """The scale of the inputs that it learned from, one of ``values.Scale``."""
     like: Batch | None = None
     """``[0, ...]``, of the shape and the type of the examples as they were shown; None where that is not known."""
     rounding: float = 0.0

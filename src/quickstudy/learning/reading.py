@@ -21,9 +21,10 @@ from torch import Tensor
 from quickstudy.batches import Batch, each, take
 from quickstudy.data.samples import Loaded, Samples
 from quickstudy.errors import DataError, DataWarning
-from quickstudy.modality import Modality, Values
+from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
 from quickstudy.torch_internals import tree_leaves
+from quickstudy.values import Values
 
 _SEEN = 16  # examples that tell the scale of all
 _TOLD: ContextVar[Callable[[int], None] | None] = ContextVar("told of what was read", default=None)
@@ -46,7 +47,7 @@ class Reader:
     encoder: Encoder
     modality: Modality
     taught: str = ""
-    """The scale of the inputs that it learned from, one of ``modality.Scale``; nothing where it is not known."""
+    """The scale of the inputs that it learned from, one of ``values.Scale``; nothing where it is not known."""
 
     @cached_property
     def rules(self) -> Values:

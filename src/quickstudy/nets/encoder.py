@@ -43,7 +43,7 @@ class Encoder(nn.Module):
         self.planar = isinstance(first, nn.Conv2d)
         """Whether it begins with a 2-D convolution, so that its inputs are pictures ``[C, H, W]``."""
         self.fed = ""
-        """The scale of the inputs that it was trained on, one of ``modality.Scale``."""
+        """The scale of the inputs that it was trained on, one of ``values.Scale``."""
         self._layouts: frozenset[str] | None = None
         self.mean: Tensor | None
         self.std: Tensor | None

@@ -12,6 +12,7 @@ from torch import Tensor
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.samples import Load
 from quickstudy.errors import ConfigError
+from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality, as_modality, modality_of
 
 
@@ -22,6 +23,13 @@ def name_of(algorithm: Algorithm) -> str:
     raise ConfigError(
         f"{type(algorithm).__name__} has no name to be found by: register it, @STRATEGIES.register('my_algorithm')"
     )
+
+
+def named_kind(kind: Kind) -> dict[str, Any]:
+    """Return what a saved model holds of what an answer is: the name that it is registered by, and its options."""
+    if (described := kind.described())["name"] is not None:
+        return described
+    raise ConfigError(f"{type(kind).__name__} has no name to be found by: register it, @KINDS.register('my_kind')")
 
 
 def named_load(load: Load) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
@@ -15,12 +14,12 @@ from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 
 from quickstudy import __version__
 from quickstudy.errors import ConfigError, DataError, QuickstudyError, TakenError, UnknownClassError, check_options
-from quickstudy.learning.explaining import Answer
 from quickstudy.serve.decoding import Decoder, Limits
 from quickstudy.serve.desk import Desk, kind_of
 from quickstudy.serve.gate import Gate, Rules, hung_up
@@ -31,14 +30,17 @@ from quickstudy.serve.schemas import (
     TAKEN,
     UNKNOWN,
     About,
+    AboutNumbers,
     AboutTrained,
     AllAnswered,
     Classes,
     Known,
+    Learned,
     Predictions,
     Renamed,
     State,
     bodies,
+    of_schema,
     told,
 )
 from quickstudy.serve.service import BusyError, Service, UnwrittenError
@@ -96,7 +98,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         swagger_ui_parameters={"validatorUrl": None},  # another host's, which Swagger would show the description
         title="quickstudy",
         version=__version__,
-        description=f"Classifies {decoder.called}s{_LEARNS if service.learns else ''}.",
+        description=_described(service, decoder.called),
         dependencies=[Depends(_checked)],
         lifespan=lifespan,
         responses=REFUSALS,
@@ -123,9 +125,13 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Return counters and times for Prometheus."""
         return Response(metrics.text(), media_type=metrics.media_type)
 
-    kinds = (Predictions, About) if service.learns else (AllAnswered, AboutTrained)
+    kind = service.kind
+    models: tuple[type[BaseModel], type[BaseModel]] = (AllAnswered, AboutNumbers if service.learns else AboutTrained)
+    if service.by_class:
+        models = (Predictions, About)
+    answers = of_schema(kind.schema) if kind.schema else {"model": models[0]}
 
-    @app.post("/predict", tags=["pictures"], responses={200: {"model": kinds[0]}}, openapi_extra=body)
+    @app.post("/predict", tags=["pictures"], responses={200: answers}, openapi_extra=body)
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=100, description="how many of the likeliest classes to name")] = 5,
@@ -134,15 +140,17 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Classify pictures."""
         inputs = await desk.inputs(request)
         found = await asyncio.wrap_future(service.predict(inputs, top, nearest))
-        return JSONResponse({"predictions": [_as_json(each) for each in found]})
+        return JSONResponse({"predictions": [kind.in_json(each) for each in found]})
 
-    @app.get("/model", tags=["classes"], responses={200: {"model": kinds[1]}})
+    @app.get("/model", tags=["classes"], responses={200: {"model": models[1]}})
     async def about() -> Response:
         """Say what the model is, and what accuracy to expect on pictures that come as its examples came."""
         return JSONResponse(await asyncio.wrap_future(service.about()))
 
-    if service.learns:
+    if service.by_class:
         _add_classes(app, service, desk, body)
+    elif service.learns:
+        _add_examples(app, service, desk, body)
     if page is not None:
         app.router.default = page  # a mount would answer a known path with a wrong method, too
     gate = Gate(app, rules or Rules(), metrics.request)
@@ -183,6 +191,26 @@ def _add_classes(app: FastAPI, service: Service, desk: Desk, body: dict[str, Any
         return Response(status_code=204)
 
 
+def _add_examples(app: FastAPI, service: Service, desk: Desk, body: dict[str, Any]) -> None:
+    """Add what shows examples with numbers."""
+
+    @app.post("/examples", tags=["examples"], responses={200: {"model": Learned}}, openapi_extra=body)
+    async def show(
+        request: Request,
+        number: Annotated[list[float], Query(description="of each example, in their order: ?number=1.5&number=2")],
+    ) -> Response:
+        """Show examples with their numbers; they are on the disk when the answer comes."""
+        inputs = await desk.inputs(request)
+        return JSONResponse({"examples": await _certain(service.show(inputs, number, _caller(request)))})
+
+
+def _described(service: Service, called: str) -> str:
+    """Say what the service does."""
+    if service.learns and not service.by_class:
+        return f"Tells a number of each of some {called}s, and learns it from a few examples."
+    return f"Classifies {called}s{_LEARNS if service.learns else ''}."
+
+
 def _caller(request: Request) -> str:
     return request.client.host if request.client else ""
 
@@ -190,18 +218,6 @@ def _caller(request: Request) -> str:
 async def _certain(future: Future[Any]) -> Any:
     """Wait for a change; a caller who hangs up does not undo it half-way."""
     return await asyncio.shield(asyncio.wrap_future(future))
-
-
-def _as_json(answer: Any) -> dict[str, Any]:
-    if not isinstance(answer, Answer):
-        return {"number": float(answer)}
-    return {
-        "label": answer.label,
-        "ranking": [{"name": name, "probability": chance} for name, chance in answer.ranking],
-        "nearest": [
-            {**each._asdict(), "thumbnail": base64.b64encode(each.thumbnail).decode()} for each in answer.nearest
-        ],
-    }
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -1,7 +1,6 @@
 """One model, one thread that asks and changes it, and the journal that makes its changes last.
 
-It is a ``Predictor``, or a ``TrainedModel``, which answers alone: the service knows of both what they say of themselves
-(``modality``, ``transductive``, ``learns``), and asks both to ``rank``.
+It is any ``Model``: one that learns, or one that answers alone. The service knows what it says of itself.
 
 Whoever calls gets a future. Inputs that wait are classified together; a change waits for what came before it. Other
 processes may serve the same folder: before each batch and each change the thread takes up what they have changed, so
@@ -11,11 +10,10 @@ that an answer knows every change that was acknowledged, by whichever of them, b
 from __future__ import annotations
 
 import logging
-import math
 import os
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -28,17 +26,15 @@ from quickstudy.batches import group_of
 from quickstudy.data.samples import Loaded
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, QuickstudyError, brief
+from quickstudy.kinds.base import Kind
+from quickstudy.kinds.predictions import Answer
 from quickstudy.learning.changes import Change
-from quickstudy.learning.confidence import accuracy_in_words
-from quickstudy.learning.explaining import Answer
 from quickstudy.modality import Modality
-from quickstudy.predictor import Predictor
+from quickstudy.model import Model, saved_model
+from quickstudy.predictor import Adapted, NumberPredictor, Predictor
 from quickstudy.saved import model_folder
 from quickstudy.saved.journal import BehindError, Journal, LockedError
-from quickstudy.saved.plain import name_of
-from quickstudy.trained import TrainedModel
 
-_MOST_TOLD = 1000  # classes whose accuracy is told
 _COMPACT_AFTER = 1000  # changes, which would make the next start slow
 _LOG = logging.getLogger("quickstudy.serve")
 
@@ -69,14 +65,12 @@ class _Job(NamedTuple):
     """Who asked for it, for the log."""
 
 
-Model = Predictor | TrainedModel
-
-
 class Service:
     """Serves a model until it is closed.
 
     Args:
-        model: the folder of a saved model, which a service follows and changes where it learns; or a trained model.
+        model: the folder of a saved model, which a service follows and changes where it learns; or a model that
+            answers alone.
         device: for the model in a folder.
         batch_size: inputs that are classified together at most.
         most_waiting: inputs that may wait; more are refused.
@@ -89,13 +83,13 @@ class Service:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | TrainedModel,
+        model: str | os.PathLike[str] | Model,
         device: str | torch.device = "cpu",
         batch_size: int = 64,
         most_waiting: int = 1024,
         name: str = "",
     ) -> None:
-        self._folder = None if isinstance(model, TrainedModel) else model
+        self._folder = model if isinstance(model, (str, os.PathLike)) else None
         self._device = device
         self.name = name if self._folder is None else Path(self._folder).resolve().name
         """The model's, which is its folder's."""
@@ -134,26 +128,20 @@ class Service:
 
     def classes(self) -> Future[dict[Label, int]]:
         """Return every class with the number of its examples, 0 where the model kept none."""
-        return self._do(_counts)
+        return self._do(lambda model: model.counts_)
 
     def about(self) -> Future[dict[str, Any]]:
         """Return what the model is and what accuracy to expect of it, in values that JSON has."""
 
         def about(model: Model) -> dict[str, Any]:
             written = "" if self._folder is None else model_folder.written(self._folder)
-            own = _about_trained(model) if isinstance(model, TrainedModel) else _about(model)
-            return {"name": self.name, "written": written, **own}
+            return {"name": self.name, "written": written, **model.about()}
 
         return self._do(about)
 
     def expected(self) -> Future[list[str]]:
         """Return in words what accuracy to expect; nothing where no example was left out to tell it."""
-
-        def expected(model: Model) -> list[str]:
-            held_out = None if isinstance(model, TrainedModel) else model.held_out_accuracy_
-            return [] if held_out is None else accuracy_in_words(held_out, model.modality.called)
-
-        return self._do(expected)
+        return self._do(lambda model: model.expected())
 
     def thumbnails(self, name: Label) -> Future[tuple[bytes, ...]]:
         """Return a small JPEG of each example of a class; empty where there is none."""
@@ -182,6 +170,17 @@ class Service:
 
         return self._change(teach, by)
 
+    def show(self, inputs: list[Any], numbers: list[float], by: str = "") -> Future[int]:
+        """Show examples with their numbers to a model that tells such; how many it has learned from comes back."""
+
+        examples = _loaded(inputs)
+
+        def show(predictor: NumberPredictor) -> int:
+            self._check_sizes(examples)
+            return predictor.add_examples(examples, numbers).examples_
+
+        return self._change(show, by, by_class=False)
+
     def forget(self, name: Label, by: str = "") -> Future[object]:
         """Forget a class."""
 
@@ -204,13 +203,23 @@ class Service:
 
     @property
     def learns(self) -> bool:
-        """Whether the model can be shown classes."""
+        """Whether the model can be shown examples."""
         return self._model.learns
+
+    @property
+    def by_class(self) -> bool:
+        """Whether it can be shown classes; else it learns numbers, or nothing."""
+        return self.learns and self._learner.by_class
 
     @property
     def modality(self) -> Modality:
         """What an input is."""
         return self._model.modality
+
+    @property
+    def kind(self) -> Kind:
+        """What an answer is."""
+        return self._model.kind
 
     @property
     def called(self) -> str:
@@ -230,7 +239,7 @@ class Service:
     @property
     def change_number(self) -> int:
         """The number of the last change that it has seen."""
-        return self._model.change_number if isinstance(self._model, Predictor) else 0
+        return self._model.change_number
 
     def close(self) -> None:
         """Finish what was asked for, and end."""
@@ -248,16 +257,18 @@ class Service:
         self._put(_Job(action, future, by))
         return future
 
-    def _change(self, action: Callable[[Predictor], Any], by: str = "") -> Future[Any]:
-        """Do what only a model that learns takes.
+    def _change(self, action: Callable[[Any], Any], by: str = "", by_class: bool = True) -> Future[Any]:
+        """Do what only a model takes that learns classes, or else numbers.
 
         Raises:
             ConfigError: it does not, when the result is asked for.
         """
 
-        def change(model: Model) -> Any:
-            if not isinstance(model, Predictor):
+        def change(model: Any) -> Any:
+            if not model.learns:
                 raise ConfigError("this model was trained on fixed classes and learns no others")
+            if model.by_class != by_class:
+                raise ConfigError(f"this model learns {'classes' if model.by_class else 'numbers'} and nothing else")
             return action(model)
 
         return self._do(change, by)
@@ -275,18 +286,17 @@ class Service:
     def _run(self, source: Any, read: Future[None]) -> None:
         """Read the model, or say why that fails, and do what is asked for until the end."""
         self._model: Model
+        self._learner: Adapted  # the same, where it learns
         self._journal: Journal | None = None  # which only the thread that opens it may use
         self._uncompacted = 0
         try:
-            if isinstance(source, TrainedModel) or model_folder.is_trained(source):
-                given = isinstance(source, TrainedModel)
-                self._model = source if given else TrainedModel.load(source, self._device)
+            if self._folder is None or model_folder.is_trained(self._folder):
+                self._model = source if self._folder is None else saved_model(self._folder, self._device)
                 read.set_result(None)
                 self._work()
                 return
             with model_folder.serve(source) as self._journal:
-                self._model, self.replayed = self._read(self._journal)
-                self._uncompacted = self.replayed
+                self.replayed = self._uncompacted = self._read(self._journal)
                 read.set_result(None)
                 self._work()
         except Exception as error:
@@ -345,10 +355,11 @@ class Service:
 
     def _classified(self, batch: list[_Asked]) -> list[Answer]:
         """Classify inputs that may be of several sizes, those together of which one batch can be made."""
-        if self._model.learns and not _counts(self._model):
+        if self._model.learns and not self._learner.knowledge.support:
             wire = self.modality.wire
             sent = "images=@yak.jpg" if wire is None or wire.field == "images" else f"{wire.field}=@file"
-            raise DataError(f"no class is known yet: show it one first, curl -F {sent} .../classes/yak/examples")
+            what, path = ("class", "classes/yak/examples") if self.by_class else ("example", "examples?number=1.5")
+            raise DataError(f"no {what} is known yet: show it one first, curl -F {sent} .../{path}")
         inputs = [one for asked in batch for one in asked.inputs]
         count, nearest = max(asked.top for asked in batch), max(asked.nearest for asked in batch)
         kinds: dict[Any, list[int]] = {}
@@ -384,37 +395,38 @@ class Service:
 
     def _follow(self) -> None:
         """Take up what others have changed."""
-        if self._journal is None or not isinstance(self._model, Predictor):
+        if self._journal is None:
             return
         known = self._model.change_number
         if self._journal.last == known:
             return
         changes = self._journal.since(known, self._device)
         if changes is None:
-            self._model, self._uncompacted = self._read(self._journal)
+            self._uncompacted = self._read(self._journal)
             return
-        self._model.take_up(changes)
+        self._learner.take_up(changes)
         self._uncompacted += len(changes)
         _LOG.info("took up %d changes of other processes, up to number %d", len(changes), known + len(changes))
 
     def _compact(self, after: int) -> None:
         """Write the model whole, once so many changes were made, so that the next start need not make them."""
-        if self._uncompacted < after or self._folder is None or not isinstance(self._model, Predictor):
+        if self._uncompacted < after:
             return
         self._uncompacted = 0  # where it fails, too: it is tried again after as many changes
         try:
-            self._model.save(self._folder, after=self._model.change_number)
+            self._learner.save(str(self._folder), after=self.change_number)
         except BehindError:
             pass  # whoever is ahead does it
         except Exception:
             _LOG.exception("the model in '%s' could not be written whole; its changes are on the disk", self._folder)
 
-    def _read(self, journal: Journal) -> tuple[Predictor, int]:
-        """Return the model in the folder, and how many changes it was not written whole for."""
+    def _read(self, journal: Journal) -> int:
+        """Read the model that learns; return how many changes it was not written whole for."""
         assert self._folder is not None
-        predictor = Predictor.load(self._folder, self._device)
-        predictor.before_change = partial(self._write_down, journal)
-        return predictor, journal.count
+        found: Any = Adapted.load(self._folder, self._device)
+        self._model = self._learner = found
+        self._learner.before_change = partial(self._write_down, journal)
+        return journal.count
 
     def _write_down(self, journal: Journal, change: Change) -> int:
         try:
@@ -434,7 +446,8 @@ def _told(change: Change) -> str:
         return f"{brief(change.name)} is called {brief(change.new_name)} now"
     if change.kept is None:
         return f"{brief(change.name)} was forgotten"
-    return f"{change.examples} example{'s' * (change.examples != 1)} of {brief(change.name)}"
+    what = "with numbers" if change.numbers else f"of {brief(change.name)}"
+    return f"{change.examples} example{'s' * (change.examples != 1)} {what}"
 
 
 def _check_open(predictor: Predictor) -> None:
@@ -448,35 +461,6 @@ def _check_open(predictor: Predictor) -> None:
 
 def _loaded(inputs: list[Any]) -> list[Loaded]:
     return [one if isinstance(one, Loaded) else Loaded(one, one) for one in inputs]
-
-
-def _counts(model: Model) -> dict[Label, int]:
-    return dict.fromkeys(model.classes, 0) if isinstance(model, TrainedModel) else model.counts_
-
-
-def _about_trained(model: TrainedModel) -> dict[str, Any]:
-    made_by = model.encoder.made_by
-    return {"backbone": made_by and made_by[0], "classes": len(model.classes), "labels": list(model.classes)}
-
-
-def _about(predictor: Predictor) -> dict[str, Any]:
-    known, found = predictor.knowledge, predictor.held_out_accuracy_
-    made_by = known.encoder.made_by
-    weakest = sorted(found.by_class.items(), key=lambda each: (math.isnan(each[1].accuracy), each[1].accuracy))
-    return {
-        "strategy": name_of(known.algorithm),
-        "backbone": made_by and made_by[0],
-        "classes": len(predictor.counts_),
-        "examples": sum(predictor.counts_.values()),
-        "held_out_accuracy": {
-            **_without_nan(found._asdict()),
-            "by_class": [{"name": name, **_without_nan(each._asdict())} for name, each in weakest[:_MOST_TOLD]],
-        },
-    }
-
-
-def _without_nan(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}
 
 
 _CLOSE = _Job(lambda _: None, Future())

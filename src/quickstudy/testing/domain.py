@@ -69,7 +69,7 @@ def check_domain(
         ConfigError: there are too few items to check by.
     """
     for task in [tasks] if isinstance(tasks, type) else tasks:
-        names = task.answers.learner != "numbers" and all(isinstance(label, (str, int)) for label in labels)
+        names = bool(task.answers.encode(labels).classes) and all(isinstance(label, (str, int)) for label in labels)
         train, test = _halves(items, [str(label) for label in labels] if names else labels, names)
         for strategy in ("default", *(_FEW_SHOT if names else ())):
             with tempfile.TemporaryDirectory() as folder, _told_of(task, strategy), _quiet():
@@ -260,6 +260,10 @@ def _learns_from_a_few(run: _Run, model: Task, read: Task) -> None:
         with _demanded("an adapted model answers"):
             one, other = predictor.predict(asked), again.predict(asked)
         demand(_same(one, other), "a checkpoint adapts as the model did", _differing("answers", one, other))
+        with _demanded("an adapted model is saved and read"):
+            predictor.save(run.folder / "adapted")
+            other = type(predictor).load(run.folder / "adapted", **run.code).predict(asked)
+        demand(_same(one, other), "a saved model answers as it did", _differing("answers", one, other))
         return
     with _demanded("an adapted model answers"):
         before, other = predictor.predict_proba(asked), again.predict_proba(asked)

@@ -66,7 +66,7 @@ class _Network:
 
     def score(self, outputs: Any, targets: Any) -> float:
         """Return the score of answers; NaN where it follows from no figures of single ones."""
-        measure = self.kind.measure(True, self.kind.options)
+        measure = self.kind.measure(True, self.kind.choices)
         measure.update(self.kind.figures(outputs, targets))
         found = measure.estimates()
         return found[self.kind.score.name].mean if self.kind.score.name in found else float("nan")

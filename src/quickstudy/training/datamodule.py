@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Literal, TypedDict, Unpack
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import numpy as np
@@ -15,9 +15,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler, OwnSampler
-from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
+from quickstudy.data.loading import (
+    BatchDataset,
+    BatchSteps,
+    EpisodeDataset,
+    EpisodeSteps,
+    Share,
+    StepLoader,
+    Steps,
+    ViewDataset,
+)
+from quickstudy.data.options import DataOptions
 from quickstudy.data.readable import readable, without_lost_classes
-from quickstudy.data.samples import TRANSFORMS, Samples, Transform, cache_budget
+from quickstudy.data.samples import Samples, Transform, cache_budget
 from quickstudy.data.splitting import (
     check_disjoint,
     check_no_file_twice,
@@ -33,40 +43,19 @@ from quickstudy.errors import (
     DataError,
     DataWarning,
     brief,
-    check_choice,
-    check_counts,
-    check_shares,
     closest,
-    given,
-    unknown,
 )
 from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality, OfDomain, Tensors
 from quickstudy.training.checkpoint import plain
-from quickstudy.training.doors import Doors
 from quickstudy.training.procedure import Procedure, Supervised
 
+if TYPE_CHECKING:
+    from quickstudy.training.door_signatures import Doors
+else:
+    from quickstudy.training.doors import Doors
+
 _FEW = 16  # inputs, where they need no reading
-
-
-class DataOptions(TypedDict, total=False):
-    """The options that every door takes; ``DataModule`` explains them."""
-
-    transform: str | Mapping[str, str] | Transform | Mapping[str, str | Transform] | None
-    val_split: float | None
-    test_split: float | None
-    batch_size: int
-    sampler: Literal["balanced"] | None
-    num_workers: int
-    pin_memory: bool | None
-    on_error: Literal["raise", "skip"]
-    cache: str | int | bool | None
-    episode_sampler: OwnSampler | None
-    seed: int
-    episode_key: str | None
-
-
-_DEFAULTS = {"batch_size": 4, "num_workers": 0, "on_error": "raise", "seed": 0}
 
 
 class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc]  # from_datasets takes more than Lightning's
@@ -79,28 +68,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         train, val, test, predict: the examples of each stage.
         load_options: options of the domain's ``modality``; what is None follows the model, or is the default. Each may
             be given by its own name, too.
-        transform: a function of one loaded tensor, or the name of a ready-made one (``"flip_crop"``; all of them:
-            ``quickstudy list transforms``), applied to training examples; or a mapping of these by stage. Its random
-            choices depend on a seed, the step or episode, and the position alone.
-        val_split: share of the training data that becomes validation data, between 0 and 1: of the classes for a
-            few-shot strategy, of each class's examples otherwise.
-        test_split: share that becomes test data likewise; both are shares of all, and depend on ``seed`` alone.
-        batch_size: examples per step and device of ordinary training, validation, test and prediction. Default: 4.
-        sampler: ``"balanced"``: an epoch of ordinary training has as many examples of each class as of the others, rare
-            ones several times; None: every example once.
-        num_workers: processes that read; 0, the default, reads in the main process.
-        pin_memory: whether loaded batches lie where a GPU copies them from fastest; None: yes, on a GPU.
-        on_error: what an example does that is unreadable, or whose file or label is missing: ``"raise"`` stops,
-            ``"skip"`` tries every example at the start, leaves such out, and says how many and which.
-        cache: memory for decoded examples: ``"auto"``, the default (a quarter of what is free), False, bytes, or
-            ``"4GB"``. Data that does not fit is decoded each time.
-        episode_sampler: draws the episodes of few-shot strategies instead of quickstudy: a function of an
-            ``EpisodeDraw`` that returns rows ``[ways, shots + queries]``; None: an episode as usual.
-        seed: of these splits, and of shuffling and transforming ordinary batches; episodes have that of their
-            ``EpisodePlan``.
-        episode_key: a name for the data, by which episodes are chosen in place of the inputs themselves. Give features
-            of two encoders one name, and with equal targets they have the same episodes, example for example. Without
-            it other values are other data and have other episodes, so that no seed suits two data sets by design.
+        options: those of ``DataOptions``.
 
     Raises:
         ConfigError: an option is misspelled or out of range.
@@ -114,29 +82,25 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         test: Table | None = None,
         predict: Table | None = None,
         load_options: Mapping[str, Any] | None = None,
-        **options: Unpack[DataOptions],
+        **options: Any,
     ) -> None:
         L.LightningDataModule.__init__(self)
-        own = {name: value for name, value in options.items() if name not in DataOptions.__annotations__}
-        known = [*DataOptions.__annotations__, *type(self).modality.settings]
+        shared = [one.name for one in fields(DataOptions)]
+        own = {name: value for name, value in options.items() if name not in shared}
+        known = [*shared, *type(self).modality.settings]
         for key in own:
             if key not in known:
                 near = closest(key, [*known, *_door_arguments()])
                 raise ConfigError(f"unknown data option '{key}'{near} Known: {', '.join(known)}")
         asked = {name: value for name, value in {**own, **(load_options or {})}.items() if value is not None}
         self._given = {name: value for name, value in options.items() if name not in own}
+        self._options = DataOptions(**self._given)
         self._asked = frozenset(asked)  # of the modality, by name, which follow no model
         self.modality = self._unfitted = type(self).modality.with_options(asked)
         self._fitted: bool | None = None  # to training inputs that were divided by class, or by example
-        transform = options.get("transform")
-        by_stage = transform if isinstance(transform, Mapping) else {"train": transform}
-        self._transforms: dict[str, Any] = {
-            stage: TRANSFORMS[each] if isinstance(each, str) else each for stage, each in by_stage.items()
-        }
-        self._splits: dict[StageName, float] = given(val=options.get("val_split"), test=options.get("test_split"))  # type: ignore[assignment]
-        self._budget = cache_budget(options.get("cache", "auto"))
+        self._budget = cache_budget(self._options.cache)
         tables: dict[StageName, Table | None] = {"train": train, "val": val, "test": test, "predict": predict}
-        episode_key = options.get("episode_key")
+        episode_key = self._options.episode_key
         self._tables: dict[StageName, Table] = {
             stage: replace(table, episode_key=episode_key) if episode_key is not None else table
             for stage, table in tables.items()
@@ -159,48 +123,22 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         for stage, table in self._tables.items():
             if not len(table):
                 raise DataError(f"the {stage} data is empty: it needs at least one example")
-        for name, transform in self._transforms.items():
-            if name not in STAGES:
-                raise unknown("stage of transform", name, STAGES)
-            if transform is not None and not callable(transform):
-                raise ConfigError(
-                    f"transform={brief(transform)} is neither a function of a tensor, nor a name, nor a mapping of "
-                    "them by stage"
-                )
-        if self.episode_sampler is not None and not callable(self.episode_sampler):
-            raise ConfigError(f"episode_sampler={self.episode_sampler!r} is no function of an EpisodeDraw")
-        check_shares(**{f"{stage}_split": share for stage, share in self._splits.items()})
-        if sum(self._splits.values()) >= 1:
-            raise ConfigError("val_split and test_split are shares of one whole, and leave nothing to train on")
         for stage, what in (("val", "validation"), ("test", "test")):
-            if stage in self._splits and (stage in self._tables or "train" not in self._tables):
+            if stage in self._options.splits and (stage in self._tables or "train" not in self._tables):
                 raise ConfigError(
                     f"{stage}_split takes {what} data from the training data: give train data and no {stage} data"
                 )
-        check_counts(batch_size=self.batch_size)
-        check_counts(0, seed=self._seed, num_workers=self._option("num_workers"))
-        check_choice("pin_memory", self._option("pin_memory"), True, False, None)
-        key = self._option("episode_key")
-        if key is not None and not (isinstance(key, str) and key):
-            raise ConfigError(f"episode_key={key!r}: it must be a name, for instance episode_key='birds'")
-        if self._option("sampler") not in (None, "balanced"):
-            raise ConfigError(f"sampler={self._option('sampler')!r} is neither 'balanced' nor None")
-        if self._option("sampler") is not None and any(table.numeric for table in self._tables.values()):
+        if self._options.sampler is not None and any(table.numeric for table in self._tables.values()):
             raise ConfigError("sampler='balanced' needs classes, and the targets are numbers: leave it out")
-        if self._option("sampler") is not None and self.multi_label:
+        if self._options.sampler is not None and self.multi_label:
             raise ConfigError(
                 "sampler='balanced' needs one label per example: set class_weights='balanced' of the model"
             )
-        if self._option("on_error") not in ("raise", "skip"):
-            raise ConfigError(f"on_error={brief(self._option('on_error'))} is neither 'raise' nor 'skip'")
         labelled: dict[str, Table] = {stage: table for stage, table in self._tables.items() if stage != "predict"}
         check_no_file_twice(labelled)
         warn_of_names(labelled)
 
     # ---- options
-
-    def _option(self, name: str) -> Any:
-        return self._given.get(name, _DEFAULTS.get(name))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -215,13 +153,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
     @property
     def episode_sampler(self) -> OwnSampler | None:
         """What draws the episodes in place of quickstudy, if anything does."""
-        sampler: OwnSampler | None = self._option("episode_sampler")
-        return sampler
-
-    @property
-    def _seed(self) -> int:
-        seed: int = self._option("seed")
-        return seed
+        return self._options.episode_sampler
 
     # ---- what is there
 
@@ -229,8 +161,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         """Tell the stages, their classes and how many examples each has; nothing is read for it."""
         lines = [type(self).__name__]
         for stage in STAGES:
-            if stage in self._splits:
-                lines.append(f"{stage}: {self._splits[stage]:.3g} of the train data")
+            if stage in self._options.splits:
+                lines.append(f"{stage}: {self._options.splits[stage]:.3g} of the train data")
             elif stage in self._tables:
                 lines.append(f"{stage}: {self._tables[stage]}")
         if self.skipped:
@@ -275,12 +207,12 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         if not self._has(stage):
             return None
         if (stage, by_class) not in self._parts:
-            if stage in self._splits or (self._splits and stage == "train"):
+            if stage in self._options.splits or (self._options.splits and stage == "train"):
                 divide = split_classes if by_class else split_examples
-                rest, whole = self._usable("train", by_class), 1.0
+                rest, whole, seed = self._usable("train", by_class), 1.0, self._options.seed
                 for part in ("test", "val"):  # so that the share for validation moves nothing of the test data
-                    if (share := self._splits.get(part)) is not None:
-                        rest, self._parts[part, by_class] = divide(rest, share / whole, self._seed, f"{part}_split")
+                    if (share := self._options.splits.get(part)) is not None:
+                        rest, self._parts[part, by_class] = divide(rest, share / whole, seed, f"{part}_split")
                         whole -= share
                 self._parts["train", by_class] = rest
             else:
@@ -294,17 +226,17 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         Raises:
             ConfigError: it is set, and the model that trains is a few-shot one, whose steps are made of episodes.
         """
-        size: int = self._option("batch_size")
-        return size
+        return self._options.batch_size
 
     @batch_size.setter
     def batch_size(self, size: int) -> None:
         self._procedure.check_batch_size()
         self._given["batch_size"] = size
+        self._options = replace(self._options, batch_size=size)
 
     def transform(self, stage: StageName) -> Transform | None:
         """Return what is applied to the loaded examples of a stage."""
-        return self._transforms.get(stage)
+        return self._options.transforms.get(stage)
 
     def _processes(self) -> int:
         """How many processes of this machine read the data, each with a copy of its own."""
@@ -315,7 +247,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         key = (stage, id(table.inputs))
         if key not in self._samples:
             budget = self._budget // self._processes()
-            made = self._reading(table, stage, budget=budget, shared=self._option("num_workers") > 0)
+            made = self._reading(table, stage, budget=budget, shared=self._options.num_workers > 0)
             self._budget -= made.cached_bytes * self._processes()
             self._samples[key] = made
         return self._samples[key]
@@ -325,7 +257,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         if self._fitted is None:
             self._fit(by_class=False)
         stage = next(iter(self._tables))
-        return self._reading(self._usable(stage), stage).batch(np.array([0]), [(self._seed,)])
+        return self._reading(self._usable(stage), stage).batch(np.array([0]), [(self._options.seed,)])
 
     def few(self, stage: StageName, *, by_class: bool = False) -> Batch | None:
         """Return some inputs of a stage ``[n, ...]`` as the network is fed with them, None where there are none."""
@@ -335,7 +267,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             return None
         samples = self._reading(table, stage)
         rows = np.arange(min(len(table), _FEW if isinstance(table.inputs, torch.Tensor) else 1))
-        return samples.batch(rows, [(self._seed, row) for row in rows.tolist()])
+        return samples.batch(rows, [(self._options.seed, row) for row in rows.tolist()])
 
     # ---- how inputs are read
 
@@ -391,11 +323,13 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             self._samples.clear()
 
     def _reading(self, table: Table, stage: StageName, **kept: Any) -> Samples:
-        remedy = "" if self._option("on_error") == "skip" else "To leave such examples out, set on_error='skip'"
-        return Samples(table.inputs, self.modality, transform=self._transforms.get(stage), remedy=remedy, **kept)
+        remedy = "" if self._options.on_error == "skip" else "To leave such examples out, set on_error='skip'"
+        return Samples(
+            table.inputs, self.modality, transform=self._options.transforms.get(stage), remedy=remedy, **kept
+        )
 
     def _usable(self, stage: StageName, by_class: bool = False) -> Table:
-        if self._option("on_error") == "skip" and stage not in self._tried:
+        if self._options.on_error == "skip" and stage not in self._tried:
             table, kind = self._tables[stage], f"{stage} examples"
             kept, skipped = readable(table, self.modality, kind)
             self._tables[stage] = without_lost_classes(kept, table, kind)
@@ -424,7 +358,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         return self._dataloader("predict")
 
     def _has(self, stage: StageName) -> bool:
-        return stage in self._tables or stage in self._splits
+        return stage in self._tables or stage in self._options.splits
 
     def _needed(self, stage: StageName, *, by_class: bool) -> Table:
         table = self.table(stage, by_class=by_class)
@@ -464,9 +398,34 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         self._fit(by_class=False)
         table = self._needed(stage, by_class=False)
         table = table if kind is None else kind.fitting(table)
-        balance = table.index if stage == "train" and self._option("sampler") is not None else None
-        steps = BatchSteps(len(table), self.batch_size, share or Share(), stage == "train", self._seed, balance)
-        return self._loader_of(BatchDataset(table, self.samples(table, stage), self._seed, stage != "predict"), steps)
+        dataset = BatchDataset(table, self.samples(table, stage), self._options.seed, stage != "predict")
+        return self._loader_of(dataset, self._batch_steps(table, stage, share or Share()))
+
+    def view_loader(
+        self, stage: StageName, views: int, transform: Transform, share: Share | None = None
+    ) -> DataLoader[Any]:
+        """Return a loader of batches of which each example is transformed several times, without a trainer too.
+
+        Args:
+            stage: ``"train"``, ``"val"`` or ``"test"``; the last two hold each example as it is judged, too.
+            views: how often.
+            transform: what makes one view of an example.
+            share: this process's.
+
+        Raises:
+            DataError: there is no such data.
+        """
+        self._fit(by_class=False)
+        table, share = self._needed(stage, by_class=False), share or Share()
+        samples = self.samples(table, stage)
+        judged = None if stage == "train" else samples
+        seen = samples.transformed_by(transform)
+        dataset = ViewDataset(table, seen, views, self._options.seed, share.world_size, judged)
+        return self._loader_of(dataset, self._batch_steps(table, stage, share))
+
+    def _batch_steps(self, table: Table, stage: StageName, share: Share) -> BatchSteps:
+        balance = table.index if stage == "train" and self._options.sampler is not None else None
+        return BatchSteps(len(table), self.batch_size, share, stage == "train", self._options.seed, balance)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
         """Return a loader of ``Episode``, without a trainer too.
@@ -501,7 +460,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
                 self._episodes(stage, plan)
 
     def _episodes(self, stage: StageName, plan: EpisodePlan) -> tuple[Table, EpisodeSampler]:
-        if (balanced := self._option("sampler")) is not None:
+        if (balanced := self._options.sampler) is not None:
             raise ConfigError(f"sampler={balanced!r}: episodes have as many of each class as it is: leave it out")
         given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
         check_disjoint({name: table.classes for name, table in given.items() if table is not None})
@@ -509,7 +468,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         return table, EpisodeSampler.for_stage(table, plan, stage, self.episode_sampler)
 
     def _loader_of(self, dataset: Dataset[Any], steps: Steps) -> DataLoader[Any]:
-        pin, workers = self._option("pin_memory"), self._option("num_workers")
+        pin, workers = self._options.pin_memory, self._options.num_workers
         return StepLoader(
             dataset,
             batch_size=None,

@@ -10,7 +10,8 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from inspect import Signature
+from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import lightning as L
 import torch
@@ -24,13 +25,13 @@ from quickstudy.data.loading import inputs_of
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.kinds.base import Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
-from quickstudy.learning.numbers import NumberPredictor
 from quickstudy.modality import OfDomain, as_modality
 from quickstudy.nets import build_encoder
-from quickstudy.predictor import Predictor
-from quickstudy.registry import options_of
+from quickstudy.selfsupervised import Method
+from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
 from quickstudy.training.checkpoint import (
     check_strategy,
@@ -56,13 +57,36 @@ from quickstudy.training.processes import Accumulated, steps_of
 from quickstudy.training.quirks import trainer_of
 
 
+class TaskOptions(TypedDict, total=False):
+    """The arguments of every task beside those of its answers, for static checkers; ``Task`` explains them."""
+
+    backbone: str | nn.Module | None
+    backbone_kwargs: Mapping[str, Any] | None
+    pretrained: bool
+    head: str | nn.Module
+    loss_fn: str | Loss | None
+    optimizer: OptimizerSpec
+    learning_rate: float | None
+    backbone_lr: float | None
+    lr_scheduler: SchedulerSpec | None
+    metrics: Any
+    training_strategy: str
+    training_strategy_kwargs: Mapping[str, Any] | None
+
+
 class Task(OfDomain, L.LightningModule):
     """An encoder trained by a strategy: with a head for fixed answers, or by episodes for answers to come.
 
     A domain subclasses it and sets ``modality``, and ``build_mix`` if it has something to mix by; ``answers`` where its
     answers are no classes; ``default_backbone`` where it takes another network than its modality does. The options
     of the kind of answer (of classes: ``num_classes``, ``multi_label``, ``class_weights``, ``mix``, see ``Classifier``)
-    are given beside these.
+    are given beside these; a subclass that names them hands on all others::
+
+        class TokenClassifier(Task):
+            answers = TokenClassification
+
+            def __init__(self, aggregation: str = "first", **options: Unpack[TaskOptions]) -> None:
+                super().__init__(aggregation=aggregation, **options)
 
     Args:
         kind: what an answer is; None: ``answers``, with the options that are given beside these. A whole number is
@@ -81,8 +105,10 @@ class Task(OfDomain, L.LightningModule):
         lr_scheduler: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among
             the options, ``interval="step" | "epoch"`` says when it moves.
         metrics: more of torchmetrics: names, metrics, or a mapping of them by name.
-        training_strategy: ``"default"`` is ordinary supervised training; others: ``available_strategies()``.
-        training_strategy_kwargs: the strategy's options: those of ``EpisodePlan``, and the algorithm's own.
+        training_strategy: ``"default"`` is ordinary supervised training; others: ``available_strategies()``, and for
+            embedders the self-supervised methods (``quickstudy list methods``).
+        training_strategy_kwargs: the strategy's options: those of ``EpisodePlan``, and the algorithm's own; or the
+            method's.
 
     Raises:
         ConfigError: an option is misspelled or out of range, or two do not go together.
@@ -98,6 +124,14 @@ class Task(OfDomain, L.LightningModule):
     """How a step is made of data."""
     algorithm: Algorithm | None
     """What learns from an episode, a part of the network; None where a step has none."""
+    method: Method | None
+    """What compares views of examples, likewise; None where a step has none."""
+    __signature__: ClassVar[Signature]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Show whoever asks for it all that the class takes, and not only what it names."""
+        super().__init_subclass__(**options)
+        cls.__signature__ = signature_of(cls, Task)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
@@ -139,7 +173,7 @@ class Task(OfDomain, L.LightningModule):
         check_specs(optimizer, learning_rate, lr_scheduler)
         check_above_zero(**given(backbone_lr=backbone_lr))
         self.procedure = build_procedure(training_strategy, training_strategy_kwargs, self.kind.plan)
-        self.algorithm = self.procedure.algorithm
+        self.algorithm, self.method = self.procedure.algorithm, self.procedure.method
         self.procedure.check_kind(self.kind, head)
         self._metrics = metrics
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
@@ -154,7 +188,7 @@ class Task(OfDomain, L.LightningModule):
         if isinstance(backbone, str) and self.encoder.made_by is not None:
             # What a checkpoint is of, where trained weights chose it.
             self.hparams["backbone"] = self.encoder.made_by[0]
-        self.head = given_head(head)
+        self.head = self.kind.first_head() if head == "linear" else given_head(head)
         self.trained_classes: tuple[str, ...] = ()
         """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
         self.validated_classes: tuple[str, ...] = ()
@@ -257,9 +291,9 @@ class Task(OfDomain, L.LightningModule):
             self.add_module(f"{name}_metrics", self._measures(name, self._metrics).to(self.device))
 
     def _measures(self, stage: str, asked: Any) -> StageMetrics:
-        options = self.procedure.options(self.kind, stage)
-        figures = self.kind.measure(self.procedure.unit == "examples", options)
-        return StageMetrics(self.score.name, figures, self.kind.further(asked, options))
+        choices = self.procedure.choices(self.kind, stage)
+        figures = self.kind.measure(self.procedure.unit == "examples", choices)
+        return StageMetrics(self.score.name, figures, self.kind.further(asked, choices))
 
     # ---- steps
 
@@ -296,13 +330,19 @@ class Task(OfDomain, L.LightningModule):
         """Weigh the batches of the step by what is in them."""
         self._accumulated.finish(optimizer, self._batches_of_a_step)
 
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Make a step, and what follows one."""
+        super().optimizer_step(*arguments, **options)
+        self.procedure.after_step(self)
+
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the validation data."""
         self._step(batch, "val", dataloader_idx)
 
     def on_test_epoch_start(self) -> None:
         """Begin to note the answers, of which there is more to tell than a mean."""
-        self._answers = Answers(self.trainer.test_dataloaders, self.classes, self.procedure.unit, self.score)
+        loaders, unit, settle = self.trainer.test_dataloaders, self.procedure.unit, self.kind.settled
+        self._answers = Answers(loaders, self.classes, unit, self.score, settle)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
@@ -320,11 +360,11 @@ class Task(OfDomain, L.LightningModule):
 
     def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
         judged = self.procedure.judge(self, batch, stage)
-        if stage == "test" and self._answers is not None:
+        if stage == "test" and self._answers is not None and len(judged.figures):
             noted = self.kind.noted(judged.outputs, judged.targets)
             self._answers.add(number, loader, *noted, batch)
-        options = self.procedure.options(self.kind, stage)
-        outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, options)
+        choices = self.procedure.choices(self.kind, stage)
+        outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, choices)
         for metrics in self._metrics_of(stage, loader):
             metrics.update(judged.figures, outputs, targets, judged.loss, judged.weight)
         return judged.loss, judged.weight
@@ -453,9 +493,7 @@ class Task(OfDomain, L.LightningModule):
         algorithm = copy.deepcopy(self.procedure.learner(self.kind)).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         load = self._load_for(inputs)
-        if self.kind.learner == "numbers":
-            return NumberPredictor(encoder, algorithm, load, self.kind).fit(inputs, labels)
-        return Predictor(encoder, algorithm, load).fit(inputs, labels)
+        return self.kind.learner(encoder, algorithm, load).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
@@ -471,6 +509,9 @@ class Task(OfDomain, L.LightningModule):
     def _load_for(self, support: Any) -> Callable[[Any], Any]:
         """Return what loads an input for a predictor that learns from ``support``: as the training data was loaded."""
         return self.modality.with_options(self.load_options)
+
+
+Task.__signature__ = signature_of(Task, Task)
 
 
 class Classifier(Task):
@@ -500,28 +541,40 @@ class Classifier(Task):
     def __init__(
         self,
         num_classes: int | None = None,
-        backbone: str | nn.Module | None = None,
-        backbone_kwargs: Mapping[str, Any] | None = None,
-        pretrained: bool = True,
-        head: str | nn.Module = "linear",
-        loss_fn: str | Loss | None = None,
-        optimizer: OptimizerSpec = "Adam",
-        learning_rate: float | None = None,
-        backbone_lr: float | None = None,
-        lr_scheduler: SchedulerSpec | None = None,
-        metrics: Any = None,
+        *arguments: Any,
         multi_label: bool = False,
-        training_strategy: str = "default",
-        training_strategy_kwargs: Mapping[str, Any] | None = None,
         class_weights: ClassWeights | None = None,
         mix: MixSpec | None = None,
+        **options: Unpack[TaskOptions],
     ) -> None:
-        super().__init__(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
+        told: dict[str, Any] = {"multi_label": multi_label, "class_weights": class_weights, "mix": mix, **options}
+        super().__init__(None, *arguments, num_classes=num_classes, **told)
 
     @property
     def weights(self) -> tuple[float, ...]:
         """Of the classes in the loss, once the data is known; empty: all the same."""
         return self.kind.weights
+
+
+class Embedder(Task):
+    """Embeds: its answers are the features ``[N, D]`` of a backbone. See ``Task`` for what is not here.
+
+    As it is made, it answers already, by a pretrained backbone or an untrained one. ``training_strategy="simclr"`` and
+    the other self-supervised methods train it without labels; the default strategy draws examples of a label together.
+
+    Args:
+        neighbours: how many others vote on the class of an example where a validation or test has labels.
+
+    Raises:
+        ConfigError: an option is misspelled or out of range, or two do not go together.
+    """
+
+    answers = Embedding
+    kind: Embedding
+
+    def __init__(self, *arguments: Any, neighbours: int = 5, **options: Unpack[TaskOptions]) -> None:
+        told: dict[str, Any] = {"neighbours": neighbours, **options}
+        super().__init__(None, *arguments, **told)
 
 
 def leave_evaluation(model: nn.Module) -> None:

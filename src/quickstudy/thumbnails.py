@@ -1,20 +1,41 @@
-"""A picture beside the examples that are nearest to it."""
+"""Pictures for eyes: a small one, and a strip of several with their captions."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from quickstudy.errors import one_line
-from quickstudy.modality import Tile
+from quickstudy.values import Tile
 
+_THUMBNAIL = 64
 _TILE = 96
 _LINE = 16
 _GAP = 8
 _TITLE = 2  # lines
 _LONGEST = 80  # characters of a name that are looked at
+
+
+def thumbnail_of(picture: Tensor) -> bytes:
+    """Return a small JPEG of a picture, uint8 ``[C, H, W]``; nothing for what is none."""
+    if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] not in (1, 3):
+        return b""
+    image = from_tensor(picture)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=80)
+    return content.getvalue()
+
+
+def from_tensor(picture: Tensor) -> Image.Image:
+    """Return a PIL image of a uint8 tensor ``[C, H, W]`` with one or three channels."""
+    pixels = picture.cpu().numpy()
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
 def strip_of(tiles: Sequence[Tile]) -> Image.Image:
