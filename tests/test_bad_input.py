@@ -480,7 +480,7 @@ def test_sizes_that_are_none(size: Any) -> None:
 
 
 def test_modes_that_are_none() -> None:
-    with pytest.raises(ConfigError, match="image_mode='rgb' is neither 'RGB' nor 'L'"):
+    with pytest.raises(ConfigError, match="image_mode='rgb' is none of 'RGB', 'L'"):
         load_image(png(), image_mode="rgb")  # type: ignore[arg-type]
 
 
@@ -809,7 +809,7 @@ def test_data_sets_without_length_or_targets() -> None:
             r"image_size='84' is neither a number of pixels nor \(height, width\); type image_size=84$",
         ),
         ({"image_size": 84.0}, r"image_size=84.0 is neither .*; type image_size=84$"),
-        ({"image_mode": "rgb"}, "image_mode='rgb' is none of 'RGB', 'L', None"),
+        ({"image_mode": "rgb"}, "image_mode='rgb' is none of 'RGB', 'L'"),
         ({"image_size": 10**6}, "image_size=1000000 is more than 80,000,000 pixels"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

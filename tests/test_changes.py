@@ -94,6 +94,22 @@ def test_changes_made_elsewhere_are_taken_up_together() -> None:
     np.testing.assert_allclose(predictor.predict_proba(vectors(5, 3)), one_by_one.predict_proba(vectors(5, 3)), 1e-5)
 
 
+@pytest.mark.parametrize("name", sorted(STRATEGIES.names()))
+def test_files_hold_what_was_learned_to_the_bit(name: str, tmp_path: Path) -> None:
+    for number, options in enumerate(({}, {"head": "shared"})):
+        try:
+            algorithm = STRATEGIES[name](**options)
+        except (TypeError, ConfigError):  # it has no such head
+            continue
+        torch.manual_seed(0)
+        support, labels, asked = torch.randn(6, 12), ["a", "a", "b", "b", "c", "c"], torch.randn(13, 12)
+        predictor = Predictor(Encoder(nn.Sequential(nn.Linear(12, 5), nn.ReLU())), algorithm).fit(support, labels)
+        predictor.save(tmp_path / f"{number}")
+        again = Predictor.load(tmp_path / f"{number}", backbone=nn.Sequential(nn.Linear(12, 5), nn.ReLU()))
+        one, other = (answered(each.knowledge, asked).logits for each in (predictor, again))
+        assert torch.equal(one, other)
+
+
 def learned() -> Predictor:
     """Return a predictor of one-colour pictures, two of each class."""
     shown = [picture(colour, number) for colour in ("red", "green") for number in (0, 1)]

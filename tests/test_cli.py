@@ -419,7 +419,10 @@ def test_the_page_of_strategies_is_that_of_the_code() -> None:
         ("--verson", "there is no option '--verson'; did you mean '--version'?"),
         ("list backbone", "unknown kind 'backbone'; did you mean 'backbones'?"),
         ("list strategies protonets", "did you mean 'prototypicalnetworks'?"),
-        ("list backbones resnet18", "only strategies are described. Type: quickstudy list backbones --match resnet18"),
+        (
+            "list backbones resnet18",
+            "only strategies and methods are described. Type: quickstudy list backbones --match resnet18",
+        ),
         ("list backbones --match resnest12", "no name matches 'resnest12'; did you mean 'resnet12'?"),
         ("fit --epochs 3", "there is no option '--epochs'; did you mean '--trainer.max_epochs'?"),
         ("fit --lr 0.1", "there is no option '--lr'; did you mean '--model.learning_rate'?"),

@@ -235,7 +235,7 @@ def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None
     ):
         assert " 'model.ckp'; did you mean 'model.ckpt'? (looked in " in run(capsys, command, code=2)[1]
     assert len(rows(run(capsys, "predict pets new")[0])) == 9
-    assert Predictor.load("pets").get_params()["load"].keywords["image_size"] in (28, [28, 28])
+    assert Predictor.load("pets").modality.options["image_size"] in (28, (28, 28))
 
 
 def test_a_checkpoint_is_no_saved_model(capsys: pytest.CaptureFixture[str]) -> None:

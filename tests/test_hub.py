@@ -20,11 +20,15 @@ import yaml
 
 from quickstudy import ConfigError, DataError, MissingPackageError, Predictor
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.image.modality import load_image
+from quickstudy.image.modality import Picture, load_image
+from quickstudy.kinds.base import Kind
+from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.regression import Regression
 from quickstudy.learning.confidence import in_words
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub
 from quickstudy.saved.hub import card
+from quickstudy.trained import TrainedModel
 
 
 class FakeHub:
@@ -90,6 +94,46 @@ def test_a_model_goes_there_and_back(fake: FakeHub, tmp_path: Path) -> None:
     predictor.remove_class("cat").push_to_hub("me/pets", revision="v2")
     assert list(Predictor.from_pretrained("me/pets", revision="v2").classes_) == ["a|b <x>"]
     assert len(Predictor.from_pretrained("me/pets").classes_) == 2
+
+
+def trained(kind: Kind, outputs: int, head: torch.nn.Module | None = None) -> TrainedModel:
+    made = head or torch.nn.Linear(8, outputs)
+    return TrainedModel(
+        build_encoder("conv4", {"hidden": 8}), made, kind, Picture(image_size=16), head_of_kind=head is None
+    )
+
+
+def test_a_trained_model_goes_there_and_back(fake: FakeHub, tmp_path: Path) -> None:
+    model = trained(Classification(classes=("cat", "a|b <x>")), 2)
+    assert model.push_to_hub("me/fixed", license="mit") == "https://huggingface.co/me/fixed/commit/1"
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    again = TrainedModel.from_pretrained("me/fixed")
+    assert torch.equal(again.predict(images, "logits"), model.predict(images, "logits"))
+    place = tmp_path / "hub/me/fixed/main"
+    names = sorted(re.sub("-.*", "", path.name) for path in place.iterdir())
+    assert names == ["README.md", "encoder", "head", "predictor.json"]
+    text = (place / "README.md").read_text("utf-8")
+    head = yaml.safe_load(text.split("---")[1])
+    assert (
+        head["pipeline_tag"] == "image-classification" and head["license"] == "mit" and head["tags"] == ["quickstudy"]
+    )
+    for line in (
+        "Classifies pictures into 2 classes, as it was trained to with quickstudy.",
+        "from quickstudy.trained import TrainedModel  # pip install 'quickstudy[image,hub]'",
+        'model = TrainedModel.from_pretrained("me/fixed")',
+        '- Backbone: `conv4` with `{"hidden": 8}`',
+        r"| a\|b \<x\> |",
+    ):
+        assert line in text.splitlines()
+    trained(Regression(mean=1.0, deviation=2.0), 1, torch.nn.Linear(8, 1)).push_to_hub("me/fixed")
+    assert len(list(place.glob("head-*"))) == 1  # that of the model before is gone
+    text = (place / "README.md").read_text("utf-8")
+    assert "Answers pictures with numbers, as it was trained to" in text and "pipeline_tag" not in text
+    assert 'TrainedModel.from_pretrained("me/fixed", head=...)' in text and "| class |" not in text
+    numbers = TrainedModel.from_pretrained("me/fixed", head=torch.nn.Linear(8, 1)).predict(images)
+    assert all(isinstance(number, float) for number in numbers)
+    with pytest.raises(ConfigError, match=r"does not learn: type TrainedModel\.load"):
+        Predictor.from_pretrained("me/fixed")
 
 
 def test_a_misspelled_option_uploads_nothing(fake: FakeHub) -> None:
@@ -178,7 +222,8 @@ def test_thousands_of_classes_are_counted(fake: FakeHub, tmp_path: Path) -> None
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    for do in (learned()[0].push_to_hub, Predictor.from_pretrained):
+    fixed = trained(Classification(classes=("a", "b")), 2)
+    for do in (learned()[0].push_to_hub, Predictor.from_pretrained, fixed.push_to_hub, TrainedModel.from_pretrained):
         with pytest.raises(MissingPackageError, match=r"pip install 'quickstudy\[hub\]'"):
             do("me/pets")
 
@@ -204,7 +249,7 @@ def test_without_a_network_the_error_says_what_to_do() -> None:
         "    try: do()\n"
         "    except DataError as error: print(error)\n"
     )
-    environment = {"HF_HUB_OFFLINE": "1", "PATH": "", "PYTHONPATH": str(Path(hub.__file__).parents[1])}
+    environment = {"HF_HUB_OFFLINE": "1", "PATH": "", "PYTHONPATH": str(Path(hub.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     asked, folder, pushed = done.stdout.splitlines()

@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, DataError, DataModule, Episode, Task, Trainer
+from quickstudy import ConfigError, DataError, DataModule, Episode, NumberPredictor, Task, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.numbers import NumberPredictor
 from quickstudy.nets import Encoder
 
 QUIET: dict[str, Any] = dict.fromkeys(

@@ -17,7 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from letters import Letters
+from quickstudy import Predictor
+from quickstudy.algorithms import STRATEGIES
 from quickstudy.kinds.metrics import Estimate
+from quickstudy.nets import build_encoder
 from quickstudy.runs import report
 from quickstudy.runs.report import (
     Picture,
@@ -206,6 +210,31 @@ def test_it_fits_a_phone(tmp_path: Path, server: Server, visit: Callable[..., An
     ask(page, dropped(tmp_path, "green", 1), long)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.body.scrollWidth") <= 390
+
+
+def test_texts_are_typed_and_shown(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    made = Predictor(build_encoder("share"), STRATEGIES["nearest_centroid"](), Letters())
+    made.fit(["aaab", "aba", "c" * 200, "cd"], ["ab", "ab", "cd", "cd"]).save(tmp_path / "model")
+    with running(tmp_path / "model", "--import", str(Path(__file__).with_name("letters.py"))) as server:
+        page = visit(server, viewport={"width": 1280, "height": 800})
+        assert page.locator("#picture, #board input[type=file]").count() == 0
+        page.fill("#name textarea", "ef")
+        page.fill("#examples textarea", "efef\n\nfeef\n1")
+        page.click("#teach")
+        assert "'1' is no text of letters" in says(page, "#taught", "Text 3 of 3 cannot be used")
+        page.fill("#examples textarea", "efef\n\nfeef")
+        page.click("#teach")
+        says(page, "#taught", "ef has 2 examples now")
+        page.fill("#input textarea", "feefe")
+        page.click("#ask")
+        says(page, "#answer", "This is ef")
+        assert "efef" in page.inner_text("#nearest .text >> nth=0") + page.inner_text("#nearest .text >> nth=1")
+        page.fill("#chosen input", "ef")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#shown .text:has-text('feef')")
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_problems_are_told_in_words(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:

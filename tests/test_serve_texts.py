@@ -7,67 +7,29 @@ import base64
 import csv
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import torch
-from torch import Tensor, nn
 
+from letters import Letters
 from quickstudy import Predictor
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.batches import Batch
 from quickstudy.cli import main
 from quickstudy.data.samples import Loaded
 from quickstudy.errors import DataError
-from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.nets import build_encoder
-from quickstudy.nets.registry import BACKBONES
 from quickstudy.serve.app import build
 from quickstudy.serve.service import Service
 
 HANGS = 60
 
 
-@dataclass(frozen=True)
-class Letters(Modality):
-    """A text in a file, in the bytes of one, or as it is: what it loads it does not load again."""
-
-    called = "texts"
-    wire = Wire("texts", ("text/plain",), {"type": "string"})
-    shown_as = "text/plain"
-
-    def load(self, item: Any) -> Batch:
-        text = item.read_text() if isinstance(item, Path) else item.decode() if isinstance(item, bytes) else item
-        if not text.isalpha():
-            raise DataError(f"{text!r} is no text of letters")
-        ids = torch.tensor([ord(letter) % 32 for letter in text])
-        return {"ids": ids, "mask": torch.ones(len(ids), dtype=torch.bool)}
-
-    def show(self, item: Any, example: Batch) -> bytes:
-        return item if isinstance(item, bytes) else str(item).encode()
-
-
-class Share(nn.Module):
-    """How often each letter comes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward(self, tokens: Batch) -> Tensor:
-        found = nn.functional.one_hot(tokens["ids"], 32) * tokens["mask"][..., None]
-        shares: Tensor = self.scale * found.sum(1) / tokens["mask"].sum(1, keepdim=True)
-        return shares
-
-
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A saved model of two classes of texts."""
-    monkeypatch.setitem(MODALITIES._entries, "letters", Letters)
-    monkeypatch.setitem(BACKBONES._entries, "share", Share)
     predictor = Predictor(build_encoder("share"), STRATEGIES["nearest_centroid"](), Letters())
     predictor.fit(["aaab", "aba", "cccccd", "cd"], ["ab", "ab", "cd", "cd"]).save(tmp_path / "model")
     return tmp_path / "model"

@@ -109,16 +109,38 @@ def test_several_labels() -> None:
 
 PAGE = """
 import sys
-from quickstudy.learning.explaining import Answer
+from types import SimpleNamespace
+from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.predictions import Answer
+from quickstudy.modality import Wire
 from quickstudy.serve import widgets
 from quickstudy.serve.decoding import Decoder, Limits
+from quickstudy.serve.fields import Fields
 from quickstudy.serve.service import Service
 
 with Service(sys.argv[1]) as service:
     page = widgets.widgets(service, Decoder(service, Limits()))
     print(sorted(one.elem_id for one in page.blocks.values() if one.elem_id and getattr(one, "visible", 1) is False))
     print(widgets._about(service.about().result(), service.expected().result()))
-print(widgets._answered(Answer(["cat", "<yak>"], [("cat", 0.9)], [])))
+print(widgets._answered(Classification().in_json(Answer(["cat", "<yak>"], [("cat", 0.9)], []))))
+print(widgets._answered({"number": 3.14159}), widgets._answered({"embedding": [1, 2]}))
+print(*(widgets._seen(b"<a>", "an example", media) for media in ("text/plain", "audio/wav", "image/png")))
+
+
+def fields(schema, *media):
+    wire, one = Wire("x", media, schema), lambda file: file.content
+    return Fields(SimpleNamespace(wire=wire, called="row", limits=Limits(), one=one))
+
+
+row, numbers = fields({"type": "object", "properties": {"a": {}, "b": {}}}), fields({"type": "array"})
+print(row.read('{"a": 1}'), row.read('[{"a": 1}, {"a": 2}]'), numbers.read("[1, 2]"), numbers.read("[[1], [2]]"))
+print(row.read("[1, 2]", one=True), row.read(" "), row.one().placeholder, row.several().label)
+text, sound = fields({"type": "string"}), fields({"type": "string", "contentEncoding": "base64"}, "audio/wav")
+print(text.read("a\\n\\nb"), text.read("a\\n\\nb", one=True), type(sound.one()).__name__, sound.one().file_types)
+try:
+    row.read("{")
+except Exception as error:
+    print(error)
 """
 
 
@@ -127,10 +149,19 @@ def test_the_page_has_nothing_to_teach(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PAGE, str(tmp_path / "pets")]  # apart, as Gradio leaves sockets open
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    hidden, about, answered = done.stdout.splitlines()
+    hidden, about, answered, others, seen, *given = done.stdout.splitlines()
     assert "'keeping'" in hidden and "'teaching'" in hidden and "'asking'" not in hidden
     assert "pets" in about and "<b>conv4</b>: 3 classes, written " in about
     assert "This is <b>cat</b>, <b>&lt;yak&gt;</b>." in answered
+    assert "This is <b>3.142</b>." in others and "{&quot;embedding&quot;: [1, 2]}" in others
+    assert seen == (
+        '<div class="text">&lt;a&gt;</div> <audio controls src="data:audio/wav;base64,PGE+" aria-label="an example">'
+        '</audio> <img src="data:image/png;base64,PGE+" alt="an example">'
+    )
+    assert given[0] == "[{'a': 1}] [{'a': 1}, {'a': 2}] [[1, 2]] [[1], [2]]"
+    assert given[1] == '[[1, 2]] [] {"a": "...", "b": "..."} Rows of it, in JSON: one, or a list of them'
+    assert given[2] == "['a', 'b'] ['a\\n\\nb'] File ['audio']"
+    assert given[3].startswith("That is no JSON: Expecting property name")
 
 
 def test_the_command_serves_a_checkpoint(tmp_path: Path) -> None:

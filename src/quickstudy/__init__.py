@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from quickstudy.errors import QuickstudyError as QuickstudyError
     from quickstudy.errors import TrainingError as TrainingError
     from quickstudy.nets import available_backbones as available_backbones
+    from quickstudy.predictor import NumberPredictor as NumberPredictor
     from quickstudy.predictor import Predictor as Predictor
     from quickstudy.trainer import Trainer as Trainer
     from quickstudy.training.datamodule import DataModule as DataModule
@@ -34,6 +35,7 @@ _HOMES = {
     "DataWarning": "errors",
     "Episode": "episode",
     "MissingPackageError": "errors",
+    "NumberPredictor": "predictor",
     "Predictor": "predictor",
     "QuickstudyError": "errors",
     "Task": "training.task",

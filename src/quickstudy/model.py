@@ -10,7 +10,7 @@ import torch
 from quickstudy.data.targets import Label
 from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality
-from quickstudy.predictor import Predictor
+from quickstudy.predictor import Adapted
 from quickstudy.saved.model_folder import is_trained
 from quickstudy.trained import TrainedModel
 
@@ -69,4 +69,6 @@ def saved_model(folder: str | os.PathLike[str], device: str | torch.device = "cp
         DataError: there is none, or it is damaged, or of a newer version.
         ConfigError: it was made with code, which no file holds.
     """
-    return TrainedModel.load(folder, device) if is_trained(folder) else Predictor.load(folder, device)
+    reader: Any = TrainedModel if is_trained(folder) else Adapted
+    found: Model = reader.load(folder, device)
+    return found

@@ -1,4 +1,4 @@
-"""The adapted model: an encoder, a classifier made from a support set, and class names. It needs no Lightning.
+"""The adapted model: an encoder, and what was learned from a support set, classes or numbers. It needs no Lightning.
 
 Shapes: N inputs, S support examples, n examples of one class, W classes, D features, ``...`` the shape of one input.
 """
@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import numpy as np
@@ -21,13 +20,15 @@ from torch import nn
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, TakenError, brief, check_counts, few, one_line
+from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.predictions import Answer, Neighbour
+from quickstudy.kinds.regression import Regression
 from quickstudy.learning.adapting import addition, after, fitted, unshown, untaught
 from quickstudy.learning.answering import answered, named, neighbours
-from quickstudy.learning.changes import UNKNOWN, Change
+from quickstudy.learning.changes import NUMBERS, UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
-from quickstudy.learning.judging import calibrated, share_right
+from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import Encoder, build_encoder
@@ -38,28 +39,30 @@ if TYPE_CHECKING:
     from quickstudy.saved import export
 
 
-class Predictor:
-    """Classifies inputs into the classes of a support set; ``model.adapt(images, labels)`` makes one.
+class Adapted:
+    """A model that learned from a few examples: what a ``Predictor`` of classes and a ``NumberPredictor`` share.
 
-    It has the shape of scikit-learn's classifiers; and it learns, forgets and renames single classes. An update that
-    fails changes nothing, and who asks meanwhile, in another thread, is answered by what was known before it or by what
-    is known after. The encoder is copied unless nothing trains it, so that training a model further does not change the
-    predictor. A transductive strategy classifies all inputs of a call together, and takes them for a mixture of the
-    classes.
+    ``Adapted.load(folder)`` reads either. An update that fails changes nothing, and who asks meanwhile, in another
+    thread, is answered by what was known before it or by what is known after. The encoder is copied unless nothing
+    trains it, so that training a model further does not change what learned with it.
 
     Args:
-        encoder: turns inputs into embeddings.
-        algorithm: learns classes with it.
-        load: makes a tensor of one input; default: inputs are tensors already.
+        knowledge: what it is made of.
     """
 
     learns: ClassVar[bool] = True
-    """Whether it can be shown further classes; a ``TrainedModel`` cannot."""
+    """Whether it can be shown further examples; a ``TrainedModel`` cannot."""
+    by_class: ClassVar[bool] = True
+    """Whether these are of classes; else each has a number."""
+    made_with: ClassVar[tuple[str, ...]] = ("encoder", "algorithm", "load")
+    """The names of its arguments."""
+    estimator: ClassVar[str]
+    """What scikit-learn calls it."""
 
-    def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
-        self._knowledge = untaught(encoder, algorithm, load)
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
         self.before_change: Callable[[Change], int | None] | None = None
-        """Called with every change of a class once nothing but this call can fail; if it raises, nothing changes.
+        """Called with every change of it once nothing but this call can fail; if it raises, nothing changes.
 
         What it returns is the change's number.
         """
@@ -73,6 +76,141 @@ class Predictor:
     def change_number(self) -> int:
         """Of the last change that a service made of it; 0 without one."""
         return self._knowledge.number
+
+    @property
+    def modality(self) -> Modality:
+        """What an input is."""
+        return self._knowledge.modality
+
+    @property
+    def transductive(self) -> bool:
+        """Whether an answer depends on the other inputs of the call."""
+        return self._knowledge.transductive
+
+    def about(self) -> dict[str, Any]:
+        """Return what it is, in values that JSON has."""
+        known, made_by = self._knowledge, self._knowledge.encoder.made_by
+        return {
+            "strategy": name_of(known.algorithm),
+            "backbone": made_by and made_by[0],
+            "classes": 0 if known.kind is not None else len(known.support),
+            "examples": sum(known.counts.values()),
+        }
+
+    # ---- as scikit-learn has it
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return what it was made with, for scikit-learn's ``clone`` and ``cross_val_score``."""
+        return {name: getattr(self._knowledge, name) for name in self.made_with}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change what it was made with; what was learned is forgotten."""
+        self._knowledge = untaught(**{**self.get_params(), **params})
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn, which alone asks, what this is."""
+        tags: Any = importlib.import_module("sklearn.utils")
+        own = {
+            "classifier": {"classifier_tags": tags.ClassifierTags()},
+            "regressor": {"regressor_tags": tags.RegressorTags()},
+        }
+        return tags.Tags(
+            estimator_type=self.estimator,
+            target_tags=tags.TargetTags(required=True),
+            input_tags=tags.InputTags(),
+            **own[self.estimator],
+        )
+
+    # ---- what it learns
+
+    def apply(self, change: Change) -> Self:
+        """Make a change that ``before_change`` told of, here or in another process.
+
+        Raises:
+            ConfigError: the algorithm's head was trained for a fixed number of classes.
+        """
+        return self._make(self._knowledge, change)
+
+    def take_up(self, changes: Sequence[Change]) -> None:
+        """Make changes that a service made, all or none (``DataError``): many cost no more than learning anew."""
+        known = after(self._knowledge, changes)
+        self._knowledge = replace(known, number=known.number + len(changes))
+
+    def _make(self, knowledge: Knowledge, change: Change) -> Self:
+        then = after(knowledge, [change])
+        number = self.before_change(change) if self.before_change else None
+        # Nothing fails from here on.
+        self._knowledge = then if number is None else replace(then, number=number)
+        return self
+
+    # ---- files
+
+    def save(self, folder: str | os.PathLike[str], *, after: int | None = None) -> None:
+        """Write it as a folder of JSON and safetensors, whole or not at all; a model there is replaced.
+
+        Args:
+            folder: for its files.
+            after: the number of the last change of a service that is part of it; None: it replaces what a service
+                knows.
+
+        Raises:
+            BehindError: a service has made later changes; nothing was written.
+            ConfigError: an option of the algorithm is code, which no file holds.
+            OSError: the folder cannot be written.
+        """
+        model_folder.write(folder, self._knowledge, after)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        *,
+        load: Callable[[Any], Any] | None = None,
+        backbone: nn.Module | None = None,
+    ) -> Self:
+        """Read what ``save`` wrote, here or elsewhere; no code is run from the files.
+
+        Args:
+            folder: of such a model.
+            device: where it is to run.
+            load: makes a tensor of one input, where it was made with a function of one's own.
+            backbone: the module, where it was made with one.
+
+        Raises:
+            DataError: a file is missing or damaged, or of a newer version.
+            ConfigError: what was code is not given, or the model in the folder is of another kind.
+        """
+        known = model_folder.read(folder, device, load, backbone)
+        found: Any = Predictor if known.kind is None else NumberPredictor
+        if not issubclass(cls, found):
+            if not issubclass(found, cls):
+                what = "classes" if known.kind is None else "numbers"
+                raise ConfigError(f"the model in '{folder}' learned {what}: type {found.__name__}.load('{folder}')")
+            cls = found  # who asked for either
+        made = cls(*(getattr(known, name) for name in cls.made_with))
+        made._knowledge = known
+        return made
+
+
+class Predictor(Adapted):
+    """Classifies inputs into the classes of a support set; ``model.adapt(images, labels)`` makes one.
+
+    It has the shape of scikit-learn's classifiers; and it learns, forgets and renames single classes: see ``Adapted``
+    for what is so of every change. A transductive strategy classifies all inputs of a call together, and takes them for
+    a mixture of the classes.
+
+    Args:
+        encoder: turns inputs into embeddings.
+        algorithm: learns classes with it.
+        load: makes a tensor of one input; default: inputs are tensors already.
+    """
+
+    estimator: ClassVar[str] = "classifier"
+
+    def __init__(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any] = torch.as_tensor) -> None:
+        super().__init__(untaught(encoder, algorithm, load))
 
     @classmethod
     def from_backbone(
@@ -107,7 +245,7 @@ class Predictor:
         """
         if load is None:
             kind = MODALITIES["image"]
-            load = partial(kind.function or kind, **kind.usual)
+            load = kind().with_options(kind.usual)
         algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
         return cls(encoder, algorithm, load).fit(inputs, labels)
@@ -123,25 +261,6 @@ class Predictor:
         """Say what accuracy to expect, too, which some strategies take a while to find out; for ``print``."""
         return "\n".join([repr(self), *(accuracy_in_words(self.held_out_accuracy_) if self._knowledge.support else [])])
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return what it was made with, for scikit-learn's ``clone`` and ``cross_val_score``."""
-        return {name: getattr(self._knowledge, name) for name in ("encoder", "algorithm", "load")}
-
-    def __sklearn_tags__(self) -> Any:
-        """Tell scikit-learn, which alone asks, that this is a classifier."""
-        tags: Any = importlib.import_module("sklearn.utils")
-        return tags.Tags(
-            estimator_type="classifier",
-            target_tags=tags.TargetTags(required=True),
-            classifier_tags=tags.ClassifierTags(),
-            input_tags=tags.InputTags(),
-        )
-
-    def set_params(self, **params: Any) -> Self:
-        """Change what it was made with; what was learned is forgotten."""
-        self._knowledge = untaught(**{**self.get_params(), **params})
-        return self
-
     # ---- what it learns
 
     @property
@@ -156,11 +275,6 @@ class Predictor:
         return self._knowledge.counts
 
     @property
-    def modality(self) -> Modality:
-        """What an input is."""
-        return self._knowledge.modality
-
-    @property
     def kind(self) -> Classification:
         """What an answer is: one of the classes that it knows now."""
         known = self._knowledge
@@ -169,23 +283,11 @@ class Predictor:
 
     def about(self) -> dict[str, Any]:
         """Return what it is and what accuracy to expect of it, in values that JSON has."""
-        known, made_by = self._knowledge, self._knowledge.encoder.made_by
-        return {
-            "strategy": name_of(known.algorithm),
-            "backbone": made_by and made_by[0],
-            "classes": len(known.support),
-            "examples": sum(known.counts.values()),
-            "held_out_accuracy": known.accuracy.told(),
-        }
+        return {**super().about(), "held_out_accuracy": self._knowledge.accuracy.told()}
 
     def expected(self) -> list[str]:
         """Return in words what accuracy to expect."""
         return accuracy_in_words(self.held_out_accuracy_, self.modality.called)
-
-    @property
-    def transductive(self) -> bool:
-        """Whether an answer depends on the other inputs of the call."""
-        return self._knowledge.transductive
 
     def thumbnails(self, name: Label) -> tuple[bytes, ...]:
         """Return a small JPEG of each example of a class; nothing for one that is no picture, or came without.
@@ -265,26 +367,6 @@ class Predictor:
             raise TakenError(f"the class {new!r} exists: remove it first, or choose another name")
         return self.apply(Change("rename", old, new))
 
-    def apply(self, change: Change) -> Self:
-        """Make a change that ``before_change`` told of, here or in another process.
-
-        Raises:
-            ConfigError: the algorithm's head was trained for a fixed number of classes.
-        """
-        return self._make(self._knowledge, change)
-
-    def take_up(self, changes: Sequence[Change]) -> None:
-        """Make changes that a service made, all or none (``DataError``): many cost no more than learning anew."""
-        known = after(self._knowledge, changes)
-        self._knowledge = replace(known, number=known.number + len(changes))
-
-    def _make(self, knowledge: Knowledge, change: Change) -> Self:
-        then = after(knowledge, [change])
-        number = self.before_change(change) if self.before_change else None
-        # Nothing fails from here on.
-        self._knowledge = then if number is None else replace(then, number=number)
-        return self
-
     # ---- how sure it is
 
     @property
@@ -330,21 +412,6 @@ class Predictor:
 
     # ---- files
 
-    def save(self, folder: str | os.PathLike[str], *, after: int | None = None) -> None:
-        """Write it as a folder of JSON and safetensors, whole or not at all; a predictor there is replaced.
-
-        Args:
-            folder: for its files.
-            after: the number of the last change of a service that is part of it; None: it replaces what a service
-                knows.
-
-        Raises:
-            BehindError: a service has made later changes; nothing was written.
-            ConfigError: an option of the algorithm is code, which no file holds.
-            OSError: the folder cannot be written.
-        """
-        model_folder.write(folder, self._knowledge, after)
-
     def export(
         self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False
     ) -> export.Exported:
@@ -364,32 +431,6 @@ class Predictor:
 
         return export.write(path, self._knowledge, images, only_classes)
 
-    @classmethod
-    def load(
-        cls,
-        folder: str | os.PathLike[str],
-        device: str | torch.device = "cpu",
-        *,
-        load: Callable[[Any], Any] | None = None,
-        backbone: nn.Module | None = None,
-    ) -> Self:
-        """Read what ``save`` wrote, here or elsewhere; no code is run from the files.
-
-        Args:
-            folder: of a predictor.
-            device: where it is to run.
-            load: makes a tensor of one input, where it was made with a function of one's own.
-            backbone: the module, where it was made with one.
-
-        Raises:
-            DataError: a file is missing or damaged, or of a newer version.
-            ConfigError: what was code is not given.
-        """
-        known = model_folder.read(folder, device, load, backbone)
-        made = cls(known.encoder, known.algorithm, known.load)
-        made._knowledge = known
-        return made
-
     def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
         """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
 
@@ -401,7 +442,11 @@ class Predictor:
         known = self._knowledge
         with tempfile.TemporaryDirectory() as folder:
             model_folder.write(folder, known if thumbnails else unshown(known))
-            return hub.push(folder, repo_id, known.confidence, known.accuracy, thumbnails, **options)
+
+            def card_of(description: Mapping[str, Any], repo_id: str, license: str | None) -> str:
+                return hub.card(description, repo_id, known.confidence, known.accuracy, thumbnails, license)
+
+            return hub.push(folder, repo_id, card_of, **options)
 
     @classmethod
     def from_pretrained(
@@ -527,3 +572,122 @@ class Predictor:
         Warns where it learned from some of them, which tells nothing about new ones.
         """
         return share_right(self._knowledge, inputs, labels)
+
+
+class NumberPredictor(Adapted):
+    """Tells numbers like those of a support set; ``model.adapt(inputs, numbers)`` makes one.
+
+    It has the shape of scikit-learn's regressors; and it learns further examples: see ``Adapted`` for what is so of
+    every change.
+
+    Args:
+        encoder: turns inputs into embeddings.
+        algorithm: learns numbers with it.
+        load: makes a tensor of one input; default: inputs are tensors already.
+        kind: knows in which units the algorithm learns; default: in those of the numbers.
+    """
+
+    by_class: ClassVar[bool] = False
+    made_with: ClassVar[tuple[str, ...]] = (*Adapted.made_with, "kind")
+    estimator: ClassVar[str] = "regressor"
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        algorithm: Algorithm,
+        load: Callable[[Any], Any] = torch.as_tensor,
+        kind: Kind | None = None,
+    ) -> None:
+        super().__init__(untaught(encoder, algorithm, load, kind or Regression()))
+
+    def __repr__(self) -> str:
+        """Say how many examples it learned from."""
+        return f"NumberPredictor({type(self._knowledge.algorithm).__name__}, {self.examples_} examples)"
+
+    @property
+    def kind(self) -> Kind:
+        """What an answer is: it knows the units."""
+        assert self._knowledge.kind is not None
+        return self._knowledge.kind
+
+    @property
+    def examples_(self) -> int:
+        """How many examples it learned from."""
+        return sum(self._knowledge.counts.values())
+
+    @property
+    def counts_(self) -> dict[Label, int]:
+        """Of classes, of which it has none."""
+        return {}
+
+    def expected(self) -> list[str]:
+        """Return in words what accuracy to expect: nothing, as no example is left out to tell it."""
+        return []
+
+    # ---- what it learns
+
+    def fit(self, inputs: Any, numbers: Any) -> Self:
+        """Learn examples, in place of all that was learned before.
+
+        Args:
+            inputs: S examples, each anything that ``load`` takes; or a tensor or array ``[S, ...]`` of all.
+            numbers: S numbers, one per example.
+
+        Raises:
+            DataError: there are no examples, the lengths differ, an input cannot be read, or a number is none.
+        """
+        self._knowledge = fitted(self._knowledge, inputs, numbers)
+        return self
+
+    def add_examples(self, inputs: Any, numbers: Any) -> Self:
+        """Learn further examples; see ``fit``. It answers as one that learned all of them at once."""
+        return self._make(*addition(self._knowledge, NUMBERS, inputs, numbers))
+
+    # ---- files
+
+    def export(self, path: str | os.PathLike[str], *, inputs: Any = None) -> export.Exported:
+        """Write a graph from inputs to numbers, in the units of those that it learned, which needs no quickstudy.
+
+        Args:
+            path: ``x.onnx``, or ``x.pt2`` for torch.export; what an input is goes to ``x.onnx.classes.safetensors``.
+            inputs: some, where the form of them is not known; answers to them are compared, too.
+
+        Raises:
+            ConfigError: the strategy or the backbone cannot be exported, or the graph answers otherwise.
+            DataError: it has learned nothing yet.
+            MissingPackageError: a package is not installed.
+        """
+        from quickstudy.saved import export  # which imports what few need
+
+        return export.write(path, self._knowledge, inputs)
+
+    # ---- what it answers
+
+    def predict(self, inputs: Any) -> list[float]:
+        """Return the number of each of N inputs, in the units of those that it learned.
+
+        Raises:
+            DataError: it has learned nothing yet, an input cannot be read, or an answer is not finite.
+        """
+        known = self._knowledge
+        found: list[float] = self.kind.answers(answered(known, known.reader.listed(inputs)).logits, "numbers")
+        return found
+
+    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0) -> list[float]:
+        """Return what ``predict`` does; there are no classes to rank, so ``count`` and ``nearest`` do not matter."""
+        return self.predict(inputs)
+
+    def score(self, inputs: Any, numbers: Any) -> float:
+        """Return the share of the variance that the answers explain, R2, as scikit-learn's regressors do.
+
+        Warns where it is not defined: of a single number, NaN; of numbers that are all equal, 1 where every answer is
+        right, else 0.
+
+        Args:
+            inputs: what to tell the numbers of.
+            numbers: the true ones.
+
+        Raises:
+            DataError: there are none, the lengths differ, an input cannot be read, or a number is none.
+        """
+        return explained(self.predict(inputs), self.kind.encode(numbers).codes)

@@ -6,8 +6,9 @@ Shapes: N inputs, C classes, ``...`` the shape of one input.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from quickstudy.kinds.predictions import in_form, joined
 from quickstudy.learning.reading import Reader
 from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
-from quickstudy.saved import model_folder
+from quickstudy.saved import hub, model_folder
 
 if TYPE_CHECKING:
     from quickstudy.saved import export
@@ -175,6 +176,24 @@ class TrainedModel:
         if inputs is not None:
             like = join(each(Tensor.cpu, part) for part in self._reader.parts(self._reader.listed(inputs)))
         return export.write_trained(path, self._made_of(), like)
+
+    def push_to_hub(self, repo_id: str, **options: Unpack[hub.PushOptions]) -> str:
+        """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
+
+        Args:
+            repo_id: ``"owner/name"``; the repository is made if needed.
+            options: see ``hub.PushOptions``.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            return hub.push(folder, repo_id, hub.trained_card, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None, **options: Any
+    ) -> Self:
+        """Read what ``push_to_hub`` uploaded, or the folder that ``save`` wrote; see ``Predictor.from_pretrained``."""
+        return cls.load(hub.fetched(name, revision, token), **options)
 
     @classmethod
     def load(

@@ -1,7 +1,8 @@
 """Write small saved models with what they answer: ``python tests/golden/write.py tests/golden/format-1``.
 
-Run once for each format, by the last version that wrote it: later versions must read these files, so that nobody writes
-them again. What is there already stays.
+Those of numbers are another: ``python tests/golden/write.py tests/golden/numbers-4``. Run once for each format, by the
+last version that wrote it: later versions must read these files, so that nobody writes them again. What is there
+already stays.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from quickstudy import Predictor
+from quickstudy import NumberPredictor, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.image import load_image
+from quickstudy.kinds.regression import Regression
 from quickstudy.nets import build_encoder
 from quickstudy.saved import model_folder
 
@@ -69,6 +71,35 @@ def main(root: Path) -> None:
         (root / name / "expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
 
 
+def numbers(root: Path) -> None:
+    """Write models that learned the brightness of pictures; one was shown more as a service."""
+    root.mkdir(parents=True)
+    asked, told = grey(5, 1)
+    safetensors.torch.save_file({"asked": asked}, root / "pictures.safetensors")
+    for name, options in {
+        "r2d2": {"regularization": 1e-3},
+        "maml": {"adaptation_steps": 2, "adaptation_lr": 0.01},
+    }.items():
+        torch.manual_seed(0)
+        encoder, kind = build_encoder("conv4", {"hidden": 4}), Regression(mean=120.0, deviation=60.0)
+        predictor = NumberPredictor(encoder, STRATEGIES[name](**options), load_image, kind).fit(*grey(8, 0))
+        predictor.save(root / name)
+        if name == "r2d2":
+            with model_folder.serve(root / name) as journal:
+                predictor.before_change = lambda change, to=journal: to.append(change, to.last)
+                predictor.add_examples(asked[:2], told[:2]).add_examples(asked[2:3], [1 / 3])
+        expected = {"examples": predictor.examples_, "numbers": predictor.predict(asked)}
+        (root / name / "expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
+
+
+def grey(count: int, seed: int) -> tuple[torch.Tensor, list[float]]:
+    """Return noisy grey pictures uint8 ``[count, 3, 16, 16]`` and how bright they were meant to be."""
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randint(40, 216, (count, 1, 1, 1), generator=generator)
+    noise = torch.randint(-30, 30, (count, 3, 16, 16), generator=generator)
+    return (levels + noise).to(torch.uint8), levels.flatten().tolist()
+
+
 def serve(predictor: Predictor, folder: Path, asked: torch.Tensor) -> None:
     """Change it as a service does."""
     with model_folder.serve(folder) as journal:
@@ -78,4 +109,5 @@ def serve(predictor: Predictor, folder: Path, asked: torch.Tensor) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    written = Path(sys.argv[1])
+    (numbers if written.name.startswith("numbers") else main)(written)

@@ -6,11 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch, each, form_of, of_form
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.table import Table
@@ -134,10 +136,24 @@ class Kind(ABC):
     """The options of their episodes."""
     shown_by: ClassVar[str] = "prototypicalnetworks"
     """The strategy that learns from a few examples by an encoder that ordinary training made."""
-    learner: ClassVar[str] = "classes"
-    """What a model learns when it is used: see ``Task.adapt``."""
+    unlabelled: ClassVar[bool] = False
+    """Whether examples without targets can train it, by a self-supervised method."""
+    shares: ClassVar[bool] = True
+    """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 
     # ---- what it must know
+
+    def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
+        """Return what learns from a few examples to answer so; here a ``Predictor``, which learns classes.
+
+        It stands above, and so is found by its name.
+
+        Args:
+            encoder: turns inputs into embeddings.
+            algorithm: learns with it.
+            load: makes a tensor of one input.
+        """
+        return resolve_name("quickstudy.predictor:Predictor")(encoder, algorithm, load)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded:
@@ -193,6 +209,14 @@ class Kind(ABC):
         Raises:
             ConfigError: the data has targets of another kind, or does not tell what was not given.
         """
+
+    def judged_on(self, table: Table | None) -> Self:
+        """Return it with the score that examples allow; here whatever they are.
+
+        Args:
+            table: the examples; None: nothing is known of them.
+        """
+        return self
 
     def memory(self) -> dict[str, Any]:
         """Return what it learned, in plain values."""
@@ -264,6 +288,10 @@ class Kind(ABC):
 
     # ---- the network
 
+    def first_head(self) -> nn.Module | None:
+        """Return the head where that needs no data to be made; else nothing."""
+        return None
+
     @abstractmethod
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Make the head, once the data is known.
@@ -322,6 +350,14 @@ class Kind(ABC):
     def noted(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return what a test notes: the figure of each answer, ``[N]`` or ``[T, Q]``; logits and targets of classes."""
         return self.figures(outputs, targets), None, None
+
+    def settled(self, figures: Tensor) -> Tensor:
+        """Return what each answer adds to the score, ``[N]``, where that depends on all of them.
+
+        Args:
+            figures: of all N answers of a test, or of its episodes, as ``noted`` gives them; here they are it.
+        """
+        return figures
 
     def measure(self, per_example: bool, choices: int = 0) -> Figures:
         """Return what gathers figures into the score and its like, with their intervals; here into their mean.
@@ -430,7 +466,7 @@ def linear_of(weights: Mapping[str, Tensor]) -> nn.Module:
 
 
 KINDS = Registry[type[Kind]](
-    "kind of answer", homes={name: f"quickstudy.kinds.{name}" for name in ("classification", "regression")}
+    "kind of answer", homes={name: f"quickstudy.kinds.{name}" for name in ("classification", "embedding", "regression")}
 )
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
 

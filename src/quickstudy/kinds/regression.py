@@ -6,15 +6,16 @@ Shapes: B examples, N answers, T tasks, Q queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.algorithms import STRATEGIES
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan, GroupPlan
 from quickstudy.data.targets import Encoded, encode_numbers
@@ -49,10 +50,13 @@ class Regression(Kind):
     episodic: ClassVar[bool] = True
     plan: ClassVar[type[EpisodePlan]] = GroupPlan
     shown_by: ClassVar[str] = "r2d2"
-    learner: ClassVar[str] = "numbers"
 
     mean: float | None = None
     deviation: float | None = None
+
+    def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
+        """Return a ``NumberPredictor``, which learns in these units; see ``Kind.learner``."""
+        return resolve_name("quickstudy.predictor:NumberPredictor")(encoder, algorithm, load, self)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded:

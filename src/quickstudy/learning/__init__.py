@@ -1,1 +1,1 @@
-"""Classes learned from examples, by an encoder that stays as it is. No Lightning."""
+"""Classes or numbers learned from examples, by an encoder that stays as it is. No Lightning."""

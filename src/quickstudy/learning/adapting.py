@@ -1,4 +1,4 @@
-"""Learning, forgetting and renaming classes: from what is known to what is known then; what is given stays as it is.
+"""Learning classes or numbers, forgetting and renaming: from what is known to what is known then, another value.
 
 A model keeps what its algorithm needs of the examples (embeddings, for most), so that whatever was changed, it answers
 as one that learned the same examples from scratch.
@@ -20,23 +20,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
+from quickstudy.algorithms.base import exact
 from quickstudy.algorithms.rows import Rows
 from quickstudy.batches import Batch, device_of, each, join, take
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label, encode
-from quickstudy.errors import DataError
-from quickstudy.learning.changes import Change, Kept, Support, changed, check_name
+from quickstudy.errors import ConfigError, DataError
+from quickstudy.kinds.base import Kind
+from quickstudy.learning.changes import NUMBERS, Change, Kept, Support, changed, check_name
 from quickstudy.learning.confidence import rounding_of
 from quickstudy.learning.knowledge import Knowledge
+from quickstudy.modality import as_modality
 from quickstudy.nets import Encoder
-from quickstudy.torch_internals import tree_leaves
+from quickstudy.torch_internals import tree_leaves, tree_map
 
 _FEW = 20  # changes, which cost less one by one where each costs its class alone
 
 
-def untaught(encoder: Encoder, algorithm: Algorithm, load: Load) -> Knowledge:
-    """Return what is known before anything was learned; who trains the encoder further does not change it."""
-    return Knowledge(_frozen(encoder), _frozen(algorithm), load, taught=encoder.fed)
+def untaught(encoder: Encoder, algorithm: Algorithm, load: Load, kind: Kind | None = None) -> Knowledge:
+    """Return what is known before anything was learned; who trains the encoder further does not change it.
+
+    Raises:
+        ConfigError: answers are numbers, and the algorithm learns classes alone.
+    """
+    if kind is not None and not algorithm.numbers:
+        raise ConfigError(f"{type(algorithm).__name__} learns classes, and no numbers: choose 'r2d2' or 'maml'")
+    return Knowledge(_frozen(encoder), _frozen(algorithm), as_modality(load), kind, taught=encoder.fed)
 
 
 def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
@@ -44,12 +53,15 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
 
     Args:
         knowledge: of who learns.
-        inputs: 1..n examples per class.
-        labels: S labels, one per example.
+        inputs: 1..n examples per class; or S of numbers.
+        labels: S labels, one per example; or S numbers, where answers are such.
 
     Raises:
-        DataError: there are no examples, the lengths differ, or an input cannot be read.
+        DataError: there are no examples, the lengths differ, an input cannot be read, or a number is none.
     """
+    if knowledge.kind is not None:
+        then, change = addition(replace(knowledge, support={}, state=None), NUMBERS, inputs, labels)
+        return after(then, [change])
     examples = knowledge.reader.listed(inputs)
     encoded = encode(labels)
     codes, classes = encoded.codes, encoded.labels
@@ -66,14 +78,24 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
     return _learned(knowledge, {name: _some(kept, own) for name, own in rows.items() if len(own)})
 
 
-def addition(knowledge: Knowledge, name: Label, inputs: Any) -> tuple[Knowledge, Change]:
+def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None) -> tuple[Knowledge, Change]:
     """Return the change that adds examples to a class, known or new, and what is known of inputs having seen these.
 
+    Args:
+        knowledge: of who learns.
+        name: of the class; ``NUMBERS`` where answers are numbers.
+        inputs: n examples.
+        numbers: n numbers, where answers are such.
+
     Raises:
-        DataError: there are no examples, one cannot be read, or they are unlike those so far.
+        DataError: there are no examples, one cannot be read, they are unlike those so far, or each needs a number.
         ConfigError: the algorithm's head was trained for a fixed number of classes.
     """
-    examples = knowledge.reader.listed(inputs)
+    examples, told = knowledge.reader.listed(inputs), list[float]()
+    if knowledge.kind is not None:
+        told = knowledge.kind.encode(numbers).codes.tolist()
+        if (count := len(knowledge.reader.samples(examples))) != len(told):
+            raise DataError(f"{count} examples but {len(told)} numbers: each example needs one")
     if not knowledge.support:
         knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
     knowledge, kept = kept_of(knowledge, examples, len(knowledge.support) + (name not in knowledge.support))
@@ -84,7 +106,7 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any) -> tuple[Knowledge,
             f"what it keeps of {knowledge.reader.samples(examples).name(0)} has the shape {new}, and of the examples "
             f"so far {known}: give inputs of the size that it was trained on"
         )
-    return knowledge, Change("add", name, "", *kept)
+    return knowledge, Change("add", name, "", kept.values, kept.shown, tuple(told))
 
 
 def after(knowledge: Knowledge, changes: Sequence[Change]) -> Knowledge:
@@ -104,14 +126,12 @@ def after(knowledge: Knowledge, changes: Sequence[Change]) -> Knowledge:
 
 def restored(knowledge: Knowledge, support: Support, state: Any) -> Knowledge:
     """Return what is known with a support set and what was learned of it elsewhere."""
-    embeds = support and isinstance(knowledge.algorithm, EmbeddingAlgorithm)
-    means = _means_of(support) if embeds else None
-    return replace(knowledge, support=support, state=state, means=means, in_turn={})
+    return replace(knowledge, support=support, state=state, means=_means_of(knowledge, support), in_turn={})
 
 
 def unshown(knowledge: Knowledge) -> Knowledge:
     """Return it without the small pictures of its examples."""
-    bare = {name: Kept(kept.values, (b"",) * kept.examples) for name, kept in knowledge.support.items()}
+    bare = {name: kept._replace(shown=(b"",) * kept.examples) for name, kept in knowledge.support.items()}
     return replace(knowledge, support=bare)
 
 
@@ -121,8 +141,7 @@ def _learned(knowledge: Knowledge, support: Support, name: Label | None = None) 
     if support and name is not None:
         state, means = _followed(knowledge, support, name)
     elif support:
-        state = _adapted(knowledge, support)
-        means = _means_of(support) if isinstance(knowledge.algorithm, EmbeddingAlgorithm) else None
+        state, means = _adapted(knowledge, support), _means_of(knowledge, support)
     return replace(knowledge, support=support, state=state, means=means, calibrated=None, in_turn={})
 
 
@@ -138,14 +157,15 @@ def _followed(knowledge: Knowledge, support: Support, name: Label) -> tuple[Any,
             state = held.changed(place, before, then)
     if knowledge.means is not None:
         return state, knowledge.means.changed(place, None if then is None else then.mean(0, keepdim=True))
-    return state, _means_of(support) if isinstance(knowledge.algorithm, EmbeddingAlgorithm) else None
+    return state, _means_of(knowledge, support)
 
 
 def _held(knowledge: Knowledge) -> Held | None:
     """Return what was learned in a form that follows a change, if there is one."""
     if isinstance(knowledge.state, Held):
         return knowledge.state
-    if not knowledge.support or not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
+    by_class = knowledge.support and knowledge.kind is None
+    if not by_class or not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
         return None
     with torch.inference_mode():
         return knowledge.algorithm.hold(knowledge.state, [kept.values for kept in knowledge.support.values()])
@@ -154,11 +174,22 @@ def _held(knowledge: Knowledge) -> Held | None:
 @torch.inference_mode()
 def _adapted(knowledge: Knowledge, support: Support) -> Any:
     kept_S = join(kept.values for kept in support.values())
-    counts = torch.tensor([kept.examples for kept in support.values()])
-    targets_S = torch.arange(len(counts)).repeat_interleave(counts).to(device_of(kept_S))
-    state = knowledge.algorithm.adapt(knowledge.encoder, kept_S, targets_S, len(counts))
+    targets_S = _targets(knowledge, support).to(device_of(kept_S))
+    state = knowledge.algorithm.adapt(knowledge.encoder, kept_S, targets_S, len(support))
     _check_finite(state)
-    return state
+    # As a file gives them back: sums over weights that lie otherwise in memory are rounded otherwise.
+    return tree_map(lambda leaf: leaf.contiguous() if isinstance(leaf, Tensor) else leaf, state)
+
+
+def _targets(knowledge: Knowledge, support: Support) -> Tensor:
+    """Return the class of each example, or its number as the network gives it, in float32 or better: ``[S]``."""
+    if knowledge.kind is None:
+        counts = torch.tensor([kept.examples for kept in support.values()])
+        return torch.arange(len(counts)).repeat_interleave(counts)
+    numbers = [number for kept in support.values() for number in kept.numbers]
+    scaled: Tensor = knowledge.kind.scaled(torch.tensor(numbers, dtype=torch.float64))
+    weight = next(knowledge.encoder.parameters(), torch.empty(0))
+    return scaled.to(exact(weight).dtype)
 
 
 def kept_of(knowledge: Knowledge, inputs: Any, ways: int) -> tuple[Knowledge, Kept]:
@@ -188,7 +219,10 @@ def _some(kept: Kept, rows: NDArray[np.intp]) -> Kept:
     return Kept(values, tuple(kept.shown[row] for row in rows))
 
 
-def _means_of(support: Support) -> Rows:
+def _means_of(knowledge: Knowledge, support: Support) -> Rows | None:
+    """Return the mean of each class's embeddings, where there are such."""
+    if not support or knowledge.kind is not None or not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
+        return None
     return Rows(torch.stack([kept.values.mean(0) for kept in support.values()]))
 
 

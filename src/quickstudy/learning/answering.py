@@ -40,9 +40,11 @@ def answered(knowledge: Knowledge, examples: Any) -> Answered:
         examples: N inputs, as ``Reader.listed`` returned them.
 
     Raises:
-        DataError: it knows no class, an input cannot be read or does not fit, or an answer is not a number.
+        DataError: it has learned nothing, an input cannot be read or does not fit, or an answer is not a number.
     """
     if not knowledge.support:
+        if knowledge.kind is not None:
+            raise DataError("it has learned no example yet: type fit(inputs, numbers)")
         raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
     if not len(knowledge.reader.samples(examples)):
         return Answered(torch.empty((0, len(knowledge.support))), torch.empty(0), None)

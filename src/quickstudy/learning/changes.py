@@ -1,4 +1,4 @@
-"""What is kept of the examples of classes, and a change of it, as values."""
+"""What is kept of examples, by class or with a number each, and a change of it, as values."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from quickstudy.errors import DataError, brief
 
 UNKNOWN = "unknown"
 """What is answered for an input that is like none of the examples; no class can have that name."""
+NUMBERS = "numbers"
+"""What all examples are under that have a number and no class."""
 
 
 class Change(NamedTuple):
@@ -23,6 +25,8 @@ class Change(NamedTuple):
     """``[n, ...]``: what the algorithm keeps of the examples that are added."""
     thumbnails: tuple[bytes, ...] = ()
     """Of these examples."""
+    numbers: tuple[float, ...] = ()
+    """Of these examples, where answers are numbers."""
 
     @property
     def examples(self) -> int:
@@ -31,12 +35,14 @@ class Change(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What is kept of the examples of one class."""
+    """What is kept of the examples of one class, or of all those with numbers."""
 
     values: Batch
     """``[n, ...]``: what the algorithm needs of them."""
     shown: tuple[bytes, ...]
     """A small picture of each; empty where it is no picture, or was kept without one."""
+    numbers: tuple[float, ...] = ()
+    """Of each, in its own units; none where answers are classes."""
 
     @property
     def examples(self) -> int:
@@ -54,7 +60,7 @@ def changed(support: Support, change: Change) -> Support:
     Raises:
         DataError: it is of a class that there is not, or gives two classes one name.
     """
-    kind, name, new_name, values, shown = change
+    kind, name, new_name, values, shown, numbers = change
     if kind != "add" and name not in support:
         raise DataError(f"a change is of the class {brief(name)}, which there is not")
     if kind == "rename" and new_name in support and new_name != name:
@@ -63,10 +69,10 @@ def changed(support: Support, change: Change) -> Support:
         return {new_name if other == name else other: kept for other, kept in support.items()}
     if kind == "remove":
         return {other: kept for other, kept in support.items() if other != name}
-    added = Kept(values, shown or (b"",) * size(values))
+    added = Kept(values, shown or (b"",) * size(values), numbers)
     if name in support:
         before = support[name]
-        added = Kept(join([before.values, values]), before.shown + added.shown)
+        added = Kept(join([before.values, values]), before.shown + added.shown, before.numbers + numbers)
     return {**support, name: added}
 
 

@@ -5,17 +5,21 @@ Shapes: N inputs, W classes, D features.
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.batches import Batch, join, size
 from quickstudy.data.identity import warn_of_seen
 from quickstudy.data.targets import encode, type_of
-from quickstudy.errors import ConfigError, DataError, brief, given
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, given
 from quickstudy.learning.answering import answered, neighbours
 from quickstudy.learning.confidence import HeldOut
 from quickstudy.learning.knowledge import TYPES, Knowledge, lengths_of
@@ -97,6 +101,29 @@ def share_right(knowledge: Knowledge, inputs: Any, labels: Any) -> float:
             raise DataError(f"the classes are {kind}, and the label {brief(label)} is none of them")
     _warn_of_learned(knowledge, examples, embedded_ND)
     return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))
+
+
+def explained(answers: Sequence[float], numbers_N: NDArray[Any]) -> float:
+    """Return the share of the variance of N numbers that as many answers explain, R2; see ``NumberPredictor.score``.
+
+    Warns where it is not defined, and returns what scikit-learn does.
+
+    Raises:
+        DataError: there are none, or more of the one than of the other.
+    """
+    if len(answers) != len(numbers_N) or not len(answers):
+        raise DataError(f"{len(answers)} inputs but {len(numbers_N)} numbers: give one or more, each with its number")
+    off_N = np.array(answers) - numbers_N
+    if (numbers_N != numbers_N[0]).any():
+        return float(1 - np.square(off_N).sum() / np.square(numbers_N - numbers_N.mean()).sum())
+    share = math.nan if len(answers) == 1 else float(not off_N.any())
+    which = f"all {len(answers)} numbers are {numbers_N[0]:g}" if len(answers) > 1 else "there is one number"
+    warnings.warn(
+        f"{which}, so R2 is not defined: {share:g} stands for it. Give numbers that differ, or compare predict(inputs)",
+        DataWarning,
+        3,
+    )
+    return share
 
 
 def _warn_of_learned(knowledge: Knowledge, examples: Any, embedded_ND: Tensor | None) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -21,7 +22,7 @@ from quickstudy.errors import DataError, brief
 from quickstudy.learning.changes import Change, Kept, check_name, composed
 from quickstudy.saved.plain import joined, taken_apart
 
-_TREE = "kept_parts"
+_TREE, _NUMBERS = "kept_parts", "numbers"
 
 
 def as_tensors(kept: Kept) -> dict[str, Tensor]:
@@ -30,6 +31,8 @@ def as_tensors(kept: Kept) -> dict[str, Tensor]:
     skeleton = taken_apart(kept.values, tensors, "kept")
     if not isinstance(skeleton, str):
         tensors[_TREE] = _bytes(json.dumps(skeleton).encode())
+    if kept.numbers:
+        tensors[_NUMBERS] = _bytes(np.array(kept.numbers, "<f8").tobytes())  # which is the same on every device
     return {
         **tensors,
         "thumbnails": _bytes(b"".join(kept.shown)),
@@ -41,18 +44,21 @@ def of_tensors(tensors: Mapping[str, Tensor]) -> Kept:
     """Return what ``as_tensors`` took apart; an older quickstudy kept nothing to show."""
     skeleton = json.loads(_content(tensors[_TREE])) if _TREE in tensors else "kept"
     values = joined(skeleton, tensors)
+    numbers = np.frombuffer(_content(tensors[_NUMBERS]), "<f8") if _NUMBERS in tensors else np.empty(0)
     if "thumbnails" not in tensors:
         return Kept(values, (b"",) * size(values))
     stream = io.BytesIO(_content(tensors["thumbnails"]))
-    return Kept(values, tuple(stream.read(length) for length in tensors["thumbnail_bytes"].tolist()))
+    shown = tuple(stream.read(length) for length in tensors["thumbnail_bytes"].tolist())
+    return Kept(values, shown, tuple(numbers.tolist()))
 
 
 def examples_to_bytes(change: Change) -> bytes:
     """Return the examples of a change; nothing where it adds none."""
     if change.kept is None:
         return b""
-    shown = change.thumbnails or (b"",) * change.examples
-    return safetensors.torch.save(as_tensors(Kept(each(lambda leaf: leaf.cpu().contiguous(), change.kept), shown)))
+    values = each(lambda leaf: leaf.cpu().contiguous(), change.kept)
+    kept = Kept(values, change.thumbnails or (b"",) * change.examples, change.numbers)
+    return safetensors.torch.save(as_tensors(kept))
 
 
 def change_of(kind: str, name: Label, new_name: Label, examples: bytes, device: torch.device | str) -> Change:
@@ -64,8 +70,8 @@ def change_of(kind: str, name: Label, new_name: Label, examples: bytes, device: 
     kept: tuple[Any, ...] = ()
     try:
         if kind == "add":
-            values, shown = of_tensors(safetensors.torch.load(examples))
-            kept = each(lambda leaf: leaf.to(device), values), shown
+            values, *others = of_tensors(safetensors.torch.load(examples))
+            kept = each(lambda leaf: leaf.to(device), values), *others
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"the examples of a change of {brief(name)} are damaged ({error})") from error
     if kind not in ("add", "remove", "rename"):

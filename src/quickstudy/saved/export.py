@@ -15,7 +15,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -112,12 +112,38 @@ class TrainedGraph(nn.Module):
         return answers_NC, answers_NC.amax(1)
 
 
+class NumberGraph(nn.Module):
+    """An encoder, a head and what was learned of numbers, as a function of inputs.
+
+    Args:
+        encoder, algorithm: in evaluation mode.
+        state: what the algorithm learned.
+        kind: of the answers.
+    """
+
+    def __init__(self, encoder: Encoder, algorithm: Algorithm, state: Any, kind: Kind) -> None:
+        super().__init__()
+        self.encoder, self.algorithm, self._kind = encoder, algorithm, kind
+        tensors: Tensors = {}
+        self._skeleton = taken_apart(state, tensors, "state")
+        self._names = {name: name.replace(".", "__") for name in tensors}
+        for name, value in _plain(tensors).items():
+            self.register_buffer(self._names[name], value)
+
+    def forward(self, inputs: Batch, tensors: Tensors) -> Answers:
+        """Return ``[N, 1]`` numbers, and these again, as nothing is unknown."""
+        state = joined(self._skeleton, {name: getattr(self, own) for name, own in self._names.items()})
+        numbers_N1 = self._kind.exported(self.algorithm.predict(self.encoder, state, [inputs]))
+        return numbers_N1, numbers_N1.amax(1)
+
+
 def write(
     path: str | os.PathLike[str], knowledge: Knowledge, images: Any = None, only_classes: bool = False
 ) -> Exported:
     """Export an adapted model, once its exported form was run and has answered alike.
 
-    Each file is whole or absent, and the classes name the graph that they are for by its checksum.
+    Each file is whole or absent, and the classes name the graph that they are for by its checksum. One that answers
+    numbers is a graph of inputs alone.
 
     Args:
         path: of the graph: ``x.onnx``, or ``x.pt2`` for torch.export; ``x.onnx.classes.safetensors`` comes beside it.
@@ -135,6 +161,8 @@ def write(
     model, classes = Path(path), _beside(Path(path))
     written_and_read(model)  # what cannot be written is told first
     if not knowledge.support:
+        if knowledge.kind is not None:
+            raise DataError("it has learned no example to export: type fit(inputs, numbers) first")
         raise DataError("there is no class to export: type fit(images, labels) or add_class(name, images) first")
     encoder, algorithm = copy.deepcopy(knowledge.encoder).cpu(), copy.deepcopy(knowledge.algorithm).cpu()
     name = f"{type(algorithm).__name__} on {type(encoder.backbone).__name__}"
@@ -150,6 +178,9 @@ def write(
             f"inputs of shape {_shape(inputs)} become features of shape {shape}, and it learned from "
             f"{algorithm.feature_shape}: type export({str(model)!r}, images=...) with some of the size that it learned"
         )
+    if knowledge.kind is not None:
+        graph_of_numbers = NumberGraph(encoder, algorithm, knowledge.learned, knowledge.kind)
+        return _alone(model, name, graph_of_numbers, inputs, knowledge.modality)
     confidence, free = knowledge.confidence, knowledge.modality.free_axes()
     values = {name: kept.values for name, kept in knowledge.support.items()}
     with torch.no_grad():
@@ -186,8 +217,22 @@ def write_trained(path: str | os.PathLike[str], trained: Trained, like: Batch | 
     encoder, head = copy.deepcopy(trained.encoder).cpu(), copy.deepcopy(trained.head).cpu()
     name = f"{type(kind).__name__} on {type(encoder.backbone).__name__}"
     inputs = _with_made_up(trained.like if like is None else like, trained.modality)
-    graph, free = TrainedGraph(encoder, head, kind).eval(), trained.modality.free_axes()
-    graph.to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
+    graph = TrainedGraph(encoder, head, kind)
+    return _alone(model, name, graph, inputs, trained.modality, kind.labels, kind.several)
+
+
+def _alone(
+    model: Path,
+    name: str,
+    graph: nn.Module,
+    inputs: Batch,
+    modality: Modality,
+    labels: Sequence[Label] = (),
+    several: bool = False,
+) -> Exported:
+    """Export a graph of inputs alone; see ``_proven`` for its arguments, and ``TrainedModel`` for the last two."""
+    free = modality.free_axes()
+    graph.eval().to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
 
     def trace() -> tuple[ExportedProgram, Axes]:
         axes: Axes = _axes(inputs, free), {}
@@ -197,11 +242,11 @@ def write_trained(path: str | os.PathLike[str], trained: Trained, like: Batch | 
     with torch.no_grad():
         content, difference, flips = _proven(model, name, graph, trace, inputs, {}, free, -math.inf)
     about = {
-        "classes": kind.labels,
-        "several": kind.several,
+        "classes": list(labels),
+        "several": several,
         "temperature": 1.0,
         "unknown_below": _LEAST,
-        **_asked(inputs, trained.modality),
+        **_asked(inputs, modality),
     }
     classes = _put(model, content, {}, about)
     return Exported(model, classes, difference, flips, size(inputs))
@@ -337,8 +382,15 @@ def _as_inputs(algorithm: Algorithm, state: Any, support: Mapping[Label, Batch])
     if isinstance(algorithm, EmbeddingAlgorithm):
         tensors["means"] = torch.stack([kept_n.mean(0) for kept_n in support.values()])
     skeleton = taken_apart(state, tensors, "state")
-    # Copies, since tensors of inference mode cannot be traced, and files hold no two that share memory.
-    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, skeleton
+    return _plain(tensors), skeleton
+
+
+def _plain(tensors: Tensors) -> Tensors:
+    """Return copies, since tensors of inference mode cannot be traced, and files hold no two that share memory.
+
+    They are in the order in which a file of them is read: older versions of torch demand that of tracing of a dict.
+    """
+    return {name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())}
 
 
 def _traced(

@@ -1,22 +1,23 @@
-"""An adapted model on the Hugging Face Hub: its folder, and a model card that says what it is."""
+"""A saved model on the Hugging Face Hub: its folder, and a model card that says what it is."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from quickstudy.algorithms import EmbeddingAlgorithm, algorithm_of
 from quickstudy.errors import ConfigError, DataError, brief, check_options, first_line, one_line, require
 from quickstudy.files import atomic_write, looked_in
+from quickstudy.kinds.base import kind_of
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, in_words
 from quickstudy.modality import MODALITIES
 from quickstudy.saved.model_folder import DESCRIPTION
 
 CARD = "README.md"
-_FILES = ("encoder-*.safetensors", "learned-*.safetensors")
+_FILES = ("encoder-*.safetensors", "learned-*.safetensors", "head-*.safetensors")
 _CLASSES_SHOWN = 200
 _TAGGED = ("image", "text", "audio", "video", "tabular")
 """Kinds of input of which the Hub has a task, such as ``image-classification``."""
@@ -39,9 +40,7 @@ class PushOptions(TypedDict, total=False):
 def push(
     folder: str | os.PathLike[str],
     repo_id: str,
-    confidence: Confidence,
-    accuracy: HeldOutAccuracy,
-    thumbnails: bool = False,
+    card_of: Callable[[Mapping[str, Any], str, str | None], str],
     **options: Unpack[PushOptions],
 ) -> str:
     """Upload a saved model, with a model card, as one commit.
@@ -49,8 +48,8 @@ def push(
     Args:
         folder: of the model; the card is written into it.
         repo_id: ``"owner/name"``.
-        confidence, accuracy: its figures, for the card.
-        thumbnails: whether small pictures of its examples are in the folder, as the card then says.
+        card_of: makes the card of what ``predictor.json`` holds, ``repo_id`` and the licence: ``card`` or
+            ``trained_card``.
         options: see ``PushOptions``.
 
     Returns:
@@ -65,7 +64,7 @@ def push(
     hub: Any = require("huggingface_hub", extra="hub")
     description = json.loads((Path(folder) / DESCRIPTION).read_text("utf-8"))
     with atomic_write(Path(folder) / CARD, "w") as file:
-        file.write(card(description, repo_id, confidence, accuracy, thumbnails, options.get("license")))
+        file.write(card_of(description, repo_id, options.get("license")))
     try:
         api = hub.HfApi(token=options.get("token"))
         api.create_repo(repo_id, private=options.get("private"), exist_ok=True)
@@ -135,65 +134,36 @@ def card(
     thumbnails: bool = False,
     license: str | None = None,
 ) -> str:
-    """Return the model card of a saved model, in Markdown.
+    """Return the model card of a saved model that learns, in Markdown.
 
     Args:
         description: what ``predictor.json`` holds.
         repo_id: where it is to be found.
         confidence, accuracy: its figures.
-        thumbnails: whether small pictures of its examples go along.
+        thumbnails: whether small pictures of its examples go along, as it then says.
         license: the identifier of a licence.
     """
-    strategy, backbone, load = description["algorithm"], description["backbone"], description["load"]
+    strategy, (domain, called, shown) = description["algorithm"], _inputs(description)
     counts = dict(zip(description["classes"], description["examples"], strict=True))
-    kind, called, shown = str((load or {}).get("name") or ""), "inputs", ""
-    if kind in MODALITIES:
-        called, shown = MODALITIES[kind].called, MODALITIES[kind].shown_as
-    pictures = kind == "image"
     embeds = issubclass(algorithm_of(strategy["name"], repo_id), EmbeddingAlgorithm)
-    code = [name for name, missing in (("backbone", not backbone), ("load", load and not load["name"])) if missing]
-    again = "".join(f", {name}=..." for name in code)
-    head = ["library_name: quickstudy", *([f"license: {json.dumps(license)}"] if license else [])]
-    head += [f"pipeline_tag: {kind}-classification"] * (kind in _TAGGED)
-    head += ["tags:", "- few-shot", "- few-shot-learning", "- quickstudy", f"- {strategy['name']}"]
-    rows = [f"| {_cell(str(name))} | {count} |" for name, count in list(counts.items())[:_CLASSES_SHOWN]]
-    if len(counts) > _CLASSES_SHOWN:
-        rows.append(f"| and {len(counts) - _CLASSES_SHOWN} more classes | |")
+    does = (
+        f"Classifies {called} into {len(counts)} classes, which it learned from {sum(counts.values())} examples with "
+        "quickstudy."
+    )
     return "\n".join(
         [
-            "---",
-            *head,
-            "---",
-            "",
-            f"# {repo_id.split('/')[-1]}",
-            "",
-            f"Classifies {called} into {len(counts)} classes, which it learned from "
-            f"{sum(counts.values())} examples with quickstudy.",
-            "",
-            "```python",
-            f"from quickstudy import Predictor  # pip install 'quickstudy[{kind if kind in _TAGGED else 'image'},hub]'",
-            "",
-            f'predictor = Predictor.from_pretrained("{repo_id}"{again})',
-            'predictor.predict(["picture.jpg"])' if pictures else f"predictor.predict({called})",
-            "```",
-            "",
-            *([f"Made with code that no file holds: give the same {' and '.join(code)} again.", ""] if code else []),
-            "## What it is",
-            "",
+            *_head(description, license, ["few-shot", "few-shot-learning", "quickstudy", strategy["name"]]),
+            *_use(description, repo_id, does, "from quickstudy import Predictor", "predictor"),
             f"- Strategy: `{strategy['name']}`{_options(strategy['options'])}",
-            f"- Backbone: {'`' + backbone['name'] + '`' + _options(backbone['options']) if backbone else 'code'}",
-            f"- Inputs: {called if kind else 'as its code loads them' if load else 'tensors'}"
-            f"{_options(load['options']) if load else ''}",
-            f"- Written: {description['written']['time']} by "
-            + ", ".join(f"{name} {number}" for name, number in description["written"]["by"].items()),
-            "",
+            *_made_of(description),
             "| class | examples |",
             "|---|---|",
-            *rows,
+            *(f"| {_cell(str(name))} | {count} |" for name, count in list(counts.items())[:_CLASSES_SHOWN]),
+            *[f"| and {len(counts) - _CLASSES_SHOWN} more classes | |"] * (len(counts) > _CLASSES_SHOWN),
             "",
             "## How good and how sure it is",
             "",
-            *(f"- {_cell(line)}" for line in accuracy_in_words(accuracy, called if kind else "examples")),
+            *(f"- {_cell(line)}" for line in accuracy_in_words(accuracy, called if domain else "examples")),
             *(f"- {line}" for line in in_words(confidence)),
             "",
             "## Use and limits",
@@ -213,6 +183,83 @@ def card(
             "",
         ]
     )
+
+
+def trained_card(description: Mapping[str, Any], repo_id: str, license: str | None = None) -> str:
+    """Return the model card of a saved model that does not learn, in Markdown; see ``card``."""
+    kind, (_, called, _) = kind_of(description["kind"]), _inputs(description)
+    classes = [f"| {_cell(name)} |" for name in kind.classes[:_CLASSES_SHOWN]]
+    classes += [f"| and {len(kind.classes) - _CLASSES_SHOWN} more classes |"] * (len(kind.classes) > _CLASSES_SHOWN)
+    told = f"Classifies {called} into {len(kind.classes)} classes" if kind.classes else f"Answers {called} with "
+    does = f"{told}{'' if kind.classes else kind.forms[0]}, as it was trained to with quickstudy."
+    return "\n".join(
+        [
+            *_head(description, license, ["quickstudy"], classifies=bool(kind.classes)),
+            *_use(description, repo_id, does, "from quickstudy.trained import TrainedModel", "model"),
+            *_made_of(description),
+            *(["| class |", "|---|", *classes, ""] if classes else []),
+            "## Use and limits",
+            "",
+            "Meant for inputs like those that it was trained on: their kind, light and background. It answers anything",
+            "else, too, and nothing here says how well: measure it on your own before anything depends on it.",
+            "",
+            "The files are JSON and safetensors; no code is run from them. They hold no training examples.",
+            "",
+        ]
+    )
+
+
+def _inputs(description: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the registered name of what inputs are, what several are called, and the media type that shows them."""
+    name = str((description["load"] or {}).get("name") or "")
+    return (name, MODALITIES[name].called, MODALITIES[name].shown_as) if name in MODALITIES else (name, "inputs", "")
+
+
+def _head(
+    description: Mapping[str, Any], license: str | None, tags: Sequence[str], classifies: bool = True
+) -> list[str]:
+    """Return what the Hub reads of a card."""
+    domain = _inputs(description)[0]
+    lines = ["---", "library_name: quickstudy", *([f"license: {json.dumps(license)}"] if license else [])]
+    lines += [f"pipeline_tag: {domain}-classification"] * (domain in _TAGGED and classifies)
+    return [*lines, "tags:", *(f"- {tag}" for tag in tags), "---", ""]
+
+
+def _use(description: Mapping[str, Any], repo_id: str, does: str, imported: str, variable: str) -> list[str]:
+    """Return what a model does, and how to have it."""
+    (domain, called, _), load = _inputs(description), description["load"]
+    lacks = {"backbone": not description["backbone"], "head": not description.get("head", "kind")}
+    code = [name for name, missing in {**lacks, "load": load and not load["name"]}.items() if missing]
+    given, extra = "".join(f", {name}=..." for name in code), domain if domain in _TAGGED else "image"
+    return [
+        f"# {repo_id.split('/')[-1]}",
+        "",
+        does,
+        "",
+        "```python",
+        f"{imported}  # pip install 'quickstudy[{extra},hub]'",
+        "",
+        f'{variable} = {imported.split()[-1]}.from_pretrained("{repo_id}"{given})',
+        f'{variable}.predict(["picture.jpg"])' if domain == "image" else f"{variable}.predict({called})",
+        "```",
+        "",
+        *([f"Made with code that no file holds: give the same {' and '.join(code)} again.", ""] if code else []),
+        "## What it is",
+        "",
+    ]
+
+
+def _made_of(description: Mapping[str, Any]) -> list[str]:
+    """Return lines of its backbone, its inputs, and when it was written by what."""
+    backbone, load, (domain, called, _) = description["backbone"], description["load"], _inputs(description)
+    return [
+        f"- Backbone: {'`' + backbone['name'] + '`' + _options(backbone['options']) if backbone else 'code'}",
+        f"- Inputs: {called if domain else 'as its code loads them' if load else 'tensors'}"
+        f"{_options(load['options']) if load else ''}",
+        f"- Written: {description['written']['time']} by "
+        + ", ".join(f"{name} {number}" for name, number in description["written"]["by"].items()),
+        "",
+    ]
 
 
 def _options(options: Mapping[str, Any]) -> str:

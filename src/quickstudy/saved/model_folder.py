@@ -41,11 +41,11 @@ from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved.examples import as_tensors, of_tensors
 from quickstudy.saved.journal import NAME as JOURNAL
 from quickstudy.saved.journal import Journal
-from quickstudy.saved.plain import found_load, joined, name_of, named_load, taken_apart
+from quickstudy.saved.plain import joined, name_of, named_kind, taken_apart
 
-FORMAT = 3
+FORMAT = 4
 """Counted up when an older quickstudy could not read it; one that it can is written as before."""
-_NAMED_BY_STRINGS, _NAMED_BY_LABELS, _OF_PARTS, _TRAINED = 1, 2, 3, 3
+_NAMED_BY_STRINGS, _NAMED_BY_LABELS, _OF_PARTS, _TRAINED, _OF_NUMBERS = 1, 2, 3, 3, 4
 
 DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
@@ -84,7 +84,9 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
     encoder, algorithm, support = knowledge.encoder, knowledge.algorithm, knowledge.support
     tensors = {f"algorithm.{name}": value for name, value in algorithm.state_dict().items()}
     if support:
-        tensors |= as_tensors(Kept(knowledge.kept(), tuple(each for kept in support.values() for each in kept.shown)))
+        shown = tuple(each for kept in support.values() for each in kept.shown)
+        numbers = tuple(each for kept in support.values() for each in kept.numbers)
+        tensors |= as_tensors(Kept(knowledge.kept(), shown, numbers))
     skeleton, held = taken_apart(knowledge.learned, tensors, "state"), None
     if (given := knowledge.calibrated) is not None:
         held = {"answers": taken_apart(given[:4], tensors, "calibrated"), "source": given.source}
@@ -105,8 +107,9 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
                 "feature_shape": list(algorithm.feature_shape),
                 "ways": algorithm.ways,
             },
-            "load": named_load(knowledge.load),
+            "load": knowledge.modality.described(),
             "inputs": knowledge.taught,
+            **({} if knowledge.kind is None else {"kind": named_kind(knowledge.kind)}),
             "classes": list(support),
             "examples": [kept.examples for kept in support.values()],
             "state": skeleton,
@@ -153,7 +156,7 @@ def write_trained(folder: str | os.PathLike[str], trained: Trained) -> None:
             "files": files,
             "backbone": made_by and dict(zip(("name", "options"), made_by, strict=True)),
             "head": "kind" if trained.head_of_kind else None,
-            "kind": trained.kind.described(),
+            "kind": named_kind(trained.kind),
             "load": trained.modality.described(),
             "inputs": trained.encoder.fed,
             "input": None if trained.like is None else form_of(trained.like),
@@ -185,10 +188,9 @@ def read_trained(
     place = Path(folder)
     with _damaged(place):
         description = _description(place)
-        if "kind" not in description:
-            raise ConfigError(
-                f"the model in '{place}' learned its classes from examples: type Predictor.load('{place}')"
-            )
+        if not _fixed(description):
+            what, model = ("numbers", "NumberPredictor") if "kind" in description else ("its classes", "Predictor")
+            raise ConfigError(f"the model in '{place}' learned {what} from examples: type {model}.load('{place}')")
         weights, own = (_read(place, description["files"][name], device) for name in ("encoder", "head"))
         encoder = _encoder(place, description, weights, backbone)
         kind, form = kind_of(description["kind"]), description["input"]
@@ -204,8 +206,7 @@ def read_trained(
         _load_weights(made, own, place)
         for part in (encoder, made):
             part.to(device).eval().requires_grad_(False)
-        modality = modality_of(description["load"], place) if load is None else as_modality(load)
-        return Trained(encoder, made, kind, modality, like, of_kind)
+        return Trained(encoder, made, kind, _modality(place, description, load), like, of_kind)
     raise AssertionError
 
 
@@ -215,7 +216,7 @@ def is_trained(folder: str | os.PathLike[str]) -> bool:
     Raises:
         DataError: there is no saved model, or it is damaged.
     """
-    return "kind" in _description(Path(folder))
+    return _fixed(_description(Path(folder)))
 
 
 def written(folder: str | os.PathLike[str]) -> str:
@@ -285,9 +286,9 @@ def _damaged(place: Path) -> Iterator[None]:
 
 def _read_once(place: Path, device: str | torch.device, load: Load | None, backbone: nn.Module | None) -> Knowledge:
     number, changes, description = 0, list[Change](), _description(place)
-    if "kind" in description:
+    if _fixed(description):
         raise ConfigError(
-            f"the model in '{place}' was trained on fixed classes and does not learn: type TrainedModel.load('{place}')"
+            f"the model in '{place}' answers as it was trained and does not learn: type TrainedModel.load('{place}')"
         )
     if Journal.exists(place):
         with Journal(place) as journal:
@@ -304,7 +305,8 @@ def _read_once(place: Path, device: str | torch.device, load: Load | None, backb
     algorithm = _algorithm(place, description, tensors, encoder)
     for part in (encoder, algorithm):
         part.to(device).eval().requires_grad_(False)
-    untaught = Knowledge(encoder, algorithm, load or found_load(description["load"], place))
+    kind = kind_of(description["kind"]) if "kind" in description else None
+    untaught = Knowledge(encoder, algorithm, _modality(place, description, load), kind)
     return replace(after(_learned(untaught, description, tensors), changes), number=number)
 
 
@@ -328,6 +330,10 @@ def _encoder(
     return encoder
 
 
+def _modality(place: Path, description: Mapping[str, Any], load: Load | None) -> Modality:
+    return modality_of(description["load"], place) if load is None else as_modality(load)
+
+
 def _algorithm(
     place: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor], encoder: Encoder
 ) -> Algorithm:
@@ -342,7 +348,7 @@ def _algorithm(
 
 
 def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Knowledge:
-    """Return what is known with what the files hold of the classes, and of how sure it is."""
+    """Return what is known with what the files hold of the examples, and of how sure it is."""
     classes, examples = description["classes"], description["examples"]
     for name in classes:
         check_name(name)
@@ -357,13 +363,15 @@ def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapp
         labels = classes
     support: dict[Label, Kept] = {}
     if classes:
-        values, shown = of_tensors(tensors)
+        values, shown, numbers = of_tensors(tensors)
         firsts = [0, *itertools.accumulate(examples)]
         if firsts.pop() != size(values):
             raise ValueError("more or fewer examples than are counted")
+        if len(numbers) != (0 if knowledge.kind is None else size(values)):
+            raise ValueError("more or fewer numbers than examples")
         for label, first, count in zip(labels, firsts, examples, strict=True):
             rows = slice(first, first + count)
-            support[label] = Kept(take(values, rows), shown[rows])
+            support[label] = Kept(take(values, rows), shown[rows], numbers[rows])
     held = description["calibrated"]
     logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
     rates = description["rates"]
@@ -380,6 +388,8 @@ def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapp
 
 def _format(knowledge: Knowledge) -> int:
     """Return the first that has all of it, for as long as an older quickstudy is to read what it can."""
+    if knowledge.kind is not None:
+        return _OF_NUMBERS
     kept = next(iter(knowledge.support.values()), None)
     if isinstance(knowledge.like, dict) or (kept is not None and isinstance(kept.values, dict)):
         return _OF_PARTS
@@ -418,6 +428,11 @@ def _read(place: Path, entry: Mapping[str, Any], device: str | torch.device) -> 
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise DataError(f"'{path}' is damaged: its checksum is not that in '{DESCRIPTION}'")
     return {name: value.to(device) for name, value in safetensors.torch.load(content).items()}
+
+
+def _fixed(description: Mapping[str, Any]) -> bool:
+    """Whether a model does not learn; of those that do, one whose answers are numbers has a kind, too."""
+    return "kind" in description and "algorithm" not in description
 
 
 def _served_id(place: Path) -> Any:

@@ -1,40 +1,41 @@
-"""What is on the page: teach a class, ask about a picture, look after the classes."""
+"""What is on the page: teach a class, ask about a picture or another input, look after the classes."""
 
 from __future__ import annotations
 
 import base64
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from quickstudy.data.samples import Loaded
 from quickstudy.errors import DataError, QuickstudyError
 from quickstudy.learning.changes import UNKNOWN
-from quickstudy.learning.explaining import Answer, Neighbour
-from quickstudy.serve.decoding import Decoder, File
+from quickstudy.serve.decoding import Decoder
+from quickstudy.serve.fields import Fields
 from quickstudy.serve.service import Service
 
 _MOST_SHOWN = 500  # classes
 _MOST_PICTURES = 60  # of a class
 _NEAREST = 6
 _FORGET = "Forget"
-_ONCE_TAUGHT = "Once there are three examples in classes of two or more, it also says when a picture is like none."
+_ONCE_TAUGHT = "Once there are three examples in classes of two or more, it also says when"
 _FIXED = "It knows the classes that it was trained on, and no others."
+_KNOWN = "known answer"
 _LOG = logging.getLogger(__name__)
 
 CSS = """
-.gradio-container {max-width: 1120px !important; margin: 0 auto !important}
+.gradio-container {width: 100% !important; max-width: 1120px !important; margin: 0 auto !important}
 .gradio-container .app {padding: 0 !important}
 .gradio-container main {padding: 1rem !important}
 #board {display: grid; grid-template: "teach ask" auto "classes ask" 1fr / 1fr 1fr; gap: 1rem; align-items: start}
+#board.alone {grid-template: "ask" / minmax(0, 40rem)}
 #teaching {grid-area: teach} #asking {grid-area: ask} #keeping {grid-area: classes}
 @media (max-width: 800px) {
-  #board {grid-template: "teach" "ask" "classes" / minmax(0, 1fr)}
+  #board:not(.alone) {grid-template: "teach" "ask" "classes" / minmax(0, 1fr)}
   .gradio-container main {padding: .5rem !important}
 }
 .card {min-width: 0 !important; padding: 1rem; border: 1px solid var(--border-color-primary); border-radius: 12px}
@@ -54,8 +55,15 @@ h1, .card h2, .card h3, .hint {margin: 0 !important}
 .says.answer {font-size: 1.15rem}
 .near {display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: .6rem; margin-top: .4rem}
 .near figure {margin: 0; overflow-wrap: anywhere}
-.near img, .near .none {width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 6px; margin: 0 !important;
-  background: var(--background-fill-secondary)}
+.near.wide {grid-template-columns: repeat(auto-fill, minmax(150px, 1fr))}
+.near .text {display: -webkit-box; -webkit-line-clamp: 6; -webkit-box-orient: vertical; overflow: hidden;
+  border: .4rem solid var(--background-fill-secondary); border-radius: 6px; font-size: .85rem; line-height: 1.3;
+  white-space: pre-wrap; overflow-wrap: anywhere; background: var(--background-fill-secondary)}
+.near audio {width: 100%; height: 2rem}
+.plain {white-space: pre-wrap; overflow-wrap: anywhere; max-height: 16rem; overflow-y: auto; font-size: .9rem;
+  margin: 0 !important}
+.near img, .near video, .near .none {width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 6px;
+  margin: 0 !important; background: var(--background-fill-secondary)}
 .near figcaption {font-size: .85rem; line-height: 1.3}
 .classes {display: flex; flex-wrap: wrap; gap: .4rem; list-style: none; margin: 0 !important; padding: 0 !important;
   max-height: 15rem; overflow-y: auto}
@@ -82,13 +90,15 @@ def theme() -> Any:
 
 
 def widgets(service: Service, decoder: Decoder) -> Any:
-    """Return the page as Gradio's blocks; a model that does not learn has no cards for its classes.
+    """Return the page as Gradio's blocks; a model that learns no classes has no cards for them.
 
     Args:
         service: what answers.
         decoder: of what is dropped on it.
     """
-    learns = service.learns
+    learns, kind, fields = service.by_class, service.kind, Fields(decoder)
+    noun = fields.noun
+    media = service.modality.shown_as or "image/jpeg"  # of models that a function of one's own reads pictures for
 
     def named() -> dict[str, int]:
         return {str(name): count for name, count in service.classes().result().items()}
@@ -100,29 +110,29 @@ def widgets(service: Service, decoder: Decoder) -> Any:
 
     @_plainly(1)
     def show(name: str | None) -> tuple[Any, ...]:
-        return (_shown(name, service.thumbnails(name).result()) if name and name in named() else "",)
+        return (_shown(name, service.thumbnails(name).result(), media) if name and name in named() else "",)
 
     @_plainly(5)
-    def teach(name: str | None, files: list[str] | None, request: gr.Request) -> tuple[Any, ...]:
+    def teach(name: str | None, given: Any, request: gr.Request) -> tuple[Any, ...]:
         name = _named(name, "the class")
-        if not files:
-            raise DataError("Choose one or more pictures of it first.")
-        count = service.teach(name, _decoded(decoder, files), _visitor(request)).result()
+        if not (inputs := fields.read(given)):
+            raise DataError(f"{'Type' if fields.typed else 'Choose'} one or more {noun}s of it first.")
+        count = service.teach(name, inputs, _visitor(request)).result()
         said = f"Learned. <b>{escape(name)}</b> has {_examples(count)} now."
         return _said(said, "known"), None, *listing()
 
     @_plainly(3)
-    def ask(path: str | None) -> tuple[Any, ...]:
-        if path is None:
+    def ask(given: Any) -> tuple[Any, ...]:
+        if not (inputs := fields.read(given, one=True)):
             return _said(""), gr.Label(visible=False), ""
-        pictures = _decoded(decoder, [path])
-        if service.learns and not service.classes().result():
+        if learns and not service.classes().result():
             raise DataError("It knows no class yet: teach it one first.")
-        (found,) = service.predict(pictures, 5, _NEAREST).result()
-        if not isinstance(found, Answer):
-            return _said(f"This is <b>{found:.4g}</b>.", "known answer"), gr.Label(visible=False), ""
-        chances = {str(name): chance for name, chance in found.ranking}
-        return _answered(found), gr.Label(chances, visible=True), _near(found.nearest)
+        (found,) = service.predict(inputs, 5, _NEAREST).result()
+        told = kind.in_json(found)
+        if "ranking" not in told:
+            return _answered(told), gr.Label(visible=False), ""
+        chances = {str(each["name"]): each["probability"] for each in told["ranking"]}
+        return _answered(told), gr.Label(chances, visible=True), _near(told["nearest"], media)
 
     @_plainly(4)
     def rename(name: str | None, new: str | None, request: gr.Request) -> tuple[Any, ...]:
@@ -142,30 +152,17 @@ def widgets(service: Service, decoder: Decoder) -> Any:
 
     with gr.Blocks(title=f"{service.name}: quickstudy", analytics_enabled=False, delete_cache=(300, 1800)) as page:
         about = gr.HTML(elem_id="about")
-        with gr.Row(elem_id="board"):
+        with gr.Row(elem_id="board", elem_classes="" if learns else "alone"):
             with gr.Column(elem_classes="card", elem_id="teaching", visible=learns):
-                gr.HTML("<h2>Teach a class</h2><p class='hint'>One picture is enough; a few are better.</p>")
+                gr.HTML(f"<h2>Teach a class</h2><p class='hint'>One {noun} is enough; a few are better.</p>")
                 name = gr.Textbox(label="Name of the class", max_length=256, elem_id="name")
-                files = gr.File(
-                    label="Pictures of it",
-                    file_count="multiple",
-                    file_types=["image"],
-                    height=170,
-                    elem_id="examples",
-                )
+                examples = fields.several()
                 teach_button = gr.Button("Teach", variant="primary", elem_id="teach")
                 taught = gr.HTML(elem_id="taught")
             with gr.Column(elem_classes="card", elem_id="asking"):
-                gr.HTML(f"<h2>Ask about a picture</h2><p class='hint'>{_ONCE_TAUGHT if learns else _FIXED}</p>")
-                picture = gr.Image(
-                    label="Picture",
-                    type="filepath",
-                    sources=["upload", "webcam", "clipboard"],
-                    height=260,
-                    buttons=[],
-                    elem_id="picture",
-                )
-                picture.preprocess = _path  # type: ignore[method-assign]  # the decoder's checks, not Gradio's, come first
+                hint = f"{_ONCE_TAUGHT} {_a(noun)} is like none." if learns else _FIXED * bool(kind.labels)
+                gr.HTML(f"<h2>Ask about {_a(noun)}</h2><p class='hint'>{hint}</p>")
+                asked = fields.one()
                 ask_button = gr.Button("What is it?", variant="primary", elem_id="ask")
                 answer = gr.HTML(elem_id="answer")
                 ranking = gr.Label(label="Likeliest classes", show_heading=False, visible=False, elem_id="ranking")
@@ -185,8 +182,9 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         options: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 4, "show_progress": "hidden"}
         lists = [about, classes, chosen]
         page.load(listing, None, lists, **options)
-        gr.on([teach_button.click, name.submit], teach, [name, files], [taught, files, *lists], **options)
-        gr.on([picture.change, ask_button.click], ask, picture, [answer, ranking, nearest], **options)
+        gr.on([teach_button.click, name.submit], teach, [name, examples], [taught, examples, *lists], **options)
+        given = asked.submit if fields.typed else asked.change  # else it would answer to half a word
+        gr.on([given, ask_button.click], ask, asked, [answer, ranking, nearest], **options)
         gr.on([rename_button.click, new_name.submit], rename, [chosen, new_name], [changed, *lists], **options)
         forget_button.click(forget, [chosen, forget_button], [changed, *lists, forget_button], **options)
         chosen.change(None, None, forget_button, js=f"() => '{_FORGET}'", **options)  # what was asked was of another
@@ -219,10 +217,6 @@ def _visitor(request: gr.Request) -> str:
     return f"a visitor of the page at {request.client.host}"
 
 
-def _path(payload: Any) -> str | None:
-    return None if payload is None else payload.path
-
-
 def _named(name: str | None, what: str, how: str = "Type the name of") -> str:
     name = (name or "").strip()
     if not 0 < len(name) <= 256:
@@ -230,32 +224,24 @@ def _named(name: str | None, what: str, how: str = "Type the name of") -> str:
     return name
 
 
-def _decoded(decoder: Decoder, paths: list[str]) -> list[Loaded]:
-    if len(paths) > decoder.limits.images:
-        raise DataError(f"{len(paths)} pictures are too many at once: choose up to {decoder.limits.images}.")
-    pictures = []
-    for number, path in enumerate(paths, 1):
-        which = f"Picture {number} of {len(paths)}" if len(paths) > 1 else "The picture"
-        try:
-            pictures.append(decoder.one(File(Path(path).read_bytes(), path)))
-        except DataError as error:
-            raise DataError(f"{which} cannot be used: {error}") from error
-        except OSError as error:
-            raise DataError(f"{which} is no longer here: choose it again.") from error
-    return pictures
-
-
-def _answered(found: Answer) -> str:
-    name, chance = str(found.ranking[0][0]), found.ranking[0][1]
-    if found.label == UNKNOWN:
+def _answered(told: Mapping[str, Any]) -> str:
+    """Return an answer in a sentence: of classes, or of one value; and any other as it goes over HTTP."""
+    if "ranking" not in told:
+        value = next(iter(told.values())) if len(told) == 1 else None
+        if isinstance(value, (str, int, float)):
+            said = f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+            return _said(f"This is <b>{said}</b>.", _KNOWN)
+        return _said(f"<pre class='plain'>{escape(json.dumps(told))}</pre>", "known")
+    label, name, chance = told["label"], str(told["ranking"][0]["name"]), told["ranking"][0]["probability"]
+    if label == UNKNOWN:
         return _said(
             f"<b>Unknown.</b> This is like none of the examples; <b>{escape(name)}</b> would be nearest.",
             "unknown answer",
         )
-    if isinstance(found.label, list):  # of several labels those above one half
-        labels = ", ".join(f"<b>{escape(str(label))}</b>" for label in found.label)
-        return _said(f"This is {labels or 'none of the labels'}.", "known answer")
-    return _said(f"This is <b>{escape(name)}</b> ({chance:.0%}).", "known answer")
+    if isinstance(label, list):  # of several labels those above one half
+        labels = ", ".join(f"<b>{escape(str(each))}</b>" for each in label)
+        return _said(f"This is {labels or 'none of the labels'}.", _KNOWN)
+    return _said(f"This is <b>{escape(name)}</b> ({chance:.0%}).", _KNOWN)
 
 
 def _said(text: str, kind: str = "") -> str:
@@ -263,43 +249,60 @@ def _said(text: str, kind: str = "") -> str:
     return f'<div role="status">{inner}</div>'
 
 
-def _near(nearest: list[Neighbour]) -> str:
+def _near(nearest: Sequence[Mapping[str, Any]], media: str) -> str:
+    """Return support examples near an input, as they go over HTTP; none of a model that keeps none."""
+    if not nearest:
+        return ""
     figures = []
     for each in nearest:
-        name = escape(str(each.name))
-        image = _image(each.thumbnail, f"an example of {each.name}") if each.thumbnail else '<div class="none"></div>'
-        away = f"{each.distance:.3g}" if each.distance < 10 else f"{each.distance:,.0f}"
-        figures.append(f"<figure>{image}<figcaption><b>{name}</b><br>{away} away</figcaption></figure>")
-    return f"<h3>Nearest examples</h3><div class='near'>{''.join(figures)}</div>"
+        name, distance = escape(str(each["name"])), each["distance"]
+        seen = _seen(base64.b64decode(each["thumbnail"]), f"an example of {each['name']}", media)
+        away = f"{distance:.3g}" if distance < 10 else f"{distance:,.0f}"
+        figures.append(f"<figure>{seen}<figcaption><b>{name}</b><br>{away} away</figcaption></figure>")
+    return f"<h3>Nearest examples</h3>{_side_by_side(figures, media)}"
 
 
 def _about(about: Mapping[str, Any], expected: Sequence[str]) -> str:
     """Return which model it is, and how good it is thought to be."""
     backbone = about["backbone"] or "a network of its own"
-    classes = f"{about['classes']:,} class{'' if about['classes'] == 1 else 'es'}"
+    classes = f": {about['classes']:,} class{'' if about['classes'] == 1 else 'es'}"
     written = f", written {about['written'][:10]}" if about["written"] else ""
     if "strategy" in about:
         how, learned = f"<b>{escape(about['strategy'])}</b> on ", f" from {_examples(about['examples'])}"
     else:
         how = learned = ""
-    lines = [f"{how}<b>{escape(backbone)}</b>: {classes}{learned}{written}", *map(escape, expected)]
+    if not about["classes"] and "held_out_accuracy" not in about:  # answers are no classes
+        classes = ""
+    lines = [f"{how}<b>{escape(backbone)}</b>{classes}{learned}{written}", *map(escape, expected)]
     told = "".join(f"<p class='hint'>{line}</p>" for line in lines)
     return f"<h1>{escape(about['name'])} <small>by quickstudy</small></h1>{told}"
 
 
-def _shown(name: str, thumbnails: Sequence[bytes]) -> str:
+def _shown(name: str, thumbnails: Sequence[bytes], media: str) -> str:
     """Return the examples of a class."""
     pictures = [each for each in thumbnails if each][:_MOST_PICTURES]
-    figures = "".join(f"<figure>{_image(each, f'an example of {name}')}</figure>" for each in pictures)
+    figures = [f"<figure>{_seen(each, f'an example of {name}', media)}</figure>" for each in pictures]
     left = len(thumbnails) - len(pictures)
     more = f"<p class='hint'>and {left:,} more</p>" if pictures and left else ""
-    none = "" if pictures else "<p class='hint'>It came without small pictures of its examples.</p>"
-    return f"<h3>Examples of {escape(name)}</h3><div class='near'>{figures}</div>{more}{none}"
+    none = "" if pictures else "<p class='hint'>It came with nothing to see of its examples.</p>"
+    return f"<h3>Examples of {escape(name)}</h3>{_side_by_side(figures, media)}{more}{none}"
 
 
-def _image(thumbnail: bytes, what: str) -> str:
-    source = f"data:image/jpeg;base64,{base64.b64encode(thumbnail).decode()}"
-    return f'<img src="{source}" alt="{escape(what)}">'
+def _side_by_side(figures: Sequence[str], media: str) -> str:
+    wide = "" if media.startswith("image/") else " wide"
+    return f"<div class='near{wide}'>{''.join(figures)}</div>"
+
+
+def _seen(content: bytes, what: str, media: str) -> str:
+    """Return what ``Modality.show`` made, of a media type, as a part of the page."""
+    if not content:
+        return '<div class="none"></div>'
+    source, family = f"data:{media};base64,{base64.b64encode(content).decode()}", media.partition("/")[0]
+    if family == "image":
+        return f'<img src="{source}" alt="{escape(what)}">'
+    if family in ("audio", "video"):
+        return f'<{family} controls src="{source}" aria-label="{escape(what)}"></{family}>'
+    return f'<div class="text">{escape(content.decode("utf-8", "replace"))}</div>'
 
 
 def _listed(known: dict[str, int]) -> str:
@@ -308,6 +311,10 @@ def _listed(known: dict[str, int]) -> str:
     shown = [f"<li><b>{escape(name)}</b> {_examples(count)}</li>" for name, count in list(known.items())[:_MOST_SHOWN]]
     more = f"<p class='hint'>and {len(known) - _MOST_SHOWN:,} more</p>" if len(known) > _MOST_SHOWN else ""
     return f"<ul class='classes'>{''.join(shown)}</ul>{more}"
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _examples(count: int) -> str:

@@ -1,0 +1,120 @@
+"""The fields of the page that inputs are given in: pictures and other files are chosen, text and JSON are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from quickstudy.data.samples import Loaded
+from quickstudy.errors import DataError, first_line
+from quickstudy.serve.decoding import Decoder, File
+from quickstudy.serve.schemas import in_base64
+
+_TYPED = {"text": ", one a line", "json": ", in JSON: one, or a list of them"}
+"""Forms in which inputs are typed, and how several are."""
+_FAMILIES = {"image", "audio", "video", "text"}
+"""Of media types, by which browsers offer files."""
+
+
+class Fields:
+    """How inputs are given that travel in some way.
+
+    Args:
+        decoder: says in which, and makes inputs of what was given.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder, self._wire, self.noun = decoder, decoder.wire, decoder.called
+        if any(media.startswith("image/") for media in self._wire.media):
+            self._form = "picture"
+        elif in_base64(self._wire):
+            self._form = "file"
+        else:
+            self._form = "text" if self._wire.schema.get("type") == "string" else "json"
+        self.typed = self._form in _TYPED
+        """Whether they are; else they are chosen."""
+
+    def one(self) -> Any:
+        """Return the field for an input that is asked about."""
+        label = self.noun.capitalize()
+        if self.typed:
+            return gr.Textbox(label=label, lines=6, max_lines=12, placeholder=self._example(), elem_id="input")
+        if self._form == "file":
+            return gr.File(label=label, file_types=self._types(), height=170, elem_id="input")
+        picture = gr.Image(
+            label=label,
+            type="filepath",
+            sources=["upload", "webcam", "clipboard"],
+            height=260,
+            buttons=[],
+            elem_id="picture",
+        )
+        picture.preprocess = _path  # type: ignore[method-assign]  # the decoder's checks, not Gradio's, come first
+        return picture
+
+    def several(self) -> Any:
+        """Return the field for the examples of a class."""
+        label = f"{self.noun.capitalize()}s of it{_TYPED.get(self._form, '')}"
+        if self.typed:
+            return gr.Textbox(label=label, lines=6, max_lines=12, placeholder=self._example(), elem_id="examples")
+        return gr.File(label=label, file_count="multiple", file_types=self._types(), height=170, elem_id="examples")
+
+    def read(self, given: Any, one: bool = False) -> list[Loaded]:
+        """Return the inputs that a field holds; none where nothing was given.
+
+        Args:
+            given: what Gradio makes of it.
+            one: whether it is the field for one.
+
+        Raises:
+            DataError: there are too many, one cannot be used, or it is no JSON.
+        """
+        files: list[Any]
+        if self.typed:
+            files = self._values((given or "").strip(), one)
+        else:
+            files = [given] if isinstance(given, str) else given or []
+        if len(files) > self._decoder.limits.images:
+            most = self._decoder.limits.images
+            raise DataError(f"{len(files)} {self.noun}s are too many at once: choose up to {most}.")
+        inputs = []
+        for number, file in enumerate(files, 1):
+            which = f"{self.noun.capitalize()} {number} of {len(files)}" if len(files) > 1 else f"The {self.noun}"
+            try:
+                inputs.append(self._decoder.one(file if self.typed else File(Path(file).read_bytes(), file)))
+            except DataError as error:
+                raise DataError(f"{which} cannot be used: {error}") from error
+            except OSError as error:
+                raise DataError(f"{which} is no longer here: choose it again.") from error
+        return inputs
+
+    def _values(self, text: str, one: bool) -> list[File]:
+        if not text or self._form == "text":
+            return [File(part) for part in ([text] if one else text.splitlines()) if part.strip()]
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise DataError(f"That is no JSON: {first_line(error)}.") from error
+        listed = isinstance(value, list) and not one
+        if listed and self._wire.schema.get("type") == "array":  # one is a list itself
+            listed = all(isinstance(each, list) for each in value)
+        return [File(each) for each in (value if listed else [value])]
+
+    def _types(self) -> list[str] | None:
+        """Return which files are offered; None: any."""
+        families = {media.partition("/")[0] for media in self._wire.media}
+        return sorted(families) if families and families <= _FAMILIES else None
+
+    def _example(self) -> str | None:
+        """Return what stands in an empty field: an example, or the names of the values."""
+        schema = self._wire.schema
+        if self._form == "json" and schema.get("examples"):
+            return json.dumps(schema["examples"][0])
+        return json.dumps(dict.fromkeys(schema["properties"], "...")) if "properties" in schema else None
+
+
+def _path(payload: Any) -> str | None:
+    return None if payload is None else payload.path
