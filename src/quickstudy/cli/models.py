@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.cli.options import FORMS, TRAINED
 from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
@@ -26,8 +27,6 @@ from quickstudy.trained import TrainedModel
 if TYPE_CHECKING:
     from quickstudy.training.task import Task
 
-TRAINED = "a run's folder (runs/1) or a checkpoint"
-FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!\d+$)[\w.-]+")  # runs/9 is a run that is not there
 _OF_FILES = (".ckpt", ".onnx", ".pt2", ".zip", ".tar", ".gz")
 
@@ -192,11 +191,6 @@ def _load_saved(found: Found, device: torch.device) -> Predictor:
             "it with quickstudy adapt, model.adapt(...), or Predictor(..., load=load_image)"
         )
     return predictor
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add the option that ``device_of`` reads."""
-    parser.add_argument("--device", type=str, default="cpu", help="for the model: cpu, cuda, cuda:1, mps")
 
 
 def device_of(args: argparse.Namespace) -> torch.device:
