@@ -18,9 +18,10 @@ from quickstudy import DataModule, Trainer
 from quickstudy.algorithms import available_strategies
 from quickstudy.batches import Batch
 from quickstudy.data.table import Table
-from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.image import ImageClassificationData, ImageClassifier, ImageEmbedder, ImageEmbeddingData
+from quickstudy.selfsupervised import METHODS
 from quickstudy.testing.made_up import Bag, Messages
-from quickstudy.training.task import Classifier
+from quickstudy.training.task import Classifier, Task
 
 QUIET: dict[str, Any] = dict.fromkeys(
     ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
@@ -36,8 +37,13 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     ("anil", "64-true", {"interrupted": True}),
     ("default", "64-true", {"finetuning": ("gradual", 1)}),
     *((name, "64-true", {"optimizer": "Adam"}) for name in ("prototypicalnetworks", "maml", "default")),
+    *((name, "64-true", {}) for name in METHODS.names()),
     *((name, "64-true", {"form": form}) for form in ("tokens", "graphs") for name in (*MISSION[::3], "default")),
 ]
+
+
+def wobbled(pixels: Tensor) -> Tensor:
+    return torch.roll(pixels, tuple(torch.randint(-2, 3, (2,)).tolist()), (1, 2))
 
 
 def patterns(classes: int, each: int, first: int) -> tuple[Tensor, list[str]]:
@@ -141,14 +147,24 @@ def trained(
     workers, finetuning = options.pop("workers", 0), options.pop("finetuning", "no_freeze")
     optimizer, form = options.pop("optimizer", "SGD"), options.pop("form", "pictures")
     seventh = folder / "seventh.ckpt" if options.pop("interrupted", False) else None
-    model = (ImageClassifier if form == "pictures" else Classifier)(
-        num_classes=6 if default else None,
-        backbone=backbone(form),
-        learning_rate=1e-2,
-        optimizer=optimizer,
-        training_strategy=strategy,
-        training_strategy_kwargs=None if default else {**PLAN, **options},
-    )
+    model: Task
+    if strategy in METHODS:
+        model = ImageEmbedder(
+            backbone(),
+            learning_rate=1e-2,
+            optimizer=optimizer,
+            training_strategy=strategy,
+            training_strategy_kwargs={"projection": (8, 6)},
+        )
+    else:
+        model = (ImageClassifier if form == "pictures" else Classifier)(
+            num_classes=6 if default else None,
+            backbone=backbone(form),
+            learning_rate=1e-2,
+            optimizer=optimizer,
+            training_strategy=strategy,
+            training_strategy_kwargs=None if default else {**PLAN, **options},
+        )
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     across = {"strategy": launcher, "devices": local, "num_nodes": world // local} if world > 1 else {"devices": 1}
     trainer = Trainer(
@@ -162,7 +178,12 @@ def trained(
         **QUIET,
     )
     given: DataModule
-    if form != "pictures":
+    if strategy in METHODS:
+        pictures, labels = patterns(6, 7, 0)
+        given = ImageEmbeddingData.from_tensors(
+            pictures[:-1], test_data=pictures, test_targets=labels, batch_size=12 // world, transform=wobbled
+        )
+    elif form != "pictures":
         given = ragged(form, default, 12 // world if default else 4)
     else:
         given = labelled(12 // world) if default else data(4, workers)

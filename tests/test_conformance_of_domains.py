@@ -61,7 +61,7 @@ def shades(folder: Path) -> Domain:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for modality in (RunningSignal, SortedWords):
+    for modality in (RunningSignal, SortedWords, CutOff):
         monkeypatch.setitem(MODALITIES._entries, modality.__name__, modality)
     yield
 
@@ -120,6 +120,38 @@ class SortedClassifier(TextClassifier):
     modality = SortedWords()
 
 
+@dataclass(frozen=True)
+class CutOff(Words):
+    """Loses the end of what is sent."""
+
+    def from_wire(self, content: Any, name: str = "") -> Any:
+        return " ".join(content.split()[:-1]) or content
+
+
+class CutOffData(TextData):
+    modality = CutOff()
+
+
+class CutOffClassifier(TextClassifier):
+    modality = CutOff()
+
+
+class Branching(Mean):
+    """Decides by values, which no graph holds."""
+
+    def forward(self, batch: Any) -> Tensor:
+        features = super().forward(batch)
+        return features if batch["mask"].sum() > 0 else -features
+
+
+class OfBessel(Mean):
+    """Computes, once it is trained, what ONNX does not know."""
+
+    def forward(self, batch: Any) -> Tensor:
+        features = super().forward(batch)
+        return features if self.training else features + 0 * torch.special.bessel_j0(features.detach())
+
+
 class Sociable(Mean):
     """Looks at all texts of a batch, but in training."""
 
@@ -128,6 +160,7 @@ class Sociable(Mean):
         return features if self.training else features - features.mean(0)
 
 
+CUT = {"data": CutOffData, "task": CutOffClassifier}
 RUNNING = {"data": RunningData, "task": RunningClassifier}
 SORTED = {"data": SortedData, "task": SortedClassifier}
 BROKEN: list[tuple[Any, dict[str, Any], str]] = [
@@ -140,6 +173,17 @@ BROKEN: list[tuple[Any, dict[str, Any], str]] = [
     (sentences, SORTED, "SortedClassifier, default: an item is answered alike wherever it stands in a list: "),
     (sentences, {"backbone": Sociable()}, "TextClassifier, default: an item is answered alike in a list of its own: "),
     (sentences, {"backbone": nn.Flatten()}, "TextClassifier, default: it trains on a few examples: "),
+    (sentences, CUT, "CutOffClassifier, default: a service answers as the model does: "),
+    (
+        sentences,
+        {"backbone": Branching()},
+        "TextClassifier, default: a trained model is exported: ConfigError: Classification on Branching cannot be",
+    ),
+    (
+        sentences,
+        {"backbone": OfBessel()},
+        "TextClassifier, prototypicalnetworks: an adapted model is exported as .onnx: ConfigError: Prototypical",
+    ),
 ]
 
 

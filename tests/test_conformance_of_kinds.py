@@ -17,6 +17,7 @@ from demanded import complaints
 from quickstudy.batches import Batch
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import Loss
 from quickstudy.kinds.regression import Regression
 from quickstudy.nets import Encoder
@@ -27,7 +28,7 @@ COUNT, NAMES = 24, ("a", "b", "c")
 
 def encoder(**options: Any) -> Encoder:
     torch.manual_seed(0)
-    return Encoder(nn.Sequential(nn.Linear(4, 6), nn.Tanh()))
+    return Encoder(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh()))
 
 
 def rows() -> Tensor:
@@ -47,6 +48,7 @@ CASES: dict[str, tuple[Kind, Any]] = {
     "weighed classes": (Classification(classes=NAMES, weights=(1.0, 4.0, 0.5)), codes),
     "several labels": (Classification(classes=NAMES, multi_label=True), lambda: (rows()[:, :3] > 0).long()),
     "numbers": (Regression(mean=30.0, deviation=12.0), numbers),
+    "features": (Embedding(), codes),
 }
 
 
@@ -256,6 +258,59 @@ class LearnsTheOpposite(Judging):
 class ForgivesNaN(Regression):
     def figures(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return super().figures(outputs, targets).nan_to_num(0)
+
+
+@breaks("a trained model is saved and read")
+class ForgetsItsBias(Regression):
+    def head_of(self, weights: Any, encoder: Encoder, like: Any) -> nn.Module:
+        return nn.Linear(weights["weight"].shape[1], 1, bias=False)
+
+
+@breaks("a trained model that was saved answers the same to the bit: numbers")
+class KeepsANumberBesideItsWeights(Regression):
+    def head(self, encoder: Encoder, example: Batch) -> nn.Module:
+        head = super().head(encoder, example)
+        head.plus = 1.0
+        return head
+
+    def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
+        return super().outputs(encoder, head, inputs) + getattr(head, "plus", 0)
+
+
+@breaks("what is frozen stays as it is: by ('freeze_unfreeze', 1): ['0.bias', '0.weight', '2.bias', '2.weight']")
+class Thaws(Regression):
+    def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
+        encoder.requires_grad_(True)
+        return super().outputs(encoder, head, inputs)
+
+
+def frozen(encoder: Encoder) -> bool:
+    return not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+@breaks("the head trains while the backbone is frozen: by freeze")
+class RestsWithItsBackbone(Regression):
+    def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
+        outputs = super().outputs(encoder, head, inputs)
+        return outputs.detach() + 0 * outputs if frozen(encoder) else outputs
+
+
+@breaks("what is unfrozen trains: by ('freeze_unfreeze', 1) these stay: ['0.bias', '0.weight', '2.bias', '2.weight']")
+class StaysFrozen(Regression):
+    def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
+        if frozen(encoder):
+            encoder.rests = True
+        return head(encoder(inputs).detach() if hasattr(encoder, "rests") else encoder(inputs))
+
+
+@breaks("low-rank additions to the backbone train")
+class ReachesForTheWeights(Regression):
+    def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
+        features = inputs
+        for layer in encoder.backbone:
+            linear = hasattr(layer, "weight")
+            features = nn.functional.linear(features, layer.weight, layer.bias) if linear else layer(features)
+        return head(features)
 
 
 @pytest.mark.parametrize(("broken", "message"), BROKEN, ids=[broken.__name__ for broken, _ in BROKEN])

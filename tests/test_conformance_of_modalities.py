@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,64 +16,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import words
 from demanded import complaints
 from quickstudy.batches import Batch
 from quickstudy.data.table import Inputs
-from quickstudy.errors import DataError
+from quickstudy.errors import ConfigError, DataError
 from quickstudy.image import Picture
-from quickstudy.modality import MODALITIES, Modality, Wire
+from quickstudy.modality import MODALITIES
 from quickstudy.testing import NonconformingError, check_modality
-
-TEXTS = ["the cat", "a cat that sat on the mat", "the dog", "dogs bark", "a mat", "the cat sat"]
-
-
-@dataclass(frozen=True)
-class Words(Modality):
-    """Texts as the places of their words in those of training; 1 for others."""
-
-    called = "texts"
-    in_cells = True
-    learned = ("vocabulary",)
-    wire = Wire("texts", ("text/plain",), {"type": "string"})
-    shown_as = "text/plain"
-    vocabulary: tuple[str, ...] = ()
-
-    def fitted(self, inputs: Inputs) -> Self:
-        if self.vocabulary:
-            return self
-        return self.with_options({"vocabulary": sorted({word for text in list(inputs) for word in text.split()})})
-
-    def load(self, item: Any) -> Any:
-        if not isinstance(item, str):
-            raise DataError(f"{item!r} is no text")
-        known = {word: place for place, word in enumerate(self.vocabulary, 2)}
-        ids = torch.tensor([known.get(word, 1) for word in item.split() if word.isalpha()])
-        if not len(ids):
-            raise DataError(f"{item!r} has no word")
-        return {"ids": ids, "mask": torch.ones(len(ids))}
-
-    def show(self, item: Any, example: Batch) -> bytes:
-        return str(item)[:200].encode()
-
-    def from_wire(self, content: Any, name: str = "") -> Any:
-        return content
-
-    def free_axes(self) -> dict[str, dict[int, str]]:
-        return {"ids": {1: "L"}, "mask": {1: "L"}}
-
-    def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
-        return {"ids": torch.randint(2, 9, (count, 4), generator=generator), "mask": torch.ones(count, 4)}
-
-
-class Mean(nn.Module):
-    """The mean of the embeddings of a text's words."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(20, 3)
-
-    def forward(self, batch: Batch) -> Tensor:
-        return (self.embed(batch["ids"]) * batch["mask"][..., None]).sum(1) / batch["mask"].sum(1, keepdim=True)
+from words import TEXTS, Hashed, InTheOrderOfASet, KnowsByHeart, Mean, Words
 
 
 class Sloppy(Mean):
@@ -90,11 +42,20 @@ class Sociable(Mean):
         return features - features.mean(0)
 
 
+class Branching(Mean):
+    """Decides by values, which no graph holds."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        features = super().forward(batch)
+        return features if batch["mask"].sum() > 0 else -features
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for broken, _ in BROKEN:
         monkeypatch.setitem(MODALITIES._entries, f"the {broken.__name__}", broken)
     monkeypatch.setitem(MODALITIES._entries, "words", Words)
+    monkeypatch.setattr(words, "KNOWN", TEXTS)
     yield
 
 
@@ -310,22 +271,46 @@ class MakesUpUnknownWords(Words):
         return {**made, "ids": made["ids"] + 100}
 
 
+BROKEN += [  # which another interpreter can import
+    (InTheOrderOfASet, "another interpreter learns the same"),
+    (Hashed, "another interpreter reads the same"),
+    (KnowsByHeart, "another interpreter reads, too"),
+]
+
+
 @pytest.mark.parametrize(("broken", "message"), BROKEN, ids=[broken.__name__ for broken, _ in BROKEN])
 def test_a_broken_one_is_found(broken: type[Words], message: str) -> None:
     with pytest.raises(NonconformingError, match=f"^{re.escape(message)}"):
-        check_modality(broken(), TEXTS, bad=["", "???"], backbone=Mean())
+        check_modality(broken(), TEXTS, bad=["", "???"], backbone=Branching(), exports=False)
+
+
+class OfFourWordsOrMore(Mean):
+    """Is traced as if no text had fewer words."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        features, words = super().forward(batch), batch["ids"].shape[1]
+        return features * torch.sym_max(words, 4) / words if torch.compiler.is_compiling() else features
 
 
 NETWORKS = [
     (Sociable(), "an embedding does not depend on its neighbours"),
     (Sloppy(), "an embedding does not depend on its neighbours"),
+    (Branching(), "the network is exported, and its graph answers alike"),
+    (OfFourWordsOrMore(), "a graph .pt2 answers alike at every length"),
 ]
 
 
 @pytest.mark.parametrize(("network", "message"), NETWORKS)
-def test_a_network_that_looks_beside_an_example_is_found(network: nn.Module, message: str) -> None:
+def test_a_broken_network_is_found(network: nn.Module, message: str) -> None:
     with pytest.raises(NonconformingError, match=message):
         check_modality(Words(), TEXTS, backbone=network)
+
+
+def test_what_no_other_process_can_import_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Words, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Words", Words, raising=False)
+    with pytest.raises(ConfigError, match=r"no other process can import Words: put it into a file, words\.py"):
+        check_modality(Words(), TEXTS)
 
 
 def test_a_network_that_takes_padding_for_words_is_found() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import math
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import safetensors
@@ -17,16 +21,20 @@ import sklearn.base
 import sklearn.metrics
 import sklearn.model_selection
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, DataWarning, NumberPredictor, Predictor, QuickstudyError, Task
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.image import load_image
 from quickstudy.kinds.regression import Regression
 from quickstudy.learning.changes import Change
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.predictor import Adapted
 from quickstudy.saved import model_folder
 from quickstudy.saved.graph_files import written_and_read
+from quickstudy.serve.app import build
+from quickstudy.serve.service import Service
 from quickstudy.trained import TrainedModel
 
 UNITS = Regression(mean=300.0, deviation=100.0)
@@ -211,3 +219,86 @@ def test_a_graph_answers_in_the_same_units(strategy: str, form: str, tmp_path: P
         assert list(file.keys()) == [] and about["classes"] == [] and about["input"]["shape"] == [3]
     with pytest.raises(DataError, match="it has learned no example to export"):
         NumberPredictor(**predictor.get_params()).export(tmp_path / f"y.{form}")
+
+
+# ---- as a service
+
+
+def ask(service: Service, method: str, path: str, **more: Any) -> httpx.Response:
+    async def answer() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(build(service)), base_url="http://localhost") as one:
+            return await one.request(method, path, **more)
+
+    return asyncio.run(answer())
+
+
+def grey(*levels: int) -> list[bytes]:
+    """Return a PNG of each brightness."""
+    files = []
+    for level in levels:
+        Image.fromarray(np.full((16, 16, 3), level, np.uint8)).save(content := io.BytesIO(), "PNG")
+        files.append(content.getvalue())
+    return files
+
+
+def saved(folder: Path) -> Path:
+    """Save a model that learned the brightness of pictures."""
+    torch.manual_seed(0)
+    encoder = build_encoder("conv4", {"hidden": 4})
+    predictor = NumberPredictor(encoder, STRATEGIES["r2d2"](regularization=1e-3), load_image, Regression(100.0, 50.0))
+    predictor.fit(grey(20, 60, 200), [20, 60, 200]).save(folder)
+    return folder
+
+
+def sent(files: list[bytes]) -> dict[str, Any]:
+    return {"files": [("images", ("x.png", each)) for each in files]}
+
+
+def test_a_service_answers_numbers_and_learns_more_of_them(tmp_path: Path) -> None:
+    folder, asked = saved(tmp_path / "grey"), sent(grey(90, 130))
+    with Service(folder) as service:
+        before = [each["number"] for each in ask(service, "POST", "/predict", **asked).json()["predictions"]]
+        assert before == pytest.approx(NumberPredictor.load(folder).predict(grey(90, 130)), abs=1e-3)
+        about = ask(service, "GET", "/model").json()
+        assert (about["strategy"], about["backbone"], about["classes"], about["examples"]) == ("r2d2", "conv4", 0, 3)
+        paths = ask(service, "GET", "/openapi.json").json()["paths"]
+        assert list(paths) == ["/healthz", "/readyz", "/metrics", "/predict", "/model", "/examples"]
+        shown = ask(service, "POST", "/examples?number=120&number=2.5", **sent(grey(120, 3)))
+        assert (shown.status_code, shown.json()) == (200, {"examples": 5})
+        for query, said in (
+            ("?number=1", "2 examples but 1 numbers"),
+            ("?number=1&number=inf", "it must be a finite number"),
+            ("?number=1&number=x", "number"),
+            ("", "number in the query is missing"),
+            ("?numbers=1", "did you mean 'number'"),
+        ):
+            refused = ask(service, "POST", f"/examples{query}", **asked)
+            assert refused.status_code == 422 and said in refused.json()["detail"], refused.json()
+        with pytest.raises(ConfigError, match="learns numbers and nothing else"):
+            service.teach("red", [torch.zeros(3, 16, 16, dtype=torch.uint8)]).result()
+        after = [each["number"] for each in ask(service, "POST", "/predict", **asked).json()["predictions"]]
+        assert after != before
+        killed = shutil.copytree(folder, tmp_path / "killed")  # as it would be found after a sudden end
+    for left in (folder, killed):
+        with Service(left) as service:
+            assert service.replayed == (left == killed) and service.change_number == 1
+            again = [each["number"] for each in ask(service, "POST", "/predict", **asked).json()["predictions"]]
+            assert again == after
+            assert ask(service, "GET", "/model").json()["examples"] == 5
+    assert NumberPredictor.load(killed).knowledge.support["numbers"].numbers == (20, 60, 200, 120, 2.5)
+
+
+def test_two_services_of_a_folder_know_what_the_other_was_shown(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "grey")
+    with Service(folder) as one, Service(folder) as other:
+        assert one.show([torch.full((3, 16, 16), 120, dtype=torch.uint8)], [120.0]).result() == 4
+        assert other.show([torch.full((3, 16, 16), 160, dtype=torch.uint8)], [160.0]).result() == 5
+        (asked,) = grey(90)
+        loaded = [load_image(asked)]
+        assert one.predict(loaded).result() == other.predict(loaded).result()
+    NumberPredictor(**NumberPredictor.load(folder).get_params()).save(folder)
+    with Service(folder) as service:
+        answer = ask(service, "POST", "/predict", **sent(grey(90)))
+        assert answer.status_code == 422
+        assert answer.json()["detail"].endswith("curl -F images=@yak.jpg .../examples?number=1.5")
+        assert service.show([torch.full((3, 16, 16), 9, dtype=torch.uint8)], [9.0]).result() == 1

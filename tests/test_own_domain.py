@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import wave
@@ -12,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
+import serving
 from quickstudy import cli
 from quickstudy.cli.tasks import TASKS
 from quickstudy.modality import MODALITIES
@@ -73,10 +76,16 @@ def test_the_guide_adds_a_domain(domain: Any, capsys: pytest.CaptureFixture[str]
     assert Path("tones.pt2").exists()
     again = found["Predictor"].load("tones/")
     assert again.predict("test/low/4.wav") == ["low"]
-    commands = [shlex.split(line) for line in re.findall(r"\$ quickstudy (.*)", PAGE)]
+    *commands, (_, *options, folder) = [shlex.split(line) for line in re.findall(r"\$ quickstudy (.*)", PAGE)]
     capsys.readouterr()
     for words in commands:
-        if words[0] != "serve":
-            assert cli.main([*words, *(["--trainer.accelerator", "cpu"] if words[0] == "fit" else [])]) == 0, words
+        assert cli.main([*words, *(["--trainer.accelerator", "cpu"] if words[0] == "fit" else [])]) == 0, words
     said = capsys.readouterr().out
     assert said.count("test/low/3.wav,low") == 1, said
+    shutil.copy("train/a/0.wav", "a.wav")
+    with serving.running(Path(folder), *options, "--no-page") as server:
+        asked = re.findall(r"curl -F (\w+)=@(\S+) localhost:8000(/[\w/]+)", PAGE)
+        answers = [httpx.post(server.url + path, files={field: Path(file).read_bytes()}) for field, file, path in asked]
+        assert [answer.status_code for answer in answers] == [200, 200], [answer.text for answer in answers]
+    assert answers[0].json()["predictions"][0]["label"] == "low"
+    assert answers[1].json() == {"name": "yak", "examples": 1}

@@ -20,7 +20,7 @@ from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Inputs, Table
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.modality import MODALITIES, Modality
+from quickstudy.modality import MODALITIES, Modality, Wire
 
 CLASSES, EACH = 12, 8
 
@@ -33,6 +33,7 @@ class Words(Modality):
     called = "texts"
     in_cells = True
     learned = ("vocabulary",)
+    wire = Wire("texts", ("text/plain",), {"type": "string"})
     longest: int = 8
     vocabulary: tuple[str, ...] = ()
 
@@ -51,6 +52,9 @@ class Words(Modality):
         if not len(ids):
             raise DataError(f"{item!r} has no word")
         return {"ids": ids, "mask": torch.ones(len(ids), dtype=torch.bool)}
+
+    def free_axes(self) -> dict[str, dict[int, str]]:
+        return {"ids": {1: "L"}, "mask": {1: "L"}}
 
 
 class TextData(DataModule):

@@ -69,6 +69,8 @@ class Modality(ABC):
     """How one travels over HTTP; None: not at all."""
     shown_as: ClassVar[str] = ""
     """The media type of what ``show`` returns."""
+    views: ClassVar[str] = ""
+    """The name of the transform that makes different views of one, for training without labels; none: it has none."""
     backbone: ClassVar[str] = ""
     """The name of the network that is taken where none is named; it works without the internet."""
     usual: ClassVar[Mapping[str, Any]] = {}

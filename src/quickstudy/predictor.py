@@ -53,6 +53,8 @@ class Adapted:
 
     learns: ClassVar[bool] = True
     """Whether it can be shown further examples; a ``TrainedModel`` cannot."""
+    by_class: ClassVar[bool] = True
+    """Whether these are of classes; else each has a number."""
     made_with: ClassVar[tuple[str, ...]] = ("encoder", "algorithm", "load")
     """The names of its arguments."""
     estimator: ClassVar[str]
@@ -586,6 +588,7 @@ class NumberPredictor(Adapted):
         kind: knows in which units the algorithm learns; default: in those of the numbers.
     """
 
+    by_class: ClassVar[bool] = False
     made_with: ClassVar[tuple[str, ...]] = (*Adapted.made_with, "kind")
     estimator: ClassVar[str] = "regressor"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -75,6 +76,15 @@ class Registry(Generic[T]):
             return entry
 
         return add
+
+    @contextmanager
+    def meanwhile(self, name: str, entry: T) -> Iterator[None]:
+        """File an object under a free name for as long as the context takes."""
+        self.register(name)(entry)
+        try:
+            yield
+        finally:
+            del self._entries[name]
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries and name in self._homes:

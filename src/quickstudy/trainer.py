@@ -208,6 +208,7 @@ class Trainer(JudgingTrainer):
             )
         if isinstance(datamodule, DataModule):
             model.procedure.check(datamodule, validates)
+        model.kind = model.kind.judged_on(tables.get("val"))
         self.callbacks = judging_by(model.score, self.callbacks)
         if not self._leaves:
             return

@@ -26,7 +26,7 @@ class Command(NamedTuple):
     module: str
     about: str
     flags: bool = False
-    """Whether its options come from signatures, by its module's ``add_arguments(FlagParser)``; else from ``options``."""
+    """Whether its options come from signatures, by ``add_arguments`` of its module; else they are in ``options``."""
     of_checkpoint: str | None = None
     """The module that serves it in its place, with such options, where there is an option of ``_OF_CHECKPOINT``."""
 

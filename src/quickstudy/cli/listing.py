@@ -1,4 +1,4 @@
-"""Name what there is: training strategies, backbones, data sets, optimizers, schedules, augmentation."""
+"""Name what there is: strategies, self-supervised methods, backbones, data sets, optimizers, schedules, transforms."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from quickstudy.errors import ConfigError, closest, unknown
 
 KINDS = {
     "strategies": "algorithms",
+    "methods": "selfsupervised",
     "backbones": "nets",
     "datasets": "datasets",
     "optimizers": "training.optimizers",

@@ -27,6 +27,7 @@ class Home(NamedTuple):
 
 TASKS = {
     "image_classification": Home("quickstudy.image", "ImageClassifier", "ImageClassificationData"),
+    "image_embedding": Home("quickstudy.image", "ImageEmbedder", "ImageEmbeddingData"),
     "image_regression": Home("quickstudy.image", "ImageRegressor", "ImageRegressionData"),
 }
 """By name; the first is meant where nothing says which. ``--import`` may add further ones."""

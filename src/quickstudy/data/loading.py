@@ -426,6 +426,40 @@ class BatchDataset(Dataset[Any]):
         return inputs, targets_of(self._targets, rows)
 
 
+class ViewDataset(Dataset[dict[str, Batch]]):
+    """Reads the rows that ``BatchSteps`` names, each several times: ``{"views": [B, V, ...]}``.
+
+    What is random in a view follows from the seed, the step, the place in it and the view, whichever process reads it.
+
+    Args:
+        table: the examples.
+        samples: their inputs as tensors, through the transform that makes views.
+        views: V.
+        seed: of the transform.
+        ranks: how many processes share a step.
+        judged: the inputs as they are judged; a batch then has them, ``"input"``, and ``"target"`` where there are
+            targets; None: it has neither.
+    """
+
+    def __init__(
+        self, table: Table, samples: Samples, views: int, seed: int = 0, ranks: int = 1, judged: Samples | None = None
+    ) -> None:
+        self.table, self.name = table, samples.name
+        self._samples, self._views, self._seed, self._ranks, self._judged = samples, views, seed, ranks, judged
+
+    def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> dict[str, Batch]:
+        (number, rank), rows = divmod(step[0], self._ranks), step[1]
+        places = (rank + self._ranks * place for place in range(len(rows)))
+        seeds = ((self._seed, number, place, view) for place in places for view in range(self._views))
+        views = self._samples.batch(np.repeat(rows, self._views), seeds)
+        found = {"views": unfold(views, len(rows), self._views)}
+        if self._judged is not None:
+            found["input"] = self._judged.batch(rows, ((self._seed, step[0], place) for place in range(len(rows))))
+            if self.table.targets is not None:
+                found["target"] = targets_of(self.table.targets, rows)
+        return found
+
+
 def targets_of(targets: NDArray[Any], rows: NDArray[np.int64]) -> Tensor:
     """Return the targets of some rows as a network meets them: codes as int64, numbers as floats."""
     some = torch.from_numpy(targets[rows])

@@ -5,6 +5,7 @@ Shapes: n rows asked for, ``...`` the shape of one input.
 
 from __future__ import annotations
 
+import copy
 import math
 import multiprocessing
 import os
@@ -148,6 +149,12 @@ class Samples:
                 error.add_note(f"This was the transform of {self.name(row)}.")
                 raise
         return stack(outputs)
+
+    def transformed_by(self, transform: Transform) -> Samples:
+        """Return the same inputs, with the same decoded copies, through another transform."""
+        other = copy.copy(self)
+        other._transform = transform
+        return other
 
     def unreadable(self) -> dict[int, str]:
         """Try every input and return the message of each that cannot be read, by row."""

@@ -161,6 +161,17 @@ def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Tabl
     return Table(Files(source, names), skipped=skipped)
 
 
+def folders_or_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:
+    """Read class folders; or, where examples lie beside them or there are none, every example without targets.
+
+    Raises:
+        DataError: nothing is there, or see ``class_folders``.
+    """
+    source = unwrapped(open_source(path))
+    beside = any("/" not in name and name.lower().endswith(tuple(extensions) or ("",)) for name in source.files())
+    return any_files(path, extensions) if beside or not source.folders() else class_folders(path, extensions)
+
+
 def folder_labels(inputs: Inputs, classes: Collection[Label]) -> list[Label | None] | None:
     """Return the label that each file's folders give it; None where they are no class folders.
 

@@ -23,6 +23,8 @@ class Stage(NamedTuple):
     name: StageName
     skip: bool = False
     """Whether examples are left out whose file or target is missing: ``on_error="skip"``."""
+    unlabelled: bool = False
+    """Whether examples need no targets: those to predict, and all where the answers can be learned without."""
 
 
 class Door(Protocol):
@@ -62,10 +64,11 @@ def door(read: Callable[..., Table]) -> Door:
     rest = Parameter("options", Parameter.VAR_KEYWORD, annotation=Any)
     signature = Signature([own[0], *shared, *arguments, rest], return_annotation=Self)
 
-    def given(stage: StageName, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    def given(stage: StageName, unlabelled: bool, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """Return the arguments of a stage, None where it has no data."""
         told = {one.name: arguments.get(f"{stage}_{one.name}") for one in each}
-        needed = [each[0].name, *(targets if stage != "predict" else [])]
+        labelled = not unlabelled or any(told[name] is not None for name in targets if name in told)
+        needed = [each[0].name, *(targets if labelled else [])]
         gone = [name for name in needed if told[name] is None]
         if gone == needed:
             return None
@@ -83,12 +86,13 @@ def door(read: Callable[..., Table]) -> Door:
         bound.apply_defaults()
         options, tables = bound.arguments["options"], dict[StageName, Table]()
         always = {parameter.name: bound.arguments[parameter.name] for parameter in shared}
-        for stage in STAGES:
-            if (told := given(stage, bound.arguments)) is not None:
+        for name in STAGES:
+            stage = Stage(name, options.get("on_error") == "skip", name == "predict" or cls.answers.unlabelled)
+            if (told := given(name, stage.unlabelled, bound.arguments)) is not None:
                 try:
-                    tables[stage] = read(cls, Stage(stage, options.get("on_error") == "skip"), **told, **always)
+                    tables[name] = read(cls, stage, **told, **always)
                 except DataError as error:
-                    raise DataError(f"in the {stage} data, {error}") from error
+                    raise DataError(f"in the {name} data, {error}") from error
         return cls(**tables, **options)
 
     opened.__signature__ = signature  # type: ignore[attr-defined]

@@ -58,6 +58,12 @@ class DatasetInputs:
         return DatasetInputs(self.dataset, self.rows[rows], self.known)
 
 
+def has_targets(dataset: Any) -> bool:
+    """Whether the items of a data set have targets, as the first says."""
+    inputs = DatasetInputs(dataset)
+    return len(inputs) > 0 and _parts(dataset[0])[1] is not None
+
+
 def dataset_table(dataset: Any, encode: Encode = encode) -> Table:
     """Make a table of a torch data set with targets.
 

@@ -1,4 +1,4 @@
-"""Images: classification and regression. Importing it loads nothing until a name is used."""
+"""Images: classification, regression, embedding. Importing it loads nothing until a name is used."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from quickstudy.image.modality import load_image as load_image
     from quickstudy.image.tasks import ImageClassificationData as ImageClassificationData
     from quickstudy.image.tasks import ImageClassifier as ImageClassifier
+    from quickstudy.image.tasks import ImageEmbedder as ImageEmbedder
+    from quickstudy.image.tasks import ImageEmbeddingData as ImageEmbeddingData
     from quickstudy.image.tasks import ImageRegressionData as ImageRegressionData
     from quickstudy.image.tasks import ImageRegressor as ImageRegressor
     from quickstudy.image.transforms import available_transforms as available_transforms
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "ImageClassificationData": "tasks",
     "ImageClassifier": "tasks",
+    "ImageEmbedder": "tasks",
+    "ImageEmbeddingData": "tasks",
     "ImageRegressionData": "tasks",
     "ImageRegressor": "tasks",
     "Picture": "modality",

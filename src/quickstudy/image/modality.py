@@ -121,6 +121,7 @@ class Picture(Modality):
     wire = Wire("images", ("image/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"})
     shown_as = "image/jpeg"
     backbone = "resnet18"
+    views = "views"
     usual = MappingProxyType({"image_size": IMAGE_SIZE})
     advice = (
         "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "

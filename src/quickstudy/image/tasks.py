@@ -1,4 +1,4 @@
-"""Tasks of pictures, and their data: classification and regression."""
+"""Tasks of pictures, and their data: classification, regression, embedding."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
+from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
 from quickstudy.pixels import channels_last, whole_numbers
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Task
+from quickstudy.training.task import Classifier, Embedder, Task
 from quickstudy.values import as_uint8
 
 
@@ -79,6 +80,15 @@ class ImageClassificationData(ImageData):
     """Pictures with labels; see ``ImageData``."""
 
 
+class ImageEmbeddingData(ImageData):
+    """Pictures, with labels or without; see ``ImageData``.
+
+    Its doors need no targets, and its folders no class folders. Labels are for judging, and for the default strategy.
+    """
+
+    answers = Embedding
+
+
 class ImageRegressionData(ImageData):
     """Pictures with numbers, such as an age; see ``ImageData``."""
 
@@ -118,6 +128,10 @@ class ImageTask(Task):
 
 class ImageClassifier(Classifier, ImageTask):
     """Classifies pictures; see ``Classifier`` for the arguments. The default backbone is timm's ``resnet18``."""
+
+
+class ImageEmbedder(Embedder, ImageTask):
+    """Embeds pictures; see ``Embedder`` for the arguments. The default backbone is timm's ``resnet18``."""
 
 
 class ImageRegressor(ImageTask):

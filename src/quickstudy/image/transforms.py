@@ -21,6 +21,7 @@ _NAMED = {
     "turn": ("rotate",),
     "trivial_augment": ("trivial",),
     "rand_augment": ("rand",),
+    "views": ("flip", "small_part", "tint", "fade"),
 }
 
 
@@ -43,6 +44,9 @@ def _made(part: str, height: int, width: int) -> Transform:
         # By up to an eighth of each side; edges are mirrored outwards.
         "shift": partial(v2.RandomCrop, (height, width), (width // 8, height // 8), padding_mode="reflect"),
         "part": partial(v2.RandomResizedCrop, (height, width), scale=(0.35, 1), antialias=True),
+        "small_part": partial(v2.RandomResizedCrop, (height, width), scale=(0.2, 1), antialias=True),
+        "tint": lambda: v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8),
+        "fade": partial(v2.RandomGrayscale, 0.2),
         "light": partial(v2.ColorJitter, 0.4, 0.4, 0.4),
         "rotate": partial(v2.RandomRotation, 15, interpolation=v2.InterpolationMode.BILINEAR),
         "trivial": v2.TrivialAugmentWide,

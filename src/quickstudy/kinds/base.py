@@ -108,6 +108,10 @@ class Kind(ABC):
     """The options of their episodes."""
     shown_by: ClassVar[str] = "prototypicalnetworks"
     """The strategy that learns from a few examples by an encoder that ordinary training made."""
+    unlabelled: ClassVar[bool] = False
+    """Whether examples without targets can train it, by a self-supervised method."""
+    shares: ClassVar[bool] = True
+    """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 
     # ---- what it must know
 
@@ -177,6 +181,14 @@ class Kind(ABC):
         Raises:
             ConfigError: the data has targets of another kind, or does not tell what was not given.
         """
+
+    def judged_on(self, table: Table | None) -> Self:
+        """Return it with the score that examples allow; here whatever they are.
+
+        Args:
+            table: the examples; None: nothing is known of them.
+        """
+        return self
 
     def memory(self) -> dict[str, Any]:
         """Return what it learned, in plain values."""
@@ -248,6 +260,10 @@ class Kind(ABC):
 
     # ---- the network
 
+    def first_head(self) -> nn.Module | None:
+        """Return the head where that needs no data to be made; else nothing."""
+        return None
+
     @abstractmethod
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Make the head, once the data is known.
@@ -306,6 +322,14 @@ class Kind(ABC):
     def noted(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return what a test notes: the figure of each answer, ``[N]`` or ``[T, Q]``; logits and targets of classes."""
         return self.figures(outputs, targets), None, None
+
+    def settled(self, figures: Tensor) -> Tensor:
+        """Return what each answer adds to the score, ``[N]``, where that depends on all of them.
+
+        Args:
+            figures: of all N answers of a test, or of its episodes, as ``noted`` gives them; here they are it.
+        """
+        return figures
 
     def measure(self, per_example: bool, choices: int = 0) -> Figures:
         """Return what gathers figures into the score and its like, with their intervals; here into their mean.
@@ -414,7 +438,7 @@ def linear_of(weights: Mapping[str, Tensor]) -> nn.Module:
 
 
 KINDS = Registry[type[Kind]](
-    "kind of answer", homes={name: f"quickstudy.kinds.{name}" for name in ("classification", "regression")}
+    "kind of answer", homes={name: f"quickstudy.kinds.{name}" for name in ("classification", "embedding", "regression")}
 )
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
 

@@ -15,6 +15,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
 from quickstudy.errors import ConfigError, unknown
+from quickstudy.functional.distances import unit
 from quickstudy.functional.intervals import mean_interval, proportion_interval
 
 
@@ -136,6 +137,52 @@ class Accuracy(Figures):
         return {"accuracy": found if self._choice else found._replace(ci95=math.nan)}
 
 
+class Settled(Figures):
+    """The share of examples that are right, where whether one is follows from all of them; with Wilson's interval.
+
+    Args:
+        name: of that share.
+        settle: returns it of each example, 0 or 1, of the figures of all.
+    """
+
+    def __init__(self, name: str, settle: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(per_example=True)
+        self._name, self._settle = name, settle
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the share; nothing where there were no figures."""
+        right = self._settle(self.compute())
+        if not len(right):
+            return {}
+        return {self._name: Estimate(*proportion_interval(float(right.sum()), len(right)), len(right))}
+
+
+class FeatureDeviation(Metric):
+    """How far features of length 1 deviate from their mean: 0 where all are alike, and at most 1.
+
+    That is the root of the sum of their variances, which is the mean deviation times the root of D where all features
+    deviate alike.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", default=torch.zeros(1), dist_reduce_fx="sum")
+        self.add_state("count", default=torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, features: Tensor, targets: Any) -> None:
+        """Add features ``[n, D]``."""
+        self.total = self.total + unit(features).sum(0)
+        self.count += len(features)
+
+    def compute(self) -> Tensor:
+        """Return the deviation of all, on all processes."""
+        return (1 - (self.total / self.count).square().sum()).clamp(min=0).sqrt().float()
+
+
 class MeanLoss(Metric):
     """The mean of losses over their units; Lightning's own is off where processes have different numbers of them."""
 
@@ -169,8 +216,8 @@ class StageMetrics(nn.Module):
 
     def __init__(self, score: str, figures: Figures, further: MetricCollection | None = None) -> None:
         super().__init__()
-        self._score = score
-        self.add_module(score, figures)
+        self._score = "figures_of_loss" if score == "loss" else score  # whose own name is taken
+        self.add_module(self._score, figures)
         self.loss = MeanLoss()
         self.further = further if further is not None else MetricCollection([])
 

@@ -296,7 +296,7 @@ def write_measured(
         options: of ``quickstudy test``, so that ``quickstudy verify`` can do the same again.
         outcome: what the test saw of each episode or example.
     """
-    if outcome is None:
+    if outcome is None or not len(outcome.figures):
         (folder / TESTED).unlink(missing_ok=True)
     else:
         outcome.write(folder / TESTED)

@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 
@@ -29,10 +30,12 @@ from quickstudy.serve.schemas import (
     TAKEN,
     UNKNOWN,
     About,
+    AboutNumbers,
     AboutTrained,
     AllAnswered,
     Classes,
     Known,
+    Learned,
     Predictions,
     Renamed,
     State,
@@ -95,7 +98,7 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         swagger_ui_parameters={"validatorUrl": None},  # another host's, which Swagger would show the description
         title="quickstudy",
         version=__version__,
-        description=f"Classifies {decoder.called}s{_LEARNS if service.learns else ''}.",
+        description=_described(service, decoder.called),
         dependencies=[Depends(_checked)],
         lifespan=lifespan,
         responses=REFUSALS,
@@ -122,7 +125,10 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Return counters and times for Prometheus."""
         return Response(metrics.text(), media_type=metrics.media_type)
 
-    kind, models = service.kind, (Predictions, About) if service.learns else (AllAnswered, AboutTrained)
+    kind = service.kind
+    models: tuple[type[BaseModel], type[BaseModel]] = (AllAnswered, AboutNumbers if service.learns else AboutTrained)
+    if service.by_class:
+        models = (Predictions, About)
     answers = of_schema(kind.schema) if kind.schema else {"model": models[0]}
 
     @app.post("/predict", tags=["pictures"], responses={200: answers}, openapi_extra=body)
@@ -141,8 +147,10 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         """Say what the model is, and what accuracy to expect on pictures that come as its examples came."""
         return JSONResponse(await asyncio.wrap_future(service.about()))
 
-    if service.learns:
+    if service.by_class:
         _add_classes(app, service, desk, body)
+    elif service.learns:
+        _add_examples(app, service, desk, body)
     if page is not None:
         app.router.default = page  # a mount would answer a known path with a wrong method, too
     gate = Gate(app, rules or Rules(), metrics.request)
@@ -181,6 +189,26 @@ def _add_classes(app: FastAPI, service: Service, desk: Desk, body: dict[str, Any
         """Call a class by another name; it is on the disk when the answer comes."""
         await _certain(service.rename(name, new.name, _caller(request)))
         return Response(status_code=204)
+
+
+def _add_examples(app: FastAPI, service: Service, desk: Desk, body: dict[str, Any]) -> None:
+    """Add what shows examples with numbers."""
+
+    @app.post("/examples", tags=["examples"], responses={200: {"model": Learned}}, openapi_extra=body)
+    async def show(
+        request: Request,
+        number: Annotated[list[float], Query(description="of each example, in their order: ?number=1.5&number=2")],
+    ) -> Response:
+        """Show examples with their numbers; they are on the disk when the answer comes."""
+        inputs = await desk.inputs(request)
+        return JSONResponse({"examples": await _certain(service.show(inputs, number, _caller(request)))})
+
+
+def _described(service: Service, called: str) -> str:
+    """Say what the service does."""
+    if service.learns and not service.by_class:
+        return f"Tells a number of each of some {called}s, and learns it from a few examples."
+    return f"Classifies {called}s{_LEARNS if service.learns else ''}."
 
 
 def _caller(request: Request) -> str:

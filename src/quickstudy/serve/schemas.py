@@ -98,6 +98,12 @@ class Known(BaseModel):
     examples: int
 
 
+class Learned(BaseModel):
+    """What was learned of numbers."""
+
+    examples: int = Field(description="how many there are now")
+
+
 class Classes(BaseModel):
     """A part of the classes, in the order in which they were learned."""
 
@@ -136,6 +142,17 @@ class About(BaseModel):
     classes: int
     examples: int
     held_out_accuracy: WholeAccuracy
+
+
+class AboutNumbers(BaseModel):
+    """What a model is that learns numbers."""
+
+    name: str = Field(description="of its folder")
+    written: str = Field(description="when it was last written whole; further changes may have been made since")
+    strategy: str
+    backbone: str | None = Field(description="its name; null where it was given as code")
+    classes: int = Field(description="none")
+    examples: int
 
 
 class AboutTrained(BaseModel):

@@ -31,7 +31,7 @@ from quickstudy.kinds.predictions import Answer
 from quickstudy.learning.changes import Change
 from quickstudy.modality import Modality
 from quickstudy.model import Model, saved_model
-from quickstudy.predictor import Predictor
+from quickstudy.predictor import Adapted, NumberPredictor, Predictor
 from quickstudy.saved import model_folder
 from quickstudy.saved.journal import BehindError, Journal, LockedError
 
@@ -170,6 +170,17 @@ class Service:
 
         return self._change(teach, by)
 
+    def show(self, inputs: list[Any], numbers: list[float], by: str = "") -> Future[int]:
+        """Show examples with their numbers to a model that tells such; how many it has learned from comes back."""
+
+        examples = _loaded(inputs)
+
+        def show(predictor: NumberPredictor) -> int:
+            self._check_sizes(examples)
+            return predictor.add_examples(examples, numbers).examples_
+
+        return self._change(show, by, by_class=False)
+
     def forget(self, name: Label, by: str = "") -> Future[object]:
         """Forget a class."""
 
@@ -192,8 +203,13 @@ class Service:
 
     @property
     def learns(self) -> bool:
-        """Whether the model can be shown classes."""
+        """Whether the model can be shown examples."""
         return self._model.learns
+
+    @property
+    def by_class(self) -> bool:
+        """Whether it can be shown classes; else it learns numbers, or nothing."""
+        return self.learns and self._learner.by_class
 
     @property
     def modality(self) -> Modality:
@@ -241,8 +257,8 @@ class Service:
         self._put(_Job(action, future, by))
         return future
 
-    def _change(self, action: Callable[[Predictor], Any], by: str = "") -> Future[Any]:
-        """Do what only a model that learns takes.
+    def _change(self, action: Callable[[Any], Any], by: str = "", by_class: bool = True) -> Future[Any]:
+        """Do what only a model takes that learns classes, or else numbers.
 
         Raises:
             ConfigError: it does not, when the result is asked for.
@@ -251,6 +267,8 @@ class Service:
         def change(model: Any) -> Any:
             if not model.learns:
                 raise ConfigError("this model was trained on fixed classes and learns no others")
+            if model.by_class != by_class:
+                raise ConfigError(f"this model learns {'classes' if model.by_class else 'numbers'} and nothing else")
             return action(model)
 
         return self._do(change, by)
@@ -268,7 +286,7 @@ class Service:
     def _run(self, source: Any, read: Future[None]) -> None:
         """Read the model, or say why that fails, and do what is asked for until the end."""
         self._model: Model
-        self._learner: Predictor  # the same, where it learns
+        self._learner: Adapted  # the same, where it learns
         self._journal: Journal | None = None  # which only the thread that opens it may use
         self._uncompacted = 0
         try:
@@ -337,10 +355,11 @@ class Service:
 
     def _classified(self, batch: list[_Asked]) -> list[Answer]:
         """Classify inputs that may be of several sizes, those together of which one batch can be made."""
-        if self._model.learns and not self._model.counts_:
+        if self._model.learns and not self._learner.knowledge.support:
             wire = self.modality.wire
             sent = "images=@yak.jpg" if wire is None or wire.field == "images" else f"{wire.field}=@file"
-            raise DataError(f"no class is known yet: show it one first, curl -F {sent} .../classes/yak/examples")
+            what, path = ("class", "classes/yak/examples") if self.by_class else ("example", "examples?number=1.5")
+            raise DataError(f"no {what} is known yet: show it one first, curl -F {sent} .../{path}")
         inputs = [one for asked in batch for one in asked.inputs]
         count, nearest = max(asked.top for asked in batch), max(asked.nearest for asked in batch)
         kinds: dict[Any, list[int]] = {}
@@ -404,7 +423,8 @@ class Service:
     def _read(self, journal: Journal) -> int:
         """Read the model that learns; return how many changes it was not written whole for."""
         assert self._folder is not None
-        self._model = self._learner = Predictor.load(self._folder, self._device)
+        found: Any = Adapted.load(self._folder, self._device)
+        self._model = self._learner = found
         self._learner.before_change = partial(self._write_down, journal)
         return journal.count
 
@@ -426,7 +446,8 @@ def _told(change: Change) -> str:
         return f"{brief(change.name)} is called {brief(change.new_name)} now"
     if change.kept is None:
         return f"{brief(change.name)} was forgotten"
-    return f"{change.examples} example{'s' * (change.examples != 1)} of {brief(change.name)}"
+    what = "with numbers" if change.numbers else f"of {brief(change.name)}"
+    return f"{change.examples} example{'s' * (change.examples != 1)} {what}"
 
 
 def _check_open(predictor: Predictor) -> None:

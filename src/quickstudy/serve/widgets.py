@@ -90,13 +90,13 @@ def theme() -> Any:
 
 
 def widgets(service: Service, decoder: Decoder) -> Any:
-    """Return the page as Gradio's blocks; a model that does not learn has no cards for its classes.
+    """Return the page as Gradio's blocks; a model that learns no classes has no cards for them.
 
     Args:
         service: what answers.
         decoder: of what is dropped on it.
     """
-    learns, kind, fields = service.learns, service.kind, Fields(decoder)
+    learns, kind, fields = service.by_class, service.kind, Fields(decoder)
     noun = fields.noun
     media = service.modality.shown_as or "image/jpeg"  # of models that a function of one's own reads pictures for
 
@@ -125,7 +125,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
     def ask(given: Any) -> tuple[Any, ...]:
         if not (inputs := fields.read(given, one=True)):
             return _said(""), gr.Label(visible=False), ""
-        if service.learns and not service.classes().result():
+        if learns and not service.classes().result():
             raise DataError("It knows no class yet: teach it one first.")
         (found,) = service.predict(inputs, 5, _NEAREST).result()
         told = kind.in_json(found)
@@ -271,7 +271,8 @@ def _about(about: Mapping[str, Any], expected: Sequence[str]) -> str:
         how, learned = f"<b>{escape(about['strategy'])}</b> on ", f" from {_examples(about['examples'])}"
     else:
         how = learned = ""
-        classes = classes if about["classes"] else ""
+    if not about["classes"] and "held_out_accuracy" not in about:  # answers are no classes
+        classes = ""
     lines = [f"{how}<b>{escape(backbone)}</b>{classes}{learned}{written}", *map(escape, expected)]
     told = "".join(f"<p class='hint'>{line}</p>" for line in lines)
     return f"<h1>{escape(about['name'])} <small>by quickstudy</small></h1>{told}"

@@ -19,9 +19,8 @@ from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import Encoder
 from quickstudy.testing import answers, training
-from quickstudy.testing.demands import demand
+from quickstudy.testing.demands import demand, quiet_trainer
 from quickstudy.testing.made_up import WAYS, Form, small_encoder, small_episodes
-from quickstudy.trainer import Trainer
 
 _CHARACTERS = {"ways": 5, "shots": 1, "queries": 5, "meta_batch_size": 4, "epoch_length": 240, "test_epoch_length": 80}
 _HARDER = {"test_ways": 20}
@@ -86,9 +85,7 @@ def _learns_characters(name: str, options: Mapping[str, Any]) -> None:
             **options,
         },
     )
-    parts = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    quiet: dict[str, Any] = dict.fromkeys(parts, False)
-    trainer = Trainer(accelerator="cpu", max_epochs=1, limit_val_batches=0, **quiet)
+    trainer = quiet_trainer(max_epochs=1, limit_val_batches=0, enable_checkpointing=False)
     model.meet(data, "fit")
     before = _accuracies(model, data)
     trainer.fit(model, datamodule=data)

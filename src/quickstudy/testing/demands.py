@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +19,7 @@ from quickstudy.algorithms.base import Loss
 from quickstudy.episode import Episode
 from quickstudy.nets import Encoder
 from quickstudy.testing.made_up import WAYS, Form
+from quickstudy.trainer import Trainer
 
 CLOSE = 1e-10
 NEAR = 1e-8
@@ -71,6 +76,33 @@ def check_randomness(run: Callable[[int], Any], when: str, draws: bool = False) 
 
 def _of_numpy() -> str:
     return str(np.random.get_state())  # noqa: NPY002 - libraries draw from the global generator
+
+
+def is_file(item: Any) -> bool:
+    """Return whether an input is the name of a file that there is."""
+    try:
+        return isinstance(item, (str, os.PathLike)) and Path(item).is_file()
+    except (OSError, ValueError):  # of a text that is too long for a name
+        return False
+
+
+def quiet_trainer(**options: Any) -> Trainer:
+    """Return a trainer on one CPU process that shows nothing."""
+    silent: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    return Trainer(accelerator="cpu", devices=1, log_every_n_steps=1, **silent, **options)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Have Lightning tell nothing of the machine, and leave torch's generator as it was."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def evaluating(made: tuple[Algorithm, Encoder]) -> tuple[Algorithm, Encoder]:

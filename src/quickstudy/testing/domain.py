@@ -7,7 +7,6 @@ check_domain(SignalData, SignalClassifier, ["a/1.wav", "a/2.wav", ...], ["a", "a
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import os
 import tempfile
@@ -27,8 +26,10 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, brief
 from quickstudy.files import LAST
 from quickstudy.learning.changes import UNKNOWN
+from quickstudy.nets.registry import BACKBONES
 from quickstudy.predictor import Predictor
-from quickstudy.testing.demands import NonconformingError, demand
+from quickstudy.testing.demands import NonconformingError, demand, quiet, quiet_trainer
+from quickstudy.testing.served import check_served
 from quickstudy.trained import TrainedModel
 from quickstudy.trainer import Trainer
 from quickstudy.training.datamodule import DataModule
@@ -36,6 +37,7 @@ from quickstudy.training.task import Task
 
 _FEW_SHOT: dict[str, dict[str, Any]] = {"prototypicalnetworks": {}, "maml": {"head": "shared"}}
 _PLAN = {"ways": 2, "shots": 1, "queries": 1, "meta_batch_size": 2, "epoch_length": 4, "test_epoch_length": 4}
+_EXPORTED = "prototypicalnetworks"
 _EPOCHS, _STEPS = 2, 2
 _STOPS_AFTER = 3
 _LEAST = 4
@@ -52,9 +54,12 @@ def check_domain(
     labels: Sequence[Any],
     *,
     backbone: str | nn.Module | None = None,
+    exports: bool = True,
     **options: Any,
 ) -> None:
-    """Check a domain against the contract: it trains, tests, resumes, learns, answers and is saved; it takes seconds.
+    """Check a domain against the contract: it trains, tests, resumes, learns, answers, is saved, exported and served.
+
+    It takes seconds.
 
     Args:
         data: the domain's data.
@@ -62,18 +67,37 @@ def check_domain(
         items: some inputs as users have them: files, or whatever else the modality reads.
         labels: of each; of two classes or more, each with four items or more. Or numbers, where a task answers such.
         backbone: the network; default: the domain's own, without trained weights.
+        exports: whether the network can be written as a graph; False for one that torch cannot trace, as those whose
+            shapes follow from values.
         options: of the data.
 
     Raises:
         NonconformingError: a check failed; the message names the task, the strategy and the check.
         ConfigError: there are too few items to check by.
+        MissingPackageError: a package that exporting or serving needs is not installed.
     """
     for task in [tasks] if isinstance(tasks, type) else tasks:
         names = bool(task.answers.encode(labels).classes) and all(isinstance(label, (str, int)) for label in labels)
         train, test = _halves(items, [str(label) for label in labels] if names else labels, names)
         for strategy in ("default", *(_FEW_SHOT if names else ())):
-            with tempfile.TemporaryDirectory() as folder, _told_of(task, strategy), _quiet():
-                _check(_Run(data, task, strategy, train, test, names, backbone, options, Path(folder)))
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                _told_of(task, strategy),
+                quiet(),
+                _by_name(backbone) as network,
+            ):
+                _check(_Run(data, task, strategy, train, test, names, network, exports, options, Path(folder)))
+
+
+@contextmanager
+def _by_name(backbone: str | nn.Module | None) -> Iterator[str | None]:
+    """Give a network a name meanwhile, by which files and the service know it."""
+    if not isinstance(backbone, nn.Module):
+        yield backbone
+        return
+    network, name = backbone, f"the {type(backbone).__name__} that is checked"
+    with BACKBONES.meanwhile(name, lambda: copy.deepcopy(network)):
+        yield name
 
 
 _Examples = tuple[list[Any], list[Any]]
@@ -104,7 +128,8 @@ class _Run:
     test: _Examples
     names: bool
     """Whether answers are classes."""
-    backbone: str | nn.Module | None
+    backbone: str | None
+    exports: bool
     options: Mapping[str, Any]
     folder: Path
 
@@ -112,15 +137,6 @@ class _Run:
     def fixed(self) -> bool:
         """Whether what is trained answers by itself."""
         return self.strategy == "default"
-
-    @property
-    def code(self) -> dict[str, Any]:
-        """What no file holds."""
-        return {} if self.backbone is None or isinstance(self.backbone, str) else {"backbone": self.network}
-
-    @property
-    def network(self) -> str | nn.Module | None:
-        return copy.deepcopy(self.backbone)
 
     def data(self) -> DataModule:
         items, labels = self.test
@@ -146,7 +162,7 @@ class _Run:
     def model(self) -> Task:
         torch.manual_seed(0)
         return self.task(
-            backbone=self.network,
+            backbone=self.backbone,
             pretrained=False,
             learning_rate=1e-3,
             training_strategy=self.strategy,
@@ -154,14 +170,10 @@ class _Run:
         )
 
     def fitted(self, name: str, **options: Any) -> tuple[Trainer, Task]:
-        trainer, model = _trainer(default_root_dir=self.folder / name, resume="auto", **options), self.model()
+        options = {"max_epochs": _EPOCHS, "default_root_dir": self.folder / name, "resume": "auto", **options}
+        trainer, model = quiet_trainer(**options), self.model()
         trainer.finetune(model, datamodule=self.data())
         return trainer, model
-
-
-def _trainer(**options: Any) -> Trainer:
-    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
-    return Trainer(accelerator="cpu", devices=1, log_every_n_steps=1, **quiet, **{"max_epochs": _EPOCHS, **options})
 
 
 def _check(run: _Run) -> None:
@@ -170,7 +182,7 @@ def _check(run: _Run) -> None:
     _is_tested(run, trainer, model)
     _resumes(run, model)
     with _demanded("a checkpoint is read"):
-        read = run.task.load_from_checkpoint(run.folder / "whole" / LAST, **run.code)
+        read = run.task.load_from_checkpoint(run.folder / "whole" / LAST)
     if run.fixed:
         _answers_by_itself(run, model, read)
     _learns_from_a_few(run, model, read)
@@ -212,17 +224,21 @@ def _answers_by_itself(run: _Run, model: Task, read: Task) -> None:
     _one_several_and_batches(trained, items, ask)
     for form in forms:
         with _demanded("it predicts"):
-            found = _trainer().predict(model, datamodule=run.asked(), output=form)
-            again = _trainer().predict(read, datamodule=run.asked(), output=form)
+            found = quiet_trainer().predict(model, datamodule=run.asked(), output=form)
+            again = quiet_trainer().predict(read, datamodule=run.asked(), output=form)
             alone = trained.predict(items, form)
         demand(_same(found, again), "a checkpoint answers as the model did", _differing(form, found, again))
         demand(_alike(found, alone), "it answers alike without Lightning", _differing(form, found, alone))
     with _demanded("a trained model is saved and read"):
         trained.save(run.folder / "trained")
-        kept = TrainedModel.load(run.folder / "trained", **run.code)
+        kept = TrainedModel.load(run.folder / "trained")
         one, other = ask(trained, items), ask(kept, items)
     demand(_same(one, other), "a saved model answers as it did", _differing(form, one, other))
-    _is_exported(run, trained)
+    with _demanded("a trained model is served"):
+        check_served(run.folder / "trained", trained, items, _ALIKE)
+    if run.exports:
+        with _demanded("a trained model is exported"):
+            trained.export(run.folder / "trained.pt2", inputs=items)
 
 
 def _one_several_and_batches(model: Any, items: list[Any], ask: Any) -> None:
@@ -242,13 +258,6 @@ def _one_several_and_batches(model: Any, items: list[Any], ask: Any) -> None:
         demand(_alike(wanted, found), what, _differing("answers", wanted, found))
 
 
-def _is_exported(run: _Run, model: TrainedModel) -> None:
-    try:
-        model.export(run.folder / "graph.pt2")
-    except ConfigError as error:  # of what cannot be traced
-        demand("does not answer" not in str(error), "an exported graph answers alike", error)
-
-
 # ---- answers to come
 
 
@@ -262,8 +271,10 @@ def _learns_from_a_few(run: _Run, model: Task, read: Task) -> None:
         demand(_same(one, other), "a checkpoint adapts as the model did", _differing("answers", one, other))
         with _demanded("an adapted model is saved and read"):
             predictor.save(run.folder / "adapted")
-            other = type(predictor).load(run.folder / "adapted", **run.code).predict(asked)
+            kept = type(predictor).load(run.folder / "adapted")
+            other = kept.predict(asked)
         demand(_same(one, other), "a saved model answers as it did", _differing("answers", one, other))
+        _goes_elsewhere(run, kept, asked)
         return
     with _demanded("an adapted model answers"):
         before, other = predictor.predict_proba(asked), again.predict_proba(asked)
@@ -272,10 +283,20 @@ def _learns_from_a_few(run: _Run, model: Task, read: Task) -> None:
     _changes(predictor, asked, truth, before)
     with _demanded("an adapted model is saved and read"):
         predictor.save(run.folder / "adapted")
-        kept = Predictor.load(run.folder / "adapted", **run.code)
+        kept = Predictor.load(run.folder / "adapted")
         other = kept.predict_proba(asked)
     equal = _alike(before, other, _ROUNDED)
     demand(equal, "a saved model answers as it did", _differing("probabilities", before, other))
+    _goes_elsewhere(run, kept, asked)
+
+
+def _goes_elsewhere(run: _Run, kept: Any, asked: list[Any]) -> None:
+    with _demanded("an adapted model is served"):
+        check_served(run.folder / "adapted", kept, asked, _ALIKE)
+    if run.exports and run.strategy == (_EXPORTED if run.names else "default"):
+        for ending in (".pt2", ".onnx"):
+            with _demanded(f"an adapted model is exported as {ending}"):
+                kept.export(run.folder / f"adapted{ending}", **{"images" if run.names else "inputs": asked})
 
 
 def _changes(predictor: Predictor, asked: list[Any], truth: list[Any], before: Any) -> None:
@@ -331,6 +352,8 @@ def _demanded(what: str) -> Iterator[None]:
     """Complain of whatever is raised within."""
     try:
         yield
+    except NonconformingError:
+        raise
     except Exception as error:  # a domain's own code may raise anything
         raise NonconformingError(f"{what}: {type(error).__name__}: {error}") from error
 
@@ -342,16 +365,3 @@ def _told_of(task: type[Task], strategy: str) -> Iterator[None]:
         yield
     except NonconformingError as error:
         raise NonconformingError(f"{task.__name__}, {strategy}: {error}") from error.__cause__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Have Lightning tell nothing of the machine, and leave torch's generator as it was."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        logger.setLevel(level)

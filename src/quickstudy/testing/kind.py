@@ -9,21 +9,29 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import tempfile
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import Callback
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from quickstudy.batches import Batch, each, size, take
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, QuickstudyError, brief
 from quickstudy.kinds.base import Judged, Kind, kind_of
+from quickstudy.modality import Tensors
 from quickstudy.nets import Encoder
-from quickstudy.testing.demands import NEAR, check_randomness, demand, demand_close
+from quickstudy.testing.demands import NEAR, check_randomness, demand, demand_close, quiet, quiet_trainer
 from quickstudy.torch_internals import tree_leaves
+from quickstudy.trained import TrainedModel
+from quickstudy.training.finetuning import Strategy, stages_of
+from quickstudy.training.task import Task
 
 _STEPS = 200
 _WIDER = 3
+_RATE = 1e-3
 
 
 def check_kind(kind: Kind, encoder: Encoder, inputs: Batch, targets: Any) -> None:
@@ -37,6 +45,7 @@ def check_kind(kind: Kind, encoder: Encoder, inputs: Batch, targets: Any) -> Non
 
     Raises:
         NonconformingError: a check failed; the message names it.
+        MissingPackageError: peft, which fine-tuning by ``"lora"`` needs, is not installed.
     """
     inputs, targets = (each(_exact, part) for part in (inputs, targets))
     network = _Network(kind, encoder, inputs)
@@ -48,6 +57,10 @@ def check_kind(kind: Kind, encoder: Encoder, inputs: Batch, targets: Any) -> Non
     _answers_each_by_itself(network, inputs)
     _answers_in_every_form(network, inputs)
     _is_judged_the_right_way_round(network, inputs, targets)
+    inputs, targets = (each(_single, part) for part in (inputs, targets))
+    _is_saved_and_read(network, inputs)
+    with quiet():
+        _is_finetuned(network, inputs, targets)
 
 
 class _Network:
@@ -178,7 +191,7 @@ def _answers_in_every_form(network: _Network, inputs: Batch) -> None:
         answers = kind.answers(outputs, form)
         demand(len(answers) == size(inputs), "there is an answer to each input", f"{len(answers)} as {form}")
         try:
-            json.dumps(answers.tolist() if isinstance(answers, Tensor) else answers)
+            _in_json(answers)
         except (TypeError, ValueError) as error:
             demand(False, "answers of every form go through JSON", f"{form}: {error}")
         try:
@@ -212,6 +225,97 @@ def _is_judged_the_right_way_round(network: _Network, inputs: Batch, targets: An
     demand(kind.score.better(right, wrong), "who learned answers better than by the targets of others", told)
     lost = network.score(each(lambda leaf: torch.full_like(leaf, torch.nan), outputs), targets)
     demand(not kind.score.better(lost, right), "answers that are no numbers are not the best", f"{lost:.4g}")
+
+
+# ---- in use, in float32
+
+
+def _is_saved_and_read(network: _Network, inputs: Batch) -> None:
+    encoder, head = network()
+    model = TrainedModel(encoder.float(), head.float(), network.kind, Tensors(), take(inputs, slice(1)))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            model.save(folder)
+            read = TrainedModel.load(folder, backbone=copy.deepcopy(encoder.backbone))
+        except QuickstudyError as error:
+            demand(False, "a trained model is saved and read", error)
+    for form in network.kind.forms:
+        one, other = (_in_json(each.predict(inputs, form)) for each in (model, read))
+        told = f"{form}: {brief(one)}, then {brief(other)}"
+        demand(one == other, "a trained model that was saved answers the same to the bit", told)
+
+
+def _is_finetuned(network: _Network, inputs: Batch, targets: Any) -> None:
+    """Train by every way of fine-tuning, and see which weights move."""
+
+    def run(strategy: Strategy, epochs: int) -> _Moved:
+        model, moved = Task(network.kind, copy.deepcopy(backbone), learning_rate=_RATE), _Moved()
+        torch.manual_seed(0)
+        trainer = quiet_trainer(max_epochs=epochs, callbacks=[moved], enable_checkpointing=False)
+        loader = DataLoader(_Rows(inputs, targets), batch_size=size(inputs))
+        trainer.finetune(model, train_dataloaders=loader, strategy=strategy, train_bn=False)
+        return moved
+
+    encoder, head = network()
+    backbone = encoder.backbone.float()
+    movable = run("no_freeze", 1).backbone[0]
+    frozen: list[tuple[Strategy, int]] = [
+        ("freeze", 1),
+        (("freeze_unfreeze", 1), 2),
+        (("unfreeze_milestones", ((1, 2), 1)), 3),
+        (("gradual", 1), len(stages_of(backbone)) + 1),
+    ]
+    for strategy, epochs in frozen if list(head.parameters()) else []:  # else nothing would train at first
+        moved = run(strategy, epochs)
+        demand(not moved.backbone[0], "what is frozen stays as it is", f"by {strategy}: {sorted(moved.backbone[0])}")
+        demand(moved.head[0], "the head trains while the backbone is frozen", f"by {strategy} it stays as it is")
+        if epochs > 1:
+            still = sorted(movable - moved.backbone[-1])
+            demand(not still, "what is unfrozen trains", f"by {strategy} these stay: {still}")
+    if any(isinstance(layer, nn.Linear | nn.Conv2d) for layer in backbone.children()):
+        added = run(("lora", 1), 1).backbone[0]
+        demand(bool(added), "low-rank additions to the backbone train", "by ('lora', 1) none moves")
+
+
+class _Rows(Dataset[Any]):
+    def __init__(self, inputs: Batch, targets: Any) -> None:
+        self._both = inputs, targets
+
+    def __len__(self) -> int:
+        return size(self._both[0])
+
+    def __getitem__(self, row: int) -> Any:
+        return tuple(take(part, row) for part in self._both)
+
+
+class _Moved(Callback):
+    """Notes which weights and statistics of the backbone move in each epoch, and whether any of the head does."""
+
+    def __init__(self) -> None:
+        self.backbone: list[set[str]] = []
+        self.head: list[bool] = []
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note how the epoch begins."""
+        self._before = copy.deepcopy([part.state_dict() for part in (pl_module.encoder.backbone, pl_module.head)])
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Compare its end."""
+        after = [part.state_dict() for part in (pl_module.encoder.backbone, pl_module.head)]
+        own, of_head = (
+            {name for name, value in one.items() if not torch.equal(value, before[name])}
+            for before, one in zip(self._before, after, strict=True)
+        )
+        self.backbone.append(own)
+        self.head.append(bool(of_head))
+
+
+def _in_json(answers: Any) -> str:
+    return json.dumps(answers.tolist() if isinstance(answers, Tensor) else answers)
+
+
+def _single(leaf: Tensor) -> Tensor:
+    return leaf.float() if leaf.is_floating_point() else leaf
 
 
 def _exact(leaf: Tensor) -> Tensor:

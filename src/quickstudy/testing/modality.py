@@ -6,9 +6,12 @@ check_modality(Picture(84), ["1.jpg", "2.png"])
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -24,18 +27,29 @@ from torch.utils.data import DataLoader, Dataset
 from quickstudy.batches import Batch, each, stack
 from quickstudy.data.samples import Samples
 from quickstudy.errors import ConfigError, DataError, brief
+from quickstudy.kinds.classification import Classification
 from quickstudy.modality import Modality, modality_of
 from quickstudy.nets import Encoder, build_encoder
-from quickstudy.testing.demands import check_randomness, demand, demand_close
+from quickstudy.saved.export import write_trained
+from quickstudy.saved.graph_files import written_and_read
+from quickstudy.saved.model_folder import Trained
+from quickstudy.testing.demands import check_randomness, demand, demand_close, is_file
 from quickstudy.torch_internals import tree_flatten, tree_leaves
 
 _LARGEST_SHOWN = 64 << 10
 _WIDER = 3
+_ROUNDED = 1e-4
+"""Of float32, whose sums another runtime takes in another order."""
 _BEGINS = {"image/jpeg": b"\xff\xd8", "image/png": b"\x89PNG"}
 
 
 def check_modality(
-    modality: Modality, items: Sequence[Any], *, bad: Sequence[Any] = (), backbone: str | nn.Module | None = None
+    modality: Modality,
+    items: Sequence[Any],
+    *,
+    bad: Sequence[Any] = (),
+    backbone: str | nn.Module | None = None,
+    exports: bool = True,
 ) -> None:
     """Check a modality against the contract; it takes seconds.
 
@@ -46,11 +60,15 @@ def check_modality(
             exist are added.
         backbone: the network, in which neither padding nor neighbours may change an embedding; default: the modality's
             own, where it has one.
+        exports: whether the network can be written as a graph; False for one that torch cannot trace, as those whose
+            shapes follow from values.
 
     Raises:
         NonconformingError: a check failed; the message names it.
+        ConfigError: no other process can import the modality.
+        MissingPackageError: a package that exporting needs is not installed.
     """
-    items = list(items)
+    items, untaught = list(items), modality
     _learns_from_its_inputs_alone(modality, items)
     modality = modality.fitted(items)
     examples = _read(modality, items)
@@ -67,6 +85,9 @@ def check_modality(
     _makes_up_inputs(modality, batch, encoder)
     if encoder is not None:
         _neither_padding_nor_neighbours_matter(modality, examples, encoder)
+        if exports:
+            _is_a_graph_of_any_length(modality, examples, encoder)
+    _another_interpreter_does_the_same(untaught, items, modality, examples)
 
 
 def _learns_from_its_inputs_alone(modality: Modality, items: list[Any]) -> None:
@@ -145,7 +166,7 @@ def _takes_one_several_and_batches(modality: Modality, items: list[Any], example
 
 def _tells_of_bad_inputs(modality: Modality, items: list[Any], bad: Sequence[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(item) for item in items if _is_file(item)]
+        files = [Path(item) for item in items if is_file(item)]
         made = [Path(folder, f"{name}{file.suffix}") for file in files[:1] for name in ("empty one", "no one")]
         for path in made[:1]:
             path.touch()
@@ -179,7 +200,7 @@ def _travels(modality: Modality, items: list[Any], examples: list[Batch]) -> Non
         return
     json.dumps(dict(modality.wire.schema))
     for item, example in zip(items, examples, strict=True):
-        if _is_file(item):
+        if is_file(item):
             sent = Path(item).read_bytes(), Path(item).name
         else:
             try:
@@ -222,17 +243,74 @@ def _makes_up_inputs(modality: Modality, batch: Batch, encoder: Encoder | None) 
 
 
 def _neither_padding_nor_neighbours_matter(modality: Modality, examples: list[Batch], encoder: Encoder) -> None:
-    batch, free = stack(examples), modality.free_axes()
-    wider = batch
-    if isinstance(batch, dict):
-        wider = {name: each(partial(_padded, free.get(name, {})), part) for name, part in batch.items()}
+    batch = stack(examples)
     with torch.no_grad():
         together = encoder(batch)
         for what, other in (
             ("its neighbours", torch.cat([encoder(stack([example])) for example in examples])),
-            ("the padding", encoder(wider)),
+            ("the padding", encoder(_wider(modality, batch))),
         ):
             demand_close(together, other, f"an embedding does not depend on {what}")
+
+
+def _is_a_graph_of_any_length(modality: Modality, examples: list[Batch], encoder: Encoder) -> None:
+    """Write the network as graphs, and ask them about the shortest, about all, and about what is longer."""
+    network, batch = copy.deepcopy(encoder).float(), stack(examples)
+    shortest = min(examples, key=lambda example: sum(leaf.numel() for leaf in tree_leaves(example)))
+    lengths = stack([shortest]), batch, _wider(modality, batch)
+    with torch.no_grad():
+        wanted = [network(some) for some in lengths]
+        kind = Classification(classes=tuple(map(str, range(wanted[0].shape[1]))))
+    for ending in (".pt2", ".onnx"):
+        with tempfile.TemporaryDirectory() as folder:
+            graph = Path(folder, f"network{ending}")
+            try:
+                write_trained(graph, Trained(network, nn.Identity(), kind, modality), batch)
+            except ConfigError as error:
+                demand(False, "the network is exported, and its graph answers alike", error)
+            run = written_and_read(graph)[1](graph.read_bytes())
+        for some, embedded in zip(lengths, wanted, strict=True):
+            demand_close(embedded, run(some, {})[0], f"a graph {ending} answers alike at every length", _ROUNDED)
+
+
+_ELSEWHERE = """
+import pickle, sys
+
+with open(sys.argv[1], "rb") as file:
+    sys.path[:] = pickle.load(file)
+    modality, items = pickle.load(file)
+learned = modality.fitted(items)
+with open(sys.argv[2], "wb") as file:
+    pickle.dump((learned, [learned.load(item) for item in items]), file)
+"""
+
+
+def _another_interpreter_does_the_same(
+    untaught: Modality, items: list[Any], learned: Modality, examples: list[Batch]
+) -> None:
+    """Ask a Python of its own, in which hashes are others, and sets of strings have another order."""
+    name = type(untaught).__name__
+    if type(untaught).__module__ == "__main__":
+        raise ConfigError(f"no other process can import {name}: put it into a file, {name.lower()}.py, and import that")
+    other_hashes = {**os.environ, "PYTHONHASHSEED": "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = Path(folder, "asked"), Path(folder, "answered")
+        asked.write_bytes(pickle.dumps(sys.path) + pickle.dumps((untaught, items)))
+        command = [sys.executable, "-c", _ELSEWHERE, str(asked), str(answered)]
+        done = subprocess.run(command, env=other_hashes, capture_output=True, text=True, errors="replace")
+        demand(done.returncode == 0, "another interpreter reads, too", done.stderr[-1000:])
+        there, read = pickle.loads(answered.read_bytes())
+    demand(there == learned, "another interpreter learns the same", f"{brief(there)}, and here {brief(learned)}")
+    for item, example, other in zip(items, examples, read, strict=True):
+        demand(_same(example, other), "another interpreter reads the same", brief(item))
+
+
+def _wider(modality: Modality, batch: Batch) -> Batch:
+    """Return a batch with more padding where its axes may have any length."""
+    if not isinstance(batch, dict):
+        return batch
+    free = modality.free_axes()
+    return {name: each(partial(_padded, free.get(name, {})), part) for name, part in batch.items()}
 
 
 def _padded(axes: Mapping[int, str], leaf: Tensor) -> Tensor:
@@ -256,10 +334,3 @@ def _same(one: Batch, other: Batch) -> bool:
 def _form(example: Batch) -> tuple[str, list[str]]:
     leaves, spec = tree_flatten(example)
     return str(spec), [f"{leaf.dtype}, {leaf.ndim} axes" for leaf in leaves]
-
-
-def _is_file(item: Any) -> bool:
-    try:
-        return isinstance(item, (str, os.PathLike)) and Path(item).is_file()
-    except (OSError, ValueError):  # of a text that is too long for a name
-        return False

@@ -20,6 +20,7 @@ from quickstudy.errors import ConfigError, DataError, DataWarning, brief, first_
 from quickstudy.files import absent, best_checkpoint
 from quickstudy.files import plain as plain
 from quickstudy.nets.lora import adapter_rank, merged_weights
+from quickstudy.selfsupervised import METHODS
 from quickstudy.training.quirks import trainer_of
 
 FORMAT = 1
@@ -86,7 +87,7 @@ def load_checkpoint(
     saved = checkpoint["hyper_parameters"]
     # The checkpoint's weights replace the pretrained ones, which need not be downloaded or lie in their file.
     arguments = {**_without_weights(saved), "pretrained": False, **given}
-    if arguments["training_strategy"] != "default":
+    if arguments["training_strategy"] not in ("default", *METHODS.names()):
         algorithm_of(arguments["training_strategy"], path)
     options = "training_strategy_kwargs"
     if options in given and arguments["training_strategy"] == saved["training_strategy"]:
@@ -103,13 +104,13 @@ def _without_weights(hparams: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_strategy(checkpoint: Mapping[str, Any], strategy: str, task: str) -> None:
-    """Check that a checkpoint fits a model: a head for fixed classes and episodes have different weights.
+    """Check that a checkpoint fits a model: heads for fixed answers, episodes and views have different weights.
 
     Raises:
-        ConfigError: one is of the default strategy and the other is not.
+        ConfigError: one is of another strategy than the other, and not both are of episodes.
     """
     theirs = checkpoint["hyper_parameters"]["training_strategy"]
-    if (theirs == "default") != (strategy == "default"):
+    if theirs != strategy and not {theirs, strategy}.isdisjoint(("default", *METHODS.names())):
         raise ConfigError(
             f"the checkpoint was trained with training_strategy='{theirs}', and this model has '{strategy}': take its "
             f"encoder, trained = {task}.load_from_checkpoint(path), and start with backbone=trained.encoder.backbone"

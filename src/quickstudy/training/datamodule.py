@@ -15,7 +15,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler, OwnSampler
-from quickstudy.data.loading import BatchDataset, BatchSteps, EpisodeDataset, EpisodeSteps, Share, StepLoader, Steps
+from quickstudy.data.loading import (
+    BatchDataset,
+    BatchSteps,
+    EpisodeDataset,
+    EpisodeSteps,
+    Share,
+    StepLoader,
+    Steps,
+    ViewDataset,
+)
 from quickstudy.data.options import DataOptions
 from quickstudy.data.readable import readable, without_lost_classes
 from quickstudy.data.samples import Samples, Transform, cache_budget
@@ -389,11 +398,34 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         self._fit(by_class=False)
         table = self._needed(stage, by_class=False)
         table = table if kind is None else kind.fitting(table)
+        dataset = BatchDataset(table, self.samples(table, stage), self._options.seed, stage != "predict")
+        return self._loader_of(dataset, self._batch_steps(table, stage, share or Share()))
+
+    def view_loader(
+        self, stage: StageName, views: int, transform: Transform, share: Share | None = None
+    ) -> DataLoader[Any]:
+        """Return a loader of batches of which each example is transformed several times, without a trainer too.
+
+        Args:
+            stage: ``"train"``, ``"val"`` or ``"test"``; the last two hold each example as it is judged, too.
+            views: how often.
+            transform: what makes one view of an example.
+            share: this process's.
+
+        Raises:
+            DataError: there is no such data.
+        """
+        self._fit(by_class=False)
+        table, share = self._needed(stage, by_class=False), share or Share()
+        samples = self.samples(table, stage)
+        judged = None if stage == "train" else samples
+        seen = samples.transformed_by(transform)
+        dataset = ViewDataset(table, seen, views, self._options.seed, share.world_size, judged)
+        return self._loader_of(dataset, self._batch_steps(table, stage, share))
+
+    def _batch_steps(self, table: Table, stage: StageName, share: Share) -> BatchSteps:
         balance = table.index if stage == "train" and self._options.sampler is not None else None
-        steps = BatchSteps(len(table), self.batch_size, share or Share(), stage == "train", self._options.seed, balance)
-        return self._loader_of(
-            BatchDataset(table, self.samples(table, stage), self._options.seed, stage != "predict"), steps
-        )
+        return BatchSteps(len(table), self.batch_size, share, stage == "train", self._options.seed, balance)
 
     def episode_loader(self, stage: StageName, plan: EpisodePlan, share: Share | None = None) -> DataLoader[Any]:
         """Return a loader of ``Episode``, without a trainer too.

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 
 from quickstudy.data.frames import Fields, csv_frame, frame_table
-from quickstudy.data.scan import SplitsError, any_files, class_folders, listed_files
+from quickstudy.data.scan import SplitsError, any_files, class_folders, folders_or_files, listed_files
 from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Encode, in_order
-from quickstudy.data.torch_sets import DatasetInputs, dataset_table
+from quickstudy.data.torch_sets import DatasetInputs, dataset_table, has_targets
 from quickstudy.datasets import DATASETS
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.kinds.base import Kind
@@ -58,8 +58,9 @@ class Doors:
         """Read folders of class folders (``train/cat/1.jpg``), or zip or tar archives of them, in place.
 
         Args:
-            train_folder: classes to train on; ``photos.zip/train`` names a folder inside an archive. Given alone, the
-                root of a data set is read like ``folder``, with a warning.
+            train_folder: classes to train on; where labels are not needed, files without class folders, too.
+                ``photos.zip/train`` names a folder inside an archive. Given alone, the root of a data set is read like
+                ``folder``, with a warning.
             val_folder: classes to validate on.
             test_folder: classes to test on.
             predict_folder: files without classes, at any depth.
@@ -82,7 +83,9 @@ class Doors:
         def read(stage: str) -> Table | None:
             if stage not in folders:
                 return None
-            return (any_files if stage == "predict" else class_folders)(folders[stage], endings)
+            if stage == "predict":
+                return any_files(folders[stage], endings)
+            return (folders_or_files if cls.answers.unlabelled else class_folders)(folders[stage], endings)
 
         if folder is not None:
             folders["train"] = folder
@@ -166,7 +169,7 @@ class Doors:
         Raises:
             DataError: a data set has no length, an item has no target, or a target none of the names.
         """
-        if stage.name == "predict":
+        if stage.name == "predict" or (stage.unlabelled and not has_targets(dataset)):
             return Table(DatasetInputs(dataset))
         return dataset_table(dataset, cls.answers.encode)
 
@@ -250,9 +253,9 @@ def _of_frame(
     encode: Encode,
 ) -> Table:
     read = partial(column, exist=not stage.skip)
-    if stage.name != "predict":
-        if target_fields is None:
-            raise DataError("target_fields is missing: name the column with the labels")
+    if target_fields is None and not stage.unlabelled:
+        raise DataError("target_fields is missing: name the column with the labels")
+    if target_fields is not None and stage.name != "predict":
         return frame_table(frame, read, input_field, target_fields, stage.skip, encode)
     if target_fields is not None:
         with suppress(DataError):  # labels to hold the answers against, where every row has one

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -323,13 +323,21 @@ class Answers:
         classes: the fixed classes; empty for a few-shot strategy, whose episodes bring theirs.
         unit: what a figure is one of.
         score: what the figures are of.
+        settle: what each adds to the score, where that depends on all of them.
     """
 
-    def __init__(self, loaders: Any, classes: Sequence[str], unit: Unit, score: Score = ACCURACY) -> None:
+    def __init__(
+        self,
+        loaders: Any,
+        classes: Sequence[str],
+        unit: Unit,
+        score: Score = ACCURACY,
+        settle: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         listed = loaders if isinstance(loaders, (list, tuple)) else [loaders]
         samplers = [getattr(loader, "sampler", None) for loader in listed]
         self._unit: Unit = unit
-        self._score = score
+        self._score, self._settle = score, settle
         self._steps: list[Iterator[Any] | EpisodeSteps | None] = [
             sampler if isinstance(sampler, EpisodeSteps) else iter(sampler) if isinstance(sampler, Steps) else None
             for sampler in samplers
@@ -357,7 +365,7 @@ class Answers:
             step: its number among those of its loader.
             loader: the place of the loader among the test's.
             figures: ``[T, Q]`` or ``[B]``, of each query or example: whether it was answered rightly (of several
-                labels, the share), or what another score follows from.
+                labels, the share), or what another score follows from; ``[B, K]`` for ``settle``.
             logits: ``[T, Q, W]`` or ``[B, C]``; None: the answers are no classes.
             targets: ``[T, Q]`` or ``[B]``; ``[B, C]`` of several labels.
             batch: that they are of, where it is an ``Episode``.
@@ -380,7 +388,8 @@ class Answers:
             answers = logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
             pairs = torch.stack([targets, answers, (answers == targets).long()]).cpu().numpy()
             kept |= self._noted(step, loader, pairs, logits.shape[-1], batch)
-        kept["figures"] = figures.cpu().double().reshape(len(figures), -1).mean(1).numpy()
+        figures = figures.cpu().double()
+        kept["figures"] = (figures.flatten(1).mean(1) if self._unit == "episodes" else figures).numpy()
         if "numbers" not in kept:
             kept["numbers"] = self._rows(loader, len(figures))
         if len(kept.get("parts", ())):
@@ -454,7 +463,9 @@ class Answers:
             least, most = shapes[:, :, 0].min(0).tolist(), shapes[:, :, 1].max(0).tolist()
             tables["shape"] = tuple(zip(least, most, strict=True))
         tables |= {"classes": self._classes, "drawn": self._drawn, "score": self._score}
-        return Outcome(self._unit, figures[order].astype(np.float64), numbers[order], **tables)
+        ordered = figures[order].astype(np.float64)
+        settled = ordered if self._settle is None else self._settle(torch.from_numpy(ordered)).double().numpy()
+        return Outcome(self._unit, settled, numbers[order], **tables)
 
 
 _TABLES = ("parts", "confusions", "labels", "shape")

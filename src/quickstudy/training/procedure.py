@@ -1,30 +1,37 @@
-"""How a step is made of data, and judged: of examples, or of episodes. From ``training_strategy`` to a procedure."""
+"""How a step is made of data, and judged: of examples, of views of them, or of episodes.
+
+From ``training_strategy`` to a procedure.
+"""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.batches import each
+from quickstudy.algorithms.base import exact
+from quickstudy.batches import each, fold, form_of, of_form, size, unfold
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import Share
-from quickstudy.data.samples import described
+from quickstudy.data.samples import TRANSFORMS, Transform, described
 from quickstudy.data.splitting import classes_seen
 from quickstudy.episode import Episode, Unit
-from quickstudy.errors import ConfigError, check_options
+from quickstudy.errors import ConfigError, DataError, check_options
 from quickstudy.kinds.base import Judged, Kind
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import of_several
+from quickstudy.selfsupervised import METHODS, Method
 from quickstudy.signatures import options_of
 from quickstudy.training.heads import compare_examples, example_for
-from quickstudy.training.processes import together, weighed
+from quickstudy.training.processes import gathered, together, warn_of_shares, weighed
 from quickstudy.training.quirks import trainer_of
 
 if TYPE_CHECKING:
@@ -43,6 +50,7 @@ class Procedure(ABC):
     """Whether stages have classes of their own: ``val_split`` divides classes, and models learn new ones when used."""
     plan: EpisodePlan | None = None
     algorithm: Algorithm | None = None
+    method: Method | None = None
 
     # ---- before training
 
@@ -129,6 +137,9 @@ class Procedure(ABC):
         """Return a loss such that its mean over processes is that of all, and what it is the mean over."""
         return weighed(loss, weight)
 
+    def after_step(self, task: Task) -> None:  # noqa: B027 - nothing follows in general
+        """Follow a step of the optimizer."""
+
     def facts(self, task: Task) -> dict[str, float]:
         """Return what belongs beside the figures of a validation or test."""
         return {}
@@ -178,9 +189,12 @@ class Supervised(Procedure):
         """Take what the kind of answer must know, and make the head; see ``Procedure.meet``."""
         if stage != "predict":
             task.kind = task.kind.meet(data, stage)
-            if task.head is None:
+            if stage == "fit" and not task.kind.shares:
+                warn_of_shares(trainer_of(task))
+            if task.head is None or (stage == "fit" and task.like is None):
                 example = example_for(task.encoder, data, trainer_of(task), "fit")
-                task.head = task.kind.head(task.encoder, example).to(task.device)
+                if task.head is None:
+                    task.head = task.kind.head(task.encoder, example).to(task.device)
                 task.like = each(lambda leaf: leaf[:0].cpu(), example)
         compare_examples(task, data, stage)
 
@@ -243,6 +257,105 @@ class Supervised(Procedure):
         if task.head is None and own:
             precision: Any = task.dtype  # of the encoder, which may be float64
             task.head = task.kind.head_of(own, task.encoder, task.like).to(task.device, precision)
+
+
+class Views(Supervised):
+    """Batches of examples without labels, each in several views, which a self-supervised method compares.
+
+    Args:
+        method: what compares them.
+        name: that it was asked for by.
+    """
+
+    method: Method
+
+    def __init__(self, method: Method, name: str) -> None:
+        self.method, self.name = method, name
+
+    def check(self, data: DataModule, validates: bool = True) -> None:
+        """Check that there is a transform; see ``Procedure.check``."""
+        self._transform(data)
+
+    def check_kind(self, kind: Kind, head: Any) -> None:
+        """Check that the answers are features; see ``Procedure.check_kind``."""
+        if not kind.unlabelled:
+            raise ConfigError(
+                f"training_strategy='{self.name}' learns without labels, which an embedder does, such as "
+                "ImageEmbedder: train one, and start with its backbone=embedder.encoder.backbone"
+            )
+        if head != "linear":
+            raise ConfigError(f"head belongs to training_strategy='default', not to '{self.name}': leave it out")
+
+    def meet(self, task: Task, data: Any, stage: str) -> None:
+        """Note by what it is judged, and make the projector; see ``Procedure.meet``."""
+        if stage != "predict":
+            if data is not None:
+                task.kind = task.kind.judged_on(data.table({"fit": "val", "validate": "val"}.get(stage, stage)))
+            if self.method.projector is None:
+                self._make(task, example_for(task.encoder, data, trainer_of(task), stage))
+        compare_examples(task, data, stage)
+
+    def _make(self, task: Task, example: Any) -> None:
+        precision: Any = task.dtype
+        self.method.meet(task.encoder, math.prod(task.encoder.feature_shape(example)))
+        self.method.to(task.device, precision)
+        task.like = each(lambda leaf: leaf[:0].cpu(), example)
+
+    def _transform(self, data: DataModule) -> Transform:
+        """Return what makes a view of an example: as training data is transformed, or as its modality says.
+
+        Raises:
+            ConfigError: neither does.
+        """
+        if (asked := data.transform("train")) is not None:
+            return asked
+        if not data.modality.views:
+            raise ConfigError(
+                f"training_strategy='{self.name}' compares different views of one example, and nothing makes them: "
+                "give the data transform=, a function of one loaded example that draws at random"
+            )
+        return TRANSFORMS[data.modality.views]
+
+    def loader(self, data: DataModule, stage: StageName, share: Share, kind: Kind | None = None) -> DataLoader[Any]:
+        """Return batches of views."""
+        return data.view_loader(stage, self.method.views, self._transform(data), share)
+
+    def made_of(self, trainer: Any, data: DataModule) -> dict[str, Any]:
+        """Return what a step has, and what makes the views."""
+        return {**super().made_of(trainer, data), "views": described(self._transform(data))}
+
+    def judge(self, task: Task, batch: Any, stage: str) -> Judged:
+        """Compare the views of all processes' examples; outside of training also judge the features of each."""
+        if not isinstance(batch, Mapping) or "views" not in batch:
+            raise DataError(
+                f"training_strategy='{self.name}' takes batches {{'views': [B, {self.method.views}, ...]}}, as data "
+                "modules make them: give datamodule=..."
+            )
+        features = unfold(task.encoder(fold(batch["views"])), size(batch["views"]), self.method.views)
+        outputs = self.method.outputs(features, batch["views"])
+        with torch.autocast(features.device.type, enabled=False):
+            outputs = each(lambda leaf: gathered(exact(leaf)), outputs)
+            count = size(outputs)
+            alone = count < 2 and stage != "train"  # a last one, with which there is nothing to compare
+            loss = features.new_zeros(()) if alone else self.method.loss(outputs)
+        if stage == "train":
+            features = features.detach()
+            return Judged(loss, count, features, None, task.kind.figures(features, None))
+        shown, targets = task.kind.outputs(task.encoder, self.head(task), batch["input"]), batch.get("target")
+        return Judged(loss, 0 if alone else count, shown, targets, task.kind.figures(shown, targets))
+
+    def weighed(self, loss: Tensor, weight: float | Tensor) -> tuple[Tensor, float | Tensor]:
+        """Return the loss as it is: it is that of all processes."""
+        return loss, weight
+
+    def after_step(self, task: Task) -> None:
+        """Let a teacher follow; see ``Procedure.after_step``."""
+        self.method.after_step(task.encoder)
+
+    def restore(self, task: Task, memory: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """Make the projector; see ``Procedure.restore``."""
+        if self.method.projector is None and task.like is not None:
+            self._make(task, each(lambda leaf: leaf.to(task.device), of_form(form_of(task.like), 1)))
 
 
 class Episodic(Procedure):
@@ -392,8 +505,11 @@ def build_procedure(
                 f"({', '.join(kwargs)}). For episodes set training_strategy='prototypicalnetworks'"
             )
         return Supervised()
+    if name in METHODS:
+        check_options(f"training_strategy='{name}'", kwargs, options_of(METHODS[name], Method))
+        return Views(METHODS[name](**kwargs), name)
     if name not in STRATEGIES:
-        raise STRATEGIES.unknown(name, ["default"])
+        raise STRATEGIES.unknown(name, ["default", *METHODS.names()])
     algorithm = STRATEGIES[name]
     planned = {field.name for field in fields(EpisodePlan)}
     own = options_of(algorithm, Algorithm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from quickstudy.data.loading import Steps
 from quickstudy.data.samples import described
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, DataWarning
 from quickstudy.nets import average_statistics, by_all_processes
 from quickstudy.torch_internals import tree_leaves
 from quickstudy.training.quirks import leave_at_exit, shares_loaders
@@ -36,6 +37,17 @@ def together(trainer: Any) -> AbstractContextManager[Any]:
     """Return the context of a training step of examples: BatchNorm sees the batches of all processes."""
     synchronized = trainer is not None and getattr(trainer, "sync_batchnorm", False)
     return by_all_processes() if synchronized and trainer.world_size > 1 else nullcontext()
+
+
+def warn_of_shares(trainer: Any) -> None:
+    """Warn where several processes share batches of which the gradient is not the mean of the parts'."""
+    if trainer is not None and trainer.world_size > 1 and is_first():
+        warnings.warn(
+            "the loss compares the examples of a batch with each other, and each process has a part of it: the result "
+            "depends on the number of processes",
+            DataWarning,
+            2,
+        )
 
 
 def steps_of(trainer: Any, procedure: Any, data: Any) -> dict[str, Any]:
@@ -64,6 +76,30 @@ def weighed(loss: Tensor, units: float | Tensor) -> tuple[Tensor, float | Tensor
     total = torch.tensor(float(units), dtype=torch.float64, device=loss.device)
     torch.distributed.all_reduce(total)
     return loss * (units * torch.distributed.get_world_size() / total).to(loss.dtype), float(total)
+
+
+def gathered(part: Tensor) -> Tensor:
+    """Return the rows of all processes, ``[n, ...]`` of each, which may have different numbers of them.
+
+    A loss of all rows that every process computes alike then has the gradient, once processes average theirs, that
+    it has on one process.
+    """
+    if not in_group():
+        return part
+    ranks, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+    counts = torch.zeros(ranks, dtype=torch.int64, device=part.device)
+    counts[rank] = len(part)
+    torch.distributed.all_reduce(counts)
+    padded = part.new_zeros(int(counts.max()), *part.shape[1:])
+    padded[: len(part)] = part.detach()
+    everyone = [torch.empty_like(padded) for _ in range(ranks)]
+    torch.distributed.all_gather(everyone, padded)
+    rows = [each[:count] for each, count in zip(everyone, counts.tolist(), strict=True)]
+    rows[rank] = part
+    if part.requires_grad:
+        rows[rank] = part.clone()
+        rows[rank].register_hook(lambda gradient: gradient * ranks)  # type: ignore[no-untyped-call]
+    return torch.cat(rows)
 
 
 class Accumulated:

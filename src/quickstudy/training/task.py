@@ -25,10 +25,12 @@ from quickstudy.data.loading import inputs_of
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.kinds.base import Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.modality import OfDomain, as_modality
 from quickstudy.nets import build_encoder
+from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
 from quickstudy.training.checkpoint import (
@@ -103,8 +105,10 @@ class Task(OfDomain, L.LightningModule):
         lr_scheduler: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among
             the options, ``interval="step" | "epoch"`` says when it moves.
         metrics: more of torchmetrics: names, metrics, or a mapping of them by name.
-        training_strategy: ``"default"`` is ordinary supervised training; others: ``available_strategies()``.
-        training_strategy_kwargs: the strategy's options: those of ``EpisodePlan``, and the algorithm's own.
+        training_strategy: ``"default"`` is ordinary supervised training; others: ``available_strategies()``, and for
+            embedders the self-supervised methods (``quickstudy list methods``).
+        training_strategy_kwargs: the strategy's options: those of ``EpisodePlan``, and the algorithm's own; or the
+            method's.
 
     Raises:
         ConfigError: an option is misspelled or out of range, or two do not go together.
@@ -120,6 +124,8 @@ class Task(OfDomain, L.LightningModule):
     """How a step is made of data."""
     algorithm: Algorithm | None
     """What learns from an episode, a part of the network; None where a step has none."""
+    method: Method | None
+    """What compares views of examples, likewise; None where a step has none."""
     __signature__: ClassVar[Signature]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -167,7 +173,7 @@ class Task(OfDomain, L.LightningModule):
         check_specs(optimizer, learning_rate, lr_scheduler)
         check_above_zero(**given(backbone_lr=backbone_lr))
         self.procedure = build_procedure(training_strategy, training_strategy_kwargs, self.kind.plan)
-        self.algorithm = self.procedure.algorithm
+        self.algorithm, self.method = self.procedure.algorithm, self.procedure.method
         self.procedure.check_kind(self.kind, head)
         self._metrics = metrics
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
@@ -182,7 +188,7 @@ class Task(OfDomain, L.LightningModule):
         if isinstance(backbone, str) and self.encoder.made_by is not None:
             # What a checkpoint is of, where trained weights chose it.
             self.hparams["backbone"] = self.encoder.made_by[0]
-        self.head = given_head(head)
+        self.head = self.kind.first_head() if head == "linear" else given_head(head)
         self.trained_classes: tuple[str, ...] = ()
         """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
         self.validated_classes: tuple[str, ...] = ()
@@ -324,13 +330,19 @@ class Task(OfDomain, L.LightningModule):
         """Weigh the batches of the step by what is in them."""
         self._accumulated.finish(optimizer, self._batches_of_a_step)
 
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Make a step, and what follows one."""
+        super().optimizer_step(*arguments, **options)
+        self.procedure.after_step(self)
+
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the validation data."""
         self._step(batch, "val", dataloader_idx)
 
     def on_test_epoch_start(self) -> None:
         """Begin to note the answers, of which there is more to tell than a mean."""
-        self._answers = Answers(self.trainer.test_dataloaders, self.classes, self.procedure.unit, self.score)
+        loaders, unit, settle = self.trainer.test_dataloaders, self.procedure.unit, self.kind.settled
+        self._answers = Answers(loaders, self.classes, unit, self.score, settle)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
@@ -348,7 +360,7 @@ class Task(OfDomain, L.LightningModule):
 
     def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
         judged = self.procedure.judge(self, batch, stage)
-        if stage == "test" and self._answers is not None:
+        if stage == "test" and self._answers is not None and len(judged.figures):
             noted = self.kind.noted(judged.outputs, judged.targets)
             self._answers.add(number, loader, *noted, batch)
         choices = self.procedure.choices(self.kind, stage)
@@ -542,6 +554,27 @@ class Classifier(Task):
     def weights(self) -> tuple[float, ...]:
         """Of the classes in the loss, once the data is known; empty: all the same."""
         return self.kind.weights
+
+
+class Embedder(Task):
+    """Embeds: its answers are the features ``[N, D]`` of a backbone. See ``Task`` for what is not here.
+
+    As it is made, it answers already, by a pretrained backbone or an untrained one. ``training_strategy="simclr"`` and
+    the other self-supervised methods train it without labels; the default strategy draws examples of a label together.
+
+    Args:
+        neighbours: how many others vote on the class of an example where a validation or test has labels.
+
+    Raises:
+        ConfigError: an option is misspelled or out of range, or two do not go together.
+    """
+
+    answers = Embedding
+    kind: Embedding
+
+    def __init__(self, *arguments: Any, neighbours: int = 5, **options: Unpack[TaskOptions]) -> None:
+        told: dict[str, Any] = {"neighbours": neighbours, **options}
+        super().__init__(None, *arguments, **told)
 
 
 def leave_evaluation(model: nn.Module) -> None:
