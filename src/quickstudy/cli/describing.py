@@ -43,7 +43,9 @@ def strategies_page() -> str:
         "strategy, those of episodes. `trainer.finetune` trains the encoder through the strategy; to use one as it\n"
         "is, leave that out and go straight to `trainer.test` or `model.adapt`.\n\n"
         "This page is made by `scripts/docs`; `quickstudy list strategies NAME` prints a part of it.\n\n"
-        f"## Episodes\n{_listed(class_flags(EpisodePlan))}\n{strategies}"
+        f"## Episodes\n{_listed(class_flags(EpisodePlan))}"
+        "- `task_chunk=None`: tasks that advance together; default: one on a CPU, where several are faster for small "
+        f"networks alone, and on a GPU as many as fit.\n\n{strategies}"
     )
 
 

@@ -25,6 +25,7 @@ def _asked(args: argparse.Namespace) -> Asked:
     if args.support is None and (fixed := trained(found, device)) is not None:
         return Asked(*fixed, top=args.top)
     predictor = load_predictor(found, device, args.support)
-    if not len(predictor.classes_):
-        raise DataError(f"the model in '{args.model}' knows no class: quickstudy adapt {args.model} --support FOLDER")
+    if not predictor.knowledge.support:
+        what, support = ("knows no class", "FOLDER") if predictor.by_class else ("knows no number", "FILE.csv")
+        raise DataError(f"the model in '{args.model}' {what}: quickstudy adapt {args.model} --support {support}")
     return Asked(predictor, top=args.top, unknown=not args.no_unknown)

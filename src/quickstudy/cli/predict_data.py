@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         found = model.kind.ranked(joined(model.kind, batches), asked.count)
     else:
         found, model.load_options = None, dict(data.load_options)
-        support = examples(support_of(args.support, model.modality))
+        support = examples(support_of(args.support, model.modality, model.kind))
         asked = Asked(model.to(trainer.strategy.root_device).adapt(*support), unknown=False)
     pictures = [
         Picture(table.inputs[row], true)

@@ -386,8 +386,11 @@ def _as_inputs(algorithm: Algorithm, state: Any, support: Mapping[Label, Batch])
 
 
 def _plain(tensors: Tensors) -> Tensors:
-    """Return copies, since tensors of inference mode cannot be traced, and files hold no two that share memory."""
-    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    """Return copies, since tensors of inference mode cannot be traced, and files hold no two that share memory.
+
+    They are in the order in which a file of them is read: older versions of torch demand that of tracing of a dict.
+    """
+    return {name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())}
 
 
 def _traced(
