@@ -30,8 +30,10 @@ def run(args: argparse.Namespace) -> int:
         if kind not in KINDS:
             raise unknown("kind", kind, KINDS)
         if args.name:
-            if kind != "strategies":
-                raise ConfigError(f"only strategies are described. Type: quickstudy list {kind} --match {args.name}")
+            if kind not in ("strategies", "methods"):
+                raise ConfigError(
+                    f"only strategies and methods are described. Type: quickstudy list {kind} --match {args.name}"
+                )
             print(importlib.import_module("quickstudy.cli.describing").described(args.name), end="")
             return 0
         found = _names(kind, args.match)
