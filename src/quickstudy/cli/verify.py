@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         first = f"measure it first, {how_to_test(folder)}"
         raise DataError(f"'{folder}' was tested in Python, which does not record its data: {first}")
     options = {**then["options"], "checkpoint": str(folder / Path(then["options"]["checkpoint"]).name)}
-    before, (_, now, _) = then["result"], measured(options)
+    before, (_, _, now, _) = then["result"], measured(options)
     if now is None:
         return 0
     print(f"recorded: {sentence(before)}")
