@@ -18,17 +18,8 @@ from jsonargparse import ArgumentParser
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.models import (
-    FORMS,
-    Learner,
-    add_device,
-    device_of,
-    examples,
-    find_model,
-    learner,
-    model_here,
-    support_of,
-)
+from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
+from quickstudy.cli.options import FORMS, add_device
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
