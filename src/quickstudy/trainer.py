@@ -207,7 +207,7 @@ class Trainer(JudgingTrainer):
                 "the data"
             )
         if isinstance(datamodule, DataModule):
-            model.procedure.check(datamodule, validates)
+            model.procedure.check(model, datamodule, validates)
         model.kind = model.kind.judged_on(tables.get("val"))
         self.callbacks = judging_by(model.score, self.callbacks)
         if not self._leaves:
