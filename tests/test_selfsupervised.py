@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,9 @@ def test_without_lightly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "methods"]) == 0
     assert {"barlow_twins", "simclr", "vicreg"} <= set(capsys.readouterr().out.split())
+    assert main(["list", "methods", "simclr"]) == 0
+    told = capsys.readouterr().out
+    assert "https://arxiv.org/abs/2002.05709" in told and "- `temperature=0.2`: what cosines are divided by" in told
 
 
 def test_what_learns_no_features_is_told_of_embedders() -> None:
@@ -235,6 +239,24 @@ def test_views_follow_from_seed_step_place_and_view() -> None:
     assert not torch.equal(seen(Share(), 2)[0]["views"], alone[0]["views"])
     (first,), (second,) = seen(Share(), 0, "val"), seen(Share(), 1, "val")
     assert torch.equal(first["views"], second["views"]) and torch.equal(first["input"], pictures(5))
+
+
+@pytest.mark.parametrize(("processes", "strategy"), [(2, "default"), (1, "default"), (2, "simclr")])
+def test_a_loss_within_batches_says_that_it_depends_on_the_processes(
+    processes: int, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ImageEmbeddingData.from_tensors(pictures(4), [0, 1, 0, 1])
+    model = ImageEmbedder(**SMALL, training_strategy=strategy)
+    trainer = Trainer(max_epochs=1, **QUIET)
+    monkeypatch.setattr(Trainer, "world_size", processes)
+    model.trainer = trainer
+    trainer.fit_loop._data_source.instance = data
+    trainer.fit_loop.epoch_loop.val_loop._data_source.instance = data
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.procedure.meet(model, data, "fit")
+    depends = ["the result depends on the number of processes" in str(one.message) for one in told]
+    assert any(depends) == (processes == 2 and strategy == "default")
 
 
 def test_views_need_a_transform() -> None:

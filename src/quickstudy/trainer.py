@@ -345,6 +345,7 @@ class Trainer(JudgingTrainer):
                 training data had them, strings, ints or bools (lists of labels with several per example);
                 ``"classes"``: their numbers among ``model.classes``, a tensor ``[N]`` (``[N, C]`` of zeros and ones);
                 ``"probabilities"`` and ``"logits"``: a tensor ``[N, C]``. Of numbers ``"numbers"``: N of them.
+                Of embeddings ``"embeddings"``: a tensor ``[N, D]``.
                 ``"rows"``: for each example a ``kinds.predictions.Prediction`` of its file, label, probability,
                 likeliest class, and true label where the data has it (targets, or class folders); with several labels
                 per example, one for each label above one half.

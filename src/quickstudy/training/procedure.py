@@ -24,7 +24,7 @@ from quickstudy.data.loading import Share
 from quickstudy.data.samples import TRANSFORMS, Transform, described
 from quickstudy.data.splitting import classes_seen
 from quickstudy.episode import Episode, Unit
-from quickstudy.errors import ConfigError, DataError, check_options
+from quickstudy.errors import ConfigError, DataError, check_counts, check_options
 from quickstudy.kinds.base import Judged, Kind
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import of_several
@@ -491,7 +491,7 @@ def build_procedure(
 
     Args:
         name: of the strategy.
-        kwargs: its options: those of episodes, and the algorithm's own.
+        kwargs: its options: those of episodes, the algorithm's own, and ``task_chunk``.
         plan_of: takes those of episodes.
 
     Raises:
@@ -513,9 +513,12 @@ def build_procedure(
     algorithm = STRATEGIES[name]
     planned = {field.name for field in fields(EpisodePlan)}
     own = options_of(algorithm, Algorithm)
-    check_options(f"training_strategy='{name}'", kwargs, [*own, *sorted(planned)])
+    check_options(f"training_strategy='{name}'", kwargs, list(dict.fromkeys([*own, *sorted(planned), "task_chunk"])))
     plan = plan_of(**{key: value for key, value in kwargs.items() if key in planned})
     made = algorithm(**{key: value for key, value in kwargs.items() if key in own})
+    if "task_chunk" not in own and (chunk := kwargs.get("task_chunk")) is not None:
+        check_counts(task_chunk=chunk)
+        made.task_chunk = chunk
     least, most = plan.span("train")
     if made.fixed_ways and least < most:
         raise ConfigError(
