@@ -235,7 +235,7 @@ def test_a_checkpoint_learns_classes(capsys: pytest.CaptureFixture[str]) -> None
     ):
         assert " 'model.ckp'; did you mean 'model.ckpt'? (looked in " in run(capsys, command, code=2)[1]
     assert len(rows(run(capsys, "predict pets new")[0])) == 9
-    assert Predictor.load("pets").get_params()["load"].keywords["image_size"] in (28, [28, 28])
+    assert Predictor.load("pets").modality.options["image_size"] in (28, (28, 28))
 
 
 def test_a_checkpoint_is_no_saved_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,7 +267,7 @@ def test_a_model_is_named_in_one_form_everywhere(monkeypatch: pytest.MonkeyPatch
     assert models.find_model("pets/") == (Path("pets"), True, "pets/")
     assert models.find_model("me/pets-2.0") == (Path("cache/me/pets-2.0"), True, "me/pets-2.0")
     for typed, told in (
-        ("runs/2", "no checkpoint or saved model 'runs/2'; did you mean '1'?|'runs/2' .*Give a run's folder"),
+        ("runs/2", "no checkpoint or saved model 'runs/2'; did you mean 'runs/1'?|'runs/2' .*Give a run's folder"),
         ("none/9", "no checkpoint or saved model 'none/9' .*Give a run's folder"),  # a run, and no repository
         ("me/pets.ckpt", "no checkpoint or saved model 'me/pets.ckpt'"),
         ("photos", "there is no saved model or checkpoint in 'photos' .*it has folders, of pictures perhaps"),

@@ -383,6 +383,15 @@ def test_curves_have_whole_steps(steps: list[int], monkeypatch: pytest.MonkeyPat
         assert len(steps) > 1 or ticks == [12]
 
 
+def test_the_band_of_an_accuracy_ends_at_0_and_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(report, "_png", lambda figure: drawn.append(figure) or b"")
+    rows = [{"step": float(step), "val_accuracy": step / 2, "val_accuracy_ci95": 0.3} for step in range(3)]
+    curves_picture(rows, ["accuracy"])
+    (band,) = (path.vertices[:, 1] for one in drawn[0].axes[0].collections for path in one.get_paths())
+    assert band.min() == 0 and band.max() == 1
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_of_a_run_fits_a_screen(browser: Any, tmp_path: Path, width: int) -> None:
     rows = [{"step": float(step), "train_loss": 1.0 / (step + 1), "val_accuracy": 0.1 * step} for step in range(9)]

@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import numpy as np
@@ -246,7 +245,7 @@ class Predictor(Adapted):
         """
         if load is None:
             kind = MODALITIES["image"]
-            load = partial(kind.function or kind, **kind.usual)
+            load = kind().with_options(kind.usual)
         algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
         return cls(encoder, algorithm, load).fit(inputs, labels)
@@ -562,7 +561,7 @@ class Predictor(Adapted):
         examples = known.reader.listed([item])
         next(known.reader.parts(examples, shown))
         answers = answered(known, examples)
-        tiles = [(shown[0], f"predicted {named(known, answers)[0]}", "given")]
+        tiles = [(shown[0], f"answer: {named(known, answers)[0]}", "what was asked")]
         for near in neighbours(known, examples, answers.embedded, count)[0]:
             tiles.append((near.thumbnail, str(near.name), f"{near.distance:.3g} away"))
         return known.reader.rules.beside(tiles)

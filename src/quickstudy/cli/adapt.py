@@ -17,26 +17,17 @@ from jsonargparse import ArgumentParser
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.models import (
-    FORMS,
-    Learner,
-    add_device,
-    device_of,
-    examples,
-    find_model,
-    learner,
-    model_here,
-    support_of,
-)
+from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
+from quickstudy.cli.options import FORMS, add_device
 from quickstudy.data.readable import readable
-from quickstudy.data.samples import Load
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
-from quickstudy.image.modality import IMAGE_SIZE, load_image
+from quickstudy.image.modality import IMAGE_SIZE, Picture, load_image
 from quickstudy.kinds.classification import Classification
 from quickstudy.learning.confidence import accuracy_in_words, in_words
 from quickstudy.learning.reading import telling
+from quickstudy.modality import Modality
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.predictor import NumberPredictor, Predictor
 from quickstudy.saved.model_folder import DESCRIPTION
@@ -86,11 +77,11 @@ def run(args: argparse.Namespace) -> int:
     if out.exists() and not (out / DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out '{out}' holds something else than a saved model: name a new folder")
     device = device_of(args)
-    load, kind, learn = _learner(args, device)
-    table = support_of(args.support, load, kind)
+    modality, kind, learn = _learner(args, device)
+    table = support_of(args.support, modality, kind)
     check_no_file_twice({"support": table})
     if args.on_error == "skip":
-        table = _readable(table, load, args.support)
+        table = _readable(table, modality, args.support)
     with bar("learning", len(table)) as advance, telling(advance):
         predictor = learn(*examples(table))
     told = _told(predictor, args) if predictor.by_class else _told_of_numbers(predictor, args)
@@ -107,13 +98,13 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
         for name in encoder | pictures:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
         return learner(find_model(args.model), device)
-    load = partial(load_image, **{"image_size": IMAGE_SIZE, **pictures})
-    learn = partial(Predictor.from_backbone, args.model, load=load, device=device, **encoder)
-    return Learner(load, Classification(), learn)
+    modality = Picture().with_options({**Picture.usual, **pictures})
+    learn = partial(Predictor.from_backbone, args.model, load=modality, device=device, **encoder)
+    return Learner(modality, Classification(), learn)
 
 
-def _readable(table: Table, load: Load, support: str) -> Table:
-    kept, _ = readable(table, load, f"pictures of '{support}'")
+def _readable(table: Table, modality: Modality, support: str) -> Table:
+    kept, _ = readable(table, modality, f"pictures of '{support}'")
     lost = sorted(set(table.classes) - set(kept.without_empty_classes().classes))
     if lost:
         raise DataError(

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.cli.options import FORMS, TRAINED
 from quickstudy.data.frames import csv_frame, frame_table
-from quickstudy.data.samples import Load
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, few, first_line
-from quickstudy.files import absent, best_checkpoint
+from quickstudy.files import absent, best_checkpoint, looked_in
 from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.kinds.base import Kind
-from quickstudy.modality import as_modality
+from quickstudy.modality import Modality, Tensors
 from quickstudy.predictor import Adapted, NumberPredictor, Predictor
 from quickstudy.saved import hub
 from quickstudy.saved.model_folder import DESCRIPTION, instead, is_trained
@@ -29,9 +29,7 @@ from quickstudy.trained import TrainedModel
 if TYPE_CHECKING:
     from quickstudy.training.task import Task
 
-TRAINED = "a run's folder (runs/1) or a checkpoint"
 _CSV = "a CSV file of two columns: the names of files, and their classes or numbers"
-FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!\d+$)[\w.-]+")  # runs/9 is a run that is not there
 _OF_FILES = (".ckpt", ".onnx", ".pt2", ".zip", ".tar", ".gz")
 
@@ -70,12 +68,14 @@ def find_model(typed: str, kind: str = "checkpoint or saved model") -> Found:
         return found
     path = Path(typed).expanduser()
     if path.is_dir():
-        raise DataError(f"there is no saved model or checkpoint in '{path}' (looked in {Path.cwd()}){instead(path)}")
+        raise DataError(
+            f"there is no saved model or checkpoint in '{path}' ({looked_in(path / DESCRIPTION)}){instead(path)}"
+        )
     if _ON_THE_HUB.fullmatch(typed) and path.suffix not in _OF_FILES and not path.parent.exists():
         try:
             return Found(hub.fetched(typed), True, typed)
         except MissingPackageError as error:
-            told = f"there is no folder '{typed}' (looked in {Path.cwd()}), and to look on the Hugging Face Hub {error}"
+            told = f"{absent('folder', path)}, and to look on the Hugging Face Hub {error}"
             raise DataError(told) from error
     raise DataError(f"{absent(kind, path)}. Give {FORMS if 'saved' in kind else TRAINED}")
 
@@ -109,8 +109,8 @@ def load_task(checkpoint: Path, device: torch.device) -> Task:
 class Learner(NamedTuple):
     """What learns from a few examples on the command line."""
 
-    load: Load
-    """Reads an input for it."""
+    modality: Modality
+    """What an input is."""
     kind: Kind
     """What an answer is: what the targets of examples mean."""
     learn: Callable[[Any, Any], Any]
@@ -131,7 +131,7 @@ def load_predictor(found: Found, device: torch.device, support: str | None = Non
     """
     if support is not None:
         made = learner(found, device)
-        learned: Predictor | NumberPredictor = made.learn(*examples(support_of(support, made.load, made.kind)))
+        learned: Predictor | NumberPredictor = made.learn(*examples(support_of(support, made.modality, made.kind)))
         return learned
     if found.saved:
         return _load_saved(found, device)
@@ -169,18 +169,18 @@ def without_classes(typed: object, model: Task) -> ConfigError:
     )
 
 
-def support_of(typed: str, load: Load, kind: Kind) -> Table:
+def support_of(typed: str, modality: Modality, kind: Kind) -> Table:
     """Return the examples that a model is shown: the files of its own inputs.
 
     Args:
         typed: a folder of class folders, or a CSV file of two columns, inputs and their classes or numbers.
-        load: what reads an input for the model.
+        modality: of the model's inputs.
         kind: what its answers are.
 
     Raises:
         DataError: there are none, or they have no targets of that kind.
     """
-    modality, path = as_modality(load), Path(typed).expanduser()
+    path = Path(typed).expanduser()
     if path.suffix.lower() == ".csv":
         frame = csv_frame(path, None)
         if len(columns := list(frame.columns)) != 2:
@@ -205,7 +205,7 @@ def learner(found: Found, device: torch.device) -> Learner:
         return Learner(modality, kind, kind.learner(fixed.encoder, STRATEGIES[kind.shown_by](), modality).fit)
     if found.saved:
         predictor = _load_saved(found, device)
-        return Learner(predictor.knowledge.load, predictor.kind, predictor.fit)
+        return Learner(predictor.modality, predictor.kind, predictor.fit)
     model = load_task(found.path, device)
     return Learner(model.modality.with_options(model.load_options), model.kind, model.adapt)
 
@@ -217,18 +217,13 @@ def examples(table: Table) -> tuple[list[Any], list[Any]]:
 
 def _load_saved(found: Found, device: torch.device) -> Predictor | NumberPredictor:
     predictor: Any = Adapted.load(found.path, device)
-    if predictor.knowledge.load is torch.as_tensor:
+    if isinstance(predictor.modality, Tensors):
         raise ConfigError(
             f"the model in '{found.typed}' takes tensors, as it was made without a function that loads pictures: make "
             f"it with quickstudy adapt, model.adapt(...), or {type(predictor).__name__}(..., load=load_image)"
         )
     learned: Predictor | NumberPredictor = predictor
     return learned
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add the option that ``device_of`` reads."""
-    parser.add_argument("--device", type=str, default="cpu", help="for the model: cpu, cuda, cuda:1, mps")
 
 
 def device_of(args: argparse.Namespace) -> torch.device:

@@ -30,7 +30,7 @@ from quickstudy.batches import Batch, form_of, of_form, size, take
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label, type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
-from quickstudy.files import alone, atomic_write, best_checkpoint
+from quickstudy.files import alone, atomic_write, best_checkpoint, looked_in
 from quickstudy.kinds.base import Kind, kind_of
 from quickstudy.learning.adapting import after, restored
 from quickstudy.learning.changes import Change, Kept, check_name, composed
@@ -41,7 +41,7 @@ from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved.examples import as_tensors, of_tensors
 from quickstudy.saved.journal import NAME as JOURNAL
 from quickstudy.saved.journal import Journal
-from quickstudy.saved.plain import found_load, joined, name_of, named_kind, named_load, taken_apart
+from quickstudy.saved.plain import joined, name_of, named_kind, taken_apart
 
 FORMAT = 4
 """Counted up when an older quickstudy could not read it; one that it can is written as before."""
@@ -107,7 +107,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
                 "feature_shape": list(algorithm.feature_shape),
                 "ways": algorithm.ways,
             },
-            "load": named_load(knowledge.load),
+            "load": knowledge.modality.described(),
             "inputs": knowledge.taught,
             **({} if knowledge.kind is None else {"kind": named_kind(knowledge.kind)}),
             "classes": list(support),
@@ -206,8 +206,7 @@ def read_trained(
         _load_weights(made, own, place)
         for part in (encoder, made):
             part.to(device).eval().requires_grad_(False)
-        modality = modality_of(description["load"], place) if load is None else as_modality(load)
-        return Trained(encoder, made, kind, modality, like, of_kind)
+        return Trained(encoder, made, kind, _modality(place, description, load), like, of_kind)
     raise AssertionError
 
 
@@ -307,7 +306,7 @@ def _read_once(place: Path, device: str | torch.device, load: Load | None, backb
     for part in (encoder, algorithm):
         part.to(device).eval().requires_grad_(False)
     kind = kind_of(description["kind"]) if "kind" in description else None
-    untaught = Knowledge(encoder, algorithm, load or found_load(description["load"], place), kind)
+    untaught = Knowledge(encoder, algorithm, _modality(place, description, load), kind)
     return replace(after(_learned(untaught, description, tensors), changes), number=number)
 
 
@@ -329,6 +328,10 @@ def _encoder(
     encoder.fed = str(description.get("inputs", ""))
     _load_weights(encoder, weights, place)
     return encoder
+
+
+def _modality(place: Path, description: Mapping[str, Any], load: Load | None) -> Modality:
+    return modality_of(description["load"], place) if load is None else as_modality(load)
 
 
 def _algorithm(
@@ -443,7 +446,7 @@ def _description(place: Path) -> dict[str, Any]:
     try:
         return _parsed(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        looked = f"no {DESCRIPTION}; looked in {Path.cwd()}"
+        looked = f"no {DESCRIPTION}; {looked_in(path)}"
         raise DataError(f"there is no saved model in '{place}' ({looked}){instead(place)}") from error
 
 

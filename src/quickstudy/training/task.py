@@ -28,7 +28,7 @@ from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
-from quickstudy.modality import OfDomain, as_modality
+from quickstudy.modality import Modality, OfDomain
 from quickstudy.nets import build_encoder
 from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
@@ -492,8 +492,7 @@ class Task(OfDomain, L.LightningModule):
         """
         algorithm = copy.deepcopy(self.procedure.learner(self.kind)).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
-        load = self._load_for(inputs)
-        return self.kind.learner(encoder, algorithm, load).fit(inputs, labels)
+        return self.kind.learner(encoder, algorithm, self._modality_for(inputs)).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
@@ -503,11 +502,14 @@ class Task(OfDomain, L.LightningModule):
         """
         head = copy.deepcopy(self.procedure.head(self)).requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).requires_grad_(False)
-        modality, of_kind = as_modality(self._load_for(None)), "head" not in self.unsaved
+        modality, of_kind = self._modality_for(None), "head" not in self.unsaved
         return TrainedModel(encoder, head, self.kind, modality, self.like, of_kind)
 
-    def _load_for(self, support: Any) -> Callable[[Any], Any]:
-        """Return what loads an input for a predictor that learns from ``support``: as the training data was loaded."""
+    def _modality_for(self, support: Any) -> Modality:
+        """Return what inputs are for a model that learns from ``support``: read as the training data was."""
+        if not self.load_options and self.encoder.mean is not None and not isinstance(support, Tensor):
+            # What a network of trained weights knows is of inputs as they usually are: others would be guessed at.
+            return self.modality.with_options(self.modality.usual)
         return self.modality.with_options(self.load_options)
 
 
