@@ -278,8 +278,8 @@ class Views(Supervised):
         self._transform(data)
         if "batch_size" not in data.options:
             warnings.warn(
-                f"training_strategy='{self.name}' compares the examples of a batch with each other, and by default there "
-                f"are {data.batch_size}: give the data hundreds, batch_size=256",
+                f"training_strategy='{self.name}' compares the examples of a batch with each other, and by default "
+                f"there are {data.batch_size}: give the data hundreds, batch_size=256",
                 DataWarning,
                 2,
             )
