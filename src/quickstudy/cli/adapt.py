@@ -1,7 +1,8 @@
 """Learn classes from a folder of class folders, or numbers from a CSV file, without training.
 
-``quickstudy adapt resnet18 --support photos/ --out pets/`` writes a model that ``quickstudy predict pets/ images/`` and
-``Predictor.load`` read; of a model whose answers are numbers, ``--support ages.csv`` makes one that tells such.
+``quickstudy adapt efficientnet_lite0 --support photos/ --out pets/`` writes a model that
+``quickstudy predict pets/ images/`` and ``Predictor.load`` read; of a model whose answers are numbers,
+``--support ages.csv`` makes one that tells such.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
 from quickstudy.image.modality import IMAGE_SIZE, Picture, load_image
 from quickstudy.kinds.classification import Classification
-from quickstudy.learning.confidence import accuracy_in_words, in_words
+from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in_words, strangers_caught
 from quickstudy.learning.reading import telling
 from quickstudy.modality import Modality
 from quickstudy.nets.registry import BACKBONES
@@ -66,6 +67,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="skip",
         help="what an unreadable picture does: 'skip' names it and leaves it out, 'raise' ends the command",
     )
+    parser.add_argument("--verbose", action="store_true", help="print what its probabilities and 'unknown' rest on")
     add_device(parser)
     about = f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own"
     add_flags(parser, optional(_ENCODER | _PICTURES), "of a backbone's name", about)
@@ -124,7 +126,8 @@ def _told_of_numbers(predictor: NumberPredictor, args: argparse.Namespace) -> st
 
 
 def _told(predictor: Predictor, args: argparse.Namespace) -> str:
-    counts = predictor.counts_
+    counts, sure = predictor.counts_, predictor.confidence_
+    strangers = strangers_caught(predictor.knowledge.held_out(), sure.threshold)
     strategy = name_of(predictor.knowledge.algorithm)
     random = args.model in BACKBONES or not getattr(args, "pretrained", True)
     listed = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
@@ -134,8 +137,9 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
             f"Learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
             + ", whose weights are random" * random,
             f"Classes, with their pictures: {listed}{more}",
-            *accuracy_in_words(predictor.held_out_accuracy_, "pictures"),
-            *in_words(predictor.confidence_),
+            *accuracy_in_words(predictor.held_out_accuracy_, "pictures", sum(counts.values())),
+            *(in_words(sure) if args.verbose else in_plain_words(sure, strangers)),
+            *["More: --verbose, and docs/predictor.md"] * (not args.verbose),
             *["This strategy classifies all pictures of a call together"] * predictor.transductive,
         ]
     )
