@@ -55,6 +55,11 @@ class Encoder(nn.Module):
         features: Tensor = self.backbone(self.prepared(inputs))
         return features.flatten(1)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are; the CPU where it has none."""
+        return next((tensor.device for tensor in self.state_dict().values()), torch.device("cpu"))
+
     def feature_shape(self, example: Batch) -> tuple[int, ...]:
         """Return the shape of what the backbone makes of one input, not flattened.
 

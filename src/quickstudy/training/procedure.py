@@ -275,8 +275,15 @@ class Views(Supervised):
         self.method, self.name = method, name
 
     def check(self, task: Task, data: DataModule, validates: bool = True) -> None:
-        """Check that there is a transform; see ``Procedure.check``."""
+        """Check that there is a transform, and warn of small batches by default; see ``Procedure.check``."""
         self._transform(data)
+        if "batch_size" not in data.options:
+            warnings.warn(
+                f"training_strategy='{self.name}' compares the examples of a batch with each other, and by default "
+                f"there are {data.batch_size}: give the data hundreds, batch_size=256",
+                DataWarning,
+                2,
+            )
 
     def check_kind(self, kind: Kind, head: Any) -> None:
         """Check that the answers are features; see ``Procedure.check_kind``."""
@@ -338,7 +345,9 @@ class Views(Supervised):
         with torch.autocast(features.device.type, enabled=False):
             outputs = each(lambda leaf: gathered(exact(leaf)), outputs)
             count = size(outputs)
-            alone = count < 2 and stage != "train"  # a last one, with which there is nothing to compare
+            if count < 2 and stage == "train":
+                raise ConfigError("a step has one example, with which there is nothing to compare: set batch_size=256")
+            alone = count < 2  # a last one
             loss = features.new_zeros(()) if alone else self.method.loss(outputs)
         if stage == "train":
             features = features.detach()
