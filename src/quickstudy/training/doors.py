@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
-from quickstudy.data.frames import Fields, csv_frame, frame_table
+from quickstudy.data.frames import Fields, file_frame, frame_table
 from quickstudy.data.scan import SplitsError, any_files, class_folders, folders_or_files, listed_files
 from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.stages import Stage, door
@@ -223,7 +223,9 @@ class Doors:
     ) -> Table:
         """Read the files named in a column of a CSV file; see ``from_data_frame``. A root defaults to its folder.
 
-        Labels are named as they are written: ``1``, ``01``, ``1.0`` and ``NaN`` are four classes.
+        A file that ends in ``.jsonl`` or ``.json`` has JSON, an object per line or a list of them, and one that ends in
+        ``.parquet`` Parquet; ``from_json`` is another name of this. Labels in CSV are named as they are written:
+        ``1``, ``01``, ``1.0`` and ``NaN`` are four classes.
 
         Args:
             input_field: the column with file names, relative to ``*_images_root``.
@@ -236,8 +238,10 @@ class Doors:
             DataError: a file is no such text, or a column or a cell is missing.
         """
         root = pathlib.Path(file).parent if images_root is None else images_root
-        column, frame = partial(cls.modality.column, root=root), csv_frame(file, target_fields)
+        column, frame = partial(cls.modality.column, root=root), file_frame(file, target_fields)
         return _of_frame(stage, frame, column, input_field, target_fields, cls.answers.encode)
+
+    from_json = from_csv
 
     @classmethod
     def from_benchmark(cls, name: str, root: Path | None = None, **options: Any) -> Self:
