@@ -52,6 +52,13 @@ def _settled(part: str) -> str:
     return textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
 
 
+def without_types(text: str) -> list[str]:
+    """Return the options and what is said of them, but for their types, which older jsonargparses spell otherwise."""
+    parts = [" ".join(part.split()) for part in re.split(r"\n(?=  \S|\S)", text)]
+    told = [re.sub(r" \((required, )?type: .*", "", part) for part in parts if ".help [CLASS_PATH" not in part]
+    return [part.replace("skip_null", "skip_unset") for part in told]
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     for each in ASKED:

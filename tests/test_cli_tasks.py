@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
+from quickstudy import NumberPredictor, Predictor, Trainer
+from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli import main, tasks
 from quickstudy.cli.serve import _model
 from quickstudy.cli.tasks import TASKS, asked_for, data_class, task_class
 from quickstudy.errors import ConfigError
-from quickstudy.image import ImageClassificationData, ImageClassifier, ImageRegressionData, ImageRegressor
+from quickstudy.image import ImageClassificationData, ImageClassifier, ImageRegressionData, ImageRegressor, load_image
+from quickstudy.nets import build_encoder
 from quickstudy.serve.service import Service
 from quickstudy.trained import TrainedModel
 
@@ -70,6 +74,54 @@ def test_numbers_from_a_file_to_a_service(capsys: pytest.CaptureFixture[str]) ->
     assert float(found) == pytest.approx(float(rows[0]["number"]), abs=1e-5)
     said(capsys, f"fit --config run/config.yaml {QUICK} --out again")
     assert tasks.in_checkpoint(Path("again/last.ckpt")) == "image_regression"
+
+
+@pytest.mark.usefixtures("numbers")
+@pytest.mark.filterwarnings("ignore:at least")
+def test_numbers_are_learned_from_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    model = ImageRegressor(backbone="conv4", backbone_kwargs={"hidden": 4})
+    data = ImageRegressionData.from_csv(train_file="all.csv", input_field="file", target_fields="age", image_size=16)
+    model.meet(data, "fit")
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(accelerator="cpu", barebones=False, enable_checkpointing=False, **quiet)  # type: ignore[arg-type]
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint("run/best.ckpt")
+    model.predictor().save("trained")
+    paths, ages = [f"{number}.png" for number in range(12)], [number / 2 for number in range(12)]
+    expected = model.adapt(paths, ages).predict(paths[3:5])
+    for known in ("run", "trained", "grey"):  # the last by what the others made
+        told = said(capsys, f"adapt {known} --support all.csv --out grey")
+        assert f"Learned numbers from 0 to 5.5 of 12 pictures with r2d2 on {known}" in told
+        assert NumberPredictor.load("grey").predict(paths[3:5]) == pytest.approx(expected, abs=1e-5)
+    for command in ("predict grey 3.png 4.png", "predict run --support all.csv 3.png 4.png"):
+        rows = list(csv.DictReader(said(capsys, command).splitlines()))
+        assert [row["file"] for row in rows] == ["3.png", "4.png"]
+        assert [float(row["number"]) for row in rows] == pytest.approx(expected, abs=1e-5)
+    assert "x.pt2: no classes; over 8 inputs the largest difference" in said(capsys, "export grey x.pt2")
+    assert "learns no classes to give to its graph" in said(capsys, "export grey x.pt2 --only_classes", 2)
+
+
+@pytest.mark.usefixtures("numbers")
+def test_what_is_no_file_of_numbers_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    load = partial(load_image, image_size=16)
+    encoder, algorithm = build_encoder("conv4", {"hidden": 4}), STRATEGIES["r2d2"]()
+    NumberPredictor(encoder, algorithm, load).save("grey")
+    assert "knows no number: quickstudy adapt grey --support FILE.csv" in said(capsys, "predict grey 3.png", 2)
+    Path("three.csv").write_text("file,age,name\n3.png,1,x\n", encoding="utf-8")
+    wrong = said(capsys, "adapt grey --support three.csv --out new", 2)
+    assert "'three.csv' has 3 columns, file, age, name: give a CSV file of two columns" in wrong
+    Path("words.csv").write_text("file,age\n3.png,old\n", encoding="utf-8")
+    assert "it must be a number" in said(capsys, "adapt grey --support words.csv --out new", 2)
+    for name in ("young", "old"):
+        Path("people", name).mkdir(parents=True)
+        Path(f"people/{name}/3.png").write_bytes(Path("3.png").read_bytes())
+    wrong = said(capsys, "adapt grey --support people --out new", 2)
+    assert "has the classes old, young, and this model learns numbers: give a CSV file" in wrong
+    assert not Path("new").exists()
+    Path("colours.csv").write_text("file,name\n3.png,dark\n11.png,bright\n", encoding="utf-8")
+    said(capsys, "adapt conv4 --backbone_kwargs '{hidden: 4}' --image_size 16 --support colours.csv --out colours")
+    assert Predictor.load("colours").counts_ == {"bright": 1, "dark": 1}
 
 
 @pytest.mark.usefixtures("numbers")

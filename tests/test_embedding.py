@@ -221,6 +221,11 @@ def test_doors_need_no_labels(tmp_path: Path) -> None:
     train, val = data.table("train"), data.table("val")
     assert train is not None and len(train) == 5 and train.targets is None
     assert val is not None and val.classes == ("cat", "dog")
+    draw(tmp_path / "set" / "train" / "1.png", 7)
+    draw(tmp_path / "set" / "test" / "cat" / "1.png", 8)
+    splits = ImageEmbeddingData.from_folders(folder=tmp_path / "set", image_size=16)
+    train, test = splits.table("train"), splits.table("test")
+    assert train is not None and train.targets is None and test is not None and test.classes == ("cat",)
     whole = ImageEmbeddingData.from_folders(folder=tmp_path / "flat", image_size=16).table("val")
     assert whole is not None and (len(whole), whole.targets) == (1, None)
     opened = [PIL_of(file) for file in files]

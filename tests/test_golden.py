@@ -28,6 +28,7 @@ from quickstudy.learning.adapting import restored
 from quickstudy.learning.answering import answered
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.serve.service import Service
+from versions import SPELLS_TYPES_AS_FROZEN
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = sorted(path.parent for path in GOLDEN.glob("format-*/*/expected.json"))
@@ -153,7 +154,10 @@ def _check_holds(found: Any, expected: Any, where: str) -> None:
 @pytest.mark.parametrize("name", golden_help.ASKED)
 def test_help_reads_as_it_did(name: str) -> None:
     frozen = (golden_help.FOLDER / f"{name}.txt").read_text(encoding="utf-8")
-    assert golden_help.shown(name) == frozen, "if that is meant, type: python tests/golden_help.py"
+    told = golden_help.shown(name)
+    if SPELLS_TYPES_AS_FROZEN:
+        assert told == frozen, "if that is meant, type: python tests/golden_help.py"
+    assert golden_help.without_types(told) == golden_help.without_types(frozen)
 
 
 def test_all_of_lightnings_options_that_text_can_spell_are_flags(capsys: pytest.CaptureFixture[str]) -> None:

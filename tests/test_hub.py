@@ -249,7 +249,7 @@ def test_without_a_network_the_error_says_what_to_do() -> None:
         "    try: do()\n"
         "    except DataError as error: print(error)\n"
     )
-    environment = {"HF_HUB_OFFLINE": "1", "PATH": "", "PYTHONPATH": str(Path(hub.__file__).parents[1])}
+    environment = {"HF_HUB_OFFLINE": "1", "PATH": "", "PYTHONPATH": str(Path(hub.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     asked, folder, pushed = done.stdout.splitlines()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,9 @@ import pytest
 import torch
 from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.connectors import checkpoint_connector
+from lightning.pytorch.utilities import rank_zero
+from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import MeanMetric
 
 import quickstudy
@@ -33,6 +38,23 @@ def loops() -> list[Any]:
     return [made.fit_loop, validation, made.validate_loop, made.test_loop, made.predict_loop]
 
 
+class Running(L.Trainer):
+    """Ends where it would run, with what it was called by."""
+
+    def _run(self, model: Any, **others: Any) -> None:  # type: ignore[override]
+        raise LookupError(self.state.fn, others)
+
+
+def runs(stage: str) -> bool:
+    """Whether a stage calls ``_run(model, ckpt_path=...)``, with the state set before it."""
+    running = Running(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    try:
+        getattr(running, stage)(L.LightningModule(), [0], ckpt_path="a.ckpt")
+    except LookupError as found:
+        return found.args[0] == stage and found.args[1].keys() >= {"ckpt_path"}
+    return False
+
+
 # Of each name that is private or not documented, how to come by it: what raises, or is not true, is missing.
 NAMES: dict[str, Callable[[], Any]] = {
     "Trainer._signal_connector._sigterm_notifier_fn": lambda: trainer()._signal_connector._sigterm_notifier_fn,
@@ -41,25 +63,52 @@ NAMES: dict[str, Callable[[], Any]] = {
         trainer()._accelerator_connector.use_distributed_sampler
     ),
     "Trainer._run(ckpt_path)": lambda: "ckpt_path" in L.Trainer._run.__annotations__,
+    "Trainer.fit, validate, test and predict call _run, after state.fn is set": lambda: all(
+        map(runs, ("fit", "validate", "test", "predict"))
+    ),
+    "Trainer.should_stop": lambda: trainer().should_stop is False,
+    "Trainer.enable_validation": lambda: trainer().enable_validation in (True, False),
+    "Trainer.val_check_batch": lambda: (
+        "trainer.val_check_batch" in inspect.getsource(type(trainer().fit_loop).setup_data)
+    ),
+    "Trainer.check_val_every_n_epoch": lambda: trainer().check_val_every_n_epoch == 1,
+    "Trainer.accumulate_grad_batches": lambda: trainer().accumulate_grad_batches == 1,
+    "Trainer.strategy.launcher": lambda: hasattr(trainer().strategy, "launcher"),
     "Trainer.strategy.restore_checkpoint_after_setup": lambda: not trainer().strategy.restore_checkpoint_after_setup,
     "LightningModule._trainer": lambda: L.LightningModule()._trainer is None,
     "DDPStrategy._ddp_kwargs": lambda: DDPStrategy()._ddp_kwargs == {},
+    "DistributedDataParallel.forward_sync_buffers, or broadcast_buffers": lambda: (
+        inspect.signature(DistributedDataParallel).parameters.keys() & {"forward_sync_buffers", "broadcast_buffers"}
+    ),
+    "logger of utilities.rank_zero": lambda: (
+        rank_zero.rank_zero_module.log.name == "lightning.pytorch.utilities.rank_zero"
+    ),
+    "logger of trainer.connectors.checkpoint_connector": lambda: (
+        checkpoint_connector.log.name == "lightning.pytorch.trainer.connectors.checkpoint_connector"
+    ),
     "_MultiProcessingLauncher.kill": lambda: quirks._MultiProcessingLauncher.kill,
     "_Loop.restarting.fset": lambda: _Loop.restarting.fset,
     "fit_loop._can_stop_early": lambda: trainer().fit_loop._can_stop_early in (True, False),
     "fit_loop._restarting": lambda: trainer().fit_loop._restarting is False,
     "fit_loop.reset_restart_stage": lambda: trainer().fit_loop.reset_restart_stage,
     "fit_loop.batch_idx": lambda: type(trainer().fit_loop).batch_idx,
-    "fit_loop.epoch_progress": lambda: all(
+    "fit_loop.epoch_progress, total and current: ready, started, processed, completed": lambda: all(
         hasattr(part, name)
         for part in (trainer().fit_loop.epoch_progress.total, trainer().fit_loop.epoch_progress.current)
         for name in ("ready", "started", "processed", "completed")
+    ),
+    "fit_loop's state: epoch_progress, of counts by name": lambda: all(
+        counts.keys() >= {"ready", "processed", "completed"}
+        for counts in trainer().fit_loop.state_dict()["epoch_progress"].values()
+        if isinstance(counts, dict)
     ),
     "epoch_loop.reset_restart_stage": lambda: trainer().fit_loop.epoch_loop.reset_restart_stage,
     "epoch_loop.restarted_on_train_batch_end": lambda: type(trainer().fit_loop.epoch_loop).restarted_on_train_batch_end,
     "epoch_loop.total_batch_idx": lambda: type(trainer().fit_loop.epoch_loop).total_batch_idx,
     "epoch_loop.update_lr_schedulers": lambda: trainer().fit_loop.epoch_loop.update_lr_schedulers,
-    "_data_source.instance of the five loops": lambda: all(hasattr(loop._data_source, "instance") for loop in loops()),
+    "_data_source.instance of fit_loop, its val_loop, validate_loop, test_loop and predict_loop": lambda: all(
+        hasattr(loop._data_source, "instance") for loop in loops()
+    ),
     "Metric._defaults": lambda: MeanMetric()._defaults.keys() >= {"mean_value", "weight"},
     "Metric._update_count": lambda: MeanMetric()._update_count == 0,
     "Metric.sync_context": lambda: MeanMetric().sync_context,
@@ -77,6 +126,10 @@ NAMES: dict[str, Callable[[], Any]] = {
         torch_internals.keystr(torch_internals.tree_flatten_with_path({"a": [1]})[0][0][0]) == "['a'][0]"
     ),
 }
+
+
+def looked_for() -> set[str]:
+    return set(re.findall(r"\w+", " ".join(NAMES)))
 
 
 def lacking(names: dict[str, Callable[[], Any]]) -> list[str]:
@@ -114,7 +167,25 @@ def test_every_private_name_is_looked_for(file: str) -> None:
             used |= {*(node.module or "").split("."), *(alias.name for alias in node.names)}
     private = {name for name in used if name.startswith("_") and not name.endswith("__")} - own
     assert private, "there are some"
-    assert not {name for name in private if name not in " ".join(NAMES)}
+    assert not private - looked_for()
+
+
+OWNERS = {"trainer", "loop", "strategy", "connector", "epochs", "metric", "self"}
+"""What is Lightning's and torchmetrics' in ``training.quirks``, which asks them for names without a ``_``, too."""
+
+
+def test_every_name_of_lightning_is_looked_for() -> None:
+    tree = ast.parse((ROOT / "training/quirks.py").read_text(encoding="utf-8"))
+    used = set()
+    for node in ast.walk(tree):
+        owner: ast.expr = node if isinstance(node, ast.Attribute) else ast.Constant(None)
+        while isinstance(owner, ast.Attribute):
+            owner = owner.value
+        if isinstance(node, ast.Attribute) and isinstance(owner, ast.Name) and owner.id in OWNERS:
+            used.add(node.attr)
+    used -= {"judges_a_checkpoint", "setdefault", "values"}  # its own, and a dict's
+    assert {"_can_stop_early", "launcher", "should_stop", "sync_context"} <= used
+    assert not used - looked_for()
 
 
 def test_a_module_without_a_trainer_has_none() -> None:

@@ -478,7 +478,7 @@ def test_depth_goes_with_the_data_and_the_model(tmp_path: Path) -> None:
     model.meet(data, "fit")
     assert model.load_options["image_depth"] == 12
     model.eval().adapt([tmp_path / "train/a/0.png", tmp_path / "train/b/0.png"], ["a", "b"]).save(tmp_path / "pets")
-    assert Predictor.load(tmp_path / "pets").get_params()["load"].keywords["image_depth"] == 12
+    assert Predictor.load(tmp_path / "pets").modality.options["image_depth"] == 12
     with pytest.raises(ConfigError, match="image_depth=9 is none of"):
         ImageClassificationData.from_folders(tmp_path / "train", image_depth=9)
 

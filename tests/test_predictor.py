@@ -25,7 +25,7 @@ from torch import nn
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.data.targets import encode
-from quickstudy.image import ImageClassifier, load_image
+from quickstudy.image import ImageClassifier, Picture, load_image
 from quickstudy.learning.changes import Change
 from quickstudy.nets import Encoder, build_encoder
 
@@ -261,11 +261,10 @@ def test_a_model_of_timm_that_saw_no_data_reads_pictures_as_from_a_backbone() ->
     model = ImageClassifier(backbone="resnet18", pretrained=False, training_strategy="nearest_centroid")
     same = Predictor.from_backbone(model.encoder.backbone, pictures, labels)
     load = model.adapt(pictures, labels).get_params()["load"]
-    assert (load.func, load.keywords) == (load_image, same.get_params()["load"].keywords)
-    assert load(pictures[0]).shape == (3, 224, 224)
-    assert model.adapt(rows, labels).get_params()["load"].keywords == {}, "a tensor is fed as it is"
+    assert load == same.modality == Picture(224) and load(pictures[0]).shape == (3, 224, 224)
+    assert model.adapt(rows, labels).modality == Picture(), "a tensor is fed as it is"
     model.load_options = {"image_size": 48}
-    assert model.adapt(pictures, labels).get_params()["load"].keywords == {"image_size": 48}
+    assert model.adapt(pictures, labels).modality == Picture(48)
 
 
 def test_pictures_of_several_sizes_say_where_a_size_goes() -> None:
@@ -468,7 +467,7 @@ def test_a_caption_says_what_was_predicted_within_its_width(
     )
     images = colours(1)[0][:2]
     model.adapt(images, ["lion", "an\nibex with very long horns"]).explain(images[0], 2)
-    assert written[:2] == ["predicted lion", "given"]
+    assert written[:2] == ["answer: lion", "what was asked"]
     assert written[2] == "lion" and written[3].endswith(" away")
     assert written[4:6] == [r"an\nibex with", "very long horns"]
     written.clear()

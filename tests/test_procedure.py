@@ -90,6 +90,16 @@ def test_what_a_step_is_made_of_follows_from_the_strategy() -> None:
         Task(backbone=nn.Flatten()).predict_step(torch.zeros(1, 4), 0)
 
 
+@pytest.mark.parametrize("strategy", ["anil", "maml", "r2d2"])
+def test_every_strategy_is_told_how_many_tasks_advance_together(strategy: str) -> None:
+    for given, chunk in (({}, None), ({"task_chunk": None}, None), ({"task_chunk": 3}, 3)):
+        algorithm = build_procedure(strategy, given).algorithm
+        assert algorithm is not None and algorithm.task_chunk == chunk
+    for wrong in (0, "all"):
+        with pytest.raises(ConfigError, match="task_chunk"):
+            build_procedure(strategy, {"task_chunk": wrong})
+
+
 def test_a_kind_without_classes_is_not_trained_by_episodes() -> None:
     with pytest.raises(ConfigError, match="'maml' learns from few examples of each class, and this task"):
         Task(Places(), nn.Identity(), training_strategy="maml")

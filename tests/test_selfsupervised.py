@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, DataError, MissingPackageError, Trainer
+from quickstudy import ConfigError, DataError, DataWarning, MissingPackageError, Trainer
 from quickstudy.batches import Batch, fold, size, take, unfold
 from quickstudy.cli import main
 from quickstudy.data.loading import Share
@@ -194,6 +195,9 @@ def test_without_lightly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "methods"]) == 0
     assert {"barlow_twins", "simclr", "vicreg"} <= set(capsys.readouterr().out.split())
+    assert main(["list", "methods", "simclr"]) == 0
+    told = capsys.readouterr().out
+    assert "https://arxiv.org/abs/2002.05709" in told and "- `temperature=0.2`: what cosines are divided by" in told
 
 
 def test_what_learns_no_features_is_told_of_embedders() -> None:
@@ -237,6 +241,24 @@ def test_views_follow_from_seed_step_place_and_view() -> None:
     assert torch.equal(first["views"], second["views"]) and torch.equal(first["input"], pictures(5))
 
 
+@pytest.mark.parametrize(("processes", "strategy"), [(2, "default"), (1, "default"), (2, "simclr")])
+def test_a_loss_within_batches_says_that_it_depends_on_the_processes(
+    processes: int, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ImageEmbeddingData.from_tensors(pictures(4), [0, 1, 0, 1])
+    model = ImageEmbedder(**SMALL, training_strategy=strategy)
+    trainer = Trainer(max_epochs=1, **QUIET)
+    monkeypatch.setattr(Trainer, "world_size", processes)
+    model.trainer = trainer
+    trainer.fit_loop._data_source.instance = data
+    trainer.fit_loop.epoch_loop.val_loop._data_source.instance = data
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.procedure.meet(model, data, "fit")
+    depends = ["the result depends on the number of processes" in str(one.message) for one in told]
+    assert any(depends) == (processes == 2 and strategy == "default")
+
+
 def test_views_need_a_transform() -> None:
     class Plain(ImageEmbeddingData):
         load = staticmethod(lambda item: item)
@@ -246,6 +268,14 @@ def test_views_need_a_transform() -> None:
         Trainer(max_epochs=1, **QUIET).fit(model, datamodule=Plain.from_tensors(pictures()))
     with pytest.raises(DataError, match=r"takes batches \{'views': \[B, 2, ...\]\}, as data modules make them"):
         model.procedure.judge(model, pictures(), "train")
+
+
+def test_few_examples_are_told() -> None:
+    model = ImageEmbedder(**SMALL, training_strategy="simclr")
+    with pytest.warns(DataWarning, match=r"by default there are 4: give the data hundreds, batch_size=256"):
+        model.procedure.check(ImageEmbeddingData.from_tensors(pictures(4)))
+    with pytest.raises(ConfigError, match="a step has one example, with which there is nothing to compare"):
+        Trainer(max_epochs=1, **QUIET).fit(model, datamodule=ImageEmbeddingData.from_tensors(pictures(1), batch_size=8))
 
 
 class SaveThird(Callback):

@@ -19,6 +19,8 @@ EXCEPT = {
     "algorithms/linear_probe.py": (r"Tian et al.*", "a paper's title"),
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),
+    "kinds/classification.py": (r"thumbnail", "a name in HTTP"),
+    "kinds/predictions.py": (r"thumbnail", "a name in HTTP"),
     "kinds/regression.py": (r".*ImageRegressionData", "the example in a message"),
     "learning/": (
         r".*\(images, labels\).*|.*images and labels|thumbnails?",
@@ -38,6 +40,7 @@ EXCEPT = {
     "serve/": (r".*", "the service is one of pictures, until it asks the model for its modality"),
     "testing/": (r".*", "networks and strategies are held against made-up pictures"),
     "thumbnails.py": (r".*", "what is shown of an input, whatever it is"),
+    "training/procedure.py": (r".*ImageEmbedder.*", "the example in a message"),
     "trainer.py": (r".*ImageClassifier.*", "the example in a message"),
 }
 """By file or folder: the names and texts that are let through, and why."""

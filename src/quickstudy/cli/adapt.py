@@ -1,16 +1,16 @@
-"""Learn classes from a folder of class folders, without training.
+"""Learn classes from a folder of class folders, or numbers from a CSV file, without training.
 
-``quickstudy adapt resnet18 --support photos/ --out pets/`` writes a model that ``quickstudy predict pets/ images/`` and
-``Predictor.load`` read.
+``quickstudy adapt efficientnet_lite0 --support photos/ --out pets/`` writes a model that
+``quickstudy predict pets/ images/`` and ``Predictor.load`` read; of a model whose answers are numbers,
+``--support ages.csv`` makes one that tells such.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jsonargparse import ArgumentParser
@@ -18,17 +18,21 @@ from jsonargparse import ArgumentParser
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.models import FORMS, add_device, device_of, examples, find_model, learner, model_here, support_of
+from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
+from quickstudy.cli.options import FORMS, add_device
 from quickstudy.data.readable import readable
-from quickstudy.data.samples import Load
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
-from quickstudy.image.modality import IMAGE_SIZE, load_image
-from quickstudy.learning.confidence import accuracy_in_words, in_words
+from quickstudy.image.modality import IMAGE_SIZE, Picture, load_image
+from quickstudy.kinds.classification import Classification
+from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in_words, strangers_caught
 from quickstudy.learning.reading import telling
+from quickstudy.modality import Modality
+from quickstudy.nets import build_encoder
 from quickstudy.nets.registry import BACKBONES
-from quickstudy.predictor import Predictor
+from quickstudy.nets.weights import WHEELS
+from quickstudy.predictor import NumberPredictor, Predictor, usual_inputs
 from quickstudy.saved.model_folder import DESCRIPTION
 from quickstudy.saved.plain import name_of
 
@@ -52,7 +56,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "list backbones)",
     )
     parser.add_argument(
-        "--support", type=str, required=True, help="a folder of class folders, 1..n pictures each, or an archive of one"
+        "--support",
+        type=str,
+        required=True,
+        help="a folder of class folders, 1..n pictures each, or an archive of one; or a CSV file of two columns, the "
+        "names of files and their classes, or their numbers where the model answers such",
     )
     parser.add_argument("--out", type=str, required=True, help="the folder to write; a saved model there is replaced")
     parser.add_argument(
@@ -61,6 +69,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="skip",
         help="what an unreadable picture does: 'skip' names it and leaves it out, 'raise' ends the command",
     )
+    parser.add_argument("--verbose", action="store_true", help="print what its probabilities and 'unknown' rest on")
     add_device(parser)
     about = f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own"
     add_flags(parser, optional(_ENCODER | _PICTURES), "of a backbone's name", about)
@@ -72,33 +81,38 @@ def run(args: argparse.Namespace) -> int:
     if out.exists() and not (out / DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out '{out}' holds something else than a saved model: name a new folder")
     device = device_of(args)
-    load, learn = _learner(args, device)
-    table = support_of(args.support, load)
+    modality, kind, learn = _learner(args, device)
+    table = support_of(args.support, modality, kind)
     check_no_file_twice({"support": table})
     if args.on_error == "skip":
-        table = _readable(table, load, args.support)
+        table = _readable(table, modality, args.support)
     with bar("learning", len(table)) as advance, telling(advance):
         predictor = learn(*examples(table))
-    told = _told(predictor, args)
+    told = _told(predictor, args) if predictor.by_class else _told_of_numbers(predictor, args)
     predictor.save(out)
     print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} images/{also_importing(args)}")
     return 0
 
 
-def _learner(args: argparse.Namespace, device: torch.device) -> tuple[Load, Callable[[Any, Any], Predictor]]:
-    """Return what loads a picture, and what makes a predictor of pictures and labels."""
+def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
+    """Return what learns with the model that is named, or with a backbone."""
     given = vars(args)
     encoder, pictures = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _PICTURES))
     if model_here(args.model) or "/" in args.model or args.model.endswith(".ckpt"):
         for name in encoder | pictures:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
         return learner(find_model(args.model), device)
-    load = partial(load_image, **{"image_size": IMAGE_SIZE, **pictures})
-    return load, partial(Predictor.from_backbone, args.model, load=load, device=device, **encoder)
+    made = build_encoder(args.model, encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True))
+    modality = usual_inputs(made)
+    for name in () if isinstance(modality, Picture) else pictures:
+        raise ConfigError(f"--{name} is of pictures, and '{args.model}' takes {modality.called}: leave it out")
+    modality = modality.with_options(pictures)
+    learn = partial(Predictor.from_backbone, made, load=modality, device=device, **encoder)
+    return Learner(modality, Classification(), learn)
 
 
-def _readable(table: Table, load: Load, support: str) -> Table:
-    kept, _ = readable(table, load, f"pictures of '{support}'")
+def _readable(table: Table, modality: Modality, support: str) -> Table:
+    kept, _ = readable(table, modality, f"{modality.called} of '{support}'")
     lost = sorted(set(table.classes) - set(kept.without_empty_classes().classes))
     if lost:
         raise DataError(
@@ -108,19 +122,31 @@ def _readable(table: Table, load: Load, support: str) -> Table:
     return kept
 
 
+def _told_of_numbers(predictor: NumberPredictor, args: argparse.Namespace) -> str:
+    numbers = [number for kept in predictor.knowledge.support.values() for number in kept.numbers]
+    called, strategy = predictor.modality.called, name_of(predictor.knowledge.algorithm)
+    return (
+        f"Learned numbers from {min(numbers):g} to {max(numbers):g} of {len(numbers)} {called} with {strategy} on "
+        f"{args.model}"
+    )
+
+
 def _told(predictor: Predictor, args: argparse.Namespace) -> str:
-    counts = predictor.counts_
+    counts, sure = predictor.counts_, predictor.confidence_
+    strangers = strangers_caught(predictor.knowledge.held_out(), sure.threshold)
     strategy = name_of(predictor.knowledge.algorithm)
-    random = args.model in BACKBONES or not getattr(args, "pretrained", True)
+    called = predictor.modality.called
+    random = args.model in {*BACKBONES.names()} - {*WHEELS} or not getattr(args, "pretrained", True)
     listed = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     return "\n".join(
         [
-            f"Learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
+            f"Learned {len(counts)} classes from {sum(counts.values())} {called} with {strategy} on {args.model}"
             + ", whose weights are random" * random,
-            f"Classes, with their pictures: {listed}{more}",
-            *accuracy_in_words(predictor.held_out_accuracy_, "pictures"),
-            *in_words(predictor.confidence_),
-            *["This strategy classifies all pictures of a call together"] * predictor.transductive,
+            f"Classes, with their {called}: {listed}{more}",
+            *accuracy_in_words(predictor.held_out_accuracy_, called, sum(counts.values())),
+            *(in_words(sure) if args.verbose else in_plain_words(sure, strangers)),
+            *["More: --verbose, and docs/predictor.md"] * (not args.verbose),
+            *[f"This strategy classifies all {called} of a call together"] * predictor.transductive,
         ]
     )

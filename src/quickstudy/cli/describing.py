@@ -11,27 +11,30 @@ import docstring_parser
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.cli.flags import Flags, class_flags
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.selfsupervised import METHODS, Method
 from quickstudy.signatures import options_of
 from quickstudy.training.doors import Doors
 
 
 def described(name: str) -> str:
-    """Return a strategy's description, in Markdown."""
+    """Return a description of a strategy, or of a self-supervised method, in Markdown."""
     if name == "default":
         return "## default\n\nOrdinary supervised training on fixed classes; it takes no options.\n"
-    algorithm = STRATEGIES[name]
+    algorithm: type[Algorithm] | type[Method] = METHODS[name] if name in METHODS else STRATEGIES[name]
     told = docstring_parser.parse(inspect.getdoc(algorithm) or "")
     about = "\n\n".join(part.strip() for part in (told.short_description, told.long_description) if part).replace(
         "``", "`"
     )
-    kind = "Transductive: a query's answer depends on the other queries.\n\n" if algorithm.transductive else ""
+    transductive = getattr(algorithm, "transductive", False)
+    kind = "Transductive: a query's answer depends on the other queries.\n\n" if transductive else ""
     return f"## {name}\n\n{about}\n\n{kind}{algorithm.paper}\n{_listed(strategy_flags(algorithm))}"
 
 
-def strategy_flags(algorithm: type[Algorithm]) -> Flags:
-    """Return a strategy's own options."""
+def strategy_flags(algorithm: type[Algorithm] | type[Method]) -> Flags:
+    """Return the own options of a strategy or a method."""
     flags = class_flags(algorithm)
-    return {name: flags[name] for name in options_of(algorithm, Algorithm)}
+    root = Algorithm if issubclass(algorithm, Algorithm) else Method
+    return {name: flags[name] for name in options_of(algorithm, root)}
 
 
 def strategies_page() -> str:
@@ -43,7 +46,9 @@ def strategies_page() -> str:
         "strategy, those of episodes. `trainer.finetune` trains the encoder through the strategy; to use one as it\n"
         "is, leave that out and go straight to `trainer.test` or `model.adapt`.\n\n"
         "This page is made by `scripts/docs`; `quickstudy list strategies NAME` prints a part of it.\n\n"
-        f"## Episodes\n{_listed(class_flags(EpisodePlan))}\n{strategies}"
+        f"## Episodes\n{_listed(class_flags(EpisodePlan))}"
+        "- `task_chunk=None`: tasks that advance together; default: one on a CPU, where several are faster for small "
+        f"networks alone, and on a GPU as many as fit.\n\n{strategies}"
     )
 
 

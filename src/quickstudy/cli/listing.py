@@ -21,16 +21,6 @@ KINDS = {
 _FIRST = 20
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument("kind", nargs="?", metavar="KIND", help=f"{', '.join(KINDS)}; default: some of each")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a strategy to describe")
-    parser.add_argument("--match", metavar="PATTERN", help="only names like 'resnet*', or with 'resnet' in them")
-    parser.add_argument(
-        "--offline", action="store_true", help="only backbones whose trained weights are at hand without a network"
-    )
-
-
 def run(args: argparse.Namespace) -> int:
     """Print one name per line, or what is known of one; where no kind is named, the first few of each."""
     kind = args.kind or ("backbones" if args.offline else None)
@@ -40,8 +30,10 @@ def run(args: argparse.Namespace) -> int:
         if kind not in KINDS:
             raise unknown("kind", kind, KINDS)
         if args.name:
-            if kind != "strategies":
-                raise ConfigError(f"only strategies are described. Type: quickstudy list {kind} --match {args.name}")
+            if kind not in ("strategies", "methods"):
+                raise ConfigError(
+                    f"only strategies and methods are described. Type: quickstudy list {kind} --match {args.name}"
+                )
             print(importlib.import_module("quickstudy.cli.describing").described(args.name), end="")
             return 0
         found = _names(kind, args.match)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from quickstudy.algorithms import STRATEGIES
-from quickstudy.data.samples import Load
+from quickstudy.cli.options import FORMS, TRAINED
+from quickstudy.data.frames import csv_frame, frame_table
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, MissingPackageError, first_line
-from quickstudy.files import absent, best_checkpoint
+from quickstudy.errors import ConfigError, DataError, MissingPackageError, few, first_line
+from quickstudy.files import absent, best_checkpoint, looked_in
 from quickstudy.image.modality import IMAGE_EXTENSIONS
-from quickstudy.modality import as_modality
-from quickstudy.predictor import Predictor
+from quickstudy.kinds.base import Kind
+from quickstudy.modality import Modality, Tensors
+from quickstudy.predictor import Adapted, NumberPredictor, Predictor
 from quickstudy.saved import hub
 from quickstudy.saved.model_folder import DESCRIPTION, instead, is_trained
 from quickstudy.trained import TrainedModel
@@ -26,8 +29,7 @@ from quickstudy.trained import TrainedModel
 if TYPE_CHECKING:
     from quickstudy.training.task import Task
 
-TRAINED = "a run's folder (runs/1) or a checkpoint"
-FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
+_CSV = "a CSV file of two columns: the names of files, and their classes or numbers"
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!\d+$)[\w.-]+")  # runs/9 is a run that is not there
 _OF_FILES = (".ckpt", ".onnx", ".pt2", ".zip", ".tar", ".gz")
 
@@ -66,12 +68,14 @@ def find_model(typed: str, kind: str = "checkpoint or saved model") -> Found:
         return found
     path = Path(typed).expanduser()
     if path.is_dir():
-        raise DataError(f"there is no saved model or checkpoint in '{path}' (looked in {Path.cwd()}){instead(path)}")
+        raise DataError(
+            f"there is no saved model or checkpoint in '{path}' ({looked_in(path / DESCRIPTION)}){instead(path)}"
+        )
     if _ON_THE_HUB.fullmatch(typed) and path.suffix not in _OF_FILES and not path.parent.exists():
         try:
             return Found(hub.fetched(typed), True, typed)
         except MissingPackageError as error:
-            told = f"there is no folder '{typed}' (looked in {Path.cwd()}), and to look on the Hugging Face Hub {error}"
+            told = f"{absent('folder', path)}, and to look on the Hugging Face Hub {error}"
             raise DataError(told) from error
     raise DataError(f"{absent(kind, path)}. Give {FORMS if 'saved' in kind else TRAINED}")
 
@@ -102,21 +106,33 @@ def load_task(checkpoint: Path, device: torch.device) -> Task:
     return task_class(in_checkpoint(checkpoint)).load_from_checkpoint(checkpoint).to(device)  # which brings Lightning
 
 
-def load_predictor(found: Found, device: torch.device, support: str | None = None) -> Predictor:
-    """Read a model that knows classes: those it was saved with, or those of a support folder.
+class Learner(NamedTuple):
+    """What learns from a few examples on the command line."""
+
+    modality: Modality
+    """What an input is."""
+    kind: Kind
+    """What an answer is: what the targets of examples mean."""
+    learn: Callable[[Any, Any], Any]
+    """Makes a ``Predictor``, or a ``NumberPredictor``, of inputs and their labels or numbers."""
+
+
+def load_predictor(found: Found, device: torch.device, support: str | None = None) -> Predictor | NumberPredictor:
+    """Read a model that has learned from examples: from those it was saved with, or from those of a support set.
 
     Args:
         found: what ``find_model`` returned.
         device: for the model.
-        support: a folder of class folders, whose classes it learns in place of its own.
+        support: see ``support_of``; it learns these in place of its own.
 
     Raises:
-        DataError: it is damaged, or the folder has no class folders.
+        DataError: it is damaged, or there are no examples.
         ConfigError: it is a checkpoint and there is no folder to learn from, or it takes tensors only.
     """
     if support is not None:
-        load, learn = learner(found, device)
-        return learn(*examples(support_of(support, load)))
+        made = learner(found, device)
+        learned: Predictor | NumberPredictor = made.learn(*examples(support_of(support, made.modality, made.kind)))
+        return learned
     if found.saved:
         return _load_saved(found, device)
     raise ConfigError(
@@ -146,57 +162,68 @@ def trained(found: Found, device: torch.device) -> tuple[TrainedModel, torch.Ten
 
 
 def without_classes(typed: object, model: Task) -> ConfigError:
-    """Build the error for a model that is asked to classify and knows no classes."""
+    """Build the error for a model that is asked to classify and knows no classes, or has learned no numbers."""
     return ConfigError(
         f"'{typed}' was trained with '{model.hparams['training_strategy']}' and has no fixed classes: show it yours "
-        "with --support FOLDER, a folder of class folders with 1..n pictures each"
+        f"with --support FOLDER, a folder of class folders with 1..n pictures each, or {_CSV}"
     )
 
 
-def support_of(folder: str, load: Load) -> Table:
-    """Return the examples of a folder of class folders: the files of a model's own inputs.
+def support_of(typed: str, modality: Modality, kind: Kind) -> Table:
+    """Return the examples that a model is shown: the files of its own inputs.
 
     Args:
-        folder: of class folders.
-        load: what reads an input for the model.
+        typed: a folder of class folders, or a CSV file of two columns, inputs and their classes or numbers.
+        modality: of the model's inputs.
+        kind: what its answers are.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or they have no targets of that kind.
     """
-    return class_folders(folder, as_modality(load).extensions or IMAGE_EXTENSIONS)
+    path = Path(typed).expanduser()
+    if path.suffix.lower() == ".csv":
+        frame = csv_frame(path, None)
+        if len(columns := list(frame.columns)) != 2:
+            raise DataError(f"'{path}' has {len(columns)} columns, {few(map(str, columns))}: give {_CSV}")
+        inputs, targets = columns
+        return frame_table(frame, partial(modality.column, root=path.parent), inputs, targets, encode=kind.encode)
+    table = class_folders(typed, modality.extensions or IMAGE_EXTENSIONS)
+    try:
+        kind.encode(list(table.classes))
+    except DataError as error:
+        raise DataError(
+            f"'{typed}' has the classes {few(table.classes)}, and this model learns numbers: give {_CSV}"
+        ) from error
+    return table
 
 
-def learner(found: Found, device: torch.device) -> tuple[Load, Callable[[Any, Any], Predictor]]:
-    """Return what reads an input for a model, and what makes a predictor of inputs and labels with it."""
+def learner(found: Found, device: torch.device) -> Learner:
+    """Return what learns with a model; what it knows itself is left behind."""
     if found.saved and is_trained(found.path):
         fixed = TrainedModel.load(found.path, device)  # whose head is left behind, as a checkpoint's is
-        return fixed.modality, Predictor(fixed.encoder, STRATEGIES["prototypicalnetworks"](), fixed.modality).fit
+        kind, modality = fixed.kind, fixed.modality
+        return Learner(modality, kind, kind.learner(fixed.encoder, STRATEGIES[kind.shown_by](), modality).fit)
     if found.saved:
         predictor = _load_saved(found, device)
-        return predictor.knowledge.load, predictor.fit
+        return Learner(predictor.modality, predictor.kind, predictor.fit)
     model = load_task(found.path, device)
-    return model.modality.with_options(model.load_options), model.adapt
+    return Learner(model.modality.with_options(model.load_options), model.kind, model.adapt)
 
 
-def examples(table: Table) -> tuple[list[Any], list[str]]:
-    """Return the inputs and the labels of a table of class folders."""
-    assert table.targets is not None
-    return [table.inputs[row] for row in range(len(table))], [table.classes[code] for code in table.targets.tolist()]
+def examples(table: Table) -> tuple[list[Any], list[Any]]:
+    """Return the inputs and the labels, or the numbers, of a table."""
+    return [table.inputs[row] for row in range(len(table))], table.told or []
 
 
-def _load_saved(found: Found, device: torch.device) -> Predictor:
-    predictor = Predictor.load(found.path, device)
-    if predictor.knowledge.load is torch.as_tensor:
+def _load_saved(found: Found, device: torch.device) -> Predictor | NumberPredictor:
+    predictor: Any = Adapted.load(found.path, device)
+    if isinstance(predictor.modality, Tensors):
         raise ConfigError(
             f"the model in '{found.typed}' takes tensors, as it was made without a function that loads pictures: make "
-            "it with quickstudy adapt, model.adapt(...), or Predictor(..., load=load_image)"
+            f"it with quickstudy adapt, model.adapt(...), or {type(predictor).__name__}(..., load=load_image)"
         )
-    return predictor
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add the option that ``device_of`` reads."""
-    parser.add_argument("--device", type=str, default="cpu", help="for the model: cpu, cuda, cuda:1, mps")
+    learned: Predictor | NumberPredictor = predictor
+    return learned
 
 
 def device_of(args: argparse.Namespace) -> torch.device:

@@ -10,8 +10,9 @@ import numpy as np
 from lightning import Trainer
 
 from quickstudy.cli.flags import FlagParser
-from quickstudy.cli.models import TRAINED, examples, support_of, without_classes
+from quickstudy.cli.models import examples, support_of, without_classes
 from quickstudy.cli.named_pictures import Picture
+from quickstudy.cli.options import TRAINED
 from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.cli.tasks import asked_for, named_by
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         found = model.kind.ranked(joined(model.kind, batches), asked.count)
     else:
         found, model.load_options = None, dict(data.load_options)
-        support = examples(support_of(args.support, model.modality))
+        support = examples(support_of(args.support, model.modality, model.kind))
         asked = Asked(model.to(trainer.strategy.root_device).adapt(*support), unknown=False)
     pictures = [
         Picture(table.inputs[row], true)

@@ -165,9 +165,13 @@ def folders_or_files(path: str | os.PathLike[str], extensions: Collection[str]) 
     """Read class folders; or, where examples lie beside them or there are none, every example without targets.
 
     Raises:
+        SplitsError: all folders are called ``train``, ``test`` and the like, whatever they hold.
         DataError: nothing is there, or see ``class_folders``.
     """
     source = unwrapped(open_source(path))
+    splits = {name: SPLITS[word] for name in sorted(source.folders()) if (word := _split_word(name))}
+    if len(splits) == len(source.folders()) == len(set(splits.values())) > 1:
+        raise SplitsError(source, {stage: f"{source}/{name}" for name, stage in splits.items()})
     beside = any("/" not in name and name.lower().endswith(tuple(extensions) or ("",)) for name in source.files())
     return any_files(path, extensions) if beside or not source.folders() else class_folders(path, extensions)
 

@@ -66,39 +66,7 @@ def load_image(
         DataError: the file is missing, truncated, no image, or has more than ``max_pixels`` pixels.
         ConfigError: the size, the mode or the depth is none.
     """
-    if image_mode not in ("RGB", "L"):
-        raise ConfigError(f"image_mode={brief(image_mode)} is neither 'RGB' nor 'L'")
-    check_depth(image_depth)
-    size = None if image_size is None else height_width(image_size)
-    if isinstance(item, np.ndarray | Tensor):
-        pixels = whole_numbers(item if isinstance(item, Tensor) else tensor_of(item))
-        if pixels.ndim != 2 and not channels_last(pixels.shape):
-            return pixels
-        drawn = pixels if pixels.dtype == torch.uint8 else as_uint8(pixels)
-        if drawn is None:
-            return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-        item = Image.fromarray((drawn[..., 0] if drawn.shape[2:] == (1,) else drawn).numpy())
-    if isinstance(item, Image.Image):
-        return _to_tensor(item, size, image_mode, image_depth, "a picture")
-    if isinstance(item, bytearray | memoryview) or hasattr(item, "read"):
-        item = content_of(item)
-    name = f"the picture of {len(item)} bytes" if isinstance(item, bytes) else named(item)
-    content = _content(item, name)
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            _check_pixels(name, image.width, image.height, max_pixels)
-            if size is not None and image.format == "JPEG":
-                image.draft(image_mode, (2 * size[1], 2 * size[0]))  # decodes a large photograph at a part of its size
-            return _to_tensor(image, size, image_mode, image_depth, name)
-    except (DataError, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError(f"{name} is no image that can be read (or its beginning is damaged)") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{name} claims too many pixels: {error}. Make the picture smaller first") from error
-    except Exception as error:  # damage makes decoders raise almost anything
-        told = f"{name} is a damaged image, or of a kind that cannot be decoded: {error}. Replace it"
-        raise DataError(told) from error
+    return Picture(image_size, image_mode, max_pixels, image_depth).load(item)
 
 
 @MODALITIES.register("image")
@@ -138,7 +106,7 @@ class Picture(Modality):
 
     def __post_init__(self) -> None:
         check_choice("image_mode", self.image_mode, "RGB", "L")
-        check_depth(self.image_depth)
+        check_choice("image_depth", self.image_depth, "auto", 8, 10, 12, 16)
         if self.image_size is not None:
             pair = height_width(self.image_size)
             object.__setattr__(self, "image_size", pair[0] if isinstance(self.image_size, Integral) else pair)
@@ -150,7 +118,82 @@ class Picture(Modality):
 
     def load(self, item: Any) -> Tensor:
         """Return a picture as ``load_image`` does."""
-        return load_image(item, self.image_size, self.image_mode, self.max_pixels, self.image_depth)
+        if isinstance(item, np.ndarray | Tensor):
+            pixels = whole_numbers(item if isinstance(item, Tensor) else tensor_of(item))
+            if pixels.ndim != 2 and not channels_last(pixels.shape):
+                return pixels
+            drawn = pixels if pixels.dtype == torch.uint8 else as_uint8(pixels)
+            if drawn is None:
+                return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+            item = Image.fromarray((drawn[..., 0] if drawn.shape[2:] == (1,) else drawn).numpy())
+        if isinstance(item, Image.Image):
+            return self._drawn(item, "a picture")
+        if isinstance(item, bytearray | memoryview) or hasattr(item, "read"):
+            item = content_of(item)
+        name = f"the picture of {len(item)} bytes" if isinstance(item, bytes) else named(item)
+        content = _content(item, name)
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                _check_pixels(name, image.width, image.height, self.max_pixels)
+                if self._size is not None and image.format == "JPEG":  # a large one is decoded at a part of its size
+                    height, width = self._size
+                    image.draft(self.image_mode, (2 * width, 2 * height))
+                return self._drawn(image, name)
+        except (DataError, MemoryError):
+            raise
+        except UnidentifiedImageError as error:
+            raise DataError(f"{name} is no image that can be read (or its beginning is damaged)") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise DataError(f"{name} claims too many pixels: {error}. Make the picture smaller first") from error
+        except Exception as error:  # damage makes decoders raise almost anything
+            told = f"{name} is a damaged image, or of a kind that cannot be decoded: {error}. Replace it"
+            raise DataError(told) from error
+
+    @property
+    def _size(self) -> tuple[int, int] | None:
+        """Height and width in pixels."""
+        return None if self.image_size is None else height_width(self.image_size)
+
+    def _drawn(self, image: Image.Image, name: str) -> Tensor:
+        depth = self.image_depth
+        # A file's own layout of pixels, before it is decoded: Pillow says no more of it afterwards.
+        deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "F":
+            raise ValueError(
+                "floating-point pixels have no agreed black and white. Bring them to 0..1, and give the array [H, W] "
+                "in place of the file, or from_tensors all of them"
+            )
+        if image.mode.startswith("I"):  # 16 bits, whatever the name
+            levels = np.asarray(image)
+            lowest, highest = int(levels.min(initial=0)), int(levels.max(initial=0))
+            if lowest < 0 or highest >= 1 << 16:
+                warnings.warn(
+                    f"{name} has pixels from {lowest} to {highest}, and those outside of 0..65535 are cut off, to "
+                    "black and white: bring them to 0..65535 first, or to 0..255",
+                    DataWarning,
+                    3,
+                )
+            elif depth == "auto":
+                _warn_of_depth(highest, name)
+            bits = 16 if depth == "auto" else depth
+            image = Image.fromarray((levels.clip(0, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8))
+        elif deep:  # the upper 8 of 16 bits are all that is read of colours
+            if depth == "auto":
+                extrema = image.getextrema()
+                _warn_of_depth(max(int(high) for _, high in extrema[:3]) << 8 | 255, name)  # type: ignore[misc]
+            else:
+                alpha = [*range(256)] * (image.mode in ("RGBA", "LA"))
+                scaled = [min(level << (16 - depth), 255) for level in range(256)]
+                image = image.point(scaled * (len(image.getbands()) - bool(alpha)) + alpha)
+        if image.has_transparency_data:
+            rgba = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        image = image.convert(self.image_mode)
+        if self._size is not None and image.size != (wanted := self._size[::-1]):
+            image = ImageOps.fit(image, wanted, Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(image, np.uint8))
+        return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 
     def show(self, item: Any, example: Any) -> bytes:
         """Return a small JPEG."""
@@ -237,63 +280,11 @@ def height_width(image_size: object) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def check_depth(image_depth: object) -> None:
-    """Check how many bits a pixel is said to have.
-
-    Raises:
-        ConfigError: it is no such number.
-    """
-    check_choice("image_depth", image_depth, "auto", 8, 10, 12, 16)
-
-
 def _check_pixels(name: str, width: int, height: int, most: int) -> None:
     if width * height > most:
         raise DataError(
             f"{name} claims {width}x{height} pixels; more than {most:,} are refused. Make the picture smaller first"
         )
-
-
-def _to_tensor(
-    image: Image.Image, size: tuple[int, int] | None, image_mode: str, depth: Literal["auto", 8, 10, 12, 16], name: str
-) -> Tensor:
-    # A file's own layout of pixels, before it is decoded: Pillow says no more of it afterwards.
-    deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError(
-            "floating-point pixels have no agreed black and white. Bring them to 0..1, and give the array [H, W] in "
-            "place of the file, or from_tensors all of them"
-        )
-    if image.mode.startswith("I"):  # 16 bits, whatever the name
-        levels = np.asarray(image)
-        lowest, highest = int(levels.min(initial=0)), int(levels.max(initial=0))
-        if lowest < 0 or highest >= 1 << 16:
-            warnings.warn(
-                f"{name} has pixels from {lowest} to {highest}, and those outside of 0..65535 are cut off, to black "
-                "and white: bring them to 0..65535 first, or to 0..255",
-                DataWarning,
-                3,
-            )
-        elif depth == "auto":
-            _warn_of_depth(highest, name)
-        bits = 16 if depth == "auto" else depth
-        image = Image.fromarray((levels.clip(0, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8))
-    elif deep:  # the upper 8 of 16 bits are all that is read of colours
-        if depth == "auto":
-            extrema = image.getextrema()
-            _warn_of_depth(max(int(high) for _, high in extrema[:3]) << 8 | 255, name)  # type: ignore[misc]
-        else:
-            alpha = [*range(256)] * (image.mode in ("RGBA", "LA"))
-            scaled = [min(level << (16 - depth), 255) for level in range(256)]
-            image = image.point(scaled * (len(image.getbands()) - bool(alpha)) + alpha)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    image = image.convert(image_mode)
-    if size is not None and image.size != (size[1], size[0]):
-        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(image, np.uint8))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 
 
 def _warn_of_depth(highest: int, name: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -12,7 +10,6 @@ import torch
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
-from quickstudy.errors import check_choice
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
@@ -40,7 +37,6 @@ class ImageData(DataModule):
     """
 
     modality = Picture().with_options(Picture.usual)
-    load = staticmethod(load_image)
 
     def __init__(
         self,
@@ -53,7 +49,6 @@ class ImageData(DataModule):
         image_depth: Literal["auto", 8, 10, 12, 16] | None = None,
         **options: Any,
     ) -> None:
-        check_choice("image_mode", image_mode, "RGB", "L", None)
         train, val, test, predict = (_upright(table) for table in (train, val, test, predict))
         inputs = next((table.inputs for table in (train, val, test, predict) if table is not None), None)
         if isinstance(inputs, torch.Tensor) and inputs.ndim in (3, 4):
@@ -114,16 +109,7 @@ class ImageTask(Task):
     """A task of pictures. The default backbone is timm's ``resnet18``."""
 
     modality = Picture()
-    load = staticmethod(load_image)
     build_mix = staticmethod(build_mix)
-
-    def _load_for(self, support: Any) -> Callable[[Any], Any]:
-        if not isinstance(self.modality, Picture):  # of a subclass
-            return super()._load_for(support)
-        # What timm's models know is of pictures of about this size; a small picture as it is would be guessed at.
-        if not self.load_options and self.encoder.mean is not None and not isinstance(support, torch.Tensor):
-            return partial(load_image, **Picture.usual)
-        return partial(load_image, **self.load_options)
 
 
 class ImageClassifier(Classifier, ImageTask):

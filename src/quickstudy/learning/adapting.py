@@ -30,6 +30,7 @@ from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import NUMBERS, Change, Kept, Support, changed, check_name
 from quickstudy.learning.confidence import rounding_of
 from quickstudy.learning.knowledge import Knowledge
+from quickstudy.modality import as_modality
 from quickstudy.nets import Encoder
 from quickstudy.torch_internals import tree_leaves, tree_map
 
@@ -44,7 +45,7 @@ def untaught(encoder: Encoder, algorithm: Algorithm, load: Load, kind: Kind | No
     """
     if kind is not None and not algorithm.numbers:
         raise ConfigError(f"{type(algorithm).__name__} learns classes, and no numbers: choose 'r2d2' or 'maml'")
-    return Knowledge(_frozen(encoder), _frozen(algorithm), load, kind, taught=encoder.fed)
+    return Knowledge(_frozen(encoder), _frozen(algorithm), as_modality(load), kind, taught=encoder.fed)
 
 
 def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:

@@ -16,7 +16,6 @@ from torch import Tensor
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
 from quickstudy.algorithms.rows import Rows
 from quickstudy.batches import Batch, join
-from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label, LabelType, label_of, read_as, type_of
 from quickstudy.errors import DataError, UnknownClassError, closest, one_line
 from quickstudy.kinds.base import Kind
@@ -34,7 +33,7 @@ from quickstudy.learning.confidence import (
     threshold_of,
 )
 from quickstudy.learning.reading import Reader
-from quickstudy.modality import Modality, as_modality
+from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
 
 TYPES = {"str": "strings", "int": "whole numbers", "bool": "True and False", None: "none yet"}
@@ -50,8 +49,8 @@ class Knowledge:
 
     encoder: Encoder
     algorithm: Algorithm
-    load: Load
-    """Makes a tensor of one input, or a dict of them."""
+    modality: Modality
+    """What its inputs are."""
     kind: Kind | None = None
     """What an answer is, where that is a number: it knows the units; None: a class of the support."""
     support: Support = field(default_factory=dict)
@@ -87,10 +86,10 @@ class Knowledge:
         sees: bool = self.algorithm.sees_queries(self.encoder)
         return sees
 
-    @cached_property
-    def modality(self) -> Modality:
-        """What its inputs are."""
-        return as_modality(self.load)
+    @property
+    def load(self) -> Modality:
+        """What reads an input, as the argument of a model is called."""
+        return self.modality
 
     @cached_property
     def reader(self) -> Reader:

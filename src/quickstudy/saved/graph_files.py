@@ -52,8 +52,9 @@ def _run_onnx(content: bytes) -> Run:
     names = [each.name for each in session.get_inputs()]
 
     def run(inputs: Batch, tensors: Tensors) -> Answers:
-        leaves = [*tree_leaves(inputs), *tensors.values()]
-        arrays = {name: leaf.numpy() for name, leaf in zip(names, leaves, strict=True)}
+        asked = [name for name in names if name not in tensors]
+        arrays = {name: leaf.numpy() for name, leaf in zip(asked, tree_leaves(inputs), strict=True)}
+        arrays |= {name: tensor.numpy() for name, tensor in tensors.items()}
         logits_NW, familiar_N = session.run(list(OUTPUTS), arrays)
         return torch.from_numpy(logits_NW), torch.from_numpy(familiar_N)
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.data.samples import Load
 from quickstudy.errors import ConfigError
 from quickstudy.kinds.base import Kind
-from quickstudy.modality import Modality, as_modality, modality_of
 
 
 def name_of(algorithm: Algorithm) -> str:
@@ -30,31 +26,6 @@ def named_kind(kind: Kind) -> dict[str, Any]:
     if (described := kind.described())["name"] is not None:
         return described
     raise ConfigError(f"{type(kind).__name__} has no name to be found by: register it, @KINDS.register('my_kind')")
-
-
-def named_load(load: Load) -> dict[str, Any] | None:
-    """Return what a saved model holds of what reads its inputs: a name and the options that were given; None: tensors.
-
-    Code of one's own has no name.
-    """
-    described = as_modality(load).described()
-    if described and described["name"] and not isinstance(load, Modality):
-        return {**described, "options": dict(load.keywords) if isinstance(load, partial) else {}}
-    return described
-
-
-def found_load(entry: Mapping[str, Any] | None, place: Path) -> Load:
-    """Return what a saved model reads its inputs by: a modality, or the function that it stands for, as it was given.
-
-    Args:
-        entry: what ``named_load`` returned.
-        place: of the model, for messages.
-    """
-    modality = modality_of(entry, place)
-    function = type(modality).function
-    if function is None:
-        return modality
-    return partial(function, **entry["options"]) if entry else function
 
 
 def taken_apart(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
