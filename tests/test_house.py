@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import quickstudy
+from quickstudy.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
 
@@ -26,7 +27,8 @@ LAYERS = [
     ["data"],
     ["datasets"],
     ["thumbnails", "values", "pixels", "modality"],
-    ["image/modality"],  # of each domain its modality.py and nets.py: what a model knows of it, without Lightning
+    # Of each domain its modality.py and nets.py: what a model knows of it, without Lightning.
+    ["image/modality", "text/modality", "text/nets"],
     ["kinds"],
     ["learning"],
     ["saved"],
@@ -35,7 +37,7 @@ LAYERS = [
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],
-    ["image"],  # the domains, which never import each other
+    ["image", "text"],  # the domains, which never import each other
     ["serve"],
     ["testing"],
     ["cli"],
@@ -273,7 +275,15 @@ def test_the_public_names_are_these() -> None:
         assert getattr(quickstudy, name) is not None
 
 
-@pytest.mark.parametrize("arguments", [["-c", "import quickstudy"], ["-m", "quickstudy", "--help"]], ids=" ".join)
+PLAIN = [name for name, command in COMMANDS.items() if not command.flags]
+"""Commands whose options are not those of training code, from whose signatures the others' come."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-c", "import quickstudy"], *(["-m", "quickstudy", *name, "--help"] for name in ([], *([one] for one in PLAIN)))],
+    ids=" ".join,
+)
 def test_import_and_help_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
     # The site hook writes down, as the process ends, what it imported.
     hook = (

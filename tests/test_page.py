@@ -190,7 +190,7 @@ def test_it_says_which_model_it_is_and_shows_a_class(tmp_path: Path, visit: Call
         about = page.inner_text("#about")
         assert about.startswith("my <pets> by quickstudy")
         assert "prototypicalnetworks on conv4: 2 classes from 10 examples, written 20" in about
-        assert re.search(r"Held-out accuracy \d+% ± \d+ \(10 pictures", about)
+        assert re.search(r"Held-out accuracy \d+% .*\(95% interval; 10 pictures", about)
         page.fill("#chosen input", "green")
         page.keyboard.press("Enter")
         page.wait_for_selector("#shown h3:has-text('Examples of green')")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -207,7 +208,7 @@ class Trainer(JudgingTrainer):
                 "the data"
             )
         if isinstance(datamodule, DataModule):
-            model.procedure.check(datamodule, validates)
+            model.procedure.check(model, datamodule, validates)
         model.kind = model.kind.judged_on(tables.get("val"))
         self.callbacks = judging_by(model.score, self.callbacks)
         if not self._leaves:
@@ -221,7 +222,11 @@ class Trainer(JudgingTrainer):
             self.loggers = build_loggers(self._loggers_asked, self.run_folder) if self._loggers_asked else []
         if self._keeps:
             self.callbacks += checkpoints(self.run_folder, validates, self.callbacks, model.score)
-        options = {**datamodule.load_options, **datamodule.options} if isinstance(datamodule, DataModule) else {}
+        options: dict[str, Any] = {}
+        if isinstance(datamodule, DataModule):
+            learned = datamodule.modality.learned  # which nobody chose, and may be long
+            read = {name: value for name, value in datamodule.load_options.items() if name not in learned}
+            options = {**read, **datamodule.options}
         record = Record(self.run_folder, tables, options, {**self._told, **self._finetuning})
         others = [callback for callback in self.callbacks if not isinstance(callback, Record)]
         # What is written last has seen what the others did.
@@ -288,9 +293,13 @@ class Trainer(JudgingTrainer):
         _check_task(model or self.lightning_module)
         check_shared(self, dataloaders)
         tested: Any = model or self.lightning_module
-        if tested is not None:
-            tested.outcome = None  # where processes are spawned, they keep their own
-        found = super().test(model, dataloaders, ckpt_path, False, datamodule, **lightning_kwargs)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "outcome" if spawns(self) else None  # processes that are spawned keep their own
+            if tested is not None:
+                tested.outcome, tested.outcome_file = None, file
+            found = super().test(model, dataloaders, ckpt_path, False, datamodule, **lightning_kwargs)
+            if file is not None and file.exists():
+                tested.outcome, tested.outcome_file = Outcome.read(file), None
         if found and self.is_global_zero:
             data = datamodule or (getattr(self, "datamodule", None) if dataloaders is None else dataloaders)
             result = result_of(self.lightning_module, found[0], data)
@@ -303,10 +312,7 @@ class Trainer(JudgingTrainer):
 
     @property
     def outcome(self) -> Outcome | None:
-        """What the latest test saw; None before one.
-
-        Nor does it come back from processes that were spawned (``strategy="ddp_spawn"``): use ``strategy="ddp"``.
-        """
+        """What the latest test saw; None before one."""
         return getattr(self.lightning_module, "outcome", None)
 
     def validate(  # type: ignore[override]

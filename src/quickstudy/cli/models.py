@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.cli.options import FORMS, TRAINED
 from quickstudy.data.frames import csv_frame, frame_table
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
@@ -28,9 +29,7 @@ from quickstudy.trained import TrainedModel
 if TYPE_CHECKING:
     from quickstudy.training.task import Task
 
-TRAINED = "a run's folder (runs/1) or a checkpoint"
 _CSV = "a CSV file of two columns: the names of files, and their classes or numbers"
-FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!\d+$)[\w.-]+")  # runs/9 is a run that is not there
 _OF_FILES = (".ckpt", ".onnx", ".pt2", ".zip", ".tar", ".gz")
 
@@ -225,11 +224,6 @@ def _load_saved(found: Found, device: torch.device) -> Predictor | NumberPredict
         )
     learned: Predictor | NumberPredictor = predictor
     return learned
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add the option that ``device_of`` reads."""
-    parser.add_argument("--device", type=str, default="cpu", help="for the model: cpu, cuda, cuda:1, mps")
 
 
 def device_of(args: argparse.Namespace) -> torch.device:

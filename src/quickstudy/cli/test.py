@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.cli.flags import FlagParser
-from quickstudy.cli.models import TRAINED
+from quickstudy.cli.options import TRAINED
 from quickstudy.cli.runs import (
     add_data,
     add_episodes,

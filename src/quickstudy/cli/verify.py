@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.cli.test import how_to_test, measured, recorded
-from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import DataError
 from quickstudy.runs.results import interval, score_in, sentence, versions
 from quickstudy.training.outcome import in_words
@@ -23,11 +22,6 @@ ROUNDING = 0.05
 PLACES = 1e-5
 """What it may change of a score that is no share, and may have no interval, as a share of the score."""
 _SHOWN = 20  # figures that moved
-
-
-def add_arguments(parser: PlainParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("run", type=Path, help="the run's folder, such as runs/1, or a checkpoint in it")
 
 
 def run(args: argparse.Namespace) -> int:
