@@ -160,8 +160,12 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
     def __repr__(self) -> str:
         """Tell the stages, their classes and how many examples each has; nothing is read for it."""
         lines = [type(self).__name__]
+        ways = {by_class for stage, by_class in self._parts if stage == "train"}  # in which it was divided so far
+        parts = self.divided(by_class=ways.pop()) if len(ways) == 1 else {}
         for stage in STAGES:
-            if stage in self._options.splits:
+            if stage in parts:
+                lines.append(f"{stage}: {parts[stage]}")
+            elif stage in self._options.splits:
                 lines.append(f"{stage}: {self._options.splits[stage]:.3g} of the train data")
             elif stage in self._tables:
                 lines.append(f"{stage}: {self._tables[stage]}")
