@@ -35,6 +35,7 @@ from quickstudy.data.samples import Samples, cache_budget
 from quickstudy.data.table import Table
 from quickstudy.data.targets import encode
 from quickstudy.episode import Episode
+from quickstudy.files import absent
 from quickstudy.image import ImageClassificationData, ImageClassifier, load_image
 from quickstudy.image.modality import MAX_PIXELS, Picture
 
@@ -97,8 +98,18 @@ def episodic(**options: Any) -> ImageClassifier:
 
 
 def test_a_missing_folder_suggests_its_neighbour(train: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder or archive '.*/trian'; did you mean 'train'\?.*looked in"):
+    with pytest.raises(DataError, match=r"no folder or archive '.*/trian'; did you mean '.*/train'\? \(looked in"):
         Images.from_folders(train.with_name("trian"))
+
+
+def test_what_is_not_there_is_meant_by_its_whole_path_and_looked_for_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "3").mkdir(parents=True)
+    near = f"there is no run 'runs/33'; did you mean '{Path('runs/3')}'? (looked in {tmp_path / 'runs'})"
+    assert absent("run", "runs/33") == near
+    assert absent("run", "walks/33") == f"there is no run 'walks/33' (looked in {tmp_path})"
 
 
 def test_a_missing_folder_inside_an_archive_suggests_its_neighbour(train: Path) -> None:

@@ -15,7 +15,13 @@ from quickstudy.errors import DataWarning
 from quickstudy.functional.calibration import area_under_roc, best_temperature, expected_calibration_error
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.learning.answering import answered
-from quickstudy.learning.confidence import _shuffled, accuracy_in_words, in_words
+from quickstudy.learning.confidence import (
+    _shuffled,
+    accuracy_in_words,
+    in_plain_words,
+    in_words,
+    strangers_caught,
+)
 from quickstudy.nets import Encoder, build_encoder
 
 # Most tests ask about the very examples that were learned, which is told.
@@ -315,7 +321,9 @@ def test_the_accuracy_to_expect_is_that_of_held_out_answers(strategy: str, monke
     weakest = min(found.by_class.items(), key=lambda each: each[1].accuracy)
     head, accuracy, weak = str(predictor).splitlines()
     assert head == repr(predictor)
-    assert accuracy.startswith(f"Held-out accuracy {found.accuracy:.0%} ± {100 * found.ci95:.0f} (120 examples; 95%")
+    assert accuracy.startswith(
+        f"Held-out accuracy {found.accuracy:.0%} ± {found.ci95:.0%} (95% interval; 120 examples, each"
+    )
     assert weak.startswith(f"Weakest classes: {weakest[0]} {round(20 * weakest[1].accuracy)} of 20")
 
 
@@ -385,3 +393,17 @@ def test_maml_and_transductive_strategies_ask_for_calibrate() -> None:
         with pytest.warns(DataWarning, match="learned from 30 of these 30 examples"):
             predictor.calibrate(images, labels)
         assert "less like every class" in in_words(predictor.confidence_)[2]
+
+
+def test_how_often_others_are_caught_is_told_and_found_again() -> None:
+    near, far = (learned(classes=8, each=10, spread=spread) for spread in (2.0, 0.05))
+    for predictor, relied in ((near, False), (far, True)):
+        held, sure = predictor.knowledge.held_out(), predictor.confidence_
+        found = strangers_caught(held, sure.threshold)
+        assert found.accuracy == float((held.strangers < sure.threshold).double().mean())
+        _, unknown = in_plain_words(sure, found)
+        assert f"of pictures of other classes about {found.accuracy:.0%}" in unknown
+        assert ("Do not rely on it" in unknown) == (found.accuracy < 0.5) == (not relied)
+    nothing = sure._replace(threshold=-np.inf)
+    assert in_plain_words(nothing, found)[1].startswith("Nothing is called unknown: ")
+    assert "80 examples of the 99, enough to tell" in accuracy_in_words(far.held_out_accuracy_, learned=99)[0]

@@ -106,7 +106,7 @@ def test_every_image_comes_from_a_font_that_has_the_character(splits: Splits) ->
         code
         for path in fonts.glob("*.ttf")
         if path.name[:4] in ("Deja", "STIX")
-        for code in FT2Font(path).get_charmap()
+        for code in FT2Font(str(path)).get_charmap()
     )
     for table in splits:
         drawn = np.bincount(table.targets)

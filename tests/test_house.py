@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import quickstudy
+from quickstudy.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
 
@@ -273,7 +274,15 @@ def test_the_public_names_are_these() -> None:
         assert getattr(quickstudy, name) is not None
 
 
-@pytest.mark.parametrize("arguments", [["-c", "import quickstudy"], ["-m", "quickstudy", "--help"]], ids=" ".join)
+PLAIN = [name for name, command in COMMANDS.items() if not command.flags]
+"""Commands whose options are not those of training code, from whose signatures the others' come."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-c", "import quickstudy"], *(["-m", "quickstudy", *name, "--help"] for name in ([], *([one] for one in PLAIN)))],
+    ids=" ".join,
+)
 def test_import_and_help_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
     # The site hook writes down, as the process ends, what it imported.
     hook = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from quickstudy import DataError, Episode, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.kinds.base import ACCURACY
 from quickstudy.runs.results import measured_on, of_an_episode, result_of, sentence
 from quickstudy.training.outcome import NO_NUMBER, Answers, Outcome, difference
 
@@ -93,9 +95,8 @@ def test_a_result_says_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     result = result_of(model, found, data)
     told = capsys.readouterr().out.strip()
     assert told == sentence(result)
-    assert (
-        f"for these 8 classes, for others of their kind ± {result['accuracy_ci95_classes']:.2%} (95% interval) " in told
-    )
+    reach = ACCURACY.reach(result["accuracy"], result["accuracy_ci95_classes"])
+    assert f"for these 8 classes, for others of their kind {reach} (95% interval) " in told
     assert len(result["per_class"]) == result["classes"] == 8 and result["notes"] == []
     assert result["data"] == data.table("test").fingerprint  # type: ignore[union-attr]
     json.dumps(result, allow_nan=False)
@@ -105,7 +106,14 @@ def test_a_result_says_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "note"), [(3, "one of the 3 classes is in every episode"), (2, "2 say nothing of how")]
+    ("classes", "note"),
+    [
+        (
+            3,
+            "all 3 classes are in every episode, and none can be left out. With a smaller test_ways, such as 2,",
+        ),
+        (2, "2 say nothing of how"),
+    ],
 )
 def test_where_nothing_can_be_said_of_other_classes_that_is_said(classes: int, note: str) -> None:
     data, model, trainer = few_shot_data(classes), few_shot(ways=min(3, classes)), Trainer(**NOTHING)
@@ -317,3 +325,59 @@ def test_what_cannot_be_paired_is_refused() -> None:
     for other in tests[1:]:
         with pytest.raises(DataError, match="one was tested on 3-way 2-shot, 4 queries, 8 classes, -1 tasks"):
             difference(tests[0], other)
+
+
+# ---- in words
+
+
+def of_episodes(accuracy: float, half: float, ways: int = 3, **further: Any) -> dict[str, Any]:
+    sizes = {"ways": ways, "shots": 1, "queries": 5, "episodes": 20, "transductive": False}
+    return {"accuracy": accuracy, "accuracy_ci95": half, **sizes, **further}
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (of_episodes(0.7, 0.05), "accuracy 70.00% ± 5.00% (95% interval) over 20 epis.*; guessing: 33.33%"),
+        (of_episodes(0.36, 0.04), ".*; guessing: 33.33%, which the interval includes: this may be no better"),
+        (of_episodes(0.2, 0.1), ".*; guessing: 33.33%, which is better"),
+        (of_episodes(0.95, 0.08), r"accuracy 95.00%, 87.00% to 100.00% \(95% interval\) over .*"),
+        (
+            of_episodes(0.9, 0.02, classes=9, accuracy_ci95_classes=0.2),
+            r"accuracy 90.00% ± 2.00% for these 9 classes, for others of their kind 70.00% to 100.00% \(95% .*",
+        ),
+    ],
+)
+def test_a_sentence_stays_within_a_share_and_says_what_guessing_is(result: dict[str, Any], told: str) -> None:
+    assert re.fullmatch(told.replace("(95% interval) over", r"\(95% interval\) over"), sentence(result))
+
+
+@pytest.mark.parametrize(
+    ("examples", "told"),
+    [
+        ([20, 20], "accuracy 55.00% ± 15.00% (95% interval) on 40 examples of 2 classes; guessing: 50.00%, which the"),
+        ([30, 10], "accuracy 55.00% ± 15.00% (95% interval) on 40 examples of 2 classes; always answering 'a': 75.00%"),
+    ],
+)
+def test_of_fixed_classes_the_most_frequent_is_what_a_figure_stands_against(examples: list[int], told: str) -> None:
+    per_class = {name: {"examples": count} for name, count in zip("ab", examples, strict=True)}
+    result = {"accuracy": 0.55, "accuracy_ci95": 0.15, "examples": 40, "classes": 2, "per_class": per_class}
+    assert sentence(result).startswith(told)
+    assert sentence({**result, "classes": 1}).endswith("of 1 class"), "of which no answer is wrong"
+
+
+def test_of_numbers_the_error_of_always_answering_the_mean_stands_beside() -> None:
+    targets, answers = np.array([1.0, 2.0, 4.0, 9.0]), np.array([2.0, 2.0, 5.0, 7.0])
+    squared = float(((targets - answers) ** 2).mean())
+    score = {"name": "rmse", "best": "min", "share": False, "root": True}
+    result = {"rmse": math.sqrt(squared), "rmse_ci95": 0.1, "examples": 4, "r2": 1 - squared / targets.var()}
+    told = f" on 4 examples; always answering the mean: {targets.std():.4g}"
+    assert sentence({**result, "score": score}).endswith(told)
+    told += ", which the interval includes: this may be no better"
+    assert sentence({**result, "rmse_ci95": 5.0, "score": score}).endswith(told)
+
+
+def test_a_class_is_told_within_a_share() -> None:
+    parts = np.array([[place, place // 4, 1, place < 4] for place in range(8)])
+    outcome = Outcome("examples", parts[:, 3].astype(float), np.arange(8), ("ant", "bee"), parts)
+    assert str(outcome) == "bee  0.0% (0.0% to 49.0%) of 4\nant  100.0% (51.0% to 100.0%) of 4"

@@ -190,7 +190,7 @@ def test_it_says_which_model_it_is_and_shows_a_class(tmp_path: Path, visit: Call
         about = page.inner_text("#about")
         assert about.startswith("my <pets> by quickstudy")
         assert "prototypicalnetworks on conv4: 2 classes from 10 examples, written 20" in about
-        assert re.search(r"Held-out accuracy \d+% ± \d+ \(10 pictures", about)
+        assert re.search(r"Held-out accuracy \d+% .*\(95% interval; 10 pictures", about)
         page.fill("#chosen input", "green")
         page.keyboard.press("Enter")
         page.wait_for_selector("#shown h3:has-text('Examples of green')")
@@ -381,6 +381,15 @@ def test_curves_have_whole_steps(steps: list[int], monkeypatch: pytest.MonkeyPat
         ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
         assert ticks and all(tick == round(tick) for tick in ticks)
         assert len(steps) > 1 or ticks == [12]
+
+
+def test_the_band_of_an_accuracy_ends_at_0_and_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(report, "_png", lambda figure: drawn.append(figure) or b"")
+    rows = [{"step": float(step), "val_accuracy": step / 2, "val_accuracy_ci95": 0.3} for step in range(3)]
+    curves_picture(rows, ["accuracy"])
+    (band,) = (path.vertices[:, 1] for one in drawn[0].axes[0].collections for path in one.get_paths())
+    assert band.min() == 0 and band.max() == 1
 
 
 @pytest.mark.parametrize("width", [1280, 390])

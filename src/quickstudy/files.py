@@ -7,14 +7,14 @@ import os
 import sys
 import uuid
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import platformdirs
 
-from quickstudy.errors import closest
+from quickstudy.errors import nearest
 
 BEST_FILE, LAST = "best.ckpt", "last.ckpt"
 """A run's checkpoints: of its best validation, and of its end."""
@@ -28,8 +28,20 @@ def best_checkpoint(run: Path) -> Path | None:
 def absent(what: str, path: str | os.PathLike[str]) -> str:
     """Return the beginning of a message on what is not there: its name, one like it beside it, and where was looked."""
     path = Path(path)
-    near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    return f"there is no {what} '{path}'{closest(path.name, near, '')} (looked in {Path.cwd()})"
+    there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return f"there is no {what} '{path}'{meant_among(path, there)} ({looked_in(path)})"
+
+
+def meant_among(path: Path, names: Iterable[str]) -> str:
+    """Return ``"; did you mean 'runs/3'?"`` for the name beside ``path`` that is nearest to its own, or nothing."""
+    near = nearest(path.name, names)
+    return "" if near is None else f"; did you mean '{path.parent / near}'?"
+
+
+def looked_in(path: Path) -> str:
+    """Return where was looked for what is not there: in its folder, or the last one on the way to it."""
+    folders = path.absolute().parents
+    return f"looked in {next((folder for folder in folders if folder.is_dir()), folders[0])}"
 
 
 def plain(value: object) -> bool:

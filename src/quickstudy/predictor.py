@@ -561,7 +561,7 @@ class Predictor(Adapted):
         examples = known.reader.listed([item])
         next(known.reader.parts(examples, shown))
         answers = answered(known, examples)
-        tiles = [(shown[0], f"predicted {named(known, answers)[0]}", "given")]
+        tiles = [(shown[0], f"answer: {named(known, answers)[0]}", "what was asked")]
         for near in neighbours(known, examples, answers.embedded, count)[0]:
             tiles.append((near.thumbnail, str(near.name), f"{near.distance:.3g} away"))
         return known.reader.rules.beside(tiles)

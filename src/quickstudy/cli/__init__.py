@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import io
 import os
 import sys
@@ -13,18 +14,19 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from quickstudy import __version__
+from quickstudy.cli import options
 from quickstudy.cli.imports import add_imports, imported, named_in
 from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import QuickstudyError, unknown
 
 
 class Command(NamedTuple):
-    """A command: its module has ``add_arguments(parser)`` and ``run(args) -> exit code``."""
+    """A command: its module has ``run(args) -> exit code``."""
 
     module: str
     about: str
     flags: bool = False
-    """Whether its options come from signatures (``FlagParser``)."""
+    """Whether its options come from signatures, by ``add_arguments`` of its module; else they are in ``options``."""
     of_checkpoint: str | None = None
     """The module that serves it in its place, with such options, where there is an option of ``_OF_CHECKPOINT``."""
 
@@ -113,19 +115,30 @@ def _run(arguments: list[str]) -> int:
     command, rest = COMMANDS[name], arguments[place + 1 :]
     if command.of_checkpoint and any(word.startswith(_OF_CHECKPOINT) for word in rest):
         command = command._replace(module=command.of_checkpoint, flags=True)
-    module = importlib.import_module(f"quickstudy.cli.{command.module}")
-    warnings.formatwarning = _one_line  # now, as Lightning sets its own when it is imported
-    kind: Any = importlib.import_module("quickstudy.cli.flags").FlagParser if command.flags else PlainParser
-    parser = kind.for_command(f"quickstudy {name}", str(module.__doc__).split("\n\n")[0].replace("``", ""))
-    parser.words = rest
     if command.flags:
+        module = _module(command)
+        parser: Any = importlib.import_module("quickstudy.cli.flags").FlagParser.for_command(
+            f"quickstudy {name}", str(module.__doc__).split("\n\n")[0].replace("``", "")
+        )
+        parser.words = rest
         imported(named_in(rest))
-    module.add_arguments(parser)
+        module.add_arguments(parser)
+    else:  # without the module, which imports torch, so that help and errors come at once
+        add_arguments = getattr(options, command.module)
+        parser = PlainParser.for_command(f"quickstudy {name}", str(inspect.getdoc(add_arguments)).replace("``", ""))
+        add_arguments(parser)
     add_imports(parser)
     args = parser.read(rest)
+    module = _module(command)
     imported(getattr(args, "import"))
     code: int = module.run(args)
     return code
+
+
+def _module(command: Command) -> Any:
+    module = importlib.import_module(f"quickstudy.cli.{command.module}")
+    warnings.formatwarning = _one_line  # now, as Lightning sets its own when it is imported
+    return module
 
 
 def _top() -> PlainParser:

@@ -1,7 +1,8 @@
 """Learn classes from a folder of class folders, or numbers from a CSV file, without training.
 
-``quickstudy adapt resnet18 --support photos/ --out pets/`` writes a model that ``quickstudy predict pets/ images/`` and
-``Predictor.load`` read; of a model whose answers are numbers, ``--support ages.csv`` makes one that tells such.
+``quickstudy adapt efficientnet_lite0 --support photos/ --out pets/`` writes a model that
+``quickstudy predict pets/ images/`` and ``Predictor.load`` read; of a model whose answers are numbers,
+``--support ages.csv`` makes one that tells such.
 """
 
 from __future__ import annotations
@@ -17,24 +18,15 @@ from jsonargparse import ArgumentParser
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.models import (
-    FORMS,
-    Learner,
-    add_device,
-    device_of,
-    examples,
-    find_model,
-    learner,
-    model_here,
-    support_of,
-)
+from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
+from quickstudy.cli.options import FORMS, add_device
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
 from quickstudy.image.modality import IMAGE_SIZE, Picture, load_image
 from quickstudy.kinds.classification import Classification
-from quickstudy.learning.confidence import accuracy_in_words, in_words
+from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in_words, strangers_caught
 from quickstudy.learning.reading import telling
 from quickstudy.modality import Modality
 from quickstudy.nets.registry import BACKBONES
@@ -75,6 +67,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="skip",
         help="what an unreadable picture does: 'skip' names it and leaves it out, 'raise' ends the command",
     )
+    parser.add_argument("--verbose", action="store_true", help="print what its probabilities and 'unknown' rest on")
     add_device(parser)
     about = f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own"
     add_flags(parser, optional(_ENCODER | _PICTURES), "of a backbone's name", about)
@@ -133,7 +126,8 @@ def _told_of_numbers(predictor: NumberPredictor, args: argparse.Namespace) -> st
 
 
 def _told(predictor: Predictor, args: argparse.Namespace) -> str:
-    counts = predictor.counts_
+    counts, sure = predictor.counts_, predictor.confidence_
+    strangers = strangers_caught(predictor.knowledge.held_out(), sure.threshold)
     strategy = name_of(predictor.knowledge.algorithm)
     random = args.model in BACKBONES or not getattr(args, "pretrained", True)
     listed = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
@@ -143,8 +137,9 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
             f"Learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
             + ", whose weights are random" * random,
             f"Classes, with their pictures: {listed}{more}",
-            *accuracy_in_words(predictor.held_out_accuracy_, "pictures"),
-            *in_words(predictor.confidence_),
+            *accuracy_in_words(predictor.held_out_accuracy_, "pictures", sum(counts.values())),
+            *(in_words(sure) if args.verbose else in_plain_words(sure, strangers)),
+            *["More: --verbose, and docs/predictor.md"] * (not args.verbose),
             *["This strategy classifies all pictures of a call together"] * predictor.transductive,
         ]
     )

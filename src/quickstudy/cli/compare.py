@@ -14,18 +14,11 @@ from typing import Any, NamedTuple
 
 from quickstudy.cli.fit import command_to_test
 from quickstudy.cli.test import how_to_test, recorded
-from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.files import best_checkpoint
 from quickstudy.runs.folder import RECORD, plan_of, read_json, read_outcome
 from quickstudy.runs.results import sentence
 from quickstudy.training.outcome import Difference, Outcome, difference, finite
-
-
-def add_arguments(parser: PlainParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="the runs' folders: runs/1 runs/2 ...")
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 class _Run(NamedTuple):

@@ -41,13 +41,6 @@ _PLAN: dict[str, Any] = {
 _QUIET: dict[str, Any] = {"devices": 1, "logger": False, "enable_model_summary": False}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--out", type=Path, default=Path("quickstudy-demo"), help="folder for the results")
-    parser.add_argument("--epochs", type=int, default=8, help="training epochs, of 100 episodes each")
-    parser.add_argument("--episodes", type=int, default=600, help="test episodes behind each figure")
-
-
 def run(args: argparse.Namespace) -> int:
     """Meta-train on Glyphs, test on scripts that training never saw, then use the model."""
     for name in ("epochs", "episodes"):

@@ -1,41 +1,13 @@
-"""Write a file that answers without quickstudy, and beside it the classes that it takes in.
-
-``quickstudy export pets/ pets.onnx`` writes pets.onnx and pets.onnx.classes.safetensors, once the graph was run in
-onnxruntime and has answered alike; pets.pt2 goes through torch.export. After further classes were learned,
-``--only_classes`` writes the small file alone. docs/serve.md shows how to use both.
-"""
+"""Write a file that answers without quickstudy, and beside it the classes that it takes in."""
 
 from __future__ import annotations
 
 import argparse
 
-from quickstudy.cli.models import FORMS, add_device, device_of, find_model, load_predictor, trained
+from quickstudy.cli.models import device_of, find_model, load_predictor, trained
 from quickstudy.cli.named_pictures import named
-from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import ConfigError
 from quickstudy.predictor import Predictor
-
-
-def add_arguments(parser: PlainParser) -> None:
-    """Add the command's options."""
-    parser.description = str(__doc__).replace("``", "")
-    parser.add_argument("model", metavar="MODEL", help=f"{FORMS}; a few-shot run or checkpoint needs --support")
-    parser.add_argument("out", metavar="FILE", help="the graph's file, such as pets.onnx or pets.pt2")
-    parser.add_argument(
-        "--support",
-        metavar="FOLDER",
-        help="a folder of class folders, 1..n pictures each, whose classes it learns first",
-    )
-    parser.add_argument(
-        "--only_classes", "--only-classes", action="store_true", help="leave the graph, and write the classes of now"
-    )
-    parser.add_argument(
-        "--images",
-        metavar="IMAGES",
-        nargs="+",
-        help="folders, files, archives: pictures to compare its answers to, too",
-    )
-    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:

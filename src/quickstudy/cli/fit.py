@@ -19,14 +19,16 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from quickstudy.cli.flags import FlagParser, add_flags, function_flags
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.runs import add_data, add_model, add_task, add_trainer, build_data, build_trainer
+from quickstudy.cli.runs import add_data, add_model, add_task, add_trainer, advice, build_data, build_trainer
 from quickstudy.cli.tasks import task_class
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write, best_checkpoint
+from quickstudy.kinds.base import ACCURACY
 from quickstudy.runs.folder import REPORT, RUNS, new_folder
 from quickstudy.trainer import Trainer
 from quickstudy.training.finetuning import build_finetuning
 from quickstudy.training.processes import is_first
+from quickstudy.training.task import Task
 
 
 def add_arguments(parser: FlagParser) -> None:
@@ -98,9 +100,22 @@ def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
         return
     best: Any = trainer.checkpoint_callback
     judged = isinstance(best, ModelCheckpoint) and best.best_model_score is not None
-    score = f" ({best.monitor} {float(best.best_model_score):.4f})" if judged else ""
+    model: Any = trainer.lightning_module
+    score = f" ({best.monitor} {float(best.best_model_score):.4f}{_guessing(model, trainer)})" if judged else ""
     print(f"{path.stem} checkpoint: {path}{score}; how it went: {folder / REPORT}")
     print(f"test it: {command_to_test(path, args.data)}{also_importing(args)}")
+    print(*advice(model), sep="\n", end="\n" * bool(advice(model)))
+
+
+def _guessing(model: Task, trainer: Trainer) -> str:
+    """Return what share of the validation is right without a look at its inputs; nothing where that is not known."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    table = data.table("val", by_class=model.procedure.by_class)
+    if model.score != ACCURACY or table is None or table.targets is None or table.multi_label:
+        return ""
+    plan = model.procedure.plan
+    share = int(table.index.counts.max()) / len(table) if plan is None else 1 / plan.span("val")[0]
+    return f"; guessing: {share:.4f}"
 
 
 def command_to_test(checkpoint: Path, data: Mapping[str, Any]) -> str:

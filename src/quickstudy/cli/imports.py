@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from quickstudy.errors import ConfigError, QuickstudyError, closest, first_line
+from quickstudy.errors import ConfigError, QuickstudyError, first_line
+from quickstudy.files import looked_in, meant_among
 
 
 def add_imports(parser: Any) -> None:
@@ -66,9 +67,7 @@ def _imported(name: str) -> ModuleType:
 def _of_file(path: Path, given: str) -> ModuleType:
     if not path.is_file():
         near = [entry.name for entry in path.parent.glob("*.py")]
-        raise ConfigError(
-            f"--import {given}: there is no such file{closest(path.name, near, '')} (looked in {Path.cwd()})"
-        )
+        raise ConfigError(f"--import {given}: there is no such file{meant_among(path, near)} ({looked_in(path)})")
     name = path.stem
     there: Any = sys.modules.get(name) or (importlib.util.find_spec(name) if name.isidentifier() else None)
     origin = getattr(there, "__file__", None) or getattr(there, "origin", None)

@@ -21,16 +21,6 @@ KINDS = {
 _FIRST = 20
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument("kind", nargs="?", metavar="KIND", help=f"{', '.join(KINDS)}; default: some of each")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a strategy, or a method, to describe")
-    parser.add_argument("--match", metavar="PATTERN", help="only names like 'resnet*', or with 'resnet' in them")
-    parser.add_argument(
-        "--offline", action="store_true", help="only backbones whose trained weights are at hand without a network"
-    )
-
-
 def run(args: argparse.Namespace) -> int:
     """Print one name per line, or what is known of one; where no kind is named, the first few of each."""
     kind = args.kind or ("backbones" if args.offline else None)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.cli.options import FORMS, TRAINED
 from quickstudy.data.frames import csv_frame, frame_table
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, few, first_line
-from quickstudy.files import absent, best_checkpoint
+from quickstudy.files import absent, best_checkpoint, looked_in
 from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality, Tensors
@@ -28,9 +29,7 @@ from quickstudy.trained import TrainedModel
 if TYPE_CHECKING:
     from quickstudy.training.task import Task
 
-TRAINED = "a run's folder (runs/1) or a checkpoint"
 _CSV = "a CSV file of two columns: the names of files, and their classes or numbers"
-FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!\d+$)[\w.-]+")  # runs/9 is a run that is not there
 _OF_FILES = (".ckpt", ".onnx", ".pt2", ".zip", ".tar", ".gz")
 
@@ -69,12 +68,14 @@ def find_model(typed: str, kind: str = "checkpoint or saved model") -> Found:
         return found
     path = Path(typed).expanduser()
     if path.is_dir():
-        raise DataError(f"there is no saved model or checkpoint in '{path}' (looked in {Path.cwd()}){instead(path)}")
+        raise DataError(
+            f"there is no saved model or checkpoint in '{path}' ({looked_in(path / DESCRIPTION)}){instead(path)}"
+        )
     if _ON_THE_HUB.fullmatch(typed) and path.suffix not in _OF_FILES and not path.parent.exists():
         try:
             return Found(hub.fetched(typed), True, typed)
         except MissingPackageError as error:
-            told = f"there is no folder '{typed}' (looked in {Path.cwd()}), and to look on the Hugging Face Hub {error}"
+            told = f"{absent('folder', path)}, and to look on the Hugging Face Hub {error}"
             raise DataError(told) from error
     raise DataError(f"{absent(kind, path)}. Give {FORMS if 'saved' in kind else TRAINED}")
 
@@ -223,11 +224,6 @@ def _load_saved(found: Found, device: torch.device) -> Predictor | NumberPredict
         )
     learned: Predictor | NumberPredictor = predictor
     return learned
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add the option that ``device_of`` reads."""
-    parser.add_argument("--device", type=str, default="cpu", help="for the model: cpu, cuda, cuda:1, mps")
 
 
 def device_of(args: argparse.Namespace) -> torch.device:

@@ -10,8 +10,9 @@ import numpy as np
 from lightning import Trainer
 
 from quickstudy.cli.flags import FlagParser
-from quickstudy.cli.models import TRAINED, examples, support_of, without_classes
+from quickstudy.cli.models import examples, support_of, without_classes
 from quickstudy.cli.named_pictures import Picture
+from quickstudy.cli.options import TRAINED
 from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.cli.tasks import asked_for, named_by

@@ -22,11 +22,14 @@ from quickstudy.data.options import DataOptions
 from quickstudy.data.stages import STAGES
 from quickstudy.datasets import DATASETS
 from quickstudy.errors import ConfigError, given
+from quickstudy.nets.registry import BACKBONES
+from quickstudy.nets.weights import WHEELS
 from quickstudy.trainer import Trainer
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Task
 
 _DOORS = ("from_folders", "from_csv", "from_benchmark")
+_FEW = 50  # pictures of a class
 
 
 def add_task(parser: FlagParser) -> str:
@@ -101,6 +104,19 @@ def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = No
     checkpoint = find_checkpoint(typed)
     changed = {"training_strategy_kwargs": strategy_kwargs} if strategy_kwargs else {}
     return checkpoint, task_class(in_checkpoint(checkpoint)).load_from_checkpoint(checkpoint, **changed)
+
+
+def advice(model: Task) -> list[str]:
+    """Return what is likely to do better than a network that learned few pictures of each class from the beginning."""
+    each = len(model.trained_examples) / max(len(model.classes), 1)
+    options = model.hparams.get("backbone_kwargs") or {}
+    random = model.hparams.get("backbone") in BACKBONES and "checkpoint_path" not in options
+    if model.procedure.by_class or not random or not model.classes or not 0 < each < _FEW:
+        return []
+    return [
+        f"{each:.0f} pictures of each class are few for a network that begins with random weights. A pretrained one "
+        f"needs no training: quickstudy adapt {next(iter(WHEELS))} --support train/ --out model/"
+    ]
 
 
 def load_options(model: Task) -> dict[str, Any]:

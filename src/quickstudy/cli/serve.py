@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from quickstudy.cli.models import add_device, device_of, find_model, load_task, model_here
+from quickstudy.cli.models import device_of, find_model, load_task, model_here
 from quickstudy.errors import ConfigError, DataError, require
 from quickstudy.saved.model_folder import instead
 
@@ -27,28 +27,6 @@ _LOG = logging.getLogger("quickstudy.serve")
 _CONNECTIONS = 1000
 _RESERVED = 128  # files for what is not a connection
 _FILES = 65_536  # more than any number of connections needs
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="the folder of a saved model, of quickstudy adapt or Predictor.save; or owner/name on the Hugging "
-        "Face Hub, which is copied into such a folder first; or a run or checkpoint of supervised training",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond loopback it takes a token")
-    parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
-    parser.add_argument(
-        "--token-file", help="a file whose first line every request must give; or the variable QUICKSTUDY_TOKEN"
-    )
-    add_device(parser)
-    parser.add_argument("--batch-size", type=int, default=64, help="pictures that are classified together at most")
-    parser.add_argument("--rate", help="requests that one address may make, such as 100/second")
-    parser.add_argument("--max-images", type=int, default=64, help="in one request")
-    parser.add_argument("--max-megabytes", type=int, default=32, help="in one request")
-    parser.add_argument("--max-megapixels", type=int, default=25, help="of one picture")
-    parser.add_argument("--no-page", action="store_true", help="only the interface for programs")
 
 
 def run(args: argparse.Namespace) -> int:

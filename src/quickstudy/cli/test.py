@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from quickstudy.cli.flags import FlagParser
-from quickstudy.cli.models import TRAINED
+from quickstudy.cli.options import TRAINED
 from quickstudy.cli.runs import (
     add_data,
     add_episodes,
     add_trainer,
+    advice,
     build_data,
     build_trainer,
     load_model,
@@ -23,11 +25,14 @@ from quickstudy.cli.runs import (
     of_a_test,
 )
 from quickstudy.cli.tasks import asked_for, named_by
-from quickstudy.errors import DataError, DataWarning, given
+from quickstudy.errors import DataError, DataWarning, given, one_line
 from quickstudy.files import BEST_FILE, absent, best_checkpoint
 from quickstudy.runs.folder import MEASURED, RECORD, read_json, write_measured
-from quickstudy.runs.results import result_of, sentence
+from quickstudy.runs.results import against, chance, result_of, sentence
 from quickstudy.training.outcome import Outcome
+from quickstudy.training.task import Task
+
+_CONFUSIONS = 3  # that are printed, of the most frequent
 
 
 def add_arguments(parser: FlagParser) -> None:
@@ -50,14 +55,19 @@ def run(args: argparse.Namespace) -> int:
         "data": given(**args.data),
         "trainer": dict(args.trainer),
     }
-    checkpoint, result, outcome = measured(options)
+    checkpoint, model, result, outcome = measured(options)
     if result is None:
         return 0
     print(json.dumps({"checkpoint": str(checkpoint), **result}) if args.json else sentence(result))
+    if (blind := chance(result)) is not None and against(result, blind):
+        for line in advice(model):
+            print(line, file=sys.stderr)
     if args.per_class and not args.json:
         print(outcome)
-        for confusion in result.get("confusions", ())[:10]:
-            print("taken for another: {class} for {answer}, {count} times ({share:.1%})".format(**confusion))
+        for confusion in result.get("confusions", ())[:_CONFUSIONS]:
+            name, answer = (one_line(confusion[part]) for part in ("class", "answer"))
+            asked = result["per_class"][confusion["class"]]["examples"]
+            print(f"of {asked} {name}, {confusion['count']} were answered {answer}")
     folder = checkpoint.parent
     if (folder / RECORD).exists():
         try:
@@ -67,22 +77,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def measured(options: Mapping[str, Any]) -> tuple[Path, dict[str, Any] | None, Outcome | None]:
+def measured(options: Mapping[str, Any]) -> tuple[Path, Task, dict[str, Any] | None, Outcome | None]:
     """Test a checkpoint.
 
     Args:
         options: ``checkpoint``, and the options of ``episodes``, ``data`` and ``trainer``.
 
     Returns:
-        The checkpoint; what was measured, None on all processes but the first; and what the test saw of each episode or
-        example.
+        The checkpoint and its model; what was measured, None on all processes but the first; and what the test saw of
+        each episode or example.
     """
     checkpoint, model = load_model(options["checkpoint"], options["episodes"])
     data = build_data(options["data"], load_options(model), named_by(type(model).__name__))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(options["trainer"], logger=False, enable_checkpointing=False)
     (found,) = trainer.test(model, data, verbose=False)
-    return checkpoint, result_of(model, found, data) if trainer.is_global_zero else None, trainer.outcome
+    return checkpoint, model, result_of(model, found, data) if trainer.is_global_zero else None, trainer.outcome
 
 
 def recorded(run: Path, *needed: str) -> tuple[Path, dict[str, Any]]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.cli.test import how_to_test, measured, recorded
-from quickstudy.cli.usage import PlainParser
 from quickstudy.errors import DataError
 from quickstudy.runs.results import interval, score_in, sentence, versions
 from quickstudy.training.outcome import in_words
@@ -25,11 +24,6 @@ PLACES = 1e-5
 _SHOWN = 20  # figures that moved
 
 
-def add_arguments(parser: PlainParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("run", type=Path, help="the run's folder, such as runs/1, or a checkpoint in it")
-
-
 def run(args: argparse.Namespace) -> int:
     """Measure, compare, and print both."""
     folder, then = recorded(args.run, "options", "versions", "result")
@@ -37,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         first = f"measure it first, {how_to_test(folder)}"
         raise DataError(f"'{folder}' was tested in Python, which does not record its data: {first}")
     options = {**then["options"], "checkpoint": str(folder / Path(then["options"]["checkpoint"]).name)}
-    before, (_, now, _) = then["result"], measured(options)
+    before, (_, _, now, _) = then["result"], measured(options)
     if now is None:
         return 0
     print(f"recorded: {sentence(before)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -60,6 +61,33 @@ class Score(NamedTuple):
         if value is None:
             return "unknown"
         return f"{value:.2%}" if self.share else f"{value:.4g}"
+
+    def reach(self, value: float, half: float, text: Callable[[float], str] | None = None) -> str:
+        """Return how far an interval reaches from a value, in words: its half-width, or the ends of a share's.
+
+        A share lies from 0 to 1, and its interval is told by its ends where it would reach beyond.
+
+        Args:
+            value: the score.
+            half: the half-width.
+            text: writes a number; None: ``self.text``.
+
+        >>> ACCURACY.reach(0.6, 0.1), ACCURACY.reach(0.0, 0.49)
+        ('± 10.00%', '0.00% to 49.00%')
+        """
+        text = text or self.text
+        if self.share and not 0 <= value - half <= value + half <= 1 and math.isfinite(half):
+            return f"{text(max(value - half, 0.0))} to {text(min(value + half, 1.0))}"
+        return f"± {text(half)}"
+
+    def estimate(self, value: float, half: float, text: Callable[[float], str] | None = None) -> str:
+        """Return a value with its interval; see ``reach``.
+
+        >>> ACCURACY.estimate(0.6, 0.1), ACCURACY.estimate(0.0, 0.49)
+        ('60.00% ± 10.00%', '0.00% (0.00% to 49.00%)')
+        """
+        reach = self.reach(value, half, text)
+        return f"{(text or self.text)(value)} {reach if reach.startswith('±') else f'({reach})'}"
 
     def change(self, by: float) -> str:
         """Return a difference of two values in words, with its sign."""

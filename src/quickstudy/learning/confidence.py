@@ -21,17 +21,20 @@ from quickstudy.errors import DataError, brief, one_line
 from quickstudy.functional.calibration import best_temperature, expected_calibration_error
 from quickstudy.functional.distances import squared_euclidean
 from quickstudy.functional.intervals import proportion_interval, student_quantile
+from quickstudy.kinds.base import ACCURACY
 from quickstudy.nets import Encoder
 
 DEFAULT_REJECT_RATE = 0.05
 NOT_CALIBRATED = "nothing: calibrate(images, labels) was not called"
 """The source where a strategy leaves out no examples by itself."""
+_IN_TURN = "the support set"
 _MOST = 200  # examples that are left out, evenly spread over the classes
 _WORK = 10_000  # examples that are learned anew in all, for answers to those
 _LEAST = 20  # of which there are as many, if there can be; for sets, of each class
 _STEPS = 8  # units in the last place; over batches of 1 and 16, MobileNetV3 differs by 4.5, ResNet-18 by 1
 _TENSOR_FLOAT = 2**-10
 _WEAKEST = 5  # classes that are named
+_RELIABLE = 0.5  # of strangers, below which "unknown" misses most
 _AT_ONCE = 10_000_000  # numbers in the support sets that are learned side by side
 
 
@@ -133,7 +136,7 @@ def left_out(algorithm: EmbeddingAlgorithm, support: Sequence[Tensor], means_WD:
     familiar_K = -distances_KW.scatter(1, codes_K1, without_K1).amin(1)
     each_W = torch.bincount(codes_K[chosen], minlength=len(counts_W))
     logits_NW, targets_N = _without_one_of_each(algorithm, kept_S, order_S, counts_W, least)
-    source = "the support set, one of each class left out" if several.any() else "nothing: no class has two examples"
+    source = f"{_IN_TURN}, one of each class left out" if several.any() else "nothing: no class has two examples"
     return HeldOut(
         logits_NW,
         targets_N,
@@ -344,12 +347,30 @@ def _nonconformity(logits_NW: Tensor, code: int) -> Tensor:
     return best_N - logits_NW[:, code]
 
 
-def accuracy_in_words(found: HeldOutAccuracy, noun: str = "examples") -> list[str]:
+def strangers_caught(held: HeldOut, threshold: float) -> Share:
+    """Return what share of inputs of other classes would be called unknown, by held-out strangers.
+
+    Those of the support set are its own examples, each seen by the classes but its own.
+
+    Args:
+        held: the answers.
+        threshold: of the familiarity.
+
+    >>> held = HeldOut(torch.empty(0, 2), torch.empty(0), torch.empty(0), torch.tensor([-9.0, -8.0, -1.0, -5.0]), "")
+    >>> strangers_caught(held, -4.0).accuracy
+    0.75
+    """
+    count = len(held.strangers)
+    return Share(*proportion_interval(int((held.strangers < threshold).sum()), count), count)
+
+
+def accuracy_in_words(found: HeldOutAccuracy, noun: str = "examples", learned: int = 0) -> list[str]:
     """Return a line for the accuracy, one for the weakest classes, and one for those that it says nothing of.
 
     Args:
         found: it.
         noun: what the examples are.
+        learned: how many were learned from, of which these are some; 0: that is not told.
     """
     if math.isnan(found.accuracy):
         why = f"there are no held-out {noun}: it takes two or more of a class"
@@ -364,9 +385,12 @@ def accuracy_in_words(found: HeldOutAccuracy, noun: str = "examples") -> list[st
         f"{one_line(name)} {round(accuracy * found.by_class[name].examples)} of {found.by_class[name].examples}"
         for accuracy, name in weak
     ]
+    told = ACCURACY.estimate(found.accuracy, found.ci95, "{:.0%}".format)
+    some = f" of the {learned}, enough to tell" if learned > found.examples else ""
+    how = "each answered by what the others teach" if found.source.startswith(_IN_TURN) else "given to calibrate"
     return [
-        f"Held-out accuracy {found.accuracy:.0%} ± {100 * found.ci95:.0f} ({found.examples} {noun}; 95% interval, "
-        f"Wilson's, for {noun} that come as these did)",
+        f"Held-out accuracy {told} (95% interval; {found.examples} {noun}{some}, {how}; for {noun} that come as these "
+        "did)",
         *[f"Weakest classes: {', '.join(named)}"] * bool(named),
         *[f"Of {alone} class{'es' * (alone > 1)} it says nothing, as none of their {noun} was held out"] * bool(alone),
     ]
@@ -403,3 +427,26 @@ def in_words(sure: Confidence) -> list[str]:
         f"Both follow from {sure.source}",
         *[f"Its probabilities may be far too sure. What helps: {helps}"] * few,
     ]
+
+
+def in_plain_words(sure: Confidence, strangers: Share, noun: str = "pictures") -> list[str]:
+    """Return what a user can rely on: how far probabilities are off, and how often "unknown" is said; see ``in_words``.
+
+    Args:
+        sure: what follows from held-out answers.
+        strangers: see ``strangers_caught``.
+        noun: what the examples are.
+    """
+    off = f"off by {sure.calibration_error:.0%} on average"
+    if sure.examples < _LEAST:
+        off = f"perhaps far too high: {sure.examples} held-out {noun} say too little"
+    if sure.threshold == -math.inf or not strangers.examples:
+        none = sure.threshold == -math.inf
+        unknown = "Nothing is called unknown" if none else "How often something is called unknown is not known"
+        unknown = f"{unknown}: {noun} of other classes may get the name of one of these"
+    else:
+        caught = f"{round(strangers.accuracy * strangers.examples)} of {strangers.examples}, by leaving each class out"
+        unknown = f"Called unknown: of {noun} of other classes about {strangers.accuracy:.0%} ({caught})"
+        unknown += "; the rest get the name of one of these" * (strangers.accuracy < 1)
+        unknown += ". Do not rely on it" * (strangers.accuracy < _RELIABLE)
+    return [f"Its probabilities are {off}", unknown]

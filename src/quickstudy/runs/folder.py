@@ -39,6 +39,7 @@ from quickstudy.runs.report import (
     write_report,
 )
 from quickstudy.runs.results import (
+    against,
     chance,
     covers,
     estimate_of,
@@ -62,6 +63,11 @@ _RECORDED = ("time", "command", "versions", "trainer", "data", "model")
 _DRAWN = 250  # classes of a matrix whose cells can be seen
 _WORDS = 300  # letters of an error
 _FEW = 6  # classes of a matrix that a narrow screen shows whole
+_WEIGHTS = {
+    "as trained": "'As trained' is the model as its last step left it.",
+    "best": "'best' is the model after the epoch whose validation was best.",
+    "last": "'last' is the model as its last step left it.",
+}
 
 
 def new_folder(root: Path = RUNS) -> Path:
@@ -410,11 +416,17 @@ def _write_page(folder: Path, steps: int) -> None:
             found = estimate_of(result, score, result.get(unit_in(result)))
             guessing = chance(result)
             of_classes = result.get(f"{score.name}_ci95_classes")
-            half = "" if of_classes is None else f"{100 * of_classes:.1f}" if score.share else score.text(of_classes)
-            also = f"for other classes ± {half}" if half else ""
-            estimates.append(Row(f"test, {measured['weights']}", [found], guessing and guessing[0], also))
+            also = ""
+            if of_classes is not None:
+                text = (lambda each: f"{100 * each:.1f}") if score.share else None
+                also = f"for other classes {score.reach(found.mean, of_classes, text)}"
+            weights = measured["weights"]
+            estimates.append(Row(f"test, {weights}", [found], guessing and guessing.value, also))
             notes += [f"Tested {measured_on(result)}.", *of_an_episode(result)]
-            notes += [*([guessing[1]] if guessing else []), *covers(result)]
+            notes += [*([guessing.told] if guessing else []), *covers(result)]
+            notes += [_WEIGHTS[named]] if (named := weights.removesuffix(".ckpt")) in _WEIGHTS else []
+            if guessing and (no_better := against(result, guessing)):
+                cautions.append(f"{guessing.told[:-1]}{no_better}.")
             cautions += result.get("notes", [])
             outcome = read_outcome(folder, result)
             if outcome is not None and 1 < len(outcome.classes) <= _DRAWN and len(outcome.confusions):
@@ -426,11 +438,12 @@ def _write_page(folder: Path, steps: int) -> None:
             listings += [confusion_listing(result["confusions"])] if result.get("confusions") else []
     if any(name in row for row in trained for name in ("train_loss", "val_loss")):
         with atomic_write(folder / CURVES) as file:
-            file.write(curves_picture(trained, ("loss", score.name)))
-        loss, scored = (curves_picture(trained, [what]) for what in ("loss", score.name))
+            file.write(curves_picture(trained, ("loss", score.name), score))
+        loss, scored = (curves_picture(trained, [what], score) for what in ("loss", score.name))
         band = any(f"val_{score.name}_ci95" in row for row in trained) or score == ACCURACY
         tail = "; the band is the validation's 95% interval" if band else ""
-        caption = f"Loss and {score.called} by step{tail}."
+        epochs = len({row.get("epoch") for row in trained})
+        caption = f"Loss and {score.called} by step{tail}{'. One epoch gives points, no curve' * (epochs == 1)}."
         pictures.insert(0, Picture(caption, loss, [scored]))
     model = record["model"]
     backbone = "with a backbone of one's own" if model.get("backbone") == "code" else model.get("backbone")

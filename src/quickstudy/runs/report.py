@@ -31,6 +31,7 @@ NAMED = 30
 """Classes in a picture whose names can be read."""
 _LONGEST = 24  # letters of a name in a picture
 _SHOWN_AT_ONCE = 12  # lines of a listing
+_MARK = "The black mark on a bar is guessing, which needs no look at the inputs."
 
 
 class Row(NamedTuple):
@@ -66,12 +67,12 @@ class Listing(NamedTuple):
 
 
 def told(estimate: Estimate, score: Score = ACCURACY) -> str:
-    """Return a score with the half-width of its interval; a share in percent, such as ``"68.2 ± 0.7"``."""
-    value, half = (
-        ("unknown" if not math.isfinite(each) else f"{100 * each:.1f}" if score.share else score.text(each))
-        for each in estimate[:2]
-    )
-    return f"{value} ± {half}"
+    """Return a score with its interval; a share in percent, such as ``"68.2 ± 0.7"`` or ``"0.0 (0.0 to 49.0)"``."""
+
+    def text(each: float) -> str:
+        return "unknown" if not math.isfinite(each) else f"{100 * each:.1f}" if score.share else score.text(each)
+
+    return score.estimate(*estimate[:2], text)
 
 
 def episode_picture(
@@ -123,12 +124,15 @@ def episode_picture(
     return _png(figure)
 
 
-def curves_picture(rows: Sequence[Mapping[str, float]], drawn: Sequence[str] = ("loss", "accuracy")) -> bytes:
+def curves_picture(
+    rows: Sequence[Mapping[str, float]], drawn: Sequence[str] = ("loss", "accuracy"), score: Score = ACCURACY
+) -> bytes:
     """Draw how loss and score went, in training and validation.
 
     Args:
         rows: of figures by name, each with its ``step``; ``train_loss``, ``val_accuracy`` and so on are drawn.
         drawn: which figures, side by side.
+        score: one of them, with intervals; those of a share end at 0 and 1.
 
     Returns:
         A PNG.
@@ -144,7 +148,9 @@ def curves_picture(rows: Sequence[Mapping[str, float]], drawn: Sequence[str] = (
             axes.plot(steps, values, color=colour, label=word if found else None, marker="o", markersize=3)
             if found and all(f"{name}_ci95" in row for row in found):
                 half = np.array([row[f"{name}_ci95"] for row in found])
-                axes.fill_between(steps, values - half, values + half, color=colour, alpha=0.18, linewidth=0)
+                ends = np.stack([values - half, values + half])
+                low, high = ends.clip(0, 1) if score.share and what == score.name else ends
+                axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.set(title=what.replace("_", " "), xlabel="step")
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         if axes.dataLim.width == 0 and axes.lines:  # of one step, whose neighbours matplotlib would show in parts
@@ -287,7 +293,7 @@ def write_report(
             (row.name, [(told(e, score), 100 * e.mean) for e in row.estimates], row.chance, row.also) for row in rows
         ],
         bars=score.share,
-        notes=notes,
+        notes=[*notes, *[_MARK] * (score.share and any(row.chance is not None for row in rows))],
         cautions=cautions,
         pictures=[(each.caption, [_base64(png) for png in (each.png, *each.beside)], each.wide) for each in pictures],
         listings=[(each, list(zip(each.rows, each.shares, strict=True))) for each in listings],

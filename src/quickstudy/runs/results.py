@@ -7,9 +7,10 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from quickstudy.episode import UNITS, Unit
+from quickstudy.errors import one_line
 from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.kinds.metrics import Estimate
 from quickstudy.training.datamodule import DataModule
@@ -76,16 +77,21 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
             "checkpoint, so that the figure flatters it: test it on examples that chose nothing."
         )
     if per_class and result.get(f"{score.name}_ci95_classes", 0) is None:
-        notes.append(_no_interval_over_classes(len(per_class)))
+        notes.append(_no_interval_over_classes(len(per_class), result["ways"]))
     table = data.table("test", by_class=model.procedure.by_class) if isinstance(data, DataModule) else None
     return result | naming(score) | {"notes": notes} | ({} if table is None else {"data": table.fingerprint})
 
 
-def _no_interval_over_classes(classes: int) -> str:
+def _no_interval_over_classes(classes: int, ways: Size) -> str:
     if classes < 3:
         return (
             f"There is no interval for other classes: {classes} say nothing of how classes differ. It takes test "
             "data of at least 3 classes, and fewer of them in an episode (test_ways)."
+        )
+    if (ways if isinstance(ways, int) else ways[0]) >= classes:
+        return (
+            f"There is no interval for other classes: all {classes} classes are in every episode, and none can be left "
+            f"out. With a smaller test_ways, such as {classes - 1}, there is one."
         )
     return (
         f"There is no interval for other classes: one of the {classes} classes is in every episode, and cannot be left "
@@ -94,14 +100,19 @@ def _no_interval_over_classes(classes: int) -> str:
 
 
 def sentence(result: Mapping[str, Any]) -> str:
-    """Return in words what ``result_of`` returned."""
+    """Return in words what ``result_of`` returned, and how well who does not look at the inputs would do."""
     score = score_in(result)
     value = score.text(result.get(score.name))
-    return " ".join(part for part in (score.called, value, interval(result), measured_on(result)) if part)
+    told = " ".join(part for part in (score.called, f"{value}{interval(result)}", measured_on(result)) if part)
+    blind = chance(result)
+    return told if blind is None else f"{told}; {blind.called}: {score.text(blind.value)}{against(result, blind)}"
 
 
 def interval(result: Mapping[str, Any]) -> str:
-    """Return in words the intervals of a result: of the draw of episodes or examples, and of classes where known."""
+    """Return in words the intervals of a result, behind its value: of episodes or examples, and of classes where known.
+
+    The value follows it at once: it begins with a blank or a comma.
+    """
     score = score_in(result)
     name = f"{score.name}_ci95"
     ci95, of_classes = result.get(name), result.get(f"{name}_classes")
@@ -109,11 +120,14 @@ def interval(result: Mapping[str, Any]) -> str:
         return ""
     if ci95 is None:
         one_class = "episodes" not in result and result.get("classes") == 1
-        return "(one class: no answer is wrong)" if one_class else "(one alone has no interval)"
+        return " (one class: no answer is wrong)" if one_class else " (one alone has no interval)"
+    value = result[score.name]
+    reach = score.reach(value, ci95)
+    reach = f" {reach}" if reach.startswith("±") else f", {reach}"
     if of_classes is None:
-        return f"± {score.text(ci95)} (95% interval)"
+        return f"{reach} (95% interval)"
     these = f"for these {result['classes']} classes, for others of their kind"
-    return f"± {score.text(ci95)} {these} ± {score.text(of_classes)} (95% interval)"
+    return f"{reach} {these} {score.reach(value, of_classes)} (95% interval)"
 
 
 def measured_on(result: Mapping[str, Any]) -> str:
@@ -147,21 +161,54 @@ def of_an_episode(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def chance(result: Mapping[str, Any]) -> tuple[float, str] | None:
-    """Return what share would be right without a look at the inputs, and that in words; None where none is."""
-    if score_in(result) != ACCURACY:
+class Blind(NamedTuple):
+    """How well one would do without a look at the inputs."""
+
+    value: float
+    """The score."""
+    called: str
+    """How one would answer."""
+    told: str
+    """Both, in a sentence."""
+
+
+def chance(result: Mapping[str, Any]) -> Blind | None:
+    """Return how well one would do without a look at the inputs; None where that is not known.
+
+    Among classes that is what guessing is right in, or always answering the most frequent one; of numbers it is the
+    error of always answering the mean of the tested ones.
+    """
+    score = score_in(result)
+    if result.get(score.name) is None:
+        return None
+    if score.name == "rmse" and result.get("r2") is not None and result["r2"] < 1:
+        error, called = result[score.name] / math.sqrt(1 - result["r2"]), "always answering the mean"
+        return Blind(error, called, f"{called.capitalize()} has an {score.called} of {score.text(error)}.")
+    if score != ACCURACY:
         return None
     if "episodes" in result:
         ways = result["ways"]
         share = 1 / (ways if isinstance(ways, int) else ways[0])
         where = "" if isinstance(ways, int) else ", where the ways are fewest"
-        return share, f"Guessing is right in {share:.1%}{where}."
+        return Blind(share, "guessing", f"Guessing is right in {share:.1%}{where}.")
     asked = {name: figures["examples"] for name, figures in result.get("per_class", {}).items()}
-    if not asked:
+    if not asked or result.get("classes") == 1:
         return None
     name = max(asked, key=asked.__getitem__)
     share = asked[name] / sum(asked.values())
-    return share, f"Always answering '{name}', the most frequent class, is right in {share:.1%}."
+    told = f"Always answering '{name}', the most frequent class, is right in {share:.1%}."
+    even = len(asked) > 1 and len(set(asked.values())) == 1
+    return Blind(share, "guessing" if even else f"always answering '{one_line(name)}'", told)
+
+
+def against(result: Mapping[str, Any], blind: Blind) -> str:
+    """Return in words that a result is no better than without a look at the inputs; nothing where it is."""
+    score = score_in(result)
+    value, half = result[score.name], result.get(f"{score.name}_ci95") or 0.0
+    if score.better(blind.value, value + half if score.best == "max" else value - half):
+        return ", which is better"
+    worst = value - half if score.best == "max" else value + half
+    return "" if score.better(worst, blind.value) else ", which the interval includes: this may be no better"
 
 
 def covers(result: Mapping[str, Any]) -> list[str]:
@@ -176,9 +223,9 @@ def covers(result: Mapping[str, Any]) -> list[str]:
     draw = "The interval is of 95%, and covers the draw of episodes from these test classes only"
     if of_classes is None:
         return [f"{draw}; for other classes of the same kind the uncertainty is larger."]
-    half = f"{of_classes:.1%}" if score.share else score.text(of_classes)
+    reach = score.reach(result[score.name], of_classes, "{:.1%}".format if score.share else None)
     return [
-        f"{draw}. For other classes of the same kind it is ± {half}: each of the {result['classes']} classes "
+        f"{draw}. For other classes of the same kind it is {reach}: each of the {result['classes']} classes "
         "was left out in turn."
     ]
 

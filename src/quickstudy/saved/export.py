@@ -32,7 +32,7 @@ from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
 from quickstudy.batches import Batch, each, join, of_form, size, take
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, first_line
-from quickstudy.files import atomic_write
+from quickstudy.files import atomic_write, looked_in
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.confidence import familiarity
 from quickstudy.learning.knowledge import Knowledge
@@ -473,7 +473,7 @@ def _read(model: Path) -> bytes:
     try:
         return model.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"there is no '{model}' (looked in {Path.cwd()}): export without only_classes") from error
+        raise DataError(f"there is no '{model}' ({looked_in(model)}): export without only_classes") from error
 
 
 def _description(classes: Path) -> dict[str, Any]:
@@ -482,7 +482,7 @@ def _description(classes: Path) -> dict[str, Any]:
         with safetensors.safe_open(classes, "np") as file:
             found: dict[str, Any] = json.loads(file.metadata()["quickstudy"])
     except FileNotFoundError as error:
-        raise DataError(f"there is no '{classes}' (looked in {Path.cwd()}): export without only_classes") from error
+        raise DataError(f"there is no '{classes}' ({looked_in(classes)}): export without only_classes") from error
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"'{classes}' is damaged ({error}): export without only_classes") from error
     return found

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 from quickstudy.algorithms import EmbeddingAlgorithm, algorithm_of
 from quickstudy.errors import ConfigError, DataError, brief, check_options, first_line, one_line, require
-from quickstudy.files import atomic_write
+from quickstudy.files import atomic_write, looked_in
 from quickstudy.kinds.base import kind_of
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, in_words
 from quickstudy.modality import MODALITIES
@@ -120,7 +120,7 @@ def fetched(name: str | os.PathLike[str], revision: str | None = None, token: st
     except Exception as error:  # the client's own, its HTTP library's, the system's
         of = f" at revision '{revision}'" if revision else ""
         raise DataError(
-            f"there is no folder '{name}' (looked in {Path.cwd()}), and the Hugging Face Hub did not give it{of}: "
+            f"there is no folder '{name}' ({looked_in(Path(name))}), and the Hugging Face Hub did not give it{of}: "
             f"{first_line(error)}. Check the name (owner/name) and the network; for a private one, type: hf auth "
             "login. Without a network, give the folder that predictor.save wrote"
         ) from error

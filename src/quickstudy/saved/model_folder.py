@@ -30,7 +30,7 @@ from quickstudy.batches import Batch, form_of, of_form, size, take
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label, type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
-from quickstudy.files import alone, atomic_write, best_checkpoint
+from quickstudy.files import alone, atomic_write, best_checkpoint, looked_in
 from quickstudy.kinds.base import Kind, kind_of
 from quickstudy.learning.adapting import after, restored
 from quickstudy.learning.changes import Change, Kept, check_name, composed
@@ -446,7 +446,7 @@ def _description(place: Path) -> dict[str, Any]:
     try:
         return _parsed(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        looked = f"no {DESCRIPTION}; looked in {Path.cwd()}"
+        looked = f"no {DESCRIPTION}; {looked_in(path)}"
         raise DataError(f"there is no saved model in '{place}' ({looked}){instead(place)}") from error
 
 

@@ -217,9 +217,9 @@ def in_words(figures: Mapping[str, Any]) -> str:
     if "f1" in figures:
         named = ", ".join(f"{name} {_percent(figures[name])}" for name in ("f1", "precision", "recall"))
         return f"{named}, of {figures['examples']} examples"
-    half = figures["accuracy_ci95"]
-    interval = "" if half is None else f" ± {half:.1%}"
-    return f"{_percent(figures['accuracy'])}{interval} of {figures['examples']}"
+    value, half = figures["accuracy"], figures["accuracy_ci95"]
+    told = _percent(value) if half is None else ACCURACY.estimate(value, half, _percent)
+    return f"{told} of {figures['examples']}"
 
 
 def _percent(share: float | None) -> str:

@@ -1,0 +1,122 @@
+"""The options of commands that are spelled here, and not taken from code that they set: ``--help`` needs no torch.
+
+A function is named as the module that serves its command, and its docstring is what the command's help begins with.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from quickstudy.cli.listing import KINDS
+
+TRAINED = "a run's folder (runs/1) or a checkpoint"
+FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the option that ``models.device_of`` reads."""
+    parser.add_argument("--device", type=str, default="cpu", help="for the model: cpu, cuda, cuda:1, mps")
+
+
+def demo(parser: argparse.ArgumentParser) -> None:
+    """``quickstudy demo``: from nothing to a model that reads scripts it never saw, in about three minutes."""
+    parser.add_argument("--out", type=Path, default=Path("quickstudy-demo"), help="folder for the results")
+    parser.add_argument("--epochs", type=int, default=8, help="training epochs, of 100 episodes each")
+    parser.add_argument("--episodes", type=int, default=600, help="test episodes behind each figure")
+
+
+def verify(parser: argparse.ArgumentParser) -> None:
+    """Measure again what was measured of a run, and compare."""
+    parser.add_argument("run", type=Path, help="the run's folder, such as runs/1, or a checkpoint in it")
+
+
+def compare(parser: argparse.ArgumentParser) -> None:
+    """Say by how much one run is better than another, on the very same test episodes or examples."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="the runs' folders: runs/1 runs/2 ...")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def predict(parser: argparse.ArgumentParser) -> None:
+    """Classify pictures with a saved model, a run or a checkpoint.
+
+    ``quickstudy predict pets/ images/`` writes a row of file, label, probability and likeliest for each picture: the
+    label is "unknown" for what is like none of the examples; likeliest names a class in any case, whose probability it
+    is. Where the pictures lie in folders named by the model's classes, a row has that name, too, as true. ``quickstudy
+    predict runs/1 images/`` takes the classes that a run was trained on, with --support FOLDER those of the folder,
+    which a few-shot run needs. Pictures that cannot be read are named on standard error, the rest is written all the
+    same, and the exit status is then 1. A run takes the options of its data as well, for instance --data.predict_file
+    of a CSV file: ``quickstudy predict --checkpoint runs/1 --help``
+    """
+    parser.add_argument("model", metavar="MODEL", help=FORMS)
+    parser.add_argument(
+        "images", metavar="IMAGES", nargs="+", help="folders, files, archives; - reads paths from standard input"
+    )
+    parser.add_argument(
+        "--support", metavar="FOLDER", help="a folder of class folders, 1..n pictures each: predict these classes"
+    )
+    parser.add_argument("--format", choices=["csv", "json"], default="csv", help="of the result; default: csv")
+    parser.add_argument("--output", metavar="FILE", help="the file to write, whole or not at all; default: print")
+    parser.add_argument("--no-unknown", action="store_true", help="the label is the likeliest class in any case")
+    parser.add_argument(
+        "--top", metavar="N", type=int, default=1, help="2 or more: JSON has a ranking too, of the N likeliest classes"
+    )
+    add_device(parser)
+
+
+def export(parser: argparse.ArgumentParser) -> None:
+    """Write a file that answers without quickstudy, and beside it the classes that it takes in.
+
+    ``quickstudy export pets/ pets.onnx`` writes pets.onnx and pets.onnx.classes.safetensors, once the graph was run in
+    onnxruntime and has answered alike; pets.pt2 goes through torch.export. After further classes were learned,
+    ``--only_classes`` writes the small file alone. docs/serve.md shows how to use both.
+    """
+    parser.add_argument("model", metavar="MODEL", help=f"{FORMS}; a few-shot run or checkpoint needs --support")
+    parser.add_argument("out", metavar="FILE", help="the graph's file, such as pets.onnx or pets.pt2")
+    parser.add_argument(
+        "--support",
+        metavar="FOLDER",
+        help="a folder of class folders, 1..n pictures each, whose classes it learns first",
+    )
+    parser.add_argument(
+        "--only_classes", "--only-classes", action="store_true", help="leave the graph, and write the classes of now"
+    )
+    parser.add_argument(
+        "--images",
+        metavar="IMAGES",
+        nargs="+",
+        help="folders, files, archives: pictures to compare its answers to, too",
+    )
+    add_device(parser)
+
+
+def serve(parser: argparse.ArgumentParser) -> None:
+    """Answer over HTTP with a saved model, and let it learn classes where it was not trained on fixed ones."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="the folder of a saved model, of quickstudy adapt or Predictor.save; or owner/name on the Hugging "
+        "Face Hub, which is copied into such a folder first; or a run or checkpoint of supervised training",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond loopback it takes a token")
+    parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
+    parser.add_argument(
+        "--token-file", help="a file whose first line every request must give; or the variable QUICKSTUDY_TOKEN"
+    )
+    add_device(parser)
+    parser.add_argument("--batch-size", type=int, default=64, help="pictures that are classified together at most")
+    parser.add_argument("--rate", help="requests that one address may make, such as 100/second")
+    parser.add_argument("--max-images", type=int, default=64, help="in one request")
+    parser.add_argument("--max-megabytes", type=int, default=32, help="in one request")
+    parser.add_argument("--max-megapixels", type=int, default=25, help="of one picture")
+    parser.add_argument("--no-page", action="store_true", help="only the interface for programs")
+
+
+def listing(parser: argparse.ArgumentParser) -> None:
+    """Name what there is: training strategies, backbones, data sets, optimizers, schedules, augmentation."""
+    parser.add_argument("kind", nargs="?", metavar="KIND", help=f"{', '.join(KINDS)}; default: some of each")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a strategy, or a method, to describe")
+    parser.add_argument("--match", metavar="PATTERN", help="only names like 'resnet*', or with 'resnet' in them")
+    parser.add_argument(
+        "--offline", action="store_true", help="only backbones whose trained weights are at hand without a network"
+    )
