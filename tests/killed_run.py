@@ -1,8 +1,7 @@
 """The run that tests/test_resume.py kills: goes on from what is in its folder, and leaves its weights there.
 
-python tests/killed_run.py FOLDER '{"strategy": "maml", ...}'
-
-On several processes torchrun starts it, with '{"across": {"strategy": "ddp", "devices": 2}}'.
+On several processes torchrun starts it, one run after the other:
+killed_run.py FOLDER '{"strategy": "maml", "across": {"strategy": "ddp", "devices": 2}}' FOLDER '{...}'
 """
 
 from __future__ import annotations
@@ -13,6 +12,9 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,12 @@ PLAN = {"ways": 3, "queries": 2, "meta_batch_size": 2, "epoch_length": 20, "test
 class Steps(Callback):
     """Says which step was done, so that whoever kills the run knows where it is; and may wait for that."""
 
-    def __init__(self, pause: float) -> None:
-        self._pause = pause
+    def __init__(self, pause: float, say: Callable[[int], object]) -> None:
+        self._pause, self._say = pause, say
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
         if trainer.is_global_zero:
-            print(trainer.global_step, flush=True)
+            self._say(trainer.global_step)
         time.sleep(self._pause)
 
 
@@ -81,7 +83,7 @@ def run(folder: Path, strategy: str = "default", finetuning: Any = "no_freeze", 
         resume="auto",
         callbacks=[
             KeepLast(folder, every_n_steps=options.get("every_n_steps", 3)),
-            Steps(options.get("pause", 0.0)),
+            Steps(options.get("pause", 0.0), options.get("say", partial(print, flush=True))),
             *options.get("callbacks", ()),
         ],
         num_sanity_val_steps=0,
@@ -94,10 +96,22 @@ def run(folder: Path, strategy: str = "default", finetuning: Any = "no_freeze", 
             torch.save({**model.state_dict(), "steps": torch.tensor(trainer.global_step)}, file)
 
 
-if __name__ == "__main__":
+def quietly() -> None:
+    """Compute in one thread, and say nothing."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    asked = json.loads(sys.argv[2])
-    apart = os.environ["RANK"] if asked.pop("apart", False) else ""  # a folder of its own for each process
-    run(Path(sys.argv[1], apart), **asked)
+
+
+def forked(steps: Connection, folder: Path, options: dict[str, Any]) -> None:
+    """Run in a process that was forked for it, and send its steps."""
+    quietly()
+    run(folder, **options, say=steps.send)
+
+
+if __name__ == "__main__":
+    quietly()
+    for name, text in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        asked = json.loads(text)
+        apart = os.environ["RANK"] if asked.pop("apart", False) else ""  # a folder of its own for each process
+        run(Path(name, apart), **asked)

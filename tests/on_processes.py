@@ -26,7 +26,9 @@ from quickstudy.training.task import Classifier, Task
 QUIET: dict[str, Any] = dict.fromkeys(
     ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
 )
-PLAN = {"ways": 3, "shots": 1, "queries": 2, "meta_batch_size": 4, "epoch_length": 40, "test_epoch_length": 24}
+PLAN = {"ways": 3, "shots": 1, "queries": 2, "meta_batch_size": 4, "epoch_length": 16, "test_epoch_length": 8}
+STEPS = 8
+"""Two epochs of episodes; of ordinary training it takes another, until "gradual" has unfrozen all."""
 MISSION = ("maml", "anil", "metaoptnet", "prototypicalnetworks")
 JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     *((name, "64-true", {}) for name in available_strategies()),
@@ -123,21 +125,21 @@ def plain(outcome: Any) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, tuple) else value for name, value in plainly.items()}
 
 
-class SaveSeventh(Callback):
-    """Saves a checkpoint after the seventh step."""
+class SaveSixth(Callback):
+    """Saves a checkpoint after the sixth step, within the second epoch."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
-        if trainer.global_step == 7:
+        if trainer.global_step == 6:
             trainer.save_checkpoint(self._path)
 
 
 def trained(
     strategy: str, precision: Any, world: int, folder: Path, launcher: str = "ddp", **options: Any
 ) -> dict[str, Any]:
-    """Return what 20 steps lead to: every number of the model, and the test's figures.
+    """Return what a few steps lead to: every number of the model, and the test's figures.
 
     Where a run is interrupted, that on one process leaves a checkpoint, with which those on more go on.
     """
@@ -146,7 +148,8 @@ def trained(
     options = dict(options)
     workers, finetuning = options.pop("workers", 0), options.pop("finetuning", "no_freeze")
     optimizer, form = options.pop("optimizer", "SGD"), options.pop("form", "pictures")
-    seventh = folder / "seventh.ckpt" if options.pop("interrupted", False) else None
+    steps = STEPS + STEPS // 2 if default else STEPS
+    sixth = folder / "sixth.ckpt" if options.pop("interrupted", False) else None
     model: Task
     if strategy in METHODS:
         model = ImageEmbedder(
@@ -169,11 +172,11 @@ def trained(
     across = {"strategy": launcher, "devices": local, "num_nodes": world // local} if world > 1 else {"devices": 1}
     trainer = Trainer(
         accelerator="cpu",
-        max_steps=20,
-        max_epochs=20,
+        max_steps=steps,
+        max_epochs=steps,
         precision=precision,
         num_sanity_val_steps=0,
-        callbacks=[SaveSeventh(seventh)] if seventh and world == 1 else [],
+        callbacks=[SaveSixth(sixth)] if sixth and world == 1 else [],
         **across,
         **QUIET,
     )
@@ -187,9 +190,9 @@ def trained(
         given = ragged(form, default, 12 // world if default else 4)
     else:
         given = labelled(12 // world) if default else data(4, workers)
-    ckpt_path = str(seventh) if seventh and world > 1 else None
+    ckpt_path = str(sixth) if sixth and world > 1 else None
     trainer.finetune(model, given, strategy=finetuning, train_bn=finetuning == "no_freeze", ckpt_path=ckpt_path)
-    assert trainer.global_step == 20 or launcher in ("ddp_spawn", "ddp_notebook")  # whose steps were elsewhere
+    assert trainer.global_step == steps or launcher in ("ddp_spawn", "ddp_notebook")  # whose steps were elsewhere
     (figures,) = trainer.test(model, datamodule=given, verbose=False)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     return {"weights": weights, "figures": figures, "outcome": plain(model.outcome)}

@@ -488,6 +488,12 @@ def test_a_split_leaves_every_class_an_example_to_train_on() -> None:
     assert train.index.counts.tolist() == [1, 1]
 
 
+def test_many_classes_in_turn_are_sorted() -> None:
+    found = encode([f"c{number % 1000}" for number in range(2000)])  # of which NumPy's quicksort ends the process
+    assert found.classes == tuple(sorted({f"c{number}" for number in range(1000)}))
+    assert [found.classes[code] for code in found.codes[[0, 999, 1000, 1999]]] == ["c0", "c999", "c0", "c999"]
+
+
 def test_several_labels_are_split_by_examples() -> None:
     data = DataModule.from_tensors(torch.rand(10, 1, 2, 2), [["a", "b"], ["b"]] * 5, val_split=0.3)
     assert [len(data.table(stage) or ()) for stage in ("train", "val")] == [7, 3]  # type: ignore[arg-type]

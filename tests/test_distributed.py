@@ -50,6 +50,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return {world: [torch.load(folder / f"ddp-{world}-{rank}.pt") for rank in range(world)] for world in WORLDS}
 
 
+@pytest.fixture(scope="module")
+def alone(results: Results) -> dict[str, Any]:
+    """What one process makes of ``JOB``."""
+    found: dict[str, Any] = results[1][0][JOB]
+    return found
+
+
 @pytest.mark.parametrize("world", WORLDS[1:])
 @pytest.mark.parametrize("job", on_processes.JOBS, ids=repr)
 def test_any_number_of_processes_trains_the_same_model(job: tuple[Any, ...], world: int, results: Results) -> None:
@@ -119,7 +126,7 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def test_two_hosts_train_one_model(hosts: dict[str, str], tmp_path: Path) -> None:
+def test_two_hosts_train_one_model(hosts: dict[str, str], alone: dict[str, Any], tmp_path: Path) -> None:
     meeting = next(iter(hosts.values()))
     running = [
         started(
@@ -134,26 +141,25 @@ def test_two_hosts_train_one_model(hosts: dict[str, str], tmp_path: Path) -> Non
         )
         for name, address in hosts.items()
     ]
-    check_trains_as_one(running, tmp_path, "ddp-2-0", "ddp-2-1")
+    check_trains_as_one(running, alone, tmp_path, "ddp-2-0", "ddp-2-1")
 
 
-def check_trains_as_one(running: list[subprocess.Popen[str]], folder: Path, *names: str) -> None:
+def check_trains_as_one(running: list[subprocess.Popen[str]], alone: dict[str, Any], folder: Path, *names: str) -> None:
     """Wait for processes that train ``JOB`` together, and compare with one process."""
-    running = [*running, torchrun(1, folder, JOB)]
     told = [process.communicate(timeout=600)[0] for process in running]
     assert not any(process.returncode for process in running), "\n".join(each[-3000:] for each in told)
-    alone, *ranks = (torch.load(folder / f"{name}.pt")[JOB] for name in ("ddp-1-0", *names))
+    ranks = [torch.load(folder / f"{name}.pt")[JOB] for name in names]
     check_same(alone["weights"], [rank["weights"] for rank in ranks], TOLERANCE["64-true"])
     assert ranks[0]["figures"] == pytest.approx(alone["figures"], rel=1e-6)
 
 
 @pytest.mark.parametrize("launcher", ["ddp_spawn", "ddp_notebook"])
-def test_processes_may_be_spawned_or_forked(launcher: str, tmp_path: Path) -> None:
+def test_processes_may_be_spawned_or_forked(launcher: str, alone: dict[str, Any], tmp_path: Path) -> None:
     parent = started([sys.executable, on_processes.__file__, str(tmp_path), launcher, JOB])
-    check_trains_as_one([parent], tmp_path, f"{launcher}-2-0")
+    check_trains_as_one([parent], alone, tmp_path, f"{launcher}-2-0")
 
 
-def test_slurm_starts_the_processes(tmp_path: Path) -> None:
+def test_slurm_starts_the_processes(alone: dict[str, Any], tmp_path: Path) -> None:
     tasks = [
         started(
             [sys.executable, on_processes.__file__, str(tmp_path), "slurm", JOB],
@@ -169,4 +175,4 @@ def test_slurm_starts_the_processes(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    check_trains_as_one(tasks, tmp_path, "slurm-2-0", "slurm-2-1")
+    check_trains_as_one(tasks, alone, tmp_path, "slurm-2-0", "slurm-2-1")

@@ -27,6 +27,7 @@ SMALLER = {
     '"prototypicalnetworks")': '"prototypicalnetworks", training_strategy_kwargs=dict(meta_batch_size=2, '
     "epoch_length=2, test_epoch_length=2))",
     '"resnet18"': '"conv4"',  # whose weights need not be downloaded
+    '"minilm"': '"small_transformer"',
     'accelerator="gpu", devices=8, num_nodes=2, strategy="ddp", precision="bf16-mixed"': 'accelerator="cpu"',
 }
 """What costs time or takes machines, and what stands for it in a test."""
@@ -35,6 +36,12 @@ PRELUDES = {
         "from quickstudy import Predictor\n"
         "pictures, labels = [f'{number}.jpg' for number in range(4)], ['dog', 'dog', 'cat', 'cat']\n"
         "predictor = Predictor.from_backbone('conv4', pictures, labels, pretrained=False)\n"
+    ),
+    "docs/text.md": (
+        "from pathlib import Path\n"
+        "rows = [f'where is {what} number {n},{what}' for n in range(8) for what in ('card', 'cash')]\n"
+        "for name in ('train', 'test'):\n"
+        "    Path(f'{name}.csv').write_text('\\n'.join(['text,intent', *(f'{name} {row}' for row in rows)]))\n"
     ),
     "docs/devices.md": (
         "from quickstudy import Trainer\n"

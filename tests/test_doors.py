@@ -32,6 +32,7 @@ DOORS = {
     "from_datasets": "train_dataset val_dataset test_dataset predict_dataset",
     "from_data_frame": f"input_field target_fields {ROOTS.format('data_frame')}",
     "from_csv": f"input_field target_fields {ROOTS.format('file')}",
+    "from_json": f"input_field target_fields {ROOTS.format('file')}",
     "from_benchmark": "name root",
     "from_images": "train_images train_targets val_images val_targets test_images test_targets predict_images",
 }
@@ -80,6 +81,36 @@ def test_static_checkers_are_told_the_same() -> None:
 def test_static_checkers_read_the_bodies_of_all_files() -> None:
     stubs = [path for path in Path(quickstudy.__file__).parent.rglob("*.pyi") if path.with_suffix(".py").exists()]
     assert not stubs, "a stub beside a file is read in its place: no body in the file is checked"
+
+
+def test_a_table_of_json_is_read_as_one_of_csv(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    rows = ['{"file": "1.png", "kind": 10}', '{"file": "2.png", "kind": 9}']
+    tables = {
+        "t.csv": "file,kind\n1.png,10\n2.png,9\n",
+        "t.jsonl": "\n\n".join(rows),
+        "t.json": f"\ufeff[{rows[0]},\n{rows[1]}]",
+    }
+    found = []
+    for name, content in tables.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        table = ImageClassificationData.from_csv("file", "kind", train_file=tmp_path / name).table("train")
+        assert table is not None
+        found.append((table.told, table.classes, [str(table.inputs[row]) for row in range(len(table))]))
+    assert found[0] == found[1] == found[2]
+    for content, message in (
+        (b'{"file": "1.png"}\n{"file": \n', "line 2 of '.*t.jsonl' is no JSON: "),
+        (b"[1, 2]", "holds no rows: write one object per line"),
+        (b"", "holds no rows"),
+        (b"\xff", "cannot be read as JSON: it is not UTF-8 text"),
+    ):
+        (tmp_path / "t.jsonl").write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            ImageClassificationData.from_json("file", "kind", train_file=tmp_path / "t.jsonl")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"t\.parquet' cannot be read as Parquet: "):
+        ImageClassificationData.from_csv("file", "kind", train_file=tmp_path / "t.parquet")
 
 
 def test_a_door_of_one_stage_takes_four() -> None:

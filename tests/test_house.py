@@ -27,7 +27,8 @@ LAYERS = [
     ["data"],
     ["datasets"],
     ["thumbnails", "values", "pixels", "modality"],
-    ["image/modality"],  # of each domain its modality.py and nets.py: what a model knows of it, without Lightning
+    # Of each domain its modality.py and nets.py: what a model knows of it, without Lightning.
+    ["image/modality", "text/modality", "text/nets"],
     ["kinds"],
     ["learning"],
     ["saved"],
@@ -36,7 +37,7 @@ LAYERS = [
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],
-    ["image"],  # the domains, which never import each other
+    ["image", "text"],  # the domains, which never import each other
     ["serve"],
     ["testing"],
     ["cli"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from quickstudy import DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.algorithms import rows as rows_module
 from quickstudy.algorithms.rows import Rows
 from quickstudy.errors import DataWarning
 from quickstudy.learning.answering import answered
@@ -128,6 +130,46 @@ def test_rows_share_memory_and_nothing_else() -> None:
         assert found.used[-1] == expected
     assert rows.changed(1, torch.tensor([[9.0]])).used.flatten().tolist() == [0, 9, 2, 3]
     assert rows.used.flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_rows_are_as_if_each_change_had_been_made_at_once() -> None:
+    chance, rows, expected = random.Random(0), Rows(torch.arange(4.0)[:, None]), [0.0, 1.0, 2.0, 3.0]
+    then = [(rows, expected)]
+    for step in range(4, 200):
+        new, place = torch.full((1, 1), float(step)), chance.randrange(len(expected)) if expected else None
+        kind = chance.choice(["add", "put", "take"]) if expected else "add"
+        if kind == "add":
+            rows, expected = rows.changed(None, new), [*expected, float(step)]
+        else:
+            assert place is not None
+            rows = rows.changed(place, new if kind == "put" else None)
+            expected = [*expected[:place], *[float(step)] * (kind == "put"), *expected[place + 1 :]]
+        then.append((rows, expected))
+        if chance.random() < 0.2:  # else several changes wait
+            assert rows.used.flatten().tolist() == expected
+    for each, wanted in chance.sample(then, len(then)):
+        assert each.used.flatten().tolist() == wanted
+
+
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "nearest_neighbour"])
+def test_changes_copy_what_is_known_once_and_when_it_is_asked(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = list[int]()
+
+    def counted(rows: Tensor, edits: Any) -> Tensor:
+        copied.append(len(edits))
+        return edited(rows, edits)
+
+    edited = rows_module._edited
+    monkeypatch.setattr(rows_module, "_edited", counted)
+    predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES[strategy]()).fit(torch.eye(20), list(range(20)))
+    predictor.add_class(20, torch.ones(1, 20))
+    copied.clear()
+    for number in range(15):
+        predictor.add_examples(number, 3 * torch.eye(20)[number : number + 1])
+    assert copied.count(1) <= 15 * (strategy == "nearest_neighbour")  # of how many examples each class has
+    copied.clear()
+    assert predictor.predict(torch.eye(20)[:3], may_be_unknown=False) == [0, 1, 2]
+    assert copied.count(15) == (2 if strategy == "prototypicalnetworks" else 1)
 
 
 def copies(of: Tensor, seed: int) -> Tensor:

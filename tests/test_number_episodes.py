@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, DataError, DataModule, Episode, NumberPredictor, Task, Trainer
+from quickstudy import ConfigError, DataError, DataModule, DataWarning, Episode, NumberPredictor, Task, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.kinds.regression import Regression
 from quickstudy.nets import Encoder
@@ -168,6 +168,38 @@ def test_what_cannot_be_learned_says_so() -> None:
         NumberPredictor(Encoder(nn.Flatten()), STRATEGIES["prototypicalnetworks"]())
     with pytest.raises(DataError, match="it has learned no example yet"):
         NumberPredictor(Encoder(nn.Flatten()), STRATEGIES["r2d2"]()).predict(inputs)
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        (
+            {"\u00e9": (torch.ones(2, 1), [1.0, 2.0]), "e\u0301": (torch.ones(2, 1), [3.0, 4.0])},
+            "two groups have one name",
+        ),
+        ({"a": (torch.ones(2, 1), None)}, r"the group 'a' is .*: give it as \(inputs, numbers\)"),
+        ({"a": (torch.ones(2, 1), [1.0, 2.0], "more")}, "the group 'a' is"),
+        ({"a": torch.ones(2, 1)}, "the group 'a' is"),
+        ({"a": (torch.ones(2, 1), [1.0, 2.0]), "b": (torch.ones(2, 3), [1.0, 2.0])}, "inputs of 'b' are .* of shape"),
+        (
+            {"a": (torch.ones(2, 1), [1.0, 2.0]), "b": (torch.ones(2, 1, dtype=torch.uint8), [1.0, 2.0])},
+            "inputs of 'b' are torch.uint8 of shape",
+        ),
+    ],
+)
+def test_groups_that_are_none_are_told_by_name(groups: Any, told: str) -> None:
+    with pytest.raises(DataError, match=f"in the train data, {told}"):
+        Rows.from_groups(train_groups=groups)
+
+
+def test_of_groups_what_has_no_number_is_left_out() -> None:
+    groups = {"a": (torch.arange(3.0)[:, None], [1.0, math.nan, 3.0]), "b": (torch.ones(2, 1), [4.0, 5.0])}
+    with pytest.raises(DataError, match="on_error='skip'"):
+        Rows.from_groups(train_groups=groups)
+    with pytest.warns(DataWarning, match="left out row 1"):
+        table = Rows.from_groups(train_groups=groups, on_error="skip").table("train", by_class=True)
+    assert table is not None and table.inputs[:, 0].tolist() == [0, 2, 1, 1]  # type: ignore[call-overload, union-attr]
+    assert table.groups.tolist() == [0, 0, 1, 1] and table.targets.tolist() == [1, 3, 4, 5]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("strategy", "share"), [("maml", 0.75), ("anil", 0.6), ("r2d2", 0.75)])

@@ -30,7 +30,7 @@ TONES = {"low": 3, "high": 40, "a": 6, "b": 9, "c": 13, "d": 18, "e": 24, "f": 3
 
 
 def record(path: Path, tone: int, seed: int) -> None:
-    """Write a tone of some phase, in noise."""
+    """Write a tone of some phase, in noise: made up, so that the page runs anywhere and is learned in seconds."""
     generator = np.random.default_rng(1000 * tone + seed)
     time = np.arange(1000) / 1000
     signal = np.sin(2 * np.pi * (tone * time + generator.random())) + 0.3 * generator.normal(size=1000)

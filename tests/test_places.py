@@ -9,6 +9,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from quickstudy.data.places import Files, Folder
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.image import ImageClassificationData as Images
+from quickstudy.image import ImageClassifier
 from quickstudy.image.modality import IMAGE_EXTENSIONS, Picture
 
 SMALL: Any = {"image_size": 8, "image_mode": "L"}
@@ -202,6 +204,28 @@ def test_shares_that_cannot_be(tmp_path: Path) -> None:
         Images.from_folders(folder, test_folder=photos(tmp_path / "more", 2, 2), test_split=0.2)
     with pytest.raises(DataError, match=r"val_split=0\.25 of 3 classes leaves fewer than 2 on a side"):
         Images.from_folders(folder=folder).table("train", by_class=True)
+
+
+@pytest.mark.parametrize(
+    ("classes", "strategy", "ways", "test_ways"),
+    [(10, "prototypicalnetworks", 5, 2), (6, "prototypicalnetworks", 2, 2), (10, "maml", 2, 2)],
+)
+def test_of_one_folder_episodes_have_no_more_ways_than_its_parts_have_classes(
+    classes: int, strategy: str, ways: int, test_ways: int, tmp_path: Path
+) -> None:
+    data = Images.from_folders(folder=photos(tmp_path, classes, 16))
+    made = partial(ImageClassifier, backbone="conv4", training_strategy=strategy)
+    model = made()
+    with pytest.warns(DataWarning, match=rf"training has {ways}-way and validation and test have {test_ways}-way epis"):
+        model.procedure.check(model, data)
+    assert model.plan is not None and (model.plan.span("train"), model.plan.span("test")) == (
+        (ways,) * 2,
+        (test_ways,) * 2,
+    )
+    assert model.hparams["training_strategy_kwargs"] == {"ways": ways, "test_ways": test_ways}, "as a checkpoint has it"
+    asked = made(training_strategy_kwargs={"ways": 5})
+    with pytest.raises(DataError, match="5-way episodes need at least 5 classes"):
+        asked.procedure.check(asked, data)
 
 
 def test_the_command_that_tests_names_the_folder_and_its_seed() -> None:

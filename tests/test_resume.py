@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -11,6 +12,9 @@ import sys
 import time
 import warnings
 import zipfile
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +61,18 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-def start(folder: Path, options: dict[str, Any]) -> subprocess.Popen[str]:
-    return started([sys.executable, killed_run.__file__, str(folder), json.dumps(options)])
+FORKS = multiprocessing.get_context("forkserver")
+"""Whose server imports once what each of its processes then has from its first moment."""
+FORKS.set_forkserver_preload(["quickstudy.trainer", "quickstudy.image.tasks"])
+
+
+def start(folder: Path, options: dict[str, Any]) -> tuple[BaseProcess, Connection]:
+    """Start a run; its steps come through the connection, which ends with it."""
+    steps, told = FORKS.Pipe(duplex=False)
+    run = FORKS.Process(target=killed_run.forked, args=(told, folder, options))
+    run.start()
+    told.close()
+    return run, steps
 
 
 def started(command: list[str]) -> subprocess.Popen[str]:
@@ -68,9 +82,9 @@ def started(command: list[str]) -> subprocess.Popen[str]:
 
 
 def finished(folder: Path, options: dict[str, Any]) -> dict[str, Tensor]:
-    run = start(folder, options)
-    _, told = run.communicate()
-    assert run.returncode == 0, told[-3000:]
+    run, _ = start(folder, options)
+    run.join()
+    assert run.exitcode == 0
     return weights_in(folder)
 
 
@@ -81,14 +95,13 @@ def weights_in(folder: Path) -> dict[str, Tensor]:
 
 def kill_at(folder: Path, options: dict[str, Any], step: int, seconds: float) -> None:
     """Kill a run so many seconds after a step, by the signal that nothing can catch."""
-    run = start(folder, options)
-    assert run.stdout is not None
-    for line in run.stdout:
-        if line.strip().isdigit() and int(line) >= step:
-            break
+    run, steps = start(folder, options)
+    with suppress(EOFError):
+        while steps.recv() < step:
+            pass
     time.sleep(seconds)
     run.kill()
-    run.communicate()
+    run.join()
 
 
 def check_killed(name: str, kills: int, seed: int, tmp_path: Path) -> None:
@@ -256,27 +269,26 @@ def test_a_dead_process_holds_no_lock_through_its_workers(tmp_path: Path) -> Non
             os.killpg(process.pid, signal.SIGKILL)  # the worker lived until here
 
 
-def torchrun(folder: Path, **options: Any) -> subprocess.Popen[str]:
+def torchrun(*runs: tuple[Path, dict[str, Any]]) -> subprocess.Popen[str]:
+    """Start two processes that make the runs, one after the other."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    options |= {"across": {"strategy": "ddp", "devices": 2}}
-    return started([*launcher, killed_run.__file__, str(folder), json.dumps(options)])
+    across = {"across": {"strategy": "ddp", "devices": 2}}
+    asked = [word for folder, options in runs for word in (str(folder), json.dumps({**options, **across}))]
+    return started([*launcher, killed_run.__file__, *asked])
 
 
 def test_processes_that_are_terminated_go_on_together(tmp_path: Path) -> None:
     options: dict[str, Any] = {"strategy": "anil", "epochs": 1, "every_n_steps": 1000}
-    whole = torchrun(tmp_path / "whole", **options)
-    told = whole.communicate()[1]
-    assert whole.returncode == 0, told[-3000:]
-    run = torchrun(tmp_path / "parts", **options, pause=1.0)
+    run = torchrun((tmp_path / "whole", options), (tmp_path / "parts", {**options, "pause": 1.0}))
     assert run.stdout is not None
-    for line in run.stdout:
-        if line.strip() == "3":
-            os.killpg(run.pid, signal.SIGTERM)  # as a cluster does: torchrun and its workers
-            break
+    thirds = (line for line in run.stdout if line.strip() == "3")
+    assert next(thirds), "of the run that is left alone"
+    assert next(thirds)
+    os.killpg(run.pid, signal.SIGTERM)  # as a cluster does: torchrun and its workers
     told = run.communicate()[1]
     assert run.returncode != 0 and not (tmp_path / "parts" / "weights.pt").exists(), told[-3000:]
     assert 3 <= torch.load(tmp_path / "parts" / LAST)["global_step"] < 10
-    again = torchrun(tmp_path / "parts", **options)
+    again = torchrun((tmp_path / "parts", options))
     told = again.communicate()[1]
     assert again.returncode == 0, told[-3000:]
     expected, found = weights_in(tmp_path / "whole"), weights_in(tmp_path / "parts")
@@ -285,7 +297,7 @@ def test_processes_that_are_terminated_go_on_together(tmp_path: Path) -> None:
 
 def test_processes_that_see_other_checkpoints_do_not_begin(tmp_path: Path) -> None:
     killed_run.run(tmp_path / "0", strategy="anil", epochs=1)
-    run = torchrun(tmp_path, strategy="anil", apart=True)
+    run = torchrun((tmp_path, {"strategy": "anil", "apart": True}))
     told = run.communicate(timeout=600)[1]
     assert run.returncode != 0
     assert f"the processes would go on from different checkpoints ({tmp_path}/0/last.ckpt, None)" in told

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, DataError, MissingPackageError, Trainer
+from quickstudy import ConfigError, DataError, DataWarning, MissingPackageError, Trainer
 from quickstudy.batches import Batch, fold, size, take, unfold
 from quickstudy.cli import main
 from quickstudy.data.loading import Share
@@ -268,6 +268,14 @@ def test_views_need_a_transform() -> None:
         Trainer(max_epochs=1, **QUIET).fit(model, datamodule=Plain.from_tensors(pictures()))
     with pytest.raises(DataError, match=r"takes batches \{'views': \[B, 2, ...\]\}, as data modules make them"):
         model.procedure.judge(model, pictures(), "train")
+
+
+def test_few_examples_are_told() -> None:
+    model = ImageEmbedder(**SMALL, training_strategy="simclr")
+    with pytest.warns(DataWarning, match=r"by default there are 4: give the data hundreds, batch_size=256"):
+        model.procedure.check(ImageEmbeddingData.from_tensors(pictures(4)))
+    with pytest.raises(ConfigError, match="a step has one example, with which there is nothing to compare"):
+        Trainer(max_epochs=1, **QUIET).fit(model, datamodule=ImageEmbeddingData.from_tensors(pictures(1), batch_size=8))
 
 
 class SaveThird(Callback):

@@ -218,7 +218,9 @@ class Modality(ABC):
         return {"name": MODALITIES.name_of(type(self)), "options": self.options}
 
 
-MODALITIES: Registry[type[Modality]] = Registry("modality", homes={"image": "quickstudy.image.modality"})
+MODALITIES: Registry[type[Modality]] = Registry(
+    "modality", homes={"image": "quickstudy.image.modality", "text": "quickstudy.text.modality"}
+)
 """By name. Those of quickstudy's own domains are imported when they are asked for; whoever registers further ones
 imports them, and nothing is imported because a file names it."""
 

@@ -30,13 +30,21 @@ from quickstudy.learning.changes import NUMBERS, UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
 from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.modality import MODALITIES, Modality
+from quickstudy.modality import MODALITIES, Modality, modality_of
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
 from quickstudy.saved.plain import name_of
 
 if TYPE_CHECKING:
     from quickstudy.saved import export
+
+
+def usual_inputs(encoder: Encoder) -> Modality:
+    """Return what a backbone as it is takes: what it says itself, else pictures of 224 by 224 pixels."""
+    if encoder.reads is not None:
+        return modality_of(encoder.reads, "a backbone")
+    kind = MODALITIES["image"]
+    return kind().with_options(kind.usual)
 
 
 class Adapted:
@@ -229,25 +237,28 @@ class Predictor(Adapted):
         """Learn classes with an encoder as it is, without any training.
 
         Args:
-            backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module from ``[N, C, ...]`` to ``[N, ...]``.
-            inputs: 1..n pictures per class, each a path, bytes, a PIL image, an array or a tensor.
+            backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module from ``[N, C, ...]`` to ``[N, ...]``;
+                for texts ``"minilm"``, or any encoder of transformers by its name on the Hugging Face Hub.
+            inputs: 1..n pictures per class, each a path, bytes, a PIL image, an array or a tensor; or texts.
             labels: S labels: all strings, all whole numbers or all bools. It answers in their type.
             backbone_kwargs: the backbone's own options.
             pretrained: take trained weights where there are any (timm's).
             strategy: any that ``quickstudy list strategies`` names and that needs no training.
             strategy_kwargs: its options.
-            load: makes a tensor of one input; default: pictures of 224 by 224 pixels.
+            load: makes a tensor of one input; default: as the backbone reads texts, else pictures of 224 by 224 pixels.
             device: where it is to run.
 
         Raises:
             ConfigError: a name or an option is unknown, or pretrained weights cannot be had.
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
-        if load is None:
-            kind = MODALITIES["image"]
-            load = kind().with_options(kind.usual)
         algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
+        if load is None:
+            load = usual_inputs(encoder)
+        if isinstance(load, Modality) and load.learned:
+            inputs = load.listed(inputs)
+            load = load.fitted(inputs)
         return cls(encoder, algorithm, load).fit(inputs, labels)
 
     def __repr__(self) -> str:

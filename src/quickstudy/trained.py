@@ -8,20 +8,18 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, each, form_of, join
+from quickstudy.batches import each, form_of, join
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_choice, check_counts
-from quickstudy.kinds.base import Kind
 from quickstudy.kinds.predictions import in_form, joined
 from quickstudy.learning.reading import Reader
-from quickstudy.modality import Modality
-from quickstudy.nets import Encoder
 from quickstudy.saved import hub, model_folder
 
 if TYPE_CHECKING:
@@ -30,16 +28,10 @@ if TYPE_CHECKING:
 _AT_ONCE = 64
 
 
-class TrainedModel:
+class TrainedModel(model_folder.Trained):
     """A network that was trained on fixed classes; ``model.predictor()`` makes one, and so does ``load``.
 
-    Args:
-        encoder: turns inputs into features; nothing trains it.
-        head: turns features into answers; likewise.
-        kind: what an answer is.
-        modality: what an input is.
-        like: ``[n, ...]`` as the network is fed with them, of which the form is kept; None: it is not known.
-        head_of_kind: whether the kind made the head; else it is code, which no file holds.
+    See ``quickstudy.saved.model_folder.Trained`` for what it is made of.
     """
 
     learns: ClassVar[bool] = False
@@ -49,19 +41,9 @@ class TrainedModel:
     change_number: ClassVar[int] = 0
     """Of the last change that a service made of it."""
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        head: nn.Module,
-        kind: Kind,
-        modality: Modality,
-        like: Batch | None = None,
-        head_of_kind: bool = True,
-    ) -> None:
-        self.encoder, self.head, self.kind, self.modality = encoder.eval(), head.eval(), kind, modality
-        self._reader = Reader(encoder, modality, encoder.fed)
-        self._like = None if like is None else each(lambda leaf: leaf[:0].cpu(), like)
-        self._head_of_kind = head_of_kind
+    @cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.encoder, self.modality, self.encoder.fed)
 
     def __repr__(self) -> str:
         """Say what it answers and by which network."""
@@ -130,7 +112,7 @@ class TrainedModel:
             try:
                 yield self.kind.outputs(self.encoder, self.head, part)
             except RuntimeError as error:
-                given, known = form_of(part), None if self._like is None else form_of(self._like)
+                given, known = form_of(part), None if self.like is None else form_of(self.like)
                 if given == known:
                     raise
                 trained = f", and it was trained on such of {known}" if known else ""
@@ -153,11 +135,7 @@ class TrainedModel:
             ConfigError: a service learned classes with the model that is there.
             OSError: the folder cannot be written.
         """
-        model_folder.write_trained(folder, self._made_of())
-
-    def _made_of(self) -> model_folder.Trained:
-        parts = self.encoder, self.head, self.kind, self.modality, self._like, self._head_of_kind
-        return model_folder.Trained(*parts)
+        model_folder.write_trained(folder, self)
 
     def export(self, path: str | os.PathLike[str], *, inputs: Any = None) -> export.Exported:
         """Write a graph that answers without quickstudy, and the names of its classes beside it.
@@ -175,7 +153,7 @@ class TrainedModel:
         like = None
         if inputs is not None:
             like = join(each(Tensor.cpu, part) for part in self._reader.parts(self._reader.listed(inputs)))
-        return export.write_trained(path, self._made_of(), like)
+        return export.write_trained(path, self, like)
 
     def push_to_hub(self, repo_id: str, **options: Unpack[hub.PushOptions]) -> str:
         """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
@@ -217,4 +195,4 @@ class TrainedModel:
             DataError: a file is missing or damaged, or of a newer version.
             ConfigError: what was code is not given, or the model in the folder is one that learns.
         """
-        return cls(*model_folder.read_trained(folder, device, load, backbone, head))
+        return cls(**vars(model_folder.read_trained(folder, device, load, backbone, head)))

@@ -207,7 +207,7 @@ class Trainer(JudgingTrainer):
                 "the data"
             )
         if isinstance(datamodule, DataModule):
-            model.procedure.check(datamodule, validates)
+            model.procedure.check(model, datamodule, validates)
         model.kind = model.kind.judged_on(tables.get("val"))
         self.callbacks = judging_by(model.score, self.callbacks)
         if not self._leaves:
@@ -221,7 +221,11 @@ class Trainer(JudgingTrainer):
             self.loggers = build_loggers(self._loggers_asked, self.run_folder) if self._loggers_asked else []
         if self._keeps:
             self.callbacks += checkpoints(self.run_folder, validates, self.callbacks, model.score)
-        options = {**datamodule.load_options, **datamodule.options} if isinstance(datamodule, DataModule) else {}
+        options: dict[str, Any] = {}
+        if isinstance(datamodule, DataModule):
+            learned = datamodule.modality.learned  # which nobody chose, and may be long
+            read = {name: value for name, value in datamodule.load_options.items() if name not in learned}
+            options = {**read, **datamodule.options}
         record = Record(self.run_folder, tables, options, {**self._told, **self._finetuning})
         others = [callback for callback in self.callbacks if not isinstance(callback, Record)]
         # What is written last has seen what the others did.

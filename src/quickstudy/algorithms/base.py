@@ -73,7 +73,7 @@ class Algorithm(nn.Module, ABC):
         if not self.feature_shape:
             self.feature_shape, self.ways = feature_shape, ways
             self.build(encoder, feature_shape, ways)
-            self.to(next((tensor.device for tensor in encoder.state_dict().values()), torch.device("cpu")))
+            self.to(encoder.device)
 
     def build(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:
         """Make the parameters whose size depends on the encoder; called once, before anything else.

@@ -70,6 +70,10 @@ class HeldByExample(Held):
     def changed(self, place: int | None, before: Tensor | None, after: Tensor | None) -> HeldByExample:
         """Learn the class alone."""
         rows, targets, counts = self._rows, self._targets, self._counts
+        if before is not None and after is not None and place is not None:  # those before stay where they are
+            own, own_targets, count = _alone(self._fit, after[len(before) :])
+            rows, targets = rows.added(own), targets.added(torch.full_like(own_targets, place))
+            return HeldByExample(self._fit, (rows, targets, counts.changed(place, counts.used[[place]] + count)))
         code = len(counts.used) if place is None else place
         if place is not None:
             others_S = targets.used != place

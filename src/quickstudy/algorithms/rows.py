@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,8 +12,9 @@ class Rows:
     """Rows ``[N, ...]``, a value: what changes them returns others, which share their memory where they can.
 
     Behind the rows there is room for more, which goes to the first who adds some; who adds others to the same rows
-    copies them. So adding is cheap, again and again, and putting one in another's place or taking it out is a copy. One
-    thread at a time may add; any may read.
+    copies them. Putting one in another's place or taking it out is noted, and done when somebody looks: one copy,
+    however many changes there were. So changes are cheap, again and again. One thread at a time may change; any may
+    read.
 
     >>> rows = Rows(torch.tensor([[1.0], [2.0]]))
     >>> rows.added(torch.tensor([[3.0]])).changed(0, None).used
@@ -23,34 +26,38 @@ class Rows:
     """
 
     def __init__(self, rows: Tensor) -> None:
-        self._room, self._count = _Room(rows), len(rows)
+        self._held: _Held = _Room(rows), len(rows), ()
 
     @property
     def used(self) -> Tensor:
         """The rows, ``[N, ...]``."""
-        return self._room.rows[: self._count]
+        room, count, edits = self._held
+        if edits:
+            rows = _edited(room.rows[:count], edits)
+            room, count, _ = self._held = _Room(rows), len(rows), ()
+        return room.rows[:count]
 
     @torch.inference_mode()
     def added(self, rows: Tensor) -> Rows:
         """Return these and further rows ``[n, ...]``; the room doubles where there is none left."""
-        count, room = self._count + len(rows), self._room
-        if self._count < room.taken or count > len(room.rows):
-            room = _Room(room.rows.new_empty(2 * count, *room.rows.shape[1:]))
-            room.rows[: self._count] = self.used
-        room.rows[self._count : count] = rows
+        room, begin, edits = self._held
+        if edits:
+            return _of(room, begin, (*edits, (None, rows)))
+        count, before = begin + len(rows), room.rows[:begin]
+        if begin < room.taken or count > len(room.rows):
+            room = _Room(before.new_empty(2 * count, *before.shape[1:]))
+            room.rows[:begin] = before
+        room.rows[begin:count] = rows
         room.taken = count
-        more = Rows.__new__(Rows)
-        more._room, more._count = room, count
-        return more
+        return _of(room, count, ())
 
-    @torch.inference_mode()
     def changed(self, place: int | None, row: Tensor | None) -> Rows:
         """Return them with a further row ``[1, ...]``, or with it in the place of another; without one, less that."""
         if place is None:
             assert row is not None
             return self.added(row)
-        parts = [self.used[:place], *([] if row is None else [row]), self.used[place + 1 :]]
-        return Rows(torch.cat(parts))
+        room, count, edits = self._held
+        return _of(room, count, (*edits, (place, row)))
 
 
 class _Room:
@@ -58,3 +65,32 @@ class _Room:
 
     def __init__(self, rows: Tensor) -> None:
         self.rows, self.taken = rows, len(rows)
+
+
+_Edits = tuple[tuple[int | None, Tensor | None], ...]
+"""Rows that go to a place instead of its row, or without a place to the end; None: the row goes."""
+_Held = tuple[_Room, int, _Edits]
+"""Memory, how many rows of it, and what is to be done to them: read and replaced as one."""
+
+
+def _of(*held: Any) -> Rows:
+    rows = Rows.__new__(Rows)
+    rows._held = held
+    return rows
+
+
+@torch.inference_mode()
+def _edited(rows: Tensor, edits: _Edits) -> Tensor:
+    """Return a copy of rows after edits."""
+    places, more = list(range(len(rows))), [new for _, new in edits if new is not None]
+    count = len(rows)
+    for place, new in edits:
+        begin, count = count, count + (0 if new is None else len(new))
+        at = slice(len(places), None) if place is None else slice(place, place + 1)
+        places[at] = range(begin, count)
+    places_N = torch.tensor(places, dtype=torch.long, device=rows.device)
+    edited = rows[places_N.clamp(max=len(rows) - 1)]
+    if more:
+        new_N = places_N >= len(rows)
+        edited[new_N] = torch.cat(more)[places_N[new_N] - len(rows)]
+    return edited

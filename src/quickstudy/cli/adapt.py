@@ -29,8 +29,10 @@ from quickstudy.kinds.classification import Classification
 from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in_words, strangers_caught
 from quickstudy.learning.reading import telling
 from quickstudy.modality import Modality
+from quickstudy.nets import build_encoder
 from quickstudy.nets.registry import BACKBONES
-from quickstudy.predictor import NumberPredictor, Predictor
+from quickstudy.nets.weights import WHEELS
+from quickstudy.predictor import NumberPredictor, Predictor, usual_inputs
 from quickstudy.saved.model_folder import DESCRIPTION
 from quickstudy.saved.plain import name_of
 
@@ -100,13 +102,17 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
         for name in encoder | pictures:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
         return learner(find_model(args.model), device)
-    modality = Picture().with_options({**Picture.usual, **pictures})
-    learn = partial(Predictor.from_backbone, args.model, load=modality, device=device, **encoder)
+    made = build_encoder(args.model, encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True))
+    modality = usual_inputs(made)
+    for name in () if isinstance(modality, Picture) else pictures:
+        raise ConfigError(f"--{name} is of pictures, and '{args.model}' takes {modality.called}: leave it out")
+    modality = modality.with_options(pictures)
+    learn = partial(Predictor.from_backbone, made, load=modality, device=device, **encoder)
     return Learner(modality, Classification(), learn)
 
 
 def _readable(table: Table, modality: Modality, support: str) -> Table:
-    kept, _ = readable(table, modality, f"pictures of '{support}'")
+    kept, _ = readable(table, modality, f"{modality.called} of '{support}'")
     lost = sorted(set(table.classes) - set(kept.without_empty_classes().classes))
     if lost:
         raise DataError(
@@ -129,17 +135,18 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
     counts, sure = predictor.counts_, predictor.confidence_
     strangers = strangers_caught(predictor.knowledge.held_out(), sure.threshold)
     strategy = name_of(predictor.knowledge.algorithm)
-    random = args.model in BACKBONES or not getattr(args, "pretrained", True)
+    called = predictor.modality.called
+    random = args.model in {*BACKBONES.names()} - {*WHEELS} or not getattr(args, "pretrained", True)
     listed = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     return "\n".join(
         [
-            f"Learned {len(counts)} classes from {sum(counts.values())} pictures with {strategy} on {args.model}"
+            f"Learned {len(counts)} classes from {sum(counts.values())} {called} with {strategy} on {args.model}"
             + ", whose weights are random" * random,
-            f"Classes, with their pictures: {listed}{more}",
-            *accuracy_in_words(predictor.held_out_accuracy_, "pictures", sum(counts.values())),
+            f"Classes, with their {called}: {listed}{more}",
+            *accuracy_in_words(predictor.held_out_accuracy_, called, sum(counts.values())),
             *(in_words(sure) if args.verbose else in_plain_words(sure, strangers)),
             *["More: --verbose, and docs/predictor.md"] * (not args.verbose),
-            *["This strategy classifies all pictures of a call together"] * predictor.transductive,
+            *[f"This strategy classifies all {called} of a call together"] * predictor.transductive,
         ]
     )

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("this goes on with a run: name its folder, --out runs/1")
     model = task_class(args.task)(**args.model)
     trainer = build_trainer({**options, "default_root_dir": options["default_root_dir"] or args.out})
-    model.procedure.check(data, options["limit_val_batches"] != 0)  # what cannot begin leaves no folder
+    model.procedure.check(model, data, options["limit_val_batches"] != 0)  # what cannot begin leaves no folder
     folder = trainer.run_folder = _run_folder(args)
     try:
         trainer.finetune(model, data, strategy=args.strategy, train_bn=args.train_bn, ckpt_path=args.ckpt_path)

@@ -113,7 +113,9 @@ def serve(parser: argparse.ArgumentParser) -> None:
 
 
 def listing(parser: argparse.ArgumentParser) -> None:
-    """Name what there is: training strategies, backbones, data sets, optimizers, schedules, augmentation."""
+    """Name what there is: strategies, self-supervised methods, backbones, data sets, optimizers, schedules,
+    transforms.
+    """
     parser.add_argument("kind", nargs="?", metavar="KIND", help=f"{', '.join(KINDS)}; default: some of each")
     parser.add_argument("name", nargs="?", metavar="NAME", help="a strategy, or a method, to describe")
     parser.add_argument("--match", metavar="PATTERN", help="only names like 'resnet*', or with 'resnet' in them")

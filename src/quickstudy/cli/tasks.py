@@ -29,6 +29,8 @@ TASKS = {
     "image_classification": Home("quickstudy.image", "ImageClassifier", "ImageClassificationData"),
     "image_embedding": Home("quickstudy.image", "ImageEmbedder", "ImageEmbeddingData"),
     "image_regression": Home("quickstudy.image", "ImageRegressor", "ImageRegressionData"),
+    "text_classification": Home("quickstudy.text", "TextClassifier", "TextClassificationData"),
+    "text_regression": Home("quickstudy.text", "TextRegressor", "TextRegressionData"),
 }
 """By name; the first is meant where nothing says which. ``--import`` may add further ones."""
 

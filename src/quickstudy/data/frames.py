@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
@@ -14,11 +15,55 @@ import numpy as np
 from quickstudy.data.sources import listed_table
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Encode, encode, missing, plain_number
-from quickstudy.errors import DataError, brief, closest, require
+from quickstudy.errors import DataError, brief, closest, first_line, require
 from quickstudy.files import absent
 
 Fields = str | int | Sequence[str | int] | None
 """One column or several, by their names."""
+
+
+def file_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
+    """Read a table from a file into a pandas frame, by its ending.
+
+    JSON of one object per line, or of a list of them, from ``.jsonl``, ``.ndjson`` or ``.json``; Parquet from
+    ``.parquet``, where pandas has what reads it; and CSV from any other, see ``csv_frame``.
+
+    Raises:
+        DataError: it is missing, or holds something else; the message has the line.
+        MissingPackageError: pandas is not installed.
+    """
+    place = Path(path).expanduser()
+    ending = place.suffix.lower()
+    if ending not in (".jsonl", ".ndjson", ".json", ".parquet"):
+        return csv_frame(path, target_fields)
+    pandas = require("pandas", extra="tabular")
+    if not place.is_file():
+        raise DataError(absent("file", place))
+    if ending == ".parquet":
+        try:
+            return pandas.read_parquet(place)
+        except (ImportError, ValueError, OSError) as error:
+            raise DataError(f"'{place}' cannot be read as Parquet: {first_line(error)}") from error
+    return pandas.DataFrame(_json_rows(place), dtype=object)
+
+
+def _json_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"'{path}' cannot be read as JSON: it is not UTF-8 text ({error}). Save it as that") from error
+    lines = [text] if text.lstrip().startswith("[") else text.splitlines()
+    rows: list[Any] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"line {number} of '{path}' is no JSON: {error}") from error
+            rows += found if isinstance(found, list) else [found]
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f'\'{path}\' holds no rows: write one object per line, {{"text": ..., "label": ...}}')
+    return rows
 
 
 def csv_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:

@@ -322,10 +322,20 @@ def _labels(array: NDArray[Any]) -> Encoded:
     if array.dtype.kind != "T":
         numbers, codes = np.unique(array.astype(np.int64), return_inverse=True)
         return Encoded(codes.astype(np.int32), tuple(map(str, numbers)), "bool" if array.dtype.kind == "b" else "int")
-    written, codes = np.unique(array, return_inverse=True)
+    written, codes = _texts_once(array)
     composed = np.array([class_name(name) for name in written.tolist()], np.dtypes.StringDType())
-    names, renumbered = np.unique(composed, return_inverse=True)  # two forms of one name are one class
+    names, renumbered = _texts_once(composed)  # two forms of one name are one class
     return Encoded(renumbered[codes].astype(np.int32), tuple(names.tolist()))
+
+
+def _texts_once(texts: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return texts in order, each once, and which of them each is.
+
+    Whoever asks NumPy for first places gets a stable sort. Its quicksort ends the process on 2,000 texts of 1,000, each
+    twice in turn (2.4.6).
+    """
+    found, _, places = np.unique(texts, return_index=True, return_inverse=True)
+    return found, places
 
 
 def _matrix(array: NDArray[Any], classes: Sequence[str] | None) -> Encoded:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
-import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm
@@ -311,8 +310,7 @@ class Kind(ABC):
         """
         if like is None:
             return linear_of(weights)
-        device = next((tensor.device for tensor in encoder.state_dict().values()), torch.device("cpu"))
-        return self.head(encoder, each(lambda leaf: leaf.to(device), of_form(form_of(like), 1)))
+        return self.head(encoder, each(lambda leaf: leaf.to(encoder.device), of_form(form_of(like), 1)))
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
         """Return raw answers, first axis N."""

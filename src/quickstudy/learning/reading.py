@@ -57,7 +57,7 @@ class Reader:
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return next((tensor.device for tensor in self.encoder.state_dict().values()), torch.device("cpu"))
+        return self.encoder.device
 
     def listed(self, inputs: Any) -> Any:
         """Return a batch ``[N, ...]`` that is fed as it is, or a list of items; what comes one by one is listed."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch, device_of, each, join, size
 from quickstudy.errors import ConfigError, brief, check_options
-from quickstudy.nets import timm_bridge
+from quickstudy.nets import timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import Rows, layouts_of
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
@@ -42,6 +42,8 @@ class Encoder(nn.Module):
         self.in_channels = None if first is None else first.in_channels
         self.planar = isinstance(first, nn.Conv2d)
         """Whether it begins with a 2-D convolution, so that its inputs are pictures ``[C, H, W]``."""
+        self.reads: Mapping[str, Any] | None = getattr(backbone, "reads", None)
+        """What reads its inputs, as ``Modality.described`` says it, where the backbone tells."""
         self.fed = ""
         """The scale of the inputs that it was trained on, one of ``values.Scale``."""
         self._layouts: frozenset[str] | None = None
@@ -54,6 +56,11 @@ class Encoder(nn.Module):
         """Embed inputs: ``[N, C, ...]`` to ``[N, D]``."""
         features: Tensor = self.backbone(self.prepared(inputs))
         return features.flatten(1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are; the CPU where it has none."""
+        return next((tensor.device for tensor in self.state_dict().values()), torch.device("cpu"))
 
     def feature_shape(self, example: Batch) -> tuple[int, ...]:
         """Return the shape of what the backbone makes of one input, not flattened.
@@ -155,7 +162,9 @@ def build_encoder(
 
     Args:
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module. ``"efficientnet_lite0"`` with trained
-            weights is that of ``quickstudy[offline]`` (timm's own is ``"efficientnet_lite0.ra_in1k"``).
+            weights is that of ``quickstudy[offline]`` (timm's own is ``"efficientnet_lite0.ra_in1k"``). Of texts:
+            ``"small_transformer"``, ``"minilm"`` (of ``quickstudy[text,offline]``), and any encoder of transformers by
+            its name on the Hugging Face Hub, ``owner/model``, or its folder.
         backbone_kwargs: the backbone's own options, and ``checkpoint_path``, a file of weights for it.
         pretrained: load trained weights where there are any.
 
@@ -167,16 +176,18 @@ def build_encoder(
     if isinstance(backbone, nn.Module):
         if kwargs:
             raise ConfigError(f"backbone_kwargs={kwargs} belong to a backbone given by name, not to a module")
-        return Encoder(backbone)
+        return backbone if isinstance(backbone, Encoder) else Encoder(backbone)
     if not isinstance(backbone, str):
         raise ConfigError(f"backbone must be a name or an nn.Module, not {brief(backbone)}")
     path = kwargs.get("checkpoint_path")
     if backbone in BACKBONES:
         build = BACKBONES[backbone]
         own = {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
-        check_options(backbone, own, inspect.signature(build).parameters)
+        known = [name for name in inspect.signature(build).parameters if name != "pretrained"]
+        check_options(backbone, own, known)
+        trained = {"pretrained": pretrained and path is None} if backbone in WHEELS else {}
         try:
-            encoder = Encoder(build(**own))
+            encoder = Encoder(build(**own, **trained))
         except (TypeError, ValueError, RuntimeError) as error:
             if isinstance(error, ConfigError):
                 raise
@@ -186,6 +197,10 @@ def build_encoder(
     elif backbone in WHEELS and pretrained and path is None:
         encoder = Encoder(*timm_bridge.create_from_wheel(backbone, kwargs))
         backbone = WHEELS[backbone].network  # a saved model is of that, and not of timm's network of the same name
+    elif transformers_bridge.is_name(backbone):
+        check_options(backbone, kwargs, ("pooling", "normalize"))
+        module, kwargs = transformers_bridge.create(backbone, kwargs, pretrained)
+        encoder, backbone = Encoder(module), "transformers"  # a saved model needs neither the hub nor the folder
     else:
         encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}

@@ -8,4 +8,6 @@ from torch import nn
 
 from quickstudy.registry import Registry
 
-BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone")
+BACKBONES: Registry[Callable[..., nn.Module]] = Registry(
+    "backbone", homes={"small_transformer": "quickstudy.text.nets"}
+)

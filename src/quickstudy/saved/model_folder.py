@@ -14,11 +14,11 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm, algorithm_of
-from quickstudy.batches import Batch, form_of, of_form, size, take
+from quickstudy.batches import Batch, each, form_of, of_form, size, take
 from quickstudy.data.samples import Load
 from quickstudy.data.targets import Label, type_of
 from quickstudy.errors import ConfigError, DataError, QuickstudyError
@@ -51,19 +51,31 @@ DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
 
 
-class Trained(NamedTuple):
-    """What a trained model is made of that does not learn."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Trained:
+    """What a trained model that does not learn is made of.
+
+    Args:
+        encoder: turns inputs into features; nothing trains it.
+        head: turns features into answers; likewise.
+        kind: what an answer is.
+        modality: what an input is.
+        like: ``[n, ...]`` as the network is fed with them, of which the form is kept; None: it is not known.
+        head_of_kind: whether the kind made the head; else it is code, which no file holds.
+    """
 
     encoder: Encoder
     head: nn.Module
     kind: Kind
-    """What an answer is."""
     modality: Modality
-    """What an input is."""
     like: Batch | None = None
-    """``[0, ...]``, of the form of its inputs; None where that is not known."""
     head_of_kind: bool = True
-    """Whether the kind made the head; else it is code."""
+
+    def __post_init__(self) -> None:
+        self.encoder.eval()
+        self.head.eval()
+        if self.like is not None:
+            object.__setattr__(self, "like", each(lambda leaf: leaf[:0].cpu(), self.like))
 
 
 def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | None = None) -> None:
@@ -80,8 +92,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
         ConfigError: an option of the algorithm is code, which no file holds.
         OSError: the folder cannot be written.
     """
-    place = Path(folder)
-    encoder, algorithm, support = knowledge.encoder, knowledge.algorithm, knowledge.support
+    algorithm, support = knowledge.algorithm, knowledge.support
     tensors = {f"algorithm.{name}": value for name, value in algorithm.state_dict().items()}
     if support:
         shown = tuple(each for kept in support.values() for each in kept.shown)
@@ -90,44 +101,24 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
     skeleton, held = taken_apart(knowledge.learned, tensors, "state"), None
     if (given := knowledge.calibrated) is not None:
         held = {"answers": taken_apart(given[:4], tensors, "calibrated"), "source": given.source}
-    content, weights = _bytes(tensors), _bytes(encoder.state_dict())
-    place.mkdir(parents=True, exist_ok=True)
-    with alone(place / ".lock"):
-        served = Journal.exists(place)
-        files = {"encoder": _written(place, "encoder", weights), "learned": _written(place, "learned", content)}
-        description = {
-            "format": _format(knowledge),
-            "id": _served_id(place) if served else uuid.uuid4().hex,
-            "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
-            "files": files,
-            "backbone": encoder.made_by and dict(zip(("name", "options"), encoder.made_by, strict=True)),
-            "algorithm": {
-                "name": name_of(algorithm),
-                "options": algorithm.options,
-                "feature_shape": list(algorithm.feature_shape),
-                "ways": algorithm.ways,
-            },
-            "load": knowledge.modality.described(),
-            "inputs": knowledge.taught,
-            **({} if knowledge.kind is None else {"kind": named_kind(knowledge.kind)}),
-            "classes": list(support),
-            "examples": [kept.examples for kept in support.values()],
-            "state": skeleton,
-            "rates": knowledge.rates,
-            "calibrated": held,
-            "input": None if knowledge.like is None else form_of(knowledge.like),
-            "rounding": knowledge.rounding,
-        }
-        try:
-            text = json.dumps(description, indent=1)
-        except TypeError as error:
-            raise ConfigError(f"a saved model holds plain values only: {error}") from error
-        if served:
-            with Journal(place) as journal:
-                journal.replace(text, after)
-        with atomic_write(place / DESCRIPTION, "w") as file:
-            file.write(text)
-        _tidy(place, files)
+    told = {
+        "format": _format(knowledge),
+        "algorithm": {
+            "name": name_of(algorithm),
+            "options": algorithm.options,
+            "feature_shape": list(algorithm.feature_shape),
+            "ways": algorithm.ways,
+        },
+        "inputs": knowledge.taught,
+        **({} if knowledge.kind is None else {"kind": named_kind(knowledge.kind)}),
+        "classes": list(support),
+        "examples": [kept.examples for kept in support.values()],
+        "state": skeleton,
+        "rates": knowledge.rates,
+        "calibrated": held,
+        "rounding": knowledge.rounding,
+    }
+    _write(Path(folder), knowledge, {"learned": tensors}, told, after)
 
 
 def write_trained(folder: str | os.PathLike[str], trained: Trained) -> None:
@@ -141,28 +132,57 @@ def write_trained(folder: str | os.PathLike[str], trained: Trained) -> None:
         ConfigError: a service learned classes with the model that is there; nothing was written.
         OSError: the folder cannot be written.
     """
-    place = Path(folder)
-    weights = {"encoder": _bytes(trained.encoder.state_dict()), "head": _bytes(trained.head.state_dict())}
-    made_by = trained.encoder.made_by
+    told = {
+        "format": _TRAINED,
+        "head": "kind" if trained.head_of_kind else None,
+        "kind": named_kind(trained.kind),
+        "inputs": trained.encoder.fed,
+    }
+    _write(Path(folder), trained, {"head": trained.head.state_dict()}, told)
+
+
+def _write(
+    place: Path,
+    model: Knowledge | Trained,
+    own: Mapping[str, Mapping[str, Tensor]],
+    told: Mapping[str, Any],
+    after: int | None = None,
+) -> None:
+    """Write a model, whichever it is: files of tensors first, and last the description that names them.
+
+    Args:
+        place: the folder.
+        model: of which the encoder and what an input is are written.
+        own: further tensors, by the name of their file.
+        told: what further is described.
+        after: see ``write``.
+    """
+    made_by = model.encoder.made_by
+    contents = {name: _bytes(tensors) for name, tensors in {"encoder": model.encoder.state_dict(), **own}.items()}
     place.mkdir(parents=True, exist_ok=True)
     with alone(place / ".lock"):
-        if Journal.exists(place):
+        served = Journal.exists(place)
+        if served and isinstance(model, Trained):
             raise ConfigError(f"the model in '{place}' has learned since as a service: save this one in another folder")
-        files = {name: _written(place, name, content) for name, content in weights.items()}
+        files = {name: _written(place, name, content) for name, content in contents.items()}
         description = {
-            "format": _TRAINED,
-            "id": uuid.uuid4().hex,
+            "id": _served_id(place) if served else uuid.uuid4().hex,
             "written": {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": _versions()},
             "files": files,
             "backbone": made_by and dict(zip(("name", "options"), made_by, strict=True)),
-            "head": "kind" if trained.head_of_kind else None,
-            "kind": named_kind(trained.kind),
-            "load": trained.modality.described(),
-            "inputs": trained.encoder.fed,
-            "input": None if trained.like is None else form_of(trained.like),
+            "load": model.modality.described(),
+            "input": None if model.like is None else form_of(model.like),
+            **told,
         }
+        try:
+            text = json.dumps(description, indent=1)
+        except TypeError as error:
+            raise ConfigError(f"a saved model holds plain values only: {error}") from error
+        if served:
+            with Journal(place) as journal:
+                journal.replace(text, after)
         with atomic_write(place / DESCRIPTION, "w") as file:
-            json.dump(description, file, indent=1)
+            file.write(text)
         _tidy(place, files)
 
 

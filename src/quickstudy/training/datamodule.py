@@ -219,6 +219,12 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
                 self._parts[stage, by_class] = self._usable(stage, by_class)
         return self._parts[stage, by_class]
 
+    def divided(self, *, by_class: bool = False) -> dict[StageName, Table]:
+        """Return the parts that the training data is divided into; nothing where it is not."""
+        parts = ["train", *self._options.splits] if self._options.splits else []
+        found = {stage: self.table(stage, by_class=by_class) for stage in STAGES if stage in parts}
+        return {stage: table for stage, table in found.items() if table is not None}
+
     @property
     def batch_size(self) -> int:
         """Examples per step and device of ordinary training; Lightning's batch size finder sets it.

@@ -107,6 +107,21 @@ class Doors:
         **options: Any,
     ) -> Self: ...
     @classmethod
+    def from_json(
+        cls,
+        input_field: str,
+        target_fields: str | Sequence[str] | None = None,
+        train_file: Path | None = None,
+        train_images_root: Path | None = None,
+        val_file: Path | None = None,
+        val_images_root: Path | None = None,
+        test_file: Path | None = None,
+        test_images_root: Path | None = None,
+        predict_file: Path | None = None,
+        predict_images_root: Path | None = None,
+        **options: Any,
+    ) -> Self: ...
+    @classmethod
     def from_benchmark(
         cls,
         name: str,

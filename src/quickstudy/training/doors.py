@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
-from quickstudy.data.frames import Fields, csv_frame, frame_table
+from quickstudy.data.frames import Fields, file_frame, frame_table
 from quickstudy.data.scan import SplitsError, any_files, class_folders, folders_or_files, listed_files
 from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Inputs, Table
-from quickstudy.data.targets import Encode, in_order
+from quickstudy.data.targets import Encode, class_name, in_order
 from quickstudy.data.torch_sets import DatasetInputs, dataset_table, has_targets
 from quickstudy.datasets import DATASETS
-from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, one_line
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.modality import Modality
@@ -140,10 +140,12 @@ class Doors:
             options: see the class.
 
         Raises:
-            DataError: an input or a number is missing, or a stage has no group.
+            DataError: an input or a number is missing, a stage has no group, two groups are one, or inputs differ in
+                type or shape.
         """
         if not isinstance(groups, Mapping) or not groups:
             raise DataError("expected groups by name: {'a name': (inputs, targets), ...}")
+        _check_groups(groups)
         parts = [(in_order(inputs, "inputs"), list(targets)) for inputs, targets in groups.values()]
         for name, (inputs, targets) in zip(groups, parts, strict=True):
             if len(inputs) != len(targets):
@@ -151,8 +153,15 @@ class Doors:
         owners = [name for name, (inputs, _) in zip(groups, parts, strict=True) for _ in range(len(inputs))]
         targets = [target for _, numbers in parts for target in numbers]
         if all(hasattr(inputs, "shape") for inputs, _ in parts):
-            data = torch.cat([tensor_inputs(inputs) for inputs, _ in parts])
-            return Table.build(data, targets, None, cls.answers.encode, owners)
+            data = [tensor_inputs(inputs) for inputs, _ in parts]
+            forms = [(tuple(each.shape[1:]), each.dtype) for each in data]
+            for name, (shape, dtype) in zip(groups, forms, strict=True):
+                if (shape, dtype) != forms[0]:
+                    raise DataError(
+                        f"inputs of '{name}' are {dtype} of shape {shape}, those of '{next(iter(groups))}' "
+                        f"{forms[0][1]} of {forms[0][0]}: give all groups inputs of one type and shape"
+                    )
+            return listed_table(torch.cat(data), targets, tensor_inputs, None, stage.skip, cls.answers.encode, owners)
         files = [item for inputs, _ in parts for item in inputs]
         read = partial(listed_files, exist=not stage.skip)
         return listed_table(files, targets, read, skip=stage.skip, encode=cls.answers.encode, groups=owners)
@@ -214,7 +223,9 @@ class Doors:
     ) -> Table:
         """Read the files named in a column of a CSV file; see ``from_data_frame``. A root defaults to its folder.
 
-        Labels are named as they are written: ``1``, ``01``, ``1.0`` and ``NaN`` are four classes.
+        A file that ends in ``.jsonl`` or ``.json`` has JSON, an object per line or a list of them, and one that ends in
+        ``.parquet`` Parquet; ``from_json`` is another name of this. Labels in CSV are named as they are written:
+        ``1``, ``01``, ``1.0`` and ``NaN`` are four classes.
 
         Args:
             input_field: the column with file names, relative to ``*_images_root``.
@@ -227,8 +238,10 @@ class Doors:
             DataError: a file is no such text, or a column or a cell is missing.
         """
         root = pathlib.Path(file).parent if images_root is None else images_root
-        column, frame = partial(cls.modality.column, root=root), csv_frame(file, target_fields)
+        column, frame = partial(cls.modality.column, root=root), file_frame(file, target_fields)
         return _of_frame(stage, frame, column, input_field, target_fields, cls.answers.encode)
+
+    from_json = from_csv
 
     @classmethod
     def from_benchmark(cls, name: str, root: Path | None = None, **options: Any) -> Self:
@@ -261,3 +274,24 @@ def _of_frame(
         with suppress(DataError):  # labels to hold the answers against, where every row has one
             return frame_table(frame, column, input_field, target_fields, encode=encode)
     return frame_table(frame, read, input_field, None, stage.skip)
+
+
+def _check_groups(groups: Mapping[str, Any]) -> None:
+    """Check that groups are pairs, each under a name of its own.
+
+    Raises:
+        DataError: one is not.
+    """
+    known: dict[str, Any] = {}
+    for name, pair in groups.items():
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or any(part is None for part in pair):
+            raise DataError(
+                f"the group '{one_line(name)}' is {brief(pair)}: give it as (inputs, numbers), as many of both"
+            )
+        own = class_name(str(name))
+        if own in known:
+            raise DataError(
+                f"two groups have one name, {known[own]!a} and {name!a}, which Unicode counts as the same: give "
+                "each its own"
+            )
+        known[own] = name

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, device_of, each, take
+from quickstudy.batches import Batch, each, take
 from quickstudy.data.identity import identities, joined, shared, warn_of_seen
 from quickstudy.data.loading import BatchDataset, inputs_of
 from quickstudy.data.scan import folder_labels
@@ -57,8 +57,7 @@ def example_for(encoder: Encoder, data: Any, trainer: Any, stage: str) -> Batch:
             raise ConfigError("the model has no head yet: call trainer.fit first, or load a checkpoint")
         batch = next(iter(loader))
         example = take(batch.support, 0) if isinstance(batch, Episode) else inputs_of(batch)
-    device = next((tensor.device for tensor in encoder.state_dict().values()), device_of(example))
-    return each(lambda leaf: leaf[:1].to(device), example)
+    return each(lambda leaf: leaf[:1].to(encoder.device), example)
 
 
 def inputs_for(data: Any, trainer: Any, stage: str, labelled: Collection[Label] | None = None) -> list[Inputs]:

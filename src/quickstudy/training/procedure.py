@@ -6,10 +6,11 @@ From ``training_strategy`` to a procedure.
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -24,7 +25,7 @@ from quickstudy.data.loading import Share
 from quickstudy.data.samples import TRANSFORMS, Transform, described
 from quickstudy.data.splitting import classes_seen
 from quickstudy.episode import Episode, Unit
-from quickstudy.errors import ConfigError, DataError, check_counts, check_options
+from quickstudy.errors import ConfigError, DataError, DataWarning, check_counts, check_options
 from quickstudy.kinds.base import Judged, Kind
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import of_several
@@ -54,10 +55,11 @@ class Procedure(ABC):
 
     # ---- before training
 
-    def check(self, data: DataModule, validates: bool = True) -> None:  # noqa: B027 - nothing to check in general
+    def check(self, task: Task, data: DataModule, validates: bool = True) -> None:  # noqa: B027 - nothing in general
         """Check that the data can make the steps, before anything is made for it.
 
         Args:
+            task: that is to be trained.
             data: what there is to train on.
             validates: whether there is a validation, too.
 
@@ -272,9 +274,16 @@ class Views(Supervised):
     def __init__(self, method: Method, name: str) -> None:
         self.method, self.name = method, name
 
-    def check(self, data: DataModule, validates: bool = True) -> None:
-        """Check that there is a transform; see ``Procedure.check``."""
+    def check(self, task: Task, data: DataModule, validates: bool = True) -> None:
+        """Check that there is a transform, and warn of small batches by default; see ``Procedure.check``."""
         self._transform(data)
+        if "batch_size" not in data.options:
+            warnings.warn(
+                f"training_strategy='{self.name}' compares the examples of a batch with each other, and by default "
+                f"there are {data.batch_size}: give the data hundreds, batch_size=256",
+                DataWarning,
+                2,
+            )
 
     def check_kind(self, kind: Kind, head: Any) -> None:
         """Check that the answers are features; see ``Procedure.check_kind``."""
@@ -336,7 +345,9 @@ class Views(Supervised):
         with torch.autocast(features.device.type, enabled=False):
             outputs = each(lambda leaf: gathered(exact(leaf)), outputs)
             count = size(outputs)
-            alone = count < 2 and stage != "train"  # a last one, with which there is nothing to compare
+            if count < 2 and stage == "train":
+                raise ConfigError("a step has one example, with which there is nothing to compare: set batch_size=256")
+            alone = count < 2  # a last one
             loss = features.new_zeros(()) if alone else self.method.loss(outputs)
         if stage == "train":
             features = features.detach()
@@ -375,9 +386,41 @@ class Episodic(Procedure):
     def __init__(self, plan: EpisodePlan, algorithm: Algorithm, name: str) -> None:
         self.plan, self.algorithm, self.name = plan, algorithm, name
 
-    def check(self, data: DataModule, validates: bool = True) -> None:
-        """Check that the episodes can be drawn; see ``Procedure.check``."""
+    def check(self, task: Task, data: DataModule, validates: bool = True) -> None:
+        """Check that the episodes can be drawn; see ``Procedure.check``.
+
+        Where the training data is divided and nobody asked for ``ways``, there are no more than the parts have classes.
+        """
+        self._within(task, data)
         data.check_episodes(self.plan, validates)
+
+    def _within(self, task: Task, data: DataModule) -> None:
+        asked = task.hparams.get("training_strategy_kwargs") or {}
+        parts, ways = data.divided(by_class=True), self.plan.ways
+        if (
+            "training_strategy_kwargs" in task.unsaved
+            or not parts
+            or self.plan.least_ways == 1
+            or not isinstance(ways, int)
+            or {"ways", "test_ways"} & {*asked}
+        ):
+            return
+        counts = {stage: len(table.classes) for stage, table in parts.items()}
+        judged = min(counts[stage] for stage in counts if stage != "train")
+        taught = min(counts["train"], judged) if self.algorithm.fixed_ways else counts["train"]
+        own = {"ways": min(ways, taught), "test_ways": min(ways, judged)}
+        if own == {"ways": ways, "test_ways": ways}:
+            return
+        told = ", ".join(f"{stage} {count}" for stage, count in counts.items())
+        warnings.warn(
+            f"the classes were divided ({told}), fewer than the {ways} ways that episodes have by default: training "
+            f"has {own['ways']}-way and validation and test have {own['test_ways']}-way episodes. With more classes or "
+            "larger shares (val_split, test_split), there are more; ways and test_ways set them",
+            DataWarning,
+            4,
+        )
+        self.plan = replace(self.plan, **own)
+        task.hparams["training_strategy_kwargs"] = {**asked, **own}
 
     def check_kind(self, kind: Kind, head: Any) -> None:
         """Check that the answers are learned from examples; see ``Procedure.check_kind``."""

@@ -28,7 +28,7 @@ from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
-from quickstudy.modality import Modality, OfDomain
+from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import build_encoder
 from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
@@ -186,9 +186,9 @@ class Task(OfDomain, L.LightningModule):
         if network == "":
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         self.encoder = build_encoder(network, backbone_kwargs, pretrained)
-        if isinstance(backbone, str) and self.encoder.made_by is not None:
+        if isinstance(backbone, str) and (made_by := self.encoder.made_by) is not None and made_by[0] != backbone:
             # What a checkpoint is of, where trained weights chose it.
-            self.hparams["backbone"] = self.encoder.made_by[0]
+            self.hparams["backbone"], self.hparams["backbone_kwargs"] = made_by
         self.head = self.kind.first_head() if head == "linear" else given_head(head)
         self.trained_classes: tuple[str, ...] = ()
         """Of a few-shot strategy: the class names it was trained on, which it must not be judged on."""
@@ -204,8 +204,13 @@ class Task(OfDomain, L.LightningModule):
         """How many examples of the newest test, validation or prediction are, at least, among those it trained on."""
         self.chosen_by = 0
         """How many of the newest test are, at least, among those that chose among its checkpoints."""
-        self.load_options: dict[str, Any] = {}
-        """How the domain's ``load`` was called for the training data, so that prediction does the same."""
+        reads = self.encoder.reads or {}
+        alike = reads.get("name") == MODALITIES.name_of(type(self.modality))
+        self.load_options: dict[str, Any] = dict(reads["options"]) if reads and alike else {}
+        """How the domain's ``load`` was called for the training data, so that prediction does the same.
+
+        Before that, how the backbone wants it, where it says so: a pretrained one brings its tokenizer.
+        """
         self.like: Batch | None = None
         """``[0, ...]``, of the form of what the network is fed with, of ordinary training; None before."""
         self.trained_with: dict[str, Any] = {}

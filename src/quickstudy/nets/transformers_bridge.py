@@ -1,0 +1,270 @@
+"""Every encoder of text of transformers, by its name on the Hugging Face Hub, its folder, or from a Python package.
+
+https://github.com/huggingface/transformers, https://www.sbert.net
+
+Shapes: N texts, L tokens, D features.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quickstudy.batches import Batch
+from quickstudy.errors import ConfigError, brief, check_choice, first_line, require
+from quickstudy.nets.registry import BACKBONES
+from quickstudy.nets.sequences import Pooling, attention_bias, pooled
+from quickstudy.nets.weights import WHEELS, check_hub_answers, wheel_file
+
+_MINILM = {
+    "model_type": "bert",
+    "vocab_size": 30522,
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 512,
+}
+_LONGEST = 512
+"""Tokens of a text at most, where a model does not say."""
+_FILES = ("*.json", "*.txt", "*.model")
+_SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
+_HELP = (
+    "Without a network, take backbone='minilm' (pip install 'quickstudy[text,offline]'), name the folder of a model "
+    "that was downloaded before, or start from nothing, backbone='small_transformer'"
+)
+
+
+class TransformersEncoder(nn.Module):
+    """An encoder of transformers, and how its states become one vector.
+
+    Args:
+        network: the encoder.
+        pooling: what the vector is.
+        normalize: whether it is brought to the length 1.
+        tokenizer: what it was trained with, as JSON; None: it was not.
+    """
+
+    def __init__(self, network: Any, pooling: Pooling, normalize: bool, tokenizer: str | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.pooling: Pooling = pooling
+        self.normalize = normalize
+        config = network.config
+        self.vocabulary_size = int(config.vocab_size)
+        self.max_length = _positions(config)
+        self._padding = getattr(config, "pad_token_id", None) or 0
+        self._causal = any(getattr(layer, "is_causal", False) for layer in network.modules())
+        self.reads: Mapping[str, Any] = {"name": "text", "options": {"tokenizer": tokenizer} if tokenizer else {}}
+
+    def forward(self, texts: Batch) -> Tensor:
+        """Return ``[N, D]`` of ``{"ids": [N, L], "mask": [N, L]}``."""
+        ids_NL, mask_NL = texts["ids"], texts["mask"]
+        bias = attention_bias(mask_NL, next(self.network.parameters()).dtype, self._causal)
+        ids_NL = ids_NL.masked_fill(~mask_NL, self._padding)
+        states_NLD = self.network(input_ids=ids_NL, attention_mask=bias).last_hidden_state
+        embedded_ND = pooled(states_NLD, mask_NL, self.pooling)
+        return F.normalize(embedded_ND, dim=1) if self.normalize else embedded_ND
+
+
+@BACKBONES.register("minilm")
+def minilm(pretrained: bool = True) -> nn.Module:
+    """all-MiniLM-L6-v2, an encoder of English sentences, from a Python package.
+
+    Wang et al. 2020, https://arxiv.org/abs/2002.10957; https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
+
+    Args:
+        pretrained: take its weights.
+
+    Raises:
+        MissingPackageError: the package, or transformers, is not installed.
+        ConfigError: a file is damaged.
+    """
+    return _read(wheel_file(WHEELS["minilm"]).parent, {}) if pretrained else from_config(_MINILM, "mean", True)
+
+
+@BACKBONES.register("transformers")
+def from_config(config: Mapping[str, Any], pooling: Pooling = "mean", normalize: bool = False) -> TransformersEncoder:
+    """Make an encoder of transformers with random weights.
+
+    Args:
+        config: as its ``config.json`` has it, with the ``model_type``.
+        pooling: what the vector of a text is.
+        normalize: whether it is brought to the length 1.
+
+    Raises:
+        MissingPackageError: transformers is not installed.
+        ConfigError: there is no such encoder, or an option is none of its.
+    """
+    transformers = require("transformers", extra="text")
+    check_choice("pooling", pooling, *get_args(Pooling))
+    try:
+        with _quiet(transformers):
+            made = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**config))
+    except Exception as error:  # of options that do not go together, almost anything
+        raise ConfigError(
+            f"transformers makes no encoder of config={brief(dict(config))}: {first_line(error)}"
+        ) from error
+    return TransformersEncoder(_encoder_of(made), pooling, normalize)
+
+
+def is_name(name: str) -> bool:
+    """Whether a backbone's name is one of the Hugging Face Hub, ``owner/model``, or the folder of a model."""
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) or (Path(name) / "config.json").is_file()
+
+
+def create(name: str, kwargs: Mapping[str, Any], pretrained: bool) -> tuple[TransformersEncoder, dict[str, Any]]:
+    """Make the encoder that a name stands for; no code is run from its files.
+
+    Args:
+        name: ``owner/model``, or a folder.
+        kwargs: ``pooling`` and ``normalize``, in place of those of its own files.
+        pretrained: whether its weights are loaded.
+
+    Returns:
+        The encoder, and the options of ``"transformers"`` that make such a one.
+
+    Raises:
+        MissingPackageError: transformers is not installed.
+        ConfigError: there is no such model, it cannot be had, or it is no encoder of text.
+    """
+    require("transformers", extra="text")
+    folder = Path(name) if (Path(name) / "config.json").is_file() else _downloaded(name, pretrained)
+    made = _read(folder, kwargs, pretrained)
+    config = {key: value for key, value in made.network.config.to_diff_dict().items() if key != "transformers_version"}
+    return made, {"config": config, "pooling": made.pooling, "normalize": made.normalize}
+
+
+# ---- files
+
+
+def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> TransformersEncoder:
+    """Read a model's folder: weights, tokenizer, and what sentence-transformers wrote of its pooling."""
+    transformers = require("transformers", extra="text")
+    pooling, normalize = kwargs.get("pooling"), kwargs.get("normalize")
+    if pooling is None:
+        pooling, ends = _pooling_of(folder)
+        normalize = ends if normalize is None else normalize
+    check_choice("pooling", pooling, *get_args(Pooling))
+    try:
+        with _quiet(transformers):
+            if not pretrained:
+                config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+                made = transformers.AutoModel.from_config(config)
+            else:
+                options = {"local_files_only": True, "dtype": torch.float32}
+                made = transformers.AutoModel.from_pretrained(folder, **options)
+    except Exception as error:  # damage makes the library raise almost anything
+        raise ConfigError(f"the model in '{folder}' cannot be read: {first_line(error)}. {_HELP}") from error
+    network = _encoder_of(made)
+    said = _parsed(folder / "sentence_bert_config.json").get("max_seq_length")
+    longest = _positions(network.config) or _LONGEST
+    tokenizer = _tokenizer_of(folder, min(int(said or _LONGEST), longest)) if pretrained else None
+    return TransformersEncoder(network, pooling, bool(normalize), tokenizer).eval()
+
+
+def _encoder_of(model: Any) -> Any:
+    """Return the part of a model that reads, without what transformers puts behind it."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        model = model.get_encoder()
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # of a task that nobody asks for, and without weights in most files
+    if not hasattr(model.config, "vocab_size"):
+        raise ConfigError(f"{type(model).__name__} is no encoder of text: it has no vocabulary")
+    return model
+
+
+def _positions(config: Any) -> int | None:
+    """Return how many tokens a model takes; None: any number."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return None
+    beyond = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0  # counted from behind the padding
+    return int(positions) - beyond
+
+
+def _pooling_of(folder: Path) -> tuple[Pooling, bool]:
+    """Return what sentence-transformers makes of a model's states, and whether it normalises it; else the mean.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    modules = _parsed(folder / "modules.json") or []
+    kinds = {str(module["type"]).rpartition(".")[2]: folder / module["path"] for module in modules}
+    told = _parsed(kinds["Pooling"] / "config.json") if "Pooling" in kinds else {}
+    asked = [key for key, value in told.items() if key.startswith("pooling_mode_") and value is True]
+    known: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
+    names = [key.removeprefix("pooling_mode_") for key in asked] or [str(told.get("pooling_mode", "mean_tokens"))]
+    strange = [name for name in names if name not in {**known, "mean": 0, "cls": 0}] + [*{"Dense"} & kinds.keys()]
+    if len(names) > 1 or strange:
+        raise ConfigError(
+            f"the model in '{folder}' makes its vectors by {' and '.join(strange or names)}, which is not read: give "
+            "backbone_kwargs={'pooling': 'mean'} to take the mean of its states instead"
+        )
+    pooling: Any = known.get(names[0], names[0])
+    return pooling, "Normalize" in kinds
+
+
+def _tokenizer_of(folder: Path, max_length: int) -> str:
+    """Return the tokenizer of a model's folder as JSON, with the length that it cuts at."""
+    tokenizers: Any = require("tokenizers", extra="text")
+    file = folder / "tokenizer.json"
+    try:
+        if file.is_file():
+            made = tokenizers.Tokenizer.from_file(str(file))
+        else:
+            found = require("transformers", extra="text").AutoTokenizer
+            made = found.from_pretrained(folder, local_files_only=True).backend_tokenizer
+    except Exception as error:  # the library raises no other
+        raise ConfigError(f"the tokenizer in '{folder}' cannot be read: {first_line(error)}. {_HELP}") from error
+    made.no_padding()
+    made.enable_truncation(max_length)
+    text: str = made.to_str()
+    return text
+
+
+def _parsed(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _downloaded(name: str, pretrained: bool) -> Path:
+    """Return the folder of a model of the hub: as it was downloaded before, or else from the network."""
+    hub: Any = require("huggingface_hub", extra="text")
+    errors = hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError, OSError, ValueError
+    try:
+        folder = Path(hub.snapshot_download(name, local_files_only=True))
+        if (folder / "config.json").is_file() and (not pretrained or any(map(folder.glob, (_SAFE, _PICKLED)))):
+            return folder
+    except errors:
+        pass
+    try:
+        check_hub_answers()
+        names = hub.list_repo_files(name)
+        weights = _SAFE if any(Path(file).match(_SAFE) for file in names if "/" not in file) else _PICKLED
+        wanted = [*_FILES, *([weights] if pretrained else [])]
+        return Path(hub.snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
+    except errors as error:
+        raise ConfigError(f"the model '{name}' could not be loaded: {first_line(error)}. {_HELP}") from error
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep the library from reporting what it left out, and from bars."""
+    logging = transformers.utils.logging
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,331 @@
+"""What a text is: from a string, or a file of one, to the numbers of its tokens.
+
+Shapes: L tokens.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from quickstudy.batches import Batch
+from quickstudy.data.samples import Loaded, content_of, named
+from quickstudy.data.table import Inputs
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_counts, given, require
+from quickstudy.modality import MODALITIES, Modality, Wire
+from quickstudy.values import Sighted, Tile, Values
+
+MAX_CHARACTERS = 1_000_000
+"""A text that has more is refused before it is taken apart."""
+VOCABULARY_SIZE = 8192
+"""Tokens that are learned at most."""
+_LENGTH = 128
+"""Tokens of a text, where its tokenizer does not say."""
+_LEARNED_FROM = 100_000
+"""Texts that a tokenizer is learned from at most."""
+_COUNTED = 2_000
+"""Texts of which it is counted what is cut."""
+_SHOWN = 500
+"""Characters of a text that are shown."""
+_BYTES = 256
+_PADDING = "[PAD]"
+
+
+@MODALITIES.register("text")
+@dataclass(frozen=True)
+class Text(Modality):
+    """A text as ``{"ids": int64 [L], "mask": bool [L]}``: its tokens, and that they are there.
+
+    Args:
+        tokenizer: what takes it apart, the content of a ``tokenizer.json``. Empty: a pretrained backbone brings its
+            own, and else one is learned from the training texts (byte-level BPE of small letters: no token is unknown).
+            Before that a text's bytes are its tokens.
+        max_length: tokens of a text; what is longer is cut at its end. None: what the tokenizer says, else 128.
+        vocabulary_size: tokens that are learned at most.
+        max_characters: a text that has more is refused.
+
+    Raises:
+        ConfigError: an option is out of range, or the tokenizer is none.
+    """
+
+    called = "texts"
+    extensions = frozenset({".txt"})
+    in_cells = True
+    learned = ("tokenizer",)
+    wire = Wire("texts", ("text/plain",), {"type": "string"})
+    shown_as = "text/plain"
+    backbone = "small_transformer"
+    tokenizer: str = field(default="", repr=False)
+    max_length: int | None = None
+    vocabulary_size: int = VOCABULARY_SIZE
+    max_characters: int = MAX_CHARACTERS
+
+    def __post_init__(self) -> None:
+        check_counts(4, **given(max_length=self.max_length))  # beside what marks a text's two ends
+        check_counts(_BYTES + 1, vocabulary_size=self.vocabulary_size)
+        check_counts(max_characters=self.max_characters)
+        if self.tokenizer and not self.tokenizer.lstrip().startswith("{"):
+            raise ConfigError(
+                f"tokenizer={brief(self.tokenizer)} is not the content of a tokenizer.json: type "
+                "tokenizer=Path('tokenizer.json').read_text(), or name the model as backbone=, which brings its own"
+            )
+
+    # ---- reading
+
+    def load(self, item: Any) -> Batch:
+        """Return the tokens of a string; or of a file of UTF-8, as a path, a file of an archive, or bytes."""
+        text = self._read(item)
+        if self.tokenizer:
+            ids = _coder(self.tokenizer, self.max_length).encode(text).ids
+        else:  # 0 is what shorter texts are filled up with
+            ids = [byte + 1 for byte in text.encode()[: self.max_length or _LENGTH]]
+        if not ids:
+            raise DataError(f"{brief(text)} has no token that the tokenizer knows")
+        tokens = torch.tensor(ids)
+        return {"ids": tokens, "mask": torch.ones(len(tokens), dtype=torch.bool)}
+
+    def listed(self, inputs: Any) -> Any:
+        """Return texts as a list; a string alone is a list of one, and a batch of tokens stays as it is.
+
+        Raises:
+            DataError: one is blank, or none; the message has its place.
+        """
+        found = super().listed(inputs)
+        if isinstance(found, list):
+            self._check(found)
+            self._tell(found)
+        return found
+
+    def column(self, values: Sequence[Any], root: str | os.PathLike[str] | None = None, exist: bool = True) -> Inputs:
+        """Return the cells of a column; see ``Modality.column``. Where not all must ``exist``, any that is not missing.
+
+        Raises:
+            DataError: a cell is empty or blank, or no text; the message has its row.
+        """
+        found = super().column(values, root, exist)
+        if exist:
+            self._check(values)
+        return found
+
+    def _check(self, texts: Sequence[Any]) -> None:
+        for row, text in enumerate(texts):
+            if told := "" if isinstance(text, (bytes, dict)) or hasattr(text, "read_bytes") else self._complaint(text):
+                raise DataError(f"text {row}: {told}")
+
+    def _read(self, item: Any) -> str:
+        item = content_of(item)
+        if isinstance(item, bytes) or hasattr(item, "read_bytes"):
+            name = f"a text of {len(item)} bytes" if isinstance(item, bytes) else named(item)
+            try:
+                content: bytes = item if isinstance(item, bytes) else item.read_bytes()
+                item = content.decode("utf-8-sig")
+            except OSError as error:
+                raise DataError(f"{name} cannot be opened: {error.strerror}") from error
+            except UnicodeDecodeError as error:
+                raise DataError(f"{name} is not UTF-8 text ({error}): save it as that") from error
+            if told := self._complaint(item):
+                raise DataError(f"{name}: {told}")
+        elif told := self._complaint(item):
+            raise DataError(told)
+        text: str = item
+        return text
+
+    def _complaint(self, text: Any) -> str:
+        """Say what is wrong with a text, and what to type; nothing where nothing is."""
+        if not isinstance(text, str):
+            return f"expected a text, a string, and this is {brief(text)}: type str(...) if it is meant"
+        if len(text) > self.max_characters:
+            return (
+                f"{brief(text)} has {len(text):,} characters; more than {self.max_characters:,} are refused: give a "
+                "part of it, text[:10_000]"
+            )
+        if not text.strip():
+            return f"{brief(text)} is blank: leave it out"
+        if "\0" in text:
+            return f"{brief(text)} holds a NUL byte, as no text does: type text.replace('\\0', ' ')"
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return (
+                f"{brief(text)} holds half a character (a lone surrogate) at {error.start}: type "
+                "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+            )
+        return ""
+
+    # ---- learning
+
+    def fitted(self, inputs: Inputs) -> Self:
+        """Return it with a tokenizer of the training texts, where it has none; and say what it cuts."""
+        texts = _Texts(inputs, self._read)
+        if self.tokenizer:
+            made = self
+        else:
+            made = self.with_options({"tokenizer": _learned(texts.some(_LEARNED_FROM), self.vocabulary_size)})
+        made._tell(texts.some(_COUNTED))
+        return made
+
+    def _tell(self, texts: Any) -> None:
+        """Warn of texts that are cut, and of tokens that are unknown, by the first of them; bad ones tell so later."""
+        if not self.tokenizer:
+            return
+        coder = _coder(self.tokenizer, self.max_length)
+        unknown = getattr(coder.model, "unk_token", None)
+        cut = strange = tokens = 0
+        some = [text for _, text in zip(range(_COUNTED), texts, strict=False) if isinstance(text, str)]
+        for text in some:
+            if self._complaint(text):
+                continue
+            encoded = coder.encode(text)
+            cut += bool(encoded.overflowing)
+            tokens += len(encoded.tokens)
+            strange += encoded.tokens.count(unknown)
+        if cut:
+            _warn(
+                f"{cut} of {len(some)} texts are longer than {coder.truncation['max_length']} tokens, and their ends "
+                "are cut: set max_length=, as far as the backbone goes, or give parts of them"
+            )
+        if strange:
+            _warn(f"{strange} of the {tokens} tokens of {len(some)} texts are unknown to the tokenizer: {unknown}")
+
+    # ---- showing, sending
+
+    def show(self, item: Any, example: Batch) -> bytes:
+        """Return its beginning."""
+        if isinstance(item, dict):
+            ids = [int(token) for token in example["ids"][example["mask"]]]
+            known = self.tokenizer and _coder(self.tokenizer, self.max_length)
+            text = known.decode(ids) if known else bytes(token - 1 for token in ids).decode("utf-8", "replace")
+        else:
+            text = self._read(item)
+        return (text[:_SHOWN] + "..." * (len(text) > _SHOWN)).encode()
+
+    def within(self, most: int) -> Self:
+        """Return it with a limit on the characters of a text."""
+        return replace(self, max_characters=min(most, self.max_characters))
+
+    def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
+        """Return tokens by chance."""
+        length = _LENGTH if like is None else like["ids"].shape[1]
+        ids = torch.randint(1, self.count, (count, max(length, 1)), generator=generator)
+        return {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)}
+
+    def free_axes(self) -> dict[str, dict[int, str]]:
+        """Return that a text has any length."""
+        return {"ids": {1: "L"}, "mask": {1: "L"}}
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the tokenizer, and how many tokens a text has at most."""
+        length = _coder(self.tokenizer, self.max_length).truncation["max_length"] if self.tokenizer else _LENGTH
+        return {"tokenizer": self.tokenizer, "max_length": self.max_length or length}
+
+    @property
+    def count(self) -> int:
+        """How many tokens there are."""
+        return int(_coder(self.tokenizer, self.max_length).get_vocab_size()) if self.tokenizer else _BYTES + 1
+
+    def values(self, encoder: Sighted) -> Values:
+        """Return how they are taken by a network, which must have room for them.
+
+        Raises:
+            ConfigError: it has not.
+        """
+        return TextValues(self, encoder)
+
+
+class TextValues(Values):
+    """Tokens as they are, for a network that knows as many and takes as long texts."""
+
+    def __init__(self, modality: Text, network: Sighted) -> None:
+        super().__init__(modality, network)
+        net = getattr(network, "backbone", None)
+        room, longest = (getattr(net, name, None) for name in ("vocabulary_size", "max_length"))
+        if room is not None and modality.count > room:
+            raise ConfigError(
+                f"the texts have {modality.count} tokens and the backbone room for {room}: set vocabulary_size={room} "
+                f"of the data, or backbone_kwargs={{'vocabulary_size': {modality.count}}}"
+            )
+        if longest is not None and modality.max_length is not None and modality.max_length > longest:
+            raise ConfigError(f"max_length={modality.max_length}: the backbone takes {longest} tokens at most")
+
+    def beside(self, tiles: Sequence[Tile]) -> str:
+        """Return a text above those that are near, each with what is told of it."""
+        return "\n".join(f"{shown.decode()}  ({told}, {note})" for shown, told, note in tiles)
+
+
+class _Texts:
+    """Inputs as strings, read as they are asked for."""
+
+    def __init__(self, inputs: Inputs, read: Callable[[Any], str]) -> None:
+        self._inputs, self._read = inputs, read
+
+    def some(self, most: int) -> Iterator[str]:
+        """Yield so many of them, from the first to the last."""
+        count = len(self._inputs)
+        for row in dict.fromkeys(np.linspace(0, count - 1, min(count, most)).astype(int).tolist()):
+            item = self._inputs[row]
+            yield self._read(item.item if isinstance(item, Loaded) else item)
+
+
+def _warn(told: str) -> None:
+    warnings.warn(told, DataWarning, 4)
+
+
+# ---- tokenizers
+
+
+@lru_cache(maxsize=8)
+def _coder(tokenizer: str, max_length: int | None) -> Any:
+    """Return what takes texts apart."""
+    tokenizers: Any = require("tokenizers", extra="text")
+    try:
+        made = tokenizers.Tokenizer.from_str(tokenizer)
+    except Exception as error:  # the library raises no other
+        raise ConfigError(f"tokenizer={brief(tokenizer)} is no tokenizer.json: {error}") from error
+    made.no_padding()
+    if max_length is not None or made.truncation is None:
+        made.enable_truncation(max_length or _LENGTH)
+    return made
+
+
+def _learned(texts: Iterator[str], size: int) -> str:
+    """Return a byte-level BPE tokenizer of texts, the same for the same texts in any process."""
+    tokenizers: Any = require("tokenizers", extra="text")
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.normalizer = tokenizers.normalizers.Sequence(
+        [tokenizers.normalizers.NFKC(), tokenizers.normalizers.Lowercase()]
+    )
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        special_tokens=[_PADDING],  # the first, 0
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    with _in_one_thread():
+        made.train_from_iterator(texts, trainer)
+    learned: str = made.to_str()
+    return learned
+
+
+@contextmanager
+def _in_one_thread() -> Iterator[None]:
+    """Let the library start no threads, of which it warns once workers are forked."""
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before

@@ -1,0 +1,215 @@
+"""Texts as a domain: the doors of their data, tasks, and the predictor in the same words as for pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from quickstudy import Predictor, Trainer
+from quickstudy.cli import main
+from quickstudy.errors import DataError, DataWarning
+from quickstudy.testing import check_domain
+from quickstudy.text import (
+    SmallTransformer,
+    Text,
+    TextClassificationData,
+    TextClassifier,
+    TextRegressionData,
+    TextRegressor,
+)
+from quickstudy.text.tasks import TextData
+
+TINY = {"vocabulary_size": 400, "width": 16, "layers": 1, "heads": 2}
+WORDS = {
+    "card": ["card", "plastic", "chip", "contactless"],
+    "cash": ["cash", "machine", "withdraw", "notes"],
+    "rate": ["rate", "exchange", "currency", "euros"],
+}
+
+
+def sentences(each: int = 6) -> tuple[list[str], list[str]]:
+    """Return texts of several lengths, and what they are about."""
+    generator = np.random.default_rng(0)
+    texts, labels = [], []
+    for name, words in WORDS.items():
+        for _ in range(each):
+            some = [
+                *generator.choice(words, 2),
+                *generator.choice(["my", "the", "is", "was"], generator.integers(1, 6)),
+            ]
+            texts.append(" ".join(generator.permutation(some)))
+            labels.append(name)
+    return texts, labels
+
+
+def tiny() -> SmallTransformer:
+    torch.manual_seed(0)
+    return SmallTransformer(**TINY)
+
+
+def quiet(**options: Any) -> Trainer:
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return Trainer(accelerator="cpu", **off, **options)
+
+
+def test_importing_it_brings_no_library() -> None:
+    code = (
+        "import sys, quickstudy.text.modality, quickstudy.text.nets, quickstudy.predictor\n"
+        "assert not {'transformers', 'tokenizers', 'peft'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_classes_of_texts_conform() -> None:
+    check_domain(TextClassificationData, TextClassifier, *sentences(), backbone=tiny(), vocabulary_size=400)
+
+
+def test_numbers_of_texts_conform() -> None:
+    texts, labels = sentences()
+    numbers = [list(WORDS).index(label) + len(text) / 50 for text, label in zip(texts, labels, strict=True)]
+    check_domain(TextRegressionData, TextRegressor, texts, numbers, backbone=tiny(), vocabulary_size=400)
+
+
+def write(place: Path, texts: list[str], labels: list[str]) -> dict[str, Path]:
+    """Write a table in every form that is read; return the files by ending."""
+    rows = [{"text": text, "kind": label} for text, label in zip(texts, labels, strict=True)]
+    with (place / "t.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "kind"), *zip(texts, labels, strict=True)])
+    (place / "t.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in rows), encoding="utf-8")
+    (place / "t.json").write_text(json.dumps(rows), encoding="utf-8")
+    return {ending: place / f"t.{ending}" for ending in ("csv", "jsonl", "json")}
+
+
+def test_every_door_reads_the_same(tmp_path: Path) -> None:
+    texts, labels = sentences(2)
+    texts[0] = 'NA, "quoted" — 1,5'
+    files = write(tmp_path, texts, labels)
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        file = tmp_path / "folders" / label / f"{number}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    fields = {"input_field": "text", "target_fields": "kind"}
+    found = {
+        "lists": TextClassificationData.from_lists(texts, labels),
+        "array": TextClassificationData.from_lists(np.array(texts), pd.Series(labels)),
+        "frame": TextClassificationData.from_data_frame(
+            train_data_frame=pd.DataFrame({"text": texts, "kind": labels}), **fields
+        ),
+        "folders": TextClassificationData.from_folders(tmp_path / "folders"),
+        **{ending: TextClassificationData.from_csv(train_file=file, **fields) for ending, file in files.items()},
+        "from_json": TextClassificationData.from_json(train_file=files["jsonl"], **fields),
+    }
+    wanted = Text().fitted(texts)
+    for name, data in found.items():
+        batch = next(iter(data.batch_loader("train")))
+        table = data.table("train")
+        assert table is not None
+        assert data.modality == wanted, name
+        assert data.classes == tuple(WORDS), name
+        assert sorted(map(data.modality._read, table.inputs)) == sorted(texts), name
+        assert batch[0]["ids"].shape == batch[0]["mask"].shape, name
+
+
+def test_several_labels_of_a_text_are_read_and_learned(tmp_path: Path) -> None:
+    texts, labels = sentences(4)
+    several = [[label, "all"] for label in labels]
+    (tmp_path / "t.jsonl").write_text(
+        "\n".join(json.dumps({"text": text, "kinds": own}) for text, own in zip(texts, several, strict=True))
+    )
+    data = TextClassificationData.from_json("text", "kinds", train_file=tmp_path / "t.jsonl", batch_size=12)
+    assert data.classes == ("all", *WORDS)
+    model = TextClassifier(backbone=tiny(), multi_label=True, learning_rate=0.01)
+    quiet(max_epochs=30).fit(model, datamodule=data)
+    answers = model.predictor().predict(texts)
+    right = [sorted(answer) == sorted(own) for answer, own in zip(answers, several, strict=True)]
+    assert sum(right) > 0.8 * len(right)
+
+
+def test_bad_rows_are_told_or_left_out(tmp_path: Path) -> None:
+    texts, labels = sentences(2)[0], ["a", "b"] * 3
+    bad = [*texts[:3], " ", None, "nul\0"]
+    with pytest.raises(DataError, match=r"nothing in 2 rows: 3, 4.*on_error='skip'"):
+        TextClassificationData.from_lists(bad, labels)
+    with pytest.raises(DataError, match=r"^in the train data, text 5: 'nul\\x00' holds a NUL byte"):
+        TextClassificationData.from_lists([*texts[:5], bad[5]], labels)
+    with pytest.warns(DataWarning, match="left out 2 rows: 3, 4"):
+        data = TextClassificationData.from_lists(bad, labels, on_error="skip")
+    with pytest.warns(DataWarning, match="skipped 1 of 4 train examples that cannot be read, the first: .* NUL byte"):
+        assert len(data.table("train") or ()) == 3
+    frame = pd.DataFrame({"text": [*texts[:4], float("nan"), "\ud800"], "kind": labels})
+    with pytest.raises(DataError, match=r"nothing in row 4\..*column 'text'"):
+        TextClassificationData.from_data_frame("text", "kind", train_data_frame=frame)
+
+
+def test_what_it_reads_by_is_learned_or_the_backbone_s_own() -> None:
+    texts, labels = sentences(4)
+    data = TextClassificationData.from_lists(texts, labels, vocabulary_size=300, max_length=99)
+    model = TextClassifier(backbone=tiny())
+    assert model.load_options == {}
+    quiet(fast_dev_run=True).fit(model, datamodule=data)
+    assert model.load_options == {**data.load_options, "tokenizer": Text(vocabulary_size=300).fitted(texts).tokenizer}
+    net = tiny()
+    net.reads = {"name": "text", "options": {"tokenizer": data.load_options["tokenizer"]}}
+    brought = TextClassifier(backbone=net)
+    other = TextClassificationData.from_lists(texts[::2], labels[::2])
+    quiet(fast_dev_run=True).fit(brought, datamodule=other)
+    assert other.load_options == net.reads["options"]
+
+
+def test_a_predictor_of_sentences_in_the_same_words(tmp_path: Path) -> None:
+    texts, labels = sentences(5)
+    predictor = Predictor.from_backbone("small_transformer", texts, labels, backbone_kwargs=TINY)
+    assert predictor.modality == Text().fitted(texts)
+    assert predictor.predict("contactless chip card", may_be_unknown=False) == ["card"]
+    predictor.add_class("pin", ["forgot pin code", "pin code blocked", "pin blocked"])
+    assert predictor.predict(["pin code blocked forgot"], may_be_unknown=False) == ["pin"]
+    told = predictor.explain("withdraw notes cash machine")
+    assert told.splitlines()[0].startswith("withdraw notes cash machine  (")
+    assert sum(text in told for text in texts) >= 2
+    predictor.save(tmp_path / "bank")
+    again = Predictor.load(tmp_path / "bank")
+    assert (again.predict_proba(texts) == predictor.predict_proba(texts)).all()
+    again.export(tmp_path / "bank.onnx")
+    with pytest.raises(DataError, match="text 1: '' is blank"):
+        again.predict(["fine", ""])
+
+
+def test_the_command_line_fits_and_predicts_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts, labels = sentences(8)
+    write(tmp_path, texts, labels)
+    words = "fit --task text_classification --data.train_file t.csv --data.input_field text --data.target_fields kind"
+    net = "--model.backbone_kwargs.width 16 --model.backbone_kwargs.heads 2 --model.learning_rate 0.02"
+    trainer = "--trainer.max_epochs 4 --trainer.enable_progress_bar false --trainer.accelerator cpu"
+    assert main(f"{words} --data.batch_size 24 --data.max_length 20 {net} {trainer} --out runs/1".split()) == 0
+    for name, text in (("1", "contactless chip card"), ("2", "the exchange rate")):
+        Path(f"{name}.txt").write_text(text)
+    capsys.readouterr()
+    assert main(["predict", "runs/1", "1.txt", "2.txt"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["label"] for row in rows] == ["card", "rate"]
+    assert "tokenizer" not in Path("runs/1/config.yaml").read_text()
+    folder = Path("support")
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        (folder / label / f"{number}.txt").write_text(text)
+    assert main(["adapt", "small_transformer", "--support", "support", "--out", "bank"]) == 0
+    assert "24 texts" in capsys.readouterr().out
+    assert main(["predict", "bank", "1.txt", "--no-unknown"]) == 0
+    assert "card" in capsys.readouterr().out
+
+
+def test_a_domain_of_texts_is_a_data_module() -> None:
+    assert issubclass(TextClassificationData, TextData)
+    assert "2 examples" in repr(TextClassificationData.from_lists(["a b", "c"], ["x", "y"]))

