@@ -161,11 +161,13 @@ def test_numbers_far_from_zero_keep_their_digits(centre: float) -> None:
 
 
 def test_a_device_without_float64_is_given_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = torch.zeros(2, 4), torch.zeros(2, dtype=torch.float64)
-    kept = model().on_before_batch_transfer(batch, 0)
-    assert kept[1].dtype == torch.float64
+    its, trainer = data(), Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0, **QUIET)
+    trainer.fit(model(), datamodule=its)
+    batch = next(iter(trainer.train_dataloader))
+    assert its.on_before_batch_transfer(batch, 0)[1].dtype == torch.float64
     monkeypatch.setattr(Task, "device", torch.device("mps"))
-    assert model().on_before_batch_transfer(batch, 0)[1].dtype == torch.float32
+    inputs, targets = its.on_before_batch_transfer(batch, 0)
+    assert (inputs.dtype, targets.dtype) == (torch.float32, torch.float32)
 
 
 def test_equal_numbers_have_no_deviation() -> None:

@@ -262,7 +262,7 @@ def encode_numbers(targets: Any, names: Sequence[str] | None = None) -> Encoded:
 
 def _shape(targets: list[Any]) -> tuple[int, ...]:
     """Return the shape of a list of numbers, or of lists of them."""
-    lengths = [len(row) for row in targets if isinstance(row, (list, tuple)) or getattr(row, "ndim", 0)]
+    lengths = [len(row) for row in targets if isinstance(row, (list, tuple)) or getattr(row, "ndim", 0) > 0]
     if not lengths:
         return (len(targets),)
     if len(lengths) < len(targets) or len(set(lengths)) > 1:

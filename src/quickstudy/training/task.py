@@ -32,7 +32,6 @@ from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import build_encoder
 from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
-from quickstudy.torch_internals import tree_map
 from quickstudy.trained import TrainedModel
 from quickstudy.training.checkpoint import (
     check_strategy,
@@ -322,10 +321,6 @@ class Task(OfDomain, L.LightningModule):
         trainer = trainer_of(self)
         return 1 if trainer is None else trainer.accumulate_grad_batches
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Bring numbers to float32 for a device that has no float64."""
-        return tree_map(_in_float32, batch) if self.device.type == "mps" else batch
-
     def on_train_start(self) -> None:
         """Warn of what has changed since the run began, now that it does go on."""
         if self.changed:
@@ -604,7 +599,3 @@ def _train(module: nn.Module) -> None:
         module.training = True
         for child in module.children():
             _train(child)
-
-
-def _in_float32(leaf: Any) -> Any:
-    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype == torch.float64 else leaf
