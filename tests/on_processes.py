@@ -119,7 +119,7 @@ def backbone(form: str = "pictures") -> nn.Module:
 
 
 def plain(outcome: Any) -> dict[str, Any]:
-    """Return what a test saw of each episode or example, as lists; nothing where other processes have it."""
+    """Return what a test saw of each episode or example, as lists."""
     arrays = {} if outcome is None else vars(outcome)
     plainly = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in arrays.items()}
     return {name: tuple(value) if isinstance(value, tuple) else value for name, value in plainly.items()}

@@ -151,6 +151,7 @@ def check_trains_as_one(running: list[subprocess.Popen[str]], alone: dict[str, A
     ranks = [torch.load(folder / f"{name}.pt")[JOB] for name in names]
     check_same(alone["weights"], [rank["weights"] for rank in ranks], TOLERANCE["64-true"])
     assert ranks[0]["figures"] == pytest.approx(alone["figures"], rel=1e-6)
+    assert alone["outcome"] and ranks[0]["outcome"] == alone["outcome"]
 
 
 @pytest.mark.parametrize("launcher", ["ddp_spawn", "ddp_notebook"])

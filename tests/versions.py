@@ -16,3 +16,6 @@ FINDER_TAKES_WHAT_IT_TRIED = Version("2.6") <= LIGHTNING
 
 SPELLS_TYPES_AS_FROZEN = Version("4.52") <= JSONARGPARSE
 """Help tells the types of options as tests/golden/help has them: ``str | null``, not ``null, str``."""
+
+NAMES_NULL_LAST = Version("4.51") <= JSONARGPARSE
+"""Errors tell what is expected as ``int or null``, not ``null or int``."""

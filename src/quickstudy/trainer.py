@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -292,9 +293,13 @@ class Trainer(JudgingTrainer):
         _check_task(model or self.lightning_module)
         check_shared(self, dataloaders)
         tested: Any = model or self.lightning_module
-        if tested is not None:
-            tested.outcome = None  # where processes are spawned, they keep their own
-        found = super().test(model, dataloaders, ckpt_path, False, datamodule, **lightning_kwargs)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "outcome" if spawns(self) else None  # processes that are spawned keep their own
+            if tested is not None:
+                tested.outcome, tested.outcome_file = None, file
+            found = super().test(model, dataloaders, ckpt_path, False, datamodule, **lightning_kwargs)
+            if file is not None and file.exists():
+                tested.outcome, tested.outcome_file = Outcome.read(file), None
         if found and self.is_global_zero:
             data = datamodule or (getattr(self, "datamodule", None) if dataloaders is None else dataloaders)
             result = result_of(self.lightning_module, found[0], data)
@@ -307,10 +312,7 @@ class Trainer(JudgingTrainer):
 
     @property
     def outcome(self) -> Outcome | None:
-        """What the latest test saw; None before one.
-
-        Nor does it come back from processes that were spawned (``strategy="ddp_spawn"``): use ``strategy="ddp"``.
-        """
+        """What the latest test saw; None before one."""
         return getattr(self.lightning_module, "outcome", None)
 
     def validate(  # type: ignore[override]

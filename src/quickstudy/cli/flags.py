@@ -122,6 +122,9 @@ def _plain(annotation: Any, classes: tuple[type, ...]) -> Any:
     if origin in (Union, UnionType):
         # The first type that fits is taken, and every text fits str.
         kept = sorted((part for part in parts if part is not None), key=lambda part: part is str)
+        if int in kept and float in kept:  # which fits whole numbers, too, and may stand first by typing's memory
+            kept.remove(int)
+            kept.insert(kept.index(float), int)
         return Union[tuple(kept)] if set(kept) - {NoneType} else None  # noqa: UP007
     return annotation if origin in _CONTAINERS and None not in parts else None
 

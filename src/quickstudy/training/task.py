@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from inspect import Signature
+from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import lightning as L
@@ -218,6 +219,8 @@ class Task(OfDomain, L.LightningModule):
         """What is other than when the run began that goes on, in words, until it does."""
         self.outcome: Outcome | None = None
         """What the latest test saw."""
+        self.outcome_file: Path | None = None
+        """Where that is written, for the process that spawned those which test; None: nowhere."""
         self._answers: Answers | None = None
         self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
@@ -413,6 +416,8 @@ class Task(OfDomain, L.LightningModule):
             collected |= self.procedure.facts(self)
         if stage == "test" and self._answers is not None:
             self.outcome, self._answers = self._answers.gathered(), None
+            if self.outcome_file is not None and self.trainer.is_global_zero:
+                self.outcome.write(self.outcome_file)
             half = self.outcome.classes_ci95()
             collected |= {f"{self.score.name}_ci95_classes": half} if math.isfinite(half) else {}
         for loader in range(len(self._loaders(stage))):
