@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from quickstudy import DataModule, DataWarning
 from quickstudy.data import archives
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.loading import Share
 from quickstudy.data.places import Files, Folder
 from quickstudy.data.samples import Samples, cache_budget
 from quickstudy.data.stages import STAGES
@@ -836,3 +837,20 @@ def test_one_input_to_learn_the_shape_from(photos: Path) -> None:
     assert cropped.example().shape == (1, 1, 8, 8)
     data = DataModule.from_tensors(torch.rand(4, 3, 8, 8), range_of(4), transform=lambda x: x[:, :5, :6])
     assert data.example().shape == (1, 3, 5, 6)
+
+
+def moved(example: torch.Tensor) -> torch.Tensor:
+    return example + torch.rand(1)
+
+
+def test_random_transforms_of_a_step_are_those_of_any_number_of_processes() -> None:
+    inputs = torch.arange(30.0).view(30, 1)
+
+    def batches(batch_size: int, share: Share) -> list[torch.Tensor]:
+        data = DataModule.from_tensors(inputs, [0, 1] * 15, batch_size=batch_size, transform=moved)
+        return [batch[0] for batch in data.batch_loader("train", share)]
+
+    alone, two = batches(8, Share()), [batches(4, Share(rank, 2)) for rank in range(2)]
+    assert not torch.equal(torch.cat(alone).sort(dim=0).values, inputs)
+    for step, whole in enumerate(alone):
+        assert torch.equal(whole[0::2], two[0][step]) and torch.equal(whole[1::2], two[1][step])

@@ -407,20 +407,22 @@ class BatchDataset(Dataset[Any]):
     Args:
         table: the examples.
         samples: the inputs as tensors.
-        seed: of random transforms, together with the step's number and the position in it.
+        seed: of random transforms, together with the step and the place in it, whichever process reads it.
+        ranks: how many processes share a step.
         labelled: False: inputs alone, though there are targets.
     """
 
-    def __init__(self, table: Table, samples: Samples, seed: int = 0, labelled: bool = True) -> None:
+    def __init__(self, table: Table, samples: Samples, seed: int = 0, ranks: int = 1, labelled: bool = True) -> None:
         self.table = table
         self._targets = table.targets if labelled else None
         self._samples = samples
         self._seed = seed
+        self._ranks = ranks
         self.name = samples.name
 
     def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> tuple[Batch, Tensor] | Batch:
-        number, rows = step
-        inputs = self._samples.batch(rows, ((self._seed, number, place) for place in range(len(rows))))
+        rows = step[1]
+        inputs = self._samples.batch(rows, ((self._seed, *place) for place in _places(step, self._ranks)))
         if self._targets is None:
             return inputs
         return inputs, targets_of(self._targets, rows)
@@ -448,16 +450,21 @@ class ViewDataset(Dataset[dict[str, Batch]]):
         self._samples, self._views, self._seed, self._ranks, self._judged = samples, views, seed, ranks, judged
 
     def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> dict[str, Batch]:
-        (number, rank), rows = divmod(step[0], self._ranks), step[1]
-        places = (rank + self._ranks * place for place in range(len(rows)))
-        seeds = ((self._seed, number, place, view) for place in places for view in range(self._views))
+        rows, places = step[1], _places(step, self._ranks)
+        seeds = ((self._seed, *place, view) for place in places for view in range(self._views))
         views = self._samples.batch(np.repeat(rows, self._views), seeds)
         found = {"views": unfold(views, len(rows), self._views)}
         if self._judged is not None:
-            found["input"] = self._judged.batch(rows, ((self._seed, step[0], place) for place in range(len(rows))))
+            found["input"] = self._judged.batch(rows, ((self._seed, *place) for place in places))
             if self.table.targets is not None:
                 found["target"] = targets_of(self.table.targets, rows)
         return found
+
+
+def _places(step: tuple[int, NDArray[np.int64]], ranks: int) -> list[tuple[int, int]]:
+    """Return for each row that ``BatchSteps`` names the step of all processes together, and the place in it."""
+    number, rank = divmod(step[0], ranks)
+    return [(number, rank + ranks * place) for place in range(len(step[1]))]
 
 
 def targets_of(targets: NDArray[Any], rows: NDArray[np.int64]) -> Tensor:

@@ -414,8 +414,9 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         self._fit(by_class=False)
         table = self._needed(stage, by_class=False)
         table = table if kind is None else kind.fitting(table)
-        dataset = BatchDataset(table, self.samples(table, stage), self._options.seed, stage != "predict")
-        return self._loader_of(dataset, self._batch_steps(table, stage, share or Share()))
+        share, samples = share or Share(), self.samples(table, stage)
+        dataset = BatchDataset(table, samples, self._options.seed, share.world_size, stage != "predict")
+        return self._loader_of(dataset, self._batch_steps(table, stage, share))
 
     def view_loader(
         self, stage: StageName, views: int, transform: Transform, share: Share | None = None
