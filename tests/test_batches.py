@@ -55,5 +55,12 @@ def test_examples_of_other_parts_are_told() -> None:
         stack([{"ids": torch.zeros(2)}, {"ids": torch.zeros(2), "mask": torch.zeros(2)}])
 
 
+def test_examples_of_other_types_or_axes_are_told() -> None:
+    # torch.stack would make floats of all, and so answer an example by who shares its batch.
+    for other, said in (torch.tensor(0.5), "float32"), (torch.zeros(2, dtype=torch.int64), "1 axes"):
+        with pytest.raises(DataError, match=said):
+            stack([{"x": torch.tensor(2**24 + 1)}, {"x": other}])
+
+
 def leaves(batch: Batch) -> list[Tensor]:
     return [batch["ids"], batch["more"]["mask"]]

@@ -401,9 +401,9 @@ def test_how_often_others_are_caught_is_told_and_found_again() -> None:
         held, sure = predictor.knowledge.held_out(), predictor.confidence_
         found = strangers_caught(held, sure.threshold)
         assert found.accuracy == float((held.strangers < sure.threshold).double().mean())
-        _, unknown = in_plain_words(sure, found)
+        _, unknown = in_plain_words(sure, found, "pictures")
         assert f"of pictures of other classes about {found.accuracy:.0%}" in unknown
         assert ("Do not rely on it" in unknown) == (found.accuracy < 0.5) == (not relied)
     nothing = sure._replace(threshold=-np.inf)
-    assert in_plain_words(nothing, found)[1].startswith("Nothing is called unknown: ")
+    assert in_plain_words(nothing, found, "pictures")[1].startswith("Nothing is called unknown: ")
     assert "80 examples of the 99, enough to tell" in accuracy_in_words(far.held_out_accuracy_, learned=99)[0]

@@ -24,9 +24,9 @@ from quickstudy import ConfigError, DataError, MissingPackageError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.image.modality import load_image
 from quickstudy.learning.answering import answered
+from quickstudy.modality.thumbnails import from_tensor
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import export, graph_files
-from quickstudy.thumbnails import from_tensor
 
 TRANSDUCTIVE = ("bdcspn", "laplacianshot", "tim")
 SHARED = ("anil", "maml", "metasgd", "reptile")  # whose head is otherwise for one number of classes

@@ -26,7 +26,7 @@ LAYERS = [
     ["algorithms", "selfsupervised"],
     ["data"],
     ["datasets"],
-    ["thumbnails", "values", "pixels", "modality"],
+    ["modality"],
     # Of each domain its modality.py and nets.py: what a model knows of it, without Lightning.
     ["image/modality", "text/modality", "text/nets"],
     ["kinds"],
@@ -107,8 +107,8 @@ def complaints(root: Path = ROOT) -> list[str]:
                 reason = _reason_against(root, unit, unit_of(rest.split(".")))
             elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["training"]:
                 reason = "lightning lives in training/ and above"
-            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit not in ("datasets", "thumbnails", "image/modality"):
-                reason = "PIL is for datasets, thumbnails, the image domain and above"
+            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit not in ("datasets", "modality", "image/modality"):
+                reason = "PIL is for datasets, modality, the image domain and above"
             if reason:
                 found.append(f"{where}:{line} imports {name}: {reason}")
     return found

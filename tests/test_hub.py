@@ -165,7 +165,7 @@ def test_the_card_says_what_it_is(fake: FakeHub, tmp_path: Path) -> None:
         'predictor = Predictor.from_pretrained("me/pets")',
         "- Strategy: `prototypicalnetworks`",
         '- Backbone: `conv4` with `{"hidden": 8}`',
-        '- Inputs: pictures with `{"image_size": 16}`',
+        '- Inputs: pictures with `{"image_size": 16, "image_mode": "RGB"}`',
         "| cat | 3 |",
         r"| a\|b \<x\> | 1 |",
         *(f"- {line}" for line in in_words(sure)),

@@ -188,6 +188,16 @@ def test_a_training_folder_is_training_data_still(tmp_path: Path) -> None:
     assert [len(data.table(stage) or ()) for stage in ("train", "val", "test")] == [6, 2, 2]  # type: ignore[arg-type]
 
 
+def test_what_is_divided_is_told_by_its_parts_once_it_is(tmp_path: Path) -> None:
+    for by_class in (True, False):
+        data = Images.from_folders(folder=photos(tmp_path / str(by_class), 10, 5))
+        assert "val: 0.2 of the train data" in str(data)
+        data.table("train", by_class=by_class)
+        classes = [6, 2, 2] if by_class else [10, 10, 10]
+        for stage, count, of in zip(("train", "val", "test"), (30, 10, 10), classes, strict=True):
+            assert f"{stage}: {count} examples of {of} classes" in str(data)
+
+
 def test_shares_that_cannot_be(tmp_path: Path) -> None:
     folder = photos(tmp_path, 5, 5)
     for options, told in (

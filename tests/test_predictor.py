@@ -472,7 +472,7 @@ def test_a_caption_says_what_was_predicted_within_its_width(
     assert written[4:6] == [r"an\nibex with", "very long horns"]
     written.clear()
     model.adapt(images, ["w" * 99, "lion"]).explain(images[0], 1)
-    assert written[0] == "predicted" and written[1].endswith("ww...")
+    assert written[0] == "answer:" and written[1].endswith("ww...")
     font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
     assert all(font.getlength(text) <= 96 for text in written)
 

@@ -125,6 +125,16 @@ def test_numbers_are_read_from_lists_columns_and_text() -> None:
         ([1.0, "two"], "target 1 is 'two': it must be a number"),
         ([1.0, math.inf], "target 1 is inf: it must be a finite number"),
         ([[1.0, 2.0]], r"one per example, and these have the shape \(1, 2\)"),
+        ([[1.0], [2.0, 3.0]], "some are lists of another length"),
+        ([1.0, [2.0]], "some are lists of another length"),
+        ("123", "give a list of numbers"),
+        (3.0, "give a list of numbers"),
+        (["1_000"], "target 0 is '1_000': it must be a number"),
+        ([b"1"], "it must be a number"),
+        ([1.5, True], "target 1 is True: it must be a number"),
+        ([10**400], "must be a finite number"),
+        (np.array(["2020-01-01"], "M8[ns]"), "dates or durations"),
+        (np.array([5], "m8[ns]"), "dates or durations"),
     ):
         with pytest.raises(DataError, match=said):
             encode_numbers(targets)
@@ -132,6 +142,38 @@ def test_numbers_are_read_from_lists_columns_and_text() -> None:
         data(sampler="balanced")
     with pytest.raises(ConfigError, match=r"loss_fn='l2_loss' is neither a function nor one of mse_loss"):
         model(loss_fn="l2_loss")
+
+
+@pytest.mark.parametrize("centre", [20_200_101, 1.7e9, 1e12])
+def test_numbers_far_from_zero_keep_their_digits(centre: float) -> None:
+    # float32 has 7 digits: of timestamps it would leave none that tell one from another.
+    (train, learned), (inputs, targets) = numbers(), numbers(48, 1)
+    shown, exact = (centre + np.round(some.double().numpy() - 5000) / 8 for some in (learned, targets))
+    its = Rows.from_tensors(train, shown, test_data=inputs, test_targets=exact, batch_size=16)
+    trained, trainer = model(), Trainer(max_epochs=20, **QUIET)
+    trainer.fit(trained, datamodule=its)
+    (found,) = trainer.test(trained, datamodule=its)
+    answers = np.array(trained.predictor().predict(inputs))
+    off = answers - exact
+    assert math.sqrt(np.square(off).mean()) == pytest.approx(found["test_rmse"], rel=1e-5)
+    assert 1 - np.square(off).sum() / np.square(exact - exact.mean()).sum() == pytest.approx(found["test_r2"], abs=1e-5)
+    assert found["test_r2"] > 0.9
+
+
+def test_a_device_without_float64_is_given_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    its, trainer = data(), Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0, **QUIET)
+    trainer.fit(model(), datamodule=its)
+    batch = next(iter(trainer.train_dataloader))
+    assert its.on_before_batch_transfer(batch, 0)[1].dtype == torch.float64
+    monkeypatch.setattr(Task, "device", torch.device("mps"))
+    inputs, targets = its.on_before_batch_transfer(batch, 0)
+    assert (inputs.dtype, targets.dtype) == (torch.float32, torch.float32)
+
+
+def test_equal_numbers_have_no_deviation() -> None:
+    # The deviation that NumPy finds of forty times 0.1 is 1e-17, from the rounding of their sum.
+    its = Rows.from_tensors(numbers(40)[0], np.full(40, 0.1), batch_size=16)
+    assert Regression().meet(its, "fit").deviation == 1.0
 
 
 def test_targets_that_are_classes_are_refused() -> None:

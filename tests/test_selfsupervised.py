@@ -273,7 +273,7 @@ def test_views_need_a_transform() -> None:
 def test_few_examples_are_told() -> None:
     model = ImageEmbedder(**SMALL, training_strategy="simclr")
     with pytest.warns(DataWarning, match=r"by default there are 4: give the data hundreds, batch_size=256"):
-        model.procedure.check(ImageEmbeddingData.from_tensors(pictures(4)))
+        model.procedure.check(model, ImageEmbeddingData.from_tensors(pictures(4)))
     with pytest.raises(ConfigError, match="a step has one example, with which there is nothing to compare"):
         Trainer(max_epochs=1, **QUIET).fit(model, datamodule=ImageEmbeddingData.from_tensors(pictures(1), batch_size=8))
 

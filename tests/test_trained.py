@@ -17,6 +17,7 @@ from torch import nn
 
 from quickstudy import ConfigError, DataError, Predictor, Trainer
 from quickstudy.image import ImageClassificationData, ImageClassifier, ImageRegressionData, ImageRegressor, Picture
+from quickstudy.kinds.classification import Classification
 from quickstudy.saved.graph_files import written_and_read
 from quickstudy.trained import TrainedModel
 
@@ -214,6 +215,15 @@ def test_what_is_refused(
         TrainedModel.load(tmp_path)
     described.write_text(json.dumps({name: value for name, value in content.items() if name != "files"}))
     with pytest.raises(DataError, match="is damaged"):
+        TrainedModel.load(tmp_path)
+    for kind in {"name": "regression", "options": {}}, Classification(classes=("a", "b")).described():
+        described.write_text(json.dumps({**content, "kind": kind}))
+        with pytest.raises(DataError, match=f"gives {len(made.classes)} answers, and its description says [12]:"):
+            TrainedModel.load(tmp_path)
+    described.write_text(json.dumps(content))
+    head = next(path for path in tmp_path.iterdir() if path.name.startswith("head"))
+    head.unlink()
+    with pytest.raises(DataError, match=r"lacks the file .*head.*: save it again"):
         TrainedModel.load(tmp_path)
 
 

@@ -26,9 +26,9 @@ EXCEPT = {
         r".*\(images, labels\).*|.*images and labels|thumbnails?",
         "what to type, as published; a name on disk",
     ),
-    "modality.py": (r"quickstudy\.image\.modality", "the table of modalities"),
+    "modality/__init__.py": (r"quickstudy\.image\.modality", "the table of modalities"),
     "nets/": (r".* .*", "what to type where a picture does not fit a network"),
-    "pixels.py": (r".*", "arrays in memory as a network of pictures takes them, whatever the domain"),
+    "modality/pixels.py": (r".*", "arrays in memory as a network of pictures takes them, whatever the domain"),
     "predictor.py": (r"images|thumbnails?", "names of public arguments, and on disk"),
     "runs/folder.py": (r"Picture|pictures|\w+_picture", "figures on the page of a run"),
     "runs/report.py": (
@@ -39,7 +39,7 @@ EXCEPT = {
     "saved/": (r".*", "names on disk and on the Hub, of public arguments, and what to type"),
     "serve/": (r".*", "the service is one of pictures, until it asks the model for its modality"),
     "testing/": (r".*", "networks and strategies are held against made-up pictures"),
-    "thumbnails.py": (r".*", "what is shown of an input, whatever it is"),
+    "modality/thumbnails.py": (r".*", "what is shown of an input, whatever it is"),
     "training/procedure.py": (r".*ImageEmbedder.*", "the example in a message"),
     "trainer.py": (r".*ImageClassifier.*", "the example in a message"),
 }

@@ -111,8 +111,16 @@ def stack(samples: Sequence[Batch]) -> Batch:
     """Make a batch of single examples, filled up likewise.
 
     Raises:
-        DataError: they have other leaves.
+        DataError: they have other leaves, or leaves of another type or number of axes.
     """
+    first, *others = [[(leaf.dtype, leaf.ndim) for leaf in tree_leaves(sample)] for sample in samples]
+    for place, other in enumerate(others, 1):
+        for (dtype, axes), (own, own_axes) in zip(first, other, strict=False):
+            if (dtype, axes) != (own, own_axes):
+                raise DataError(
+                    f"example {place} has a part of {own_axes} axes ({own}) where the first has {axes} ({dtype}): "
+                    "types and numbers of axes must agree, lengths need not"
+                )
     return _combined(list(samples), torch.stack, None)
 
 

@@ -145,7 +145,7 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
             + ", whose weights are random" * random,
             f"Classes, with their {called}: {listed}{more}",
             *accuracy_in_words(predictor.held_out_accuracy_, called, sum(counts.values())),
-            *(in_words(sure) if args.verbose else in_plain_words(sure, strangers)),
+            *(in_words(sure) if args.verbose else in_plain_words(sure, strangers, called)),
             *["More: --verbose, and docs/predictor.md"] * (not args.verbose),
             *[f"This strategy classifies all {called} of a call together"] * predictor.transductive,
         ]

@@ -67,7 +67,9 @@ def _imported(name: str) -> ModuleType:
 def _of_file(path: Path, given: str) -> ModuleType:
     if not path.is_file():
         near = [entry.name for entry in path.parent.glob("*.py")]
-        raise ConfigError(f"--import {given}: there is no such file{meant_among(path, near)} ({looked_in(path)})")
+        raise ConfigError(
+            f"--import {given}: there is no such file{meant_among(Path(given), near)} ({looked_in(path)})"
+        )
     name = path.stem
     there: Any = sys.modules.get(name) or (importlib.util.find_spec(name) if name.isidentifier() else None)
     origin = getattr(there, "__file__", None) or getattr(there, "origin", None)

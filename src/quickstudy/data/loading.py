@@ -461,6 +461,6 @@ class ViewDataset(Dataset[dict[str, Batch]]):
 
 
 def targets_of(targets: NDArray[Any], rows: NDArray[np.int64]) -> Tensor:
-    """Return the targets of some rows as a network meets them: codes as int64, numbers as floats."""
+    """Return the targets of some rows: codes as int64, numbers in float64, since float32 has 7 digits."""
     some = torch.from_numpy(targets[rows])
-    return some.to(torch.get_default_dtype()) if some.is_floating_point() else some.long()
+    return some.double() if some.is_floating_point() else some.long()

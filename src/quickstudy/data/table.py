@@ -144,7 +144,8 @@ class Table:
             raise DataError(f"the class name '{repeated}' stands more than once among the classes")
         if self.numeric:
             if len(self if self.groups is None else self.groups) != len(self):
-                raise DataError(f"{len(self)} inputs but {len(self.groups or ())} groups: each input needs one group")
+                groups = 0 if self.groups is None else len(self.groups)
+                raise DataError(f"{len(self)} inputs but {groups} groups: each input needs one group")
         elif self.multi_label:
             if self.targets.shape[1] != len(self.classes):
                 raise DataError(f"targets have {self.targets.shape[1]} columns for {len(self.classes)} class names")

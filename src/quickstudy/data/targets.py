@@ -230,10 +230,17 @@ def encode_numbers(targets: Any, names: Sequence[str] | None = None) -> Encoded:
     """
     if is_frame(targets):
         targets, names = of_frame(targets, names)
+    if isinstance(targets, (str, bytes)) or not hasattr(targets, "__iter__"):
+        raise DataError(f"targets={brief(targets)}: give a list of numbers, one per example")
     targets = as_array(targets) if hasattr(targets, "dtype") else list(in_order(targets, "targets"))
+    if getattr(targets, "dtype", np.dtype(float)).kind in "mM":  # of which NumPy makes nanoseconds
+        raise DataError(
+            "targets are dates or durations: give numbers in a unit of your choice, for dates for instance "
+            "(dates - dates.min()) / numpy.timedelta64(1, 'D')"
+        )
     for row in (gone := np.flatnonzero(missing(targets)))[:1].tolist():
         raise DataError(f"target {row} is missing: each example needs a number, and {numbered(gone)} has none")
-    shape = np.shape(targets)
+    shape = np.shape(targets) if hasattr(targets, "dtype") else _shape(targets)
     if len(shape) == 2 and shape[1] == 1:
         targets = [row[0] for row in targets]
     elif len(shape) != 1:
@@ -241,12 +248,26 @@ def encode_numbers(targets: Any, names: Sequence[str] | None = None) -> Encoded:
     found = np.empty(len(targets), np.float64)
     for row, target in enumerate(targets.tolist() if hasattr(targets, "tolist") else targets):
         try:
+            if isinstance(target, (bool, np.bool_, bytes)) or (isinstance(target, str) and "_" in target):
+                raise TypeError
             found[row] = float(target)
         except (TypeError, ValueError):
             raise DataError(f"target {row} is {brief(target)}: it must be a number") from None
+        except OverflowError:
+            found[row] = np.inf
         if not np.isfinite(found[row]):
             raise DataError(f"target {row} is {brief(target)}: it must be a finite number")
     return Encoded(found, ())
+
+
+def _shape(targets: list[Any]) -> tuple[int, ...]:
+    """Return the shape of a list of numbers, or of lists of them."""
+    lengths = [len(row) for row in targets if isinstance(row, (list, tuple)) or getattr(row, "ndim", 0) > 0]
+    if not lengths:
+        return (len(targets),)
+    if len(lengths) < len(targets) or len(set(lengths)) > 1:
+        raise DataError("targets must be one number per example, and some are lists of another length than others")
+    return (len(targets), lengths[0])
 
 
 def _of_one_kind(rows: Sequence[Any]) -> NDArray[Any]:

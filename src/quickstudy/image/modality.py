@@ -21,9 +21,9 @@ from quickstudy.data.archives import MAX_FILE_BYTES
 from quickstudy.data.samples import content_of, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, meant
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.pixels import by_network, channels_last, whole_numbers
-from quickstudy.thumbnails import thumbnail_of
-from quickstudy.values import as_uint8
+from quickstudy.modality.pixels import by_network, channels_last, whole_numbers
+from quickstudy.modality.thumbnails import thumbnail_of
+from quickstudy.modality.values import as_uint8
 
 IMAGE_EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")

@@ -15,10 +15,10 @@ from quickstudy.image.modality import Picture, load_image
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
-from quickstudy.pixels import channels_last, whole_numbers
+from quickstudy.modality.pixels import channels_last, whole_numbers
+from quickstudy.modality.values import as_uint8
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier, Embedder, Task
-from quickstudy.values import as_uint8
 
 
 class ImageData(DataModule):

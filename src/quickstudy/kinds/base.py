@@ -17,7 +17,7 @@ from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Encoded, Label, encode
 from quickstudy.episode import Episode, check_episode
-from quickstudy.errors import ConfigError, brief, check_options
+from quickstudy.errors import ConfigError, DataError, brief, check_options
 from quickstudy.files import plain
 from quickstudy.kinds.losses import Loss
 from quickstudy.kinds.predictions import Said, plain_answer
@@ -457,9 +457,19 @@ class Kind(ABC):
         return targets
 
 
-def linear_of(weights: Mapping[str, Tensor]) -> nn.Module:
-    """Return a linear layer of the shape of its weights."""
+def linear_of(weights: Mapping[str, Tensor], width: int = 0) -> nn.Module:
+    """Return a linear layer of the shape of its weights.
+
+    Args:
+        weights: of the layer, by name.
+        width: how many answers it must give; 0: any number.
+
+    Raises:
+        DataError: it gives another number.
+    """
     answers, features = weights["weight"].shape
+    if width and answers != width:
+        raise DataError(f"the head gives {answers} answers, and its description says {width}: save the model again")
     return nn.Linear(features, answers)
 
 

@@ -138,7 +138,7 @@ class Classification(Kind):
 
     def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
         """Make the linear head of these weights, whatever the encoder's; see ``Kind.head_of``."""
-        return linear_of(weights)
+        return linear_of(weights, self.choices)
 
     # ---- how well it does
 

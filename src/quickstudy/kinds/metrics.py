@@ -46,7 +46,7 @@ class Figures(Metric):
 
     def update(self, values: Tensor, answers: int | None = None) -> None:
         """Add figures ``[n]`` or ``[n, K]``, which so many answers in all are in; None: one each."""
-        self.values.append(values.detach().float())
+        self.values.append(values.detach() if values.dtype == torch.float64 else values.detach().float())
         self.answers += len(values) if answers is None else answers
 
     def compute(self) -> Any:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from quickstudy.kinds.metrics import Figures
 
+_FEW_DIGITS = 1e3  # times the deviation: of the 7 digits of a number in float32 four are left to tell it from the mean
 _LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
@@ -85,7 +86,8 @@ class Regression(Kind):
         if stage != "fit" or self.mean is not None or table is None or table.targets is None:
             return self
         mean, deviation = float(table.targets.mean()), float(table.targets.std())
-        return replace(self, mean=mean, deviation=deviation if deviation > 0 else 1.0)
+        constant = table.targets.min() == table.targets.max()  # whose deviation is that of its sum's rounding
+        return replace(self, mean=mean, deviation=1.0 if constant else deviation)
 
     def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
         """Check that the strategy learns numbers; see ``Kind.check_episodic``."""
@@ -100,9 +102,11 @@ class Regression(Kind):
         episode = as_episode(batch)
         if not episode.support_targets.is_floating_point():
             raise DataError("an episode's targets are classes, and numbers are asked: give the data numbers, in groups")
-        return episode._replace(
-            support_targets=self.scaled(episode.support_targets), query_targets=self.scaled(episode.query_targets)
+        support, query = (
+            self.scaled(targets).to(torch.get_default_dtype())
+            for targets in (episode.support_targets, episode.query_targets)
         )
+        return episode._replace(support_targets=support, query_targets=query)
 
     # ---- the network
 
@@ -112,7 +116,7 @@ class Regression(Kind):
 
     def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
         """Make the linear head of these weights, whatever the encoder's; see ``Kind.head_of``."""
-        return linear_of(weights)
+        return linear_of(weights, 1)
 
     # ---- how well it does
 
@@ -132,18 +136,17 @@ class Regression(Kind):
         return Judged(lost, len(outputs), outputs, targets, self.figures(outputs, targets))
 
     def scaled(self, targets: Tensor) -> Tensor:
-        """Return numbers as the network gives them."""
-        return (targets - (self.mean or 0.0)) / (self.deviation or 1.0)
+        """Return numbers as the network gives them, in float64 where the device has it."""
+        return (_wide(targets) - (self.mean or 0.0)) / (self.deviation or 1.0)
 
     def numbers(self, outputs: Tensor) -> Tensor:
-        """Return what the network gives, ``[..., 1]``, in the targets' units, ``[...]``."""
-        outputs = outputs if outputs.element_size() > 4 else outputs.float()  # half precision has three digits
+        """Return what the network gives, ``[..., 1]``, in the targets' units, ``[...]``; likewise."""
         outputs = outputs.squeeze(-1) if outputs.shape[-1:] == (1,) else outputs
-        return outputs * (self.deviation or 1.0) + (self.mean or 0.0)
+        return _wide(outputs) * (self.deviation or 1.0) + (self.mean or 0.0)
 
     def figures(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ``[..., 4]`` of each answer; see ``kinds.metrics.Errors``."""
-        off, centred = self.numbers(outputs).detach() - targets, targets - (self.mean or 0.0)
+        off, centred = self.numbers(outputs).detach() - targets, _wide(targets) - (self.mean or 0.0)
         return torch.stack([off.square(), off.abs(), centred, centred.square()], -1)
 
     def noted(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -164,13 +167,14 @@ class Regression(Kind):
 
     def for_metrics(self, outputs: Tensor, targets: Tensor, choices: int = 0) -> tuple[Tensor, Tensor]:
         """Return numbers and targets, ``[N]`` each."""
-        return self.numbers(outputs).detach().flatten(), targets.flatten().float()
+        return self.numbers(outputs).detach().flatten(), _wide(targets).flatten()
 
     # ---- answers
 
     def exported(self, outputs: Tensor) -> Tensor:
-        """Return the numbers ``[N, 1]``, in the targets' units."""
-        return self.numbers(outputs).reshape(-1, 1)
+        """Return the numbers ``[N, 1]``, in the targets' units: in float32, unless that has too few digits for them."""
+        numbers = self.numbers(outputs).reshape(-1, 1)
+        return numbers if abs(self.mean or 0.0) > _FEW_DIGITS * (self.deviation or 1.0) else numbers.float()
 
     def answers(self, outputs: Tensor, form: str) -> Any:
         """Return the numbers ``[N]``, in the targets' units.
@@ -194,6 +198,10 @@ class Regression(Kind):
     def in_json(self, answer: float) -> dict[str, Any]:
         """Return the number; see ``Kind.in_json``."""
         return {"number": answer}
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    return numbers.float() if numbers.device.type == "mps" else numbers.double()  # MPS has no float64
 
 
 def _flat(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -429,7 +429,7 @@ def in_words(sure: Confidence) -> list[str]:
     ]
 
 
-def in_plain_words(sure: Confidence, strangers: Share, noun: str = "pictures") -> list[str]:
+def in_plain_words(sure: Confidence, strangers: Share, noun: str) -> list[str]:
     """Return what a user can rely on: how far probabilities are off, and how often "unknown" is said; see ``in_words``.
 
     Args:

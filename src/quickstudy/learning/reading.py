@@ -22,9 +22,9 @@ from quickstudy.batches import Batch, each, take
 from quickstudy.data.samples import Loaded, Samples
 from quickstudy.errors import DataError, DataWarning
 from quickstudy.modality import Modality
+from quickstudy.modality.values import Values
 from quickstudy.nets import Encoder
 from quickstudy.torch_internals import tree_leaves
-from quickstudy.values import Values
 
 _SEEN = 16  # examples that tell the scale of all
 _TOLD: ContextVar[Callable[[int], None] | None] = ContextVar("told of what was read", default=None)

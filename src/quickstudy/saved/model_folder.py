@@ -286,20 +286,21 @@ def read(
         for attempt in range(_ATTEMPTS):
             try:
                 return _read_once(place, device, load, backbone)
-            except FileNotFoundError as error:  # replaced between two reads
+            except FileNotFoundError:  # replaced between two reads
                 if attempt == _ATTEMPTS - 1:
-                    told = f"the model in '{place}' lacks the file '{error.filename}': save it again"
-                    raise DataError(told) from error
+                    raise
     raise AssertionError
 
 
 @contextmanager
 def _damaged(place: Path) -> Iterator[None]:
-    """Say of whatever fails in reading that the description is damaged."""
+    """Say of whatever fails in reading that a file is missing, or that the description is damaged."""
     try:
         yield
     except QuickstudyError:
         raise
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise DataError(f"the model in '{place}' lacks the file '{error.filename}': save it again") from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(f"'{place / DESCRIPTION}' is damaged ({type(error).__name__}: {error})") from error
 

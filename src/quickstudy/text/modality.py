@@ -21,7 +21,7 @@ from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_counts, given, require
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.values import Sighted, Tile, Values
+from quickstudy.modality.values import Sighted, Tile, Values
 
 MAX_CHARACTERS = 1_000_000
 """A text that has more is refused before it is taken apart."""

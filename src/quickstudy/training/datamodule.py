@@ -47,6 +47,7 @@ from quickstudy.errors import (
 )
 from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality, OfDomain, Tensors
+from quickstudy.torch_internals import tree_map
 from quickstudy.training.checkpoint import plain
 from quickstudy.training.procedure import Procedure, Supervised
 
@@ -160,8 +161,12 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
     def __repr__(self) -> str:
         """Tell the stages, their classes and how many examples each has; nothing is read for it."""
         lines = [type(self).__name__]
+        ways = {by_class for stage, by_class in self._parts if stage == "train"}  # in which it was divided so far
+        parts = self.divided(by_class=ways.pop()) if len(ways) == 1 else {}
         for stage in STAGES:
-            if stage in self._options.splits:
+            if stage in parts:
+                lines.append(f"{stage}: {parts[stage]}")
+            elif stage in self._options.splits:
                 lines.append(f"{stage}: {self._options.splits[stage]:.3g} of the train data")
             elif stage in self._tables:
                 lines.append(f"{stage}: {self._tables[stage]}")
@@ -363,6 +368,11 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         """Return what prediction goes through."""
         return self._dataloader("predict")
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Bring numbers to float32 for a device that has no float64."""
+        task = self._task
+        return tree_map(_in_float32, batch) if task is not None and task.device.type == "mps" else batch
+
     def _has(self, stage: StageName) -> bool:
         return stage in self._tables or stage in self._options.splits
 
@@ -493,3 +503,7 @@ def _told(options: Mapping[str, Any]) -> str:
 def _door_arguments() -> set[str]:
     doors = [getattr(Doors, name) for name in vars(Doors) if name.startswith("from_")]
     return {argument for door in doors for argument in inspect.signature(door).parameters} - {"options"}
+
+
+def _in_float32(leaf: Any) -> Any:
+    return leaf.float() if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64 else leaf

@@ -18,10 +18,10 @@ from quickstudy.data.targets import Label
 from quickstudy.data.torch_sets import DatasetInputs
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, DataWarning, brief
+from quickstudy.modality.values import Values, scale_of
 from quickstudy.nets import Encoder
 from quickstudy.training.processes import is_first
 from quickstudy.training.quirks import given_loader, trainer_of
-from quickstudy.values import Values, scale_of
 
 
 def given_head(head: str | nn.Module) -> nn.Module | None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from quickstudy.errors import one_line
-from quickstudy.values import Tile
+from quickstudy.modality.values import Tile
 
 _THUMBNAIL = 64
 _TILE = 96

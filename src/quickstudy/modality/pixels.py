@@ -15,8 +15,8 @@ from torch import Tensor
 
 from quickstudy.data.samples import tensor_of
 from quickstudy.errors import DataError, DataWarning, few
-from quickstudy.thumbnails import strip_of, thumbnail_of
-from quickstudy.values import Scale, Sighted, Tile, Values, as_uint8, scale_of, widest
+from quickstudy.modality.thumbnails import strip_of, thumbnail_of
+from quickstudy.modality.values import Scale, Sighted, Tile, Values, as_uint8, scale_of, widest
 
 if TYPE_CHECKING:
     from quickstudy.modality import Modality

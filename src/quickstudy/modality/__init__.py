@@ -23,11 +23,11 @@ from quickstudy.data.scan import listed_files
 from quickstudy.data.table import Inputs
 from quickstudy.data.targets import missing, numbered
 from quickstudy.errors import ConfigError, DataError, check_options
-from quickstudy.pixels import by_network
+from quickstudy.modality.pixels import by_network
+from quickstudy.modality.values import Sighted
+from quickstudy.modality.values import Values as Values
 from quickstudy.registry import Registry
 from quickstudy.torch_internals import tree_leaves
-from quickstudy.values import Sighted
-from quickstudy.values import Values as Values
 
 
 class Wire(NamedTuple):
