@@ -105,6 +105,14 @@ def test_gradients_through_gradient_steps_are_alike_one_by_one_and_vectorised(ne
                 torch.testing.assert_close(together[name][task], value, rtol=1e-9, atol=1e-12)
 
 
+def test_a_graph_takes_texts_of_any_length(network: nn.Module) -> None:
+    axes = {0: torch.export.Dim("N"), 1: torch.export.Dim("L")}
+    graph = torch.export.export(network, (tokens(),), dynamic_shapes=({"ids": axes, "mask": axes},)).module()
+    for count, length in ((1, 5), (3, 17)):
+        texts = tokens(count, length)
+        torch.testing.assert_close(graph(texts), network(texts), rtol=1e-9, atol=1e-12)
+
+
 def test_masks_are_added_and_look_back_alone_where_a_model_does() -> None:
     mask = torch.tensor([[True, True, False]])
     least = torch.finfo(torch.float32).min
@@ -183,6 +191,8 @@ def test_a_folder_is_read_as_its_own_files_say(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_length=41: the backbone takes 40 tokens at most"):
         text.with_options({"max_length": 41}).values(encoder)
     taken = build_encoder(str(place), {"pooling": "mean", "normalize": False})
+    assert made("roberta").max_length == 38
+    assert made("t5").max_length is None
     assert (taken.backbone.pooling, taken.backbone.normalize) == ("mean", False)
 
 

@@ -7,6 +7,7 @@ Shapes: N texts, L tokens, D features.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -60,7 +61,11 @@ class TransformersEncoder(nn.Module):
         self.normalize = normalize
         config = network.config
         self.vocabulary_size = int(config.vocab_size)
-        self.max_length = _positions(config)
+        self.max_length = _positions(network)
+        table = _table_of_positions(network)
+        # Given, they are no part of a table of a fixed length, which would bind a graph's lengths to it.
+        given = "position_ids" in inspect.signature(network.forward).parameters
+        self._counts = given and (table is None or table.padding_idx is None)
         self._padding = getattr(config, "pad_token_id", None) or 0
         self._causal = any(getattr(layer, "is_causal", False) for layer in network.modules())
         self.reads: Mapping[str, Any] = {"name": "text", "options": {"tokenizer": tokenizer} if tokenizer else {}}
@@ -70,7 +75,8 @@ class TransformersEncoder(nn.Module):
         ids_NL, mask_NL = texts["ids"], texts["mask"]
         bias = attention_bias(mask_NL, next(self.network.parameters()).dtype, self._causal)
         ids_NL = ids_NL.masked_fill(~mask_NL, self._padding)
-        states_NLD = self.network(input_ids=ids_NL, attention_mask=bias).last_hidden_state
+        places = {"position_ids": torch.arange(ids_NL.shape[1], device=ids_NL.device)[None]} if self._counts else {}
+        states_NLD = self.network(input_ids=ids_NL, attention_mask=bias, **places).last_hidden_state
         embedded_ND = pooled(states_NLD, mask_NL, self.pooling)
         return F.normalize(embedded_ND, dim=1) if self.normalize else embedded_ND
 
@@ -166,7 +172,7 @@ def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> T
         raise ConfigError(f"the model in '{folder}' cannot be read: {first_line(error)}. {_HELP}") from error
     network = _encoder_of(made)
     said = _parsed(folder / "sentence_bert_config.json").get("max_seq_length")
-    longest = _positions(network.config) or _LONGEST
+    longest = _positions(network) or _LONGEST
     tokenizer = _tokenizer_of(folder, min(int(said or _LONGEST), longest)) if pretrained else None
     return TransformersEncoder(network, pooling, bool(normalize), tokenizer).eval()
 
@@ -182,13 +188,20 @@ def _encoder_of(model: Any) -> Any:
     return model
 
 
-def _positions(config: Any) -> int | None:
+def _table_of_positions(network: Any) -> nn.Embedding | None:
+    tables = (
+        layer for name, layer in network.named_modules() if "position" in name and isinstance(layer, nn.Embedding)
+    )
+    return next(tables, None)
+
+
+def _positions(network: Any) -> int | None:
     """Return how many tokens a model takes; None: any number."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return None
-    beyond = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0  # counted from behind the padding
-    return int(positions) - beyond
+    table = _table_of_positions(network)
+    if table is None:
+        return getattr(network.config, "max_position_embeddings", None)
+    beyond = 0 if table.padding_idx is None else table.padding_idx + 1  # RoBERTa counts from behind the padding
+    return table.num_embeddings - beyond
 
 
 def _pooling_of(folder: Path) -> tuple[Pooling, bool]:
