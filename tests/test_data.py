@@ -775,6 +775,15 @@ def test_selecting_rows_keeps_what_belongs_together(photos: Path) -> None:
     assert renamed.inputs is whole.inputs
 
 
+def test_lists_are_told_apart_by_what_they_hold() -> None:
+    codes = [0, 1]
+    drawn = Image.new("L", (2, 2), 7)
+    lists: list[list[Any]] = [["a", "b"], ["a", "c"], [{"x": 1}, {"x": 2}], [{"x": 1}, {"x": 3}], [drawn, drawn]]
+    prints = [Table.build(inputs, codes).fingerprint for inputs in lists]
+    assert len(set(prints)) == len(lists)
+    assert Table.build(["a", "b"], codes).fingerprint == prints[0]
+
+
 def test_fingerprints_tell_data_apart() -> None:
     values, codes = torch.zeros(10, 1, 4, 4), [0, 1] * 5
     other = values.clone()

@@ -147,6 +147,9 @@ def test_numbers_are_taken_as_those_of_pictures_where_the_network_begins_so() ->
     assert torch.equal(values.as_taught(floats, "uint8", "0..1", "one"), (floats * 255).round().byte())
     with pytest.warns(DataWarning, match="one is float32 of .* learned from uint8 pictures, which it scales itself"):
         values.as_taught(floats - 2, "uint8", "other", "one")
+    loud = torch.full((2, 3, 8, 8), 1.3)
+    assert torch.equal(values.as_taught(loud, "0..1", "", "one"), loud / 255)
+    assert Letters().values(sees).as_taught(loud, "0..1", "", "one") is loud  # as a spectrogram, whose peaks differ
     black = torch.ones(2, 3, 8, 8, dtype=torch.uint8)
     assert values.dark(black).endswith("255, or give pictures > 0")
     assert not values.dark(2 * black)

@@ -21,7 +21,7 @@ from quickstudy import ConfigError, DataError, DataWarning, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.flags import FlagParser
 from quickstudy.cli.runs import add_data
-from quickstudy.image import ImageClassificationData, ImageClassifier, available_transforms, load_image
+from quickstudy.image import ImageClassificationData, ImageClassifier, Picture, available_transforms, load_image
 from quickstudy.nets import Encoder, build_encoder
 
 LABELS = ["a", "a", "b", "b"]
@@ -555,3 +555,10 @@ def test_a_transform_by_name_on_the_command_line(tmp_path: Path) -> None:
     assert options.data["transform"] == "flip_crop"
     mapped = parser.read(["--data.train_folder", str(tmp_path), "--data.transform", '{"train": "zoom"}'])
     assert mapped.data["transform"] == {"train": "zoom"}
+
+
+def test_data_takes_its_reading_by_name_or_as_a_mapping() -> None:
+    paths = [Image.new("RGB", (9, 9), level) for level in (0, 90)]
+    by_name = ImageClassificationData.from_images(paths, ["a", "b"], image_size=8)
+    mapped = ImageClassificationData.from_images(paths, ["a", "b"], load_options={"image_size": 8})
+    assert by_name.modality == mapped.modality == Picture(8)

@@ -170,7 +170,9 @@ def folder_of(place: Path, pooling: dict[str, Any] | None = None, *, normalize: 
 def test_a_folder_is_read_as_its_own_files_say(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     place = folder_of(tmp_path, {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, normalize=True)
-    encoder = build_encoder(str(place)).eval()
+    encoder = build_encoder(str(place))
+    assert all(part.training for part in encoder.modules())  # else fine-tuning goes without dropout
+    encoder.eval()
     texts = tokens()
     plain = transformers.AutoModel.from_pretrained(place).eval()
     with torch.no_grad():

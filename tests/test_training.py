@@ -36,6 +36,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from quickstudy import ConfigError, DataError, DataWarning, Episode, Task, Trainer
 from quickstudy.data import identity
 from quickstudy.data.archives import open_archive
+from quickstudy.data.content import _pieces
 from quickstudy.errors import TrainingError
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.image import ImageClassificationData, ImageClassifier
@@ -935,8 +936,8 @@ def test_examples_are_known_by_what_they_hold(door: str) -> None:
 
 
 def test_a_large_file_is_known_in_an_archive_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "_LARGE", 1000)
-    monkeypatch.setattr(identity, "_PIECE", 100)
+    monkeypatch.setattr("quickstudy.data.content._LARGE", 1000)
+    monkeypatch.setattr("quickstudy.data.content._PIECE", 100)
     content = np.random.default_rng(0).bytes(5000)
     (tmp_path / "a.png").write_bytes(content)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -952,7 +953,7 @@ def test_a_file_is_known_by_a_part_of_it_and_a_small_one_by_all(tmp_path: Path) 
         (tmp_path / name).write_bytes(content)
         return identity._number([tmp_path / name], 0)
 
-    pieces = identity._pieces(io.BytesIO(content), len(content))
+    pieces = _pieces(io.BytesIO(content), len(content))
     assert sum(map(len, pieces)) <= 50_000
     known = number("a", content)
     assert known == number("b", content) is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from quickstudy.batches import Batch, size, take
+from quickstudy.data.content import content_of
 from quickstudy.data.targets import Codes, Encode, LabelType, Numbers, as_label, class_name, plain_number
 from quickstudy.data.targets import encode as encode_labels
 from quickstudy.errors import DataError, shown
@@ -220,12 +222,17 @@ class Table:
             digest.update(np.ascontiguousarray(self.targets).data)
         if self.groups is not None:
             digest.update(np.ascontiguousarray(self.groups).data)
+        count = min(len(self), _FINGERPRINT_ROWS)
+        rows = torch.arange(count) * len(self) // max(count, 1)
         if isinstance(self.inputs, (torch.Tensor, dict)):
-            count = min(len(self), _FINGERPRINT_ROWS)
-            rows = torch.arange(count) * len(self) // max(count, 1)
             for path, leaf in tree_flatten_with_path(self.inputs)[0]:
                 digest.update(f"{keystr(path)}{(leaf.dtype, tuple(leaf.shape))}".encode())
                 digest.update(leaf[rows].flatten().view(torch.uint8).numpy().data)
+        elif isinstance(self.inputs, list):
+            for row in rows.tolist():
+                with suppress(TypeError, OSError):  # of what has no content that tells, or no file
+                    for part in content_of(self.inputs[row]):
+                        digest.update(part)
         elif hasattr(self.inputs, "fingerprint"):
             digest.update(self.inputs.fingerprint)
         return digest.hexdigest()

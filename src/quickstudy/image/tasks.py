@@ -54,7 +54,8 @@ class ImageData(DataModule):
         if isinstance(inputs, torch.Tensor) and inputs.ndim in (3, 4):
             channels, height, width = (1, *inputs.shape[1:])[-3:]
             image_size, image_mode = image_size or (height, width), image_mode or ("L" if channels == 1 else "RGB")
-        load_options = {"image_size": image_size, "image_mode": image_mode, "image_depth": image_depth}
+        given = {"image_size": image_size, "image_mode": image_mode, "image_depth": image_depth}
+        load_options = {**given, **(options.pop("load_options", None) or {})}
         super().__init__(train, val, test, predict, load_options, **options)
 
     @door

@@ -126,6 +126,7 @@ class PixelValues(Values):
     """
 
     bytes_are = "uint8 pictures"
+    ranged = True
     axes = 3
 
     def __init__(self, modality: Modality, network: Sighted) -> None:

@@ -97,6 +97,8 @@ class Values:
 
     bytes_are: ClassVar[str] = "uint8"
     """What bytes are, in messages."""
+    ranged: ClassVar[bool] = False
+    """Whether floats of 0..1 and of 0..255 are the same values in other units, as those of pictures are."""
     axes: ClassVar[int] = 4
     """How many a batch must have at least that ``dark`` is asked of."""
 
@@ -141,6 +143,8 @@ class Values:
             name: of the first, for the warning.
         """
         if not isinstance(part, Tensor):
+            return part
+        if not self.ranged and "uint8" not in (taught, scale_of(part)):
             return part
         fitting = rescaled(part, taught, scale)
         if fitting is not None:

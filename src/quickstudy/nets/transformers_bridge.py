@@ -124,7 +124,10 @@ def from_config(config: Mapping[str, Any], pooling: Pooling = "mean", normalize:
 
 def is_name(name: str) -> bool:
     """Whether a backbone's name is one of the Hugging Face Hub, ``owner/model``, or the folder of a model."""
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) or (Path(name) / "config.json").is_file()
+    try:
+        return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) or (Path(name) / "config.json").is_file()
+    except (OSError, ValueError):  # too long for a name, or of characters that no name has
+        return False
 
 
 def create(name: str, kwargs: Mapping[str, Any], pretrained: bool) -> tuple[TransformersEncoder, dict[str, Any]]:
@@ -174,7 +177,7 @@ def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> T
     said = _parsed(folder / "sentence_bert_config.json").get("max_seq_length")
     longest = _positions(network) or _LONGEST
     tokenizer = _tokenizer_of(folder, min(int(said or _LONGEST), longest)) if pretrained else None
-    return TransformersEncoder(network, pooling, bool(normalize), tokenizer).eval()
+    return TransformersEncoder(network, pooling, bool(normalize), tokenizer).train()  # which the library leaves off
 
 
 def _encoder_of(model: Any) -> Any:

@@ -40,7 +40,8 @@ class TextData(DataModule):
         vocabulary_size: int | None = None,
         **options: Any,
     ) -> None:
-        load_options = {"max_length": max_length, "vocabulary_size": vocabulary_size, **options.pop("load_options", {})}
+        given = {"max_length": max_length, "vocabulary_size": vocabulary_size}
+        load_options = {**given, **(options.pop("load_options", None) or {})}
         super().__init__(train, val, test, predict, load_options, **options)
 
     @door

@@ -122,7 +122,7 @@ def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None
     if not isinstance(val, Tensor):
         return
     other = train.shape[1:] != val.shape[1:] or train.dtype != val.dtype
-    if other or (train.ndim == 4 and {encoder.fed, scale_of(val)} == {"0..1", "0..255"}):
+    if other or (values.ranged and train.ndim == 4 and {encoder.fed, scale_of(val)} == {"0..1", "0..255"}):
         _warn(
             f"training feeds the network with {_kind(train)} and validation with {_kind(val)}, where it must do worse. "
             "A transform alone is for training; transform={'train': ..., 'val': ..., 'test': ...} says what each stage "

@@ -1,0 +1,70 @@
+"""What an input holds, as bytes: two of the same are the same input, wherever they lie and whatever they are called."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quickstudy.data.archives import Member
+
+_LARGE, _PIECE = 1 << 16, 1 << 14  # bytes of a file that is not read whole, and of each of its three pieces
+
+
+def content_of(item: Any) -> Iterable[bytes | memoryview]:
+    """Return the bytes that tell an input from others: a text, a file, a tensor, a picture, or a row of such.
+
+    Raises:
+        TypeError: there is no telling.
+    """
+    if isinstance(item, str) and not _is_file(item):
+        return [b"text", item.encode("utf-8", "surrogatepass")]
+    if isinstance(item, (str, os.PathLike)):
+        return _file(Path(item))
+    if isinstance(item, Mapping):
+        return chain.from_iterable((repr(name).encode(), *_part(part)) for name, part in sorted(item.items()))
+    if isinstance(item, Member):
+        return _pieces(io.BytesIO(content := item.read_bytes()), len(content))
+    if isinstance(item, Tensor):
+        item = item.detach().cpu().contiguous()
+        return [repr((item.dtype, tuple(item.shape))).encode(), item.flatten().view(torch.uint8).numpy().data]
+    if isinstance(item, np.ndarray):
+        return content_of(torch.from_numpy(np.array(item)))
+    if hasattr(item, "tobytes") and hasattr(item, "mode"):  # of PIL
+        return [repr((item.mode, item.size)).encode(), item.tobytes()]
+    raise TypeError
+
+
+def _part(value: Any) -> Iterable[bytes | memoryview]:
+    """Return what tells a part of an input, such as a cell of a row, from others."""
+    return content_of(value) if isinstance(value, (Tensor, np.ndarray, Mapping)) else [repr(value).encode()]
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # a text that is too long for a name, or holds what no name may
+        return False
+
+
+def _file(path: Path) -> Iterable[bytes]:
+    with path.open("rb") as file:
+        return _pieces(file, path.stat().st_size)
+
+
+def _pieces(file: BinaryIO, size: int) -> list[bytes]:
+    """Return what tells a file of so many bytes from others, wherever it lies."""
+    if size <= _LARGE:
+        return [file.read()]
+    pieces = [str(size).encode()]
+    for start in (0, (size - _PIECE) // 2, size - _PIECE):
+        file.seek(start)
+        pieces.append(file.read(_PIECE))
+    return pieces
