@@ -386,11 +386,14 @@ def test_a_training_that_cannot_draw_episodes_leaves_no_folder(
             Image.new("L", (8, 8)).save(path)
     monkeypatch.chdir(tmp_path)
     few_shot = "--data.train_folder ten --data.val_split 0.2 --model.training_strategy prototypicalnetworks"
+    few_shot += " --model.training_strategy_kwargs.ways 5"
     told = said(capsys, f"fit {few_shot} --model.backbone conv4 --trainer.max_epochs 1", code=2)
     assert "(on the command line: --model.training_strategy_kwargs.test_ways 2)" in told
     assert not Path("runs").exists()
     data = ImageClassificationData.from_folders(train_folder="ten", val_split=0.2, image_size=8)
-    model = ImageClassifier(backbone="conv4", training_strategy="prototypicalnetworks")
+    model = ImageClassifier(
+        backbone="conv4", training_strategy="prototypicalnetworks", training_strategy_kwargs={"ways": 5}
+    )
     trainer = Trainer(max_epochs=1, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
     with pytest.raises(DataError, match="5-way episodes need at least 5 classes; the val data has 2"):
         trainer.fit(model, data)

@@ -103,8 +103,7 @@ def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
     model: Any = trainer.lightning_module
     score = f" ({best.monitor} {float(best.best_model_score):.4f}{_guessing(model, trainer)})" if judged else ""
     print(f"{path.stem} checkpoint: {path}{score}; how it went: {folder / REPORT}")
-    print(f"test it: {command_to_test(path, args.data)}{also_importing(args)}")
-    print(*advice(model), sep="\n", end="\n" * bool(advice(model)))
+    print(*advice(model), f"test it: {command_to_test(path, args.data)}{also_importing(args)}", sep="\n")
 
 
 def _guessing(model: Task, trainer: Trainer) -> str:

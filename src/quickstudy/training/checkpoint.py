@@ -165,8 +165,13 @@ def check_goes_on(task: Any, checkpoint: Mapping[str, Any]) -> None:
     goes_on = {**{name: now.get(name) for name in losses}, **task.load_options, **task.trained_with}
     changed = [name for name, value in began.items() if name in goes_on and goes_on[name] != value]
     if changed:
-        before, after = (", ".join(f"{name}={brief(told[name])}" for name in changed) for told in (began, goes_on))
+        before, after = (", ".join(f"{name}={_said(told[name])}" for name in changed) for told in (began, goes_on))
         task.changed = f"the run began with {before} and goes on with {after}"  # unless its loader refuses it
+
+
+def _said(value: object) -> str:
+    """Return a value for a message, texts without quotes; a tokenizer is a long one."""
+    return brief(value)[1:-1] if isinstance(value, str) else brief(value)
 
 
 def _kind(spec: Any) -> tuple[str | None, dict[str, Any]]:
