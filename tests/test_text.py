@@ -208,6 +208,18 @@ def test_the_command_line_fits_and_predicts_texts(
     assert "24 texts" in capsys.readouterr().out
     assert main(["predict", "bank", "1.txt", "--no-unknown"]) == 0
     assert "card" in capsys.readouterr().out
+    # A table is one of texts, and not itself a text; where it has labels, they are compared.
+    Path("asked.csv").write_text("text,is\ncontactless chip card,card\nthe exchange rate,rate\n")
+    assert main(["predict", "runs/1", "asked.csv", "--output", "said.csv"]) == 0
+    rows = list(csv.DictReader(Path("said.csv").read_text().splitlines()))
+    assert [(row["file"], row["label"], row["true"]) for row in rows] == [
+        ("contactless chip card", "card", "card"),
+        ("the exchange rate", "rate", "rate"),
+    ]
+    assert "2 texts: 0 unknown, 0 unreadable, 2 of 2 as their labels say (100.0%)" in capsys.readouterr().err
+    Path("wide.csv").write_text("text,is,more\na,b,c\n")
+    assert main(["predict", "runs/1", "wide.csv"]) == 2
+    assert "has 3 columns, text, is, more: give one with the inputs alone" in capsys.readouterr().err
 
 
 def test_a_domain_of_texts_is_a_data_module() -> None:

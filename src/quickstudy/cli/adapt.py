@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         predictor = learn(*examples(table))
     told = _told(predictor, args) if predictor.by_class else _told_of_numbers(predictor, args)
     predictor.save(out)
-    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} images/{also_importing(args)}")
+    asked = "images" if modality.wire is None else modality.wire.field
+    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} {asked}/{also_importing(args)}")
     return 0
 
 

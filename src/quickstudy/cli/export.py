@@ -13,9 +13,9 @@ from quickstudy.predictor import Predictor
 def run(args: argparse.Namespace) -> int:
     """Export, and say how near the file's answers are to the model's."""
     found, device = find_model(args.model), device_of(args)
-    images = [picture.item for picture in named(args.images, ()).each] if args.images else None
     fixed = trained(found, device) if args.support is None else None
     model = load_predictor(found, device, args.support) if fixed is None else fixed[0]
+    images = [picture.item for picture in named(args.images, (), model.modality).each] if args.images else None
     count = len(model.counts_)
     if isinstance(model, Predictor):
         done = model.export(args.out, images=images, only_classes=args.only_classes)

@@ -15,12 +15,14 @@ import numpy as np
 
 from quickstudy.batches import take
 from quickstudy.data.archives import is_archive
+from quickstudy.data.frames import TABLES, file_frame
 from quickstudy.data.samples import Loaded, Samples
 from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
-from quickstudy.data.targets import Label
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.data.targets import Label, label_of, read_as, type_of
+from quickstudy.errors import ConfigError, DataError, few
 from quickstudy.image.modality import ADDRESS, IMAGE_EXTENSIONS
+from quickstudy.modality import Modality
 
 AT_ONCE = 64
 """Pictures that are in memory together."""
@@ -45,22 +47,23 @@ class Pictures(NamedTuple):
     """Whether some have a true label."""
 
 
-def named(words: Sequence[str], classes: Collection[Label], extensions: frozenset[str] = IMAGE_EXTENSIONS) -> Pictures:
+def named(words: Sequence[str], classes: Collection[Label], modality: Modality) -> Pictures:
     """Return the pictures that are named, or whatever a model's inputs are.
 
     Args:
-        words: folders, files, archives, ``-``.
-        classes: that a model knows, by which class folders are told from others.
-        extensions: of the files in folders and archives.
+        words: folders, files, archives, ``-``; tables where their cells hold inputs.
+        classes: that a model knows, by which class folders, and a table's labels, are told from others.
+        modality: of the model's inputs.
 
     Raises:
-        DataError: nothing is there, or a folder or archive holds no picture.
+        DataError: nothing is there, a folder or archive holds no picture, or a table more columns than inputs and
+            their labels.
         ConfigError: ``-`` stands twice.
     """
     if words.count("-") > 1:
         raise ConfigError("'-' stands twice: standard input can be read once")
-    sources = [_source(word, extensions) for word in words if word != "-"]
-    labels = [folder_labels(source, classes) for source in sources]
+    found = [_source(word, classes, modality) for word in words if word != "-"]
+    sources, labels = [source for source, _ in found], [labels for _, labels in found]
     count = None if "-" in words else sum(map(len, sources))
     return Pictures(_each(words, zip(sources, labels, strict=True)), count, any(labels))
 
@@ -91,11 +94,30 @@ def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[Label | Non
             yield from (Picture(source[row], labels[row] if labels else None) for row in range(len(source)))
 
 
-def _source(word: str, extensions: frozenset[str]) -> Inputs:
+def _source(word: str, classes: Collection[Label], modality: Modality) -> tuple[Inputs, list[Label | None] | None]:
+    """Return inputs, and their labels where these are known."""
     path = Path(word).expanduser()
+    if modality.in_cells and path.suffix.lower() in TABLES and path.is_file():
+        return _cells(path, classes)
     if (path.is_file() and not is_archive(path)) or ADDRESS.match(word):  # which is then told as unreadable
-        return [path]
-    return any_files(path, extensions).inputs
+        return [path], None
+    source = any_files(path, modality.extensions or IMAGE_EXTENSIONS).inputs
+    return source, folder_labels(source, classes)
+
+
+def _cells(path: Path, classes: Collection[Label]) -> tuple[Inputs, list[Label | None] | None]:
+    frame = file_frame(path, None)
+    columns = list(frame.columns)
+    if len(columns) > 2:
+        raise DataError(
+            f"'{path}' has {len(columns)} columns, {few(map(str, columns))}: give one with the inputs alone, or with "
+            "the inputs and their labels"
+        )
+    cells = frame[columns[0]].tolist()
+    if len(columns) < 2 or not classes:
+        return cells, None
+    label_type = type_of(next(iter(classes)))
+    return cells, [read_as(label_of(label), label_type) for label in frame[columns[1]].tolist()]
 
 
 def _lines() -> Iterator[Path]:

@@ -8,14 +8,13 @@ from quickstudy.cli.models import device_of, find_model, load_predictor, trained
 from quickstudy.cli.named_pictures import named
 from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.errors import DataError, check_counts
-from quickstudy.image.modality import IMAGE_EXTENSIONS
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict, a batch at a time, and write a row for each picture."""
     check_counts(top=args.top)
     asked = _asked(args)
-    pictures = named(args.images, asked.kind.labels, asked.model.modality.extensions or IMAGE_EXTENSIONS)
+    pictures = named(args.images, asked.kind.labels, asked.model.modality)
     said = answered(asked, pictures.each)
     return write_rows(asked, said, pictures.total, args.output, args.format, pictures.labelled)
 

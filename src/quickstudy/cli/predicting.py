@@ -92,7 +92,7 @@ def write_rows(
     Returns:
         The exit status: 1 where a picture could not be read.
     """
-    tally = Tally(asked.kind)
+    tally = Tally(asked.kind, asked.model.modality.called)
     errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     shows = shows and not (output is None and sys.stdout.isatty())
     with writing(output, form, labelled, asked.kind.row) as write, bar("predicting", total, shows) as advance:
@@ -109,7 +109,7 @@ def write_rows(
                     write(row)
             advance(1)
     if tally.unreadable:
-        errors.print(f"{tally.unreadable} of {tally.pictures} pictures could not be read")
+        errors.print(f"{tally.unreadable} of {tally.pictures} {asked.model.modality.called} could not be read")
     if tally.caution and asked.cautions:
         errors.print(tally.caution)
     if output:
@@ -129,7 +129,8 @@ def _together(asked: Asked, pictures: list[Picture]) -> Answered:
     unreadable = Samples([picture.item for picture in pictures], asked.model.modality).unreadable()
     readable = [picture.item for row, picture in enumerate(pictures) if row not in unreadable]
     print(
-        f"this model classifies all {len(readable)} pictures together: each answer depends on the others",
+        f"this model classifies all {len(readable)} {asked.model.modality.called} together: each answer depends on the "
+        "others",
         file=sys.stderr,
     )
     found = iter(asked.rank(readable) if readable else [])

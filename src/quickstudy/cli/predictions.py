@@ -65,9 +65,11 @@ class Tally:
     Args:
         kind: of the answers. A picture of a class that it has not is rightly unknown; several labels of a picture are
             not held against the true ones.
+        called: what several inputs are called.
     """
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, called: str) -> None:
+        self._called = called
         self._classes, self._one_label = set(kind.labels), bool(kind.labels) and not kind.several
         self.pictures = self.unreadable = self._unknown = self._labelled = self._right = 0
         self._compared = self._learned = 0
@@ -83,7 +85,8 @@ class Tally:
             self._right += true is not None and label == (true if true in self._classes else UNKNOWN)
 
     def __str__(self) -> str:
-        parts = [f"{self.pictures:,} picture{'s' * (self.pictures != 1)}: {self._unknown:,} unknown"]
+        called = self._called if self.pictures != 1 else self._called.removesuffix("s")
+        parts = [f"{self.pictures:,} {called}: {self._unknown:,} unknown"]
         parts.append(f"{self.unreadable:,} unreadable")
         if self._labelled:
             share = self._right / self._labelled
@@ -100,5 +103,5 @@ class Tally:
     @property
     def caution(self) -> str:
         """What to know where the model learned from pictures that it might be judged by; empty where it did not."""
-        of_all = f"at least {self._learned:,} of these {self._compared:,} pictures with a label"
+        of_all = f"at least {self._learned:,} of these {self._compared:,} {self._called} with a label"
         return f"warning: the model learned from {of_all}{TELLS_NOTHING}" if self._learned else ""

@@ -20,6 +20,9 @@ from quickstudy.files import absent
 
 Fields = str | int | Sequence[str | int] | None
 """One column or several, by their names."""
+_OTHERS = (".jsonl", ".ndjson", ".json", ".parquet")
+TABLES = (".csv", *_OTHERS)
+"""Endings of files that hold a table."""
 
 
 def file_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
@@ -34,7 +37,7 @@ def file_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
     """
     place = Path(path).expanduser()
     ending = place.suffix.lower()
-    if ending not in (".jsonl", ".ndjson", ".json", ".parquet"):
+    if ending not in _OTHERS:
         return csv_frame(path, target_fields)
     pandas = require("pandas", extra="tabular")
     if not place.is_file():
