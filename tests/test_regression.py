@@ -154,6 +154,8 @@ def test_numbers_far_from_zero_keep_their_digits(centre: float) -> None:
     trainer.fit(trained, datamodule=its)
     (found,) = trainer.test(trained, datamodule=its)
     answers = np.array(trained.predictor().predict(inputs))
+    graph = trained.kind.exported(torch.zeros(2, 1))
+    assert graph.dtype == torch.float64 and Regression(5000.0, 200.0).exported(graph).dtype == torch.float32
     off = answers - exact
     assert math.sqrt(np.square(off).mean()) == pytest.approx(found["test_rmse"], rel=1e-5)
     assert 1 - np.square(off).sum() / np.square(exact - exact.mean()).sum() == pytest.approx(found["test_r2"], abs=1e-5)

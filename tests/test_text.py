@@ -195,7 +195,8 @@ def test_the_command_line_fits_and_predicts_texts(
     assert main(f"{words} --data.batch_size 24 --data.max_length 20 {net} {trainer} --out runs/1".split()) == 0
     for name, text in (("1", "contactless chip card"), ("2", "the exchange rate")):
         Path(f"{name}.txt").write_text(text)
-    capsys.readouterr()
+    assert "texts of each class are few for a network" in (said := capsys.readouterr().out)
+    assert "quickstudy adapt minilm --support train/" in said
     assert main(["predict", "runs/1", "1.txt", "2.txt"]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["label"] for row in rows] == ["card", "rate"]
@@ -208,15 +209,20 @@ def test_the_command_line_fits_and_predicts_texts(
     assert "24 texts" in capsys.readouterr().out
     assert main(["predict", "bank", "1.txt", "--no-unknown"]) == 0
     assert "card" in capsys.readouterr().out
+    rows = [json.dumps({"text": text, "kind": label}) for text, label in zip(texts, labels, strict=True)]
+    Path("few.jsonl").write_text("\n".join(rows))
+    assert main(["adapt", "small_transformer", "--support", "few.jsonl", "--out", "again"]) == 0
+    assert "24 texts" in capsys.readouterr().out
     # A table is one of texts, and not itself a text; where it has labels, they are compared.
-    Path("asked.csv").write_text("text,is\ncontactless chip card,card\nthe exchange rate,rate\n")
+    Path("asked.csv").write_text("text,is\ncontactless chip card,card\nthe exchange rate,rate\nthe euro,\n")
     assert main(["predict", "runs/1", "asked.csv", "--output", "said.csv"]) == 0
     rows = list(csv.DictReader(Path("said.csv").read_text().splitlines()))
     assert [(row["file"], row["label"], row["true"]) for row in rows] == [
         ("contactless chip card", "card", "card"),
         ("the exchange rate", "rate", "rate"),
+        ("the euro", rows[2]["label"], ""),
     ]
-    assert "2 texts: 0 unknown, 0 unreadable, 2 of 2 as their labels say (100.0%)" in capsys.readouterr().err
+    assert "3 texts: 0 unknown, 0 unreadable, 2 of 2 as their labels say (100.0%)" in capsys.readouterr().err
     Path("wide.csv").write_text("text,is,more\na,b,c\n")
     assert main(["predict", "runs/1", "wide.csv"]) == 2
     assert "has 3 columns, text, is, more: give one with the inputs alone" in capsys.readouterr().err

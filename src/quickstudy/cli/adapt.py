@@ -30,8 +30,7 @@ from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in
 from quickstudy.learning.reading import telling
 from quickstudy.modality import Modality
 from quickstudy.nets import build_encoder
-from quickstudy.nets.registry import BACKBONES
-from quickstudy.nets.weights import WHEELS
+from quickstudy.nets.encoder import starts_from_nothing
 from quickstudy.predictor import NumberPredictor, Predictor, usual_inputs
 from quickstudy.saved.model_folder import DESCRIPTION
 from quickstudy.saved.plain import name_of
@@ -137,7 +136,7 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
     strangers = strangers_caught(predictor.knowledge.held_out(), sure.threshold)
     strategy = name_of(predictor.knowledge.algorithm)
     called = predictor.modality.called
-    random = args.model in {*BACKBONES.names()} - {*WHEELS} or not getattr(args, "pretrained", True)
+    random = starts_from_nothing(args.model) or not getattr(args, "pretrained", True)
     listed = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     return "\n".join(

@@ -19,7 +19,7 @@ from quickstudy.data.frames import TABLES, file_frame
 from quickstudy.data.samples import Loaded, Samples
 from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
-from quickstudy.data.targets import Label, label_of, read_as, type_of
+from quickstudy.data.targets import Label, label_of, missing, read_as, type_of
 from quickstudy.errors import ConfigError, DataError, few
 from quickstudy.image.modality import ADDRESS, IMAGE_EXTENSIONS
 from quickstudy.modality import Modality
@@ -116,8 +116,12 @@ def _cells(path: Path, classes: Collection[Label]) -> tuple[Inputs, list[Label |
     cells = frame[columns[0]].tolist()
     if len(columns) < 2 or not classes:
         return cells, None
-    label_type = type_of(next(iter(classes)))
-    return cells, [read_as(label_of(label), label_type) for label in frame[columns[1]].tolist()]
+    label_type, labels = type_of(next(iter(classes))), frame[columns[1]]
+    gone = missing(labels)
+    return cells, [
+        None if none else read_as(label_of(label), label_type)
+        for label, none in zip(labels.tolist(), gone.tolist(), strict=True)
+    ]
 
 
 def _lines() -> Iterator[Path]:

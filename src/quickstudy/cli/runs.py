@@ -22,14 +22,15 @@ from quickstudy.data.options import DataOptions
 from quickstudy.data.stages import STAGES
 from quickstudy.datasets import DATASETS
 from quickstudy.errors import ConfigError, given
-from quickstudy.nets.registry import BACKBONES
+from quickstudy.modality import MODALITIES
+from quickstudy.nets.encoder import starts_from_nothing
 from quickstudy.nets.weights import WHEELS
 from quickstudy.trainer import Trainer
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Task
 
 _DOORS = ("from_folders", "from_csv", "from_benchmark")
-_FEW = 50  # pictures of a class
+_FEW = 50  # examples of a class
 
 
 def add_task(parser: FlagParser) -> str:
@@ -109,13 +110,15 @@ def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = No
 def advice(model: Task) -> list[str]:
     """Return what is likely to do better than a network that learned few pictures of each class from the beginning."""
     each = len(model.trained_examples) / max(len(model.classes), 1)
+    (backbone, _), domain = model.encoder.made_by or ("", {}), MODALITIES.name_of(type(model.modality))
     options = model.hparams.get("backbone_kwargs") or {}
-    random = model.hparams.get("backbone") in BACKBONES and "checkpoint_path" not in options
-    if model.procedure.by_class or not random or not model.classes or not 0 < each < _FEW:
+    random = starts_from_nothing(backbone) and "checkpoint_path" not in options
+    better = [name for name, wheel in WHEELS.items() if wheel.extra == domain]
+    if model.procedure.by_class or not random or not better or not model.classes or not 0 < each < _FEW:
         return []
     return [
-        f"{each:.0f} pictures of each class are few for a network that begins with random weights. A pretrained one "
-        f"needs no training: quickstudy adapt {next(iter(WHEELS))} --support train/ --out model/"
+        f"{each:.0f} {model.modality.called} of each class are few for a network that begins with random weights. A "
+        f"pretrained one needs no training: quickstudy adapt {better[0]} --support train/ --out model/"
     ]
 
 

@@ -207,6 +207,11 @@ def build_encoder(
     return encoder
 
 
+def starts_from_nothing(backbone: str) -> bool:
+    """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
+    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers")
+
+
 def available_backbones() -> list[str]:
     """Return every backbone's name: quickstudy's own and, where timm is installed, timm's."""
     return [*BACKBONES.names(), *timm_bridge.names()]

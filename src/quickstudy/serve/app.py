@@ -208,7 +208,8 @@ def _described(service: Service, called: str) -> str:
     """Say what the service does."""
     if service.learns and not service.by_class:
         return f"Tells a number of each of some {called}s, and learns it from a few examples."
-    return f"Classifies {called}s{_LEARNS if service.learns else ''}."
+    does = "Classifies" if service.by_class or service.kind.labels else "Answers"
+    return f"{does} {called}s{_LEARNS if service.learns else ''}."
 
 
 def _caller(request: Request) -> str:
