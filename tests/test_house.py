@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
 # From the ground up. A file or folder may import what stands on a lower line. Files on one line may import each other;
 # a folder and its neighbours on the line may not.
 LAYERS = [
-    ["errors", "files", "registry", "signatures", "torch_internals", "batches", "episode"],
+    ["errors", "files", "lazy", "registry", "signatures", "torch_internals", "batches", "episode"],
     ["functional"],
     ["nets"],
     ["algorithms", "selfsupervised"],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from quickstudy.lazy import lazily
 
 if TYPE_CHECKING:
     from quickstudy.algorithms import available_strategies as available_strategies
@@ -27,35 +28,26 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Classifier": "training.task",
-    "ConfigError": "errors",
-    "DataError": "errors",
-    "DataModule": "training.datamodule",
-    "DataWarning": "errors",
-    "Episode": "episode",
-    "MissingPackageError": "errors",
-    "NumberPredictor": "predictor",
-    "Predictor": "predictor",
-    "QuickstudyError": "errors",
-    "Task": "training.task",
-    "Trainer": "trainer",
-    "TrainingError": "errors",
-    "available_backbones": "nets",
-    "available_datasets": "datasets",
-    "available_optimizers": "training.optimizers",
-    "available_schedulers": "training.optimizers",
-    "available_strategies": "algorithms",
-}
-
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'quickstudy' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"quickstudy.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "Classifier": "training.task",
+        "ConfigError": "errors",
+        "DataError": "errors",
+        "DataModule": "training.datamodule",
+        "DataWarning": "errors",
+        "Episode": "episode",
+        "MissingPackageError": "errors",
+        "NumberPredictor": "predictor",
+        "Predictor": "predictor",
+        "QuickstudyError": "errors",
+        "Task": "training.task",
+        "Trainer": "trainer",
+        "TrainingError": "errors",
+        "available_backbones": "nets",
+        "available_datasets": "datasets",
+        "available_optimizers": "training.optimizers",
+        "available_schedulers": "training.optimizers",
+        "available_strategies": "algorithms",
+    },
+)

@@ -18,7 +18,7 @@ from quickstudy.data.archives import Member
 _LARGE, _PIECE = 1 << 16, 1 << 14  # bytes of a file that is not read whole, and of each of its three pieces
 
 
-def content_of(item: Any) -> Iterable[bytes | memoryview]:
+def told_by(item: Any) -> Iterable[bytes | memoryview]:
     """Return the bytes that tell an input from others: a text, a file, a tensor, a picture, or a row of such.
 
     Raises:
@@ -36,7 +36,7 @@ def content_of(item: Any) -> Iterable[bytes | memoryview]:
         item = item.detach().cpu().contiguous()
         return [repr((item.dtype, tuple(item.shape))).encode(), item.flatten().view(torch.uint8).numpy().data]
     if isinstance(item, np.ndarray):
-        return content_of(torch.from_numpy(np.array(item)))
+        return told_by(torch.from_numpy(np.array(item)))
     if hasattr(item, "tobytes") and hasattr(item, "mode"):  # of PIL
         return [repr((item.mode, item.size)).encode(), item.tobytes()]
     raise TypeError
@@ -44,7 +44,7 @@ def content_of(item: Any) -> Iterable[bytes | memoryview]:
 
 def _part(value: Any) -> Iterable[bytes | memoryview]:
     """Return what tells a part of an input, such as a cell of a row, from others."""
-    return content_of(value) if isinstance(value, (Tensor, np.ndarray, Mapping)) else [repr(value).encode()]
+    return told_by(value) if isinstance(value, (Tensor, np.ndarray, Mapping)) else [repr(value).encode()]
 
 
 def _is_file(name: str) -> bool:

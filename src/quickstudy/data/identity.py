@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.batches import take
-from quickstudy.data.content import content_of
+from quickstudy.data.content import told_by
 from quickstudy.data.places import Files
 from quickstudy.data.samples import seeded
 from quickstudy.data.table import Inputs, count_of
@@ -56,7 +56,7 @@ def joined(some: Tensor, more: Tensor) -> Tensor:
 def _number(inputs: Inputs, row: int) -> int | None:
     digest = hashlib.blake2b(digest_size=8)
     try:
-        for part in content_of(take(inputs, row) if isinstance(inputs, dict) else inputs[row]):
+        for part in told_by(take(inputs, row) if isinstance(inputs, dict) else inputs[row]):
             digest.update(part)
     except Exception:  # a data set may raise anything, and who trains on it will say so
         return None

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from quickstudy.batches import Batch, size, take
-from quickstudy.data.content import content_of
+from quickstudy.data.content import told_by
 from quickstudy.data.targets import Codes, Encode, LabelType, Numbers, as_label, class_name, plain_number
 from quickstudy.data.targets import encode as encode_labels
 from quickstudy.errors import DataError, shown
@@ -231,7 +231,7 @@ class Table:
         elif isinstance(self.inputs, list):
             for row in rows.tolist():
                 with suppress(TypeError, OSError):  # of what has no content that tells, or no file
-                    for part in content_of(self.inputs[row]):
+                    for part in told_by(self.inputs[row]):
                         digest.update(part)
         elif hasattr(self.inputs, "fingerprint"):
             digest.update(self.inputs.fingerprint)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from quickstudy.lazy import lazily
 
 if TYPE_CHECKING:
     from quickstudy.image.modality import Picture as Picture
@@ -16,26 +17,17 @@ if TYPE_CHECKING:
     from quickstudy.image.tasks import ImageRegressor as ImageRegressor
     from quickstudy.image.transforms import available_transforms as available_transforms
 
-_HOMES = {
-    "ImageClassificationData": "tasks",
-    "ImageClassifier": "tasks",
-    "ImageEmbedder": "tasks",
-    "ImageEmbeddingData": "tasks",
-    "ImageRegressionData": "tasks",
-    "ImageRegressor": "tasks",
-    "Picture": "modality",
-    "available_transforms": "transforms",
-    "load_image": "modality",
-}
-
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'quickstudy.image' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"quickstudy.image.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "ImageClassificationData": "tasks",
+        "ImageClassifier": "tasks",
+        "ImageEmbedder": "tasks",
+        "ImageEmbeddingData": "tasks",
+        "ImageRegressionData": "tasks",
+        "ImageRegressor": "tasks",
+        "Picture": "modality",
+        "available_transforms": "transforms",
+        "load_image": "modality",
+    },
+)

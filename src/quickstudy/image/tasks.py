@@ -10,6 +10,7 @@ import torch
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
+from quickstudy.errors import given
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
 from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
@@ -18,7 +19,7 @@ from quickstudy.kinds.regression import Regression
 from quickstudy.modality.pixels import channels_last, whole_numbers
 from quickstudy.modality.values import as_uint8
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Embedder, Task
+from quickstudy.training.task import Classifier, Embedder, Regressor, Task
 
 
 class ImageData(DataModule):
@@ -54,9 +55,8 @@ class ImageData(DataModule):
         if isinstance(inputs, torch.Tensor) and inputs.ndim in (3, 4):
             channels, height, width = (1, *inputs.shape[1:])[-3:]
             image_size, image_mode = image_size or (height, width), image_mode or ("L" if channels == 1 else "RGB")
-        given = {"image_size": image_size, "image_mode": image_mode, "image_depth": image_depth}
-        load_options = {**given, **(options.pop("load_options", None) or {})}
-        super().__init__(train, val, test, predict, load_options, **options)
+        options |= given(image_size=image_size, image_mode=image_mode, image_depth=image_depth)
+        super().__init__(train, val, test, predict, **options)
 
     @door
     def from_images(cls, stage: Stage, images: Any, targets: Any) -> Table:
@@ -121,11 +121,5 @@ class ImageEmbedder(Embedder, ImageTask):
     """Embeds pictures; see ``Embedder`` for the arguments. The default backbone is timm's ``resnet18``."""
 
 
-class ImageRegressor(ImageTask):
-    """Tells a number of each picture, such as an age; see ``Task`` for the arguments.
-
-    The loss is the mean squared error in units of the training targets' deviation (``loss_fn="l1_loss"``,
-    ``"smooth_l1_loss"``, ``"huber_loss"`` are others); answers and figures are in the targets' own units.
-    """
-
-    answers = Regression
+class ImageRegressor(Regressor, ImageTask):
+    """Tells a number of each picture, such as an age; see ``Regressor``. The default backbone is timm's resnet18."""

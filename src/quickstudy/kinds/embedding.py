@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from quickstudy.algorithms.base import exact
 from quickstudy.batches import Batch
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, check_counts
@@ -108,13 +109,13 @@ class Embedding(Kind):
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Tensor, loss: Loss) -> Judged:
         """Embed a batch, and judge by its labels how near each other those of a class are; see ``Kind.judge``."""
         outputs: Tensor = self.outputs(encoder, head, inputs)
-        return Judged(loss(_exact(outputs), targets), len(outputs), outputs, targets, self.figures(outputs, targets))
+        return Judged(loss(exact(outputs), targets), len(outputs), outputs, targets, self.figures(outputs, targets))
 
     def figures(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
         """Return ``[N, D + 1]``: features and code of each example; none where they have no label."""
         if targets is None:
             return outputs.new_empty(0, outputs.shape[-1] + 1)
-        features = _exact(outputs.detach())
+        features = exact(outputs.detach())
         return torch.cat([features, targets.to(features)[:, None]], 1)
 
     def settled(self, figures: Tensor) -> Tensor:
@@ -147,7 +148,7 @@ class Embedding(Kind):
 
     def for_metrics(self, outputs: Tensor, targets: Any, choices: int = 0) -> tuple[Any, Any]:
         """Return features ``[N, D]`` and targets."""
-        return _exact(outputs.detach()).flatten(0, -2), targets
+        return exact(outputs.detach()).flatten(0, -2), targets
 
     # ---- answers
 
@@ -163,12 +164,8 @@ class Embedding(Kind):
                 f"the model's answer to input {wrong[0]} is not finite: does it hold NaN or infinite values, or was "
                 "the model trained until it diverged?"
             )
-        return _exact(outputs)
+        return exact(outputs)
 
     def in_json(self, answer: Tensor) -> dict[str, Any]:
         """Return the features of an input as a list; see ``Kind.in_json``."""
         return {"embedding": answer.tolist()}
-
-
-def _exact(features: Tensor) -> Tensor:
-    return features if features.dtype == torch.float64 else features.float()

@@ -144,7 +144,7 @@ class Values:
         """
         if not isinstance(part, Tensor):
             return part
-        if not self.ranged and "uint8" not in (taught, scale_of(part)):
+        if not self.ranged and taught != "uint8" and part.dtype != torch.uint8:
             return part
         fitting = rescaled(part, taught, scale)
         if fitting is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from quickstudy.lazy import lazily
 
 if TYPE_CHECKING:
     from quickstudy.text.modality import Text as Text
@@ -13,23 +14,14 @@ if TYPE_CHECKING:
     from quickstudy.text.tasks import TextRegressionData as TextRegressionData
     from quickstudy.text.tasks import TextRegressor as TextRegressor
 
-_HOMES = {
-    "SmallTransformer": "nets",
-    "Text": "modality",
-    "TextClassificationData": "tasks",
-    "TextClassifier": "tasks",
-    "TextRegressionData": "tasks",
-    "TextRegressor": "tasks",
-}
-
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'quickstudy.text' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"quickstudy.text.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "SmallTransformer": "nets",
+        "Text": "modality",
+        "TextClassificationData": "tasks",
+        "TextClassifier": "tasks",
+        "TextRegressionData": "tasks",
+        "TextRegressor": "tasks",
+    },
+)

@@ -9,10 +9,11 @@ from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.data.targets import in_order
+from quickstudy.errors import given
 from quickstudy.kinds.regression import Regression
 from quickstudy.text.modality import Text
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Task
+from quickstudy.training.task import Classifier, Regressor
 
 
 class TextData(DataModule):
@@ -40,9 +41,8 @@ class TextData(DataModule):
         vocabulary_size: int | None = None,
         **options: Any,
     ) -> None:
-        given = {"max_length": max_length, "vocabulary_size": vocabulary_size}
-        load_options = {**given, **(options.pop("load_options", None) or {})}
-        super().__init__(train, val, test, predict, load_options, **options)
+        options |= given(max_length=max_length, vocabulary_size=vocabulary_size)
+        super().__init__(train, val, test, predict, **options)
 
     @door
     def from_lists(cls, stage: Stage, texts: Any, targets: Any) -> Table:
@@ -82,12 +82,7 @@ class TextClassifier(Classifier):
     modality = Text()
 
 
-class TextRegressor(Task):
-    """Tells a number of each text, such as a rating; see ``Task`` for the arguments, ``TextClassifier`` for backbones.
-
-    The loss is the mean squared error in units of the training targets' deviation; answers and figures are in the
-    targets' own units.
-    """
+class TextRegressor(Regressor):
+    """Tells a number of each text, such as a rating; see ``Regressor``, and ``TextClassifier`` for backbones."""
 
     modality = Text()
-    answers = Regression

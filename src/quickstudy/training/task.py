@@ -29,6 +29,7 @@ from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
+from quickstudy.kinds.regression import Regression
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import build_encoder
 from quickstudy.selfsupervised import Method
@@ -566,6 +567,17 @@ class Classifier(Task):
     def weights(self) -> tuple[float, ...]:
         """Of the classes in the loss, once the data is known; empty: all the same."""
         return self.kind.weights
+
+
+class Regressor(Task):
+    """Tells a number of each input: ordinarily, or by episodes for groups to come. See ``Task`` for the arguments.
+
+    The loss is the mean squared error in units of the training targets' deviation (``loss_fn="l1_loss"``,
+    ``"smooth_l1_loss"``, ``"huber_loss"`` are others); answers and figures are in the targets' own units.
+    """
+
+    answers = Regression
+    kind: Regression
 
 
 class Embedder(Task):
