@@ -18,7 +18,7 @@ anil                   0.118 ± 0.019   2.877 ± 0.329    0.5  0.641 ± 0.169   
 reptile                0.188 ± 0.029   2.231 ± 0.241    1.0  0.659 ± 0.100   2.705 ± 0.301    0.8
 r2d2                   0.008 ± 0.001   1.035 ± 0.301    0.3  0.097 ± 0.056   4.226 ± 0.469    0.4
 anil --steps 10000                                           0.513 ± 0.144   2.947 ± 0.327    1.3
-reptile --steps 10000                                      0.390 ± 0.073   2.507 ± 0.292    3.0
+reptile --steps 10000                                        0.390 ± 0.073   2.507 ± 0.292    3.0
 =====================  ==============  ===============  ===  ==============  ===============  ===
 
 Sinusoids of these phases and amplitudes are sums of two functions, which a ridge regression on learned features finds
