@@ -14,13 +14,14 @@ import pytest
 
 import quickstudy
 from quickstudy.cli import COMMANDS
+from quickstudy.domains import DOMAINS
 
 ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
 
 # From the ground up. A file or folder may import what stands on a lower line. Files on one line may import each other;
 # a folder and its neighbours on the line may not.
 LAYERS = [
-    ["errors", "files", "lazy", "registry", "signatures", "torch_internals", "batches", "episode"],
+    ["errors", "files", "domains", "registry", "signatures", "torch_internals", "batches", "episode"],
     ["functional"],
     ["nets"],
     ["algorithms", "selfsupervised"],
@@ -28,7 +29,7 @@ LAYERS = [
     ["datasets"],
     ["modality"],
     # Of each domain its modality.py and nets.py: what a model knows of it, without Lightning.
-    ["image/modality", "text/modality", "text/nets"],
+    [f"{domain}/{part}" for domain in DOMAINS for part in ("modality", "nets")],
     ["kinds"],
     ["learning"],
     ["saved"],
@@ -37,7 +38,7 @@ LAYERS = [
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],
-    ["image", "text"],  # the domains, which never import each other
+    [*DOMAINS],  # which never import each other
     ["serve"],
     ["testing"],
     ["cli"],
@@ -52,7 +53,7 @@ def unit_of(parts: Sequence[str]) -> str:
     return below if below in HEIGHT else parts[0]
 
 
-DOMAINS = HEIGHT["image"]
+OF_DOMAINS = HEIGHT[DOMAINS[0]]
 LIGHTNING = {"lightning", "pytorch_lightning"}
 
 PUBLIC = [
@@ -107,7 +108,7 @@ def complaints(root: Path = ROOT) -> list[str]:
                 reason = _reason_against(root, unit, unit_of(rest.split(".")))
             elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["training"]:
                 reason = "lightning lives in training/ and above"
-            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit not in ("datasets", "modality", "image/modality"):
+            elif top == "PIL" and HEIGHT[unit] < OF_DOMAINS and unit.split("/")[-1] not in ("datasets", "modality"):
                 reason = "PIL is for datasets, modality, the image domain and above"
             if reason:
                 found.append(f"{where}:{line} imports {name}: {reason}")
@@ -125,7 +126,7 @@ def _reason_against(root: Path, unit: str, other: str) -> str | None:
     if HEIGHT[other] > HEIGHT[unit]:
         return f"imports point down, and {other} stands above {unit}"
     if (
-        HEIGHT[unit] == DOMAINS
+        HEIGHT[unit] == OF_DOMAINS
         or unit.split("/")[0] != other.split("/")[0] != other
         or (root / unit).is_dir()
         or (root / other).is_dir()
@@ -176,9 +177,17 @@ def test_every_room_is_in_the_table_of_contributing_in_the_same_order() -> None:
     text = (ROOT.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n## The house\n")[2]
     rows = re.findall(r"^\| (`.*?) \|", text.partition("\n- ")[0], re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`([\w/]+)`", row)]
-    assert sorted(named) == sorted(f"{unit}/" if (ROOT / unit).is_dir() else unit for unit in HEIGHT)
-    heights = [HEIGHT[name.removesuffix("/")] for name in named]
+    assert sorted(named) == sorted({in_the_table(unit) for unit in HEIGHT})
+    heights = [HEIGHT[re.sub("^domain/", f"{DOMAINS[0]}/", name).removesuffix("/")] for name in named]
     assert heights == sorted(heights)
+
+
+def in_the_table(unit: str) -> str:
+    """Return how the table calls a unit, all domains alike."""
+    top, _, part = unit.partition("/")
+    if top in DOMAINS:
+        return f"domain/{part}"
+    return f"{unit}/" if (ROOT / unit).is_dir() else unit
 
 
 INTERNALS = ("torch_internals.py", "training/quirks.py")

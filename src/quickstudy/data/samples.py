@@ -30,14 +30,21 @@ from quickstudy.data.archives import Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs, count_of
 from quickstudy.data.targets import in_order
+from quickstudy.domains import modules_of_domains
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
 from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves, tree_unflatten
 
 Load = Callable[[Any], Any]
 Transform = Callable[[Tensor], Tensor]
-TRANSFORMS: Registry[Transform] = Registry("transform")
+TRANSFORMS: Registry[Transform] = Registry("transform", further=modules_of_domains("transforms"))
 """By name: ready-made ones."""
+
+
+def available_transforms() -> list[str]:
+    """Return the names of ready-made augmentations, of all domains."""
+    return TRANSFORMS.names()
+
 
 _AUTO_SHARE = 0.25
 _TRIED, _SLACK = 64, 1.5
