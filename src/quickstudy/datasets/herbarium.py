@@ -62,7 +62,7 @@ def herbarium(root: str | os.PathLike[str] | None = None, *, examples: int = 24)
         classes: list[str] = []
         for name in names[genus : genus + count]:
             shape = generator.normal(_USUAL, _BETWEEN)
-            season, height = generator.integers(140, 220), generator.normal(5.5, 0.4)
+            season, height = int(generator.integers(140, 220)), generator.normal(5.5, 0.4)
             for epithet in _EPITHETS:
                 rows += _plants(generator, generator.normal(shape, _WITHIN), season, height, examples)
                 classes.append(f"{name} {epithet}")
