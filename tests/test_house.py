@@ -18,6 +18,31 @@ from quickstudy.domains import DOMAINS
 
 ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
 
+
+def imports(file: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the absolute dotted name of every import, wherever in the file it stands."""
+    package = ("quickstudy", *file.relative_to(root).parts[:-1])
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*base, *filter(None, [node.module])])
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+
+
+def below_tasks(domain: str) -> Iterator[str]:
+    """Yield the modules of a domain that a model needs, without Lightning: inputs, networks, what they use."""
+    todo, found = ["modality", "nets"], set[str]()
+    while todo:
+        found.add(part := todo.pop())
+        yield f"{domain}/{part}"
+        place = ROOT / domain / part
+        for file in [place.with_suffix(".py")] * place.with_suffix(".py").is_file() + sorted(place.rglob("*.py")):
+            names = [name.split(".") for _, name in imports(file, ROOT)]
+            todo += {name[2] for name in names if name[:2] == ["quickstudy", domain]} - found - {*todo}
+
+
 # From the ground up. A file or folder may import what stands on a lower line. Files on one line may import each other;
 # a folder and its neighbours on the line may not.
 LAYERS = [
@@ -28,8 +53,7 @@ LAYERS = [
     ["data"],
     ["datasets"],
     ["modality"],
-    # Of each domain its modality.py and nets.py: what a model knows of it, without Lightning.
-    [f"{domain}/{part}" for domain in DOMAINS for part in ("modality", "nets")],
+    [part for domain in DOMAINS for part in below_tasks(domain)],
     ["kinds"],
     ["learning"],
     ["saved"],
@@ -76,18 +100,6 @@ PUBLIC = [
     "available_schedulers",
     "available_strategies",
 ]
-
-
-def imports(file: Path, root: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the absolute dotted name of every import, wherever in the file it stands."""
-    package = ("quickstudy", *file.relative_to(root).parts[:-1])
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            origin = ".".join([*base, *filter(None, [node.module])])
-            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
 
 
 def complaints(root: Path = ROOT) -> list[str]:
@@ -177,7 +189,7 @@ def test_every_room_is_in_the_table_of_contributing_in_the_same_order() -> None:
     text = (ROOT.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n## The house\n")[2]
     rows = re.findall(r"^\| (`.*?) \|", text.partition("\n- ")[0], re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`([\w/]+)`", row)]
-    assert sorted(named) == sorted({in_the_table(unit) for unit in HEIGHT})
+    assert sorted(named) == sorted({*map(in_the_table, HEIGHT)})
     heights = [HEIGHT[re.sub("^domain/", f"{DOMAINS[0]}/", name).removesuffix("/")] for name in named]
     assert heights == sorted(heights)
 
@@ -186,7 +198,7 @@ def in_the_table(unit: str) -> str:
     """Return how the table calls a unit, all domains alike."""
     top, _, part = unit.partition("/")
     if top in DOMAINS:
-        return f"domain/{part}"
+        return "domain/nets" if part not in ("", "modality") else f"domain/{part}"  # and what they need
     return f"{unit}/" if (ROOT / unit).is_dir() else unit
 
 

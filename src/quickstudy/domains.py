@@ -22,6 +22,7 @@ from typing import Any
 DOMAINS = (
     "image",  # the first is meant where nothing says which
     "text",
+    "audio",
 )
 
 

@@ -96,12 +96,17 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         if name not in self._entries and name in self._homes:
             importlib.import_module(self._homes[name])
-        if not self._is_own(name):
+        if name not in self._entries:
+            self._import_further()
+        if name not in self._entries:
             self._import(name, [point for point in self._offered() if point.name == name])
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return self._is_own(name) or any(point.name == name for point in self._offered())
+        if name in self._entries or name in self._homes:
+            return True
+        self._import_further()
+        return name in self._entries or any(point.name == name for point in self._offered())
 
     def names(self) -> list[str]:
         """Return every name, sorted; those that packages offer too, though some may fail."""
@@ -120,11 +125,6 @@ class Registry(Generic[T]):
         """Build the error for a name that is neither here nor one of some further ones."""
         error = unknown(self.kind, name, [*self.names(), *further])
         return ConfigError(f"{error} {self._hint}") if self._hint else error
-
-    def _is_own(self, name: object) -> bool:
-        if name not in self._entries and name not in self._homes:
-            self._import_further()
-        return name in self._entries or name in self._homes
 
     def _import_further(self) -> None:
         for module in self._further:
