@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Pooling = Literal["mean", "cls", "last"]
-"""The vector of a sequence: the mean of its places, the first, or the last."""
+Pooling = Literal["mean", "cls", "last", "mean_std"]
+"""The vector of a sequence: the mean of its places, the first, the last, or mean and deviation of each feature."""
+_LEAST = 1e-6  # below which the root of a variance has no gradient to speak of
 
 
 def attention_bias(mask_NL: Tensor, dtype: torch.dtype, causal: bool = False) -> Tensor:
@@ -41,4 +42,9 @@ def pooled(states_NLD: Tensor, mask_NL: Tensor, pooling: Pooling) -> Tensor:
         last_N = mask_NL.sum(1) - 1
         return states_NLD.take_along_dim(last_N[:, None, None], 1).squeeze(1)
     weights_NL1 = mask_NL[..., None].to(states_NLD.dtype)
-    return (states_NLD * weights_NL1).sum(1) / weights_NL1.sum(1)
+    count_N1 = weights_NL1.sum(1)
+    mean_ND = (states_NLD * weights_NL1).sum(1) / count_N1
+    if pooling == "mean":
+        return mean_ND
+    off_NLD = (states_NLD - mean_ND[:, None]) * weights_NL1
+    return torch.cat([mean_ND, (off_NLD.square().sum(1) / count_N1 + _LEAST).sqrt()], 1)
