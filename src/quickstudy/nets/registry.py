@@ -8,6 +8,9 @@ from torch import nn
 
 from quickstudy.registry import Registry
 
+_OF_TABLES = ("ft_transformer", "mlp", "one_hot", "resnet", "tabm")
+
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry(
-    "backbone", homes={"small_transformer": "quickstudy.text.nets"}
+    "backbone",
+    homes={"small_transformer": "quickstudy.text.nets", **dict.fromkeys(_OF_TABLES, "quickstudy.tabular.nets")},
 )
