@@ -12,5 +12,9 @@ _OF_TABLES = ("ft_transformer", "mlp", "one_hot", "resnet", "tabm")
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry(
     "backbone",
-    homes={"small_transformer": "quickstudy.text.nets", **dict.fromkeys(_OF_TABLES, "quickstudy.tabular.nets")},
+    homes={
+        "audio_conv4": "quickstudy.audio.nets",
+        "small_transformer": "quickstudy.text.nets",
+        **dict.fromkeys(_OF_TABLES, "quickstudy.tabular.nets"),
+    },
 )
