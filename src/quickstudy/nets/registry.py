@@ -6,15 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from quickstudy.domains import modules_of_domains
 from quickstudy.registry import Registry
 
-_OF_TABLES = ("ft_transformer", "mlp", "one_hot", "resnet", "tabm")
-
-BACKBONES: Registry[Callable[..., nn.Module]] = Registry(
-    "backbone",
-    homes={
-        "audio_conv4": "quickstudy.audio.nets",
-        "small_transformer": "quickstudy.text.nets",
-        **dict.fromkeys(_OF_TABLES, "quickstudy.tabular.nets"),
-    },
-)
+BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone", further=modules_of_domains("nets"))
