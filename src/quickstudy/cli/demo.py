@@ -289,6 +289,7 @@ def _seen(predictor: Predictor, item: Any) -> Tensor | str:
     """Return what the eye is shown of an example: a picture, or a text."""
     modality = predictor.modality
     if not modality.shown_as:
+        assert isinstance(item, Tensor)
         return item
     shown = modality.show(item, modality(item))
     if modality.shown_as.startswith("text/"):
