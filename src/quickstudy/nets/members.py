@@ -32,7 +32,7 @@ class MemberHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the members' answers."""
-        each_NMD = features.unflatten(1, self.weight.shape[:2])
+        each_NMD = features.view(-1, *self.weight.shape[:2])
         return torch.einsum("nmd,mda->nma", each_NMD, self.weight) + self.bias
 
 
