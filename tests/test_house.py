@@ -28,7 +28,7 @@ LAYERS = [
     ["datasets"],
     ["modality"],
     # Of each domain its modality.py and nets.py: what a model knows of it, without Lightning.
-    ["image/modality", "text/modality", "text/nets"],
+    ["image/modality", "tabular/modality", "tabular/nets", "text/modality", "text/nets"],
     ["kinds"],
     ["learning"],
     ["saved"],
@@ -37,7 +37,7 @@ LAYERS = [
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],
-    ["image", "text"],  # the domains, which never import each other
+    ["image", "tabular", "text"],  # the domains, which never import each other
     ["serve"],
     ["testing"],
     ["cli"],

@@ -29,6 +29,8 @@ TASKS = {
     "image_classification": Home("quickstudy.image", "ImageClassifier", "ImageClassificationData"),
     "image_embedding": Home("quickstudy.image", "ImageEmbedder", "ImageEmbeddingData"),
     "image_regression": Home("quickstudy.image", "ImageRegressor", "ImageRegressionData"),
+    "tabular_classification": Home("quickstudy.tabular", "TabularClassifier", "TabularClassificationData"),
+    "tabular_regression": Home("quickstudy.tabular", "TabularRegressor", "TabularRegressionData"),
     "text_classification": Home("quickstudy.text", "TextClassifier", "TextClassificationData"),
     "text_regression": Home("quickstudy.text", "TextRegressor", "TextRegressionData"),
 }

@@ -9,5 +9,5 @@ from torch import nn
 from quickstudy.registry import Registry
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry(
-    "backbone", homes={"small_transformer": "quickstudy.text.nets"}
+    "backbone", homes={"small_transformer": "quickstudy.text.nets", "mlp": "quickstudy.tabular.nets"}
 )
