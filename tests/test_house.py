@@ -28,7 +28,12 @@ LAYERS = [
     ["datasets"],
     ["modality"],
     # Of each domain its modality.py and nets.py: what a model knows of it, without Lightning.
-    ["image/modality", "tabular/modality", "tabular/nets", "text/modality", "text/nets"],
+    [
+        "image/modality",
+        *("tabular/modality", "tabular/nets"),
+        *("text/modality", "text/nets"),
+        *("audio/modality", "audio/nets", "audio/spectrum"),
+    ],
     ["kinds"],
     ["learning"],
     ["saved"],
@@ -37,7 +42,7 @@ LAYERS = [
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],
-    ["image", "tabular", "text"],  # the domains, which never import each other
+    ["image", "tabular", "text", "audio"],  # the domains, which never import each other
     ["serve"],
     ["testing"],
     ["cli"],

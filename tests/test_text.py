@@ -69,10 +69,12 @@ def test_importing_it_brings_no_library() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.dear("text", "modality", "testing")
 def test_classes_of_texts_conform() -> None:
     check_domain(TextClassificationData, TextClassifier, *sentences(), backbone=tiny(), vocabulary_size=400)
 
 
+@pytest.mark.dear("text", "modality", "testing")
 def test_numbers_of_texts_conform() -> None:
     texts, labels = sentences()
     numbers = [list(WORDS).index(label) + len(text) / 50 for text, label in zip(texts, labels, strict=True)]

@@ -33,6 +33,9 @@ TASKS = {
     "tabular_regression": Home("quickstudy.tabular", "TabularRegressor", "TabularRegressionData"),
     "text_classification": Home("quickstudy.text", "TextClassifier", "TextClassificationData"),
     "text_regression": Home("quickstudy.text", "TextRegressor", "TextRegressionData"),
+    "audio_classification": Home("quickstudy.audio", "AudioClassifier", "AudioClassificationData"),
+    "audio_embedding": Home("quickstudy.audio", "AudioEmbedder", "AudioEmbeddingData"),
+    "audio_regression": Home("quickstudy.audio", "AudioRegressor", "AudioRegressionData"),
 }
 """By name; the first is meant where nothing says which. ``--import`` may add further ones."""
 

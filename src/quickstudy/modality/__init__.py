@@ -226,12 +226,7 @@ class Modality(ABC):
 
 
 MODALITIES: Registry[type[Modality]] = Registry(
-    "modality",
-    homes={
-        "image": "quickstudy.image.modality",
-        "tabular": "quickstudy.tabular.modality",
-        "text": "quickstudy.text.modality",
-    },
+    "modality", homes={name: f"quickstudy.{name}.modality" for name in ("image", "tabular", "text", "audio")}
 )
 """By name. Those of quickstudy's own domains are imported when they are asked for; whoever registers further ones
 imports them, and nothing is imported because a file names it."""

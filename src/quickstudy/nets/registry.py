@@ -9,5 +9,10 @@ from torch import nn
 from quickstudy.registry import Registry
 
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry(
-    "backbone", homes={"small_transformer": "quickstudy.text.nets", "mlp": "quickstudy.tabular.nets"}
+    "backbone",
+    homes={
+        "audio_conv4": "quickstudy.audio.nets",
+        "mlp": "quickstudy.tabular.nets",
+        "small_transformer": "quickstudy.text.nets",
+    },
 )
