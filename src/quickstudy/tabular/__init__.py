@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quickstudy.lazy import lazily
+from quickstudy.domains import lazily
 
 if TYPE_CHECKING:
     from quickstudy.tabular.modality import Row as Row
@@ -25,3 +25,9 @@ __getattr__, __dir__, __all__ = lazily(
         "TabularRegressor": "tasks",
     },
 )
+
+TASKS = {
+    "tabular_classification": ("TabularClassifier", "TabularClassificationData"),
+    "tabular_regression": ("TabularRegressor", "TabularRegressionData"),
+}
+"""By name as commands know it, the class of a task and that of its data."""
