@@ -9,6 +9,10 @@ from quickstudy.domains import lazily
 if TYPE_CHECKING:
     from quickstudy.tabular.modality import Row as Row
     from quickstudy.tabular.nets import MLP as MLP
+    from quickstudy.tabular.nets import FTTransformer as FTTransformer
+    from quickstudy.tabular.nets import OneHot as OneHot
+    from quickstudy.tabular.nets import ResNet as ResNet
+    from quickstudy.tabular.nets import TabM as TabM
     from quickstudy.tabular.tasks import TabularClassificationData as TabularClassificationData
     from quickstudy.tabular.tasks import TabularClassifier as TabularClassifier
     from quickstudy.tabular.tasks import TabularRegressionData as TabularRegressionData
@@ -17,8 +21,12 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazily(
     __name__,
     {
+        "FTTransformer": "nets",
         "MLP": "nets",
+        "OneHot": "nets",
+        "ResNet": "nets",
         "Row": "modality",
+        "TabM": "nets",
         "TabularClassificationData": "tasks",
         "TabularClassifier": "tasks",
         "TabularRegressionData": "tasks",
