@@ -197,7 +197,7 @@ class MLP(_Network):
 
     def forward(self, rows: Batch) -> Tensor:
         """Return the features."""
-        states = self.columns(rows).flatten(1)
+        states: Tensor = self.columns(rows).flatten(1)
         for layer in self.layers:
             states = self.dropout(layer(states).relu())
         return states
@@ -341,7 +341,7 @@ class TabM(_Network):
 
     def forward(self, rows: Batch) -> Tensor:
         """Return the members' features."""
-        states_NMD = self.columns(rows).flatten(1)[:, None]
+        states_NMD: Tensor = self.columns(rows).flatten(1)[:, None]
         for layer in self.layers:
             states_NMD = self.dropout(layer(states_NMD).relu())
         return states_NMD
