@@ -12,6 +12,7 @@ import os
 import random
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
@@ -26,23 +27,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.batches import Batch, each, stack, take
-from quickstudy.data.archives import Member
+from quickstudy.data.archives import MAX_FILE_BYTES, Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs, count_of
 from quickstudy.data.targets import in_order
+from quickstudy.domains import modules_of_domains
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
 from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves, tree_unflatten
 
 Load = Callable[[Any], Any]
 Transform = Callable[[Tensor], Tensor]
-TRANSFORMS: Registry[Transform] = Registry("transform")
+TRANSFORMS: Registry[Transform] = Registry("transform", further=modules_of_domains("transforms"))
 """By name: ready-made ones."""
+
+ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
+"""How a file on the internet begins, also one that a path was made of; a drive has one letter."""
+
+
+def available_transforms() -> list[str]:
+    """Return the names of ready-made augmentations, of all domains."""
+    return TRANSFORMS.names()
+
 
 _AUTO_SHARE = 0.25
 _TRIED, _SLACK = 64, 1.5
 _ALIGNED = 16
-_LONGEST_NAME = 500
+_LONGEST_NAME, _LONGEST_SENT = 500, 80
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
@@ -343,6 +354,57 @@ def named(item: Any) -> str:
     """Return the name of a file for messages, which a text that is none may not lengthen."""
     text = str(item)
     return f"'{text}'" if len(text) <= _LONGEST_NAME else brief(text)
+
+
+class Sent:
+    """A file that somebody sent, which is read as a file of an archive is.
+
+    Args:
+        content: of the file.
+        name: as its sender calls it, with folders or without.
+    """
+
+    def __init__(self, content: bytes, name: str = "") -> None:
+        self._content = content
+        base = name.replace("\\", "/").rpartition("/")[2]
+        self._name = base[:_LONGEST_SENT].encode("utf-8", "replace").decode() or f"{len(content)} bytes"
+
+    def __str__(self) -> str:
+        return self._name
+
+    def read_bytes(self) -> bytes:
+        """Return the content."""
+        return self._content
+
+
+def file_content(item: Any, name: str, expected: str) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        item: bytes, a path, or what has ``read_bytes``, as a file of an archive has.
+        name: of it, for messages.
+        expected: what should be here, for the message where it is something else.
+
+    Raises:
+        DataError: it is something else, cannot be opened, or is no file, or a huge one.
+    """
+    if isinstance(item, bytes):
+        return item
+    if not isinstance(item, str) and not hasattr(item, "read_bytes"):
+        raise DataError(f"expected {expected}, not {brief(item)}")
+    path = Path(item) if isinstance(item, str) else item
+    try:
+        if isinstance(path, Path):
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{name} is no file (a folder, a pipe or a device)")
+            if status.st_size > MAX_FILE_BYTES:
+                raise DataError(f"{name} has {status.st_size:,} bytes; more than {MAX_FILE_BYTES:,} are refused")
+        content: bytes = path.read_bytes()
+    except OSError as error:
+        why = "addresses are not read, download it first" if ADDRESS.match(str(item)) else error.strerror
+        raise DataError(f"{name} cannot be opened: {why}") from error
+    return content
 
 
 def file_of(inputs: Inputs, row: int) -> str | None:
