@@ -51,6 +51,11 @@ class SmallTransformer(nn.Module):
         self.layers = nn.ModuleList(AttentionLayer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
+    @property
+    def blocks_of_layers(self) -> nn.ModuleList:
+        """Its layers of attention, from the bottom to the top."""
+        return self.layers
+
     def forward(self, texts: Batch) -> Tensor:
         """Return ``[N, D]`` of ``{"ids": [N, L], "mask": [N, L]}``."""
         ids_NL, mask_NL = texts["ids"], texts["mask"]
