@@ -125,7 +125,7 @@ class WhisperSounds(SoundEncoder):
         return (torch.maximum(levels_NFT, loudest - 8) + 4) / 4, own_N
 
     def states(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the encoder's states."""
+        """Return the encoder's states; those of the silence are heard, and not told."""
         net = self.network
         levels_NFT, own_N = self.spectrum(wave_NL, mask_NL)
         places = (levels_NFT.shape[-1] - 1) // 2
@@ -137,8 +137,8 @@ class WhisperSounds(SoundEncoder):
             levels_NFT = levels_NFT[..., : 2 * net.config.max_source_positions]
         states = F.gelu(net.conv2(F.gelu(net.conv1(levels_NFT))))[..., :places].transpose(1, 2)
         places_P = torch.arange(states.shape[1], device=wave_NL.device)
-        mask_NP = places_P < ((own_N + 1) // 2)[:, None]
-        bias = attention_bias(mask_NP, states.dtype)
+        heard_NP, mask_NP = (places_P < ((frames_N + 1) // 2)[:, None] for frames_N in (own_N, own_N - _SILENCE))
+        bias = attention_bias(heard_NP, states.dtype)
         states = F.dropout(states + net.embed_positions(places_P), net.dropout, self.training)
         for layer in net.layers:
             states = _first(layer(states, bias))
