@@ -157,9 +157,10 @@ class WaveSounds(SoundEncoder):
         net, config = self.network, self.network.config
         seen = mask_NL[:, None]
         own_N = mask_NL.sum(1)
-        field = 1  # samples that a place sees: so many more, that there are places whatever the length
+        field = 1  # samples that two places see: so many more, that there are these whatever the length
         for width, step in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
             field = (field - 1) * step + width
+        field += math.prod(config.conv_stride)
         states = F.pad((wave_NL * mask_NL)[:, None], (0, field))
         seen = F.pad(seen, (0, field))
         if self.extractor.get("do_normalize", False):
