@@ -80,8 +80,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="print what its probabilities and 'unknown' rest on")
     add_device(parser)
     about = (
-        f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own, but for "
-        "the strategy"
+        f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own, "
+        "but for the strategy"
     )
     add_flags(parser, optional(_ENCODER | _PICTURES), "of a backbone's name", about)
 
