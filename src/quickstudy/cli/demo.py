@@ -131,7 +131,30 @@ def _texts() -> _Act:
     )
 
 
-ACTS: dict[str, Callable[[], _Act]] = {"image": _pictures, "text": _texts}
+def _sounds() -> _Act:
+    from quickstudy.audio import AudioClassificationData, AudioClassifier
+
+    return _Act(
+        dataset="timbres",
+        about="Timbres: notes of instruments that do not exist, of any pitch and loudness",
+        classes="instruments",
+        examples="sounds",
+        unseen="instruments",
+        data=AudioClassificationData,
+        task=AudioClassifier,
+        backbone="audio_conv4",
+        options={},
+        network="Conv4 of 64 filters on spectra",
+        plan={"ways": 10, "queries": 3, "test_queries": 5},
+        rate=2e-3,
+        epochs=4,
+        plain="statistics of their spectra",
+        baseline=_Statistics,
+        asked=5,
+    )
+
+
+ACTS: dict[str, Callable[[], _Act]] = {"image": _pictures, "text": _texts, "audio": _sounds}
 """By domain."""
 
 
@@ -144,6 +167,14 @@ class _Counts(nn.Module):
         ids_NL, mask_NL = texts["ids"], texts["mask"]
         counts = torch.zeros(len(ids_NL), self._KNOWN).scatter_add_(1, ids_NL, mask_NL.float())
         return nn.functional.normalize(counts)
+
+
+class _Statistics(nn.Module):
+    """How loud each band of a spectrum is, by how much it varies, and how fast."""
+
+    def forward(self, spectra: Tensor) -> Tensor:
+        bands_NFT = spectra.flatten(1, 2)
+        return torch.cat([bands_NFT.mean(2), bands_NFT.std(2), bands_NFT.diff(dim=2).abs().mean(2)], 1)
 
 
 def run(args: argparse.Namespace) -> int:
