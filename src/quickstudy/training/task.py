@@ -198,7 +198,7 @@ class Task(OfDomain, L.LightningModule):
         self.trained_on: tuple[int, str] | tuple[()] = ()
         """How many examples there were to train on, and their fingerprint."""
         self.trained_examples = torch.empty(0, dtype=torch.int64)
-        """What identifies them, or some of them: see ``data.identity``. Of ordinary training."""
+        """What identifies them, or some of them: see ``data.identity``."""
         self.validated_examples = torch.empty(0, dtype=torch.int64)
         """What identifies those that chose among its checkpoints, likewise."""
         self.seen_before = 0
