@@ -56,7 +56,7 @@ from quickstudy.training.optimizers import (
 from quickstudy.training.outcome import Answers, Outcome
 from quickstudy.training.procedure import Procedure, build_procedure
 from quickstudy.training.processes import Accumulated, steps_of
-from quickstudy.training.quirks import trainer_of
+from quickstudy.training.quirks import keep_targets, trainer_of
 
 
 class TaskOptions(TypedDict, total=False):
@@ -274,6 +274,8 @@ class Task(OfDomain, L.LightningModule):
         """Meet the trainer's data; where a checkpoint is to be judged, once it has told what it knows."""
         if stage == "fit":
             leave_evaluation(self)
+        if self.kind.measured:
+            keep_targets(self.trainer)
         if not getattr(self.trainer, "judges_a_checkpoint", False):
             self.meet(self._data, stage)
 
