@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,40 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = tempfile.TemporaryDirectory(prefix="quickstudy-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(cache.cleanup)
     os.environ["QUICKSTUDY_CACHE"] = cache.name
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "leave out tests marked dear, but for those that may see what this branch or the working tree changes"
+    parser.addoption("--by-change", action="store_true", help=told)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    changed = _changed(config.rootpath) if config.getoption("by_change") and not config.getoption("keyword") else None
+    kept, left = [], []
+    for item in items:
+        runs = True
+        if dear := item.get_closest_marker("dear"):
+            seen = [f"tests/{item.path.name}", *(f"src/quickstudy/{part}" for part in dear.args)]
+            if gone := [part for part in seen if not (config.rootpath / part).exists()]:
+                raise pytest.UsageError(f"{item.nodeid} is marked dear for what is not there: {gone}")
+            runs = changed is None or any(f"{path}/".startswith(f"{part}/") for path in changed for part in seen)
+        (kept if runs else left).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
+
+
+def _changed(root: Path) -> list[str]:
+    """Return the files that differ from where this branch left the main one; all, where nothing tells."""
+
+    def git(*words: str) -> list[str]:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    try:
+        known = git("for-each-ref", "--format=%(refname)", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
+        base = git("merge-base", "HEAD", (known or ["main"])[0])[0]
+        return git("diff", "--name-only", base) + git("ls-files", "--others", "--exclude-standard")
+    except (OSError, subprocess.CalledProcessError):
+        return [str(path.relative_to(root)) for part in ("src", "tests") for path in (root / part).rglob("*.py")]
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import os
 import random
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
@@ -26,23 +27,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.batches import Batch, each, stack, take
-from quickstudy.data.archives import Member
+from quickstudy.data.archives import MAX_FILE_BYTES, Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs, count_of
 from quickstudy.data.targets import in_order
+from quickstudy.domains import modules_of_domains
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
 from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves, tree_unflatten
 
 Load = Callable[[Any], Any]
 Transform = Callable[[Tensor], Tensor]
-TRANSFORMS: Registry[Transform] = Registry("transform")
+TRANSFORMS: Registry[Transform] = Registry("transform", further=modules_of_domains("transforms"))
 """By name: ready-made ones."""
+
+ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
+"""How a file on the internet begins, also one that a path was made of; a drive has one letter."""
+
+
+def available_transforms() -> list[str]:
+    """Return the names of ready-made augmentations, of all domains."""
+    return TRANSFORMS.names()
+
 
 _AUTO_SHARE = 0.25
 _TRIED, _SLACK = 64, 1.5
 _ALIGNED = 16
-_LONGEST_NAME = 500
+_SMALL = 1024  # bytes of a part of an example; larger ones are copied one by one as fast
+_LONGEST_NAME, _LONGEST_SENT = 500, 80
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
@@ -189,6 +201,8 @@ class Samples:
     def _batch(self, rows: Tensor) -> Batch:
         if isinstance(self._inputs, (Tensor, dict)):
             return each(lambda leaf: leaf.index_select(0, rows), self._inputs)
+        if self._trees is not None and (kept := self._trees.batch(rows)) is not None:
+            return kept
         if self._decoded is None:
             return stack(self._all_read(rows))
         for row in dict.fromkeys(rows[~self._present[rows]].tolist()):
@@ -297,6 +311,24 @@ class _Trees:
         start = int(self._starts[row])
         return None if start < 0 else tree_unflatten(self._parts(start, self._shapes[row].tolist()), self._spec)
 
+    def batch(self, rows: Tensor) -> Batch | None:
+        """Return small examples that are all kept and of one shape, as ``stack`` does; None where they are not."""
+        starts, shapes = self._starts[rows], self._shapes[rows]
+        if not len(rows) or bool((starts < 0).any()) or bool((shapes != shapes[0]).any()):
+            return None
+        lengths, leaves = shapes[0].tolist(), []
+        for dtype, axes in self._form:
+            shape, lengths = lengths[:axes], lengths[axes:]
+            size = math.prod(shape) * dtype.itemsize
+            if size > _SMALL:
+                return None
+            part = torch.empty(len(rows), *shape, dtype=dtype)
+            if size:
+                part = self._buffer[starts[:, None] + torch.arange(size)].view(dtype).view_as(part)
+            leaves.append(part)
+            starts = starts + _aligned(size)
+        return tree_unflatten(leaves, self._spec)
+
     def keep(self, row: int, sample: Batch) -> None:
         """Keep a copy of an example where it fits."""
         leaves, spec = tree_flatten(sample)
@@ -343,6 +375,57 @@ def named(item: Any) -> str:
     """Return the name of a file for messages, which a text that is none may not lengthen."""
     text = str(item)
     return f"'{text}'" if len(text) <= _LONGEST_NAME else brief(text)
+
+
+class Sent:
+    """A file that somebody sent, which is read as a file of an archive is.
+
+    Args:
+        content: of the file.
+        name: as its sender calls it, with folders or without.
+    """
+
+    def __init__(self, content: bytes, name: str = "") -> None:
+        self._content = content
+        base = name.replace("\\", "/").rpartition("/")[2]
+        self._name = base[:_LONGEST_SENT].encode("utf-8", "replace").decode() or f"{len(content)} bytes"
+
+    def __str__(self) -> str:
+        return self._name
+
+    def read_bytes(self) -> bytes:
+        """Return the content."""
+        return self._content
+
+
+def file_content(item: Any, name: str, expected: str) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        item: bytes, a path, or what has ``read_bytes``, as a file of an archive has.
+        name: of it, for messages.
+        expected: what should be here, for the message where it is something else.
+
+    Raises:
+        DataError: it is something else, cannot be opened, or is no file, or a huge one.
+    """
+    if isinstance(item, bytes):
+        return item
+    if not isinstance(item, str) and not hasattr(item, "read_bytes"):
+        raise DataError(f"expected {expected}, not {brief(item)}")
+    path = Path(item) if isinstance(item, str) else item
+    try:
+        if isinstance(path, Path):
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{name} is no file (a folder, a pipe or a device)")
+            if status.st_size > MAX_FILE_BYTES:
+                raise DataError(f"{name} has {status.st_size:,} bytes; more than {MAX_FILE_BYTES:,} are refused")
+        content: bytes = path.read_bytes()
+    except OSError as error:
+        why = "addresses are not read, download it first" if ADDRESS.match(str(item)) else error.strerror
+        raise DataError(f"{name} cannot be opened: {why}") from error
+    return content
 
 
 def file_of(inputs: Inputs, row: int) -> str | None:

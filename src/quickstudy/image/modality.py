@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import re
-import stat
 import warnings
 from dataclasses import dataclass, replace
 from numbers import Integral
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
@@ -17,8 +14,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
-from quickstudy.data.archives import MAX_FILE_BYTES
-from quickstudy.data.samples import content_of, named, tensor_of
+from quickstudy.data.samples import ADDRESS as ADDRESS
+from quickstudy.data.samples import Sent, content_of, file_content, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, meant
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.pixels import by_network, channels_last, whole_numbers
@@ -31,8 +28,6 @@ IMAGE_EXTENSIONS = frozenset(
     + ((".jp2", ".j2k", ".jpx") if features.check("jpg_2000") else ())
     + tuple(ending for ending in (".heic", ".heif") if ending in Image.EXTENSION)  # once a plugin is registered
 )
-ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
-"""How one on the internet begins, also one that a path was made of; a drive has one letter."""
 MAX_PIXELS = 80_000_000
 """A picture that claims more pixels is refused before it is decoded: it would take over 240 MB."""
 IMAGE_SIZE = 224
@@ -131,7 +126,7 @@ class Picture(Modality):
         if isinstance(item, bytearray | memoryview) or hasattr(item, "read"):
             item = content_of(item)
         name = f"the picture of {len(item)} bytes" if isinstance(item, bytes) else named(item)
-        content = _content(item, name)
+        content = file_content(item, name, "a picture: a path, bytes, a PIL image, an array or a tensor")
         try:
             with Image.open(io.BytesIO(content)) as image:
                 _check_pixels(name, image.width, image.height, self.max_pixels)
@@ -218,50 +213,6 @@ class Picture(Modality):
         """Return the mode, and how the size comes about."""
         resize = "cover, bicubic, cut out the centre" if self.image_size else None
         return {"image_mode": self.image_mode, "resize": resize}
-
-
-_LONGEST_NAME = 80
-
-
-class Sent:
-    """A file that somebody sent, which ``load_image`` reads as it does a file of an archive.
-
-    Args:
-        content: of the file.
-        name: as its sender calls it, with folders or without.
-    """
-
-    def __init__(self, content: bytes, name: str = "") -> None:
-        self._content = content
-        base = name.replace("\\", "/").rpartition("/")[2]
-        self._name = base[:_LONGEST_NAME].encode("utf-8", "replace").decode() or f"{len(content)} bytes"
-
-    def __str__(self) -> str:
-        return self._name
-
-    def read_bytes(self) -> bytes:
-        """Return the content."""
-        return self._content
-
-
-def _content(item: Any, name: str) -> bytes:
-    if isinstance(item, bytes):
-        return item
-    if not isinstance(item, str) and not hasattr(item, "read_bytes"):
-        raise DataError(f"expected a picture: a path, bytes, a PIL image, an array or a tensor, not {brief(item)}")
-    path = Path(item) if isinstance(item, str) else item
-    try:
-        if isinstance(path, Path):
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{name} is no file (a folder, a pipe or a device)")
-            if status.st_size > MAX_FILE_BYTES:
-                raise DataError(f"{name} has {status.st_size:,} bytes; more than {MAX_FILE_BYTES:,} are refused")
-        content: bytes = path.read_bytes()
-    except OSError as error:
-        why = "addresses are not read, download it first" if ADDRESS.match(str(item)) else error.strerror
-        raise DataError(f"{name} cannot be opened: {why}") from error
-    return content
 
 
 def height_width(image_size: object) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from quickstudy.data.samples import listed
 from quickstudy.data.scan import listed_files
 from quickstudy.data.table import Inputs
 from quickstudy.data.targets import missing, numbered
+from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, check_options
 from quickstudy.modality.pixels import by_network
 from quickstudy.modality.values import Sighted
@@ -63,6 +64,10 @@ class Modality(ABC):
     """Lower-case endings of its files; none: of any ending."""
     in_cells: ClassVar[bool] = False
     """Whether a column of a table holds the inputs themselves, and not names of files."""
+    takes_columns: ClassVar[bool] = False
+    """Whether an input is a row of a table, of several columns; else of one."""
+    in_words: ClassVar[bool] = False
+    """Whether an input is words, as the name of a class is, which may then count as an example of it."""
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
     wire: ClassVar[Wire | None] = None
@@ -180,6 +185,11 @@ class Modality(ABC):
         """Return by leaf the axes beside the first that may have any length: ``{"ids": {1: "L"}}``."""
         return {}
 
+    def for_backbone(self) -> dict[str, Any]:
+        """Return in plain values the options of a backbone that follow from what was learned, such as how many numbers
+        a row has. A backbone that has options of these names is made with them, once they are known."""
+        return {}
+
     def recipe(self) -> dict[str, Any]:
         """Return in plain values how inputs are prepared, for who feeds an exported graph without quickstudy."""
         return {}
@@ -219,7 +229,7 @@ class Modality(ABC):
 
 
 MODALITIES: Registry[type[Modality]] = Registry(
-    "modality", homes={"image": "quickstudy.image.modality", "text": "quickstudy.text.modality"}
+    "modality", homes={domain: f"quickstudy.{domain}.modality" for domain in DOMAINS}
 )
 """By name. Those of quickstudy's own domains are imported when they are asked for; whoever registers further ones
 imports them, and nothing is imported because a file names it."""

@@ -1,0 +1,368 @@
+"""What a sound is: from a file, or samples in memory, to its spectrum or its wave.
+
+Shapes: L samples, C channels, T frames, F bands.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quickstudy.audio.spectrum import DECIBELS, FRAMES, WINDOW, log_mel, resampled
+from quickstudy.batches import Batch
+from quickstudy.data.samples import Loaded, Sent, content_of, file_content, named
+from quickstudy.data.table import Inputs
+from quickstudy.errors import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    brief,
+    check_above_zero,
+    check_choice,
+    check_counts,
+    given,
+    require,
+)
+from quickstudy.modality import MODALITIES, Modality, Wire
+from quickstudy.modality.thumbnails import heat_map, strip_of
+from quickstudy.modality.values import Tile, Values
+
+SOUND_EXTENSIONS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
+SAMPLE_RATE = 16_000
+"""Samples a second where nobody says otherwise."""
+MAX_SECONDS = 600.0
+"""A sound that lasts longer is refused before it is decoded."""
+_LONGEST = 10.0
+"""Seconds of the window that is learned at most."""
+_SHARE = 0.95
+"""Of the training sounds, how many fit into it at least, where that is no longer."""
+_COUNTED = 1_000
+"""Sounds whose length is asked for that."""
+_RATES = 1_000, 768_000
+_CHANNELS = 64
+_CUT_SHORT = 0.9
+_OTHERS = {b"ftyp": "MPEG-4 (m4a, aac)", b"\x1aE\xdf\xa3": "Matroska or WebM", b"0&\xb2u": "WMA"}
+"""How files of sound begin, within their first bytes, that are not read."""
+_CONVERT = "save it as wav, flac, ogg or mp3 (ffmpeg -i IT it.wav)"
+
+
+class Clip(NamedTuple):
+    """A sound before it is decoded."""
+
+    name: str
+    rate: int
+    """Samples a second."""
+    length: int
+    """L, as it is claimed."""
+    read: Callable[[int, int], NDArray[Any]]
+    """``read(start, count)``: so many samples from there, ``[n, C]``, in float64 of -1..1; fewer where it ends."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.length / self.rate
+
+    def middle(self, seconds: float) -> NDArray[Any]:
+        """Return the samples of its middle, ``[L]``, of one channel: the mean of all.
+
+        Raises:
+            DataError: it ends before, or a sample is no number.
+        """
+        count = min(math.ceil(seconds * self.rate), self.length)
+        samples = self.read((self.length - count) // 2, count)
+        if len(samples) < _CUT_SHORT * count:
+            raise DataError(
+                f"{self.name} is cut short: it claims {self.seconds:.2f} s, and ends before. Replace the file"
+            )
+        wrong = np.flatnonzero(~np.isfinite(samples).all(1))
+        if len(wrong):
+            raise DataError(
+                f"{self.name} has {len(wrong)} samples that are no finite numbers, the first {brief(samples[wrong[0]])}"
+                ": replace them, np.nan_to_num(samples)"
+            )
+        mono: NDArray[Any] = samples.mean(1)
+        return mono
+
+
+@MODALITIES.register("audio")
+@dataclass(frozen=True)
+class Sound(Modality):
+    """A sound as its spectrum, uint8 ``[1, F, T]``; or as its wave, ``{"wave": float32 [L], "mask": bool [L]}``.
+
+    It is read from wav, flac, ogg (Vorbis or Opus), mp3 or aiff, without FFmpeg; its channels become one. Of the
+    spectrum 255 is where the sound is loudest, and 0 what is quieter by 80 dB or more, and silence, which fills up a
+    sound that is shorter than the window. Of one that is longer the middle is taken. In memory a sound is an array
+    ``[L]``, ``[C, L]`` or ``[L, C]`` of ``sample_rate`` samples a second, or a dict ``{"array", "sampling_rate"}``.
+
+    Args:
+        sample_rate: samples a second that all are brought to.
+        seconds: of the window. None: learned from the training sounds, of which 19 of 20 fit into it, up to 10 s.
+        features: ``"log_mel"`` is the spectrum, 100 frames a second; ``"wave"`` the wave, of any length up to the
+            window.
+        bands: F, the height of the spectrum, spaced by pitch.
+        max_seconds: a sound that lasts longer is refused before it is decoded.
+
+    Raises:
+        ConfigError: an option is out of range.
+    """
+
+    called = "sounds"
+    extensions = SOUND_EXTENSIONS
+    learned = ("seconds",)
+    wire = Wire("sounds", ("audio/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "audio/*"})
+    shown_as = "image/png"
+    backbone = "audio_conv4"
+    advice = "Sounds of one window have one shape: give the data seconds=2, say"
+    sample_rate: int = SAMPLE_RATE
+    seconds: float | None = None
+    features: Literal["log_mel", "wave"] = "log_mel"
+    bands: int = 64
+    max_seconds: float = MAX_SECONDS
+
+    def __post_init__(self) -> None:
+        check_counts(_RATES[0], sample_rate=self.sample_rate)
+        check_counts(8, bands=self.bands)
+        check_choice("features", self.features, "log_mel", "wave")
+        check_above_zero(max_seconds=self.max_seconds, **given(seconds=self.seconds))
+        if self.sample_rate % FRAMES:
+            raise ConfigError(f"sample_rate={self.sample_rate} is no multiple of {FRAMES}: type {SAMPLE_RATE}")
+        if self.seconds is not None and self.seconds < 4 * WINDOW:
+            raise ConfigError(f"seconds={self.seconds}: a window has {4 * WINDOW} s at least")
+
+    # ---- reading
+
+    def load(self, item: Any) -> Batch:
+        """Return the spectrum or the wave of a file, as a path, bytes, a file of an archive; or of what is in memory.
+
+        Raises:
+            DataError: it cannot be read, is too short to be heard, too long, or holds what is no number.
+        """
+        window = self.seconds or _LONGEST
+        with self._opened(item) as clip:
+            samples = clip.middle(window)
+        if not samples.any():
+            warnings.warn(f"{clip.name} is silent: all that is read of it is 0", DataWarning, 3)
+        wave = resampled(samples, clip.rate, self.sample_rate)[: round(window * self.sample_rate)]
+        if self.features == "wave":
+            return {"wave": torch.from_numpy(wave.astype(np.float32)), "mask": torch.ones(len(wave), dtype=torch.bool)}
+        levels = self._levels(torch.from_numpy(wave))
+        return F.pad(levels, (0, self._frames - levels.shape[-1]))[None] if self.seconds else levels[None]
+
+    @property
+    def _frames(self) -> int:
+        """T of the window."""
+        return math.ceil(round((self.seconds or _LONGEST) * self.sample_rate) / (self.sample_rate // FRAMES))
+
+    def _levels(self, wave_L: Tensor) -> Tensor:
+        """Return the spectrum of a wave, uint8 ``[F, T]``."""
+        levels_FT = log_mel(wave_L.double(), self.sample_rate, self.bands) * (255 / DECIBELS)
+        return levels_FT.round().to(torch.uint8)
+
+    @contextmanager
+    def _opened(self, item: Any) -> Iterator[Clip]:
+        """Open a sound, of a length that can be heard, and not too long."""
+        if isinstance(item, Mapping) and "array" not in item:
+            item = item.get("bytes") or item.get("path") or item
+        if isinstance(item, bytearray | memoryview) or hasattr(item, "read"):
+            item = content_of(item)
+        array, rate = _in_memory(item, self.sample_rate)
+        if array is not None:
+            yield self._checked(Clip(f"a sound of shape {tuple(array.shape)}", rate, *_channels_last(array)))
+            return
+        name = f"the sound of {len(item)} bytes" if isinstance(item, bytes) else named(item)
+        content = file_content(item, name, "a sound: a path, bytes, samples, or {'array': ..., 'sampling_rate': ...}")
+        soundfile: Any = require("soundfile", extra="audio")
+        try:
+            with soundfile.SoundFile(io.BytesIO(content)) as file:
+
+                def read(start: int, count: int) -> NDArray[Any]:
+                    file.seek(start)
+                    samples: NDArray[Any] = file.read(count, dtype="float64", always_2d=True)
+                    return samples
+
+                if file.channels > _CHANNELS:
+                    raise DataError(f"{name} has {file.channels} channels; more than {_CHANNELS} are refused")
+                yield self._checked(Clip(name, file.samplerate, file.frames, read))
+        except soundfile.SoundFileError as error:
+            raise DataError(_unreadable(name, content, getattr(error, "error_string", str(error)))) from error
+
+    def _checked(self, clip: Clip) -> Clip:
+        name, rate = clip.name, clip.rate
+        if not _RATES[0] <= rate <= _RATES[1]:
+            raise DataError(f"{name} has {rate} samples a second: sounds have {_RATES[0]:,} to {_RATES[1]:,}")
+        if clip.seconds < WINDOW:
+            raise DataError(
+                f"{name} has {clip.length} samples, {1000 * clip.seconds:.3g} ms: a sound has {1000 * WINDOW:.0f} ms "
+                "at least"
+            )
+        if clip.seconds > self.max_seconds:
+            raise DataError(
+                f"{name} lasts {clip.seconds:,.0f} s; more than {self.max_seconds:,.0f} s are refused: cut it into "
+                "clips, or set max_seconds= if its middle is what counts"
+            )
+        return clip
+
+    def listed(self, inputs: Any) -> Any:
+        """Return sounds as a list: a file, an array ``[L]`` or a dict alone is a list of one, ``[N, L]`` of N.
+
+        Spectra ``[N, 1, F, T]`` and dicts of tensors are a batch, which is fed as it is.
+        """
+        if isinstance(inputs, Mapping) and {"array", "bytes", "path"} & inputs.keys():
+            return [inputs]
+        if isinstance(inputs, Tensor | np.ndarray) and inputs.dtype != object and inputs.ndim < 4:
+            return [inputs] if inputs.ndim == 1 else list(inputs)
+        if hasattr(inputs, "get_all_samples"):
+            return [inputs]
+        return super().listed(inputs)
+
+    def column(self, values: Sequence[Any], root: str | os.PathLike[str] | None = None, exist: bool = True) -> Inputs:
+        """Return the files that cells name; or the cells, where they hold sounds themselves."""
+        held = [value for value in values if isinstance(value, Mapping | np.ndarray | Tensor | bytes)]
+        return list(values) if len(held) == len(values) else super().column(values, root, exist)
+
+    # ---- learning
+
+    def fitted(self, inputs: Inputs) -> Self:
+        """Return it with a window that most training sounds fit into, where it has none; and say what it cuts."""
+        lengths = np.array(list(self._lengths(inputs)))
+        made = self
+        if self.seconds is None:
+            fitting = float(np.quantile(lengths, _SHARE, method="higher"))
+            tenths = math.ceil(10 * (max(fitting, 4 * WINDOW) - 1 / FRAMES))  # of a second
+            made = self.with_options({"seconds": min(tenths / 10, _LONGEST)})
+        window = made.seconds or _LONGEST
+        cut = int((lengths > window + 1 / FRAMES).sum())
+        if cut > 2 * (1 - _SHARE) * len(lengths):
+            warnings.warn(
+                f"{cut} of {len(lengths)} sounds are longer than {window:g} s, and only their middle is heard: set "
+                f"seconds= (the longest has {lengths.max():.1f} s), or cut them into clips",
+                DataWarning,
+                4,
+            )
+        return made
+
+    def _lengths(self, inputs: Inputs) -> Iterator[float]:
+        """Yield how many seconds some sounds have, from the first to the last."""
+        count = len(inputs)
+        for row in dict.fromkeys(np.linspace(0, count - 1, min(count, _COUNTED)).astype(int).tolist()):
+            item = inputs[row]
+            with self._opened(item.item if isinstance(item, Loaded) else item) as clip:
+                yield clip.seconds
+
+    # ---- showing, sending
+
+    def show(self, item: Any, example: Batch) -> bytes:
+        """Return its spectrum as a small PNG: time to the right, pitch upwards."""
+        if isinstance(example, dict):
+            levels = self._levels(example["wave"][example["mask"]])
+        elif example.ndim != 3 or example.dtype != torch.uint8:
+            return b""
+        else:
+            levels = example[0]
+        heard = levels.any(0).nonzero()
+        return heat_map(levels[:, : int(heard[-1]) + 1] if len(heard) else levels)
+
+    def from_wire(self, content: Any, name: str = "") -> Any:
+        """Return what reads like a file of that name."""
+        return Sent(content, name)
+
+    def within(self, most: int) -> Self:
+        """Return it with a limit on the samples of a sound, at the rate that it is brought to."""
+        return replace(self, max_seconds=min(self.max_seconds, most / self.sample_rate))
+
+    def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
+        """Return noise."""
+        if self.features == "wave":
+            length = round((self.seconds or 1) * self.sample_rate) if like is None else like["wave"].shape[1]
+            wave = 2 * torch.rand(count, length, generator=generator) - 1
+            return {"wave": wave, "mask": torch.ones(count, length, dtype=torch.bool)}
+        if like is None and self.seconds:
+            like = torch.empty(0, 1, self.bands, self._frames, dtype=torch.uint8)
+        return super().made_up(count, generator, like)
+
+    def free_axes(self) -> dict[str, dict[int, str]]:
+        """Return that a wave has any length."""
+        return {"wave": {1: "L"}, "mask": {1: "L"}} if self.features == "wave" else {}
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the rate and the window, and how the spectrum is made."""
+        told: dict[str, Any] = {"sample_rate": self.sample_rate, "seconds": self.seconds, "features": self.features}
+        if self.features == "log_mel":
+            told |= {"bands": self.bands, "mel": "htk", "window_seconds": WINDOW, "frames_per_second": FRAMES}
+            told |= {"decibels": DECIBELS, "levels": "0..255, 255 is the loudest of the sound"}
+        return told
+
+    def values(self, encoder: Any) -> Values:
+        """Return how they are taken: as they are."""
+        return SoundValues(self, encoder)
+
+
+class SoundValues(Values):
+    """Spectra and waves as they are."""
+
+    def beside(self, tiles: Sequence[Tile]) -> Any:
+        """Return a strip of spectra with their captions."""
+        return strip_of(tiles)
+
+
+def _in_memory(item: Any, rate: int) -> tuple[NDArray[Any] | None, int]:
+    """Return samples in memory as an array, and how many a second they are; None for all else."""
+    if hasattr(item, "get_all_samples"):  # a decoder of torchcodec, as data sets of Hugging Face have them
+        decoded = item.get_all_samples()
+        item = {"array": decoded.data, "sampling_rate": decoded.sample_rate}
+    if isinstance(item, Mapping) and "array" in item:
+        given_rate = item.get("sampling_rate", item.get("sample_rate"))
+        if not isinstance(given_rate, Integral):
+            raise DataError(
+                f"a sound of the keys {', '.join(map(repr, item))} does not say how many samples a second it has: "
+                "add 'sampling_rate': 16000"
+            )
+        item, rate = item["array"], int(given_rate)
+        item = item if isinstance(item, Tensor) else np.asarray(item)
+    if isinstance(item, Tensor):
+        item = item.detach().cpu().numpy()
+    return (item, rate) if isinstance(item, np.ndarray) else (None, rate)
+
+
+def _channels_last(array: NDArray[Any]) -> tuple[int, Callable[[int, int], NDArray[Any]]]:
+    """Return how many samples an array has, and what reads some of them, ``[n, C]``.
+
+    Raises:
+        DataError: it is neither ``[L]`` nor one of a few channels, or holds no numbers.
+    """
+    if array.dtype.kind not in "iuf" or array.ndim not in (1, 2) or (array.ndim == 2 and min(array.shape) > _CHANNELS):
+        raise DataError(
+            f"expected the samples of a sound, [L] or [channels, L] of int16 or of floats of -1..1, not {brief(array)}"
+        )
+    samples = array[:, None] if array.ndim == 1 else array.T if array.shape[0] < array.shape[1] else array
+
+    def read(start: int, count: int) -> NDArray[Any]:
+        part: NDArray[Any] = samples[start : start + count].astype(np.float64)
+        if array.dtype.kind != "f":
+            half = 2 ** (8 * array.dtype.itemsize - 1)
+            part = (part - half * (array.dtype.kind == "u")) / half
+        return part
+
+    return len(samples), read
+
+
+def _unreadable(name: str, content: bytes, why: str) -> str:
+    if not content:
+        return f"{name} is empty: replace the file, or leave it out"
+    for begins, kind in _OTHERS.items():
+        if begins in content[:12]:
+            return f"{name} is {kind}, which is not read: {_CONVERT}"
+    return f"{name} is no sound that can be read, or is damaged ({why.rstrip('. ')}): {_CONVERT}"

@@ -1,0 +1,88 @@
+"""From a wave to its spectrum, and from one rate of samples to another. All is in float64: the same on every machine.
+
+Shapes: L samples, T frames, F bands.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+FRAMES = 100
+"""A second."""
+WINDOW = 0.025
+"""Seconds that a frame looks at."""
+DECIBELS = 80.0
+"""What is quieter than the loudest by more counts as silence."""
+
+
+def resampled(samples_L: NDArray[Any], rate: int, wanted: int) -> NDArray[Any]:
+    """Return samples at another rate, without what it cannot hold: by their Fourier transform, silence around them.
+
+    >>> resampled(np.ones(441), 44_100, 16_000).shape
+    (160,)
+    """
+    if rate == wanted:
+        return samples_L
+    common = math.gcd(rate, wanted)
+    before, after = rate // common, wanted // common
+    blocks = -(-(len(samples_L) + 2 * rate // FRAMES) // before)  # whole ones, so that the rates are exact
+    spectrum = np.fft.rfft(samples_L, blocks * before)
+    length = -(-len(samples_L) * after // before)
+    found: NDArray[Any] = np.fft.irfft(spectrum, blocks * after)[:length] * (after / before)
+    return found
+
+
+def log_mel(wave_L: Tensor, rate: int, bands: int) -> Tensor:
+    """Return decibels ``[F, T]`` above silence, 0 to ``DECIBELS``, which is where the clip is loudest.
+
+    Each clip is compared with itself, so that neither its volume nor what fills it up matters.
+
+    Args:
+        wave_L: samples, float64.
+        rate: of them, a second.
+        bands: F, spaced by pitch (mel) up to half the rate.
+    """
+    window, hop = round(WINDOW * rate), rate // FRAMES
+    size = _size(window)
+    spectrum = torch.stft(
+        wave_L,
+        size,
+        hop,
+        window,
+        torch.hann_window(window, dtype=wave_L.dtype),
+        pad_mode="constant",
+        return_complex=True,
+    )
+    power_FT = filters(rate, size, bands) @ spectrum[:, : -(-len(wave_L) // hop)].abs().square()
+    loudest = power_FT.max().clamp_min(torch.finfo(wave_L.dtype).tiny)
+    return DECIBELS + 10 * (power_FT / loudest).clamp_min(10 ** (-DECIBELS / 10)).log10()
+
+
+def _size(window: int) -> int:
+    """Return the length of the transform: fine enough for the lowest bands."""
+    return int(2 ** math.ceil(math.log2(2 * window)))
+
+
+@lru_cache(maxsize=8)
+def filters(rate: int, size: int, bands: int) -> Tensor:
+    """Return the weights ``[F, size // 2 + 1]`` of frequencies in bands: triangles of equal width in mel.
+
+    Args:
+        rate: samples a second.
+        size: of the Fourier transform.
+        bands: F.
+    """
+    highest = 2595 * math.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, highest, bands + 2, dtype=torch.float64) / 2595) - 1)
+    frequencies = torch.linspace(0, rate / 2, size // 2 + 1, dtype=torch.float64)
+    low, middle, high = (edges[start : start + bands, None] for start in (0, 1, 2))
+    rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
+    return F.relu(torch.minimum(rising, falling))

@@ -1,0 +1,103 @@
+"""Tasks of sounds, and their data: classification, regression, embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quickstudy.audio.modality import Sound
+from quickstudy.data.sources import listed_table
+from quickstudy.data.stages import Stage, door
+from quickstudy.data.table import Table
+from quickstudy.errors import DataError, given
+from quickstudy.kinds.embedding import Embedding
+from quickstudy.kinds.regression import Regression
+from quickstudy.training.datamodule import DataModule
+from quickstudy.training.task import Classifier, Embedder, Regressor, Task
+
+
+class AudioData(DataModule):
+    """Sounds; see ``DataModule`` for the doors and ``DataOptions`` for the other options.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        sample_rate: samples a second that all sounds are brought to. Default: as the model's training data, else
+            16,000.
+        seconds: of a sound that are heard: the middle of a longer one, and silence follows a shorter one. Default: as
+            the model's training data, else such that 19 of 20 training sounds fit, up to 10.
+        options: see ``DataOptions``.
+    """
+
+    modality = Sound()
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        sample_rate: int | None = None,
+        seconds: float | None = None,
+        **options: Any,
+    ) -> None:
+        options |= given(sample_rate=sample_rate, seconds=seconds)
+        super().__init__(train, val, test, predict, **options)
+
+    @door
+    def from_arrays(cls, stage: Stage, arrays: Any, targets: Any, *, sampling_rate: int | None = None) -> Table:
+        """Take sounds from memory.
+
+        Args:
+            sampling_rate: samples a second that the arrays have; dicts say it themselves.
+            arrays, targets: samples, ``[L]`` or ``[C, L]`` each, of any lengths, int16 or floats of -1..1; or dicts
+                ``{"array", "sampling_rate"}``; and as many targets, per stage.
+            options: see the class.
+
+        Raises:
+            DataError: the rate or a target is missing, or there are more of the one than of the other.
+        """
+        listed = cls.modality.listed(arrays)
+        if sampling_rate is not None:
+            listed = [
+                one if isinstance(one, Mapping) else {"array": one, "sampling_rate": sampling_rate} for one in listed
+            ]
+        elif bare := [row for row, one in enumerate(listed) if hasattr(one, "shape")]:
+            raise DataError(f"sound {bare[0]} does not say how many samples a second it has: type sampling_rate=16000")
+        return listed_table(listed, targets, list, skip=stage.skip, encode=cls.answers.encode)
+
+
+class AudioClassificationData(AudioData):
+    """Sounds with labels; see ``AudioData``."""
+
+
+class AudioEmbeddingData(AudioData):
+    """Sounds, with labels or without; see ``AudioData``.
+
+    Its doors need no targets, and its folders no class folders. Labels are for judging, and for the default strategy.
+    """
+
+    answers = Embedding
+
+
+class AudioRegressionData(AudioData):
+    """Sounds with numbers, such as an age; see ``AudioData``."""
+
+    answers = Regression
+
+
+class AudioTask(Task):
+    """A task of sounds. The default backbone, ``"audio_conv4"``, sees their spectra and starts from nothing."""
+
+    modality = Sound()
+
+
+class AudioClassifier(Classifier, AudioTask):
+    """Classifies sounds; see ``Classifier`` for the arguments. The default backbone, ``"audio_conv4"``, starts anew."""
+
+
+class AudioEmbedder(Embedder, AudioTask):
+    """Embeds sounds; see ``Embedder`` for the arguments, and ``AudioClassifier`` for backbones."""
+
+
+class AudioRegressor(Regressor, AudioTask):
+    """Tells a number of each sound, such as an age; see ``Regressor``, and ``AudioClassifier`` for backbones."""
