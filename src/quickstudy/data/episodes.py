@@ -17,9 +17,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from quickstudy.data.origins import Halves, Origins
 from quickstudy.data.samples import described
 from quickstudy.data.table import ClassIndex, Table
-from quickstudy.errors import ConfigError, DataError, brief
+from quickstudy.errors import ConfigError, DataError, brief, shown
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _BLOCK = 1024  # episodes drawn at once: their arrays stay within a processor's cache
@@ -178,9 +179,10 @@ class EpisodeSampler:
         seed, stage, fingerprint: together with an episode's number they determine it.
         together: episodes of a step, which have one number of ways.
         own: draws in its place.
+        origins: what the examples come from, where no episode may show and ask for examples of one origin.
 
     Raises:
-        DataError: there are fewer classes than ways, or a class has too few examples.
+        DataError: there are fewer classes than ways, or a class has too few examples or origins.
     """
 
     def __init__(
@@ -197,6 +199,7 @@ class EpisodeSampler:
         classes: tuple[str, ...] = (),
         together: int = 1,
         own: OwnSampler | None = None,
+        origins: Origins | None = None,
     ) -> None:
         self._least, self.ways = ways if isinstance(ways, tuple) else (ways, ways)
         self.varies = self._least < self.ways
@@ -210,6 +213,8 @@ class EpisodeSampler:
         several = f"{self._least} to {self.ways} of {together}" if self.varies else f"{self.ways}"
         sizes = f"{several}-way {shots}-shot, {queries} queries, {len(self._counts)} classes, {num_tasks} tasks"
         sizes += f", {described(own)}" if own else ""
+        self._halves = None if origins is None else Halves(self._rows, origins, shots, queries)
+        sizes += f", {len(origins.names)} groups apart" if origins is not None else ""
         self.drawn = f"{sizes}, {digest.hex()}"
         """What its episodes follow from: those of one that has the same are the same."""
         if own is None:
@@ -244,6 +249,14 @@ class EpisodeSampler:
                 f"'{name}' of the {stage} data has {has}. {remedy}, or add examples"
                 f"{self._typed(**sizes)}"
             )
+        if self._halves is not None and (lacking := self._halves.lacking()):
+            code, those = next(iter(lacking.items()))
+            more = f" (and {len(lacking) - 1} other classes)" if len(lacking) > 1 else ""
+            raise DataError(
+                f"{ways}-way {shots}-shot with {queries} queries of other groups needs {shots} examples of a class in "
+                f"some groups and {queries} in others; '{classes[code] if classes else code}' of the {stage} data has "
+                f"{those}{more}. Lower shots or queries, add groups, or leave group_field and group_by out"
+            )
 
     def _typed(self, **sizes: int) -> str:
         """Return how sizes of this stage's episodes are given on the command line, of ``fit`` or of ``test``."""
@@ -268,6 +281,7 @@ class EpisodeSampler:
             classes=table.classes,
             together=plan.meta_batch_size,
             own=own,
+            origins=table.origins,
         )
 
     def draw(self, episodes: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
@@ -321,10 +335,37 @@ class EpisodeSampler:
         # Choosing the classes used up the first 2 * ways numbers of each episode.
         counters = np.arange(2 * ways + 1, 3 * ways + 1, dtype=np.uint64)
         keys_TW = _mix(keys[:, None] + _scaled(counters))
+        if self._halves is not None:
+            drawn = zip(keys, keys_TW, codes_TW, strict=True)
+            return np.stack([self._of_other_origins(self._halves, *episode) for episode in drawn])
         counts_TW = self._counts[codes_TW]
         places = _choose(keys_TW.ravel(), counts_TW.ravel(), self.shots + self.queries)
         places = places.reshape(*codes_TW.shape, -1) + self._index.offsets[codes_TW][:, :, None]
         return self._index.order[places].astype(np.int64)
+
+    def _of_other_origins(
+        self, halves: Halves, key: np.uint64, keys_W: NDArray[np.uint64], codes_W: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return the rows ``[W, K]`` of an episode that asks for examples of other origins than it shows."""
+
+        def bits(attempt: int, count: int) -> NDArray[np.uint64]:
+            first = 3 * len(codes_W) + 1 + attempt * count  # behind what chose the classes and their keys
+            return _mix(key + _scaled(np.arange(first, first + count, dtype=np.uint64)))
+
+        parts = halves.divided(codes_W.tolist(), bits)
+        if parts is None:
+            names = [self.classes[code] if self.classes else str(code) for code in codes_W.tolist()]
+            raise DataError(
+                f"no division of the groups of {shown(names)} of the {self._stage} data leaves {self.shots} examples "
+                f"of each to show and {self.queries} of other groups to ask for: lower shots, queries or ways, add "
+                "groups, or leave group_field and group_by out"
+            )
+        drawn = []
+        for side, (count, keys) in enumerate(((self.shots, keys_W), (self.queries, ~keys_W))):
+            some = [part[side] for part in parts]
+            places = _choose(keys, np.array([len(rows) for rows in some]), count)
+            drawn.append(np.stack([rows[own] for rows, own in zip(some, places, strict=True)]))
+        return np.concatenate(drawn, 1).astype(np.int64)
 
     # ---- samplers of one's own
 

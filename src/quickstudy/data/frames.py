@@ -134,6 +134,7 @@ def frame_table(
     target_fields: Fields,
     skip: bool = False,
     encode: Encode = encode,
+    group_field: str | int | None = None,
 ) -> Table:
     """Make a table of a data frame: a column of inputs and, where asked for, labels.
 
@@ -144,6 +145,7 @@ def frame_table(
         target_fields: the column of labels, or several of zeros and ones.
         skip: whether rows where something is missing, and files that are not there, are left out.
         encode: see ``Table.build``.
+        group_field: the column of what each comes from.
 
     Raises:
         DataError: a column or a file is missing, or a cell of these columns.
@@ -154,8 +156,9 @@ def frame_table(
     cells = _cells(frame, _column(frame, input_field))
     columns = [_cells(frame, _column(frame, field)) for field in fields]
     targets = None if not columns else columns[0] if len(columns) == 1 else np.array(columns, object).T
+    origins = None if group_field is None else _cells(frame, _column(frame, group_field))
     try:
-        return listed_table(cells, targets, read, list(map(str, fields)), skip, encode)
+        return listed_table(cells, targets, read, list(map(str, fields)), skip, encode, origins=origins)
     except DataError as error:
         labels = f", targets: {', '.join(map(repr, fields))}" if fields else ""
         raise DataError(f"{error} (rows are counted from 0; inputs: column {brief(input_field)}{labels})") from error

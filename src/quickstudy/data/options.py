@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,6 +40,11 @@ class DataOptions:
         episode_key: a name for the data, by which episodes are chosen in place of the inputs themselves. Give features
             of two encoders one name, and with equal targets they have the same episodes, example for example. Without
             it other values are other data and have other episodes, so that no seed suits two data sets by design.
+        group_field: the column of a table that says what each example comes from: a speaker, a recording, a patient.
+            Episodes then ask for examples of other groups than they show, and ``val_split`` and ``test_split`` move
+            whole groups, where they divide examples and not classes.
+        group_by: the same of files, by a regular expression of their names below their folder: what its first group
+            finds, as ``"([a-z]+)_"`` the speaker in ``yes/anna_3.wav``; or all that it finds.
 
     Raises:
         ConfigError: one is out of range.
@@ -56,6 +62,8 @@ class DataOptions:
     episode_sampler: OwnSampler | None = None
     seed: int = 0
     episode_key: str | None = None
+    group_field: str | int | None = None
+    group_by: str | None = None
 
     def __post_init__(self) -> None:
         for name, transform in self.transforms.items():
@@ -77,6 +85,13 @@ class DataOptions:
         key: Any = self.episode_key
         if key is not None and not (isinstance(key, str) and key):
             raise ConfigError(f"episode_key={key!r}: it must be a name, for instance episode_key='birds'")
+        if self.group_field is not None and self.group_by is not None:
+            raise ConfigError("group_field is of tables and group_by of names of files: give one of them")
+        if self.group_by is not None:
+            try:
+                re.compile(self.group_by)
+            except (re.error, TypeError) as error:
+                raise ConfigError(f"group_by={brief(self.group_by)} is no regular expression: {error}") from error
         if self.sampler not in (None, "balanced"):
             raise ConfigError(f"sampler={self.sampler!r} is neither 'balanced' nor None")
         if self.on_error not in ("raise", "skip"):

@@ -75,6 +75,7 @@ def listed_table(
     skip: bool = False,
     encode: Encode = encode,
     groups: Any = None,
+    origins: Any = None,
 ) -> Table:
     """Make a table of inputs and targets, one each.
 
@@ -84,7 +85,7 @@ def listed_table(
         read: makes inputs of them.
         classes: see ``Table.build``.
         skip: whether examples whose input or target is missing are left out; a warning tells.
-        encode, groups: see ``Table.build``.
+        encode, groups, origins: see ``Table.build``.
 
     Raises:
         DataError: something is missing, or see ``Table.build``.
@@ -94,14 +95,16 @@ def listed_table(
         targets, classes = of_frame(targets, classes) if is_frame(targets) else (in_order(targets, "targets"), classes)
         lost = missing(targets) if hasattr(targets, "__len__") and getattr(targets, "shape", None) != () else gone
         gone = lost if not len(gone) else gone | lost if len(gone) == len(lost) else gone
+    if origins is not None and len(gone) == len(lost := missing(origins)):
+        gone = gone | lost
     rows = np.flatnonzero(gone)
     skipped = {f"row {row}": "its file or its label is missing" for row in rows.tolist()} if skip else {}
     if skipped and len(gone) == len(inputs):
         kept = np.flatnonzero(~gone)
-        inputs, targets, groups = (_taken(each, kept) for each in (inputs, targets, groups))
+        inputs, targets, groups, origins = (_taken(each, kept) for each in (inputs, targets, groups, origins))
         warnings.warn(f"left out {numbered(rows)}, where the file or the label is missing", DataWarning, 5)
     try:
-        return replace(Table.build(read(inputs), targets, classes, encode, groups), skipped=skipped)
+        return replace(Table.build(read(inputs), targets, classes, encode, groups, origins), skipped=skipped)
     except DataError as error:
         if not len(rows) or skip:
             raise

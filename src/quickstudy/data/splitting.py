@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from quickstudy.data.origins import held_origins
 from quickstudy.data.places import Files
 from quickstudy.data.table import Table
 from quickstudy.data.targets import alike, class_name, plain_number
@@ -37,12 +38,21 @@ def split_classes(table: Table, share: float, seed: int, option: str = "val_spli
 def split_examples(table: Table, share: float, seed: int, option: str = "val_split") -> tuple[Table, Table]:
     """Move a share of each class's examples to a second table; of several labels, or of numbers, a share of all.
 
-    A class keeps one at least.
+    A class keeps one at least. Where examples have origins, whole ones are moved, about that share of each class.
 
     Raises:
         DataError: nothing would be left on a side.
     """
     generator = np.random.default_rng(seed)
+    if table.origins is not None:
+        one_label = table.targets is not None and not table.multi_label and not table.numeric
+        held = held_origins(table.origins, table.targets if one_label else None, share, generator)
+        if not len(held):
+            raise DataError(
+                f"{option}={share:.3g}: {few(map(repr, table.origins.present))} cannot be divided so that each class "
+                f"keeps an example: add groups, or give {option.removesuffix('_split')} data"
+            )
+        return table.select(np.setdiff1d(np.arange(len(table)), held)), table.select(held)
     if table.multi_label or table.numeric or table.targets is None:
         groups = [np.arange(len(table))]
     else:
@@ -102,6 +112,20 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
             raise DataError(
                 f"{len(shared)} files are both in the {split} and the {other} data, for example '{first}'{link}: what "
                 "a model was trained on says nothing about it. Remove them from one split"
+            )
+
+
+def warn_of_shared_origins(tables: Mapping[str, Table]) -> None:
+    """Warn of groups that lie in several splits: what a model learned of one tells on its other examples."""
+    present = {split: table.origins.present for split, table in tables.items() if table.origins is not None}
+    for (split, names), (other, others) in combinations(present.items(), 2):
+        both = sorted(set(names) & set(others))
+        if both:
+            warnings.warn(
+                f"{len(both)} groups are both in the {split} and the {other} data: {shown(both)}. The figures of the "
+                f"{other} data then tell nothing of groups that are new",
+                DataWarning,
+                4,
             )
 
 

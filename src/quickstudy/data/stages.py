@@ -25,6 +25,8 @@ class Stage(NamedTuple):
     """Whether examples are left out whose file or target is missing: ``on_error="skip"``."""
     unlabelled: bool = False
     """Whether examples need no targets: those to predict, and all where the answers can be learned without."""
+    group_field: str | int | None = None
+    """The column of what each example comes from, where a table has one; not of those to predict."""
 
 
 class Door(Protocol):
@@ -87,7 +89,8 @@ def door(read: Callable[..., Table]) -> Door:
         options, tables = bound.arguments["options"], dict[StageName, Table]()
         always = {parameter.name: bound.arguments[parameter.name] for parameter in shared}
         for name in STAGES:
-            stage = Stage(name, options.get("on_error") == "skip", name == "predict" or cls.answers.unlabelled)
+            unlabelled, field = name == "predict" or cls.answers.unlabelled, options.get("group_field")
+            stage = Stage(name, options.get("on_error") == "skip", unlabelled, None if name == "predict" else field)
             if (told := given(name, stage.unlabelled, bound.arguments)) is not None:
                 try:
                     tables[name] = read(cls, stage, **told, **always)

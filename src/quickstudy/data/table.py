@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from quickstudy.batches import Batch, size, take
 from quickstudy.data.content import told_by
+from quickstudy.data.origins import Origins
 from quickstudy.data.targets import Codes, Encode, LabelType, Numbers, as_label, class_name, plain_number
 from quickstudy.data.targets import encode as encode_labels
 from quickstudy.errors import DataError, shown
@@ -95,6 +96,8 @@ class Table:
         episode_key: names the inputs for the choice of episodes, in place of what they are.
         groups: ``[N]`` codes into ``classes`` where targets are numbers: each group is a task of its own, of which an
             episode shows examples.
+        origins: what each example comes from (a speaker, a recording), where that is known: no episode asks for one of
+            an origin that it shows another of, and no split divides an origin.
 
     Raises:
         DataError: lengths differ, a code is out of range, a name repeats.
@@ -107,6 +110,7 @@ class Table:
     skipped: Mapping[str, str] = field(default_factory=dict)
     episode_key: str | None = None
     groups: NDArray[np.int32] | None = None
+    origins: Origins | None = None
 
     @classmethod
     def build(
@@ -116,6 +120,7 @@ class Table:
         classes: Sequence[str] | None = None,
         encode: Encode = encode_labels,
         groups: Any = None,
+        origins: Any = None,
     ) -> Table:
         """Make a table from inputs and targets as a user has them.
 
@@ -125,10 +130,12 @@ class Table:
             classes: names of the columns of a matrix.
             encode: how targets are read: as labels (``targets.encode``), or as numbers (``encode_numbers``).
             groups: where targets are numbers: N labels, of the group that each belongs to.
+            origins: N labels, of what each comes from.
         """
+        told = None if origins is None else Origins.of(origins)
         if targets is None:
-            return cls(inputs)
-        made = cls(inputs, *encode(targets, classes))
+            return cls(inputs, origins=told)
+        made = cls(inputs, *encode(targets, classes), origins=told)
         if groups is None:
             return made
         codes, names, _ = encode_labels(groups)
@@ -137,6 +144,8 @@ class Table:
         return replace(made, groups=codes.astype(np.int32), classes=names)
 
     def __post_init__(self) -> None:
+        if self.origins is not None and len(self.origins.codes) != len(self):
+            raise DataError(f"{len(self)} inputs but {len(self.origins.codes)} groups: each input needs one group")
         if self.targets is None:
             return
         if len(self.targets) != len(self):
@@ -222,6 +231,8 @@ class Table:
             digest.update(np.ascontiguousarray(self.targets).data)
         if self.groups is not None:
             digest.update(np.ascontiguousarray(self.groups).data)
+        if self.origins is not None:
+            digest.update(np.ascontiguousarray(self.origins.codes).data)
         count = min(len(self), _FINGERPRINT_ROWS)
         rows = torch.arange(count) * len(self) // max(count, 1)
         if isinstance(self.inputs, (torch.Tensor, dict)):
@@ -243,7 +254,7 @@ class Table:
         if self.episode_key is None:
             return self.fingerprint
         digest = hashlib.blake2b(repr((self.episode_key, len(self), self.classes)).encode(), digest_size=16)
-        for codes in (self.targets, self.groups):
+        for codes in (self.targets, self.groups, self.origins and self.origins.codes):
             if codes is not None:
                 digest.update(np.ascontiguousarray(codes).data)
         return digest.hexdigest()
@@ -260,7 +271,8 @@ class Table:
         key = self.episode_key
         if key is not None:
             key = f"{key}/{hashlib.blake2b(np.asarray(rows, np.int64).tobytes(), digest_size=16).hexdigest()}"
-        return replace(self, inputs=inputs, targets=targets, episode_key=key, groups=groups)
+        origins = None if self.origins is None else self.origins.select(rows)
+        return replace(self, inputs=inputs, targets=targets, episode_key=key, groups=groups, origins=origins)
 
     def only(self, codes: Sequence[int]) -> Table:
         """Return the table of these classes' examples, its classes renumbered in the order given."""

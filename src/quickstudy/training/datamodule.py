@@ -26,6 +26,7 @@ from quickstudy.data.loading import (
     ViewDataset,
 )
 from quickstudy.data.options import DataOptions
+from quickstudy.data.origins import Origins
 from quickstudy.data.readable import readable, without_lost_classes
 from quickstudy.data.samples import Samples, Transform, cache_budget
 from quickstudy.data.splitting import (
@@ -34,6 +35,7 @@ from quickstudy.data.splitting import (
     split_classes,
     split_examples,
     warn_of_names,
+    warn_of_shared_origins,
 )
 from quickstudy.data.stages import STAGES, StageName
 from quickstudy.data.table import Table
@@ -107,6 +109,12 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             for stage, table in tables.items()
             if table is not None
         }
+        if (pattern := self._options.group_by) is not None:
+            self._tables |= {
+                stage: replace(table, origins=Origins.named_in(table.inputs, pattern))
+                for stage, table in self._tables.items()
+                if stage != "predict"
+            }
         self._tried: set[StageName] = set()
         self._parts: dict[tuple[StageName, bool], Table] = {}
         self._samples: dict[tuple[StageName, int], Samples] = {}
@@ -136,8 +144,14 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
                 "sampler='balanced' needs one label per example: set class_weights='balanced' of the model"
             )
         labelled: dict[str, Table] = {stage: table for stage, table in self._tables.items() if stage != "predict"}
+        field = self._options.group_field
+        if field is not None and any(table.origins is None for table in labelled.values()):
+            raise ConfigError(
+                f"group_field={field!r} is a column of a table: of files name what is in their names, group_by="
+            )
         check_no_file_twice(labelled)
         warn_of_names(labelled)
+        warn_of_shared_origins(labelled)
 
     # ---- options
 

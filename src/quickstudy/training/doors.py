@@ -269,11 +269,11 @@ def _of_frame(
     if target_fields is None and not stage.unlabelled:
         raise DataError("target_fields is missing: name the column with the labels")
     if target_fields is not None and stage.name != "predict":
-        return frame_table(frame, read, input_field, target_fields, stage.skip, encode)
+        return frame_table(frame, read, input_field, target_fields, stage.skip, encode, stage.group_field)
     if target_fields is not None:
         with suppress(DataError):  # labels to hold the answers against, where every row has one
             return frame_table(frame, column, input_field, target_fields, encode=encode)
-    return frame_table(frame, read, input_field, None, stage.skip)
+    return frame_table(frame, read, input_field, None, stage.skip, group_field=stage.group_field)
 
 
 def _check_groups(groups: Mapping[str, Any]) -> None:

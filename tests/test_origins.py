@@ -1,0 +1,165 @@
+"""Groups of examples (a speaker, a recording): no episode asks of one that it shows, and no split divides one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from quickstudy import ConfigError, DataError, DataModule, DataWarning
+from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
+from quickstudy.data.origins import Origins
+from quickstudy.data.splitting import split_examples
+from quickstudy.data.table import Table
+from quickstudy.text.tasks import TextClassificationData
+
+SPEAKERS = ["ann", "bob", "cid", "dan"]
+
+
+def table_of(origins: Any, targets: Any) -> Table:
+    return Table.build(torch.zeros(len(targets), 1), targets, origins=origins)
+
+
+def spoken() -> Table:
+    """Return six clips of each of five words by each of four speakers."""
+    return table_of(np.tile(np.repeat(SPEAKERS, 6), 5), np.repeat(list("abcde"), 24))
+
+
+def sampler(table: Table, **plan: Any) -> EpisodeSampler:
+    return EpisodeSampler.for_stage(table, EpisodePlan(**plan), "train")
+
+
+def recordings() -> Table:
+    """Return clips of recordings that are of one word each, two of each word, one of them long."""
+    targets = np.repeat(list("abcde"), 8)
+    return table_of([f"{word}{place % 8 < 3}" for place, word in enumerate(targets)], targets)
+
+
+def mixed() -> Table:
+    """Return clips of a hundred recordings that hold any words."""
+    generator = np.random.default_rng(0)
+    return table_of(generator.permutation(np.repeat(np.arange(100), 3)), np.repeat(list("abcde"), 60))
+
+
+@pytest.mark.parametrize(
+    ("table", "plan"),
+    [
+        (spoken(), {"ways": 5, "shots": 3, "queries": 4}),
+        (recordings(), {"ways": 5, "shots": 3, "queries": 5}),
+        (mixed(), {"ways": 3, "shots": 1, "queries": 15}),
+    ],
+)
+def test_an_episode_asks_for_examples_of_other_groups_than_it_shows(table: Table, plan: dict[str, Any]) -> None:
+    assert table.origins is not None
+    assert isinstance(table.targets, np.ndarray)
+    drawn = sampler(table, **plan)
+    rows, shots = drawn.draw(np.arange(200)), plan["shots"]
+    assert rows.shape == (200, plan["ways"], shots + plan["queries"])
+    for episode in rows:
+        origins = table.origins.codes[episode]
+        assert not set(origins[:, :shots].ravel()) & set(origins[:, shots:].ravel())
+        assert len(set(episode.ravel())) == episode.size
+    classes = table.targets[rows]
+    assert (classes == classes[:, :, :1]).all()
+    assert np.array_equal(classes[:, :, 0], drawn.draw_classes(np.arange(200)))
+    # An episode depends on its number alone.
+    assert np.array_equal(rows[7:9], sampler(table, **plan).draw(np.array([7, 8])))
+
+
+def test_all_examples_are_drawn_on_both_sides() -> None:
+    rows = sampler(spoken(), ways=3, shots=1, queries=4).draw(np.arange(1500))
+    assert len(np.unique(rows[:, :, 0])) == len(np.unique(rows[:, :, 1:])) == 120
+
+
+def test_groups_give_other_episodes_and_none_the_same_as_ever() -> None:
+    table = spoken()
+    plain = Table(table.inputs, table.targets, table.classes)
+    assert plain.fingerprint != table.fingerprint
+    assert "groups" not in sampler(plain).drawn
+    assert "4 groups apart" in sampler(table).drawn
+
+
+def test_what_has_too_few_groups_is_named() -> None:
+    words = np.repeat(list("abcde"), 8)
+    alone = table_of(np.where(words == "a", "ann", np.tile(["bob", "cid"], 20)), words)
+    told = r"queries of other groups needs 1 examples of a class in some groups and 4 in others; 'a' of the train data "
+    with pytest.raises(DataError, match=told + r"has 'ann' with 8\. Lower shots or queries, add groups, or leave"):
+        sampler(alone, ways=2, shots=1, queries=4)
+    uneven = table_of([f"{word}{place % 8 == 0}" for place, word in enumerate(words)], words)
+    sampler(uneven, ways=2, shots=1, queries=7)  # the one that is alone is shown
+    with pytest.raises(DataError, match=r"'aFalse' with 7, 'aTrue' with 1 \(and 4 other classes\)"):
+        sampler(uneven, ways=2, shots=2, queries=5)
+    # Any two classes can be divided, but not these three at once.
+    crossed = table_of(list("xyyzzx"), list("aabbcc"))
+    sampler(crossed, ways=2, shots=1, queries=1).draw(np.arange(9))
+    with pytest.raises(DataError, match=r"no division of the groups of '.', '.', '.' of the train data"):
+        sampler(crossed, ways=3, shots=1, queries=1).draw(np.arange(1))
+
+
+def test_a_split_moves_whole_groups_and_about_its_share_of_each_class() -> None:
+    table = spoken()
+    train, val = split_examples(table, 0.25, seed=0)
+    assert train.origins is not None
+    assert val.origins is not None
+    assert set(train.origins.present).isdisjoint(val.origins.present)
+    assert val.index.counts.tolist() == [6] * 5
+    others = {split_examples(table, 0.25, seed)[1].origins.present for seed in range(20)}  # type: ignore[union-attr]
+    assert len(others) > 1
+    _, half = split_examples(recordings(), 0.5, seed=1)
+    assert set(half.index.counts.tolist()) <= {3, 5}
+    with pytest.raises(DataError, match=r"val_split=0\.2: 'ann' cannot be divided so that each class keeps an example"):
+        split_examples(table_of(["ann"] * 4, list("aabb")), 0.2, seed=0)
+
+
+def test_files_and_tables_say_it(tmp_path: Path) -> None:
+    for word in ("yes", "no"):
+        (tmp_path / word).mkdir()
+        for name in ("ann_0", "ann_1", "bob_0", "bob_1"):
+            (tmp_path / word / f"{name}.txt").write_text(f"{word} {name}")
+    data = TextClassificationData.from_folders(tmp_path, group_by="([a-z]+)_", val_split=0.5)
+    train, val = data.table("train"), data.table("val")
+    assert train is not None
+    assert val is not None
+    assert train.origins is not None
+    assert val.origins is not None
+    assert {*train.origins.present, *val.origins.present} == {"ann", "bob"}
+    assert len(train.origins.present) == len(val.origins.present) == 1
+    episode = next(
+        iter(
+            TextClassificationData.from_folders(tmp_path, group_by="/([a-z]+)").episode_loader(
+                "train", EpisodePlan(ways=2, shots=2, queries=2, meta_batch_size=1)
+            )
+        )
+    )
+    assert episode.query["ids"].shape[:2] == (1, 4)
+    with pytest.raises(DataError, match=r"group_by='\^\(x\)' finds nothing in 8 of 8 names of files: 'no/ann_0.txt'"):
+        TextClassificationData.from_folders(tmp_path, group_by="^(x)")
+    with pytest.raises(ConfigError, match="is no regular expression"):
+        TextClassificationData.from_folders(tmp_path, group_by="(")
+    with pytest.raises(ConfigError, match="group_field='speaker' is a column of a table"):
+        TextClassificationData.from_folders(tmp_path, group_field="speaker")
+    frame = pd.DataFrame({"text": list("abcd"), "label": list("xxyy"), "speaker": ["ann", "bob", "ann", ""]})
+    fields: dict[str, Any] = {"input_field": "text", "target_fields": "label", "group_field": "speaker"}
+    with pytest.raises(DataError, match="in the train data, the group is missing in row 3"):
+        TextClassificationData.from_data_frame(train_data_frame=frame, **fields)
+    with pytest.warns(DataWarning, match="left out row 3"):
+        skipped = TextClassificationData.from_data_frame(train_data_frame=frame, on_error="skip", **fields)
+    known = skipped.table("train")
+    assert known is not None
+    assert known.origins is not None
+    assert [known.origins.names[code] for code in known.origins.codes] == ["ann", "bob", "ann"]
+    with pytest.warns(DataWarning, match="1 groups are both in the train and the test data: 'ann'"):
+        TextClassificationData.from_data_frame(train_data_frame=frame[:2], test_data_frame=frame[2:3], **fields)
+    with pytest.raises(DataError, match="group_by='a' is of the names of files, and these examples are none"):
+        DataModule.from_tensors(torch.zeros(4, 1), list("abab"), group_by="a")
+
+
+def test_groups_are_labels_one_each() -> None:
+    with pytest.raises(DataError, match="groups are one label for each example"):
+        Origins.of([["a", "b"], ["a"]])
+    with pytest.raises(DataError, match="3 inputs but 2 groups"):
+        Table(torch.zeros(3, 1), origins=Origins.of(["a", "b"]))
