@@ -14,21 +14,46 @@ import pytest
 
 import quickstudy
 from quickstudy.cli import COMMANDS
+from quickstudy.domains import DOMAINS
 
 ROOT = Path(__file__).parents[1] / "src" / "quickstudy"
+
+
+def imports(file: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the absolute dotted name of every import, wherever in the file it stands."""
+    package = ("quickstudy", *file.relative_to(root).parts[:-1])
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*base, *filter(None, [node.module])])
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+
+
+def below_tasks(domain: str) -> Iterator[str]:
+    """Yield the modules of a domain that a model needs, without Lightning: inputs, networks, what they use."""
+    todo, found = ["modality", "nets"], set[str]()
+    while todo:
+        found.add(part := todo.pop())
+        yield f"{domain}/{part}"
+        place = ROOT / domain / part
+        for file in [place.with_suffix(".py")] * place.with_suffix(".py").is_file() + sorted(place.rglob("*.py")):
+            names = [name.split(".") for _, name in imports(file, ROOT)]
+            todo += {name[2] for name in names if name[:2] == ["quickstudy", domain]} - found - {*todo}
+
 
 # From the ground up. A file or folder may import what stands on a lower line. Files on one line may import each other;
 # a folder and its neighbours on the line may not.
 LAYERS = [
-    ["errors", "files", "lazy", "registry", "signatures", "torch_internals", "batches", "episode"],
+    ["errors", "files", "domains", "registry", "signatures", "torch_internals", "batches", "episode"],
     ["functional"],
     ["nets"],
     ["algorithms", "selfsupervised"],
     ["data"],
     ["datasets"],
     ["modality"],
-    # Of each domain its modality.py and nets.py: what a model knows of it, without Lightning.
-    ["image/modality", "text/modality", "text/nets", "audio/modality", "audio/nets", "audio/spectrum"],
+    [part for domain in DOMAINS for part in below_tasks(domain)],
     ["kinds"],
     ["learning"],
     ["saved"],
@@ -37,7 +62,7 @@ LAYERS = [
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer"],
-    ["image", "text", "audio"],  # the domains, which never import each other
+    [*DOMAINS],  # which never import each other
     ["serve"],
     ["testing"],
     ["cli"],
@@ -52,7 +77,7 @@ def unit_of(parts: Sequence[str]) -> str:
     return below if below in HEIGHT else parts[0]
 
 
-DOMAINS = HEIGHT["image"]
+OF_DOMAINS = HEIGHT[DOMAINS[0]]
 LIGHTNING = {"lightning", "pytorch_lightning"}
 
 PUBLIC = [
@@ -77,18 +102,6 @@ PUBLIC = [
 ]
 
 
-def imports(file: Path, root: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the absolute dotted name of every import, wherever in the file it stands."""
-    package = ("quickstudy", *file.relative_to(root).parts[:-1])
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            origin = ".".join([*base, *filter(None, [node.module])])
-            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
-
-
 def complaints(root: Path = ROOT) -> list[str]:
     """Return one sentence for every import that breaks a rule of the house."""
     found = []
@@ -107,7 +120,7 @@ def complaints(root: Path = ROOT) -> list[str]:
                 reason = _reason_against(root, unit, unit_of(rest.split(".")))
             elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["training"]:
                 reason = "lightning lives in training/ and above"
-            elif top == "PIL" and HEIGHT[unit] < DOMAINS and unit not in ("datasets", "modality", "image/modality"):
+            elif top == "PIL" and HEIGHT[unit] < OF_DOMAINS and unit.split("/")[-1] not in ("datasets", "modality"):
                 reason = "PIL is for datasets, modality, the image domain and above"
             if reason:
                 found.append(f"{where}:{line} imports {name}: {reason}")
@@ -125,7 +138,7 @@ def _reason_against(root: Path, unit: str, other: str) -> str | None:
     if HEIGHT[other] > HEIGHT[unit]:
         return f"imports point down, and {other} stands above {unit}"
     if (
-        HEIGHT[unit] == DOMAINS
+        HEIGHT[unit] == OF_DOMAINS
         or unit.split("/")[0] != other.split("/")[0] != other
         or (root / unit).is_dir()
         or (root / other).is_dir()
@@ -176,9 +189,17 @@ def test_every_room_is_in_the_table_of_contributing_in_the_same_order() -> None:
     text = (ROOT.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n## The house\n")[2]
     rows = re.findall(r"^\| (`.*?) \|", text.partition("\n- ")[0], re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`([\w/]+)`", row)]
-    assert sorted(named) == sorted(f"{unit}/" if (ROOT / unit).is_dir() else unit for unit in HEIGHT)
-    heights = [HEIGHT[name.removesuffix("/")] for name in named]
+    assert sorted(named) == sorted({*map(in_the_table, HEIGHT)})
+    heights = [HEIGHT[re.sub("^domain/", f"{DOMAINS[0]}/", name).removesuffix("/")] for name in named]
     assert heights == sorted(heights)
+
+
+def in_the_table(unit: str) -> str:
+    """Return how the table calls a unit, all domains alike."""
+    top, _, part = unit.partition("/")
+    if top in DOMAINS:
+        return "domain/nets" if part not in ("", "modality") else f"domain/{part}"  # and what they need
+    return f"{unit}/" if (ROOT / unit).is_dir() else unit
 
 
 INTERNALS = ("torch_internals.py", "training/quirks.py")

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 import serving
 from quickstudy import cli
 from quickstudy.cli.tasks import TASKS
+from quickstudy.domains import DOMAINS
 from quickstudy.modality import MODALITIES
 from quickstudy.nets.registry import BACKBONES
 
@@ -57,6 +59,21 @@ def domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for table, entries in zip(tables, before, strict=True):
         table.clear()
         table.update(entries)
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_a_domain_is_its_folder_a_line_and_an_extra(name: str) -> None:
+    package = importlib.import_module(f"quickstudy.{name}")
+    assert MODALITIES.name_of(MODALITIES[name]) == name
+    assert all(
+        task.startswith(f"{name}_") and {*classes} <= {*package.__all__} for task, classes in package.TASKS.items()
+    )
+    assert {task for task, home in TASKS.items() if home.module == package.__name__} == {*package.TASKS}
+    assert name in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    source = ROOT / "src" / "quickstudy"
+    others = [file for file in source.rglob("*.py") if file.relative_to(source).parts[0] != name]
+    naming = [file for file in others if re.search(rf"quickstudy[./]{name}\b", file.read_text("utf-8"))]
+    assert name == DOMAINS[0] or not naming  # the first is what is meant where nothing says which
 
 
 def test_the_page_is_short_and_as_the_house_writes() -> None:

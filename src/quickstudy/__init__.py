@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quickstudy.lazy import lazily
+from quickstudy.domains import lazily
 
 if TYPE_CHECKING:
     from quickstudy.algorithms import available_strategies as available_strategies

@@ -48,6 +48,7 @@ class Registry(Generic[T]):
         group: of entry points by which installed packages offer further ones; each is imported when it is asked for.
         hint: what a message says of names that are not known.
         homes: by name, quickstudy's own modules that register it; each is imported when it is asked for.
+        further: its modules that register further ones, which are imported once a name is not known without them.
 
     >>> greetings = Registry[str]("greeting")
     >>> greetings.register("hello")("Hello!")
@@ -61,9 +62,15 @@ class Registry(Generic[T]):
     """
 
     def __init__(
-        self, kind: str, group: str | None = None, hint: str = "", homes: Mapping[str, str] | None = None
+        self,
+        kind: str,
+        group: str | None = None,
+        hint: str = "",
+        homes: Mapping[str, str] | None = None,
+        further: Iterable[str] = (),
     ) -> None:
-        self.kind, self._group, self._hint, self._homes = kind, group, hint, dict(homes or {})
+        self.kind, self._group, self._hint = kind, group, hint
+        self._homes, self._further = dict(homes or {}), list(further)
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -90,14 +97,20 @@ class Registry(Generic[T]):
         if name not in self._entries and name in self._homes:
             importlib.import_module(self._homes[name])
         if name not in self._entries:
+            self._import_further()
+        if name not in self._entries:
             self._import(name, [point for point in self._offered() if point.name == name])
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self._homes or any(point.name == name for point in self._offered())
+        if name in self._entries or name in self._homes:
+            return True
+        self._import_further()
+        return name in self._entries or any(point.name == name for point in self._offered())
 
     def names(self) -> list[str]:
         """Return every name, sorted; those that packages offer too, though some may fail."""
+        self._import_further()
         return sorted({*self._entries, *self._homes, *(point.name for point in self._offered())})
 
     def registered(self) -> list[str]:
@@ -112,6 +125,10 @@ class Registry(Generic[T]):
         """Build the error for a name that is neither here nor one of some further ones."""
         error = unknown(self.kind, name, [*self.names(), *further])
         return ConfigError(f"{error} {self._hint}") if self._hint else error
+
+    def _import_further(self) -> None:
+        for module in self._further:
+            importlib.import_module(module)
 
     def _offered(self) -> Iterable[EntryPoint]:
         return entry_points(group=self._group) if self._group else ()

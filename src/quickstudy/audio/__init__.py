@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quickstudy.lazy import lazily
+from quickstudy.domains import lazily
 
 if TYPE_CHECKING:
     from quickstudy.audio.modality import Sound as Sound
@@ -27,3 +27,10 @@ __getattr__, __dir__, __all__ = lazily(
         "Sound": "modality",
     },
 )
+
+TASKS = {
+    "audio_classification": ("AudioClassifier", "AudioClassificationData"),
+    "audio_embedding": ("AudioEmbedder", "AudioEmbeddingData"),
+    "audio_regression": ("AudioRegressor", "AudioRegressionData"),
+}
+"""By name as commands know it, the class of a task and that of its data."""

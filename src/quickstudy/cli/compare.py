@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quickstudy.cli.fit import command_to_test
+from quickstudy.cli.tasks import MEANT
 from quickstudy.cli.test import how_to_test, recorded
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.files import best_checkpoint
@@ -82,7 +83,8 @@ def _difference(first: _Run, other: _Run) -> Difference:
         sizes |= {"test_ways": most if least == most else f"[{least},{most}]"}
         sizes |= {"test_epoch_length": plan.test_epoch_length, "seed": plan.seed}
     flags = [f"--{name} {value}" for name, value in {**sizes, **options["episodes"]}.items()]
-    raise DataError(f"{told}: {' '.join([command_to_test(checkpoint, options['data']), *flags])}")
+    command = command_to_test(checkpoint, options["data"], options.get("task", MEANT))
+    raise DataError(f"{told}: {' '.join([command, *flags])}")
 
 
 def _verdict(by: Difference) -> str:

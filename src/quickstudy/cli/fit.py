@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from quickstudy.cli.flags import FlagParser, add_flags, function_flags
 from quickstudy.cli.imports import also_importing
 from quickstudy.cli.runs import add_data, add_model, add_task, add_trainer, advice, build_data, build_trainer
-from quickstudy.cli.tasks import task_class
+from quickstudy.cli.tasks import MEANT, data_class, task_class
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write, best_checkpoint
 from quickstudy.kinds.base import ACCURACY
@@ -103,7 +103,7 @@ def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
     model: Any = trainer.lightning_module
     score = f" ({best.monitor} {float(best.best_model_score):.4f}{_guessing(model, trainer)})" if judged else ""
     print(f"{path.stem} checkpoint: {path}{score}; how it went: {folder / REPORT}")
-    print(*advice(model), f"test it: {command_to_test(path, args.data)}{also_importing(args)}", sep="\n")
+    print(*advice(model), f"test it: {command_to_test(path, args.data, args.task)}{also_importing(args)}", sep="\n")
 
 
 def _guessing(model: Task, trainer: Trainer) -> str:
@@ -117,10 +117,11 @@ def _guessing(model: Task, trainer: Trainer) -> str:
     return f"; guessing: {share:.4f}"
 
 
-def command_to_test(checkpoint: Path, data: Mapping[str, Any]) -> str:
+def command_to_test(checkpoint: Path, data: Mapping[str, Any], task: str = MEANT) -> str:
     """Return the command that tests a checkpoint, on the test data of its run or else on ``test/``, ``test.csv``."""
     words = ["quickstudy", "test", "--checkpoint", str(checkpoint)]
-    elsewhere = ("train_", "val_", "image_size", "image_mode", "transform") + ("seed",) * ("folder" not in data)
+    known = (*data_class(task).modality.settings, "transform")  # by the checkpoint
+    elsewhere = ("train_", "val_", *known) + ("seed",) * ("folder" not in data)
     told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}
     if not told.keys() & {"name", "folder"} and not any(name.startswith("test_") for name in told):
         told = {"test_file": "test.csv", **told} if "input_field" in told else {"test_folder": "test/", **told}

@@ -15,7 +15,7 @@ KINDS = {
     "datasets": "datasets",
     "optimizers": "training.optimizers",
     "schedulers": "training.optimizers",
-    "transforms": "image",
+    "transforms": "data.samples",
 }
 """Which module of quickstudy has ``available_KIND()``."""
 _FIRST = 20

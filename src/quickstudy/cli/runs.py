@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 
 from quickstudy.cli.flags import FlagParser, Flags, add_flags, class_flags, function_flags, optional
 from quickstudy.cli.models import find_checkpoint
-from quickstudy.cli.tasks import TASKS, asked_for, data_class, in_checkpoint, task_class
+from quickstudy.cli.tasks import MEANT, TASKS, asked_for, data_class, in_checkpoint, task_class
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.options import DataOptions
 from quickstudy.data.stages import STAGES
@@ -35,7 +35,7 @@ _FEW = 50  # examples of a class
 
 def add_task(parser: FlagParser) -> str:
     """Add the option that says what is learned, and return what it says, as further options depend on it."""
-    parser.add_argument("--task", type=str, default=next(iter(TASKS)), help=f"what is learned: {', '.join(TASKS)}")
+    parser.add_argument("--task", type=str, default=MEANT, help=f"what is learned: {', '.join(TASKS)}")
     return asked_for(parser.words)
 
 
@@ -52,9 +52,7 @@ def add_data(parser: ArgumentParser, stages: Sequence[str], task: str) -> None:
     add_flags(parser, optional(shared), "data from anywhere", prefix="data")
 
 
-def build_data(
-    options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, task: str = next(iter(TASKS))
-) -> DataModule:
+def build_data(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, task: str = MEANT) -> DataModule:
     """Open the door whose arguments are given.
 
     Args:

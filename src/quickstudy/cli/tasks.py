@@ -1,4 +1,4 @@
-"""The tasks that commands know by name, and which of them is meant: a new domain adds a line to the table."""
+"""The tasks that commands know by name, those of all domains, and which of them is meant."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quickstudy.cli.models import model_here
+from quickstudy.domains import DOMAINS
 from quickstudy.errors import unknown
 
 if TYPE_CHECKING:
@@ -25,17 +26,14 @@ class Home(NamedTuple):
     data: str
 
 
-TASKS = {
-    "image_classification": Home("quickstudy.image", "ImageClassifier", "ImageClassificationData"),
-    "image_embedding": Home("quickstudy.image", "ImageEmbedder", "ImageEmbeddingData"),
-    "image_regression": Home("quickstudy.image", "ImageRegressor", "ImageRegressionData"),
-    "text_classification": Home("quickstudy.text", "TextClassifier", "TextClassificationData"),
-    "text_regression": Home("quickstudy.text", "TextRegressor", "TextRegressionData"),
-    "audio_classification": Home("quickstudy.audio", "AudioClassifier", "AudioClassificationData"),
-    "audio_embedding": Home("quickstudy.audio", "AudioEmbedder", "AudioEmbeddingData"),
-    "audio_regression": Home("quickstudy.audio", "AudioRegressor", "AudioRegressionData"),
+TASKS: dict[str, Home] = {
+    name: Home(package, *classes)
+    for package in (f"quickstudy.{domain}" for domain in DOMAINS)
+    for name, classes in importlib.import_module(package).TASKS.items()
 }
-"""By name; the first is meant where nothing says which. ``--import`` may add further ones."""
+"""By name. ``--import`` may add further ones."""
+MEANT = next(iter(TASKS))
+"""What is meant where nothing says which."""
 
 
 def task_class(name: str) -> type[Task]:
@@ -60,7 +58,7 @@ def data_class(name: str) -> type[DataModule]:
 
 def named_by(cls: str) -> str:
     """Return the name of the task of a class, as a checkpoint notes it; the first where that is not known."""
-    return next((name for name, home in TASKS.items() if home.task == cls), next(iter(TASKS)))
+    return next((name for name, home in TASKS.items() if home.task == cls), MEANT)
 
 
 def in_checkpoint(path: Path) -> str:

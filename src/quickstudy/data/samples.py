@@ -31,17 +31,25 @@ from quickstudy.data.archives import MAX_FILE_BYTES, Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs, count_of
 from quickstudy.data.targets import in_order
+from quickstudy.domains import modules_of_domains
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
 from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves, tree_unflatten
 
 Load = Callable[[Any], Any]
 Transform = Callable[[Tensor], Tensor]
-TRANSFORMS: Registry[Transform] = Registry("transform")
+TRANSFORMS: Registry[Transform] = Registry("transform", further=modules_of_domains("transforms"))
 """By name: ready-made ones."""
 
 ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")
 """How a file on the internet begins, also one that a path was made of; a drive has one letter."""
+
+
+def available_transforms() -> list[str]:
+    """Return the names of ready-made augmentations, of all domains."""
+    return TRANSFORMS.names()
+
+
 _AUTO_SHARE = 0.25
 _TRIED, _SLACK = 64, 1.5
 _ALIGNED = 16

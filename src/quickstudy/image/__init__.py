@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quickstudy.lazy import lazily
+from quickstudy.domains import lazily
 
 if TYPE_CHECKING:
     from quickstudy.image.modality import Picture as Picture
@@ -31,3 +31,10 @@ __getattr__, __dir__, __all__ = lazily(
         "load_image": "modality",
     },
 )
+
+TASKS = {
+    "image_classification": ("ImageClassifier", "ImageClassificationData"),
+    "image_embedding": ("ImageEmbedder", "ImageEmbeddingData"),
+    "image_regression": ("ImageRegressor", "ImageRegressionData"),
+}
+"""By name as commands know it, the class of a task and that of its data."""

@@ -13,7 +13,6 @@ from quickstudy.data.table import Table
 from quickstudy.errors import given
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
-from quickstudy.image.transforms import available_transforms as available_transforms  # and registers them
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
 from quickstudy.modality.pixels import channels_last, whole_numbers

@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Any
 
 from quickstudy.data.samples import TRANSFORMS, Transform
+from quickstudy.data.samples import available_transforms as available_transforms
 from quickstudy.errors import require
 
 _NAMED = {
@@ -23,11 +24,6 @@ _NAMED = {
     "rand_augment": ("rand",),
     "views": ("flip", "small_part", "tint", "fade"),
 }
-
-
-def available_transforms() -> list[str]:
-    """Return the names of ready-made augmentations."""
-    return TRANSFORMS.names()
 
 
 def _in_turn(parts: tuple[str, ...], pixels: Any) -> Any:

