@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from quickstudy.audio.modality import Sound
 from quickstudy.data.sources import listed_table
@@ -23,7 +26,7 @@ class AudioData(DataModule):
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
         sample_rate: samples a second that all sounds are brought to. Default: as the model's training data, else
             16,000.
-        seconds: of a sound that are heard: the middle of a longer one, and silence follows a shorter one. Default: as
+        seconds: of a sound that are heard: the loudest part of a longer one, and silence follows a shorter one. Default: as
             the model's training data, else such that 19 of 20 training sounds fit, up to 10.
         options: see ``DataOptions``.
     """
@@ -41,7 +44,7 @@ class AudioData(DataModule):
         **options: Any,
     ) -> None:
         options |= given(sample_rate=sample_rate, seconds=seconds)
-        super().__init__(train, val, test, predict, **options)
+        super().__init__(*map(_one_by_one, (train, val, test, predict)), **options)
 
     @door
     def from_arrays(cls, stage: Stage, arrays: Any, targets: Any, *, sampling_rate: int | None = None) -> Table:
@@ -64,6 +67,12 @@ class AudioData(DataModule):
         elif bare := [row for row, one in enumerate(listed) if hasattr(one, "shape")]:
             raise DataError(f"sound {bare[0]} does not say how many samples a second it has: type sampling_rate=16000")
         return listed_table(listed, targets, list, skip=stage.skip, encode=cls.answers.encode)
+
+
+def _one_by_one(table: Table | None) -> Table | None:
+    """Return a table whose waves ``[N, L]`` are sounds to be read; spectra ``[N, 1, F, T]`` are fed as they are."""
+    waves = table is not None and isinstance(table.inputs, Tensor) and table.inputs.ndim == 2
+    return replace(table, inputs=list(table.inputs)) if table is not None and waves else table
 
 
 class AudioClassificationData(AudioData):
