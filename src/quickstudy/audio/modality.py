@@ -115,8 +115,9 @@ class Sound(Modality):
 
     It is read from wav, flac, ogg (Vorbis or Opus), mp3 or aiff, without FFmpeg; its channels become one. Of the
     spectrum 255 is where the sound is loudest, and 0 what is quieter by 80 dB or more, and silence, which fills up a
-    sound that is shorter than the window. Of one that is longer the loudest part is taken. In memory a sound is an array
-    ``[L]``, ``[C, L]`` or ``[L, C]`` of ``sample_rate`` samples a second, or a dict ``{"array", "sampling_rate"}``.
+    sound that is shorter than the window. Of one that is longer the loudest part is taken. In memory a sound is an
+    array ``[L]``, ``[C, L]`` or ``[L, C]`` of ``sample_rate`` samples a second, or a dict ``{"array",
+    "sampling_rate"}``.
 
     Args:
         sample_rate: samples a second that all are brought to.
@@ -241,8 +242,8 @@ class Sound(Modality):
 
     def column(self, values: Sequence[Any], root: str | os.PathLike[str] | None = None, exist: bool = True) -> Inputs:
         """Return the files that cells name; or the cells, where they hold sounds themselves."""
-        held = [value for value in values if isinstance(value, Mapping | np.ndarray | Tensor | bytes)]
-        return list(values) if len(held) == len(values) else super().column(values, root, exist)
+        named = any(isinstance(value, str | os.PathLike) for value in values)
+        return super().column(values, root, exist) if named else list(values)
 
     # ---- learning
 
@@ -258,8 +259,8 @@ class Sound(Modality):
         cut = int((lengths > window + 1 / FRAMES).sum())
         if cut > 2 * (1 - _SHARE) * len(lengths):
             warnings.warn(
-                f"{cut} of {len(lengths)} sounds are longer than {window:g} s, and only their loudest part is heard: set "
-                f"seconds= (the longest has {lengths.max():.1f} s), or cut them into clips",
+                f"{cut} of {len(lengths)} sounds are longer than {window:g} s, and only their loudest part is heard: "
+                f"set seconds= (the longest has {lengths.max():.1f} s), or cut them into clips",
                 DataWarning,
                 4,
             )

@@ -26,8 +26,8 @@ class AudioData(DataModule):
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
         sample_rate: samples a second that all sounds are brought to. Default: as the model's training data, else
             16,000.
-        seconds: of a sound that are heard: the loudest part of a longer one, and silence follows a shorter one. Default: as
-            the model's training data, else such that 19 of 20 training sounds fit, up to 10.
+        seconds: of a sound that are heard: the loudest part of a longer one, and silence follows a shorter one.
+            Default: as the model's training data, else such that 19 of 20 training sounds fit, up to 10.
         options: see ``DataOptions``.
     """
 
@@ -44,7 +44,8 @@ class AudioData(DataModule):
         **options: Any,
     ) -> None:
         options |= given(sample_rate=sample_rate, seconds=seconds)
-        super().__init__(*map(_one_by_one, (train, val, test, predict)), **options)
+        train, val, test, predict = map(_one_by_one, (train, val, test, predict))
+        super().__init__(train, val, test, predict, **options)
 
     @door
     def from_arrays(cls, stage: Stage, arrays: Any, targets: Any, *, sampling_rate: int | None = None) -> Table:
@@ -59,14 +60,14 @@ class AudioData(DataModule):
         Raises:
             DataError: the rate or a target is missing, or there are more of the one than of the other.
         """
-        listed = cls.modality.listed(arrays)
+        listed = list(cls.modality.listed(arrays))
         if sampling_rate is not None:
             listed = [
                 one if isinstance(one, Mapping) else {"array": one, "sampling_rate": sampling_rate} for one in listed
             ]
         elif bare := [row for row, one in enumerate(listed) if hasattr(one, "shape")]:
             raise DataError(f"sound {bare[0]} does not say how many samples a second it has: type sampling_rate=16000")
-        return listed_table(listed, targets, list, skip=stage.skip, encode=cls.answers.encode)
+        return listed_table(listed, targets, cls.modality.column, skip=stage.skip, encode=cls.answers.encode)
 
 
 def _one_by_one(table: Table | None) -> Table | None:

@@ -9,7 +9,7 @@ import copy
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Signature
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -30,8 +30,9 @@ from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
+from quickstudy.learning.adapting import with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
-from quickstudy.nets import build_encoder
+from quickstudy.nets import build_encoder, sized
 from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
@@ -288,6 +289,7 @@ class Task(OfDomain, L.LightningModule):
         by_class = self.procedure.by_class
         if data is not None:
             self.load_options = data.read_as(self.load_options, trains=stage == "fit", by_class=by_class)
+            self.size_backbone(data)
         if data is not None and stage == "fit" and (table := data.table("train", by_class=by_class)):
             self.trained_on = len(table), table.fingerprint
             self.trained_with = steps_of(trainer_of(self), self.procedure, data)
@@ -298,6 +300,12 @@ class Task(OfDomain, L.LightningModule):
             delattr(self, measured)  # of loaders that there were before
         for name in ("train", "val", "test"):
             self.add_module(f"{name}_metrics", self._measures(name, self._metrics).to(self.device))
+
+    def size_backbone(self, data: DataModule) -> None:
+        """Make the backbone anew where its size follows from the data, such as how many columns a table has."""
+        encoder = sized(self.encoder, data.modality.for_backbone())
+        if encoder is not self.encoder and encoder.made_by is not None:
+            self.encoder, self.hparams["backbone_kwargs"] = encoder, encoder.made_by[1]
 
     def _measures(self, stage: str, asked: Any) -> StageMetrics:
         choices = self.procedure.choices(self.kind, stage)
@@ -485,7 +493,7 @@ class Task(OfDomain, L.LightningModule):
 
     # ---- use
 
-    def adapt(self, inputs: Any, labels: Any) -> Any:
+    def adapt(self, inputs: Any = None, labels: Any = None, *, classes: Sequence[str] = ()) -> Any:
         """Learn classes, or numbers, from a few examples, without training.
 
         Args:
@@ -493,6 +501,7 @@ class Task(OfDomain, L.LightningModule):
                 tensor ``[S, ...]``, fed as it is.
             labels: S labels, strings or integers; classes may have different numbers of examples. Or S numbers, where
                 answers are such.
+            classes: of texts, names of classes that count as an example each; they alone are enough.
 
         Returns:
             A ``Predictor`` with the strategy's own classifier; for the default strategy, class means of the features.
@@ -503,7 +512,9 @@ class Task(OfDomain, L.LightningModule):
         """
         algorithm = copy.deepcopy(self.procedure.learner(self.kind)).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
-        return self.kind.learner(encoder, algorithm, self._modality_for(inputs)).fit(inputs, labels)
+        modality = self._modality_for(inputs)
+        inputs, labels = with_names(modality, inputs, labels, classes)
+        return self.kind.learner(encoder, algorithm, modality).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
