@@ -60,20 +60,21 @@ class AudioData(DataModule):
         Raises:
             DataError: the rate or a target is missing, or there are more of the one than of the other.
         """
-        listed = list(cls.modality.listed(arrays))
+        sounds: list[Any] = list(cls.modality.listed(arrays))
         if sampling_rate is not None:
-            listed = [
-                one if isinstance(one, Mapping) else {"array": one, "sampling_rate": sampling_rate} for one in listed
+            sounds = [
+                one if isinstance(one, Mapping) else {"array": one, "sampling_rate": sampling_rate} for one in sounds
             ]
-        elif bare := [row for row, one in enumerate(listed) if hasattr(one, "shape")]:
+        elif bare := [row for row, one in enumerate(sounds) if hasattr(one, "shape")]:
             raise DataError(f"sound {bare[0]} does not say how many samples a second it has: type sampling_rate=16000")
-        return listed_table(listed, targets, cls.modality.column, skip=stage.skip, encode=cls.answers.encode)
+        return listed_table(sounds, targets, cls.modality.column, skip=stage.skip, encode=cls.answers.encode)
 
 
 def _one_by_one(table: Table | None) -> Table | None:
     """Return a table whose waves ``[N, L]`` are sounds to be read; spectra ``[N, 1, F, T]`` are fed as they are."""
-    waves = table is not None and isinstance(table.inputs, Tensor) and table.inputs.ndim == 2
-    return replace(table, inputs=list(table.inputs)) if table is not None and waves else table
+    if table is None or not isinstance(table.inputs, Tensor) or table.inputs.ndim != 2:
+        return table
+    return replace(table, inputs=list(table.inputs))
 
 
 class AudioClassificationData(AudioData):
