@@ -22,6 +22,7 @@ from quickstudy.files import plain
 from quickstudy.kinds.losses import Loss
 from quickstudy.kinds.predictions import Said, plain_answer
 from quickstudy.nets import Encoder
+from quickstudy.nets.members import MemberHead
 from quickstudy.registry import Registry
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ class Kind(ABC):
     """The strategy that learns from a few examples by an encoder that ordinary training made."""
     unlabelled: ClassVar[bool] = False
     """Whether examples without targets can train it, by a self-supervised method."""
+    measured: ClassVar[bool] = False
+    """Whether targets are measured values, which reach it as the data has them, whatever the precision of training."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 
@@ -271,6 +274,11 @@ class Kind(ABC):
     def scaled(self, targets: Any) -> Any:
         """Return targets as the network gives them."""
         return targets
+
+    @property
+    def unit(self) -> float | None:
+        """By how much answers vary that are numbers, in their own units; None: they are none, or it is not known."""
+        return None
 
     @property
     def choices(self) -> int:
@@ -457,6 +465,18 @@ class Kind(ABC):
         return targets
 
 
+def linear_head(encoder: Encoder, example: Batch, answers: int) -> nn.Module:
+    """Return a linear layer from an encoder's features to answers; of members (``backbone.members``) one of each.
+
+    Args:
+        encoder: what it stands on.
+        example: an input as the network is fed with it, with a leading axis of 1.
+        answers: how many it gives.
+    """
+    shape, members = encoder.feature_shape(example), getattr(encoder.backbone, "members", 0)
+    return MemberHead(members, math.prod(shape[1:]), answers) if members else nn.Linear(math.prod(shape), answers)
+
+
 def linear_of(weights: Mapping[str, Tensor], width: int = 0) -> nn.Module:
     """Return a linear layer of the shape of its weights.
 
@@ -467,10 +487,11 @@ def linear_of(weights: Mapping[str, Tensor], width: int = 0) -> nn.Module:
     Raises:
         DataError: it gives another number.
     """
-    answers, features = weights["weight"].shape
+    shape = weights["weight"].shape
+    answers, features = shape if len(shape) == 2 else (shape[2], shape[1])
     if width and answers != width:
         raise DataError(f"the head gives {answers} answers, and its description says {width}: save the model again")
-    return nn.Linear(features, answers)
+    return nn.Linear(features, answers) if len(shape) == 2 else MemberHead(shape[0], features, answers)
 
 
 KINDS = Registry[type[Kind]](
