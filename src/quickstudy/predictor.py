@@ -101,7 +101,7 @@ class Adapted:
         return {
             "strategy": name_of(known.algorithm),
             "backbone": made_by and made_by[0],
-            "classes": 0 if known.kind is not None else len(known.support),
+            "classes": len(known.support) if known.kind.by_class else 0,
             "examples": sum(known.counts.values()),
         }
 
@@ -191,10 +191,10 @@ class Adapted:
             ConfigError: what was code is not given, or the model in the folder is of another kind.
         """
         known = model_folder.read(folder, device, load, backbone)
-        found: Any = Predictor if known.kind is None else NumberPredictor
+        found: Any = Predictor if known.kind.by_class else NumberPredictor
         if not issubclass(cls, found):
             if not issubclass(found, cls):
-                what = "classes" if known.kind is None else "numbers"
+                what = "classes" if known.kind.by_class else "numbers"
                 raise ConfigError(f"the model in '{folder}' learned {what}: type {found.__name__}.load('{folder}')")
             cls = found  # who asked for either
         made = cls(*(getattr(known, name) for name in cls.made_with))
@@ -424,13 +424,14 @@ class Predictor(Adapted):
     # ---- files
 
     def export(
-        self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False
+        self, path: str | os.PathLike[str], *, inputs: Any = None, images: Any = None, only_classes: bool = False
     ) -> export.Exported:
         """Write a graph that answers without quickstudy, and its classes beside it; see ``saved.export.write``.
 
         Args:
             path: ``x.onnx``, or ``x.pt2`` for torch.export; the classes go to ``x.onnx.classes.safetensors``.
-            images: some inputs, where the size of them is not known; answers to them are compared too.
+            inputs: some, where the form of them is not known; answers to them are compared, too.
+            images: the older name of ``inputs``.
             only_classes: leave the graph, and write the classes of now for it.
 
         Raises:
@@ -440,7 +441,7 @@ class Predictor(Adapted):
         """
         from quickstudy.saved import export  # which imports what few need
 
-        return export.write(path, self._knowledge, images, only_classes)
+        return export.write(path, self._knowledge, images if inputs is None else inputs, only_classes)
 
     def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
         """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
@@ -618,7 +619,6 @@ class NumberPredictor(Adapted):
     @property
     def kind(self) -> Kind:
         """What an answer is: it knows the units."""
-        assert self._knowledge.kind is not None
         return self._knowledge.kind
 
     @property

@@ -137,6 +137,8 @@ class Kind(ABC):
     """The strategy that learns from a few examples by an encoder that ordinary training made."""
     unlabelled: ClassVar[bool] = False
     """Whether examples without targets can train it, by a self-supervised method."""
+    by_class: ClassVar[bool] = True
+    """Whether what learns from a few examples learns classes; else each example has a target of its own."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 

@@ -51,6 +51,7 @@ class Regression(Kind):
     episodic: ClassVar[bool] = True
     plan: ClassVar[type[EpisodePlan]] = GroupPlan
     shown_by: ClassVar[str] = "r2d2"
+    by_class: ClassVar[bool] = False
 
     mean: float | None = None
     deviation: float | None = None
