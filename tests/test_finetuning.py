@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from quickstudy import ConfigError, Trainer
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.nets import build_encoder
-from quickstudy.training.finetuning import build_finetuning, stages_of
+from quickstudy.nets.stages import stages_of
+from quickstudy.training.finetuning import build_finetuning
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -82,6 +83,7 @@ def moved(finetuning: Any, epochs: int, train_bn: bool = False, strategy: str = 
         (("unfreeze_milestones", ((0, 2), 2)), ["47", "47", "01347"]),
         (("unfreeze_milestones", ((1, 3), 1)), ["", "7", "7", "01347"]),
         (["unfreeze_milestones", [[1, 2], 1]], ["", "7", "01347"]),  # as YAML has it
+        (("unfreeze_last", 2), ["47", "47"]),
         (("gradual", 1), ["", "7", "47", "347", "1347", "01347"]),
     ],
     ids=str,
@@ -161,6 +163,8 @@ def test_wrong_strategies_say_what_is_right(wrong: Any, said: str) -> None:
 def test_more_layers_than_there_are() -> None:
     with pytest.raises(ConfigError, match="the last 9 layers of a backbone that has 5"):
         moved(("unfreeze_milestones", ((0, 1), 9)), 1)
+    with pytest.raises(ConfigError, match="the last 6 stages of a backbone that has 5"):
+        moved(("unfreeze_last", 6), 1)
 
 
 def test_stages_are_those_of_the_network_within_a_wrapper() -> None:

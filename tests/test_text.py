@@ -16,7 +16,8 @@ import torch
 
 from quickstudy import Predictor, Trainer
 from quickstudy.cli import main
-from quickstudy.errors import DataError, DataWarning
+from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.serve.service import Service
 from quickstudy.testing import check_domain
 from quickstudy.text import (
     SmallTransformer,
@@ -185,6 +186,39 @@ def test_a_predictor_of_sentences_in_the_same_words(tmp_path: Path) -> None:
         again.predict(["fine", ""])
 
 
+def test_the_name_of_a_class_counts_as_an_example_of_it(tmp_path: Path) -> None:
+    texts, labels = sentences(3)
+    names = ["card", "cash_out"]
+    torch.manual_seed(0)
+    alone = Predictor.from_backbone("small_transformer", classes=names, backbone_kwargs=TINY)
+    assert alone.counts_ == dict.fromkeys(names, 1)
+    assert alone.predict(["card chip", "the cash"]) == names, "with one example of each nothing is unknown"
+    same = Predictor.from_backbone(tiny(), ["card", "cash out"], names)
+    assert (alone.predict_proba(texts) == same.predict_proba(texts)).all()
+    alone.add_class("my_rate"), same.add_class("my_rate", "my rate")
+    assert (alone.predict_proba(texts) == same.predict_proba(texts)).all()
+    both = Predictor.from_backbone(tiny(), texts, labels, classes=["card", "rate", "card"])
+    assert both.counts_ == {"card": 4, "cash": 3, "rate": 4}
+    again = Predictor.from_backbone(tiny(), [*texts, "card", "rate"], [*labels, "card", "rate"])
+    assert (both.predict_proba(texts) == again.predict_proba(texts)).all()
+    assert TextClassifier(backbone=tiny()).adapt(classes=names).counts_ == alone.fit(classes=names).counts_
+    alone.save(tmp_path / "bank")
+    with Service(tmp_path / "bank") as service:
+        assert service.teach("exchange_rate", []).result() == 1
+        with pytest.raises(DataError, match="no examples were given"):
+            service.teach("exchange_rate", []).result()
+    assert Predictor.load(tmp_path / "bank").counts_ == dict.fromkeys([*names, "exchange_rate"], 1)
+
+
+def test_a_name_that_is_no_example_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"the name 'cat' alone tells nothing of pictures: show 1\.\.n examples"):
+        Predictor.from_backbone("conv4", classes=["cat"])
+    with pytest.raises(ConfigError, match=r"the name 3 is no word: show 1\.\.n examples"):
+        Predictor.from_backbone(tiny(), sentences(1)[0], [1, 2, 2]).add_class(3)
+    with pytest.raises(DataError, match="no examples were given"):
+        Predictor.from_backbone(tiny())
+
+
 def test_the_command_line_fits_and_predicts_texts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +237,12 @@ def test_the_command_line_fits_and_predicts_texts(
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["label"] for row in rows] == ["card", "rate"]
     assert "tokenizer" not in Path("runs/1/config.yaml").read_text()
+    assert main(["adapt", "small_transformer", "--classes", "card", "exchange_rate", "--out", "names/"]) == 0
+    assert "Classes, with their texts: card 1, exchange_rate 1" in capsys.readouterr().out
+    assert main(["adapt", "runs/1", "--support", "t.csv", "--classes", "card", "coin", "--out", "names/"]) == 0
+    assert "card 9, cash 8, coin 1, rate 8" in capsys.readouterr().out
+    assert main(["adapt", "small_transformer", "--out", "names/"]) == 2
+    assert "--support is missing" in capsys.readouterr().err
     folder = Path("support")
     for number, (text, label) in enumerate(zip(texts, labels, strict=True)):
         (folder / label).mkdir(parents=True, exist_ok=True)

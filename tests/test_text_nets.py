@@ -12,9 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from quickstudy.algorithms import STRATEGIES
+from quickstudy.batches import each, join, take
+from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError
-from quickstudy.nets import audit, build_encoder
+from quickstudy.nets import Encoder, audit, build_encoder
 from quickstudy.nets.sequences import attention_bias, pooled
+from quickstudy.nets.stages import layers_of, stages_of
 from quickstudy.testing import check_modality
 from quickstudy.text import SmallTransformer, Text
 from quickstudy.text.tasks import TextClassifier
@@ -184,6 +188,7 @@ def test_a_folder_is_read_as_its_own_files_say(tmp_path: Path) -> None:
     again.load_state_dict(encoder.state_dict())
     with torch.no_grad():
         assert torch.equal(again.eval()(texts), encoder(texts))
+    assert again.backbone.adaptation_layers == 1 and made("bert").adaptation_layers == "all"
     assert encoder.reads is not None
     text = Text(**encoder.reads["options"])
     assert text.load("where is card " * 5)["ids"].tolist() == [3, 1, 2, 3, 1, 2, 3]
@@ -243,6 +248,94 @@ def test_options_are_checked() -> None:
         build_encoder("small_transformer", {"width": 20})
     with pytest.raises(ConfigError, match="small_transformer has no option 'widht'; did you mean 'width'"):
         build_encoder("small_transformer", {"widht": 20})
+
+
+def test_stages_are_a_transformers_layers_and_what_comes_behind_is_of_the_last(network: Any) -> None:
+    stages, blocks = stages_of(network), network.blocks_of_layers
+    assert [layer for stage in stages for layer in stage] == layers_of(network)
+    assert len(stages) == 1 + len(blocks)
+    assert {*stages[-1]} >= {*layers_of(blocks[-1])} and {*stages[0]}.isdisjoint(blocks.modules())
+    if (last := getattr(network, "norm", None)) is not None:
+        assert stages[-1][-1] is last
+
+
+def of_two_layers() -> Encoder:
+    torch.manual_seed(0)
+    config = {**FAMILIES["bert"], "num_hidden_layers": 2}
+    return build_encoder("transformers", {"config": config, "adaptation_layers": 1}, pretrained=False).double()
+
+
+def task_of_texts() -> Episode:
+    targets, texts = torch.tensor([[0, 1, 2, 0, 1, 2]]), each(lambda leaf: leaf[None], tokens())
+    return Episode(texts, targets, each(lambda leaf: leaf.flip(1), texts), targets.flip(1))  # type: ignore[arg-type]
+
+
+def learner(name: str, encoder: Encoder, **options: Any) -> Any:
+    torch.manual_seed(1)
+    algorithm = STRATEGIES[name](2, adaptation_lr=0.05, **options)
+    algorithm.meet(encoder, (16,), 3)
+    return algorithm.double()
+
+
+@pytest.mark.parametrize("name", ["maml", "protomaml", "metasgd", "reptile", "boil"])
+def test_of_a_pretrained_transformer_the_last_layer_adapts(name: str) -> None:
+    """What is learned of a task holds that alone, and answers as the whole network does."""
+    encoder, task = of_two_layers().eval(), task_of_texts()
+    algorithm = learner(name, encoder).eval()
+    support, targets, query, _ = (take(part, 0) for part in task)
+    state = algorithm.adapt(encoder, support, targets, 3)
+    own = {name.removeprefix("backbone.") for name in state[0] if name.startswith("backbone.")}
+    assert own == {name for name, _ in encoder.backbone.named_parameters() if ".layer.1." in name}
+    answers = algorithm.judge(encoder, task, 3, algorithm.loss)[1][0]
+    torch.testing.assert_close(algorithm.predict(encoder, state, [query]), answers)
+    asked = learner(name, encoder, adaptation_layers=["*.layer.1.*"]).eval()
+    assert torch.equal(asked.judge(encoder, task, 3, asked.loss)[1][0], answers)
+    every = learner(name, encoder, adaptation_layers="all").eval()
+    assert any("word_embeddings" in name for name in every.adapt(encoder, support, targets, 3)[0])
+    assert not torch.equal(every.judge(encoder, task, 3, every.loss)[1][0], answers)
+
+
+@pytest.mark.parametrize("meta_gradient", ["unrolled", "adjoint", "first_order"])
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_layers_that_never_train_cost_no_gradient_and_change_none(meta_gradient: str, chunk: int) -> None:
+    found = []
+    for frozen in (False, True):
+        encoder = of_two_layers()
+        names = {name for name, _ in encoder.backbone.named_parameters() if ".layer.1." not in name}
+        for name, parameter in encoder.backbone.named_parameters():
+            parameter.requires_grad_(not frozen or name not in names)
+        algorithm = learner("maml", encoder, meta_gradient=meta_gradient, task_chunk=chunk).train()
+        task = Episode(*(join([part, part]) for part in task_of_texts()))
+        algorithm.judge(encoder, task, 3, algorithm.loss)[0].backward()
+        own = {**dict(encoder.backbone.named_parameters()), **dict(algorithm.named_parameters())}
+        assert not frozen or all(own[name].grad is None for name in names)
+        found.append({name: value.grad for name, value in own.items() if name not in names})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (-1, r"adaptation_layers=-1 must be 'all', how many of the last stages adapt"),
+        (True, "adaptation_layers=True must be 'all'"),
+        ("last", "adaptation_layers='last' must be 'all'"),
+        (9, "adaptation_layers=9: the backbone has 3 stages; type 'all'"),
+        (["*layer.7*"], r"no parameter of the backbone is called '\*layer.7\*'"),
+    ],
+    ids=str,
+)
+def test_layers_that_cannot_adapt_are_told(asked: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        learner("maml", of_two_layers(), adaptation_layers=asked)
+
+
+def test_only_boil_needs_more_than_the_head() -> None:
+    encoder, (support, targets, *_) = of_two_layers().eval(), (take(part, 0) for part in task_of_texts())
+    head = learner("maml", encoder, adaptation_layers=0).eval()
+    assert head.adapt(encoder, support, targets, 3)[0].keys() == {"head.weight", "head.bias"}
+    with pytest.raises(ConfigError, match="boil's head does not adapt, so a part of the backbone must"):
+        STRATEGIES["boil"](adaptation_layers=0)
 
 
 def test_minilm_knows_what_sentences_mean_and_needs_no_network() -> None:

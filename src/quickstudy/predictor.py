@@ -24,13 +24,13 @@ from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.predictions import Answer, Neighbour
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.adapting import addition, after, fitted, unshown, untaught
+from quickstudy.learning.adapting import addition, after, fitted, in_words, unshown, untaught, with_names
 from quickstudy.learning.answering import answered, named, neighbours
 from quickstudy.learning.changes import NUMBERS, UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
 from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
-from quickstudy.modality import MODALITIES, Modality, modality_of
+from quickstudy.modality import MODALITIES, Modality, as_modality, modality_of
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
 from quickstudy.saved.plain import name_of
@@ -224,9 +224,10 @@ class Predictor(Adapted):
     def from_backbone(
         cls,
         backbone: str | nn.Module,
-        inputs: Any,
-        labels: Any,
+        inputs: Any = None,
+        labels: Any = None,
         *,
+        classes: Sequence[str] = (),
         backbone_kwargs: Mapping[str, Any] | None = None,
         pretrained: bool = True,
         strategy: str = "nearest_centroid",
@@ -241,6 +242,7 @@ class Predictor(Adapted):
                 for texts ``"minilm"``, or any encoder of transformers by its name on the Hugging Face Hub.
             inputs: 1..n pictures per class, each a path, bytes, a PIL image, an array or a tensor; or texts.
             labels: S labels: all strings, all whole numbers or all bools. It answers in their type.
+            classes: of texts, names of classes that count as an example each; they alone are enough.
             backbone_kwargs: the backbone's own options.
             pretrained: take trained weights where there are any (timm's).
             strategy: any that ``quickstudy list strategies`` names and that needs no training.
@@ -256,7 +258,9 @@ class Predictor(Adapted):
         encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
         if load is None:
             load = usual_inputs(encoder)
-        if isinstance(load, Modality) and load.learned:
+        load = as_modality(load)
+        inputs, labels = with_names(load, inputs, labels, classes)
+        if load.learned:
             inputs = load.listed(inputs)
             load = load.fitted(inputs)
         return cls(encoder, algorithm, load).fit(inputs, labels)
@@ -320,7 +324,7 @@ class Predictor(Adapted):
         """
         return self._knowledge.as_class(text)
 
-    def fit(self, inputs: Any, labels: Any) -> Self:
+    def fit(self, inputs: Any = None, labels: Any = None, *, classes: Sequence[str] = ()) -> Self:
         """Learn a support set, in place of all that was learned before.
 
         Args:
@@ -328,25 +332,33 @@ class Predictor(Adapted):
                 all, pictures ``[S, C, H, W]``, ``[S, H, W, C]`` or ``[S, H, W]``. What comes later in another scale of
                 pictures (0..255, or 0..1) is brought to theirs.
             labels: S labels, one per example: all strings, all whole numbers or all bools. It answers in their type.
+            classes: of texts, names of classes that count as an example each; they alone are enough.
 
         Raises:
             DataError: there are no examples, the lengths differ, or an input cannot be read.
+            ConfigError: a name tells nothing of such inputs.
         """
-        self._knowledge = fitted(self._knowledge, inputs, labels)
+        self._knowledge = fitted(self._knowledge, *with_names(self.modality, inputs, labels, classes))
         return self
 
-    def add_class(self, name: Label, inputs: Any) -> Self:
+    def add_class(self, name: Label, inputs: Any = None) -> Self:
         """Learn a further class from 1..n examples; its column is the last. Its name is of the others' type.
+
+        Args:
+            name: of the class.
+            inputs: the examples; None: the name, where inputs are texts.
 
         Raises:
             TakenError: there is such a class.
             DataError: there are no examples, or one cannot be read.
-            ConfigError: the algorithm's head was trained for a fixed number of classes.
+            ConfigError: the algorithm's head was trained for a fixed number of classes, or a name tells nothing of such
+                inputs.
         """
         label = self._knowledge.new(name)
         if label in self._knowledge.support:
             raise TakenError(f"the class {label!r} exists: type add_examples({label!r}, ...) to show more of it")
-        return self._make(*addition(self._knowledge, label, inputs))
+        examples = [in_words(self.modality, label)] if inputs is None else inputs
+        return self._make(*addition(self._knowledge, label, examples))
 
     def add_examples(self, name: Label, inputs: Any) -> Self:
         """Learn a known class from 1..n further examples.

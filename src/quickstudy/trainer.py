@@ -251,7 +251,9 @@ class Trainer(JudgingTrainer):
             strategy: ``"no_freeze"`` trains everything, ``"freeze"`` all but the backbone, ``("freeze_unfreeze", 5)``
                 the backbone from epoch 5 on. ``("unfreeze_milestones", ((0, 5), 3))`` trains the last 3 layers of the
                 backbone from epoch 0 and the rest from epoch 5; layers are counted that have parameters.
-                ``("gradual", 2)`` begins with the head and adds a stage of the backbone every 2 epochs, from the top.
+                ``("unfreeze_last", 2)`` trains the last 2 stages of the backbone, the layers of a transformer or the
+                parts of another network, and never the rest. ``("gradual", 2)`` begins with the head and adds a stage
+                of the backbone every 2 epochs, from the top.
                 ``("lora", 8)`` trains additions of rank 8 to the linear and convolutional layers, which become part
                 of them at the end; it needs ``quickstudy[lora]``. Or a ``BaseFinetuning``.
             train_bn: whether BatchNorm layers of a frozen backbone train.

@@ -37,6 +37,11 @@ class BOIL(MAML):
                 "'linear'; a shared one would answer the same for all of them. For numbers of ways that differ, "
                 f"{self.for_other_ways}"
             )
+        if options.get("adaptation_layers") == 0:
+            raise ConfigError(
+                "adaptation_layers=0: boil's head does not adapt, so a part of the backbone must: type 1 for its last "
+                "stage, or choose training_strategy='maml'"
+            )
         super().__init__(adaptation_steps, head=head, **options)
 
     def rates(self, weights: Weights) -> Rates:

@@ -7,14 +7,15 @@ Shapes: T tasks, S support, Q query, W ways, D features, ``...`` the shape of on
 
 from __future__ import annotations
 
+import fnmatch
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -31,6 +32,7 @@ from quickstudy.errors import (
     check_counts,
     closest,
     given,
+    one_line,
 )
 from quickstudy.functional.inner_loop import (
     Adaptation,
@@ -55,6 +57,7 @@ from quickstudy.nets import (
     move_statistics,
     of_several,
 )
+from quickstudy.nets.stages import stages_of
 from quickstudy.torch_internals import BatchNorm, tree_map
 
 Embed = Callable[[Weights, Batch], Tensor]
@@ -92,6 +95,10 @@ class MAML(Algorithm):
         head: ``"linear"`` starts from a weight vector per way, so the number of ways is fixed; ``"shared"`` starts all
             ways from one, so that it may differ.
         task_chunk: tasks that advance together; default: one on a CPU, and on a GPU as many as fit.
+        adaptation_layers: what of the backbone adapts: ``"all"``; its last so many stages, which are the layers of a
+            transformer, 0 for the head alone; or names of its parameters, such as ``["*layer.5*"]``. Default: the last
+            layer of a pretrained transformer of texts, all of any other backbone. What a task does not adapt, training
+            across tasks does all the same.
     """
 
     paper: ClassVar[str] = (
@@ -111,6 +118,7 @@ class MAML(Algorithm):
         normalization: Literal["support", "transductive", "group"] = "support",
         head: Literal["linear", "shared"] = "linear",
         task_chunk: int | None = None,
+        adaptation_layers: int | Literal["all"] | Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         check_counts(adaptation_steps=adaptation_steps)
@@ -122,6 +130,8 @@ class MAML(Algorithm):
         self.adaptation_lr = adaptation_lr
         self.normalization = normalization
         self.task_chunk = task_chunk
+        self.adaptation_layers = _checked(adaptation_layers)
+        self._staying: frozenset[str] = frozenset()  # parameters of the backbone that do not adapt
         self._fitting: int | None = None  # tasks at once, after more of them did not fit
         automatic: Method = "unrolled" if adaptation_steps <= _UNROLLED_STEPS else "adjoint"
         self.method: Method = automatic if meta_gradient == "auto" else meta_gradient
@@ -133,8 +143,21 @@ class MAML(Algorithm):
 
     def build(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:
         """Make the head, once the encoder is known to suit."""
-        audit(encoder.backbone)
+        self.suit(encoder)
         self.head.build(feature_shape, ways)
+
+    def suit(self, encoder: Encoder) -> None:
+        """Check that the encoder can be adapted, and choose what of it is.
+
+        Raises:
+            ConfigError: it cannot, or it has no such layers.
+        """
+        audit(encoder.backbone)
+        asked = self.adaptation_layers
+        if asked is None:
+            asked = getattr(encoder.backbone, "adaptation_layers", "all")
+        own = dict(encoder.backbone.named_parameters())
+        self._staying = frozenset(_BACKBONE + name for name in own.keys() - _adapting(encoder.backbone, asked))
 
     def meta(self, encoder: Encoder) -> Weights:
         """Return what adapting starts from: all of the backbone, frozen in training or not, and the head."""
@@ -166,7 +189,7 @@ class MAML(Algorithm):
         Args:
             weights: the parameters, by name; what ``start`` makes beside them may have a rate too.
         """
-        return dict.fromkeys(weights, self.adaptation_lr)
+        return dict.fromkeys((name for name in weights if name not in self._staying), self.adaptation_lr)
 
     def logits(self, embed: Embed, weights: Weights, inputs: Batch) -> Tensor:
         """Return ``[N, W]`` logits of inputs ``[N, ...]`` by given weights: the network's forward pass.
@@ -203,7 +226,7 @@ class MAML(Algorithm):
                 return judged
 
             def one_task(support: Batch, targets_S: Tensor, query: Batch, targets_Q: Tensor) -> Tensor:
-                weights = self._adapted(encoder, support, targets_S, ways)
+                weights = self._adapted(encoder, _detached(self.meta(encoder)), support, targets_S, ways)
                 return self._answers(encoder, weights, support, query)
 
             logits_TQW = torch.cat(list(self._by_chunk(one_task, encoder, episode)))
@@ -259,16 +282,22 @@ class MAML(Algorithm):
     ) -> Adaptation:
         """Return what ``task_gradient``, whose arguments these are, takes the gradient through."""
         support, targets_S, query, targets_Q = task
+        frozen = {name for name, value in self.meta(encoder).items() if not value.requires_grad and name not in rates}
+        constants = {name: meta[name] for name in frozen}
+
+        def start(meta: Weights) -> Weights:
+            weights = self._started(encoder, {**constants, **meta}, rates, support, targets_S, ways)
+            return {name: value for name, value in weights.items() if value is not constants.get(name)}
 
         def judged(weights: Weights) -> tuple[Tensor, Tensor]:
-            logits_QW = self._answers(encoder, weights, support, query)
+            logits_QW = self._answers(encoder, {**constants, **weights}, support, query)
             return loss(logits_QW, targets_Q), logits_QW.detach()
 
         return Adaptation(
-            lambda meta: self._started(encoder, meta, rates, support, targets_S, ways),
-            lambda weights: self._support_loss(encoder, weights, support, targets_S),
+            start,
+            lambda weights: self._support_loss(encoder, {**constants, **weights}, support, targets_S),
             judged,
-            meta,
+            {name: value for name, value in meta.items() if name not in constants},
             rates,
             self.adaptation_steps,
             self.method,
@@ -344,15 +373,18 @@ class MAML(Algorithm):
         inputs = _prepared(encoder, kept_S)
         encoder.find_rows(inputs)
         statistics: Statistics = []
+        meta = _detached(self.meta(encoder))
         with _settled(encoder, device_of(inputs)), of_several("show it two or more"):
-            weights = self._adapted(encoder, inputs, targets_S, ways)
+            weights = self._adapted(encoder, meta, inputs, targets_S, ways)
             if self.normalization == "support":
                 self._logits(encoder, weights, inputs, by_support(size(inputs), statistics, encoder.rows_of(inputs)))
-        return weights, statistics
+        # What does not adapt is the encoder's.
+        return {name: value for name, value in weights.items() if value is not meta.get(name)}, statistics
 
     def predict(self, encoder: Encoder, state: Any, queries: Iterable[Batch]) -> Tensor:
         """Answer by the adapted weights; all queries at once where they are normalised together."""
         weights, statistics = state
+        weights = {**_detached(self.meta(encoder)), **weights}
         parts = [join(queries)] if self.sees_queries(encoder) else queries
         logits = []
         for part in parts:
@@ -370,8 +402,7 @@ class MAML(Algorithm):
 
     # ---- the network by given weights
 
-    def _adapted(self, encoder: Encoder, support: Batch, targets_S: Tensor, ways: int) -> Weights:
-        meta = _detached(self.meta(encoder))
+    def _adapted(self, encoder: Encoder, meta: Weights, support: Batch, targets_S: Tensor, ways: int) -> Weights:
         rates = _detached(self.rates(meta))
         steps = (None if self.training else self.test_adaptation_steps) or self.adaptation_steps
         start = self._started(encoder, meta, rates, support, targets_S, ways)
@@ -420,6 +451,43 @@ class MAML(Algorithm):
 
     def _logits(self, encoder: Encoder, weights: Weights, inputs: Batch, norm: BatchNormAs) -> Tensor:
         return self.logits(lambda weights, inputs: _features(encoder, weights, inputs, norm), weights, inputs)
+
+
+def _checked(layers: Any) -> Any:
+    """Return what is to adapt, as it was asked for.
+
+    Raises:
+        ConfigError: it is none of what may be asked for.
+    """
+    count = isinstance(layers, int) and not isinstance(layers, bool) and layers >= 0
+    several = isinstance(layers, (list, tuple)) and layers and all(isinstance(name, str) for name in layers)
+    if layers is None or layers == "all" or count or several:
+        return layers
+    raise ConfigError(
+        f"adaptation_layers={brief(layers)} must be 'all', how many of the last stages adapt, such as 1, or a list of "
+        "names of parameters, such as ['*layer.5*']"
+    )
+
+
+def _adapting(backbone: nn.Module, layers: int | str | Sequence[str]) -> set[str]:
+    """Return the names of the backbone's parameters that adapt."""
+    names = [name for name, _ in backbone.named_parameters()]
+    if isinstance(layers, int):
+        stages = stages_of(backbone)
+        if layers > len(stages):
+            raise ConfigError(
+                f"adaptation_layers={layers}: the backbone has {len(stages)} stages; type 'all' for all of them"
+            )
+        last = {id(p) for stage in stages[len(stages) - layers :] for layer in stage for p in layer.parameters(False)}
+        return {name for name, parameter in backbone.named_parameters() if id(parameter) in last}
+    patterns = ["*"] if layers == "all" else layers
+    for pattern in patterns:
+        if names and not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(
+                f"adaptation_layers: no parameter of the backbone is called '{one_line(pattern)}'"
+                f"{closest(pattern, names)} They are called like '{names[0]}' and '{names[-1]}'"
+            )
+    return {name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 def _prepared(encoder: Encoder, inputs: Batch) -> Batch:

@@ -36,13 +36,14 @@ class MetaSGD(MAML):
         """Make the head and the rates."""
         super().build(encoder, feature_shape, ways)
         alone = not self.fixed_ways and self.adaptation_steps == 1
-        for name, value in self.meta(encoder).items():
+        meta = self.meta(encoder)
+        for name in super().rates(meta):
             learned = name == "head.weight" or not alone
-            self.learned_rates[_key(name)] = nn.Parameter(torch.full_like(value, self.adaptation_lr), learned)
+            self.learned_rates[_key(name)] = nn.Parameter(torch.full_like(meta[name], self.adaptation_lr), learned)
 
     def rates(self, weights: Weights) -> Rates:
         """Return the learned rates."""
-        return {name: self.learned_rates[_key(name)] for name in weights}
+        return {name: self.learned_rates[_key(name)] for name in super().rates(weights)}
 
 
 def _key(name: str) -> str:

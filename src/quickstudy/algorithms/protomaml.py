@@ -5,6 +5,7 @@ Triantafillou et al. 2020, "Meta-Dataset", https://arxiv.org/abs/1903.03096
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -15,7 +16,7 @@ from quickstudy.algorithms.maml import MAML, Embed
 from quickstudy.batches import Batch
 from quickstudy.functional.inner_loop import Rates, Weights
 from quickstudy.functional.prototypes import prototypes
-from quickstudy.nets import Encoder, audit
+from quickstudy.nets import Encoder
 
 
 @STRATEGIES.register("protomaml")
@@ -34,14 +35,22 @@ class ProtoMAML(MAML):
         meta_gradient: Literal["auto", "adjoint", "unrolled", "first_order"] = "auto",
         normalization: Literal["support", "transductive", "group"] = "support",
         task_chunk: int | None = None,
+        adaptation_layers: int | Literal["all"] | Sequence[str] | None = None,
     ) -> None:
         super().__init__(
-            adaptation_steps, test_adaptation_steps, adaptation_lr, meta_gradient, normalization, "shared", task_chunk
+            adaptation_steps,
+            test_adaptation_steps,
+            adaptation_lr,
+            meta_gradient,
+            normalization,
+            "shared",
+            task_chunk,
+            adaptation_layers,
         )
 
     def build(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:
         """Make nothing: the head comes from the support set."""
-        audit(encoder.backbone)
+        self.suit(encoder)
 
     def start(self, meta: Weights, embed: Embed, support: Batch, targets_S: Tensor, ways: int) -> Weights:
         """Make the head of the prototypes."""

@@ -2,7 +2,7 @@
 
 ``quickstudy adapt efficientnet_lite0 --support photos/ --out pets/`` writes a model that
 ``quickstudy predict pets/ images/`` and ``Predictor.load`` read; of a model whose answers are numbers,
-``--support ages.csv`` makes one that tells such.
+``--support ages.csv`` makes one that tells such. Of texts, ``--classes`` takes names of classes without examples.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser
@@ -25,7 +25,9 @@ from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, one_line, shown
 from quickstudy.image.modality import IMAGE_SIZE, Picture, load_image
+from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
+from quickstudy.learning.adapting import with_names
 from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in_words, strangers_caught
 from quickstudy.learning.reading import telling
 from quickstudy.modality import Modality
@@ -46,7 +48,7 @@ _PICTURES = {name: flag for name, flag in function_flags(load_image).items() if 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's options."""
-    parser.usage = "%(prog)s MODEL --support FOLDER --out FOLDER [options]"
+    parser.usage = "%(prog)s MODEL --support FOLDER [--classes NAME ...] --out FOLDER [options]"
     parser.add_argument(
         "model",
         metavar="MODEL",
@@ -57,9 +59,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--support",
         type=str,
-        required=True,
         help="a folder of class folders, 1..n pictures each, or an archive of one; or a CSV file of two columns, the "
         "names of files and their classes, or their numbers where the model answers such",
+    )
+    parser.add_argument(
+        "--classes",
+        type=str,
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="of texts: names of classes that count as an example each, beside --support or alone",
     )
     parser.add_argument("--out", type=str, required=True, help="the folder to write; a saved model there is replaced")
     parser.add_argument(
@@ -76,17 +85,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Learn, save, and say what was learned."""
+    if args.support is None and not args.classes:
+        raise ConfigError(
+            "--support is missing: name a folder of class folders with examples, or a CSV file of two columns; or, of "
+            "texts, classes without examples: --classes 'lost card' 'transfer fee'"
+        )
     out = Path(args.out)
     if out.exists() and not (out / DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out '{out}' holds something else than a saved model: name a new folder")
     device = device_of(args)
     modality, kind, learn = _learner(args, device)
-    table = support_of(args.support, modality, kind)
-    check_no_file_twice({"support": table})
-    if args.on_error == "skip":
-        table = _readable(table, modality, args.support)
-    with bar("learning", len(table)) as advance, telling(advance):
-        predictor = learn(*examples(table))
+    inputs, labels = with_names(modality, *_support(args, modality, kind), args.classes)
+    with bar("learning", len(inputs)) as advance, telling(advance):
+        predictor = learn(inputs, labels)
     told = _told(predictor, args) if predictor.by_class else _told_of_numbers(predictor, args)
     predictor.save(out)
     asked = "images" if modality.wire is None else modality.wire.field
@@ -109,6 +120,15 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     modality = modality.with_options(pictures)
     learn = partial(Predictor.from_backbone, made, load=modality, device=device, **encoder)
     return Learner(modality, Classification(), learn)
+
+
+def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[Any, Any]:
+    """Return the examples of the support set, and their labels; None where there is none."""
+    if args.support is None:
+        return None, None
+    table = support_of(args.support, modality, kind)
+    check_no_file_twice({"support": table})
+    return examples(_readable(table, modality, args.support) if args.on_error == "skip" else table)
 
 
 def _readable(table: Table, modality: Modality, support: str) -> Table:

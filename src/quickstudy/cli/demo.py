@@ -1,118 +1,246 @@
-"""``quickstudy demo``: from nothing to a model that reads scripts it never saw, in about three minutes."""
+"""``quickstudy demo``: from nothing to a model that tells apart classes it never saw, in a few minutes."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import logging
 import platform
 import time
 import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
-from rich.table import Table
-from torch import nn
+from rich.table import Table as Lines
+from torch import Tensor, nn
 
+from quickstudy.batches import Batch
 from quickstudy.data.stages import STAGES
+from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write
-from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.kinds.metrics import Estimate
+from quickstudy.predictor import Predictor
 from quickstudy.runs.report import Picture, Row, episode_picture, told, write_report
 from quickstudy.runs.results import versions
 from quickstudy.trainer import Trainer
+from quickstudy.training.datamodule import DataModule
+from quickstudy.training.task import Classifier
 
 _SHOTS = (1, 5)
 _COLUMNS = tuple(f"5-way {shots}-shot" for shots in _SHOTS)
-_SCRIPT = "Georgian"
-_PLAN: dict[str, Any] = {
-    "ways": 30,
-    "shots": 1,
-    "queries": 4,
-    "meta_batch_size": 1,
-    "epoch_length": 100,
-    "test_ways": 5,
-    "test_queries": 3,
-}
 _QUIET: dict[str, Any] = {"devices": 1, "logger": False, "enable_model_summary": False}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Act:
+    """What is shown of a domain.
+
+    Args:
+        dataset: name of the data set, which needs no download.
+        about: what it is, in a sentence.
+        classes, examples: what they are called.
+        unseen: what training never saw of the classes tested on.
+        data, task: the domain's classes.
+        backbone, options: of the network that is trained.
+        network: what it is, in words.
+        plan: of training episodes.
+        rate: the learning rate.
+        epochs: of 100 episodes.
+        plain: what the trivial baseline compares, in words.
+        baseline: makes it: a network without weights.
+        five: returns the codes of five classes of the test table to be learned in use.
+        label: of a class by its name.
+        asked: examples of each class to be told in use.
+    """
+
+    dataset: str
+    about: str
+    classes: str
+    examples: str
+    unseen: str
+    data: type[DataModule]
+    task: type[Classifier]
+    backbone: str
+    options: Mapping[str, Any]
+    network: str
+    plan: Mapping[str, Any]
+    rate: float
+    epochs: int
+    plain: str
+    baseline: Callable[[], nn.Module]
+    five: Callable[[Sequence[str]], list[int]] = lambda names: [len(names) * part // 5 for part in range(5)]
+    label: Callable[[str], str] = str
+    asked: int = 8
+
+
+def _pictures() -> _Act:
+    from quickstudy.image import ImageClassificationData, ImageClassifier
+
+    def georgian(names: Sequence[str]) -> list[int]:
+        return [code for code, name in enumerate(names) if name.startswith("Georgian")][:40:8]
+
+    return _Act(
+        dataset="glyphs",
+        about="Glyphs: characters drawn in the typefaces that come with matplotlib",
+        classes="characters",
+        examples="images",
+        unseen="scripts",
+        data=ImageClassificationData,
+        task=ImageClassifier,
+        backbone="conv4",
+        options={"in_channels": 1},
+        network="Conv4 of 64 filters",
+        plan={"ways": 30, "queries": 4, "test_queries": 3},
+        rate=2e-3,
+        epochs=8,
+        plain="pixels",
+        baseline=nn.Flatten,
+        five=georgian,
+        label=lambda name: unicodedata.lookup(name.split("/", 1)[1]),
+    )
+
+
+def _texts() -> _Act:
+    from quickstudy.text import TextClassificationData, TextClassifier
+
+    return _Act(
+        dataset="wishes",
+        about="Wishes: what people ask of a help desk, by a grammar of 15 actions and 16 things in many words each",
+        classes="kinds of wishes",
+        examples="texts",
+        unseen="pairs of an action and a thing",
+        data=TextClassificationData,
+        task=TextClassifier,
+        backbone="small_transformer",
+        options={"width": 64},
+        network="a transformer of 2 layers, 64 wide",
+        plan={"ways": 20, "queries": 4, "test_queries": 5},
+        rate=2e-3,
+        epochs=4,
+        plain="words in common",
+        baseline=_Counts,
+        asked=3,
+    )
+
+
+ACTS: dict[str, Callable[[], _Act]] = {"image": _pictures, "text": _texts}
+"""By domain."""
+
+
+class _Counts(nn.Module):
+    """How often each token stands in a text, of length 1: what texts have in common."""
+
+    _KNOWN = 8192
+
+    def forward(self, texts: Batch) -> Tensor:
+        ids_NL, mask_NL = texts["ids"], texts["mask"]
+        counts = torch.zeros(len(ids_NL), self._KNOWN).scatter_add_(1, ids_NL, mask_NL.float())
+        return nn.functional.normalize(counts)
+
+
 def run(args: argparse.Namespace) -> int:
-    """Meta-train on Glyphs, test on scripts that training never saw, then use the model."""
-    for name in ("epochs", "episodes"):
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name} {getattr(args, name)}: it must be at least 1")
+    """Meta-train on some classes, test on others, then use the model."""
+    if args.domain not in ACTS:
+        raise ConfigError(f"--domain {args.domain}: there is a demo of {', '.join(ACTS)}")
+    act = ACTS[args.domain]()
+    epochs = act.epochs if args.epochs is None else args.epochs
+    for name, count in (("epochs", epochs), ("episodes", args.episodes)):
+        if count < 1:
+            raise ConfigError(f"--{name} {count}: it must be at least 1")
     started = time.monotonic()
     console = Console(highlight=False, soft_wrap=True)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(0, verbose=False)
     args.out.mkdir(parents=True, exist_ok=True)
 
-    console.print("[bold]1. Data.[/] Glyphs: characters drawn in the typefaces that come with matplotlib.")
-    data = ImageClassificationData.from_benchmark("glyphs")
+    console.print(f"[bold]1. Data.[/] {act.about}.")
+    data = act.data.from_benchmark(act.dataset)
     for stage in STAGES[:3]:
-        console.print(f"   {stage:<6}{_summary(data, stage)}")
+        console.print(f"   {stage:<6}{_summary(act, _table_of(data, stage))}")
 
-    plan = {**_PLAN, "test_epoch_length": args.episodes}
-    model = ImageClassifier(
-        backbone="conv4",
-        backbone_kwargs={"in_channels": 1},
+    plan = {
+        "shots": 1,
+        "meta_batch_size": 1,
+        "epoch_length": 100,
+        "test_ways": 5,
+        **act.plan,
+        "test_epoch_length": args.episodes,
+    }
+    model = act.task(
+        backbone=act.backbone,
+        backbone_kwargs=dict(act.options),
         training_strategy="prototypicalnetworks",
         training_strategy_kwargs=plan,
-        learning_rate=2e-3,
-        lr_scheduler=("CosineAnnealingLR", {"T_max": args.epochs}),
+        learning_rate=act.rate,
+        lr_scheduler=("CosineAnnealingLR", {"T_max": epochs}),
     )
-    pixels = ImageClassifier(
-        backbone=nn.Flatten(), training_strategy="nearest_neighbour", training_strategy_kwargs=plan
-    )
-    console.print(f"\n[bold]2. Before training[/], on {args.episodes} episodes of 5 characters of the test scripts.")
-    rows = [Row("nearest neighbour on pixels", _test(pixels, data)), Row("untrained encoder", _test(model, data))]
+    plain = act.task(backbone=act.baseline(), training_strategy="nearest_neighbour", training_strategy_kwargs=plan)
+    console.print(f"\n[bold]2. Before training[/], on {args.episodes} episodes of 5 {act.classes} of the test set.")
+    rows = [
+        Row(f"nearest neighbour by {act.plain}", _test(plain, data)),
+        Row("untrained encoder", _test(model, data)),
+    ]
     for row in rows:
         console.print(f"   {row.name}, one example each: {told(row.estimates[0])} %")
 
-    console.print("\n[bold]3. Meta-training[/] prototypical networks on episodes of 30 characters, one example each.")
+    console.print(
+        f"\n[bold]3. Meta-training[/] prototypical networks on episodes of {plan['ways']} {act.classes}, one example "
+        "each."
+    )
     trainer = Trainer(
-        **_QUIET, max_epochs=args.epochs, limit_val_batches=100, num_sanity_val_steps=0, enable_checkpointing=False
+        **_QUIET, max_epochs=epochs, limit_val_batches=100, num_sanity_val_steps=0, enable_checkpointing=False
     )
     trainer.fit(model, datamodule=data)
-    checkpoint = args.out / "glyphs.ckpt"
+    checkpoint = args.out / f"{act.dataset}.ckpt"
     trainer.save_checkpoint(checkpoint)
     rows.append(Row("trained encoder (prototypical networks)", _test(model, data)))
     console.print()
-    console.print(_table(rows, args.episodes))
+    console.print(_lines(act, rows, args.episodes))
 
-    console.print(f"\n[bold]4. Using it.[/] Five {_SCRIPT} letters, one image each; then other drawings of them.")
-    sentence, picture = _use(model, data)
+    console.print(f"\n[bold]4. Using it.[/] Five {act.classes} that training never saw, one example each; then others.")
+    predictor, sentence, picture = _use(act, model, data)
     console.print(f"   {sentence}")
     with atomic_write(args.out / "episode.png") as file:
         file.write(picture)
+    predictor.save(args.out / "model")
     seconds = time.monotonic() - started
     details = {
-        "Command": f"quickstudy demo --epochs {args.epochs} --episodes {args.episodes}",
-        "Training": f"{args.epochs * 100} episodes, 30-way 1-shot with 4 queries; Conv4 of 64 filters, Adam 2e-3",
+        "Command": f"quickstudy demo --domain {args.domain} --epochs {epochs} --episodes {args.episodes}",
+        "Training": f"{epochs * 100} episodes, {plan['ways']}-way 1-shot, {plan['queries']} queries; {act.network}, "
+        f"Adam {act.rate:g}",
         "Time": f"{seconds:.0f} s with {torch.get_num_threads()} threads, {platform.machine()}",
         "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
-    _write(args.out / "report.html", rows, args.episodes, sentence, picture, details)
+    _write(act, args.out / "report.html", rows, args.episodes, sentence, picture, details)
     console.print(f"\nIn {seconds:.0f} s. Look at {args.out / 'report.html'} and {args.out / 'episode.png'}.")
-    console.print("The model is yours to use; teach it classes of your own, one folder of small drawings each:")
-    console.print(f"   quickstudy predict --checkpoint {checkpoint} --support known/ --data.predict_folder unknown/")
+    console.print("The five classes as a page to try, to which more can be taught:")
+    console.print(f"   quickstudy serve {args.out / 'model'}")
+    console.print(f"Classes of your own, a folder of a few {act.examples} for each:")
+    console.print(f"   quickstudy adapt {checkpoint} --support known/ --out mine/")
     return 0
 
 
-def _summary(data: ImageClassificationData, stage: Any) -> str:
+def _table_of(data: DataModule, stage: Any) -> Table:
     table = data.table(stage)
     assert table is not None
-    scripts = sorted({name.split("/")[0] for name in table.classes})
-    more = f" and {len(scripts) - 3} more" if len(scripts) > 3 else ""
-    return f"{len(table.classes):>5} characters, {len(table):>6} images: {', '.join(scripts[:3])}{more}"
+    return table
 
 
-def _test(model: ImageClassifier, data: ImageClassificationData) -> list[Estimate]:
+def _summary(act: _Act, table: Table) -> str:
+    groups = sorted({name.split("/")[0] for name in table.classes})
+    more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
+    return f"{len(table.classes):>5} {act.classes}, {len(table):>6} {act.examples}: {', '.join(groups[:3])}{more}"
+
+
+def _test(model: Classifier, data: DataModule) -> list[Estimate]:
     estimates = []
     for shots in _SHOTS:
         assert model.plan is not None
@@ -122,8 +250,8 @@ def _test(model: ImageClassifier, data: ImageClassificationData) -> list[Estimat
     return estimates
 
 
-def _table(rows: list[Row], episodes: int) -> Table:
-    table = Table(title=f"Accuracy in % with 95% interval, {episodes} episodes of characters never seen")
+def _lines(act: _Act, rows: list[Row], episodes: int) -> Lines:
+    table = Lines(title=f"Accuracy in % with 95% interval, {episodes} episodes of {act.classes} never seen")
     table.add_column("")
     for column in _COLUMNS:
         table.add_column(column, justify="right")
@@ -132,42 +260,64 @@ def _table(rows: list[Row], episodes: int) -> Table:
     return table
 
 
-def _use(model: ImageClassifier, data: ImageClassificationData) -> tuple[str, bytes]:
-    """Adapt to five letters from one image each, classify the other drawings of them, and draw that."""
-    table = data.table("test")
-    assert table is not None and table.targets is not None and isinstance(table.inputs, torch.Tensor)
-    letters = [code for code, name in enumerate(table.classes) if name.startswith(_SCRIPT)][:40:8]
-    support = [int(table.index.rows(code)[0]) for code in letters]
-    queries = [int(row) for code in letters for row in table.index.rows(code)[1:9]]
-    characters = [unicodedata.lookup(name.split("/", 1)[1]) for name in table.classes]
-    known = [characters[table.targets[row]] for row in support]
-    truth = [characters[table.targets[row]] for row in queries]
+def _use(act: _Act, model: Classifier, data: DataModule) -> tuple[Predictor, str, bytes]:
+    """Adapt to five classes from one example each, classify others of them, and draw that."""
+    table = _table_of(data, "test")
+    targets = table.targets
+    assert targets is not None
+    five = act.five(table.classes)
+    support = [int(table.index.rows(code)[0]) for code in five]
+    queries = [int(row) for code in five for row in table.index.rows(code)[1 : 1 + act.asked]]
+    inputs, asked = (
+        table.inputs[rows] if isinstance(table.inputs, Tensor) else [table.inputs[row] for row in rows]
+        for rows in (support, queries)
+    )
+    known, truth = ([act.label(table.classes[int(targets[row])]) for row in rows] for rows in (support, queries))
 
-    predictor = model.adapt(table.inputs[support], known)
-    answers = predictor.predict(table.inputs[queries])
-    sure = predictor.predict_proba(table.inputs[queries]).max(1)
+    predictor = model.adapt(inputs, known)
+    answers = predictor.predict(asked)
+    sure = predictor.predict_proba(asked).max(1)
 
     right = sum(answer == true for answer, true in zip(answers, truth, strict=True))
-    title = f"Five {_SCRIPT} letters that training never saw, one example each: {right} of {len(queries)} right"
-    sentence = f"{right} of {len(queries)} drawings of five {_SCRIPT} letters read rightly, after one example of each."
-    return sentence, episode_picture(
-        table.inputs[support], known, table.inputs[queries], truth, answers, sure.tolist(), title
-    )
+    sentence = f"{right} of {len(queries)} {act.examples} of five {act.classes} told rightly, after one example each."
+    title = f"Five {act.classes} that training never saw, one example each: {right} of {len(queries)} right"
+    look = [[_seen(predictor, each) for each in some] for some in (inputs, asked)]
+    return predictor, sentence, episode_picture(look[0], known, look[1], truth, answers, sure.tolist(), title)
 
 
-def _write(path: Path, rows: list[Row], episodes: int, sentence: str, picture: bytes, details: dict[str, str]) -> None:
+def _seen(predictor: Predictor, item: Any) -> Tensor | str:
+    """Return what the eye is shown of an example: a picture, or a text."""
+    modality = predictor.modality
+    if not modality.shown_as:
+        assert isinstance(item, Tensor)
+        return item
+    shown = modality.show(item, modality(item))
+    if modality.shown_as.startswith("text/"):
+        return shown.decode()
+    return torch.from_numpy(np.array(Image.open(io.BytesIO(shown)).convert("RGB"))).permute(2, 0, 1)
+
+
+def _write(
+    act: _Act,
+    path: Path,
+    rows: list[Row],
+    episodes: int,
+    sentence: str,
+    picture: bytes,
+    details: dict[str, str],
+) -> None:
     write_report(
         path,
-        title="quickstudy: characters it never saw",
-        lead=f"A small network was trained on characters of other scripts. {sentence}",
+        title=f"quickstudy: {act.classes} it never saw",
+        lead=f"A small network was trained on other {act.unseen}. {sentence}",
         columns=_COLUMNS,
         rows=rows,
         notes=[
-            f"Each figure is the mean over {episodes} episodes of scripts that training never saw, with the half-width "
-            "of its 95% interval, which covers the draw of episodes from these characters.",
-            "An episode: 5 characters, 1 or 5 images of each to learn from, 3 further images of each to classify. "
-            "Guessing is right in 20%.",
-            "Inductive: each image is classified on its own, without a look at the others to be classified.",
+            f"Each figure is the mean over {episodes} episodes of {act.unseen} that training never saw, with the "
+            f"half-width of its 95% interval, which covers the draw of episodes from these {act.classes}.",
+            f"An episode: 5 {act.classes}, 1 or 5 {act.examples} of each to learn from, {act.plan['test_queries']} "
+            "further ones of each to classify. Guessing is right in 20%.",
+            "Inductive: each example is classified on its own, without a look at the others to be classified.",
         ],
         pictures=[
             Picture("Blue: the one example shown. Green: classified rightly. Red: wrongly, with the answer.", picture)

@@ -44,7 +44,7 @@ def herbarium(root: str | os.PathLike[str] | None = None, *, examples: int = 24)
 
     Args:
         root: of no use here, as nothing is kept.
-        examples: plants of each species.
+        examples: plants of each species (of each class, in other sets that are made up).
 
     Returns:
         Tables of dicts, one of a plant, sorted by species: 180 species to train on, 40 to validate, 80 to test. Lengths

@@ -2,8 +2,8 @@
 
 A stand-in for a data set of intents that needs no download. "Call off my parcel" and "please drop the delivery" are one
 class: in one example most words are others than in the next, so that words in common tell little, and what the words
-mean can be learned from other classes. Those of validation and test are pairs of an action and a thing that training
-has seen, each in other pairs.
+mean can be learned from other classes; half of the texts have a slip of the finger. Those of validation and test are
+pairs of an action and a thing that training has seen, each in other pairs.
 """
 
 from __future__ import annotations
@@ -174,6 +174,7 @@ _AFTER = (
     ", ok?",
 )
 _DIAGONALS = 8
+_SLIPS = 0.5  # texts with one
 _MOST = 500  # texts of a class; there are about twice as many
 
 
@@ -212,5 +213,14 @@ def _texts(wordings: tuple[str, ...], names: tuple[str, ...], count: int, genera
     while len(found) < count:
         for wording, name in zip(generator.permutation(wordings), generator.permutation(names), strict=False):
             before, after = generator.choice(_BEFORE), generator.choice(_AFTER)
-            found[f"{before}{wording.format(name)}{after}"] = None
+            found[_slip(f"{before}{wording.format(name)}{after}", generator)] = None
     return list(found)[:count]
+
+
+def _slip(text: str, generator: np.random.Generator) -> str:
+    """Return the text, by chance with two letters swapped or one missing, the first aside."""
+    place, kind = int(generator.integers(1, len(text) - 1)), generator.random() / _SLIPS
+    if kind < 1:
+        here = text[place : place + 2]
+        text = text[:place] + (here[::-1] if kind < 0.5 else here[1:]) + text[place + 2 :]
+    return text

@@ -22,6 +22,7 @@ from quickstudy.files import plain
 from quickstudy.kinds.losses import Loss
 from quickstudy.kinds.predictions import Said, plain_answer
 from quickstudy.nets import Encoder
+from quickstudy.nets.members import MemberHead
 from quickstudy.registry import Registry
 
 if TYPE_CHECKING:
@@ -459,6 +460,18 @@ class Kind(ABC):
         return targets
 
 
+def linear_head(encoder: Encoder, example: Batch, answers: int) -> nn.Module:
+    """Return a linear layer from an encoder's features to answers; of members (``backbone.members``) one of each.
+
+    Args:
+        encoder: what it stands on.
+        example: an input as the network is fed with it, with a leading axis of 1.
+        answers: how many it gives.
+    """
+    shape, members = encoder.feature_shape(example), getattr(encoder.backbone, "members", 0)
+    return MemberHead(members, math.prod(shape[1:]), answers) if members else nn.Linear(math.prod(shape), answers)
+
+
 def linear_of(weights: Mapping[str, Tensor], width: int = 0) -> nn.Module:
     """Return a linear layer of the shape of its weights.
 
@@ -469,10 +482,11 @@ def linear_of(weights: Mapping[str, Tensor], width: int = 0) -> nn.Module:
     Raises:
         DataError: it gives another number.
     """
-    answers, features = weights["weight"].shape
+    shape = weights["weight"].shape
+    answers, features = shape if len(shape) == 2 else (shape[2], shape[1])
     if width and answers != width:
         raise DataError(f"the head gives {answers} answers, and its description says {width}: save the model again")
-    return nn.Linear(features, answers)
+    return nn.Linear(features, answers) if len(shape) == 2 else MemberHead(shape[0], features, answers)
 
 
 KINDS = Registry[type[Kind]](

@@ -20,7 +20,7 @@ from quickstudy.batches import Batch
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, LabelType, as_label
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score, linear_of
+from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score, linear_head, linear_of
 from quickstudy.kinds.losses import (
     ClassWeights,
     Loss,
@@ -35,6 +35,7 @@ from quickstudy.kinds.losses import (
 )
 from quickstudy.kinds.predictions import Answer, Named, Prediction, rows_of
 from quickstudy.nets import Encoder
+from quickstudy.nets.members import for_loss, of_mean_probabilities
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -134,11 +135,15 @@ class Classification(Kind):
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Make a linear head from the features ``[B, D]`` to ``[B, C]``."""
-        return nn.Linear(math.prod(encoder.feature_shape(example)), len(self.classes))
+        return linear_head(encoder, example, len(self.classes))
 
     def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
         """Make the linear head of these weights, whatever the encoder's; see ``Kind.head_of``."""
         return linear_of(weights, self.choices)
+
+    def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Tensor:
+        """Return logits ``[B, C]``; of a network of members those of the mean of their probabilities."""
+        return of_mean_probabilities(head(encoder(inputs)), self.multi_label)
 
     # ---- how well it does
 
@@ -150,7 +155,7 @@ class Classification(Kind):
         return built
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Tensor, loss: Loss) -> Judged:
-        """Answer a batch, and judge the answers.
+        """Answer a batch, and judge the answers; the loss is the mean over members, where there are any.
 
         Args:
             encoder, head: the network.
@@ -159,22 +164,24 @@ class Classification(Kind):
                 which the larger one is the target for the figures.
             loss: see ``loss``.
         """
-        logits: Tensor = self.outputs(encoder, head, inputs)
+        each: Tensor = head(encoder(inputs))
+        logits = of_mean_probabilities(each, self.multi_label)
         weight: float | Tensor = len(logits)
         shared = targets.is_floating_point() and targets.ndim == logits.ndim and not self.multi_label
         if shared:  # the head may know more classes than the data has
             targets = F.pad(targets, (0, max(0, logits.shape[-1] - len(self.classes))))
         if self.multi_label:
             targets = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[-1])).to(logits.dtype)
+        judged, wanted = for_loss(each, targets)
         if self.weights and self.multi_label:
             weight_C = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device)
-            lost = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight_C)
+            lost = F.binary_cross_entropy_with_logits(judged, wanted, pos_weight=weight_C)
         elif self.weights:
-            lost, weight = weighted(logits, targets, self.weights)
+            lost, weight = weighted(judged, wanted, self.weights)
         elif shared:
-            lost = loss_of_shares(loss, logits, targets)
+            lost = loss_of_shares(loss, judged, wanted)
         else:
-            lost = loss(logits, targets)
+            lost = loss(judged, wanted)
         targets = targets.argmax(-1) if shared else targets
         return Judged(lost, weight, logits, targets, self.figures(logits, targets))
 

@@ -5,7 +5,6 @@ Shapes: B examples, N answers, T tasks, Q queries.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,10 +20,11 @@ from quickstudy.data.episodes import EpisodePlan, GroupPlan
 from quickstudy.data.targets import Encoded, encode_numbers
 from quickstudy.episode import Episode, as_episode
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.kinds.base import KINDS, Judged, Kind, Score, linear_of
+from quickstudy.kinds.base import KINDS, Judged, Kind, Score, linear_head, linear_of
 from quickstudy.kinds.losses import Loss, named_loss
 from quickstudy.kinds.predictions import Estimated
 from quickstudy.nets import Encoder
+from quickstudy.nets.members import answers_of, for_loss
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -113,11 +113,15 @@ class Regression(Kind):
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Make a linear head from the features ``[B, D]`` to ``[B, 1]``."""
-        return nn.Linear(math.prod(encoder.feature_shape(example)), 1)
+        return linear_head(encoder, example, 1)
 
     def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
         """Make the linear head of these weights, whatever the encoder's; see ``Kind.head_of``."""
         return linear_of(weights, 1)
+
+    def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Tensor:
+        """Return answers ``[B, 1]``; of a network of members their mean."""
+        return _mean(head(encoder(inputs)))
 
     # ---- how well it does
 
@@ -126,14 +130,18 @@ class Regression(Kind):
         return otherwise if asked is None and otherwise is not None else partial(_flat, named_loss(asked, _LOSSES))
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Tensor, loss: Loss) -> Judged:
-        """Answer a batch, and judge the answers; see ``Kind.judge``. Targets are ``[B]``, as the data has them."""
-        outputs: Tensor = self.outputs(encoder, head, inputs)
+        """Answer a batch, and judge the answers; see ``Kind.judge``. Targets are ``[B]``, as the data has them.
+
+        The loss is the mean over members, where there are any.
+        """
+        each: Tensor = head(encoder(inputs))
+        outputs = _mean(each)
         if targets.shape != outputs.shape[:1] or outputs.shape[1:] not in ((), (1,)):
             raise DataError(
                 f"answers of shape {tuple(outputs.shape)} and targets of shape {tuple(targets.shape)}: a number per "
                 "example is asked, so a head from [B, D] to [B, 1]"
             )
-        lost = loss(outputs, self.scaled(targets).to(outputs))
+        lost = loss(*for_loss(each, self.scaled(targets).to(outputs)))
         return Judged(lost, len(outputs), outputs, targets, self.figures(outputs, targets))
 
     def scaled(self, targets: Tensor) -> Tensor:
@@ -203,6 +211,10 @@ class Regression(Kind):
 
 def _wide(numbers: Tensor) -> Tensor:
     return numbers.float() if numbers.device.type == "mps" else numbers.double()  # MPS has no float64
+
+
+def _mean(outputs: Tensor) -> Tensor:
+    return outputs.mean(1) if answers_of(outputs) else outputs
 
 
 def _flat(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:

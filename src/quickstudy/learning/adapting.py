@@ -22,15 +22,15 @@ from torch import Tensor
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
 from quickstudy.algorithms.base import exact
 from quickstudy.algorithms.rows import Rows
-from quickstudy.batches import Batch, device_of, each, join, take
+from quickstudy.batches import Batch, device_of, each, join, size, take
 from quickstudy.data.samples import Load
-from quickstudy.data.targets import Label, encode
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.data.targets import Label, encode, in_order
+from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import NUMBERS, Change, Kept, Support, changed, check_name
 from quickstudy.learning.confidence import rounding_of
 from quickstudy.learning.knowledge import CLASSES, Knowledge
-from quickstudy.modality import as_modality
+from quickstudy.modality import Modality, as_modality
 from quickstudy.nets import Encoder
 from quickstudy.torch_internals import tree_leaves, tree_map
 
@@ -46,6 +46,44 @@ def untaught(encoder: Encoder, algorithm: Algorithm, load: Load, kind: Kind = CL
     if not kind.by_class and not algorithm.numbers:
         raise ConfigError(f"{type(algorithm).__name__} learns classes, and no numbers: choose 'r2d2' or 'maml'")
     return Knowledge(_frozen(encoder), _frozen(algorithm), as_modality(load), kind, taught=encoder.fed)
+
+
+def in_words(modality: Modality, name: Label) -> str:
+    """Return a class's name as an example of it: of ``"card_lost"`` the text "card lost".
+
+    Raises:
+        ConfigError: it is no example, as inputs are no words, or the name is none.
+    """
+    if not modality.in_words or not isinstance(name, str):
+        why = f"alone tells nothing of {modality.called}" if isinstance(name, str) else "is no word"
+        raise ConfigError(f"the name {brief(name)} {why}: show 1..n examples of the class")
+    return name.replace("_", " ")
+
+
+def with_names(modality: Modality, inputs: Any, labels: Any, classes: Any) -> tuple[Any, Any]:
+    """Return examples and their labels, the names of classes among them.
+
+    Args:
+        modality: what an input is.
+        inputs: 1..n examples per class; None: there are the names alone.
+        labels: of the examples; None likewise.
+        classes: names, each of which counts as an example of its class.
+
+    Raises:
+        ConfigError: a name is no example.
+        DataError: there are no examples at all.
+    """
+    names = list(dict.fromkeys([classes] if isinstance(classes, str) else in_order(classes, "classes")))
+    if inputs is None and not names:
+        raise DataError("no examples were given: adapting needs at least one per class")
+    if not names:
+        return inputs, labels
+    items = [in_words(modality, name) for name in names]
+    if inputs is None:
+        return items, names
+    known = modality.listed(inputs)
+    rows = known if isinstance(known, list) else [take(known, row) for row in range(size(known))]
+    return [*rows, *items], [*labels, *names]
 
 
 def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:

@@ -64,6 +64,8 @@ class Modality(ABC):
     """Lower-case endings of its files; none: of any ending."""
     in_cells: ClassVar[bool] = False
     """Whether a column of a table holds the inputs themselves, and not names of files."""
+    in_words: ClassVar[bool] = False
+    """Whether an input is words, as the name of a class is, which may then count as an example of it."""
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
     wire: ClassVar[Wire | None] = None

@@ -1,4 +1,4 @@
-"""What networks of sequences have in common: masks of attention, and one vector of many.
+"""What networks of sequences have in common: layers and masks of attention, and one vector of many.
 
 Shapes: N sequences, L places, D features.
 """
@@ -8,10 +8,41 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 Pooling = Literal["mean", "cls", "last"]
 """The vector of a sequence: the mean of its places, the first, or the last."""
+
+
+class AttentionLayer(nn.Module):
+    """Attention and a perceptron behind it, each of which normalises what it takes in and adds to it.
+
+    Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", https://arxiv.org/abs/2002.04745
+
+    Args:
+        width: D.
+        heads: which divide D.
+        dropout: share of the numbers that are added that is dropped in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm, self.other_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.asked, self.answered = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wider, self.narrower = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states_NLD: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return states ``[N, L, D]``; ``bias`` is what ``attention_bias`` returns, where not all look at all."""
+        parts = self.asked(self.norm(states_NLD)).unflatten(-1, (3, self.heads, -1))
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
+        states_NLD = states_NLD + self.dropout(self.answered(seen))
+        inner = F.gelu(self.wider(self.other_norm(states_NLD)))
+        added: Tensor = states_NLD + self.dropout(self.narrower(inner))
+        return added
 
 
 def attention_bias(mask_NL: Tensor, dtype: torch.dtype, causal: bool = False) -> Tensor:

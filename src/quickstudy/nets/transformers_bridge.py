@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,8 @@ _MINILM = {
 }
 _LONGEST = 512
 """Tokens of a text at most, where a model does not say."""
+_ADAPTING = 1
+"""Layers of a pretrained model that gradient steps adapt to a task: the last, since all take five times as long."""
 _FILES = ("*.json", "*.txt", "*.model")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _HELP = (
@@ -52,13 +54,22 @@ class TransformersEncoder(nn.Module):
         pooling: what the vector is.
         normalize: whether it is brought to the length 1.
         tokenizer: what it was trained with, as JSON; None: it was not.
+        adaptation_layers: what MAML and its family adapt of it, unless they are told: as their option of that name.
     """
 
-    def __init__(self, network: Any, pooling: Pooling, normalize: bool, tokenizer: str | None = None) -> None:
+    def __init__(
+        self,
+        network: Any,
+        pooling: Pooling,
+        normalize: bool,
+        tokenizer: str | None = None,
+        adaptation_layers: int | Literal["all"] = "all",
+    ) -> None:
         super().__init__()
         self.network = network
         self.pooling: Pooling = pooling
         self.normalize = normalize
+        self.adaptation_layers = adaptation_layers
         config = network.config
         self.vocabulary_size = int(config.vocab_size)
         self.max_length = _positions(network)
@@ -69,6 +80,12 @@ class TransformersEncoder(nn.Module):
         self._padding = getattr(config, "pad_token_id", None) or 0
         self._causal = any(getattr(layer, "is_causal", False) for layer in network.modules())
         self.reads: Mapping[str, Any] = {"name": "text", "options": {"tokenizer": tokenizer} if tokenizer else {}}
+
+    @property
+    def blocks_of_layers(self) -> nn.ModuleList | None:
+        """Its layers of attention, from the bottom to the top; None: they stand in no list."""
+        lists = [module for module in self.network.modules() if isinstance(module, nn.ModuleList)]
+        return max(lists, key=len, default=None)
 
     def forward(self, texts: Batch) -> Tensor:
         """Return ``[N, D]`` of ``{"ids": [N, L], "mask": [N, L]}``."""
@@ -94,17 +111,25 @@ def minilm(pretrained: bool = True) -> nn.Module:
         MissingPackageError: the package, or transformers, is not installed.
         ConfigError: a file is damaged.
     """
-    return _read(wheel_file(WHEELS["minilm"]).parent, {}) if pretrained else from_config(_MINILM, "mean", True)
+    if pretrained:
+        return _read(wheel_file(WHEELS["minilm"]).parent, {})
+    return from_config(_MINILM, "mean", True, _ADAPTING)
 
 
 @BACKBONES.register("transformers")
-def from_config(config: Mapping[str, Any], pooling: Pooling = "mean", normalize: bool = False) -> TransformersEncoder:
+def from_config(
+    config: Mapping[str, Any],
+    pooling: Pooling = "mean",
+    normalize: bool = False,
+    adaptation_layers: int | Literal["all"] = "all",
+) -> TransformersEncoder:
     """Make an encoder of transformers with random weights.
 
     Args:
         config: as its ``config.json`` has it, with the ``model_type``.
         pooling: what the vector of a text is.
         normalize: whether it is brought to the length 1.
+        adaptation_layers: see ``TransformersEncoder``.
 
     Raises:
         MissingPackageError: transformers is not installed.
@@ -119,7 +144,7 @@ def from_config(config: Mapping[str, Any], pooling: Pooling = "mean", normalize:
         raise ConfigError(
             f"transformers makes no encoder of config={brief(dict(config))}: {first_line(error)}"
         ) from error
-    return TransformersEncoder(_encoder_of(made), pooling, normalize)
+    return TransformersEncoder(_encoder_of(made), pooling, normalize, adaptation_layers=adaptation_layers)
 
 
 def is_name(name: str) -> bool:
@@ -149,7 +174,8 @@ def create(name: str, kwargs: Mapping[str, Any], pretrained: bool) -> tuple[Tran
     folder = Path(name) if (Path(name) / "config.json").is_file() else _downloaded(name, pretrained)
     made = _read(folder, kwargs, pretrained)
     config = {key: value for key, value in made.network.config.to_diff_dict().items() if key != "transformers_version"}
-    return made, {"config": config, "pooling": made.pooling, "normalize": made.normalize}
+    own = {"adaptation_layers": made.adaptation_layers} if pretrained else {}
+    return made, {"config": config, "pooling": made.pooling, "normalize": made.normalize, **own}
 
 
 # ---- files
@@ -177,7 +203,9 @@ def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> T
     said = _parsed(folder / "sentence_bert_config.json").get("max_seq_length")
     longest = _positions(network) or _LONGEST
     tokenizer = _tokenizer_of(folder, min(int(said or _LONGEST), longest)) if pretrained else None
-    return TransformersEncoder(network, pooling, bool(normalize), tokenizer).train()  # which the library leaves off
+    adapting: int | Literal["all"] = _ADAPTING if pretrained else "all"
+    made = TransformersEncoder(network, pooling, bool(normalize), tokenizer, adapting)
+    return made.train()  # which the library leaves off
 
 
 def _encoder_of(model: Any) -> Any:

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 import os
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -30,6 +31,7 @@ _SHOWN, _RIGHT, _WRONG = "#3867d6", "#1e8e3e", "#d93025"
 NAMED = 30
 """Classes in a picture whose names can be read."""
 _LONGEST = 24  # letters of a name in a picture
+_TEXT_WIDTH, _TEXT_LETTERS, _TEXT_LINES = 2.4, 32, 5  # of a text in a picture: inches, and letters of a line
 _SHOWN_AT_ONCE = 12  # lines of a listing
 _MARK = "The black mark on a bar is guessing, which needs no look at the inputs."
 
@@ -76,9 +78,9 @@ def told(estimate: Estimate, score: Score = ACCURACY) -> str:
 
 
 def episode_picture(
-    support: Tensor,
+    support: Sequence[Tensor | str],
     support_labels: Sequence[str],
-    query: Tensor,
+    query: Sequence[Tensor | str],
     query_labels: Sequence[str],
     predicted: Sequence[str],
     confidence: Sequence[float],
@@ -87,9 +89,9 @@ def episode_picture(
     """Draw a support set and the queries beside it, each framed by whether it was classified rightly.
 
     Args:
-        support: images ``[S, C, H, W]``, uint8.
+        support: S images ``[C, H, W]``, uint8, or S texts.
         support_labels: S short labels; rows are in the order of their first appearance.
-        query: images ``[Q, C, H, W]``.
+        query: Q of them.
         query_labels: what each query is.
         predicted: what the model says it is.
         confidence: the probability that the model gives its answer, from 0 to 1.
@@ -103,7 +105,8 @@ def episode_picture(
     asked = [[i for i, label in enumerate(query_labels) if label == name] for name in classes]
     shots, queries = max(map(len, known)), max(map(len, asked))
     columns = shots + queries
-    figure = Figure(figsize=(1.0 * columns + 1.1, 1.24 * len(classes) + 1.25), dpi=110, facecolor="white")
+    width = _TEXT_WIDTH if isinstance(support[0], str) else 1.0
+    figure = Figure(figsize=(width * columns + 1.1, 1.24 * len(classes) + 1.25), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(classes), columns, squeeze=False, gridspec_kw={"wspace": 0.14, "hspace": 0.42})
     figure.subplots_adjust(left=0.03, right=0.97, bottom=0.03, top=1 - 1.0 / figure.get_figheight())
@@ -237,15 +240,19 @@ def _png(figure: Figure, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _tile(axes: object, image: Tensor, colour: str, caption: str, text: str) -> None:
+def _tile(axes: object, image: Tensor | str, colour: str, caption: str, text: str) -> None:
     from matplotlib.axes import Axes
 
     assert isinstance(axes, Axes)
     axes.set_axis_on()
     axes.set(xticks=[], yticks=[])
-    pixels = image.permute(1, 2, 0).numpy()
-    grey = pixels.shape[2] == 1
-    axes.imshow(np.squeeze(pixels, 2) if grey else pixels, cmap="gray_r" if grey else None, vmin=0, vmax=255)
+    if isinstance(image, str):
+        wrapped = "\n".join(textwrap.wrap(image.replace("$", r"\$"), _TEXT_LETTERS, max_lines=_TEXT_LINES))
+        axes.text(0.5, 0.5, wrapped, fontsize=8, ha="center", va="center", transform=axes.transAxes)
+    else:
+        pixels = image.permute(1, 2, 0).numpy()
+        grey = pixels.shape[2] == 1
+        axes.imshow(np.squeeze(pixels, 2) if grey else pixels, cmap="gray_r" if grey else None, vmin=0, vmax=255)
     for spine in axes.spines.values():
         spine.set(color=colour, linewidth=2.5)
     axes.set_title(caption, fontsize=9, color=text, pad=3.5)

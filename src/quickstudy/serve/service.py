@@ -152,7 +152,9 @@ class Service:
         return self._change(lambda predictor: predictor.as_class(text))
 
     def teach(self, name: Label, inputs: list[Any], by: str = "") -> Future[int]:
-        """Show examples of a class, known or new; the number of its examples comes back.
+        """Show examples of a class, known or new, or of a new one none; the number of its examples comes back.
+
+        Without an example the name of the class is one, where inputs are texts.
 
         Here and below, text that writes a class is taken for it (``"2"`` for 2), as a path can hold nothing else; and
         ``by`` is who asks, for the log.
@@ -163,9 +165,11 @@ class Service:
         def teach(predictor: Predictor) -> int:
             self._check_sizes(examples)
             label = predictor.as_class(name)
-            if label not in predictor:
+            if label in predictor:
+                predictor.add_examples(label, examples)
+            else:
                 _check_open(predictor)
-            (predictor.add_examples if label in predictor else predictor.add_class)(label, examples)
+                predictor.add_class(label, examples or None)
             return predictor.counts_[label]
 
         return self._change(teach, by)

@@ -115,7 +115,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
     @_plainly(5)
     def teach(name: str | None, given: Any, request: gr.Request) -> tuple[Any, ...]:
         name = _named(name, "the class")
-        if not (inputs := fields.read(given)):
+        if not (inputs := fields.read(given)) and (not service.modality.in_words or name in named()):
             raise DataError(f"{'Type' if fields.typed else 'Choose'} one or more {noun}s of it first.")
         count = service.teach(name, inputs, _visitor(request)).result()
         said = f"Learned. <b>{escape(name)}</b> has {_examples(count)} now."
@@ -154,7 +154,8 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         about = gr.HTML(elem_id="about")
         with gr.Row(elem_id="board", elem_classes="" if learns else "alone"):
             with gr.Column(elem_classes="card", elem_id="teaching", visible=learns):
-                gr.HTML(f"<h2>Teach a class</h2><p class='hint'>One {noun} is enough; a few are better.</p>")
+                none = " Without any, its name counts as one." if service.modality.in_words else ""
+                gr.HTML(f"<h2>Teach a class</h2><p class='hint'>One {noun} is enough; a few are better.{none}</p>")
                 name = gr.Textbox(label="Name of the class", max_length=256, elem_id="name")
                 examples = fields.several()
                 teach_button = gr.Button("Teach", variant="primary", elem_id="teach")

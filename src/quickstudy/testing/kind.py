@@ -23,10 +23,11 @@ from quickstudy.errors import ConfigError, DataError, QuickstudyError, brief
 from quickstudy.kinds.base import Judged, Kind, kind_of
 from quickstudy.modality import Tensors
 from quickstudy.nets import Encoder
+from quickstudy.nets.stages import stages_of
 from quickstudy.testing.demands import NEAR, check_randomness, demand, demand_close, quiet, quiet_trainer
 from quickstudy.torch_internals import tree_leaves
 from quickstudy.trained import TrainedModel
-from quickstudy.training.finetuning import Strategy, stages_of
+from quickstudy.training.finetuning import Strategy
 from quickstudy.training.task import Task
 
 _STEPS = 200

@@ -59,6 +59,7 @@ class Text(Modality):
     called = "texts"
     extensions = frozenset({".txt"})
     in_cells = True
+    in_words = True
     learned = ("tokenizer",)
     wire = Wire("texts", ("text/plain",), {"type": "string"})
     shown_as = "text/plain"

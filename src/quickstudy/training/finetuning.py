@@ -17,6 +17,7 @@ from torch import nn
 
 from quickstudy.errors import ConfigError, brief, closest
 from quickstudy.nets.lora import adapters_of, add_adapters, merge_adapters
+from quickstudy.nets.stages import layers_of, stages_of
 from quickstudy.torch_internals import BatchNorm
 
 Strategy = str | tuple[Any, ...] | BaseFinetuning
@@ -28,6 +29,7 @@ SHAPES = {
     "freeze": "'freeze'",
     "freeze_unfreeze": "('freeze_unfreeze', epoch)",
     "unfreeze_milestones": "('unfreeze_milestones', ((epoch of the last layers, epoch of the rest), last layers))",
+    "unfreeze_last": "('unfreeze_last', stages)",
     "gradual": "('gradual', epochs per stage)",
     "lora": "('lora', rank)",
 }
@@ -178,6 +180,8 @@ def build_finetuning(strategy: Strategy, train_bn: bool) -> list[Callback]:
                     f"{brief(strategy)}: the last layers begin in epoch {first}, after the rest in {second}"
                 )
             return [Unfreezing(lambda layers, _: _milestones(layers, first, second, last), train_bn)]
+        case ["unfreeze_last", count] if _count(count):
+            return [Unfreezing(lambda layers, backbone: _last(layers, backbone, count), train_bn)]
         case ["gradual", epochs] if _count(epochs):
             return [Unfreezing(lambda layers, backbone: _gradual(layers, backbone, epochs), train_bn)]
         case ["lora", rank] if _count(rank):
@@ -185,19 +189,6 @@ def build_finetuning(strategy: Strategy, train_bn: bool) -> list[Callback]:
     raise ConfigError(
         f"{brief(strategy)} is not {SHAPES[name]} with whole numbers, of which only the first epoch may be 0"
     )
-
-
-def layers_of(backbone: nn.Module) -> list[nn.Module]:
-    """Return the modules with parameters of their own, in their order in the network."""
-    return [module for module in backbone.modules() if any(True for _ in module.parameters(recurse=False))]
-
-
-def stages_of(backbone: nn.Module) -> list[nn.Module]:
-    """Return the parts of a network that have parameters, one level down; of one that is a wrapper, its content's."""
-    parts = [child for child in backbone.children() if any(True for _ in child.parameters())]
-    while len(parts) == 1 and list(parts[0].children()):
-        parts = [child for child in parts[0].children() if any(True for _ in child.parameters())] or parts
-    return parts
 
 
 def _milestones(layers: Sequence[nn.Module], first: int, second: int, last: int) -> Begins:
@@ -211,8 +202,16 @@ def _gradual(layers: Sequence[nn.Module], backbone: nn.Module, epochs: int) -> B
     stages = stages_of(backbone)
     begins = dict.fromkeys(layers, float(epochs * len(stages)))
     for below, stage in enumerate(reversed(stages)):
-        begins |= {layer: float(epochs * (below + 1)) for layer in layers_of(stage)}
+        begins |= dict.fromkeys(stage, float(epochs * (below + 1)))
     return begins
+
+
+def _last(layers: Sequence[nn.Module], backbone: nn.Module, count: int) -> Begins:
+    """Return that the last stages train from the start, and the others never."""
+    stages = stages_of(backbone)
+    if count > len(stages):
+        raise ConfigError(f"unfreeze_last asks for the last {count} stages of a backbone that has {len(stages)}")
+    return dict.fromkeys(layers, math.inf) | {layer: 0.0 for stage in stages[-count:] for layer in stage}
 
 
 def _spread(module: nn.Module, own: Begins, inherited: float, begins: Begins) -> None:

@@ -9,7 +9,7 @@ import copy
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Signature
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -30,6 +30,7 @@ from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
+from quickstudy.learning.adapting import with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import build_encoder
 from quickstudy.selfsupervised import Method
@@ -485,7 +486,7 @@ class Task(OfDomain, L.LightningModule):
 
     # ---- use
 
-    def adapt(self, inputs: Any, labels: Any) -> Any:
+    def adapt(self, inputs: Any = None, labels: Any = None, *, classes: Sequence[str] = ()) -> Any:
         """Learn classes, or numbers, from a few examples, without training.
 
         Args:
@@ -493,6 +494,7 @@ class Task(OfDomain, L.LightningModule):
                 tensor ``[S, ...]``, fed as it is.
             labels: S labels, strings or integers; classes may have different numbers of examples. Or S numbers, where
                 answers are such.
+            classes: of texts, names of classes that count as an example each; they alone are enough.
 
         Returns:
             A ``Predictor`` with the strategy's own classifier; for the default strategy, class means of the features.
@@ -503,7 +505,9 @@ class Task(OfDomain, L.LightningModule):
         """
         algorithm = copy.deepcopy(self.procedure.learner(self.kind)).eval().requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
-        return self.kind.learner(encoder, algorithm, self._modality_for(inputs)).fit(inputs, labels)
+        modality = self._modality_for(inputs)
+        inputs, labels = with_names(modality, inputs, labels, classes)
+        return self.kind.learner(encoder, algorithm, modality).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
