@@ -23,6 +23,7 @@ DOMAINS = (
     "image",  # the first is meant where nothing says which
     "text",
     "audio",
+    "tabular",
 )
 
 

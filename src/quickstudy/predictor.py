@@ -31,7 +31,7 @@ from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy
 from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality, as_modality, modality_of
-from quickstudy.nets import Encoder, build_encoder
+from quickstudy.nets import Encoder, build_encoder, sized
 from quickstudy.saved import hub, model_folder
 from quickstudy.saved.plain import name_of
 
@@ -263,6 +263,7 @@ class Predictor(Adapted):
         if load.learned:
             inputs = load.listed(inputs)
             load = load.fitted(inputs)
+            encoder = sized(encoder, load.for_backbone())
         return cls(encoder, algorithm, load).fit(inputs, labels)
 
     def __repr__(self) -> str:

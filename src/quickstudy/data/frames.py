@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from quickstudy.data.rows import Rows, columns_of
 from quickstudy.data.sources import listed_table
+from quickstudy.data.stages import Stage
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Encode, encode, missing, plain_number
-from quickstudy.errors import DataError, brief, closest, first_line, require
+from quickstudy.errors import DataError, brief, closest, few, first_line, require
 from quickstudy.files import absent
 
 Fields = str | int | Sequence[str | int] | None
@@ -164,14 +167,79 @@ def frame_table(
         raise DataError(f"{error} (rows are counted from 0; inputs: column {brief(input_field)}{labels})") from error
 
 
+def file_columns(path: str | os.PathLike[str], target_fields: Fields) -> dict[str, NDArray[Any]]:
+    """Read a table from a file into columns by their names; see ``file_frame``.
+
+    Raises:
+        DataError: it is missing, holds something else, or has two columns of one name; the message names it.
+    """
+    try:
+        return columns_of(file_frame(path, target_fields))
+    except DataError as error:
+        told = str(error)
+        raise DataError(told if str(path) in told else f"'{path}': {told}") from error
+
+
+def rows_table(
+    columns: dict[str, NDArray[Any]], input_fields: Fields, target_fields: Fields, stage: Stage, encode: Encode
+) -> Table:
+    """Make a table of columns, whose inputs are rows of several of them.
+
+    Args:
+        columns: by name.
+        input_fields: those of the inputs; None: all but the targets.
+        target_fields: that of the targets, or several of zeros and ones.
+        stage: to predict, rows need no targets.
+        encode: see ``Table.build``.
+
+    Raises:
+        DataError: a column is missing, a target is missing, or among the inputs.
+    """
+    targets = [str(field) for field in _listed(target_fields)]
+    if not targets and not stage.unlabelled:
+        raise DataError("target_fields is missing: name the column with the targets")
+    names = list(columns)
+    if stage.name == "predict" and not all(field in columns for field in targets):
+        targets = []
+    asked = [str(field) for field in _listed(input_fields)] or [name for name in names if name not in targets]
+    for field in (*targets, *asked):
+        _place(names, field)
+    leaked = [field for field in asked if field in targets]
+    if leaked:
+        raise DataError(
+            f"the target '{leaked[0]}' is among the inputs, which then tell the answer: leave it out of input_fields"
+        )
+    if not asked:
+        raise DataError(
+            f"there is no column beside the targets, {few(map(repr, targets))}: give others to tell them by"
+        )
+    inputs = Rows(columns).only(asked)
+    cells = [_filled(columns[field].tolist()) for field in targets]
+    told = None if not cells else cells[0] if len(cells) == 1 else np.array(cells, object).T
+    if stage.name == "predict" and told is not None and missing(told).any():
+        told = None  # labels to hold the answers against, where every row has one
+    try:
+        return listed_table(inputs, told, lambda rows: rows, targets, stage.skip, encode)
+    except DataError as error:
+        raise DataError(f"{error} (rows are counted from 0; targets: {few(map(repr, targets))})") from error
+
+
+def _filled(cells: list[Any]) -> list[Any]:
+    """Return cells; of one that has nothing but blanks, nothing."""
+    return ["" if isinstance(cell, str) and not cell.strip() else cell for cell in cells]
+
+
 def _cells(frame: Any, place: int) -> list[Any]:
     """Return a column; of a cell that has nothing but blanks, nothing."""
-    return ["" if isinstance(cell, str) and not cell.strip() else cell for cell in frame.iloc[:, place].tolist()]
+    return _filled(frame.iloc[:, place].tolist())
 
 
 def _column(frame: Any, field: Any) -> int:
     """Return the place of a frame's column; its name may be a number."""
-    columns = list(frame.columns)
+    return _place(list(frame.columns), field)
+
+
+def _place(columns: list[Any], field: Any) -> int:
     places = [place for place, name in enumerate(columns) if name == field]
     places = places or [place for place, name in enumerate(columns) if str(name) == str(field)]
     if len(places) == 1:

@@ -114,4 +114,6 @@ def listed_table(
 def _taken(values: Any, rows: NDArray[np.integer[Any]]) -> Any:
     if values is None or isinstance(values, (np.ndarray, Tensor)):
         return None if values is None else values[rows]
+    if hasattr(values, "select"):
+        return values.select(rows)
     return values.iloc[rows] if hasattr(values, "iloc") else [values[row] for row in rows.tolist()]

@@ -64,6 +64,8 @@ class Modality(ABC):
     """Lower-case endings of its files; none: of any ending."""
     in_cells: ClassVar[bool] = False
     """Whether a column of a table holds the inputs themselves, and not names of files."""
+    takes_columns: ClassVar[bool] = False
+    """Whether an input is a row of a table, of several columns; else of one."""
     in_words: ClassVar[bool] = False
     """Whether an input is words, as the name of a class is, which may then count as an example of it."""
     learned: ClassVar[tuple[str, ...]] = ()
@@ -181,6 +183,11 @@ class Modality(ABC):
 
     def free_axes(self) -> dict[str, dict[int, str]]:
         """Return by leaf the axes beside the first that may have any length: ``{"ids": {1: "L"}}``."""
+        return {}
+
+    def for_backbone(self) -> dict[str, Any]:
+        """Return in plain values the options of a backbone that follow from what was learned, such as how many numbers
+        a row has. A backbone that has options of these names is made with them, once they are known."""
         return {}
 
     def recipe(self) -> dict[str, Any]:

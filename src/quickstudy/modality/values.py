@@ -171,7 +171,9 @@ class Values:
         return self.modality.show(item, example)
 
     def beside(self, tiles: Sequence[Tile]) -> Any:
-        """Return an input beside others, for eyes: here as lines of text, without what is shown."""
+        """Return an input beside others, for eyes: here as lines of text, with what is shown where that is text."""
+        if self.modality.shown_as == "text/plain":
+            return "\n".join(f"{shown.decode()}  ({told}, {note})" for shown, told, note in tiles)
         return "\n".join(f"{told}, {note}" for _, told, note in tiles)
 
     def dark(self, part: Batch) -> str:

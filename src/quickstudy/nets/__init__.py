@@ -16,7 +16,7 @@ from quickstudy.nets.batch_norm import (
     of_several,
     pass_by_pass,
 )
-from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder
+from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder, sized
 from quickstudy.nets.timm_bridge import at_hand
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "move_statistics",
     "of_several",
     "pass_by_pass",
+    "sized",
 ]

@@ -207,6 +207,21 @@ def build_encoder(
     return encoder
 
 
+def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
+    """Return an encoder whose backbone was made with options that its data has told, where it takes such; else itself.
+
+    Args:
+        encoder: made by the name of its backbone; one that was made with such options keeps its own.
+        options: those of ``Modality.for_backbone``.
+    """
+    if encoder.made_by is None or encoder.made_by[0] not in BACKBONES:
+        return encoder
+    name, given = encoder.made_by
+    known = inspect.signature(BACKBONES[name]).parameters
+    told = {option: value for option, value in options.items() if option in known and option not in given}
+    return build_encoder(name, {**given, **told}, pretrained=False).to(encoder.device) if told else encoder
+
+
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
     return backbone in BACKBONES and backbone not in (*WHEELS, "transformers")

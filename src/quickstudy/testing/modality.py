@@ -29,7 +29,7 @@ from quickstudy.data.samples import Samples
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.kinds.classification import Classification
 from quickstudy.modality import Modality, modality_of
-from quickstudy.nets import Encoder, build_encoder
+from quickstudy.nets import Encoder, build_encoder, sized
 from quickstudy.saved.export import write_trained
 from quickstudy.saved.graph_files import written_and_read
 from quickstudy.saved.model_folder import Trained
@@ -81,7 +81,8 @@ def check_modality(
     batch = stack(examples)
     _names_its_free_axes(modality, examples)
     named = backbone or modality.backbone
-    encoder = build_encoder(named, pretrained=False).double().eval() if named else None
+    made = build_encoder(named, pretrained=False) if named else None
+    encoder = sized(made, modality.for_backbone()).double().eval() if made else None
     _makes_up_inputs(modality, batch, encoder)
     if encoder is not None:
         _neither_padding_nor_neighbours_matter(modality, examples, encoder)

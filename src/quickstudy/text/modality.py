@@ -21,7 +21,7 @@ from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_counts, given, require
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.modality.values import Sighted, Tile, Values
+from quickstudy.modality.values import Sighted, Values
 
 MAX_CHARACTERS = 1_000_000
 """A text that has more is refused before it is taken apart."""
@@ -255,10 +255,6 @@ class TextValues(Values):
             )
         if longest is not None and modality.max_length is not None and modality.max_length > longest:
             raise ConfigError(f"max_length={modality.max_length}: the backbone takes {longest} tokens at most")
-
-    def beside(self, tiles: Sequence[Tile]) -> str:
-        """Return a text above those that are near, each with what is told of it."""
-        return "\n".join(f"{shown.decode()}  ({told}, {note})" for shown, told, note in tiles)
 
 
 class _Texts:

@@ -32,7 +32,7 @@ from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
 from quickstudy.learning.adapting import with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
-from quickstudy.nets import build_encoder
+from quickstudy.nets import build_encoder, sized
 from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
@@ -289,6 +289,7 @@ class Task(OfDomain, L.LightningModule):
         by_class = self.procedure.by_class
         if data is not None:
             self.load_options = data.read_as(self.load_options, trains=stage == "fit", by_class=by_class)
+            self.size_backbone(data)
         if data is not None and stage == "fit" and (table := data.table("train", by_class=by_class)):
             self.trained_on = len(table), table.fingerprint
             self.trained_with = steps_of(trainer_of(self), self.procedure, data)
@@ -299,6 +300,12 @@ class Task(OfDomain, L.LightningModule):
             delattr(self, measured)  # of loaders that there were before
         for name in ("train", "val", "test"):
             self.add_module(f"{name}_metrics", self._measures(name, self._metrics).to(self.device))
+
+    def size_backbone(self, data: DataModule) -> None:
+        """Make the backbone anew where its size follows from the data, such as how many columns a table has."""
+        encoder = sized(self.encoder, data.modality.for_backbone())
+        if encoder is not self.encoder and encoder.made_by is not None:
+            self.encoder, self.hparams["backbone_kwargs"] = encoder, encoder.made_by[1]
 
     def _measures(self, stage: str, asked: Any) -> StageMetrics:
         choices = self.procedure.choices(self.kind, stage)

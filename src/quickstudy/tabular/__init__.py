@@ -1,0 +1,41 @@
+"""Rows of tables: classification and regression. Importing it loads nothing until a name is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quickstudy.domains import lazily
+
+if TYPE_CHECKING:
+    from quickstudy.tabular.modality import Row as Row
+    from quickstudy.tabular.nets import MLP as MLP
+    from quickstudy.tabular.nets import FTTransformer as FTTransformer
+    from quickstudy.tabular.nets import OneHot as OneHot
+    from quickstudy.tabular.nets import ResNet as ResNet
+    from quickstudy.tabular.nets import TabM as TabM
+    from quickstudy.tabular.tasks import TabularClassificationData as TabularClassificationData
+    from quickstudy.tabular.tasks import TabularClassifier as TabularClassifier
+    from quickstudy.tabular.tasks import TabularRegressionData as TabularRegressionData
+    from quickstudy.tabular.tasks import TabularRegressor as TabularRegressor
+
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "FTTransformer": "nets",
+        "MLP": "nets",
+        "OneHot": "nets",
+        "ResNet": "nets",
+        "Row": "modality",
+        "TabM": "nets",
+        "TabularClassificationData": "tasks",
+        "TabularClassifier": "tasks",
+        "TabularRegressionData": "tasks",
+        "TabularRegressor": "tasks",
+    },
+)
+
+TASKS = {
+    "tabular_classification": ("TabularClassifier", "TabularClassificationData"),
+    "tabular_regression": ("TabularRegressor", "TabularRegressionData"),
+}
+"""By name as commands know it, the class of a task and that of its data."""

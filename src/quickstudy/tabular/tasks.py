@@ -1,0 +1,137 @@
+"""Tasks of rows of tables, and their data: classification and regression."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quickstudy.data.frames import Fields, file_columns, rows_table
+from quickstudy.data.rows import columns_of
+from quickstudy.data.sources import listed_table
+from quickstudy.data.stages import Stage, door
+from quickstudy.data.table import Table
+from quickstudy.data.targets import in_order
+from quickstudy.errors import given
+from quickstudy.kinds.regression import Regression
+from quickstudy.tabular.modality import Row
+from quickstudy.training.datamodule import DataModule
+from quickstudy.training.task import Classifier, Regressor
+
+Path = str | os.PathLike[str]
+
+
+class TabularData(DataModule):
+    """Rows of tables; see ``DataModule`` for the other doors and ``DataOptions`` for the other options.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        kinds: by the name of a column what it is, ``"number"``, ``"category"``, ``"date"`` or ``"ignored"``; of others
+            it follows from the training rows.
+        scaling: of numbers: ``"auto"`` takes ranks where tails are heavy, ``"standard"`` never, ``"quantile"`` always.
+        most_categories: of a column; rarer ones than these are taken for ones that training did not see.
+        options: see ``DataOptions``.
+    """
+
+    modality = Row()
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        kinds: Mapping[str, str] | None = None,
+        scaling: str | None = None,
+        most_categories: int | None = None,
+        **options: Any,
+    ) -> None:
+        options |= given(kinds=kinds, scaling=scaling, most_categories=most_categories)
+        super().__init__(train, val, test, predict, **options)
+
+    @door
+    def from_data_frame(  # type: ignore[override]  # a row has several columns
+        cls, stage: Stage, data_frame: Any, *, target_fields: Fields = None, input_fields: Fields = None
+    ) -> Table:
+        """Take rows of a table in memory, with the targets in a column of it.
+
+        Args:
+            target_fields: the column with the targets; or several columns of zeros and ones, one per label. Rows to
+                predict may have none; where all of them have, answers come with the true ones.
+            input_fields: the columns that are read; default: all others.
+            data_frame: a frame of pandas or polars, a table of pyarrow, a dict of columns, or a list of dicts, per
+                stage.
+            options: see the class; with ``on_error="skip"`` rows whose target is missing are left out.
+
+        Raises:
+            DataError: a column is missing or there are two of one name, a target is missing, or a target is among the
+                inputs.
+        """
+        return rows_table(columns_of(data_frame), input_fields, target_fields, stage, cls.answers.encode)
+
+    @door
+    def from_csv(  # type: ignore[override]
+        cls,
+        stage: Stage,
+        file: Path,
+        *,
+        target_fields: str | Sequence[str] | None = None,
+        input_fields: str | Sequence[str] | None = None,
+    ) -> Table:
+        """Read rows of a CSV file, with the targets in a column of it; see ``from_data_frame``.
+
+        A file that ends in ``.jsonl`` or ``.json`` has JSON, an object per line or a list of them, and one that ends in
+        ``.parquet`` Parquet; ``from_json`` is another name of this. Labels in CSV are named as they are written.
+
+        Args:
+            target_fields: the column with the targets; or several columns of zeros and ones, one per label.
+            input_fields: the columns that are read; default: all others.
+            file: comma-separated UTF-8 text whose first line names the columns, which may be compressed, ``.csv.gz``,
+                per stage.
+            options: see the class; with ``on_error="skip"`` rows whose target is missing are left out.
+
+        Raises:
+            DataError: a file is no such table, or see ``from_data_frame``.
+        """
+        return rows_table(file_columns(file, target_fields), input_fields, target_fields, stage, cls.answers.encode)
+
+    from_json = from_csv
+
+    @door
+    def from_lists(cls, stage: Stage, rows: Any, targets: Any) -> Table:
+        """Take rows from memory, and their targets beside them.
+
+        Args:
+            rows, targets: dicts of cells by the columns' names, a frame, or an array of numbers ``[N, F]``; and as many
+                targets, per stage.
+            options: see the class.
+
+        Raises:
+            DataError: a row is none, a target is missing, or there are more of the one than of the other.
+        """
+        return listed_table(in_order(rows, "rows"), targets, cls.modality.column, None, stage.skip, cls.answers.encode)
+
+
+class TabularClassificationData(TabularData):
+    """Rows with labels; see ``TabularData``."""
+
+
+class TabularRegressionData(TabularData):
+    """Rows with numbers, such as a price; see ``TabularData``."""
+
+    answers = Regression
+
+
+class TabularClassifier(Classifier):
+    """Classifies rows of a table; see ``Classifier`` for the arguments.
+
+    The default backbone, ``"mlp"``, starts from nothing, and is made once the columns are known.
+    """
+
+    modality = Row()
+
+
+class TabularRegressor(Regressor):
+    """Tells a number of each row, such as a price; see ``Regressor``, and ``TabularClassifier`` for backbones."""
+
+    modality = Row()
