@@ -24,14 +24,14 @@ from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.predictions import Answer, Neighbour
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.adapting import addition, after, fitted, in_words, unshown, untaught, with_names
+from quickstudy.learning.adapting import acquainted, addition, after, fitted, in_words, unshown, untaught, with_names
 from quickstudy.learning.answering import answered, named, neighbours
 from quickstudy.learning.changes import NUMBERS, UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
 from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality, as_modality, modality_of
-from quickstudy.nets import Encoder, build_encoder, sized
+from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
 from quickstudy.saved.plain import name_of
 
@@ -258,13 +258,10 @@ class Predictor(Adapted):
         encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
         if load is None:
             load = usual_inputs(encoder)
-        load = as_modality(load)
-        inputs, labels = with_names(load, inputs, labels, classes)
-        if load.learned:
-            inputs = load.listed(inputs)
-            load = load.fitted(inputs)
-            encoder = sized(encoder, load.for_backbone())
-        return cls(encoder, algorithm, load).fit(inputs, labels)
+        modality = as_modality(load)
+        inputs, labels = with_names(modality, inputs, labels, classes)
+        encoder, modality, inputs = acquainted(encoder, modality, inputs)
+        return cls(encoder, algorithm, modality).fit(inputs, labels)
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""

@@ -31,7 +31,7 @@ from quickstudy.learning.changes import NUMBERS, Change, Kept, Support, changed,
 from quickstudy.learning.confidence import rounding_of
 from quickstudy.learning.knowledge import CLASSES, Knowledge
 from quickstudy.modality import Modality, as_modality
-from quickstudy.nets import Encoder
+from quickstudy.nets import Encoder, sized
 from quickstudy.torch_internals import tree_leaves, tree_map
 
 _FEW = 20  # changes, which cost less one by one where each costs its class alone
@@ -58,6 +58,21 @@ def in_words(modality: Modality, name: Label) -> str:
         why = f"alone tells nothing of {modality.called}" if isinstance(name, str) else "is no word"
         raise ConfigError(f"the name {brief(name)} {why}: show 1..n examples of the class")
     return name.replace("_", " ")
+
+
+def acquainted(encoder: Encoder, modality: Modality, inputs: Any) -> tuple[Encoder, Modality, Any]:
+    """Return a network and what inputs are, once they have met examples: each with what it must know of these.
+
+    Args:
+        encoder: made by a name, it is made for them; one that is trained, or was told of others, stays as it is.
+        modality: learns of them what it has not learned before.
+        inputs: examples; they are returned as ``modality.listed`` does.
+    """
+    if not modality.learned:
+        return encoder, modality, inputs
+    inputs = modality.listed(inputs)
+    modality = modality.fitted(inputs)
+    return sized(encoder, modality.for_backbone()), modality, inputs
 
 
 def with_names(modality: Modality, inputs: Any, labels: Any, classes: Any) -> tuple[Any, Any]:
