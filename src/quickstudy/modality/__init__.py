@@ -71,8 +71,8 @@ class Modality(ABC):
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
     of_network: ClassVar[tuple[str, ...]] = ()
-    """Further fields that a network depends on: one that tells how it reads is trained so, and one that was trained goes
-    on so, where the data does not say otherwise."""
+    """Further fields that a network depends on: one that tells how it reads is trained so, and one that was trained
+    goes on so, where the data does not say otherwise."""
     wire: ClassVar[Wire | None] = None
     """How one travels over HTTP; None: not at all."""
     shown_as: ClassVar[str] = ""
