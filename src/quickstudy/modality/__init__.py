@@ -189,8 +189,11 @@ class Modality(ABC):
         return {}
 
     def for_backbone(self) -> dict[str, Any]:
-        """Return in plain values the options of a backbone that follow from what was learned, such as how many numbers
-        a row has. A backbone that has options of these names is made with them, once they are known."""
+        """Return in plain values what a network must be made for, by its options; nothing before that is known.
+
+        A backbone that takes options of these names, as ``{"numbers": 3}`` of a table's columns, is made with them once
+        the inputs are known, unless a user gave them. A checkpoint and a saved model hold them with its other options.
+        """
         return {}
 
     def recipe(self) -> dict[str, Any]:

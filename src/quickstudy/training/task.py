@@ -30,7 +30,7 @@ from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.adapting import with_names
+from quickstudy.learning.adapting import acquainted, with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import build_encoder, sized
 from quickstudy.selfsupervised import Method
@@ -516,6 +516,8 @@ class Task(OfDomain, L.LightningModule):
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         modality = self._modality_for(inputs)
         inputs, labels = with_names(modality, inputs, labels, classes)
+        if not self.load_options:  # of data that it has met, or of what trained its network
+            encoder, modality, inputs = acquainted(encoder, modality, inputs)
         return self.kind.learner(encoder, algorithm, modality).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
