@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from quickstudy import Predictor
 from quickstudy.tabular import Row, TabularClassificationData, TabularClassifier
 from quickstudy.testing import check_domain, check_modality
 
@@ -45,3 +48,17 @@ def test_a_row_conforms() -> None:
 @pytest.mark.dear
 def test_classes_of_rows_conform() -> None:
     check_domain(TabularClassificationData, TabularClassifier, *people(20))
+
+
+def test_a_network_is_made_for_the_columns_that_are_shown_first(tmp_path: Path) -> None:
+    rows, labels = people()
+    torch.manual_seed(0)
+    predictor = TabularClassifier(backbone="one_hot", training_strategy="prototypicalnetworks").adapt(rows, labels)
+    name, told = predictor.knowledge.encoder.made_by
+    assert name == "one_hot" and told == predictor.modality.for_backbone() and told["numbers"] > 1
+    predictor.save(tmp_path / "model")
+    again = Predictor.load(tmp_path / "model")
+    assert again.knowledge.encoder.made_by == (name, told)
+    np.testing.assert_array_equal(again.predict_proba(rows), predictor.predict_proba(rows))
+    other = Predictor.from_backbone("one_hot", rows, labels, strategy="prototypicalnetworks")
+    np.testing.assert_allclose(other.predict_proba(rows), predictor.predict_proba(rows), atol=1e-6)
