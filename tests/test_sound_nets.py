@@ -230,7 +230,7 @@ def test_whisper_tells_words_apart_and_needs_no_network() -> None:
     assert 2 * near < far
 
 
-@pytest.mark.dear
+@pytest.mark.dear("audio", "nets", "testing")
 @pytest.mark.parametrize("family", ["whisper", "wav2vec2"])
 def test_waves_conform(family: str) -> None:
     generator = np.random.default_rng(0)
