@@ -85,7 +85,9 @@ def test_mixing_is_that_of_the_papers(mix: Any, alpha: float, form: str, in_floa
     ):
         model = met(mix=mix, **options)
         torch.manual_seed(seed)
-        loss, units, *_ = model.procedure.judge(model, batch, "train")
+        judged = model.procedure.judge(model, batch, "train")
+        model._measure(judged, "train")
+        loss, units, *_ = judged
         torch.manual_seed(seed)
         mixed, shares = by_hand(kind, alpha, seen, targets)
         logs = model.head(model.encoder.backbone(mixed)).log_softmax(-1)  # type: ignore[misc]
