@@ -13,7 +13,7 @@ import torch
 import torchmetrics
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, DataError, DataModule, DataWarning, Task, Trainer
+from quickstudy import ConfigError, DataError, DataModule, DataWarning, Episode, Task, Trainer
 from quickstudy.data.targets import encode_numbers
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageRegressionData, ImageRegressor
@@ -74,6 +74,24 @@ def test_numbers_are_learned_in_units_of_their_deviation_and_told_in_their_own(t
     assert [row.number for row in rows] == answers and rows[0].true is None
     with pytest.raises(ConfigError, match="output='labels' is none of"):
         trainer.predict(trained, datamodule=its, output="labels")
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_timestamps_are_learned_in_half_precision_too(precision: Any) -> None:
+    inputs, seconds = torch.ones(8, 4), 1.7e9 + 3600 * torch.arange(8, dtype=torch.float64)
+    head = nn.Linear(8, 1)
+    torch.nn.init.zeros_(head.weight), torch.nn.init.zeros_(head.bias)  # which answers the mean
+    learner = model(head=head, optimizer="SGD", learning_rate=1e-30)
+    its = Rows.from_tensors(inputs, seconds, val_data=1 - inputs, val_targets=seconds, batch_size=4)
+    trainer = Trainer(max_epochs=1, precision=precision, **QUIET)
+    trainer.fit(learner, datamodule=its)
+    assert trainer.callback_metrics["val_rmse"] == pytest.approx(float(seconds.std(correction=0)), rel=1e-6)
+    episode = Episode(inputs, seconds, inputs, seconds)
+    given = (episode, {"input": inputs, "target": seconds}, [inputs, seconds])
+    for batch, at in zip(given, ((1, 3), ("target",), (1,)), strict=True):
+        made: Any = trainer.precision_plugin.convert_input(batch)
+        assert all(torch.equal(made[place], seconds) for place in at)
+        assert made["input" if isinstance(made, dict) else 0].element_size() == 2
 
 
 def test_figures_and_their_intervals_are_those_of_plain_formulas() -> None:

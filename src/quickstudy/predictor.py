@@ -201,6 +201,38 @@ class Adapted:
         made._knowledge = known
         return made
 
+    def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
+        """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
+
+        Args:
+            repo_id: ``"owner/name"``; the repository is made if needed.
+            thumbnails: whether small pictures of the examples go along, for ``explain``.
+            options: see ``hub.PushOptions``.
+        """
+        known = self._knowledge
+        with tempfile.TemporaryDirectory() as folder:
+            model_folder.write(folder, known if thumbnails else unshown(known))
+
+            def card_of(description: Mapping[str, Any], repo_id: str, license: str | None) -> str:
+                sure = (known.confidence, known.accuracy) if self.by_class else None
+                return hub.card(description, repo_id, sure, thumbnails, license)
+
+            return hub.push(folder, repo_id, card_of, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None, **options: Any
+    ) -> Self:
+        """Read what ``push_to_hub`` uploaded, or the folder that ``save`` wrote.
+
+        Args:
+            name: ``"owner/name"``, or a folder.
+            revision: a branch, a tag or a commit; default: the main branch.
+            token: of an account that may read; default: the one that ``hf auth login`` keeps.
+            options: see ``load``.
+        """
+        return cls.load(hub.fetched(name, revision, token), **options)
+
 
 class Predictor(Adapted):
     """Classifies inputs into the classes of a support set; ``model.adapt(images, labels)`` makes one.
@@ -453,37 +485,6 @@ class Predictor(Adapted):
 
         return export.write(path, self._knowledge, images if inputs is None else inputs, only_classes)
 
-    def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
-        """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
-
-        Args:
-            repo_id: ``"owner/name"``; the repository is made if needed.
-            thumbnails: whether small pictures of the examples go along, for ``explain``.
-            options: see ``hub.PushOptions``.
-        """
-        known = self._knowledge
-        with tempfile.TemporaryDirectory() as folder:
-            model_folder.write(folder, known if thumbnails else unshown(known))
-
-            def card_of(description: Mapping[str, Any], repo_id: str, license: str | None) -> str:
-                return hub.card(description, repo_id, known.confidence, known.accuracy, thumbnails, license)
-
-            return hub.push(folder, repo_id, card_of, **options)
-
-    @classmethod
-    def from_pretrained(
-        cls, name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None, **options: Any
-    ) -> Self:
-        """Read what ``push_to_hub`` uploaded, or the folder that ``save`` wrote.
-
-        Args:
-            name: ``"owner/name"``, or a folder.
-            revision: a branch, a tag or a commit; default: the main branch.
-            token: of an account that may read; default: the one that ``hf auth login`` keeps.
-            options: see ``load``.
-        """
-        return cls.load(hub.fetched(name, revision, token), **options)
-
     # ---- what it answers
 
     def predict(self, inputs: Any, *, may_be_unknown: bool = True) -> list[Any]:
@@ -701,8 +702,8 @@ class NumberPredictor(Adapted):
     def score(self, inputs: Any, numbers: Any) -> float:
         """Return the share of the variance that the answers explain, R2, as scikit-learn's regressors do.
 
-        Warns where it is not defined: of a single number, NaN; of numbers that are all equal, 1 where every answer is
-        right, else 0.
+        Warns where it learned from some of them, which tells nothing about new ones; and where it is not defined: of a
+        single number, NaN; of numbers that are all equal, 1 where every answer is right, else 0.
 
         Args:
             inputs: what to tell the numbers of.
@@ -711,4 +712,4 @@ class NumberPredictor(Adapted):
         Raises:
             DataError: there are none, the lengths differ, an input cannot be read, or a number is none.
         """
-        return explained(self.predict(inputs), self.kind.encode(numbers).codes)
+        return explained(self._knowledge, inputs, numbers)

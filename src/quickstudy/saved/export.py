@@ -180,7 +180,9 @@ def write(
         )
     if not knowledge.kind.by_class:
         graph_of_numbers = NumberGraph(encoder, algorithm, knowledge.learned, knowledge.kind)
-        return _alone(model, name, graph_of_numbers, inputs, knowledge.modality)
+        numbers = [number for kept in knowledge.support.values() for number in kept.numbers]
+        unit = knowledge.kind.unit or float(np.std(numbers)) or 1.0
+        return _alone(model, name, graph_of_numbers, inputs, knowledge.modality, unit=unit)
     confidence, free = knowledge.confidence, knowledge.modality.free_axes()
     values = {name: kept.values for name, kept in knowledge.support.items()}
     with torch.no_grad():
@@ -218,7 +220,7 @@ def write_trained(path: str | os.PathLike[str], trained: Trained, like: Batch | 
     name = f"{type(kind).__name__} on {type(encoder.backbone).__name__}"
     inputs = _with_made_up(trained.like if like is None else like, trained.modality)
     graph = TrainedGraph(encoder, head, kind)
-    return _alone(model, name, graph, inputs, trained.modality, kind.labels, kind.several)
+    return _alone(model, name, graph, inputs, trained.modality, kind.labels, kind.several, kind.unit)
 
 
 def _alone(
@@ -229,8 +231,9 @@ def _alone(
     modality: Modality,
     labels: Sequence[Label] = (),
     several: bool = False,
+    unit: float | None = None,
 ) -> Exported:
-    """Export a graph of inputs alone; see ``_proven`` for its arguments, and ``TrainedModel`` for the last two."""
+    """Export a graph of inputs alone; see ``_proven`` for its arguments, and ``TrainedModel`` for labels."""
     free = modality.free_axes()
     graph.eval().to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
 
@@ -240,7 +243,7 @@ def _alone(
         return torch.export.export(graph, arguments, dynamic_shapes=tree_map(Dim, axes)), axes
 
     with torch.no_grad():
-        content, difference, flips = _proven(model, name, graph, trace, inputs, {}, free, -math.inf)
+        content, difference, flips = _proven(model, name, graph, trace, inputs, {}, free, -math.inf, unit)
     about = {
         "classes": list(labels),
         "several": several,
@@ -261,6 +264,7 @@ def _proven(
     tensors: Tensors,
     free: FreeAxes,
     threshold: float,
+    unit: float | None = None,
 ) -> tuple[bytes, float, int]:
     """Return a graph as a file, which has answered alike; by how much it differs, and how many have another class.
 
@@ -272,6 +276,7 @@ def _proven(
         inputs, tensors: what it takes.
         free: axes of the inputs that may have any length.
         threshold: of the familiarity.
+        unit: by which answers that are numbers vary, such as their deviation; None: they are logits.
     """
     written, read = written_and_read(model)
     if trace is None:
@@ -286,7 +291,7 @@ def _proven(
             ) from error
     try:
         batches = [*_batches(inputs), *([_longer(inputs, free)] if free else [])]
-        return content, *_compared(graph, read(content), batches, tensors, threshold)
+        return content, *_compared(graph, read(content), batches, tensors, threshold, unit)
     except Exception as error:  # whatever the runtime raises
         raise ConfigError(
             f"the graph for '{model}' does not answer as {name} does: {first_line(error)}. "
@@ -448,7 +453,7 @@ def _longer(inputs: Batch, free: FreeAxes) -> Batch:
 
 
 def _compared(
-    graph: nn.Module, run: Run, batches: list[Batch], tensors: Tensors, threshold: float
+    graph: nn.Module, run: Run, batches: list[Batch], tensors: Tensors, threshold: float, unit: float | None = None
 ) -> tuple[float, int]:
     """Return the largest difference, and how many inputs have another class.
 
@@ -462,7 +467,10 @@ def _compared(
     difference = 0.0
     for kind, ours, theirs in zip(OUTPUTS, *answers, strict=True):
         apart, largest = float((ours - theirs).abs().max()), float(ours.abs().max())
-        if not apart <= _TOLERANCE * largest + _NOTHING:  # NaN is none
+        slack = _TOLERANCE * largest + _NOTHING
+        if unit is not None:  # wherever their zero is
+            slack = _TOLERANCE * max(unit, float(ours.max() - ours.min()))
+        if not apart <= slack:  # NaN is none
             raise ValueError(f"{kind} of up to {largest:.3g} differ by {apart:.3g}")
         difference = max(difference, apart)
     codes = [torch.where(familiar < threshold, -1, logits.argmax(1)) for logits, familiar in answers]

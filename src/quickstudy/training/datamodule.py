@@ -32,6 +32,7 @@ from quickstudy.data.samples import Samples, Transform, cache_budget
 from quickstudy.data.splitting import (
     check_disjoint,
     check_no_file_twice,
+    shares_for,
     split_classes,
     split_examples,
     warn_of_names,
@@ -496,7 +497,19 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
         check_disjoint({name: table.classes for name, table in given.items() if table is not None})
         table = self._needed(stage, by_class=True)
-        return table, EpisodeSampler.for_stage(table, plan, stage, self.episode_sampler)
+        return table, EpisodeSampler.for_stage(table, plan, stage, self.episode_sampler, self._other_shares(plan))
+
+    def _other_shares(self, plan: EpisodePlan) -> str:
+        """Say by which ``val_split`` and ``test_split`` all parts of the training data have classes enough, if any."""
+        if not self._options.splits:
+            return ""
+        counts = {part: len(table.classes) for part, table in self.divided(by_class=True).items()}
+        shares = shares_for(sum(counts.values()), self._options.splits, {part: plan.span(part)[1] for part in counts})
+        given = [(f"{part}_split={share:g}", f"--data.{part}_split {share:g}") for part, share in shares.items()]
+        if not given or shares == self._options.splits:
+            return ""
+        told, typed = zip(*given, strict=True)
+        return f"Or divide the {sum(counts.values())} classes by {' and '.join(told)} ({' '.join(typed)})"
 
     def _loader_of(self, dataset: Dataset[Any], steps: Steps) -> DataLoader[Any]:
         pin, workers = self._options.pin_memory, self._options.num_workers
