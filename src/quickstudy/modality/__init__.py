@@ -70,6 +70,9 @@ class Modality(ABC):
     """Whether an input is words, as the name of a class is, which may then count as an example of it."""
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
+    of_network: ClassVar[tuple[str, ...]] = ()
+    """Further fields that a network depends on: one that tells how it reads is trained so, and one that was trained
+    goes on so, where the data does not say otherwise."""
     wire: ClassVar[Wire | None] = None
     """How one travels over HTTP; None: not at all."""
     shown_as: ClassVar[str] = ""

@@ -303,11 +303,12 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         Args:
             load_options: how the model's own training data was read; nothing where it saw none.
             trains: whether it is to be trained, and then reads as this data is read; what its modality has learned (a
-                vocabulary, say) it keeps.
+                vocabulary, say), and what its network depends on (a rate of samples), it keeps.
             by_class: whether ``val_split`` and ``test_split`` divide the classes.
         """
         judges = bool(load_options) and not trains
-        known = {name: value for name, value in load_options.items() if judges or name in self.modality.learned}
+        kept = (*self.modality.learned, *self.modality.of_network)
+        known = {name: value for name, value in load_options.items() if judges or name in kept}
         if known:
             self.follow(known)
         self._fit(by_class)
