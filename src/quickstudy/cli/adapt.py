@@ -19,7 +19,7 @@ from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
 from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
-from quickstudy.cli.options import FORMS, add_device
+from quickstudy.cli.options import FORMS, TARGET_FIELD, add_device
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
@@ -60,8 +60,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--support",
         type=str,
         help="a folder of class folders, 1..n pictures each, or an archive of one; or a CSV file of two columns, the "
-        "names of files and their classes, or their numbers where the model answers such",
+        "names of files and their classes, or their numbers where the model answers such; of rows a table of them",
     )
+    parser.add_argument("--target_field", type=str | None, help=TARGET_FIELD)
     parser.add_argument(
         "--classes",
         type=str,
@@ -126,7 +127,7 @@ def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[
     """Return the examples of the support set, and their labels; None where there is none."""
     if args.support is None:
         return None, None
-    table = support_of(args.support, modality, kind)
+    table = support_of(args.support, modality, kind, args.target_field)
     check_no_file_twice({"support": table})
     return examples(_readable(table, modality, args.support) if args.on_error == "skip" else table)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from quickstudy.batches import take
 from quickstudy.data.content import told_by
 from quickstudy.data.places import Files
+from quickstudy.data.rows import Rows
 from quickstudy.data.samples import seeded
 from quickstudy.data.table import Inputs, count_of
 from quickstudy.errors import DataWarning
@@ -32,7 +33,7 @@ def identities(inputs: Inputs) -> Tensor:
     Args:
         inputs: a batch, files, texts, whatever tables hold.
     """
-    whole, total = isinstance(inputs, (Tensor, dict, Files, list)), count_of(inputs)
+    whole, total = isinstance(inputs, (Tensor, dict, Files, Rows, list)), count_of(inputs)
     count = min(total, MOST if whole else _MADE)
     rows = np.arange(count) * total // max(count, 1)
     if isinstance(inputs, Files):
