@@ -238,7 +238,7 @@ def test_what_cannot_be_exported_says_what_to_type(tmp_path: Path, monkeypatch: 
     with pytest.raises(ConfigError, match=r"neither .onnx nor .pt2: type export\('pets.onnx'\)"):
         predictor.export("pets.tflite")
     with pytest.raises(ConfigError, match=r"learned from \(8, 1, 1\).*images="):
-        predictor.export(tmp_path / "pets.pt2", images=torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+        predictor.export(tmp_path / "pets.pt2", inputs=torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     for name in predictor.classes_:
         predictor.remove_class(name)
     with pytest.raises(DataError, match="no class to export"):

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from quickstudy import Predictor
 from quickstudy.cli import main
 from quickstudy.data.samples import Samples
 from quickstudy.errors import ConfigError, DataError, DataWarning
@@ -51,6 +52,20 @@ def test_a_row_conforms() -> None:
 @pytest.mark.dear
 def test_classes_of_rows_conform() -> None:
     check_domain(TabularClassificationData, TabularClassifier, *people(20))
+
+
+def test_a_network_is_made_for_the_columns_that_are_shown_first(tmp_path: Path) -> None:
+    rows, labels = people()
+    torch.manual_seed(0)
+    predictor = TabularClassifier(backbone="one_hot", training_strategy="prototypicalnetworks").adapt(rows, labels)
+    name, told = predictor.knowledge.encoder.made_by
+    assert name == "one_hot" and told == predictor.modality.for_backbone() and told["numbers"] > 1
+    predictor.save(tmp_path / "model")
+    again = Predictor.load(tmp_path / "model")
+    assert again.knowledge.encoder.made_by == (name, told)
+    np.testing.assert_array_equal(again.predict_proba(rows), predictor.predict_proba(rows))
+    other = Predictor.from_backbone("one_hot", rows, labels, strategy="prototypicalnetworks")
+    np.testing.assert_allclose(other.predict_proba(rows), predictor.predict_proba(rows), atol=1e-6)
 
 
 def test_what_a_column_is_follows_from_the_training_rows() -> None:

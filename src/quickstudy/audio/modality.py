@@ -134,6 +134,7 @@ class Sound(Modality):
     called = "sounds"
     extensions = SOUND_EXTENSIONS
     learned = ("seconds",)
+    of_network = ("sample_rate", "features", "bands")
     wire = Wire("sounds", ("audio/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "audio/*"})
     shown_as = "image/png"
     backbone = "audio_conv4"

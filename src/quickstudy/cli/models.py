@@ -19,7 +19,6 @@ from quickstudy.data.stages import Stage
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, few, first_line
 from quickstudy.files import absent, best_checkpoint, looked_in
-from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality, Tensors
 from quickstudy.predictor import Adapted, NumberPredictor, Predictor
@@ -197,7 +196,7 @@ def support_of(typed: str, modality: Modality, kind: Kind, target_field: str | N
             raise DataError(f"'{path}' has {len(columns)} columns, {few(map(str, columns))}: give {_CSV}")
         inputs, targets = columns
         return frame_table(frame, partial(modality.column, root=path.parent), inputs, targets, encode=kind.encode)
-    table = class_folders(typed, modality.extensions or IMAGE_EXTENSIONS)
+    table = class_folders(typed, modality.extensions)
     try:
         kind.encode(list(table.classes))
     except DataError as error:

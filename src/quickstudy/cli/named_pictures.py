@@ -17,12 +17,11 @@ from quickstudy.batches import take
 from quickstudy.data.archives import is_archive
 from quickstudy.data.frames import file_columns, file_frame, is_table
 from quickstudy.data.rows import Rows
-from quickstudy.data.samples import Loaded, Samples
+from quickstudy.data.samples import ADDRESS, Loaded, Samples
 from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
 from quickstudy.data.targets import Label, label_of, missing, read_as, type_of
 from quickstudy.errors import ConfigError, DataError, few
-from quickstudy.image.modality import ADDRESS, IMAGE_EXTENSIONS
 from quickstudy.modality import Modality
 
 AT_ONCE = 64
@@ -102,7 +101,7 @@ def _source(word: str, classes: Collection[Label], modality: Modality) -> tuple[
         return _cells(path, classes) if modality.column_names is None else _rows(path, classes, modality.column_names)
     if (path.is_file() and not is_archive(path)) or ADDRESS.match(word):  # which is then told as unreadable
         return [path], None
-    source = any_files(path, modality.extensions or IMAGE_EXTENSIONS).inputs
+    source = any_files(path, modality.extensions).inputs
     return source, folder_labels(source, classes)
 
 

@@ -26,7 +26,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def demo(parser: argparse.ArgumentParser) -> None:
     """From nothing to a model that tells apart classes it never saw, in about three minutes; no download."""
-    parser.add_argument("--domain", default="image", help="what the examples are: image, text (default: image)")
+    told = "what the examples are: image, text, tabular or audio (default: image)"
+    parser.add_argument("--domain", default="image", help=told)
     parser.add_argument("--out", type=Path, default=Path("quickstudy-demo"), help="folder for the results")
     parser.add_argument("--epochs", type=int, help="training epochs, of 100 episodes each (default: 8 for images)")
     parser.add_argument("--episodes", type=int, default=600, help="test episodes behind each figure")

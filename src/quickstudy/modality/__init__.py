@@ -68,6 +68,9 @@ class Modality(ABC):
     """Whether an input is words, as the name of a class is, which may then count as an example of it."""
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
+    of_network: ClassVar[tuple[str, ...]] = ()
+    """Further fields that a network depends on: one that tells how it reads is trained so, and one that was trained
+    goes on so, where the data does not say otherwise."""
     wire: ClassVar[Wire | None] = None
     """How one travels over HTTP; None: not at all."""
     shown_as: ClassVar[str] = ""
@@ -184,8 +187,11 @@ class Modality(ABC):
         return {}
 
     def for_backbone(self) -> dict[str, Any]:
-        """Return in plain values the options of a backbone that follow from what was learned, such as how many numbers
-        a row has. A backbone that has options of these names is made with them, once they are known."""
+        """Return in plain values what a network must be made for, by its options; nothing before that is known.
+
+        A backbone that takes options of these names, as ``{"numbers": 3}`` of a table's columns, is made with them once
+        the inputs are known, unless a user gave them. A checkpoint and a saved model hold them with its other options.
+        """
         return {}
 
     def recipe(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.adapting import with_names
+from quickstudy.learning.adapting import acquainted, with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import build_encoder, sized
 from quickstudy.selfsupervised import Method
@@ -57,7 +57,7 @@ from quickstudy.training.optimizers import (
 from quickstudy.training.outcome import Answers, Outcome
 from quickstudy.training.procedure import Procedure, build_procedure
 from quickstudy.training.processes import Accumulated, steps_of
-from quickstudy.training.quirks import trainer_of
+from quickstudy.training.quirks import keep_targets, trainer_of
 
 
 class TaskOptions(TypedDict, total=False):
@@ -199,7 +199,7 @@ class Task(OfDomain, L.LightningModule):
         self.trained_on: tuple[int, str] | tuple[()] = ()
         """How many examples there were to train on, and their fingerprint."""
         self.trained_examples = torch.empty(0, dtype=torch.int64)
-        """What identifies them, or some of them: see ``data.identity``. Of ordinary training."""
+        """What identifies them, or some of them: see ``data.identity``."""
         self.validated_examples = torch.empty(0, dtype=torch.int64)
         """What identifies those that chose among its checkpoints, likewise."""
         self.seen_before = 0
@@ -275,6 +275,8 @@ class Task(OfDomain, L.LightningModule):
         """Meet the trainer's data; where a checkpoint is to be judged, once it has told what it knows."""
         if stage == "fit":
             leave_evaluation(self)
+        if self.kind.measured:
+            keep_targets(self.trainer)
         if not getattr(self.trainer, "judges_a_checkpoint", False):
             self.meet(self._data, stage)
 
@@ -514,6 +516,8 @@ class Task(OfDomain, L.LightningModule):
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         modality = self._modality_for(inputs)
         inputs, labels = with_names(modality, inputs, labels, classes)
+        if not self.load_options:  # of data that it has met, or of what trained its network
+            encoder, modality, inputs = acquainted(encoder, modality, inputs)
         return self.kind.learner(encoder, algorithm, modality).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
