@@ -80,7 +80,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="print what its probabilities and 'unknown' rest on")
     add_device(parser)
-    about = f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own"
+    about = (
+        f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own, "
+        "but for the strategy"
+    )
     add_flags(parser, optional(_ENCODER | _PICTURES), "of a backbone's name", about)
 
 
@@ -111,9 +114,10 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     given = vars(args)
     encoder, pictures = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _PICTURES))
     if model_here(args.model) or "/" in args.model or args.model.endswith(".ckpt"):
+        learns = {name: encoder.pop(name) for name in ("strategy", "strategy_kwargs") if name in encoder}
         for name in encoder | pictures:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
-        return learner(find_model(args.model), device)
+        return learner(find_model(args.model), device, **learns)
     made = build_encoder(args.model, encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True))
     modality = usual_inputs(made)
     for name in () if isinstance(modality, Picture) else pictures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -222,17 +222,30 @@ def _rows_of(path: Path, known: tuple[str, ...], kind: Kind, target_field: str |
     return rows_table(file_columns(path, target_field), inputs, target_field, stage, kind.encode)
 
 
-def learner(found: Found, device: torch.device) -> Learner:
-    """Return what learns with a model; what it knows itself is left behind."""
+def learner(
+    found: Found, device: torch.device, strategy: str | None = None, strategy_kwargs: Mapping[str, Any] | None = None
+) -> Learner:
+    """Return what learns with a model; what it knows itself is left behind.
+
+    Args:
+        found: what ``find_model`` returned.
+        device: for the model.
+        strategy: what learns, in place of the model's own.
+        strategy_kwargs: its options.
+    """
+    made = None if strategy is None else STRATEGIES[strategy](**dict(strategy_kwargs or {}))
     if found.saved and is_trained(found.path):
         fixed = TrainedModel.load(found.path, device)  # whose head is left behind, as a checkpoint's is
         kind, modality = fixed.kind, fixed.modality
-        return Learner(modality, kind, kind.learner(fixed.encoder, STRATEGIES[kind.shown_by](), modality).fit)
+        return Learner(modality, kind, kind.learner(fixed.encoder, made or STRATEGIES[kind.shown_by](), modality).fit)
     if found.saved:
         predictor = _load_saved(found, device)
+        if made is not None:
+            predictor.set_params(algorithm=made)
         return Learner(predictor.modality, predictor.kind, predictor.fit)
     model = load_task(found.path, device)
-    return Learner(model.modality.with_options(model.load_options), model.kind, model.adapt)
+    learn = partial(model.adapt, strategy=strategy, strategy_kwargs=strategy_kwargs)
+    return Learner(model.modality.with_options(model.load_options), model.kind, learn)
 
 
 def examples(table: Table) -> tuple[list[Any], list[Any]]:
