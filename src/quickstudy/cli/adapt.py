@@ -19,7 +19,7 @@ from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, class_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
 from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
-from quickstudy.cli.options import FORMS, add_device
+from quickstudy.cli.options import FORMS, TARGET_FIELD, add_device
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
@@ -67,8 +67,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--support",
         type=str,
         help="a folder of class folders, 1..n pictures each, or an archive of one; or a CSV file of two columns, the "
-        "names of files and their classes, or their numbers where the model answers such",
+        "names of files and their classes, or their numbers where the model answers such; of rows a table of them",
     )
+    parser.add_argument("--target_field", type=str | None, help=TARGET_FIELD)
     parser.add_argument(
         "--classes",
         type=str,
@@ -86,7 +87,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="print what its probabilities and 'unknown' rest on")
     add_device(parser)
-    about = f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own"
+    about = (
+        f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own, "
+        "but for the strategy"
+    )
     add_flags(parser, optional(_ENCODER), "of a backbone's name", about)
     for domain in DOMAINS:
         own = {name: flag for name, (of, flag) in _READING.items() if of == domain}
@@ -120,9 +124,10 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     given = vars(args)
     encoder, reading = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _READING))
     if model_here(args.model) or "/" in args.model or args.model.endswith(".ckpt"):
+        learns = {name: encoder.pop(name) for name in ("strategy", "strategy_kwargs") if name in encoder}
         for name in encoder | reading:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
-        return learner(find_model(args.model), device)
+        return learner(find_model(args.model), device, **learns)
     made = build_encoder(args.model, encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True))
     modality = usual_inputs(made)
     for name in reading.keys() - modality.settings.keys():
@@ -137,7 +142,7 @@ def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[
     """Return the examples of the support set, and their labels; None where there is none."""
     if args.support is None:
         return None, None
-    table = support_of(args.support, modality, kind)
+    table = support_of(args.support, modality, kind, args.target_field)
     check_no_file_twice({"support": table})
     return examples(_readable(table, modality, args.support) if args.on_error == "skip" else table)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from quickstudy.algorithms import Algorithm
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import inputs_of
@@ -495,7 +495,15 @@ class Task(OfDomain, L.LightningModule):
 
     # ---- use
 
-    def adapt(self, inputs: Any = None, labels: Any = None, *, classes: Sequence[str] = ()) -> Any:
+    def adapt(
+        self,
+        inputs: Any = None,
+        labels: Any = None,
+        *,
+        classes: Sequence[str] = (),
+        strategy: str | None = None,
+        strategy_kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Learn classes, or numbers, from a few examples, without training.
 
         Args:
@@ -504,21 +512,29 @@ class Task(OfDomain, L.LightningModule):
             labels: S labels, strings or integers; classes may have different numbers of examples. Or S numbers, where
                 answers are such.
             classes: of texts, names of classes that count as an example each; they alone are enough.
+            strategy: what learns them in place of the training strategy's own classifier; any that ``quickstudy list
+                strategies`` names and that needs no training, such as ``"linear_probe"``.
+            strategy_kwargs: its options.
 
         Returns:
-            A ``Predictor`` with the strategy's own classifier; for the default strategy, class means of the features.
-            Where answers are numbers, a ``NumberPredictor``; for the default strategy by ridge regression.
+            A ``Predictor`` with the training strategy's own classifier; for the default strategy, class means of the
+            features. Where answers are numbers, a ``NumberPredictor``; for the default strategy by ridge regression.
 
         Raises:
             DataError: there are no examples, or an input cannot be read.
+            ConfigError: there is no such strategy.
         """
-        algorithm = copy.deepcopy(self.procedure.learner(self.kind)).eval().requires_grad_(False)
+        if strategy is None:
+            check_options("without a strategy, adapt", strategy_kwargs or {}, [])
+            algorithm = copy.deepcopy(self.procedure.learner(self.kind))
+        else:
+            algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         modality = self._modality_for(inputs)
         inputs, labels = with_names(modality, inputs, labels, classes)
         if not self.load_options:  # of data that it has met, or of what trained its network
             encoder, modality, inputs = acquainted(encoder, modality, inputs)
-        return self.kind.learner(encoder, algorithm, modality).fit(inputs, labels)
+        return self.kind.learner(encoder, algorithm.eval().requires_grad_(False), modality).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
