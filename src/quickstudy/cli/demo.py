@@ -150,7 +150,7 @@ def _sounds() -> _Act:
         epochs=3,
         plain="statistics of their spectra",
         baseline=_Statistics,
-        asked=5,
+        label=lambda name: name.split()[-1],
     )
 
 
