@@ -60,6 +60,7 @@ class Text(Modality):
     extensions = frozenset({".txt"})
     in_cells = True
     in_words = True
+    views = "dropout"
     learned = ("tokenizer",)
     wire = Wire("texts", ("text/plain",), {"type": "string"})
     shown_as = "text/plain"
