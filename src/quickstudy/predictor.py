@@ -24,14 +24,14 @@ from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.predictions import Answer, Neighbour
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.adapting import addition, after, fitted, in_words, unshown, untaught, with_names
+from quickstudy.learning.adapting import acquainted, addition, after, fitted, in_words, unshown, untaught, with_names
 from quickstudy.learning.answering import answered, named, neighbours
 from quickstudy.learning.changes import NUMBERS, UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
 from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality, as_modality, modality_of
-from quickstudy.nets import Encoder, build_encoder, sized
+from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
 from quickstudy.saved.plain import name_of
 
@@ -101,7 +101,7 @@ class Adapted:
         return {
             "strategy": name_of(known.algorithm),
             "backbone": made_by and made_by[0],
-            "classes": 0 if known.kind is not None else len(known.support),
+            "classes": len(known.support) if known.kind.by_class else 0,
             "examples": sum(known.counts.values()),
         }
 
@@ -191,10 +191,10 @@ class Adapted:
             ConfigError: what was code is not given, or the model in the folder is of another kind.
         """
         known = model_folder.read(folder, device, load, backbone)
-        found: Any = Predictor if known.kind is None else NumberPredictor
+        found: Any = Predictor if known.kind.by_class else NumberPredictor
         if not issubclass(cls, found):
             if not issubclass(found, cls):
-                what = "classes" if known.kind is None else "numbers"
+                what = "classes" if known.kind.by_class else "numbers"
                 raise ConfigError(f"the model in '{folder}' learned {what}: type {found.__name__}.load('{folder}')")
             cls = found  # who asked for either
         made = cls(*(getattr(known, name) for name in cls.made_with))
@@ -290,13 +290,10 @@ class Predictor(Adapted):
         encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
         if load is None:
             load = usual_inputs(encoder)
-        load = as_modality(load)
-        inputs, labels = with_names(load, inputs, labels, classes)
-        if load.learned:
-            inputs = load.listed(inputs)
-            load = load.fitted(inputs)
-            encoder = sized(encoder, load.for_backbone())
-        return cls(encoder, algorithm, load).fit(inputs, labels)
+        modality = as_modality(load)
+        inputs, labels = with_names(modality, inputs, labels, classes)
+        encoder, modality, inputs = acquainted(encoder, modality, inputs)
+        return cls(encoder, algorithm, modality).fit(inputs, labels)
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""
@@ -469,13 +466,14 @@ class Predictor(Adapted):
     # ---- files
 
     def export(
-        self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False
+        self, path: str | os.PathLike[str], *, inputs: Any = None, images: Any = None, only_classes: bool = False
     ) -> export.Exported:
         """Write a graph that answers without quickstudy, and its classes beside it; see ``saved.export.write``.
 
         Args:
             path: ``x.onnx``, or ``x.pt2`` for torch.export; the classes go to ``x.onnx.classes.safetensors``.
-            images: some inputs, where the size of them is not known; answers to them are compared too.
+            inputs: some, where the form of them is not known; answers to them are compared, too.
+            images: the older name of ``inputs``.
             only_classes: leave the graph, and write the classes of now for it.
 
         Raises:
@@ -485,7 +483,7 @@ class Predictor(Adapted):
         """
         from quickstudy.saved import export  # which imports what few need
 
-        return export.write(path, self._knowledge, images, only_classes)
+        return export.write(path, self._knowledge, images if inputs is None else inputs, only_classes)
 
     # ---- what it answers
 
@@ -632,7 +630,6 @@ class NumberPredictor(Adapted):
     @property
     def kind(self) -> Kind:
         """What an answer is: it knows the units."""
-        assert self._knowledge.kind is not None
         return self._knowledge.kind
 
     @property

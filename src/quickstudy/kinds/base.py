@@ -138,6 +138,8 @@ class Kind(ABC):
     """The strategy that learns from a few examples by an encoder that ordinary training made."""
     unlabelled: ClassVar[bool] = False
     """Whether examples without targets can train it, by a self-supervised method."""
+    by_class: ClassVar[bool] = True
+    """Whether what learns from a few examples learns classes; else each example has a target of its own."""
     measured: ClassVar[bool] = False
     """Whether targets are measured values, which reach it as the data has them, whatever the precision of training."""
     shares: ClassVar[bool] = True

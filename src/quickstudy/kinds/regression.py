@@ -51,6 +51,7 @@ class Regression(Kind):
     episodic: ClassVar[bool] = True
     plan: ClassVar[type[EpisodePlan]] = GroupPlan
     shown_by: ClassVar[str] = "r2d2"
+    by_class: ClassVar[bool] = False
     measured: ClassVar[bool] = True
 
     mean: float | None = None

@@ -43,7 +43,7 @@ def answered(knowledge: Knowledge, examples: Any) -> Answered:
         DataError: it has learned nothing, an input cannot be read or does not fit, or an answer is not a number.
     """
     if not knowledge.support:
-        if knowledge.kind is not None:
+        if not knowledge.kind.by_class:
             raise DataError("it has learned no example yet: type fit(inputs, numbers)")
         raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
     if not len(knowledge.reader.samples(examples)):

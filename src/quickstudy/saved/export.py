@@ -138,7 +138,7 @@ class NumberGraph(nn.Module):
 
 
 def write(
-    path: str | os.PathLike[str], knowledge: Knowledge, images: Any = None, only_classes: bool = False
+    path: str | os.PathLike[str], knowledge: Knowledge, given: Any = None, only_classes: bool = False
 ) -> Exported:
     """Export an adapted model, once its exported form was run and has answered alike.
 
@@ -148,7 +148,7 @@ def write(
     Args:
         path: of the graph: ``x.onnx``, or ``x.pt2`` for torch.export; ``x.onnx.classes.safetensors`` comes beside it.
         knowledge: of the model.
-        images: inputs whose shape and type the graph takes, and whose answers are compared besides those to made-up
+        given: inputs whose shape and type the graph takes, and whose answers are compared besides those to made-up
             ones; default: such as it learned from, or uint8 pictures of the size that the model loads.
         only_classes: leave the graph as it is, and compare its answers by the classes of now.
 
@@ -161,7 +161,7 @@ def write(
     model, classes = Path(path), _beside(Path(path))
     written_and_read(model)  # what cannot be written is told first
     if not knowledge.support:
-        if knowledge.kind is not None:
+        if not knowledge.kind.by_class:
             raise DataError("it has learned no example to export: type fit(inputs, numbers) first")
         raise DataError("there is no class to export: type fit(images, labels) or add_class(name, images) first")
     encoder, algorithm = copy.deepcopy(knowledge.encoder).cpu(), copy.deepcopy(knowledge.algorithm).cpu()
@@ -171,14 +171,14 @@ def write(
             f"{name} answers all inputs of a call together, and a graph answers each as if it were alone: export "
             "another strategy, for instance prototypicalnetworks (in MAML's family: normalization='support')"
         )
-    inputs = _inputs(images, knowledge, _description(classes)["input"] if only_classes else None)
+    inputs = _inputs(given, knowledge, _description(classes)["input"] if only_classes else None)
     shape = encoder.feature_shape(take(inputs, slice(1)))
     if shape != algorithm.feature_shape:
         raise ConfigError(
             f"inputs of shape {_shape(inputs)} become features of shape {shape}, and it learned from "
-            f"{algorithm.feature_shape}: type export({str(model)!r}, images=...) with some of the size that it learned"
+            f"{algorithm.feature_shape}: type export({str(model)!r}, inputs=...) with some of the size that it learned"
         )
-    if knowledge.kind is not None:
+    if not knowledge.kind.by_class:
         graph_of_numbers = NumberGraph(encoder, algorithm, knowledge.learned, knowledge.kind)
         numbers = [number for kept in knowledge.support.values() for number in kept.numbers]
         unit = knowledge.kind.unit or float(np.std(numbers)) or 1.0
@@ -325,11 +325,11 @@ def _beside(model: Path) -> Path:
 # ---- what goes in
 
 
-def _inputs(images: Any, knowledge: Knowledge, before: dict[str, Any] | None) -> Batch:
+def _inputs(given: Any, knowledge: Knowledge, before: dict[str, Any] | None) -> Batch:
     """Return what answers are compared on, ``[N, ...]``: what is given, and what is made up."""
     like: Batch | None = knowledge.like
-    if images is not None:
-        samples = knowledge.reader.samples(knowledge.reader.listed(images))
+    if given is not None:
+        samples = knowledge.reader.samples(knowledge.reader.listed(given))
         like = samples.batch(np.arange(len(samples)))
     elif before is not None:
         like = of_form(before)
@@ -346,9 +346,9 @@ def _with_made_up(like: Batch | None, modality: Modality) -> Batch:
             made = modality.made_up(_MADE_UP, generator, like)
             return made if like is None else join([like, made])
     except ConfigError as error:
-        raise ConfigError("the size of its inputs is not known: give some, export(path, images=...)") from error
+        raise ConfigError("the size of its inputs is not known: give some, export(path, inputs=...)") from error
     if not size(like):  # noise for the parts of a dict would be no input
-        raise ConfigError(f"its {modality.called} cannot be made up: give some, export(path, images=...)")
+        raise ConfigError(f"its {modality.called} cannot be made up: give some, export(path, inputs=...)")
     return take(like, torch.arange(max(_MADE_UP, size(like))) % size(like))
 
 
