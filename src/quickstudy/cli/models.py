@@ -13,7 +13,7 @@ import torch
 
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.options import FORMS, TRAINED
-from quickstudy.data.frames import TABLES, file_frame, frame_table
+from quickstudy.data.frames import file_frame, frame_table, is_table
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, few, first_line
@@ -181,7 +181,7 @@ def support_of(typed: str, modality: Modality, kind: Kind) -> Table:
         DataError: there are none, or they have no targets of that kind.
     """
     path = Path(typed).expanduser()
-    if path.suffix.lower() in TABLES:
+    if is_table(path):
         frame = file_frame(path, None)
         if len(columns := list(frame.columns)) != 2:
             raise DataError(f"'{path}' has {len(columns)} columns, {few(map(str, columns))}: give {_CSV}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from quickstudy.batches import take
 from quickstudy.data.archives import is_archive
-from quickstudy.data.frames import TABLES, file_frame
+from quickstudy.data.frames import file_frame, is_table
 from quickstudy.data.samples import Loaded, Samples
 from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
@@ -97,7 +97,7 @@ def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[Label | Non
 def _source(word: str, classes: Collection[Label], modality: Modality) -> tuple[Inputs, list[Label | None] | None]:
     """Return inputs, and their labels where these are known."""
     path = Path(word).expanduser()
-    if modality.in_cells and path.suffix.lower() in TABLES and path.is_file():
+    if modality.in_cells and is_table(path) and path.is_file():
         return _cells(path, classes)
     if (path.is_file() and not is_archive(path)) or ADDRESS.match(word):  # which is then told as unreadable
         return [path], None
