@@ -17,8 +17,10 @@ import pytest
 import torch
 
 from quickstudy import DataModule, Predictor, Trainer
+from quickstudy.algorithms.linear_probe import LinearProbe
 from quickstudy.cli import main
 from quickstudy.data.frames import file_frame
+from quickstudy.data.samples import TRANSFORMS, seeded
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.serve.service import Service
 from quickstudy.testing import check_domain
@@ -27,6 +29,8 @@ from quickstudy.text import (
     Text,
     TextClassificationData,
     TextClassifier,
+    TextEmbedder,
+    TextEmbeddingData,
     TextRegressionData,
     TextRegressor,
 )
@@ -341,7 +345,9 @@ def test_the_command_line_fits_and_predicts_texts(
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["label"] for row in rows] == ["card", "rate"]
     assert "tokenizer" not in Path("runs/1/config.yaml").read_text()
-    assert main(["adapt", "small_transformer", "--classes", "card", "exchange_rate", "--out", "names/"]) == 0
+    named = ["--classes", "card", "exchange_rate", "--max_length", "40", "--out", "names/"]
+    assert main(["adapt", "small_transformer", *named]) == 0
+    assert Predictor.load("names/").modality.settings["max_length"] == 40
     assert "Classes, with their texts: card 1, exchange_rate 1" in capsys.readouterr().out
     assert main(["adapt", "runs/1", "--support", "t.csv", "--classes", "card", "coin", "--out", "names/"]) == 0
     assert "card 9, cash 8, coin 1, rate 8" in capsys.readouterr().out
@@ -377,3 +383,38 @@ def test_the_command_line_fits_and_predicts_texts(
 def test_a_domain_of_texts_is_a_data_module() -> None:
     assert issubclass(TextClassificationData, TextData)
     assert "2 examples" in repr(TextClassificationData.from_lists(["a b", "c"], ["x", "y"]))
+
+
+def test_an_embedder_of_texts_learns_without_labels_and_with_them(tmp_path: Path) -> None:
+    texts, labels = (part[::2] for part in sentences(12))
+    others, theirs = (part[1::2] for part in sentences(12))
+    unlabelled = TextEmbeddingData.from_lists(texts, batch_size=18, vocabulary_size=400)
+    model = TextEmbedder(backbone=tiny(), training_strategy="simclr", learning_rate=0.01)
+    before = model.encoder.backbone.norm.weight.clone()
+    quiet(max_epochs=1).fit(model, datamodule=unlabelled)
+    assert (model.encoder.backbone.norm.weight != before).any()
+    assert model.predictor().predict(texts).shape == (18, 16)
+    data = TextEmbeddingData.from_lists(texts, labels, val_texts=others, val_targets=theirs, batch_size=18)
+    model = TextEmbedder(backbone=tiny(), learning_rate=0.01)
+    quiet(max_epochs=15).fit(model, datamodule=data)
+    assert quiet().validate(model, datamodule=data, verbose=False)[0]["val_knn_accuracy"] > 0.8
+    probe = model.adapt(texts, labels, strategy="linear_probe", strategy_kwargs={"regularization": 0.1})
+    assert isinstance(probe.knowledge.algorithm, LinearProbe)
+    assert probe.knowledge.algorithm.options == {"regularization": 0.1}
+    assert probe.score(others, theirs) > 0.8
+    with pytest.raises(ConfigError, match="unknown training_strategy 'linear_prob'; did you mean 'linear_probe'"):
+        model.adapt(texts, labels, strategy="linear_prob")
+    with pytest.raises(ConfigError, match="'regularization'"):
+        model.adapt(texts, labels, strategy_kwargs={"regularization": 0.1})
+
+
+def test_views_of_a_text_are_ready_made() -> None:
+    text = {"ids": torch.arange(1, 1001), "mask": torch.ones(1000, dtype=torch.bool)}
+    assert TRANSFORMS[Text.views](text) is text, "its views differ by the network's dropout"
+    with seeded((0, 1)):
+        shorter = TRANSFORMS["delete_tokens"](text)
+    with seeded((0, 1)):
+        again = TRANSFORMS["delete_tokens"](text)
+    assert (shorter["ids"] == again["ids"]).all()
+    assert 850 < len(shorter["ids"]) < 950 and len(shorter["mask"]) == len(shorter["ids"])
+    assert shorter["ids"][[0, -1]].tolist() == [1, 1000] and (shorter["ids"].diff() > 0).all()

@@ -198,6 +198,21 @@ def test_what_of_dicts_does_not_fit_is_read_each_time(share: float, tmp_path: Pa
     assert kept + 2 * (len(MANY) - kept) <= len(calls) <= kept + 3 * (len(MANY) - kept)  # once more to be tried
 
 
+def test_kept_dicts_of_one_shape_are_gathered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(row: int) -> dict[str, Any]:
+        numbers = torch.arange(3, dtype=torch.float64) * row
+        return {"numbers": numbers, "missing": numbers > 4, "none": torch.empty(0, 2), "code": torch.tensor(row)}
+
+    samples, plain = Samples(list(range(200)), load, budget=1 << 20), Samples(list(range(200)), load)
+    samples.batch(np.random.default_rng(1).permutation(200))
+    rows = np.random.default_rng(0).integers(200, size=50)
+    wanted = plain.batch(rows)
+    monkeypatch.setattr("quickstudy.data.samples.stack", None)
+    found = samples.batch(rows)
+    assert list(found) == list(wanted)
+    assert all(found[name].dtype == leaf.dtype and torch.equal(found[name], leaf) for name, leaf in wanted.items())
+
+
 def test_transforms_do_not_write_to_what_is_kept() -> None:
     def shout(example: Batch) -> Batch:
         example["ids"] += 1
@@ -433,7 +448,7 @@ def test_a_graph_of_inputs_that_nobody_can_make_up_needs_some(tmp_path: Path) ->
     made = predictor("prototypicalnetworks")
     made.knowledge.encoder.float()
     made.fit(["AB", "CD"], ["a", "b"])
-    with pytest.raises(ConfigError, match=r"its inputs cannot be made up: give some, export\(path, images=...\)"):
+    with pytest.raises(ConfigError, match=r"its inputs cannot be made up: give some, export\(path, inputs=...\)"):
         made.export(tmp_path / "texts.pt2")
-    done = made.export(tmp_path / "texts.pt2", images=texts(3)[:5])
+    done = made.export(tmp_path / "texts.pt2", inputs=texts(3)[:5])
     assert done.inputs == 8 and done.flips == 0

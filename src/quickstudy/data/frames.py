@@ -21,29 +21,28 @@ from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Encode, encode, missing, plain_number
-from quickstudy.errors import DataError, brief, closest, few, first_line, require
+from quickstudy.errors import DataError, DataWarning, brief, closest, few, first_line, require
 from quickstudy.files import absent
 
 Fields = str | int | Sequence[str | int] | None
 """One column or several, by their names."""
 _OTHERS = (".jsonl", ".ndjson", ".json", ".parquet")
-_TABLES = (".csv", *_OTHERS)
+TABLES = (".csv", *_OTHERS)
+"""Endings of files that hold a table; CSV and JSON may be compressed, ``.csv.gz``."""
 _PARQUET = ("pyarrow", "fastparquet")
 """What pandas reads Parquet by."""
-_BROKEN = (OSError, EOFError, zlib.error)  # such as a packed file of which a part is missing
+_BROKEN = (OSError, EOFError, zlib.error)  # such as a compressed file of which a part is missing
+_NO_CHANCE = 50
+"""Rows in which a column that is the targets in other words is so by no chance."""
 
 
-def is_table(path: str | os.PathLike[str]) -> bool:
-    """Whether a file holds a table, as its ending says: CSV, JSON, JSON lines or Parquet, packed by gzip or not."""
-    return _ending(Path(path)) in _TABLES
-
-
-def _ending(path: Path) -> str:
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+def is_table(path: Path) -> bool:
+    """Whether a file of this name holds a table."""
+    return path.name.lower().removesuffix(".gz").endswith(TABLES)
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """Open a file, unpacked where gzip packed it."""
+    """Open a file, decompressed where it is compressed."""
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
@@ -52,14 +51,14 @@ def file_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
 
     JSON of one object per line, or of a list of them, from ``.jsonl``, ``.ndjson`` or ``.json``, also as Label Studio
     exports it, see ``of_label_studio``; Parquet from ``.parquet``; and CSV from any other, see ``csv_frame``. Each may
-    be packed by gzip, ``.csv.gz``, but for Parquet.
+    be compressed, ``.csv.gz``, but for Parquet.
 
     Raises:
         DataError: it is missing, or holds something else; the message has the line.
         MissingPackageError: pandas is not installed.
     """
     place = Path(path).expanduser()
-    ending = _ending(place)
+    ending = Path(place.name.lower().removesuffix(".gz")).suffix
     if ending not in _OTHERS:
         return csv_frame(path, target_fields)
     pandas = require("pandas", extra="tabular")
@@ -69,7 +68,7 @@ def file_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
         if not any(find_spec(engine) for engine in _PARQUET):
             require(_PARQUET[0], extra="parquet")
         try:
-            return pandas.read_parquet(place).astype(object)
+            return pandas.read_parquet(place)
         except (ValueError, OSError) as error:
             raise DataError(f"'{place}' cannot be read as Parquet: {first_line(error)}") from error
     rows = _json_rows(place)
@@ -258,9 +257,9 @@ def rows_table(
 
     Args:
         columns: by name.
-        input_fields: those of the inputs; None: all but the targets.
+        input_fields: those of the inputs; None: all but the targets, and but that of what each row comes from.
         target_fields: that of the targets, or several of zeros and ones.
-        stage: to predict, rows need no targets.
+        stage: to predict, rows need no targets; its ``group_field`` says what each row comes from.
         encode: see ``Table.build``.
 
     Raises:
@@ -272,8 +271,10 @@ def rows_table(
     names = list(columns)
     if stage.name == "predict" and not all(field in columns for field in targets):
         targets = []
-    asked = [str(field) for field in _listed(input_fields)] or [name for name in names if name not in targets]
-    for field in (*targets, *asked):
+    group = None if stage.group_field is None else str(stage.group_field)
+    others = [name for name in names if name not in targets and name != group]
+    asked = [str(field) for field in _listed(input_fields)] or others
+    for field in (*targets, *asked, *([] if group is None else [group])):
         _place(names, field)
     leaked = [field for field in asked if field in targets]
     if leaked:
@@ -285,14 +286,38 @@ def rows_table(
             f"there is no column beside the targets, {few(map(repr, targets))}: give others to tell them by"
         )
     inputs = Rows(columns).only(asked)
+    origins = None if group is None else _filled(columns[group].tolist())
     cells = [_filled(columns[field].tolist()) for field in targets]
     told = None if not cells else cells[0] if len(cells) == 1 else np.array(cells, object).T
     if stage.name == "predict" and told is not None and missing(told).any():
         told = None  # labels to hold the answers against, where every row has one
+    if stage.name == "train" and len(cells) == 1 and (same := _the_same(inputs, cells[0])):
+        warnings.warn(
+            f"the column '{same[0]}' tells '{targets[0]}' in other words, and no other column will matter: leave it "
+            f"out of input_fields, or give kinds={{'{same[0]}': 'ignored'}}",
+            DataWarning,
+            5,
+        )
     try:
-        return listed_table(inputs, told, lambda rows: rows, targets, stage.skip, encode)
+        return listed_table(inputs, told, lambda rows: rows, targets, stage.skip, encode, origins=origins)
     except DataError as error:
         raise DataError(f"{error} (rows are counted from 0; targets: {few(map(repr, targets))})") from error
+
+
+def _the_same(inputs: Rows, targets: list[Any]) -> list[str]:
+    """Return the columns whose cells stand for the targets one by one, in more rows than chance would do it in."""
+    if len(inputs) < _NO_CHANCE:
+        return []
+    same = []
+    for name, cells in inputs.columns.items():
+        first: dict[Any, Any] = {}
+        back: dict[Any, Any] = {}
+        pairs = zip(map(str, cells.tolist()), map(str, targets), strict=True)
+        if all(
+            first.setdefault(cell, target) == target and back.setdefault(target, cell) == cell for cell, target in pairs
+        ):
+            same += [name] * (len(first) > 1)
+    return same
 
 
 def _filled(cells: list[Any]) -> list[Any]:

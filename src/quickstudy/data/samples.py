@@ -53,6 +53,7 @@ def available_transforms() -> list[str]:
 _AUTO_SHARE = 0.25
 _TRIED, _SLACK = 64, 1.5
 _ALIGNED = 16
+_SMALL = 1024  # bytes of a part of an example; larger ones are copied one by one as fast
 _LONGEST_NAME, _LONGEST_SENT = 500, 80
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
@@ -200,6 +201,8 @@ class Samples:
     def _batch(self, rows: Tensor) -> Batch:
         if isinstance(self._inputs, (Tensor, dict)):
             return each(lambda leaf: leaf.index_select(0, rows), self._inputs)
+        if self._trees is not None and (kept := self._trees.batch(rows)) is not None:
+            return kept
         if self._decoded is None:
             return stack(self._all_read(rows))
         for row in dict.fromkeys(rows[~self._present[rows]].tolist()):
@@ -307,6 +310,24 @@ class _Trees:
         """Return an example, which is not to be written to; None where it is not kept."""
         start = int(self._starts[row])
         return None if start < 0 else tree_unflatten(self._parts(start, self._shapes[row].tolist()), self._spec)
+
+    def batch(self, rows: Tensor) -> Batch | None:
+        """Return small examples that are all kept and of one shape, as ``stack`` does; None where they are not."""
+        starts, shapes = self._starts[rows], self._shapes[rows]
+        if not len(rows) or bool((starts < 0).any()) or bool((shapes != shapes[0]).any()):
+            return None
+        lengths, leaves = shapes[0].tolist(), []
+        for dtype, axes in self._form:
+            shape, lengths = lengths[:axes], lengths[axes:]
+            size = math.prod(shape) * dtype.itemsize
+            if size > _SMALL:
+                return None
+            part = torch.empty(len(rows), *shape, dtype=dtype)
+            if size:
+                part = self._buffer[starts[:, None] + torch.arange(size)].view(dtype).view_as(part)
+            leaves.append(part)
+            starts = starts + _aligned(size)
+        return tree_unflatten(leaves, self._spec)
 
     def keep(self, row: int, sample: Batch) -> None:
         """Keep a copy of an example where it fits."""

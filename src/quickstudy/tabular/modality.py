@@ -41,7 +41,6 @@ from quickstudy.errors import (
     shown,
 )
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.modality.values import Sighted, Values
 from quickstudy.torch_internals import tree_leaves
 
 NUMBER, CATEGORY, DATE, IGNORED = KINDS = ("number", "category", "date", "ignored")
@@ -112,7 +111,6 @@ class Row(Modality):
 
     called = "rows"
     in_cells = True
-    takes_columns = True
     learned = ("columns",)
     shown_as = "text/plain"
     backbone = "mlp"
@@ -149,8 +147,8 @@ class Row(Modality):
         for column, read in self._plan:
             try:
                 found = read(cells[column.name])
-            except _CellError as odd:
-                raise DataError(f"{_which(cells)}, column '{column.name}': {odd}") from None
+            except _CellError as error:
+                raise error.of(column.name, _which(cells)) from None
             if isinstance(found, int):
                 codes.append(found)
             else:
@@ -184,8 +182,8 @@ class Row(Modality):
             inputs = [inputs]
         elif not hasattr(inputs, "__len__") and hasattr(inputs, "__iter__"):
             inputs = list(inputs)
-        if isinstance(inputs, list) and any(isinstance(one, (Loaded, bytes)) for one in inputs):
-            return inputs
+        if isinstance(inputs, (list, tuple)):
+            return [one if isinstance(one, (Loaded, bytes)) else cells_of(one, row) for row, one in enumerate(inputs)]
         return inputs if isinstance(inputs, Rows) else Rows(columns_of(inputs))
 
     def column(self, values: Sequence[Any], root: Any = None, exist: bool = True) -> Inputs:
@@ -194,8 +192,8 @@ class Row(Modality):
         Raises:
             DataError: one is none; the message has its place.
         """
-        rows: Inputs = self.listed(values)
-        return rows
+        rows = self.listed(values)
+        return rows if isinstance(rows, Rows) or any(isinstance(row, bytes) for row in rows) else Rows(columns_of(rows))
 
     # ---- learning
 
@@ -219,8 +217,9 @@ class Row(Modality):
         if all(column.kind == IGNORED for column in made):
             raise DataError(f"no column tells anything: {told or shown(rows.columns)}. Give others, or say by kinds=")
         if left:
+            what = f"{len(left)} columns are" if len(left) > 1 else "1 column is"
             warnings.warn(
-                f"{len(left)} columns are not used: {told}. To use one, or to say that this is right, give kinds="
+                f"{what} not used: {told}. To use one, or to say that this is right, give kinds="
                 f"{{{left[0].name!r}: 'category'}}, or 'ignored'",
                 DataWarning,
                 4,
@@ -237,14 +236,20 @@ class Row(Modality):
             if kind == IGNORED:
                 return Column(name, IGNORED, (found,))
             if kind == NUMBER:
-                return Column(name, NUMBER, (_scaled(_each(_number, cells, places), self.scaling),))
+                return Column(name, NUMBER, (_scaled(_each(_number, name, cells, places), self.scaling),))
             if kind == DATE:
-                return Column(name, DATE, _date_facts(_each(_date, cells, places), self.scaling))
-        except _CellError as odd:
-            raise DataError(f"column '{name}', {odd}") from None
+                return Column(name, DATE, _date_facts(_each(_date, name, cells, places), self.scaling))
+            _each(_category, name, cells, places)
+        except _CellError as error:
+            raise error.of(name, "a row") from None
         counts = Counter("" if not one else _category(cell) for cell, one in zip(cells.tolist(), there, strict=True))
         kept = sorted(counts, key=lambda category: (-counts[category], category))[: self.most_categories]
         return Column(name, CATEGORY, tuple(sorted(kept)))
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """All columns that training rows had; see ``Modality.column_names``."""
+        return tuple(column[0] for column in self.columns)
 
     def for_backbone(self) -> dict[str, Any]:
         """Return how many numbers a row has, and of each category how many codes there are, with 0."""
@@ -285,8 +290,12 @@ class Row(Modality):
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return the cells of the columns that are used, with their names."""
-        cells = self._told(example) if isinstance(item, dict) and _is_batch(item) else cells_of(item)
-        names = [column.name for column, _ in self._plan if column.name in cells] or list(cells)
+        if isinstance(item, dict) and _is_batch(item):
+            cells: Mapping[str, Any] = self._told(example)
+            names = list(cells)
+        else:
+            cells = cells_of(self.from_wire(item) if isinstance(item, bytes) else item)
+            names = [column.name for column, _ in self._plan if column.name in cells] or list(cells)
         text = ", ".join(f"{name} {_in_words(cells[name])}" for name in names)
         return (text[:_SHOWN] + "..." * (len(text) > _SHOWN)).encode("utf-8", "replace")
 
@@ -323,27 +332,6 @@ class Row(Modality):
     def recipe(self) -> dict[str, Any]:
         """Return what each column is, and how its cells become numbers and codes."""
         return {"columns": _plain(self.columns)}
-
-    def values(self, encoder: Sighted) -> Values:
-        """Return how they are taken by a network, which must be made for such rows.
-
-        Raises:
-            ConfigError: it is made for others.
-        """
-        wanted, net = self.for_backbone(), getattr(encoder, "backbone", None)
-        made_for = {name: getattr(net, name, None) for name in wanted}
-        made_for = {name: list(one) if isinstance(one, tuple) else one for name, one in made_for.items()}
-        if (
-            wanted
-            and all(one is not None for one in made_for.values())
-            and made_for != wanted
-            and any(made_for.values())
-        ):
-            raise ConfigError(
-                f"the rows are of {brief(wanted)}, and the backbone was made for {brief(made_for)}: leave "
-                "backbone_kwargs= out, which follow from the data, or train on the columns that it knows"
-            )
-        return Values(self, encoder)
 
 
 def _plain(columns: Any) -> Any:
@@ -400,8 +388,8 @@ def _unlearned(cells: Cells) -> Batch:
             numbers += [float(cell)] if isinstance(cell, (int, float)) and not _missing([cell])[0] else []
             if numbers and not math.isfinite(numbers[-1]):
                 raise _infinite(cell)
-        except _CellError as odd:
-            raise DataError(f"{_which(cells)}, column '{name}': {odd}") from None
+        except _CellError as error:
+            raise error.of(name, _which(cells)) from None
     return _tree(numbers, [False] * len(numbers), [])
 
 
@@ -416,7 +404,11 @@ def _in_words(cell: Any) -> str:
 
 
 class _CellError(Exception):
-    """What is wrong with a cell."""
+    """What is wrong with a cell of a column."""
+
+    def of(self, name: str, row: str) -> DataError:
+        """Return it as an error that names the column, and the row."""
+        return DataError(f"{row}, column '{name}': {self}".replace("'...'", repr(name)))
 
 
 def _infinite(cell: Any) -> _CellError:
@@ -505,14 +497,14 @@ def _category(cell: Any) -> str:
     return "" if _missing([cell])[0] else cell.isoformat() if isinstance(cell, datetime.date) else str(cell).strip()
 
 
-def _each(read: Callable[[Any], Any], cells: NDArray[Any], places: NDArray[Any]) -> list[Any]:
+def _each(read: Callable[[Any], Any], name: str, cells: NDArray[Any], places: NDArray[Any]) -> list[Any]:
     """Read cells, and say of a bad one in which row it is."""
     found = []
     for cell, place in zip(cells.tolist(), places.tolist(), strict=True):
         try:
             found.append(read(cell))
-        except _CellError as odd:
-            raise _CellError(f"row {place}: {odd}") from None
+        except _CellError as error:
+            raise error.of(name, f"row {place}") from None
     return found
 
 
@@ -538,7 +530,7 @@ def _kind_of(name: str, cells: NDArray[Any], there: NDArray[Any], places: NDArra
                 return IGNORED, "another number in each row, as identifiers have"
             return kind, None
         if len(right) > len(values) / 2:
-            _each(read, cells, places)  # which raises, and says which is none
+            _each(read, name, cells, places)  # which raises, and says which is none
     if len(names) == len(cells) > 2 or (len(cells) >= _MANY and len(names) > len(values) / 2):
         return IGNORED, "another text in most rows, as names and identifiers have"
     return CATEGORY, None
@@ -549,8 +541,8 @@ def _readable(read: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
     for value in values:
         try:
             found.append(read(value))
-        except _CellError as odd:
-            if "not finite" in str(odd):
+        except _CellError as error:
+            if "not finite" in str(error):
                 found.append(math.inf)
     return found
 
