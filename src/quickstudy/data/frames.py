@@ -10,8 +10,9 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ def is_table(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(TABLES)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
     """Open a file, decompressed where it is compressed."""
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
@@ -117,7 +118,7 @@ def of_label_studio(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     several = {name for found in chosen for name, values in found.items() if len(values) > 1}
     told = [
         {name: values if name in several else values[0] for name, values in found.items() if values}
-        | {name: [] for name in several if exported and row["annotations"] and not found.get(name)}
+        | dict[str, Any]((name, []) for name in several if exported and row["annotations"] and not found.get(name))
         for row, found in zip(rows, chosen, strict=True)
     ]
     return [{**(row["data"] if exported else row), **found} for row, found in zip(rows, told, strict=True)]
@@ -129,7 +130,7 @@ def _chosen(annotations: list[dict[str, Any]]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for result in best[-1].get("result", []) if best else []:
         value = result.get("value", {})
-        told = next((value[kind] for kind in ("choices", "rating", "number") if kind in value), [])
+        told: Any = next((value[kind] for kind in ("choices", "rating", "number") if kind in value), [])
         found.setdefault(result.get("from_name", ""), []).extend(told if isinstance(told, list) else [told])
     return found
 

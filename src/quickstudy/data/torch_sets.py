@@ -125,7 +125,7 @@ def column_of(dataset: Any, field: Any) -> list[Any]:
         raise DataError(f"the data set has no column {field!r}{closest(str(field), known)} It has: {few(known)}")
     cells = [cell.tolist() if hasattr(cell, "tolist") else cell for cell in dataset[field]]
     feature = (getattr(dataset, "features", None) or {}).get(field)
-    names = getattr(getattr(feature, "feature", feature), "names", None)
+    names: list[str] = getattr(getattr(feature, "feature", feature), "names", None) or []
 
     def called(cell: Any) -> Any:
         if isinstance(cell, list):

@@ -207,7 +207,7 @@ class Doors:
         """
         dataset = split_of(dataset, stage.name)
         if input_field is not None:
-            return _of_columns(cls, stage, dataset, input_field, target_fields)
+            return _of_columns(cls.modality, cls.answers, stage, dataset, input_field, target_fields)
         if (known := getattr(dataset, "column_names", None)) and "input" not in known:
             raise DataError(f"the data set has columns: name them, input_field=, target_fields=. It has: {few(known)}")
         if stage.name == "predict" or (stage.unlabelled and not has_targets(dataset)):
@@ -290,14 +290,16 @@ class Doors:
         return cls(*dataset(root, **own), **options)
 
 
-def _of_columns(cls: type[Doors], stage: Stage, dataset: Any, input_field: str, target_fields: Fields) -> Table:
+def _of_columns(
+    modality: Modality, answers: type[Kind], stage: Stage, dataset: Any, input_field: str, target_fields: Fields
+) -> Table:
     fields = [target_fields] if isinstance(target_fields, (str, int)) else list(target_fields or ())
     if stage.name == "predict":
         fields = [field for field in fields if field in columns_of(dataset)]
-    if cls.modality.in_cells:
+    if modality.in_cells:
         columns = {field: column_of(dataset, field) for field in [input_field, *fields]}
         frame = require("pandas", extra="tabular").DataFrame(columns, dtype=object)
-        return _of_frame(stage, frame, cls.modality.column, input_field, fields or None, cls.answers.encode)
+        return _of_frame(stage, frame, modality.column, input_field, fields or None, answers.encode)
     inputs = DatasetInputs(ByName(dataset, input_field))
     if stage.name == "predict" or (stage.unlabelled and not fields):
         return Table(inputs)
@@ -305,7 +307,7 @@ def _of_columns(cls: type[Doors], stage: Stage, dataset: Any, input_field: str, 
         raise DataError(_NO_LABELS)
     targets = [column_of(dataset, field) for field in fields]
     names = list(map(str, fields)) if len(fields) > 1 else None
-    return Table.build(inputs, targets[0] if names is None else np.array(targets).T, names, cls.answers.encode)
+    return Table.build(inputs, targets[0] if names is None else np.array(targets).T, names, answers.encode)
 
 
 def _of_frame(
