@@ -241,7 +241,9 @@ def test_the_command_line_fits_and_predicts_texts(
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["label"] for row in rows] == ["card", "rate"]
     assert "tokenizer" not in Path("runs/1/config.yaml").read_text()
-    assert main(["adapt", "small_transformer", "--classes", "card", "exchange_rate", "--out", "names/"]) == 0
+    named = ["--classes", "card", "exchange_rate", "--max_length", "40", "--out", "names/"]
+    assert main(["adapt", "small_transformer", *named]) == 0
+    assert Predictor.load("names/").modality.settings["max_length"] == 40
     assert "Classes, with their texts: card 1, exchange_rate 1" in capsys.readouterr().out
     assert main(["adapt", "runs/1", "--support", "t.csv", "--classes", "card", "coin", "--out", "names/"]) == 0
     assert "card 9, cash 8, coin 1, rate 8" in capsys.readouterr().out

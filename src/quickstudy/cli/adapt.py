@@ -16,21 +16,22 @@ import torch
 from jsonargparse import ArgumentParser
 
 from quickstudy.cli.bar import bar
-from quickstudy.cli.flags import add_flags, function_flags, optional
+from quickstudy.cli.flags import add_flags, class_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
 from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
 from quickstudy.cli.options import FORMS, TARGET_FIELD, add_device
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
+from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, one_line, shown
-from quickstudy.image.modality import IMAGE_SIZE, Picture, load_image
+from quickstudy.image.modality import IMAGE_SIZE
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.learning.adapting import with_names
 from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in_words, strangers_caught
 from quickstudy.learning.reading import telling
-from quickstudy.modality import Modality
+from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import build_encoder
 from quickstudy.nets.encoder import starts_from_nothing
 from quickstudy.predictor import NumberPredictor, Predictor, usual_inputs
@@ -43,7 +44,13 @@ _ENCODER = {
     for name, flag in function_flags(Predictor.from_backbone).items()
     if name in ("strategy", "strategy_kwargs", "backbone_kwargs", "pretrained")
 }
-_PICTURES = {name: flag for name, flag in function_flags(load_image).items() if name != "item"}
+_READING = {
+    name: (domain, flag)
+    for domain in reversed(DOMAINS)  # of a name that several have, the first says what it is
+    for name, flag in class_flags(MODALITIES[domain]).items()
+    if name not in MODALITIES[domain].learned
+}
+"""How inputs are read, of all domains."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -84,7 +91,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own, "
         "but for the strategy"
     )
-    add_flags(parser, optional(_ENCODER | _PICTURES), "of a backbone's name", about)
+    add_flags(parser, optional(_ENCODER), "of a backbone's name", about)
+    for domain in DOMAINS:
+        own = {name: flag for name, (of, flag) in _READING.items() if of == domain}
+        add_flags(parser, optional(own), f"of a backbone's name that takes {MODALITIES[domain].called}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -112,17 +122,18 @@ def run(args: argparse.Namespace) -> int:
 def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     """Return what learns with the model that is named, or with a backbone."""
     given = vars(args)
-    encoder, pictures = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _PICTURES))
+    encoder, reading = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _READING))
     if model_here(args.model) or "/" in args.model or args.model.endswith(".ckpt"):
         learns = {name: encoder.pop(name) for name in ("strategy", "strategy_kwargs") if name in encoder}
-        for name in encoder | pictures:
+        for name in encoder | reading:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
         return learner(find_model(args.model), device, **learns)
     made = build_encoder(args.model, encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True))
     modality = usual_inputs(made)
-    for name in () if isinstance(modality, Picture) else pictures:
-        raise ConfigError(f"--{name} is of pictures, and '{args.model}' takes {modality.called}: leave it out")
-    modality = modality.with_options(pictures)
+    for name in reading.keys() - modality.settings.keys():
+        of = MODALITIES[_READING[name][0]].called
+        raise ConfigError(f"--{name} is of {of}, and '{args.model}' takes {modality.called}: leave it out")
+    modality = modality.with_options(reading)
     learn = partial(Predictor.from_backbone, made, load=modality, device=device, **encoder)
     return Learner(modality, Classification(), learn)
 
