@@ -520,6 +520,7 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
             "none of the 12 pictures of 'photos' can be read",
         ),
         ("adapt conv4 --support photos --out pets --device warp", "--device warp: "),
+        ("adapt conv4 --support photos --out pets --max_length 9", "--max_length is of texts, and 'conv4' takes pic"),
         ("predict", "MODEL is missing"),
         ("predict --data.predict_folder new", "--checkpoint is missing"),
         ("predict new new", "no saved model or checkpoint in 'new'"),

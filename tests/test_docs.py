@@ -43,6 +43,12 @@ PRELUDES = {
         "for name in ('train', 'test'):\n"
         "    Path(f'{name}.csv').write_text('\\n'.join(['text,intent', *(f'{name} {row}' for row in rows)]))\n"
     ),
+    "docs/tabular.md": (
+        "from pathlib import Path\n"
+        "rows = [f'{20 + n},{job},{n % 3 * 7 or None},{job[0]}' for n in range(16) for job in ('clerk', 'smith')]\n"
+        "for name in ('train', 'test'):\n"
+        "    Path(f'{name}.csv').write_text('\\n'.join(['age,job,gain,income', *rows[16 * (name == 'test') :][:16]]))\n"
+    ),
     "docs/audio.md": (
         "from pathlib import Path\n"
         "import numpy as np, soundfile\n"

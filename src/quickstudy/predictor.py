@@ -19,6 +19,7 @@ from torch import nn
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.targets import Label
+from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, TakenError, brief, check_counts, few, one_line
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
@@ -43,7 +44,7 @@ def usual_inputs(encoder: Encoder) -> Modality:
     """Return what a backbone as it is takes: what it says itself, else pictures of 224 by 224 pixels."""
     if encoder.reads is not None:
         return modality_of(encoder.reads, "a backbone")
-    kind = MODALITIES["image"]
+    kind = MODALITIES[DOMAINS[0]]
     return kind().with_options(kind.usual)
 
 

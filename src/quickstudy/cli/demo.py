@@ -150,7 +150,7 @@ def _sounds() -> _Act:
         epochs=3,
         plain="statistics of their spectra",
         baseline=_Statistics,
-        asked=5,
+        label=lambda name: name.split()[-1],
     )
 
 
@@ -270,7 +270,7 @@ def run(args: argparse.Namespace) -> int:
         "Command": f"quickstudy demo --domain {args.domain} --epochs {epochs} --episodes {args.episodes}",
         "Training": f"{epochs * 100} episodes, {plan['ways']}-way 1-shot, {plan['queries']} queries; {act.network}, "
         f"Adam {act.rate:g}",
-        "Time": f"{seconds:.0f} s with {torch.get_num_threads()} threads, {platform.machine()}",
+        "Time": f"{seconds:.0f} s, threads: {torch.get_num_threads()}, {platform.machine()}",
         "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
     _write(act, args.out / "report.html", rows, args.episodes, sentence, picture, details)
@@ -374,7 +374,11 @@ def _write(
             "Inductive: each example is classified on its own, without a look at the others to be classified.",
         ],
         pictures=[
-            Picture("Blue: the one example shown. Green: classified rightly. Red: wrongly, with the answer.", picture)
+            Picture(
+                "Blue: the one example shown. Green: classified rightly. Red: wrongly, with the answer.",
+                picture,
+                wide=True,
+            )
         ],
         details=details,
     )

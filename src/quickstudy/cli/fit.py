@@ -126,7 +126,7 @@ def command_to_test(checkpoint: Path, data: Mapping[str, Any], task: str = MEANT
     elsewhere = ("train_", "val_", *known) + ("seed",) * ("folder" not in data)
     told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}
     if not told.keys() & {"name", "folder"} and not any(name.startswith("test_") for name in told):
-        told = {"test_file": "test.csv", **told} if "input_field" in told else {"test_folder": "test/", **told}
+        told = {"test_file": "test.csv", **told} if "target_fields" in told else {"test_folder": "test/", **told}
     for name, value in told.items():
         words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value)]
     return shlex.join(words)

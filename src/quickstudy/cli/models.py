@@ -13,8 +13,9 @@ import torch
 
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.options import FORMS, TRAINED
-from quickstudy.data.frames import TABLES, file_frame, frame_table
+from quickstudy.data.frames import file_columns, file_frame, frame_table, is_table, rows_table
 from quickstudy.data.scan import class_folders
+from quickstudy.data.stages import Stage
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, few, first_line
 from quickstudy.files import absent, best_checkpoint, looked_in
@@ -116,13 +117,15 @@ class Learner(NamedTuple):
     """Makes a ``Predictor``, or a ``NumberPredictor``, of inputs and their labels or numbers."""
 
 
-def load_predictor(found: Found, device: torch.device, support: str | None = None) -> Predictor | NumberPredictor:
+def load_predictor(
+    found: Found, device: torch.device, support: str | None = None, target_field: str | None = None
+) -> Predictor | NumberPredictor:
     """Read a model that has learned from examples: from those it was saved with, or from those of a support set.
 
     Args:
         found: what ``find_model`` returned.
         device: for the model.
-        support: see ``support_of``; it learns these in place of its own.
+        support, target_field: see ``support_of``; it learns these in place of its own.
 
     Raises:
         DataError: it is damaged, or there are no examples.
@@ -130,7 +133,8 @@ def load_predictor(found: Found, device: torch.device, support: str | None = Non
     """
     if support is not None:
         made = learner(found, device)
-        learned: Predictor | NumberPredictor = made.learn(*examples(support_of(support, made.modality, made.kind)))
+        table = support_of(support, made.modality, made.kind, target_field)
+        learned: Predictor | NumberPredictor = made.learn(*examples(table))
         return learned
     if found.saved:
         return _load_saved(found, device)
@@ -168,19 +172,25 @@ def without_classes(typed: object, model: Task) -> ConfigError:
     )
 
 
-def support_of(typed: str, modality: Modality, kind: Kind) -> Table:
+def support_of(typed: str, modality: Modality, kind: Kind, target_field: str | None = None) -> Table:
     """Return the examples that a model is shown: the files of its own inputs.
 
     Args:
-        typed: a folder of class folders, or a CSV file of two columns, inputs and their classes or numbers.
+        typed: a folder of class folders, or a CSV file of two columns, inputs and their classes or numbers; of several
+            where an input is a row of such.
         modality: of the model's inputs.
         kind: what its answers are.
+        target_field: the column of the classes or numbers, where an input is a row.
 
     Raises:
         DataError: there are none, or they have no targets of that kind.
     """
     path = Path(typed).expanduser()
-    if path.suffix.lower() in TABLES:
+    if modality.column_names is not None:
+        return _rows_of(path, modality.column_names, kind, target_field)
+    if target_field is not None:
+        raise ConfigError(f"--target_field is of rows of tables, and this model takes {modality.called}: leave it out")
+    if is_table(path):
         frame = file_frame(path, None)
         if len(columns := list(frame.columns)) != 2:
             raise DataError(f"'{path}' has {len(columns)} columns, {few(map(str, columns))}: give {_CSV}")
@@ -194,6 +204,22 @@ def support_of(typed: str, modality: Modality, kind: Kind) -> Table:
             f"'{typed}' has the classes {few(table.classes)}, and this model learns numbers: give {_CSV}"
         ) from error
     return table
+
+
+def _rows_of(path: Path, known: tuple[str, ...], kind: Kind, target_field: str | None) -> Table:
+    """Return rows of a file, whose targets are in the column that is named, or the only one that a model knows not."""
+    names = list(file_columns(path, None))
+    if target_field is None:
+        others = [name for name in names if name not in known] if known else names
+        if len(others) != 1:
+            raise DataError(
+                f"'{path}' has {len(names)} columns, {few(names)}: say which of them has the classes or numbers, "
+                f"--target_field {(others or names)[-1]}"
+            )
+        target_field = others[0]
+    stage = Stage("train", unlabelled=False)
+    inputs = [name for name in names if name in known and name != target_field] or None
+    return rows_table(file_columns(path, target_field), inputs, target_field, stage, kind.encode)
 
 
 def learner(

@@ -13,6 +13,11 @@ from quickstudy.cli.listing import KINDS
 TRAINED = "a run's folder (runs/1) or a checkpoint"
 FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
 
+TARGET_FIELD = (
+    "where --support is a table of rows: the column of their classes or numbers; default: the one that the model "
+    "does not know"
+)
+
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add the option that ``models.device_of`` reads."""
@@ -57,6 +62,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--support", metavar="FOLDER", help="a folder of class folders, 1..n pictures each: predict these classes"
     )
+    parser.add_argument("--target_field", metavar="NAME", help=TARGET_FIELD)
     parser.add_argument("--format", choices=["csv", "json"], default="csv", help="of the result; default: csv")
     parser.add_argument("--output", metavar="FILE", help="the file to write, whole or not at all; default: print")
     parser.add_argument("--no-unknown", action="store_true", help="the label is the likeliest class in any case")

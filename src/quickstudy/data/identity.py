@@ -15,6 +15,7 @@ from torch import Tensor
 from quickstudy.batches import take
 from quickstudy.data.content import told_by
 from quickstudy.data.places import Files
+from quickstudy.data.rows import Rows
 from quickstudy.data.samples import seeded
 from quickstudy.data.table import Inputs, count_of
 from quickstudy.errors import DataWarning
@@ -34,7 +35,7 @@ def identities(inputs: Inputs, numbers: NDArray[Any] | None = None) -> Tensor:
         inputs: a batch, files, texts, whatever tables hold.
         numbers: ``[N]``, where the same input with another number is not the same.
     """
-    whole, total = isinstance(inputs, (Tensor, dict, Files, list)), count_of(inputs)
+    whole, total = isinstance(inputs, (Tensor, dict, Files, Rows, list)), count_of(inputs)
     count = min(total, MOST if whole else _MADE)
     rows = np.arange(count) * total // max(count, 1)
     if isinstance(inputs, Files):

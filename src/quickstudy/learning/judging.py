@@ -109,7 +109,6 @@ def explained(knowledge: Knowledge, inputs: Any, numbers: Any) -> float:
     Raises:
         DataError: there are none, or more of the one than of the other; an input cannot be read, or a number is none.
     """
-    assert knowledge.kind is not None
     examples = knowledge.reader.listed(inputs)
     found = answered(knowledge, examples)
     answers, numbers_N = knowledge.kind.answers(found.logits, "numbers"), knowledge.kind.encode(numbers).codes

@@ -64,8 +64,6 @@ class Modality(ABC):
     """Lower-case endings of its files; none: of any ending."""
     in_cells: ClassVar[bool] = False
     """Whether a column of a table holds the inputs themselves, and not names of files."""
-    takes_columns: ClassVar[bool] = False
-    """Whether an input is a row of a table, of several columns; else of one."""
     in_words: ClassVar[bool] = False
     """Whether an input is words, as the name of a class is, which may then count as an example of it."""
     learned: ClassVar[tuple[str, ...]] = ()
@@ -199,6 +197,11 @@ class Modality(ABC):
     def recipe(self) -> dict[str, Any]:
         """Return in plain values how inputs are prepared, for who feeds an exported graph without quickstudy."""
         return {}
+
+    @property
+    def column_names(self) -> tuple[str, ...] | None:
+        """The columns of a table that an input is a row of, nothing before they are known; None: it is of one alone."""
+        return None
 
     def values(self, encoder: Sighted) -> Values:
         """Return how the numbers of such inputs are taken by a network."""

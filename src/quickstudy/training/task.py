@@ -24,7 +24,7 @@ from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import inputs_of
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
-from quickstudy.kinds.base import Kind, Score, as_kind
+from quickstudy.kinds.base import Judged, Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
@@ -326,8 +326,9 @@ class Task(OfDomain, L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
         with self.procedure.training(trainer_of(self)):
-            loss, weight = self._step(batch, "train")
-        loss, weight = self.procedure.weighed(loss, weight)
+            judged = self.procedure.judge(self, batch, "train")
+        self._measure(judged, "train")
+        loss, weight = self.procedure.weighed(judged.loss, judged.weight)
         return loss if self._batches_of_a_step == 1 else self._accumulated.add(loss, weight)
 
     @property
@@ -356,7 +357,7 @@ class Task(OfDomain, L.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the validation data."""
-        self._step(batch, "val", dataloader_idx)
+        self._measure(self.procedure.judge(self, batch, "val"), "val", dataloader_idx)
 
     def on_test_epoch_start(self) -> None:
         """Begin to note the answers, of which there is more to tell than a mean."""
@@ -365,7 +366,11 @@ class Task(OfDomain, L.LightningModule):
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
-        self._step(batch, "test", dataloader_idx, batch_idx)
+        judged = self.procedure.judge(self, batch, "test")
+        if self._answers is not None and len(judged.figures):
+            noted = self.kind.noted(judged.outputs, judged.targets)
+            self._answers.add(batch_idx, dataloader_idx, *noted, batch)
+        self._measure(judged, "test", dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the logits ``[B, C]`` of a batch.
@@ -377,16 +382,11 @@ class Task(OfDomain, L.LightningModule):
         answers: Tensor = self(inputs_of(batch))
         return answers
 
-    def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
-        judged = self.procedure.judge(self, batch, stage)
-        if stage == "test" and self._answers is not None and len(judged.figures):
-            noted = self.kind.noted(judged.outputs, judged.targets)
-            self._answers.add(number, loader, *noted, batch)
+    def _measure(self, judged: Judged, stage: str, loader: int = 0) -> None:
         choices = self.procedure.choices(self.kind, stage)
         outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, choices)
         for metrics in self._metrics_of(stage, loader):
             metrics.update(judged.figures, outputs, targets, judged.loss, judged.weight)
-        return judged.loss, judged.weight
 
     def _metrics_of(self, stage: str, loader: int) -> list[StageMetrics]:
         """Return what measures a stage, and of several loaders also what measures one of them."""
