@@ -96,4 +96,5 @@ def by_window(embed: Callable[[Batch], Tensor], texts: Batch) -> Tensor:
     # Not by a view [N, W, D], which binds a graph to texts of two windows or more.
     of_text_V = torch.arange(vectors_VD.shape[0], device=mask.device) // mask.shape[1]
     sums_ND = vectors_VD.new_zeros(mask.shape[0], vectors_VD.shape[1]).index_add(0, of_text_V, vectors_VD * weights_V1)
-    return sums_ND / there_NW.sum(1)[:, None].to(sums_ND.dtype)
+    mean_ND: Tensor = sums_ND / there_NW.sum(1)[:, None].to(sums_ND.dtype)
+    return mean_ND
