@@ -13,10 +13,11 @@ from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.data.targets import in_order
 from quickstudy.errors import given
+from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
 from quickstudy.tabular.modality import Row
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Regressor
+from quickstudy.training.task import Classifier, Embedder, Regressor
 
 Path = str | os.PathLike[str]
 
@@ -116,6 +117,12 @@ class TabularClassificationData(TabularData):
     """Rows with labels; see ``TabularData``."""
 
 
+class TabularEmbeddingData(TabularData):
+    """Rows, with labels or without; see ``TabularData``. Labels are for judging, and for the default strategy."""
+
+    answers = Embedding
+
+
 class TabularRegressionData(TabularData):
     """Rows with numbers, such as a price; see ``TabularData``."""
 
@@ -127,6 +134,12 @@ class TabularClassifier(Classifier):
 
     The default backbone, ``"mlp"``, starts from nothing, and is made once the columns are known.
     """
+
+    modality = Row()
+
+
+class TabularEmbedder(Embedder):
+    """Embeds rows of a table; see ``Embedder`` for the arguments, and ``TabularClassifier`` for backbones."""
 
     modality = Row()
 
