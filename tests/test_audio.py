@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from quickstudy.audio import AudioClassificationData, AudioClassifier, Sound
+from quickstudy.audio.modality import Clip
 from quickstudy.audio.nets import AudioConv4
+from quickstudy.audio.spectrum import resampled
+from quickstudy.batches import Batch
+from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.testing import check_domain, check_modality
 
 PITCHES = {"low": 300, "middle": 900, "high": 2700}
@@ -48,13 +57,144 @@ def test_importing_it_brings_no_library() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.dear("audio", "modality", "testing")
 def test_sounds_conform(tmp_path: Path) -> None:
     files, labels = sounds(tmp_path)
     check_domain(AudioClassificationData, AudioClassifier, files, labels, backbone=AudioConv4(hidden=8), bands=16)
 
 
-@pytest.mark.parametrize("features", ["log_mel"])
-def test_reading_conforms(features: Any, tmp_path: Path) -> None:
+class Loudness(nn.Module):
+    """The mean square of waves, which padding must not change."""
+
+    def forward(self, sounds: Batch) -> Tensor:
+        mask = sounds["mask"].to(sounds["wave"].dtype)
+        return (sounds["wave"].square() * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+
+
+@pytest.mark.dear("audio", "modality", "testing")
+@pytest.mark.parametrize(("features", "network"), [("log_mel", AudioConv4(hidden=8)), ("wave", Loudness())])
+def test_reading_conforms(features: Any, network: nn.Module, tmp_path: Path) -> None:
     files, _ = sounds(tmp_path, 3)
-    bad = [b"RIFF", b"hello", np.full(4000, np.nan), np.zeros((3, 3, 3)), np.array(["a"])]
-    check_modality(Sound(features=features, bands=16), files, bad=bad)
+    bad = [b"RIFF", np.full(4000, np.nan), np.zeros((3, 3, 3)), np.array(["a"])]
+    check_modality(Sound(features=features, bands=16), files, bad=bad, backbone=network, exports=features == "wave")
+
+
+def level(sound: Tensor) -> float:
+    """Return the band that is loudest on the whole."""
+    return float(sound.float().sum((0, 2)).argmax())
+
+
+def test_a_sound_is_the_same_in_any_form(tmp_path: Path) -> None:
+    wave = tone(900)
+    soundfile.write(tmp_path / "a.wav", wave, RATE, "FLOAT")
+    one, read = Sound(seconds=0.3), Sound(seconds=0.3).load
+    wanted = read(tmp_path / "a.wav")
+    assert wanted.shape == (1, 64, 30) and wanted.dtype == torch.uint8 and wanted.max() == 255
+    alike = {
+        "bytes": (tmp_path / "a.wav").read_bytes(),
+        "a dict": {"array": wave.astype(np.float32), "sampling_rate": RATE},
+        "a dict of a file": {"bytes": None, "path": str(tmp_path / "a.wav")},
+        "stereo": {"array": torch.tensor(wave).float().expand(2, -1), "sampling_rate": RATE},
+        "twice as loud": {"array": 2 * wave.astype(np.float32), "sampling_rate": RATE},
+        "samples": resampled(wave.astype(np.float32).astype(np.float64), RATE, 16_000),
+    }
+    for what, item in alike.items():
+        assert torch.equal(read(item), wanted), what
+        assert len(one.listed(item)) == 1, what
+    # The same tone of other rates and codecs has its band; 4 kHz holds it, too.
+    for rate in (4000, 11_025, 44_100):
+        assert level(read({"array": tone(900, rate=rate), "sampling_rate": rate})) == level(wanted), rate
+    soundfile.write(tmp_path / "a.mp3", tone(900, rate=16_000), 16_000)
+    whole = (np.iinfo(np.int16).max * tone(900, rate=16_000)).astype(np.int16)
+    assert level(read(tmp_path / "a.mp3")) == level(read(whole)) == level(wanted)
+
+
+def test_the_window_is_learned_and_of_what_is_longer_the_loudest_part_is_heard() -> None:
+    clips = [np.concatenate([0.1 * tone(300, 0.1), tone(2700, 0.4), 0.1 * tone(300, 0.7)]) for _ in range(2)]
+    lengths = [0.1] + [0.5] * 18 + [1.2]
+    made = Sound(sample_rate=RATE).fitted([tone(300, seconds) for seconds in lengths])
+    assert made == Sound(sample_rate=RATE, seconds=0.5)
+    assert level(made.load(clips[0])) == level(made.load(tone(2700)))
+    found = Clip("a", RATE, 9600, lambda start, count: clips[0][start : start + count, None]).loudest(0.4)
+    assert abs(np.correlate(clips[0], found, "valid").argmax() - 800) <= 80  # a hundredth of a second
+    assert made.load(tone(300))[..., 30:].max() == 0  # silence follows
+    with pytest.warns(DataWarning, match=r"2 of 2 sounds are longer than 0.5 s, .* \(the longest has 1.2 s\)"):
+        made.fitted(clips)
+    assert Sound(features="wave", sample_rate=RATE, seconds=0.5).load(clips[0])["wave"].shape == (4000,)
+
+
+def wav(samples: NDArray[Any], rate: int = RATE, form: str = "WAV") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=form)
+    return file.getvalue()
+
+
+BAD = {
+    "empty.wav": (b"", "is empty: replace the file"),
+    "text.wav": (b"hello, this is a text" * 9, "is no sound that can be read.*save it as wav, flac, ogg or mp3"),
+    "cut.mp3": (wav(tone(300, 2), form="MP3")[:4000], "is cut short: it claims 2.0. s|damaged"),
+    "film.wav": (b"\0\0\0\x20ftypM4A " + bytes(100), r"is MPEG-4 \(m4a, aac\), which is not read.*ffmpeg -i"),
+    "one.wav": (wav(np.ones(1)), "has 1 samples, 0.125 ms: a sound has 25 ms at least"),
+    "long.wav": (
+        wav(np.zeros(3 * 3600 * 1000), 1000),
+        "lasts 10,800 s; more than 600 s are refused: cut it into clips",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_sound_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
+    content, told = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}' ({told})"):
+        Sound().load(tmp_path / name)
+
+
+def test_samples_that_are_none_are_told() -> None:
+    read = Sound(seconds=1).load
+    with pytest.raises(DataError, match=r"shape \(2400,\) has 1 samples that are no finite numbers.*np.nan_to_num"):
+        read(np.where(np.arange(2400) == 7, np.nan, tone(300)))
+    with pytest.raises(DataError, match=r"does not say how many samples a second.*'sampling_rate': 16000"):
+        read({"array": tone(300)})
+    with pytest.raises(DataError, match="has 100 samples a second: sounds have 1,000 to 768,000"):
+        read({"array": tone(300), "sampling_rate": 100})
+    with pytest.warns(DataWarning, match="is silent: all that is read of it is 0"):
+        assert read(np.zeros(8000)).max() == 0
+    with pytest.raises(ConfigError, match="sample_rate=44101 is no multiple of 100: type 16000"):
+        Sound(sample_rate=44_101)
+
+
+def test_every_door_reads_the_same(tmp_path: Path) -> None:
+    files, labels = sounds(tmp_path / "train", 2)
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+        for file in files:
+            archive.write(file, Path(file).relative_to(tmp_path))
+    arrays = [{"array": soundfile.read(file)[0], "sampling_rate": RATE} for file in files]
+    frame = pd.DataFrame({"file": [str(Path(file).relative_to(tmp_path)) for file in files], "kind": labels})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    rows = [{"input": array, "target": label} for array, label in zip(arrays, labels, strict=True)]
+    bare = [array["array"] for array in arrays]
+    found = {
+        "folders": AudioClassificationData.from_folders(tmp_path / "train"),
+        "zip": AudioClassificationData.from_folders(tmp_path / "train.zip"),
+        "files": AudioClassificationData.from_files(files, labels),
+        "csv": AudioClassificationData.from_csv("file", "kind", train_file=tmp_path / "t.csv"),
+        "dicts": AudioClassificationData.from_arrays(train_arrays=arrays, train_targets=labels),
+        "arrays": AudioClassificationData.from_arrays(RATE, bare, labels),
+        "a column": AudioClassificationData.from_data_frame(
+            "sound", "kind", train_data_frame=pd.DataFrame({"sound": arrays, "kind": labels})
+        ),
+        "rows": AudioClassificationData.from_datasets(rows),
+    }
+    first = next(iter(found.values()))
+    wanted = first.example()
+    for name, data in found.items():
+        assert set(data.classes) == set(PITCHES), name
+        batch, _ = next(iter(data.batch_loader("train")))
+        assert batch.shape[1:] == wanted.shape[1:], name
+        assert data.load_options == {"seconds": 0.3}, name
+    with pytest.raises(DataError, match=r"in the train data, sound 0 does not say .* type sampling_rate=16000"):
+        AudioClassificationData.from_arrays(train_arrays=bare, train_targets=labels)
+    waves = torch.from_numpy(np.stack([tone(300), tone(900)]))
+    data = AudioClassificationData.from_tensors(waves, ["a", "b"], sample_rate=RATE)
+    assert data.example().shape == (1, 1, 64, 30)

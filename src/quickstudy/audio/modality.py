@@ -51,6 +51,8 @@ _SHARE = 0.95
 """Of the training sounds, how many fit into it at least, where that is no longer."""
 _COUNTED = 1_000
 """Sounds whose length is asked for that."""
+_SOUGHT = 60.0
+"""Seconds of a sound that are decoded at most."""
 _RATES = 1_000, 768_000
 _CHANNELS = 64
 _CUT_SHORT = 0.9
@@ -75,26 +77,35 @@ class Clip(NamedTuple):
         """How long it is."""
         return self.length / self.rate
 
-    def middle(self, seconds: float) -> NDArray[Any]:
-        """Return the samples of its middle, ``[L]``, of one channel: the mean of all.
+    def loudest(self, seconds: float) -> NDArray[Any]:
+        """Return the samples of its loudest part that is so long, ``[L]``, of one channel: the mean of all.
+
+        Of a long one it is sought in the minute in the middle.
 
         Raises:
-            DataError: it ends before, or a sample is no number.
+            DataError: it ends before it says, or a sample is no number.
         """
         count = min(math.ceil(seconds * self.rate), self.length)
-        samples = self.read((self.length - count) // 2, count)
-        if len(samples) < _CUT_SHORT * count:
+        sought = max(count, min(self.length, math.ceil(_SOUGHT * self.rate)))
+        samples = self.read((self.length - sought) // 2, sought)
+        if len(samples) < _CUT_SHORT * sought:
             raise DataError(
                 f"{self.name} is cut short: it claims {self.seconds:.2f} s, and ends before. Replace the file"
             )
         wrong = np.flatnonzero(~np.isfinite(samples).all(1))
         if len(wrong):
             raise DataError(
-                f"{self.name} has {len(wrong)} samples that are no finite numbers, the first {brief(samples[wrong[0]])}"
-                ": replace them, np.nan_to_num(samples)"
+                f"{self.name} has {len(wrong)} samples that are no finite numbers, the first {samples[wrong[0], 0]}: "
+                "replace them, np.nan_to_num(samples)"
             )
         mono: NDArray[Any] = samples.mean(1)
-        return mono
+        step = max(self.rate // FRAMES, 1)
+        if len(mono) < count + step:
+            return mono[:count]
+        sums = np.cumsum(np.append(0, np.add.reduceat(mono**2, np.arange(0, len(mono), step))))
+        frames = -(-count // step)
+        start = step * int((sums[frames:] - sums[:-frames]).argmax())
+        return mono[start : start + count]
 
 
 @MODALITIES.register("audio")
@@ -104,8 +115,9 @@ class Sound(Modality):
 
     It is read from wav, flac, ogg (Vorbis or Opus), mp3 or aiff, without FFmpeg; its channels become one. Of the
     spectrum 255 is where the sound is loudest, and 0 what is quieter by 80 dB or more, and silence, which fills up a
-    sound that is shorter than the window. Of one that is longer the middle is taken. In memory a sound is an array
-    ``[L]``, ``[C, L]`` or ``[L, C]`` of ``sample_rate`` samples a second, or a dict ``{"array", "sampling_rate"}``.
+    sound that is shorter than the window. Of one that is longer the loudest part is taken. In memory a sound is an
+    array ``[L]``, ``[C, L]`` or ``[L, C]`` of ``sample_rate`` samples a second, or a dict ``{"array",
+    "sampling_rate"}``.
 
     Args:
         sample_rate: samples a second that all are brought to.
@@ -152,7 +164,7 @@ class Sound(Modality):
         """
         window = self.seconds or _LONGEST
         with self._opened(item) as clip:
-            samples = clip.middle(window)
+            samples = clip.loudest(window)
         if not samples.any():
             warnings.warn(f"{clip.name} is silent: all that is read of it is 0", DataWarning, 3)
         wave = resampled(samples, clip.rate, self.sample_rate)[: round(window * self.sample_rate)]
@@ -211,7 +223,7 @@ class Sound(Modality):
         if clip.seconds > self.max_seconds:
             raise DataError(
                 f"{name} lasts {clip.seconds:,.0f} s; more than {self.max_seconds:,.0f} s are refused: cut it into "
-                "clips, or set max_seconds= if its middle is what counts"
+                "clips, or set max_seconds= if a minute in its middle is enough"
             )
         return clip
 
@@ -230,8 +242,8 @@ class Sound(Modality):
 
     def column(self, values: Sequence[Any], root: str | os.PathLike[str] | None = None, exist: bool = True) -> Inputs:
         """Return the files that cells name; or the cells, where they hold sounds themselves."""
-        held = [value for value in values if isinstance(value, Mapping | np.ndarray | Tensor | bytes)]
-        return list(values) if len(held) == len(values) else super().column(values, root, exist)
+        named = any(isinstance(value, str | os.PathLike) for value in values)
+        return super().column(values, root, exist) if named else list(values)
 
     # ---- learning
 
@@ -240,15 +252,15 @@ class Sound(Modality):
         lengths = np.array(list(self._lengths(inputs)))
         made = self
         if self.seconds is None:
-            fitting = float(np.quantile(lengths, _SHARE, method="higher"))
+            fitting = float(np.quantile(lengths, _SHARE, method="inverted_cdf"))
             tenths = math.ceil(10 * (max(fitting, 4 * WINDOW) - 1 / FRAMES))  # of a second
             made = self.with_options({"seconds": min(tenths / 10, _LONGEST)})
         window = made.seconds or _LONGEST
         cut = int((lengths > window + 1 / FRAMES).sum())
         if cut > 2 * (1 - _SHARE) * len(lengths):
             warnings.warn(
-                f"{cut} of {len(lengths)} sounds are longer than {window:g} s, and only their middle is heard: set "
-                f"seconds= (the longest has {lengths.max():.1f} s), or cut them into clips",
+                f"{cut} of {len(lengths)} sounds are longer than {window:g} s, and only their loudest part is heard: "
+                f"set seconds= (the longest has {lengths.max():.1f} s), or cut them into clips",
                 DataWarning,
                 4,
             )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from quickstudy.audio.modality import Sound
 from quickstudy.data.sources import listed_table
@@ -23,8 +26,8 @@ class AudioData(DataModule):
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
         sample_rate: samples a second that all sounds are brought to. Default: as the model's training data, else
             16,000.
-        seconds: of a sound that are heard: the middle of a longer one, and silence follows a shorter one. Default: as
-            the model's training data, else such that 19 of 20 training sounds fit, up to 10.
+        seconds: of a sound that are heard: the loudest part of a longer one, and silence follows a shorter one.
+            Default: as the model's training data, else such that 19 of 20 training sounds fit, up to 10.
         options: see ``DataOptions``.
     """
 
@@ -41,6 +44,7 @@ class AudioData(DataModule):
         **options: Any,
     ) -> None:
         options |= given(sample_rate=sample_rate, seconds=seconds)
+        train, val, test, predict = map(_one_by_one, (train, val, test, predict))
         super().__init__(train, val, test, predict, **options)
 
     @door
@@ -56,14 +60,21 @@ class AudioData(DataModule):
         Raises:
             DataError: the rate or a target is missing, or there are more of the one than of the other.
         """
-        listed = cls.modality.listed(arrays)
+        sounds: list[Any] = list(cls.modality.listed(arrays))
         if sampling_rate is not None:
-            listed = [
-                one if isinstance(one, Mapping) else {"array": one, "sampling_rate": sampling_rate} for one in listed
+            sounds = [
+                one if isinstance(one, Mapping) else {"array": one, "sampling_rate": sampling_rate} for one in sounds
             ]
-        elif bare := [row for row, one in enumerate(listed) if hasattr(one, "shape")]:
+        elif bare := [row for row, one in enumerate(sounds) if hasattr(one, "shape")]:
             raise DataError(f"sound {bare[0]} does not say how many samples a second it has: type sampling_rate=16000")
-        return listed_table(listed, targets, list, skip=stage.skip, encode=cls.answers.encode)
+        return listed_table(sounds, targets, cls.modality.column, skip=stage.skip, encode=cls.answers.encode)
+
+
+def _one_by_one(table: Table | None) -> Table | None:
+    """Return a table whose waves ``[N, L]`` are sounds to be read; spectra ``[N, 1, F, T]`` are fed as they are."""
+    if table is None or not isinstance(table.inputs, Tensor) or table.inputs.ndim != 2:
+        return table
+    return replace(table, inputs=list(table.inputs))
 
 
 class AudioClassificationData(AudioData):

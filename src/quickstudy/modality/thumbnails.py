@@ -33,12 +33,11 @@ def thumbnail_of(picture: Tensor) -> bytes:
 
 
 def heat_map(levels: Tensor) -> bytes:
-    """Return a small PNG of levels, uint8 ``[H, W]``, in colours; the first row is at the bottom."""
+    """Return a small square PNG of levels, uint8 ``[H, W]``, in colours; the first row is at the bottom."""
     import matplotlib  # here, as it takes a while and few look
 
     colours = matplotlib.colormaps["magma"](levels.flip(0).cpu().numpy(), bytes=True)[..., :3]
-    image = Image.fromarray(np.ascontiguousarray(colours))
-    image = image.resize((min(max(image.width, _THUMBNAIL), 2 * _THUMBNAIL), _THUMBNAIL), Image.Resampling.BOX)
+    image = Image.fromarray(np.ascontiguousarray(colours)).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
     content = io.BytesIO()
     image.save(content, "PNG")
     return content.getvalue()

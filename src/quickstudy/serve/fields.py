@@ -1,4 +1,4 @@
-"""The fields of the page that inputs are given in: pictures and other files are chosen, text and JSON are typed."""
+"""The fields of the page that inputs are given in: files are chosen, sounds recorded too, text and JSON are typed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,19 @@ class Fields:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder, self._wire, self.noun = decoder, decoder.wire, decoder.called
-        if any(media.startswith("image/") for media in self._wire.media):
+        families = {media.partition("/")[0] for media in self._wire.media}
+        if "image" in families:
             self._form = "picture"
+        elif families == {"audio"}:
+            self._form = "sound"
         elif in_base64(self._wire):
             self._form = "file"
         else:
             self._form = "text" if self._wire.schema.get("type") == "string" else "json"
         self.typed = self._form in _TYPED
         """Whether they are; else they are chosen."""
+        self.places = 2 if self._form == "sound" else 1
+        """How many fields ``several`` makes."""
 
     def one(self) -> Any:
         """Return the field for an input that is asked about."""
@@ -44,6 +49,8 @@ class Fields:
             return gr.Textbox(label=label, lines=6, max_lines=12, placeholder=self._example(), elem_id="input")
         if self._form == "file":
             return gr.File(label=label, file_types=self._types(), height=170, elem_id="input")
+        if self._form == "sound":
+            return _sound(label, ["upload", "microphone"], "input")
         picture = gr.Image(
             label=label,
             type="filepath",
@@ -55,12 +62,13 @@ class Fields:
         picture.preprocess = _path  # type: ignore[method-assign]  # the decoder's checks, not Gradio's, come first
         return picture
 
-    def several(self) -> Any:
-        """Return the field for the examples of a class."""
+    def several(self) -> list[Any]:
+        """Return the fields for the examples of a class; of sounds there is one to record in, too."""
         label = f"{self.noun.capitalize()}s of it{_TYPED.get(self._form, '')}"
         if self.typed:
-            return gr.Textbox(label=label, lines=6, max_lines=12, placeholder=self._example(), elem_id="examples")
-        return gr.File(label=label, file_count="multiple", file_types=self._types(), height=170, elem_id="examples")
+            return [gr.Textbox(label=label, lines=6, max_lines=12, placeholder=self._example(), elem_id="examples")]
+        chosen = gr.File(label=label, file_count="multiple", file_types=self._types(), height=170, elem_id="examples")
+        return [chosen, _sound("Or record one", ["microphone"], "recorded")] if self._form == "sound" else [chosen]
 
     def read(self, given: Any, one: bool = False) -> list[Loaded]:
         """Return the inputs that a field holds; none where nothing was given.
@@ -114,6 +122,13 @@ class Fields:
         if self._form == "json" and schema.get("examples"):
             return json.dumps(schema["examples"][0])
         return json.dumps(dict.fromkeys(schema["properties"], "...")) if "properties" in schema else None
+
+
+def _sound(label: str, sources: list[Any], name: str) -> Any:
+    """Return a field for a sound, which the browser records as WAV, and plays."""
+    sound = gr.Audio(label=label, type="filepath", sources=sources, editable=False, buttons=[], elem_id=name)
+    sound.preprocess = _path  # type: ignore[method-assign]  # as above
+    return sound
 
 
 def _path(payload: Any) -> str | None:

@@ -112,14 +112,15 @@ def widgets(service: Service, decoder: Decoder) -> Any:
     def show(name: str | None) -> tuple[Any, ...]:
         return (_shown(name, service.thumbnails(name).result(), media) if name and name in named() else "",)
 
-    @_plainly(5)
-    def teach(name: str | None, given: Any, request: gr.Request) -> tuple[Any, ...]:
+    @_plainly(4 + fields.places)
+    def teach(request: gr.Request, name: str | None, *given: Any) -> tuple[Any, ...]:
         name = _named(name, "the class")
-        if not (inputs := fields.read(given)) and (not service.modality.in_words or name in named()):
+        inputs = [one for each in given for one in fields.read(each)]
+        if not inputs and (not service.modality.in_words or name in named()):
             raise DataError(f"{'Type' if fields.typed else 'Choose'} one or more {noun}s of it first.")
         count = service.teach(name, inputs, _visitor(request)).result()
         said = f"Learned. <b>{escape(name)}</b> has {_examples(count)} now."
-        return _said(said, "known"), None, *listing()
+        return _said(said, "known"), *[None] * fields.places, *listing()
 
     @_plainly(3)
     def ask(given: Any) -> tuple[Any, ...]:
@@ -183,7 +184,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         options: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 4, "show_progress": "hidden"}
         lists = [about, classes, chosen]
         page.load(listing, None, lists, **options)
-        gr.on([teach_button.click, name.submit], teach, [name, examples], [taught, examples, *lists], **options)
+        gr.on([teach_button.click, name.submit], teach, [name, *examples], [taught, *examples, *lists], **options)
         given = asked.submit if fields.typed else asked.change  # else it would answer to half a word
         gr.on([given, ask_button.click], ask, asked, [answer, ranking, nearest], **options)
         gr.on([rename_button.click, new_name.submit], rename, [chosen, new_name], [changed, *lists], **options)
