@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from quickstudy import Predictor
 from quickstudy.audio import AudioClassificationData, AudioClassifier, Sound
 from quickstudy.audio.modality import Clip
 from quickstudy.audio.nets import AudioConv4
@@ -24,6 +26,8 @@ from quickstudy.audio.spectrum import resampled
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.testing import check_domain, check_modality
+from quickstudy.testing.demands import quiet_trainer
+from serving import running
 
 PITCHES = {"low": 300, "middle": 900, "high": 2700}
 RATE = 8000
@@ -101,6 +105,7 @@ def test_a_sound_is_the_same_in_any_form(tmp_path: Path) -> None:
     for what, item in alike.items():
         assert torch.equal(read(item), wanted), what
         assert len(one.listed(item)) == 1, what
+    assert Sound(sample_rate=22_050, seconds=0.3).load(alike["stereo"]).shape == (1, 64, 31)
     # The same tone of other rates and codecs has its band; 4 kHz holds it, too.
     for rate in (4000, 11_025, 44_100):
         assert level(read({"array": tone(900, rate=rate), "sampling_rate": rate})) == level(wanted), rate
@@ -131,8 +136,15 @@ def wav(samples: NDArray[Any], rate: int = RATE, form: str = "WAV") -> bytes:
 
 BAD = {
     "empty.wav": (b"", "is empty: replace the file"),
-    "text.wav": (b"hello, this is a text" * 9, "is no sound that can be read.*save it as wav, flac, ogg or mp3"),
-    "cut.mp3": (wav(tone(300, 2), form="MP3")[:4000], "is cut short: it claims 2.0. s|damaged"),
+    "text.wav": (b"hello, this is a text" * 9, "is no sound, or none that is read: save it as wav, flac, ogg or mp3"),
+    "cut.mp3": (
+        wav(tone(300, 2), form="MP3")[:4000],
+        "is cut short: it claims 2.0. s, and ends before. Replace the file",
+    ),
+    "cut.ogg": (
+        wav(tone(300, 2), form="OGG")[:4000],
+        "is a damaged ogg file, or one cut short: replace it|has no samples: it is empty, or cut short",
+    ),
     "film.wav": (b"\0\0\0\x20ftypM4A " + bytes(100), r"is MPEG-4 \(m4a, aac\), which is not read.*ffmpeg -i"),
     "one.wav": (wav(np.ones(1)), "has 1 samples, 0.125 ms: a sound has 25 ms at least"),
     "long.wav": (
@@ -160,8 +172,8 @@ def test_samples_that_are_none_are_told() -> None:
         read({"array": tone(300), "sampling_rate": 100})
     with pytest.warns(DataWarning, match="is silent: all that is read of it is 0"):
         assert read(np.zeros(8000)).max() == 0
-    with pytest.raises(ConfigError, match="sample_rate=44101 is no multiple of 100: type 16000"):
-        Sound(sample_rate=44_101)
+    with pytest.raises(ConfigError, match="sample_rate=16: it must be a whole number of at least 1000"):
+        Sound(sample_rate=16)
 
 
 def test_every_door_reads_the_same(tmp_path: Path) -> None:
@@ -198,3 +210,47 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
     waves = torch.from_numpy(np.stack([tone(300), tone(900)]))
     data = AudioClassificationData.from_tensors(waves, ["a", "b"], sample_rate=RATE)
     assert data.example().shape == (1, 1, 64, 30)
+
+
+def test_a_network_of_waves_is_trained_on_waves_of_its_rate() -> None:
+    class Waves(Loudness):
+        reads: ClassVar = {"name": "audio", "options": {"features": "wave", "sample_rate": 4000}}
+
+    model = AudioClassifier(backbone=Waves())
+    waves = [tone(pitch, 0.2, seed) for pitch in (300, 900) for seed in range(4)]
+    data = AudioClassificationData.from_arrays(RATE, waves, ["a"] * 4 + ["b"] * 4)
+    quiet_trainer(fast_dev_run=True).fit(model, datamodule=data)
+    assert data.load_options == model.load_options == {"features": "wave", "sample_rate": 4000, "seconds": 0.2}
+    assert data.example()["wave"].shape == (1, 800)
+    other = AudioClassificationData.from_arrays(RATE, waves, ["a"] * 4 + ["b"] * 4, sample_rate=RATE)
+    with pytest.warns(DataWarning, match=r"loaded with \{'sample_rate': 4000\}, and this has \{'sample_rate': 8000\}"):
+        quiet_trainer(fast_dev_run=True).fit(AudioClassifier(backbone=Waves()), datamodule=other)
+
+
+@pytest.mark.dear("audio", "serve")
+def test_the_page_records_what_it_is_taught(tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no browser: install chromium, chromium-browser or google-chrome")
+    files, labels = sounds(tmp_path / "train", 3)
+    predictor = Predictor.from_backbone("audio_conv4", files, labels, backbone_kwargs={"hidden": 8})
+    predictor.save(tmp_path / "model")
+    playwright = pytest.importorskip("playwright.sync_api")
+    microphone = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # which beeps each second
+    with running(tmp_path / "model") as server, playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=browser, args=["--no-sandbox", *microphone])
+        page = opened.new_context(permissions=["microphone"]).new_page()
+        page.set_default_timeout(120_000)
+        page.goto(server.url)
+        page.wait_for_selector("#classes li")
+        page.set_input_files("#input input[type=file]", files[0])
+        page.wait_for_selector("#answer .says")
+        assert page.locator("#nearest img[src^='data:image/png']").count() == 6
+        page.fill("#name textarea", "beep")
+        page.click("#recorded .record-button")
+        page.wait_for_timeout(1500)
+        page.click("#recorded .stop-button")
+        page.wait_for_selector("#recorded .play-pause-button")
+        page.click("#teach")
+        page.wait_for_selector("#taught .says:has-text('beep has 1 example now')")
+        opened.close()

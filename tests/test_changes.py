@@ -14,6 +14,7 @@ from torch import nn
 
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.algorithms.held import HeldByExample
 from quickstudy.image import load_image
 from quickstudy.learning.adapting import unshown
 from quickstudy.learning.answering import answered
@@ -36,6 +37,17 @@ def vectors(count: int, seed: int, width: int = 12) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     centre = 2 * torch.randn(1, width, generator=generator, dtype=torch.float64)
     return centre + torch.randn(count, width, generator=generator, dtype=torch.float64)
+
+
+def test_a_class_that_is_forgotten_copies_no_example_until_somebody_looks() -> None:
+    algorithm, examples, targets = STRATEGIES["nearest_neighbour"](), vectors(6, 0), torch.tensor([0, 1, 1, 2, 0, 2])
+    held: Any = HeldByExample(algorithm.fit, algorithm.fit(examples, targets, 3))  # type: ignore[attr-defined]
+    fewer: Any = held.changed(1, examples[1:3], None)
+    assert fewer._rows._held[0] is held._rows._held[0]
+    more = fewer.changed(None, None, vectors(1, 1))
+    rows, codes, counts = more.state
+    assert torch.equal(rows, torch.cat([examples[[0, 3, 4, 5]], vectors(1, 1)]))
+    assert codes.tolist() == [0, 1, 0, 1, 2] and counts.tolist() == [2, 2, 1] and torch.equal(held.state[0], examples)
 
 
 @pytest.mark.parametrize(("name", "options"), EMBEDDING)

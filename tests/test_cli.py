@@ -389,6 +389,7 @@ def test_a_training_that_cannot_draw_episodes_leaves_no_folder(
     few_shot += " --model.training_strategy_kwargs.ways 5"
     told = said(capsys, f"fit {few_shot} --model.backbone conv4 --trainer.max_epochs 1", code=2)
     assert "(on the command line: --model.training_strategy_kwargs.test_ways 2)" in told
+    assert "Or divide the 10 classes by val_split=0.5 (--data.val_split 0.5)" in " ".join(told.split())
     assert not Path("runs").exists()
     data = ImageClassificationData.from_folders(train_folder="ten", val_split=0.2, image_size=8)
     model = ImageClassifier(

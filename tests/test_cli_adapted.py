@@ -512,7 +512,7 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
         ("adapt conv4 --support nope --out pets", "there is no folder or archive 'nope' (looked in"),
         ("adapt conv4 --support new --out pets", "'new' has no class folders"),
         ("adapt conv4 --support photos --out new", "--out 'new' holds something else than a saved model"),
-        ("adapt a.ckpt --support photos --out pets --strategy tim", "--strategy is of a backbone's name"),
+        ("adapt a.ckpt --support photos --out pets --pretrained false", "--pretrained is of a backbone's name"),
         (f"adapt {TINY} --support photos --out pets --strategy protnet", "unknown training_strategy 'protnet'"),
         ("adapt conv4 --support photos --out pets --pretraind false", "did you mean '--pretrained'?"),
         (
@@ -520,6 +520,7 @@ def test_a_model_that_takes_tensors(capsys: pytest.CaptureFixture[str]) -> None:
             "none of the 12 pictures of 'photos' can be read",
         ),
         ("adapt conv4 --support photos --out pets --device warp", "--device warp: "),
+        ("adapt conv4 --support photos --out pets --max_length 9", "--max_length is of texts, and 'conv4' takes pic"),
         ("predict", "MODEL is missing"),
         ("predict --data.predict_folder new", "--checkpoint is missing"),
         ("predict new new", "no saved model or checkpoint in 'new'"),

@@ -7,6 +7,8 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 from quickstudy import NumberPredictor, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli import main, tasks
+from quickstudy.cli.fit import _blind
 from quickstudy.cli.serve import _model
 from quickstudy.cli.tasks import TASKS, asked_for, data_class, task_class
 from quickstudy.errors import ConfigError
@@ -49,6 +52,13 @@ def said(capsys: pytest.CaptureFixture[str], command: str, code: int = 0) -> str
     out, err = capsys.readouterr()
     assert found == code, err
     return err if code else out
+
+
+def test_beside_the_error_of_numbers_stands_that_of_their_mean() -> None:
+    pixels = torch.zeros(4, 1, 2, 2)
+    data = ImageRegressionData.from_tensors(pixels, [0.0, 0, 0, 0], pixels, [-3.0, -1, 1, 3])
+    trainer: Any = SimpleNamespace(datamodule=data)
+    assert _blind(ImageRegressor(backbone=torch.nn.Flatten()), trainer) == "; always answering the mean: 2.2361"
 
 
 @pytest.mark.usefixtures("numbers")

@@ -43,6 +43,22 @@ PRELUDES = {
         "for name in ('train', 'test'):\n"
         "    Path(f'{name}.csv').write_text('\\n'.join(['text,intent', *(f'{name} {row}' for row in rows)]))\n"
     ),
+    "docs/tabular.md": (
+        "from pathlib import Path\n"
+        "rows = [f'{20 + n},{job},{n % 3 * 7 or None},{job[0]}' for n in range(16) for job in ('clerk', 'smith')]\n"
+        "for name in ('train', 'test'):\n"
+        "    Path(f'{name}.csv').write_text('\\n'.join(['age,job,gain,income', *rows[16 * (name == 'test') :][:16]]))\n"
+    ),
+    "docs/audio.md": (
+        "from pathlib import Path\n"
+        "import numpy as np, soundfile\n"
+        "for place in ('train', 'test'):\n"
+        "    for pitch, word in enumerate(('no', 'stop', 'yes'), 1):\n"
+        "        Path('sounds', place, word).mkdir(parents=True)\n"
+        "        for number in range(6):\n"
+        "            wave = np.sin(np.arange(2000 + 100 * number) * (pitch + 0.01 * len(place)) / 10)\n"
+        "            soundfile.write(f'sounds/{place}/{word}/{number}.wav', wave, 8000)\n"
+    ),
     "docs/devices.md": (
         "from quickstudy import Trainer\n"
         "from quickstudy.image import ImageClassificationData, ImageClassifier\n"

@@ -429,7 +429,7 @@ def test_training_and_testing_by_ways_that_differ() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (48, 1, 6, 6), dtype=torch.uint8, generator=generator)
     labels = np.repeat(np.arange(6), 8)
-    data = DataModule.from_tensors(images, labels, test_data=images, test_targets=labels + 6)
+    data = DataModule.from_tensors(images, labels, test_data=255 - images, test_targets=labels + 6)
     options = {"ways": (2, 6), "queries": 2, "meta_batch_size": 2, "epoch_length": 24, "test_epoch_length": 24}
     backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 4))
     model = Task(

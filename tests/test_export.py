@@ -178,7 +178,7 @@ def test_given_inputs_tell_shape_and_type(tmp_path: Path) -> None:
     points = torch.randn(12, 5)
     predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES["linear_probe"]()).fit(points, list("abc" * 4))
     predictor._knowledge = replace(predictor.knowledge, like=None)  # as in a model that an older quickstudy saved
-    with pytest.raises(ConfigError, match=r"size of its inputs is not known.*images="):
+    with pytest.raises(ConfigError, match=r"size of its inputs is not known.*inputs="):
         predictor.export(tmp_path / "pets.onnx")
     done = predictor.export(tmp_path / "pets.onnx", images=points)
     assert about(done.classes)["input"] == {"shape": [5], "dtype": "float32"}
@@ -237,8 +237,8 @@ def test_what_cannot_be_exported_says_what_to_type(tmp_path: Path, monkeypatch: 
     predictor = adapted()
     with pytest.raises(ConfigError, match=r"neither .onnx nor .pt2: type export\('pets.onnx'\)"):
         predictor.export("pets.tflite")
-    with pytest.raises(ConfigError, match=r"learned from \(8, 1, 1\).*images="):
-        predictor.export(tmp_path / "pets.pt2", images=torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(ConfigError, match=r"learned from \(8, 1, 1\).*inputs="):
+        predictor.export(tmp_path / "pets.pt2", inputs=torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     for name in predictor.classes_:
         predictor.remove_class(name)
     with pytest.raises(DataError, match="no class to export"):

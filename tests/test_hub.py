@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from quickstudy import ConfigError, DataError, MissingPackageError, Predictor
+from quickstudy import ConfigError, DataError, MissingPackageError, NumberPredictor, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.image.modality import Picture, load_image
 from quickstudy.kinds.base import Kind
@@ -136,6 +136,18 @@ def test_a_trained_model_goes_there_and_back(fake: FakeHub, tmp_path: Path) -> N
         Predictor.from_pretrained("me/fixed")
 
 
+def test_a_model_of_numbers_goes_there_and_back(fake: FakeHub, tmp_path: Path) -> None:
+    inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    predictor = NumberPredictor(Encoder(torch.nn.Flatten()), STRATEGIES["r2d2"]()).fit(inputs, inputs[:, 0].tolist())
+    predictor.push_to_hub("me/ages", license="mit")
+    again = NumberPredictor.from_pretrained("me/ages", backbone=torch.nn.Flatten())
+    assert again.predict(inputs) == predictor.predict(inputs)
+    text = (tmp_path / "hub/me/ages/main/README.md").read_text("utf-8")
+    assert "Tells a number of inputs, which it learned from 8 examples with quickstudy." in text
+    assert 'predictor = NumberPredictor.from_pretrained("me/ages", backbone=...)' in text
+    assert "`predictor.score(inputs, numbers)`" in text and "class" not in text
+
+
 def test_a_misspelled_option_uploads_nothing(fake: FakeHub) -> None:
     with pytest.raises(ConfigError, match=r"push_to_hub has no option 'privat'; did you mean 'private'\?"):
         learned()[0].push_to_hub("me/pets", privat=True)
@@ -195,8 +207,7 @@ def test_a_card_stays_a_table_whatever_the_names(tmp_path: Path) -> None:
     text = card(
         json.loads((tmp_path / "predictor.json").read_text()),
         "me/x",
-        predictor.confidence_,
-        predictor.held_out_accuracy_,
+        (predictor.confidence_, predictor.held_out_accuracy_),
     )
     table = text.partition("|---|---|\n")[2].partition("\n\n")[0].split("\n")
     written = ("a b", r"c\|d", r"\\x1b\[31m", r"\\u202ee", r"\*f\*")

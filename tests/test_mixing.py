@@ -85,7 +85,9 @@ def test_mixing_is_that_of_the_papers(mix: Any, alpha: float, form: str, in_floa
     ):
         model = met(mix=mix, **options)
         torch.manual_seed(seed)
-        loss, units = model._step(batch, "train")
+        judged = model.procedure.judge(model, batch, "train")
+        model._measure(judged, "train")
+        loss, units, *_ = judged
         torch.manual_seed(seed)
         mixed, shares = by_hand(kind, alpha, seen, targets)
         logs = model.head(model.encoder.backbone(mixed)).log_softmax(-1)  # type: ignore[misc]
@@ -126,7 +128,7 @@ def test_a_head_for_more_classes_and_a_batch_of_one() -> None:
     model = classifier(mix="mixup", head=nn.Linear(8, 5), num_classes=3)
     model.meet(data(), "fit")
     for count in (1, 4):
-        loss, units = model._step(pictures(count), "train")
+        loss, units, *_ = model.procedure.judge(model, pictures(count), "train")
         assert loss.isfinite() and units == count
 
 
@@ -165,8 +167,8 @@ def test_losses_and_inputs_that_cannot_be_mixed_say_what_to_type() -> None:
     with pytest.raises(
         ConfigError, match=r"not the shares \[B, C\] of mix \(.*leave loss_fn out, give one that takes both"
     ):
-        model._step(pictures(), "train")
-    model._step(pictures(), "val")
+        model.procedure.judge(model, pictures(), "train")
+    model.procedure.judge(model, pictures(), "val")
 
     def broken(logits: Tensor, targets: Tensor) -> Tensor:
         raise ValueError("mine")
@@ -174,7 +176,7 @@ def test_losses_and_inputs_that_cannot_be_mixed_say_what_to_type() -> None:
     model = classifier(mix="mixup", loss_fn=broken)
     model.meet(data(), "fit")
     with pytest.raises(ValueError, match="mine"):
-        model._step(pictures(), "train")
+        model.procedure.judge(model, pictures(), "train")
 
     model = classifier(mix="mixup", backbone=nn.Linear(4, 4))
     vectors = torch.randn(8, 4), torch.arange(8) % 2
@@ -182,7 +184,7 @@ def test_losses_and_inputs_that_cannot_be_mixed_say_what_to_type() -> None:
     with pytest.raises(
         ConfigError, match=r"mix takes pictures .* the batch is float32 of shape \(8, 4\): leave mix out"
     ):
-        model._step(vectors, "train")
+        model.procedure.judge(model, vectors, "train")
 
 
 def test_a_run_goes_on_mixing_and_predicting_needs_nothing_of_it(
@@ -210,7 +212,7 @@ def test_a_run_goes_on_mixing_and_predicting_needs_nothing_of_it(
     images, _ = pictures()
     assert torch.equal(again(images), model.eval()(images))
     plain = ImageClassifier.load_from_checkpoint(tmp_path / "whole" / "last.ckpt", backbone=backbone, mix=None)
-    assert plain._step(pictures(), "train")[0].isfinite()
+    assert plain.procedure.judge(plain, pictures(), "train")[0].isfinite()
 
 
 def test_mixing_by_a_flag() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from quickstudy.nets import (
     by_example,
     by_support,
     pooling,
+    sized,
 )
 from quickstudy.nets.batch_norm import Call
 from quickstudy.nets.conv4 import Conv4
@@ -359,3 +361,15 @@ def test_conv4_with_fewer_pools_keeps_larger_maps() -> None:
         Conv4(pools=5)
     with pytest.raises(ConfigError, match="halves an image 2 times and needs at least 4x4"):
         Conv4(in_channels=1, pools=2)(torch.zeros(2, 1, 3, 3))
+
+
+def test_a_backbone_is_made_for_what_its_inputs_tell_unless_it_is_told_or_trained(tmp_path: Path) -> None:
+    made = sized(build_encoder("one_hot"), {"numbers": 3, "categories": [2, 4], "unheard": 1})
+    assert made.made_by == ("one_hot", {"numbers": 3, "categories": [2, 4]})
+    assert sized(made, {"numbers": 5}) is made
+    tiny = {"width": 4, "heads": 1, "layers": 1}
+    plain = build_encoder("small_transformer", tiny)
+    assert sized(plain, {"vocabulary_size": 9000}).backbone.tokens.num_embeddings == 9000
+    torch.save(plain.backbone.state_dict(), tmp_path / "weights.pth")
+    trained = build_encoder("small_transformer", {**tiny, "checkpoint_path": str(tmp_path / "weights.pth")})
+    assert sized(trained, {"vocabulary_size": 9000}) is trained

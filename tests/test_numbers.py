@@ -32,6 +32,7 @@ from quickstudy.learning.changes import Change
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.predictor import Adapted
 from quickstudy.saved import model_folder
+from quickstudy.saved.export import _compared
 from quickstudy.saved.graph_files import written_and_read
 from quickstudy.serve.app import build
 from quickstudy.serve.service import Service
@@ -183,6 +184,11 @@ def test_it_speaks_sklearn() -> None:
     assert min(scores) > 0.8
     found = predictor.predict(inputs)
     assert predictor.score(inputs, numbers) == pytest.approx(sklearn.metrics.r2_score(numbers, found))
+    more, told = curve(4, 7)
+    predictor.add_examples(more, told)
+    for own in (curve(6)[0], more):
+        with pytest.warns(DataWarning, match="the model learned from 2 of these 5 examples"):
+            predictor.score(torch.cat([inputs[:3], own[:2]]), numbers[:5])
     with pytest.raises(ConfigError, match="learns classes, and no numbers"):
         again.set_params(algorithm=STRATEGIES["prototypicalnetworks"]())
 
@@ -302,3 +308,20 @@ def test_two_services_of_a_folder_know_what_the_other_was_shown(tmp_path: Path) 
         assert answer.status_code == 422
         assert answer.json()["detail"].endswith("curl -F images=@yak.jpg .../examples?number=1.5")
         assert service.show([torch.full((3, 16, 16), 9, dtype=torch.uint8)], [9.0]).result() == 1
+
+
+def test_a_graph_may_differ_by_a_share_of_the_deviation_wherever_zero_is() -> None:
+    numbers = torch.tensor([[-1.0], [0.5], [1.0]], dtype=torch.float64)
+
+    class Told(nn.Module):
+        def forward(self, inputs: Tensor, tensors: Any) -> Any:
+            return inputs, inputs.amax(1)
+
+    def compared(zero: float, unit: float, off: float) -> tuple[float, int]:
+        answers = [zero + unit * numbers]
+        return _compared(Told(), lambda inputs, _: (inputs + off * unit, inputs.amax(1)), answers, {}, -math.inf, unit)
+
+    for zero, unit in ((1.7e9, 1000.0), (0.0, 1e-9)):
+        assert compared(zero, unit, 1e-4)[1] == 0
+        with pytest.raises(ValueError, match="differ by"):
+            compared(zero, unit, 0.01)

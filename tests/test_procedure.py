@@ -11,14 +11,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from quickstudy import ConfigError, DataWarning, Task, Trainer
-from quickstudy.image import ImageClassificationData
+from quickstudy import ConfigError, DataModule, DataWarning, Task, Trainer
+from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.kinds.base import Judged, Kind, Score
+from quickstudy.kinds.regression import Regression
+from quickstudy.runs.results import measured_on
 from quickstudy.training.procedure import Episodic, Supervised, build_procedure
 
 QUIET: dict[str, Any] = dict.fromkeys(
     ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
 )
+
+
+class Rows(DataModule):
+    """Rows of numbers, and a number for each."""
+
+    answers = Regression
 
 
 @dataclass(frozen=True)
@@ -106,3 +114,31 @@ def test_a_kind_without_classes_is_not_trained_by_episodes() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
         assert Task(Places(), nn.Identity()).unsaved == ["backbone", "kind"]  # no name that a file could hold
+
+
+def test_classes_of_other_names_that_hold_the_same_are_said() -> None:
+    images = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    told = {}
+    for stage, rows in (("train", slice(0, 16)), ("val", slice(14, 26)), ("test", slice(24, 40))):
+        told |= {f"{stage}_data": images[rows], f"{stage}_targets": [f"{stage} {at // 4}" for at in range(40)][rows]}
+    data, plan = ImageClassificationData.from_tensors(**told), {"ways": 2, "shots": 1, "queries": 1}
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    model = ImageClassifier(backbone=network, training_strategy="prototypicalnetworks", training_strategy_kwargs=plan)
+    with pytest.warns(DataWarning, match="trained on at least 2 of the 12 examples of this validation"):
+        model.meet(data, "fit")
+    with pytest.warns(DataWarning, match="at least 2 of the 16 examples of this test chose the model's checkpoint"):
+        model.meet(data, "test")
+    figures = {"accuracy": 0.5, "episodes": 3, "transductive": False}
+    tested = model.procedure.tested(model, None, figures)
+    assert tested["chosen_by"] == 2 and "trained_on" not in tested
+    assert measured_on(tested).endswith("inductive, at least 2 examples of which chose its checkpoint")
+
+
+def test_of_groups_the_same_input_with_another_number_is_another_example() -> None:
+    inputs = torch.arange(1.0, 7)[:, None]
+    groups = [{f"{part}{each}": (inputs, inputs[:, 0] * (1 + part + each)) for each in (0, 10)} for part in (0, 1)]
+    data = Rows.from_groups(train_groups=groups[0], val_groups=groups[1], test_groups={"again": groups[0]["00"]})
+    model = Task(Regression(), nn.Linear(1, 2), training_strategy="r2d2", training_strategy_kwargs={"shots": 2})
+    model.meet(data, "fit")  # without a word
+    with pytest.warns(DataWarning, match="trained on at least 6 of the 6 examples of this test"):
+        model.meet(data, "test")

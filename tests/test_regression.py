@@ -13,7 +13,7 @@ import torch
 import torchmetrics
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, DataError, DataModule, DataWarning, Task, Trainer
+from quickstudy import ConfigError, DataError, DataModule, DataWarning, Episode, Task, Trainer
 from quickstudy.data.targets import encode_numbers
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.image import ImageRegressionData, ImageRegressor
@@ -76,6 +76,24 @@ def test_numbers_are_learned_in_units_of_their_deviation_and_told_in_their_own(t
         trainer.predict(trained, datamodule=its, output="labels")
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_timestamps_are_learned_in_half_precision_too(precision: Any) -> None:
+    inputs, seconds = torch.ones(8, 4), 1.7e9 + 3600 * torch.arange(8, dtype=torch.float64)
+    head = nn.Linear(8, 1)
+    torch.nn.init.zeros_(head.weight), torch.nn.init.zeros_(head.bias)  # which answers the mean
+    learner = model(head=head, optimizer="SGD", learning_rate=1e-30)
+    its = Rows.from_tensors(inputs, seconds, val_data=1 - inputs, val_targets=seconds, batch_size=4)
+    trainer = Trainer(max_epochs=1, precision=precision, **QUIET)
+    trainer.fit(learner, datamodule=its)
+    assert trainer.callback_metrics["val_rmse"] == pytest.approx(float(seconds.std(correction=0)), rel=1e-6)
+    episode = Episode(inputs, seconds, inputs, seconds)
+    given = (episode, {"input": inputs, "target": seconds}, [inputs, seconds])
+    for batch, at in zip(given, ((1, 3), ("target",), (1,)), strict=True):
+        made: Any = trainer.precision_plugin.convert_input(batch)
+        assert all(torch.equal(made[place], seconds) for place in at)
+        assert made["input" if isinstance(made, dict) else 0].element_size() == 2
+
+
 def test_figures_and_their_intervals_are_those_of_plain_formulas() -> None:
     targets, outputs = numbers(64)[1].double(), torch.randn(64, 1, dtype=torch.float64)
     kind = Regression(5000.0, 200.0)
@@ -87,7 +105,8 @@ def test_figures_and_their_intervals_are_those_of_plain_formulas() -> None:
     told = outputs[:, 0] * 200 + 5000
     squared = (told - targets).square()
     assert found["rmse"] == pytest.approx(float(squared.mean().sqrt()), rel=1e-6)
-    assert found["rmse_ci95"] == pytest.approx(mean_interval(squared)[1] / (2 * float(squared.mean().sqrt())), rel=1e-5)
+    root, half = float(squared.mean().sqrt()), mean_interval(squared)[1]
+    assert found["rmse_ci95"] == pytest.approx(root * math.expm1(half / (2 * root**2)), rel=1e-5)
     assert found["mae"] == pytest.approx(float((told - targets).abs().mean()), rel=1e-6)
     assert found["r2"] == pytest.approx(float(torchmetrics.functional.r2_score(told, targets)), rel=1e-5)
     assert found["examples"] == 64
@@ -95,7 +114,8 @@ def test_figures_and_their_intervals_are_those_of_plain_formulas() -> None:
     kept = ~torch.eye(64, dtype=torch.bool)
     without = torch.stack([torchmetrics.functional.r2_score(told[row], targets[row]) for row in kept])
     spread = math.sqrt(63 / 64 * float((without - without.mean()).square().sum()))
-    assert found["r2_ci95"] == pytest.approx(1.998 * spread, rel=0.1)
+    left = 1 - found["r2"]
+    assert left * math.log1p(found["r2_ci95"] / left) == pytest.approx(1.998 * spread, rel=0.1)
 
 
 def test_numbers_of_one_value_have_no_share_explained() -> None:

@@ -194,11 +194,12 @@ def made_up(figures: Any, score: Score = RMSE) -> Outcome:
     return Outcome("examples", values, np.arange(len(values)), score=score)
 
 
-def test_the_interval_of_a_root_is_that_of_its_tangent() -> None:
+def test_the_interval_of_a_root_is_that_of_its_logarithm() -> None:
     squares = np.random.default_rng(0).chisquare(1, 500)
     outcome = made_up(squares)
     assert outcome.value == pytest.approx(math.sqrt(squares.mean()))
-    assert outcome.ci95() == pytest.approx(mean_interval(torch.from_numpy(squares))[1] / (2 * outcome.value))
+    reach = mean_interval(torch.from_numpy(squares))[1] / (2 * squares.mean())
+    assert outcome.ci95() == pytest.approx(outcome.value * math.expm1(reach))
     assert made_up(np.zeros(5)).value == 0 and made_up(np.zeros(5)).ci95() == 0
 
 

@@ -254,7 +254,11 @@ def test_refuses_more_than_may_wait(tmp_path: Path) -> None:
 
 
 def test_wrong_input_is_refused_in_words(client: Client) -> None:
-    before = client.classes()
+    before, as_json = client.classes(), {"content-type": "application/json"}
+    twice = [
+        (("POST", "/predict"), b'{"images": [], "images": []}', "'images'"),
+        (("PATCH", "/classes/red"), b'{"name": "x", "name": "y"}', "'name'"),
+    ]
     cases = [
         (client.predict(b""), 422, "picture 1: 'x.png' is no image"),
         (client("POST", "/predict", content=b"12345", headers={"content-type": "image/png"}), 422, "1: '5 bytes' is"),
@@ -290,8 +294,14 @@ def test_wrong_input_is_refused_in_words(client: Client) -> None:
         (client("DELETE", "/classes/red?force"), 422, "takes nothing"),
         (client.teach("%ff%fe", picture("red")), 422, "UTF-8"),
         (client("DELETE", "/classes/%ff"), 422, "UTF-8"),
-        (client("GET", "/nothing"), 404, ""),
-        (client("PUT", "/predict"), 405, ""),
+        (client("GET", "/nothing"), 404, "no GET /nothing. There are: GET /healthz"),
+        (client("POST", "/predct"), 404, "no POST /predct; did you mean '/predict'?"),
+        (client("PUT", "/predict"), 405, "/predict takes no PUT: ask with POST"),
+        (client("PUT", "/classes/red"), 405, "ask with DELETE or PATCH"),
+        (client("DELETE", "/classes/../"), 404, "--path-as-is"),
+        (client("POST", "/predict", json={"images": [], "topk": 2}), 422, "'topk', which is not known. It takes: 'ima"),
+        (client("PATCH", "/classes/red", json={"name": "x", "nam": "y"}), 422, "'nam', which is not known; did you"),
+        *((client(*asked, content=body, headers=as_json), 422, f"{name} twice") for asked, body, name in twice),
     ]
     for number, (answer, status, words) in enumerate(cases):
         assert answer.status_code == status, (number, answer.text)

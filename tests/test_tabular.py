@@ -5,12 +5,19 @@ from __future__ import annotations
 import datetime
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
-from quickstudy.tabular import Row, TabularClassificationData, TabularClassifier
+from quickstudy import Predictor
+from quickstudy.cli import main
+from quickstudy.data.samples import Samples
+from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.tabular import Row, TabularClassificationData, TabularClassifier, TabularEmbedder, TabularEmbeddingData
 from quickstudy.testing import check_domain, check_modality
 
 
@@ -45,3 +52,230 @@ def test_a_row_conforms() -> None:
 @pytest.mark.dear
 def test_classes_of_rows_conform() -> None:
     check_domain(TabularClassificationData, TabularClassifier, *people(20))
+
+
+def test_a_network_is_made_for_the_columns_that_are_shown_first(tmp_path: Path) -> None:
+    rows, labels = people()
+    torch.manual_seed(0)
+    predictor = TabularClassifier(backbone="one_hot", training_strategy="prototypicalnetworks").adapt(rows, labels)
+    name, told = predictor.knowledge.encoder.made_by
+    assert name == "one_hot" and told == predictor.modality.for_backbone() and told["numbers"] > 1
+    predictor.save(tmp_path / "model")
+    again = Predictor.load(tmp_path / "model")
+    assert again.knowledge.encoder.made_by == (name, told)
+    np.testing.assert_array_equal(again.predict_proba(rows), predictor.predict_proba(rows))
+    other = Predictor.from_backbone("one_hot", rows, labels, strategy="prototypicalnetworks")
+    np.testing.assert_allclose(other.predict_proba(rows), predictor.predict_proba(rows), atol=1e-6)
+
+
+def test_what_a_column_is_follows_from_the_training_rows() -> None:
+    days = [datetime.datetime(2024, 2, 28, 12) + datetime.timedelta(days=row) for row in range(6)]
+    rows = [
+        {
+            "number": value,
+            "written": text,
+            "yes": row % 2 == 0,
+            "one": 5,
+            "none": float("nan") if row % 2 else None,
+            "customer_id": 90 - 7 * row,
+            "name": f"n{row}",
+            "when": days[row] if row else np.datetime64("2024-02-28T12:00"),
+            "mixed": (1, "1", 1.0, "b", "c", "b")[row],
+            "gap": (None, "x", "x", "x", "x", "x")[row],
+        }
+        for row, (value, text) in enumerate(
+            zip([1, 2, 2.5, None, 4, 3], ["1", " 2.5", "NA", "", "-1e1", "3"], strict=True)
+        )
+    ]
+    with pytest.warns(
+        DataWarning, match=r"4 columns are not used: 'one' \(one value alone\), 'none' \(nothing in it\)"
+    ):
+        row = Row().fitted(rows)
+    kinds = {name: kind for name, kind, _ in row.columns}
+    assert kinds == {
+        **dict.fromkeys(("number", "written"), "number"),
+        **dict.fromkeys(("yes", "mixed", "gap"), "category"),
+        **dict.fromkeys(("one", "none", "customer_id", "name"), "ignored"),
+        "when": "date",
+    }
+    parts = [name for name, _ in {name: facts for name, _, facts in row.columns}["when"]]
+    assert parts == ["days", "month", "day", "weekday"], "the year and the hour are always the same"
+    assert row.for_backbone() == {"numbers": 6, "categories": [3, 4, 3]}
+    example = row.load(rows[3])
+    assert example["missing"].tolist() == [True, True, False, False, False, False]
+    assert example["codes"].tolist() == [1, 2, 2], "False, b, x"
+    new = row.load({**rows[0], "mixed": 7, "yes": None, "gap": "y", "number": 1e9, "when": None})
+    assert new["codes"].tolist() == [0, 0, 0], "what training did not see"
+    assert not new["missing"].any(), "of what was never missing in training nothing is told, as nothing was learned"
+    assert float(new["numbers"].max()) == 10
+    assert row.show(rows[0], example).startswith(b"number 1, written 1, yes True, when 2024-02-28")
+    assert row.show(example, example).startswith(b"number ?, written ?, yes False, when (days) ")
+    told = Row(kinds={"one": "category", "number": "category", "name": "ignored", "mixed": "ignored"})
+    with pytest.warns(DataWarning, match="2 columns are not used"):
+        assert told.fitted(rows).for_backbone() == {"numbers": 5, "categories": [7, 3, 2, 3]}
+
+
+def test_numbers_are_standardised_and_heavy_tails_ranked() -> None:
+    generator = np.random.default_rng(0)
+    table = {"even": generator.normal(5, 2, 400), "heavy": np.exp(generator.normal(0, 3, 400)), "rare": np.zeros(400)}
+    table["rare"][:20] = 10.0 ** np.arange(20)
+    row = Row().fitted(Row().listed(table))
+    numbers = np.array([row.load(cells)["numbers"].tolist() for cells in Row().listed(table)])
+    assert np.abs(numbers.mean(0)).max() < 1e-6 and np.abs(numbers.std(0) - 1).max() < 1e-6
+    assert [bool(facts[0][4]) for _, _, facts in row.columns] == [False, True, True]
+    assert np.abs(numbers[:, :2]).max() < 4
+    order = np.argsort(table["heavy"])
+    assert (np.diff(numbers[order, 1]) >= 0).all()
+    assert not any(facts[0][4] for _, _, facts in Row(scaling="standard").fitted(Row().listed(table)).columns)
+
+
+TRAIN = {"age": [39, 50, 38, 53], "job": ["clerk", "smith", None, "smith"], "pay": ["a", "b", "a", "b"]}
+FINE = {"age": 40, "job": "clerk"}
+
+
+def frame(**columns: list[Any]) -> pd.DataFrame:
+    return pd.DataFrame({**TRAIN, **columns})
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (
+            frame(age=[39, "50", "old", 53]),
+            r"row 2, column 'age': 'old' is no number, .*kinds=\{'age': 'category'\}",
+        ),
+        (frame(age=[39, 50, np.inf, 53]), r"row 2, column 'age': inf is not finite: write a number, or leave"),
+        (
+            frame(age=["2024-01-01", "2024-01-02", "1.2.24", "2024-01-04"]),
+            r"row 2, column 'age': '1.2.24' is no date: ",
+        ),
+        (frame(age=[1, [2], 3, 4]), r"row 1, column 'age': \[2\] is no "),
+        (frame(age=1, job=[None] * 4), r"no column tells anything: 'age' \(one value alone\), 'job' \(nothing"),
+        (frame().iloc[:0], r"the train data is empty"),
+        (frame().rename(columns={"job": "age"}), r"the table has several columns 'age': give each a name of its own"),
+        (
+            frame().rename(columns={"pay": "payy"}),
+            r"the table has no column 'pay'; did you mean 'payy'\? It has: age",
+        ),
+        (frame(pay=["a", None, "b", "b"]), r"target 1 is nan.*missing in row 1.*on_error='skip' \(rows are counted"),
+        (frame()[["pay"]], r"there is no column beside the targets, 'pay': give"),
+        ("no such file.csv", r"there is no file 'no such file.csv'"),
+        (5, r"expected a table: a data frame, a dict of columns, or a list of dicts, not 5"),
+        ([FINE, "x"], r"row 1 is 'x': give a dict of its cells by the columns' names"),
+        ({"age": [1, 2], "pay": ["a"]}, r"the columns of a table differ in length: 'age' 2, 'pay' 1"),
+    ],
+    ids=str,
+)
+def test_bad_training_tables_are_told(train: Any, message: str) -> None:
+    door = "csv" if isinstance(train, str) else "data_frame"
+    with pytest.raises(DataError, match=message):
+        data = getattr(TabularClassificationData, f"from_{door}")(
+            "pay", **{"train_file" if door == "csv" else "train_data_frame": train}
+        )
+        data.example()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            {"job": "clerk"},
+            r"row 1 lacks the column 'age'; it has 'job'. Give each column that training had",
+        ),
+        ({**FINE, "age": "old"}, r"row 1, column 'age': 'old' is no number"),
+        ({**FINE, "age": float("-inf")}, r"row 1, column 'age': -inf is not finite"),
+        ({**FINE, "job": ["clerk"]}, r"row 1, column 'job': \['clerk'\] is no cell: give a number, a text, a date"),
+        ("clerk", r"row 1 is 'clerk': give a dict of its cells"),
+    ],
+    ids=str,
+)
+def test_bad_rows_are_named_by_row_and_column(asked: Any, message: str) -> None:
+    row = Row().fitted(Row().listed({name: cells for name, cells in TRAIN.items() if name != "pay"}))
+    with pytest.raises(DataError, match=f"^{message}"):
+        Samples(row.listed([FINE, asked]), row).batch(np.arange(2))
+    odd = {"pay": "beside", "job": "clerk", "age": "40", 7: None}
+    assert row.load(odd)["numbers"].equal(row.load(FINE)["numbers"]), "in another order, with others beside"
+
+
+def test_options_and_leaks_are_told() -> None:
+    with pytest.raises(DataError, match="the target 'pay' is among the inputs, which then tell the answer"):
+        TabularClassificationData.from_data_frame("pay", ["age", "pay"], train_data_frame=frame())
+    many = pd.concat([frame()] * 20, ignore_index=True).assign(paid=lambda them: them.pay.map({"a": "yes", "b": "no"}))
+    with pytest.warns(DataWarning, match="the column 'paid' tells 'pay' in other words"):
+        TabularClassificationData.from_data_frame("pay", train_data_frame=many)
+    with pytest.raises(ConfigError, match=r"kinds=\{'age': 'numbr'\}: what a column is, is one of 'number'"):
+        Row(kinds={"age": "numbr"})
+    with pytest.raises(ConfigError, match=r"kinds: there is no column 'agee'; did you mean 'age'\?"):
+        Row(kinds={"agee": "number"}).fitted([FINE])
+
+
+def test_every_door_reads_the_same(tmp_path: Path) -> None:
+    rows, labels = people(8)
+    table = pd.DataFrame(rows).assign(pay=labels, who=np.arange(8) % 2)
+    table.to_csv(tmp_path / "t.csv.gz", index=False)
+    table.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
+    options: Any = {"group_field": "who"}
+    found = {
+        "frame": TabularClassificationData.from_data_frame("pay", train_data_frame=table, **options),
+        "columns": TabularClassificationData.from_data_frame("pay", train_data_frame=table.to_dict("list"), **options),
+        "dicts": TabularClassificationData.from_data_frame("pay", train_data_frame=table.to_dict("records"), **options),
+        "lists": TabularClassificationData.from_lists(rows, labels),
+        "csv": TabularClassificationData.from_csv("pay", train_file=tmp_path / "t.csv.gz", **options),
+        "json": TabularClassificationData.from_json("pay", train_file=tmp_path / "t.jsonl", **options),
+    }
+    wanted = found["lists"].samples(found["lists"].table("train"), "train")  # type: ignore[arg-type]
+    for name, data in found.items():
+        read = data.example()
+        assert data.modality == found["lists"].modality.fitted(rows), name
+        assert data.classes == ("little", "much"), name
+        assert all(torch.equal(leaf, found["lists"].example()[part]) for part, leaf in read.items()), name
+    assert len(wanted) == 8
+    predicted = TabularClassificationData.from_data_frame("pay", predict_data_frame=table.drop(columns="pay"))
+    assert len(predicted.table("predict") or ()) == 8
+    skipped = table.assign(pay=[None, *labels[1:]])
+    with pytest.warns(DataWarning, match="left out row 0"):
+        data = TabularClassificationData.from_data_frame("pay", train_data_frame=skipped, on_error="skip")
+    assert [data.table("train").inputs[0].row] == [1]  # type: ignore[union-attr]
+
+
+def test_rows_are_embedded() -> None:
+    rows, labels = people()
+    data = TabularEmbeddingData.from_data_frame(train_data_frame=rows, input_fields=["age", "job"])
+    assert "12 examples without classes" in repr(data)
+    table = pd.DataFrame(rows).assign(pay=labels)
+    data = TabularEmbeddingData.from_data_frame("pay", ["age", "job"], train_data_frame=table)
+    model = TabularEmbedder(backbone="one_hot")
+    model.meet(data, "fit")
+    assert model.predictor().predict(rows).shape == (len(rows), 5), "age, whether it is missing, and three jobs"
+
+
+@pytest.mark.dear
+def test_the_command_line_takes_tables_of_several_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows, labels = people(24)
+    table = pd.DataFrame(rows).assign(pay=labels)
+    table.to_csv("train.csv", index=False)
+    table.to_csv("few.csv.gz", index=False)
+    words = "fit --task tabular_classification --data.train_file train.csv --data.target_fields pay --out runs/1"
+    trainer = "--trainer.max_epochs 1 --trainer.enable_progress_bar false --trainer.accelerator cpu"
+    assert main(f"{words} {trainer}".split()) == 0
+    assert "--data.test_file test.csv" in capsys.readouterr().out
+    assert main(["predict", "runs/1", "few.csv.gz", "--output", "said.csv"]) == 0
+    table_said = pd.read_csv("said.csv")
+    assert table_said.file.tolist() == [f"row {row}" for row in range(24)] and table_said.true.tolist() == labels
+    assert "24 rows: 0 unknown, 0 unreadable" in capsys.readouterr().err
+    assert main(["adapt", "mlp", "--support", "few.csv.gz", "--out", "new"]) == 2
+    told = "has 5 columns, age, job, gain, since, pay: say which of them has the classes or numbers, --target_field pay"
+    assert told in capsys.readouterr().err
+    assert main(["adapt", "mlp", "--support", "few.csv.gz", "--target_field", "pay", "--out", "new"]) == 0
+    assert "quickstudy predict new new.csv" in (said := capsys.readouterr().out) and "weights are random" in said
+    assert "Learned 2 classes from 24 rows" in said
+    assert main(["adapt", "runs/1", "--support", "few.csv.gz", "--out", "again"]) == 0, (
+        "the column that the model does not know"
+    )
+    table.assign(age=["old", *table.age[1:]]).drop(columns="pay").to_csv("asked.csv", index=False)
+    assert main(["predict", "new", "asked.csv", "--no-unknown"]) == 1
+    out, err = capsys.readouterr()
+    assert "unreadable: row 0, column 'age': 'old' is no number" in err and len(out.splitlines()) >= 24

@@ -448,7 +448,7 @@ def test_a_graph_of_inputs_that_nobody_can_make_up_needs_some(tmp_path: Path) ->
     made = predictor("prototypicalnetworks")
     made.knowledge.encoder.float()
     made.fit(["AB", "CD"], ["a", "b"])
-    with pytest.raises(ConfigError, match=r"its inputs cannot be made up: give some, export\(path, images=...\)"):
+    with pytest.raises(ConfigError, match=r"its inputs cannot be made up: give some, export\(path, inputs=...\)"):
         made.export(tmp_path / "texts.pt2")
-    done = made.export(tmp_path / "texts.pt2", images=texts(3)[:5])
+    done = made.export(tmp_path / "texts.pt2", inputs=texts(3)[:5])
     assert done.inputs == 8 and done.flips == 0

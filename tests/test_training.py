@@ -1049,7 +1049,7 @@ def test_weighted_losses_are_means_over_the_weights(tmp_path: Path, in_float64: 
     assert model.classes == ("few", "many") and model.weights == (3.0, 1.0)
     inputs, targets = next(iter(data.train_dataloader()))
     model.double()
-    loss, units = model._step((inputs.double(), targets), "train")
+    loss, units, *_ = model.procedure.judge(model, (inputs.double(), targets), "train")
     losses = F.cross_entropy(model(inputs.double()), targets, reduction="none")
     weights = torch.where(targets == 0, 3.0, 1.0)
     assert float(loss.detach()) == pytest.approx(float((weights * losses.detach()).sum() / weights.sum()), rel=1e-12)

@@ -19,19 +19,20 @@ from torch import nn
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.targets import Label
+from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, TakenError, brief, check_counts, few, one_line
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.predictions import Answer, Neighbour
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.adapting import addition, after, fitted, in_words, unshown, untaught, with_names
+from quickstudy.learning.adapting import acquainted, addition, after, fitted, in_words, unshown, untaught, with_names
 from quickstudy.learning.answering import answered, named, neighbours
 from quickstudy.learning.changes import NUMBERS, UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
 from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality, as_modality, modality_of
-from quickstudy.nets import Encoder, build_encoder, sized
+from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
 from quickstudy.saved.plain import name_of
 
@@ -43,7 +44,7 @@ def usual_inputs(encoder: Encoder) -> Modality:
     """Return what a backbone as it is takes: what it says itself, else pictures of 224 by 224 pixels."""
     if encoder.reads is not None:
         return modality_of(encoder.reads, "a backbone")
-    kind = MODALITIES["image"]
+    kind = MODALITIES[DOMAINS[0]]
     return kind().with_options(kind.usual)
 
 
@@ -101,7 +102,7 @@ class Adapted:
         return {
             "strategy": name_of(known.algorithm),
             "backbone": made_by and made_by[0],
-            "classes": 0 if known.kind is not None else len(known.support),
+            "classes": len(known.support) if known.kind.by_class else 0,
             "examples": sum(known.counts.values()),
         }
 
@@ -191,15 +192,47 @@ class Adapted:
             ConfigError: what was code is not given, or the model in the folder is of another kind.
         """
         known = model_folder.read(folder, device, load, backbone)
-        found: Any = Predictor if known.kind is None else NumberPredictor
+        found: Any = Predictor if known.kind.by_class else NumberPredictor
         if not issubclass(cls, found):
             if not issubclass(found, cls):
-                what = "classes" if known.kind is None else "numbers"
+                what = "classes" if known.kind.by_class else "numbers"
                 raise ConfigError(f"the model in '{folder}' learned {what}: type {found.__name__}.load('{folder}')")
             cls = found  # who asked for either
         made = cls(*(getattr(known, name) for name in cls.made_with))
         made._knowledge = known
         return made
+
+    def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
+        """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
+
+        Args:
+            repo_id: ``"owner/name"``; the repository is made if needed.
+            thumbnails: whether small pictures of the examples go along, for ``explain``.
+            options: see ``hub.PushOptions``.
+        """
+        known = self._knowledge
+        with tempfile.TemporaryDirectory() as folder:
+            model_folder.write(folder, known if thumbnails else unshown(known))
+
+            def card_of(description: Mapping[str, Any], repo_id: str, license: str | None) -> str:
+                sure = (known.confidence, known.accuracy) if self.by_class else None
+                return hub.card(description, repo_id, sure, thumbnails, license)
+
+            return hub.push(folder, repo_id, card_of, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None, **options: Any
+    ) -> Self:
+        """Read what ``push_to_hub`` uploaded, or the folder that ``save`` wrote.
+
+        Args:
+            name: ``"owner/name"``, or a folder.
+            revision: a branch, a tag or a commit; default: the main branch.
+            token: of an account that may read; default: the one that ``hf auth login`` keeps.
+            options: see ``load``.
+        """
+        return cls.load(hub.fetched(name, revision, token), **options)
 
 
 class Predictor(Adapted):
@@ -258,13 +291,10 @@ class Predictor(Adapted):
         encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
         if load is None:
             load = usual_inputs(encoder)
-        load = as_modality(load)
-        inputs, labels = with_names(load, inputs, labels, classes)
-        if load.learned:
-            inputs = load.listed(inputs)
-            load = load.fitted(inputs)
-            encoder = sized(encoder, load.for_backbone())
-        return cls(encoder, algorithm, load).fit(inputs, labels)
+        modality = as_modality(load)
+        inputs, labels = with_names(modality, inputs, labels, classes)
+        encoder, modality, inputs = acquainted(encoder, modality, inputs)
+        return cls(encoder, algorithm, modality).fit(inputs, labels)
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""
@@ -437,13 +467,14 @@ class Predictor(Adapted):
     # ---- files
 
     def export(
-        self, path: str | os.PathLike[str], *, images: Any = None, only_classes: bool = False
+        self, path: str | os.PathLike[str], *, inputs: Any = None, images: Any = None, only_classes: bool = False
     ) -> export.Exported:
         """Write a graph that answers without quickstudy, and its classes beside it; see ``saved.export.write``.
 
         Args:
             path: ``x.onnx``, or ``x.pt2`` for torch.export; the classes go to ``x.onnx.classes.safetensors``.
-            images: some inputs, where the size of them is not known; answers to them are compared too.
+            inputs: some, where the form of them is not known; answers to them are compared, too.
+            images: the older name of ``inputs``.
             only_classes: leave the graph, and write the classes of now for it.
 
         Raises:
@@ -453,38 +484,7 @@ class Predictor(Adapted):
         """
         from quickstudy.saved import export  # which imports what few need
 
-        return export.write(path, self._knowledge, images, only_classes)
-
-    def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
-        """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.
-
-        Args:
-            repo_id: ``"owner/name"``; the repository is made if needed.
-            thumbnails: whether small pictures of the examples go along, for ``explain``.
-            options: see ``hub.PushOptions``.
-        """
-        known = self._knowledge
-        with tempfile.TemporaryDirectory() as folder:
-            model_folder.write(folder, known if thumbnails else unshown(known))
-
-            def card_of(description: Mapping[str, Any], repo_id: str, license: str | None) -> str:
-                return hub.card(description, repo_id, known.confidence, known.accuracy, thumbnails, license)
-
-            return hub.push(folder, repo_id, card_of, **options)
-
-    @classmethod
-    def from_pretrained(
-        cls, name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None, **options: Any
-    ) -> Self:
-        """Read what ``push_to_hub`` uploaded, or the folder that ``save`` wrote.
-
-        Args:
-            name: ``"owner/name"``, or a folder.
-            revision: a branch, a tag or a commit; default: the main branch.
-            token: of an account that may read; default: the one that ``hf auth login`` keeps.
-            options: see ``load``.
-        """
-        return cls.load(hub.fetched(name, revision, token), **options)
+        return export.write(path, self._knowledge, images if inputs is None else inputs, only_classes)
 
     # ---- what it answers
 
@@ -631,7 +631,6 @@ class NumberPredictor(Adapted):
     @property
     def kind(self) -> Kind:
         """What an answer is: it knows the units."""
-        assert self._knowledge.kind is not None
         return self._knowledge.kind
 
     @property
@@ -704,8 +703,8 @@ class NumberPredictor(Adapted):
     def score(self, inputs: Any, numbers: Any) -> float:
         """Return the share of the variance that the answers explain, R2, as scikit-learn's regressors do.
 
-        Warns where it is not defined: of a single number, NaN; of numbers that are all equal, 1 where every answer is
-        right, else 0.
+        Warns where it learned from some of them, which tells nothing about new ones; and where it is not defined: of a
+        single number, NaN; of numbers that are all equal, 1 where every answer is right, else 0.
 
         Args:
             inputs: what to tell the numbers of.
@@ -714,4 +713,4 @@ class NumberPredictor(Adapted):
         Raises:
             DataError: there are none, the lengths differ, an input cannot be read, or a number is none.
         """
-        return explained(self.predict(inputs), self.kind.encode(numbers).codes)
+        return explained(self._knowledge, inputs, numbers)

@@ -76,8 +76,8 @@ class HeldByExample(Held):
             return HeldByExample(self._fit, (rows, targets, counts.changed(place, counts.used[[place]] + count)))
         code = len(counts.used) if place is None else place
         if place is not None:
-            others_S = targets.used != place
-            rows, targets = Rows(rows.used[others_S]), Rows(targets.used[others_S])
+            own_S = targets.used == place
+            rows, targets = rows.without(own_S.nonzero().flatten()), Rows(targets.used[~own_S])
         if after is None:
             targets, counts = Rows(targets.used - (targets.used > code).long()), counts.changed(place, None)
         else:

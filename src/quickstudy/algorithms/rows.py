@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,8 @@ class Rows:
     >>> rows.added(torch.tensor([[3.0]])).changed(0, None).used
     tensor([[2.],
             [3.]])
+    >>> rows.without(torch.tensor([0])).used
+    tensor([[2.]])
     >>> rows.used
     tensor([[1.],
             [2.]])
@@ -59,6 +62,11 @@ class Rows:
         room, count, edits = self._held
         return _of(room, count, (*edits, (place, row)))
 
+    def without(self, places: Tensor) -> Rows:
+        """Return them less those at some places ``[n]``."""
+        room, count, edits = self._held
+        return _of(room, count, (*edits, (places, None)))
+
 
 class _Room:
     """Memory for rows, of which so many are taken, by whichever value."""
@@ -67,8 +75,8 @@ class _Room:
         self.rows, self.taken = rows, len(rows)
 
 
-_Edits = tuple[tuple[int | None, Tensor | None], ...]
-"""Rows that go to a place instead of its row, or without a place to the end; None: the row goes."""
+_Edits = tuple[tuple[int | Tensor | None, Tensor | None], ...]
+"""Rows that go to a place instead of its row, or without a place to the end; None: the row goes, or those at places."""
 _Held = tuple[_Room, int, _Edits]
 """Memory, how many rows of it, and what is to be done to them: read and replaced as one."""
 
@@ -85,6 +93,9 @@ def _edited(rows: Tensor, edits: _Edits) -> Tensor:
     places, more = list(range(len(rows))), [new for _, new in edits if new is not None]
     count = len(rows)
     for place, new in edits:
+        if isinstance(place, Tensor):
+            places = np.delete(places, place.cpu().numpy()).tolist()
+            continue
         begin, count = count, count + (0 if new is None else len(new))
         at = slice(len(places), None) if place is None else slice(place, place + 1)
         places[at] = range(begin, count)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.audio.spectrum import DECIBELS, FRAMES, WINDOW, log_mel, resampled
+from quickstudy.audio.spectrum import DECIBELS, FRAMES, WINDOW, frames_of, log_mel, resampled
 from quickstudy.batches import Batch
 from quickstudy.data.samples import Loaded, Sent, content_of, file_content, named
 from quickstudy.data.table import Inputs
@@ -56,8 +56,10 @@ _SOUGHT = 60.0
 _RATES = 1_000, 768_000
 _CHANNELS = 64
 _CUT_SHORT = 0.9
+_READ = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3", b"\xff\xfb": "mp3", b"FORM": "aiff"}
+"""How files of sound begin that are read."""
 _OTHERS = {b"ftyp": "MPEG-4 (m4a, aac)", b"\x1aE\xdf\xa3": "Matroska or WebM", b"0&\xb2u": "WMA"}
-"""How files of sound begin, within their first bytes, that are not read."""
+"""What stands within the first bytes of those that are not."""
 _CONVERT = "save it as wav, flac, ogg or mp3 (ffmpeg -i IT it.wav)"
 
 
@@ -134,6 +136,7 @@ class Sound(Modality):
     called = "sounds"
     extensions = SOUND_EXTENSIONS
     learned = ("seconds",)
+    of_network = ("sample_rate", "features", "bands")
     wire = Wire("sounds", ("audio/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "audio/*"})
     shown_as = "image/png"
     backbone = "audio_conv4"
@@ -149,8 +152,6 @@ class Sound(Modality):
         check_counts(8, bands=self.bands)
         check_choice("features", self.features, "log_mel", "wave")
         check_above_zero(max_seconds=self.max_seconds, **given(seconds=self.seconds))
-        if self.sample_rate % FRAMES:
-            raise ConfigError(f"sample_rate={self.sample_rate} is no multiple of {FRAMES}: type {SAMPLE_RATE}")
         if self.seconds is not None and self.seconds < 4 * WINDOW:
             raise ConfigError(f"seconds={self.seconds}: a window has {4 * WINDOW} s at least")
 
@@ -176,7 +177,7 @@ class Sound(Modality):
     @property
     def _frames(self) -> int:
         """T of the window."""
-        return math.ceil(round((self.seconds or _LONGEST) * self.sample_rate) / (self.sample_rate // FRAMES))
+        return frames_of(round((self.seconds or _LONGEST) * self.sample_rate), self.sample_rate)
 
     def _levels(self, wave_L: Tensor) -> Tensor:
         """Return the spectrum of a wave, uint8 ``[F, T]``."""
@@ -209,12 +210,14 @@ class Sound(Modality):
                     raise DataError(f"{name} has {file.channels} channels; more than {_CHANNELS} are refused")
                 yield self._checked(Clip(name, file.samplerate, file.frames, read))
         except soundfile.SoundFileError as error:
-            raise DataError(_unreadable(name, content, getattr(error, "error_string", str(error)))) from error
+            raise DataError(_unreadable(name, content)) from error
 
     def _checked(self, clip: Clip) -> Clip:
         name, rate = clip.name, clip.rate
         if not _RATES[0] <= rate <= _RATES[1]:
             raise DataError(f"{name} has {rate} samples a second: sounds have {_RATES[0]:,} to {_RATES[1]:,}")
+        if not clip.length:
+            raise DataError(f"{name} has no samples: it is empty, or cut short. Replace the file")
         if clip.seconds < WINDOW:
             raise DataError(
                 f"{name} has {clip.length} samples, {1000 * clip.seconds:.3g} ms: a sound has {1000 * WINDOW:.0f} ms "
@@ -371,10 +374,14 @@ def _channels_last(array: NDArray[Any]) -> tuple[int, Callable[[int, int], NDArr
     return len(samples), read
 
 
-def _unreadable(name: str, content: bytes, why: str) -> str:
+def _unreadable(name: str, content: bytes) -> str:
+    """Say why a file is not read: by how it begins, as what libsndfile says of it means little."""
     if not content:
         return f"{name} is empty: replace the file, or leave it out"
-    for begins, kind in _OTHERS.items():
-        if begins in content[:12]:
+    for begins, kind in _READ.items():
+        if content.startswith(begins):
+            return f"{name} is a damaged {kind} file, or one cut short: replace it"
+    for part, kind in _OTHERS.items():
+        if part in content[:12]:
             return f"{name} is {kind}, which is not read: {_CONVERT}"
-    return f"{name} is no sound that can be read, or is damaged ({why.rstrip('. ')}): {_CONVERT}"
+    return f"{name} is no sound, or none that is read: {_CONVERT}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 FRAMES = 100
-"""A second."""
+"""A second, or as many as whole samples allow."""
 WINDOW = 0.025
 """Seconds that a frame looks at."""
 DECIBELS = 80.0
@@ -50,7 +50,7 @@ def log_mel(wave_L: Tensor, rate: int, bands: int) -> Tensor:
         rate: of them, a second.
         bands: F, spaced by pitch (mel) up to half the rate.
     """
-    window, hop = round(WINDOW * rate), rate // FRAMES
+    window, hop = round(WINDOW * rate), _hop(rate)
     size = _size(window)
     spectrum = torch.stft(
         wave_L,
@@ -61,9 +61,22 @@ def log_mel(wave_L: Tensor, rate: int, bands: int) -> Tensor:
         pad_mode="constant",
         return_complex=True,
     )
-    power_FT = filters(rate, size, bands) @ spectrum[:, : -(-len(wave_L) // hop)].abs().square()
+    power_FT = filters(rate, size, bands) @ spectrum[:, : frames_of(len(wave_L), rate)].abs().square()
     loudest = power_FT.max().clamp_min(torch.finfo(wave_L.dtype).tiny)
     return DECIBELS + 10 * (power_FT / loudest).clamp_min(10 ** (-DECIBELS / 10)).log10()
+
+
+def frames_of(length: int, rate: int) -> int:
+    """Return T of so many samples.
+
+    >>> frames_of(16_000, 16_000), frames_of(22_051, 22_050)
+    (100, 101)
+    """
+    return -(-length // _hop(rate))
+
+
+def _hop(rate: int) -> int:
+    return round(rate / FRAMES)
 
 
 def _size(window: int) -> int:

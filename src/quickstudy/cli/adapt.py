@@ -16,21 +16,22 @@ import torch
 from jsonargparse import ArgumentParser
 
 from quickstudy.cli.bar import bar
-from quickstudy.cli.flags import add_flags, function_flags, optional
+from quickstudy.cli.flags import add_flags, class_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
 from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
-from quickstudy.cli.options import FORMS, add_device
+from quickstudy.cli.options import FORMS, TARGET_FIELD, add_device
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
+from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, one_line, shown
-from quickstudy.image.modality import IMAGE_SIZE, Picture, load_image
+from quickstudy.image.modality import IMAGE_SIZE
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.learning.adapting import with_names
 from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in_words, strangers_caught
 from quickstudy.learning.reading import telling
-from quickstudy.modality import Modality
+from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import build_encoder
 from quickstudy.nets.encoder import starts_from_nothing
 from quickstudy.predictor import NumberPredictor, Predictor, usual_inputs
@@ -43,7 +44,13 @@ _ENCODER = {
     for name, flag in function_flags(Predictor.from_backbone).items()
     if name in ("strategy", "strategy_kwargs", "backbone_kwargs", "pretrained")
 }
-_PICTURES = {name: flag for name, flag in function_flags(load_image).items() if name != "item"}
+_READING = {
+    name: (domain, flag)
+    for domain in reversed(DOMAINS)  # of a name that several have, the first says what it is
+    for name, flag in class_flags(MODALITIES[domain]).items()
+    if name not in MODALITIES[domain].learned
+}
+"""How inputs are read, of all domains."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -60,8 +67,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--support",
         type=str,
         help="a folder of class folders, 1..n pictures each, or an archive of one; or a CSV file of two columns, the "
-        "names of files and their classes, or their numbers where the model answers such",
+        "names of files and their classes, or their numbers where the model answers such; of rows a table of them",
     )
+    parser.add_argument("--target_field", type=str | None, help=TARGET_FIELD)
     parser.add_argument(
         "--classes",
         type=str,
@@ -79,8 +87,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="print what its probabilities and 'unknown' rest on")
     add_device(parser)
-    about = f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own"
-    add_flags(parser, optional(_ENCODER | _PICTURES), "of a backbone's name", about)
+    about = (
+        f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own, "
+        "but for the strategy"
+    )
+    add_flags(parser, optional(_ENCODER), "of a backbone's name", about)
+    for domain in DOMAINS:
+        own = {name: flag for name, (of, flag) in _READING.items() if of == domain}
+        add_flags(parser, optional(own), f"of a backbone's name that takes {MODALITIES[domain].called}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,24 +114,27 @@ def run(args: argparse.Namespace) -> int:
         predictor = learn(inputs, labels)
     told = _told(predictor, args) if predictor.by_class else _told_of_numbers(predictor, args)
     predictor.save(out)
-    asked = "images" if modality.wire is None else modality.wire.field
-    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} {asked}/{also_importing(args)}")
+    asked = "images/" if modality.wire is None else f"{modality.wire.field}/"
+    asked = asked if modality.column_names is None else "new.csv"
+    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} {asked}{also_importing(args)}")
     return 0
 
 
 def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     """Return what learns with the model that is named, or with a backbone."""
     given = vars(args)
-    encoder, pictures = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _PICTURES))
+    encoder, reading = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _READING))
     if model_here(args.model) or "/" in args.model or args.model.endswith(".ckpt"):
-        for name in encoder | pictures:
+        learns = {name: encoder.pop(name) for name in ("strategy", "strategy_kwargs") if name in encoder}
+        for name in encoder | reading:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
-        return learner(find_model(args.model), device)
+        return learner(find_model(args.model), device, **learns)
     made = build_encoder(args.model, encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True))
     modality = usual_inputs(made)
-    for name in () if isinstance(modality, Picture) else pictures:
-        raise ConfigError(f"--{name} is of pictures, and '{args.model}' takes {modality.called}: leave it out")
-    modality = modality.with_options(pictures)
+    for name in reading.keys() - modality.settings.keys():
+        of = MODALITIES[_READING[name][0]].called
+        raise ConfigError(f"--{name} is of {of}, and '{args.model}' takes {modality.called}: leave it out")
+    modality = modality.with_options(reading)
     learn = partial(Predictor.from_backbone, made, load=modality, device=device, **encoder)
     return Learner(modality, Classification(), learn)
 
@@ -126,7 +143,7 @@ def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[
     """Return the examples of the support set, and their labels; None where there is none."""
     if args.support is None:
         return None, None
-    table = support_of(args.support, modality, kind)
+    table = support_of(args.support, modality, kind, args.target_field)
     check_no_file_twice({"support": table})
     return examples(_readable(table, modality, args.support) if args.on_error == "skip" else table)
 
@@ -156,7 +173,8 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
     strangers = strangers_caught(predictor.knowledge.held_out(), sure.threshold)
     strategy = name_of(predictor.knowledge.algorithm)
     called = predictor.modality.called
-    random = starts_from_nothing(args.model) or not getattr(args, "pretrained", True)
+    weights = any(True for _ in predictor.knowledge.encoder.parameters())
+    random = weights and (starts_from_nothing(args.model) or not getattr(args, "pretrained", True))
     listed = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     return "\n".join(

@@ -55,7 +55,7 @@ class _Act:
         rate: the learning rate.
         epochs: of 100 episodes.
         plain: what the trivial baseline compares, in words.
-        baseline: makes it: a network without weights.
+        baseline: makes it, or names it: a network without weights.
         five: returns the codes of five classes of the test table to be learned in use.
         label: of a class by its name.
         asked: examples of each class to be told in use.
@@ -75,8 +75,8 @@ class _Act:
     rate: float
     epochs: int
     plain: str
-    baseline: Callable[[], nn.Module]
-    five: Callable[[Sequence[str]], list[int]] = lambda names: [len(names) * part // 5 for part in range(5)]
+    baseline: Callable[[], nn.Module | str]
+    five: Callable[[Sequence[str]], list[int]] = lambda names: [len(names) * part // 10 for part in range(1, 10, 2)]
     label: Callable[[str], str] = str
     asked: int = 8
 
@@ -131,7 +131,53 @@ def _texts() -> _Act:
     )
 
 
-ACTS: dict[str, Callable[[], _Act]] = {"image": _pictures, "text": _texts}
+def _sounds() -> _Act:
+    from quickstudy.audio import AudioClassificationData, AudioClassifier
+
+    return _Act(
+        dataset="timbres",
+        about="Timbres: notes of instruments that do not exist, of any pitch and loudness",
+        classes="instruments",
+        examples="sounds",
+        unseen="instruments",
+        data=AudioClassificationData,
+        task=AudioClassifier,
+        backbone="audio_conv4",
+        options={"hidden": 32},
+        network="Conv4 of 32 filters on spectra",
+        plan={"ways": 10, "queries": 3, "test_queries": 5},
+        rate=2e-3,
+        epochs=3,
+        plain="statistics of their spectra",
+        baseline=_Statistics,
+        label=lambda name: name.split()[-1],
+    )
+
+
+def _rows() -> _Act:
+    from quickstudy.tabular import TabularClassificationData, TabularClassifier
+
+    return _Act(
+        dataset="herbarium",
+        about="Herbarium: plants that nobody has seen, by 13 columns of numbers, words and dates",
+        classes="species",
+        examples="plants",
+        unseen="genera",
+        data=TabularClassificationData,
+        task=TabularClassifier,
+        backbone="mlp",
+        options={},
+        network="a perceptron",
+        plan={"ways": 20, "queries": 4, "test_queries": 5},
+        rate=2e-3,
+        epochs=4,
+        plain="columns",
+        baseline=lambda: "one_hot",
+        asked=3,
+    )
+
+
+ACTS: dict[str, Callable[[], _Act]] = {"image": _pictures, "text": _texts, "tabular": _rows, "audio": _sounds}
 """By domain."""
 
 
@@ -144,6 +190,14 @@ class _Counts(nn.Module):
         ids_NL, mask_NL = texts["ids"], texts["mask"]
         counts = torch.zeros(len(ids_NL), self._KNOWN).scatter_add_(1, ids_NL, mask_NL.float())
         return nn.functional.normalize(counts)
+
+
+class _Statistics(nn.Module):
+    """How loud each band of a spectrum is, by how much it varies, and how fast."""
+
+    def forward(self, spectra: Tensor) -> Tensor:
+        bands_NFT = spectra.flatten(1, 2)
+        return torch.cat([bands_NFT.mean(2), bands_NFT.std(2), bands_NFT.diff(dim=2).abs().mean(2)], 1)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -216,7 +270,7 @@ def run(args: argparse.Namespace) -> int:
         "Command": f"quickstudy demo --domain {args.domain} --epochs {epochs} --episodes {args.episodes}",
         "Training": f"{epochs * 100} episodes, {plan['ways']}-way 1-shot, {plan['queries']} queries; {act.network}, "
         f"Adam {act.rate:g}",
-        "Time": f"{seconds:.0f} s with {torch.get_num_threads()} threads, {platform.machine()}",
+        "Time": f"{seconds:.0f} s, threads: {torch.get_num_threads()}, {platform.machine()}",
         "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
     _write(act, args.out / "report.html", rows, args.episodes, sentence, picture, details)
@@ -320,7 +374,11 @@ def _write(
             "Inductive: each example is classified on its own, without a look at the others to be classified.",
         ],
         pictures=[
-            Picture("Blue: the one example shown. Green: classified rightly. Red: wrongly, with the answer.", picture)
+            Picture(
+                "Blue: the one example shown. Green: classified rightly. Red: wrongly, with the answer.",
+                picture,
+                wide=True,
+            )
         ],
         details=details,
     )

@@ -15,14 +15,14 @@ def run(args: argparse.Namespace) -> int:
     found, device = find_model(args.model), device_of(args)
     fixed = trained(found, device) if args.support is None else None
     model = load_predictor(found, device, args.support) if fixed is None else fixed[0]
-    images = [picture.item for picture in named(args.images, (), model.modality).each] if args.images else None
+    inputs = [picture.item for picture in named(args.images, (), model.modality).each] if args.images else None
     count = len(model.counts_)
     if isinstance(model, Predictor):
-        done = model.export(args.out, images=images, only_classes=args.only_classes)
+        done = model.export(args.out, inputs=inputs, only_classes=args.only_classes)
     elif args.only_classes:
         raise ConfigError(f"'{args.model}' learns no classes to give to its graph: leave out --only_classes")
     else:
-        done = model.export(args.out, inputs=images)
+        done = model.export(args.out, inputs=inputs)
     what, flips = (f"{count} classes", f", and {done.flips} have another class") if count else ("no classes", "")
     print(
         f"{done.classes if args.only_classes else done.model}: {what}; over {done.inputs} inputs the largest "

@@ -101,15 +101,17 @@ def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
     best: Any = trainer.checkpoint_callback
     judged = isinstance(best, ModelCheckpoint) and best.best_model_score is not None
     model: Any = trainer.lightning_module
-    score = f" ({best.monitor} {float(best.best_model_score):.4f}{_guessing(model, trainer)})" if judged else ""
+    score = f" ({best.monitor} {float(best.best_model_score):.4f}{_blind(model, trainer)})" if judged else ""
     print(f"{path.stem} checkpoint: {path}{score}; how it went: {folder / REPORT}")
     print(*advice(model), f"test it: {command_to_test(path, args.data, args.task)}{also_importing(args)}", sep="\n")
 
 
-def _guessing(model: Task, trainer: Trainer) -> str:
-    """Return what share of the validation is right without a look at its inputs; nothing where that is not known."""
+def _blind(model: Task, trainer: Trainer) -> str:
+    """Return how well one does on the validation without a look at its inputs; nothing where that is not known."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     table = data.table("val", by_class=model.procedure.by_class)
+    if model.score.name == "rmse" and table is not None and table.numeric:
+        return f"; always answering the mean: {table.targets.std():.4f}"
     if model.score != ACCURACY or table is None or table.targets is None or table.multi_label:
         return ""
     plan = model.procedure.plan
@@ -124,7 +126,7 @@ def command_to_test(checkpoint: Path, data: Mapping[str, Any], task: str = MEANT
     elsewhere = ("train_", "val_", *known) + ("seed",) * ("folder" not in data)
     told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}
     if not told.keys() & {"name", "folder"} and not any(name.startswith("test_") for name in told):
-        told = {"test_file": "test.csv", **told} if "input_field" in told else {"test_folder": "test/", **told}
+        told = {"test_file": "test.csv", **told} if "target_fields" in told else {"test_folder": "test/", **told}
     for name, value in told.items():
         words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value)]
     return shlex.join(words)

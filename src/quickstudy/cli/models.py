@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,12 +13,12 @@ import torch
 
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.options import FORMS, TRAINED
-from quickstudy.data.frames import TABLES, file_frame, frame_table
+from quickstudy.data.frames import file_columns, file_frame, frame_table, is_table, rows_table
 from quickstudy.data.scan import class_folders
+from quickstudy.data.stages import Stage
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, few, first_line
 from quickstudy.files import absent, best_checkpoint, looked_in
-from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality, Tensors
 from quickstudy.predictor import Adapted, NumberPredictor, Predictor
@@ -117,13 +117,15 @@ class Learner(NamedTuple):
     """Makes a ``Predictor``, or a ``NumberPredictor``, of inputs and their labels or numbers."""
 
 
-def load_predictor(found: Found, device: torch.device, support: str | None = None) -> Predictor | NumberPredictor:
+def load_predictor(
+    found: Found, device: torch.device, support: str | None = None, target_field: str | None = None
+) -> Predictor | NumberPredictor:
     """Read a model that has learned from examples: from those it was saved with, or from those of a support set.
 
     Args:
         found: what ``find_model`` returned.
         device: for the model.
-        support: see ``support_of``; it learns these in place of its own.
+        support, target_field: see ``support_of``; it learns these in place of its own.
 
     Raises:
         DataError: it is damaged, or there are no examples.
@@ -131,7 +133,8 @@ def load_predictor(found: Found, device: torch.device, support: str | None = Non
     """
     if support is not None:
         made = learner(found, device)
-        learned: Predictor | NumberPredictor = made.learn(*examples(support_of(support, made.modality, made.kind)))
+        table = support_of(support, made.modality, made.kind, target_field)
+        learned: Predictor | NumberPredictor = made.learn(*examples(table))
         return learned
     if found.saved:
         return _load_saved(found, device)
@@ -169,25 +172,31 @@ def without_classes(typed: object, model: Task) -> ConfigError:
     )
 
 
-def support_of(typed: str, modality: Modality, kind: Kind) -> Table:
+def support_of(typed: str, modality: Modality, kind: Kind, target_field: str | None = None) -> Table:
     """Return the examples that a model is shown: the files of its own inputs.
 
     Args:
-        typed: a folder of class folders, or a CSV file of two columns, inputs and their classes or numbers.
+        typed: a folder of class folders, or a CSV file of two columns, inputs and their classes or numbers; of several
+            where an input is a row of such.
         modality: of the model's inputs.
         kind: what its answers are.
+        target_field: the column of the classes or numbers, where an input is a row.
 
     Raises:
         DataError: there are none, or they have no targets of that kind.
     """
     path = Path(typed).expanduser()
-    if path.suffix.lower() in TABLES:
+    if modality.column_names is not None:
+        return _rows_of(path, modality.column_names, kind, target_field)
+    if target_field is not None:
+        raise ConfigError(f"--target_field is of rows of tables, and this model takes {modality.called}: leave it out")
+    if is_table(path):
         frame = file_frame(path, None)
         if len(columns := list(frame.columns)) != 2:
             raise DataError(f"'{path}' has {len(columns)} columns, {few(map(str, columns))}: give {_CSV}")
         inputs, targets = columns
         return frame_table(frame, partial(modality.column, root=path.parent), inputs, targets, encode=kind.encode)
-    table = class_folders(typed, modality.extensions or IMAGE_EXTENSIONS)
+    table = class_folders(typed, modality.extensions)
     try:
         kind.encode(list(table.classes))
     except DataError as error:
@@ -197,17 +206,46 @@ def support_of(typed: str, modality: Modality, kind: Kind) -> Table:
     return table
 
 
-def learner(found: Found, device: torch.device) -> Learner:
-    """Return what learns with a model; what it knows itself is left behind."""
+def _rows_of(path: Path, known: tuple[str, ...], kind: Kind, target_field: str | None) -> Table:
+    """Return rows of a file, whose targets are in the column that is named, or the only one that a model knows not."""
+    names = list(file_columns(path, None))
+    if target_field is None:
+        others = [name for name in names if name not in known] if known else names
+        if len(others) != 1:
+            raise DataError(
+                f"'{path}' has {len(names)} columns, {few(names)}: say which of them has the classes or numbers, "
+                f"--target_field {(others or names)[-1]}"
+            )
+        target_field = others[0]
+    stage = Stage("train", unlabelled=False)
+    inputs = [name for name in names if name in known and name != target_field] or None
+    return rows_table(file_columns(path, target_field), inputs, target_field, stage, kind.encode)
+
+
+def learner(
+    found: Found, device: torch.device, strategy: str | None = None, strategy_kwargs: Mapping[str, Any] | None = None
+) -> Learner:
+    """Return what learns with a model; what it knows itself is left behind.
+
+    Args:
+        found: what ``find_model`` returned.
+        device: for the model.
+        strategy: what learns, in place of the model's own.
+        strategy_kwargs: its options.
+    """
+    made = None if strategy is None else STRATEGIES[strategy](**dict(strategy_kwargs or {}))
     if found.saved and is_trained(found.path):
         fixed = TrainedModel.load(found.path, device)  # whose head is left behind, as a checkpoint's is
         kind, modality = fixed.kind, fixed.modality
-        return Learner(modality, kind, kind.learner(fixed.encoder, STRATEGIES[kind.shown_by](), modality).fit)
+        return Learner(modality, kind, kind.learner(fixed.encoder, made or STRATEGIES[kind.shown_by](), modality).fit)
     if found.saved:
         predictor = _load_saved(found, device)
+        if made is not None:
+            predictor.set_params(algorithm=made)
         return Learner(predictor.modality, predictor.kind, predictor.fit)
     model = load_task(found.path, device)
-    return Learner(model.modality.with_options(model.load_options), model.kind, model.adapt)
+    learn = partial(model.adapt, strategy=strategy, strategy_kwargs=strategy_kwargs)
+    return Learner(model.modality.with_options(model.load_options), model.kind, learn)
 
 
 def examples(table: Table) -> tuple[list[Any], list[Any]]:

@@ -15,13 +15,13 @@ import numpy as np
 
 from quickstudy.batches import take
 from quickstudy.data.archives import is_archive
-from quickstudy.data.frames import TABLES, file_frame
-from quickstudy.data.samples import Loaded, Samples
+from quickstudy.data.frames import file_columns, file_frame, is_table
+from quickstudy.data.rows import Rows
+from quickstudy.data.samples import ADDRESS, Loaded, Samples
 from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
 from quickstudy.data.targets import Label, label_of, missing, read_as, type_of
 from quickstudy.errors import ConfigError, DataError, few
-from quickstudy.image.modality import ADDRESS, IMAGE_EXTENSIONS
 from quickstudy.modality import Modality
 
 AT_ONCE = 64
@@ -97,11 +97,11 @@ def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[Label | Non
 def _source(word: str, classes: Collection[Label], modality: Modality) -> tuple[Inputs, list[Label | None] | None]:
     """Return inputs, and their labels where these are known."""
     path = Path(word).expanduser()
-    if modality.in_cells and path.suffix.lower() in TABLES and path.is_file():
-        return _cells(path, classes)
+    if modality.in_cells and is_table(path) and path.is_file():
+        return _cells(path, classes) if modality.column_names is None else _rows(path, classes, modality.column_names)
     if (path.is_file() and not is_archive(path)) or ADDRESS.match(word):  # which is then told as unreadable
         return [path], None
-    source = any_files(path, modality.extensions or IMAGE_EXTENSIONS).inputs
+    source = any_files(path, modality.extensions).inputs
     return source, folder_labels(source, classes)
 
 
@@ -114,14 +114,21 @@ def _cells(path: Path, classes: Collection[Label]) -> tuple[Inputs, list[Label |
             "the inputs and their labels"
         )
     cells = frame[columns[0]].tolist()
-    if len(columns) < 2 or not classes:
-        return cells, None
-    label_type, labels = type_of(next(iter(classes))), frame[columns[1]]
-    gone = missing(labels)
-    return cells, [
-        None if none else read_as(label_of(label), label_type)
-        for label, none in zip(labels.tolist(), gone.tolist(), strict=True)
-    ]
+    return cells, _labels(frame[columns[1]].tolist(), classes) if len(columns) > 1 and classes else None
+
+
+def _rows(path: Path, classes: Collection[Label], known: tuple[str, ...]) -> tuple[Inputs, list[Label | None] | None]:
+    """Return rows, and their labels where one column alone is none of those that the model knows."""
+    columns = file_columns(path, None)
+    others = [name for name in columns if name not in known]
+    labels = _labels(columns[others[0]].tolist(), classes) if len(others) == 1 and classes else None
+    return Rows(columns).only([name for name in columns if name in known]), labels
+
+
+def _labels(cells: list[Any], classes: Collection[Label]) -> list[Label | None]:
+    label_type = type_of(next(iter(classes)))
+    gone = missing(cells).tolist()
+    return [None if none else read_as(label_of(cell), label_type) for cell, none in zip(cells, gone, strict=True)]
 
 
 def _lines() -> Iterator[Path]:

@@ -13,6 +13,11 @@ from quickstudy.cli.listing import KINDS
 TRAINED = "a run's folder (runs/1) or a checkpoint"
 FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
 
+TARGET_FIELD = (
+    "where --support is a table of rows: the column of their classes or numbers; default: the one that the model "
+    "does not know"
+)
+
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add the option that ``models.device_of`` reads."""
@@ -21,7 +26,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def demo(parser: argparse.ArgumentParser) -> None:
     """From nothing to a model that tells apart classes it never saw, in about three minutes; no download."""
-    parser.add_argument("--domain", default="image", help="what the examples are: image, text (default: image)")
+    told = "what the examples are: image, text, tabular or audio (default: image)"
+    parser.add_argument("--domain", default="image", help=told)
     parser.add_argument("--out", type=Path, default=Path("quickstudy-demo"), help="folder for the results")
     parser.add_argument("--epochs", type=int, help="training epochs, of 100 episodes each (default: 8 for images)")
     parser.add_argument("--episodes", type=int, default=600, help="test episodes behind each figure")
@@ -56,6 +62,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--support", metavar="FOLDER", help="a folder of class folders, 1..n pictures each: predict these classes"
     )
+    parser.add_argument("--target_field", metavar="NAME", help=TARGET_FIELD)
     parser.add_argument("--format", choices=["csv", "json"], default="csv", help="of the result; default: csv")
     parser.add_argument("--output", metavar="FILE", help="the file to write, whole or not at all; default: print")
     parser.add_argument("--no-unknown", action="store_true", help="the label is the likeliest class in any case")

@@ -23,7 +23,7 @@ def _asked(args: argparse.Namespace) -> Asked:
     found, device = find_model(args.model), device_of(args)
     if args.support is None and (fixed := trained(found, device)) is not None:
         return Asked(*fixed, top=args.top)
-    predictor = load_predictor(found, device, args.support)
+    predictor = load_predictor(found, device, args.support, args.target_field)
     if not predictor.knowledge.support:
         what, support = ("knows no class", "FOLDER") if predictor.by_class else ("knows no number", "FILE.csv")
         raise DataError(f"the model in '{args.model}' {what}: quickstudy adapt {args.model} --support {support}")

@@ -179,6 +179,7 @@ class EpisodeSampler:
         seed, stage, fingerprint: together with an episode's number they determine it.
         together: episodes of a step, which have one number of ways.
         own: draws in its place.
+        remedy: what else to do where there are fewer classes than ways, a sentence; or nothing.
         origins: what the examples come from, where no episode may show and ask for examples of one origin.
 
     Raises:
@@ -199,6 +200,7 @@ class EpisodeSampler:
         classes: tuple[str, ...] = (),
         together: int = 1,
         own: OwnSampler | None = None,
+        remedy: str = "",
         origins: Origins | None = None,
     ) -> None:
         self._least, self.ways = ways if isinstance(ways, tuple) else (ways, ways)
@@ -206,7 +208,7 @@ class EpisodeSampler:
         """Whether steps differ in their ways, so that their rows are no one array."""
         self.shots, self.queries, self.num_tasks = shots, queries, num_tasks
         self.classes, self._stage, self._together, self._own = classes, stage, together, own
-        self._index = index
+        self._index, self._remedy = index, remedy
         self._counts = index.counts
         digest = hashlib.blake2b(f"{seed}|{stage}|{fingerprint}".encode(), digest_size=8).digest()
         self._key = np.uint64(int.from_bytes(digest, "little"))
@@ -229,7 +231,7 @@ class EpisodeSampler:
             raise DataError(
                 f"{ways}-way episodes need at least {ways} classes; the {stage} data has {len(self._counts)}. "
                 f"Set ways{alone.format('ways')} to {max(len(self._counts), 2)}, or add classes"
-                f"{self._typed(ways=max(len(self._counts), 2))}"
+                f"{self._typed(ways=max(len(self._counts), 2))}{self._remedy and f'. {self._remedy}'}"
             )
         fewest = int(self._counts.argmin())
         if self._counts[fewest] < shots + queries:
@@ -266,8 +268,10 @@ class EpisodeSampler:
         return typed and f" (on the command line: {typed})"
 
     @classmethod
-    def for_stage(cls, table: Table, plan: EpisodePlan, stage: str, own: OwnSampler | None = None) -> EpisodeSampler:
-        """Return the sampler of a stage of a plan."""
+    def for_stage(
+        cls, table: Table, plan: EpisodePlan, stage: str, own: OwnSampler | None = None, remedy: str = ""
+    ) -> EpisodeSampler:
+        """Return the sampler of a stage of a plan; see the class for ``own`` and ``remedy``."""
         _, shots, queries = plan.shape(stage)
         return cls(
             table.index,
@@ -281,6 +285,7 @@ class EpisodeSampler:
             classes=table.classes,
             together=plan.meta_batch_size,
             own=own,
+            remedy=remedy,
             origins=table.origins,
         )
 

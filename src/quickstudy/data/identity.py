@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from quickstudy.batches import take
 from quickstudy.data.content import told_by
 from quickstudy.data.places import Files
+from quickstudy.data.rows import Rows
 from quickstudy.data.samples import seeded
 from quickstudy.data.table import Inputs, count_of
 from quickstudy.errors import DataWarning
@@ -24,25 +26,26 @@ TELLS_NOTHING = ", which tells nothing about new ones: judge it by examples that
 _MADE = 256  # of those that must be made first, as a data set's items
 
 
-def identities(inputs: Inputs) -> Tensor:
+def identities(inputs: Inputs, numbers: NDArray[Any] | None = None) -> Tensor:
     """Return a number for what each input holds: ``[n]``, int64, sorted.
 
     Where there are more than ``MOST``, evenly chosen ones. What cannot be read or compared has none.
 
     Args:
         inputs: a batch, files, texts, whatever tables hold.
+        numbers: ``[N]``, where the same input with another number is not the same.
     """
-    whole, total = isinstance(inputs, (Tensor, dict, Files, list)), count_of(inputs)
+    whole, total = isinstance(inputs, (Tensor, dict, Files, Rows, list)), count_of(inputs)
     count = min(total, MOST if whole else _MADE)
     rows = np.arange(count) * total // max(count, 1)
     if isinstance(inputs, Files):
         with ThreadPoolExecutor() as pool:
-            found = list(pool.map(lambda row: _number(inputs, row), rows.tolist()))
+            found = list(pool.map(lambda row: _number(inputs, row, numbers), rows.tolist()))
     else:
         found = []
         for row in rows.tolist():
             with seeded((0,)):  # a data set's transform may draw
-                found.append(_number(inputs, row))
+                found.append(_number(inputs, row, numbers))
     return torch.tensor(sorted(number for number in found if number is not None), dtype=torch.int64)
 
 
@@ -53,11 +56,13 @@ def joined(some: Tensor, more: Tensor) -> Tensor:
     return both.index_select(0, torch.arange(count) * len(both) // max(count, 1))
 
 
-def _number(inputs: Inputs, row: int) -> int | None:
+def _number(inputs: Inputs, row: int, numbers: NDArray[Any] | None = None) -> int | None:
     digest = hashlib.blake2b(digest_size=8)
     try:
         for part in told_by(take(inputs, row) if isinstance(inputs, dict) else inputs[row]):
             digest.update(part)
+        if numbers is not None:
+            digest.update(repr(float(numbers[row]) + 0.0).encode())
     except Exception:  # a data set may raise anything, and who trains on it will say so
         return None
     return int.from_bytes(digest.digest(), "little", signed=True)

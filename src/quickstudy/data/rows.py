@@ -26,6 +26,9 @@ class Cells(dict[str, Any]):
     row: int = -1
     """Of the table that it was read from, from 0; -1 where that is not known."""
 
+    def __str__(self) -> str:
+        return f"row {self.row}" if self.row >= 0 else super().__str__()
+
 
 class Rows:
     """Rows by number. Columns are kept, and not rows, so that processes that read share their memory.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 
 from quickstudy.data.origins import held_origins
 from quickstudy.data.places import Files
+from quickstudy.data.stages import StageName
 from quickstudy.data.table import Table
 from quickstudy.data.targets import alike, class_name, plain_number
 from quickstudy.errors import DataError, DataWarning, few, shown
@@ -25,7 +27,7 @@ def split_classes(table: Table, share: float, seed: int, option: str = "val_spli
     if table.numeric:
         table.index  # noqa: B018 - which says what is missing where there are no groups
     count = len(table.classes)
-    held = max(2, round(count * share))
+    held = _held(count, share)
     if count - held < 2:
         raise DataError(
             f"{option}={share:.3g} of {count} classes leaves fewer than 2 on a side: add classes or give "
@@ -33,6 +35,36 @@ def split_classes(table: Table, share: float, seed: int, option: str = "val_spli
         )
     order = np.random.default_rng(seed).permutation(count)
     return table.only(sorted(order[held:].tolist())), table.only(sorted(order[:held].tolist()))
+
+
+def _held(count: int, share: float) -> int:
+    return max(2, round(count * share))
+
+
+def shares_for(
+    count: int, splits: Mapping[StageName, float], needed: Mapping[StageName, int]
+) -> dict[StageName, float]:
+    """Return shares by which classes divide so that each part has as many as it needs; nothing where there are none.
+
+    Args:
+        count: how many classes there are.
+        splits: the shares that were asked for, of ``"test"``, ``"val"`` or both; kept where they will do.
+        needed: how many classes each of these and ``"train"`` needs.
+
+    >>> shares_for(10, {"val": 0.2}, {"train": 5, "val": 5}), shares_for(10, {"val": 0.2}, {"train": 5, "val": 6})
+    ({'val': 0.5}, {})
+    """
+    order: tuple[StageName, ...] = ("test", "val")  # in which they are taken
+    parts = [part for part in order if part in splits]
+    least = {part: math.ceil(100 * needed[part] / count) / 100 for part in parts}
+    for shares in product(*((splits[part], least[part]) for part in parts)):
+        rest, whole, enough = count, 1.0, True
+        for part, share in zip(parts, shares, strict=True):
+            held = _held(rest, share / whole) if share < whole else rest
+            rest, whole, enough = rest - held, whole - share, enough and held >= needed[part]
+        if enough and rest >= needed["train"]:
+            return dict(zip(parts, shares, strict=True))
+    return {}
 
 
 def split_examples(table: Table, share: float, seed: int, option: str = "val_split") -> tuple[Table, Table]:

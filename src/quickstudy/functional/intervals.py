@@ -13,6 +13,7 @@ from torch import Tensor
 
 Z95 = 1.959963984540054
 """The 97.5% quantile of the normal distribution."""
+_LARGEST = 10.0  # of a logarithm's half-width, beyond which nothing is known: a factor of 22,000
 _SERIES = 300  # degrees of freedom up to which the series is summed; beyond, its expansion errs by less than 1e-11
 
 
@@ -99,6 +100,18 @@ def classes_interval(values: Tensor, places: Tensor, classes: Tensor) -> float:
     variance = float(values_n.var(unbiased=True))
     of_the_draw = share * variance * float((1 / (count - episodes_C) - 1 / count).sum())
     return student_quantile(0.975, min(known, count) - 1) * math.sqrt(max(spread - of_the_draw, 0) + variance / count)
+
+
+def upper_reach(value: float, half: float) -> float:
+    """Return the half-width of an interval of a figure above 0 by its logarithm: how far its upper end reaches.
+
+    Of a mean of squared errors, whose spread is small where it happens to be small itself, this covers the truth more
+    often than the half-width on the scale of the figure, by which it is never smaller.
+
+    >>> upper_reach(2.0, 1.0)
+    1.297...
+    """
+    return value * math.expm1(min(half / value, _LARGEST)) if value > 0 and math.isfinite(half) else half
 
 
 def student_quantile(probability: float, freedom: int) -> float:

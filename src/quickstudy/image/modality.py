@@ -73,7 +73,8 @@ class Picture(Modality):
         image_size: pixels, one number for a square or (height, width); None keeps the picture's own.
         image_mode: ``"RGB"`` for three channels or ``"L"`` for one.
         max_pixels: a file that claims more is refused before it is decoded.
-        image_depth: bits of a pixel where a file has room for 16: 8, 10, 12, 16 or ``"auto"``.
+        image_depth: bits of a pixel where a file has room for 16: 8, 10, 12 or 16; ``"auto"`` takes 16, and warns where
+            a picture uses 12 or fewer, which comes out almost black.
 
     Raises:
         ConfigError: the size, the mode or the depth is none.

@@ -138,6 +138,10 @@ class Kind(ABC):
     """The strategy that learns from a few examples by an encoder that ordinary training made."""
     unlabelled: ClassVar[bool] = False
     """Whether examples without targets can train it, by a self-supervised method."""
+    by_class: ClassVar[bool] = True
+    """Whether what learns from a few examples learns classes; else each example has a target of its own."""
+    measured: ClassVar[bool] = False
+    """Whether targets are measured values, which reach it as the data has them, whatever the precision of training."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 
@@ -272,6 +276,11 @@ class Kind(ABC):
     def scaled(self, targets: Any) -> Any:
         """Return targets as the network gives them."""
         return targets
+
+    @property
+    def unit(self) -> float | None:
+        """By how much answers vary that are numbers, in their own units; None: they are none, or it is not known."""
+        return None
 
     @property
     def choices(self) -> int:

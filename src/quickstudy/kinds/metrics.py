@@ -16,7 +16,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from quickstudy.errors import ConfigError, unknown
 from quickstudy.functional.distances import unit
-from quickstudy.functional.intervals import mean_interval, proportion_interval
+from quickstudy.functional.intervals import mean_interval, proportion_interval, upper_reach
 
 
 class Estimate(NamedTuple):
@@ -79,14 +79,15 @@ class Mean(Figures):
         mean, half = mean_interval(values)
         if self._root:
             mean = math.sqrt(mean)
-            half = half / (2 * mean) if mean else half
+            half = upper_reach(mean, half / (2 * mean)) if mean else half
         return {self._name: Estimate(mean, half, len(values))}
 
 
 class Errors(Figures):
     """Root mean squared error, mean absolute error and the share of variance explained, each with its interval.
 
-    Intervals are standard errors times Student's t: of the root and of the share by their first derivatives. Figures
+    Intervals are standard errors times Student's t: of the root and of the share by the logarithms of what is not
+    explained, and as wide to either side as to the upper one. Figures
     are ``[n, 4]``, the mean over the answers of a unit of: the squared error, the absolute error, the target's distance
     from a fixed number, and its square.
     """
@@ -104,9 +105,9 @@ class Errors(Figures):
         unexplained = mean / float(spread.mean()) if spread.mean() > 0 else math.nan
         moved = mean_interval((squared - unexplained * spread) / spread.mean())[1]
         return {
-            "rmse": Estimate(root, half / (2 * root) if root else half, units),
+            "rmse": Estimate(root, upper_reach(root, half / (2 * root)) if root else half, units),
             "mae": Estimate(*mean_interval(absolute), units),
-            "r2": Estimate(1 - unexplained, moved, units),
+            "r2": Estimate(1 - unexplained, upper_reach(unexplained, moved), units),
         }
 
 

@@ -51,6 +51,8 @@ class Regression(Kind):
     episodic: ClassVar[bool] = True
     plan: ClassVar[type[EpisodePlan]] = GroupPlan
     shown_by: ClassVar[str] = "r2d2"
+    by_class: ClassVar[bool] = False
+    measured: ClassVar[bool] = True
 
     mean: float | None = None
     deviation: float | None = None
@@ -146,6 +148,11 @@ class Regression(Kind):
     def scaled(self, targets: Tensor) -> Tensor:
         """Return numbers as the network gives them, in float64 where the device has it."""
         return (_wide(targets) - (self.mean or 0.0)) / (self.deviation or 1.0)
+
+    @property
+    def unit(self) -> float | None:
+        """The deviation of the training targets."""
+        return self.deviation
 
     def numbers(self, outputs: Tensor) -> Tensor:
         """Return what the network gives, ``[..., 1]``, in the targets' units, ``[...]``; likewise."""

@@ -29,21 +29,21 @@ from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import NUMBERS, Change, Kept, Support, changed, check_name
 from quickstudy.learning.confidence import rounding_of
-from quickstudy.learning.knowledge import Knowledge
+from quickstudy.learning.knowledge import CLASSES, Knowledge
 from quickstudy.modality import Modality, as_modality
-from quickstudy.nets import Encoder
+from quickstudy.nets import Encoder, sized
 from quickstudy.torch_internals import tree_leaves, tree_map
 
 _FEW = 20  # changes, which cost less one by one where each costs its class alone
 
 
-def untaught(encoder: Encoder, algorithm: Algorithm, load: Load, kind: Kind | None = None) -> Knowledge:
+def untaught(encoder: Encoder, algorithm: Algorithm, load: Load, kind: Kind = CLASSES) -> Knowledge:
     """Return what is known before anything was learned; who trains the encoder further does not change it.
 
     Raises:
         ConfigError: answers are numbers, and the algorithm learns classes alone.
     """
-    if kind is not None and not algorithm.numbers:
+    if not kind.by_class and not algorithm.numbers:
         raise ConfigError(f"{type(algorithm).__name__} learns classes, and no numbers: choose 'r2d2' or 'maml'")
     return Knowledge(_frozen(encoder), _frozen(algorithm), as_modality(load), kind, taught=encoder.fed)
 
@@ -58,6 +58,21 @@ def in_words(modality: Modality, name: Label) -> str:
         why = f"alone tells nothing of {modality.called}" if isinstance(name, str) else "is no word"
         raise ConfigError(f"the name {brief(name)} {why}: show 1..n examples of the class")
     return name.replace("_", " ")
+
+
+def acquainted(encoder: Encoder, modality: Modality, inputs: Any) -> tuple[Encoder, Modality, Any]:
+    """Return a network and what inputs are, once they have met examples: each with what it must know of these.
+
+    Args:
+        encoder: made by a name, it is made for them; one that is trained, or was told of others, stays as it is.
+        modality: learns of them what it has not learned before.
+        inputs: examples; they are returned as ``modality.listed`` does.
+    """
+    if not modality.learned:
+        return encoder, modality, inputs
+    inputs = modality.listed(inputs)
+    modality = modality.fitted(inputs)
+    return sized(encoder, modality.for_backbone()), modality, inputs
 
 
 def with_names(modality: Modality, inputs: Any, labels: Any, classes: Any) -> tuple[Any, Any]:
@@ -97,7 +112,7 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
     Raises:
         DataError: there are no examples, the lengths differ, an input cannot be read, or a number is none.
     """
-    if knowledge.kind is not None:
+    if not knowledge.kind.by_class:
         then, change = addition(replace(knowledge, support={}, state=None), NUMBERS, inputs, labels)
         return after(then, [change])
     examples = knowledge.reader.listed(inputs)
@@ -130,7 +145,7 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
         ConfigError: the algorithm's head was trained for a fixed number of classes.
     """
     examples, told = knowledge.reader.listed(inputs), list[float]()
-    if knowledge.kind is not None:
+    if not knowledge.kind.by_class:
         told = knowledge.kind.encode(numbers).codes.tolist()
         if (count := len(knowledge.reader.samples(examples))) != len(told):
             raise DataError(f"{count} examples but {len(told)} numbers: each example needs one")
@@ -202,7 +217,7 @@ def _held(knowledge: Knowledge) -> Held | None:
     """Return what was learned in a form that follows a change, if there is one."""
     if isinstance(knowledge.state, Held):
         return knowledge.state
-    by_class = knowledge.support and knowledge.kind is None
+    by_class = knowledge.support and knowledge.kind.by_class
     if not by_class or not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
         return None
     with torch.inference_mode():
@@ -221,7 +236,7 @@ def _adapted(knowledge: Knowledge, support: Support) -> Any:
 
 def _targets(knowledge: Knowledge, support: Support) -> Tensor:
     """Return the class of each example, or its number as the network gives it, in float32 or better: ``[S]``."""
-    if knowledge.kind is None:
+    if knowledge.kind.by_class:
         counts = torch.tensor([kept.examples for kept in support.values()])
         return torch.arange(len(counts)).repeat_interleave(counts)
     numbers = [number for kept in support.values() for number in kept.numbers]
@@ -259,7 +274,7 @@ def _some(kept: Kept, rows: NDArray[np.intp]) -> Kept:
 
 def _means_of(knowledge: Knowledge, support: Support) -> Rows | None:
     """Return the mean of each class's embeddings, where there are such."""
-    if not support or knowledge.kind is not None or not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
+    if not support or not knowledge.kind.by_class or not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
         return None
     return Rows(torch.stack([kept.values.mean(0) for kept in support.values()]))
 

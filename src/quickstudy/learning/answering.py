@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from quickstudy.algorithms.base import exact
+from quickstudy.algorithms.base import EmbeddingAlgorithm, exact
 from quickstudy.batches import size, take
 from quickstudy.errors import DataError, check_counts
 from quickstudy.learning.changes import UNKNOWN
@@ -43,7 +43,7 @@ def answered(knowledge: Knowledge, examples: Any) -> Answered:
         DataError: it has learned nothing, an input cannot be read or does not fit, or an answer is not a number.
     """
     if not knowledge.support:
-        if knowledge.kind is not None:
+        if not knowledge.kind.by_class:
             raise DataError("it has learned no example yet: type fit(inputs, numbers)")
         raise DataError("it knows no class yet: type fit(images, labels) or add_class(name, images)")
     if not len(knowledge.reader.samples(examples)):
@@ -51,12 +51,14 @@ def answered(knowledge: Knowledge, examples: Any) -> Answered:
     encoder, algorithm = knowledge.encoder, knowledge.algorithm
     embedded_ND: Tensor | None = None
     with knowledge.reader.explained(examples, algorithm.feature_shape):
-        if knowledge.means is None:
-            logits_NW = algorithm.predict(encoder, knowledge.learned, knowledge.reader.parts(examples))
-            familiar_N = logits_NW.amax(1)
-        else:
+        if isinstance(algorithm, EmbeddingAlgorithm):
             embedded_ND = algorithm.keep(encoder, knowledge.reader.parts(examples))
             logits_NW = algorithm.answer(encoder, knowledge.learned, embedded_ND)
+        else:
+            logits_NW = algorithm.predict(encoder, knowledge.learned, knowledge.reader.parts(examples))
+        if embedded_ND is None or knowledge.means is None:
+            familiar_N = logits_NW.amax(1)
+        else:
             familiar_N = familiarity(embedded_ND, knowledge.means.used)
     wrong = logits_NW.isnan().any(1).nonzero().flatten().tolist()
     if wrong:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.batches import Batch, join, size
@@ -103,16 +101,20 @@ def share_right(knowledge: Knowledge, inputs: Any, labels: Any) -> float:
     return float(np.mean([name == classes[code] for name, code in zip(predicted, codes, strict=True)]))
 
 
-def explained(answers: Sequence[float], numbers_N: NDArray[Any]) -> float:
-    """Return the share of the variance of N numbers that as many answers explain, R2; see ``NumberPredictor.score``.
+def explained(knowledge: Knowledge, inputs: Any, numbers: Any) -> float:
+    """Return the share of the variance of N numbers that the answers to as many inputs explain, R2.
 
-    Warns where it is not defined, and returns what scikit-learn does.
+    Warns where the model learned from some of them, and where it is not defined, and returns what scikit-learn does.
 
     Raises:
-        DataError: there are none, or more of the one than of the other.
+        DataError: there are none, or more of the one than of the other; an input cannot be read, or a number is none.
     """
+    examples = knowledge.reader.listed(inputs)
+    found = answered(knowledge, examples)
+    answers, numbers_N = knowledge.kind.answers(found.logits, "numbers"), knowledge.kind.encode(numbers).codes
     if len(answers) != len(numbers_N) or not len(answers):
         raise DataError(f"{len(answers)} inputs but {len(numbers_N)} numbers: give one or more, each with its number")
+    _warn_of_learned(knowledge, examples, found.embedded)
     off_N = np.array(answers) - numbers_N
     if (numbers_N != numbers_N[0]).any():
         return float(1 - np.square(off_N).sum() / np.square(numbers_N - numbers_N.mean()).sum())

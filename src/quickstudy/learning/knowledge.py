@@ -19,6 +19,7 @@ from quickstudy.batches import Batch, join
 from quickstudy.data.targets import Label, LabelType, label_of, read_as, type_of
 from quickstudy.errors import DataError, UnknownClassError, closest, one_line
 from quickstudy.kinds.base import Kind
+from quickstudy.kinds.classification import Classification
 from quickstudy.learning.changes import Support, check_name
 from quickstudy.learning.confidence import (
     NOT_CALIBRATED,
@@ -38,6 +39,8 @@ from quickstudy.nets import Encoder
 
 TYPES = {"str": "strings", "int": "whole numbers", "bool": "True and False", None: "none yet"}
 """By ``LabelType``, in words."""
+CLASSES = Classification()
+"""What an answer is where classes are learned: their names are those of the support."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +54,8 @@ class Knowledge:
     algorithm: Algorithm
     modality: Modality
     """What its inputs are."""
-    kind: Kind | None = None
-    """What an answer is, where that is a number: it knows the units; None: a class of the support."""
+    kind: Kind = CLASSES
+    """What an answer is: a class of the support, by itself; or a number, of which it knows the units."""
     support: Support = field(default_factory=dict)
     state: Any = None
     """What the algorithm learned, or that in a form that follows changes, ``Held``; None without examples."""

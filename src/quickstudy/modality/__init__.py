@@ -64,12 +64,13 @@ class Modality(ABC):
     """Lower-case endings of its files; none: of any ending."""
     in_cells: ClassVar[bool] = False
     """Whether a column of a table holds the inputs themselves, and not names of files."""
-    takes_columns: ClassVar[bool] = False
-    """Whether an input is a row of a table, of several columns; else of one."""
     in_words: ClassVar[bool] = False
     """Whether an input is words, as the name of a class is, which may then count as an example of it."""
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
+    of_network: ClassVar[tuple[str, ...]] = ()
+    """Further fields that a network depends on: one that tells how it reads is trained so, and one that was trained
+    goes on so, where the data does not say otherwise."""
     wire: ClassVar[Wire | None] = None
     """How one travels over HTTP; None: not at all."""
     shown_as: ClassVar[str] = ""
@@ -186,13 +187,21 @@ class Modality(ABC):
         return {}
 
     def for_backbone(self) -> dict[str, Any]:
-        """Return in plain values the options of a backbone that follow from what was learned, such as how many numbers
-        a row has. A backbone that has options of these names is made with them, once they are known."""
+        """Return in plain values what a network must be made for, by its options; nothing before that is known.
+
+        A backbone that takes options of these names, as ``{"numbers": 3}`` of a table's columns, is made with them once
+        the inputs are known, unless a user gave them. A checkpoint and a saved model hold them with its other options.
+        """
         return {}
 
     def recipe(self) -> dict[str, Any]:
         """Return in plain values how inputs are prepared, for who feeds an exported graph without quickstudy."""
         return {}
+
+    @property
+    def column_names(self) -> tuple[str, ...] | None:
+        """The columns of a table that an input is a row of, nothing before they are known; None: it is of one alone."""
+        return None
 
     def values(self, encoder: Sighted) -> Values:
         """Return how the numbers of such inputs are taken by a network."""

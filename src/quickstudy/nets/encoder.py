@@ -36,6 +36,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.made_by: tuple[str, dict[str, Any]] | None = None
         """The name and the options of its backbone; None where that was given as a module."""
+        self.trained = False
+        """Whether it began with trained weights."""
         self.backbone = backbone.to(memory_format=torch.channels_last)
         # A convolution's channels; a backbone without one takes what comes.
         first = next((m for m in backbone.modules() if isinstance(m, Convolution)), None)
@@ -204,17 +206,18 @@ def build_encoder(
     else:
         encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
+    encoder.trained = path is not None or (pretrained and not starts_from_nothing(backbone))
     return encoder
 
 
 def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
-    """Return an encoder whose backbone was made with options that its data has told, where it takes such; else itself.
+    """Return an encoder whose backbone is made with what its inputs have told, where it takes such; else itself.
 
     Args:
-        encoder: made by the name of its backbone; one that was made with such options keeps its own.
+        encoder: made by the name of its backbone; one that has such options, or trained weights, keeps its own.
         options: those of ``Modality.for_backbone``.
     """
-    if encoder.made_by is None or encoder.made_by[0] not in BACKBONES:
+    if encoder.made_by is None or encoder.trained or encoder.made_by[0] not in BACKBONES:
         return encoder
     name, given = encoder.made_by
     known = inspect.signature(BACKBONES[name]).parameters

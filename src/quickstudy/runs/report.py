@@ -31,7 +31,7 @@ _SHOWN, _RIGHT, _WRONG = "#3867d6", "#1e8e3e", "#d93025"
 NAMED = 30
 """Classes in a picture whose names can be read."""
 _LONGEST = 24  # letters of a name in a picture
-_TEXT_WIDTH, _TEXT_LETTERS, _TEXT_LINES = 2.4, 32, 5  # of a text in a picture: inches, and letters of a line
+_TEXT_WIDTH, _TEXT_LETTERS, _TEXT_LINES = 2.4, 40, 6  # of a text in a picture: inches, and letters of a line
 _SHOWN_AT_ONCE = 12  # lines of a listing
 _MARK = "The black mark on a bar is guessing, which needs no look at the inputs."
 
@@ -271,7 +271,7 @@ def _tile(axes: object, image: Tensor | str, colour: str, caption: str, text: st
     axes.set(xticks=[], yticks=[])
     if isinstance(image, str):
         wrapped = "\n".join(textwrap.wrap(image.replace("$", r"\$"), _TEXT_LETTERS, max_lines=_TEXT_LINES))
-        axes.text(0.5, 0.5, wrapped, fontsize=8, ha="center", va="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, wrapped, fontsize=7, ha="center", va="center", transform=axes.transAxes)
     else:
         pixels = image.permute(1, 2, 0).numpy()
         grey = pixels.shape[2] == 1

@@ -132,16 +132,17 @@ def interval(result: Mapping[str, Any]) -> str:
 
 def measured_on(result: Mapping[str, Any]) -> str:
     """Return in words what a result was measured on."""
+    of_which = "examples of which" if "ways" in result else "of which"
+    seen = f", at least {result['trained_on']} {of_which} it was trained on" if result.get("trained_on") else ""
+    seen += f", at least {result['chosen_by']} {of_which} chose its checkpoint" if result.get("chosen_by") else ""
     if "ways" not in result:
-        seen = f", at least {result['trained_on']} of which it was trained on" if result.get("trained_on") else ""
-        seen += f", at least {result['chosen_by']} of which chose its checkpoint" if result.get("chosen_by") else ""
         examples = f"{result['examples']} examples" if "examples" in result else "all examples"
         classes = result.get("classes")
         of_classes = f" of {classes} class{'es' * (classes != 1)}" if classes else ""
         return f"on {examples}{of_classes}{seen}"
     kind = "transductive" if result["transductive"] else "inductive"
     sizes = in_sizes(result["ways"], result["shots"], result["queries"])
-    return f"over {result.get('episodes', 'all')} episodes, {sizes}, {kind}"
+    return f"over {result.get('episodes', 'all')} episodes, {sizes}, {kind}{seen}"
 
 
 def of_an_episode(result: Mapping[str, Any]) -> list[str]:

@@ -138,7 +138,7 @@ class NumberGraph(nn.Module):
 
 
 def write(
-    path: str | os.PathLike[str], knowledge: Knowledge, images: Any = None, only_classes: bool = False
+    path: str | os.PathLike[str], knowledge: Knowledge, given: Any = None, only_classes: bool = False
 ) -> Exported:
     """Export an adapted model, once its exported form was run and has answered alike.
 
@@ -148,7 +148,7 @@ def write(
     Args:
         path: of the graph: ``x.onnx``, or ``x.pt2`` for torch.export; ``x.onnx.classes.safetensors`` comes beside it.
         knowledge: of the model.
-        images: inputs whose shape and type the graph takes, and whose answers are compared besides those to made-up
+        given: inputs whose shape and type the graph takes, and whose answers are compared besides those to made-up
             ones; default: such as it learned from, or uint8 pictures of the size that the model loads.
         only_classes: leave the graph as it is, and compare its answers by the classes of now.
 
@@ -161,7 +161,7 @@ def write(
     model, classes = Path(path), _beside(Path(path))
     written_and_read(model)  # what cannot be written is told first
     if not knowledge.support:
-        if knowledge.kind is not None:
+        if not knowledge.kind.by_class:
             raise DataError("it has learned no example to export: type fit(inputs, numbers) first")
         raise DataError("there is no class to export: type fit(images, labels) or add_class(name, images) first")
     encoder, algorithm = copy.deepcopy(knowledge.encoder).cpu(), copy.deepcopy(knowledge.algorithm).cpu()
@@ -171,16 +171,18 @@ def write(
             f"{name} answers all inputs of a call together, and a graph answers each as if it were alone: export "
             "another strategy, for instance prototypicalnetworks (in MAML's family: normalization='support')"
         )
-    inputs = _inputs(images, knowledge, _description(classes)["input"] if only_classes else None)
+    inputs = _inputs(given, knowledge, _description(classes)["input"] if only_classes else None)
     shape = encoder.feature_shape(take(inputs, slice(1)))
     if shape != algorithm.feature_shape:
         raise ConfigError(
             f"inputs of shape {_shape(inputs)} become features of shape {shape}, and it learned from "
-            f"{algorithm.feature_shape}: type export({str(model)!r}, images=...) with some of the size that it learned"
+            f"{algorithm.feature_shape}: type export({str(model)!r}, inputs=...) with some of the size that it learned"
         )
-    if knowledge.kind is not None:
+    if not knowledge.kind.by_class:
         graph_of_numbers = NumberGraph(encoder, algorithm, knowledge.learned, knowledge.kind)
-        return _alone(model, name, graph_of_numbers, inputs, knowledge.modality)
+        numbers = [number for kept in knowledge.support.values() for number in kept.numbers]
+        unit = knowledge.kind.unit or float(np.std(numbers)) or 1.0
+        return _alone(model, name, graph_of_numbers, inputs, knowledge.modality, unit=unit)
     confidence, free = knowledge.confidence, knowledge.modality.free_axes()
     values = {name: kept.values for name, kept in knowledge.support.items()}
     with torch.no_grad():
@@ -218,7 +220,7 @@ def write_trained(path: str | os.PathLike[str], trained: Trained, like: Batch | 
     name = f"{type(kind).__name__} on {type(encoder.backbone).__name__}"
     inputs = _with_made_up(trained.like if like is None else like, trained.modality)
     graph = TrainedGraph(encoder, head, kind)
-    return _alone(model, name, graph, inputs, trained.modality, kind.labels, kind.several)
+    return _alone(model, name, graph, inputs, trained.modality, kind.labels, kind.several, kind.unit)
 
 
 def _alone(
@@ -229,8 +231,9 @@ def _alone(
     modality: Modality,
     labels: Sequence[Label] = (),
     several: bool = False,
+    unit: float | None = None,
 ) -> Exported:
-    """Export a graph of inputs alone; see ``_proven`` for its arguments, and ``TrainedModel`` for the last two."""
+    """Export a graph of inputs alone; see ``_proven`` for its arguments, and ``TrainedModel`` for labels."""
     free = modality.free_axes()
     graph.eval().to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
 
@@ -240,7 +243,7 @@ def _alone(
         return torch.export.export(graph, arguments, dynamic_shapes=tree_map(Dim, axes)), axes
 
     with torch.no_grad():
-        content, difference, flips = _proven(model, name, graph, trace, inputs, {}, free, -math.inf)
+        content, difference, flips = _proven(model, name, graph, trace, inputs, {}, free, -math.inf, unit)
     about = {
         "classes": list(labels),
         "several": several,
@@ -261,6 +264,7 @@ def _proven(
     tensors: Tensors,
     free: FreeAxes,
     threshold: float,
+    unit: float | None = None,
 ) -> tuple[bytes, float, int]:
     """Return a graph as a file, which has answered alike; by how much it differs, and how many have another class.
 
@@ -272,6 +276,7 @@ def _proven(
         inputs, tensors: what it takes.
         free: axes of the inputs that may have any length.
         threshold: of the familiarity.
+        unit: by which answers that are numbers vary, such as their deviation; None: they are logits.
     """
     written, read = written_and_read(model)
     if trace is None:
@@ -286,7 +291,7 @@ def _proven(
             ) from error
     try:
         batches = [*_batches(inputs), *([_longer(inputs, free)] if free else [])]
-        return content, *_compared(graph, read(content), batches, tensors, threshold)
+        return content, *_compared(graph, read(content), batches, tensors, threshold, unit)
     except Exception as error:  # whatever the runtime raises
         raise ConfigError(
             f"the graph for '{model}' does not answer as {name} does: {first_line(error)}. "
@@ -320,11 +325,11 @@ def _beside(model: Path) -> Path:
 # ---- what goes in
 
 
-def _inputs(images: Any, knowledge: Knowledge, before: dict[str, Any] | None) -> Batch:
+def _inputs(given: Any, knowledge: Knowledge, before: dict[str, Any] | None) -> Batch:
     """Return what answers are compared on, ``[N, ...]``: what is given, and what is made up."""
     like: Batch | None = knowledge.like
-    if images is not None:
-        samples = knowledge.reader.samples(knowledge.reader.listed(images))
+    if given is not None:
+        samples = knowledge.reader.samples(knowledge.reader.listed(given))
         like = samples.batch(np.arange(len(samples)))
     elif before is not None:
         like = of_form(before)
@@ -341,9 +346,9 @@ def _with_made_up(like: Batch | None, modality: Modality) -> Batch:
             made = modality.made_up(_MADE_UP, generator, like)
             return made if like is None else join([like, made])
     except ConfigError as error:
-        raise ConfigError("the size of its inputs is not known: give some, export(path, images=...)") from error
+        raise ConfigError("the size of its inputs is not known: give some, export(path, inputs=...)") from error
     if not size(like):  # noise for the parts of a dict would be no input
-        raise ConfigError(f"its {modality.called} cannot be made up: give some, export(path, images=...)")
+        raise ConfigError(f"its {modality.called} cannot be made up: give some, export(path, inputs=...)")
     return take(like, torch.arange(max(_MADE_UP, size(like))) % size(like))
 
 
@@ -448,7 +453,7 @@ def _longer(inputs: Batch, free: FreeAxes) -> Batch:
 
 
 def _compared(
-    graph: nn.Module, run: Run, batches: list[Batch], tensors: Tensors, threshold: float
+    graph: nn.Module, run: Run, batches: list[Batch], tensors: Tensors, threshold: float, unit: float | None = None
 ) -> tuple[float, int]:
     """Return the largest difference, and how many inputs have another class.
 
@@ -462,7 +467,10 @@ def _compared(
     difference = 0.0
     for kind, ours, theirs in zip(OUTPUTS, *answers, strict=True):
         apart, largest = float((ours - theirs).abs().max()), float(ours.abs().max())
-        if not apart <= _TOLERANCE * largest + _NOTHING:  # NaN is none
+        slack = _TOLERANCE * largest + _NOTHING
+        if unit is not None:  # wherever their zero is
+            slack = _TOLERANCE * max(unit, float(ours.max() - ours.min()))
+        if not apart <= slack:  # NaN is none
             raise ValueError(f"{kind} of up to {largest:.3g} differ by {apart:.3g}")
         difference = max(difference, apart)
     codes = [torch.where(familiar < threshold, -1, logits.argmax(1)) for logits, familiar in answers]

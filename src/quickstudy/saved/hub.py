@@ -23,6 +23,17 @@ _CLASSES_SHOWN = 200
 _TAGGED = ("image", "text", "audio", "video", "tabular")
 """Kinds of input of which the Hub has a task, such as ``image-classification``."""
 
+_OF_CLASSES = (
+    "only these classes; further ones can be taught without training, `predictor.add_class(name, inputs)`. The",
+    "figures above come from few examples, and hold for inputs that come as these did: measure it on your own,",
+    "`predictor.score(inputs, labels)`, before anything depends on it.",
+)
+_OF_NUMBERS = (
+    "anything else, too; further examples can be shown without training, `predictor.add_examples(inputs, numbers)`.",
+    "Nothing here says how good it is: measure it on your own, `predictor.score(inputs, numbers)`, before anything",
+    "depends on it.",
+)
+
 
 class PushOptions(TypedDict, total=False):
     """How a model is uploaded."""
@@ -130,8 +141,7 @@ def fetched(name: str | os.PathLike[str], revision: str | None = None, token: st
 def card(
     description: Mapping[str, Any],
     repo_id: str,
-    confidence: Confidence,
-    accuracy: HeldOutAccuracy,
+    sure: tuple[Confidence, HeldOutAccuracy] | None,
     thumbnails: bool = False,
     license: str | None = None,
 ) -> str:
@@ -140,39 +150,34 @@ def card(
     Args:
         description: what ``predictor.json`` holds.
         repo_id: where it is to be found.
-        confidence, accuracy: its figures.
+        sure: its figures; None: its answers are numbers, of which none is left out to tell any.
         thumbnails: whether small pictures of its examples go along, as it then says.
         license: the identifier of a licence.
     """
     strategy, (domain, called, shown) = description["algorithm"], _inputs(description)
     counts = dict(zip(description["classes"], description["examples"], strict=True))
-    embeds = issubclass(algorithm_of(strategy["name"], repo_id), EmbeddingAlgorithm)
-    does = (
-        f"Classifies {called} into {len(counts)} classes, which it learned from {sum(counts.values())} examples with "
-        "quickstudy."
-    )
+    tags = ["few-shot", "few-shot-learning", "quickstudy", strategy["name"]]
+    embeds, shots = issubclass(algorithm_of(strategy["name"], repo_id), EmbeddingAlgorithm), sum(counts.values())
+    model = "NumberPredictor" if sure is None else "Predictor"
+    does = f"Tells a number of {called}" if sure is None else f"Classifies {called} into {len(counts)} classes"
     return "\n".join(
         [
-            *_head(description, license, ["few-shot", "few-shot-learning", "quickstudy", strategy["name"]]),
-            *_use(description, repo_id, does, "from quickstudy import Predictor", "predictor"),
+            *_head(description, license, tags, classifies=sure is not None),
+            *_use(
+                description,
+                repo_id,
+                f"{does}, which it learned from {shots} examples with quickstudy.",
+                f"from quickstudy import {model}",
+                "predictor",
+            ),
             f"- Strategy: `{strategy['name']}`{_options(strategy['options'])}",
             *_made_of(description),
-            "| class | examples |",
-            "|---|---|",
-            *(f"| {_cell(str(name))} | {count} |" for name, count in list(counts.items())[:_CLASSES_SHOWN]),
-            *[f"| and {len(counts) - _CLASSES_SHOWN} more classes | |"] * (len(counts) > _CLASSES_SHOWN),
-            "",
-            "## How good and how sure it is",
-            "",
-            *(f"- {_cell(line)}" for line in accuracy_in_words(accuracy, called if domain else "examples")),
-            *(f"- {line}" for line in in_words(confidence)),
-            "",
+            *(_how_sure(counts, *sure, called if domain else "examples") if sure is not None else ()),
             "## Use and limits",
             "",
-            "Meant for inputs like the examples that it learned from: their kind, light and background. It knows",
-            "only these classes; further ones can be taught without training, `predictor.add_class(name, inputs)`. The",
-            "figures above come from few examples, and hold for inputs that come as these did: measure it on your own,",
-            "`predictor.score(inputs, labels)`, before anything depends on it.",
+            "Meant for inputs like the examples that it learned from: their kind, light and background. It "
+            + ("answers" if sure is None else "knows"),
+            *(_OF_NUMBERS if sure is None else _OF_CLASSES),
             "",
             "The files are JSON and safetensors; no code is run from them. They hold "
             + ("an embedding of each example" if embeds else "**the examples themselves**")
@@ -184,6 +189,22 @@ def card(
             "",
         ]
     )
+
+
+def _how_sure(counts: Mapping[Any, int], confidence: Confidence, accuracy: HeldOutAccuracy, called: str) -> list[str]:
+    """Return lines of the classes that a model knows, and of how good and how sure it is."""
+    return [
+        "| class | examples |",
+        "|---|---|",
+        *(f"| {_cell(str(name))} | {count} |" for name, count in list(counts.items())[:_CLASSES_SHOWN]),
+        *[f"| and {len(counts) - _CLASSES_SHOWN} more classes | |"] * (len(counts) > _CLASSES_SHOWN),
+        "",
+        "## How good and how sure it is",
+        "",
+        *(f"- {_cell(line)}" for line in accuracy_in_words(accuracy, called)),
+        *(f"- {line}" for line in in_words(confidence)),
+        "",
+    ]
 
 
 def trained_card(description: Mapping[str, Any], repo_id: str, license: str | None = None) -> str:

@@ -35,7 +35,7 @@ from quickstudy.kinds.base import Kind, kind_of
 from quickstudy.learning.adapting import after, restored
 from quickstudy.learning.changes import Change, Kept, check_name, composed
 from quickstudy.learning.confidence import HeldOut
-from quickstudy.learning.knowledge import Knowledge
+from quickstudy.learning.knowledge import CLASSES, Knowledge
 from quickstudy.modality import Modality, as_modality, modality_of
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved.examples import as_tensors, of_tensors
@@ -110,7 +110,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
             "ways": algorithm.ways,
         },
         "inputs": knowledge.taught,
-        **({} if knowledge.kind is None else {"kind": named_kind(knowledge.kind)}),
+        **({} if knowledge.kind.by_class else {"kind": named_kind(knowledge.kind)}),
         "classes": list(support),
         "examples": [kept.examples for kept in support.values()],
         "state": skeleton,
@@ -326,7 +326,7 @@ def _read_once(place: Path, device: str | torch.device, load: Load | None, backb
     algorithm = _algorithm(place, description, tensors, encoder)
     for part in (encoder, algorithm):
         part.to(device).eval().requires_grad_(False)
-    kind = kind_of(description["kind"]) if "kind" in description else None
+    kind = kind_of(description["kind"]) if "kind" in description else CLASSES
     untaught = Knowledge(encoder, algorithm, _modality(place, description, load), kind)
     return replace(after(_learned(untaught, description, tensors), changes), number=number)
 
@@ -388,7 +388,7 @@ def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapp
         firsts = [0, *itertools.accumulate(examples)]
         if firsts.pop() != size(values):
             raise ValueError("more or fewer examples than are counted")
-        if len(numbers) != (0 if knowledge.kind is None else size(values)):
+        if len(numbers) != (0 if knowledge.kind.by_class else size(values)):
             raise ValueError("more or fewer numbers than examples")
         for label, first, count in zip(labels, firsts, examples, strict=True):
             rows = slice(first, first + count)
@@ -409,7 +409,7 @@ def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapp
 
 def _format(knowledge: Knowledge) -> int:
     """Return the first that has all of it, for as long as an older quickstudy is to read what it can."""
-    if knowledge.kind is not None:
+    if not knowledge.kind.by_class:
         return _OF_NUMBERS
     kept = next(iter(knowledge.support.values()), None)
     if isinstance(knowledge.like, dict) or (kept is not None and isinstance(kept.values, dict)):

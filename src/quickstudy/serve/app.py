@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
-from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from quickstudy import __version__
-from quickstudy.errors import ConfigError, DataError, QuickstudyError, TakenError, UnknownClassError, check_options
+from quickstudy.errors import (
+    ConfigError,
+    DataError,
+    QuickstudyError,
+    TakenError,
+    UnknownClassError,
+    check_options,
+    closest,
+    one_line,
+)
 from quickstudy.serve.decoding import Decoder, Limits
-from quickstudy.serve.desk import Desk, kind_of
+from quickstudy.serve.desk import Desk, kind_of, not_as, read_json
 from quickstudy.serve.gate import Gate, Rules, hung_up
 from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.page import Page
@@ -56,6 +68,9 @@ _STATUS = {
 }
 _MOST_CLASSES = 1000  # in one answer
 _LEARNS = ", says when it does not know, and learns a class from a few examples"
+_LEFT = ("/", "/examples", "/classes", "/classes/", "/classes/examples")
+"""Paths of a class called '..' or '.' without it."""
+_JSON = re.compile(r"application/(.+\+)?json")
 _LOG = logging.getLogger(__name__)
 
 
@@ -107,6 +122,8 @@ def build(service: Service, rules: Rules | None = None, limits: Limits | None = 
         app.add_exception_handler(error, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, hung_up)
+    app.add_exception_handler(404, _astray)
+    app.add_exception_handler(405, _astray)
 
     @app.get("/healthz", tags=["state"], responses={200: {"model": State}})
     async def alive() -> Response:
@@ -187,6 +204,9 @@ def _add_classes(app: FastAPI, service: Service, desk: Desk, body: dict[str, Any
     @app.patch("/classes/{name:any}", tags=["classes"], status_code=204, responses={**UNKNOWN, **TAKEN})
     async def rename(request: Request, name: Name, new: Renamed) -> Response:
         """Call a class by another name; it is on the disk when the answer comes."""
+        if not _JSON.fullmatch(kind := kind_of(request)):
+            raise HTTPException(415, _in_json(kind))
+        new = read_json(await request.body(), Renamed)  # again, for what must not be in it
         await _certain(service.rename(name, new.name, _caller(request)))
         return Response(status_code=204)
 
@@ -235,9 +255,31 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problem, kind = error.errors()[0], kind_of(request)
-    if problem["loc"] == ("body",) and kind != "application/json":
-        return JSONResponse({"detail": f"send the body with content-type: application/json, not '{kind}'"}, 415)
+    if problem["loc"] == ("body",) and not _JSON.fullmatch(kind):
+        return JSONResponse({"detail": _in_json(kind)}, 415)
     return JSONResponse({"detail": told(problem)}, 422)
+
+
+def _in_json(kind: str) -> str:
+    typed = """curl -H 'content-type: application/json' -d '{"name": "yak"}'"""
+    return f"send the body with content-type: application/json ({typed}), {not_as(kind)}"
+
+
+async def _astray(request: Request, error: Exception) -> Response:
+    """Say what there is in place of a path that there is not, or of a method that its path does not take."""
+    routes = [route for route in request.app.routes if isinstance(route, APIRoute) and route.include_in_schema]
+    taken = {name for route in routes if route.matches(request.scope)[0] != Match.NONE for name in route.methods or ()}
+    methods = sorted(taken) or re.findall(r"\w+", (getattr(error, "headers", None) or {}).get("allow", ""))
+    path, docs = request.scope["path"], "GET /docs describes them"
+    if methods:
+        told = f"{one_line(path)} takes no {request.method}: ask with {' or '.join(methods)}; {docs}"
+    else:
+        known = ", ".join(f"{name} {route.path_format}" for route in routes for name in sorted(route.methods or ()))
+        near = closest(path, [route.path_format for route in routes])
+        told = f"there is no {request.method} {one_line(path)}{near} There are: {known}; {docs}"
+    if path in _LEFT and request.method != "GET":
+        told += ". Most programs cut '..' and '.' out of a path: for a class that is called so, curl --path-as-is"
+    return JSONResponse({"detail": told}, 405 if methods else 404, {"allow": ", ".join(methods)} if methods else None)
 
 
 async def _checked(request: Request) -> None:

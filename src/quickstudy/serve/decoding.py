@@ -6,6 +6,7 @@ import logging
 from typing import Any, NamedTuple
 
 from quickstudy.data.samples import Loaded
+from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.modality import MODALITIES, Code, Modality, Wire
 from quickstudy.serve.service import Service
@@ -53,7 +54,7 @@ class Decoder:
     @property
     def wire(self) -> Wire:
         """How inputs are sent; those that a function of one's own reads are files, sent like pictures."""
-        return self._modality().wire or MODALITIES["image"].wire  # type: ignore[return-value]
+        return self._modality().wire or MODALITIES[DOMAINS[0]].wire  # type: ignore[return-value]
 
     @property
     def called(self) -> str:

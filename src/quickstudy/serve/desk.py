@@ -9,13 +9,14 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
 from quickstudy.data.samples import Loaded
-from quickstudy.errors import DataError, first_line
+from quickstudy.errors import DataError, brief, closest, first_line
 from quickstudy.modality import Wire
 from quickstudy.serve.decoding import Decoder, File
 from quickstudy.serve.schemas import in_base64, sent, told
@@ -53,8 +54,9 @@ class Desk:
         elif kind == "application/octet-stream" or any(fnmatchcase(kind, each) for each in wire.media):
             files = [File(await request.body())]
         else:
-            forms = f"multipart/form-data, application/json or {' or '.join(wire.media)}"
-            raise HTTPException(415, f"send {self._decoder.called}s as {forms}, not '{kind}'")
+            typed = f"curl -F {wire.field}=@{'who.jpg' if wire.field == 'images' else 'file'}"
+            forms = f"multipart/form-data ({typed}), application/json or {' or '.join(wire.media)}"
+            raise HTTPException(415, f"send {self._decoder.called}s as {forms}, {not_as(kind)}")
         self._decoder.check(len(files))
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._decoder, files)
 
@@ -72,10 +74,31 @@ def kind_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _from_json(body: bytes, wire: Wire, called: str) -> list[File]:
+def not_as(kind: str) -> str:
+    """Return in words that a body of a media type is not taken."""
+    return f"not as '{kind}'" if kind else "and say so in content-type: this request has none"
+
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+def read_json(body: bytes, form: type[Form]) -> Form:
+    """Return what a JSON body holds.
+
+    Args:
+        body: of a request.
+        form: what it must hold, and nothing else.
+
+    Raises:
+        DataError: it does not, a name stands twice, or it is no JSON.
+    """
     try:
-        given = json.loads(body, strict=False)  # the base64 command breaks its lines
-        values = getattr(sent(wire).model_validate(given), wire.field)
+        given = json.loads(body, strict=False, object_pairs_hook=_once)  # the base64 command breaks its lines
+        for name in given if isinstance(given, dict) else ():
+            if name not in form.model_fields:
+                near, known = closest(name, form.model_fields), ", ".join(map(repr, form.model_fields))
+                raise DataError(f"the body has {brief(name)}, which is not known{near} It takes: {known}")
+        return form.model_validate(given)
     except ValidationError as error:
         raise DataError(told(error.errors()[0])) from error
     except json.JSONDecodeError as error:
@@ -83,6 +106,20 @@ def _from_json(body: bytes, wire: Wire, called: str) -> list[File]:
     except (UnicodeDecodeError, RecursionError) as error:
         why = "it is no UTF-8" if isinstance(error, UnicodeDecodeError) else "it is nested too deeply"
         raise DataError(f"Invalid JSON: {why}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, of whose names Python would take the last of several."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise DataError(f"the body has {brief(name)} twice in one object: give each name once")
+        found[name] = value
+    return found
+
+
+def _from_json(body: bytes, wire: Wire, called: str) -> list[File]:
+    values = getattr(read_json(body, sent(wire)), wire.field)
     if not in_base64(wire):
         return [File(value) for value in values]
     files = []

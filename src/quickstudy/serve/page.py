@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from quickstudy.errors import MissingPackageError, require
@@ -50,7 +51,11 @@ class Page:
         self._functions: set[int] = set()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Answer a request.
+
+        Raises:
+            HTTPException: there is no such path, or it is asked for otherwise.
+        """
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
             return
@@ -61,8 +66,9 @@ class Page:
             or path.startswith(_BELOW)
             or (self._files and path.startswith(self._files))
         ):
-            await _answer(send, 404, "application/json", json.dumps({"detail": "Not Found"}))
-            return
+            raise HTTPException(404)
+        if path == "/" and scope["method"] != "GET":
+            raise HTTPException(405, headers={"allow": "GET"})
         scope["route"] = self
         if self._life is None:  # no lock: nothing is awaited in between
             self._made = asyncio.get_running_loop().create_future()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from quickstudy.tabular.nets import TabM as TabM
     from quickstudy.tabular.tasks import TabularClassificationData as TabularClassificationData
     from quickstudy.tabular.tasks import TabularClassifier as TabularClassifier
+    from quickstudy.tabular.tasks import TabularEmbedder as TabularEmbedder
+    from quickstudy.tabular.tasks import TabularEmbeddingData as TabularEmbeddingData
     from quickstudy.tabular.tasks import TabularRegressionData as TabularRegressionData
     from quickstudy.tabular.tasks import TabularRegressor as TabularRegressor
 
@@ -33,6 +35,8 @@ __getattr__, __dir__, __all__ = lazily(
         "TabM": "nets",
         "TabularClassificationData": "tasks",
         "TabularClassifier": "tasks",
+        "TabularEmbedder": "tasks",
+        "TabularEmbeddingData": "tasks",
         "TabularRegressionData": "tasks",
         "TabularRegressor": "tasks",
         "importance_picture": "importance",
@@ -42,6 +46,7 @@ __getattr__, __dir__, __all__ = lazily(
 
 TASKS = {
     "tabular_classification": ("TabularClassifier", "TabularClassificationData"),
+    "tabular_embedding": ("TabularEmbedder", "TabularEmbeddingData"),
     "tabular_regression": ("TabularRegressor", "TabularRegressionData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

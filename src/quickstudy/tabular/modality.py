@@ -12,8 +12,9 @@ import json
 import math
 import re
 import warnings
+from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import NormalDist
@@ -41,7 +42,6 @@ from quickstudy.errors import (
     shown,
 )
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.modality.values import Sighted, Values
 from quickstudy.torch_internals import tree_leaves
 
 NUMBER, CATEGORY, DATE, IGNORED = KINDS = ("number", "category", "date", "ignored")
@@ -61,6 +61,9 @@ _FAR, _FARTHEST = 6.0, 10.0
 _WORDS = {"", "na", "n/a", "nan", "nat", "null", "none", "nil", "?", "-", "missing"}
 """What stands in a column of numbers or dates where there is none."""
 _IDENTIFIER = re.compile(r"(?i:unnamed\b.*|index|row|(.*[\s_-])?id)|.*[a-z]I[dD]")
+_LARGEST = 1e300
+_TRIED = 1000
+"""Cells that are looked at before a column is taken for one that has no numbers, or no dates."""
 _EPOCH = datetime.datetime(2000, 1, 1)
 _SHOWN, _SHOWN_CELL = 500, 40
 
@@ -112,7 +115,6 @@ class Row(Modality):
 
     called = "rows"
     in_cells = True
-    takes_columns = True
     learned = ("columns",)
     shown_as = "text/plain"
     backbone = "mlp"
@@ -149,8 +151,8 @@ class Row(Modality):
         for column, read in self._plan:
             try:
                 found = read(cells[column.name])
-            except _CellError as odd:
-                raise DataError(f"{_which(cells)}, column '{column.name}': {odd}") from None
+            except _CellError as error:
+                raise error.of(column.name, _which(cells)) from None
             if isinstance(found, int):
                 codes.append(found)
             else:
@@ -184,8 +186,8 @@ class Row(Modality):
             inputs = [inputs]
         elif not hasattr(inputs, "__len__") and hasattr(inputs, "__iter__"):
             inputs = list(inputs)
-        if isinstance(inputs, list) and any(isinstance(one, (Loaded, bytes)) for one in inputs):
-            return inputs
+        if isinstance(inputs, (list, tuple)):
+            return [one if isinstance(one, (Loaded, bytes)) else cells_of(one, row) for row, one in enumerate(inputs)]
         return inputs if isinstance(inputs, Rows) else Rows(columns_of(inputs))
 
     def column(self, values: Sequence[Any], root: Any = None, exist: bool = True) -> Inputs:
@@ -194,8 +196,8 @@ class Row(Modality):
         Raises:
             DataError: one is none; the message has its place.
         """
-        rows: Inputs = self.listed(values)
-        return rows
+        rows = self.listed(values)
+        return rows if isinstance(rows, Rows) or any(isinstance(row, bytes) for row in rows) else Rows(columns_of(rows))
 
     # ---- learning
 
@@ -219,8 +221,9 @@ class Row(Modality):
         if all(column.kind == IGNORED for column in made):
             raise DataError(f"no column tells anything: {told or shown(rows.columns)}. Give others, or say by kinds=")
         if left:
+            what = f"{len(left)} columns are" if len(left) > 1 else "1 column is"
             warnings.warn(
-                f"{len(left)} columns are not used: {told}. To use one, or to say that this is right, give kinds="
+                f"{what} not used: {told}. To use one, or to say that this is right, give kinds="
                 f"{{{left[0].name!r}: 'category'}}, or 'ignored'",
                 DataWarning,
                 4,
@@ -237,14 +240,23 @@ class Row(Modality):
             if kind == IGNORED:
                 return Column(name, IGNORED, (found,))
             if kind == NUMBER:
-                return Column(name, NUMBER, (_scaled(_each(_number, cells, places), self.scaling),))
+                return Column(name, NUMBER, (_scaled(_each(_number, name, cells, places), self.scaling),))
             if kind == DATE:
-                return Column(name, DATE, _date_facts(_each(_date, cells, places), self.scaling))
-        except _CellError as odd:
-            raise DataError(f"column '{name}', {odd}") from None
-        counts = Counter("" if not one else _category(cell) for cell, one in zip(cells.tolist(), there, strict=True))
+                return Column(name, DATE, _date_facts(_each(_date, name, cells, places), self.scaling))
+            _each(_category, name, cells, places)
+        except _CellError as error:
+            raise error.of(name, "a row") from None
+        counts = Counter[str]({"": int((~there).sum())})
+        for cell, count in Counter(cells[there].tolist()).items():
+            counts[_category(cell)] += count
+        counts = +counts
         kept = sorted(counts, key=lambda category: (-counts[category], category))[: self.most_categories]
         return Column(name, CATEGORY, tuple(sorted(kept)))
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """All columns that training rows had; see ``Modality.column_names``."""
+        return tuple(column[0] for column in self.columns)
 
     def for_backbone(self) -> dict[str, Any]:
         """Return how many numbers a row has, and of each category how many codes there are, with 0."""
@@ -285,8 +297,12 @@ class Row(Modality):
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return the cells of the columns that are used, with their names."""
-        cells = self._told(example) if isinstance(item, dict) and _is_batch(item) else cells_of(item)
-        names = [column.name for column, _ in self._plan if column.name in cells] or list(cells)
+        if isinstance(item, dict) and _is_batch(item):
+            cells: Mapping[str, Any] = self._told(example)
+            names = list(cells)
+        else:
+            cells = cells_of(self.from_wire(item) if isinstance(item, bytes) else item)
+            names = [column.name for column, _ in self._plan if column.name in cells] or list(cells)
         text = ", ".join(f"{name} {_in_words(cells[name])}" for name in names)
         return (text[:_SHOWN] + "..." * (len(text) > _SHOWN)).encode("utf-8", "replace")
 
@@ -323,27 +339,6 @@ class Row(Modality):
     def recipe(self) -> dict[str, Any]:
         """Return what each column is, and how its cells become numbers and codes."""
         return {"columns": _plain(self.columns)}
-
-    def values(self, encoder: Sighted) -> Values:
-        """Return how they are taken by a network, which must be made for such rows.
-
-        Raises:
-            ConfigError: it is made for others.
-        """
-        wanted, net = self.for_backbone(), getattr(encoder, "backbone", None)
-        made_for = {name: getattr(net, name, None) for name in wanted}
-        made_for = {name: list(one) if isinstance(one, tuple) else one for name, one in made_for.items()}
-        if (
-            wanted
-            and all(one is not None for one in made_for.values())
-            and made_for != wanted
-            and any(made_for.values())
-        ):
-            raise ConfigError(
-                f"the rows are of {brief(wanted)}, and the backbone was made for {brief(made_for)}: leave "
-                "backbone_kwargs= out, which follow from the data, or train on the columns that it knows"
-            )
-        return Values(self, encoder)
 
 
 def _plain(columns: Any) -> Any:
@@ -400,8 +395,8 @@ def _unlearned(cells: Cells) -> Batch:
             numbers += [float(cell)] if isinstance(cell, (int, float)) and not _missing([cell])[0] else []
             if numbers and not math.isfinite(numbers[-1]):
                 raise _infinite(cell)
-        except _CellError as odd:
-            raise DataError(f"{_which(cells)}, column '{name}': {odd}") from None
+        except _CellError as error:
+            raise error.of(name, _which(cells)) from None
     return _tree(numbers, [False] * len(numbers), [])
 
 
@@ -416,11 +411,19 @@ def _in_words(cell: Any) -> str:
 
 
 class _CellError(Exception):
-    """What is wrong with a cell."""
+    """What is wrong with a cell of a column."""
+
+    def of(self, name: str, row: str) -> DataError:
+        """Return it as an error that names the column, and the row."""
+        return DataError(f"{row}, column '{name}': {self}".replace("'...'", repr(name)))
+
+
+class _InfiniteError(_CellError):
+    """A number that is not finite."""
 
 
 def _infinite(cell: Any) -> _CellError:
-    return _CellError(f"{brief(cell)} is not finite: write a number, or leave the cell empty (None)")
+    return _InfiniteError(f"{brief(cell)} is not finite: write a number, or leave the cell empty (None)")
 
 
 def _missing(cells: Any) -> NDArray[np.bool_]:
@@ -433,6 +436,8 @@ def _missing(cells: Any) -> NDArray[np.bool_]:
 
 def _number(cell: Any) -> float:
     """Return the number in a cell, NaN where it is missing."""
+    if type(cell) in (int, float) and -_LARGEST < cell < _LARGEST:
+        return float(cell)
     if isinstance(cell, str):
         text = cell.strip()
         if text.lower() in _WORDS:
@@ -505,14 +510,14 @@ def _category(cell: Any) -> str:
     return "" if _missing([cell])[0] else cell.isoformat() if isinstance(cell, datetime.date) else str(cell).strip()
 
 
-def _each(read: Callable[[Any], Any], cells: NDArray[Any], places: NDArray[Any]) -> list[Any]:
+def _each(read: Callable[[Any], Any], name: str, cells: NDArray[Any], places: NDArray[Any]) -> list[Any]:
     """Read cells, and say of a bad one in which row it is."""
     found = []
     for cell, place in zip(cells.tolist(), places.tolist(), strict=True):
         try:
             found.append(read(cell))
-        except _CellError as odd:
-            raise _CellError(f"row {place}: {odd}") from None
+        except _CellError as error:
+            raise error.of(name, f"row {place}") from None
     return found
 
 
@@ -524,35 +529,45 @@ def _kind_of(name: str, cells: NDArray[Any], there: NDArray[Any], places: NDArra
     values = cells[there].tolist()
     if not values:
         return IGNORED, "nothing in it"
-    names = {_category(value) for value in values}
+    try:
+        counts = Counter(values)
+    except TypeError:  # of a list, for instance
+        _each(_category, name, cells, places)
+        raise
+    names = {_category(value) for value in counts}
     if len(names) == 1:
         return (IGNORED, "one value alone") if there.all() else (CATEGORY, None)
     if all(isinstance(value, bool) for value in values):
         return CATEGORY, None
     for kind, read in ((NUMBER, _number), (DATE, _date)):
-        right = _readable(read, values)
-        told = [found for found in right if found is not None]
-        if len(right) == len(values) and told and any(found == found for found in told):
+        right, many = _readable(read, counts)
+        told = [found for found in right if found is not None and found == found]
+        if many == len(values) and told:
             whole = kind == NUMBER and all(found % 1 == 0 for found in told)
             if whole and len(names) == len(cells) > 2 and (_IDENTIFIER.fullmatch(name) or _consecutive(told)):
                 return IGNORED, "another number in each row, as identifiers have"
             return kind, None
-        if len(right) > len(values) / 2:
-            _each(read, cells, places)  # which raises, and says which is none
+        if many > len(values) / 2:
+            _each(read, name, cells, places)  # which raises, and says which is none
     if len(names) == len(cells) > 2 or (len(cells) >= _MANY and len(names) > len(values) / 2):
         return IGNORED, "another text in most rows, as names and identifiers have"
     return CATEGORY, None
 
 
-def _readable(read: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
-    found = []
-    for value in values:
+def _readable(read: Callable[[Any], Any], counts: Mapping[Any, int]) -> tuple[list[Any], int]:
+    """Return what is read of those cells that can be, each once; and how many they are."""
+    found, many = [], 0
+    for place, (value, count) in enumerate(counts.items()):
+        if place >= _TRIED and not many:
+            break
         try:
             found.append(read(value))
-        except _CellError as odd:
-            if "not finite" in str(odd):
-                found.append(math.inf)
-    return found
+            many += count
+        except _InfiniteError:
+            many += count
+        except _CellError:
+            continue
+    return found, many
 
 
 def _consecutive(numbers: list[float]) -> bool:
@@ -591,13 +606,16 @@ def _knots(values: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
 def _scale(number: Number) -> Callable[[float], tuple[float, bool]]:
     """Return what scales a number, and says whether it is missing, where training had such."""
     median, mean, deviation, gaps, knots = number
-    table = np.array(knots).T
+    values, ranks = (list(part) for part in zip(*knots, strict=True)) if knots else ([], [])
 
     def scale(value: float) -> tuple[float, bool]:
         lost = value != value
         value = median if lost else value
-        if len(table):
-            value = float(np.interp(value, *table))
+        if values:
+            at = min(max(bisect(values, value), 1), len(values) - 1)
+            below, above = values[at - 1], values[at]
+            part = max(0.0, min(1.0, (value - below) / (above - below)))
+            value = ranks[at - 1] + part * (ranks[at] - ranks[at - 1])
         return max(-_FARTHEST, min(_FARTHEST, (value - mean) / deviation)), lost and gaps
 
     return scale

@@ -16,11 +16,12 @@ from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.data.targets import in_order
 from quickstudy.errors import given
+from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
 from quickstudy.tabular.modality import Row
 from quickstudy.tabular.self_made import of_one_task, self_made_tasks
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Regressor
+from quickstudy.training.task import Classifier, Embedder, Regressor
 
 Path = str | os.PathLike[str]
 
@@ -161,6 +162,12 @@ class TabularClassificationData(TabularData):
         return cls(train, val, **{"episode_sampler": of_one_task, **options}, load_options=learned)
 
 
+class TabularEmbeddingData(TabularData):
+    """Rows, with labels or without; see ``TabularData``. Labels are for judging, and for the default strategy."""
+
+    answers = Embedding
+
+
 class TabularRegressionData(TabularData):
     """Rows with numbers, such as a price; see ``TabularData``."""
 
@@ -172,6 +179,12 @@ class TabularClassifier(Classifier):
 
     The default backbone, ``"mlp"``, starts from nothing, and is made once the columns are known.
     """
+
+    modality = Row()
+
+
+class TabularEmbedder(Embedder):
+    """Embeds rows of a table; see ``Embedder`` for the arguments, and ``TabularClassifier`` for backbones."""
 
     modality = Row()
 

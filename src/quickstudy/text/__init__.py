@@ -1,4 +1,4 @@
-"""Texts: classification and regression. Importing it loads nothing until a name is used."""
+"""Texts: classification, regression, embedding. Importing it loads nothing until a name is used."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from quickstudy.text.nets import SmallTransformer as SmallTransformer
     from quickstudy.text.tasks import TextClassificationData as TextClassificationData
     from quickstudy.text.tasks import TextClassifier as TextClassifier
+    from quickstudy.text.tasks import TextEmbedder as TextEmbedder
+    from quickstudy.text.tasks import TextEmbeddingData as TextEmbeddingData
     from quickstudy.text.tasks import TextRegressionData as TextRegressionData
     from quickstudy.text.tasks import TextRegressor as TextRegressor
 
@@ -21,6 +23,8 @@ __getattr__, __dir__, __all__ = lazily(
         "Text": "modality",
         "TextClassificationData": "tasks",
         "TextClassifier": "tasks",
+        "TextEmbedder": "tasks",
+        "TextEmbeddingData": "tasks",
         "TextRegressionData": "tasks",
         "TextRegressor": "tasks",
     },
@@ -28,6 +32,7 @@ __getattr__, __dir__, __all__ = lazily(
 
 TASKS = {
     "text_classification": ("TextClassifier", "TextClassificationData"),
+    "text_embedding": ("TextEmbedder", "TextEmbeddingData"),
     "text_regression": ("TextRegressor", "TextRegressionData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

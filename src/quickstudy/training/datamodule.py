@@ -32,6 +32,7 @@ from quickstudy.data.samples import Samples, Transform, cache_budget
 from quickstudy.data.splitting import (
     check_disjoint,
     check_no_file_twice,
+    shares_for,
     split_classes,
     split_examples,
     warn_of_names,
@@ -302,11 +303,12 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         Args:
             load_options: how the model's own training data was read; nothing where it saw none.
             trains: whether it is to be trained, and then reads as this data is read; what its modality has learned (a
-                vocabulary, say) it keeps.
+                vocabulary, say), and what its network depends on (a rate of samples), it keeps.
             by_class: whether ``val_split`` and ``test_split`` divide the classes.
         """
         judges = bool(load_options) and not trains
-        known = {name: value for name, value in load_options.items() if judges or name in self.modality.learned}
+        kept = (*self.modality.learned, *self.modality.of_network)
+        known = {name: value for name, value in load_options.items() if judges or name in kept}
         if known:
             self.follow(known)
         self._fit(by_class)
@@ -496,7 +498,19 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         given = {name: self.table(name, by_class=True) for name in STAGES[:3]}
         check_disjoint({name: table.classes for name, table in given.items() if table is not None})
         table = self._needed(stage, by_class=True)
-        return table, EpisodeSampler.for_stage(table, plan, stage, self.episode_sampler)
+        return table, EpisodeSampler.for_stage(table, plan, stage, self.episode_sampler, self._other_shares(plan))
+
+    def _other_shares(self, plan: EpisodePlan) -> str:
+        """Say by which ``val_split`` and ``test_split`` all parts of the training data have classes enough, if any."""
+        if not self._options.splits:
+            return ""
+        counts = {part: len(table.classes) for part, table in self.divided(by_class=True).items()}
+        shares = shares_for(sum(counts.values()), self._options.splits, {part: plan.span(part)[1] for part in counts})
+        given = [(f"{part}_split={share:g}", f"--data.{part}_split {share:g}") for part, share in shares.items()]
+        if not given or shares == self._options.splits:
+            return ""
+        told, typed = zip(*given, strict=True)
+        return f"Or divide the {sum(counts.values())} classes by {' and '.join(told)} ({' '.join(typed)})"
 
     def _loader_of(self, dataset: Dataset[Any], steps: Steps) -> DataLoader[Any]:
         pin, workers = self._options.pin_memory, self._options.num_workers

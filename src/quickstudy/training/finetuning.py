@@ -77,6 +77,12 @@ class Unfreezing(Callback):
         Raises:
             ConfigError: only the backbone has parameters, and it is frozen at first.
         """
+        backbone = pl_module.get_submodule("encoder.backbone")
+        if not self._taken and any(parameter.requires_grad for parameter in backbone.parameters()):
+            raise ConfigError(
+                "the backbone was just made, as its size follows from the data, and has learned nothing that could be "
+                "kept: use strategy='no_freeze'"
+            )
         first = min((begin for _, begin in self._taken), default=0.0)
         others = {id(parameter) for parameter, _ in self._taken}
         heads = any(p.requires_grad for p in pl_module.parameters() if id(p) not in others)

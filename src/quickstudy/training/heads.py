@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,31 +61,43 @@ def example_for(encoder: Encoder, data: Any, trainer: Any, stage: str) -> Batch:
     return each(lambda leaf: leaf[:1].to(encoder.device), example)
 
 
-def inputs_for(data: Any, trainer: Any, stage: str, labelled: Collection[Label] | None = None) -> list[Inputs]:
-    """Return the inputs that a stage goes through, one for each loader whose inputs can be told apart.
+class Examples(NamedTuple):
+    """What tells examples from others."""
+
+    inputs: Inputs
+    numbers: Any = None
+    """``[N]``, where the same input with another number is another example."""
+
+
+def examples_for(
+    data: Any, trainer: Any, stage: str, labelled: Collection[Label] | None = None, *, by_class: bool = False
+) -> list[Examples]:
+    """Return the examples that a stage goes through, one for each loader whose inputs can be told apart.
 
     Args:
         data: a data module, where there is no trainer.
         trainer: Lightning's, which may go through loaders though it has a data module from before.
         stage: ``"fit"``, ``"val"`` (of a fit), ``"validate"``, ``"test"`` or ``"predict"``.
         labelled: only those whose labels are known, by targets or by class folders of these classes; None: all.
+        by_class: whether ``val_split`` divides the classes. Equal inputs of groups are then the same examples where
+            their numbers are equal too: each group has answers of its own.
     """
     sources: list[Any]  # tables, or data sets of others
     loaders = data if trainer is None else given_loader(trainer, stage)
     if hasattr(loaders, "table"):
-        sources = [loaders.table({"fit": "train", "validate": "val"}.get(stage, stage))]
+        sources = [loaders.table({"fit": "train", "validate": "val"}.get(stage, stage), by_class=by_class)]
     else:
         listed = loaders if isinstance(loaders, (list, tuple)) else [loaders]
         datasets = [getattr(loader, "dataset", None) for loader in listed]
         sources = [each.table if isinstance(each, BatchDataset) else each for each in datasets]
-    inputs: list[Inputs] = []
+    found: list[Examples] = []
     for source in sources:
         if isinstance(source, Table):
             if labelled is None or source.targets is not None or folder_labels(source.inputs, labelled):
-                inputs.append(source.inputs)
+                found.append(Examples(source.inputs, source.targets if by_class and source.numeric else None))
         elif labelled is None and hasattr(source, "__len__") and hasattr(source, "__getitem__"):
-            inputs.append(DatasetInputs(source))
-    return inputs
+            found.append(Examples(DatasetInputs(source)))
+    return found
 
 
 def meet_inputs(encoder: Encoder, data: Any, stage: str, by_class: bool) -> None:
@@ -137,24 +150,25 @@ def compare_examples(task: Any, data: Any, stage: str) -> None:
     """Remember what trains a task and chooses its checkpoint, and warn where it is judged by such examples.
 
     Args:
-        task: of ordinary training.
+        task: of ordinary training, or of episodes, whose classes may hold the same under other names.
         data: a data module, where there is no trainer.
         stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
     """
     task.seen_before = task.chosen_by = 0
     if not is_first():
         return
+    found = partial(examples_for, data, trainer_of(task), by_class=task.procedure.by_class)
     if stage == "fit":
-        for inputs in inputs_for(data, trainer_of(task), stage):
-            task.trained_examples = joined(task.trained_examples, identities(inputs))
+        for trained in found(stage):
+            task.trained_examples = joined(task.trained_examples, identities(*trained))
     if not len(task.trained_examples):
         return
     judging = "val" if stage == "fit" else stage
     labelled = task.classes if stage == "predict" else None  # without a label no figure follows
-    judged = inputs_for(data, trainer_of(task), judging, labelled)
-    examples = torch.cat([torch.empty(0, dtype=torch.int64), *map(identities, judged)])
+    judged = found(judging, labelled)
+    examples = torch.cat([torch.empty(0, dtype=torch.int64), *(identities(*each) for each in judged)])
     task.seen_before = shared(examples, task.trained_examples)
-    of_all = f"of the {sum(map(count_of, judged))} examples of this {_JUDGING[judging]}"
+    of_all = f"of the {sum(count_of(each.inputs) for each in judged)} examples of this {_JUDGING[judging]}"
     warn_of_seen(task.seen_before, f"the model was trained on at least {task.seen_before} {of_all}")
     if stage == "fit":
         task.validated_examples = joined(task.validated_examples, examples)

@@ -25,7 +25,13 @@ from quickstudy.data.loading import EpisodeSteps, Steps
 from quickstudy.episode import Episode, Unit
 from quickstudy.errors import DataError
 from quickstudy.files import atomic_write
-from quickstudy.functional.intervals import Z95, classes_interval, mean_interval, proportion_interval
+from quickstudy.functional.intervals import (
+    Z95,
+    classes_interval,
+    mean_interval,
+    proportion_interval,
+    upper_reach,
+)
 from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.training.processes import in_group
 
@@ -90,7 +96,8 @@ class Outcome:
         """Return the half-width of the score's 95% interval, over the units."""
         if self.score.share and self.unit == "examples" and bool(np.isin(self.figures, (0, 1)).all()):
             return proportion_interval(float(self.figures.sum()), len(self.figures))[1]
-        return mean_interval(torch.from_numpy(self._shares), self._answers if self.score.share else None)[1]
+        half = mean_interval(torch.from_numpy(self._shares), self._answers if self.score.share else None)[1]
+        return upper_reach(self.value, half) if self.score.root else half
 
     @property
     def _answers(self) -> int:

@@ -240,8 +240,8 @@ class Supervised(Procedure):
 
     def tested(self, task: Task, outcome: Outcome | None, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Add how many classes there are, and how many examples trained the model or chose it."""
-        told = {"classes": len(task.classes), "trained_on": task.seen_before, "chosen_by": task.chosen_by}
-        return {**figures, **{name: count for name, count in told.items() if count}}
+        told = {"classes": len(task.classes)} if task.classes else {}
+        return {**figures, **told, **_seen(task)}
 
     def head(self, task: Task) -> nn.Module:
         """Return the head; see ``Procedure.head``."""
@@ -441,13 +441,14 @@ class Episodic(Procedure):
         )
 
     def meet(self, task: Task, data: Any, stage: str) -> None:
-        """Note the classes that train it and choose its checkpoint, and build the algorithm; see ``Procedure.meet``."""
+        """Note what trains it and chooses its checkpoint, and build the algorithm; see ``Procedure.meet``."""
         if stage == "predict":
             return
         task.kind = task.kind.meet_episodes(data, stage)
         if data is not None:
             known = task.trained_classes, task.validated_classes
             task.trained_classes, task.validated_classes = classes_seen(data, stage, *known)
+        compare_examples(task, data, stage)
         if not self.algorithm.feature_shape:
             shape = task.encoder.feature_shape(example_for(task.encoder, data, trainer_of(task), stage))
             self.algorithm.meet(task.encoder, shape, self.plan.shape("train")[0])
@@ -497,7 +498,7 @@ class Episodic(Procedure):
         return {"transductive": float(self.algorithm.sees_queries(task.encoder))}
 
     def tested(self, task: Task, outcome: Outcome | None, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """Add the size of the episodes, of what differs the least and the most, and whether they are transductive."""
+        """Add the size of the episodes (of what differs the least and the most), whether transductive, and leaks."""
         sizes: Any = self.plan.shape("test")
         if outcome is not None and outcome.shape is not None:
             sizes = [least if least == most else [least, most] for least, most in outcome.shape]
@@ -506,6 +507,7 @@ class Episodic(Procedure):
             **figures,
             **dict(zip(("ways", "shots", "queries"), sizes, strict=True)),
             "transductive": bool(figures["transductive"]),
+            **_seen(task),
         }
 
     def head(self, task: Task) -> nn.Module:
@@ -525,6 +527,12 @@ class Episodic(Procedure):
             precision: Any = task.dtype
             self.algorithm.meet(task.encoder, tuple(memory["feature_shape"]), self.plan.shape("train")[0])
             self.algorithm.to(precision)
+
+
+def _seen(task: Task) -> dict[str, int]:
+    """Return how many examples of a test trained the model or chose it, where any did."""
+    told = {"trained_on": task.seen_before, "chosen_by": task.chosen_by}
+    return {name: count for name, count in told.items() if count}
 
 
 def build_procedure(

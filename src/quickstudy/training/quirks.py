@@ -11,7 +11,7 @@ import copy
 import inspect
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import Metric
 
+from quickstudy.episode import Episode
 from quickstudy.torch_internals import tree_map
 
 # What Lightning warns of although nothing is wrong.
@@ -107,6 +108,28 @@ def given_loader(trainer: Any, stage: str) -> Any:
     given = loop._data_source.instance
     another = isinstance(given, L.LightningDataModule) and not hasattr(given, "table")
     return getattr(given, name)() if another else given
+
+
+def keep_targets(trainer: Any) -> None:
+    """Have measured targets reach the task as the data has them: what 16-true does to inputs would round a timestamp.
+
+    Args:
+        trainer: Lightning's, before it goes through any data.
+    """
+    plugin = trainer.precision_plugin
+    if not isinstance(plugin.convert_input, partial):
+        plugin.convert_input = partial(_converted, trainer, plugin.convert_input)
+
+
+def _converted(trainer: Any, convert: Callable[[Any], Any], batch: Any) -> Any:
+    kind, made = getattr(trainer.lightning_module, "kind", None), convert(batch)
+    if kind is None or not kind.measured:
+        return made
+    if isinstance(batch, Episode):
+        return made._replace(support_targets=batch.support_targets, query_targets=batch.query_targets)
+    if isinstance(batch, Mapping):
+        return {**made, **{name: batch[name] for name in ("target",) if name in batch}}
+    return [made[0], batch[1]] if isinstance(batch, (list, tuple)) and len(batch) == 2 else made
 
 
 def shares_loaders(trainer: Any) -> bool:

@@ -19,18 +19,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from quickstudy.algorithms import Algorithm
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.loading import inputs_of
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
-from quickstudy.kinds.base import Kind, Score, as_kind
+from quickstudy.kinds.base import Judged, Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.adapting import with_names
+from quickstudy.learning.adapting import acquainted, with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import build_encoder, sized
 from quickstudy.selfsupervised import Method
@@ -57,7 +57,7 @@ from quickstudy.training.optimizers import (
 from quickstudy.training.outcome import Answers, Outcome
 from quickstudy.training.procedure import Procedure, build_procedure
 from quickstudy.training.processes import Accumulated, steps_of
-from quickstudy.training.quirks import trainer_of
+from quickstudy.training.quirks import keep_targets, trainer_of
 
 
 class TaskOptions(TypedDict, total=False):
@@ -199,7 +199,7 @@ class Task(OfDomain, L.LightningModule):
         self.trained_on: tuple[int, str] | tuple[()] = ()
         """How many examples there were to train on, and their fingerprint."""
         self.trained_examples = torch.empty(0, dtype=torch.int64)
-        """What identifies them, or some of them: see ``data.identity``. Of ordinary training."""
+        """What identifies them, or some of them: see ``data.identity``."""
         self.validated_examples = torch.empty(0, dtype=torch.int64)
         """What identifies those that chose among its checkpoints, likewise."""
         self.seen_before = 0
@@ -275,6 +275,8 @@ class Task(OfDomain, L.LightningModule):
         """Meet the trainer's data; where a checkpoint is to be judged, once it has told what it knows."""
         if stage == "fit":
             leave_evaluation(self)
+        if self.kind.measured:
+            keep_targets(self.trainer)
         if not getattr(self.trainer, "judges_a_checkpoint", False):
             self.meet(self._data, stage)
 
@@ -324,8 +326,9 @@ class Task(OfDomain, L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
         with self.procedure.training(trainer_of(self)):
-            loss, weight = self._step(batch, "train")
-        loss, weight = self.procedure.weighed(loss, weight)
+            judged = self.procedure.judge(self, batch, "train")
+        self._measure(judged, "train")
+        loss, weight = self.procedure.weighed(judged.loss, judged.weight)
         return loss if self._batches_of_a_step == 1 else self._accumulated.add(loss, weight)
 
     @property
@@ -354,7 +357,7 @@ class Task(OfDomain, L.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the validation data."""
-        self._step(batch, "val", dataloader_idx)
+        self._measure(self.procedure.judge(self, batch, "val"), "val", dataloader_idx)
 
     def on_test_epoch_start(self) -> None:
         """Begin to note the answers, of which there is more to tell than a mean."""
@@ -363,7 +366,11 @@ class Task(OfDomain, L.LightningModule):
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
-        self._step(batch, "test", dataloader_idx, batch_idx)
+        judged = self.procedure.judge(self, batch, "test")
+        if self._answers is not None and len(judged.figures):
+            noted = self.kind.noted(judged.outputs, judged.targets)
+            self._answers.add(batch_idx, dataloader_idx, *noted, batch)
+        self._measure(judged, "test", dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the logits ``[B, C]`` of a batch.
@@ -375,16 +382,11 @@ class Task(OfDomain, L.LightningModule):
         answers: Tensor = self(inputs_of(batch))
         return answers
 
-    def _step(self, batch: Any, stage: str, loader: int = 0, number: int = 0) -> tuple[Tensor, float | Tensor]:
-        judged = self.procedure.judge(self, batch, stage)
-        if stage == "test" and self._answers is not None and len(judged.figures):
-            noted = self.kind.noted(judged.outputs, judged.targets)
-            self._answers.add(number, loader, *noted, batch)
+    def _measure(self, judged: Judged, stage: str, loader: int = 0) -> None:
         choices = self.procedure.choices(self.kind, stage)
         outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, choices)
         for metrics in self._metrics_of(stage, loader):
             metrics.update(judged.figures, outputs, targets, judged.loss, judged.weight)
-        return judged.loss, judged.weight
 
     def _metrics_of(self, stage: str, loader: int) -> list[StageMetrics]:
         """Return what measures a stage, and of several loaders also what measures one of them."""
@@ -493,7 +495,15 @@ class Task(OfDomain, L.LightningModule):
 
     # ---- use
 
-    def adapt(self, inputs: Any = None, labels: Any = None, *, classes: Sequence[str] = ()) -> Any:
+    def adapt(
+        self,
+        inputs: Any = None,
+        labels: Any = None,
+        *,
+        classes: Sequence[str] = (),
+        strategy: str | None = None,
+        strategy_kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Learn classes, or numbers, from a few examples, without training.
 
         Args:
@@ -502,19 +512,29 @@ class Task(OfDomain, L.LightningModule):
             labels: S labels, strings or integers; classes may have different numbers of examples. Or S numbers, where
                 answers are such.
             classes: of texts, names of classes that count as an example each; they alone are enough.
+            strategy: what learns them in place of the training strategy's own classifier; any that ``quickstudy list
+                strategies`` names and that needs no training, such as ``"linear_probe"``.
+            strategy_kwargs: its options.
 
         Returns:
-            A ``Predictor`` with the strategy's own classifier; for the default strategy, class means of the features.
-            Where answers are numbers, a ``NumberPredictor``; for the default strategy by ridge regression.
+            A ``Predictor`` with the training strategy's own classifier; for the default strategy, class means of the
+            features. Where answers are numbers, a ``NumberPredictor``; for the default strategy by ridge regression.
 
         Raises:
             DataError: there are no examples, or an input cannot be read.
+            ConfigError: there is no such strategy.
         """
-        algorithm = copy.deepcopy(self.procedure.learner(self.kind)).eval().requires_grad_(False)
+        if strategy is None:
+            check_options("without a strategy, adapt", strategy_kwargs or {}, [])
+            algorithm = copy.deepcopy(self.procedure.learner(self.kind))
+        else:
+            algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         modality = self._modality_for(inputs)
         inputs, labels = with_names(modality, inputs, labels, classes)
-        return self.kind.learner(encoder, algorithm, modality).fit(inputs, labels)
+        if not self.load_options:  # of data that it has met, or of what trained its network
+            encoder, modality, inputs = acquainted(encoder, modality, inputs)
+        return self.kind.learner(encoder, algorithm.eval().requires_grad_(False), modality).fit(inputs, labels)
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
