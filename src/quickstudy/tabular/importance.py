@@ -79,5 +79,6 @@ def importance_picture(importances: Sequence[Importance], most: int = 20) -> byt
 def _errors(answers: Sequence[Any], wanted: Sequence[Any]) -> NDArray[np.float64]:
     """Return by how much each answer is off: 0 or 1; of numbers, which are floats, the absolute difference."""
     if all(isinstance(answer, float) for answer in answers):
-        return np.abs(np.array(answers) - np.array(wanted, np.float64))
+        off: NDArray[np.float64] = np.abs(np.array(answers) - np.array(wanted, np.float64))
+        return off
     return np.array([answer != want for answer, want in zip(answers, wanted, strict=True)], np.float64)
