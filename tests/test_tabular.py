@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from quickstudy import Predictor
+from quickstudy import Predictor, Trainer
 from quickstudy.cli import main
 from quickstudy.data.samples import Samples
 from quickstudy.errors import ConfigError, DataError, DataWarning
@@ -236,6 +236,18 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
     with pytest.warns(DataWarning, match="left out row 0"):
         data = TabularClassificationData.from_data_frame("pay", train_data_frame=skipped, on_error="skip")
     assert [data.table("train").inputs[0].row] == [1]  # type: ignore[union-attr]
+
+
+def test_a_backbone_that_is_made_for_the_data_can_be_kept_as_it_is() -> None:
+    off: Any = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    found = []
+    for epochs in (1, 2):
+        torch.manual_seed(0)
+        model = TabularClassifier()
+        data = TabularClassificationData.from_lists(*people())
+        Trainer(accelerator="cpu", max_epochs=epochs, **off).finetune(model, data, strategy="freeze")
+        found.append([parameter.clone() for parameter in model.encoder.parameters()])
+    assert all(map(torch.equal, *found))
 
 
 def test_rows_are_embedded() -> None:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from quickstudy.domains import lazily
 
 if TYPE_CHECKING:
+    from quickstudy.tabular.importance import Importance as Importance
+    from quickstudy.tabular.importance import importance_picture as importance_picture
+    from quickstudy.tabular.importance import permutation_importance as permutation_importance
     from quickstudy.tabular.modality import Row as Row
     from quickstudy.tabular.nets import MLP as MLP
     from quickstudy.tabular.nets import FTTransformer as FTTransformer
@@ -24,6 +27,7 @@ __getattr__, __dir__, __all__ = lazily(
     __name__,
     {
         "FTTransformer": "nets",
+        "Importance": "importance",
         "MLP": "nets",
         "OneHot": "nets",
         "ResNet": "nets",
@@ -35,6 +39,8 @@ __getattr__, __dir__, __all__ = lazily(
         "TabularEmbeddingData": "tasks",
         "TabularRegressionData": "tasks",
         "TabularRegressor": "tasks",
+        "importance_picture": "importance",
+        "permutation_importance": "importance",
     },
 )
 

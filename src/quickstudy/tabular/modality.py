@@ -142,8 +142,8 @@ class Row(Modality):
         if lacking:
             have = f"; it has {shown(cells)}" if cells else ""
             raise DataError(
-                f"{_which(cells)} lacks {_columns(lacking)}{have}. Give each column that training had, with None where "
-                "a cell is not known"
+                f"{_place(cells) or 'it'} lacks {_columns(lacking)}{have}. Give each column that training had, with "
+                "None where a cell is not known"
             )
         numbers: list[float] = []
         gone: list[bool] = []
@@ -152,7 +152,7 @@ class Row(Modality):
             try:
                 found = read(cells[column.name])
             except _CellError as error:
-                raise error.of(column.name, _which(cells)) from None
+                raise error.of(column.name, _place(cells)) from None
             if isinstance(found, int):
                 codes.append(found)
             else:
@@ -355,8 +355,8 @@ def _item(inputs: Inputs, row: int) -> Any:
     return cells_of(item, row)
 
 
-def _which(cells: Cells) -> str:
-    return "the row" if cells.row < 0 else f"row {cells.row}"
+def _place(cells: Cells) -> str:
+    return "" if cells.row < 0 else f"row {cells.row}"
 
 
 def _columns(names: Sequence[str]) -> str:
@@ -396,7 +396,7 @@ def _unlearned(cells: Cells) -> Batch:
             if numbers and not math.isfinite(numbers[-1]):
                 raise _infinite(cell)
         except _CellError as error:
-            raise error.of(name, _which(cells)) from None
+            raise error.of(name, _place(cells)) from None
     return _tree(numbers, [False] * len(numbers), [])
 
 
@@ -415,7 +415,7 @@ class _CellError(Exception):
 
     def of(self, name: str, row: str) -> DataError:
         """Return it as an error that names the column, and the row."""
-        return DataError(f"{row}, column '{name}': {self}".replace("'...'", repr(name)))
+        return DataError(f"{row}{row and ', '}column '{name}': {self}")
 
 
 class _InfiniteError(_CellError):
@@ -465,10 +465,7 @@ def _number(cell: Any) -> float:
 
 
 def _no_number(cell: Any) -> _CellError:
-    return _CellError(
-        f"{brief(cell)} is no number, and the column has such: write one, or leave the cell empty (None); or, where "
-        "training should take them for names, kinds={'...': 'category'}"
-    )
+    return _CellError(f"{brief(cell)} is no number, and the column has such: write one, or leave the cell empty (None)")
 
 
 def _date(cell: Any) -> datetime.datetime | None:
@@ -517,6 +514,8 @@ def _each(read: Callable[[Any], Any], name: str, cells: NDArray[Any], places: ND
         try:
             found.append(read(cell))
         except _CellError as error:
+            if not isinstance(error, _InfiniteError):
+                error = _CellError(f"{error}; or, to take its cells for names, give kinds={{{name!r}: 'category'}}")
             raise error.of(name, f"row {place}") from None
     return found
 
