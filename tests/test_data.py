@@ -863,3 +863,15 @@ def test_random_transforms_of_a_step_are_those_of_any_number_of_processes() -> N
     assert not torch.equal(torch.cat(alone).sort(dim=0).values, inputs)
     for step, whole in enumerate(alone):
         assert torch.equal(whole[0::2], two[0][step]) and torch.equal(whole[1::2], two[1][step])
+
+
+def test_parts_of_data_that_are_taken_for_classes_are_told(tmp_path: Path) -> None:
+    for part in ("fold1", "fold2"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / part / name / f"{part}.jpg").touch()
+    with pytest.warns(DataWarning, match=r"the same folders, 'cat', 'dog': .* give a part for each stage, '.*fold1'"):
+        ImageClassificationData.from_folders(tmp_path)
+    (tmp_path / "fold2" / "dog" / "fold2.jpg").rename(tmp_path / "fold2" / "3.jpg")  # and no warning
+    (tmp_path / "fold2" / "dog").rmdir()
+    assert ImageClassificationData.from_folders(tmp_path).classes == ("fold1", "fold2")

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 import torch
 
-from quickstudy import Predictor
+from quickstudy import Predictor, Trainer
 from quickstudy.cli import main
 from quickstudy.data.samples import Samples
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.tabular import Row, TabularClassificationData, TabularClassifier
+from quickstudy.tabular import Row, TabularClassificationData, TabularClassifier, TabularEmbedder, TabularEmbeddingData
 from quickstudy.testing import check_domain, check_modality
 
 
@@ -238,6 +238,29 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
     assert [data.table("train").inputs[0].row] == [1]  # type: ignore[union-attr]
 
 
+def test_a_backbone_that_is_made_for_the_data_can_be_kept_as_it_is() -> None:
+    off: Any = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    found = []
+    for epochs in (1, 2):
+        torch.manual_seed(0)
+        model = TabularClassifier()
+        data = TabularClassificationData.from_lists(*people())
+        Trainer(accelerator="cpu", max_epochs=epochs, **off).finetune(model, data, strategy="freeze")
+        found.append([parameter.clone() for parameter in model.encoder.parameters()])
+    assert all(map(torch.equal, *found))
+
+
+def test_rows_are_embedded() -> None:
+    rows, labels = people()
+    data = TabularEmbeddingData.from_data_frame(train_data_frame=rows, input_fields=["age", "job"])
+    assert "12 examples without classes" in repr(data)
+    table = pd.DataFrame(rows).assign(pay=labels)
+    data = TabularEmbeddingData.from_data_frame("pay", ["age", "job"], train_data_frame=table)
+    model = TabularEmbedder(backbone="one_hot")
+    model.meet(data, "fit")
+    assert model.predictor().predict(rows).shape == (len(rows), 5), "age, whether it is missing, and three jobs"
+
+
 @pytest.mark.dear
 def test_the_command_line_takes_tables_of_several_columns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -252,14 +275,15 @@ def test_the_command_line_takes_tables_of_several_columns(
     assert main(f"{words} {trainer}".split()) == 0
     assert "--data.test_file test.csv" in capsys.readouterr().out
     assert main(["predict", "runs/1", "few.csv.gz", "--output", "said.csv"]) == 0
-    said = pd.read_csv("said.csv")
-    assert said.file.tolist() == [f"row {row}" for row in range(24)] and said.true.tolist() == labels
+    table_said = pd.read_csv("said.csv")
+    assert table_said.file.tolist() == [f"row {row}" for row in range(24)] and table_said.true.tolist() == labels
     assert "24 rows: 0 unknown, 0 unreadable" in capsys.readouterr().err
     assert main(["adapt", "mlp", "--support", "few.csv.gz", "--out", "new"]) == 2
     told = "has 5 columns, age, job, gain, since, pay: say which of them has the classes or numbers, --target_field pay"
     assert told in capsys.readouterr().err
     assert main(["adapt", "mlp", "--support", "few.csv.gz", "--target_field", "pay", "--out", "new"]) == 0
-    assert "Learned 2 classes from 24 rows" in capsys.readouterr().out
+    assert "quickstudy predict new new.csv" in (said := capsys.readouterr().out) and "weights are random" in said
+    assert "Learned 2 classes from 24 rows" in said
     assert main(["adapt", "runs/1", "--support", "few.csv.gz", "--out", "again"]) == 0, (
         "the column that the model does not know"
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,10 @@ import pandas as pd
 import pytest
 import torch
 
-from quickstudy import Predictor, Trainer
+from quickstudy import DataModule, Predictor, Trainer
 from quickstudy.algorithms.linear_probe import LinearProbe
 from quickstudy.cli import main
+from quickstudy.data.frames import file_frame
 from quickstudy.data.samples import TRANSFORMS, seeded
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.serve.service import Service
@@ -93,7 +96,41 @@ def write(place: Path, texts: list[str], labels: list[str]) -> dict[str, Path]:
         csv.writer(file).writerows([("text", "kind"), *zip(texts, labels, strict=True)])
     (place / "t.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in rows), encoding="utf-8")
     (place / "t.json").write_text(json.dumps(rows), encoding="utf-8")
-    return {ending: place / f"t.{ending}" for ending in ("csv", "jsonl", "json")}
+    for ending in ("csv", "jsonl"):
+        (place / f"t.{ending}.gz").write_bytes(gzip.compress((place / f"t.{ending}").read_bytes()))
+    exported = [labelled({"text": text}, kind=[label]) for text, label in zip(texts, labels, strict=True)]
+    (place / "studio.json").write_text(json.dumps(exported), encoding="utf-8")
+    return {name: place / name for name in ("t.csv", "t.jsonl", "t.json", "t.csv.gz", "t.jsonl.gz", "studio.json")}
+
+
+def labelled(data: dict[str, Any], *, cancelled: bool = False, truth: bool = False, **chosen: list[str]) -> Any:
+    """Return a task as Label Studio exports it."""
+    result = [
+        {"from_name": name, "to_name": "text", "type": "choices", "value": {"choices": choices}}
+        for name, choices in chosen.items()
+    ]
+    return {
+        "data": data,
+        "annotations": [{"result": result, "was_cancelled": cancelled, "ground_truth": truth}],
+        "predictions": [],
+    }
+
+
+class Named:
+    """A data set of named columns, as Hugging Face's: of its columns, or by number a dict of its cells."""
+
+    def __init__(self, names: list[str], **columns: Any) -> None:
+        self.column_names, self._columns = list(columns), columns
+        self.features = {
+            "kind": SimpleNamespace(names=names),
+            "kinds": SimpleNamespace(feature=SimpleNamespace(names=names)),
+        }
+
+    def __len__(self) -> int:
+        return len(self._columns["text"])
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._columns[key] if isinstance(key, str) else {name: own[key] for name, own in self._columns.items()}
 
 
 def test_every_door_reads_the_same(tmp_path: Path) -> None:
@@ -113,7 +150,10 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
         ),
         "folders": TextClassificationData.from_folders(tmp_path / "folders"),
         **{ending: TextClassificationData.from_csv(train_file=file, **fields) for ending, file in files.items()},
-        "from_json": TextClassificationData.from_json(train_file=files["jsonl"], **fields),
+        "from_json": TextClassificationData.from_json(train_file=files["t.jsonl"], **fields),
+        "columns": TextClassificationData.from_datasets(
+            Named(list(WORDS), text=texts, kind=[list(WORDS).index(label) for label in labels]), **fields
+        ),
     }
     wanted = Text().fitted(texts)
     for name, data in found.items():
@@ -124,6 +164,70 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
         assert data.classes == tuple(WORDS), name
         assert sorted(map(data.modality._read, table.inputs)) == sorted(texts), name
         assert batch[0]["ids"].shape == batch[0]["mask"].shape, name
+
+
+def test_parquet_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"text": ["a b", "c d", "e"], "kind": [1, 2, 1], "kinds": [["x"], ["x", "y"], []]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    one, several = (
+        TextClassificationData.from_csv("text", field, train_file=tmp_path / "t.parquet").table("train")
+        for field in ("kind", "kinds")
+    )
+    assert one is not None and one.targets is not None and several is not None
+    assert (list(one.inputs), one.classes, one.targets.tolist()) == (["a b", "c d", "e"], ("1", "2"), [0, 1, 0])
+    assert several.targets is not None and several.targets.tolist() == [[True, False], [True, True], [False, False]]
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"bad\.parquet' cannot be read as Parquet"):
+        TextClassificationData.from_csv("text", "kind", train_file=tmp_path / "bad.parquet")
+
+
+def test_what_several_people_chose_in_label_studio_is_one_answer(tmp_path: Path) -> None:
+    def read(tasks: Any) -> Any:
+        (tmp_path / "e.json").write_text(json.dumps(tasks))
+        return file_frame(tmp_path / "e.json", None).to_dict("list")
+
+    first, other = labelled({"text": "a"}, kind=["x"]), labelled({"text": "b"}, kind=["y"], truth=True)
+    first["annotations"] += (
+        labelled({}, kind=["y"])["annotations"] + labelled({}, kind=["z"], cancelled=True)["annotations"]
+    )
+    other["annotations"] += labelled({}, kind=["x"])["annotations"]
+    assert read([first, other]) == {"text": ["a", "b"], "kind": ["y", "y"]}
+    none, empty = labelled({"text": "c"}), {"data": {"text": "d"}, "annotations": []}
+    several = read([first, labelled({"text": "b"}, kind=["x", "y"]), none, empty])
+    assert several["kind"][:3] == [["y"], ["x", "y"], []] and several["kind"][3] != several["kind"][3]
+    short = [{"text": "a", "kind": {"choices": ["x", "y"]}}, {"text": "b", "kind": "x"}]
+    assert read(short[:1]) == {"text": ["a"], "kind": [["x", "y"]]}
+    stars = {"from_name": "stars", "type": "rating", "value": {"rating": 4}}
+    assert read([{"data": {"text": "a"}, "annotations": [{"result": [stars]}]}]) == {"text": ["a"], "stars": [4]}
+    with pytest.raises(DataError, match="looks like an export of Label Studio and is none"):
+        read([{"data": {"text": "a"}, "annotations": [None]}])
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"text,kind\na,b\n" * 99)[:30])
+    with pytest.raises(DataError, match=r"cut\.csv\.gz' cannot be read as a CSV file: Compressed file ended"):
+        file_frame(tmp_path / "cut.csv.gz", None)
+
+
+def test_columns_of_a_data_set_are_named_and_so_are_its_classes() -> None:
+    some = Named(["zeta", "alpha"], text=["a", "b", "c"], kind=[0, 1, -1], kinds=[[0], [0, 1], []])
+    with pytest.raises(DataError, match=r"has columns: name them, input_field=, target_fields=\. It has: text, kind"):
+        TextClassificationData.from_datasets(some)
+    with pytest.raises(DataError, match="no column 'txt'; did you mean 'text'"):
+        TextClassificationData.from_datasets(some, input_field="txt", target_fields="kind")
+    with pytest.raises(DataError, match="target_fields is missing"):
+        TextClassificationData.from_datasets(some, input_field="text")
+    with pytest.raises(DataError, match="have the splits train, and none is called 'validation'"):
+        TextClassificationData.from_datasets(val_dataset={"train": some}, input_field="text", target_fields="kinds")
+    with pytest.warns(DataWarning, match="left out row 2"):  # of -1, which stands for no class
+        kept = TextClassificationData.from_datasets(some, input_field="text", target_fields="kind", on_error="skip")
+    assert kept.table("train").told == ["zeta", "alpha"]  # type: ignore[union-attr]
+    several = TextClassificationData.from_datasets({"train": some}, input_field="text", target_fields="kinds")
+    assert several.classes == ("alpha", "zeta")
+    asked = TextClassificationData.from_datasets(predict_dataset=some, input_field="text").table("predict")
+    assert asked is not None and list(asked.inputs) == ["a", "b", "c"]
+    pixels = [torch.zeros(1, 4, 4), torch.ones(1, 4, 4)]
+    pictures = Named(["zeta", "alpha"], text=pixels, kind=[0, 1])
+    data = DataModule.from_datasets(pictures, input_field="text", target_fields="kind")
+    assert (data.classes, data.table("train").inputs[1].sum()) == (("alpha", "zeta"), 16)  # type: ignore[union-attr]
 
 
 def test_several_labels_of_a_text_are_read_and_learned(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from quickstudy.batches import stack
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.nets import Encoder
 from quickstudy.testing import check_modality
@@ -132,3 +133,30 @@ def test_a_text_is_shown_above_its_neighbours() -> None:
     assert rules.beside([(b"where is it", "asked", ""), (b"it is here", "a", "0.1")]) == (
         "where is it  (asked, )\nit is here  (a, 0.1)"
     )
+
+
+@pytest.mark.dear
+def test_a_long_text_is_read_in_windows() -> None:
+    check_modality(Text(vocabulary_size=280, max_length=6, windows=9), TEXTS, bad=BAD, backbone=tiny())
+
+
+def test_the_vector_of_a_long_text_is_the_mean_of_its_windows() -> None:
+    text = Text(max_length=8).fitted(["a b c"])
+    net = tiny().double().eval()
+    windowed = text.with_options({"windows": 3})
+    long, short = "abcdefghijkl", "abc"
+    ids = text.with_options({"max_length": 99}).load(long)["ids"]
+    assert len(ids) == 13, "a space, and a letter each"
+    read = windowed.load(long)
+    assert read["ids"][0].tolist() == ids[:8].tolist() and read["ids"][1].tolist() == [*ids[6:], 0]
+    parts = [{"ids": part[None], "mask": torch.ones(1, len(part), dtype=torch.bool)} for part in (ids[:8], ids[6:])]
+    both = stack([windowed.load(short), read])
+    with torch.no_grad():
+        wanted = torch.stack([net(part) for part in parts]).mean(0)
+        assert torch.allclose(net(both)[1:], wanted, rtol=0, atol=1e-12)
+        assert torch.equal(net(stack([windowed.load(short)])), net(stack([text.load(short)])))
+        assert torch.allclose(net(both)[0], net(stack([text.load(short)]))[0], rtol=0, atol=1e-12)
+    assert windowed.show(read, read).decode().strip() == "abcdefg"
+    assert windowed.recipe()["overlap"] == 2
+    with pytest.warns(DataWarning, match="1 of 2 texts are longer than 8 tokens in each of 2 windows, and their ends"):
+        text.with_options({"windows": 2}).listed([long, long * 3])

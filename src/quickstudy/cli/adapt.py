@@ -114,8 +114,9 @@ def run(args: argparse.Namespace) -> int:
         predictor = learn(inputs, labels)
     told = _told(predictor, args) if predictor.by_class else _told_of_numbers(predictor, args)
     predictor.save(out)
-    asked = "images" if modality.wire is None else modality.wire.field
-    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} {asked}/{also_importing(args)}")
+    asked = "images/" if modality.wire is None else f"{modality.wire.field}/"
+    asked = asked if modality.column_names is None else "new.csv"
+    print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} {asked}{also_importing(args)}")
     return 0
 
 
@@ -172,7 +173,8 @@ def _told(predictor: Predictor, args: argparse.Namespace) -> str:
     strangers = strangers_caught(predictor.knowledge.held_out(), sure.threshold)
     strategy = name_of(predictor.knowledge.algorithm)
     called = predictor.modality.called
-    random = starts_from_nothing(args.model) or not getattr(args, "pretrained", True)
+    weights = any(True for _ in predictor.knowledge.encoder.parameters())
+    random = weights and (starts_from_nothing(args.model) or not getattr(args, "pretrained", True))
     listed = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
     more = f", and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     return "\n".join(

@@ -7,7 +7,10 @@ import json
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,9 @@ Fields = str | int | Sequence[str | int] | None
 _OTHERS = (".jsonl", ".ndjson", ".json", ".parquet")
 TABLES = (".csv", *_OTHERS)
 """Endings of files that hold a table; CSV and JSON may be compressed, ``.csv.gz``."""
-
+_PARQUET = ("pyarrow", "fastparquet")
+"""What pandas reads Parquet by."""
+_BROKEN = (OSError, EOFError, zlib.error)  # such as a compressed file of which a part is missing
 _NO_CHANCE = 50
 """Rows in which a column that is the targets in other words is so by no chance."""
 
@@ -37,11 +42,17 @@ def is_table(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(TABLES)
 
 
+def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
+    """Open a file, decompressed where it is compressed."""
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
 def file_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
     """Read a table from a file into a pandas frame, by its ending.
 
-    JSON of one object per line, or of a list of them, from ``.jsonl``, ``.ndjson`` or ``.json``; Parquet from
-    ``.parquet``, where pandas has what reads it; and CSV from any other, see ``csv_frame``.
+    JSON of one object per line, or of a list of them, from ``.jsonl``, ``.ndjson`` or ``.json``, also as Label Studio
+    exports it, see ``of_label_studio``; Parquet from ``.parquet``; and CSV from any other, see ``csv_frame``. Each may
+    be compressed, ``.csv.gz``, but for Parquet.
 
     Raises:
         DataError: it is missing, or holds something else; the message has the line.
@@ -55,20 +66,26 @@ def file_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
     if not place.is_file():
         raise DataError(absent("file", place))
     if ending == ".parquet":
+        if not any(find_spec(engine) for engine in _PARQUET):
+            require(_PARQUET[0], extra="parquet")
         try:
             return pandas.read_parquet(place)
-        except (ImportError, ValueError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise DataError(f"'{place}' cannot be read as Parquet: {first_line(error)}") from error
-    return pandas.DataFrame(_json_rows(place), dtype=object)
+    rows = _json_rows(place)
+    try:
+        return pandas.DataFrame(of_label_studio(rows), dtype=object)
+    except (AttributeError, TypeError) as error:
+        raise DataError(f"'{place}' looks like an export of Label Studio and is none: {first_line(error)}") from error
 
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:
     try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix.lower() == ".gz" else content).decode("utf-8-sig")
+        with _opened(path) as file:
+            text = file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"'{path}' cannot be read as JSON: it is not UTF-8 text ({error}). Save it as that") from error
-    except (OSError, EOFError) as error:
+    except _BROKEN as error:
         raise DataError(f"'{path}' cannot be read as JSON: {first_line(error)}") from error
     lines = [text] if text.lstrip().startswith("[") else text.splitlines()
     rows: list[Any] = []
@@ -82,6 +99,45 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise DataError(f'\'{path}\' holds no rows: write one object per line, {{"text": ..., "label": ...}}')
     return rows
+
+
+def of_label_studio(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with what was chosen in Label Studio beside what it was chosen for; other rows as they are.
+
+    Of its export, JSON, the columns are those of ``data`` and, by their names in the labelling interface, what
+    annotators chose or rated; of its short form, JSON-MIN, cells become what was chosen. Where a task has several
+    annotations, the one marked as ground truth counts, else the last that was not cancelled. Where a task has several
+    choices of one name, all tasks have lists of them.
+
+    >>> of_label_studio([{"data": {"text": "a"}, "annotations": [{"result": [
+    ...     {"from_name": "intent", "value": {"choices": ["card"]}}]}]}])
+    [{'text': 'a', 'intent': 'card'}]
+    """
+    exported = all(isinstance(row.get("data"), dict) and isinstance(row.get("annotations"), list) for row in rows)
+    chosen = [_chosen(row["annotations"]) if exported else _short(row) for row in rows]
+    several = {name for found in chosen for name, values in found.items() if len(values) > 1}
+    told = [
+        {name: values if name in several else values[0] for name, values in found.items() if values}
+        | dict[str, Any]((name, []) for name in several if exported and row["annotations"] and not found.get(name))
+        for row, found in zip(rows, chosen, strict=True)
+    ]
+    return [{**(row["data"] if exported else row), **found} for row, found in zip(rows, told, strict=True)]
+
+
+def _chosen(annotations: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    done = [one for one in annotations if not one.get("was_cancelled")]
+    best = [one for one in done if one.get("ground_truth")] or done
+    found: dict[str, list[Any]] = {}
+    for result in best[-1].get("result", []) if best else []:
+        value = result.get("value", {})
+        told: Any = next((value[kind] for kind in ("choices", "rating", "number") if kind in value), [])
+        found.setdefault(result.get("from_name", ""), []).extend(told if isinstance(told, list) else [told])
+    return found
+
+
+def _short(row: dict[str, Any]) -> dict[str, list[Any]]:
+    cells = {name: cell for name, cell in row.items() if isinstance(cell, dict) and cell.keys() == {"choices"}}
+    return {name: list(cell["choices"]) for name, cell in cells.items()}
 
 
 def csv_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
@@ -103,10 +159,13 @@ def csv_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
     def read(**options: Any) -> Any:
         # "NA" and "None" are names like others. By itself pandas takes the first cell of a row that is one too long for
         # a row's name, and the others for one column further.
-        return pandas.read_csv(path, keep_default_na=False, dtype=str, index_col=False, encoding=encoding, **options)
+        with _opened(path) as file:
+            return pandas.read_csv(
+                file, keep_default_na=False, dtype=str, index_col=False, encoding=encoding, **options
+            )
 
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)
@@ -117,7 +176,7 @@ def csv_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
             f"'{path}' cannot be read as a CSV file: it is not UTF-8 text ({error}). Save it as 'CSV UTF-8'; or read "
             "it with its own encoding, pandas.read_csv(..., encoding='cp1252'), and give from_data_frame that"
         ) from error
-    except (ValueError, OSError, pandas.errors.ParserWarning) as error:
+    except (ValueError, *_BROKEN, pandas.errors.ParserWarning) as error:
         raise DataError(f"'{path}' cannot be read as a CSV file: {error}") from error
     frame.columns = header  # which pandas would number where one stands twice
     for field in set(header) & set(map(str, _listed(target_fields))):

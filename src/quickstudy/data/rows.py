@@ -131,7 +131,7 @@ def cells_of(row: Any, place: int = -1) -> Cells:
 
 
 def _which(place: int) -> str:
-    return "a row" if place < 0 else f"row {place}"
+    return "it" if place < 0 else f"row {place}"
 
 
 def _named(names: Iterable[str], columns: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:

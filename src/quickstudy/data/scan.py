@@ -87,6 +87,14 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
             )
     if splits:
         raise SplitsError(source, {stage: f"{source}/{folder}" for stage, folder in splits.items()})
+    if same := _same_below(inside):
+        one = min(folders)
+        warnings.warn(
+            f"'{source}' has {len(folders)} folders, taken for classes, and in each the same folders, {shown(same)}: "
+            f"if these are the classes, and the others parts of the data, give a part for each stage, '{source}/{one}'",
+            DataWarning,
+            4,
+        )
     if loose:
         _warn(f"left out {len(loose)} files that lie outside every class folder of '{source}'", loose)
         skipped |= {f"'{source}/{name}'": "it lies outside every class folder" for name in loose}
@@ -126,6 +134,19 @@ def _splits(folders: Collection[str], names: Sequence[str]) -> dict[str, str]:
     labelled = [name for stage, name in splits.items() if stage != "predict"]
     whole = bool(labelled) and all(depths[name] == {True} for name in labelled)
     return splits if whole and (len(splits) > 1 or len(folders) == 1) else {}
+
+
+def _same_below(names: Sequence[str]) -> list[str]:
+    """Return the folders that all class folders hold alike, two or more of each; none where they differ.
+
+    >>> _same_below(["fold1/cat/1", "fold1/dog/1", "fold2/cat/2", "fold2/dog/2"]), _same_below(["cat/a/1", "dog/b/1"])
+    (['cat', 'dog'], [])
+    """
+    pairs = {tuple(name.split("/", 2)[:-1]) for name in names}
+    if not all(len(pair) == 2 for pair in pairs):
+        return []
+    outer, inner = ({pair[place] for pair in pairs} for place in (0, 1))
+    return sorted(inner) if min(len(outer), len(inner)) > 1 and len(pairs) == len(outer) * len(inner) else []
 
 
 def _split_word(folder: str) -> str:

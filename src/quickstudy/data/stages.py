@@ -35,7 +35,7 @@ class Door(Protocol):
     def __get__(self, instance: Any, owner: type[Data], /) -> Callable[..., Data]: ...
 
 
-def door(read: Callable[..., Table]) -> Door:
+def door(read: Callable[..., Table], shared_last: bool = False) -> Door:
     """Make a door of a function that reads the data of one stage.
 
     The door takes its arguments for each stage, ``train_files``, ``train_targets``, ``val_files`` and so on, reads the
@@ -51,6 +51,7 @@ def door(read: Callable[..., Table]) -> Door:
             that have no default are targets, of which there are none to predict: they are None then. What can be given
             by its name alone is said once for all stages. Its docstring explains ``files, targets: ...``, which becomes
             ``train_files, train_targets, ...: ...``.
+        shared_last: whether what is said once for all stages comes behind their arguments, and not before.
     """
     own = list(inspect.signature(read).parameters.values())
     once = [parameter for parameter in own if parameter.kind is Parameter.KEYWORD_ONLY]
@@ -64,7 +65,8 @@ def door(read: Callable[..., Table]) -> Door:
     ]
     shared = [parameter.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for parameter in once]
     rest = Parameter("options", Parameter.VAR_KEYWORD, annotation=Any)
-    signature = Signature([own[0], *shared, *arguments, rest], return_annotation=Self)
+    ordered = [*arguments, *shared] if shared_last else [*shared, *arguments]
+    signature = Signature([own[0], *ordered, rest], return_annotation=Self)
 
     def given(stage: StageName, unlabelled: bool, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """Return the arguments of a stage, None where it has no data."""

@@ -1,9 +1,9 @@
-"""Tables from torch data sets."""
+"""Tables from torch data sets, and from those of named columns, as Hugging Face's are."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 
+from quickstudy.data.stages import StageName
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Encode, class_name, encode
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, closest, few
+
+_SPLITS: Mapping[StageName, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+    "predict": ("predict", "unsupervised"),
+}
+"""What the splits of data sets are called."""
 
 
 class DatasetInputs:
@@ -56,6 +65,74 @@ class DatasetInputs:
     def select(self, rows: NDArray[np.integer[Any]]) -> DatasetInputs:
         """Return the inputs of these rows."""
         return DatasetInputs(self.dataset, self.rows[rows], self.known)
+
+
+class ByName:
+    """A data set whose items are dicts, as one of ``(input, None)``.
+
+    Args:
+        dataset: N items.
+        input_field: the key of the inputs.
+
+    Raises:
+        DataError: there is no such key, or the data set has no length.
+    """
+
+    def __init__(self, dataset: Any, input_field: str) -> None:
+        known = columns_of(dataset)
+        if known and input_field not in known:
+            raise DataError(f"the data set has no column {input_field!r}{closest(input_field, known)}")
+        self.dataset, self.input_field = dataset, input_field
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, None]:
+        return self.dataset[index][self.input_field], None
+
+
+def split_of(dataset: Any, stage: StageName) -> Any:
+    """Return a data set, of several by the name of their split, as of Hugging Face's ``DatasetDict``, that of a stage.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    if not isinstance(dataset, Mapping):
+        return dataset
+    found = next((dataset[name] for name in _SPLITS[stage] if name in dataset), None)
+    if found is None:
+        raise DataError(
+            f"the data sets given have the splits {few(map(str, dataset))}, and none is called "
+            f"'{_SPLITS[stage][0]}': give the one that is meant, {stage}_dataset=data[...]"
+        )
+    return found
+
+
+def columns_of(dataset: Any) -> list[str]:
+    """Return the names of a data set's columns; none where it has no such."""
+    names = getattr(dataset, "column_names", None) or getattr(dataset, "columns", None)
+    return [str(name) for name in names] if isinstance(names, Iterable) else []
+
+
+def column_of(dataset: Any, field: Any) -> list[Any]:
+    """Return a column of a data set; what its ``features`` give names is called by these, such as ``ClassLabel``'s.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    known = columns_of(dataset)
+    if field not in known:
+        raise DataError(f"the data set has no column {field!r}{closest(str(field), known)} It has: {few(known)}")
+    cells = [cell.tolist() if hasattr(cell, "tolist") else cell for cell in dataset[field]]
+    feature = (getattr(dataset, "features", None) or {}).get(field)
+    names: list[str] = getattr(getattr(feature, "feature", feature), "names", None) or []
+
+    def called(cell: Any) -> Any:
+        if isinstance(cell, list):
+            return [called(one) for one in cell]
+        return names[cell] if isinstance(cell, int) and 0 <= cell < len(names) else None  # -1 stands for none
+
+    return list(map(called, cells)) if names else cells
 
 
 def has_targets(dataset: Any) -> bool:

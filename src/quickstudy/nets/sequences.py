@@ -1,15 +1,18 @@
 """What networks of sequences have in common: layers and masks of attention, and one vector of many.
 
-Shapes: N sequences, L places, D features.
+Shapes: N sequences, W windows, L places, D features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from quickstudy.batches import Batch, fold
 
 Pooling = Literal["mean", "cls", "last", "mean_std"]
 """The vector of a sequence: the mean of its places, the first, the last, or mean and deviation of each feature."""
@@ -79,3 +82,25 @@ def pooled(states_NLD: Tensor, mask_NL: Tensor, pooling: Pooling) -> Tensor:
         return mean_ND
     off_NLD = (states_NLD - mean_ND[:, None]) * weights_NL1
     return torch.cat([mean_ND, (off_NLD.square().sum(1) / count_N1 + _LEAST).sqrt()], 1)
+
+
+def by_window(embed: Callable[[Batch], Tensor], texts: Batch) -> Tensor:
+    """Return ``[N, D]``: what ``embed`` makes of sequences, and of those in windows the mean over their windows.
+
+    Args:
+        embed: makes ``[N, D]`` of ``{"ids": [N, L], "mask": [N, L]}``.
+        texts: such, or ``[N, W, L]``; a window that is masked as a whole fills up, and has no part in the mean.
+    """
+    mask = texts["mask"]
+    if mask.ndim == 2:
+        return embed(texts)
+    there_NW = mask.any(-1)
+    first_L = torch.arange(mask.shape[-1], device=mask.device) == 0  # or an empty window would have no vector
+    rows = fold({"ids": texts["ids"], "mask": mask | (first_L & ~there_NW[..., None])})
+    vectors_VD = embed(rows)
+    weights_V1 = there_NW.flatten()[:, None].to(vectors_VD.dtype)
+    # Not by a view [N, W, D], which binds a graph to texts of two windows or more.
+    of_text_V = torch.arange(vectors_VD.shape[0], device=mask.device) // mask.shape[1]
+    sums_ND = vectors_VD.new_zeros(mask.shape[0], vectors_VD.shape[1]).index_add(0, of_text_V, vectors_VD * weights_V1)
+    mean_ND: Tensor = sums_ND / there_NW.sum(1)[:, None].to(sums_ND.dtype)
+    return mean_ND

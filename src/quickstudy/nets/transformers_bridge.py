@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, brief, check_choice, first_line, require
 from quickstudy.nets.registry import BACKBONES
-from quickstudy.nets.sequences import Pooling, attention_bias, pooled
+from quickstudy.nets.sequences import Pooling, attention_bias, by_window, pooled
 from quickstudy.nets.sound_bridge import SOUNDS, SoundEncoder, sound_encoder
 from quickstudy.nets.weights import WHEELS, check_hub_answers, wheel_file
 
@@ -92,14 +92,17 @@ class TransformersEncoder(nn.Module):
         return max(lists, key=len, default=None)
 
     def forward(self, texts: Batch) -> Tensor:
-        """Return ``[N, D]`` of ``{"ids": [N, L], "mask": [N, L]}``."""
+        """Return ``[N, D]`` of ``{"ids": [N, L], "mask": [N, L]}``, or of windows ``[N, W, L]``."""
+        embedded_ND = by_window(self._pooled, texts)
+        return F.normalize(embedded_ND, dim=1) if self.normalize else embedded_ND
+
+    def _pooled(self, texts: Batch) -> Tensor:
         ids_NL, mask_NL = texts["ids"], texts["mask"]
         bias = attention_bias(mask_NL, next(self.network.parameters()).dtype, self._causal)
         ids_NL = ids_NL.masked_fill(~mask_NL, self._padding)
         places = {"position_ids": torch.arange(ids_NL.shape[1], device=ids_NL.device)[None]} if self._counts else {}
         states_NLD = self.network(input_ids=ids_NL, attention_mask=bias, **places).last_hidden_state
-        embedded_ND = pooled(states_NLD, mask_NL, self.pooling)
-        return F.normalize(embedded_ND, dim=1) if self.normalize else embedded_ND
+        return pooled(states_NLD, mask_NL, self.pooling)
 
 
 @BACKBONES.register("minilm")

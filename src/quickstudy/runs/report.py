@@ -198,6 +198,29 @@ def confusion_picture(matrix: NDArray[np.int64], classes: Sequence[str]) -> byte
     return _png(figure, bbox_inches="tight")
 
 
+def bars_picture(bars: Sequence[tuple[str, float, float]], told: str) -> bytes:
+    """Draw values with their intervals, the first on top.
+
+    Args:
+        bars: of each its name, the value and the half-width of its interval.
+        told: what the values are.
+
+    Returns:
+        A PNG.
+    """
+    figure = Figure(figsize=(6.4, 0.8 + 0.3 * len(bars)), dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    places, values = range(len(bars)), [value for _, value, _ in bars]
+    axes.barh(places, values, xerr=[half for *_, half in bars], color=_SHOWN, ecolor="#1c2230", capsize=2, height=0.7)
+    axes.set_yticks(places, [_short(name) for name, *_ in bars], fontsize=9)
+    axes.invert_yaxis()
+    axes.axvline(0, color="#9aa3b5", linewidth=1)
+    axes.set_xlabel(told)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
 def class_listing(figures: Mapping[str, Mapping[str, Any]]) -> Listing:
     """List the figures of classes, or of labels, the worst first."""
     of_labels = any("f1" in each for each in figures.values())

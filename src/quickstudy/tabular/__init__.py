@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from quickstudy.domains import lazily
 
 if TYPE_CHECKING:
+    from quickstudy.tabular.importance import Importance as Importance
+    from quickstudy.tabular.importance import importance_picture as importance_picture
+    from quickstudy.tabular.importance import permutation_importance as permutation_importance
     from quickstudy.tabular.modality import Row as Row
     from quickstudy.tabular.nets import MLP as MLP
     from quickstudy.tabular.nets import FTTransformer as FTTransformer
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from quickstudy.tabular.nets import TabM as TabM
     from quickstudy.tabular.tasks import TabularClassificationData as TabularClassificationData
     from quickstudy.tabular.tasks import TabularClassifier as TabularClassifier
+    from quickstudy.tabular.tasks import TabularEmbedder as TabularEmbedder
+    from quickstudy.tabular.tasks import TabularEmbeddingData as TabularEmbeddingData
     from quickstudy.tabular.tasks import TabularRegressionData as TabularRegressionData
     from quickstudy.tabular.tasks import TabularRegressor as TabularRegressor
 
@@ -22,6 +27,7 @@ __getattr__, __dir__, __all__ = lazily(
     __name__,
     {
         "FTTransformer": "nets",
+        "Importance": "importance",
         "MLP": "nets",
         "OneHot": "nets",
         "ResNet": "nets",
@@ -29,13 +35,18 @@ __getattr__, __dir__, __all__ = lazily(
         "TabM": "nets",
         "TabularClassificationData": "tasks",
         "TabularClassifier": "tasks",
+        "TabularEmbedder": "tasks",
+        "TabularEmbeddingData": "tasks",
         "TabularRegressionData": "tasks",
         "TabularRegressor": "tasks",
+        "importance_picture": "importance",
+        "permutation_importance": "importance",
     },
 )
 
 TASKS = {
     "tabular_classification": ("TabularClassifier", "TabularClassificationData"),
+    "tabular_embedding": ("TabularEmbedder", "TabularEmbeddingData"),
     "tabular_regression": ("TabularRegressor", "TabularRegressionData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

@@ -12,8 +12,9 @@ import json
 import math
 import re
 import warnings
+from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import NormalDist
@@ -60,6 +61,9 @@ _FAR, _FARTHEST = 6.0, 10.0
 _WORDS = {"", "na", "n/a", "nan", "nat", "null", "none", "nil", "?", "-", "missing"}
 """What stands in a column of numbers or dates where there is none."""
 _IDENTIFIER = re.compile(r"(?i:unnamed\b.*|index|row|(.*[\s_-])?id)|.*[a-z]I[dD]")
+_LARGEST = 1e300
+_TRIED = 1000
+"""Cells that are looked at before a column is taken for one that has no numbers, or no dates."""
 _EPOCH = datetime.datetime(2000, 1, 1)
 _SHOWN, _SHOWN_CELL = 500, 40
 
@@ -138,8 +142,8 @@ class Row(Modality):
         if lacking:
             have = f"; it has {shown(cells)}" if cells else ""
             raise DataError(
-                f"{_which(cells)} lacks {_columns(lacking)}{have}. Give each column that training had, with None where "
-                "a cell is not known"
+                f"{_place(cells) or 'it'} lacks {_columns(lacking)}{have}. Give each column that training had, with "
+                "None where a cell is not known"
             )
         numbers: list[float] = []
         gone: list[bool] = []
@@ -148,7 +152,7 @@ class Row(Modality):
             try:
                 found = read(cells[column.name])
             except _CellError as error:
-                raise error.of(column.name, _which(cells)) from None
+                raise error.of(column.name, _place(cells)) from None
             if isinstance(found, int):
                 codes.append(found)
             else:
@@ -242,7 +246,10 @@ class Row(Modality):
             _each(_category, name, cells, places)
         except _CellError as error:
             raise error.of(name, "a row") from None
-        counts = Counter("" if not one else _category(cell) for cell, one in zip(cells.tolist(), there, strict=True))
+        counts = Counter[str]({"": int((~there).sum())})
+        for cell, count in Counter(cells[there].tolist()).items():
+            counts[_category(cell)] += count
+        counts = +counts
         kept = sorted(counts, key=lambda category: (-counts[category], category))[: self.most_categories]
         return Column(name, CATEGORY, tuple(sorted(kept)))
 
@@ -348,8 +355,8 @@ def _item(inputs: Inputs, row: int) -> Any:
     return cells_of(item, row)
 
 
-def _which(cells: Cells) -> str:
-    return "the row" if cells.row < 0 else f"row {cells.row}"
+def _place(cells: Cells) -> str:
+    return "" if cells.row < 0 else f"row {cells.row}"
 
 
 def _columns(names: Sequence[str]) -> str:
@@ -389,7 +396,7 @@ def _unlearned(cells: Cells) -> Batch:
             if numbers and not math.isfinite(numbers[-1]):
                 raise _infinite(cell)
         except _CellError as error:
-            raise error.of(name, _which(cells)) from None
+            raise error.of(name, _place(cells)) from None
     return _tree(numbers, [False] * len(numbers), [])
 
 
@@ -408,11 +415,15 @@ class _CellError(Exception):
 
     def of(self, name: str, row: str) -> DataError:
         """Return it as an error that names the column, and the row."""
-        return DataError(f"{row}, column '{name}': {self}".replace("'...'", repr(name)))
+        return DataError(f"{row}{row and ', '}column '{name}': {self}")
+
+
+class _InfiniteError(_CellError):
+    """A number that is not finite."""
 
 
 def _infinite(cell: Any) -> _CellError:
-    return _CellError(f"{brief(cell)} is not finite: write a number, or leave the cell empty (None)")
+    return _InfiniteError(f"{brief(cell)} is not finite: write a number, or leave the cell empty (None)")
 
 
 def _missing(cells: Any) -> NDArray[np.bool_]:
@@ -425,6 +436,8 @@ def _missing(cells: Any) -> NDArray[np.bool_]:
 
 def _number(cell: Any) -> float:
     """Return the number in a cell, NaN where it is missing."""
+    if type(cell) in (int, float) and -_LARGEST < cell < _LARGEST:
+        return float(cell)
     if isinstance(cell, str):
         text = cell.strip()
         if text.lower() in _WORDS:
@@ -452,10 +465,7 @@ def _number(cell: Any) -> float:
 
 
 def _no_number(cell: Any) -> _CellError:
-    return _CellError(
-        f"{brief(cell)} is no number, and the column has such: write one, or leave the cell empty (None); or, where "
-        "training should take them for names, kinds={'...': 'category'}"
-    )
+    return _CellError(f"{brief(cell)} is no number, and the column has such: write one, or leave the cell empty (None)")
 
 
 def _date(cell: Any) -> datetime.datetime | None:
@@ -504,6 +514,8 @@ def _each(read: Callable[[Any], Any], name: str, cells: NDArray[Any], places: ND
         try:
             found.append(read(cell))
         except _CellError as error:
+            if not isinstance(error, _InfiniteError):
+                error = _CellError(f"{error}; or, to take its cells for names, give kinds={{{name!r}: 'category'}}")
             raise error.of(name, f"row {place}") from None
     return found
 
@@ -516,35 +528,45 @@ def _kind_of(name: str, cells: NDArray[Any], there: NDArray[Any], places: NDArra
     values = cells[there].tolist()
     if not values:
         return IGNORED, "nothing in it"
-    names = {_category(value) for value in values}
+    try:
+        counts = Counter(values)
+    except TypeError:  # of a list, for instance
+        _each(_category, name, cells, places)
+        raise
+    names = {_category(value) for value in counts}
     if len(names) == 1:
         return (IGNORED, "one value alone") if there.all() else (CATEGORY, None)
     if all(isinstance(value, bool) for value in values):
         return CATEGORY, None
     for kind, read in ((NUMBER, _number), (DATE, _date)):
-        right = _readable(read, values)
-        told = [found for found in right if found is not None]
-        if len(right) == len(values) and told and any(found == found for found in told):
+        right, many = _readable(read, counts)
+        told = [found for found in right if found is not None and found == found]
+        if many == len(values) and told:
             whole = kind == NUMBER and all(found % 1 == 0 for found in told)
             if whole and len(names) == len(cells) > 2 and (_IDENTIFIER.fullmatch(name) or _consecutive(told)):
                 return IGNORED, "another number in each row, as identifiers have"
             return kind, None
-        if len(right) > len(values) / 2:
+        if many > len(values) / 2:
             _each(read, name, cells, places)  # which raises, and says which is none
     if len(names) == len(cells) > 2 or (len(cells) >= _MANY and len(names) > len(values) / 2):
         return IGNORED, "another text in most rows, as names and identifiers have"
     return CATEGORY, None
 
 
-def _readable(read: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
-    found = []
-    for value in values:
+def _readable(read: Callable[[Any], Any], counts: Mapping[Any, int]) -> tuple[list[Any], int]:
+    """Return what is read of those cells that can be, each once; and how many they are."""
+    found, many = [], 0
+    for place, (value, count) in enumerate(counts.items()):
+        if place >= _TRIED and not many:
+            break
         try:
             found.append(read(value))
-        except _CellError as error:
-            if "not finite" in str(error):
-                found.append(math.inf)
-    return found
+            many += count
+        except _InfiniteError:
+            many += count
+        except _CellError:
+            continue
+    return found, many
 
 
 def _consecutive(numbers: list[float]) -> bool:
@@ -583,13 +605,16 @@ def _knots(values: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
 def _scale(number: Number) -> Callable[[float], tuple[float, bool]]:
     """Return what scales a number, and says whether it is missing, where training had such."""
     median, mean, deviation, gaps, knots = number
-    table = np.array(knots).T
+    values, ranks = (list(part) for part in zip(*knots, strict=True)) if knots else ([], [])
 
     def scale(value: float) -> tuple[float, bool]:
         lost = value != value
         value = median if lost else value
-        if len(table):
-            value = float(np.interp(value, *table))
+        if values:
+            at = min(max(bisect(values, value), 1), len(values) - 1)
+            below, above = values[at - 1], values[at]
+            part = max(0.0, min(1.0, (value - below) / (above - below)))
+            value = ranks[at - 1] + part * (ranks[at] - ranks[at - 1])
         return max(-_FARTHEST, min(_FARTHEST, (value - mean) / deviation)), lost and gaps
 
     return scale

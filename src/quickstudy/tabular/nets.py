@@ -326,7 +326,7 @@ class TabM(_Network):
         members: int = 32,
         width: int = 128,
         layers: int = 2,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
     ) -> None:
         check_counts(members=members, width=width, layers=layers)
         super().__init__(numbers, categories, column_width, embedding)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
 
 from quickstudy.data.frames import Fields, file_columns, rows_table
 from quickstudy.data.rows import columns_of
+from quickstudy.data.samples import Samples
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.data.targets import in_order
 from quickstudy.errors import given
+from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
 from quickstudy.tabular.modality import Row
+from quickstudy.tabular.self_made import of_one_task, self_made_tasks
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Regressor
+from quickstudy.training.task import Classifier, Embedder, Regressor
 
 Path = str | os.PathLike[str]
 
@@ -115,6 +120,53 @@ class TabularData(DataModule):
 class TabularClassificationData(TabularData):
     """Rows with labels; see ``TabularData``."""
 
+    @classmethod
+    def from_unlabelled(
+        cls,
+        rows: Any,
+        *,
+        tasks: int = 200,
+        val_tasks: int = 0,
+        clusters: int = 10,
+        columns: tuple[float, float] = (0.2, 0.5),
+        examples: int = 1000,
+        **options: Any,
+    ) -> Self:
+        """Make tasks of rows without labels, to train a few-shot strategy on; ``model.adapt`` then learns from few.
+
+        The classes of a task are clusters of rows by some columns, which are then shuffled: see
+        ``quickstudy.tabular.self_made``.
+
+        Args:
+            rows: a frame, or dicts of cells by the columns' names, without the target.
+            tasks, val_tasks: how many, to train on and to validate by.
+            clusters: the classes of each: at least the ``ways`` of an episode.
+            columns: of a task the share of the columns that make its classes is drawn between these two.
+            examples: rows of each task, drawn anew.
+            options: see the class.
+
+        Raises:
+            ConfigError: an option is out of range.
+            DataError: a row is none, or there are too few of them, or of columns.
+        """
+        raw = cls.from_lists(predict_rows=rows, **options)
+        table = raw.table("predict")
+        assert table is not None
+        modality, seed = raw.modality.fitted(table.inputs), int(raw.options.get("seed", 0))
+        read = Samples(table.inputs, modality).batch(np.arange(len(table)))
+        train, val = (
+            self_made_tasks(read, count, clusters, columns, examples, seed, first) if count else None
+            for count, first in ((tasks, 0), (val_tasks, tasks))
+        )
+        learned = {name: modality.settings[name] for name in modality.learned}
+        return cls(train, val, **{"episode_sampler": of_one_task, **options}, load_options=learned)
+
+
+class TabularEmbeddingData(TabularData):
+    """Rows, with labels or without; see ``TabularData``. Labels are for judging, and for the default strategy."""
+
+    answers = Embedding
+
 
 class TabularRegressionData(TabularData):
     """Rows with numbers, such as a price; see ``TabularData``."""
@@ -127,6 +179,12 @@ class TabularClassifier(Classifier):
 
     The default backbone, ``"mlp"``, starts from nothing, and is made once the columns are known.
     """
+
+    modality = Row()
+
+
+class TabularEmbedder(Embedder):
+    """Embeds rows of a table; see ``Embedder`` for the arguments, and ``TabularClassifier`` for backbones."""
 
     modality = Row()
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from quickstudy.batches import Batch
+from quickstudy.batches import Batch, stack, take
 from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_counts, given, require
@@ -42,13 +42,15 @@ _PADDING = "[PAD]"
 @MODALITIES.register("text")
 @dataclass(frozen=True)
 class Text(Modality):
-    """A text as ``{"ids": int64 [L], "mask": bool [L]}``: its tokens, and that they are there.
+    """A text as ``{"ids": int64 [L], "mask": bool [L]}``: its tokens, and that they are there; in windows ``[W, L]``.
 
     Args:
         tokenizer: what takes it apart, the content of a ``tokenizer.json``. Empty: a pretrained backbone brings its
             own, and else one is learned from the training texts (byte-level BPE of small letters: no token is unknown).
             Before that a text's bytes are its tokens.
         max_length: tokens of a text; what is longer is cut at its end. None: what the tokenizer says, else 128.
+        windows: with more than 1, a longer text is read in so many parts of ``max_length`` tokens at most, which
+            overlap by a quarter, and its vector is the mean of theirs; only what is beyond them is cut.
         vocabulary_size: tokens that are learned at most.
         max_characters: a text that has more is refused.
 
@@ -67,13 +69,14 @@ class Text(Modality):
     backbone = "small_transformer"
     tokenizer: str = field(default="", repr=False)
     max_length: int | None = None
+    windows: int = 1
     vocabulary_size: int = VOCABULARY_SIZE
     max_characters: int = MAX_CHARACTERS
 
     def __post_init__(self) -> None:
         check_counts(4, **given(max_length=self.max_length))  # beside what marks a text's two ends
         check_counts(_BYTES + 1, vocabulary_size=self.vocabulary_size)
-        check_counts(max_characters=self.max_characters)
+        check_counts(max_characters=self.max_characters, windows=self.windows)
         if self.tokenizer and not self.tokenizer.lstrip().startswith("{"):
             raise ConfigError(
                 f"tokenizer={brief(self.tokenizer)} is not the content of a tokenizer.json: type "
@@ -86,13 +89,14 @@ class Text(Modality):
         """Return the tokens of a string; or of a file of UTF-8, as a path, a file of an archive, or bytes."""
         text = self._read(item)
         if self.tokenizer:
-            ids = _coder(self.tokenizer, self.max_length).encode(text).ids
+            encoded = self._coder.encode(text)
+            parts = [part.ids for part in (encoded, *encoded.overflowing)][: self.windows]
         else:  # 0 is what shorter texts are filled up with
-            ids = [byte + 1 for byte in text.encode()[: self.max_length or _LENGTH]]
-        if not ids:
+            parts = [[byte + 1 for byte in text.encode()[: self.max_length or _LENGTH]]]
+        if not parts[0]:
             raise DataError(f"{brief(text)} has no token that the tokenizer knows")
-        tokens = torch.tensor(ids)
-        return {"ids": tokens, "mask": torch.ones(len(tokens), dtype=torch.bool)}
+        read = [{"ids": torch.tensor(ids), "mask": torch.ones(len(ids), dtype=torch.bool)} for ids in parts]
+        return read[0] if self.windows == 1 else stack(read)
 
     def listed(self, inputs: Any) -> Any:
         """Return texts as a list; a string alone is a list of one, and a batch of tokens stays as it is.
@@ -162,6 +166,11 @@ class Text(Modality):
             )
         return ""
 
+    @property
+    def _coder(self) -> Any:
+        """What takes texts apart."""
+        return _coder(self.tokenizer, self.max_length, self.windows > 1)
+
     # ---- learning
 
     def fitted(self, inputs: Inputs) -> Self:
@@ -178,7 +187,7 @@ class Text(Modality):
         """Warn of texts that are cut, and of tokens that are unknown, by the first of them; bad ones tell so later."""
         if not self.tokenizer:
             return
-        coder = _coder(self.tokenizer, self.max_length)
+        coder = self._coder
         unknown = getattr(coder.model, "unk_token", None)
         cut = strange = tokens = 0
         some = [text for _, text in zip(range(_COUNTED), texts, strict=False) if isinstance(text, str)]
@@ -186,13 +195,14 @@ class Text(Modality):
             if self._complaint(text):
                 continue
             encoded = coder.encode(text)
-            cut += bool(encoded.overflowing)
+            cut += len(encoded.overflowing) >= self.windows
             tokens += len(encoded.tokens)
             strange += encoded.tokens.count(unknown)
         if cut:
             _warn(
-                f"{cut} of {len(some)} texts are longer than {coder.truncation['max_length']} tokens, and their ends "
-                "are cut: set max_length=, as far as the backbone goes, or give parts of them"
+                f"{cut} of {len(some)} texts are longer than {coder.truncation['max_length']} tokens"
+                f"{f' in each of {self.windows} windows' * (self.windows > 1)}, and their ends are cut: set "
+                "max_length=, as far as the backbone goes, or windows=, or give parts of them"
             )
         if strange:
             _warn(f"{strange} of the {tokens} tokens of {len(some)} texts are unknown to the tokenizer: {unknown}")
@@ -202,8 +212,9 @@ class Text(Modality):
     def show(self, item: Any, example: Batch) -> bytes:
         """Return its beginning."""
         if isinstance(item, dict):
-            ids = [int(token) for token in example["ids"][example["mask"]]]
-            known = self.tokenizer and _coder(self.tokenizer, self.max_length)
+            first = take(example, 0) if self.windows > 1 else example
+            ids = [int(token) for token in first["ids"][first["mask"]]]
+            known = self.tokenizer and self._coder
             text = known.decode(ids) if known else bytes(token - 1 for token in ids).decode("utf-8", "replace")
         else:
             text = self._read(item)
@@ -215,18 +226,20 @@ class Text(Modality):
 
     def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
         """Return tokens by chance."""
-        length = _LENGTH if like is None else like["ids"].shape[1]
-        ids = torch.randint(1, self.count, (count, max(length, 1)), generator=generator)
+        axes = (1, _LENGTH)[self.windows == 1 :] if like is None else like["ids"].shape[1:]
+        ids = torch.randint(1, self.count, (count, *(max(length, 1) for length in axes)), generator=generator)
         return {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)}
 
     def free_axes(self) -> dict[str, dict[int, str]]:
-        """Return that a text has any length."""
-        return {"ids": {1: "L"}, "mask": {1: "L"}}
+        """Return that a text has any length, and any number of windows."""
+        axes = {1: "L"} if self.windows == 1 else {1: "W", 2: "L"}
+        return {"ids": axes, "mask": axes}
 
     def recipe(self) -> dict[str, Any]:
         """Return the tokenizer, and how many tokens a text has at most."""
-        length = _coder(self.tokenizer, self.max_length).truncation["max_length"] if self.tokenizer else _LENGTH
-        return {"tokenizer": self.tokenizer, "max_length": self.max_length or length}
+        length = self._coder.truncation["max_length"] if self.tokenizer else _LENGTH
+        windows = {"windows": self.windows, "overlap": _overlap(length)} if self.windows > 1 else {}
+        return {"tokenizer": self.tokenizer, "max_length": self.max_length or length, **windows}
 
     def for_backbone(self) -> dict[str, Any]:
         """Return how many tokens there are, where that is more than networks have room for unless they are told."""
@@ -235,7 +248,7 @@ class Text(Modality):
     @property
     def count(self) -> int:
         """How many tokens there are."""
-        return int(_coder(self.tokenizer, self.max_length).get_vocab_size()) if self.tokenizer else _BYTES + 1
+        return int(self._coder.get_vocab_size()) if self.tokenizer else _BYTES + 1
 
     def values(self, encoder: Sighted) -> Values:
         """Return how they are taken by a network, which must have room for them.
@@ -284,17 +297,23 @@ def _warn(told: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _coder(tokenizer: str, max_length: int | None) -> Any:
-    """Return what takes texts apart."""
+def _coder(tokenizer: str, max_length: int | None, overlaps: bool) -> Any:
+    """Return what takes texts apart, into parts that overlap or not."""
     tokenizers: Any = require("tokenizers", extra="text")
     try:
         made = tokenizers.Tokenizer.from_str(tokenizer)
     except Exception as error:  # the library raises no other
         raise ConfigError(f"tokenizer={brief(tokenizer)} is no tokenizer.json: {error}") from error
     made.no_padding()
-    if max_length is not None or made.truncation is None:
-        made.enable_truncation(max_length or _LENGTH)
+    length = max_length or (made.truncation or {}).get("max_length", _LENGTH)
+    if overlaps or max_length is not None or made.truncation is None:
+        made.enable_truncation(length, stride=_overlap(length) if overlaps else 0)
     return made
+
+
+def _overlap(length: int) -> int:
+    """Return how many tokens a window of a text shares with the one before."""
+    return length // 4
 
 
 def _learned(texts: Iterator[str], size: int) -> str:

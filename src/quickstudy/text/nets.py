@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, check_counts
 from quickstudy.nets.registry import BACKBONES
-from quickstudy.nets.sequences import AttentionLayer, attention_bias, pooled
+from quickstudy.nets.sequences import AttentionLayer, attention_bias, by_window, pooled
 from quickstudy.text.modality import VOCABULARY_SIZE
 
 _SLOWEST = 10_000.0
@@ -63,7 +63,10 @@ class SmallTransformer(nn.Module):
         return self.layers
 
     def forward(self, texts: Batch) -> Tensor:
-        """Return ``[N, D]`` of ``{"ids": [N, L], "mask": [N, L]}``."""
+        """Return ``[N, D]`` of ``{"ids": [N, L], "mask": [N, L]}``, or of windows ``[N, W, L]``."""
+        return by_window(self._embedded, texts)
+
+    def _embedded(self, texts: Batch) -> Tensor:
         ids_NL, mask_NL = texts["ids"], texts["mask"]
         states_NLD = self.tokens(ids_NL)
         states_NLD = states_NLD + _sines(ids_NL.shape[1], states_NLD)

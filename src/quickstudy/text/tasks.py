@@ -26,6 +26,8 @@ class TextData(DataModule):
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
         max_length: tokens of a text; what is longer is cut at its end. Default: as the model's training data, else what
             its tokenizer says.
+        windows: with more than 1, a longer text is read in so many parts at most, and its vector is the mean of
+            theirs; see ``Text``.
         vocabulary_size: tokens that are learned at most, where the model brings no tokenizer of its own.
         options: see ``DataOptions``.
     """
@@ -39,10 +41,11 @@ class TextData(DataModule):
         test: Table | None = None,
         predict: Table | None = None,
         max_length: int | None = None,
+        windows: int | None = None,
         vocabulary_size: int | None = None,
         **options: Any,
     ) -> None:
-        options |= given(max_length=max_length, vocabulary_size=vocabulary_size)
+        options |= given(max_length=max_length, windows=windows, vocabulary_size=vocabulary_size)
         super().__init__(train, val, test, predict, **options)
 
     @door

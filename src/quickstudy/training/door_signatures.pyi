@@ -74,6 +74,8 @@ class Doors:
         val_dataset: Any | None = None,
         test_dataset: Any | None = None,
         predict_dataset: Any | None = None,
+        input_field: str | None = None,
+        target_fields: Fields = None,
         **options: Any,
     ) -> Self: ...
     @classmethod

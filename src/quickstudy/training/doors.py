@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 import torch
 
 from quickstudy.data.frames import Fields, file_frame, frame_table
@@ -22,14 +23,23 @@ from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Inputs, Table
 from quickstudy.data.targets import Encode, class_name, in_order
-from quickstudy.data.torch_sets import DatasetInputs, dataset_table, has_targets
+from quickstudy.data.torch_sets import (
+    ByName,
+    DatasetInputs,
+    column_of,
+    columns_of,
+    dataset_table,
+    has_targets,
+    split_of,
+)
 from quickstudy.datasets import DATASETS
-from quickstudy.errors import ConfigError, DataError, DataWarning, brief, one_line
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, few, one_line, require
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.modality import Modality
 
 Path = str | os.PathLike[str]
+_NO_LABELS = "target_fields is missing: name the column with the labels"
 
 
 class Doors:
@@ -166,18 +176,40 @@ class Doors:
         read = partial(listed_files, exist=not stage.skip)
         return listed_table(files, targets, read, skip=stage.skip, encode=cls.answers.encode, groups=owners)
 
-    @door
-    def from_datasets(cls, stage: Stage, dataset: Any) -> Table:
+    @partial(door, shared_last=True)
+    def from_datasets(
+        cls,  # noqa: N805
+        stage: Stage,
+        dataset: Any,
+        *,
+        input_field: str | None = None,
+        target_fields: Fields = None,
+    ) -> Table:
         """Use torch data sets of ``(input, target)`` or of dicts with the keys ``"input"`` and ``"target"``.
+
+        Or data sets of named columns, such as Hugging Face's: ``input_field`` and ``target_fields`` name them, and what
+        a ``ClassLabel`` numbers is called by its names. Of a ``DatasetDict`` a stage takes its own split.
 
         Targets are read from the attribute ``targets`` where the data set has one, else by going through it once.
         Whole numbers are called by the data set's ``classes``, or by its ``class_to_idx``, where it has such, as those
         of torchvision; ``Subset``, ``random_split`` and ``ConcatDataset`` are looked through. Without either the
         numbers are the names: number 3 of the training data is number 3 of the test data.
 
+        Args:
+            dataset: per stage.
+            input_field: the column of the inputs, where columns have names.
+            target_fields: the column of the labels, or several of zeros and ones, one per label.
+            options: see the class.
+
         Raises:
-            DataError: a data set has no length, an item has no target, or a target none of the names.
+            DataError: a data set has no length, an item has no target, a target none of the names, or there is no such
+                column.
         """
+        dataset = split_of(dataset, stage.name)
+        if input_field is not None:
+            return _of_columns(cls.modality, cls.answers, stage, dataset, input_field, target_fields)
+        if (known := getattr(dataset, "column_names", None)) and "input" not in known:
+            raise DataError(f"the data set has columns: name them, input_field=, target_fields=. It has: {few(known)}")
         if stage.name == "predict" or (stage.unlabelled and not has_targets(dataset)):
             return Table(DatasetInputs(dataset))
         return dataset_table(dataset, cls.answers.encode)
@@ -223,8 +255,9 @@ class Doors:
     ) -> Table:
         """Read the files named in a column of a CSV file; see ``from_data_frame``. A root defaults to its folder.
 
-        A file that ends in ``.jsonl`` or ``.json`` has JSON, an object per line or a list of them, and one that ends in
-        ``.parquet`` Parquet; ``from_json`` is another name of this. Labels in CSV are named as they are written:
+        A file that ends in ``.jsonl`` or ``.json`` has JSON, an object per line or a list of them, or what Label Studio
+        exports; one that ends in ``.parquet`` Parquet; and CSV and JSON may be packed by gzip, ``.csv.gz``.
+        ``from_json`` is another name of this. Labels in CSV are named as they are written:
         ``1``, ``01``, ``1.0`` and ``NaN`` are four classes.
 
         Args:
@@ -257,6 +290,26 @@ class Doors:
         return cls(*dataset(root, **own), **options)
 
 
+def _of_columns(
+    modality: Modality, answers: type[Kind], stage: Stage, dataset: Any, input_field: str, target_fields: Fields
+) -> Table:
+    fields = [target_fields] if isinstance(target_fields, (str, int)) else list(target_fields or ())
+    if stage.name == "predict":
+        fields = [field for field in fields if field in columns_of(dataset)]
+    if modality.in_cells:
+        columns = {field: column_of(dataset, field) for field in [input_field, *fields]}
+        frame = require("pandas", extra="tabular").DataFrame(columns, dtype=object)
+        return _of_frame(stage, frame, modality.column, input_field, fields or None, answers.encode)
+    inputs = DatasetInputs(ByName(dataset, input_field))
+    if stage.name == "predict" or (stage.unlabelled and not fields):
+        return Table(inputs)
+    if not fields:
+        raise DataError(_NO_LABELS)
+    targets = [column_of(dataset, field) for field in fields]
+    names = list(map(str, fields)) if len(fields) > 1 else None
+    return Table.build(inputs, targets[0] if names is None else np.array(targets).T, names, answers.encode)
+
+
 def _of_frame(
     stage: Stage,
     frame: Any,
@@ -267,7 +320,7 @@ def _of_frame(
 ) -> Table:
     read = partial(column, exist=not stage.skip)
     if target_fields is None and not stage.unlabelled:
-        raise DataError("target_fields is missing: name the column with the labels")
+        raise DataError(_NO_LABELS)
     if target_fields is not None and stage.name != "predict":
         return frame_table(frame, read, input_field, target_fields, stage.skip, encode, stage.group_field)
     if target_fields is not None:

@@ -19,6 +19,8 @@ from quickstudy.errors import ConfigError, brief, closest
 from quickstudy.nets.lora import adapters_of, add_adapters, merge_adapters
 from quickstudy.nets.stages import layers_of, stages_of
 from quickstudy.torch_internals import BatchNorm
+from quickstudy.training.datamodule import DataModule
+from quickstudy.training.task import Task
 
 Strategy = str | tuple[Any, ...] | BaseFinetuning
 Begins = dict[nn.Module, float]
@@ -55,6 +57,7 @@ class Unfreezing(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out what trains when, and take what never will out of training before the optimizer is made."""
+        _read(pl_module, trainer, stage)
         backbone = pl_module.get_submodule("encoder.backbone")
         layers = layers_of(backbone)
         own = self._begins_of(layers, backbone)
@@ -77,12 +80,6 @@ class Unfreezing(Callback):
         Raises:
             ConfigError: only the backbone has parameters, and it is frozen at first.
         """
-        backbone = pl_module.get_submodule("encoder.backbone")
-        if not self._taken and any(parameter.requires_grad for parameter in backbone.parameters()):
-            raise ConfigError(
-                "the backbone was just made, as its size follows from the data, and has learned nothing that could be "
-                "kept: use strategy='no_freeze'"
-            )
         first = min((begin for _, begin in self._taken), default=0.0)
         others = {id(parameter) for parameter, _ in self._taken}
         heads = any(p.requires_grad for p in pl_module.parameters() if id(p) not in others)
@@ -148,6 +145,7 @@ class Adapters(Unfreezing):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Add them."""
+        _read(pl_module, trainer, stage)
         add_adapters(pl_module.get_submodule("encoder.backbone"), self._rank)
         super().setup(trainer, pl_module, stage)
 
@@ -155,6 +153,13 @@ class Adapters(Unfreezing):
         """Merge them into the layers."""
         super().teardown(trainer, pl_module, stage)
         merge_adapters(pl_module.get_submodule("encoder.backbone"))
+
+
+def _read(model: LightningModule, trainer: Trainer, stage: str) -> None:
+    """Have a task make its backbone where that follows from its data, as Lightning sets callbacks up before it."""
+    data = getattr(trainer, "datamodule", None)
+    if isinstance(model, Task) and isinstance(data, DataModule):
+        model.read(data, stage)
 
 
 def build_finetuning(strategy: Strategy, train_bn: bool) -> list[Callback]:

@@ -290,8 +290,7 @@ class Task(OfDomain, L.LightningModule):
         """Take from a data module what was not given: the classes, the size of the features, how inputs are loaded."""
         by_class = self.procedure.by_class
         if data is not None:
-            self.load_options = data.read_as(self.load_options, trains=stage == "fit", by_class=by_class)
-            self.size_backbone(data)
+            self.read(data, stage)
         if data is not None and stage == "fit" and (table := data.table("train", by_class=by_class)):
             self.trained_on = len(table), table.fingerprint
             self.trained_with = steps_of(trainer_of(self), self.procedure, data)
@@ -303,8 +302,10 @@ class Task(OfDomain, L.LightningModule):
         for name in ("train", "val", "test"):
             self.add_module(f"{name}_metrics", self._measures(name, self._metrics).to(self.device))
 
-    def size_backbone(self, data: DataModule) -> None:
-        """Make the backbone anew where its size follows from the data, such as how many columns a table has."""
+    def read(self, data: DataModule, stage: str) -> None:
+        """Agree with the data on how inputs are read, and make the backbone anew where its size follows from that."""
+        by_class = self.procedure.by_class
+        self.load_options = data.read_as(self.load_options, trains=stage == "fit", by_class=by_class)
         encoder = sized(self.encoder, data.modality.for_backbone())
         if encoder is not self.encoder and encoder.made_by is not None:
             self.encoder, self.hparams["backbone_kwargs"] = encoder, encoder.made_by[1]
