@@ -140,6 +140,7 @@ class Sound(Modality):
     wire = Wire("sounds", ("audio/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "audio/*"})
     shown_as = "image/png"
     backbone = "audio_conv4"
+    views = "sound_views"
     advice = "Sounds of one window have one shape: give the data seconds=2, say"
     sample_rate: int = SAMPLE_RATE
     seconds: float | None = None

