@@ -9,12 +9,15 @@ from typing import Any
 import griffe
 
 
+_DOORS = {"door", "partial(door, shared_last=True)"}
+
+
 class DoorsOnPages(griffe.Extension):
     """What mkdocs.yml names; griffe reads files and does not run them."""
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
         """Give a door the signature and docstring that it has when it is imported."""
-        if not any(str(decorator.value) == "door" for decorator in func.decorators):
+        if not any(str(decorator.value) in _DOORS for decorator in func.decorators):
             return
         made = getattr(getattr(importlib.import_module(func.module.path), func.parent.name), func.name)
         func.parameters = griffe.Parameters(
