@@ -8,7 +8,6 @@ from typing import Any
 
 import griffe
 
-
 _DOORS = {"door", "partial(door, shared_last=True)"}
 
 
