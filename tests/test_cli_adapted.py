@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -294,6 +295,22 @@ def test_a_model_is_named_in_one_form_everywhere(monkeypatch: pytest.MonkeyPatch
         DataError, match=r"no folder 'me/pets' \(looked in .*\), and to look on the .* this needs the pack"
     ):
         models.find_model("me/pets")
+
+
+def test_what_is_no_model_of_ours_on_the_hub_is_an_encoder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("cache").mkdir()
+    monkeypatch.setattr(hub, "fetched", lambda name: Path("cache"))
+    asked: list[str] = []
+
+    def build(name: str, *options: Any) -> Any:
+        asked.append(name)
+        return build_encoder("conv4")
+
+    monkeypatch.setattr("quickstudy.cli.adapt.build_encoder", build)
+    run(capsys, "adapt me/encoder --support photos --out learned")
+    assert asked == ["me/encoder"]
 
 
 def test_a_service_learns_in_a_folder_of_its_own(
