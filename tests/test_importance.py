@@ -49,3 +49,5 @@ def test_labels_become_wrong() -> None:
     assert importance_picture(found).startswith(b"\x89PNG")
     with pytest.raises(DataError, match="60 rows but 1 targets"):
         permutation_importance(predict, rows, ["a"])
+    with pytest.raises(DataError, match="give the targets in the type of the answers"):
+        permutation_importance(predict, rows, list(range(60)))

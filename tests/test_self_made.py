@@ -23,7 +23,7 @@ TABLE = {
 
 
 def test_classes_are_clusters_of_columns_which_are_then_shuffled() -> None:
-    made = self_made_tasks(TABLE, tasks=12, clusters=2, columns=(0.2, 0.25), examples=48, seed=3)  # 1 column of 4
+    made = self_made_tasks(TABLE, tasks=12, clusters=2, share=(0.2, 0.25), examples=48, seed=3)  # 1 column of 4
     hidden = set()
     for task in range(12):
         rows = slice(48 * task, 48 * task + 48)
@@ -42,7 +42,7 @@ def test_classes_are_clusters_of_columns_which_are_then_shuffled() -> None:
         assert classes.equal(own) or classes.equal(1 - own)
         hidden.add(str(bit))
     assert len(hidden) > 2
-    again = self_made_tasks(TABLE, tasks=12, clusters=2, columns=(0.2, 0.25), examples=48, seed=3)
+    again = self_made_tasks(TABLE, tasks=12, clusters=2, share=(0.2, 0.25), examples=48, seed=3)
     assert again.fingerprint == made.fingerprint
 
 
@@ -59,15 +59,19 @@ def test_episodes_are_of_one_task() -> None:
 
 
 def test_what_makes_no_tasks_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"columns=\(0.5, 0.2\)"):
-        self_made_tasks(TABLE, columns=(0.5, 0.2))
+    with pytest.raises(ConfigError, match=r"share=\(0.5, 0.2\)"):
+        self_made_tasks(TABLE, share=(0.5, 0.2))
+    with pytest.raises(ConfigError, match="give two shares of the columns"):
+        self_made_tasks(TABLE, share=["age", "pay"])  # type: ignore[arg-type]
     with pytest.raises(DataError, match="64 rows of 4 columns make no tasks of 65 clusters"):
         self_made_tasks(TABLE, clusters=65)
 
 
 def test_a_model_trained_on_them_learns_classes_from_few_rows() -> None:
-    rows = [{"age": float(row % 11), "income": float(row % 7), "city": "abc"[row % 3]} for row in range(60)]
-    data = TabularClassificationData.from_unlabelled(rows, tasks=6, val_tasks=2, clusters=3, examples=40)
+    rows = [{"age": row % 11 + row / 99, "income": row % 7 - row / 99} for row in range(200)]
+    sizes = {"tasks": 6, "val_tasks": 2, "clusters": 3, "examples": 40}
+    data = TabularClassificationData.from_unlabelled(rows, **sizes, load_options={"scaling": "standard"})
+    assert data.modality.settings["scaling"] == "standard"
     model = TabularClassifier(
         training_strategy="prototypicalnetworks",
         training_strategy_kwargs={"ways": 2, "queries": 2, "epoch_length": 4, "test_epoch_length": 4},
@@ -75,5 +79,5 @@ def test_a_model_trained_on_them_learns_classes_from_few_rows() -> None:
     trainer: Trainer = quiet_trainer(max_epochs=1)
     trainer.fit(model, datamodule=data)
     assert 0 <= trainer.callback_metrics["val_accuracy"] <= 1
-    predictor = model.adapt(rows[:6], [row["city"] for row in rows[:6]])
+    predictor = model.adapt(rows[:6], list("abcabc"))
     assert set(predictor.predict(rows[6:12], may_be_unknown=False)) <= {"a", "b", "c"}

@@ -17,7 +17,14 @@ from quickstudy import Predictor, Trainer
 from quickstudy.cli import main
 from quickstudy.data.samples import Samples
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.tabular import Row, TabularClassificationData, TabularClassifier, TabularEmbedder, TabularEmbeddingData
+from quickstudy.tabular import (
+    Row,
+    TabularClassificationData,
+    TabularClassifier,
+    TabularEmbedder,
+    TabularEmbeddingData,
+    TabularRegressionData,
+)
 from quickstudy.testing import check_domain, check_modality
 
 
@@ -197,12 +204,33 @@ def test_bad_rows_are_named_by_row_and_column(asked: Any, message: str) -> None:
     assert row.load(odd)["numbers"].equal(row.load(FINE)["numbers"]), "in another order, with others beside"
 
 
+def test_a_cell_is_the_same_in_every_form() -> None:
+    whole = Row(kinds={"door": "category"}).fitted(Row().listed([{"door": door} for door in ("3.0", "4.0", "3.0")]))
+    codes = [int(whole.load({"door": door})["codes"]) for door in ("3.0", "3", 3, 3.0, "5")]
+    assert codes == [codes[0]] * 4 + [0] and codes[0] > 0
+    days = np.array(["2026-11-26T22:30", "2026-11-27"], "datetime64[ns]")
+    (first, _) = Row().listed({"when": days})
+    assert first["when"] == datetime.datetime(2026, 11, 26, 22, 30)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"a,b\r1,2\r\r", "neither an object of JSON nor CSV"), (b"a,a\n1,2\n", "several columns 'a'")],
+    ids=str,
+)
+def test_a_bad_file_of_a_row_is_told(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Row().from_wire(content)
+
+
 def test_options_and_leaks_are_told() -> None:
     with pytest.raises(DataError, match="the target 'pay' is among the inputs, which then tell the answer"):
         TabularClassificationData.from_data_frame("pay", ["age", "pay"], train_data_frame=frame())
     many = pd.concat([frame()] * 20, ignore_index=True).assign(paid=lambda them: them.pay.map({"a": "yes", "b": "no"}))
     with pytest.warns(DataWarning, match="the column 'paid' tells 'pay' in other words"):
         TabularClassificationData.from_data_frame("pay", train_data_frame=many)
+    numbers = {"size": list(range(60)), "price": [3.5 * place for place in range(60)]}
+    TabularRegressionData.from_data_frame("price", train_data_frame=numbers)  # one by one, as all of them differ
     with pytest.raises(ConfigError, match=r"kinds=\{'age': 'numbr'\}: what a column is, is one of 'number'"):
         Row(kinds={"age": "numbr"})
     with pytest.raises(ConfigError, match=r"kinds: there is no column 'agee'; did you mean 'age'\?"):

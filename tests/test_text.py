@@ -418,3 +418,6 @@ def test_views_of_a_text_are_ready_made() -> None:
     assert (shorter["ids"] == again["ids"]).all()
     assert 850 < len(shorter["ids"]) < 950 and len(shorter["mask"]) == len(shorter["ids"])
     assert shorter["ids"][[0, -1]].tolist() == [1, 1000] and (shorter["ids"].diff() > 0).all()
+    windows = {name: leaf.view(2, 500) for name, leaf in text.items()}
+    fewer = TRANSFORMS["delete_tokens"](windows)
+    assert len(fewer["ids"]) == 2 and 400 < fewer["ids"].shape[1] < 500 and fewer["ids"].shape == fewer["mask"].shape

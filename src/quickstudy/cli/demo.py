@@ -277,8 +277,12 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"\nIn {seconds:.0f} s. Look at {args.out / 'report.html'} and {args.out / 'episode.png'}.")
     console.print("The five classes as a page to try, to which more can be taught:")
     console.print(f"   quickstudy serve {args.out / 'model'}")
-    console.print(f"Classes of your own, a folder of a few {act.examples} for each:")
-    console.print(f"   quickstudy adapt {checkpoint} --support known/ --out mine/")
+    if predictor.modality.column_names is None:
+        console.print(f"Classes of your own, a folder of a few {act.examples} for each:")
+        console.print(f"   quickstudy adapt {checkpoint} --support known/ --out mine/")
+    else:
+        console.print(f"{act.classes.capitalize()} of your own, a table of a few {act.examples} of each:")
+        console.print(f"   quickstudy adapt {checkpoint} --support known.csv --target_field NAME --out mine/")
     return 0
 
 

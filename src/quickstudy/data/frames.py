@@ -306,7 +306,10 @@ def rows_table(
 
 
 def _the_same(inputs: Rows, targets: list[Any]) -> list[str]:
-    """Return the columns whose cells stand for the targets one by one, in more rows than chance would do it in."""
+    """Return the columns whose cells stand for the targets one by one, in more rows than chance would do it in.
+
+    Of cells that are all different it says nothing that each goes with one target, so most must come more than once.
+    """
     if len(inputs) < _NO_CHANCE:
         return []
     same = []
@@ -317,7 +320,7 @@ def _the_same(inputs: Rows, targets: list[Any]) -> list[str]:
         if all(
             first.setdefault(cell, target) == target and back.setdefault(target, cell) == cell for cell, target in pairs
         ):
-            same += [name] * (len(first) > 1)
+            same += [name] * (1 < len(first) <= len(inputs) // 2)
     return same
 
 

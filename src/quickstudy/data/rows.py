@@ -153,6 +153,8 @@ def _of_pandas(column: Any) -> NDArray[Any]:
 def _array(cells: Any) -> NDArray[Any]:
     """Return cells as an array that leaves each as it is."""
     if isinstance(cells, np.ndarray) and cells.ndim == 1:
+        if cells.dtype.kind == "M":  # whose nanoseconds become plain numbers, and those of other units dates
+            cells = cells.astype("datetime64[us]")
         return cells if cells.dtype.kind in "biufO" else cells.astype(object)
     cells = list(cells)
     found = np.empty(len(cells), object)

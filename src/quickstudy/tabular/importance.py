@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from quickstudy.data.rows import Rows, columns_of
-from quickstudy.errors import DataError, check_counts
+from quickstudy.errors import DataError, brief, check_counts
 from quickstudy.functional.intervals import mean_interval
 
 
@@ -77,8 +77,18 @@ def importance_picture(importances: Sequence[Importance], most: int = 20) -> byt
 
 
 def _errors(answers: Sequence[Any], wanted: Sequence[Any]) -> NDArray[np.float64]:
-    """Return by how much each answer is off: 0 or 1; of numbers, which are floats, the absolute difference."""
-    if all(isinstance(answer, float) for answer in answers):
+    """Return by how much each answer is off: 0 or 1; of numbers, which are floats, the absolute difference.
+
+    Raises:
+        DataError: answers are of another type than what is wanted, so that none could be right.
+    """
+    given, asked = ({"text" if isinstance(one, str) else "number" for one in some} for some in (answers, wanted))
+    if not given & asked:
+        raise DataError(
+            f"the answers are such as {brief(answers[0])}, and the targets such as {brief(wanted[0])}, which none can "
+            "equal: give the targets in the type of the answers"
+        )
+    if all(isinstance(answer, float | np.floating) for answer in answers):
         off: NDArray[np.float64] = np.abs(np.array(answers) - np.array(wanted, np.float64))
         return off
     return np.array([answer != want for answer, want in zip(answers, wanted, strict=True)], np.float64)

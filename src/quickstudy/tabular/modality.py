@@ -64,6 +64,7 @@ _IDENTIFIER = re.compile(r"(?i:unnamed\b.*|index|row|(.*[\s_-])?id)|.*[a-z]I[dD]
 _LARGEST = 1e300
 _TRIED = 1000
 """Cells that are looked at before a column is taken for one that has no numbers, or no dates."""
+_WHOLE = re.compile(r"^(-?\d+)\.0+$")
 _EPOCH = datetime.datetime(2000, 1, 1)
 _SHOWN, _SHOWN_CELL = 500, 40
 
@@ -285,9 +286,11 @@ class Row(Modality):
             text = content.decode("utf-8-sig")
             if text.lstrip().startswith("{"):
                 return cells_of(json.loads(text))
-        except ValueError as error:
+            lines = [line for line in csv.reader(io.StringIO(text)) if line]
+        except (ValueError, csv.Error) as error:
             raise DataError(f"{which} is neither an object of JSON nor CSV: {error}") from error
-        lines = [line for line in csv.reader(io.StringIO(text)) if line]
+        if len(lines) == 2 and (twice := sorted(name for name, count in Counter(lines[0]).items() if count > 1)):
+            raise DataError(f"{which} has several columns {shown(twice)}: give each a name of its own")
         if len(lines) != 2 or len(lines[0]) != len(lines[1]):
             raise DataError(
                 f"{which} is no row: give an object of JSON, {{...}}, or CSV of two lines, the columns' names and "
@@ -495,9 +498,9 @@ def _no_date(cell: Any) -> _CellError:
 
 
 def _category(cell: Any) -> str:
-    """Return the name of the category in a cell, the same for 1, 1.0 and "1"."""
+    """Return the name of the category in a cell, the same for 1, 1.0, "1" and "1.0", as pandas writes it."""
     if isinstance(cell, str):
-        return cell.strip()
+        return _WHOLE.sub(r"\1", cell.strip())
     if isinstance(cell, (bool, int)):
         return str(cell)
     if isinstance(cell, float):

@@ -9,6 +9,7 @@ Shapes: N rows, F numbers, K categories, P features of some columns, W clusters.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from quickstudy.batches import Batch, join, size, take
 from quickstudy.data.episodes import EpisodeDraw
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, check_counts
+from quickstudy.errors import ConfigError, DataError, brief, check_counts
 from quickstudy.functional.distances import squared_euclidean
 from quickstudy.functional.prototypes import counts, prototypes
 
@@ -31,7 +32,7 @@ def self_made_tasks(
     rows: Batch,
     tasks: int = 200,
     clusters: int = 10,
-    columns: tuple[float, float] = (0.2, 0.5),
+    share: tuple[float, float] = (0.2, 0.5),
     examples: int = 1000,
     seed: int = 0,
     first: int = 0,
@@ -42,7 +43,7 @@ def self_made_tasks(
         rows: ``{"numbers": [N, F], "missing": [N, F], "codes": [N, K]}``.
         tasks: how many.
         clusters: W, the classes of each, found by k-means.
-        columns: of each task the share of the columns that make its classes is drawn between these two.
+        share: of the columns, that makes a task's classes: drawn between these two.
         examples: rows of each task, drawn anew.
         seed: a task is a function of this, its number and the rows.
         first: the number of the first, from which on they are counted.
@@ -56,8 +57,8 @@ def self_made_tasks(
     """
     check_counts(tasks=tasks)
     check_counts(2, clusters=clusters, examples=examples)
-    if not 0 < columns[0] <= columns[1] < 1:
-        raise ConfigError(f"columns={columns}: two shares of the columns, the least and the most, such as (0.2, 0.5)")
+    if not (_are_two(share) and 0 < share[0] <= share[1] < 1):
+        raise ConfigError(f"share={brief(share)}: give two shares of the columns, the least and the most, (0.2, 0.5)")
     many, numbers = size(rows), rows["numbers"].shape[1]
     wide = numbers + rows["codes"].shape[1]
     if many < clusters or wide < 2:
@@ -69,12 +70,15 @@ def self_made_tasks(
     for task in range(tasks):
         generator = np.random.default_rng([seed, first + task])
         some = take(rows, torch.from_numpy(generator.permutation(many)[:examples]))
-        share = generator.uniform(*columns)
-        chosen = generator.permutation(wide)[: max(1, round(share * wide))]
+        chosen = generator.permutation(wide)[: max(1, round(generator.uniform(*share) * wide))]
         targets.append(task * clusters + _clusters(_features(some, chosen, numbers), clusters, generator))
         parts.append(_shuffled(some, chosen, numbers, generator))
     names = tuple(f"task {first + task}, cluster {cluster}" for task in range(tasks) for cluster in range(clusters))
     return Table(join(parts), torch.cat(targets).numpy().astype(np.int32), names)
+
+
+def _are_two(share: Any) -> bool:
+    return isinstance(share, (tuple, list)) and len(share) == 2 and all(isinstance(one, (int, float)) for one in share)
 
 
 def of_one_task(draw: EpisodeDraw) -> NDArray[np.int64]:

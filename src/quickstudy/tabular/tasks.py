@@ -24,6 +24,7 @@ from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier, Embedder, Regressor
 
 Path = str | os.PathLike[str]
+_HELD = 5  # one of so many rows is for tasks to validate by
 
 
 class TabularData(DataModule):
@@ -128,7 +129,7 @@ class TabularClassificationData(TabularData):
         tasks: int = 200,
         val_tasks: int = 0,
         clusters: int = 10,
-        columns: tuple[float, float] = (0.2, 0.5),
+        share: tuple[float, float] = (0.2, 0.5),
         examples: int = 1000,
         **options: Any,
     ) -> Self:
@@ -139,9 +140,10 @@ class TabularClassificationData(TabularData):
 
         Args:
             rows: a frame, or dicts of cells by the columns' names, without the target.
-            tasks, val_tasks: how many, to train on and to validate by.
+            tasks, val_tasks: how many, to train on and to validate by; the latter are of a fifth of the rows, which no
+                training task has.
             clusters: the classes of each: at least the ``ways`` of an episode.
-            columns: of a task the share of the columns that make its classes is drawn between these two.
+            share: of the columns, that makes a task's classes: drawn between these two.
             examples: rows of each task, drawn anew.
             options: see the class.
 
@@ -153,13 +155,18 @@ class TabularClassificationData(TabularData):
         table = raw.table("predict")
         assert table is not None
         modality, seed = raw.modality.fitted(table.inputs), int(raw.options.get("seed", 0))
-        read = Samples(table.inputs, modality).batch(np.arange(len(table)))
+        order, held = np.arange(len(table)), len(table) // _HELD if val_tasks else 0
+        if held:
+            np.random.default_rng(seed).shuffle(order)
         train, val = (
-            self_made_tasks(read, count, clusters, columns, examples, seed, first) if count else None
-            for count, first in ((tasks, 0), (val_tasks, tasks))
+            self_made_tasks(Samples(table.inputs, modality).batch(of), count, clusters, share, examples, seed, first)
+            if count
+            else None
+            for of, count, first in ((order[held:], tasks, 0), (order[:held], val_tasks, tasks))
         )
         learned = {name: modality.settings[name] for name in modality.learned}
-        return cls(train, val, **{"episode_sampler": of_one_task, **options}, load_options=learned)
+        options["load_options"] = {**(options.get("load_options") or {}), **learned}
+        return cls(train, val, **{"episode_sampler": of_one_task, **options})
 
 
 class TabularEmbeddingData(TabularData):

@@ -27,6 +27,6 @@ def dropout(text: Batch) -> Batch:
 @TRANSFORMS.register("delete_tokens")
 def delete_tokens(text: Batch) -> Batch:
     """Return a text without a tenth of its tokens, drawn at random; the two that may mark its ends stay."""
-    kept_L = torch.rand(len(text["ids"])) >= _DELETED
+    kept_L = torch.rand(text["ids"].shape[-1]) >= _DELETED  # of each window the same places
     kept_L[[0, -1]] = True
-    return each(lambda leaf: leaf[kept_L], text)
+    return each(lambda leaf: leaf[..., kept_L], text)
