@@ -55,7 +55,7 @@ def data(**options: Any) -> ImageClassificationData:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (96, 1, 8, 8), dtype=torch.uint8, generator=generator)
     labels = [f"{code}" for code in range(12) for _ in range(8)]
-    val = {"val_data": images[:24], "val_targets": [f"v{code}" for code in range(3) for _ in range(8)]}
+    val = {"val_data": images[:24] ^ 1, "val_targets": [f"v{code}" for code in range(3) for _ in range(8)]}
     if options.pop("same_classes"):
         val = {"val_data": images ^ 1, "val_targets": labels}  # which are other pictures
     return ImageClassificationData.from_tensors(images, labels, **val, batch_size=BATCH, **options)

@@ -134,8 +134,8 @@ def fields(schema, *media):
 
 row, numbers = fields({"type": "object", "properties": {"a": {}, "b": {}}}), fields({"type": "array"})
 print(row.read('{"a": 1}'), row.read('[{"a": 1}, {"a": 2}]'), numbers.read("[1, 2]"), numbers.read("[[1], [2]]"))
-print(row.read("[1, 2]", one=True), row.read(" "), row.one().placeholder, row.several().label)
-text, sound = fields({"type": "string"}), fields({"type": "string", "contentEncoding": "base64"}, "audio/wav")
+print(row.read("[1, 2]", one=True), row.read(" "), row.one().placeholder, row.several()[0].label)
+text, sound = fields({"type": "string"}), fields({"type": "string", "contentEncoding": "base64"}, "video/mp4")
 print(text.read("a\\n\\nb"), text.read("a\\n\\nb", one=True), type(sound.one()).__name__, sound.one().file_types)
 try:
     row.read("{")
@@ -160,7 +160,7 @@ def test_the_page_has_nothing_to_teach(tmp_path: Path) -> None:
     )
     assert given[0] == "[{'a': 1}] [{'a': 1}, {'a': 2}] [[1, 2]] [[1], [2]]"
     assert given[1] == '[[1, 2]] [] {"a": "...", "b": "..."} Rows of it, in JSON: one, or a list of them'
-    assert given[2] == "['a', 'b'] ['a\\n\\nb'] File ['audio']"
+    assert given[2] == "['a', 'b'] ['a\\n\\nb'] File ['video']"
     assert given[3].startswith("That is no JSON: Expecting property name")
 
 

@@ -256,7 +256,7 @@ def test_bad_rows_are_told_or_left_out(tmp_path: Path) -> None:
         data = TextClassificationData.from_lists(bad, labels, on_error="skip")
     with pytest.warns(DataWarning, match="skipped 1 of 4 train examples that cannot be read, the first: .* NUL byte"):
         assert len(data.table("train") or ()) == 3
-    frame = pd.DataFrame({"text": [*texts[:4], float("nan"), "\ud800"], "kind": labels})
+    frame = pd.DataFrame({"text": [*texts[:4], float("nan"), "\ud800"], "kind": labels}, dtype=object)
     with pytest.raises(DataError, match=r"nothing in row 4\..*column 'text'"):
         TextClassificationData.from_data_frame("text", "kind", train_data_frame=frame)
 

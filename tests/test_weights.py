@@ -274,4 +274,4 @@ def test_what_was_downloaded_before_needs_no_network(tmp_path: Path, monkeypatch
         constants = importlib.import_module(module)
         monkeypatch.setattr(getattr(constants, "constants", constants), "HF_HUB_CACHE", str(tmp_path))
     check_same(build_encoder("resnet18"), whole)
-    assert at_hand() == {"resnet18", "efficientnet_lite0", "minilm"}
+    assert at_hand() == {"resnet18", "efficientnet_lite0", "minilm", "whisper_tiny_en"}

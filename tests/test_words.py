@@ -16,6 +16,8 @@ WORDS = re.compile(r"picture|image|thumbnail|\bPIL\b", re.IGNORECASE)
 # Names that are written on disk, in HTTP, in pyproject.toml or by users, wherever they stand.
 NAMES = re.compile(r"image|images?_root|(train|val|test|predict)_images_root")
 EXCEPT = {
+    "audio/modality.py": (r"quickstudy\.modality\.thumbnails|image/png", "what is shown of a sound"),
+    "tabular/": (r"\w+_picture|: for pictures name .*", "a figure, for people; what to type where one is no row"),
     "algorithms/linear_probe.py": (r"Tian et al.*", "a paper's title"),
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),

@@ -467,6 +467,11 @@ class Kind(ABC):
         return targets
 
 
+def of_each_member(kind: Kind, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
+    """Return the answers of each member, where the head has some; else what ``kind.outputs`` returns."""
+    return head(encoder(inputs)) if isinstance(head, MemberHead) else kind.outputs(encoder, head, inputs)
+
+
 def linear_head(encoder: Encoder, example: Batch, answers: int) -> nn.Module:
     """Return a linear layer from an encoder's features to answers; of members (``backbone.members``) one of each.
 

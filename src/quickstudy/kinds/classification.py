@@ -20,7 +20,7 @@ from quickstudy.batches import Batch
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, LabelType, as_label
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score, linear_head, linear_of
+from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score, linear_head, linear_of, of_each_member
 from quickstudy.kinds.losses import (
     ClassWeights,
     Loss,
@@ -164,7 +164,7 @@ class Classification(Kind):
                 which the larger one is the target for the figures.
             loss: see ``loss``.
         """
-        each: Tensor = head(encoder(inputs))
+        each: Tensor = of_each_member(self, encoder, head, inputs)
         logits = of_mean_probabilities(each, self.multi_label)
         weight: float | Tensor = len(logits)
         shared = targets.is_floating_point() and targets.ndim == logits.ndim and not self.multi_label

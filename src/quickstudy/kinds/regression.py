@@ -20,7 +20,7 @@ from quickstudy.data.episodes import EpisodePlan, GroupPlan
 from quickstudy.data.targets import Encoded, encode_numbers
 from quickstudy.episode import Episode, as_episode
 from quickstudy.errors import ConfigError, DataError
-from quickstudy.kinds.base import KINDS, Judged, Kind, Score, linear_head, linear_of
+from quickstudy.kinds.base import KINDS, Judged, Kind, Score, linear_head, linear_of, of_each_member
 from quickstudy.kinds.losses import Loss, named_loss
 from quickstudy.kinds.predictions import Estimated
 from quickstudy.nets import Encoder
@@ -135,7 +135,7 @@ class Regression(Kind):
 
         The loss is the mean over members, where there are any.
         """
-        each: Tensor = head(encoder(inputs))
+        each: Tensor = of_each_member(self, encoder, head, inputs)
         outputs = _mean(each)
         if targets.shape != outputs.shape[:1] or outputs.shape[1:] not in ((), (1,)):
             raise DataError(
