@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from quickstudy.audio import Sound
 from quickstudy.errors import ConfigError
 from quickstudy.nets import audit, build_encoder
 from quickstudy.nets.sequences import pooled
+from quickstudy.nets.stages import stages_of
 from quickstudy.testing import check_modality
 
 WAVES = {
@@ -49,6 +50,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "wav2vec2": {"model_type": "wav2vec2", "feat_extract_norm": "group", **WAVES},
     "hubert": {"model_type": "hubert", "feat_extract_norm": "layer", "do_stable_layer_norm": True, **WAVES},
 }
+TWO_LAYERS = {"encoder_layers": 2, "num_hidden_layers": 2}
 SPECTRA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ast": (
         {
@@ -125,6 +127,15 @@ def test_neighbours_and_what_fills_up_change_nothing(family: str) -> None:
             alone = {"wave": together["wave"][place][mask][None], "mask": mask[mask][None]}
             torch.testing.assert_close(network(alone)[0], found[place], rtol=1e-9, atol=1e-11)
     assert (found[0] - found[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_stage_is_the_last_layer_of_attention(family: str) -> None:
+    network: Any = build_encoder("transformers", {"config": {**FAMILIES[family], **TWO_LAYERS}}, False).backbone
+    stages, blocks = stages_of(network), network.blocks_of_layers
+    assert len(blocks) == 2 and len(stages) == 3
+    assert {*stages[-1]} >= {module for module in blocks[1].modules() if isinstance(module, nn.Linear)}
+    assert {*stages[-1]}.isdisjoint(blocks[0].modules()) and {*stages[0]}.isdisjoint(blocks.modules())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

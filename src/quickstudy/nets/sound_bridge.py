@@ -107,6 +107,12 @@ class WhisperSounds(SoundEncoder):
         """How long a clip may be."""
         return float((2 * self.network.config.max_source_positions - _SILENCE) * _HOP / _RATE)
 
+    @property
+    def blocks_of_layers(self) -> nn.ModuleList:
+        """Its layers of attention, from the bottom to the top."""
+        layers: nn.ModuleList = self.network.layers
+        return layers
+
     def spectrum(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
         """Return Whisper's ``[N, F, T + 2]``, two frames beyond for convolutions to see; and ``[N]``, the T of each.
 
@@ -151,6 +157,12 @@ class WaveSounds(SoundEncoder):
     Baevski et al. 2020, https://arxiv.org/abs/2006.11477; Hsu et al. 2021, https://arxiv.org/abs/2106.07447. A norm
     over time counts a clip's own samples alone. Places and layers are left out by chance in no training here.
     """
+
+    @property
+    def blocks_of_layers(self) -> nn.ModuleList:
+        """Its layers of attention, from the bottom to the top."""
+        layers: nn.ModuleList = self.network.encoder.layers
+        return layers
 
     def states(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
         """Return the encoder's states."""
