@@ -25,6 +25,7 @@ from quickstudy.audio.nets import AudioConv4
 from quickstudy.audio.spectrum import resampled
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.nets import Encoder
 from quickstudy.testing import check_domain, check_modality
 from quickstudy.testing.demands import quiet_trainer
 from serving import running
@@ -225,6 +226,16 @@ def test_a_network_of_waves_is_trained_on_waves_of_its_rate() -> None:
     other = AudioClassificationData.from_arrays(RATE, waves, ["a"] * 4 + ["b"] * 4, sample_rate=RATE)
     with pytest.warns(DataWarning, match=r"loaded with \{'sample_rate': 4000\}, and this has \{'sample_rate': 8000\}"):
         quiet_trainer(fast_dev_run=True).fit(AudioClassifier(backbone=Waves()), datamodule=other)
+
+
+def test_a_rate_that_a_network_does_not_hear_is_refused() -> None:
+    class Hears(Loudness):
+        sample_rate = 16_000
+
+    told = "sample_rate=8000: the backbone hears sounds of 16000 samples a second; set sample_rate=16000 of the data"
+    with pytest.raises(ConfigError, match=told):
+        Sound(features="wave", sample_rate=8000).values(Encoder(Hears()))
+    Sound(features="wave").values(Encoder(Hears()))
 
 
 @pytest.mark.dear("audio", "serve")

@@ -38,7 +38,7 @@ from quickstudy.errors import (
 )
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.thumbnails import heat_map, strip_of
-from quickstudy.modality.values import Tile, Values
+from quickstudy.modality.values import Sighted, Tile, Values
 
 SOUND_EXTENSIONS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
 SAMPLE_RATE = 16_000
@@ -321,13 +321,22 @@ class Sound(Modality):
             told |= {"decibels": DECIBELS, "levels": "0..255, 255 is the loudest of the sound"}
         return told
 
-    def values(self, encoder: Any) -> Values:
+    def values(self, encoder: Sighted) -> Values:
         """Return how they are taken: as they are."""
         return SoundValues(self, encoder)
 
 
 class SoundValues(Values):
-    """Spectra and waves as they are."""
+    """Spectra and waves as they are, for a network that hears as many samples a second."""
+
+    def __init__(self, modality: Sound, network: Sighted) -> None:
+        super().__init__(modality, network)
+        rate = getattr(getattr(network, "backbone", None), "sample_rate", None)
+        if rate is not None and modality.sample_rate != rate:
+            raise ConfigError(
+                f"sample_rate={modality.sample_rate}: the backbone hears sounds of {rate} samples a second; set "
+                f"sample_rate={rate} of the data"
+            )
 
     def beside(self, tiles: Sequence[Tile]) -> Any:
         """Return a strip of spectra with their captions."""
