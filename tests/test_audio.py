@@ -163,6 +163,22 @@ def test_a_bad_sound_is_named_with_what_to_do(name: str, tmp_path: Path) -> None
         Sound().load(tmp_path / name)
 
 
+def test_a_sound_of_many_channels_and_samples_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a minute at most is decoded, whatever comes behind it."""
+    channels = np.stack([tone(300, 4)] * 3, 1)
+    monkeypatch.setattr("quickstudy.audio.modality._SOUGHT", 2.0)
+    monkeypatch.setattr("quickstudy.audio.modality._DECODED", 3 * 2 * RATE)
+    assert Sound(seconds=1).load(wav(channels)).shape == (1, 64, 100)
+    told = "has 3 channels of 8,000 samples a second, of which 72,000 .*; more than 48,000 are refused: make it one"
+    with pytest.raises(DataError, match=told):
+        Sound(seconds=3).load(wav(channels))
+    monkeypatch.setattr("quickstudy.audio.modality._DECODED", 3 * 2 * RATE - 1)
+    with pytest.raises(DataError, match="make it one channel of 16000"):
+        Sound(seconds=1).load(wav(channels))
+
+
 def test_samples_that_are_none_are_told() -> None:
     read = Sound(seconds=1).load
     with pytest.raises(DataError, match=r"shape \(2400,\) has 1 samples that are no finite numbers.*np.nan_to_num"):
