@@ -25,6 +25,7 @@ from quickstudy.audio.nets import AudioConv4
 from quickstudy.audio.spectrum import resampled
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.nets import Encoder
 from quickstudy.testing import check_domain, check_modality
 from quickstudy.testing.demands import quiet_trainer
 from serving import running
@@ -162,6 +163,22 @@ def test_a_bad_sound_is_named_with_what_to_do(name: str, tmp_path: Path) -> None
         Sound().load(tmp_path / name)
 
 
+def test_a_sound_of_many_channels_and_samples_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a minute at most is decoded, whatever comes behind it."""
+    channels = np.stack([tone(300, 4)] * 3, 1)
+    monkeypatch.setattr("quickstudy.audio.modality._SOUGHT", 2.0)
+    monkeypatch.setattr("quickstudy.audio.modality._DECODED", 3 * 2 * RATE)
+    assert Sound(seconds=1).load(wav(channels)).shape == (1, 64, 100)
+    told = "has 3 channels of 8,000 samples a second, of which 72,000 .*; more than 48,000 are refused: make it one"
+    with pytest.raises(DataError, match=told):
+        Sound(seconds=3).load(wav(channels))
+    monkeypatch.setattr("quickstudy.audio.modality._DECODED", 3 * 2 * RATE - 1)
+    with pytest.raises(DataError, match="make it one channel of 16000"):
+        Sound(seconds=1).load(wav(channels))
+
+
 def test_samples_that_are_none_are_told() -> None:
     read = Sound(seconds=1).load
     with pytest.raises(DataError, match=r"shape \(2400,\) has 1 samples that are no finite numbers.*np.nan_to_num"):
@@ -225,6 +242,16 @@ def test_a_network_of_waves_is_trained_on_waves_of_its_rate() -> None:
     other = AudioClassificationData.from_arrays(RATE, waves, ["a"] * 4 + ["b"] * 4, sample_rate=RATE)
     with pytest.warns(DataWarning, match=r"loaded with \{'sample_rate': 4000\}, and this has \{'sample_rate': 8000\}"):
         quiet_trainer(fast_dev_run=True).fit(AudioClassifier(backbone=Waves()), datamodule=other)
+
+
+def test_a_rate_that_a_network_does_not_hear_is_refused() -> None:
+    class Hears(Loudness):
+        sample_rate = 16_000
+
+    told = "sample_rate=8000: the backbone hears sounds of 16000 samples a second; set sample_rate=16000 of the data"
+    with pytest.raises(ConfigError, match=told):
+        Sound(features="wave", sample_rate=8000).values(Encoder(Hears()))
+    Sound(features="wave").values(Encoder(Hears()))
 
 
 @pytest.mark.dear("audio", "serve")

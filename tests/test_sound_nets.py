@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from quickstudy.audio import Sound
 from quickstudy.errors import ConfigError
 from quickstudy.nets import audit, build_encoder
 from quickstudy.nets.sequences import pooled
+from quickstudy.nets.stages import stages_of
+from quickstudy.nets.transformers_bridge import _extractor_of
 from quickstudy.testing import check_modality
 
 WAVES = {
@@ -49,6 +51,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "wav2vec2": {"model_type": "wav2vec2", "feat_extract_norm": "group", **WAVES},
     "hubert": {"model_type": "hubert", "feat_extract_norm": "layer", "do_stable_layer_norm": True, **WAVES},
 }
+TWO_LAYERS = {"encoder_layers": 2, "num_hidden_layers": 2}
 SPECTRA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ast": (
         {
@@ -128,6 +131,15 @@ def test_neighbours_and_what_fills_up_change_nothing(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_stage_is_the_last_layer_of_attention(family: str) -> None:
+    network: Any = build_encoder("transformers", {"config": {**FAMILIES[family], **TWO_LAYERS}}, False).backbone
+    stages, blocks = stages_of(network), network.blocks_of_layers
+    assert len(blocks) == 2 and len(stages) == 3
+    assert {*stages[-1]} >= {module for module in blocks[1].modules() if isinstance(module, nn.Linear)}
+    assert {*stages[-1]}.isdisjoint(blocks[0].modules()) and {*stages[0]}.isdisjoint(blocks.modules())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_through_gradient_steps_are_alike_one_by_one_and_vectorised(family: str) -> None:
     network = made(family)
     audit(network)
@@ -203,6 +215,39 @@ def test_a_folder_is_read_as_its_own_files_say(family: str, tmp_path: Path) -> N
     again.load_state_dict(encoder.state_dict())
     with torch.no_grad():
         assert torch.equal(again.eval()(sounds()), encoder.eval()(sounds()))
+
+
+def test_what_a_model_of_sounds_does_not_do_is_refused() -> None:
+    def build(family: str, **options: Any) -> Any:
+        config, extractor = SPECTRA[family] if family in SPECTRA else (FAMILIES[family], {})
+        options = {"config": config, "extractor": extractor, **options}
+        return build_encoder("transformers", options, pretrained=False).backbone
+
+    with pytest.raises(
+        ConfigError, match=r"normalize=True: that is of encoders of texts.*'hubert' hears sounds; leave"
+    ):
+        build("hubert", normalize=True)
+    with pytest.raises(ConfigError, match=r"pooling='mean': a model of type 'audio-.*' makes its vector itself; leave"):
+        build("ast", pooling="mean")
+    with pytest.raises(ConfigError, match=r"makes no feature extractor of .*ASTExtractor"):
+        build("ast", extractor={"feature_extractor_type": "ASTExtractor"})
+
+
+def test_waves_are_standardised_where_no_file_says(tmp_path: Path) -> None:
+    config = FAMILIES["hubert"]
+    torch.manual_seed(0)
+    plain = build_encoder("transformers", {"config": config}, pretrained=False).eval()
+    clip = sounds(1)
+    louder = {**clip, "wave": 3 * clip["wave"] + 1}
+    with torch.no_grad():
+        torch.testing.assert_close(plain.backbone.double()(louder), plain.backbone(clip), rtol=1e-4, atol=1e-6)
+    assert _extractor_of(tmp_path) == {}
+    for file, told in (
+        ("processor_config.json", {"feature_extractor": {"do_normalize": False}}),
+        ("preprocessor_config.json", {"do_normalize": True}),  # a model's own comes before its processor's
+    ):
+        (tmp_path / file).write_text(json.dumps(told))
+        assert _extractor_of(tmp_path) == told.get("feature_extractor", told)
 
 
 def test_mean_and_deviation_are_of_what_is_there() -> None:

@@ -15,6 +15,7 @@ from quickstudy.batches import take, unfold
 from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError
 from quickstudy.nets import Encoder, audit
+from quickstudy.nets.stages import layers_of, stages_of
 from quickstudy.tabular.nets import MLP, Columns, FTTransformer, OneHot, ResNet, TabM
 
 SIZES = (3, 4)
@@ -155,3 +156,10 @@ def test_tasks_are_learned_alike_one_by_one_and_together(strategy: str, name: st
     assert found[0].keys() == found[1].keys()
     for key, value in found[0].items():
         torch.testing.assert_close(found[1][key], value, rtol=1e-8, atol=1e-12)
+
+
+def test_the_last_stage_of_an_ft_transformer_is_its_last_layer_of_attention() -> None:
+    network = FTTransformer(3, SIZES, width=8, heads=2)
+    first, *others = stages_of(network)
+    assert {*first} == {network, *layers_of(network.columns)}  # the first has the place, which is its own
+    assert others == [layers_of(network.layers[0]), [*layers_of(network.layers[1]), network.norm]]

@@ -38,7 +38,7 @@ from quickstudy.errors import (
 )
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.thumbnails import heat_map, strip_of
-from quickstudy.modality.values import Tile, Values
+from quickstudy.modality.values import Sighted, Tile, Values
 
 SOUND_EXTENSIONS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
 SAMPLE_RATE = 16_000
@@ -55,6 +55,8 @@ _SOUGHT = 60.0
 """Seconds of a sound that are decoded at most."""
 _RATES = 1_000, 768_000
 _CHANNELS = 64
+_DECODED = 50_000_000
+"""Samples of all channels that are decoded at most: 400 MB."""
 _CUT_SHORT = 0.9
 _READ = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3", b"\xff\xfb": "mp3", b"FORM": "aiff"}
 """How files of sound begin that are read."""
@@ -79,6 +81,10 @@ class Clip(NamedTuple):
         """How long it is."""
         return self.length / self.rate
 
+    def sought(self, seconds: float) -> int:
+        """Return how many samples of each channel are decoded to find a part that is so long."""
+        return min(self.length, math.ceil(max(seconds, _SOUGHT) * self.rate))
+
     def loudest(self, seconds: float) -> NDArray[Any]:
         """Return the samples of its loudest part that is so long, ``[L]``, of one channel: the mean of all.
 
@@ -88,7 +94,7 @@ class Clip(NamedTuple):
             DataError: it ends before it says, or a sample is no number.
         """
         count = min(math.ceil(seconds * self.rate), self.length)
-        sought = max(count, min(self.length, math.ceil(_SOUGHT * self.rate)))
+        sought = self.sought(seconds)
         samples = self.read((self.length - sought) // 2, sought)
         if len(samples) < _CUT_SHORT * sought:
             raise DataError(
@@ -209,7 +215,14 @@ class Sound(Modality):
 
                 if file.channels > _CHANNELS:
                     raise DataError(f"{name} has {file.channels} channels; more than {_CHANNELS} are refused")
-                yield self._checked(Clip(name, file.samplerate, file.frames, read))
+                clip = self._checked(Clip(name, file.samplerate, file.frames, read))
+                if (decoded := clip.sought(self.seconds or _LONGEST) * file.channels) > _DECODED:
+                    raise DataError(
+                        f"{name} has {file.channels} channels of {clip.rate:,} samples a second, of which {decoded:,} "
+                        f"samples were decoded; more than {_DECODED:,} are refused: make it one channel of "
+                        f"{self.sample_rate} (ffmpeg -i IT -ac 1 -ar {self.sample_rate} it.wav)"
+                    )
+                yield clip
         except soundfile.SoundFileError as error:
             raise DataError(_unreadable(name, content)) from error
 
@@ -321,13 +334,22 @@ class Sound(Modality):
             told |= {"decibels": DECIBELS, "levels": "0..255, 255 is the loudest of the sound"}
         return told
 
-    def values(self, encoder: Any) -> Values:
+    def values(self, encoder: Sighted) -> Values:
         """Return how they are taken: as they are."""
         return SoundValues(self, encoder)
 
 
 class SoundValues(Values):
-    """Spectra and waves as they are."""
+    """Spectra and waves as they are, for a network that hears as many samples a second."""
+
+    def __init__(self, modality: Sound, network: Sighted) -> None:
+        super().__init__(modality, network)
+        rate = getattr(getattr(network, "backbone", None), "sample_rate", None)
+        if rate is not None and modality.sample_rate != rate:
+            raise ConfigError(
+                f"sample_rate={modality.sample_rate}: the backbone hears sounds of {rate} samples a second; set "
+                f"sample_rate={rate} of the data"
+            )
 
     def beside(self, tiles: Sequence[Tile]) -> Any:
         """Return a strip of spectra with their captions."""

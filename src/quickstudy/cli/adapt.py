@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +49,7 @@ _READING = {
     name: (domain, flag)
     for domain in reversed(DOMAINS)  # of a name that several have, the first says what it is
     for name, flag in class_flags(MODALITIES[domain]).items()
-    if name not in MODALITIES[domain].learned
+    if name not in {each.name for each in fields(MODALITIES[domain]) if not each.repr}  # what nobody types
 }
 """How inputs are read, of all domains."""
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch
-from quickstudy.errors import ConfigError, require
+from quickstudy.errors import ConfigError, brief, first_line, require
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.sequences import Pooling, attention_bias, pooled
 from quickstudy.nets.weights import WHEELS, Weights, wheel_file
@@ -57,10 +57,10 @@ class SoundEncoder(nn.Module):
     Args:
         network: the encoder.
         extractor: what its feature extractor was set to, as its ``preprocessor_config.json`` has it.
-        pooling: what its vector is.
+        pooling: what its vector is; None: what the network itself makes of its states.
     """
 
-    def __init__(self, network: Any, extractor: Mapping[str, Any], pooling: Pooling) -> None:
+    def __init__(self, network: Any, extractor: Mapping[str, Any], pooling: Pooling | None) -> None:
         super().__init__()
         self.network, self.pooling = network, pooling
         self.config = network.config
@@ -75,7 +75,7 @@ class SoundEncoder(nn.Module):
     def forward(self, sounds: Batch) -> Tensor:
         """Return ``[N, D]`` of ``{"wave": [N, L], "mask": [N, L]}``."""
         states_NPD, mask_NP = self.states(sounds["wave"], sounds["mask"])
-        return pooled(states_NPD, mask_NP, self.pooling)
+        return pooled(states_NPD, mask_NP, self.pooling or "mean")
 
     def states(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states ``[N, P, D]`` of waves, and which of them there are, ``[N, P]``."""
@@ -106,6 +106,12 @@ class WhisperSounds(SoundEncoder):
     def max_seconds(self) -> float:
         """How long a clip may be."""
         return float((2 * self.network.config.max_source_positions - _SILENCE) * _HOP / _RATE)
+
+    @property
+    def blocks_of_layers(self) -> nn.ModuleList:
+        """Its layers of attention, from the bottom to the top."""
+        layers: nn.ModuleList = self.network.layers
+        return layers
 
     def spectrum(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
         """Return Whisper's ``[N, F, T + 2]``, two frames beyond for convolutions to see; and ``[N]``, the T of each.
@@ -152,6 +158,12 @@ class WaveSounds(SoundEncoder):
     over time counts a clip's own samples alone. Places and layers are left out by chance in no training here.
     """
 
+    @property
+    def blocks_of_layers(self) -> nn.ModuleList:
+        """Its layers of attention, from the bottom to the top."""
+        layers: nn.ModuleList = self.network.encoder.layers
+        return layers
+
     def states(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
         """Return the encoder's states."""
         net, config = self.network, self.network.config
@@ -163,7 +175,7 @@ class WaveSounds(SoundEncoder):
         field += math.prod(config.conv_stride)
         states = F.pad((wave_NL * mask_NL)[:, None], (0, field))
         seen = F.pad(seen, (0, field))
-        if self.extractor.get("do_normalize", False):
+        if self.extractor.get("do_normalize", True):  # as the library has it where no file says
             states = _standardised(states, seen, 1e-7)
         for layer, width, step in zip(
             net.feature_extractor.conv_layers, config.conv_kernel, config.conv_stride, strict=True
@@ -198,12 +210,17 @@ class SpectrumSounds(SoundEncoder):
     through gradient steps go through it one task at a time; it cannot be written as a graph.
     """
 
-    def __init__(self, network: Any, extractor: Mapping[str, Any], pooling: Pooling) -> None:
-        super().__init__(network, extractor, pooling)
+    def __init__(self, network: Any, extractor: Mapping[str, Any]) -> None:
+        super().__init__(network, extractor, None)
         transformers: Any = require("transformers", extra="audio")
         usual = "ClapFeatureExtractor" if "clap" in network.config.model_type else "ASTFeatureExtractor"
-        kind = getattr(transformers, str(extractor.get("feature_extractor_type", usual)))
-        made = kind.from_dict(dict(extractor))
+        name = str(extractor.get("feature_extractor_type", usual))
+        try:
+            made = getattr(transformers, name).from_dict(dict(extractor))
+        except Exception as error:  # of options that do not go together, almost anything
+            raise ConfigError(
+                f"transformers makes no feature extractor of extractor={brief(dict(extractor))}: {first_line(error)}"
+            ) from error
         self._extract: Callable[..., Any] = partial(made, return_tensors="pt")
         self._most: int | None = getattr(made, "nb_max_samples", None)  # of longer ones CLAP's takes parts by chance
 
@@ -227,7 +244,11 @@ def sound_encoder(model: Any, extractor: Mapping[str, Any], pooling: Pooling | N
     Args:
         model: of one of the types ``SOUNDS``.
         extractor: see ``SoundEncoder``.
-        pooling: what its vector is; None: of Whisper mean and deviation, of waves the mean, of spectra the model's own.
+        pooling: what its vector is; None: of Whisper mean and deviation, of waves the mean, of spectra the model's own,
+            which has no other.
+
+    Raises:
+        ConfigError: the extractor cannot be made, or an option is none of such a model.
     """
     kind = model.config.model_type
     made: SoundEncoder
@@ -235,8 +256,10 @@ def sound_encoder(model: Any, extractor: Mapping[str, Any], pooling: Pooling | N
         made = WhisperSounds(model.get_encoder(), extractor, pooling or "mean_std")
     elif kind in _WAVES:
         made = WaveSounds(model, extractor, pooling or "mean")
+    elif pooling is not None:
+        raise ConfigError(f"pooling={pooling!r}: a model of type '{kind}' makes its vector itself; leave pooling out")
     else:
-        made = SpectrumSounds(getattr(model, "audio_model", model), extractor, pooling or "mean")
+        made = SpectrumSounds(getattr(model, "audio_model", model), extractor)
     made.config = model.config
     return made
 

@@ -154,7 +154,7 @@ def from_config(
             f"transformers makes no encoder of config={brief(dict(config))}: {first_line(error)}"
         ) from error
     if made.config.model_type in SOUNDS:
-        return sound_encoder(made, extractor or {}, pooling)
+        return _of_sounds(made, extractor or {}, pooling, normalize)
     return TransformersEncoder(_encoder_of(made), pooling or "mean", normalize, adaptation_layers=adaptation_layers)
 
 
@@ -216,7 +216,7 @@ def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> T
     except Exception as error:  # damage makes the library raise almost anything
         raise ConfigError(f"the model in '{folder}' cannot be read: {first_line(error)}. {_HELP}") from error
     if made.config.model_type in SOUNDS:
-        return sound_encoder(made, _parsed(folder / "preprocessor_config.json"), kwargs.get("pooling")).train()
+        return _of_sounds(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize")).train()
     network = _encoder_of(made)
     said = _parsed(folder / "sentence_bert_config.json").get("max_seq_length")
     longest = _positions(network) or _LONGEST
@@ -224,6 +224,24 @@ def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> T
     adapting: int | Literal["all"] = _ADAPTING if pretrained else "all"
     made = TransformersEncoder(network, pooling, bool(normalize), tokenizer, adapting)
     return made.train()  # which the library leaves off
+
+
+def _of_sounds(
+    model: Any, extractor: Mapping[str, Any], pooling: Pooling | None, normalize: bool | None
+) -> SoundEncoder:
+    """Return an encoder of sounds, whose vectors keep their length."""
+    if normalize:
+        raise ConfigError(
+            f"normalize={normalize}: that is of encoders of texts, and one of type '{model.config.model_type}' hears "
+            "sounds; leave normalize out"
+        )
+    return sound_encoder(model, extractor, pooling)
+
+
+def _extractor_of(folder: Path) -> dict[str, Any]:
+    """Return what a model's feature extractor was set to, of its own file or of that of its processor."""
+    own: dict[str, Any] = _parsed(folder / "preprocessor_config.json")
+    return own or _parsed(folder / "processor_config.json").get("feature_extractor") or {}
 
 
 def _encoder_of(model: Any) -> Any:

@@ -286,6 +286,11 @@ class FTTransformer(_Network):
         self.layers = nn.ModuleList(AttentionLayer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
+    @property
+    def blocks_of_layers(self) -> nn.ModuleList:
+        """Its layers of attention, from the bottom to the top."""
+        return self.layers
+
     def forward(self, rows: Batch) -> Tensor:
         """Return the features."""
         columns_NCE = self.columns(rows)
