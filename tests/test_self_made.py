@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -67,7 +69,8 @@ def test_what_makes_no_tasks_is_told() -> None:
         self_made_tasks(TABLE, clusters=65)
 
 
-def test_a_model_trained_on_them_learns_classes_from_few_rows() -> None:
+def test_a_model_trained_on_them_learns_classes_from_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where runs are written
     rows = [{"age": row % 11 + row / 99, "income": row % 7 - row / 99} for row in range(200)]
     sizes = {"tasks": 6, "val_tasks": 2, "clusters": 3, "examples": 40}
     data = TabularClassificationData.from_unlabelled(rows, **sizes, load_options={"scaling": "standard"})

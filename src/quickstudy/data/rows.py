@@ -155,7 +155,8 @@ def _array(cells: Any) -> NDArray[Any]:
     if isinstance(cells, np.ndarray) and cells.ndim == 1:
         if cells.dtype.kind == "M":  # whose nanoseconds become plain numbers, and those of other units dates
             cells = cells.astype("datetime64[us]")
-        return cells if cells.dtype.kind in "biufO" else cells.astype(object)
+        kept: NDArray[Any] = cells if cells.dtype.kind in "biufO" else cells.astype(object)
+        return kept
     cells = list(cells)
     found = np.empty(len(cells), object)
     for place, cell in enumerate(cells):
