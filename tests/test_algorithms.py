@@ -91,6 +91,9 @@ def test_a_head_that_stays_is_not_shared() -> None:
         boil.adapt(small_encoder(), torch.zeros(4, 1, 8, 8), torch.arange(4), 4)
 
 
+@pytest.mark.dear(
+    "algorithms", "functional", "nets", "data", "training", "kinds", "testing", "batches.py", "episode.py"
+)
 @pytest.mark.parametrize("name", STRATEGIES.names())
 def test_conforms_and_learns_characters(name: str) -> None:
     check_algorithm(name, LEARNING.get(name), learns=True)

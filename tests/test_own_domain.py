@@ -84,6 +84,7 @@ def test_the_page_is_short_and_as_the_house_writes() -> None:
     subprocess.run(ruff, input=DOMAIN, text=True, check=True, cwd=ROOT)
 
 
+@pytest.mark.dear("modality", "testing", "training", "serve", "saved", "cli")
 @pytest.mark.filterwarnings("ignore:.*may be.*bottleneck")
 def test_the_guide_adds_a_domain(domain: Any, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(CHECK, "check", "exec"), {})
