@@ -125,14 +125,15 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     """Return what learns with the model that is named, or with a backbone."""
     given = vars(args)
     encoder, reading = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _READING))
-    found = model_here(args.model)
-    if found is None and ("/" in args.model or args.model.endswith(".ckpt")):
-        found = find_model(args.model)
-    if found and (not found.saved or (found.path / DESCRIPTION).is_file()):  # else of the Hub, and an encoder
+    found, of_training = model_here(args.model), args.model.endswith(".ckpt")
+    if found is None and "/" in args.model and not of_training:
+        there = find_model(args.model)
+        found = there if (there.path / DESCRIPTION).is_file() else None  # which an encoder of the Hub has not
+    if found or of_training:
         learns = {name: encoder.pop(name) for name in ("strategy", "strategy_kwargs") if name in encoder}
         for name in encoder | reading:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
-        return learner(found, device, **learns)
+        return learner(found or find_model(args.model), device, **learns)
     made = build_encoder(args.model, encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True))
     modality = usual_inputs(made)
     for name in reading.keys() - modality.settings.keys():
