@@ -9,9 +9,9 @@ help:  ## show this list
 setup:  ## make .venv, or bring it up to date
 	@scripts/setup
 
-demo:  ## see quickstudy at work: quickstudy demo
-	@scripts/setup image
-	.venv/bin/quickstudy demo $(ARGS)
+demo:  ## see quickstudy at work: quickstudy demo; make demo DOMAIN=text, tabular or audio
+	@scripts/setup $(or $(DOMAIN),image)
+	.venv/bin/quickstudy demo --domain $(or $(DOMAIN),image) $(ARGS)
 
 test:  ## run the fast tests
 	scripts/test $(ARGS)

@@ -230,6 +230,16 @@ def test_columns_of_a_data_set_are_named_and_so_are_its_classes() -> None:
     assert (data.classes, data.table("train").inputs[1].sum()) == (("alpha", "zeta"), 16)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("of", "inputs"), [(TextClassificationData, ["a", "b"]), (DataModule, [torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])]
+)
+def test_a_column_of_a_data_set_may_say_the_groups(of: type[DataModule], inputs: list[Any]) -> None:
+    some = Named(["zeta", "alpha"], text=inputs, kind=[0, 1], speaker=["ann", "bob"])
+    data = of.from_datasets(some, input_field="text", target_fields="kind", group_field="speaker")
+    table = data.table("train")
+    assert table is not None and table.origins is not None and table.origins.names == ("ann", "bob")
+
+
 def test_several_labels_of_a_text_are_read_and_learned(tmp_path: Path) -> None:
     texts, labels = sentences(4)
     several = [[label, "all"] for label in labels]

@@ -110,6 +110,7 @@ def _pictures() -> _Act:
 
 def _texts() -> _Act:
     from quickstudy.text import TextClassificationData, TextClassifier
+    from quickstudy.text.modality import VOCABULARY_SIZE
 
     return _Act(
         dataset="wishes",
@@ -126,7 +127,7 @@ def _texts() -> _Act:
         rate=2e-3,
         epochs=4,
         plain="words in common",
-        baseline=_Counts,
+        baseline=lambda: _Counts(VOCABULARY_SIZE),
         asked=3,
     )
 
@@ -184,11 +185,13 @@ ACTS: dict[str, Callable[[], _Act]] = {"image": _pictures, "text": _texts, "tabu
 class _Counts(nn.Module):
     """How often each token stands in a text, of length 1: what texts have in common."""
 
-    _KNOWN = 8192
+    def __init__(self, known: int) -> None:
+        super().__init__()
+        self.known = known
 
     def forward(self, texts: Batch) -> Tensor:
         ids_NL, mask_NL = texts["ids"], texts["mask"]
-        counts = torch.zeros(len(ids_NL), self._KNOWN).scatter_add_(1, ids_NL, mask_NL.float())
+        counts = torch.zeros(len(ids_NL), self.known).scatter_add_(1, ids_NL, mask_NL.float())
         return nn.functional.normalize(counts)
 
 

@@ -25,7 +25,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def demo(parser: argparse.ArgumentParser) -> None:
-    """From nothing to a model that tells apart classes it never saw, in about three minutes; no download."""
+    """From nothing to a model that tells apart classes it never saw, in a few minutes; no download."""
     told = "what the examples are: image, text, tabular or audio (default: image)"
     parser.add_argument("--domain", default="image", help=told)
     parser.add_argument("--out", type=Path, default=Path("quickstudy-demo"), help="folder for the results")

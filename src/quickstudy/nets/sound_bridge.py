@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -72,17 +73,21 @@ class SoundEncoder(nn.Module):
             "options": {"features": "wave", "sample_rate": self.sample_rate},
         }
 
+
+class _OfPlaces(SoundEncoder, ABC):
+    """One whose states have places in time, over which a clip's vector is pooled."""
+
     def forward(self, sounds: Batch) -> Tensor:
         """Return ``[N, D]`` of ``{"wave": [N, L], "mask": [N, L]}``."""
         states_NPD, mask_NP = self.states(sounds["wave"], sounds["mask"])
         return pooled(states_NPD, mask_NP, self.pooling or "mean")
 
+    @abstractmethod
     def states(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states ``[N, P, D]`` of waves, and which of them there are, ``[N, P]``."""
-        raise NotImplementedError
 
 
-class WhisperSounds(SoundEncoder):
+class WhisperSounds(_OfPlaces):
     """Whisper's encoder, on as many places as the longest clip has and not on those of 30 seconds.
 
     Radford et al. 2022, https://arxiv.org/abs/2212.04356
@@ -151,7 +156,7 @@ class WhisperSounds(SoundEncoder):
         return net.layer_norm(states), mask_NP
 
 
-class WaveSounds(SoundEncoder):
+class WaveSounds(_OfPlaces):
     """An encoder that begins with convolutions over the wave, such as Wav2Vec2's and HuBERT's.
 
     Baevski et al. 2020, https://arxiv.org/abs/2006.11477; Hsu et al. 2021, https://arxiv.org/abs/2106.07447. A norm

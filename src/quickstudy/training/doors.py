@@ -297,7 +297,8 @@ def _of_columns(
     if stage.name == "predict":
         fields = [field for field in fields if field in columns_of(dataset)]
     if modality.in_cells:
-        columns = {field: column_of(dataset, field) for field in [input_field, *fields]}
+        asked = [input_field, *fields, *([] if stage.group_field is None else [stage.group_field])]
+        columns = {field: column_of(dataset, field) for field in asked}
         frame = require("pandas", extra="tabular").DataFrame(columns, dtype=object)
         return _of_frame(stage, frame, modality.column, input_field, fields or None, answers.encode)
     inputs = DatasetInputs(ByName(dataset, input_field))
@@ -307,7 +308,9 @@ def _of_columns(
         raise DataError(_NO_LABELS)
     targets = [column_of(dataset, field) for field in fields]
     names = list(map(str, fields)) if len(fields) > 1 else None
-    return Table.build(inputs, targets[0] if names is None else np.array(targets).T, names, answers.encode)
+    origins = None if stage.group_field is None else column_of(dataset, stage.group_field)
+    told = targets[0] if names is None else np.array(targets).T
+    return Table.build(inputs, told, names, answers.encode, origins=origins)
 
 
 def _of_frame(
