@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from quickstudy.data.archives import Member
 
+_PASSED = 1 << 20  # bytes of a file that are read at once
 _LARGE, _PIECE = 1 << 16, 1 << 14  # bytes of a file that is not read whole, and of each of its three pieces
 
 
@@ -40,6 +41,31 @@ def told_by(item: Any) -> Iterable[bytes | memoryview]:
     if hasattr(item, "tobytes") and hasattr(item, "mode"):  # of PIL
         return [repr((item.mode, item.size)).encode(), item.tobytes()]
     raise TypeError
+
+
+def all_of(item: Any) -> Iterable[bytes | memoryview]:
+    """Return all bytes that an input may depend on, where ``told_by`` is content with some of a large file.
+
+    Raises:
+        TypeError: there is no telling.
+        OSError: a file cannot be read.
+    """
+    if isinstance(item, bytes):
+        return [b"bytes", item]
+    if isinstance(item, (str, os.PathLike)) and _is_file(str(item)):
+        return chain([b"file", Path(item).suffix.lower().encode()], _read(Path(item)))
+    if hasattr(item, "read_bytes") and not isinstance(item, os.PathLike):  # of an archive, or sent by somebody
+        return [b"file", Path(str(item)).suffix.lower().encode(), item.read_bytes()]
+    if hasattr(item, "tobytes") and hasattr(item, "getpalette"):  # of PIL
+        further = repr((item.getpalette(), item.info.get("transparency"), item.info.get("exif")))
+        return chain([further.encode()], told_by(item))
+    return told_by(item)
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PASSED):
+            yield piece
 
 
 def _part(value: Any) -> Iterable[bytes | memoryview]:
