@@ -83,6 +83,9 @@ def test_an_identity_is_of_all_that_an_embedding_depends_on_and_of_nothing_else(
         others.append(identity_of(encoder, picture))
     assert None not in others and len({same, *others}) == 9
     assert identity_of(encoder, Code(torch.as_tensor)) is None, "code of one's own cannot be told"
+    hooked = Encoder(Counting())
+    hooked.backbone.register_forward_hook(lambda *_: None)
+    assert identity_of(hooked, picture) is None
     norm = nn.BatchNorm1d(3, track_running_stats=False)
     assert identity_of(Encoder(norm), picture) is None, "it depends on the other inputs"
 

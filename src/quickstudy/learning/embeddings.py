@@ -45,7 +45,7 @@ from quickstudy.learning.embedding_store import (
 from quickstudy.learning.reading import Reader, tell
 from quickstudy.modality import Modality
 from quickstudy.nets import Encoder
-from quickstudy.torch_internals import BatchNorm
+from quickstudy.torch_internals import BatchNorm, has_hooks
 
 _WINDOW = 1024  # inputs that are put in order of their length, so that few are filled up
 _HASHED = 4096  # whose files are read at once
@@ -291,8 +291,7 @@ def _structure(module: nn.Module) -> Iterator[str]:
     Raises:
         TypeError: there is no telling: it has hooks, batch statistics, or code whose text is not at hand.
     """
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
-    if any(hooks) or (isinstance(module, BatchNorm) and module.running_mean is None):
+    if has_hooks(module) or (isinstance(module, BatchNorm) and module.running_mean is None):
         raise TypeError
     yield _code(type(module))
     yield module.extra_repr()
