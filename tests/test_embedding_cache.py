@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import warnings
@@ -13,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from quickstudy.cli import main
 from quickstudy.errors import DataWarning
 from quickstudy.image.modality import Picture
 from quickstudy.learning import embeddings as module
@@ -150,6 +153,28 @@ def test_a_large_set_comes_from_one_file_and_what_was_computed_before_an_error_i
     assert np.array_equal(found, encoder(inputs).detach().numpy())
     (kept,) = stored(tmp_path)
     assert len(list(tmp_path.glob("*/*.embeddings"))) == 1 and kept.embeddings == 40
+
+
+def test_the_command_shows_what_is_kept_and_clears_it(tmp_path: Path, capsys: Any) -> None:
+    for seed in range(2):
+        encoder = Encoder(Counting(seed))
+        encoder.made_by = f"net{seed}", {}
+        embeddings(encoder, Picture(image_size=8), INPUTS[: 1 + seed].byte(), folder=tmp_path)
+    os.utime(stored(tmp_path)[0].folder / "about.json", (0, 0))
+    old = stored(tmp_path)[1].about["backbone"]
+
+    def asked(*words: str) -> str:
+        assert main(["cache", "--folder", str(tmp_path), *words]) == 0
+        return str(capsys.readouterr().out)
+
+    shown = asked()
+    assert re.search(r"(?m)^\w{8}  net1 +pictures, image_size=8, image_mode=RGB +2 +0.0  \d{4}-", shown)
+    assert re.search(r"(?m)^3 embeddings, 0.0 MB, in", shown)
+    assert old in asked("--older_than", "30") and "1970" in asked("--encoder", old)
+    assert main(["cache", "--folder", str(tmp_path), "--encoder", "net3"]) == 2
+    assert "did you mean 'net" in capsys.readouterr().err
+    assert "removed" in asked("--older_than", "30", "--clear") and old not in asked()
+    assert "removed" in asked("--clear") and "0 embeddings" in asked() and not list(tmp_path.iterdir())
 
 
 WRITES = """
