@@ -156,6 +156,7 @@ def located(segments: Sequence[Segment], keys: Array) -> tuple[Array, Array]:
 
 def gathered(segments: Sequence[Segment], which: Array, rows: Array) -> Array:
     """Return embeddings ``[N, D]`` that are all there: a part of a file where they lie together, else a copy."""
+    assert (which >= 0).all()
     first = segments[which[0]]
     if (which == which[0]).all() and (np.diff(rows) == 1).all():
         together: Array = first.features[rows[0] : rows[0] + len(rows)]

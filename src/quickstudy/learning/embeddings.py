@@ -107,8 +107,8 @@ def embeddings(
     while bad := [segments[number] for number in np.unique(which[which >= 0]) if not sound(segments[number])]:
         segments = [segment for segment in segments if all(segment is not other for other in bad)]
         which, _ = located(segments, asked)
-    first = np.unique(asked, return_index=True)[1]
-    missing = np.sort(first[which[first] < 0])
+    absent = np.flatnonzero(which < 0)
+    missing = absent[np.sort(np.unique(asked[absent], return_index=True)[1])]
     tell(count - len(missing))
     about = _about(encoder, modality)
     for keys_n, features in _computed(reader, examples, missing, asked, scale, at_once):
