@@ -25,7 +25,7 @@ def told_by(item: Any) -> Iterable[bytes | memoryview]:
     Raises:
         TypeError: there is no telling.
     """
-    if isinstance(item, str) and not _is_file(item):
+    if isinstance(item, str) and not is_file(item):
         return [b"text", item.encode("utf-8", "surrogatepass")]
     if isinstance(item, (str, os.PathLike)):
         return _file(Path(item))
@@ -52,7 +52,7 @@ def all_of(item: Any) -> Iterable[bytes | memoryview]:
     """
     if isinstance(item, bytes):
         return [b"bytes", item]
-    if isinstance(item, (str, os.PathLike)) and _is_file(str(item)):
+    if isinstance(item, (str, os.PathLike)) and is_file(str(item)):
         return chain([b"file", Path(item).suffix.lower().encode()], _read(Path(item)))
     if hasattr(item, "read_bytes") and not isinstance(item, os.PathLike):  # of an archive, or sent by somebody
         return [b"file", Path(str(item)).suffix.lower().encode(), item.read_bytes()]
@@ -73,7 +73,8 @@ def _part(value: Any) -> Iterable[bytes | memoryview]:
     return told_by(value) if isinstance(value, (Tensor, np.ndarray, Mapping)) else [repr(value).encode()]
 
 
-def _is_file(name: str) -> bool:
+def is_file(name: str) -> bool:
+    """Whether a text names a file, which any text may be asked."""
     try:
         return Path(name).is_file()
     except (OSError, ValueError):  # a text that is too long for a name, or holds what no name may
