@@ -32,7 +32,7 @@ from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
 from quickstudy.learning.adapting import acquainted, with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
-from quickstudy.nets import build_encoder, sized
+from quickstudy.nets import at_layer, build_encoder, sized
 from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
@@ -549,6 +549,20 @@ class Task(OfDomain, L.LightningModule):
         encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         modality, of_kind = self._modality_for(None), "head" not in self.unsaved
         return TrainedModel(encoder, head, self.kind, modality, self.like, of_kind)
+
+    def as_embedder(self, layer: str | None = None) -> TrainedModel:
+        """Return what embeds as the backbone does by now, without Lightning: a copy, which training does not change.
+
+        Args:
+            layer: the name of one of the backbone's layers, whose features it gives, averaged over places or tokens
+                (``model.encoder.backbone.named_modules()`` has them); None: those at its end.
+
+        Raises:
+            ConfigError: the backbone has no such layer.
+        """
+        encoder = copy.deepcopy(self.encoder)
+        encoder = (encoder if layer is None else at_layer(encoder, layer)).requires_grad_(False)
+        return TrainedModel(encoder, nn.Identity(), Embedding(), self._modality_for(None), self.like)
 
     def _modality_for(self, support: Any) -> Modality:
         """Return what inputs are for a model that learns from ``support``: read as the training data was."""
