@@ -44,6 +44,7 @@ COMMANDS = {
     ),
     "export": Command("export", "write an ONNX or torch.export file that answers without quickstudy"),
     "serve": Command("serve", "answer over HTTP with a saved model, and let it learn"),
+    "cache": Command("cache", "show which embeddings are kept, and clear them"),
     "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),
 }
 

@@ -21,12 +21,14 @@ from quickstudy.cli.flags import add_flags, class_flags, function_flags, optiona
 from quickstudy.cli.imports import also_importing
 from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
 from quickstudy.cli.options import FORMS, TARGET_FIELD, add_device
+from quickstudy.data.frames import file_columns, is_table
+from quickstudy.data.places import open_source
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, one_line, shown
-from quickstudy.image.modality import IMAGE_SIZE
+from quickstudy.image.modality import IMAGE_EXTENSIONS, IMAGE_SIZE
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.learning.adapting import with_names
@@ -35,6 +37,7 @@ from quickstudy.learning.reading import telling
 from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import build_encoder
 from quickstudy.nets.encoder import starts_from_nothing
+from quickstudy.nets.purposes import ORDER
 from quickstudy.predictor import NumberPredictor, Predictor, usual_inputs
 from quickstudy.saved.model_folder import DESCRIPTION
 from quickstudy.saved.plain import name_of
@@ -62,7 +65,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="MODEL",
         type=str,
         help=f"{FORMS}; the classes that it knows are left behind. Or a backbone's name, such as resnet18 (quickstudy "
-        "list backbones)",
+        "list backbones), or what one is for: fast, balanced, best",
     )
     parser.add_argument(
         "--support",
@@ -134,7 +137,8 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
         for name in encoder | reading:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
         return learner(found or find_model(args.model), device, **learns)
-    made = build_encoder(args.model, encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True))
+    options = encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True)
+    made = build_encoder(args.model, *options, _domain(args.support) if args.model in ORDER else DOMAINS[0])
     modality = usual_inputs(made)
     for name in reading.keys() - modality.settings.keys():
         of = MODALITIES[_READING[name][0]].called
@@ -142,6 +146,17 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     modality = modality.with_options(reading)
     learn = partial(Predictor.from_backbone, made, load=modality, device=device, **encoder)
     return Learner(modality, Classification(), learn)
+
+
+def _domain(support: str | None) -> str:
+    """Return what examples are, by the endings of their files: pictures or texts, as names of classes alone are."""
+    if support is None:
+        return "text"
+    path = Path(support).expanduser()
+    names = next(iter(file_columns(path, None).values())) if is_table(path) else open_source(path).files()
+    endings = {Path(str(name)).suffix.lower() for name in names}
+    texts = MODALITIES["text"].extensions & endings or (is_table(path) and not endings & IMAGE_EXTENSIONS)
+    return "text" if texts else DOMAINS[0]
 
 
 def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[Any, Any]:

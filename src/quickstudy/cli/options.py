@@ -120,6 +120,20 @@ def serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-page", action="store_true", help="only the interface for programs")
 
 
+def cache(parser: argparse.ArgumentParser) -> None:
+    """Show which embeddings are kept, of which encoders, and clear them.
+
+    What a frozen encoder makes of an input is computed once and kept in files. ``quickstudy cache --clear`` removes all
+    of them, with --encoder and --older_than those of an encoder, or those that were not used of late.
+    """
+    parser.add_argument(
+        "--encoder", metavar="NAME", help="only of this one: the name of its backbone, or the beginning of its number"
+    )
+    parser.add_argument("--older_than", metavar="DAYS", type=float, help="only those last used so many days ago")
+    parser.add_argument("--clear", action="store_true", help="remove them")
+    parser.add_argument("--folder", metavar="FOLDER", help="where they are; default: a part of the cache folder")
+
+
 def listing(parser: argparse.ArgumentParser) -> None:
     """Name what there is: strategies, self-supervised methods, backbones, data sets, optimizers, schedules,
     transforms.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch, device_of, each, join, size
 from quickstudy.errors import ConfigError, brief, check_options
-from quickstudy.nets import timm_bridge, transformers_bridge
+from quickstudy.nets import purposes, timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import Rows, layouts_of
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
@@ -158,7 +158,10 @@ class Encoder(nn.Module):
 
 
 def build_encoder(
-    backbone: str | nn.Module, backbone_kwargs: Mapping[str, Any] | None = None, pretrained: bool = True
+    backbone: str | nn.Module,
+    backbone_kwargs: Mapping[str, Any] | None = None,
+    pretrained: bool = True,
+    domain: str = "image",
 ) -> Encoder:
     """Make an encoder.
 
@@ -166,9 +169,11 @@ def build_encoder(
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module. ``"efficientnet_lite0"`` with trained
             weights is that of ``quickstudy[offline]`` (timm's own is ``"efficientnet_lite0.ra_in1k"``). Of texts:
             ``"small_transformer"``, ``"minilm"`` (of ``quickstudy[text,offline]``), and any encoder of transformers by
-            its name on the Hugging Face Hub, ``owner/model``, or its folder.
+            its name on the Hugging Face Hub, ``owner/model``, or its folder. Of pictures and texts, what it is for:
+            ``"fast"``, ``"balanced"`` or ``"best"``; see ``purposes``.
         backbone_kwargs: the backbone's own options, and ``checkpoint_path``, a file of weights for it.
         pretrained: load trained weights where there are any.
+        domain: of the inputs, which what it is for depends on.
 
     Raises:
         ConfigError: the name or an option is unknown, or the weights cannot be had.
@@ -182,6 +187,9 @@ def build_encoder(
     if not isinstance(backbone, str):
         raise ConfigError(f"backbone must be a name or an nn.Module, not {brief(backbone)}")
     path = kwargs.get("checkpoint_path")
+    if backbone in purposes.ORDER:
+        choice = purposes.chosen(backbone, domain, pretrained and path is None)
+        backbone, kwargs = choice.backbone, {**choice.options, **kwargs}
     if backbone in BACKBONES:
         build = BACKBONES[backbone]
         own = {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
