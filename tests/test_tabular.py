@@ -166,7 +166,10 @@ def frame(**columns: list[Any]) -> pd.DataFrame:
             frame().rename(columns={"pay": "payy"}),
             r"the table has no column 'pay'; did you mean 'payy'\? It has: age",
         ),
-        (frame(pay=["a", None, "b", "b"]), r"target 1 is nan.*missing in row 1.*on_error='skip' \(rows are counted"),
+        (
+            frame(pay=["a", None, "b", "b"]),
+            r"target 1 is (nan|None).*missing in row 1.*on_error='skip' \(rows are counted",
+        ),
         (frame()[["pay"]], r"there is no column beside the targets, 'pay': give"),
         ("no such file.csv", r"there is no file 'no such file.csv'"),
         (5, r"expected a table: a data frame, a dict of columns, or a list of dicts, not 5"),
