@@ -24,6 +24,8 @@ from quickstudy.tabular import (
     TabularEmbedder,
     TabularEmbeddingData,
     TabularRegressionData,
+    design_matrix,
+    feature_names,
 )
 from quickstudy.testing import check_domain, check_modality
 
@@ -164,7 +166,10 @@ def frame(**columns: list[Any]) -> pd.DataFrame:
             frame().rename(columns={"pay": "payy"}),
             r"the table has no column 'pay'; did you mean 'payy'\? It has: age",
         ),
-        (frame(pay=["a", None, "b", "b"]), r"target 1 is nan.*missing in row 1.*on_error='skip' \(rows are counted"),
+        (
+            frame(pay=["a", None, "b", "b"]),
+            r"target 1 is (nan|None).*missing in row 1.*on_error='skip' \(rows are counted",
+        ),
         (frame()[["pay"]], r"there is no column beside the targets, 'pay': give"),
         ("no such file.csv", r"there is no file 'no such file.csv'"),
         (5, r"expected a table: a data frame, a dict of columns, or a list of dicts, not 5"),
@@ -211,6 +216,43 @@ def test_a_cell_is_the_same_in_every_form() -> None:
     days = np.array(["2026-11-26T22:30", "2026-11-27"], "datetime64[ns]")
     (first, _) = Row().listed({"when": days})
     assert first["when"] == datetime.datetime(2026, 11, 26, 22, 30)
+
+
+def test_rows_are_read_together_as_they_are_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, _ = people(40)
+    table = pd.DataFrame(rows).assign(heavy=np.exp(3 * np.random.default_rng(0).normal(size=40)), yes=True)
+    table.loc[:9, "yes"] = False
+    row = Row().fitted(table)
+    for name, inputs in {"frame": row.listed(table), "dicts": row.listed(table.to_dict("records"))}.items():
+        alone = [row.load(inputs[place]) for place in range(40)]
+        with monkeypatch.context() as patched:
+            patched.setattr(Row, "load", lambda self, item: pytest.fail("read one by one"))
+            some = Samples(inputs, row).batch(np.array([7, 3, 3]))
+            whole = Samples(inputs, row).batch(np.arange(40))
+        kept = Samples(inputs, row, budget=10**6)
+        assert kept.cached_bytes > 0
+        for part, leaf in whole.items():
+            assert leaf.equal(torch.stack([one[part] for one in alone])), (name, part)
+            assert some[part].equal(leaf[[7, 3, 3]])
+            assert kept.batch(np.array([5, 0, 39, 5]))[part].equal(leaf[[5, 0, 39, 5]])
+            assert kept.batch(np.arange(40))[part].equal(leaf)
+    bad = Samples(row.listed(table.assign(age=[*table.age[:-1], "old"])), row, budget=10**6)
+    assert len(bad.batch(np.arange(39))["codes"]) == 39
+    with pytest.raises(DataError, match="row 39, column 'age': 'old' is no number"):
+        bad.batch(np.arange(30, 40))
+    assert list(bad.unreadable()) == [39]
+
+
+def test_a_design_matrix_is_what_one_hot_gives() -> None:
+    rows, _ = people()
+    columns = Row().fitted(rows)
+    matrix, names = design_matrix(rows, columns), feature_names(columns)
+    assert matrix.shape == (12, len(names)) and np.isfinite(matrix).all()
+    assert matrix[:, names.index("job = (missing)")].tolist() == [row["job"] is None for row in rows]
+    assert matrix[:, names.index("gain is missing")].tolist() == [row["gain"] is None for row in rows]
+    days = [datetime.date.fromisoformat(row["since"]).toordinal() for row in rows]
+    assert np.corrcoef(matrix[:, names.index("since (days)")], days)[0, 1] == pytest.approx(1)
+    np.testing.assert_array_equal(matrix[::-1], design_matrix(pd.DataFrame(rows)[::-1], columns))
 
 
 @pytest.mark.parametrize(
