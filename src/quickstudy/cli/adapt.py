@@ -19,7 +19,16 @@ from jsonargparse import ArgumentParser
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, class_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.models import Learner, device_of, domain_of_files, examples, learner, named_model, support_of
+from quickstudy.cli.models import (
+    Learner,
+    device_of,
+    domain_of_files,
+    examples,
+    find_model,
+    learner,
+    named_model,
+    support_of,
+)
 from quickstudy.cli.options import FORMS, TARGET_FIELD, add_device
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
@@ -126,11 +135,13 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     """Return what learns with the model that is named, or with a backbone."""
     given = vars(args)
     encoder, reading = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _READING))
-    if found := named_model(args.model):
+    of_training = args.model.endswith(".ckpt")
+    found = None if of_training else named_model(args.model)
+    if found or of_training:
         learns = {name: encoder.pop(name) for name in ("strategy", "strategy_kwargs") if name in encoder}
         for name in encoder | reading:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
-        return learner(found, device, **learns)
+        return learner(found or find_model(args.model), device, **learns)
     options = encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True)
     made = build_encoder(args.model, *options, domain_of_files(args.support) if args.model in ORDER else DOMAINS[0])
     modality = usual_inputs(made)
