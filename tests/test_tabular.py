@@ -300,6 +300,10 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
         assert data.classes == ("little", "much"), name
         assert all(torch.equal(leaf, found["lists"].example()[part]) for part, leaf in read.items()), name
     assert len(wanted) == 8
+    groups: Any = {"a": (table.drop(columns=["pay", "who"]).head(5), [1, 2, 3, 4, 5.0]), "b": (rows[5:], [6, 7, 8.0])}
+    few = TabularRegressionData.from_groups(train_groups=groups)
+    assert all(torch.equal(leaf, few.example()[part]) for part, leaf in found["lists"].example().items())
+    assert few.table("train").groups.tolist() == [0] * 5 + [1] * 3  # type: ignore[union-attr]
     predicted = TabularClassificationData.from_data_frame("pay", predict_data_frame=table.drop(columns="pay"))
     assert len(predicted.table("predict") or ()) == 8
     skipped = table.assign(pay=[None, *labels[1:]])
@@ -357,6 +361,13 @@ def test_the_command_line_takes_tables_of_several_columns(
     assert main(["adapt", "runs/1", "--support", "few.csv.gz", "--out", "again"]) == 0, (
         "the column that the model does not know"
     )
+    support = ["--support", "few.csv.gz", "--target_field", "pya"]
+    for command in (
+        ["export", "new", "new.onnx"],
+        ["predict", "--checkpoint", "runs/1", "--data.predict_file", "few.csv.gz"],
+    ):
+        assert main([*command, *support]) == 2
+        assert "no column 'pya'" in capsys.readouterr().err
     table.assign(age=["old", *table.age[1:]]).drop(columns="pay").to_csv("asked.csv", index=False)
     assert main(["predict", "new", "asked.csv", "--no-unknown"]) == 1
     out, err = capsys.readouterr()

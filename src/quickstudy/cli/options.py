@@ -107,6 +107,7 @@ def export(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="a folder of class folders, 1..n pictures each, whose classes it learns first",
     )
+    parser.add_argument("--target_field", metavar="NAME", help=TARGET_FIELD)
     parser.add_argument(
         "--only_classes", "--only-classes", action="store_true", help="leave the graph, and write the classes of now"
     )
