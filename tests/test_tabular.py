@@ -24,6 +24,8 @@ from quickstudy.tabular import (
     TabularEmbedder,
     TabularEmbeddingData,
     TabularRegressionData,
+    design_matrix,
+    feature_names,
 )
 from quickstudy.testing import check_domain, check_modality
 
@@ -164,7 +166,10 @@ def frame(**columns: list[Any]) -> pd.DataFrame:
             frame().rename(columns={"pay": "payy"}),
             r"the table has no column 'pay'; did you mean 'payy'\? It has: age",
         ),
-        (frame(pay=["a", None, "b", "b"]), r"target 1 is nan.*missing in row 1.*on_error='skip' \(rows are counted"),
+        (
+            frame(pay=["a", None, "b", "b"]),
+            r"target 1 is (nan|None).*missing in row 1.*on_error='skip' \(rows are counted",
+        ),
         (frame()[["pay"]], r"there is no column beside the targets, 'pay': give"),
         ("no such file.csv", r"there is no file 'no such file.csv'"),
         (5, r"expected a table: a data frame, a dict of columns, or a list of dicts, not 5"),
@@ -213,6 +218,43 @@ def test_a_cell_is_the_same_in_every_form() -> None:
     assert first["when"] == datetime.datetime(2026, 11, 26, 22, 30)
 
 
+def test_rows_are_read_together_as_they_are_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, _ = people(40)
+    table = pd.DataFrame(rows).assign(heavy=np.exp(3 * np.random.default_rng(0).normal(size=40)), yes=True)
+    table.loc[:9, "yes"] = False
+    row = Row().fitted(table)
+    for name, inputs in {"frame": row.listed(table), "dicts": row.listed(table.to_dict("records"))}.items():
+        alone = [row.load(inputs[place]) for place in range(40)]
+        with monkeypatch.context() as patched:
+            patched.setattr(Row, "load", lambda self, item: pytest.fail("read one by one"))
+            some = Samples(inputs, row).batch(np.array([7, 3, 3]))
+            whole = Samples(inputs, row).batch(np.arange(40))
+        kept = Samples(inputs, row, budget=10**6)
+        assert kept.cached_bytes > 0
+        for part, leaf in whole.items():
+            assert leaf.equal(torch.stack([one[part] for one in alone])), (name, part)
+            assert some[part].equal(leaf[[7, 3, 3]])
+            assert kept.batch(np.array([5, 0, 39, 5]))[part].equal(leaf[[5, 0, 39, 5]])
+            assert kept.batch(np.arange(40))[part].equal(leaf)
+    bad = Samples(row.listed(table.assign(age=[*table.age[:-1], "old"])), row, budget=10**6)
+    assert len(bad.batch(np.arange(39))["codes"]) == 39
+    with pytest.raises(DataError, match="row 39, column 'age': 'old' is no number"):
+        bad.batch(np.arange(30, 40))
+    assert list(bad.unreadable()) == [39]
+
+
+def test_a_design_matrix_is_what_one_hot_gives() -> None:
+    rows, _ = people()
+    columns = Row().fitted(rows)
+    matrix, names = design_matrix(rows, columns), feature_names(columns)
+    assert matrix.shape == (12, len(names)) and np.isfinite(matrix).all()
+    assert matrix[:, names.index("job = (missing)")].tolist() == [row["job"] is None for row in rows]
+    assert matrix[:, names.index("gain is missing")].tolist() == [row["gain"] is None for row in rows]
+    days = [datetime.date.fromisoformat(row["since"]).toordinal() for row in rows]
+    assert np.corrcoef(matrix[:, names.index("since (days)")], days)[0, 1] == pytest.approx(1)
+    np.testing.assert_array_equal(matrix[::-1], design_matrix(pd.DataFrame(rows)[::-1], columns))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"a,b\r1,2\r\r", "neither an object of JSON nor CSV"), (b"a,a\n1,2\n", "several columns 'a'")],
@@ -258,6 +300,10 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
         assert data.classes == ("little", "much"), name
         assert all(torch.equal(leaf, found["lists"].example()[part]) for part, leaf in read.items()), name
     assert len(wanted) == 8
+    groups: Any = {"a": (table.drop(columns=["pay", "who"]).head(5), [1, 2, 3, 4, 5.0]), "b": (rows[5:], [6, 7, 8.0])}
+    few = TabularRegressionData.from_groups(train_groups=groups)
+    assert all(torch.equal(leaf, few.example()[part]) for part, leaf in found["lists"].example().items())
+    assert few.table("train").groups.tolist() == [0] * 5 + [1] * 3  # type: ignore[union-attr]
     predicted = TabularClassificationData.from_data_frame("pay", predict_data_frame=table.drop(columns="pay"))
     assert len(predicted.table("predict") or ()) == 8
     skipped = table.assign(pay=[None, *labels[1:]])
@@ -315,6 +361,13 @@ def test_the_command_line_takes_tables_of_several_columns(
     assert main(["adapt", "runs/1", "--support", "few.csv.gz", "--out", "again"]) == 0, (
         "the column that the model does not know"
     )
+    support = ["--support", "few.csv.gz", "--target_field", "pya"]
+    for command in (
+        ["export", "new", "new.onnx"],
+        ["predict", "--checkpoint", "runs/1", "--data.predict_file", "few.csv.gz"],
+    ):
+        assert main([*command, *support]) == 2
+        assert "no column 'pya'" in capsys.readouterr().err
     table.assign(age=["old", *table.age[1:]]).drop(columns="pay").to_csv("asked.csv", index=False)
     assert main(["predict", "new", "asked.csv", "--no-unknown"]) == 1
     out, err = capsys.readouterr()

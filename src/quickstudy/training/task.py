@@ -32,7 +32,7 @@ from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
 from quickstudy.learning.adapting import acquainted, with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
-from quickstudy.nets import build_encoder, sized
+from quickstudy.nets import at_layer, build_encoder, sized
 from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
@@ -95,7 +95,8 @@ class Task(OfDomain, L.LightningModule):
         kind: what an answer is; None: ``answers``, with the options that are given beside these. A whole number is
             that of classes.
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or an ``nn.Module`` from ``[N, C, ...]`` to
-            ``[N, ...]``; None takes the domain's own.
+            ``[N, ...]``; of pictures and texts ``"fast"``, ``"balanced"`` or ``"best"``, a pretrained one for the
+            purpose; None takes the domain's own.
         backbone_kwargs: the backbone's own options.
         pretrained: start from trained weights where there are any (timm's).
         head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to answers; only the default strategy has one.
@@ -187,7 +188,8 @@ class Task(OfDomain, L.LightningModule):
         network = (self.default_backbone or self.modality.backbone) if backbone is None else backbone
         if network == "":
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
-        self.encoder = build_encoder(network, backbone_kwargs, pretrained)
+        domain = MODALITIES.name_of(type(self.modality)) or ""
+        self.encoder = build_encoder(network, backbone_kwargs, pretrained, domain)
         if isinstance(backbone, str) and (made_by := self.encoder.made_by) is not None and made_by[0] != backbone:
             # What a checkpoint is of, where trained weights chose it.
             self.hparams["backbone"], self.hparams["backbone_kwargs"] = made_by
@@ -207,7 +209,7 @@ class Task(OfDomain, L.LightningModule):
         self.chosen_by = 0
         """How many of the newest test are, at least, among those that chose among its checkpoints."""
         reads = self.encoder.reads or {}
-        alike = reads.get("name") == MODALITIES.name_of(type(self.modality))
+        alike = reads.get("name") == domain
         self.load_options: dict[str, Any] = dict(reads["options"]) if reads and alike else {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same.
 
@@ -554,6 +556,20 @@ class Task(OfDomain, L.LightningModule):
         encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         modality, of_kind = self._modality_for(None), "head" not in self.unsaved
         return TrainedModel(encoder, head, self.kind, modality, self.like, of_kind)
+
+    def as_embedder(self, layer: str | None = None) -> TrainedModel:
+        """Return what embeds as the backbone does by now, without Lightning: a copy, which training does not change.
+
+        Args:
+            layer: the name of one of the backbone's layers, whose features it gives, averaged over places or tokens
+                (``model.encoder.backbone.named_modules()`` has them); None: those at its end.
+
+        Raises:
+            ConfigError: the backbone has no such layer.
+        """
+        encoder = copy.deepcopy(self.encoder)
+        encoder = (encoder if layer is None else at_layer(encoder, layer)).requires_grad_(False)
+        return TrainedModel(encoder, nn.Identity(), Embedding(), self._modality_for(None), self.like)
 
     def _modality_for(self, support: Any) -> Modality:
         """Return what inputs are for a model that learns from ``support``: read as the training data was."""
