@@ -4,8 +4,8 @@
     python benchmarks/texts.py --root data/text --only episodes
 
 In the folder: banking77_train.csv.gz, banking77_test.csv.gz, clinc150_train.csv.gz, clinc150_test.csv.gz, of the
-columns text and label, and clinc150_unknown_test.csv.gz. Episodes are the same 600 for all, of test classes, 10 queries
-of each; embeddings are made once.
+columns text and label, clinc150_unknown_test.csv.gz, and nlupp_multilabel.csv.gz, of text, labels, domain and fold.
+Episodes are the same 600 for all, of test classes, 10 queries of each; embeddings are made once.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ import torch.nn.functional as F
 from embeddings import QUIET
 from lightning.pytorch import Callback
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from quickstudy import DataModule, Predictor, Trainer
+from quickstudy import Classifier, DataModule, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.batches import each, stack, take
 from quickstudy.data.episodes import EpisodePlan
@@ -370,6 +372,83 @@ def contrastive(root: Path) -> dict[str, Any]:
     return {**figures, "contrastive, 10 epochs": probed(began)}
 
 
+def several_labels(domain: str, root: Path) -> dict[str, Any]:
+    """NLU++, several intents of a sentence: a head on the frozen vectors of MiniLM, of one fold of 20, and of 19."""
+    frame = read(root / "nlupp_multilabel.csv.gz")
+    frame = frame[frame["domain"] == domain].reset_index(drop=True)
+    own = [[name for name in cell.split("|") if name] for cell in frame["labels"]]
+    names = sorted({name for some in own for name in some})
+    there_NC = torch.tensor([[name in some for name in names] for some in own])
+    vectors, fold_N = embedded(frame["text"].tolist()), torch.tensor(frame["fold"].tolist())
+    figures: dict[str, Any] = {
+        "data": f"NLU++, {domain}: {len(frame)} sentences, {len(names)} intents",
+        "interval": "over the 20 folds, each once the one that differs from the rest",
+    }
+    for what, share in (("1 of 20 folds", None), ("19 of 20 folds", 0.1)):
+        found: dict[str, dict[str, list[float]]] = {}
+        seconds = dict[str, float]()
+        for fold in range(20):
+            learned = fold_N == fold if share is None else fold_N != fold
+            both = vectors[learned], there_NC[learned], vectors[~learned]
+            wanted = there_NC[~learned].numpy()
+            for row, answer in (
+                ("ours", partial(_labels_by_head, share)),
+                ("scikit-learn, one-vs-rest LogisticRegression(C=10, class_weight='balanced')", _labels_by_peer),
+                ("the same labels for all", _labels_for_all),
+            ):
+                began = time.process_time()
+                named = answer(*both)
+                seconds[row] = seconds.get(row, 0) + time.process_time() - began
+                for average in ("micro", "macro"):  # the mean over intents that are there
+                    columns = wanted.any(0) if average == "macro" else slice(None)
+                    f1 = f1_score(wanted[:, columns], named[:, columns], average=average, zero_division=0)
+                    found.setdefault(row, {}).setdefault(f"f1_{average}", []).append(float(f1))
+        figures[what] = {
+            row: {name: interval(values) for name, values in each.items()}
+            | {"cpu_seconds of a fold": round(seconds[row] / 20, 2)}
+            for row, each in found.items()
+        }
+    return figures
+
+
+def _labels_by_head(share: float | None, vectors: Tensor, there: Tensor, asked: Tensor) -> Any:
+    """Return which labels of the asked vectors our head names; thresholds are chosen on a share of what is learned."""
+    torch.manual_seed(0)
+    options = {} if share is None else {"val_split": share}
+    data = DataModule.from_tensors(
+        train_data=vectors, train_targets=there, predict_data=asked, batch_size=64, **options
+    )
+    model = Classifier(
+        backbone=nn.Flatten(),
+        multi_label=True,
+        class_weights="balanced",
+        optimizer=("Adam", {"weight_decay": 2 / (10 * there.numel())}),  # scikit-learn's C=10
+        learning_rate=0.05,
+    )
+    trainer = Trainer(max_epochs=40, check_val_every_n_epoch=40, **QUIET)
+    trainer.fit(model, datamodule=data)
+    return trainer.predict(model, datamodule=data, output="classes").bool().numpy()
+
+
+def _labels_by_peer(vectors: Tensor, there: Tensor, asked: Tensor) -> Any:
+    learner = LogisticRegression(C=10, max_iter=1000, class_weight="balanced")
+    some = there.any(0)
+    named = torch.zeros(len(asked), there.shape[1], dtype=torch.bool)
+    fitted = OneVsRestClassifier(learner).fit(vectors.numpy(), there[:, some].numpy().astype(int))
+    named[:, some] = torch.from_numpy(fitted.predict(asked.numpy()).astype(bool))
+    return named.numpy()
+
+
+def _labels_for_all(vectors: Tensor, there: Tensor, asked: Tensor) -> Any:
+    """Return for every sentence the same labels, as many of the most frequent as have the largest F1."""
+    held, order = there.sum(0).sort(descending=True)
+    counts = torch.arange(1, len(held) + 1)
+    best = int((2 * held.cumsum(0) / (counts * len(there) + held.sum())).argmax()) + 1
+    named = torch.zeros(len(asked), len(held), dtype=torch.bool)
+    named[:, order[:best]] = True
+    return named.numpy()
+
+
 MEASUREMENTS: dict[str, domains.Measurement] = {
     "episodes": episodes,
     "meta_training": meta_training,
@@ -380,6 +459,8 @@ MEASUREMENTS: dict[str, domains.Measurement] = {
     "plain_loop": plain_loop,
     "names": names,
     "contrastive": contrastive,
+    "banking_labels": partial(several_labels, "banking"),
+    "hotels_labels": partial(several_labels, "hotels"),
 }
 
 if __name__ == "__main__":
