@@ -65,7 +65,9 @@ class TrainedModel(model_folder.Trained):
     def about(self) -> dict[str, Any]:
         """Return what it is, in values that JSON has."""
         made_by = self.encoder.made_by
-        return {"backbone": made_by and made_by[0], "classes": len(self.classes), "labels": list(self.classes)}
+        about = {"backbone": made_by and made_by[0], "classes": len(self.classes), "labels": list(self.classes)}
+        thresholds = getattr(self.kind, "thresholds", ())
+        return about | ({"thresholds": dict(zip(self.classes, thresholds, strict=True))} if thresholds else {})
 
     def expected(self) -> list[str]:
         """Return in words what accuracy to expect: nothing, as it keeps no examples to tell it."""
@@ -101,7 +103,7 @@ class TrainedModel(model_folder.Trained):
             batch_size: inputs that go through the network at once.
 
         Returns:
-            With several labels per input, the label is a list of those above one half.
+            With several labels per input, the label is a list of those above their thresholds.
         """
         check_counts(count=count)
         outputs = list(self._outputs(self._reader.listed(inputs), batch_size))

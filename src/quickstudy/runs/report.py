@@ -26,7 +26,7 @@ from quickstudy.files import atomic_write
 from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.kinds.metrics import Estimate
 from quickstudy.runs.results import estimate_of
-from quickstudy.training.outcome import NO_NUMBER, worst_first
+from quickstudy.training.outcome import NO_NUMBER, in_percent, worst_first
 
 _SHOWN, _RIGHT, _WRONG = "#3867d6", "#1e8e3e", "#d93025"
 NAMED = 30
@@ -265,15 +265,18 @@ def class_listing(figures: Mapping[str, Mapping[str, Any]]) -> Listing:
     of_labels = any("f1" in each for each in figures.values())
     key = "f1" if of_labels else "accuracy"
     ordered = worst_first(figures)
+    chosen = any("threshold" in each for each in figures.values())
     columns = ("F1", "precision", "recall", "examples") if of_labels else ("accuracy", "examples asked")
     rows = []
     for name, each in ordered.items():
         parts = ("f1", "precision", "recall")
-        cells = [_percent(each[part]) for part in parts] if of_labels else [told(estimate_of(each))]
-        rows.append([name, *cells, str(each["examples"])])
+        cells = [in_percent(each, part) for part in parts] if of_labels else [told(estimate_of(each))]
+        rows.append([name, *cells, str(each["examples"]), *([f"{each['threshold']:.3g}"] if chosen else [])])
     what = "label" if of_labels else "class"
     shares = [each[key] for each in ordered.values()]
     note = "" if of_labels else "The interval of a class covers the draw of its episodes, or examples, only."
+    if chosen:
+        columns, note = (*columns, "named above"), "A label is named whose probability is above the last column's."
     return Listing(f"Each {what}, the worst first, in percent", [what, *columns], rows, shares, note)
 
 
