@@ -30,6 +30,7 @@ from quickstudy.learning.adapting import acquainted, addition, after, fitted, in
 from quickstudy.learning.answering import answered, named, neighbours
 from quickstudy.learning.changes import NUMBERS, UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
+from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality, as_modality, modality_of
@@ -114,6 +115,18 @@ class Adapted:
             "classes": len(known.support) if known.kind.by_class else 0,
             "examples": sum(known.counts.values()),
         }
+
+    def embed(self, inputs: Any, *, keep: bool = True) -> NDArray[Any]:
+        """Return the features ``[N, D]`` that its encoder makes of N inputs, computed once; see ``embeddings``.
+
+        Args:
+            inputs: whatever it answers to.
+            keep: whether they are kept in files for the next time.
+
+        Raises:
+            DataError: an input cannot be read.
+        """
+        return embeddings(self._knowledge.encoder, self.modality, inputs, keep=keep)
 
     # ---- as scikit-learn has it
 

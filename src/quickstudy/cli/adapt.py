@@ -19,16 +19,23 @@ from jsonargparse import ArgumentParser
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, class_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
+from quickstudy.cli.models import (
+    Learner,
+    device_of,
+    domain_of_files,
+    examples,
+    find_model,
+    learner,
+    named_model,
+    support_of,
+)
 from quickstudy.cli.options import FORMS, TARGET_FIELD, add_device
-from quickstudy.data.frames import file_columns, is_table
-from quickstudy.data.places import open_source
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, one_line, shown
-from quickstudy.image.modality import IMAGE_EXTENSIONS, IMAGE_SIZE
+from quickstudy.image.modality import IMAGE_SIZE
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.learning.adapting import with_names
@@ -128,17 +135,15 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     """Return what learns with the model that is named, or with a backbone."""
     given = vars(args)
     encoder, reading = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _READING))
-    found, of_training = model_here(args.model), args.model.endswith(".ckpt")
-    if found is None and "/" in args.model and not of_training:
-        there = find_model(args.model)
-        found = there if (there.path / DESCRIPTION).is_file() else None  # which an encoder of the Hub has not
+    of_training = args.model.endswith(".ckpt")
+    found = None if of_training else named_model(args.model)
     if found or of_training:
         learns = {name: encoder.pop(name) for name in ("strategy", "strategy_kwargs") if name in encoder}
         for name in encoder | reading:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
         return learner(found or find_model(args.model), device, **learns)
     options = encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True)
-    made = build_encoder(args.model, *options, _domain(args.support) if args.model in ORDER else DOMAINS[0])
+    made = build_encoder(args.model, *options, domain_of_files(args.support) if args.model in ORDER else DOMAINS[0])
     modality = usual_inputs(made)
     for name in reading.keys() - modality.settings.keys():
         of = MODALITIES[_READING[name][0]].called
@@ -146,17 +151,6 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     modality = modality.with_options(reading)
     learn = partial(Predictor.from_backbone, made, load=modality, device=device, **encoder)
     return Learner(modality, Classification(), learn)
-
-
-def _domain(support: str | None) -> str:
-    """Return what examples are, by the endings of their files: pictures or texts, as names of classes alone are."""
-    if support is None:
-        return "text"
-    path = Path(support).expanduser()
-    names = next(iter(file_columns(path, None).values())) if is_table(path) else open_source(path).files()
-    endings = {Path(str(name)).suffix.lower() for name in names}
-    texts = MODALITIES["text"].extensions & endings or (is_table(path) and not endings & IMAGE_EXTENSIONS)
-    return "text" if texts else DOMAINS[0]
 
 
 def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[Any, Any]:

@@ -72,6 +72,27 @@ def predict(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
+def embed(parser: argparse.ArgumentParser) -> None:
+    """Write what a model's encoder makes of inputs, draw it, or find what is nearest.
+
+    ``quickstudy embed efficientnet_lite0 photos/ --output photos.parquet --picture photos.png`` writes a row of name,
+    label and embedding for each picture, and draws them all, coloured by their class folders. ``quickstudy embed
+    efficientnet_lite0 new.jpg --near photos.parquet`` names those of them that are nearest to it. What was embedded
+    before is not computed again: see quickstudy cache.
+    """
+    parser.add_argument("model", metavar="MODEL", help=f"{FORMS}; or a backbone's name, or what one is for: fast")
+    parser.add_argument(
+        "inputs", metavar="INPUTS", help="a folder, an archive or a file; a table where cells hold inputs"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write them: x.parquet, or x.npz")
+    parser.add_argument("--picture", metavar="FILE", help="draw them as points in a plane: x.png")
+    parser.add_argument("--method", choices=["tsne", "umap"], default="tsne", help="of the picture; default: tsne")
+    parser.add_argument("--near", metavar="FILE", help="print which are nearest of a file that --output wrote")
+    parser.add_argument("--count", metavar="N", type=int, default=5, help="how many of these for each; default: 5")
+    parser.add_argument("--layer", metavar="NAME", help="of the backbone, whose features to take; default: the last")
+    add_device(parser)
+
+
 def export(parser: argparse.ArgumentParser) -> None:
     """Write a file that answers without quickstudy, and beside it the classes that it takes in.
 

@@ -241,7 +241,7 @@ def _answered(told: Mapping[str, Any]) -> str:
             f"<b>Unknown.</b> This is like none of the examples; <b>{escape(name)}</b> would be nearest.",
             "unknown answer",
         )
-    if isinstance(label, list):  # of several labels those above one half
+    if isinstance(label, list):  # of several labels those above their thresholds
         labels = ", ".join(f"<b>{escape(str(each))}</b>" for each in label)
         return _said(f"This is {labels or 'none of the labels'}.", _KNOWN)
     return _said(f"This is <b>{escape(name)}</b> ({chance:.0%}).", _KNOWN)

@@ -207,11 +207,12 @@ def _knots(values: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
 def _scale(number: Number) -> Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.bool_]]]:
     """Return what scales numbers ``[N]``, and says which are missing, where training had such."""
     median, mean, deviation, gaps, knots, ends = number
+    least, most = ends or (-math.inf, math.inf)
     values, ranks = np.array(knots).T if knots else ((), ())
 
     def scale(numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         lost = np.isnan(numbers)
-        numbers = np.where(lost, median, numbers).clip(*(ends or (-np.inf, np.inf)))
+        numbers = np.where(lost, median, numbers).clip(least, most)
         if knots:
             numbers = np.interp(numbers, values, ranks)
         return ((numbers - mean) / deviation).clip(-_FARTHEST, _FARTHEST), lost & gaps
