@@ -64,9 +64,10 @@ _SHOWN = 500
 class Row(Modality):
     """A row of a table as ``{"numbers": float32 [F], "missing": bool [F], "codes": int64 [K]}``.
 
-    Numbers have mean 0 and deviation 1 in training, those of heavy tails by their ranks; a missing one is the median,
-    and ``missing`` says so where training had such. A date is several numbers. The code of a category is from 1 on, and
-    0 is any that training did not see. ``for_backbone`` tells F and how many codes each category has.
+    Numbers have mean 0 and deviation 1 in training, those of heavy tails by their ranks, and end where training's do;
+    a missing one is the median, and ``missing`` says so where training had such. A date is several numbers. The code of
+    a category is from 1 on, and 0 is any that training did not see. ``for_backbone`` tells F and how many codes each
+    category has.
 
     Args:
         kinds: by the name of a column what it is, ``"number"``, ``"category"``, ``"date"`` or ``"ignored"``; of others
