@@ -143,6 +143,30 @@ def test_numbers_are_standardised_and_heavy_tails_ranked() -> None:
     assert not any(facts[0][4] for _, _, facts in Row(scaling="standard").fitted(Row().listed(table)).columns)
 
 
+@pytest.mark.parametrize(
+    ("cells", "advice"),
+    [
+        (["3,14", "2,71", "1,41", "3,14"], "'3,14' and the others are taken for names: write numbers as 1234.5"),
+        (["1,200", "30,500", "2,000 ", "1,200"], "write numbers as 1234.5, without commas"),
+        (["12%", "5 %", "7%", "12%"], "write numbers as 1234.5"),
+        (["$ 12", "$3.5", "-7", "-7"], "write numbers as 1234.5"),
+        (["1.2.2024", "13.2.2024", "2.2.2024 10:30", "1.2.2024"], "write dates as 2026-11-26, pandas.to_datetime"),
+        (["2/13/24", "1/2/24", "1/3/24", "1/3/24"], "write dates as 2026-11-26"),
+        (["A34", "A30", "B1", "A34"], None),
+        (["1-2", "3-4", "many", "1-2"], None),
+    ],
+    ids=str,
+)
+def test_numbers_and_dates_in_another_form_are_told(cells: list[str], advice: str | None) -> None:
+    rows = [{"cell": cell} for cell in cells]
+    if advice is None:
+        assert Row().fitted(rows).columns[0][1] == "category"
+    else:
+        with pytest.warns(DataWarning, match=advice):
+            Row().fitted(rows)
+    Row(kinds={"cell": "category"}).fitted(rows)
+
+
 TRAIN = {"age": [39, 50, 38, 53], "job": ["clerk", "smith", None, "smith"], "pay": ["a", "b", "a", "b"]}
 FINE = {"age": 40, "job": "clerk"}
 
@@ -159,6 +183,8 @@ def frame(**columns: list[Any]) -> pd.DataFrame:
             r"row 2, column 'age': 'old' is no number, .*kinds=\{'age': 'category'\}",
         ),
         (frame(age=[39, 50, np.inf, 53]), r"row 2, column 'age': inf is not finite: write a number, or leave"),
+        (frame(age=[39, 50, 1e308, 53]), r"row 2, column 'age': 1e\+308 is too large: write it in other units, or"),
+        (frame(age=[39, 50, 10**400, 53]), r"row 2, column 'age': 1000.* is too large: write it in other units, or"),
         (
             frame(age=["2024-01-01", "2024-01-02", "1.2.24", "2024-01-04"]),
             r"row 2, column 'age': '1.2.24' is no date: ",
@@ -257,6 +283,8 @@ def test_a_design_matrix_is_what_one_hot_gives() -> None:
     assert matrix[:, names.index("gain is missing")].tolist() == [row["gain"] is None for row in rows]
     days = [datetime.date.fromisoformat(row["since"]).toordinal() for row in rows]
     assert np.corrcoef(matrix[:, names.index("since (days)")], days)[0, 1] == pytest.approx(1)
+    with pytest.raises(ConfigError, match=r"nothing is known of the columns yet: give columns=Row\(\).fitted"):
+        design_matrix(rows, Row())
     np.testing.assert_array_equal(matrix[::-1], design_matrix(pd.DataFrame(rows)[::-1], columns))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.rows import Rows
+from quickstudy.errors import brief
 from quickstudy.tabular.cells import (
     CellError,
     InfiniteError,
@@ -41,6 +42,10 @@ _FAR, _FARTHEST = 6.0, 10.0
 _IDENTIFIER = re.compile(r"(?i:unnamed\b.*|index|row|(.*[\s_-])?id)|.*[a-z]I[dD]")
 _TRIED = 1000
 """Cells that are looked at before a column is taken for one that has no numbers, or no dates."""
+_OTHER_FORMS = {
+    re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}([ T].*)?"): "write dates as 2026-11-26, pandas.to_datetime does",
+    re.compile(r"[-+]?[$€£]? ?\d[\d., '’]*[%$€£]?"): "write numbers as 1234.5, without commas, blanks and units",
+}
 _EPOCH = datetime.datetime(2000, 1, 1)
 
 
@@ -104,6 +109,17 @@ def learned(name: str, rows: Rows, asked: str | None, scaling: str, most_categor
     counts = +counts
     kept = sorted(counts, key=lambda category: (-counts[category], category))[:most_categories]
     return Column(name, CATEGORY, tuple(sorted(kept)))
+
+
+def in_another_form(cells: NDArray[Any], kind: str) -> str:
+    """Say of cells that are taken for names that they look like numbers or dates, and what to write; else nothing."""
+    if kind in (NUMBER, DATE):
+        return ""
+    texts = {cell.strip(): cell for cell in cells[:_TRIED].tolist() if isinstance(cell, str) and cell.strip()}
+    for form, advice in _OTHER_FORMS.items():
+        if len(texts) > 2 and all(map(form.fullmatch, texts)):
+            return f"{brief(next(iter(texts)))} and the others are taken for names: {advice}"
+    return ""
 
 
 def _each(read: Callable[[Any], Any], name: str, cells: NDArray[Any], places: NDArray[Any]) -> list[Any]:
