@@ -21,7 +21,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from embeddings import QUIET
-from lightning.pytorch import Callback
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor, nn
@@ -253,16 +252,6 @@ def unknown(root: Path) -> dict[str, Any]:
     }
 
 
-class _Clock(Callback):
-    """Notes the processor's time at the end of each step."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_train_batch_end(self, *arguments: Any) -> None:
-        self.ends.append(time.process_time())
-
-
 def plain_loop(root: Path) -> dict[str, Any]:
     """Fine-tuning all of MiniLM beside a plain loop of torch and transformers: one network, the same sentences."""
     frame, steps = read(root / "banking77_train.csv.gz").sample(16 * 24, random_state=0), 24
@@ -301,7 +290,7 @@ def plain_loop(root: Path) -> dict[str, Any]:
     def median(ends: list[float]) -> float:
         return float(torch.tensor(ends, dtype=torch.float64).diff().median())
 
-    first, clock = median(plain()), _Clock()
+    first, clock = median(plain()), domains.Clock()
     Trainer(max_epochs=1, callbacks=[clock], **QUIET).fit(model, datamodule=data)
     ours, last, began = median(clock.ends), median(plain()), time.process_time()
     for _ in data.batch_loader("train"):

@@ -62,7 +62,7 @@ def named(words: Sequence[str], classes: Collection[Label], modality: Modality) 
     """
     if words.count("-") > 1:
         raise ConfigError("'-' stands twice: standard input can be read once")
-    found = [_source(word, classes, modality) for word in words if word != "-"]
+    found = [source_of(word, classes, modality) for word in words if word != "-"]
     sources, labels = [source for source, _ in found], [labels for _, labels in found]
     count = None if "-" in words else sum(map(len, sources))
     return Pictures(_each(words, zip(sources, labels, strict=True)), count, any(labels))
@@ -94,7 +94,7 @@ def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[Label | Non
             yield from (Picture(source[row], labels[row] if labels else None) for row in range(len(source)))
 
 
-def _source(word: str, classes: Collection[Label], modality: Modality) -> tuple[Inputs, list[Label | None] | None]:
+def source_of(word: str, classes: Collection[Label], modality: Modality) -> tuple[Inputs, list[Label | None] | None]:
     """Return inputs, and their labels where these are known."""
     path = Path(word).expanduser()
     if modality.in_cells and is_table(path) and path.is_file():

@@ -302,7 +302,7 @@ def by_example(examples: Rows | int | None = None) -> BatchNormAs:
         inputs, groups = _as_weights(call), math.gcd(8, call.input.shape[1])
         counts, strided = ([1] * len(inputs), False) if examples is None else _rows(examples).of(call)
         if max(counts) == 1:
-            return F.group_norm(inputs, groups, call.weight, call.bias, call.eps)
+            return F.group_norm(inputs.contiguous(), groups, call.weight, call.bias, call.eps)  # torch 2.8 takes views
         inputs = _adjacent(inputs, counts, strided)
         if len(set(counts)) == 1:  # all at once
             parts = [inputs.reshape(-1, counts[0], *inputs.shape[1:])]

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch, device_of, each, join, size
 from quickstudy.errors import ConfigError, brief, check_options
-from quickstudy.nets import timm_bridge, transformers_bridge
+from quickstudy.nets import purposes, timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import Rows, layouts_of
+from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 from quickstudy.torch_internals import BatchNorm, Convolution
@@ -158,7 +159,10 @@ class Encoder(nn.Module):
 
 
 def build_encoder(
-    backbone: str | nn.Module, backbone_kwargs: Mapping[str, Any] | None = None, pretrained: bool = True
+    backbone: str | nn.Module,
+    backbone_kwargs: Mapping[str, Any] | None = None,
+    pretrained: bool = True,
+    domain: str = "image",
 ) -> Encoder:
     """Make an encoder.
 
@@ -166,9 +170,12 @@ def build_encoder(
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module. ``"efficientnet_lite0"`` with trained
             weights is that of ``quickstudy[offline]`` (timm's own is ``"efficientnet_lite0.ra_in1k"``). Of texts:
             ``"small_transformer"``, ``"minilm"`` (of ``quickstudy[text,offline]``), and any encoder of transformers by
-            its name on the Hugging Face Hub, ``owner/model``, or its folder.
-        backbone_kwargs: the backbone's own options, and ``checkpoint_path``, a file of weights for it.
+            its name on the Hugging Face Hub, ``owner/model``, or its folder. Of pictures and texts, what it is for:
+            ``"fast"``, ``"balanced"`` or ``"best"``; see ``purposes``.
+        backbone_kwargs: the backbone's own options; ``checkpoint_path``, a file of weights for it; and ``layer``, the
+            name of one of its layers, whose features are taken in place of its last.
         pretrained: load trained weights where there are any.
+        domain: of the inputs, which what it is for depends on.
 
     Raises:
         ConfigError: the name or an option is unknown, or the weights cannot be had.
@@ -182,6 +189,11 @@ def build_encoder(
     if not isinstance(backbone, str):
         raise ConfigError(f"backbone must be a name or an nn.Module, not {brief(backbone)}")
     path = kwargs.get("checkpoint_path")
+    if (layer := kwargs.pop("layer", None)) is not None:
+        return at_layer(build_encoder(backbone, kwargs, pretrained, domain), layer)
+    if backbone in purposes.ORDER:
+        choice = purposes.chosen(backbone, domain, pretrained and path is None)
+        backbone, kwargs = choice.backbone, {**choice.options, **kwargs}
     if backbone in BACKBONES:
         build = BACKBONES[backbone]
         own = {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
@@ -208,6 +220,20 @@ def build_encoder(
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
     encoder.trained = path is not None or (pretrained and not starts_from_nothing(backbone))
     return encoder
+
+
+def at_layer(encoder: Encoder, layer: str) -> Encoder:
+    """Return an encoder of the same backbone, whose features are those of one of its layers; see ``AtLayer``.
+
+    Raises:
+        ConfigError: it has no such layer.
+    """
+    whole = encoder.backbone.network if isinstance(encoder.backbone, AtLayer) else encoder.backbone
+    made = Encoder(AtLayer(whole, layer))
+    made.mean, made.std, made.fed, made.trained = encoder.mean, encoder.std, encoder.fed, encoder.trained
+    if encoder.made_by is not None:
+        made.made_by = encoder.made_by[0], {**encoder.made_by[1], "layer": layer}
+    return made
 
 
 def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:

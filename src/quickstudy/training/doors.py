@@ -145,8 +145,8 @@ class Doors:
         """Take numbers group by group: each is a task of its own, such as one patient, of which an episode shows some.
 
         Args:
-            groups: by name, inputs and as many numbers: tensors or arrays ``[n, ...]``, which are fed as they are, or
-                files.
+            groups: by name, inputs and as many numbers: tensors or arrays ``[n, ...]``, which are fed as they are,
+                files, texts, or rows of a table.
             options: see the class.
 
         Raises:
@@ -156,7 +156,8 @@ class Doors:
         if not isinstance(groups, Mapping) or not groups:
             raise DataError("expected groups by name: {'a name': (inputs, targets), ...}")
         _check_groups(groups)
-        parts = [(in_order(inputs, "inputs"), list(targets)) for inputs, targets in groups.values()]
+        listed = cls.modality.listed if cls.modality.in_cells else partial(in_order, what="inputs")
+        parts = [(listed(inputs), list(targets)) for inputs, targets in groups.values()]
         for name, (inputs, targets) in zip(groups, parts, strict=True):
             if len(inputs) != len(targets):
                 raise DataError(f"{len(inputs)} inputs but {len(targets)} targets of '{name}': each needs one")
@@ -173,7 +174,7 @@ class Doors:
                     )
             return listed_table(torch.cat(data), targets, tensor_inputs, None, stage.skip, cls.answers.encode, owners)
         files = [item for inputs, _ in parts for item in inputs]
-        read = partial(listed_files, exist=not stage.skip)
+        read = cls.modality.column if cls.modality.in_cells else partial(listed_files, exist=not stage.skip)
         return listed_table(files, targets, read, skip=stage.skip, encode=cls.answers.encode, groups=owners)
 
     @partial(door, shared_last=True)
