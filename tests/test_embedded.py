@@ -132,6 +132,9 @@ def test_axes_of_tokens_and_of_channels_that_come_last() -> None:
     assert torch.allclose(AtLayer(Network(made[:, 0]), "layer")(torch.zeros(2, 3, 8)), made[:, 0].mean(2))
     rectified = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True))
     assert torch.equal(AtLayer(rectified, "0")(-torch.ones(2, 3)), -torch.ones(2, 3)), "before the next writes to it"
+    free = ({0: torch.export.Dim("N", min=1)},)
+    graph = torch.export.export(AtLayer(rectified, "0"), (torch.ones(3, 3),), dynamic_shapes=free, strict=False)
+    assert len(graph.module()(torch.ones(7, 3))) == 7, "a graph takes any number of inputs"
     with pytest.raises(ConfigError, match="makes no features"):
         AtLayer(Network(made[:1]), "layer")(pictures)
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Counting(nn.Module):
 
     def __init__(self, seed: int = 0, pooling: str = "none") -> None:
         super().__init__()
-        self.pooling, self.counted = pooling, []
+        self.pooling, self.counted = pooling, deque[int]()  # which no identity tells, as it is no plain value
         torch.manual_seed(seed)
         self.linear = nn.Linear(3, 4)
 
@@ -105,6 +106,10 @@ def test_files_are_told_by_all_they_hold_and_texts_are_no_files(tmp_path: Path, 
 
     a, copy = module.keys_of(Text(), ["a.bin", "copy.bin"], 2)
     assert a != copy
+    rows = [{"file": "a.bin", "age": 3}]
+    (before,) = module.keys_of(Tensors(), rows, 1)
+    Path("a.bin").write_bytes(b"other")
+    assert before != module.keys_of(Tensors(), rows, 1)[0]
     assert module.keys_of(Tensors(), ["a.bin", object()], 2) is None
 
 
@@ -175,6 +180,22 @@ def test_the_command_shows_what_is_kept_and_clears_it(tmp_path: Path, capsys: An
     assert "did you mean 'net" in capsys.readouterr().err
     assert "removed" in asked("--older_than", "30", "--clear") and old not in asked()
     assert "removed" in asked("--clear") and "0 embeddings" in asked() and not list(tmp_path.iterdir())
+
+
+def test_many_small_segments_become_one_which_another_process_finds(tmp_path: Path, monkeypatch: Any) -> None:
+    encoder = Encoder(Counting())
+    expected = encoder(INPUTS).detach().numpy()
+    embeddings(encoder, Tensors(), INPUTS[:2], folder=tmp_path)
+    embeddings(encoder, Tensors(), INPUTS[4:5], folder=tmp_path)
+    old, place = segments_of(next(tmp_path.iterdir())), next(tmp_path.iterdir())
+    monkeypatch.setattr(module, "_MANY", 2)
+    embeddings(encoder, Tensors(), INPUTS[8:9], folder=tmp_path)
+    (one,) = segments_of(place)
+    assert len(one.keys) == 4 and counted(encoder) == 14
+    listed = iter([old])
+    monkeypatch.setattr(module, "segments_of", lambda folder: next(listed, None) or segments_of(folder))
+    found = embeddings(encoder, Tensors(), INPUTS[:2], folder=tmp_path)  # which had listed them before
+    assert np.array_equal(found, expected[:2]) and counted(encoder) == 0
 
 
 WRITES = """

@@ -9,7 +9,7 @@ import torch
 
 from quickstudy import Predictor
 from quickstudy.cli import main
-from quickstudy.errors import ConfigError
+from quickstudy.errors import ConfigError, DataError
 from quickstudy.image import ImageClassifier
 from quickstudy.nets import purposes
 from quickstudy.nets.purposes import ORDER, PURPOSES, chosen
@@ -70,6 +70,8 @@ def test_tasks_and_predictors_take_a_purpose_and_record_the_name(at_hand: set[st
     assert predictor.about()["backbone"] == "efficientnet_lite0"
     texts = Predictor.from_backbone("fast", ["a cat", "a dog"], ["cat", "dog"], pretrained=False)
     assert texts.about()["backbone"] == "minilm"
+    with pytest.raises(DataError, match=r"'gone\.jpg' cannot be opened"):
+        Predictor.from_backbone("fast", ["gone.jpg"], ["a"], pretrained=False)
     with pytest.raises(ConfigError, match="'fast' is of image and text alone"):
         TabularClassifier(num_classes=2, backbone="fast")
 

@@ -116,7 +116,12 @@ def test_what_a_column_is_follows_from_the_training_rows() -> None:
     new = row.load({**rows[0], "mixed": 7, "yes": None, "gap": "y", "number": 1e9, "when": None})
     assert new["codes"].tolist() == [0, 0, 0], "what training did not see"
     assert not new["missing"].any(), "of what was never missing in training nothing is told, as nothing was learned"
-    assert float(new["numbers"].max()) == 10
+    end = row.load({**rows[0], "number": 4 + 3 / 5**0.5})["numbers"]
+    assert new["numbers"][0] == end[0], (
+        "beyond the range of the training rows, and a margin for few, networks know nothing"
+    )
+    of_before = Row(columns=(("number", "number", (row.columns[0][2][0][:5],)),))
+    assert of_before.load({"number": 1e9})["numbers"].tolist() == [10]
     assert row.show(rows[0], example).startswith(b"number 1, written 1, yes True, when 2024-02-28")
     assert row.show(example, example).startswith(b"number ?, written ?, yes False, when (days) ")
     told = Row(kinds={"one": "category", "number": "category", "name": "ignored", "mixed": "ignored"})
@@ -138,6 +143,30 @@ def test_numbers_are_standardised_and_heavy_tails_ranked() -> None:
     assert not any(facts[0][4] for _, _, facts in Row(scaling="standard").fitted(Row().listed(table)).columns)
 
 
+@pytest.mark.parametrize(
+    ("cells", "advice"),
+    [
+        (["3,14", "2,71", "1,41", "3,14"], "'3,14' and the others are taken for names: write numbers as 1234.5"),
+        (["1,200", "30,500", "2,000 ", "1,200"], "write numbers as 1234.5, without commas"),
+        (["12%", "5 %", "7%", "12%"], "write numbers as 1234.5"),
+        (["$ 12", "$3.5", "-7", "-7"], "write numbers as 1234.5"),
+        (["1.2.2024", "13.2.2024", "2.2.2024 10:30", "1.2.2024"], "write dates as 2026-11-26, pandas.to_datetime"),
+        (["2/13/24", "1/2/24", "1/3/24", "1/3/24"], "write dates as 2026-11-26"),
+        (["A34", "A30", "B1", "A34"], None),
+        (["1-2", "3-4", "many", "1-2"], None),
+    ],
+    ids=str,
+)
+def test_numbers_and_dates_in_another_form_are_told(cells: list[str], advice: str | None) -> None:
+    rows = [{"cell": cell} for cell in cells]
+    if advice is None:
+        assert Row().fitted(rows).columns[0][1] == "category"
+    else:
+        with pytest.warns(DataWarning, match=advice):
+            Row().fitted(rows)
+    Row(kinds={"cell": "category"}).fitted(rows)
+
+
 TRAIN = {"age": [39, 50, 38, 53], "job": ["clerk", "smith", None, "smith"], "pay": ["a", "b", "a", "b"]}
 FINE = {"age": 40, "job": "clerk"}
 
@@ -154,6 +183,8 @@ def frame(**columns: list[Any]) -> pd.DataFrame:
             r"row 2, column 'age': 'old' is no number, .*kinds=\{'age': 'category'\}",
         ),
         (frame(age=[39, 50, np.inf, 53]), r"row 2, column 'age': inf is not finite: write a number, or leave"),
+        (frame(age=[39, 50, 1e308, 53]), r"row 2, column 'age': 1e\+308 is too large: write it in other units, or"),
+        (frame(age=[39, 50, 10**400, 53]), r"row 2, column 'age': 1000.* is too large: write it in other units, or"),
         (
             frame(age=["2024-01-01", "2024-01-02", "1.2.24", "2024-01-04"]),
             r"row 2, column 'age': '1.2.24' is no date: ",
@@ -252,6 +283,8 @@ def test_a_design_matrix_is_what_one_hot_gives() -> None:
     assert matrix[:, names.index("gain is missing")].tolist() == [row["gain"] is None for row in rows]
     days = [datetime.date.fromisoformat(row["since"]).toordinal() for row in rows]
     assert np.corrcoef(matrix[:, names.index("since (days)")], days)[0, 1] == pytest.approx(1)
+    with pytest.raises(ConfigError, match=r"nothing is known of the columns yet: give columns=Row\(\).fitted"):
+        design_matrix(rows, Row())
     np.testing.assert_array_equal(matrix[::-1], design_matrix(pd.DataFrame(rows)[::-1], columns))
 
 
@@ -310,6 +343,31 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
     with pytest.warns(DataWarning, match="left out row 0"):
         data = TabularClassificationData.from_data_frame("pay", train_data_frame=skipped, on_error="skip")
     assert [data.table("train").inputs[0].row] == [1]  # type: ignore[union-attr]
+
+
+class Polars:
+    """What is asked of a frame of polars."""
+
+    columns = tuple(TRAIN)
+    schema = ()
+
+    def to_dict(self, as_series: bool = True) -> dict[str, list[Any]]:
+        assert not as_series
+        return TRAIN
+
+
+class Lazy:
+    """What is asked of one that was not computed."""
+
+    collect = Polars
+
+
+def test_frames_of_polars_are_taken_and_lazy_ones_told() -> None:
+    data = TabularClassificationData.from_data_frame("pay", train_data_frame=Polars())
+    theirs, ours = data.example(), TabularClassificationData.from_data_frame("pay", train_data_frame=TRAIN).example()
+    assert all(torch.equal(leaf, ours[part]) for part, leaf in theirs.items())
+    with pytest.raises(DataError, match=r"expected a table: .* not .*Lazy.*: type .collect\(\) behind it"):
+        TabularClassificationData.from_data_frame("pay", train_data_frame=Lazy())
 
 
 def test_a_backbone_that_is_made_for_the_data_can_be_kept_as_it_is() -> None:

@@ -52,9 +52,12 @@ def usual_inputs(encoder: Encoder) -> Modality:
 
 def domain_of(inputs: Any) -> str:
     """Return what inputs are, by themselves: texts where they are strings that name no file, or none; else pictures."""
-    words = inputs is None or (
-        isinstance(inputs, (list, tuple)) and all(isinstance(item, str) and not is_file(item) for item in inputs)
-    )
+    endings = tuple(MODALITIES[DOMAINS[0]].extensions)
+
+    def is_text(item: Any) -> bool:
+        return isinstance(item, str) and not item.lower().endswith(endings) and not is_file(item)
+
+    words = inputs is None or (isinstance(inputs, (list, tuple)) and all(map(is_text, inputs)))
     return "text" if words else DOMAINS[0]
 
 

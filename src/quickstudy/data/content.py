@@ -56,6 +56,9 @@ def all_of(item: Any) -> Iterable[bytes | memoryview]:
         return chain([b"file", Path(item).suffix.lower().encode()], _read(Path(item)))
     if hasattr(item, "read_bytes") and not isinstance(item, os.PathLike):  # of an archive, or sent by somebody
         return [b"file", Path(str(item)).suffix.lower().encode(), item.read_bytes()]
+    if isinstance(item, Mapping):
+        files = [Path(part) for part in item.values() if isinstance(part, (str, os.PathLike)) and is_file(str(part))]
+        return chain(told_by(item), *map(_read, files))
     if hasattr(item, "tobytes") and hasattr(item, "getpalette"):  # of PIL
         further = repr((item.getpalette(), item.info.get("transparency"), item.info.get("exif")))
         return chain([further.encode()], told_by(item))

@@ -104,8 +104,10 @@ def embeddings(
         own, asked = home(folder) / name, keys
     segments = segments_of(own) if own else []
     which, _ = located(segments, asked)
-    while bad := [segments[number] for number in np.unique(which[which >= 0]) if not sound(segments[number])]:
-        segments = [segment for segment in segments if all(segment is not other for other in bad)]
+    left_out: set[Path | None] = set()
+    while bad := {segments[row].file for row in np.unique(which[which >= 0]).tolist() if not sound(segments[row])}:
+        left_out |= bad  # damaged; or put together with others by another process, which are there by now
+        segments = [segment for segment in segments_of(home(folder) / str(name)) if segment.file not in left_out]
         which, _ = located(segments, asked)
     absent = np.flatnonzero(which < 0)
     missing = absent[np.sort(np.unique(asked[absent], return_index=True)[1])]
@@ -272,7 +274,8 @@ def _tidied(folder: Path, about: dict[str, Any], segments: list[Segment], keys: 
             return merged(folder, about, segments, keys)
         few = [segment for segment in segments if segment.features.nbytes * _MANY < _SEGMENT]
         if len(few) > _MANY and all(map(sound, few)):
-            return merged(folder, about, segments, np.unique(np.concatenate([segment.keys for segment in few])))
+            together = np.concatenate([segment.keys for segment in few])
+            return merged(folder, about, segments, together[np.sort(np.unique(together, return_index=True)[1])])
     except OSError:  # they stay as they are
         pass
     return segments

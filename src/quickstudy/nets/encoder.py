@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch, device_of, each, join, size
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.nets import purposes, timm_bridge, transformers_bridge
-from quickstudy.nets.batch_norm import Rows, layouts_of
+from quickstudy.nets.batch_norm import FoldedRows, layouts_of
 from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.static_embeddings import StaticEmbeddings
@@ -102,9 +102,9 @@ class Encoder(nn.Module):
             with self._evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
                 self._layouts = layouts_of(lambda some: self.backbone(self.prepared(some)), inputs)
 
-    def rows_of(self, inputs: Batch) -> Rows:
+    def rows_of(self, inputs: Batch) -> FoldedRows:
         """Return which rows of a BatchNorm are whose as inputs pass; ``find_rows`` must have seen some before."""
-        return Rows(inputs, self._layouts or ())
+        return FoldedRows(inputs, self._layouts or ())
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, size
+from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, closest, few, one_line
 from quickstudy.nets.sequences import pooled
+from quickstudy.torch_internals import tree_leaves
 
 
 class AtLayer(nn.Module):
@@ -57,10 +58,11 @@ class AtLayer(nn.Module):
         finally:
             hook.remove()
         output = made[-1] if made else None
-        if not isinstance(output, Tensor) or output.ndim < 2 or len(output) != size(inputs):
+        count = tree_leaves(inputs)[0].shape[0]  # not len, which would bind a graph to this number of inputs
+        if not isinstance(output, Tensor) or output.ndim < 2 or output.shape[0] != count:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ConfigError(
-                f"the layer '{self.layer}' makes no features [N, ...] of {size(inputs)} inputs, but {found}: name "
+                f"the layer '{self.layer}' makes no features [N, ...] of {count} inputs, but {found}: name "
                 "another, or take the last, layer=None"
             )
         return self._vectors(output, inputs)

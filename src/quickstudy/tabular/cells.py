@@ -17,7 +17,8 @@ from quickstudy.errors import DataError, brief
 
 _WORDS = {"", "na", "n/a", "nan", "nat", "null", "none", "nil", "?", "-", "missing"}
 """What stands in a column of numbers or dates where there is none."""
-_LARGEST = 1e300
+_LARGEST = 1e100
+"""Of numbers, whose squares are summed up."""
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
 _SHOWN = 40
 
@@ -31,12 +32,12 @@ class CellError(Exception):
 
 
 class InfiniteError(CellError):
-    """A number that is not finite."""
+    """A number that is not finite, or too large."""
 
 
-def infinite(cell: Any) -> CellError:
-    """Say that a cell holds such."""
-    return InfiniteError(f"{brief(cell)} is not finite: write a number, or leave the cell empty (None)")
+def _infinite(cell: Any, found: float) -> CellError:
+    told = "too large: write it in other units" if math.isfinite(found) else "not finite: write a number"
+    return InfiniteError(f"{brief(cell)} is {told}, or leave the cell empty (None)")
 
 
 def are_numbers(cells: Any) -> bool:
@@ -56,8 +57,8 @@ def numbers_in(cells: NDArray[Any] | Sequence[Any]) -> NDArray[np.float64]:
     if not are_numbers(cells):
         return np.array([number_in(cell) for cell in cells], np.float64)
     found = np.asarray(cells, np.float64)
-    if len(wrong := np.flatnonzero(np.isinf(found))):
-        raise infinite(float(found[wrong[0]]))
+    if len(wrong := found[np.abs(found) > _LARGEST]):
+        raise _infinite(float(wrong[0]), float(wrong[0]))
     return found
 
 
@@ -65,7 +66,7 @@ def number_in(cell: Any) -> float:
     """Return the number in a cell, NaN where it is missing; of a duration its seconds.
 
     Raises:
-        CellError: there is something else, or it is infinite.
+        CellError: there is something else, or it is infinite or too large.
     """
     if type(cell) in (int, float) and -_LARGEST < cell < _LARGEST:
         return float(cell)
@@ -89,9 +90,9 @@ def number_in(cell: Any) -> float:
         except (TypeError, ValueError):
             raise _no_number(cell) from None
         except OverflowError:
-            found = math.inf
-    if not math.isfinite(found):
-        raise infinite(cell)
+            found = 10 * _LARGEST
+    if not abs(found) <= _LARGEST:
+        raise _infinite(cell, found)
     return found
 
 

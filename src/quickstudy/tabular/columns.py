@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.rows import Rows
+from quickstudy.errors import brief
 from quickstudy.tabular.cells import (
     CellError,
     InfiniteError,
@@ -41,6 +42,10 @@ _FAR, _FARTHEST = 6.0, 10.0
 _IDENTIFIER = re.compile(r"(?i:unnamed\b.*|index|row|(.*[\s_-])?id)|.*[a-z]I[dD]")
 _TRIED = 1000
 """Cells that are looked at before a column is taken for one that has no numbers, or no dates."""
+_OTHER_FORMS = {
+    re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}([ T].*)?"): "write dates as 2026-11-26, pandas.to_datetime does",
+    re.compile(r"[-+]?[$€£]? ?\d[\d., '’]*[%$€£]?"): "write numbers as 1234.5, without commas, blanks and units",
+}
 _EPOCH = datetime.datetime(2000, 1, 1)
 
 
@@ -56,6 +61,8 @@ class Number(NamedTuple):
     knots: tuple[tuple[float, float], ...] = ()
     """Of heavy tails: numbers, and where a normal distribution has as large a part below; mean and deviation are of
     these then."""
+    ends: tuple[float, ...] = ()
+    """The least and the largest that are told apart; none in models of before, for which 10 deviations are."""
 
 
 class Column(NamedTuple):
@@ -102,6 +109,17 @@ def learned(name: str, rows: Rows, asked: str | None, scaling: str, most_categor
     counts = +counts
     kept = sorted(counts, key=lambda category: (-counts[category], category))[:most_categories]
     return Column(name, CATEGORY, tuple(sorted(kept)))
+
+
+def in_another_form(cells: NDArray[Any], kind: str) -> str:
+    """Say of cells that are taken for names that they look like numbers or dates, and what to write; else nothing."""
+    if kind in (NUMBER, DATE):
+        return ""
+    texts = {cell.strip(): cell for cell in cells[:_TRIED].tolist() if isinstance(cell, str) and cell.strip()}
+    for form, advice in _OTHER_FORMS.items():
+        if len(texts) > 2 and all(map(form.fullmatch, texts)):
+            return f"{brief(next(iter(texts)))} and the others are taken for names: {advice}"
+    return ""
 
 
 def _each(read: Callable[[Any], Any], name: str, cells: NDArray[Any], places: NDArray[Any]) -> list[Any]:
@@ -185,7 +203,10 @@ def _scaled(numbers: Sequence[float] | NDArray[np.float64], scaling: str) -> Num
         knots = _knots(there)
         ranked = np.interp(there, *np.array(knots).T)
         mean, deviation = float(ranked.mean()), float(ranked.std())
-    return Number(float(np.median(there)), mean, deviation or 1.0, len(there) < len(values), knots)
+    # A network answers wildly where it has never been: a 0 for "unknown" is enough. Few rows tell less of the range.
+    margin = float(there.max() - there.min()) / len(there) ** 0.5
+    ends = (float(there.min()) - margin, float(there.max()) + margin)
+    return Number(float(np.median(there)), mean, deviation or 1.0, len(there) < len(values), knots, ends)
 
 
 def _knots(values: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
@@ -201,12 +222,13 @@ def _knots(values: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
 
 def _scale(number: Number) -> Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.bool_]]]:
     """Return what scales numbers ``[N]``, and says which are missing, where training had such."""
-    median, mean, deviation, gaps, knots = number
+    median, mean, deviation, gaps, knots, ends = number
+    least, most = ends or (-math.inf, math.inf)
     values, ranks = np.array(knots).T if knots else ((), ())
 
     def scale(numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         lost = np.isnan(numbers)
-        numbers = np.where(lost, median, numbers)
+        numbers = np.where(lost, median, numbers).clip(least, most)
         if knots:
             numbers = np.interp(numbers, values, ranks)
         return ((numbers - mean) / deviation).clip(-_FARTHEST, _FARTHEST), lost & gaps

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.samples import Samples
+from quickstudy.errors import ConfigError
 from quickstudy.tabular.columns import CATEGORY, DATE, IGNORED, Column
 from quickstudy.tabular.modality import Row
 from quickstudy.tabular.nets import OneHot
@@ -35,8 +36,11 @@ def design_matrix(rows: Any, columns: Row) -> NDArray[np.float32]:
         columns: what was learned of the training rows: ``Row().fitted(train)``, or the ``modality`` of data or a model.
 
     Raises:
+        ConfigError: nothing was learned.
         DataError: a row is none, lacks a column, or a cell is not what its column is.
     """
+    if not columns.columns:
+        raise ConfigError("nothing is known of the columns yet: give columns=Row().fitted(train)")
     inputs = columns.listed(rows)
     batch = inputs if isinstance(inputs, dict) else Samples(inputs, columns).batch(np.arange(len(inputs)))
     found: NDArray[np.float32] = OneHot(**columns.for_backbone())(batch).numpy()

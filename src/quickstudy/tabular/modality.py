@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +36,7 @@ from quickstudy.errors import (
     shown,
 )
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.tabular.cells import CellError, category_in, empty, in_words, infinite
+from quickstudy.tabular.cells import CellError, category_in, empty, in_words, number_in
 from quickstudy.tabular.columns import (
     CATEGORY,
     IGNORED,
@@ -45,6 +44,7 @@ from quickstudy.tabular.columns import (
     NUMBER,
     Column,
     Number,
+    in_another_form,
     learned,
     reader,
     schema_of,
@@ -64,9 +64,10 @@ _SHOWN = 500
 class Row(Modality):
     """A row of a table as ``{"numbers": float32 [F], "missing": bool [F], "codes": int64 [K]}``.
 
-    Numbers have mean 0 and deviation 1 in training, those of heavy tails by their ranks; a missing one is the median,
-    and ``missing`` says so where training had such. A date is several numbers. The code of a category is from 1 on, and
-    0 is any that training did not see. ``for_backbone`` tells F and how many codes each category has.
+    Numbers have mean 0 and deviation 1 in training, those of heavy tails by their ranks, and end where training's do;
+    a missing one is the median, and ``missing`` says so where training had such. A date is several numbers. The code of
+    a category is from 1 on, and 0 is any that training did not see. ``for_backbone`` tells F and how many codes each
+    category has.
 
     Args:
         kinds: by the name of a column what it is, ``"number"``, ``"category"``, ``"date"`` or ``"ignored"``; of others
@@ -216,6 +217,10 @@ class Row(Modality):
                 DataWarning,
                 4,
             )
+        for column in made:
+            if column.name not in asked and (told := in_another_form(rows.columns[column.name], column.kind)):
+                told = f"{told}; or, where they are names, give kinds={{{column.name!r}: 'category'}}"
+                warnings.warn(f"column '{column.name}': {told}", DataWarning, 4)
         return self.with_options({"columns": _plain(made)})
 
     @property
@@ -351,9 +356,7 @@ def _unlearned(cells: Cells) -> Batch:
     for name, cell in cells.items():
         try:
             category_in(cell)
-            numbers += [float(cell)] if isinstance(cell, (int, float)) and not empty([cell])[0] else []
-            if numbers and not math.isfinite(numbers[-1]):
-                raise infinite(cell)
+            numbers += [number_in(cell)] if isinstance(cell, (int, float)) and not empty([cell])[0] else []
         except CellError as error:
             raise error.of(name, _place(cells)) from None
     return {
