@@ -127,7 +127,7 @@ def read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> St
     asked = kwargs.get("normalize")
     normalize = bool(config.get("normalize", False) if asked is None else asked)
     alone = json.dumps({**told, "post_processor": None})  # which would mark the ends of texts
-    made = StaticEmbeddings(*vectors_VD.shape, normalize, unknown, alone)
+    made = StaticEmbeddings(len(vectors_VD), vectors_VD.shape[1], normalize, unknown, alone)
     if pretrained:
         made.tokens.weight = nn.Parameter(vectors_VD)
     return made
