@@ -16,6 +16,7 @@ from quickstudy.nets import purposes, timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import FoldedRows, layouts_of
 from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
+from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 from quickstudy.torch_internals import BatchNorm, Convolution
 
@@ -214,7 +215,8 @@ def build_encoder(
     elif transformers_bridge.is_name(backbone):
         check_options(backbone, kwargs, ("pooling", "normalize"))
         module, kwargs = transformers_bridge.create(backbone, kwargs, pretrained)
-        encoder, backbone = Encoder(module), "transformers"  # a saved model needs neither the hub nor the folder
+        encoder = Encoder(module)  # a saved model needs neither the hub nor the folder
+        backbone = "static_embeddings" if isinstance(module, StaticEmbeddings) else "transformers"
     else:
         encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
@@ -253,7 +255,7 @@ def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
 
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
-    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers")
+    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers", "static_embeddings")
 
 
 def available_backbones() -> list[str]:
