@@ -21,6 +21,15 @@ Batch = Any
 """``Tensor | dict[str, Batch]``"""
 
 
+def is_batch(value: Any) -> bool:
+    """Whether a value is a dict (of dicts) of tensors: inputs that were read, of whatever they are.
+
+    >>> is_batch({"ids": torch.zeros(3, 7)}), is_batch({"age": 7}), is_batch({})
+    (True, False, False)
+    """
+    return isinstance(value, dict) and bool(value) and all(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+
+
 def size(batch: Batch) -> int:
     """Return how many examples there are.
 

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.batches import Batch, each, stack, take
+from quickstudy.batches import Batch, each, is_batch, stack, take
 from quickstudy.data.archives import MAX_FILE_BYTES, Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs, count_of
@@ -34,7 +34,7 @@ from quickstudy.data.targets import in_order
 from quickstudy.domains import modules_of_domains
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.registry import Registry
-from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves, tree_unflatten
+from quickstudy.torch_internals import shared_storage, tree_flatten, tree_unflatten
 
 Load = Callable[[Any], Any]
 Transform = Callable[[Tensor], Tensor]
@@ -442,7 +442,7 @@ def listed(inputs: Any) -> Any:
     Raises:
         DataError: it is a set, which has no order, or a mapping, but for a dict of tensors, which is a batch.
     """
-    if isinstance(inputs, dict) and inputs and all(isinstance(leaf, Tensor) for leaf in tree_leaves(inputs)):
+    if is_batch(inputs):
         return inputs
     if not hasattr(inputs, "read"):  # an open file would come by its lines
         inputs = in_order(inputs, "inputs")

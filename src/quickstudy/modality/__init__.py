@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quickstudy.batches import Batch, each
+from quickstudy.batches import Batch, each, is_batch
 from quickstudy.data.frames import file_name
 from quickstudy.data.samples import listed
 from quickstudy.data.scan import listed_files
@@ -28,7 +28,6 @@ from quickstudy.modality.pixels import by_network
 from quickstudy.modality.values import Sighted
 from quickstudy.modality.values import Values as Values
 from quickstudy.registry import Registry
-from quickstudy.torch_internals import tree_leaves
 
 
 class Wire(NamedTuple):
@@ -94,8 +93,7 @@ class Modality(ABC):
 
     def __call__(self, item: Any) -> Batch:
         """Read one input, as ``load`` does; a dict of tensors is one that was read, and stays as it is."""
-        read = isinstance(item, dict) and item and all(isinstance(leaf, Tensor) for leaf in tree_leaves(item))
-        return item if read else self.load(item)
+        return item if is_batch(item) else self.load(item)
 
     @abstractmethod
     def load(self, item: Any) -> Batch:

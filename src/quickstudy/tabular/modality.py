@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.batches import Batch
+from quickstudy.batches import Batch, is_batch
 from quickstudy.data.rows import Cells, Rows, cells_of, columns_of
 from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
@@ -42,7 +42,6 @@ from quickstudy.errors import (
     shown,
 )
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.torch_internals import tree_leaves
 
 NUMBER, CATEGORY, DATE, IGNORED = KINDS = ("number", "category", "date", "ignored")
 """What a column may be."""
@@ -178,7 +177,7 @@ class Row(Modality):
         Raises:
             DataError: it is no such, or two columns have one name.
         """
-        if isinstance(inputs, dict) and inputs and all(isinstance(leaf, Tensor) for leaf in tree_leaves(inputs)):
+        if is_batch(inputs):
             return inputs
         inputs = content_of(inputs)
         if isinstance(inputs, bytes):
@@ -300,7 +299,7 @@ class Row(Modality):
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return the cells of the columns that are used, with their names."""
-        if isinstance(item, dict) and _is_batch(item):
+        if is_batch(item):
             cells: Mapping[str, Any] = self._told(example)
             names = list(cells)
         else:
@@ -375,10 +374,6 @@ def _is_row(inputs: Any) -> bool:
     if isinstance(inputs, Mapping):
         return not any(map(_is_column, inputs.values()))
     return hasattr(inputs, "_asdict") or (hasattr(inputs, "to_dict") and not hasattr(inputs, "columns"))
-
-
-def _is_batch(item: Any) -> bool:
-    return bool(item) and all(isinstance(leaf, Tensor) for leaf in tree_leaves(item))
 
 
 def _tree(numbers: list[float], gone: list[bool], codes: list[int]) -> Batch:
