@@ -110,12 +110,18 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             for stage, table in tables.items()
             if table is not None
         }
-        if (pattern := self._options.group_by) is not None:
+        if isinstance(pattern := self._options.group_by, str):
             self._tables |= {
                 stage: replace(table, origins=Origins.named_in(table.inputs, pattern))
                 for stage, table in self._tables.items()
                 if stage != "predict"
             }
+        for name, labels in self._options.groups.items():
+            if name not in self._tables:
+                raise ConfigError(f"group_by has groups of the {name} data, and there is none: leave them out")
+            stage = next(stage for stage in self._tables if stage == name)
+            table = self._tables[stage]
+            self._tables[stage] = replace(table, origins=Origins.of_each(labels, len(table), f"the {name} data"))
         self._tried: set[StageName] = set()
         self._parts: dict[tuple[StageName, bool], Table] = {}
         self._samples: dict[tuple[StageName, int], Samples] = {}
@@ -148,7 +154,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         field = self._options.group_field
         if field is not None and any(table.origins is None for table in labelled.values()):
             raise ConfigError(
-                f"group_field={field!r} is a column of a table: of files name what is in their names, group_by="
+                f"group_field={field!r} is a column of a table: of files name what is in their names, group_by=, and "
+                "of examples in memory give the groups, group_by={'train': [...]}"
             )
         check_no_file_twice(labelled)
         warn_of_names(labelled)
@@ -158,8 +165,9 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
 
     @property
     def options(self) -> dict[str, Any]:
-        """What was given beside the data and how it is read, but for code."""
-        return {name: value for name, value in self._given.items() if plain(value)}
+        """What was given beside the data and how it is read, but for code and the groups of each example."""
+        lists = {"group_by"} if self._options.groups else set()  # as long as the data
+        return {name: value for name, value in self._given.items() if plain(value) and name not in lists}
 
     @property
     def load_options(self) -> dict[str, Any]:
