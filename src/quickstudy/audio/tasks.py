@@ -28,6 +28,8 @@ class AudioData(DataModule):
             16,000.
         seconds: of a sound that are heard: the loudest part of a longer one, and silence follows a shorter one.
             Default: as the model's training data, else such that 19 of 20 training sounds fit, up to 10.
+        windows: with more than 1, so many parts of a longer sound are heard, and its vector is the mean of theirs; in
+            training one of them, by chance, each time; see ``Sound``.
         options: see ``DataOptions``.
     """
 
@@ -41,9 +43,10 @@ class AudioData(DataModule):
         predict: Table | None = None,
         sample_rate: int | None = None,
         seconds: float | None = None,
+        windows: int | None = None,
         **options: Any,
     ) -> None:
-        options |= given(sample_rate=sample_rate, seconds=seconds)
+        options |= given(sample_rate=sample_rate, seconds=seconds, windows=windows)
         train, val, test, predict = map(_one_by_one, (train, val, test, predict))
         super().__init__(train, val, test, predict, **options)
 

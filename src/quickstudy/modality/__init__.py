@@ -139,6 +139,13 @@ class Modality(ABC):
         """
         return self
 
+    def draws(self) -> Callable[[Batch], Batch] | None:
+        """Return what draws that of a loaded example which training is shown, such as one of its windows; None: all.
+
+        It runs before the transform of the training data, and what is random in it follows from the same seed.
+        """
+        return None
+
     def show(self, item: Any, example: Batch) -> bytes:
         """Return something small for eyes, of the type ``shown_as``; nothing where there is nothing to see.
 
