@@ -98,8 +98,8 @@ class MAML(Algorithm):
         task_chunk: tasks that advance together; default: one on a CPU, and on a GPU as many as fit.
         adaptation_layers: what of the backbone adapts: ``"all"``; its last so many stages, which are the layers of a
             transformer, 0 for the head alone; or names of its parameters, such as ``["*layer.5*"]``. Default: the last
-            layer of a pretrained transformer of texts, all of any other backbone. What a task does not adapt, training
-            across tasks does all the same.
+            layer of a pretrained transformer of texts or sounds, all of any other backbone. What a task does not adapt,
+            training across tasks does all the same.
     """
 
     paper: ClassVar[str] = (
