@@ -105,7 +105,7 @@ def test_a_sound_is_the_same_in_any_form(tmp_path: Path) -> None:
     }
     for what, item in alike.items():
         assert torch.equal(read(item), wanted), what
-        assert len(one.listed(item)) == 1, what
+        assert len(one.separated(item)) == 1, what
     assert Sound(sample_rate=22_050, seconds=0.3).load(alike["stereo"]).shape == (1, 64, 31)
     # The same tone of other rates and codecs has its band; 4 kHz holds it, too.
     for rate in (4000, 11_025, 44_100):
@@ -269,8 +269,13 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"in the train data, sound 0 does not say .* type sampling_rate=16000"):
         AudioClassificationData.from_arrays(train_arrays=bare, train_targets=labels)
     waves = torch.from_numpy(np.stack([tone(300), tone(900)]))
-    data = AudioClassificationData.from_tensors(waves, ["a", "b"], sample_rate=RATE)
-    assert data.example().shape == (1, 1, 64, 30)
+    for tensor in (waves, waves[:, None].expand(-1, 2, -1)):  # of one channel, and of two
+        data = AudioClassificationData.from_tensors(tensor, ["a", "b"], sample_rate=RATE)
+        assert data.example().shape == (1, 1, 64, 30)
+    with pytest.warns(DataWarning, match="without a rate are taken for 16,000 samples a second; set sample_rate="):
+        AudioClassificationData.from_tensors(waves, ["a", "b"])
+    with pytest.warns(DataWarning, match="without a rate are taken for 8,000 samples a second; if they have others"):
+        assert len(Sound(sample_rate=RATE).listed(tone(300))) == 1
 
 
 def test_a_network_of_waves_is_trained_on_waves_of_its_rate() -> None:

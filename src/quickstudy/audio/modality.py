@@ -289,8 +289,24 @@ class Sound(Modality):
     def listed(self, inputs: Any) -> Any:
         """Return sounds as a list: a file, an array ``[L]`` or a dict alone is a list of one, ``[N, L]`` of N.
 
-        Spectra ``[N, 1, F, T]`` and dicts of tensors are a batch, which is fed as it is.
+        Spectra ``[N, 1, F, T]`` and dicts of tensors are a batch, which is fed as it is. An array that does not say how
+        many samples a second it has is taken for one of ``sample_rate``, and a warning tells.
         """
+        found = self.separated(inputs)
+        if isinstance(found, list) and any(isinstance(one, Tensor | np.ndarray) for one in found):
+            self.tell_of_rate("if they have others, give {'array': ..., 'sampling_rate': ...}")
+        return found
+
+    def tell_of_rate(self, remedy: str) -> None:
+        """Warn of sounds in memory that do not say how many samples a second they have."""
+        warnings.warn(
+            f"sounds in memory without a rate are taken for {self.sample_rate:,} samples a second; {remedy}",
+            DataWarning,
+            4,
+        )
+
+    def separated(self, inputs: Any) -> Any:
+        """Return sounds as a list, or a batch, as ``listed`` does."""
         if isinstance(inputs, Mapping) and {"array", "bytes", "path"} & inputs.keys():
             return [inputs]
         if isinstance(inputs, Tensor | np.ndarray) and inputs.dtype != object and inputs.ndim < 4:
