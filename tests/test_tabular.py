@@ -345,6 +345,31 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
     assert [data.table("train").inputs[0].row] == [1]  # type: ignore[union-attr]
 
 
+class Polars:
+    """What is asked of a frame of polars."""
+
+    columns = tuple(TRAIN)
+    schema = ()
+
+    def to_dict(self, as_series: bool = True) -> dict[str, list[Any]]:
+        assert not as_series
+        return TRAIN
+
+
+class Lazy:
+    """What is asked of one that was not computed."""
+
+    collect = Polars
+
+
+def test_frames_of_polars_are_taken_and_lazy_ones_told() -> None:
+    data = TabularClassificationData.from_data_frame("pay", train_data_frame=Polars())
+    theirs, ours = data.example(), TabularClassificationData.from_data_frame("pay", train_data_frame=TRAIN).example()
+    assert all(torch.equal(leaf, ours[part]) for part, leaf in theirs.items())
+    with pytest.raises(DataError, match=r"expected a table: .* not .*Lazy.*: type .collect\(\) behind it"):
+        TabularClassificationData.from_data_frame("pay", train_data_frame=Lazy())
+
+
 def test_a_backbone_that_is_made_for_the_data_can_be_kept_as_it_is() -> None:
     off: Any = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     found = []

@@ -127,8 +127,12 @@ def _rows(path: Path, classes: Collection[Label], known: tuple[str, ...]) -> tup
 
 def _labels(cells: list[Any], classes: Collection[Label]) -> list[Label | None]:
     label_type = type_of(next(iter(classes)))
-    gone = missing(cells).tolist()
-    return [None if none else read_as(label_of(cell), label_type) for cell, none in zip(cells, gone, strict=True)]
+
+    def read(cell: Any) -> Label:
+        several = isinstance(cell, (list, tuple))  # all in one text, as a table tells them
+        return ", ".join(sorted(map(str, cell))) if several else read_as(label_of(cell), label_type)
+
+    return [None if none else read(cell) for cell, none in zip(cells, missing(cells).tolist(), strict=True)]
 
 
 def _lines() -> Iterator[Path]:

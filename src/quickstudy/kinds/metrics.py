@@ -23,7 +23,7 @@ _CUTS = torch.arange(-80, 81) / 8
 """The logits that a threshold can have: chances from 0.00005 to 0.99995."""
 _PRIOR = 10
 """Examples that those of all labels count as: with fewer, a hundred examples of validation data choose worse than one
-half does (docs/text.md, NLU++); with more, labels of which there are many follow their own less than they could."""
+half does (of NLU++); with more, labels of which there are many follow their own less than they could."""
 
 
 class Estimate(NamedTuple):

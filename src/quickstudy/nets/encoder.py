@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch, device_of, each, join, size
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.nets import purposes, timm_bridge, transformers_bridge
-from quickstudy.nets.batch_norm import Rows, layouts_of
+from quickstudy.nets.batch_norm import FoldedRows, layouts_of
 from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
+from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 from quickstudy.torch_internals import BatchNorm, Convolution
 
@@ -101,9 +102,9 @@ class Encoder(nn.Module):
             with self._evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
                 self._layouts = layouts_of(lambda some: self.backbone(self.prepared(some)), inputs)
 
-    def rows_of(self, inputs: Batch) -> Rows:
+    def rows_of(self, inputs: Batch) -> FoldedRows:
         """Return which rows of a BatchNorm are whose as inputs pass; ``find_rows`` must have seen some before."""
-        return Rows(inputs, self._layouts or ())
+        return FoldedRows(inputs, self._layouts or ())
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -214,7 +215,8 @@ def build_encoder(
     elif transformers_bridge.is_name(backbone):
         check_options(backbone, kwargs, ("pooling", "normalize"))
         module, kwargs = transformers_bridge.create(backbone, kwargs, pretrained)
-        encoder, backbone = Encoder(module), "transformers"  # a saved model needs neither the hub nor the folder
+        encoder = Encoder(module)  # a saved model needs neither the hub nor the folder
+        backbone = "static_embeddings" if isinstance(module, StaticEmbeddings) else "transformers"
     else:
         encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
@@ -253,7 +255,7 @@ def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
 
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
-    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers")
+    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers", "static_embeddings")
 
 
 def available_backbones() -> list[str]:

@@ -27,9 +27,9 @@ from quickstudy.data.torch_sets import (
     ByName,
     DatasetInputs,
     column_of,
-    columns_of,
     dataset_table,
     has_targets,
+    names_of_columns,
     split_of,
 )
 from quickstudy.datasets import DATASETS
@@ -296,7 +296,7 @@ def _of_columns(
 ) -> Table:
     fields = [target_fields] if isinstance(target_fields, (str, int)) else list(target_fields or ())
     if stage.name == "predict":
-        fields = [field for field in fields if field in columns_of(dataset)]
+        fields = [field for field in fields if field in names_of_columns(dataset)]
     if modality.in_cells:
         asked = [input_field, *fields, *([] if stage.group_field is None else [stage.group_field])]
         columns = {field: column_of(dataset, field) for field in asked}

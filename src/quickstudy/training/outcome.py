@@ -173,9 +173,7 @@ class Outcome:
 
     def __str__(self) -> str:
         """Return a table: a line for each class, the worst first."""
-        rows = worst_first(self.per_class())
-        width = max(map(len, rows), default=0)
-        return "\n".join(f"{name:{width}}  {in_words(figures)}" for name, figures in rows.items())
+        return in_lines(self.per_class())
 
     def write(self, path: Path) -> None:
         """Write it as safetensors, whole or not at all."""
@@ -218,6 +216,13 @@ def worst_first(per_class: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping
         return -1.0 if share is None else float(share)
 
     return {name: per_class[name] for name in sorted(per_class, key=key)}
+
+
+def in_lines(per_class: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the figures of classes, or of labels, in a line for each, the worst first."""
+    rows = worst_first(per_class)
+    width = max(map(len, rows), default=0)
+    return "\n".join(f"{name:{width}}  {in_words(figures)}" for name, figures in rows.items())
 
 
 def in_words(figures: Mapping[str, Any]) -> str:
