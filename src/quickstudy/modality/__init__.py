@@ -14,9 +14,10 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.batches import Batch, each
+from quickstudy.batches import Batch, each, is_batch
 from quickstudy.data.frames import file_name
 from quickstudy.data.samples import listed
 from quickstudy.data.scan import listed_files
@@ -28,7 +29,6 @@ from quickstudy.modality.pixels import by_network
 from quickstudy.modality.values import Sighted
 from quickstudy.modality.values import Values as Values
 from quickstudy.registry import Registry
-from quickstudy.torch_internals import tree_leaves
 
 
 class Wire(NamedTuple):
@@ -94,8 +94,7 @@ class Modality(ABC):
 
     def __call__(self, item: Any) -> Batch:
         """Read one input, as ``load`` does; a dict of tensors is one that was read, and stays as it is."""
-        read = isinstance(item, dict) and item and all(isinstance(leaf, Tensor) for leaf in tree_leaves(item))
-        return item if read else self.load(item)
+        return item if is_batch(item) else self.load(item)
 
     @abstractmethod
     def load(self, item: Any) -> Batch:
@@ -104,6 +103,17 @@ class Modality(ABC):
         Raises:
             DataError: it cannot be read; the message names it.
         """
+
+    def load_many(self, inputs: Inputs, rows: NDArray[np.int64]) -> Batch | None:
+        """Return some examples as one batch, as ``stack`` makes it of what ``load`` returns, where that is faster.
+
+        Only where all inputs have one shape; None: they are loaded one by one, as they are where one cannot be read.
+
+        Args:
+            inputs: as ``column`` returned them.
+            rows: ``[n]``, which of them.
+        """
+        return None
 
     def listed(self, inputs: Any) -> Any:
         """Return what a caller handed over as a list of items, or as a batch ``[N, ...]`` that is fed as it is.
@@ -140,6 +150,13 @@ class Modality(ABC):
         Before that, ``load`` reads an input as well as it can, and tells of one that it cannot read.
         """
         return self
+
+    def draws(self) -> Callable[[Batch], Batch] | None:
+        """Return what draws that of a loaded example which training is shown, such as one of its windows; None: all.
+
+        It runs before the transform of the training data, and what is random in it follows from the same seed.
+        """
+        return None
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return something small for eyes, of the type ``shown_as``; nothing where there is nothing to see.

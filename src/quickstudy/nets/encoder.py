@@ -10,17 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, device_of, each, join, size
+from quickstudy.batches import Batch, device_of, each, fold, in_windows, join, over_windows, size, unfold
 from quickstudy.errors import ConfigError, brief, check_options
-from quickstudy.nets import timm_bridge, transformers_bridge
-from quickstudy.nets.batch_norm import Rows, layouts_of
+from quickstudy.nets import purposes, timm_bridge, transformers_bridge
+from quickstudy.nets.batch_norm import FoldedRows, layouts_of
+from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
+from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
-from quickstudy.torch_internals import BatchNorm, Convolution
+from quickstudy.torch_internals import BatchNorm, Convolution, tree_leaves
 
 
 class Encoder(nn.Module):
-    """A backbone together with what its inputs must go through.
+    """A backbone together with what its inputs must go through; of inputs in windows it is the mean over these.
 
     uint8 inputs are scaled to 0..1 and, where the backbone was trained on normalised images, normalised likewise;
     all other inputs are fed as they are. The output is flattened to ``[N, D]``.
@@ -56,8 +58,7 @@ class Encoder(nn.Module):
 
     def forward(self, inputs: Batch) -> Tensor:
         """Embed inputs: ``[N, C, ...]`` to ``[N, D]``."""
-        features: Tensor = self.backbone(self.prepared(inputs))
-        return features.flatten(1)
+        return over_windows(self.backbone, self.prepared(inputs)).flatten(1)
 
     @property
     def device(self) -> torch.device:
@@ -77,7 +78,7 @@ class Encoder(nn.Module):
         name, shape = type(self.backbone).__name__, each(lambda leaf: tuple(leaf.shape[1:]), example)
         try:
             with torch.no_grad(), self._evaluating():
-                features = self.backbone(inputs)
+                features = over_windows(self.backbone, inputs)
         except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
             raise ConfigError(
                 f"the backbone {name} cannot take inputs of shape {shape}: {error}. Load them as it wants them "
@@ -98,11 +99,11 @@ class Encoder(nn.Module):
         """
         if self._layouts is None and size(inputs) > 1 and any(isinstance(m, BatchNorm) for m in self.modules()):
             with self._evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
-                self._layouts = layouts_of(lambda some: self.backbone(self.prepared(some)), inputs)
+                self._layouts = layouts_of(self, inputs)
 
-    def rows_of(self, inputs: Batch) -> Rows:
+    def rows_of(self, inputs: Batch) -> FoldedRows:
         """Return which rows of a BatchNorm are whose as inputs pass; ``find_rows`` must have seen some before."""
-        return Rows(inputs, self._layouts or ())
+        return FoldedRows(inputs, self._layouts or ())
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -117,11 +118,16 @@ class Encoder(nn.Module):
     def prepared(self, inputs: Batch) -> Batch:
         """Return inputs ``[N, C, ...]`` as the backbone takes them: scaled, normalised, in its memory format.
 
-        Grey pictures may be given as ``[N, H, W]``. Of a dict, numbers with fractions come in the backbone's precision.
+        Grey pictures may be given as ``[N, H, W]``. Of a dict, numbers with fractions come in the backbone's precision;
+        windows are prepared as inputs are.
 
         Raises:
             ConfigError: they have another number of channels.
         """
+        if in_windows(inputs):
+            windows = inputs["windows"]
+            sizes = tree_leaves(windows)[0].shape[:2]
+            return {"windows": unfold(self.prepared(fold(windows)), *sizes)}
         if not isinstance(inputs, Tensor):
             return each(lambda leaf: leaf.to(self._dtype(leaf.dtype)) if leaf.is_floating_point() else leaf, inputs)
         if self.planar and inputs.ndim == 3:
@@ -158,7 +164,10 @@ class Encoder(nn.Module):
 
 
 def build_encoder(
-    backbone: str | nn.Module, backbone_kwargs: Mapping[str, Any] | None = None, pretrained: bool = True
+    backbone: str | nn.Module,
+    backbone_kwargs: Mapping[str, Any] | None = None,
+    pretrained: bool = True,
+    domain: str = "image",
 ) -> Encoder:
     """Make an encoder.
 
@@ -166,9 +175,12 @@ def build_encoder(
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module. ``"efficientnet_lite0"`` with trained
             weights is that of ``quickstudy[offline]`` (timm's own is ``"efficientnet_lite0.ra_in1k"``). Of texts:
             ``"small_transformer"``, ``"minilm"`` (of ``quickstudy[text,offline]``), and any encoder of transformers by
-            its name on the Hugging Face Hub, ``owner/model``, or its folder.
-        backbone_kwargs: the backbone's own options, and ``checkpoint_path``, a file of weights for it.
+            its name on the Hugging Face Hub, ``owner/model``, or its folder. Of pictures and texts, what it is for:
+            ``"fast"``, ``"balanced"`` or ``"best"``; see ``purposes``.
+        backbone_kwargs: the backbone's own options; ``checkpoint_path``, a file of weights for it; and ``layer``, the
+            name of one of its layers, whose features are taken in place of its last.
         pretrained: load trained weights where there are any.
+        domain: of the inputs, which what it is for depends on.
 
     Raises:
         ConfigError: the name or an option is unknown, or the weights cannot be had.
@@ -182,6 +194,11 @@ def build_encoder(
     if not isinstance(backbone, str):
         raise ConfigError(f"backbone must be a name or an nn.Module, not {brief(backbone)}")
     path = kwargs.get("checkpoint_path")
+    if (layer := kwargs.pop("layer", None)) is not None:
+        return at_layer(build_encoder(backbone, kwargs, pretrained, domain), layer)
+    if backbone in purposes.ORDER:
+        choice = purposes.chosen(backbone, domain, pretrained and path is None)
+        backbone, kwargs = choice.backbone, {**choice.options, **kwargs}
     if backbone in BACKBONES:
         build = BACKBONES[backbone]
         own = {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
@@ -202,12 +219,27 @@ def build_encoder(
     elif transformers_bridge.is_name(backbone):
         check_options(backbone, kwargs, ("pooling", "normalize"))
         module, kwargs = transformers_bridge.create(backbone, kwargs, pretrained)
-        encoder, backbone = Encoder(module), "transformers"  # a saved model needs neither the hub nor the folder
+        encoder = Encoder(module)  # a saved model needs neither the hub nor the folder
+        backbone = "static_embeddings" if isinstance(module, StaticEmbeddings) else "transformers"
     else:
         encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
     encoder.trained = path is not None or (pretrained and not starts_from_nothing(backbone))
     return encoder
+
+
+def at_layer(encoder: Encoder, layer: str) -> Encoder:
+    """Return an encoder of the same backbone, whose features are those of one of its layers; see ``AtLayer``.
+
+    Raises:
+        ConfigError: it has no such layer.
+    """
+    whole = encoder.backbone.network if isinstance(encoder.backbone, AtLayer) else encoder.backbone
+    made = Encoder(AtLayer(whole, layer))
+    made.mean, made.std, made.fed, made.trained = encoder.mean, encoder.std, encoder.fed, encoder.trained
+    if encoder.made_by is not None:
+        made.made_by = encoder.made_by[0], {**encoder.made_by[1], "layer": layer}
+    return made
 
 
 def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
@@ -227,7 +259,7 @@ def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
 
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
-    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers")
+    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers", "static_embeddings")
 
 
 def available_backbones() -> list[str]:
