@@ -321,8 +321,7 @@ def _concluded(
         embedded = examples.on(choice.key.backbone)
         knowledge = RUNGS[choice.key.rung].knowledge(embedded)
         assert knowledge is not None
-        predictor = Predictor(knowledge.encoder, knowledge.algorithm, knowledge.modality)
-        predictor._knowledge = knowledge
+        predictor = Predictor.of(knowledge)
         place = "" if out is None else str(out / MODEL)
         if place:
             predictor.save(place)
