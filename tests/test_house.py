@@ -63,7 +63,7 @@ LAYERS = [
     ["runs"],
     ["trainer"],
     [*DOMAINS],  # which never import each other
-    ["serve"],
+    ["serve", "ladder"],
     ["testing"],
     ["cli"],
     ["__main__"],

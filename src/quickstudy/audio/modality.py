@@ -23,6 +23,7 @@ from torch import Tensor
 
 from quickstudy.audio.spectrum import DECIBELS, FRAMES, WINDOW, frames_of, log_mel, resampled
 from quickstudy.batches import Batch
+from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, Sent, content_of, file_content, named
 from quickstudy.data.table import Inputs
 from quickstudy.errors import (
@@ -303,6 +304,15 @@ class Sound(Modality):
             levels = example[0]
         heard = levels.any(0).nonzero()
         return heat_map(levels[:, : int(heard[-1]) + 1] if len(heard) else levels)
+
+    def sketch(self, item: Any) -> bytes | Tensor:
+        """Return its samples without the silence at its ends, whatever holds them without loss."""
+        if (isinstance(item, Tensor) and item.ndim > 2) or (isinstance(item, Mapping) and "wave" in item):
+            return super().sketch(item)
+        with self._opened(item) as clip:
+            levels = (clip.loudest(self.seconds or _LONGEST) * (1 << 15)).round().astype(np.int32)
+        heard = np.flatnonzero(levels)
+        return digest(str(clip.rate).encode(), levels[heard[0] : heard[-1] + 1].tobytes() if len(heard) else b"")
 
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return what reads like a file of that name."""
