@@ -236,7 +236,7 @@ class Supervised(Procedure):
         if task.mix is not None and stage == "train":
             # As the backbone sees them: uint8 would be cut, and floats are fed as they are.
             inputs, targets = task.mix(task.encoder.prepared(inputs), task.kind.mixable(targets))
-        return task.kind.judge(task.encoder, self.head(task), inputs, targets, task.loss_fn)
+        return task.kind_in(stage).judge(task.encoder, self.head(task), inputs, targets, task.loss_fn)
 
     def tested(self, task: Task, outcome: Outcome | None, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Add how many classes there are, and how many examples trained the model or chose it."""
