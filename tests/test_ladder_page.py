@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from quickstudy.ladder import Record, climb
 from quickstudy.ladder.checks import Finding
+from quickstudy.ladder.comparing import chosen
 from quickstudy.ladder.page import Confused, Doubted, Estimate, OfClass, OnPage, Page, Point, Shown, write_page
+from quickstudy.ladder.report import PAGE, Answers, doubts, page_of
+from quickstudy.training.datamodule import DataModule
 
 EVIL = "<script>alert(1)</script>\"'&"
 SHOTS = ("1", "5", "all (24)")
@@ -101,3 +111,32 @@ def test_a_page_of_nothing_yet_is_a_page(tmp_path: Path) -> None:
     )
     assert "Nothing can be recommended yet." in (tmp_path / "ladder.html").read_text("utf-8")
     assert "nan" not in (tmp_path / "other.html").read_text("utf-8")
+
+
+def test_a_record_makes_the_page_with_repetitions_kept_apart_and_wrong_labels_first(tmp_path: Path) -> None:
+    """Of two classes one example lies there twice, and one under the wrong label: no draw divides what is the same."""
+    inputs = torch.eye(2).repeat_interleave(12, 0) + 0.1 * torch.randn(
+        24, 2, generator=torch.Generator().manual_seed(0)
+    )
+    inputs[3] = inputs[2]
+    labels = ["bird"] * 5 + ["fish"] + ["bird"] * 6 + ["fish"] * 12
+    data = DataModule.from_tensors(train_data=inputs, train_targets=labels)
+    rungs = ["commonest", "nearest_centroid"]
+    found = climb(data, backbones=[nn.Flatten()], rungs=rungs, shots=[1, 2], draws=6, episodes=0, out=tmp_path)
+    record = Record.read(tmp_path)
+    assert [each.check for each in record.findings.values()] == ["repeated", "few"]
+    assert next(iter(record.findings.values())).rows == ((2, 3),)
+    assert not any({2, 3} & {*draw.support} and {2, 3} & {*draw.queries} for draw in record.draws.values())
+    doubted = page_of(record, chosen(record)).doubted
+    assert doubted[0].example.name == "input 5" and (doubted[0].label, doubted[0].answered) == ("fish", "bird")
+    written = (tmp_path / PAGE).read_text("utf-8")
+    assert html.escape(found.sentence) in written and "Labels that look wrong" in written
+
+
+def test_doubts_are_ranked_by_the_mean_probability_of_the_label() -> None:
+    """What is mostly taken for its label is no doubt, however unsure."""
+    given = Answers(
+        np.array([0, 0, 1, 2, 2, 2]), np.array([1, 1, 0, 0, 0, 1]), np.array([0.3, 0.1, 0.1, 0.4, 0.4, 0.1])
+    )
+    assert doubts(given, np.array([0, 1, 1])) == [(1, 0.1, 0), (0, 0.2, 1), (2, pytest.approx(0.3), 0)]
+    assert doubts(given, np.array([0, 0, 0])) == [(0, 0.2, 1)]

@@ -27,6 +27,7 @@ from quickstudy.ladder.climbing import MODEL, SHOTS, Ladder, Told, climb, head, 
 from quickstudy.ladder.comparing import accuracy as accuracy_of
 from quickstudy.ladder.comparing import column, in_points, named
 from quickstudy.ladder.record import Key, Record
+from quickstudy.ladder.report import PAGE
 from quickstudy.learning.reading import telling
 
 _SEVERAL = {"backbones": str, "rungs": str, "shots": int}
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
         out.print(Text(line))
     for name, why in found.skipped.items():
         out.print(Text(f"not climbed: {name} ({why})"))
+    for finding in found.record.findings.values() if sys.stdout.isatty() else ():
+        out.print(Text(f"look: {finding.told}."))
     out.print(Text(found.sentence))
     if any(step.transductive for step in found.record.steps.values()):
         out.print(Text("*: an answer depends on what else is asked with it; such are not recommended"))
@@ -68,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
             "new.csv" if found.predictor.modality.column_names is not None else f"{asked.field if asked else 'inputs'}/"
         )
         out.print(Text(f"Saved in '{saved}'; use it: quickstudy predict {saved} {what}{also_importing(args)}"))
+    out.print(Text(f"All of it, to read: {Path(args.out) / PAGE}"))
     if not found.finished:
         out.print(Text("Stopped: the same command goes on"))
     return 0 if found.finished else 130
@@ -77,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 def _shown() -> Iterator[Told]:
     """Give what tells of each rung: a table that grows on a terminal, and a line in a pipe."""
     if not sys.stdout.isatty():
-        yield _line
+        yield _lines()
         return
     with Live(Text("reading the data"), refresh_per_second=4, redirect_stderr=False) as live:
 
@@ -85,6 +89,19 @@ def _shown() -> Iterator[Told]:
             live.update(_table(record))
 
         yield told
+
+
+def _lines() -> Told:
+    """Return what prints a line of each rung; before the first, what the data was found to be."""
+    begun: list[bool] = []
+
+    def told(record: Record, key: Key, shots: int) -> None:
+        for finding in () if begun else record.findings.values():
+            print(f"look: {finding.told}.", flush=True)
+        begun.append(True)
+        _line(record, key, shots)
+
+    return told
 
 
 def _line(record: Record, key: Key, shots: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -52,6 +52,18 @@ class Finding:
     def notice(self) -> bool:
         """Whether it is told for completeness, as it is taken care of and changes no figure."""
         return self.check == "repeated"
+
+    def apart(self) -> Finding:
+        """Return what is told where draws cannot keep repetitions on one side; of others the same."""
+        if not self.notice:
+            return self
+        told = self.told.partition(" They stay")[0]
+        return replace(
+            self,
+            check="labels",
+            told=f"{told} A class has too few others to keep them on one side of every draw, and the figures are "
+            "flattered: remove one of each pair",
+        )
 
 
 def repetitions(tables: Mapping[str, Table], modality: Modality) -> tuple[list[Finding], NDArray[np.int64]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import torch
 
 from quickstudy.data.samples import Samples
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, check_counts, one_line
+from quickstudy.errors import ConfigError, DataError, check_counts, one_line
 from quickstudy.ladder import draws as drawn
+from quickstudy.ladder.checks import Finding, few_asked, groups_apart, repetitions, seen_by, together, twice_named
 from quickstudy.ladder.comparing import (
     WORTH,
     Choice,
@@ -33,6 +34,7 @@ from quickstudy.ladder.examples import Backbone, Embedded, Examples, domain_of, 
 from quickstudy.ladder.opening import examples_of, opened
 from quickstudy.ladder.record import Asked, Conclusion, Episodic, Key, Record, Result, Step
 from quickstudy.ladder.record import Examples as Named
+from quickstudy.ladder.report import PAGE, shower, write_report
 from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
 from quickstudy.predictor import Predictor
 
@@ -148,7 +150,7 @@ def climb(
     for name in rungs:
         RUNGS[name]
     module = opened(data, domain, input_field, target_field, group_field, group_by, data_options)
-    table = examples_of(module)
+    table, findings = _checked(examples_of(module), module.modality, shots, draws, seed)
     kind = domain_of(module.modality)
     if not backbones and not (usual := usual_backbone(kind)):
         raise ConfigError(f"backbones is missing: name what embeds {module.modality.called}, or give a module")
@@ -172,7 +174,11 @@ def climb(
     record = Record.begin(None if out is None else Path(out), asked, fresh)
     skipped: dict[str, str] = {}
     finished = False
+    for name, backbone in examples.backbones.items():
+        findings += seen_by(name, table.classes, None if isinstance(backbone, str) else backbone)
     try:
+        for finding in findings:
+            record.add(finding)
         _prepare(record, table, module.modality)
         for name, backbone in _order(rungs or available_rungs(), list(examples.backbones)):
             _climb_one(record, examples, name, backbone, skipped, told)
@@ -223,6 +229,20 @@ def _order(names: Sequence[str], backbones: Sequence[str]) -> list[tuple[str, st
     return [
         (name, backbone) for name in order for backbone in (backbones if RUNGS[name].features == "embedded" else [""])
     ]
+
+
+def _checked(table: Table, modality: Any, shots: Sequence[int], count: int, seed: int) -> tuple[Table, list[Finding]]:
+    """Look at the data; return it with what is nearly the same in groups that no draw divides, and what was found."""
+    findings, first = repetitions({"train": table}, modality)
+    findings += [*twice_named(table.classes), *groups_apart({"train": table}), *few_asked(len(table))]
+    kept = replace(table, origins=together(first, table.origins))
+    if kept.origins is not table.origins:
+        try:
+            for _ in drawn.draws(kept, drawn.reached(kept.index.counts, shots), count, seed):
+                pass
+        except DataError:  # a class has hardly anything else
+            return table, [each.apart() for each in findings]
+    return kept, findings
 
 
 def _prepare(record: Record, table: Table, modality: Any) -> None:
@@ -328,4 +348,7 @@ def _concluded(
         record.add(
             Conclusion(*choice.key, round(choice.accuracy, 5), round(choice.ci95, 5), sentence(record, choice), place)
         )
+    if out is not None:
+        modality = examples.modality if choice is None else examples.on(choice.key.backbone).knowledge.modality
+        write_report(out / PAGE, record, choice, shower(examples.table, modality, record.examples.names))
     return Ladder(record, choice, predictor, finished, skipped)

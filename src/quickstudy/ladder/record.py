@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from quickstudy.errors import ConfigError, DataError, few
 from quickstudy.files import absent
+from quickstudy.ladder.checks import Finding
 
 RECORD = "record.jsonl"
 """The file's name in the folder of a ladder."""
@@ -179,9 +180,9 @@ class Conclusion:
     kind: ClassVar[str] = "conclusion"
 
 
-Entry = Asked | Examples | Step | Draw | Result | Episodes | Episodic | Conclusion
+Entry = Asked | Examples | Finding | Step | Draw | Result | Episodes | Episodic | Conclusion
 _ENTRIES: dict[str, Any] = {
-    each.kind: each for each in (Asked, Examples, Step, Draw, Result, Episodes, Episodic, Conclusion)
+    each.kind: each for each in (Asked, Examples, Finding, Step, Draw, Result, Episodes, Episodic, Conclusion)
 }
 
 
@@ -203,6 +204,8 @@ class Record:
     def __init__(self, asked: Asked, file: Path | None = None) -> None:
         self.asked = asked
         self.examples = Examples((), ())
+        self.findings: dict[str, Finding] = {}
+        """Of the checks of the data, by what is told of them."""
         self.steps: dict[Key, Step] = {}
         """By rung and backbone, in the order in which they were climbed."""
         self.draws: dict[tuple[int, int], Draw] = {}
@@ -302,6 +305,8 @@ class Record:
         match entry:
             case Examples():
                 before, self.examples = self.examples, entry
+            case Finding():
+                before, self.findings[entry.told] = self.findings.get(entry.told), entry
             case Step():
                 key = Key(entry.rung, entry.backbone)
                 before, self.steps[key] = self.steps.get(key), entry
