@@ -63,7 +63,7 @@ LAYERS = [
     ["runs"],
     ["trainer", "embedded"],
     [*DOMAINS],  # which never import each other
-    ["serve"],
+    ["serve", "ladder"],
     ["testing"],
     ["cli"],
     ["__main__"],
@@ -99,6 +99,7 @@ PUBLIC = [
     "available_optimizers",
     "available_schedulers",
     "available_strategies",
+    "ladder",
 ]
 
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.audio.spectrum import DECIBELS, FRAMES, WINDOW, frames_of, log_mel, resampled
-from quickstudy.batches import Batch, each, in_windows, stack, take, unfold, windows_of
+from quickstudy.batches import Batch, each, in_windows, is_batch, stack, take, unfold, windows_of
+from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, Sent, content_of, file_content, named
 from quickstudy.data.table import Inputs
 from quickstudy.errors import (
@@ -378,6 +379,15 @@ class Sound(Modality):
             levels = example[0]
         heard = levels.any(0).nonzero()
         return levels[:, : int(heard[-1]) + 1] if len(heard) else levels
+
+    def sketch(self, item: Any) -> bytes | Tensor:
+        """Return its samples without the silence at its ends, whatever holds them without loss."""
+        if (isinstance(item, Tensor) and item.ndim > 2) or is_batch(item):
+            return super().sketch(item)
+        with self._opened(item) as clip:
+            levels = (clip.loudest(self.seconds or _LONGEST) * (1 << 15)).round().astype(np.int32)
+        heard = np.flatnonzero(levels)
+        return digest(str(clip.rate).encode(), levels[heard[0] : heard[-1] + 1].tobytes() if len(heard) else b"")
 
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return what reads like a file of that name."""
