@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import lightning as L
 import numpy as np
@@ -153,6 +153,22 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         check_no_file_twice(labelled)
         warn_of_names(labelled)
         warn_of_shared_origins(labelled)
+
+    def with_tables(self, tables: Mapping[StageName, Table | None], **options: Any) -> Self:
+        """Return data that is read and shared out as this is, with other examples.
+
+        Args:
+            tables: by stage; None: the stage has none. A share for a stage that has examples now is no more taken.
+            options: others of ``DataOptions``.
+        """
+        kept: dict[str, Any] = {stage: {**self._tables, **tables}.get(stage) for stage in STAGES}
+        given = {
+            name: value
+            for name, value in {**self._given, **options}.items()
+            if kept.get(name.removesuffix("_split")) is None
+        }
+        told = {name: self._unfitted.settings[name] for name in self._asked}
+        return type(self)(**kept, load_options=told, **given)
 
     # ---- options
 
