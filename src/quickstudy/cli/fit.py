@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from lightning import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -93,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         trainer.finetune(model, data, strategy=args.strategy, train_bn=args.train_bn, ckpt_path=args.ckpt_path)
     finally:  # whoever stops a run wants to know as well
+        if options["find_learning_rate"] and trainer.is_global_zero:
+            _settle(folder / "config.yaml", model.learning_rate)
         if trainer.is_global_zero:
             _conclude(folder, trainer, args)
     return 0
@@ -136,6 +139,15 @@ def _run_folder(args: argparse.Namespace) -> Path:
         with atomic_write(folder / "config.yaml", "w") as file:
             file.writelines(line for line in args.yaml.splitlines(True) if not line.startswith("out:"))
     return folder
+
+
+def _settle(config: Path, rate: float | None) -> None:
+    """Write the rate that was found in place of the search."""
+    told = yaml.safe_load(config.read_text(encoding="utf-8"))
+    told["model"] = {**(told.get("model") or {}), "learning_rate": rate}
+    told["trainer"]["find_learning_rate"] = False
+    with atomic_write(config, "w") as file:
+        yaml.safe_dump(told, file, sort_keys=False)
 
 
 def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
