@@ -181,7 +181,9 @@ def command_to_test(checkpoint: Path, data: Mapping[str, Any], task: str = MEANT
     known = (*data_class(task).modality.settings, "transform")  # by the checkpoint
     elsewhere = ("train_", "val_", *known) + ("seed",) * ("folder" not in data)
     told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}
-    if not told.keys() & {"name", "folder"} and not any(name.startswith("test_") for name in told):
+    if not told.keys() & {"name", "folder"} and not any(
+        name.startswith("test_") and not name.startswith("test_time_") for name in told
+    ):
         told = {"test_file": "test.csv", **told} if "target_fields" in told else {"test_folder": "test/", **told}
     for name, value in told.items():
         words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value)]

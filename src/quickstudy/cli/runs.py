@@ -189,5 +189,7 @@ def _trainer_flags() -> Flags:
 
 
 def _serves(name: str, stages: Sequence[str]) -> bool:
+    if name.startswith("test_time_"):
+        return bool({"test", "predict"} & {*stages})
     stage = name.split("_")[0]
     return (stage in stages or stage not in STAGES) and (name != "folder" or "test" in stages)

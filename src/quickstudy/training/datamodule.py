@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 else:
     from quickstudy.training.doors import Doors
 
+_OF_FIXED_ANSWERS = "test_time_augmentation is of ordinary training, with fixed answers: leave it out"
 _FEW = 16  # inputs, where they need no reading
 
 
@@ -447,7 +448,13 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         table = self._needed(stage, by_class=False)
         table = table if kind is None else kind.fitting(table)
         share, samples = share or Share(), self.samples(table, stage)
-        dataset = BatchDataset(table, samples, self._options.seed, share.world_size, stage != "predict")
+        labelled, seed = stage != "predict", self._options.seed
+        dataset: Dataset[Any] = BatchDataset(table, samples, seed, share.world_size, labelled)
+        if (drawn_by := self._options.drawn_by) is not None and stage in ("test", "predict"):
+            draws = samples.transformed_by(drawn_by)
+            dataset = ViewDataset(
+                table, draws, self._options.test_time_draws, seed, share.world_size, samples, labelled
+            )
         return self._loader_of(dataset, self._batch_steps(table, stage, share))
 
     def view_loader(
@@ -465,6 +472,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             DataError: there is no such data.
         """
         self._fit(by_class=False)
+        if self._options.drawn_by is not None and stage == "test":
+            raise ConfigError(_OF_FIXED_ANSWERS)
         table, share = self._needed(stage, by_class=False), share or Share()
         samples = self.samples(table, stage)
         judged = None if stage == "train" else samples
@@ -483,6 +492,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             DataError: stages share a class, or there are too few classes or examples.
         """
         self._fit(by_class=True)
+        if self._options.drawn_by is not None and stage == "test":
+            raise ConfigError(_OF_FIXED_ANSWERS)
         table, sampler = self._episodes(stage, plan)
         train, numbers = stage == "train", table.targets if table.numeric else None
         steps = EpisodeSteps(
