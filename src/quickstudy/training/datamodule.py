@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -56,6 +57,7 @@ from quickstudy.training.procedure import Procedure, Supervised
 
 if TYPE_CHECKING:
     from quickstudy.training.door_signatures import Doors
+    from quickstudy.training.task import Task
 else:
     from quickstudy.training.doors import Doors
 
@@ -311,6 +313,35 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         samples = self._reading(table, stage)
         rows = np.arange(min(len(table), _FEW if isinstance(table.inputs, torch.Tensor) else 1))
         return samples.batch(rows, [(self._options.seed, row) for row in rows.tolist()])
+
+    def show_batch(
+        self,
+        stage: StageName = "train",
+        model: Task | None = None,
+        path: str | os.PathLike[str] | None = None,
+        most: int = 32,
+    ) -> Any:
+        """Return a picture of what a network is fed with: the first batch of a stage, transformed, with its labels.
+
+        Pictures and spectra stand side by side, pixel by pixel where they are small; texts and rows are a table, as the
+        network's input tells them.
+
+        Args:
+            stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+            model: that is trained, which is fed with episodes (support and query apart), with views of an example, or
+                with mixed examples; None: with batches of examples.
+            path: of a PNG file to write it to.
+            most: examples at most, of each part.
+
+        Returns:
+            A PIL image.
+
+        Raises:
+            DataError: there is no such data.
+        """
+        from quickstudy.training.showing import batch_picture  # which imports what few need
+
+        return batch_picture(self, stage, model, path, most)
 
     # ---- how inputs are read
 
