@@ -16,6 +16,7 @@ from typing import Any
 import record
 import torch
 from embeddings import QUIET
+from lightning.pytorch import Callback
 from torch import nn
 
 from quickstudy import Classifier, DataModule, Trainer
@@ -80,3 +81,21 @@ def told(accuracy: Any, half: Any, began: float) -> dict[str, float]:
     """Return an accuracy with half its interval, in percent, and the seconds of a processor since it began."""
     figures = {"accuracy": round(100 * float(accuracy), 2), "ci95": round(100 * float(half), 2)}
     return {**figures, "cpu_seconds": round(time.process_time() - began, 1)}
+
+
+# ---- steps of training
+
+
+class Clock(Callback):
+    """Notes the processor's time at the end of each step."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self.ends.append(time.process_time())
+
+    @property
+    def step(self) -> float:
+        """The median of a step, in seconds of a processor."""
+        return float(torch.tensor(self.ends, dtype=torch.float64).diff().median())

@@ -161,6 +161,20 @@ def test_an_unknown_task_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'image_regression'?" in said(capsys, "fit --task image_regresion --data.train_folder x", 2)
 
 
+def test_a_class_that_no_task_is_known_by_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"quickstudy": {"task": "Levels"}}, "x.ckpt")
+    for command in (
+        "test x.ckpt --data.test_folder x",
+        "predict x.ckpt x.png",
+        "predict x.ckpt --data.predict_folder x",
+    ):
+        wrong = said(capsys, command, 2)
+        assert "the model is of the class 'Levels', and no task is known by it" in wrong and "add --import" in wrong
+
+
 OWN = """
 from torch import nn
 

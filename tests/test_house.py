@@ -61,7 +61,7 @@ LAYERS = [
     ["model"],
     ["training"],  # lightning, and nowhere below
     ["runs"],
-    ["trainer"],
+    ["trainer", "embedded"],
     ["crossvalidation"],
     [*DOMAINS],  # which never import each other
     ["serve"],

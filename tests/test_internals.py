@@ -118,6 +118,7 @@ NAMES: dict[str, Callable[[], Any]] = {
         torch_internals.parameter_of(torch.ones(1, requires_grad=True).mul(2).grad_fn.next_functions[0][0]) is not None  # type: ignore[union-attr]
     ),
     "UntypedStorage._new_shared": lambda: torch_internals.shared_storage(8).is_shared(),
+    "Module._forward_hooks, Module._forward_pre_hooks": lambda: not torch_internals.has_hooks(torch.nn.Identity()),
     "torch.nn.modules.batchnorm._BatchNorm": lambda: issubclass(torch.nn.BatchNorm2d, torch_internals.BatchNorm),
     "torch.nn.modules.conv._ConvNd": lambda: issubclass(torch.nn.Conv1d, torch_internals.Convolution),
     "torch.nn.utils.parametrizations._SpectralNorm": lambda: isinstance(

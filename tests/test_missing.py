@@ -168,7 +168,7 @@ def test_a_column_that_stands_twice(folder: Path) -> None:
         (b",label\n1.png,cat\n", r"no column 'file'. It has: \(one without a name\), label$"),
         ("file,label\n1.png,café\n".encode("latin-1"), r"t.csv' cannot be .* not UTF-8 text .* encoding='cp1252'"),
         (b"PK\x03\x04\xff\xfe a spreadsheet", "t.csv' cannot be read as a CSV file"),
-        (b"file,label\n1.png,cat,\n2.png,dog,\n", "t.csv' cannot be read as a CSV file: Length of header"),
+        (b"file,label\n1.png,cat,x\n2.png,dog,y\n", "t.csv' cannot be read as a CSV file: Length of header"),
         (b"file,label\n1.png,cat\n2.png,dog,x\n", "t.csv' cannot be read as a CSV file: .*line 3"),
         (b"file,label\n", "the train data is empty"),
     ],

@@ -279,7 +279,14 @@ def test_pretrained_weights_without_a_network_say_what_to_do(monkeypatch: pytest
 
 def test_backbones_are_listed() -> None:
     names = available_backbones()
-    own = {"conv4", "minilm", "resnet12", "small_transformer", "transformers"}  # beside those of other tests
+    own = {
+        "conv4",
+        "minilm",
+        "resnet12",
+        "small_transformer",
+        "static_embeddings",
+        "transformers",
+    }  # beside those of other tests
     assert {*own, "resnet18"} <= {*names} and own <= {*names[: names.index("transformers") + 1]}
     assert len(names) > 1000
 

@@ -109,6 +109,7 @@ def test_several_labels() -> None:
 
 PAGE = """
 import sys
+import gradio
 from types import SimpleNamespace
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.predictions import Answer
@@ -133,12 +134,23 @@ def fields(schema, *media):
 
 
 row, numbers = fields({"type": "object", "properties": {"a": {}, "b": {}}}), fields({"type": "array"})
-print(row.read('{"a": 1}'), row.read('[{"a": 1}, {"a": 2}]'), numbers.read("[1, 2]"), numbers.read("[[1], [2]]"))
-print(row.read("[1, 2]", one=True), row.read(" "), row.one().placeholder, row.several()[0].label)
+print(*(each.read([given]) for each, given in ((row, '{"a": 1}'), (row, '[{"a": 1}, {"a": 2}]'))), end=" ")
+print(numbers.read(["[1, 2]"]), numbers.read(["[[1], [2]]"]))
+print(row.read(["[1, 2]"], one=True), row.read([" "]), row.one()[0].placeholder, row.several()[0].label)
 text, sound = fields({"type": "string"}), fields({"type": "string", "contentEncoding": "base64"}, "video/mp4")
-print(text.read("a\\n\\nb"), text.read("a\\n\\nb", one=True), type(sound.one()).__name__, sound.one().file_types)
+(file,) = sound.one()
+print(text.read(["a\\n\\nb"]), text.read(["a\\n\\nb"], one=True), type(file).__name__, file.file_types)
+cells = {"age": ("number", 37.0), "job": ("string", "clerk"), "since": ("string", "2026-11-26")}
+cells = {name: {"type": [kind, "null"], "examples": [one]} for name, (kind, one) in cells.items()}
+cells["since"]["format"] = "date"
+cells = fields({"type": "object", "properties": cells})
+with gradio.Blocks():
+    shown = cells.several()
+print([type(each).__name__ for each in shown], len(shown) == cells.places, shown[0].placeholder, shown[1].choices)
+print(cells.read(["39", "smith", ""], one=True), cells.read(["", "", None], one=True), end=" ")
+print(cells.read(["", None, "", '[{"age": 1}]']), cells.read(["1", None, "", '{"age": 2}']))
 try:
-    row.read("{")
+    row.read(["{"])
 except Exception as error:
     print(error)
 """
@@ -161,7 +173,10 @@ def test_the_page_has_nothing_to_teach(tmp_path: Path) -> None:
     assert given[0] == "[{'a': 1}] [{'a': 1}, {'a': 2}] [[1, 2]] [[1], [2]]"
     assert given[1] == '[[1, 2]] [] {"a": "...", "b": "..."} Rows of it, in JSON: one, or a list of them'
     assert given[2] == "['a', 'b'] ['a\\n\\nb'] File ['video']"
-    assert given[3].startswith("That is no JSON: Expecting property name")
+    assert given[3] == ("['Textbox', 'Dropdown', 'Textbox', 'Textbox'] True such as 37 [('clerk', 'clerk')]")
+    empty, one, two = "'job': None, 'since': None", "[{'age': 1}]", "{'age': 2}"
+    assert given[4] == f"[{{'age': '39', 'job': 'smith', 'since': None}}] [] {one} [{{'age': '1', {empty}}}, {two}]"
+    assert given[5].startswith("That is no JSON: Expecting property name")
 
 
 def test_the_command_serves_a_checkpoint(tmp_path: Path) -> None:

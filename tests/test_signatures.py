@@ -16,7 +16,7 @@ from quickstudy.signatures import options_of, signature_of
 from quickstudy.training.task import TaskOptions
 
 SHARED = list(get_type_hints(TaskOptions))
-OF_CLASSES = ["multi_label", "class_weights", "mix"]
+OF_CLASSES = ["multi_label", "class_weights", "mix", "label_thresholds"]
 
 
 class Options(TypedDict, total=False):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.torch_version import TorchVersion
 
 from quickstudy.audio import Sound
 from quickstudy.errors import ConfigError
@@ -18,7 +19,7 @@ from quickstudy.nets import audit, build_encoder
 from quickstudy.nets.sequences import pooled
 from quickstudy.nets.stages import stages_of
 from quickstudy.nets.transformers_bridge import _extractor_of
-from quickstudy.testing import check_modality
+from quickstudy.testing import NonconformingError, check_modality
 
 WAVES = {
     "hidden_size": 16,
@@ -276,6 +277,12 @@ def test_whisper_tells_words_apart_and_needs_no_network() -> None:
 
 
 @pytest.mark.dear("audio", "nets", "testing")
+@pytest.mark.xfail(
+    torch.__version__ < TorchVersion("2.9"),
+    raises=NonconformingError,
+    reason="torch 2.8 cannot export what takes waves of any length",
+    strict=False,
+)
 @pytest.mark.parametrize("family", ["whisper", "wav2vec2"])
 def test_waves_conform(family: str) -> None:
     generator = np.random.default_rng(0)

@@ -24,6 +24,8 @@ from quickstudy.tabular import (
     TabularEmbedder,
     TabularEmbeddingData,
     TabularRegressionData,
+    design_matrix,
+    feature_names,
 )
 from quickstudy.testing import check_domain, check_modality
 
@@ -114,7 +116,12 @@ def test_what_a_column_is_follows_from_the_training_rows() -> None:
     new = row.load({**rows[0], "mixed": 7, "yes": None, "gap": "y", "number": 1e9, "when": None})
     assert new["codes"].tolist() == [0, 0, 0], "what training did not see"
     assert not new["missing"].any(), "of what was never missing in training nothing is told, as nothing was learned"
-    assert float(new["numbers"].max()) == 10
+    end = row.load({**rows[0], "number": 4 + 3 / 5**0.5})["numbers"]
+    assert new["numbers"][0] == end[0], (
+        "beyond the range of the training rows, and a margin for few, networks know nothing"
+    )
+    of_before = Row(columns=(("number", "number", (row.columns[0][2][0][:5],)),))
+    assert of_before.load({"number": 1e9})["numbers"].tolist() == [10]
     assert row.show(rows[0], example).startswith(b"number 1, written 1, yes True, when 2024-02-28")
     assert row.show(example, example).startswith(b"number ?, written ?, yes False, when (days) ")
     told = Row(kinds={"one": "category", "number": "category", "name": "ignored", "mixed": "ignored"})
@@ -136,6 +143,30 @@ def test_numbers_are_standardised_and_heavy_tails_ranked() -> None:
     assert not any(facts[0][4] for _, _, facts in Row(scaling="standard").fitted(Row().listed(table)).columns)
 
 
+@pytest.mark.parametrize(
+    ("cells", "advice"),
+    [
+        (["3,14", "2,71", "1,41", "3,14"], "'3,14' and the others are taken for names: write numbers as 1234.5"),
+        (["1,200", "30,500", "2,000 ", "1,200"], "write numbers as 1234.5, without commas"),
+        (["12%", "5 %", "7%", "12%"], "write numbers as 1234.5"),
+        (["$ 12", "$3.5", "-7", "-7"], "write numbers as 1234.5"),
+        (["1.2.2024", "13.2.2024", "2.2.2024 10:30", "1.2.2024"], "write dates as 2026-11-26, pandas.to_datetime"),
+        (["2/13/24", "1/2/24", "1/3/24", "1/3/24"], "write dates as 2026-11-26"),
+        (["A34", "A30", "B1", "A34"], None),
+        (["1-2", "3-4", "many", "1-2"], None),
+    ],
+    ids=str,
+)
+def test_numbers_and_dates_in_another_form_are_told(cells: list[str], advice: str | None) -> None:
+    rows = [{"cell": cell} for cell in cells]
+    if advice is None:
+        assert Row().fitted(rows).columns[0][1] == "category"
+    else:
+        with pytest.warns(DataWarning, match=advice):
+            Row().fitted(rows)
+    Row(kinds={"cell": "category"}).fitted(rows)
+
+
 TRAIN = {"age": [39, 50, 38, 53], "job": ["clerk", "smith", None, "smith"], "pay": ["a", "b", "a", "b"]}
 FINE = {"age": 40, "job": "clerk"}
 
@@ -152,6 +183,8 @@ def frame(**columns: list[Any]) -> pd.DataFrame:
             r"row 2, column 'age': 'old' is no number, .*kinds=\{'age': 'category'\}",
         ),
         (frame(age=[39, 50, np.inf, 53]), r"row 2, column 'age': inf is not finite: write a number, or leave"),
+        (frame(age=[39, 50, 1e308, 53]), r"row 2, column 'age': 1e\+308 is too large: write it in other units, or"),
+        (frame(age=[39, 50, 10**400, 53]), r"row 2, column 'age': 1000.* is too large: write it in other units, or"),
         (
             frame(age=["2024-01-01", "2024-01-02", "1.2.24", "2024-01-04"]),
             r"row 2, column 'age': '1.2.24' is no date: ",
@@ -164,7 +197,10 @@ def frame(**columns: list[Any]) -> pd.DataFrame:
             frame().rename(columns={"pay": "payy"}),
             r"the table has no column 'pay'; did you mean 'payy'\? It has: age",
         ),
-        (frame(pay=["a", None, "b", "b"]), r"target 1 is nan.*missing in row 1.*on_error='skip' \(rows are counted"),
+        (
+            frame(pay=["a", None, "b", "b"]),
+            r"target 1 is (nan|None).*missing in row 1.*on_error='skip' \(rows are counted",
+        ),
         (frame()[["pay"]], r"there is no column beside the targets, 'pay': give"),
         ("no such file.csv", r"there is no file 'no such file.csv'"),
         (5, r"expected a table: a data frame, a dict of columns, or a list of dicts, not 5"),
@@ -213,6 +249,45 @@ def test_a_cell_is_the_same_in_every_form() -> None:
     assert first["when"] == datetime.datetime(2026, 11, 26, 22, 30)
 
 
+def test_rows_are_read_together_as_they_are_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, _ = people(40)
+    table = pd.DataFrame(rows).assign(heavy=np.exp(3 * np.random.default_rng(0).normal(size=40)), yes=True)
+    table.loc[:9, "yes"] = False
+    row = Row().fitted(table)
+    for name, inputs in {"frame": row.listed(table), "dicts": row.listed(table.to_dict("records"))}.items():
+        alone = [row.load(inputs[place]) for place in range(40)]
+        with monkeypatch.context() as patched:
+            patched.setattr(Row, "load", lambda self, item: pytest.fail("read one by one"))
+            some = Samples(inputs, row).batch(np.array([7, 3, 3]))
+            whole = Samples(inputs, row).batch(np.arange(40))
+        kept = Samples(inputs, row, budget=10**6)
+        assert kept.cached_bytes > 0
+        for part, leaf in whole.items():
+            assert leaf.equal(torch.stack([one[part] for one in alone])), (name, part)
+            assert some[part].equal(leaf[[7, 3, 3]])
+            assert kept.batch(np.array([5, 0, 39, 5]))[part].equal(leaf[[5, 0, 39, 5]])
+            assert kept.batch(np.arange(40))[part].equal(leaf)
+    bad = Samples(row.listed(table.assign(age=[*table.age[:-1], "old"])), row, budget=10**6)
+    assert len(bad.batch(np.arange(39))["codes"]) == 39
+    with pytest.raises(DataError, match="row 39, column 'age': 'old' is no number"):
+        bad.batch(np.arange(30, 40))
+    assert list(bad.unreadable()) == [39]
+
+
+def test_a_design_matrix_is_what_one_hot_gives() -> None:
+    rows, _ = people()
+    columns = Row().fitted(rows)
+    matrix, names = design_matrix(rows, columns), feature_names(columns)
+    assert matrix.shape == (12, len(names)) and np.isfinite(matrix).all()
+    assert matrix[:, names.index("job = (missing)")].tolist() == [row["job"] is None for row in rows]
+    assert matrix[:, names.index("gain is missing")].tolist() == [row["gain"] is None for row in rows]
+    days = [datetime.date.fromisoformat(row["since"]).toordinal() for row in rows]
+    assert np.corrcoef(matrix[:, names.index("since (days)")], days)[0, 1] == pytest.approx(1)
+    with pytest.raises(ConfigError, match=r"nothing is known of the columns yet: give columns=Row\(\).fitted"):
+        design_matrix(rows, Row())
+    np.testing.assert_array_equal(matrix[::-1], design_matrix(pd.DataFrame(rows)[::-1], columns))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"a,b\r1,2\r\r", "neither an object of JSON nor CSV"), (b"a,a\n1,2\n", "several columns 'a'")],
@@ -258,12 +333,41 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
         assert data.classes == ("little", "much"), name
         assert all(torch.equal(leaf, found["lists"].example()[part]) for part, leaf in read.items()), name
     assert len(wanted) == 8
+    groups: Any = {"a": (table.drop(columns=["pay", "who"]).head(5), [1, 2, 3, 4, 5.0]), "b": (rows[5:], [6, 7, 8.0])}
+    few = TabularRegressionData.from_groups(train_groups=groups)
+    assert all(torch.equal(leaf, few.example()[part]) for part, leaf in found["lists"].example().items())
+    assert few.table("train").groups.tolist() == [0] * 5 + [1] * 3  # type: ignore[union-attr]
     predicted = TabularClassificationData.from_data_frame("pay", predict_data_frame=table.drop(columns="pay"))
     assert len(predicted.table("predict") or ()) == 8
     skipped = table.assign(pay=[None, *labels[1:]])
     with pytest.warns(DataWarning, match="left out row 0"):
         data = TabularClassificationData.from_data_frame("pay", train_data_frame=skipped, on_error="skip")
     assert [data.table("train").inputs[0].row] == [1]  # type: ignore[union-attr]
+
+
+class Polars:
+    """What is asked of a frame of polars."""
+
+    columns = tuple(TRAIN)
+    schema = ()
+
+    def to_dict(self, as_series: bool = True) -> dict[str, list[Any]]:
+        assert not as_series
+        return TRAIN
+
+
+class Lazy:
+    """What is asked of one that was not computed."""
+
+    collect = Polars
+
+
+def test_frames_of_polars_are_taken_and_lazy_ones_told() -> None:
+    data = TabularClassificationData.from_data_frame("pay", train_data_frame=Polars())
+    theirs, ours = data.example(), TabularClassificationData.from_data_frame("pay", train_data_frame=TRAIN).example()
+    assert all(torch.equal(leaf, ours[part]) for part, leaf in theirs.items())
+    with pytest.raises(DataError, match=r"expected a table: .* not .*Lazy.*: type .collect\(\) behind it"):
+        TabularClassificationData.from_data_frame("pay", train_data_frame=Lazy())
 
 
 def test_a_backbone_that_is_made_for_the_data_can_be_kept_as_it_is() -> None:
@@ -315,6 +419,13 @@ def test_the_command_line_takes_tables_of_several_columns(
     assert main(["adapt", "runs/1", "--support", "few.csv.gz", "--out", "again"]) == 0, (
         "the column that the model does not know"
     )
+    support = ["--support", "few.csv.gz", "--target_field", "pya"]
+    for command in (
+        ["export", "new", "new.onnx"],
+        ["predict", "--checkpoint", "runs/1", "--data.predict_file", "few.csv.gz"],
+    ):
+        assert main([*command, *support]) == 2
+        assert "no column 'pya'" in capsys.readouterr().err
     table.assign(age=["old", *table.age[1:]]).drop(columns="pay").to_csv("asked.csv", index=False)
     assert main(["predict", "new", "asked.csv", "--no-unknown"]) == 1
     out, err = capsys.readouterr()

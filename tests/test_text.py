@@ -248,11 +248,19 @@ def test_several_labels_of_a_text_are_read_and_learned(tmp_path: Path) -> None:
     )
     data = TextClassificationData.from_json("text", "kinds", train_file=tmp_path / "t.jsonl", batch_size=12)
     assert data.classes == ("all", *WORDS)
-    model = TextClassifier(backbone=tiny(), multi_label=True, learning_rate=0.01)
+    model = TextClassifier(None, "small_transformer", TINY, multi_label=True, learning_rate=0.01)
     quiet(max_epochs=30).fit(model, datamodule=data)
     answers = model.predictor().predict(texts)
     right = [sorted(answer) == sorted(own) for answer, own in zip(answers, several, strict=True)]
     assert sum(right) > 0.8 * len(right)
+    model.predictor().save(tmp_path / "saved")
+    asked = [json.dumps({"text": texts[0], "kinds": several[0]}), json.dumps({"text": texts[1], "kinds": []})]
+    (tmp_path / "asked.jsonl").write_text("\n".join(asked))
+    said = tmp_path / "said.csv"
+    assert main(["predict", str(tmp_path / "saved"), str(tmp_path / "asked.jsonl"), "--output", str(said)]) == 0
+    rows = list(csv.DictReader(said.read_text().splitlines()))
+    assert sorted(row["label"] for row in rows if row["file"] == texts[0]) == sorted(answers[0])
+    assert {row["file"]: row["true"] for row in rows} == {texts[0]: ", ".join(sorted(several[0])), texts[1]: ""}
 
 
 def test_bad_rows_are_told_or_left_out(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_channels_and_size_are_adapted_as_timm_does(tmp_path: Path) -> None:
         whole = network(name)
         torch.save(whole.state_dict(), path)
         own = build_encoder(name, {"checkpoint_path": path, **kwargs}).backbone.state_dict()
-        overlay = {"file": str(path)}
+        overlay = {"file": str(path), "custom_load": False}  # which an older timm takes for its own
         theirs = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **kwargs)
         for key, value in theirs.state_dict().items():
             assert torch.equal(own[key], value), key

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.data.content import is_file
 from quickstudy.data.targets import Label
 from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, TakenError, brief, check_counts, few, one_line
@@ -29,6 +30,7 @@ from quickstudy.learning.adapting import acquainted, addition, after, fitted, in
 from quickstudy.learning.answering import answered, named, neighbours
 from quickstudy.learning.changes import NUMBERS, UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
+from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality, as_modality, modality_of
@@ -46,6 +48,17 @@ def usual_inputs(encoder: Encoder) -> Modality:
         return modality_of(encoder.reads, "a backbone")
     kind = MODALITIES[DOMAINS[0]]
     return kind().with_options(kind.usual)
+
+
+def domain_of(inputs: Any) -> str:
+    """Return what inputs are, by themselves: texts where they are strings that name no file, or none; else pictures."""
+    endings = tuple(MODALITIES[DOMAINS[0]].extensions)
+
+    def is_text(item: Any) -> bool:
+        return isinstance(item, str) and not item.lower().endswith(endings) and not is_file(item)
+
+    words = inputs is None or (isinstance(inputs, (list, tuple)) and all(map(is_text, inputs)))
+    return "text" if words else DOMAINS[0]
 
 
 class Adapted:
@@ -105,6 +118,18 @@ class Adapted:
             "classes": len(known.support) if known.kind.by_class else 0,
             "examples": sum(known.counts.values()),
         }
+
+    def embed(self, inputs: Any, *, keep: bool = True) -> NDArray[Any]:
+        """Return the features ``[N, D]`` that its encoder makes of N inputs, computed once; see ``embeddings``.
+
+        Args:
+            inputs: whatever it answers to.
+            keep: whether they are kept in files for the next time.
+
+        Raises:
+            DataError: an input cannot be read.
+        """
+        return embeddings(self._knowledge.encoder, self.modality, inputs, keep=keep)
 
     # ---- as scikit-learn has it
 
@@ -272,7 +297,8 @@ class Predictor(Adapted):
 
         Args:
             backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module from ``[N, C, ...]`` to ``[N, ...]``;
-                for texts ``"minilm"``, or any encoder of transformers by its name on the Hugging Face Hub.
+                for texts ``"minilm"``, or any encoder of transformers by its name on the Hugging Face Hub; for both
+                ``"fast"``, ``"balanced"`` or ``"best"``, one for the purpose.
             inputs: 1..n pictures per class, each a path, bytes, a PIL image, an array or a tensor; or texts.
             labels: S labels: all strings, all whole numbers or all bools. It answers in their type.
             classes: of texts, names of classes that count as an example each; they alone are enough.
@@ -288,7 +314,8 @@ class Predictor(Adapted):
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
         algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
-        encoder = build_encoder(backbone, backbone_kwargs, pretrained).to(device)
+        domain = domain_of(inputs) if load is None else MODALITIES.name_of(type(as_modality(load))) or ""
+        encoder = build_encoder(backbone, backbone_kwargs, pretrained, domain).to(device)
         if load is None:
             load = usual_inputs(encoder)
         modality = as_modality(load)

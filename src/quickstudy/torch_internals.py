@@ -6,7 +6,7 @@ Trees have no public name yet, nor have the common classes of all BatchNorms, co
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.conv import _ConvNd as Convolution
 from torch.nn.utils.parametrizations import _SpectralNorm as SpectralNorm
@@ -25,6 +25,7 @@ __all__ = [
     "BatchNorm",
     "Convolution",
     "SpectralNorm",
+    "has_hooks",
     "keystr",
     "parameter_of",
     "shared_storage",
@@ -48,3 +49,8 @@ def shared_storage(size: int) -> torch.UntypedStorage:
     """Make room for so many bytes that processes share; ``share_memory_`` would copy what is there first."""
     storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
     return storage
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether further code runs as inputs pass through a module."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)

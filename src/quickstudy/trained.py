@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quickstudy.batches import each, form_of, join
@@ -19,6 +20,7 @@ from quickstudy.data.table import Table
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataError, check_choice, check_counts
 from quickstudy.kinds.predictions import in_form, joined
+from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.reading import Reader
 from quickstudy.saved import hub, model_folder
 
@@ -63,7 +65,9 @@ class TrainedModel(model_folder.Trained):
     def about(self) -> dict[str, Any]:
         """Return what it is, in values that JSON has."""
         made_by = self.encoder.made_by
-        return {"backbone": made_by and made_by[0], "classes": len(self.classes), "labels": list(self.classes)}
+        about = {"backbone": made_by and made_by[0], "classes": len(self.classes), "labels": list(self.classes)}
+        thresholds = getattr(self.kind, "thresholds", ())
+        return about | ({"thresholds": dict(zip(self.classes, thresholds, strict=True))} if thresholds else {})
 
     def expected(self) -> list[str]:
         """Return in words what accuracy to expect: nothing, as it keeps no examples to tell it."""
@@ -99,11 +103,24 @@ class TrainedModel(model_folder.Trained):
             batch_size: inputs that go through the network at once.
 
         Returns:
-            With several labels per input, the label is a list of those above one half.
+            With several labels per input, the label is a list of those above their thresholds.
         """
         check_counts(count=count)
         outputs = list(self._outputs(self._reader.listed(inputs), batch_size))
         return self.kind.ranked(joined(self.kind, outputs), count)
+
+    def embed(self, inputs: Any, *, keep: bool = True, batch_size: int = _AT_ONCE) -> NDArray[Any]:
+        """Return the features ``[N, D]`` that its encoder makes of N inputs, computed once; see ``embeddings``.
+
+        Args:
+            inputs: as ``predict`` takes them.
+            keep: whether they are kept in files for the next time.
+            batch_size: inputs that go through the encoder at once.
+
+        Raises:
+            DataError: an input cannot be read.
+        """
+        return embeddings(self.encoder, self.modality, inputs, keep=keep, at_once=batch_size)
 
     @torch.inference_mode()
     def _outputs(self, inputs: Any, batch_size: int) -> Iterator[Tensor]:

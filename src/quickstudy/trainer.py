@@ -364,7 +364,7 @@ class Trainer(JudgingTrainer):
                 Of embeddings ``"embeddings"``: a tensor ``[N, D]``.
                 ``"rows"``: for each example a ``kinds.predictions.Prediction`` of its file, label, probability,
                 likeliest class, and true label where the data has it (targets, or class folders); with several labels
-                per example, one for each label above one half.
+                per example, one for each label above its threshold.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.
 
         Raises:

@@ -53,6 +53,7 @@ _COUNTED = 1_000
 """Sounds whose length is asked for that."""
 _SOUGHT = 60.0
 """Seconds of a sound that are decoded at most."""
+_ENDLESS = 2**62  # samples, of which an older libsndfile tells more where it does not find a file's end
 _RATES = 1_000, 768_000
 _CHANNELS = 64
 _DECODED = 50_000_000
@@ -230,7 +231,7 @@ class Sound(Modality):
         name, rate = clip.name, clip.rate
         if not _RATES[0] <= rate <= _RATES[1]:
             raise DataError(f"{name} has {rate} samples a second: sounds have {_RATES[0]:,} to {_RATES[1]:,}")
-        if not clip.length:
+        if not 0 < clip.length < _ENDLESS:
             raise DataError(f"{name} has no samples: it is empty, or cut short. Replace the file")
         if clip.seconds < WINDOW:
             raise DataError(

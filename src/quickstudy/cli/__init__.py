@@ -42,8 +42,10 @@ COMMANDS = {
     "predict": Command(
         "predict", "classify pictures with a saved model, a run or a checkpoint", of_checkpoint="predict_data"
     ),
+    "embed": Command("embed", "write a model's embeddings of inputs, draw them, or find the nearest"),
     "export": Command("export", "write an ONNX or torch.export file that answers without quickstudy"),
     "serve": Command("serve", "answer over HTTP with a saved model, and let it learn"),
+    "cache": Command("cache", "show which embeddings are kept, and clear them"),
     "list": Command("listing", "name the strategies, backbones, data sets, optimizers and schedulers there are"),
 }
 

@@ -19,7 +19,16 @@ from jsonargparse import ArgumentParser
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, class_flags, function_flags, optional
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.models import Learner, device_of, examples, find_model, learner, model_here, support_of
+from quickstudy.cli.models import (
+    Learner,
+    device_of,
+    domain_of_files,
+    examples,
+    find_model,
+    learner,
+    named_model,
+    support_of,
+)
 from quickstudy.cli.options import FORMS, TARGET_FIELD, add_device
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
@@ -35,6 +44,7 @@ from quickstudy.learning.reading import telling
 from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import build_encoder
 from quickstudy.nets.encoder import starts_from_nothing
+from quickstudy.nets.purposes import ORDER
 from quickstudy.predictor import NumberPredictor, Predictor, usual_inputs
 from quickstudy.saved.model_folder import DESCRIPTION
 from quickstudy.saved.plain import name_of
@@ -62,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="MODEL",
         type=str,
         help=f"{FORMS}; the classes that it knows are left behind. Or a backbone's name, such as resnet18 (quickstudy "
-        "list backbones)",
+        "list backbones), or what one is for: fast, balanced, best",
     )
     parser.add_argument(
         "--support",
@@ -125,16 +135,15 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     """Return what learns with the model that is named, or with a backbone."""
     given = vars(args)
     encoder, reading = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _READING))
-    found, of_training = model_here(args.model), args.model.endswith(".ckpt")
-    if found is None and "/" in args.model and not of_training:
-        there = find_model(args.model)
-        found = there if (there.path / DESCRIPTION).is_file() else None  # which an encoder of the Hub has not
+    of_training = args.model.endswith(".ckpt")
+    found = None if of_training else named_model(args.model)
     if found or of_training:
         learns = {name: encoder.pop(name) for name in ("strategy", "strategy_kwargs") if name in encoder}
         for name in encoder | reading:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
         return learner(found or find_model(args.model), device, **learns)
-    made = build_encoder(args.model, encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True))
+    options = encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True)
+    made = build_encoder(args.model, *options, domain_of_files(args.support) if args.model in ORDER else DOMAINS[0])
     modality = usual_inputs(made)
     for name in reading.keys() - modality.settings.keys():
         of = MODALITIES[_READING[name][0]].called

@@ -19,16 +19,13 @@ def bar(about: str, total: int | None, shown: bool = True) -> Iterator[Callable[
         total: pictures; None: nobody knows.
         shown: False where something else on the screen shows how far it is.
     """
+    if not (shown and sys.stderr.isatty()):
+        yield lambda count: None
+        return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    quiet = not (shown and sys.stderr.isatty())
     # Rows go to standard output, which rich would else take for its own.
     progress = Progress(
-        *columns,
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet,
-        redirect_stdout=False,
-        redirect_stderr=False,
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
     )
     with progress:
         task = progress.add_task(about, total=total)

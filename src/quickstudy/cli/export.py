@@ -14,7 +14,7 @@ def run(args: argparse.Namespace) -> int:
     """Export, and say how near the file's answers are to the model's."""
     found, device = find_model(args.model), device_of(args)
     fixed = trained(found, device) if args.support is None else None
-    model = load_predictor(found, device, args.support) if fixed is None else fixed[0]
+    model = load_predictor(found, device, args.support, args.target_field) if fixed is None else fixed[0]
     inputs = [picture.item for picture in named(args.images, (), model.modality).each] if args.images else None
     count = len(model.counts_)
     if isinstance(model, Predictor):

@@ -13,14 +13,18 @@ import torch
 
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.options import FORMS, TRAINED
+from quickstudy.data.archives import is_archive
 from quickstudy.data.frames import file_columns, file_frame, frame_table, is_table, rows_table
+from quickstudy.data.places import open_source
 from quickstudy.data.scan import class_folders
 from quickstudy.data.stages import Stage
 from quickstudy.data.table import Table
+from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, few, first_line
 from quickstudy.files import absent, best_checkpoint, looked_in
+from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.kinds.base import Kind
-from quickstudy.modality import Modality, Tensors
+from quickstudy.modality import MODALITIES, Modality, Tensors
 from quickstudy.predictor import Adapted, NumberPredictor, Predictor
 from quickstudy.saved import hub
 from quickstudy.saved.model_folder import DESCRIPTION, instead, is_trained
@@ -52,6 +56,36 @@ def model_here(typed: str) -> Found | None:
         return Found(path, True, typed)
     checkpoint = path if path.is_file() else best_checkpoint(path)
     return None if checkpoint is None else Found(checkpoint, False, typed)
+
+
+def named_model(typed: str) -> Found | None:
+    """Return the model that is named in any of ``FORMS``; None where the name is that of a backbone.
+
+    Raises:
+        DataError: it is neither.
+    """
+    found = model_here(typed)
+    if found is None and typed.endswith(".ckpt"):
+        return find_model(typed)
+    if found is None and "/" in typed:
+        there = find_model(typed)
+        return there if (there.path / DESCRIPTION).is_file() else None  # which an encoder of the Hub has not
+    return found
+
+
+def domain_of_files(support: str | None) -> str:
+    """Return what examples are, by the endings of their files: pictures or texts, as names of classes alone are."""
+    if support is None:
+        return "text"
+    path = Path(support).expanduser()
+    table, names = is_table(path), list[Any]()
+    if table:
+        names = next(iter(file_columns(path, None).values())).tolist()
+    else:
+        names = [path] if path.is_file() and not is_archive(path) else open_source(path).files()
+    endings = {Path(str(name)).suffix.lower() for name in names}
+    texts = MODALITIES["text"].extensions & endings or (table and not endings & IMAGE_EXTENSIONS)
+    return "text" if texts else DOMAINS[0]
 
 
 def find_model(typed: str, kind: str = "checkpoint or saved model") -> Found:

@@ -62,7 +62,7 @@ def named(words: Sequence[str], classes: Collection[Label], modality: Modality) 
     """
     if words.count("-") > 1:
         raise ConfigError("'-' stands twice: standard input can be read once")
-    found = [_source(word, classes, modality) for word in words if word != "-"]
+    found = [source_of(word, classes, modality) for word in words if word != "-"]
     sources, labels = [source for source, _ in found], [labels for _, labels in found]
     count = None if "-" in words else sum(map(len, sources))
     return Pictures(_each(words, zip(sources, labels, strict=True)), count, any(labels))
@@ -94,7 +94,7 @@ def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[Label | Non
             yield from (Picture(source[row], labels[row] if labels else None) for row in range(len(source)))
 
 
-def _source(word: str, classes: Collection[Label], modality: Modality) -> tuple[Inputs, list[Label | None] | None]:
+def source_of(word: str, classes: Collection[Label], modality: Modality) -> tuple[Inputs, list[Label | None] | None]:
     """Return inputs, and their labels where these are known."""
     path = Path(word).expanduser()
     if modality.in_cells and is_table(path) and path.is_file():
@@ -127,8 +127,12 @@ def _rows(path: Path, classes: Collection[Label], known: tuple[str, ...]) -> tup
 
 def _labels(cells: list[Any], classes: Collection[Label]) -> list[Label | None]:
     label_type = type_of(next(iter(classes)))
-    gone = missing(cells).tolist()
-    return [None if none else read_as(label_of(cell), label_type) for cell, none in zip(cells, gone, strict=True)]
+
+    def read(cell: Any) -> Label:
+        several = isinstance(cell, (list, tuple))  # all in one text, as a table tells them
+        return ", ".join(sorted(map(str, cell))) if several else read_as(label_of(cell), label_type)
+
+    return [None if none else read(cell) for cell, none in zip(cells, missing(cells).tolist(), strict=True)]
 
 
 def _lines() -> Iterator[Path]:

@@ -72,6 +72,27 @@ def predict(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
+def embed(parser: argparse.ArgumentParser) -> None:
+    """Write what a model's encoder makes of inputs, draw it, or find what is nearest.
+
+    ``quickstudy embed efficientnet_lite0 photos/ --output photos.parquet --picture photos.png`` writes a row of name,
+    label and embedding for each picture, and draws them all, coloured by their class folders. ``quickstudy embed
+    efficientnet_lite0 new.jpg --near photos.parquet`` names those of them that are nearest to it. What was embedded
+    before is not computed again: see quickstudy cache.
+    """
+    parser.add_argument("model", metavar="MODEL", help=f"{FORMS}; or a backbone's name, or what one is for: fast")
+    parser.add_argument(
+        "inputs", metavar="INPUTS", help="a folder, an archive or a file; a table where cells hold inputs"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write them: x.parquet, or x.npz")
+    parser.add_argument("--picture", metavar="FILE", help="draw them as points in a plane: x.png")
+    parser.add_argument("--method", choices=["tsne", "umap"], default="tsne", help="of the picture; default: tsne")
+    parser.add_argument("--near", metavar="FILE", help="print which are nearest of a file that --output wrote")
+    parser.add_argument("--count", metavar="N", type=int, default=5, help="how many of these for each; default: 5")
+    parser.add_argument("--layer", metavar="NAME", help="of the backbone, whose features to take; default: the last")
+    add_device(parser)
+
+
 def export(parser: argparse.ArgumentParser) -> None:
     """Write a file that answers without quickstudy, and beside it the classes that it takes in.
 
@@ -86,6 +107,7 @@ def export(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="a folder of class folders, 1..n pictures each, whose classes it learns first",
     )
+    parser.add_argument("--target_field", metavar="NAME", help=TARGET_FIELD)
     parser.add_argument(
         "--only_classes", "--only-classes", action="store_true", help="leave the graph, and write the classes of now"
     )
@@ -118,6 +140,20 @@ def serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-megabytes", type=int, default=32, help="in one request")
     parser.add_argument("--max-megapixels", type=int, default=25, help="of one picture")
     parser.add_argument("--no-page", action="store_true", help="only the interface for programs")
+
+
+def cache(parser: argparse.ArgumentParser) -> None:
+    """Show which embeddings are kept, of which encoders, and clear them.
+
+    What a frozen encoder makes of an input is computed once and kept in files. ``quickstudy cache --clear`` removes all
+    of them, with --encoder and --older_than those of an encoder, or those that were not used of late.
+    """
+    parser.add_argument(
+        "--encoder", metavar="NAME", help="only of this one: the name of its backbone, or the beginning of its number"
+    )
+    parser.add_argument("--older_than", metavar="DAYS", type=float, help="only those last used so many days ago")
+    parser.add_argument("--clear", action="store_true", help="remove them")
+    parser.add_argument("--folder", metavar="FOLDER", help="where they are; default: a part of the cache folder")
 
 
 def listing(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from lightning import Trainer
 from quickstudy.cli.flags import FlagParser
 from quickstudy.cli.models import examples, support_of, without_classes
 from quickstudy.cli.named_pictures import Picture
-from quickstudy.cli.options import TRAINED
+from quickstudy.cli.options import TARGET_FIELD, TRAINED
 from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
 from quickstudy.cli.tasks import asked_for, named_by
@@ -29,6 +29,7 @@ def add_arguments(parser: FlagParser) -> None:
         type=str | None,
         help="a folder of class folders, 1..n pictures each: predict these classes; a few-shot checkpoint needs it",
     )
+    parser.add_argument("--target_field", type=str | None, help=TARGET_FIELD)
     parser.add_argument("--format", type=Literal["csv", "json"], default="csv", help="of the result")
     parser.add_argument("--output", type=str | None, help="the file to write; default: print")
     add_data(parser, ("predict",), asked_for(parser.words))
@@ -38,7 +39,7 @@ def add_arguments(parser: FlagParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict, and write file, label, its probability and the likeliest class of every picture.
 
-    With several labels per picture there is one row for each label above one half, so none where no label is.
+    With several labels per picture there is one row for each label above its threshold, so none where no label is.
     """
     checkpoint, model = load_model(args.model or args.checkpoint)
     if model.procedure.by_class and args.support is None:
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         found = model.kind.ranked(joined(model.kind, batches), asked.count)
     else:
         found, model.load_options = None, dict(data.load_options)
-        support = examples(support_of(args.support, model.modality, model.kind))
+        support = examples(support_of(args.support, model.modality, model.kind, args.target_field))
         asked = Asked(model.to(trainer.strategy.root_device).adapt(*support), unknown=False)
     pictures = [
         Picture(table.inputs[row], true)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quickstudy.cli.models import model_here
 from quickstudy.domains import DOMAINS
-from quickstudy.errors import unknown
+from quickstudy.errors import ConfigError, one_line, unknown
 
 if TYPE_CHECKING:
     from quickstudy.training.datamodule import DataModule
@@ -57,19 +57,35 @@ def data_class(name: str) -> type[DataModule]:
 
 
 def named_by(cls: str) -> str:
-    """Return the name of the task of a class, as a checkpoint notes it; the first where that is not known."""
-    return next((name for name, home in TASKS.items() if home.task == cls), MEANT)
+    """Return the name of the task of a class, as a checkpoint notes it.
+
+    Raises:
+        ConfigError: no task is of this class.
+    """
+    name = next((name for name, home in TASKS.items() if home.task == cls), None)
+    if name is None:
+        raise ConfigError(
+            f"the model is of the class {one_line(cls)!r}, and no task is known by it (there are {', '.join(TASKS)}): "
+            "put a line TASKS['NAME'] = Home('MODULE', 'CLASS', 'CLASS OF ITS DATA') of quickstudy.cli.tasks into the "
+            "class's module, and add --import MODULE"
+        )
+    return name
 
 
 def in_checkpoint(path: Path) -> str:
-    """Return the name of the task that a checkpoint is of; whether it is one shows where it is read."""
+    """Return the name of the task that a checkpoint is of; whether it is one shows where it is read.
+
+    Raises:
+        ConfigError: it is of a class that no task is known by.
+    """
     import torch
 
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return named_by(str(checkpoint["quickstudy"]["task"]))
+        cls = str(checkpoint["quickstudy"]["task"])
     except Exception:  # damage makes it raise almost anything
-        return named_by("")
+        return MEANT
+    return named_by(cls)
 
 
 def asked_for(words: Sequence[str]) -> str:
@@ -90,8 +106,8 @@ def asked_for(words: Sequence[str]) -> str:
         words = [*words, *lines.values()]
     for word in words:
         if word and not word.startswith("-") and (model := model_here(word.removeprefix("--checkpoint="))) is not None:
-            return named_by("") if model.saved else in_checkpoint(model.path)
-    return named_by("")
+            return MEANT if model.saved else in_checkpoint(model.path)
+    return MEANT
 
 
 def _found(name: str, part: str) -> Any:

@@ -29,7 +29,7 @@ from quickstudy.errors import DataError, DataWarning, given, one_line
 from quickstudy.files import BEST_FILE, absent, best_checkpoint
 from quickstudy.runs.folder import MEASURED, RECORD, read_json, write_measured
 from quickstudy.runs.results import against, chance, result_of, sentence
-from quickstudy.training.outcome import Outcome
+from quickstudy.training.outcome import Outcome, in_lines
 from quickstudy.training.task import Task
 
 _CONFUSIONS = 3  # that are printed, of the most frequent
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         for line in advice(model):
             print(line, file=sys.stderr)
     if args.per_class and not args.json:
-        print(outcome)
+        print(in_lines(result.get("per_class", result.get("per_label", {}))))
         for confusion in result.get("confusions", ())[:_CONFUSIONS]:
             name, answer = (one_line(confusion[part]) for part in ("class", "answer"))
             asked = result["per_class"][confusion["class"]]["examples"]

@@ -64,7 +64,7 @@ def _moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         then, found = before.get(kind, {}), now.get(kind, {})
         for name in dict.fromkeys([*then, *found]) if then else ():
             was, is_ = (in_words(figures[name]) if name in figures else "not there" for figures in (then, found))
-            if then.get(name) != found.get(name):
+            if any(found.get(name, {}).get(each) != value for each, value in then.get(name, {"": 0}).items()):
                 lines.append(f"{name} was {was}, and is {is_}")
     return lines
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from quickstudy.data.archives import Member
 
+_PASSED = 1 << 20  # bytes of a file that are read at once
 _LARGE, _PIECE = 1 << 16, 1 << 14  # bytes of a file that is not read whole, and of each of its three pieces
 
 
@@ -24,7 +25,7 @@ def told_by(item: Any) -> Iterable[bytes | memoryview]:
     Raises:
         TypeError: there is no telling.
     """
-    if isinstance(item, str) and not _is_file(item):
+    if isinstance(item, str) and not is_file(item):
         return [b"text", item.encode("utf-8", "surrogatepass")]
     if isinstance(item, (str, os.PathLike)):
         return _file(Path(item))
@@ -42,12 +43,41 @@ def told_by(item: Any) -> Iterable[bytes | memoryview]:
     raise TypeError
 
 
+def all_of(item: Any) -> Iterable[bytes | memoryview]:
+    """Return all bytes that an input may depend on, where ``told_by`` is content with some of a large file.
+
+    Raises:
+        TypeError: there is no telling.
+        OSError: a file cannot be read.
+    """
+    if isinstance(item, bytes):
+        return [b"bytes", item]
+    if isinstance(item, (str, os.PathLike)) and is_file(str(item)):
+        return chain([b"file", Path(item).suffix.lower().encode()], _read(Path(item)))
+    if hasattr(item, "read_bytes") and not isinstance(item, os.PathLike):  # of an archive, or sent by somebody
+        return [b"file", Path(str(item)).suffix.lower().encode(), item.read_bytes()]
+    if isinstance(item, Mapping):
+        files = [Path(part) for part in item.values() if isinstance(part, (str, os.PathLike)) and is_file(str(part))]
+        return chain(told_by(item), *map(_read, files))
+    if hasattr(item, "tobytes") and hasattr(item, "getpalette"):  # of PIL
+        further = repr((item.getpalette(), item.info.get("transparency"), item.info.get("exif")))
+        return chain([further.encode()], told_by(item))
+    return told_by(item)
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PASSED):
+            yield piece
+
+
 def _part(value: Any) -> Iterable[bytes | memoryview]:
     """Return what tells a part of an input, such as a cell of a row, from others."""
     return told_by(value) if isinstance(value, (Tensor, np.ndarray, Mapping)) else [repr(value).encode()]
 
 
-def _is_file(name: str) -> bool:
+def is_file(name: str) -> bool:
+    """Whether a text names a file, which any text may be asked."""
     try:
         return Path(name).is_file()
     except (OSError, ValueError):  # a text that is too long for a name, or holds what no name may

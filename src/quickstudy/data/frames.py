@@ -225,7 +225,8 @@ def frame_table(
         DataError: a column or a file is missing, or a cell of these columns.
     """
     if not hasattr(frame, "iloc"):
-        raise DataError(f"expected a pandas DataFrame, not {type(frame).__name__}")
+        other = ": type .to_pandas() behind it" if hasattr(frame, "to_pandas") else ""
+        raise DataError(f"expected a pandas DataFrame, not {type(frame).__name__}{other}")
     fields = _listed(target_fields)
     cells = _cells(frame, _column(frame, input_field))
     columns = [_cells(frame, _column(frame, field)) for field in fields]

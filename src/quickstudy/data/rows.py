@@ -97,7 +97,9 @@ def columns_of(table: Any) -> dict[str, NDArray[Any]]:
     if isinstance(table, np.ndarray) and table.ndim == 2:
         return {str(place): table[:, place] for place in range(table.shape[1])}
     if not isinstance(table, Sequence) or isinstance(table, (str, bytes)):
-        raise DataError(f"expected a table: a data frame, a dict of columns, or a list of dicts, not {brief(table)}")
+        lazy = ": type .collect() behind it" if hasattr(table, "collect") else ""
+        expected = "a table: a data frame, a dict of columns, or a list of dicts"
+        raise DataError(f"expected {expected}, not {brief(table)}{lazy}")
     rows = [cells_of(row, place) for place, row in enumerate(table)]
     names = list(dict.fromkeys(name for row in rows for name in row))
     return {name: _array([row.get(name) for row in rows]) for name in names}
@@ -153,8 +155,8 @@ def _of_pandas(column: Any) -> NDArray[Any]:
 def _array(cells: Any) -> NDArray[Any]:
     """Return cells as an array that leaves each as it is."""
     if isinstance(cells, np.ndarray) and cells.ndim == 1:
-        if cells.dtype.kind == "M":  # whose nanoseconds become plain numbers, and those of other units dates
-            cells = cells.astype("datetime64[us]")
+        if cells.dtype.kind in "mM":  # whose nanoseconds become plain numbers, and those of other units dates
+            cells = cells.astype("datetime64[us]" if cells.dtype.kind == "M" else "timedelta64[us]")
         kept: NDArray[Any] = cells if cells.dtype.kind in "biufO" else cells.astype(object)
         return kept
     cells = list(cells)

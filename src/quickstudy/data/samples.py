@@ -91,7 +91,8 @@ class Samples:
     Args:
         inputs: a batch ``[N, ...]``, which is fed as it is, or items for ``load``, some of them ``Loaded``.
         load: makes a tensor (or array) of one item, all of one shape; or a dict of them, each as long as it may be. Its
-            ``advice``, as a ``Modality`` has it, says what helps where shapes differ.
+            ``advice``, as a ``Modality`` has it, says what helps where shapes differ; its ``load_many`` reads several
+            at once, all of one shape.
         transform: applied to each tensor after the cache, with a random state of its own.
         budget: bytes that the decoded copies may take in memory; 0 keeps none. Tensors are all kept, or none is; of
             dicts, whose sizes differ, those that fit.
@@ -116,21 +117,22 @@ class Samples:
         self._load = load
         self._remedy = remedy
         self._transform = transform
-        self._decoded: Tensor | None = None
+        self._load_many = getattr(load, "load_many", _one_by_one)
+        self._decoded: Batch | None = None
         self._present = torch.zeros(0, dtype=torch.bool)
         self._trees: _Trees | None = None
         if not isinstance(inputs, (Tensor, dict)) and len(inputs) and budget > 0:
             first = self._read(0)
             budget = min(budget, _shared_memory_free()) if shared else budget
-            if not isinstance(first, Tensor):
+            alike = isinstance(first, Tensor) or self._load_many(inputs, np.zeros(1, np.int64)) is not None
+            if not alike:
                 self._trees = self._trees_within(budget, first, shared)
-            elif first.nbytes * len(inputs) <= budget:
+            elif sum(leaf.nbytes for leaf in tree_leaves(first)) * len(inputs) <= budget:
                 # Workers may decode the same input twice, to the same bytes. A flag is set after its copy is written,
                 # and never overtakes it: each call of torch gives back and takes a lock.
-                self._decoded = _empty((len(inputs), *first.shape), first.dtype, shared)
+                self._decoded = each(lambda leaf: _empty((len(inputs), *leaf.shape), leaf.dtype, shared), first)
                 self._present = _empty((len(inputs),), torch.bool, shared).zero_()
-                self._decoded[0] = first
-                self._present[0] = True
+                self._keep(0, first)
 
     def __len__(self) -> int:
         return count_of(self._inputs)
@@ -140,7 +142,7 @@ class Samples:
         """Memory set aside for decoded copies; 0 where none are kept."""
         if self._trees is not None:
             return self._trees.nbytes
-        return 0 if self._decoded is None else self._decoded.nbytes
+        return 0 if self._decoded is None else sum(leaf.nbytes for leaf in tree_leaves(self._decoded))
 
     def batch(self, rows: NDArray[np.integer[Any]], seeds: Iterable[tuple[int, ...]] = ()) -> Batch:
         """Return ``[n, ...]`` for these rows; dicts are filled up with zeros to the longest of them.
@@ -178,7 +180,7 @@ class Samples:
                 return str(error)
             return None
 
-        if isinstance(self._inputs, (Tensor, dict)):
+        if isinstance(self._inputs, (Tensor, dict)) or self._load_many(self._inputs, np.arange(len(self))) is not None:
             return {}
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             messages = pool.map(attempt, range(len(self)))
@@ -204,13 +206,22 @@ class Samples:
         if self._trees is not None and (kept := self._trees.batch(rows)) is not None:
             return kept
         if self._decoded is None:
-            return stack(self._all_read(rows))
-        for row in dict.fromkeys(rows[~self._present[rows]].tolist()):
+            many = self._load_many(self._inputs, rows.numpy())
+            return stack(self._all_read(rows)) if many is None else many
+        lacking = torch.tensor(sorted({*rows[~self._present[rows]].tolist()}), dtype=torch.int64)
+        if len(lacking) and (many := self._load_many(self._inputs, lacking.numpy())) is not None:
+            self._keep(lacking, many)
+            lacking = lacking[:0]
+        for row in lacking.tolist():
             sample = self._read(row)
-            self._check_shape(row, sample, self._decoded[0])
-            self._decoded[row] = sample
-            self._present[row] = True
-        return self._decoded.index_select(0, rows)
+            self._check_shape(row, sample, take(self._decoded, 0))
+            self._keep(row, sample)
+        return each(lambda leaf: leaf.index_select(0, rows), self._decoded)
+
+    def _keep(self, rows: Tensor | int, read: Batch) -> None:
+        for kept, leaf in zip(tree_leaves(self._decoded), tree_leaves(read), strict=True):
+            kept[rows] = leaf
+        self._present[rows] = True
 
     def _all_read(self, rows: Tensor) -> list[Batch]:
         read = [self._example(row) for row in rows.tolist()]
@@ -353,6 +364,10 @@ class _Trees:
             parts.append(self._buffer[start : start + size].view(dtype).view(shape))
             start += _aligned(size)
         return parts
+
+
+def _one_by_one(inputs: Inputs, rows: NDArray[np.int64]) -> None:
+    """Read none together."""
 
 
 def _size_of(sample: Batch) -> int:

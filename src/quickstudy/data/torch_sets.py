@@ -79,7 +79,7 @@ class ByName:
     """
 
     def __init__(self, dataset: Any, input_field: str) -> None:
-        known = columns_of(dataset)
+        known = names_of_columns(dataset)
         if known and input_field not in known:
             raise DataError(f"the data set has no column {input_field!r}{closest(input_field, known)}")
         self.dataset, self.input_field = dataset, input_field
@@ -108,7 +108,7 @@ def split_of(dataset: Any, stage: StageName) -> Any:
     return found
 
 
-def columns_of(dataset: Any) -> list[str]:
+def names_of_columns(dataset: Any) -> list[str]:
     """Return the names of a data set's columns; none where it has no such."""
     names = getattr(dataset, "column_names", None) or getattr(dataset, "columns", None)
     return [str(name) for name in names] if isinstance(names, Iterable) else []
@@ -120,7 +120,7 @@ def column_of(dataset: Any, field: Any) -> list[Any]:
     Raises:
         DataError: there is no such column.
     """
-    known = columns_of(dataset)
+    known = names_of_columns(dataset)
     if field not in known:
         raise DataError(f"the data set has no column {field!r}{closest(str(field), known)} It has: {few(known)}")
     cells = [cell.tolist() if hasattr(cell, "tolist") else cell for cell in dataset[field]]

@@ -18,10 +18,14 @@ def precise(support_SD: Tensor) -> Tensor:
     return support_SD if single else support_SD.double()
 
 
+def double(values: Tensor) -> Tensor:
+    """Return values in float64; those of MPS, which has none, on the CPU."""
+    return values.to("cpu" if values.device.type == "mps" else values.device, torch.float64)
+
+
 def definite(kernel_SS: Tensor) -> Tensor:
     """Return a kernel in float64, with no eigenvalue below 0: all are raised by what rounding may have taken."""
-    device = torch.device("cpu") if kernel_SS.device.type == "mps" else kernel_SS.device
-    exact_SS = kernel_SS.to(device, torch.float64)
+    exact_SS = double(kernel_SS)
     count = len(kernel_SS)
     by_products, by_factors = torch.finfo(kernel_SS.dtype).eps * count**0.5, torch.finfo(torch.float64).eps * count
     return raised(exact_SS, 2 * (by_products + by_factors))

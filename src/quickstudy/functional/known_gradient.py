@@ -17,6 +17,15 @@ def known_gradient(value: Tensor, gradients: Sequence[Tensor], parameters: Seque
     return known
 
 
+def once(value: Tensor, *depends_on: Tensor) -> Tensor:
+    """Return ``value``, a gradient that depends on others but cannot be differentiated; it raises where it would be.
+
+    ``once_differentiable`` of torch forgets that the others matter.
+    """
+    same: Tensor = _Once.apply(value, *depends_on)
+    return same
+
+
 class Backwards:
     """Losses that are taken backwards one by one, so that not all of their graphs coexist."""
 
@@ -62,3 +71,19 @@ class _Known(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Any, ...]:
         return None, None, *(scale.to(gradient.dtype) * gradient for gradient in ctx.gradients)
+
+
+class _Once(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, *_: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        raise NotImplementedError("a solver's optimum has no second derivative here")

@@ -1,16 +1,22 @@
 """How well features tell classes apart by themselves: what the nearest others of an example are.
 
-Shapes: N examples, D features, C classes.
+Shapes: N examples, Q queries, k nearest, D features, C classes.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from quickstudy.functional.distances import cosine, unit
+from quickstudy.errors import ConfigError, check_choice, check_counts
+from quickstudy.functional.distances import cosine, squared_euclidean, unit
 
 _ROWS = 1024  # that are compared with all others at once
+_COMPARED = 1 << 14  # or with so many of a file
 
 
 def votes_of_nearest(features_ND: Tensor, targets_N: Tensor, count: int, temperature: float = 0.07) -> Tensor:
@@ -42,6 +48,54 @@ def votes_of_nearest(features_ND: Tensor, targets_N: Tensor, count: int, tempera
         cast_RC = weights.new_zeros(len(rows), classes).scatter_add(1, targets_N[places], weights)
         votes.append(cast_RC.argmax(1).masked_fill((cast_RC.sum(1) == 0) | ~known_N[rows], -1))
     return torch.cat(votes)
+
+
+def nearest_rows(
+    queries_QD: ArrayLike, features_ND: ArrayLike, count: int, metric: str = "cosine"
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the rows ``[Q, k]`` that are nearest to each query among N, nearest first, and how near ``[Q, k]``.
+
+    All are compared, some at a time, so that an array that is mapped from a file is never read as a whole.
+
+    Args:
+        queries_QD: some.
+        features_ND: among which to look.
+        count: k, of rows for each query; fewer where there are not so many.
+        metric: ``"cosine"``, where 1 is nearest, or ``"euclidean"``, where 0 is.
+
+    Raises:
+        ConfigError: the metric is another, or the two differ in their features.
+
+    >>> nearest_rows([[1.0, 0.1]], [[0.0, 1.0], [2.0, 0.0], [1.0, 1.0]], 2)[0].tolist()
+    [[1, 2]]
+    """
+    check_counts(count=count)
+    check_choice("metric", metric, "cosine", "euclidean")
+    queries, features = np.asarray(queries_QD), np.asarray(features_ND)
+    if queries.ndim != 2 or features.ndim != 2 or queries.shape[1] != features.shape[1]:
+        raise ConfigError(
+            f"features of the shape {features.shape} cannot be compared with queries of {queries.shape}: give [N, D] "
+            "and [Q, D], by one model"
+        )
+    count, found = min(count, len(features)), []
+    for start in range(0, len(queries), _ROWS):
+        asked = _ready(queries[start : start + _ROWS], metric)
+        near, rows = torch.empty(len(asked), 0), torch.empty(len(asked), 0, dtype=torch.int64)
+        for at in range(0, len(features), _COMPARED):
+            others = _ready(features[at : at + _COMPARED], metric)
+            values = asked @ others.T if metric == "cosine" else -squared_euclidean(asked, others)
+            here, places = values.topk(min(count, len(others)), 1)
+            near, best = torch.cat([near, here], 1).topk(min(count, near.shape[1] + here.shape[1]), 1)
+            rows = torch.cat([rows, places + at], 1).gather(1, best)
+        found.append((rows, near if metric == "cosine" else (-near).clamp(min=0).sqrt()))
+    if not found:
+        return np.empty((0, count), np.int64), np.empty((0, count), np.float32)
+    return torch.cat([rows for rows, _ in found]).numpy(), torch.cat([near for _, near in found]).numpy()
+
+
+def _ready(rows: NDArray[Any], metric: str) -> Tensor:
+    values = torch.tensor(rows, dtype=torch.float32)
+    return unit(values) if metric == "cosine" else values
 
 
 def neighbourhood_loss(features_ND: Tensor, targets_N: Tensor, temperature: float = 0.1) -> Tensor:

@@ -13,7 +13,7 @@ _MANY = 10_000_000  # of examples times classes
 
 def members(targets_N: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
     """Return ``[N, W]`` ones where an example belongs to a class: one-hot rows that pass through any transform."""
-    return (targets_N[:, None] == torch.arange(ways, device=targets_N.device)).to(dtype)
+    return (targets_N.unsqueeze(-1) == torch.arange(ways, device=targets_N.device)).to(dtype)
 
 
 def prototypes(support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from quickstudy.errors import DataWarning, check_above_zero
 from quickstudy.functional.kernels import definite, raised
+from quickstudy.functional.known_gradient import once
 
 _MOST_STEPS = 50  # 8 to 20 are usual
 # Between the two sides of the optimum, relative to its value. Solutions are as exact as its root, where bounds matter.
@@ -75,7 +76,7 @@ class _Optimum(torch.autograd.Function):
         moved_SW = _joined([_newton(kernels, pressure)(gradient, 2) for kernels, pressure, gradient in parts])
         for_kernel_SS = -(moved_SW @ solution_SW.mT)
         for_kernel_SS = (for_kernel_SS + for_kernel_SS.mT) / 2
-        return _Once.apply(for_kernel_SS, kernel_SS, gradient_SW), None, None
+        return once(for_kernel_SS, kernel_SS, gradient_SW), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], int]:
@@ -85,24 +86,6 @@ class _Optimum(torch.autograd.Function):
             for value, axis in zip(inputs[:2], in_dims[:2], strict=True)
         )
         return _Optimum.apply(kernel_SS, wanted_SW, *inputs[2:]), 0
-
-
-class _Once(torch.autograd.Function):
-    """The first of its inputs, which depends on the others; ``once_differentiable`` forgets that they matter."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(value: Tensor, *_: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> Any:
-        raise NotImplementedError("svm_dual has no second derivative: of a dual that is not unique it would be noise")
 
 
 def _optimum(kernel_SS: Tensor, wanted_SW: Tensor, bound: float) -> tuple[Tensor, Tensor]:

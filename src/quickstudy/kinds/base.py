@@ -26,7 +26,7 @@ from quickstudy.nets.members import MemberHead
 from quickstudy.registry import Registry
 
 if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+    from torchmetrics import Metric, MetricCollection
 
     from quickstudy.kinds.metrics import Figures
 
@@ -401,6 +401,18 @@ class Kind(ABC):
     def for_metrics(self, outputs: Any, targets: Any, choices: int = 0) -> tuple[Any, Any]:
         """Return outputs and targets as ``further`` metrics take them."""
         return outputs, targets
+
+    def tuner(self) -> Metric | None:
+        """Return what gathers, of the outputs to validation data and its targets, how to answer best; None: nothing."""
+        return None
+
+    def tuned(self, found: Any) -> Self:
+        """Return it with what ``tuner`` found at the end of a validation."""
+        return self
+
+    def untuned(self) -> Self:
+        """Return it as it judges training and validation data, of which the latter tuned it."""
+        return self
 
     # ---- answers
 

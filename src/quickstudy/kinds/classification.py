@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, LabelType, as_label
-from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, unknown
+from quickstudy.functional.labels import NAMED, THERE
 from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score, linear_head, linear_of, of_each_member
 from quickstudy.kinds.losses import (
     ClassWeights,
+    LabelThresholds,
     Loss,
     Mix,
     MixSpec,
@@ -38,7 +40,7 @@ from quickstudy.nets import Encoder
 from quickstudy.nets.members import for_loss, mean_over, of_mean_probabilities
 
 if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+    from torchmetrics import Metric, MetricCollection
 
     from quickstudy.kinds.metrics import Figures
 
@@ -53,24 +55,29 @@ class Classification(Kind):
         multi_label: whether an example may have several labels.
         class_weights: ``"balanced"``, weights by class name, or in the classes' order.
         mix: mixes the examples of each training batch, and their targets: a name, or ``(name, options)``.
+        label_thresholds: with several labels, the probability above which one is named: ``"f1"``, those that validation
+            data tells; one for all, or by label.
         classes: C names, in the order of the codes.
         label_type: what the labels of these classes were; answers are given in it.
         weights: of the classes in the loss; empty: all the same.
+        thresholds: of the labels, C probabilities; empty: one half.
     """
 
     score: ClassVar[Score] = ACCURACY
     forms: ClassVar[tuple[str, ...]] = ("labels", "probabilities", "logits", "classes")
     row: ClassVar[type[Any]] = Prediction
-    learned: ClassVar[tuple[str, ...]] = ("classes", "label_type", "weights")
+    learned: ClassVar[tuple[str, ...]] = ("classes", "label_type", "weights", "thresholds")
     episodic: ClassVar[bool] = True
 
     num_classes: int | None = None
     multi_label: bool = False
     class_weights: ClassWeights | None = None
     mix: MixSpec | None = None
+    label_thresholds: LabelThresholds = "f1"
     classes: tuple[str, ...] = ()
     label_type: LabelType = "str"
     weights: tuple[float, ...] = ()
+    thresholds: tuple[float, ...] = ()
 
     def meet(self, data: Any, stage: str) -> Self:
         """Take the classes, and weigh them; see ``Kind.meet``. Warn where all training examples are of one class."""
@@ -82,20 +89,29 @@ class Classification(Kind):
             raise ConfigError("the data has several labels per example: set multi_label=True")
         if self.class_weights is not None and (not self.weights or (stage == "fit" and data is not None)):
             met = replace(met, weights=met._weighed(data))  # of each training data anew
+        if self.multi_label and (stage == "fit" or not met.thresholds):
+            met = replace(met, thresholds=thresholds_of(met.label_thresholds, met.classes))
         if stage == "fit":
             met._warn_of_one_class(None if data is None else data.table("train"))
         return met
 
     def recalled(self, memory: Any) -> Self:
-        """Return it with what ``memory`` returned; its own weights stay, where it has any."""
+        """Return it with what ``memory`` returned; its own weights, and thresholds that were asked for, stay."""
         known = super().recalled(memory)
-        return replace(known, label_type=memory.get("label_type", "str"), weights=self.weights or known.weights)
+        asked = thresholds_of(self.label_thresholds, known.classes) if self.multi_label else ()
+        return replace(
+            known,
+            label_type=memory.get("label_type", "str"),
+            weights=self.weights or known.weights,
+            thresholds=asked or known.thresholds,
+        )
 
     def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
         """Check that nothing belongs to fixed classes, which episodes have none of; see ``Kind.check_episodic``."""
         if self != type(self)() or head != "linear":
             raise ConfigError(
-                "num_classes, multi_label, head, class_weights and mix belong to training_strategy='default'; "
+                "label_thresholds, num_classes, multi_label, head, class_weights and mix belong to "
+                "training_strategy='default'; "
                 f"'{strategy}' takes its classes from each episode: leave them out"
             )
 
@@ -156,6 +172,7 @@ class Classification(Kind):
         built = build_loss(asked, self.multi_label, otherwise or F.cross_entropy)
         check_class_weights(self.class_weights, asked, self.multi_label)
         check_mix(self.mix, asked, self.multi_label)
+        check_thresholds(self.label_thresholds, self.multi_label)
         return built
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Tensor, loss: Loss) -> Judged:
@@ -190,20 +207,26 @@ class Classification(Kind):
         return Judged(lost, weight, logits, targets, self.figures(logits, targets))
 
     def figures(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return whether each answer is right, 0 or 1; of several labels per example, the share that is."""
+        """Return whether each answer is right, 0 or 1; of several labels codes ``[B, C]``, see ``metrics.Labels``."""
         if self.multi_label:
-            return ((outputs > 0) == targets.bool()).float().mean(-1)
+            named, there = self.margins(outputs) > 0, targets.bool()
+            return NAMED * named.to(torch.uint8) + THERE * there.to(torch.uint8)
         return ((outputs.argmax(-1) == targets) & ~outputs.isnan().any(-1)).float()  # argmax takes nan for class 0
 
     def noted(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return what is right, and what was taken for what; see ``Kind.noted``."""
-        return self.figures(outputs, targets), outputs, targets
+        figures = self.figures(outputs, targets)
+        if self.multi_label:
+            from quickstudy.kinds.metrics import share_right  # torchmetrics takes long to import
+
+            figures = share_right(figures)
+        return figures, self.margins(outputs), targets
 
     def measure(self, per_example: bool, choices: int = 0) -> Figures:
-        """Return the accuracy; that of a single class, which cannot be wrong, has no interval."""
-        from quickstudy.kinds.metrics import Accuracy  # torchmetrics takes long to import, and answering needs none
+        """Return the accuracy, of several labels F1 too; that of a single class has no interval: it cannot be wrong."""
+        from quickstudy.kinds.metrics import Accuracy, Labels  # torchmetrics takes long, and answering needs none
 
-        return Accuracy(per_example, choice=choices > 1 or self.multi_label)
+        return Labels(per_example) if self.multi_label else Accuracy(per_example, choice=choices > 1)
 
     def further(self, asked: Any, choices: int = 0) -> MetricCollection:
         """Make torchmetrics' metrics of classification; see ``Kind.further``."""
@@ -212,12 +235,35 @@ class Classification(Kind):
         return build_metrics(asked, choices, self.multi_label)
 
     def for_metrics(self, outputs: Tensor, targets: Tensor, choices: int = 0) -> tuple[Tensor, Tensor]:
-        """Return logits ``[N, C]`` of as many classes as metrics were made for, and targets."""
+        """Return logits ``[N, C]`` of as many classes as metrics were made for, and targets; of labels ``margins``."""
         most = max(choices, outputs.shape[-1])
-        scores = F.pad(outputs, (0, most - outputs.shape[-1]), value=-math.inf)  # of steps that have fewer ways
+        scores = F.pad(
+            self.margins(outputs), (0, most - outputs.shape[-1]), value=-math.inf
+        )  # of steps that have fewer ways
         return scores.flatten(0, -2).detach().float(), targets.flatten(0, outputs.ndim - 2).long()
 
+    def tuner(self) -> Metric | None:
+        """Return what finds the thresholds of several labels; see ``Kind.tuner``."""
+        from quickstudy.kinds.metrics import Cuts  # torchmetrics takes long to import, and answering needs none
+
+        return Cuts(self.choices) if self.multi_label and self.label_thresholds == "f1" and self.choices else None
+
+    def tuned(self, found: Tensor) -> Self:
+        """Return it with the thresholds of these logits ``[C]``; see ``Kind.tuned``."""
+        return replace(self, thresholds=tuple(round(float(chance), 6) for chance in found.double().sigmoid()))
+
+    def untuned(self) -> Self:
+        """Return it with thresholds of one half, where validation data chooses others; see ``Kind.untuned``."""
+        return replace(self, thresholds=()) if self.thresholds and self.label_thresholds == "f1" else self
+
     # ---- answers
+
+    def margins(self, outputs: Tensor) -> Tensor:
+        """Return logits ``[..., C]``; of several labels by how much they are above the thresholds, so named above 0."""
+        if not self.thresholds:
+            return outputs
+        chances_C = torch.tensor(self.thresholds, dtype=torch.float64)
+        return outputs - chances_C.logit().to(outputs)
 
     @property
     def several(self) -> bool:
@@ -251,7 +297,7 @@ class Classification(Kind):
             return logits
         if form == "probabilities":
             return logits.sigmoid() if self.multi_label else logits.softmax(-1)
-        codes: Tensor = (logits > 0).long() if self.multi_label else logits.argmax(-1)
+        codes: Tensor = (self.margins(logits) > 0).long() if self.multi_label else logits.argmax(-1)
         if form == "classes":
             return codes
         labels = self.labels
@@ -262,14 +308,14 @@ class Classification(Kind):
     def ranked(self, outputs: Tensor, count: int = 5) -> list[Answer]:
         """Return for each of N inputs its label and the likeliest classes; see ``Kind.ranked``.
 
-        With several labels per input, the label is a list of those above one half.
+        With several labels per input, the label is a list of those above their thresholds.
         """
         chances_NC: Tensor = self.answers(outputs, "probabilities")
+        found_N = self.answers(outputs, "labels")
         labels, best = self.labels, chances_NC.topk(min(count, chances_NC.shape[1]), 1)
         found = []
-        for chances_C, values, codes in zip(chances_NC, best.values.tolist(), best.indices.tolist(), strict=True):
+        for above, values, codes in zip(found_N, best.values.tolist(), best.indices.tolist(), strict=True):
             ranking = [(labels[code], value) for code, value in zip(codes, values, strict=True)]
-            above = [labels[code] for code in (chances_C > 0.5).nonzero().flatten().tolist()]
             found.append(Answer(above if self.several else ranking[0][0], ranking, []))
         return found
 
@@ -298,9 +344,10 @@ class Classification(Kind):
         }
 
     def rows(self, outputs: Tensor, inputs: Named) -> list[Prediction]:
-        """Return for each input its row; with several labels per example, one for each label above one half."""
-        found = rows_of(self.answers(outputs, "probabilities"), self.labels, inputs, self.multi_label)
-        return [row for rows in found for row in rows]
+        """Return for each input its row; with several labels per example, one for each label above its threshold."""
+        chances_NC = self.answers(outputs, "probabilities")
+        codes = [row.nonzero().flatten().tolist() for row in self.answers(outputs, "classes")] if self.several else None
+        return [row for rows in rows_of(chances_NC, self.labels, inputs, codes) for row in rows]
 
     # ---- mixing of training examples
 
@@ -319,6 +366,39 @@ class Classification(Kind):
     def mixable(self, targets: Tensor) -> Tensor:
         """Return codes ``[B]`` as shares ``[B, C]``, which can be mixed."""
         return F.one_hot(targets.long(), len(self.classes))
+
+
+def check_thresholds(asked: LabelThresholds, multi_label: bool) -> None:
+    """Check what can be checked of ``label_thresholds`` before the labels are known.
+
+    Raises:
+        ConfigError: an example has one label, or they are no probabilities between 0 and 1.
+    """
+    if asked == "f1":
+        return
+    if not multi_label:
+        raise ConfigError("label_thresholds are of several labels per example: set multi_label=True, or leave them out")
+    numbers = asked.values() if isinstance(asked, Mapping) else [asked]
+    if not all(isinstance(number, (int, float)) and 0 < number < 1 for number in numbers):
+        raise ConfigError(
+            f"label_thresholds={brief(asked)}: it must be 'f1', a probability between 0 and 1, or some by label"
+        )
+
+
+def thresholds_of(asked: LabelThresholds, classes: Sequence[str]) -> tuple[float, ...]:
+    """Return the threshold of each label that was asked for; nothing where validation data is to choose them.
+
+    Raises:
+        ConfigError: a label is unknown.
+    """
+    if isinstance(asked, str):
+        return ()
+    if not isinstance(asked, Mapping):
+        return (float(asked),) * len(classes)
+    for name in asked:
+        if name not in classes:
+            raise unknown("label in label_thresholds", name, classes)
+    return tuple(float(asked.get(name, 0.5)) for name in classes)
 
 
 def class_names(data: Any, num_classes: int | None) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 ClassWeights = str | Mapping[str, float] | Sequence[float]
 
+LabelThresholds = str | float | Mapping[str, float]
+"""``"f1"``, a probability for all labels, or probabilities by label."""
+
 _ONE_LABEL = ("cross_entropy", "multi_margin_loss")
 _OTHER = (
     "leave loss_fn out, give one that takes both, such as torch.nn.CrossEntropyLoss(label_smoothing=0.1), or leave "

@@ -17,6 +17,13 @@ from torchmetrics.utilities import dim_zero_cat
 from quickstudy.errors import ConfigError, unknown
 from quickstudy.functional.distances import unit
 from quickstudy.functional.intervals import mean_interval, proportion_interval, upper_reach
+from quickstudy.functional.labels import NAMED, THERE, best_cuts, f1_of_all
+
+_CUTS = torch.arange(-80, 81) / 8
+"""The logits that a threshold can have: chances from 0.00005 to 0.99995."""
+_PRIOR = 10
+"""Examples that those of all labels count as: with fewer, a hundred examples of validation data choose worse than one
+half does (of NLU++); with more, labels of which there are many follow their own less than they could."""
 
 
 class Estimate(NamedTuple):
@@ -138,6 +145,65 @@ class Accuracy(Figures):
         return {"accuracy": found if self._choice else found._replace(ci95=math.nan)}
 
 
+class Labels(Figures):
+    """Of several labels per example the share that is right, and F1 of all together and as the mean over labels.
+
+    Figures are uint8 ``[n, C]``, see ``functional.labels.f1_of_all``: as many bytes as the targets have.
+    """
+
+    def update(self, values: Tensor, answers: int | None = None) -> None:
+        """Add figures."""
+        self.values.append(values.detach())
+        self.answers += len(values)
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return ``accuracy``, ``f1_micro`` and ``f1_macro``."""
+        codes: Tensor = self.compute()
+        if not len(codes):
+            return {}
+        accuracy = Accuracy(per_example=True)
+        accuracy.update(share_right(codes))
+        of_f1 = {name: Estimate(*found, len(codes)) for name, found in f1_of_all(codes).items()}
+        return {**accuracy.estimates(), **of_f1}
+
+
+def share_right(codes: Tensor) -> Tensor:
+    """Return of each example, ``[n]``, the share of its labels that is right: named and there, or neither."""
+    return ((codes == NAMED + THERE) | (codes == 0)).float().mean(-1)
+
+
+class Cuts(Metric):
+    """Gathers how high the answers to each label are, with it and without, for the cut that gives the largest F1.
+
+    It holds counts between a few hundred cuts, however many examples there are.
+
+    Args:
+        labels: C.
+    """
+
+    full_state_update = False
+    there: Tensor
+    absent: Tensor
+
+    def __init__(self, labels: int) -> None:
+        super().__init__()
+        for name in ("there", "absent"):
+            self.add_state(name, default=torch.zeros(labels, len(_CUTS) + 1, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Add logits and zeros and ones, ``[n, C]`` each."""
+        cuts = _CUTS.to(logits.device)
+        places = torch.bucketize(logits.detach().float().nan_to_num(-math.inf), cuts)
+        places += (len(cuts) + 1) * torch.arange(logits.shape[1], device=logits.device)
+        for counts, which in ((self.there, targets.bool()), (self.absent, ~targets.bool())):
+            counts += torch.bincount(places[which], minlength=counts.numel()).view_as(counts)
+
+    def compute(self) -> Tensor:
+        """Return the logit of each label above which it is to be named, ``[C]``; empty where no label was there."""
+        best = best_cuts(self.there.cpu(), self.absent.cpu(), _PRIOR)
+        return _CUTS[best] if bool(self.there.any()) else torch.empty(0)
+
+
 class Settled(Figures):
     """The share of examples that are right, where whether one is follows from all of them; with Wilson's interval.
 
@@ -213,14 +279,18 @@ class StageMetrics(nn.Module):
         score: the name of what is scored, which a checkpoint in mid-epoch has its sums under.
         figures: what the score follows from.
         further: more metrics of (outputs, targets).
+        tuner: gathers these for what follows from them, see ``Kind.tuner``.
     """
 
-    def __init__(self, score: str, figures: Figures, further: MetricCollection | None = None) -> None:
+    def __init__(
+        self, score: str, figures: Figures, further: MetricCollection | None = None, tuner: Metric | None = None
+    ) -> None:
         super().__init__()
         self._score = "figures_of_loss" if score == "loss" else score  # whose own name is taken
         self.add_module(self._score, figures)
         self.loss = MeanLoss()
         self.further = further if further is not None else MetricCollection([])
+        self.tuner = tuner
 
     @property
     def figures(self) -> Figures:
@@ -240,6 +310,8 @@ class StageMetrics(nn.Module):
         self.loss.update(loss, len(figures) if units is None else units)
         if len(self.further):
             self.further.update(outputs, targets)
+        if self.tuner is not None:
+            self.tuner.update(outputs, targets)
 
     def collect(self, judged: bool = True) -> dict[str, Any]:
         """Return every metric by name, over all processes, and start afresh.
@@ -262,6 +334,8 @@ class StageMetrics(nn.Module):
         self.figures.reset()
         self.loss.reset()
         self.further.reset()
+        if self.tuner is not None:
+            self.tuner.reset()
 
 
 def build_metrics(

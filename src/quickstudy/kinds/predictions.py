@@ -25,7 +25,7 @@ class Answer(NamedTuple):
     """What a model says of an input whose answers are classes."""
 
     label: Label | list[Label]
-    """The likeliest class, or ``"unknown"``; of a model that gives several labels those above one half."""
+    """The likeliest class, or ``"unknown"``; of a model that gives several labels those above their thresholds."""
     ranking: list[tuple[Label, float]]
     """The likeliest classes with their probabilities."""
     nearest: list[Neighbour]
@@ -113,19 +113,19 @@ def named_from(source: Any, count: int, classes: Collection[Label]) -> Named:
 
 
 def rows_of(
-    chances_NC: Tensor, classes: Sequence[Label], inputs: Named, several: bool = False
+    chances_NC: Tensor, classes: Sequence[Label], inputs: Named, labels: Sequence[Sequence[int]] | None = None
 ) -> Iterator[list[Prediction]]:
-    """Return for each of N inputs its row; with several labels per input, one for each label above one half.
+    """Return for each of N inputs its row; with several labels per input, one for each of its labels.
 
     Args:
         chances_NC: probabilities.
         classes: C names.
         inputs: what each is called, and its label where that is known.
-        several: whether an input may have several labels.
+        labels: the codes of each input's labels, where it may have several.
     """
-    for chances_C, (file, true) in zip(chances_NC.cpu(), inputs, strict=True):
+    for row, (chances_C, (file, true)) in enumerate(zip(chances_NC.cpu(), inputs, strict=True)):
         best = int(chances_C.argmax())
-        codes = (chances_C > 0.5).nonzero().flatten().tolist() if several else [best]
+        codes = [best] if labels is None else labels[row]
         yield [Prediction(file, classes[code], round(float(chances_C[code]), 6), classes[best], true) for code in codes]
 
 

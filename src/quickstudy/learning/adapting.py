@@ -119,7 +119,11 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
     encoded = encode(labels)
     codes, classes = encoded.codes, encoded.labels
     if codes.ndim != 1:
-        raise DataError("a predictor learns one label per example; these targets have several")
+        raise DataError(
+            "a predictor learns one label per example; these targets have several: train a classifier on them, such as "
+            "model = TextClassifier(multi_label=True, class_weights='balanced'), by trainer.finetune(model, "
+            "datamodule=..., strategy='freeze')"
+        )
     count = len(knowledge.reader.samples(examples))
     if count != len(codes):
         raise DataError(f"{count} examples but {len(codes)} labels: each example needs one label")

@@ -6,7 +6,9 @@ Shapes: N inputs, ``...`` the shape of one input.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from quickstudy.batches import Batch, each, take
 from quickstudy.data.samples import Loaded, Samples
 from quickstudy.errors import DataError, DataWarning
 from quickstudy.modality import Modality
-from quickstudy.modality.values import Values
+from quickstudy.modality.values import Scale, Values
 from quickstudy.nets import Encoder
 from quickstudy.torch_internals import tree_leaves
 
@@ -38,6 +40,12 @@ def telling(advance: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         _TOLD.reset(before)
+
+
+def tell(count: int) -> None:
+    """Tell whoever listens, see ``telling``, that so many inputs are done."""
+    if (advance := _TOLD.get()) is not None:
+        advance(count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,22 +91,42 @@ class Reader:
             return trained
         return self.rules.scale(examples, samples.batch(np.arange(min(len(samples), _SEEN))))
 
-    def parts(self, examples: Any, shown: list[bytes] | None = None, at_once: int = 64) -> Iterator[Batch]:
+    def scale_of_call(self, examples: Any, at_once: int = 64) -> Scale:
+        """Return the scale that floats of these have together; nothing where none can differ from the others."""
+        samples = self.samples(examples)
+        groups = _groups(np.arange(len(samples)), at_once)
+        return self.rules.scale_of_call(
+            examples, [partial(self._loaded, samples, rows) for rows in groups], self.taught
+        )
+
+    def parts(
+        self,
+        examples: Any,
+        shown: list[bytes] | None = None,
+        at_once: int = 64,
+        *,
+        rows: NDArray[np.integer[Any]] | None = None,
+        scale: Scale | None = None,
+        threads: int = 0,
+    ) -> Iterator[Batch]:
         """Yield them in parts ``[n, ...]``.
 
         Args:
             examples: the inputs.
             shown: something small of each is put into it, where it is given.
             at_once: how many a part has at most.
+            rows: only these of them, in this order.
+            scale: what ``scale_of_call`` returned, where that is known.
+            threads: which read the parts to come meanwhile.
         """
         samples, rules, taught = self.samples(examples), self.rules, self.taught
-        if not len(samples):
+        groups = _groups(np.arange(len(samples)) if rows is None else rows, at_once)
+        if not groups:
             return
-        groups = np.split(np.arange(len(samples)), range(at_once, len(samples), at_once))
-        scale = rules.scale_of_call(examples, [partial(self._loaded, samples, rows) for rows in groups], taught)
+        scale = self.scale_of_call(examples, at_once) if scale is None else scale
         dark: set[str] = set()
-        for rows in groups:
-            part = self._loaded(samples, rows)
+        read = _ahead([partial(self._loaded, samples, rows) for rows in groups], threads)
+        for rows, part in zip(groups, read, strict=True):
             dark.add(rules.dark(part))
             part = rules.as_taught(part, taught, scale, samples.name(int(rows[0])))
             if shown is not None:
@@ -106,8 +134,7 @@ class Reader:
                     rules.show(_item(examples, row), take(part, place)) for place, row in enumerate(rows.tolist())
                 )
             yield self._placed(part)
-            if (advance := _TOLD.get()) is not None:
-                advance(len(rows))
+            tell(len(rows))
         if all(dark):
             warnings.warn(f"the {rules.called}, {samples.name(0)} the first, are {dark.pop()}", DataWarning, 4)
 
@@ -141,6 +168,29 @@ class Reader:
 
     def _placed(self, part: Batch) -> Batch:
         return each(lambda leaf: leaf.to(self.device), part)
+
+
+def _groups(rows: NDArray[np.integer[Any]], at_once: int) -> list[NDArray[np.integer[Any]]]:
+    return np.split(rows, range(at_once, len(rows), at_once)) if len(rows) else []
+
+
+def _ahead(calls: Sequence[Callable[[], Batch]], threads: int) -> Iterator[Batch]:
+    """Yield what calls return, in their order; threads make some of those to come."""
+    if not threads or len(calls) == 1:
+        yield from (call() for call in calls)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Batch]] = deque()
+        try:
+            for call in calls:
+                waiting.append(pool.submit(call))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _item(examples: Any, row: int) -> Any:

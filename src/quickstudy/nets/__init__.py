@@ -16,7 +16,7 @@ from quickstudy.nets.batch_norm import (
     of_several,
     pass_by_pass,
 )
-from quickstudy.nets.encoder import Encoder, available_backbones, build_encoder, sized
+from quickstudy.nets.encoder import Encoder, at_layer, available_backbones, build_encoder, sized
 from quickstudy.nets.timm_bridge import at_hand
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Encoder",
     "Statistics",
     "at_hand",
+    "at_layer",
     "audit",
     "available_backbones",
     "average_statistics",

@@ -60,7 +60,7 @@ class BatchNormAs(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class Rows:
+class FoldedRows:
     """Which rows of a BatchNorm are whose: several of each example where a network has folded places into rows.
 
     Args:
@@ -184,7 +184,7 @@ def _differ(one: Batch, other: Batch) -> bool:
     return any(not torch.equal(*leaves) for leaves in zip(tree_leaves(one), tree_leaves(other), strict=True))
 
 
-def by_episode(tasks: int, examples: Rows | int | None = None) -> BatchNormAs:
+def by_episode(tasks: int, examples: FoldedRows | int | None = None) -> BatchNormAs:
     """In training mode, normalise each of ``tasks`` episodes, stacked along the first axis, by its own statistics.
 
     The running statistics move once, towards the mean over the episodes. So neither the number of episodes in a pass
@@ -254,7 +254,7 @@ def by_batch() -> BatchNormAs:
     )
 
 
-def by_support(support: int, kept: Statistics | None = None, examples: Rows | int | None = None) -> BatchNormAs:
+def by_support(support: int, kept: Statistics | None = None, examples: FoldedRows | int | None = None) -> BatchNormAs:
     """Normalise by the statistics of the first examples of the batch, which are the support set, and keep those.
 
     Args:
@@ -287,7 +287,7 @@ def by_statistics(statistics: Statistics) -> BatchNormAs:
     return BatchNormAs(lambda call: _normalized(call, *next(left)))
 
 
-def by_example(examples: Rows | int | None = None) -> BatchNormAs:
+def by_example(examples: FoldedRows | int | None = None) -> BatchNormAs:
     """Normalise groups of channels within each example: GroupNorm, Wu & He 2018, https://arxiv.org/abs/1803.08494.
 
     Args:
@@ -302,7 +302,7 @@ def by_example(examples: Rows | int | None = None) -> BatchNormAs:
         inputs, groups = _as_weights(call), math.gcd(8, call.input.shape[1])
         counts, strided = ([1] * len(inputs), False) if examples is None else _rows(examples).of(call)
         if max(counts) == 1:
-            return F.group_norm(inputs, groups, call.weight, call.bias, call.eps)
+            return F.group_norm(inputs.contiguous(), groups, call.weight, call.bias, call.eps)  # torch 2.8 takes views
         inputs = _adjacent(inputs, counts, strided)
         if len(set(counts)) == 1:  # all at once
             parts = [inputs.reshape(-1, counts[0], *inputs.shape[1:])]
@@ -370,7 +370,7 @@ def move_statistics(
     network: Callable[[Batch], Tensor],
     inputs: Batch,
     together: int,
-    rows_of: Callable[[Batch], Rows | int] = size,
+    rows_of: Callable[[Batch], FoldedRows | int] = size,
 ) -> None:
     """Move running statistics once, towards the mean over episodes, as a training pass of them all would.
 
@@ -430,8 +430,8 @@ def _over_all(values: Tensor) -> Tensor:
     return summed
 
 
-def _rows(examples: Rows | int) -> Rows:
-    return Rows(examples) if isinstance(examples, int) else examples
+def _rows(examples: FoldedRows | int) -> FoldedRows:
+    return FoldedRows(examples) if isinstance(examples, int) else examples
 
 
 def _adjacent(inputs: Tensor, counts: list[int], strided: bool) -> Tensor:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch, device_of, each, join, size
 from quickstudy.errors import ConfigError, brief, check_options
-from quickstudy.nets import timm_bridge, transformers_bridge
-from quickstudy.nets.batch_norm import Rows, layouts_of
+from quickstudy.nets import purposes, timm_bridge, transformers_bridge
+from quickstudy.nets.batch_norm import FoldedRows, layouts_of
+from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
+from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 from quickstudy.torch_internals import BatchNorm, Convolution
 
@@ -100,9 +102,9 @@ class Encoder(nn.Module):
             with self._evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
                 self._layouts = layouts_of(lambda some: self.backbone(self.prepared(some)), inputs)
 
-    def rows_of(self, inputs: Batch) -> Rows:
+    def rows_of(self, inputs: Batch) -> FoldedRows:
         """Return which rows of a BatchNorm are whose as inputs pass; ``find_rows`` must have seen some before."""
-        return Rows(inputs, self._layouts or ())
+        return FoldedRows(inputs, self._layouts or ())
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -158,7 +160,10 @@ class Encoder(nn.Module):
 
 
 def build_encoder(
-    backbone: str | nn.Module, backbone_kwargs: Mapping[str, Any] | None = None, pretrained: bool = True
+    backbone: str | nn.Module,
+    backbone_kwargs: Mapping[str, Any] | None = None,
+    pretrained: bool = True,
+    domain: str = "image",
 ) -> Encoder:
     """Make an encoder.
 
@@ -166,9 +171,12 @@ def build_encoder(
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module. ``"efficientnet_lite0"`` with trained
             weights is that of ``quickstudy[offline]`` (timm's own is ``"efficientnet_lite0.ra_in1k"``). Of texts:
             ``"small_transformer"``, ``"minilm"`` (of ``quickstudy[text,offline]``), and any encoder of transformers by
-            its name on the Hugging Face Hub, ``owner/model``, or its folder.
-        backbone_kwargs: the backbone's own options, and ``checkpoint_path``, a file of weights for it.
+            its name on the Hugging Face Hub, ``owner/model``, or its folder. Of pictures and texts, what it is for:
+            ``"fast"``, ``"balanced"`` or ``"best"``; see ``purposes``.
+        backbone_kwargs: the backbone's own options; ``checkpoint_path``, a file of weights for it; and ``layer``, the
+            name of one of its layers, whose features are taken in place of its last.
         pretrained: load trained weights where there are any.
+        domain: of the inputs, which what it is for depends on.
 
     Raises:
         ConfigError: the name or an option is unknown, or the weights cannot be had.
@@ -182,6 +190,11 @@ def build_encoder(
     if not isinstance(backbone, str):
         raise ConfigError(f"backbone must be a name or an nn.Module, not {brief(backbone)}")
     path = kwargs.get("checkpoint_path")
+    if (layer := kwargs.pop("layer", None)) is not None:
+        return at_layer(build_encoder(backbone, kwargs, pretrained, domain), layer)
+    if backbone in purposes.ORDER:
+        choice = purposes.chosen(backbone, domain, pretrained and path is None)
+        backbone, kwargs = choice.backbone, {**choice.options, **kwargs}
     if backbone in BACKBONES:
         build = BACKBONES[backbone]
         own = {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
@@ -202,12 +215,27 @@ def build_encoder(
     elif transformers_bridge.is_name(backbone):
         check_options(backbone, kwargs, ("pooling", "normalize"))
         module, kwargs = transformers_bridge.create(backbone, kwargs, pretrained)
-        encoder, backbone = Encoder(module), "transformers"  # a saved model needs neither the hub nor the folder
+        encoder = Encoder(module)  # a saved model needs neither the hub nor the folder
+        backbone = "static_embeddings" if isinstance(module, StaticEmbeddings) else "transformers"
     else:
         encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
     encoder.trained = path is not None or (pretrained and not starts_from_nothing(backbone))
     return encoder
+
+
+def at_layer(encoder: Encoder, layer: str) -> Encoder:
+    """Return an encoder of the same backbone, whose features are those of one of its layers; see ``AtLayer``.
+
+    Raises:
+        ConfigError: it has no such layer.
+    """
+    whole = encoder.backbone.network if isinstance(encoder.backbone, AtLayer) else encoder.backbone
+    made = Encoder(AtLayer(whole, layer))
+    made.mean, made.std, made.fed, made.trained = encoder.mean, encoder.std, encoder.fed, encoder.trained
+    if encoder.made_by is not None:
+        made.made_by = encoder.made_by[0], {**encoder.made_by[1], "layer": layer}
+    return made
 
 
 def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
@@ -227,7 +255,7 @@ def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
 
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
-    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers")
+    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers", "static_embeddings")
 
 
 def available_backbones() -> list[str]:

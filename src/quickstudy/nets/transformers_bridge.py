@@ -23,9 +23,11 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, brief, check_choice, first_line, require
+from quickstudy.nets import static_embeddings
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.sequences import Pooling, attention_bias, by_window, pooled
 from quickstudy.nets.sound_bridge import SOUNDS, SoundEncoder, sound_encoder
+from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.weights import WHEELS, check_hub_answers, wheel_file
 
 _MINILM = {
@@ -168,7 +170,7 @@ def is_name(name: str) -> bool:
 
 def create(
     name: str, kwargs: Mapping[str, Any], pretrained: bool
-) -> tuple[TransformersEncoder | SoundEncoder, dict[str, Any]]:
+) -> tuple[TransformersEncoder | SoundEncoder | StaticEmbeddings, dict[str, Any]]:
     """Make the encoder that a name stands for; no code is run from its files.
 
     Args:
@@ -177,14 +179,18 @@ def create(
         pretrained: whether its weights are loaded.
 
     Returns:
-        The encoder, and the options of ``"transformers"`` that make such a one.
+        The encoder, and the options of ``"transformers"``, or of ``"static_embeddings"``, that make such a one.
 
     Raises:
         MissingPackageError: transformers is not installed.
         ConfigError: there is no such model, it cannot be had, or it is no encoder of texts or sounds.
     """
+    here = (Path(name) / "config.json").is_file()
+    folder = Path(name) if here else _downloaded(name, pretrained)
+    if static_embeddings.is_static(folder):
+        static = static_embeddings.read(folder, kwargs, pretrained)
+        return static, static.options
     require("transformers", extra="text")
-    folder = Path(name) if (Path(name) / "config.json").is_file() else _downloaded(name, pretrained)
     made = _read(folder, kwargs, pretrained)
     whole = made.config if isinstance(made, SoundEncoder) else made.network.config
     config = {key: value for key, value in whole.to_diff_dict().items() if key != "transformers_version"}

@@ -47,6 +47,7 @@ from quickstudy.runs.results import (
     measured_on,
     naming,
     of_an_episode,
+    of_labels,
     score_in,
     unit_in,
     versions,
@@ -423,6 +424,7 @@ def _write_page(folder: Path, steps: int) -> None:
             weights = measured["weights"]
             estimates.append(Row(f"test, {weights}", [found], guessing and guessing.value, also))
             notes += [f"Tested {measured_on(result)}.", *of_an_episode(result)]
+            notes += [f"{told.removeprefix(', ')}."] if (told := of_labels(result)) else []
             notes += [*([guessing.told] if guessing else []), *covers(result)]
             notes += [_WEIGHTS[named]] if (named := weights.removesuffix(".ckpt")) in _WEIGHTS else []
             if guessing and (no_better := against(result, guessing)):

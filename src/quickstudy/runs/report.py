@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -25,13 +26,14 @@ from quickstudy.files import atomic_write
 from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.kinds.metrics import Estimate
 from quickstudy.runs.results import estimate_of
-from quickstudy.training.outcome import NO_NUMBER, worst_first
+from quickstudy.training.outcome import NO_NUMBER, in_percent, worst_first
 
 _SHOWN, _RIGHT, _WRONG = "#3867d6", "#1e8e3e", "#d93025"
 NAMED = 30
 """Classes in a picture whose names can be read."""
 _LONGEST = 24  # letters of a name in a picture
 _TEXT_WIDTH, _TEXT_LETTERS, _TEXT_LINES = 2.4, 40, 6  # of a text in a picture: inches, and letters of a line
+_COLOURS, _MARKS = 20, "os^D"  # of classes in a picture
 _SHOWN_AT_ONCE = 12  # lines of a listing
 _MARK = "The black mark on a bar is guessing, which needs no look at the inputs."
 
@@ -221,20 +223,60 @@ def bars_picture(bars: Sequence[tuple[str, float, float]], told: str) -> bytes:
     return _png(figure)
 
 
+def scatter_picture(points: NDArray[Any], labels: Sequence[str] | None, told: str) -> bytes:
+    """Draw points in a plane, coloured by class; of up to ``NAMED`` classes each has its name beside it.
+
+    Args:
+        points: ``[N, 2]``.
+        labels: ``[N]``, their classes; None: all are drawn alike.
+        told: what they are.
+
+    Returns:
+        A PNG.
+    """
+    names = [""] if labels is None else sorted(set(labels))
+    named = labels is not None and len(names) <= NAMED
+    figure = Figure(figsize=(7.6 if named else 6, 6), dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = colormaps["tab20" if len(names) <= _COLOURS else "hsv"]
+    size = float(np.clip(6000 / max(len(points), 1), 6, 36))
+    classes = None if labels is None else np.asarray(labels)
+    for number, name in enumerate(names):
+        own = points if classes is None else points[classes == name]
+        colour = (
+            _SHOWN if labels is None else colours(number % _COLOURS if len(names) <= _COLOURS else number / len(names))
+        )
+        # Beyond the colours that eyes tell apart, marks differ too.
+        mark = _MARKS[number % len(_MARKS)] if len(names) > 10 else "o"
+        word = _short(name) if named else None
+        axes.scatter(own[:, 0], own[:, 1], size, color=colour, marker=mark, alpha=0.8, linewidths=0, label=word)
+    axes.set_title(told, fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_aspect("equal", "datalim")
+    if named:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8, markerscale=36 / size / 1.4)
+    return _png(figure)
+
+
 def class_listing(figures: Mapping[str, Mapping[str, Any]]) -> Listing:
     """List the figures of classes, or of labels, the worst first."""
     of_labels = any("f1" in each for each in figures.values())
     key = "f1" if of_labels else "accuracy"
     ordered = worst_first(figures)
+    chosen = any("threshold" in each for each in figures.values())
     columns = ("F1", "precision", "recall", "examples") if of_labels else ("accuracy", "examples asked")
     rows = []
     for name, each in ordered.items():
         parts = ("f1", "precision", "recall")
-        cells = [_percent(each[part]) for part in parts] if of_labels else [told(estimate_of(each))]
-        rows.append([name, *cells, str(each["examples"])])
+        cells = [in_percent(each, part) for part in parts] if of_labels else [told(estimate_of(each))]
+        rows.append([name, *cells, str(each["examples"]), *([f"{each['threshold']:.3g}"] if chosen else [])])
     what = "label" if of_labels else "class"
     shares = [each[key] for each in ordered.values()]
     note = "" if of_labels else "The interval of a class covers the draw of its episodes, or examples, only."
+    if chosen:
+        columns, note = (*columns, "named above"), "A label is named whose probability is above the last column's."
     return Listing(f"Each {what}, the worst first, in percent", [what, *columns], rows, shares, note)
 
 

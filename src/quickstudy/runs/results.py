@@ -60,6 +60,8 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
     result |= {unit: int(result[unit]) for unit in UNITS if result.get(unit) is not None}
     result = model.procedure.tested(model, outcome, result)
     per_class = outcome.per_class() if outcome is not None else {}
+    for name, threshold in zip(per_class, getattr(model.kind, "thresholds", ()), strict=False):
+        per_class[name]["threshold"] = threshold
     if outcome is not None and per_class:
         result.setdefault("classes", len(per_class))
         result["per_label" if len(outcome.labels) else "per_class"] = per_class
@@ -103,7 +105,8 @@ def sentence(result: Mapping[str, Any]) -> str:
     """Return in words what ``result_of`` returned, and how well who does not look at the inputs would do."""
     score = score_in(result)
     value = score.text(result.get(score.name))
-    told = " ".join(part for part in (score.called, f"{value}{interval(result)}", measured_on(result)) if part)
+    figures = (score.called, f"{value}{interval(result)}{of_labels(result)}", measured_on(result))
+    told = " ".join(part for part in figures if part)
     blind = chance(result)
     return told if blind is None else f"{told}; {blind.called}: {score.text(blind.value)}{against(result, blind)}"
 
@@ -128,6 +131,24 @@ def interval(result: Mapping[str, Any]) -> str:
         return f"{reach} (95% interval)"
     these = f"for these {result['classes']} classes, for others of their kind"
     return f"{reach} {these} {score.reach(value, of_classes)} (95% interval)"
+
+
+def of_labels(result: Mapping[str, Any]) -> str:
+    """Return in words the F1 of several labels per example, behind what ``interval`` returns; nothing of others.
+
+    Beside it stands the largest one of whoever names the same labels for every example.
+    """
+    told = [
+        f", F1 {ACCURACY.text(value) if half is None else ACCURACY.estimate(value, half)} {over}"
+        for name, over in (("micro", "of all labels together"), ("macro", "as the mean over labels"))
+        if (value := result.get(f"f1_{name}")) is not None
+        for half in [result.get(f"f1_{name}_ci95")]
+    ]
+    if not told or "per_label" not in result or not result.get("examples"):
+        return "".join(told)
+    held = sorted((figures["examples"] for figures in result["per_label"].values()), reverse=True)
+    blind = (2 * sum(held[:count]) / (count * result["examples"] + sum(held)) for count in range(1, len(held) + 1))
+    return f"{''.join(told)} (naming the same labels for all: {ACCURACY.text(max(blind))} of all together)"
 
 
 def measured_on(result: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -220,7 +221,8 @@ def write_trained(path: str | os.PathLike[str], trained: Trained, like: Batch | 
     name = f"{type(kind).__name__} on {type(encoder.backbone).__name__}"
     inputs = _with_made_up(trained.like if like is None else like, trained.modality)
     graph = TrainedGraph(encoder, head, kind)
-    return _alone(model, name, graph, inputs, trained.modality, kind.labels, kind.several, kind.unit)
+    told = {"thresholds": list(thresholds)} if (thresholds := getattr(kind, "thresholds", ())) else {}
+    return _alone(model, name, graph, inputs, trained.modality, kind.labels, kind.several, kind.unit, told)
 
 
 def _alone(
@@ -232,8 +234,12 @@ def _alone(
     labels: Sequence[Label] = (),
     several: bool = False,
     unit: float | None = None,
+    told: Mapping[str, Any] = MappingProxyType({}),
 ) -> Exported:
-    """Export a graph of inputs alone; see ``_proven`` for its arguments, and ``TrainedModel`` for labels."""
+    """Export a graph of inputs alone; see ``_proven`` for its arguments, and ``TrainedModel`` for labels.
+
+    What else is ``told`` goes into the file beside it, in plain values.
+    """
     free = modality.free_axes()
     graph.eval().to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
 
@@ -247,6 +253,7 @@ def _alone(
     about = {
         "classes": list(labels),
         "several": several,
+        **told,
         "temperature": 1.0,
         "unknown_below": _LEAST,
         **_asked(inputs, modality),

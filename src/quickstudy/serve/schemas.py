@@ -78,7 +78,7 @@ class Answered(BaseModel):
     """What a model that does not learn says of a picture: a label, or a number."""
 
     label: Class | list[Class] | None = Field(
-        None, description="the likeliest class; of several labels those above one half"
+        None, description="the likeliest class; of several labels those above their thresholds"
     )
     ranking: list[Ranked] = []
     nearest: list[Near] = Field([], description="none, as it keeps no examples")
@@ -163,6 +163,9 @@ class AboutTrained(BaseModel):
     backbone: str | None = Field(description="its name; null where it was given as code")
     classes: int
     labels: list[str] = Field(description="the classes")
+    thresholds: dict[str, float] = Field(
+        {}, description="of several labels per input the probability above which one is named, where it is not 0.5"
+    )
 
 
 class Renamed(BaseModel):

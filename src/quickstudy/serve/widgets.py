@@ -115,7 +115,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
     @_plainly(4 + fields.places)
     def teach(request: gr.Request, name: str | None, *given: Any) -> tuple[Any, ...]:
         name = _named(name, "the class")
-        inputs = [one for each in given for one in fields.read(each)]
+        inputs = fields.read(given)
         if not inputs and (not service.modality.in_words or name in named()):
             raise DataError(f"{'Type' if fields.typed else 'Choose'} one or more {noun}s of it first.")
         count = service.teach(name, inputs, _visitor(request)).result()
@@ -123,7 +123,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         return _said(said, "known"), *[None] * fields.places, *listing()
 
     @_plainly(3)
-    def ask(given: Any) -> tuple[Any, ...]:
+    def ask(*given: Any) -> tuple[Any, ...]:
         if not (inputs := fields.read(given, one=True)):
             return _said(""), gr.Label(visible=False), ""
         if learns and not service.classes().result():
@@ -185,8 +185,9 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         lists = [about, classes, chosen]
         page.load(listing, None, lists, **options)
         gr.on([teach_button.click, name.submit], teach, [name, *examples], [taught, *examples, *lists], **options)
-        given = asked.submit if fields.typed else asked.change  # else it would answer to half a word
-        gr.on([given, ask_button.click], ask, asked, [answer, ranking, nearest], **options)
+        done = "submit" if fields.typed else "change"  # else it would answer to half a word
+        given = [getattr(field, done) for field in asked if hasattr(field, done)]
+        gr.on([*given, ask_button.click], ask, asked, [answer, ranking, nearest], **options)
         gr.on([rename_button.click, new_name.submit], rename, [chosen, new_name], [changed, *lists], **options)
         forget_button.click(forget, [chosen, forget_button], [changed, *lists, forget_button], **options)
         chosen.change(None, None, forget_button, js=f"() => '{_FORGET}'", **options)  # what was asked was of another
@@ -240,7 +241,7 @@ def _answered(told: Mapping[str, Any]) -> str:
             f"<b>Unknown.</b> This is like none of the examples; <b>{escape(name)}</b> would be nearest.",
             "unknown answer",
         )
-    if isinstance(label, list):  # of several labels those above one half
+    if isinstance(label, list):  # of several labels those above their thresholds
         labels = ", ".join(f"<b>{escape(str(each))}</b>" for each in label)
         return _said(f"This is {labels or 'none of the labels'}.", _KNOWN)
     return _said(f"This is <b>{escape(name)}</b> ({chance:.0%}).", _KNOWN)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from quickstudy.tabular.importance import Importance as Importance
     from quickstudy.tabular.importance import importance_picture as importance_picture
     from quickstudy.tabular.importance import permutation_importance as permutation_importance
+    from quickstudy.tabular.matrix import design_matrix as design_matrix
+    from quickstudy.tabular.matrix import feature_names as feature_names
     from quickstudy.tabular.modality import Row as Row
     from quickstudy.tabular.nets import MLP as MLP
     from quickstudy.tabular.nets import FTTransformer as FTTransformer
@@ -39,6 +41,8 @@ __getattr__, __dir__, __all__ = lazily(
         "TabularEmbeddingData": "tasks",
         "TabularRegressionData": "tasks",
         "TabularRegressor": "tasks",
+        "design_matrix": "matrix",
+        "feature_names": "matrix",
         "importance_picture": "importance",
         "permutation_importance": "importance",
     },

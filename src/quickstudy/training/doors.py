@@ -27,9 +27,9 @@ from quickstudy.data.torch_sets import (
     ByName,
     DatasetInputs,
     column_of,
-    columns_of,
     dataset_table,
     has_targets,
+    names_of_columns,
     split_of,
 )
 from quickstudy.datasets import DATASETS
@@ -145,8 +145,8 @@ class Doors:
         """Take numbers group by group: each is a task of its own, such as one patient, of which an episode shows some.
 
         Args:
-            groups: by name, inputs and as many numbers: tensors or arrays ``[n, ...]``, which are fed as they are, or
-                files.
+            groups: by name, inputs and as many numbers: tensors or arrays ``[n, ...]``, which are fed as they are,
+                files, texts, or rows of a table.
             options: see the class.
 
         Raises:
@@ -156,7 +156,8 @@ class Doors:
         if not isinstance(groups, Mapping) or not groups:
             raise DataError("expected groups by name: {'a name': (inputs, targets), ...}")
         _check_groups(groups)
-        parts = [(in_order(inputs, "inputs"), list(targets)) for inputs, targets in groups.values()]
+        listed = cls.modality.listed if cls.modality.in_cells else partial(in_order, what="inputs")
+        parts = [(listed(inputs), list(targets)) for inputs, targets in groups.values()]
         for name, (inputs, targets) in zip(groups, parts, strict=True):
             if len(inputs) != len(targets):
                 raise DataError(f"{len(inputs)} inputs but {len(targets)} targets of '{name}': each needs one")
@@ -173,7 +174,7 @@ class Doors:
                     )
             return listed_table(torch.cat(data), targets, tensor_inputs, None, stage.skip, cls.answers.encode, owners)
         files = [item for inputs, _ in parts for item in inputs]
-        read = partial(listed_files, exist=not stage.skip)
+        read = cls.modality.column if cls.modality.in_cells else partial(listed_files, exist=not stage.skip)
         return listed_table(files, targets, read, skip=stage.skip, encode=cls.answers.encode, groups=owners)
 
     @partial(door, shared_last=True)
@@ -295,7 +296,7 @@ def _of_columns(
 ) -> Table:
     fields = [target_fields] if isinstance(target_fields, (str, int)) else list(target_fields or ())
     if stage.name == "predict":
-        fields = [field for field in fields if field in columns_of(dataset)]
+        fields = [field for field in fields if field in names_of_columns(dataset)]
     if modality.in_cells:
         asked = [input_field, *fields, *([] if stage.group_field is None else [stage.group_field])]
         columns = {field: column_of(dataset, field) for field in asked}

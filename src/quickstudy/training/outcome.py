@@ -33,6 +33,7 @@ from quickstudy.functional.intervals import (
     proportion_interval,
     upper_reach,
 )
+from quickstudy.functional.labels import f1_interval
 from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.training.processes import in_group
 
@@ -132,7 +133,7 @@ class Outcome:
         """Return by class: ``accuracy``, ``accuracy_ci95`` (over its episodes, or its examples), ``examples`` asked.
 
         With several labels per example, by label: ``precision``, ``recall``, ``f1`` (None where nothing was named, or
-        nothing was there), ``accuracy``, and how many ``examples`` have the label.
+        nothing was there), each with its ``_ci95``, ``accuracy``, and how many ``examples`` have the label.
         """
         if len(self.labels):
             return {name: _of_label(*row) for name, row in zip(self.classes, self.labels.tolist(), strict=True)}
@@ -183,9 +184,7 @@ class Outcome:
 
     def __str__(self) -> str:
         """Return a table: a line for each class, the worst first."""
-        rows = worst_first(self.per_class())
-        width = max(map(len, rows), default=0)
-        return "\n".join(f"{name:{width}}  {in_words(figures)}" for name, figures in rows.items())
+        return in_lines(self.per_class())
 
     @classmethod
     def joined(
@@ -280,14 +279,26 @@ def worst_first(per_class: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping
     return {name: per_class[name] for name in sorted(per_class, key=key)}
 
 
+def in_lines(per_class: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the figures of classes, or of labels, in a line for each, the worst first."""
+    rows = worst_first(per_class)
+    width = max(map(len, rows), default=0)
+    return "\n".join(f"{name:{width}}  {in_words(figures)}" for name, figures in rows.items())
+
+
 def in_words(figures: Mapping[str, Any]) -> str:
     """Return the figures of a class in a line."""
     if "f1" in figures:
-        named = ", ".join(f"{name} {_percent(figures[name])}" for name in ("f1", "precision", "recall"))
-        return f"{named}, of {figures['examples']} examples"
-    value, half = figures["accuracy"], figures["accuracy_ci95"]
-    told = _percent(value) if half is None else ACCURACY.estimate(value, half, _percent)
-    return f"{told} of {figures['examples']}"
+        named = ", ".join(f"{name} {in_percent(figures, name)}" for name in ("f1", "precision", "recall"))
+        above = f", named above {figures['threshold']:.2f}" if "threshold" in figures else ""
+        return f"{named}, of {figures['examples']} examples{above}"
+    return f"{in_percent(figures, 'accuracy')} of {figures['examples']}"
+
+
+def in_percent(figures: Mapping[str, Any], name: str) -> str:
+    """Return one of the figures of a class in words, with its interval where it has one."""
+    value, half = figures[name], figures.get(f"{name}_ci95")
+    return _percent(value) if half is None else ACCURACY.estimate(value, half, _percent)
 
 
 def _percent(share: float | None) -> str:
@@ -300,16 +311,14 @@ def finite(value: float) -> float | None:
 
 
 def _of_label(named: int, wrongly: int, missed: int, left_out: int) -> dict[str, Any]:
-    def share(part: int, of: int) -> float | None:
-        return part / of if of else None
-
-    return {
-        "precision": share(named, named + wrongly),
-        "recall": share(named, named + missed),
-        "f1": share(2 * named, 2 * named + wrongly + missed),
-        "accuracy": share(named + left_out, named + wrongly + missed + left_out),
-        "examples": named + missed,
+    found = {
+        "precision": proportion_interval(named, named + wrongly),
+        "recall": proportion_interval(named, named + missed),
+        "f1": f1_interval(named, named + wrongly, named + missed),
+        "accuracy": proportion_interval(named + left_out, named + wrongly + missed + left_out),
     }
+    told = {name: {name: finite(share), f"{name}_ci95": finite(half)} for name, (share, half) in found.items()}
+    return {**told["precision"], **told["recall"], **told["f1"], **told["accuracy"], "examples": named + missed}
 
 
 class Difference(NamedTuple):

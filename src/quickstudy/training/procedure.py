@@ -249,7 +249,7 @@ class Supervised(Procedure):
         if task.mix is not None and stage == "train":
             # As the backbone sees them: uint8 would be cut, and floats are fed as they are.
             inputs, targets = task.mix(task.encoder.prepared(inputs), task.kind.mixable(targets))
-        return task.kind.judge(task.encoder, head, inputs, targets, task.loss_fn)
+        return task.kind_in(stage).judge(task.encoder, head, inputs, targets, task.loss_fn)
 
     def answers(self, task: Task, batch: Any) -> Any:
         """Return raw answers to a batch, of examples that were drawn several times the mean; see ``Procedure``."""

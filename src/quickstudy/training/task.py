@@ -26,12 +26,12 @@ from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_
 from quickstudy.kinds.base import Judged, Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.embedding import Embedding
-from quickstudy.kinds.losses import ClassWeights, Loss, Mix, MixSpec
+from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
 from quickstudy.learning.adapting import acquainted, with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
-from quickstudy.nets import build_encoder, sized
+from quickstudy.nets import at_layer, build_encoder, sized
 from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
@@ -81,8 +81,8 @@ class Task(OfDomain, L.LightningModule):
 
     A domain subclasses it and sets ``modality``, and ``build_mix`` if it has something to mix by; ``answers`` where its
     answers are no classes; ``default_backbone`` where it takes another network than its modality does. The options
-    of the kind of answer (of classes: ``num_classes``, ``multi_label``, ``class_weights``, ``mix``, see ``Classifier``)
-    are given beside these; a subclass that names them hands on all others::
+    of the kind of answer (of classes: ``num_classes``, ``multi_label``, ``class_weights``, ``mix``,
+    ``label_thresholds``, see ``Classifier``) are given beside these; a subclass that names them hands on all others::
 
         class TokenClassifier(Task):
             answers = TokenClassification
@@ -94,7 +94,8 @@ class Task(OfDomain, L.LightningModule):
         kind: what an answer is; None: ``answers``, with the options that are given beside these. A whole number is
             that of classes.
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or an ``nn.Module`` from ``[N, C, ...]`` to
-            ``[N, ...]``; None takes the domain's own.
+            ``[N, ...]``; of pictures and texts ``"fast"``, ``"balanced"`` or ``"best"``, a pretrained one for the
+            purpose; None takes the domain's own.
         backbone_kwargs: the backbone's own options.
         pretrained: start from trained weights where there are any (timm's).
         head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to answers; only the default strategy has one.
@@ -186,7 +187,8 @@ class Task(OfDomain, L.LightningModule):
         network = (self.default_backbone or self.modality.backbone) if backbone is None else backbone
         if network == "":
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
-        self.encoder = build_encoder(network, backbone_kwargs, pretrained)
+        domain = MODALITIES.name_of(type(self.modality)) or ""
+        self.encoder = build_encoder(network, backbone_kwargs, pretrained, domain)
         if isinstance(backbone, str) and (made_by := self.encoder.made_by) is not None and made_by[0] != backbone:
             # What a checkpoint is of, where trained weights chose it.
             self.hparams["backbone"], self.hparams["backbone_kwargs"] = made_by
@@ -206,7 +208,7 @@ class Task(OfDomain, L.LightningModule):
         self.chosen_by = 0
         """How many of the newest test are, at least, among those that chose among its checkpoints."""
         reads = self.encoder.reads or {}
-        alike = reads.get("name") == MODALITIES.name_of(type(self.modality))
+        alike = reads.get("name") == domain
         self.load_options: dict[str, Any] = dict(reads["options"]) if reads and alike else {}
         """How the domain's ``load`` was called for the training data, so that prediction does the same.
 
@@ -312,7 +314,12 @@ class Task(OfDomain, L.LightningModule):
     def _measures(self, stage: str, asked: Any) -> StageMetrics:
         choices = self.procedure.choices(self.kind, stage)
         figures = self.kind.measure(self.procedure.unit == "examples", choices)
-        return StageMetrics(self.score.name, figures, self.kind.further(asked, choices))
+        tuner = self.kind.tuner() if stage == "val" else None
+        return StageMetrics(self.score.name, figures, self.kind.further(asked, choices), tuner)
+
+    def kind_in(self, stage: str) -> Kind:
+        """Return what an answer is as a stage judges it: what validation data tuned shows on others."""
+        return self.kind if stage == "test" else self.kind.untuned()
 
     # ---- steps
 
@@ -383,7 +390,7 @@ class Task(OfDomain, L.LightningModule):
 
     def _measure(self, judged: Judged, stage: str, loader: int = 0) -> None:
         choices = self.procedure.choices(self.kind, stage)
-        outputs, targets = self.kind.for_metrics(judged.outputs, judged.targets, choices)
+        outputs, targets = self.kind_in(stage).for_metrics(judged.outputs, judged.targets, choices)
         for metrics in self._metrics_of(stage, loader):
             metrics.update(judged.figures, outputs, targets, judged.loss, judged.weight)
 
@@ -421,6 +428,8 @@ class Task(OfDomain, L.LightningModule):
 
     def _log_epoch(self, stage: str) -> None:
         metrics: Any = self.get_submodule(f"{stage}_metrics")
+        if metrics.tuner is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.kind = self.kind.tuned(metrics.tuner.compute())
         collected = metrics.collect(judged=stage != "train")
         if stage != "train":
             collected |= self.procedure.facts(self)
@@ -546,6 +555,20 @@ class Task(OfDomain, L.LightningModule):
         modality, of_kind = self._modality_for(None), "head" not in self.unsaved
         return TrainedModel(encoder, head, self.kind, modality, self.like, of_kind)
 
+    def as_embedder(self, layer: str | None = None) -> TrainedModel:
+        """Return what embeds as the backbone does by now, without Lightning: a copy, which training does not change.
+
+        Args:
+            layer: the name of one of the backbone's layers, whose features it gives, averaged over places or tokens
+                (``model.encoder.backbone.named_modules()`` has them); None: those at its end.
+
+        Raises:
+            ConfigError: the backbone has no such layer.
+        """
+        encoder = copy.deepcopy(self.encoder)
+        encoder = (encoder if layer is None else at_layer(encoder, layer)).requires_grad_(False)
+        return TrainedModel(encoder, nn.Identity(), Embedding(), self._modality_for(None), self.like)
+
     def _modality_for(self, support: Any) -> Modality:
         """Return what inputs are for a model that learns from ``support``: read as the training data was."""
         if not self.load_options and self.encoder.mean is not None and not isinstance(support, Tensor):
@@ -574,6 +597,10 @@ class Classifier(Task):
             ``"cutmix"``, ``"mixup_cutmix"``), or ``(name, {"alpha": 0.4})``. The loss of a training step is then of
             shares ``[B, C]``, that of a validation step of codes ``[B]`` as ever; cross-entropy takes both.
             ``train_accuracy`` counts an answer as right if it is the class with the larger share.
+        label_thresholds: with several labels per example, the probability above which one is named: ``"f1"`` chooses
+            that of each label by its F1 on the validation data (without any it is one half); or a number for all, or
+            numbers by label, one half where there is none. Figures of training and validation are at one half where
+            the validation data chooses; those of tests, and answers, are at the thresholds.
 
     Raises:
         ConfigError: an option is misspelled or out of range, or two do not go together.
@@ -588,10 +615,11 @@ class Classifier(Task):
         multi_label: bool = False,
         class_weights: ClassWeights | None = None,
         mix: MixSpec | None = None,
+        label_thresholds: LabelThresholds = "f1",
         **options: Unpack[TaskOptions],
     ) -> None:
         told: dict[str, Any] = {"multi_label": multi_label, "class_weights": class_weights, "mix": mix, **options}
-        super().__init__(None, *arguments, num_classes=num_classes, **told)
+        super().__init__(None, *arguments, num_classes=num_classes, label_thresholds=label_thresholds, **told)
 
     @property
     def weights(self) -> tuple[float, ...]:
