@@ -37,7 +37,8 @@ def test_a_batch_is_shown_transformed_with_its_labels(tmp_path: Path, drawn: lis
     images, labels = pictures()
     data = ImageClassificationData.from_tensors(images, labels, batch_size=8, transform=lambda image: 255 - image)
     sheet = data.show_batch(path=tmp_path / "batch.png", most=5)
-    assert Image.open(tmp_path / "batch.png").size == sheet.size
+    with Image.open(tmp_path / "batch.png") as kept:
+        assert kept.size == sheet.size
     assert len(drawn) == 1 and len(drawn[0].cells) == 5 and "5 of a batch of 8 (uint8 [3, 8, 8])" in drawn[0].title
     for content, label in drawn[0].cells:
         row = round((255 - np.asarray(content)[0, 0, 0]) / 10)
@@ -45,7 +46,7 @@ def test_a_batch_is_shown_transformed_with_its_labels(tmp_path: Path, drawn: lis
     mixing = ImageClassifier(4, backbone="conv4", mix="mixup")
     data.show_batch("train", mixing)
     assert all("%" in label for _, label in drawn[1].cells)
-    with pytest.raises(ConfigError, match="did you mean 'train'"):
+    with pytest.raises(ConfigError, match="stage"):
         data.show_batch("tran")  # type: ignore[arg-type]
 
 
