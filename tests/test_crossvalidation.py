@@ -101,8 +101,7 @@ def test_groups_and_classes_to_come_are_held_out_whole() -> None:
     images, labels = points(8, 6)
     owners = [f"p{n % 6 // 2}" for n in range(48)]
     targets = [float(n % 6) for n in range(48)]
-    table = Table.build(images, targets, encode=ImageRegressor.answers.encode, origins=owners)
-    numbers = ImageRegressionData(train=table, batch_size=8)
+    numbers = ImageRegressionData.from_tensors(images, targets, batch_size=8, group_by={"train": owners})
     found = cross_validate(lambda: ImageRegressor(backbone=nn.Flatten()), numbers, 3, max_epochs=1, **QUIET)
     assert "over 3 groups" in str(found) and all(len({owners[row] for row in rows}) == 1 for rows in found.test_indices)
     assert found.result["rmse"] == pytest.approx(found.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,7 +48,8 @@ class DataOptions:
             Episodes then ask for examples of other groups than they show, and ``val_split`` and ``test_split`` move
             whole groups, where they divide examples and not classes.
         group_by: the same of files, by a regular expression of their names below their folder: what its first group
-            finds, as ``"([a-z]+)_"`` the speaker in ``yes/anna_3.wav``; or all that it finds.
+            finds, as ``"([a-z]+)_"`` the speaker in ``yes/anna_3.wav``; or all that it finds. Of examples in memory the
+            groups themselves, one for each training example, or by stage: ``{"train": ["anna", "ben", ...]}``.
 
     Raises:
         ConfigError: one is out of range.
@@ -69,7 +70,7 @@ class DataOptions:
     seed: int = 0
     episode_key: str | None = None
     group_field: str | int | None = None
-    group_by: str | None = None
+    group_by: str | Sequence[Any] | Mapping[str, Sequence[Any]] | None = None
 
     def __post_init__(self) -> None:
         for name, transform in self.transforms.items():
@@ -98,10 +99,13 @@ class DataOptions:
             raise ConfigError(f"episode_key={key!r}: it must be a name, for instance episode_key='birds'")
         if self.group_field is not None and self.group_by is not None:
             raise ConfigError("group_field is of tables and group_by of names of files: give one of them")
-        if self.group_by is not None:
+        for stage in self.groups:
+            if stage not in STAGES:
+                raise unknown("stage of group_by", stage, STAGES)
+        if isinstance(self.group_by, str):
             try:
                 re.compile(self.group_by)
-            except (re.error, TypeError) as error:
+            except re.error as error:
                 raise ConfigError(f"group_by={brief(self.group_by)} is no regular expression: {error}") from error
         if self.sampler not in (None, "balanced"):
             raise ConfigError(f"sampler={self.sampler!r} is neither 'balanced' nor None")
@@ -119,6 +123,13 @@ class DataOptions:
         """What draws an example anew that is tested or predicted; None: nothing does."""
         asked = self.test_time_augmentation
         return TRANSFORMS[asked] if isinstance(asked, str) else asked
+
+    @property
+    def groups(self) -> dict[str, Any]:
+        """What each example of a stage comes from, where ``group_by`` has the groups themselves."""
+        if self.group_by is None or isinstance(self.group_by, str):
+            return {}
+        return dict(self.group_by if isinstance(self.group_by, Mapping) else {"train": self.group_by})
 
     @property
     def splits(self) -> dict[StageName, float]:

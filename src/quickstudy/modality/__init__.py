@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.batches import Batch, each
+from quickstudy.batches import Batch, each, is_batch
 from quickstudy.data.frames import file_name
 from quickstudy.data.samples import listed
 from quickstudy.data.scan import listed_files
@@ -29,7 +29,6 @@ from quickstudy.modality.pixels import by_network
 from quickstudy.modality.values import Sighted
 from quickstudy.modality.values import Values as Values
 from quickstudy.registry import Registry
-from quickstudy.torch_internals import tree_leaves
 
 
 class Wire(NamedTuple):
@@ -95,8 +94,7 @@ class Modality(ABC):
 
     def __call__(self, item: Any) -> Batch:
         """Read one input, as ``load`` does; a dict of tensors is one that was read, and stays as it is."""
-        read = isinstance(item, dict) and item and all(isinstance(leaf, Tensor) for leaf in tree_leaves(item))
-        return item if read else self.load(item)
+        return item if is_batch(item) else self.load(item)
 
     @abstractmethod
     def load(self, item: Any) -> Batch:
@@ -152,6 +150,13 @@ class Modality(ABC):
         Before that, ``load`` reads an input as well as it can, and tells of one that it cannot read.
         """
         return self
+
+    def draws(self) -> Callable[[Batch], Batch] | None:
+        """Return what draws that of a loaded example which training is shown, such as one of its windows; None: all.
+
+        It runs before the transform of the training data, and what is random in it follows from the same seed.
+        """
+        return None
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return something small for eyes, of the type ``shown_as``; nothing where there is nothing to see.

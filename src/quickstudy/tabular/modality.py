@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.batches import Batch, take
+from quickstudy.batches import Batch, is_batch, take
 from quickstudy.data.rows import Cells, Rows, cells_of, columns_of
 from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
@@ -50,7 +50,6 @@ from quickstudy.tabular.columns import (
     schema_of,
     unscaled,
 )
-from quickstudy.torch_internals import tree_leaves
 
 MOST_CATEGORIES = 1000
 """Of a column; rarer ones than these are the same as those that training did not see."""
@@ -161,7 +160,7 @@ class Row(Modality):
         Raises:
             DataError: it is no such, or two columns have one name.
         """
-        if isinstance(inputs, dict) and inputs and all(isinstance(leaf, Tensor) for leaf in tree_leaves(inputs)):
+        if is_batch(inputs):
             return inputs
         inputs = content_of(inputs)
         if isinstance(inputs, bytes):
@@ -191,7 +190,7 @@ class Row(Modality):
         Args:
             inputs: the rows: a frame, a list of dicts, or another table, see ``listed``.
         """
-        if self.columns or isinstance(inputs, Tensor) or (isinstance(inputs, dict) and _is_batch(inputs)):
+        if self.columns or isinstance(inputs, Tensor) or is_batch(inputs):
             return self
         inputs = self.listed(inputs)
         rows = (
@@ -269,7 +268,7 @@ class Row(Modality):
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return the cells of the columns that are used, with their names."""
-        if isinstance(item, dict) and _is_batch(item):
+        if is_batch(item):
             cells: Mapping[str, Any] = self._told(example)
             names = list(cells)
         else:
@@ -344,10 +343,6 @@ def _is_row(inputs: Any) -> bool:
     if isinstance(inputs, Mapping):
         return not any(map(_is_column, inputs.values()))
     return hasattr(inputs, "_asdict") or (hasattr(inputs, "to_dict") and not hasattr(inputs, "columns"))
-
-
-def _is_batch(item: Any) -> bool:
-    return bool(item) and all(isinstance(leaf, Tensor) for leaf in tree_leaves(item))
 
 
 def _unlearned(cells: Cells) -> Batch:

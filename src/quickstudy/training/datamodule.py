@@ -29,7 +29,7 @@ from quickstudy.data.loading import (
 from quickstudy.data.options import DataOptions
 from quickstudy.data.origins import Origins
 from quickstudy.data.readable import readable, without_lost_classes
-from quickstudy.data.samples import Samples, Transform, cache_budget
+from quickstudy.data.samples import Samples, Transform, cache_budget, in_turn
 from quickstudy.data.splitting import (
     check_disjoint,
     check_no_file_twice,
@@ -113,12 +113,18 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             for stage, table in tables.items()
             if table is not None
         }
-        if (pattern := self._options.group_by) is not None:
+        if isinstance(pattern := self._options.group_by, str):
             self._tables |= {
                 stage: replace(table, origins=Origins.named_in(table.inputs, pattern))
                 for stage, table in self._tables.items()
                 if stage != "predict"
             }
+        for name, labels in self._options.groups.items():
+            if name not in self._tables:
+                raise ConfigError(f"group_by has groups of the {name} data, and there is none: leave them out")
+            stage = next(stage for stage in self._tables if stage == name)
+            table = self._tables[stage]
+            self._tables[stage] = replace(table, origins=Origins.of_each(labels, len(table), f"the {name} data"))
         self._tried: set[StageName] = set()
         self._parts: dict[tuple[StageName, bool], Table] = {}
         self._samples: dict[tuple[StageName, int], Samples] = {}
@@ -151,7 +157,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         field = self._options.group_field
         if field is not None and any(table.origins is None for table in labelled.values()):
             raise ConfigError(
-                f"group_field={field!r} is a column of a table: of files name what is in their names, group_by="
+                f"group_field={field!r} is a column of a table: of files name what is in their names, group_by=, and "
+                "of examples in memory give the groups, group_by={'train': [...]}"
             )
         check_no_file_twice(labelled)
         warn_of_names(labelled)
@@ -168,7 +175,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         given = {
             name: value
             for name, value in {**self._given, **options}.items()
-            if kept.get(name.removesuffix("_split")) is None
+            if kept.get(name.removesuffix("_split")) is None and name != "group_by"  # tables have their groups
         }
         told = {name: self._unfitted.settings[name] for name in self._asked}
         return type(self)(**kept, load_options=told, **given)
@@ -177,8 +184,9 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
 
     @property
     def options(self) -> dict[str, Any]:
-        """What was given beside the data and how it is read, but for code."""
-        return {name: value for name, value in self._given.items() if plain(value)}
+        """What was given beside the data and how it is read, but for code and the groups of each example."""
+        lists = {"group_by"} if self._options.groups else set()  # as long as the data
+        return {name: value for name, value in self._given.items() if plain(value) and name not in lists}
 
     @property
     def load_options(self) -> dict[str, Any]:
@@ -399,9 +407,10 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
 
     def _reading(self, table: Table, stage: StageName, **kept: Any) -> Samples:
         remedy = "" if self._options.on_error == "skip" else "To leave such examples out, set on_error='skip'"
-        return Samples(
-            table.inputs, self.modality, transform=self._options.transforms.get(stage), remedy=remedy, **kept
-        )
+        transform = self._options.transforms.get(stage)
+        if stage == "train":
+            transform = in_turn(self.modality.draws(), transform)
+        return Samples(table.inputs, self.modality, transform=transform, remedy=remedy, **kept)
 
     def _usable(self, stage: StageName, by_class: bool = False) -> Table:
         if self._options.on_error == "skip" and stage not in self._tried:
@@ -508,7 +517,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         table, share = self._needed(stage, by_class=False), share or Share()
         samples = self.samples(table, stage)
         judged = None if stage == "train" else samples
-        seen = samples.transformed_by(transform)
+        seen = samples.transformed_by(in_turn(self.modality.draws(), transform) or transform)
         dataset = ViewDataset(table, seen, views, self._options.seed, share.world_size, judged)
         return self._loader_of(dataset, self._batch_steps(table, stage, share))
 
