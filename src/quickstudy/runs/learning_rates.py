@@ -31,7 +31,7 @@ class FindLearningRate(LearningRateFinder):
         Raises:
             ConfigError: the optimizer's options have a rate, which is not to be found.
         """
-        spec = pl_module._optimizer
+        spec = pl_module.hparams.get("optimizer")
         if isinstance(spec, (tuple, list)) and "lr" in spec[1]:
             raise ConfigError(f"find_learning_rate finds what optimizer={spec} has already: leave one of them out")
         loop, epochs, validates = trainer.fit_loop, trainer.fit_loop.max_epochs, trainer.check_val_every_n_epoch
