@@ -64,7 +64,7 @@ LAYERS = [
     ["trainer", "embedded"],
     ["crossvalidation"],
     [*DOMAINS],  # which never import each other
-    ["serve"],
+    ["serve", "ladder"],
     ["testing"],
     ["cli"],
     ["__main__"],
@@ -101,6 +101,7 @@ PUBLIC = [
     "available_schedulers",
     "available_strategies",
     "cross_validate",
+    "ladder",
 ]
 
 

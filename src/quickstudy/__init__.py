@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quickstudy.errors import MissingPackageError as MissingPackageError
     from quickstudy.errors import QuickstudyError as QuickstudyError
     from quickstudy.errors import TrainingError as TrainingError
+    from quickstudy.ladder.climbing import climb as ladder  # noqa: F401
     from quickstudy.nets import available_backbones as available_backbones
     from quickstudy.predictor import NumberPredictor as NumberPredictor
     from quickstudy.predictor import Predictor as Predictor
@@ -51,5 +52,6 @@ __getattr__, __dir__, __all__ = lazily(
         "available_schedulers": "training.optimizers",
         "available_strategies": "algorithms",
         "cross_validate": "crossvalidation",
+        "ladder": "ladder",
     },
 )

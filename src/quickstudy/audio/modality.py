@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.audio.spectrum import DECIBELS, FRAMES, WINDOW, frames_of, log_mel, resampled
-from quickstudy.batches import Batch, each, in_windows, stack, take, unfold, windows_of
+from quickstudy.batches import Batch, each, in_windows, is_batch, stack, take, unfold, windows_of
+from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, Sent, content_of, file_content, named
 from quickstudy.data.table import Inputs
 from quickstudy.errors import (
@@ -59,6 +60,8 @@ _CHANNELS = 64
 _DECODED = 50_000_000
 """Samples of all channels that are decoded at most: 400 MB."""
 _CUT_SHORT = 0.9
+_UNTOLD = 2**30
+"""Bytes: who writes a file of sound before its length is known says that it has as many as can be said."""
 _HEARD = 10 ** (-DECIBELS / 20)
 """Of the loudest sample: where none reaches so high, there is silence."""
 _READ = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3", b"\xff\xfb": "mp3", b"FORM": "aiff"}
@@ -247,6 +250,8 @@ class Sound(Modality):
             return
         name = f"the sound of {len(item)} bytes" if isinstance(item, bytes) else named(item)
         content = file_content(item, name, "a sound: a path, bytes, samples, or {'array': ..., 'sampling_rate': ...}")
+        if _lost(content):
+            raise DataError(f"{name} is cut short: it claims more bytes than it has. Replace the file")
         soundfile: Any = require("soundfile", extra="audio")
         try:
             with soundfile.SoundFile(io.BytesIO(content)) as file:
@@ -278,7 +283,7 @@ class Sound(Modality):
         if clip.seconds < WINDOW:
             raise DataError(
                 f"{name} has {clip.length} samples, {1000 * clip.seconds:.3g} ms: a sound has {1000 * WINDOW:.0f} ms "
-                "at least"
+                "at least. Leave it out"
             )
         if clip.seconds > self.max_seconds:
             raise DataError(
@@ -374,6 +379,15 @@ class Sound(Modality):
             levels = example[0]
         heard = levels.any(0).nonzero()
         return levels[:, : int(heard[-1]) + 1] if len(heard) else levels
+
+    def sketch(self, item: Any) -> bytes | Tensor:
+        """Return its samples without the silence at its ends, whatever holds them without loss."""
+        if (isinstance(item, Tensor) and item.ndim > 2) or is_batch(item):
+            return super().sketch(item)
+        with self._opened(item) as clip:
+            levels = (clip.loudest(self.seconds or _LONGEST) * (1 << 15)).round().astype(np.int32)
+        heard = np.flatnonzero(levels)
+        return digest(str(clip.rate).encode(), levels[heard[0] : heard[-1] + 1].tobytes() if len(heard) else b"")
 
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return what reads like a file of that name."""
@@ -479,6 +493,14 @@ def _channels_last(array: NDArray[Any]) -> tuple[int, Callable[[int, int], NDArr
         return part
 
     return len(samples), read
+
+
+def _lost(content: bytes) -> bool:
+    """Whether a file of wav or aiff is shorter than it says, which libsndfile reads as if it were whole."""
+    if content[:4] not in (b"RIFF", b"FORM"):
+        return False
+    claimed = 8 + int.from_bytes(content[4:8], "little" if content[:4] == b"RIFF" else "big")
+    return len(content) < _CUT_SHORT * claimed < _UNTOLD
 
 
 def _unreadable(name: str, content: bytes) -> str:

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.batches import Batch, each, is_batch
+from quickstudy.data.content import told_by
 from quickstudy.data.frames import file_name
+from quickstudy.data.likeness import digest
 from quickstudy.data.samples import listed
 from quickstudy.data.scan import listed_files
 from quickstudy.data.table import Inputs
@@ -166,6 +168,18 @@ class Modality(ABC):
             example: what ``load`` made of it, as the model is fed with it.
         """
         return b""
+
+    def sketch(self, item: Any) -> bytes | Tensor:
+        """Return what an input has in common with those that are nearly the same: a repetition tells nothing new.
+
+        Bytes, where those with equal ones are; or a small picture, uint8 ``[3, SIDE, SIDE]`` (``data.likeness``), where
+        those that look alike are. By default its content, as it is.
+
+        Raises:
+            TypeError: there is no telling.
+            DataError: it cannot be read.
+        """
+        return digest(*told_by(item))
 
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return the item, for ``load``, in a request's file (bytes) or JSON value.

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.batches import Batch, is_batch, take
+from quickstudy.data.likeness import digest
 from quickstudy.data.rows import Cells, Rows, cells_of, columns_of
 from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
@@ -276,6 +277,17 @@ class Row(Modality):
             names = [column.name for column, _ in self._plan if column.name in cells] or list(cells)
         text = ", ".join(f"{name} {in_words(cells[name])}" for name in names)
         return (text[:_SHOWN] + "..." * (len(text) > _SHOWN)).encode("utf-8", "replace")
+
+    def sketch(self, item: Any) -> bytes | Tensor:
+        """Return the cells of the columns that are used, however they are written: 1, 1.0 and "1" are the same."""
+        if is_batch(item):
+            return super().sketch(item)
+        cells = cells_of(self.from_wire(item) if isinstance(item, bytes) else item)
+        names = [column.name for column, _ in self._plan if column.name in cells] or sorted(cells)
+        try:
+            return digest(*(f"{name}={category_in(cells[name])}\0".encode("utf-8", "surrogatepass") for name in names))
+        except CellError as error:
+            raise TypeError from error
 
     def _told(self, example: Batch) -> dict[str, Any]:
         """Return in cells what numbers and codes are of, as far as they tell."""
