@@ -78,6 +78,14 @@ def test_groups_never_straddle() -> None:
         assert {labels[row] for row in draw.support} == set("abc")
 
 
+def test_of_many_examples_the_same_are_asked_in_all_draws() -> None:
+    table = Table.build(list(range(6000)), [f"class {row % 40}" for row in range(6000)])
+    found = list(draws(table, (1, 5), 3, 0))
+    assert len({draw.queries for draw in found}) == 1 and 1900 < len(found[0].queries) < 2100
+    supports = [set(draw.support) for draw in found if draw.shots == 5]
+    assert not set.intersection(*supports) and not any(own & set(found[0].queries) for own in supports)
+
+
 def test_classes_of_few_examples_give_what_they_have() -> None:
     labels = ["rare"] * 3 + [name for name in "abc" for _ in range(12)]
     few = {draw.number: draw for draw in draws(Table.build(list(range(39)), labels), (5,), 2, 0)}

@@ -15,6 +15,7 @@ from torch import Tensor
 Z95 = 1.959963984540054
 """The 97.5% quantile of the normal distribution."""
 _LARGEST = 10.0  # of a logarithm's half-width, beyond which nothing is known: a factor of 22,000
+_COMMON = 4  # examples that two draws were asked both, from which on they tell anything of the draws
 _SERIES = 300  # degrees of freedom up to which the series is summed; beyond, its expansion errs by less than 1e-11
 
 
@@ -205,10 +206,11 @@ def teaching_variance(values: Tensor, draws: Tensor, examples: Tensor, taught: f
     off_RR = (sums_RR - sums_RR.mT) / common_RR
     square_RR = (squares_RR + squares_RR.mT - 2 * found_RN @ found_RN.mT) / common_RR
     noise_RR = (square_RR - off_RR.square()) / (common_RR - 1)
-    pairs = torch.ones_like(common_RR).triu(1).bool() & (common_RR > 1)
-    if not bool(pairs.any()):
+    pairs = torch.ones_like(common_RR).triu(1).bool() & (common_RR >= _COMMON)
+    if not bool(pairs.any()):  # they were asked others: the spread of their means, less chance in these
         means_R = found_RN.sum(1) / asked_RN.sum(1)
-        return float(means_R.var(unbiased=True)) / (1 - taught)
+        chance_R = (found_RN.square().sum(1) / asked_RN.sum(1) - means_R.square()) / (asked_RN.sum(1) - 1).clamp(min=1)
+        return max(0.0, float(means_R.var(unbiased=True) - chance_R.mean())) / (1 - taught)
     weights = common_RR[pairs]
     between = float(((off_RR.square() - noise_RR)[pairs] / 2 * weights).sum() / weights.sum())
     return max(0.0, between) / (1 - taught)
