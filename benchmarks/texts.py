@@ -10,6 +10,10 @@ Episodes are the same 600 for all, of test classes, 10 queries of each; embeddin
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -58,6 +62,8 @@ PEERS: dict[str, Callable[[], Any]] = {
 PROTOTYPES = STRATEGIES["prototypicalnetworks"]("cosine")
 """Nearest means by their angle, as MiniLM's vectors are of length 1."""
 _AT_ONCE = 64
+_SETFIT = 200
+"""Steps, which take it as long as ours take for all of their epochs."""
 
 
 def read(file: Path) -> pd.DataFrame:
@@ -395,7 +401,22 @@ def contrastive(root: Path) -> dict[str, Any]:
     figures["frozen"] = probed(time.process_time())
     began = time.process_time()
     Trainer(**QUIET, max_epochs=10).finetune(model, datamodule=data)
-    return {**figures, "contrastive, 10 epochs": probed(began)}
+    figures["contrastive, 10 epochs"] = probed(began)
+    if "SETFIT" in os.environ:  # the folder of its packages, see peers/texts.py
+        folder = str(wheel_file(WHEELS["minilm"]).parent)
+        asked = {"folder": folder, "texts": texts, "labels": labels, "asked": test["text"].tolist(), "steps": _SETFIT}
+        peer = Path(__file__).parent / "peers" / "texts.py"
+        paths = {**os.environ, "PYTHONPATH": os.environ["SETFIT"]}
+        done = subprocess.run(
+            [sys.executable, peer], input=json.dumps(asked), env=paths, capture_output=True, text=True, check=True
+        )
+        told = json.loads(done.stdout.splitlines()[-1])
+        right = int((test["label"] == told["answers"]).sum())
+        figures[f"SetFit {told['version']}, {_SETFIT} steps of 16 pairs"] = {
+            **_told(*proportion_interval(right, len(test))),
+            "cpu_seconds": told["cpu_seconds"],
+        }
+    return figures
 
 
 def several_labels(domain: str, root: Path) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from quickstudy.testing import check_algorithm, small_encoder, small_episodes
 from quickstudy.training.procedure import build_procedure as build_strategy
 
 TOGETHER: list[tuple[str, dict[str, Any]]] = [
+    ("linear_probe", {}),
+    ("linear_probe", {"regularization": 0.01}),
     ("maml", {"head": "shared", "adaptation_steps": 2}),
     ("maml", {"normalization": "transductive", "meta_gradient": "adjoint"}),
     ("maml", {"normalization": "group", "meta_gradient": "unrolled"}),
@@ -55,7 +57,6 @@ LEARNING: dict[str, dict[str, Any]] = {
     "anil": {"adaptation_lr": 0.4},
     "boil": {"adaptation_lr": 0.4, "adaptation_steps": 2},
     "finetune": {"adaptation_lr": 0.1},
-    "linear_probe": {"regularization": 0.01},  # with 1, logits of unit vectors, and so gradients, are next to nothing
     "maml": {"adaptation_lr": 0.4, "adaptation_steps": 2},
     "metasgd": {"adaptation_lr": 0.4},
     "protomaml": {"adaptation_steps": 2},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from safetensors import safe_open
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, Trainer
+from quickstudy import ConfigError, DataError, Predictor, Trainer
+from quickstudy.algorithms import STRATEGIES
 from quickstudy.functional.intervals import student_quantile
 from quickstudy.functional.labels import NAMED, best_cuts, f1_of_all
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.kinds.metrics import _CUTS, Cuts
+from quickstudy.nets import Encoder
 from quickstudy.runs.results import result_of, sentence
 from quickstudy.trained import TrainedModel
 
@@ -110,6 +113,8 @@ def test_validation_data_chooses_thresholds_and_all_that_is_made_of_the_model_ke
     model.predictor().save(tmp_path / "saved")
     read = TrainedModel.load(tmp_path / "saved", backbone=nn.Flatten())
     assert read.predict(test) == [one.label for one in read.rank(test)] == answers
+    below = replace(read.kind, thresholds=(0.9, 0.01)).ranked(torch.tensor([[1.0, -4.0]]), 1)
+    assert [(one.label, [name for name, _ in one.ranking]) for one in below] == [(["rare"], ["often", "rare"])]
     assert len(read.predict(test, "rows")) == sum(map(len, answers))
     assert read.about()["thresholds"] == dict(zip(model.classes, chosen, strict=True))
     done = read.export(tmp_path / "x.pt2", inputs=test)
@@ -123,6 +128,12 @@ def test_validation_data_chooses_thresholds_and_all_that_is_made_of_the_model_ke
     assert fixed.kind.thresholds == (0.5, 0.2)
     Trainer(max_epochs=1, **QUIET).fit(fixed, datamodule=data)
     assert fixed.kind.thresholds == (0.5, 0.2)
+
+
+def test_what_learns_one_label_says_what_learns_several() -> None:
+    predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES["nearest_centroid"]())
+    with pytest.raises(DataError, match=r"learns one label per example.*TextClassifier\(multi_label=True"):
+        predictor.fit(*rare(6, 0))
 
 
 def test_thresholds_that_are_none_are_told() -> None:

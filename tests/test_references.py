@@ -209,7 +209,7 @@ CLASSIFIERS: list[tuple[str, dict[str, Any], Reference]] = [
     ("matchingnetworks", {"scale": 3.0}, matching),
     ("nearest_neighbour", {}, nearest_neighbour),
     ("nearest_centroid", {}, nearest_centroid),
-    ("linear_probe", {}, linear_probe),
+    ("linear_probe", {"regularization": 1.0}, linear_probe),
     ("linear_probe", {"regularization": 0.2, "iterations": 300}, linear_probe),
     ("finetune", {}, finetune),
     ("finetune", {"adaptation_steps": 7, "adaptation_lr": 0.3}, finetune),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import linecache
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,7 +23,7 @@ from quickstudy.errors import ConfigError, QuickstudyError, first_line
 from quickstudy.functional.known_gradient import Backwards
 from quickstudy.nets import Encoder, by_episode, pass_by_pass
 from quickstudy.registry import Registry
-from quickstudy.signatures import options_of
+from quickstudy.signatures import options_of, signature_of
 from quickstudy.torch_internals import BatchNorm, tree_leaves
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -57,6 +57,8 @@ class Algorithm(nn.Module, ABC):
     """What it was built for; empty before."""
     ways: int = 0
     """Of a training episode, when it was built."""
+    former: ClassVar[Mapping[str, Any]] = {}
+    """Defaults of options that earlier versions left out of files and that are others now; ``options`` has them."""
     task_chunk: int | None = None
     """Tasks that advance together, since each of them takes memory; None: one on a CPU, and on a GPU as many as fit."""
     options: dict[str, Any]
@@ -65,7 +67,9 @@ class Algorithm(nn.Module, ABC):
     def __new__(cls, *arguments: Any, **options: Any) -> Self:
         """Note the arguments, so that the same can be made again elsewhere."""
         made = super().__new__(cls)
-        made.__dict__["options"] = dict(zip(options_of(cls, Algorithm), arguments, strict=False)) | options
+        given = dict(zip(options_of(cls, Algorithm), arguments, strict=False)) | options
+        now = signature_of(cls, Algorithm).parameters
+        made.__dict__["options"] = {name: now[name].default for name in cls.former} | given
         return made
 
     def meet(self, encoder: Encoder, feature_shape: tuple[int, ...], ways: int) -> None:
@@ -155,6 +159,14 @@ class EmbeddingAlgorithm(Algorithm):
     @abstractmethod
     def logits(self, state: Any, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits of queries ``[Q, D]``."""
+
+    def settled(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> EmbeddingAlgorithm:
+        """Return one whose choices are those that ``fit`` makes of this support set; here itself, which makes none.
+
+        Args:
+            support_SD, targets_S, ways: as of ``fit``.
+        """
+        return self
 
     def hold(self, state: Any, support: Sequence[Tensor]) -> Held | None:
         """Return a state in a form that follows a change of one class; here None: it is learned anew.

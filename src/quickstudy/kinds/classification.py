@@ -37,7 +37,7 @@ from quickstudy.kinds.losses import (
 )
 from quickstudy.kinds.predictions import Answer, Named, Prediction, rows_of
 from quickstudy.nets import Encoder
-from quickstudy.nets.members import for_loss, of_mean_probabilities
+from quickstudy.nets.members import for_loss, mean_over, of_mean_probabilities
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
@@ -161,6 +161,10 @@ class Classification(Kind):
         """Return logits ``[B, C]``; of a network of members those of the mean of their probabilities."""
         return of_mean_probabilities(head(encoder(inputs)), self.multi_label)
 
+    def mean_of(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the mean of the answers' probabilities; see ``Kind.mean_of``."""
+        return mean_over(outputs, self.multi_label)
+
     # ---- how well it does
 
     def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
@@ -258,8 +262,8 @@ class Classification(Kind):
         """Return logits ``[..., C]``; of several labels by how much they are above the thresholds, so named above 0."""
         if not self.thresholds:
             return outputs
-        chances_C = torch.tensor(self.thresholds, dtype=torch.float64)
-        return outputs - chances_C.logit().to(outputs)
+        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()  # half precision would round them
+        return outputs - torch.tensor(self.thresholds, dtype=torch.float64).logit().to(outputs)
 
     @property
     def several(self) -> bool:
@@ -304,15 +308,21 @@ class Classification(Kind):
     def ranked(self, outputs: Tensor, count: int = 5) -> list[Answer]:
         """Return for each of N inputs its label and the likeliest classes; see ``Kind.ranked``.
 
-        With several labels per input, the label is a list of those above their thresholds.
+        With several labels per input, the label is a list of those above their thresholds, and these are ranked, too,
+        where others are likelier.
         """
         chances_NC: Tensor = self.answers(outputs, "probabilities")
-        found_N = self.answers(outputs, "labels")
         labels, best = self.labels, chances_NC.topk(min(count, chances_NC.shape[1]), 1)
         found = []
-        for above, values, codes in zip(found_N, best.values.tolist(), best.indices.tolist(), strict=True):
+        for row, (values, codes) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
             ranking = [(labels[code], value) for code, value in zip(codes, values, strict=True)]
-            found.append(Answer(above if self.several else ranking[0][0], ranking, []))
+            if not self.several:
+                found.append(Answer(ranking[0][0], ranking, []))
+                continue
+            above = (self.margins(outputs[row].float()) > 0).nonzero().flatten().tolist()
+            further = sorted(((float(chances_NC[row, code]), code) for code in {*above} - {*codes}), reverse=True)
+            ranking += [(labels[code], chance) for chance, code in further]
+            found.append(Answer([labels[code] for code in above], ranking, []))
         return found
 
     def written(

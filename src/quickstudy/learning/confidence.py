@@ -135,6 +135,8 @@ def left_out(algorithm: EmbeddingAlgorithm, support: Sequence[Tensor], means_WD:
     without_K1 = distances_KW.gather(1, codes_K1) * (counts_K1 / (counts_K1 - 1).clamp(min=1)) ** 2
     familiar_K = -distances_KW.scatter(1, codes_K1, without_K1).amin(1)
     each_W = torch.bincount(codes_K[chosen], minlength=len(counts_W))
+    if least:  # what is chosen by all examples, such as a strength, is not chosen anew in each round
+        algorithm = algorithm.settled(kept_S, targets_S, len(counts_W))
     logits_NW, targets_N = _without_one_of_each(algorithm, kept_S, order_S, counts_W, least)
     source = f"{_IN_TURN}, one of each class left out" if several.any() else "nothing: no class has two examples"
     return HeldOut(

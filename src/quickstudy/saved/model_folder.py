@@ -359,7 +359,8 @@ def _algorithm(
     place: Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor], encoder: Encoder
 ) -> Algorithm:
     wanted, own = description["algorithm"], "algorithm."
-    algorithm = algorithm_of(wanted["name"], place)(**wanted["options"])
+    kind = algorithm_of(wanted["name"], place)
+    algorithm = kind(**{**kind.former, **wanted["options"]})
     if wanted["feature_shape"]:
         algorithm.meet(encoder, tuple(wanted["feature_shape"]), wanted["ways"])
     weights = {name.removeprefix(own): value for name, value in tensors.items() if name.startswith(own)}

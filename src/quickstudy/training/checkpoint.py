@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quickstudy.algorithms import algorithm_of
+from quickstudy.algorithms import STRATEGIES, algorithm_of
 from quickstudy.batches import form_of, of_form
 from quickstudy.data.identity import joined
 from quickstudy.data.targets import plain_number
@@ -55,7 +55,16 @@ def read_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
         raise DataError(f"'{path}' was written by a newer quickstudy. Type: pip install -U quickstudy")
     if not isinstance(checkpoint, dict) or "quickstudy" not in checkpoint:
         raise DataError(f"'{path}' is no checkpoint of a quickstudy task")
+    _keep_former_defaults(checkpoint)
     return checkpoint
+
+
+def _keep_former_defaults(checkpoint: dict[str, Any]) -> None:
+    """Write down the defaults that an earlier version trained with, where a strategy has others now."""
+    hparams, options = checkpoint["hyper_parameters"], "training_strategy_kwargs"
+    strategy = hparams.get("training_strategy")
+    if "options" not in checkpoint["quickstudy"] and strategy in STRATEGIES and STRATEGIES[strategy].former:
+        hparams[options] = {**STRATEGIES[strategy].former, **(hparams.get(options) or {})}
 
 
 def load_checkpoint(
@@ -205,6 +214,9 @@ def memory_of(task: Any) -> dict[str, Any]:
         "format": FORMAT,
         "task": type(task).__name__,
         "unsaved": task.unsaved,
+        "options": {}
+        if task.algorithm is None
+        else {key: task.algorithm.options[key] for key in task.algorithm.former},
         "feature_shape": list(task.algorithm.feature_shape if task.algorithm is not None else ()),
         **{name: list(getattr(task, name)) for name in _REMEMBERED},
         "trained_examples": task.trained_examples,
