@@ -50,6 +50,32 @@ def mean_interval(values: Tensor, trials: int | None = None) -> tuple[float, flo
     return mean, min(half, max(mean, 1 - mean)) if trials else half
 
 
+def clusters_interval(values: Tensor, clusters: Tensor) -> float:
+    """Return the half-width of the 95% interval of a mean whose values are alike within clusters, as of one patient.
+
+    The spread is that of the clusters' sums of deviations (Liang and Zeger 1986, https://doi.org/10.1093/biomet/73.1.13,
+    for a mean); Student's t has one degree of freedom less than there are clusters.
+
+    Args:
+        values: ``[n]``
+        clusters: ``[n]``, the number of each one's cluster.
+
+    Returns:
+        The half-width; not a number of fewer than two clusters.
+
+    >>> clusters_interval(torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.tensor([0, 0, 1, 1]))  # that of two values
+    6.35...
+    """
+    values = values.detach().to("cpu", torch.float64)
+    places = torch.unique(clusters.cpu(), return_inverse=True)[1]
+    count = int(places.max()) + 1 if len(places) else 0
+    if count < 2:
+        return math.nan
+    sums = torch.bincount(places, values - values.mean(), count)
+    spread = math.sqrt(count / (count - 1) * float(sums.square().sum())) / len(values)
+    return student_quantile(0.975, count - 1) * spread
+
+
 def proportion_interval(successes: float, trials: int) -> tuple[float, float]:
     """Return a proportion and how far at most its 95% Wilson score interval (Wilson 1927) reaches from it.
 
