@@ -23,7 +23,7 @@ from quickstudy.audio import AudioClassificationData, AudioClassifier, Sound
 from quickstudy.audio.modality import Clip
 from quickstudy.audio.nets import AudioConv4
 from quickstudy.audio.spectrum import resampled
-from quickstudy.batches import Batch
+from quickstudy.batches import Batch, stack
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.nets import Encoder
 from quickstudy.testing import check_domain, check_modality
@@ -105,7 +105,7 @@ def test_a_sound_is_the_same_in_any_form(tmp_path: Path) -> None:
     }
     for what, item in alike.items():
         assert torch.equal(read(item), wanted), what
-        assert len(one.listed(item)) == 1, what
+        assert len(one.separated(item)) == 1, what
     assert Sound(sample_rate=22_050, seconds=0.3).load(alike["stereo"]).shape == (1, 64, 31)
     # The same tone of other rates and codecs has its band; 4 kHz holds it, too.
     for rate in (4000, 11_025, 44_100):
@@ -129,6 +129,50 @@ def test_the_window_is_learned_and_of_what_is_longer_the_loudest_part_is_heard()
     assert Sound(features="wave", sample_rate=RATE, seconds=0.5).load(clips[0])["wave"].shape == (4000,)
 
 
+def test_several_windows_of_a_long_sound_are_heard_and_their_embeddings_averaged() -> None:
+    long = np.concatenate([tone(300, 0.4), np.zeros(3200), 0.1 * tone(2700, 0.4)])
+    sound = Sound(sample_rate=RATE, bands=16, windows=3)
+    made = sound.fitted([long])
+    assert made.seconds == 0.4  # three of which are as long as it is
+    windows = made.load(long)["windows"]
+    assert windows.shape == (3, 1, 16, 40) and windows.dtype == torch.uint8
+    assert [level(part) for part in windows] == [level(windows[0]), level(windows[0]), level(windows[2])]
+    assert level(windows[0]) < level(windows[2])  # in between nothing is heard
+    assert windows[0].max() == 255 and 100 < windows[2].max() < 230  # quieter by 20 of 80 dB: of one scale
+    draw, again = made.draws(), Sound(windows=1).draws()
+    assert draw is not None and again is None
+    drawn = {int(draw({"windows": windows})["windows"].sum()) for _ in range(32)}
+    assert drawn == {int(part.sum()) for part in windows}
+    torch.manual_seed(0)
+    encoder = Encoder(AudioConv4(hidden=8)).double().eval()
+    alone = torch.stack([encoder(part[None])[0] for part in windows]).mean(0)
+    torch.testing.assert_close(encoder({"windows": windows[None]})[0], alone)
+    assert made.show(long, {"windows": windows}).startswith(b"\x89PNG")
+    waves = Sound(sample_rate=RATE, features="wave", windows=3, seconds=0.4)
+    assert Encoder(Loudness())(stack([waves.load(long)])).shape == (1, 1)
+    one = waves.load(tone(300))  # shorter: whole, as often
+    assert torch.equal(one["windows"]["wave"][0], one["windows"]["wave"][2])
+    assert one["windows"]["wave"].shape == (3, 2400)
+    with pytest.warns(DataWarning, match="1 of 1 sounds are longer than 3 windows of 0.2 s, .* between these is not"):
+        Sound(sample_rate=RATE, seconds=0.2, windows=3).fitted([long])
+
+
+def test_training_is_shown_one_window_and_all_else_the_mean() -> None:
+    waves = [np.concatenate([tone(pitch, 0.3, seed), tone(pitch, 0.3)]) for pitch in (300, 2700) for seed in range(3)]
+    labels, options = ["a"] * 3 + ["b"] * 3, {"windows": 2, "bands": 16, "transform": "shift_noise_specaugment"}
+    others = [wave[::-1].copy() for wave in waves]
+    data = AudioClassificationData.from_arrays(RATE, waves, labels, others, labels, sample_rate=RATE, **options)
+    shapes = [next(iter(data.batch_loader(stage)))[0]["windows"].shape[1:] for stage in ("train", "val")]
+    assert shapes == [(1, 1, 16, 30), (2, 1, 16, 30)]
+    model = AudioClassifier(backbone=AudioConv4(hidden=8))
+    quiet_trainer(fast_dev_run=True).fit(model, datamodule=data)
+    with torch.no_grad():
+        first = stack([data.modality.load(wave) for wave in waves[:1]])
+        parts = torch.cat([model(first["windows"][:, place]) for place in range(2)])
+        torch.testing.assert_close(model(first)[0], parts.mean(0), atol=1e-5, rtol=1e-5)  # of the logits, too
+    assert len(model.predictor().predict([{"array": waves[0], "sampling_rate": RATE}])) == 1
+
+
 def wav(samples: NDArray[Any], rate: int = RATE, form: str = "WAV") -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=form)
@@ -142,6 +186,8 @@ BAD = {
         wav(tone(300, 2), form="MP3")[:4000],
         "is cut short: it claims 2.0. s, and ends before. Replace the file",
     ),
+    "cut.wav": (wav(tone(300, 2))[:9000], "is cut short: it claims more bytes than it has. Replace the file"),
+    "cut.aiff": (wav(tone(300, 2), form="AIFF")[:9000], "is cut short: it claims more bytes than it has"),
     "cut.ogg": (
         wav(tone(300, 2), form="OGG")[:4000],
         "is a damaged ogg file, or one cut short: replace it|has no samples: it is empty, or cut short",
@@ -161,6 +207,12 @@ def test_a_bad_sound_is_named_with_what_to_do(name: str, tmp_path: Path) -> None
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}' ({told})"):
         Sound().load(tmp_path / name)
+
+
+def test_a_file_whose_writer_did_not_know_its_length_is_read() -> None:
+    whole = wav(tone(300))
+    streamed = whole[:4] + b"\xff" * 4 + whole[8:]  # as programs do that write into a pipe
+    assert torch.equal(Sound(seconds=0.3).load(streamed), Sound(seconds=0.3).load(whole))
 
 
 def test_a_sound_of_many_channels_and_samples_is_refused_before_it_is_decoded(
@@ -225,8 +277,13 @@ def test_every_door_reads_the_same(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"in the train data, sound 0 does not say .* type sampling_rate=16000"):
         AudioClassificationData.from_arrays(train_arrays=bare, train_targets=labels)
     waves = torch.from_numpy(np.stack([tone(300), tone(900)]))
-    data = AudioClassificationData.from_tensors(waves, ["a", "b"], sample_rate=RATE)
-    assert data.example().shape == (1, 1, 64, 30)
+    for tensor in (waves, waves[:, None].expand(-1, 2, -1)):  # of one channel, and of two
+        data = AudioClassificationData.from_tensors(tensor, ["a", "b"], sample_rate=RATE)
+        assert data.example().shape == (1, 1, 64, 30)
+    with pytest.warns(DataWarning, match="without a rate are taken for 16,000 samples a second; set sample_rate="):
+        AudioClassificationData.from_tensors(waves, ["a", "b"])
+    with pytest.warns(DataWarning, match="without a rate are taken for 8,000 samples a second; if they have others"):
+        assert len(Sound(sample_rate=RATE).listed(tone(300))) == 1
 
 
 def test_a_network_of_waves_is_trained_on_waves_of_its_rate() -> None:

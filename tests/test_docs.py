@@ -49,6 +49,11 @@ PRELUDES = {
         "for name in ('train', 'test'):\n"
         "    Path(f'{name}.csv').write_text('\\n'.join(['age,job,gain,income', *rows[16 * (name == 'test') :][:16]]))\n"
     ),
+    "docs/ladder.md": (
+        "from pathlib import Path\n"
+        "rows = [f'{n % 7 + 2 * len(name) % 5},{n % 5},{name}' for n in range(12) for name in ('oak', 'beech')]\n"
+        "Path('plants.csv').write_text('\\n'.join(['height,width,species', *rows]))\n"
+    ),
     "docs/audio.md": (
         "from pathlib import Path\n"
         "import numpy as np, soundfile\n"

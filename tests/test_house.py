@@ -62,8 +62,9 @@ LAYERS = [
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer", "embedded"],
+    ["crossvalidation"],
     [*DOMAINS],  # which never import each other
-    ["serve"],
+    ["serve", "ladder"],
     ["testing"],
     ["cli"],
     ["__main__"],
@@ -99,6 +100,8 @@ PUBLIC = [
     "available_optimizers",
     "available_schedulers",
     "available_strategies",
+    "cross_validate",
+    "ladder",
 ]
 
 

@@ -154,7 +154,7 @@ def test_files_and_tables_say_it(tmp_path: Path) -> None:
     assert [known.origins.names[code] for code in known.origins.codes] == ["ann", "bob", "ann"]
     with pytest.warns(DataWarning, match="1 groups are both in the train and the test data: 'ann'"):
         TextClassificationData.from_data_frame(train_data_frame=frame[:2], test_data_frame=frame[2:3], **fields)
-    with pytest.raises(DataError, match="group_by='a' is of the names of files, and these examples are none"):
+    with pytest.raises(DataError, match=r"these examples are none: .* give the groups, group_by=\{'train'"):
         DataModule.from_tensors(torch.zeros(4, 1), list("abab"), group_by="a")
 
 
@@ -163,3 +163,23 @@ def test_groups_are_labels_one_each() -> None:
         Origins.of([["a", "b"], ["a"]])
     with pytest.raises(DataError, match="3 inputs but 2 groups"):
         Table(torch.zeros(3, 1), origins=Origins.of(["a", "b"]))
+
+
+def test_groups_of_examples_in_memory() -> None:
+    """In lists of any domain, where neither a column nor a name of a file says them."""
+    texts, said = [f"{word} {number}" for word in ("yes", "no") for number in range(8)], ["ann", "ben"] * 8
+    labels = [text.split()[0] for text in texts]
+    data = TextClassificationData.from_lists(texts, labels, group_by=said, val_split=0.5)
+    parts = [table for stage in ("train", "val") if (table := data.table(stage)) and table.origins]
+    assert sorted(table.origins.present for table in parts if table.origins) == [("ann",), ("ben",)]
+    assert "group_by" not in data.options
+    tensors = torch.zeros(16, 1)
+    both = DataModule.from_tensors(tensors, labels, test_data=tensors + 1, test_targets=labels, group_by={"test": said})
+    found = both.table("train"), both.table("test")
+    assert [table is not None and table.origins is None for table in found] == [True, False]
+    with pytest.raises(DataError, match="group_by has 3 groups, and the train data 16 examples: give one for each"):
+        TextClassificationData.from_lists(texts, labels, group_by=["ann", "ben", "cid"])
+    with pytest.raises(ConfigError, match="group_by has groups of the val data, and there is none"):
+        TextClassificationData.from_lists(texts, labels, group_by={"val": said})
+    with pytest.raises(ConfigError, match="unknown stage of group_by 'valid'"):
+        TextClassificationData.from_lists(texts, labels, group_by={"valid": said})

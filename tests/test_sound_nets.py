@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.torch_version import TorchVersion
 
+from quickstudy.algorithms.maml import MAML
 from quickstudy.audio import Sound
 from quickstudy.errors import ConfigError
 from quickstudy.nets import audit, build_encoder
 from quickstudy.nets.sequences import pooled
+from quickstudy.nets.sound_bridge import ADAPTING
 from quickstudy.nets.stages import stages_of
 from quickstudy.nets.transformers_bridge import _extractor_of
 from quickstudy.testing import NonconformingError, check_modality
@@ -140,6 +143,31 @@ def test_the_last_stage_is_the_last_layer_of_attention(family: str) -> None:
     assert {*stages[-1]}.isdisjoint(blocks[0].modules()) and {*stages[0]}.isdisjoint(blocks.modules())
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, *SPECTRA])
+def test_of_a_pretrained_encoder_the_last_layer_adapts(family: str) -> None:
+    """Unless MAML is told otherwise; a saved model holds it. CLAP's layers stand in groups."""
+    config = copy.deepcopy(SPECTRA[family][0] if family in SPECTRA else FAMILIES[family])
+    config |= {} if family == "clap" else TWO_LAYERS
+    options = {"config": config, "extractor": SPECTRA[family][1] if family in SPECTRA else {}}
+    made = [
+        build_encoder("transformers", {**options, **more}, False)
+        for more in ({}, {"adaptation_layers": ADAPTING}, {"adaptation_layers": "all"})
+    ]
+    adapting = []
+    for encoder in made:
+        algorithm = MAML()
+        algorithm.suit(encoder)
+        adapting.append(
+            {name for name, _ in encoder.backbone.named_parameters()}
+            - {name.removeprefix("backbone.") for name in algorithm._staying}
+        )
+    every, last, again = adapting
+    assert every == again and last < every
+    top = {name for name, _ in made[0].backbone.blocks_of_layers[-1].named_parameters()}
+    assert len(made[0].backbone.blocks_of_layers) == 2
+    assert len([name for name in last if any(name.endswith(one) for one in top)]) >= len(top) > 4
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_through_gradient_steps_are_alike_one_by_one_and_vectorised(family: str) -> None:
     network = made(family)
@@ -209,11 +237,12 @@ def test_a_folder_is_read_as_its_own_files_say(family: str, tmp_path: Path) -> N
         "name": "audio",
         "options": {"features": "wave", "sample_rate": encoder.backbone.sample_rate},
     }
-    assert encoder.backbone.extractor == extractor
+    assert encoder.backbone.extractor == extractor and encoder.backbone.adaptation_layers == ADAPTING
     assert encoder.made_by is not None
     name, options = encoder.made_by
     again = build_encoder(name, json.loads(json.dumps(options)), pretrained=False)
     again.load_state_dict(encoder.state_dict())
+    assert again.backbone.adaptation_layers == ADAPTING
     with torch.no_grad():
         assert torch.equal(again.eval()(sounds()), encoder.eval()(sounds()))
 

@@ -8,6 +8,7 @@ from quickstudy.domains import lazily
 
 if TYPE_CHECKING:
     from quickstudy.algorithms import available_strategies as available_strategies
+    from quickstudy.crossvalidation import cross_validate as cross_validate
     from quickstudy.datasets import available_datasets as available_datasets
     from quickstudy.episode import Episode as Episode
     from quickstudy.errors import ConfigError as ConfigError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from quickstudy.errors import MissingPackageError as MissingPackageError
     from quickstudy.errors import QuickstudyError as QuickstudyError
     from quickstudy.errors import TrainingError as TrainingError
+    from quickstudy.ladder.climbing import climb as ladder  # noqa: F401
     from quickstudy.nets import available_backbones as available_backbones
     from quickstudy.predictor import NumberPredictor as NumberPredictor
     from quickstudy.predictor import Predictor as Predictor
@@ -49,5 +51,7 @@ __getattr__, __dir__, __all__ = lazily(
         "available_optimizers": "training.optimizers",
         "available_schedulers": "training.optimizers",
         "available_strategies": "algorithms",
+        "cross_validate": "crossvalidation",
+        "ladder": "ladder",
     },
 )

@@ -21,6 +21,15 @@ Batch = Any
 """``Tensor | dict[str, Batch]``"""
 
 
+def is_batch(value: Any) -> bool:
+    """Whether a value is a dict (of dicts) of tensors: inputs that were read, of whatever they are.
+
+    >>> is_batch({"ids": torch.zeros(3, 7)}), is_batch({"age": 7}), is_batch({})
+    (True, False, False)
+    """
+    return isinstance(value, dict) and bool(value) and all(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+
+
 def size(batch: Batch) -> int:
     """Return how many examples there are.
 
@@ -92,6 +101,31 @@ def fold(batch: Batch) -> Batch:
 def unfold(batch: Batch, *sizes: int) -> Batch:
     """From ``[T * S, ...]`` to ``[T, S, ...]``."""
     return tree_map(lambda leaf: leaf.view(*sizes, *leaf.shape[1:]), batch)
+
+
+def in_windows(batch: Batch) -> bool:
+    """Whether examples are in several windows each: ``{"windows": [N, W, ...]}``, and each window as one alone is."""
+    return isinstance(batch, dict) and "windows" in batch
+
+
+def windows_of(example: Batch) -> list[Batch]:
+    """Return the windows of one example ``{"windows": [W, ...]}``."""
+    windows = example["windows"]
+    return [take(windows, place) for place in range(size(windows))]
+
+
+def over_windows(embed: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    """Return what ``embed`` makes of examples ``[N, ...]``; of those in windows the mean over their windows.
+
+    >>> over_windows(lambda batch: batch.float(), {"windows": torch.tensor([[[1], [3]]])})
+    tensor([[2.]])
+    """
+    if not in_windows(batch):
+        return embed(batch)
+    windows = batch["windows"]
+    sizes = tree_leaves(windows)[0].shape[:2]  # whose first may be any in a graph, where len() is a constant
+    mean: Tensor = unfold(embed(fold(windows)), *sizes).mean(1)
+    return mean
 
 
 def join(batches: Iterable[Batch], axis: int = 0) -> Batch:

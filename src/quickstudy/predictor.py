@@ -89,6 +89,13 @@ class Adapted:
         What it returns is the change's number.
         """
 
+    @classmethod
+    def of(cls, knowledge: Knowledge) -> Self:
+        """Return the model that answers by what is known."""
+        made = cls(*(getattr(knowledge, name) for name in cls.made_with))
+        made._knowledge = knowledge
+        return made
+
     @property
     def knowledge(self) -> Knowledge:
         """All that it answers by, as a value: what is learned later makes another one."""
@@ -223,9 +230,7 @@ class Adapted:
                 what = "classes" if known.kind.by_class else "numbers"
                 raise ConfigError(f"the model in '{folder}' learned {what}: type {found.__name__}.load('{folder}')")
             cls = found  # who asked for either
-        made = cls(*(getattr(known, name) for name in cls.made_with))
-        made._knowledge = known
-        return made
+        return cls.of(known)
 
     def push_to_hub(self, repo_id: str, *, thumbnails: bool = False, **options: Unpack[hub.PushOptions]) -> str:
         """Upload it to the Hugging Face Hub with a model card, and return the commit's address; see ``hub.push``.

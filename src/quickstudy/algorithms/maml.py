@@ -11,6 +11,7 @@ import fnmatch
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from quickstudy.algorithms.base import STRATEGIES, Algorithm, Loss, exact, side_by_side, usual_loss
 from quickstudy.algorithms.learned_head import LearnedHead
-from quickstudy.batches import Batch, device_of, each, fold, join, size, take, unfold
+from quickstudy.batches import Batch, device_of, each, fold, join, over_windows, size, take, unfold
 from quickstudy.episode import Episode
 from quickstudy.errors import (
     ConfigError,
@@ -97,8 +98,8 @@ class MAML(Algorithm):
         task_chunk: tasks that advance together; default: one on a CPU, and on a GPU as many as fit.
         adaptation_layers: what of the backbone adapts: ``"all"``; its last so many stages, which are the layers of a
             transformer, 0 for the head alone; or names of its parameters, such as ``["*layer.5*"]``. Default: the last
-            layer of a pretrained transformer of texts, all of any other backbone. What a task does not adapt, training
-            across tasks does all the same.
+            layer of a pretrained transformer of texts or sounds, all of any other backbone. What a task does not adapt,
+            training across tasks does all the same.
     """
 
     paper: ClassVar[str] = (
@@ -333,7 +334,7 @@ class MAML(Algorithm):
     def _keep_statistics(self, encoder: Encoder, norms: list[BatchNorm], support: Batch) -> None:
         """Move BatchNorm's running statistics, which are not used here, so that the encoder serves elsewhere."""
         chunk = 1 if self._one_by_one(device_of(support)) else self.task_chunk or self._fitting or size(support)
-        network = lambda inputs: encoder.backbone(_prepared(encoder, inputs))  # noqa: E731
+        network = lambda inputs: over_windows(encoder.backbone, _prepared(encoder, inputs))  # noqa: E731
         move_statistics(norms, network, support, chunk, encoder.rows_of)
 
     def _one_by_one(self, device: torch.device) -> bool:
@@ -503,7 +504,11 @@ def _detached(values: Mapping[str, Any]) -> dict[str, Any]:
 def _features(encoder: Encoder, weights: Weights, inputs: Batch, norm: BatchNormAs) -> Tensor:
     own = {name.removeprefix(_BACKBONE): value for name, value in weights.items() if name.startswith(_BACKBONE)}
     with norm:
-        return exact(functional_call(encoder.backbone, own, (inputs,)).flatten(1))
+        return exact(over_windows(partial(_called, encoder.backbone, own), inputs).flatten(1))
+
+
+def _called(backbone: nn.Module, weights: Weights, inputs: Batch) -> Any:
+    return functional_call(backbone, weights, (inputs,))
 
 
 def _normalizes(encoder: Encoder) -> bool:

@@ -1,6 +1,6 @@
 """What a sound is: from a file, or samples in memory, to its spectrum or its wave.
 
-Shapes: L samples, C channels, T frames, F bands.
+Shapes: L samples, C channels, W windows, T frames, F bands.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.audio.spectrum import DECIBELS, FRAMES, WINDOW, frames_of, log_mel, resampled
-from quickstudy.batches import Batch
+from quickstudy.batches import Batch, each, in_windows, is_batch, stack, take, unfold, windows_of
+from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, Sent, content_of, file_content, named
 from quickstudy.data.table import Inputs
 from quickstudy.errors import (
@@ -59,6 +60,10 @@ _CHANNELS = 64
 _DECODED = 50_000_000
 """Samples of all channels that are decoded at most: 400 MB."""
 _CUT_SHORT = 0.9
+_UNTOLD = 2**30
+"""Bytes: who writes a file of sound before its length is known says that it has as many as can be said."""
+_HEARD = 10 ** (-DECIBELS / 20)
+"""Of the loudest sample: where none reaches so high, there is silence."""
 _READ = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3", b"\xff\xfb": "mp3", b"FORM": "aiff"}
 """How files of sound begin that are read."""
 _OTHERS = {b"ftyp": "MPEG-4 (m4a, aac)", b"\x1aE\xdf\xa3": "Matroska or WebM", b"0&\xb2u": "WMA"}
@@ -94,10 +99,41 @@ class Clip(NamedTuple):
         Raises:
             DataError: it ends before it says, or a sample is no number.
         """
-        count = min(math.ceil(seconds * self.rate), self.length)
-        sought = self.sought(seconds)
-        samples = self.read((self.length - sought) // 2, sought)
-        if len(samples) < _CUT_SHORT * sought:
+        count, sought = self._count(seconds), self.sought(seconds)
+        mono = self._mono((self.length - sought) // 2, sought)
+        step = max(self.rate // FRAMES, 1)
+        if len(mono) < count + step:
+            return mono[:count]
+        sums = np.cumsum(np.append(0, np.add.reduceat(mono**2, np.arange(0, len(mono), step))))
+        frames = -(-count // step)
+        start = step * int((sums[frames:] - sums[:-frames]).argmax())
+        return mono[start : start + count]
+
+    def spread(self, seconds: float, windows: int) -> list[NDArray[Any]]:
+        """Return so many parts of that length, ``[L]`` each, from its beginning to its end, as far as they are heard.
+
+        Those in which nothing is heard, beside the others, are left out; it has fewer parts where it is short.
+
+        Raises:
+            DataError: as of ``loudest``.
+        """
+        count = self._count(seconds)
+        starts = np.unique(np.linspace(0, self.length - count, windows).round().astype(int)).tolist()
+        if self.length > self.sought(seconds * windows):
+            parts = [self._mono(start, count) for start in starts]
+        else:
+            whole = self._mono(0, self.length)
+            parts = [part for start in starts if len(part := whole[start : start + count]) == count] or [whole]
+        peaks = [float(np.abs(part).max()) for part in parts]
+        return [part for part, peak in zip(parts, peaks, strict=True) if peak >= _HEARD * max(peaks)]
+
+    def _count(self, seconds: float) -> int:
+        return min(math.ceil(seconds * self.rate), self.length)
+
+    def _mono(self, start: int, count: int) -> NDArray[Any]:
+        """Return some samples, the mean of all channels."""
+        samples = self.read(start, count)
+        if len(samples) < _CUT_SHORT * count:
             raise DataError(
                 f"{self.name} is cut short: it claims {self.seconds:.2f} s, and ends before. Replace the file"
             )
@@ -108,19 +144,15 @@ class Clip(NamedTuple):
                 "replace them, np.nan_to_num(samples)"
             )
         mono: NDArray[Any] = samples.mean(1)
-        step = max(self.rate // FRAMES, 1)
-        if len(mono) < count + step:
-            return mono[:count]
-        sums = np.cumsum(np.append(0, np.add.reduceat(mono**2, np.arange(0, len(mono), step))))
-        frames = -(-count // step)
-        start = step * int((sums[frames:] - sums[:-frames]).argmax())
-        return mono[start : start + count]
+        return mono
 
 
 @MODALITIES.register("audio")
 @dataclass(frozen=True)
 class Sound(Modality):
     """A sound as its spectrum, uint8 ``[1, F, T]``; or as its wave, ``{"wave": float32 [L], "mask": bool [L]}``.
+
+    With several windows it is ``{"windows": ...}``, W of these.
 
     It is read from wav, flac, ogg (Vorbis or Opus), mp3 or aiff, without FFmpeg; its channels become one. Of the
     spectrum 255 is where the sound is loudest, and 0 what is quieter by 80 dB or more, and silence, which fills up a
@@ -130,7 +162,10 @@ class Sound(Modality):
 
     Args:
         sample_rate: samples a second that all are brought to.
-        seconds: of the window. None: learned from the training sounds, of which 19 of 20 fit into it, up to 10 s.
+        seconds: of the window. None: learned from the training sounds, of which 19 of 20 fit into it, up to 10 s; into
+            all windows together, where there are several.
+        windows: with more than 1, so many parts of a longer sound are heard, from its beginning to its end, where there
+            is something to hear, and its vector is the mean of theirs; in training one of them, by chance, each time.
         features: ``"log_mel"`` is the spectrum, 100 frames a second; ``"wave"`` the wave, of any length up to the
             window.
         bands: F, the height of the spectrum, spaced by pitch.
@@ -154,9 +189,11 @@ class Sound(Modality):
     features: Literal["log_mel", "wave"] = "log_mel"
     bands: int = 64
     max_seconds: float = MAX_SECONDS
+    windows: int = 1
 
     def __post_init__(self) -> None:
         check_counts(_RATES[0], sample_rate=self.sample_rate)
+        check_counts(windows=self.windows)
         check_counts(8, bands=self.bands)
         check_choice("features", self.features, "log_mel", "wave")
         check_above_zero(max_seconds=self.max_seconds, **given(seconds=self.seconds))
@@ -173,24 +210,32 @@ class Sound(Modality):
         """
         window = self.seconds or _LONGEST
         with self._opened(item) as clip:
-            samples = clip.loudest(window)
-        if not samples.any():
+            parts = [clip.loudest(window)] if self.windows == 1 else clip.spread(window, self.windows)
+        if not any(part.any() for part in parts):
             warnings.warn(f"{clip.name} is silent: all that is read of it is 0", DataWarning, 3)
-        wave = resampled(samples, clip.rate, self.sample_rate)[: round(window * self.sample_rate)]
+        waves = [resampled(part, clip.rate, self.sample_rate)[: round(window * self.sample_rate)] for part in parts]
+        read = self._as_fed(torch.from_numpy(np.stack(waves)))
+        if self.windows == 1:
+            return take(read, 0)
+        evenly = torch.arange(self.windows) * len(parts) // self.windows
+        return {"windows": take(read, evenly)}
+
+    def _as_fed(self, waves_WL: Tensor) -> Batch:
+        """Return the spectra ``[W, 1, F, T]`` of windows, or their waves."""
         if self.features == "wave":
-            return {"wave": torch.from_numpy(wave.astype(np.float32)), "mask": torch.ones(len(wave), dtype=torch.bool)}
-        levels = self._levels(torch.from_numpy(wave))
-        return F.pad(levels, (0, self._frames - levels.shape[-1]))[None] if self.seconds else levels[None]
+            return {"wave": waves_WL.float(), "mask": torch.ones(waves_WL.shape, dtype=torch.bool)}
+        levels = self._levels(waves_WL)
+        return F.pad(levels, (0, self._frames - levels.shape[-1]))[:, None] if self.seconds else levels[:, None]
 
     @property
     def _frames(self) -> int:
         """T of the window."""
         return frames_of(round((self.seconds or _LONGEST) * self.sample_rate), self.sample_rate)
 
-    def _levels(self, wave_L: Tensor) -> Tensor:
-        """Return the spectrum of a wave, uint8 ``[F, T]``."""
-        levels_FT = log_mel(wave_L.double(), self.sample_rate, self.bands) * (255 / DECIBELS)
-        return levels_FT.round().to(torch.uint8)
+    def _levels(self, wave: Tensor) -> Tensor:
+        """Return the spectrum of a wave ``[..., L]``, uint8 ``[..., F, T]``."""
+        levels = log_mel(wave.double(), self.sample_rate, self.bands) * (255 / DECIBELS)
+        return levels.round().to(torch.uint8)
 
     @contextmanager
     def _opened(self, item: Any) -> Iterator[Clip]:
@@ -205,6 +250,8 @@ class Sound(Modality):
             return
         name = f"the sound of {len(item)} bytes" if isinstance(item, bytes) else named(item)
         content = file_content(item, name, "a sound: a path, bytes, samples, or {'array': ..., 'sampling_rate': ...}")
+        if _lost(content):
+            raise DataError(f"{name} is cut short: it claims more bytes than it has. Replace the file")
         soundfile: Any = require("soundfile", extra="audio")
         try:
             with soundfile.SoundFile(io.BytesIO(content)) as file:
@@ -217,7 +264,7 @@ class Sound(Modality):
                 if file.channels > _CHANNELS:
                     raise DataError(f"{name} has {file.channels} channels; more than {_CHANNELS} are refused")
                 clip = self._checked(Clip(name, file.samplerate, file.frames, read))
-                if (decoded := clip.sought(self.seconds or _LONGEST) * file.channels) > _DECODED:
+                if (decoded := clip.sought(self.windows * (self.seconds or _LONGEST)) * file.channels) > _DECODED:
                     raise DataError(
                         f"{name} has {file.channels} channels of {clip.rate:,} samples a second, of which {decoded:,} "
                         f"samples were decoded; more than {_DECODED:,} are refused: make it one channel of "
@@ -236,7 +283,7 @@ class Sound(Modality):
         if clip.seconds < WINDOW:
             raise DataError(
                 f"{name} has {clip.length} samples, {1000 * clip.seconds:.3g} ms: a sound has {1000 * WINDOW:.0f} ms "
-                "at least"
+                "at least. Leave it out"
             )
         if clip.seconds > self.max_seconds:
             raise DataError(
@@ -248,8 +295,24 @@ class Sound(Modality):
     def listed(self, inputs: Any) -> Any:
         """Return sounds as a list: a file, an array ``[L]`` or a dict alone is a list of one, ``[N, L]`` of N.
 
-        Spectra ``[N, 1, F, T]`` and dicts of tensors are a batch, which is fed as it is.
+        Spectra ``[N, 1, F, T]`` and dicts of tensors are a batch, which is fed as it is. An array that does not say how
+        many samples a second it has is taken for one of ``sample_rate``, and a warning tells.
         """
+        found = self.separated(inputs)
+        if isinstance(found, list) and any(isinstance(one, Tensor | np.ndarray) for one in found):
+            self.tell_of_rate("if they have others, give {'array': ..., 'sampling_rate': ...}")
+        return found
+
+    def tell_of_rate(self, remedy: str) -> None:
+        """Warn of sounds in memory that do not say how many samples a second they have."""
+        warnings.warn(
+            f"sounds in memory without a rate are taken for {self.sample_rate:,} samples a second; {remedy}",
+            DataWarning,
+            4,
+        )
+
+    def separated(self, inputs: Any) -> Any:
+        """Return sounds as a list, or a batch, as ``listed`` does."""
         if isinstance(inputs, Mapping) and {"array", "bytes", "path"} & inputs.keys():
             return [inputs]
         if isinstance(inputs, Tensor | np.ndarray) and inputs.dtype != object and inputs.ndim < 4:
@@ -270,15 +333,17 @@ class Sound(Modality):
         lengths = np.array(list(self._lengths(inputs)))
         made = self
         if self.seconds is None:
-            fitting = float(np.quantile(lengths, _SHARE, method="inverted_cdf"))
+            fitting = float(np.quantile(lengths, _SHARE, method="inverted_cdf")) / self.windows
             tenths = math.ceil(10 * (max(fitting, 4 * WINDOW) - 1 / FRAMES))  # of a second
             made = self.with_options({"seconds": min(tenths / 10, _LONGEST)})
-        window = made.seconds or _LONGEST
-        cut = int((lengths > window + 1 / FRAMES).sum())
+        window, several = made.seconds or _LONGEST, self.windows > 1
+        cut = int((lengths > self.windows * window + 1 / FRAMES).sum())
         if cut > 2 * (1 - _SHARE) * len(lengths):
             warnings.warn(
-                f"{cut} of {len(lengths)} sounds are longer than {window:g} s, and only their loudest part is heard: "
-                f"set seconds= (the longest has {lengths.max():.1f} s), or cut them into clips",
+                f"{cut} of {len(lengths)} sounds are longer than {f'{self.windows} windows of ' * several}{window:g} "
+                f"s, and {'what lies between these is not' if several else 'only their loudest part is'} heard: set "
+                f"seconds= (the longest has {lengths.max():.1f} s){' or' if several else ','} windows="
+                f"{', to hear several parts of each' * (not several)}, or cut them into clips",
                 DataWarning,
                 4,
             )
@@ -292,18 +357,37 @@ class Sound(Modality):
             with self._opened(item.item if isinstance(item, Loaded) else item) as clip:
                 yield clip.seconds
 
+    def draws(self) -> Callable[[Batch], Batch] | None:
+        """Return what draws one of several windows."""
+        return None if self.windows == 1 else _one_window
+
     # ---- showing, sending
 
     def show(self, item: Any, example: Batch) -> bytes:
-        """Return its spectrum as a small PNG: time to the right, pitch upwards."""
+        """Return its spectrum as a small PNG: time to the right, pitch upwards; one window after the other."""
+        parts = windows_of(example) if in_windows(example) else [example]
+        levels = [self._shown(part) for part in parts]
+        return heat_map(torch.cat(levels, 1)) if all(map(len, levels)) else b""
+
+    def _shown(self, example: Batch) -> Tensor:
+        """Return levels ``[F, T]`` up to the last that is heard; nothing of what is no sound."""
         if isinstance(example, dict):
             levels = self._levels(example["wave"][example["mask"]])
         elif example.ndim != 3 or example.dtype != torch.uint8:
-            return b""
+            return torch.empty(0, 0)
         else:
             levels = example[0]
         heard = levels.any(0).nonzero()
-        return heat_map(levels[:, : int(heard[-1]) + 1] if len(heard) else levels)
+        return levels[:, : int(heard[-1]) + 1] if len(heard) else levels
+
+    def sketch(self, item: Any) -> bytes | Tensor:
+        """Return its samples without the silence at its ends, whatever holds them without loss."""
+        if (isinstance(item, Tensor) and item.ndim > 2) or is_batch(item):
+            return super().sketch(item)
+        with self._opened(item) as clip:
+            levels = (clip.loudest(self.seconds or _LONGEST) * (1 << 15)).round().astype(np.int32)
+        heard = np.flatnonzero(levels)
+        return digest(str(clip.rate).encode(), levels[heard[0] : heard[-1] + 1].tobytes() if len(heard) else b"")
 
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return what reads like a file of that name."""
@@ -315,6 +399,10 @@ class Sound(Modality):
 
     def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
         """Return noise."""
+        if self.windows > 1:
+            one = None if like is None else each(lambda leaf: leaf[:, 0], like["windows"])
+            made = replace(self, windows=1).made_up(count * self.windows, generator, one)
+            return {"windows": unfold(made, count, self.windows)}
         if self.features == "wave":
             length = round((self.seconds or 1) * self.sample_rate) if like is None else like["wave"].shape[1]
             wave = 2 * torch.rand(count, length, generator=generator) - 1
@@ -325,11 +413,15 @@ class Sound(Modality):
 
     def free_axes(self) -> dict[str, dict[int, str]]:
         """Return that a wave has any length."""
-        return {"wave": {1: "L"}, "mask": {1: "L"}} if self.features == "wave" else {}
+        if self.features != "wave":
+            return {}
+        several = self.windows > 1
+        return {"windows." * several + name: {1 + several: "L"} for name in ("wave", "mask")}
 
     def recipe(self) -> dict[str, Any]:
         """Return the rate and the window, and how the spectrum is made."""
         told: dict[str, Any] = {"sample_rate": self.sample_rate, "seconds": self.seconds, "features": self.features}
+        told |= {"windows": self.windows} if self.windows > 1 else {}
         if self.features == "log_mel":
             told |= {"bands": self.bands, "mel": "htk", "window_seconds": WINDOW, "frames_per_second": FRAMES}
             told |= {"decibels": DECIBELS, "levels": "0..255, 255 is the loudest of the sound"}
@@ -355,6 +447,11 @@ class SoundValues(Values):
     def beside(self, tiles: Sequence[Tile]) -> Any:
         """Return a strip of spectra with their captions."""
         return strip_of(tiles)
+
+
+def _one_window(example: Batch) -> Batch:
+    windows = windows_of(example)
+    return {"windows": stack([windows[int(torch.randint(len(windows), ()))]])}
 
 
 def _in_memory(item: Any, rate: int) -> tuple[NDArray[Any] | None, int]:
@@ -396,6 +493,14 @@ def _channels_last(array: NDArray[Any]) -> tuple[int, Callable[[int, int], NDArr
         return part
 
     return len(samples), read
+
+
+def _lost(content: bytes) -> bool:
+    """Whether a file of wav or aiff is shorter than it says, which libsndfile reads as if it were whole."""
+    if content[:4] not in (b"RIFF", b"FORM"):
+        return False
+    claimed = 8 + int.from_bytes(content[4:8], "little" if content[:4] == b"RIFF" else "big")
+    return len(content) < _CUT_SHORT * claimed < _UNTOLD
 
 
 def _unreadable(name: str, content: bytes) -> str:

@@ -1,6 +1,6 @@
 """From a wave to its spectrum, and from one rate of samples to another. All is in float64: the same on every machine.
 
-Shapes: L samples, T frames, F bands.
+Shapes: L samples, W windows, T frames, F bands.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ def resampled(samples_L: NDArray[Any], rate: int, wanted: int) -> NDArray[Any]:
     return found
 
 
-def log_mel(wave_L: Tensor, rate: int, bands: int) -> Tensor:
+def log_mel(wave: Tensor, rate: int, bands: int) -> Tensor:
     """Return decibels ``[F, T]`` above silence, 0 to ``DECIBELS``, which is where the clip is loudest.
 
     Each clip is compared with itself, so that neither its volume nor what fills it up matters.
 
     Args:
-        wave_L: samples, float64.
+        wave: samples ``[L]``, float64; or those of windows of one clip, ``[W, L]``, of which ``[W, F, T]`` is made.
         rate: of them, a second.
         bands: F, spaced by pitch (mel) up to half the rate.
     """
     window, hop = round(WINDOW * rate), _hop(rate)
     size = _size(window)
     spectrum = torch.stft(
-        wave_L,
+        wave,
         size,
         hop,
         window,
-        torch.hann_window(window, dtype=wave_L.dtype),
+        torch.hann_window(window, dtype=wave.dtype),
         pad_mode="constant",
         return_complex=True,
     )
-    power_FT = filters(rate, size, bands) @ spectrum[:, : frames_of(len(wave_L), rate)].abs().square()
-    loudest = power_FT.max().clamp_min(torch.finfo(wave_L.dtype).tiny)
-    return DECIBELS + 10 * (power_FT / loudest).clamp_min(10 ** (-DECIBELS / 10)).log10()
+    power = filters(rate, size, bands) @ spectrum[..., : frames_of(wave.shape[-1], rate)].abs().square()
+    loudest = power.max().clamp_min(torch.finfo(wave.dtype).tiny)
+    return DECIBELS + 10 * (power / loudest).clamp_min(10 ** (-DECIBELS / 10)).log10()
 
 
 def frames_of(length: int, rate: int) -> int:

@@ -28,6 +28,8 @@ class AudioData(DataModule):
             16,000.
         seconds: of a sound that are heard: the loudest part of a longer one, and silence follows a shorter one.
             Default: as the model's training data, else such that 19 of 20 training sounds fit, up to 10.
+        windows: with more than 1, so many parts of a longer sound are heard, and its vector is the mean of theirs; in
+            training one of them, by chance, each time; see ``Sound``.
         options: see ``DataOptions``.
     """
 
@@ -41,10 +43,16 @@ class AudioData(DataModule):
         predict: Table | None = None,
         sample_rate: int | None = None,
         seconds: float | None = None,
+        windows: int | None = None,
         **options: Any,
     ) -> None:
-        options |= given(sample_rate=sample_rate, seconds=seconds)
-        train, val, test, predict = map(_one_by_one, (train, val, test, predict))
+        options |= given(sample_rate=sample_rate, seconds=seconds, windows=windows)
+        tables = [_one_by_one(table) for table in (train, val, test, predict)]
+        if sample_rate is None and any(
+            now is not table for now, table in zip(tables, (train, val, test, predict), strict=True)
+        ):
+            type(self).modality.tell_of_rate("set sample_rate= of the data, or take from_arrays(sampling_rate=...)")
+        train, val, test, predict = tables
         super().__init__(train, val, test, predict, **options)
 
     @door
@@ -60,7 +68,7 @@ class AudioData(DataModule):
         Raises:
             DataError: the rate or a target is missing, or there are more of the one than of the other.
         """
-        sounds: list[Any] = list(cls.modality.listed(arrays))
+        sounds: list[Any] = list(cls.modality.separated(arrays))
         if sampling_rate is not None:
             sounds = [
                 one if isinstance(one, Mapping) else {"array": one, "sampling_rate": sampling_rate} for one in sounds
@@ -71,8 +79,8 @@ class AudioData(DataModule):
 
 
 def _one_by_one(table: Table | None) -> Table | None:
-    """Return a table whose waves ``[N, L]`` are sounds to be read; spectra ``[N, 1, F, T]`` are fed as they are."""
-    if table is None or not isinstance(table.inputs, Tensor) or table.inputs.ndim != 2:
+    """Return a table whose waves are sounds to be read, ``[N, L]`` or ``[N, C, L]``; spectra are fed as they are."""
+    if table is None or not isinstance(table.inputs, Tensor) or table.inputs.ndim > 3:
         return table
     return replace(table, inputs=list(table.inputs))
 

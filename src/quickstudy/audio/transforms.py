@@ -1,7 +1,7 @@
 """Ready-made augmentation of sounds, by name: ``transform="shift_noise"``.
 
 Each takes and returns a spectrum ``[1, F, T]`` of decibels above silence, uint8 or floats of 0..1, or a wave,
-``{"wave": [L], "mask": [L]}``. What is moved beyond an end is lost, and silence follows it in.
+``{"wave": [L], "mask": [L]}``; or windows of these. What is moved beyond an end is lost, and silence follows it in.
 
 Shapes: F bands, T frames, L samples.
 """
@@ -13,19 +13,22 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from quickstudy.audio.spectrum import DECIBELS
-from quickstudy.batches import Batch
+from quickstudy.batches import Batch, in_windows, stack, windows_of
 from quickstudy.data.samples import TRANSFORMS
 
 _NAMED = {
     "shift": ("shift",),
     "noise": ("noise",),
+    "pitch": ("pitch",),
     "specaugment": ("masks",),
     "shift_noise": ("shift", "noise"),
     "shift_specaugment": ("shift", "masks"),
     "shift_noise_specaugment": ("shift", "noise", "masks"),
+    "shift_pitch_specaugment": ("shift", "pitch", "masks"),
     "sound_views": ("far_shift", "noise", "masks"),
 }
 _QUIETEST, _LOUDEST = 30.0, 10.0
@@ -33,6 +36,8 @@ _QUIETEST, _LOUDEST = 30.0, 10.0
 
 
 def _in_turn(parts: tuple[str, ...], sound: Batch) -> Batch:
+    if in_windows(sound):
+        return {"windows": stack([_in_turn(parts, window) for window in windows_of(sound)])}
     for part in parts:
         wave = isinstance(sound, dict)
         sound = {**sound, "wave": _WAVES[part](sound["wave"])} if wave else _SPECTRA[part](sound)
@@ -82,15 +87,29 @@ def _noisy_wave(wave: Tensor) -> Tensor:
     return wave + torch.randn(wave.shape, dtype=wave.dtype) * power.sqrt()
 
 
+def _other_pitch(levels: Tensor) -> Tensor:
+    """Move all bands up or down, by up to a tenth of them."""
+    return _moved(0.1, levels.transpose(-2, -1)).transpose(-2, -1)
+
+
+def _other_speed(wave: Tensor) -> Tensor:
+    """Play it faster and higher or slower and lower, by up to a tenth: Ko et al. 2015, Audio Augmentation for ASR."""
+    speed = 0.9 + 0.2 * float(torch.rand(()))
+    played = F.interpolate(wave[None, None], size=max(round(len(wave) / speed), 1), mode="linear")[0, 0, : len(wave)]
+    return F.pad(played, (0, len(wave) - len(played)))
+
+
 _SPECTRA: dict[str, Callable[[Any], Any]] = {
     "shift": partial(_moved, 0.1),
     "far_shift": partial(_moved, 0.25),
     "noise": _noisy_spectrum,
+    "pitch": _other_pitch,
     "masks": partial(_masked, (-2, -1)),
 }
 _WAVES: dict[str, Callable[[Any], Any]] = {
     **_SPECTRA,
     "noise": _noisy_wave,
+    "pitch": _other_speed,
     "masks": partial(_masked, (-1,)),
 }
 

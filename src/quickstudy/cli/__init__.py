@@ -34,6 +34,7 @@ class Command(NamedTuple):
 _OF_CHECKPOINT = ("--checkpoint", "--config", "--print_config", "--data.", "--trainer.")
 COMMANDS = {
     "demo": Command("demo", "see few-shot learning at work: train, test, adapt and write a report"),
+    "ladder": Command("ladder", "tell which method is good enough on your classes, and how accurate it is", flags=True),
     "fit": Command("fit", "train a model on folders, a CSV file or a published data set", flags=True),
     "test": Command("test", "measure a checkpoint's accuracy", flags=True),
     "verify": Command("verify", "measure again what was measured of a run, and compare"),

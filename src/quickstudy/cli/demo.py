@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.table import Table as Lines
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch
 from quickstudy.data.stages import STAGES
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write
 from quickstudy.kinds.metrics import Estimate
+from quickstudy.ladder.baselines import Counts, Statistics
 from quickstudy.predictor import Predictor
 from quickstudy.runs.report import Picture, Row, episode_picture, told, write_report
 from quickstudy.runs.results import versions
@@ -110,7 +110,6 @@ def _pictures() -> _Act:
 
 def _texts() -> _Act:
     from quickstudy.text import TextClassificationData, TextClassifier
-    from quickstudy.text.modality import VOCABULARY_SIZE
 
     return _Act(
         dataset="wishes",
@@ -127,7 +126,7 @@ def _texts() -> _Act:
         rate=2e-3,
         epochs=4,
         plain="words in common",
-        baseline=lambda: _Counts(VOCABULARY_SIZE),
+        baseline=Counts,
         asked=3,
     )
 
@@ -150,7 +149,7 @@ def _sounds() -> _Act:
         rate=2e-3,
         epochs=3,
         plain="statistics of their spectra",
-        baseline=_Statistics,
+        baseline=Statistics,
         label=lambda name: name.split()[-1],
     )
 
@@ -180,27 +179,6 @@ def _rows() -> _Act:
 
 ACTS: dict[str, Callable[[], _Act]] = {"image": _pictures, "text": _texts, "tabular": _rows, "audio": _sounds}
 """By domain."""
-
-
-class _Counts(nn.Module):
-    """How often each token stands in a text, of length 1: what texts have in common."""
-
-    def __init__(self, known: int) -> None:
-        super().__init__()
-        self.known = known
-
-    def forward(self, texts: Batch) -> Tensor:
-        ids_NL, mask_NL = texts["ids"], texts["mask"]
-        counts = torch.zeros(len(ids_NL), self.known).scatter_add_(1, ids_NL, mask_NL.float())
-        return nn.functional.normalize(counts)
-
-
-class _Statistics(nn.Module):
-    """How loud each band of a spectrum is, by how much it varies, and how fast."""
-
-    def forward(self, spectra: Tensor) -> Tensor:
-        bands_NFT = spectra.flatten(1, 2)
-        return torch.cat([bands_NFT.mean(2), bands_NFT.std(2), bands_NFT.diff(dim=2).abs().mean(2)], 1)
 
 
 def run(args: argparse.Namespace) -> int:

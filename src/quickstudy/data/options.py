@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,10 @@ class DataOptions:
         transform: a function of one loaded tensor, or the name of a ready-made one (``"flip_crop"``; all of them:
             ``quickstudy list transforms``), applied to training examples; or a mapping of these by stage. Its random
             choices depend on a seed, the step or episode, and the position alone.
+        test_time_augmentation: a transform, or the name of one, that draws each example of a test or of a prediction
+            ``test_time_draws`` times: the answer is the mean over them and the example as it is, of probabilities where
+            these are given. None: every example once. It is of ordinary training, with fixed answers.
+        test_time_draws: how often; ``"mirror"``, which does not draw, needs one.
         val_split: share of the training data that becomes validation data, between 0 and 1: of the classes for a
             few-shot strategy, of each class's examples otherwise.
         test_split: share that becomes test data likewise; both are shares of all, and depend on ``seed`` alone.
@@ -44,13 +48,16 @@ class DataOptions:
             Episodes then ask for examples of other groups than they show, and ``val_split`` and ``test_split`` move
             whole groups, where they divide examples and not classes.
         group_by: the same of files, by a regular expression of their names below their folder: what its first group
-            finds, as ``"([a-z]+)_"`` the speaker in ``yes/anna_3.wav``; or all that it finds.
+            finds, as ``"([a-z]+)_"`` the speaker in ``yes/anna_3.wav``; or all that it finds. Of examples in memory the
+            groups themselves, one for each training example, or by stage: ``{"train": ["anna", "ben", ...]}``.
 
     Raises:
         ConfigError: one is out of range.
     """
 
     transform: str | Mapping[str, str] | Transform | Mapping[str, str | Transform] | None = None
+    test_time_augmentation: str | Transform | None = None
+    test_time_draws: int = 8
     val_split: float | None = None
     test_split: float | None = None
     batch_size: int = 4
@@ -63,7 +70,7 @@ class DataOptions:
     seed: int = 0
     episode_key: str | None = None
     group_field: str | int | None = None
-    group_by: str | None = None
+    group_by: str | Sequence[Any] | Mapping[str, Sequence[Any]] | None = None
 
     def __post_init__(self) -> None:
         for name, transform in self.transforms.items():
@@ -79,7 +86,12 @@ class DataOptions:
         check_shares(**{f"{stage}_split": share for stage, share in self.splits.items()})
         if sum(self.splits.values()) >= 1:
             raise ConfigError("val_split and test_split are shares of one whole, and leave nothing to train on")
-        check_counts(batch_size=self.batch_size)
+        check_counts(batch_size=self.batch_size, test_time_draws=self.test_time_draws)
+        if self.drawn_by is not None and not callable(self.drawn_by):
+            raise ConfigError(
+                f"test_time_augmentation={brief(self.drawn_by)} is neither a function of one example nor the name of a "
+                "transform"
+            )
         check_counts(0, seed=self.seed, num_workers=self.num_workers)
         check_choice("pin_memory", self.pin_memory, True, False, None)
         key: Any = self.episode_key
@@ -87,10 +99,13 @@ class DataOptions:
             raise ConfigError(f"episode_key={key!r}: it must be a name, for instance episode_key='birds'")
         if self.group_field is not None and self.group_by is not None:
             raise ConfigError("group_field is of tables and group_by of names of files: give one of them")
-        if self.group_by is not None:
+        for stage in self.groups:
+            if stage not in STAGES:
+                raise unknown("stage of group_by", stage, STAGES)
+        if isinstance(self.group_by, str):
             try:
                 re.compile(self.group_by)
-            except (re.error, TypeError) as error:
+            except re.error as error:
                 raise ConfigError(f"group_by={brief(self.group_by)} is no regular expression: {error}") from error
         if self.sampler not in (None, "balanced"):
             raise ConfigError(f"sampler={self.sampler!r} is neither 'balanced' nor None")
@@ -102,6 +117,19 @@ class DataOptions:
         """What is applied to the examples of each stage, by its name."""
         by_stage = self.transform if isinstance(self.transform, Mapping) else {"train": self.transform}
         return {stage: TRANSFORMS[each] if isinstance(each, str) else each for stage, each in by_stage.items()}
+
+    @property
+    def drawn_by(self) -> Any:
+        """What draws an example anew that is tested or predicted; None: nothing does."""
+        asked = self.test_time_augmentation
+        return TRANSFORMS[asked] if isinstance(asked, str) else asked
+
+    @property
+    def groups(self) -> dict[str, Any]:
+        """What each example of a stage comes from, where ``group_by`` has the groups themselves."""
+        if self.group_by is None or isinstance(self.group_by, str):
+            return {}
+        return dict(self.group_by if isinstance(self.group_by, Mapping) else {"train": self.group_by})
 
     @property
     def splits(self) -> dict[StageName, float]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.places import Files
-from quickstudy.data.targets import class_name, encode, missing, numbered
+from quickstudy.data.targets import class_name, encode, in_order, missing, numbered
 from quickstudy.errors import DataError, brief, few
 
 _TRIES = 256
@@ -51,6 +51,26 @@ class Origins:
         return cls(codes.astype(np.int32), names)
 
     @classmethod
+    def of_each(cls, labels: Any, count: int, what: str) -> Origins:
+        """Make them of the labels of so many examples.
+
+        Args:
+            labels, count: see above.
+            what: they are, for messages.
+
+        Raises:
+            DataError: there are more of the ones than of the others; or see ``of``.
+        """
+        listed = in_order(labels, "groups")
+        listed = listed if hasattr(listed, "dtype") else list(listed)
+        if len(listed) != count:
+            raise DataError(
+                f"group_by has {len(listed)} groups, and {what} {count} examples: give one for each"
+                " (on_error='skip' leaves out examples, but not their groups)"
+            )
+        return cls.of(listed)
+
+    @classmethod
     def named_in(cls, files: Any, pattern: str) -> Origins:
         r"""Read them from names of files, relative to their folder: ``r"(\w+)_\d+\.wav"``.
 
@@ -64,7 +84,7 @@ class Origins:
         if not isinstance(files, Files):
             raise DataError(
                 f"group_by={pattern!r} is of the names of files, and these examples are none: of a table name the "
-                "column, group_field="
+                "column, group_field=, and of examples in memory give the groups, group_by={'train': [...]}"
             )
         names = files.names.tolist()
         found = [re.search(pattern, name) for name in names]

@@ -13,10 +13,11 @@ import random
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.batches import Batch, each, stack, take
+from quickstudy.batches import Batch, each, is_batch, stack, take
 from quickstudy.data.archives import MAX_FILE_BYTES, Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs, count_of
@@ -83,6 +84,18 @@ def described(transform: Any) -> str | None:
         return words
     numbers = [repr(constant) for constant in code.co_consts[1:] if isinstance(constant, (bool, int, float, str))]
     return f"{words} of {', '.join([*code.co_names, *numbers])}"
+
+
+def in_turn(*transforms: Transform | None) -> Transform | None:
+    """Return one transform of several, without those that are None; None where nothing is left."""
+    left = [transform for transform in transforms if transform is not None]
+    return partial(_through, left) if len(left) > 1 else next(iter(left), None)
+
+
+def _through(transforms: Sequence[Transform], example: Batch) -> Batch:
+    for transform in transforms:
+        example = transform(example)
+    return example
 
 
 class Samples:
@@ -457,7 +470,7 @@ def listed(inputs: Any) -> Any:
     Raises:
         DataError: it is a set, which has no order, or a mapping, but for a dict of tensors, which is a batch.
     """
-    if isinstance(inputs, dict) and inputs and all(isinstance(leaf, Tensor) for leaf in tree_leaves(inputs)):
+    if is_batch(inputs):
         return inputs
     if not hasattr(inputs, "read"):  # an open file would come by its lines
         inputs = in_order(inputs, "inputs")

@@ -147,18 +147,24 @@ def check_no_file_twice(tables: Mapping[str, Table]) -> None:
             )
 
 
-def warn_of_shared_origins(tables: Mapping[str, Table]) -> None:
-    """Warn of groups that lie in several splits: what a model learned of one tells on its other examples."""
+def shared_origins(tables: Mapping[str, Table]) -> list[str]:
+    """Say in words which groups lie in several splits: what a model learned of one tells on its other examples."""
     present = {split: table.origins.present for split, table in tables.items() if table.origins is not None}
+    found = []
     for (split, names), (other, others) in combinations(present.items(), 2):
         both = sorted(set(names) & set(others))
         if both:
-            warnings.warn(
+            found.append(
                 f"{len(both)} groups are both in the {split} and the {other} data: {shown(both)}. The figures of the "
-                f"{other} data then tell nothing of groups that are new",
-                DataWarning,
-                4,
+                f"{other} data then tell nothing of groups that are new"
             )
+    return found
+
+
+def warn_of_shared_origins(tables: Mapping[str, Table]) -> None:
+    """Warn of groups that lie in several splits."""
+    for told in shared_origins(tables):
+        warnings.warn(told, DataWarning, 4)
 
 
 def _warn_of_two_classes(split: str, table: Table, found: Sequence[tuple[Any, str]]) -> None:

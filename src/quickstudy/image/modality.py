@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
+from quickstudy.data.likeness import SIDE, small
 from quickstudy.data.samples import ADDRESS as ADDRESS
 from quickstudy.data.samples import Sent, content_of, file_content, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, meant
@@ -194,6 +195,13 @@ class Picture(Modality):
     def show(self, item: Any, example: Any) -> bytes:
         """Return a small JPEG."""
         return thumbnail_of(example)
+
+    def sketch(self, item: Any) -> bytes | Tensor:
+        """Return it at a few pixels, by which copies in other sizes, formats and brightness are found."""
+        pixels = replace(self, image_size=SIDE, image_mode="RGB").load(item)
+        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) not in (1, 3):
+            return super().sketch(item)
+        return pixels if pixels.shape == (3, SIDE, SIDE) else small(pixels)
 
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return what reads like a file of that name."""

@@ -130,7 +130,18 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
     for name in classes:
         check_name(name)
     knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
-    knowledge, kept = kept_of(knowledge, examples, len(classes))
+    return fitted_to(*kept_of(knowledge, examples, len(classes)), codes, classes)
+
+
+def fitted_to(knowledge: Knowledge, kept: Kept, codes: NDArray[Any], classes: Sequence[Label]) -> Knowledge:
+    """Return what is known once examples were learned of which is kept what is needed.
+
+    Args:
+        knowledge: of who learns.
+        kept: what ``kept_of`` returned of S examples.
+        codes: ``[S]``, into ``classes``; those without an example are left out.
+        classes: their names, as they are taught.
+    """
     rows = {name: np.flatnonzero(codes == code) for code, name in enumerate(classes)}
     return _learned(knowledge, {name: _some(kept, own) for name, own in rows.items() if len(own)})
 

@@ -18,15 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from quickstudy.batches import Batch, each, take
+from quickstudy.batches import Batch, each, is_batch, take
 from quickstudy.data.samples import Loaded, Samples
 from quickstudy.errors import DataError, DataWarning
 from quickstudy.modality import Modality
 from quickstudy.modality.values import Scale, Values
 from quickstudy.nets import Encoder
-from quickstudy.torch_internals import tree_leaves
 
 _SEEN = 16  # examples that tell the scale of all
 _TOLD: ContextVar[Callable[[int], None] | None] = ContextVar("told of what was read", default=None)
@@ -71,9 +69,7 @@ class Reader:
         """Return a batch ``[N, ...]`` that is fed as it is, or a list of items; what comes one by one is listed."""
         if isinstance(inputs, list) and inputs and all(isinstance(item, Loaded) for item in inputs):
             return inputs
-        leaves = tree_leaves(inputs) if isinstance(inputs, dict) else []
-        batch = leaves and all(isinstance(leaf, Tensor) for leaf in leaves)
-        return inputs if batch else self.rules.listed(inputs)
+        return inputs if is_batch(inputs) else self.rules.listed(inputs)
 
     def samples(self, examples: Any) -> Samples:
         """Return what reads them.

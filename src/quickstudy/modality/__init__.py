@@ -17,8 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.batches import Batch, each
+from quickstudy.batches import Batch, each, is_batch
+from quickstudy.data.content import told_by
 from quickstudy.data.frames import file_name
+from quickstudy.data.likeness import digest
 from quickstudy.data.samples import listed
 from quickstudy.data.scan import listed_files
 from quickstudy.data.table import Inputs
@@ -29,7 +31,6 @@ from quickstudy.modality.pixels import by_network
 from quickstudy.modality.values import Sighted
 from quickstudy.modality.values import Values as Values
 from quickstudy.registry import Registry
-from quickstudy.torch_internals import tree_leaves
 
 
 class Wire(NamedTuple):
@@ -95,8 +96,7 @@ class Modality(ABC):
 
     def __call__(self, item: Any) -> Batch:
         """Read one input, as ``load`` does; a dict of tensors is one that was read, and stays as it is."""
-        read = isinstance(item, dict) and item and all(isinstance(leaf, Tensor) for leaf in tree_leaves(item))
-        return item if read else self.load(item)
+        return item if is_batch(item) else self.load(item)
 
     @abstractmethod
     def load(self, item: Any) -> Batch:
@@ -153,6 +153,13 @@ class Modality(ABC):
         """
         return self
 
+    def draws(self) -> Callable[[Batch], Batch] | None:
+        """Return what draws that of a loaded example which training is shown, such as one of its windows; None: all.
+
+        It runs before the transform of the training data, and what is random in it follows from the same seed.
+        """
+        return None
+
     def show(self, item: Any, example: Batch) -> bytes:
         """Return something small for eyes, of the type ``shown_as``; nothing where there is nothing to see.
 
@@ -161,6 +168,18 @@ class Modality(ABC):
             example: what ``load`` made of it, as the model is fed with it.
         """
         return b""
+
+    def sketch(self, item: Any) -> bytes | Tensor:
+        """Return what an input has in common with those that are nearly the same: a repetition tells nothing new.
+
+        Bytes, where those with equal ones are; or a small picture, uint8 ``[3, SIDE, SIDE]`` (``data.likeness``), where
+        those that look alike are. By default its content, as it is.
+
+        Raises:
+            TypeError: there is no telling.
+            DataError: it cannot be read.
+        """
+        return digest(*told_by(item))
 
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return the item, for ``load``, in a request's file (bytes) or JSON value.

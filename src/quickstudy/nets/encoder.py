@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, device_of, each, join, size
+from quickstudy.batches import Batch, device_of, each, fold, in_windows, join, over_windows, size, unfold
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.nets import purposes, timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import FoldedRows, layouts_of
@@ -18,11 +18,11 @@ from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
-from quickstudy.torch_internals import BatchNorm, Convolution
+from quickstudy.torch_internals import BatchNorm, Convolution, tree_leaves
 
 
 class Encoder(nn.Module):
-    """A backbone together with what its inputs must go through.
+    """A backbone together with what its inputs must go through; of inputs in windows it is the mean over these.
 
     uint8 inputs are scaled to 0..1 and, where the backbone was trained on normalised images, normalised likewise;
     all other inputs are fed as they are. The output is flattened to ``[N, D]``.
@@ -58,8 +58,7 @@ class Encoder(nn.Module):
 
     def forward(self, inputs: Batch) -> Tensor:
         """Embed inputs: ``[N, C, ...]`` to ``[N, D]``."""
-        features: Tensor = self.backbone(self.prepared(inputs))
-        return features.flatten(1)
+        return over_windows(self.backbone, self.prepared(inputs)).flatten(1)
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +78,7 @@ class Encoder(nn.Module):
         name, shape = type(self.backbone).__name__, each(lambda leaf: tuple(leaf.shape[1:]), example)
         try:
             with torch.no_grad(), self._evaluating():
-                features = self.backbone(inputs)
+                features = over_windows(self.backbone, inputs)
         except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
             raise ConfigError(
                 f"the backbone {name} cannot take inputs of shape {shape}: {error}. Load them as it wants them "
@@ -100,7 +99,7 @@ class Encoder(nn.Module):
         """
         if self._layouts is None and size(inputs) > 1 and any(isinstance(m, BatchNorm) for m in self.modules()):
             with self._evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
-                self._layouts = layouts_of(lambda some: self.backbone(self.prepared(some)), inputs)
+                self._layouts = layouts_of(self, inputs)
 
     def rows_of(self, inputs: Batch) -> FoldedRows:
         """Return which rows of a BatchNorm are whose as inputs pass; ``find_rows`` must have seen some before."""
@@ -119,11 +118,16 @@ class Encoder(nn.Module):
     def prepared(self, inputs: Batch) -> Batch:
         """Return inputs ``[N, C, ...]`` as the backbone takes them: scaled, normalised, in its memory format.
 
-        Grey pictures may be given as ``[N, H, W]``. Of a dict, numbers with fractions come in the backbone's precision.
+        Grey pictures may be given as ``[N, H, W]``. Of a dict, numbers with fractions come in the backbone's precision;
+        windows are prepared as inputs are.
 
         Raises:
             ConfigError: they have another number of channels.
         """
+        if in_windows(inputs):
+            windows = inputs["windows"]
+            sizes = tree_leaves(windows)[0].shape[:2]
+            return {"windows": unfold(self.prepared(fold(windows)), *sizes)}
         if not isinstance(inputs, Tensor):
             return each(lambda leaf: leaf.to(self._dtype(leaf.dtype)) if leaf.is_floating_point() else leaf, inputs)
         if self.planar and inputs.ndim == 3:

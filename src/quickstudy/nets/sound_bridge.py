@@ -11,20 +11,18 @@ Shapes: N sounds, L samples, T frames, F bands, P places, D features.
 from __future__ import annotations
 
 import math
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, brief, first_line, require
+from quickstudy.nets.ctranslate2 import read_ctranslate2
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.sequences import Pooling, attention_bias, pooled
 from quickstudy.nets.weights import WHEELS, Weights, wheel_file
@@ -48,6 +46,8 @@ _WAVES = ("wav2vec2", "hubert", "unispeech", "unispeech-sat")
 """Encoders of waves that are built alike."""
 _SPECTRA = ("audio-spectrogram-transformer", "clap")
 """Encoders of spectra of one size, which their own feature extractors make."""
+ADAPTING = 1
+"""Layers of a pretrained model that gradient steps adapt to a task: the last, since all take several times as long."""
 SOUNDS = ("whisper", *_WAVES, *_SPECTRA)
 """Types of models that read sounds, as a ``config.json`` has them."""
 
@@ -61,6 +61,9 @@ class SoundEncoder(nn.Module):
         pooling: what its vector is; None: what the network itself makes of its states.
     """
 
+    adaptation_layers: int | Literal["all"] = "all"
+    """What MAML and its family adapt of it, unless they are told: as their option of that name."""
+
     def __init__(self, network: Any, extractor: Mapping[str, Any], pooling: Pooling | None) -> None:
         super().__init__()
         self.network, self.pooling = network, pooling
@@ -72,6 +75,11 @@ class SoundEncoder(nn.Module):
             "name": "audio",
             "options": {"features": "wave", "sample_rate": self.sample_rate},
         }
+
+    @property
+    def blocks_of_layers(self) -> nn.ModuleList:
+        """Its layers of attention, or groups of such, from the bottom to the top."""
+        return next(module for module in self.network.modules() if isinstance(module, nn.ModuleList))
 
 
 class _OfPlaces(SoundEncoder, ABC):
@@ -111,12 +119,6 @@ class WhisperSounds(_OfPlaces):
     def max_seconds(self) -> float:
         """How long a clip may be."""
         return float((2 * self.network.config.max_source_positions - _SILENCE) * _HOP / _RATE)
-
-    @property
-    def blocks_of_layers(self) -> nn.ModuleList:
-        """Its layers of attention, from the bottom to the top."""
-        layers: nn.ModuleList = self.network.layers
-        return layers
 
     def spectrum(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
         """Return Whisper's ``[N, F, T + 2]``, two frames beyond for convolutions to see; and ``[N]``, the T of each.
@@ -288,49 +290,9 @@ def whisper_tiny_en(pretrained: bool = True, pooling: Pooling = "mean_std") -> n
     network = transformers.models.whisper.modeling_whisper.WhisperEncoder(config)
     if pretrained:
         network.load_state_dict(_of_whisper(read_ctranslate2(wheel_file(WHEELS["whisper_tiny_en"])), config))
-    return WhisperSounds(network, {"sampling_rate": _RATE}, pooling)
-
-
-# ---- files of CTranslate2
-
-
-def read_ctranslate2(path: Path) -> Weights:
-    """Read a file of weights of CTranslate2 (https://github.com/OpenNMT/CTranslate2), of floats alone.
-
-    Raises:
-        ConfigError: it is none of a known version, or holds other numbers.
-    """
-    types = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-    content = memoryview(path.read_bytes())
-    place = 0
-
-    def numbers(form: str) -> Any:
-        nonlocal place
-        found = struct.unpack_from(f"<{form}", content, place)
-        place += struct.calcsize(f"<{form}")
-        return found if len(found) > 1 else found[0]
-
-    def text() -> str:
-        nonlocal place
-        length = numbers("H")
-        place += length
-        return bytes(content[place - length : place - 1]).decode()
-
-    try:
-        if (version := numbers("I")) != 6:
-            raise ConfigError(f"'{path}' is a file of version {version} of CTranslate2, and 6 is read")
-        text(), numbers("I")  # the kind of model, and its revision
-        found: Weights = {}
-        for _ in range(numbers("I")):
-            name, rank = text(), numbers("B")
-            shape = [numbers("I") for _ in range(rank)]
-            kind, size = numbers("BI")
-            values = np.frombuffer(content[place : place + size], types[kind]).reshape(shape)
-            found[name] = torch.from_numpy(values.astype(np.float32))
-            place += size
-    except (struct.error, KeyError, ValueError, UnicodeDecodeError) as error:
-        raise ConfigError(f"'{path}' is no file of weights of CTranslate2, or is damaged: {error}") from error
-    return found
+    made = WhisperSounds(network, {"sampling_rate": _RATE}, pooling)
+    made.adaptation_layers = ADAPTING
+    return made
 
 
 def _of_whisper(found: Weights, config: Any) -> Weights:

@@ -26,7 +26,7 @@ from quickstudy.errors import ConfigError, brief, check_choice, first_line, requ
 from quickstudy.nets import static_embeddings
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.sequences import Pooling, attention_bias, by_window, pooled
-from quickstudy.nets.sound_bridge import SOUNDS, SoundEncoder, sound_encoder
+from quickstudy.nets.sound_bridge import ADAPTING, SOUNDS, SoundEncoder, sound_encoder
 from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.weights import WHEELS, check_hub_answers, wheel_file
 
@@ -41,8 +41,6 @@ _MINILM = {
 }
 _LONGEST = 512
 """Tokens of a text at most, where a model does not say."""
-_ADAPTING = 1
-"""Layers of a pretrained model that gradient steps adapt to a task: the last, since all take five times as long."""
 _FILES = ("*.json", "*.txt", "*.model")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _HELP = (
@@ -122,7 +120,7 @@ def minilm(pretrained: bool = True) -> nn.Module:
     """
     if pretrained:
         return _read(wheel_file(WHEELS["minilm"]).parent, {})
-    return from_config(_MINILM, "mean", True, _ADAPTING)
+    return from_config(_MINILM, "mean", True, ADAPTING)
 
 
 @BACKBONES.register("transformers")
@@ -139,7 +137,7 @@ def from_config(
         config: as its ``config.json`` has it, with the ``model_type``.
         pooling: what the vector of an input is. None: of a text the mean, of a sound see ``sound_encoder``.
         normalize: whether that of a text is brought to the length 1.
-        adaptation_layers: of an encoder of texts, see ``TransformersEncoder``.
+        adaptation_layers: what MAML and its family adapt of it, unless they are told.
         extractor: of an encoder of sounds, what its ``preprocessor_config.json`` has.
 
     Raises:
@@ -156,7 +154,9 @@ def from_config(
             f"transformers makes no encoder of config={brief(dict(config))}: {first_line(error)}"
         ) from error
     if made.config.model_type in SOUNDS:
-        return _of_sounds(made, extractor or {}, pooling, normalize)
+        sounds = _of_sounds(made, extractor or {}, pooling, normalize)
+        sounds.adaptation_layers = adaptation_layers
+        return sounds
     return TransformersEncoder(_encoder_of(made), pooling or "mean", normalize, adaptation_layers=adaptation_layers)
 
 
@@ -194,9 +194,9 @@ def create(
     made = _read(folder, kwargs, pretrained)
     whole = made.config if isinstance(made, SoundEncoder) else made.network.config
     config = {key: value for key, value in whole.to_diff_dict().items() if key != "transformers_version"}
-    if isinstance(made, SoundEncoder):
-        return made, {"config": config, "pooling": made.pooling, "extractor": made.extractor}
     own = {"adaptation_layers": made.adaptation_layers} if pretrained else {}
+    if isinstance(made, SoundEncoder):
+        return made, {"config": config, "pooling": made.pooling, "extractor": made.extractor, **own}
     return made, {"config": config, "pooling": made.pooling, "normalize": made.normalize, **own}
 
 
@@ -222,12 +222,14 @@ def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> T
     except Exception as error:  # damage makes the library raise almost anything
         raise ConfigError(f"the model in '{folder}' cannot be read: {first_line(error)}. {_HELP}") from error
     if made.config.model_type in SOUNDS:
-        return _of_sounds(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize")).train()
+        sounds = _of_sounds(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
+        sounds.adaptation_layers = ADAPTING if pretrained else "all"
+        return sounds.train()
     network = _encoder_of(made)
     said = _parsed(folder / "sentence_bert_config.json").get("max_seq_length")
     longest = _positions(network) or _LONGEST
     tokenizer = _tokenizer_of(folder, min(int(said or _LONGEST), longest)) if pretrained else None
-    adapting: int | Literal["all"] = _ADAPTING if pretrained else "all"
+    adapting: int | Literal["all"] = ADAPTING if pretrained else "all"
     made = TransformersEncoder(network, pooling, bool(normalize), tokenizer, adapting)
     return made.train()  # which the library leaves off
 

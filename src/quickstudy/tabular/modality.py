@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.batches import Batch, take
+from quickstudy.batches import Batch, is_batch, take
+from quickstudy.data.likeness import digest
 from quickstudy.data.rows import Cells, Rows, cells_of, columns_of
 from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
@@ -50,7 +51,6 @@ from quickstudy.tabular.columns import (
     schema_of,
     unscaled,
 )
-from quickstudy.torch_internals import tree_leaves
 
 MOST_CATEGORIES = 1000
 """Of a column; rarer ones than these are the same as those that training did not see."""
@@ -161,7 +161,7 @@ class Row(Modality):
         Raises:
             DataError: it is no such, or two columns have one name.
         """
-        if isinstance(inputs, dict) and inputs and all(isinstance(leaf, Tensor) for leaf in tree_leaves(inputs)):
+        if is_batch(inputs):
             return inputs
         inputs = content_of(inputs)
         if isinstance(inputs, bytes):
@@ -191,7 +191,7 @@ class Row(Modality):
         Args:
             inputs: the rows: a frame, a list of dicts, or another table, see ``listed``.
         """
-        if self.columns or isinstance(inputs, Tensor) or (isinstance(inputs, dict) and _is_batch(inputs)):
+        if self.columns or isinstance(inputs, Tensor) or is_batch(inputs):
             return self
         inputs = self.listed(inputs)
         rows = (
@@ -269,7 +269,7 @@ class Row(Modality):
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return the cells of the columns that are used, with their names."""
-        if isinstance(item, dict) and _is_batch(item):
+        if is_batch(item):
             cells: Mapping[str, Any] = self._told(example)
             names = list(cells)
         else:
@@ -277,6 +277,17 @@ class Row(Modality):
             names = [column.name for column, _ in self._plan if column.name in cells] or list(cells)
         text = ", ".join(f"{name} {in_words(cells[name])}" for name in names)
         return (text[:_SHOWN] + "..." * (len(text) > _SHOWN)).encode("utf-8", "replace")
+
+    def sketch(self, item: Any) -> bytes | Tensor:
+        """Return the cells of the columns that are used, however they are written: 1, 1.0 and "1" are the same."""
+        if is_batch(item):
+            return super().sketch(item)
+        cells = cells_of(self.from_wire(item) if isinstance(item, bytes) else item)
+        names = [column.name for column, _ in self._plan if column.name in cells] or sorted(cells)
+        try:
+            return digest(*(f"{name}={category_in(cells[name])}\0".encode("utf-8", "surrogatepass") for name in names))
+        except CellError as error:
+            raise TypeError from error
 
     def _told(self, example: Batch) -> dict[str, Any]:
         """Return in cells what numbers and codes are of, as far as they tell."""
@@ -344,10 +355,6 @@ def _is_row(inputs: Any) -> bool:
     if isinstance(inputs, Mapping):
         return not any(map(_is_column, inputs.values()))
     return hasattr(inputs, "_asdict") or (hasattr(inputs, "to_dict") and not hasattr(inputs, "columns"))
-
-
-def _is_batch(item: Any) -> bool:
-    return bool(item) and all(isinstance(leaf, Tensor) for leaf in tree_leaves(item))
 
 
 def _unlearned(cells: Cells) -> Batch:

@@ -6,6 +6,8 @@ Shapes: L tokens.
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ import numpy as np
 import torch
 
 from quickstudy.batches import Batch, stack, take
+from quickstudy.data.content import told_by
+from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_counts, given, require
@@ -37,6 +41,7 @@ _SHOWN = 500
 """Characters of a text that are shown."""
 _BYTES = 256
 _PADDING = "[PAD]"
+_WORDS = re.compile(r"(?<!\w)-?\d+(?:[.,]\d+)*|[\w+#%$€£]+")
 
 
 @MODALITIES.register("text")
@@ -219,6 +224,14 @@ class Text(Modality):
         else:
             text = self._read(item)
         return (text[:_SHOWN] + "..." * (len(text) > _SHOWN)).encode()
+
+    def sketch(self, item: Any) -> bytes:
+        """Return what its words are, without case, width, blanks and punctuation."""
+        if isinstance(item, dict):
+            return digest(*told_by(item))
+        text = self._read(item)
+        words = _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+        return digest(*(f"{word} ".encode() for word in words or [text]))
 
     def within(self, most: int) -> Self:
         """Return it with a limit on the characters of a text."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import lightning as L
 import numpy as np
@@ -28,7 +29,7 @@ from quickstudy.data.loading import (
 from quickstudy.data.options import DataOptions
 from quickstudy.data.origins import Origins
 from quickstudy.data.readable import readable, without_lost_classes
-from quickstudy.data.samples import Samples, Transform, cache_budget
+from quickstudy.data.samples import Samples, Transform, cache_budget, in_turn
 from quickstudy.data.splitting import (
     check_disjoint,
     check_no_file_twice,
@@ -56,9 +57,11 @@ from quickstudy.training.procedure import Procedure, Supervised
 
 if TYPE_CHECKING:
     from quickstudy.training.door_signatures import Doors
+    from quickstudy.training.task import Task
 else:
     from quickstudy.training.doors import Doors
 
+_OF_FIXED_ANSWERS = "test_time_augmentation is of ordinary training, with fixed answers: leave it out"
 _FEW = 16  # inputs, where they need no reading
 
 
@@ -110,12 +113,18 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             for stage, table in tables.items()
             if table is not None
         }
-        if (pattern := self._options.group_by) is not None:
+        if isinstance(pattern := self._options.group_by, str):
             self._tables |= {
                 stage: replace(table, origins=Origins.named_in(table.inputs, pattern))
                 for stage, table in self._tables.items()
                 if stage != "predict"
             }
+        for name, labels in self._options.groups.items():
+            if name not in self._tables:
+                raise ConfigError(f"group_by has groups of the {name} data, and there is none: leave them out")
+            stage = next(stage for stage in self._tables if stage == name)
+            table = self._tables[stage]
+            self._tables[stage] = replace(table, origins=Origins.of_each(labels, len(table), f"the {name} data"))
         self._tried: set[StageName] = set()
         self._parts: dict[tuple[StageName, bool], Table] = {}
         self._samples: dict[tuple[StageName, int], Samples] = {}
@@ -148,18 +157,36 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         field = self._options.group_field
         if field is not None and any(table.origins is None for table in labelled.values()):
             raise ConfigError(
-                f"group_field={field!r} is a column of a table: of files name what is in their names, group_by="
+                f"group_field={field!r} is a column of a table: of files name what is in their names, group_by=, and "
+                "of examples in memory give the groups, group_by={'train': [...]}"
             )
         check_no_file_twice(labelled)
         warn_of_names(labelled)
         warn_of_shared_origins(labelled)
 
+    def with_tables(self, tables: Mapping[StageName, Table | None], **options: Any) -> Self:
+        """Return data that is read and shared out as this is, with other examples.
+
+        Args:
+            tables: by stage; None: the stage has none. A share for a stage that has examples now is no more taken.
+            options: others of ``DataOptions``.
+        """
+        kept: dict[str, Any] = {stage: {**self._tables, **tables}.get(stage) for stage in STAGES}
+        given = {
+            name: value
+            for name, value in {**self._given, **options}.items()
+            if kept.get(name.removesuffix("_split")) is None and name != "group_by"  # tables have their groups
+        }
+        told = {name: self._unfitted.settings[name] for name in self._asked}
+        return type(self)(**kept, load_options=told, **given)
+
     # ---- options
 
     @property
     def options(self) -> dict[str, Any]:
-        """What was given beside the data and how it is read, but for code."""
-        return {name: value for name, value in self._given.items() if plain(value)}
+        """What was given beside the data and how it is read, but for code and the groups of each example."""
+        lists = {"group_by"} if self._options.groups else set()  # as long as the data
+        return {name: value for name, value in self._given.items() if plain(value) and name not in lists}
 
     @property
     def load_options(self) -> dict[str, Any]:
@@ -295,6 +322,35 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         rows = np.arange(min(len(table), _FEW if isinstance(table.inputs, torch.Tensor) else 1))
         return samples.batch(rows, [(self._options.seed, row) for row in rows.tolist()])
 
+    def show_batch(
+        self,
+        stage: StageName = "train",
+        model: Task | None = None,
+        path: str | os.PathLike[str] | None = None,
+        most: int = 32,
+    ) -> Any:
+        """Return a picture of what a network is fed with: the first batch of a stage, transformed, with its labels.
+
+        Pictures and spectra stand side by side, pixel by pixel where they are small; texts and rows are a table, as the
+        network's input tells them.
+
+        Args:
+            stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+            model: that is trained, which is fed with episodes (support and query apart), with views of an example, or
+                with mixed examples; None: with batches of examples.
+            path: of a PNG file to write it to.
+            most: examples at most, of each part.
+
+        Returns:
+            A PIL image.
+
+        Raises:
+            DataError: there is no such data.
+        """
+        from quickstudy.training.showing import batch_picture  # which imports what few need
+
+        return batch_picture(self, stage, model, path, most)
+
     # ---- how inputs are read
 
     def read_as(self, load_options: Mapping[str, Any], *, trains: bool, by_class: bool) -> dict[str, Any]:
@@ -351,9 +407,10 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
 
     def _reading(self, table: Table, stage: StageName, **kept: Any) -> Samples:
         remedy = "" if self._options.on_error == "skip" else "To leave such examples out, set on_error='skip'"
-        return Samples(
-            table.inputs, self.modality, transform=self._options.transforms.get(stage), remedy=remedy, **kept
-        )
+        transform = self._options.transforms.get(stage)
+        if stage == "train":
+            transform = in_turn(self.modality.draws(), transform)
+        return Samples(table.inputs, self.modality, transform=transform, remedy=remedy, **kept)
 
     def _usable(self, stage: StageName, by_class: bool = False) -> Table:
         if self._options.on_error == "skip" and stage not in self._tried:
@@ -431,7 +488,13 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         table = self._needed(stage, by_class=False)
         table = table if kind is None else kind.fitting(table)
         share, samples = share or Share(), self.samples(table, stage)
-        dataset = BatchDataset(table, samples, self._options.seed, share.world_size, stage != "predict")
+        labelled, seed = stage != "predict", self._options.seed
+        dataset: Dataset[Any] = BatchDataset(table, samples, seed, share.world_size, labelled)
+        if (drawn_by := self._options.drawn_by) is not None and stage in ("test", "predict"):
+            draws = samples.transformed_by(drawn_by)
+            dataset = ViewDataset(
+                table, draws, self._options.test_time_draws, seed, share.world_size, samples, labelled
+            )
         return self._loader_of(dataset, self._batch_steps(table, stage, share))
 
     def view_loader(
@@ -449,10 +512,12 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             DataError: there is no such data.
         """
         self._fit(by_class=False)
+        if self._options.drawn_by is not None and stage == "test":
+            raise ConfigError(_OF_FIXED_ANSWERS)
         table, share = self._needed(stage, by_class=False), share or Share()
         samples = self.samples(table, stage)
         judged = None if stage == "train" else samples
-        seen = samples.transformed_by(transform)
+        seen = samples.transformed_by(in_turn(self.modality.draws(), transform) or transform)
         dataset = ViewDataset(table, seen, views, self._options.seed, share.world_size, judged)
         return self._loader_of(dataset, self._batch_steps(table, stage, share))
 
@@ -467,6 +532,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             DataError: stages share a class, or there are too few classes or examples.
         """
         self._fit(by_class=True)
+        if self._options.drawn_by is not None and stage == "test":
+            raise ConfigError(_OF_FIXED_ANSWERS)
         table, sampler = self._episodes(stage, plan)
         train, numbers = stage == "train", table.targets if table.numeric else None
         steps = EpisodeSteps(

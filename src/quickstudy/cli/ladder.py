@@ -1,0 +1,101 @@
+"""Tell which method is good enough on your own classes, and what accuracy to expect on new examples.
+
+``quickstudy ladder photos/`` climbs from the class that is commonest over neighbours and class means to a linear probe,
+all on the same examples of yours, for 1, 2, 5, 10 and 20 of each class as far as there are so many, and all. It ends in
+a sentence, and in a model that ``quickstudy predict`` and ``quickstudy serve`` read. The same command goes on where it
+was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table as Lines
+from rich.text import Text
+
+from quickstudy.cli.bar import bar
+from quickstudy.cli.flags import add_flags, function_flags
+from quickstudy.cli.imports import also_importing
+from quickstudy.ladder.climbing import MODEL, SHOTS, Ladder, Told, climb, head, of_other_classes, row
+from quickstudy.ladder.comparing import accuracy as accuracy_of
+from quickstudy.ladder.comparing import column, in_points, named
+from quickstudy.ladder.record import Key, Record
+from quickstudy.learning.reading import telling
+
+_SEVERAL = {"backbones": str, "rungs": str, "shots": int}
+"""Options of several words."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    flags = function_flags(climb)
+    parser.usage = "%(prog)s DATA [options]"
+    parser.add_argument("data", metavar="DATA", type=str, help="a folder of class folders, or an archive; or a table")
+    for name, kind in _SEVERAL.items():
+        default = list(SHOTS) if name == "shots" else []
+        parser.add_argument(f"--{name}", type=kind, nargs="+", default=default, help=flags[name].help)
+    parser.add_argument("--out", type=str, default="quickstudy-ladder", help="folder for the record and the model")
+    known = (*_SEVERAL, "data", "out", "told")
+    add_flags(parser, {name: flag for name, flag in flags.items() if name not in known}, "more")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Climb, and say what is good enough."""
+    options = {name: value for name, value in vars(args).items() if name in function_flags(climb)}
+    out = Console(highlight=False, soft_wrap=True)
+    with bar("embedding", None) as advance, telling(advance), _shown() as told:
+        found: Ladder = climb(**{**options, "told": told})
+    if not sys.stdout.isatty():
+        print(*("  ".join(cells) for cells in found.rows()), sep="\n")
+    for line in of_other_classes(found.record, found.choice):
+        out.print(Text(line))
+    for name, why in found.skipped.items():
+        out.print(Text(f"not climbed: {name} ({why})"))
+    out.print(Text(found.sentence))
+    if any(step.transductive for step in found.record.steps.values()):
+        out.print(Text("*: an answer depends on what else is asked with it; such are not recommended"))
+    if found.predictor is not None:
+        saved = Path(args.out) / MODEL
+        asked = found.predictor.modality.wire
+        what = (
+            "new.csv" if found.predictor.modality.column_names is not None else f"{asked.field if asked else 'inputs'}/"
+        )
+        out.print(Text(f"Saved in '{saved}'; use it: quickstudy predict {saved} {what}{also_importing(args)}"))
+    if not found.finished:
+        out.print(Text("Stopped: the same command goes on"))
+    return 0 if found.finished else 130
+
+
+@contextmanager
+def _shown() -> Iterator[Told]:
+    """Give what tells of each rung: a table that grows on a terminal, and a line in a pipe."""
+    if not sys.stdout.isatty():
+        yield _line
+        return
+    with Live(Text("reading the data"), refresh_per_second=4, redirect_stderr=False) as live:
+
+        def told(record: Record, key: Key, shots: int) -> None:
+            live.update(_table(record))
+
+        yield told
+
+
+def _line(record: Record, key: Key, shots: int) -> None:
+    found = accuracy_of(record, key, shots)
+    print(f"{named(record, key)}, {column(record, shots)}: {in_points(found)} ({found.seconds:.3f} s)", flush=True)
+
+
+def _table(record: Record) -> Lines:
+    table = Lines()
+    for place, cell in enumerate(head(record)):
+        table.add_column(Text(cell), justify="left" if place == 0 else "right")
+    for key in record.steps:
+        table.add_row(*map(Text, row(record, key)))
+    return table

@@ -1,0 +1,331 @@
+"""Climbing: every rung on the same draws, the quick ones first, each result kept as soon as it is there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from quickstudy.data.samples import Samples
+from quickstudy.data.table import Table
+from quickstudy.errors import ConfigError, check_counts, one_line
+from quickstudy.ladder import draws as drawn
+from quickstudy.ladder.comparing import (
+    WORTH,
+    Choice,
+    accuracy,
+    accuracy_of_classes,
+    chosen,
+    column,
+    done,
+    in_points,
+    named,
+    seen,
+    sentence,
+)
+from quickstudy.ladder.examples import Backbone, Embedded, Examples, domain_of, memory, usual_backbone
+from quickstudy.ladder.opening import examples_of, opened
+from quickstudy.ladder.record import Asked, Conclusion, Episodic, Key, Record, Result, Step
+from quickstudy.ladder.record import Examples as Named
+from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
+from quickstudy.predictor import Predictor
+
+SHOTS = (1, 2, 5, 10, 20)
+MODEL = "model"
+"""The folder of the saved ``Predictor``, in that of the ladder."""
+_LONGEST = 120  # characters of a text that names it
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """How the rungs compare, and which is good enough.
+
+    Args:
+        record: all that was found.
+        choice: the rung that is recommended; None where none can be.
+        predictor: of it, trained on all examples; None likewise.
+        finished: whether all rungs were climbed; not after Ctrl-C.
+        skipped: by their names, rungs that were not climbed, and why.
+    """
+
+    record: Record
+    choice: Choice | None
+    predictor: Predictor | None
+    finished: bool
+    skipped: Mapping[str, str]
+
+    @property
+    def sentence(self) -> str:
+        """What is recommended, and why."""
+        return sentence(self.record, self.choice)
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield the lines of a table: its head, then of each rung its name and its accuracy by number of shots."""
+        yield head(self.record)
+        for key in self.record.steps:
+            yield row(self.record, key)
+
+    def __str__(self) -> str:
+        """The table, and the sentence."""
+        lines = list(self.rows())
+        widths = [max(map(len, each)) for each in zip(*lines, strict=True)]
+        told = (
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
+        return "\n".join([*told, *of_other_classes(self.record, self.choice), self.sentence])
+
+
+Told = Callable[[Record, Key, int], None]
+"""Called with the record after a rung was climbed on all draws of so many shots."""
+
+
+def climb(
+    data: Any,
+    *,
+    domain: str | None = None,
+    input_field: str | None = None,
+    target_field: str | None = None,
+    group_field: str | None = None,
+    group_by: str | None = None,
+    backbones: Sequence[Backbone] = (),
+    rungs: Sequence[str] = (),
+    shots: Sequence[int] = SHOTS,
+    draws: int = 10,
+    ways: int = 5,
+    episodes: int = 200,
+    worth: float = WORTH,
+    out: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    data_options: Mapping[str, Any] | None = None,
+    told: Told | None = None,
+) -> Ladder:
+    """Tell which method is good enough on one's own classes, and what accuracy to expect on new examples.
+
+    Every rung learns from the same examples and is asked the same others: ``draws`` times for each number of shots, and
+    in episodes of other classes where there are enough. Embeddings are made once.
+
+    Args:
+        data: a folder of class folders, or an archive of one; a table with a column of classes (CSV, JSON, Parquet); or
+            a data module, whose training data it is.
+        domain: what the examples are: ``"image"``, ``"text"``, ``"audio"``, ``"tabular"``; default: by what lies there.
+        input_field: of a table, the column of the inputs; default: the only one, or all.
+        target_field: of a table, the column of the classes; default: one that is called label, class, or alike.
+        group_field: of a table, the column of what an example comes from (a patient, a speaker): no draw asks for an
+            example of a group that it learns from.
+        group_by: the same of files: a pattern that finds the group in their names.
+        backbones: what embeds, by name; default: the pretrained one that needs no download, of rows none.
+        rungs: names of those to climb; default: all that the data serves (``quickstudy.ladder.available_rungs()``).
+        shots: examples of a class to learn from; those that the data reaches, and all of them, are taken.
+        draws: how often a support set is drawn, for each number of shots.
+        ways: classes of an episode.
+        episodes: of each number of shots; 0: none.
+        worth: a rung that costs more must be better by this share of answers at least, and clearly.
+        out: a folder for the record, which a second call goes on with, and for the model; default: neither is written.
+        fresh: throw away what is there.
+        seed: chooses the draws.
+        device: where backbones are to run.
+        data_options: how inputs are read, such as ``{"image_size": 84}``.
+        told: called with the record, the rung and the shots after each.
+
+    Returns:
+        What was found; after Ctrl-C what was found until then, ``finished=False``.
+
+    Raises:
+        DataError: the data cannot serve: fewer than two classes of two examples, several labels, numbers.
+        ConfigError: an option is unknown, or ``out`` has the record of another ladder.
+        MissingPackageError: a backbone needs a package that is not installed.
+    """
+    check_counts(2, draws=draws, ways=ways)
+    check_counts(0, episodes=episodes)
+    for name in rungs:
+        RUNGS[name]
+    module = opened(data, domain, input_field, target_field, group_field, group_by, data_options)
+    table = examples_of(module)
+    kind = domain_of(module.modality)
+    if not backbones and not (usual := usual_backbone(kind)):
+        raise ConfigError(f"backbones is missing: name what embeds {module.modality.called}, or give a module")
+    examples = Examples(table, module.modality, kind, backbones or [usual], device)
+    reached = drawn.reached(table.index.counts, shots)
+    asked = Asked(
+        data=str(data) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
+        fingerprint=table.fingerprint,
+        domain=kind,
+        called=module.modality.called,
+        classes=table.classes,
+        counts=tuple(table.index.counts.tolist()),
+        shots=reached,
+        draws=draws,
+        ways=ways,
+        episodes=episodes,
+        seed=seed,
+        reading={name: value for name, value in module.load_options.items() if name not in module.modality.learned},
+        left_out={**table.skipped, **module.skipped},
+    )
+    record = Record.begin(None if out is None else Path(out), asked, fresh)
+    skipped: dict[str, str] = {}
+    finished = False
+    try:
+        _prepare(record, table, module.modality)
+        for name, backbone in _order(rungs or available_rungs(), list(examples.backbones)):
+            _climb_one(record, examples, name, backbone, skipped, told)
+        finished = True
+    except KeyboardInterrupt:
+        if not record.results:
+            raise
+    return _concluded(record, examples, worth, None if out is None else Path(out), finished, skipped)
+
+
+def head(record: Record) -> tuple[str, ...]:
+    """Return the head of the table: numbers of examples of a class to learn from, and how long the last took."""
+    return ("rung", *(column(record, shots) for shots in record.asked.shots), "seconds")
+
+
+def row(record: Record, key: Key) -> tuple[str, ...]:
+    """Return a rung's line of the table."""
+    cells = [
+        in_points(accuracy(record, key, shots)) if seen(record, key, shots) else "" for shots in record.asked.shots
+    ]
+    step = record.steps[key]
+    marks = " *" * step.transductive
+    seconds = [accuracy(record, key, shots).seconds for shots in record.asked.shots if seen(record, key, shots)]
+    return (named(record, key) + marks, *cells, f"{seconds[-1]:.2f}" if seconds else "")
+
+
+def of_other_classes(record: Record, choice: Choice | None) -> list[str]:
+    """Return in words how accurate the chosen rung is in episodes of other classes."""
+    if choice is None or not record.episodes:
+        return []
+    found = {shots: accuracy_of_classes(record, choice.key, shots) for shots in record.episodes}
+    told = [
+        f"{shots} shot{'s' * (shots > 1)} {in_points(each)}"
+        + (
+            f" (other classes than these: ± {100 * each.ci95_classes:.1f})"
+            if each.ci95_classes == each.ci95_classes
+            else ""
+        )
+        for shots, each in found.items()
+        if each is not None
+    ]
+    return [f"{record.asked.ways} classes to come, {named(record, choice.key)}: {', '.join(told)}"] if told else []
+
+
+def _order(names: Sequence[str], backbones: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the rungs and their backbones, those of little cost first, on all backbones."""
+    order = sorted(names, key=lambda name: RUNGS[name].cost)
+    return [
+        (name, backbone) for name in order for backbone in (backbones if RUNGS[name].features == "embedded" else [""])
+    ]
+
+
+def _prepare(record: Record, table: Table, modality: Any) -> None:
+    """Put the examples and all draws into the record."""
+    assert table.targets is not None
+    origins = table.origins
+    groups = () if origins is None else tuple(origins.names[code] for code in origins.codes)
+    record.add(Named(_names(table, modality), tuple(table.targets.tolist()), groups))
+    for draw in drawn.draws(table, record.asked.shots, record.asked.draws, record.asked.seed):
+        record.add(draw)
+    for shots in record.asked.shots if record.asked.episodes else ():
+        found = drawn.episodes(table, shots, record.asked.ways, record.asked.episodes, record.asked.seed)
+        if found is not None:
+            record.add(found)
+
+
+def _names(table: Table, modality: Any) -> tuple[str, ...]:
+    samples = Samples(table.inputs, modality)
+    if isinstance(table.inputs, list) and all(isinstance(item, str) for item in table.inputs):
+        return tuple(one_line(item, _LONGEST) for item in table.inputs)
+    return tuple(samples.name(place) for place in range(len(table)))
+
+
+def _climb_one(
+    record: Record, examples: Examples, name: str, backbone: str, skipped: dict[str, str], told: Told | None
+) -> None:
+    """Climb a rung on what it was not climbed on before."""
+    rung, key = RUNGS[name], Key(name, backbone)
+    complete = key in record.steps and all(done(record, key, shots) for shots in record.asked.shots)
+    if complete and all((key, shots) in record.episodic for shots in record.episodes):
+        for shots in record.asked.shots:
+            if told is not None:
+                told(record, key, shots)
+        return
+    embedded = examples.on(backbone)
+    if lacking := rung.lacks(embedded, examples.domain):
+        skipped[name] = lacking
+        return
+    if key not in record.steps:
+        record.add(_step(rung, key, embedded))
+    for shots in record.asked.shots:
+        for draw in [draw for (of, _), draw in record.draws.items() if of == shots]:
+            if (key, shots, draw.number) not in record.results:
+                record.add(_result(rung, key, embedded, draw))
+        if told is not None:
+            told(record, key, shots)
+    for shots, episodes in record.episodes.items():
+        if (key, shots) not in record.episodic:
+            began = time.perf_counter()
+            right = rung.episodic(embedded, torch.tensor(episodes.rows), shots)
+            if right is not None:
+                record.add(Episodic(*key, shots, tuple(map(tuple, right.tolist())), time.perf_counter() - began))
+
+
+def _step(rung: Rung, key: Key, embedded: Embedded) -> Step:
+    saves = type(rung).knowledge is not Rung.knowledge and not rung.baseline
+    return Step(
+        *key,
+        about=rung.about,
+        cost=rung.cost,
+        baseline=rung.baseline,
+        transductive=rung.transductive,
+        saves=saves,
+        embedding_seconds=round(embedded.seconds, 3),
+        megabytes=round(embedded.megabytes, 3) if saves else 0.0,
+    )
+
+
+def _result(rung: Rung, key: Key, embedded: Embedded, draw: Any) -> Result:
+    queries, before = torch.tensor(draw.queries), memory()
+    began = time.perf_counter()
+    logits_QW = rung.logits(embedded, torch.tensor(draw.support), queries)
+    seconds = time.perf_counter() - began
+    chances_QW = logits_QW.double().softmax(1)
+    most_Q = chances_QW.max(1)
+    own_Q = chances_QW.gather(1, embedded.targets[queries][:, None])[:, 0]
+    return Result(
+        *key,
+        draw.shots,
+        draw.number,
+        answers=tuple(most_Q.indices.tolist()),
+        chances=tuple(np.round(most_Q.values.numpy(), 4).tolist()),
+        own_chances=tuple(np.round(own_Q.numpy(), 4).tolist()),
+        seconds=round(seconds, 5),
+        memory=round(max(0.0, memory() - before), 1),
+    )
+
+
+def _concluded(
+    record: Record, examples: Examples, worth: float, out: Path | None, finished: bool, skipped: Mapping[str, str]
+) -> Ladder:
+    """Choose, and train what is chosen on all examples."""
+    choice = chosen(record, worth)
+    predictor = None
+    if choice is not None:
+        embedded = examples.on(choice.key.backbone)
+        knowledge = RUNGS[choice.key.rung].knowledge(embedded)
+        assert knowledge is not None
+        predictor = Predictor.of(knowledge)
+        place = "" if out is None else str(out / MODEL)
+        if place:
+            predictor.save(place)
+        record.add(
+            Conclusion(*choice.key, round(choice.accuracy, 5), round(choice.ci95, 5), sentence(record, choice), place)
+        )
+    return Ladder(record, choice, predictor, finished, skipped)

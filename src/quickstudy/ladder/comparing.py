@@ -1,0 +1,321 @@
+"""What a record says: accuracies and differences with intervals, which rung is good enough, and why, in a sentence.
+
+Shapes: P pairs of a draw and an example that was asked in it, N examples, B resamples, K rungs, T episodes, W ways.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quickstudy.functional.intervals import classes_interval, draws_interval, mean_interval, teaching_variance
+from quickstudy.ladder.record import ALL, Key, Record
+
+WORTH = 0.01
+"""Of accuracy: a difference of less is not worth a rung that costs more."""
+_RESAMPLES = 200
+_MORE = 5
+"""Labels per class of which is told what they would buy."""
+
+
+class Estimate(NamedTuple):
+    """An accuracy, or a difference of two."""
+
+    mean: float
+    ci95: float
+    """Half-width of the 95% interval for new examples of these classes."""
+    seconds: float = 0.0
+    """To learn and to answer once."""
+
+
+class OfClasses(NamedTuple):
+    """An accuracy in episodes, or a difference of two."""
+
+    mean: float
+    ci95: float
+    """Half-width of the 95% interval for other episodes of these classes."""
+    ci95_classes: float
+    """The same for other classes of their kind; not a number where too few were drawn."""
+
+
+class Choice(NamedTuple):
+    """The rung that is good enough."""
+
+    key: Key
+    shots: int
+    """At which it was compared."""
+    accuracy: float
+    """To expect, less what choosing the best of several promises too much."""
+    ci95: float
+    best: Key
+    """The most accurate one."""
+    gain: Estimate
+    """What the best adds."""
+    times: float
+    """How much longer it takes."""
+
+
+def seen(record: Record, key: Key, shots: int) -> int:
+    """Return how many draws of so many shots a rung was climbed on."""
+    return sum((key, shots, number) in record.results for number in range(record.asked.draws))
+
+
+def done(record: Record, key: Key, shots: int) -> bool:
+    """Whether a rung was climbed on all draws of so many shots."""
+    return seen(record, key, shots) == sum(of == shots for of, _ in record.draws)
+
+
+def accuracy(record: Record, key: Key, shots: int) -> Estimate:
+    """Return the accuracy of a rung on examples that it did not learn from."""
+    return _estimate(record, shots, (key,))
+
+
+def difference(record: Record, first: Key, other: Key, shots: int) -> Estimate:
+    """Return by how much the first rung is more accurate than the other, on the same draws."""
+    return _estimate(record, shots, (first, other))
+
+
+def accuracy_of_classes(record: Record, first: Key, shots: int, other: Key | None = None) -> OfClasses | None:
+    """Return the accuracy of a rung in episodes, or by how much it is more accurate than another; None without any."""
+    found = [record.episodic.get((key, shots)) for key in (first, other) if key is not None]
+    told = record.episodes.get(shots)
+    if told is None or any(each is None for each in found):
+        return None
+    queries = len(told.rows[0][0]) - shots
+    shares = [torch.tensor(each.right, dtype=torch.float64).mean(1) / queries for each in found if each is not None]
+    values_T = shares[0] - shares[1] if len(shares) > 1 else shares[0]
+    classes_TW = torch.tensor(told.classes)
+    places_R = torch.arange(len(classes_TW)).repeat_interleave(classes_TW.shape[1])
+    trials = None if len(shares) > 1 else queries * classes_TW.numel()
+    mean, half = mean_interval(values_T, trials)
+    return OfClasses(mean, half, classes_interval(values_T, places_R, classes_TW.flatten()))
+
+
+def per_class(record: Record, key: Key, shots: int) -> list[float]:
+    """Return ``[C]``, the share of each class's examples that were rightly answered; not a number of one not asked."""
+    right_P, _, rows_P = _right(record, key, shots)
+    targets_P = torch.tensor(record.examples.targets)[rows_P]
+    ways = len(record.asked.classes)
+    asked_C = torch.bincount(targets_P, minlength=ways)
+    found: list[float] = (torch.bincount(targets_P, right_P, ways) / asked_C).tolist()
+    return found
+
+
+def _estimate(record: Record, shots: int, keys: Sequence[Key]) -> Estimate:
+    """Return the mean of the first's answers, less that of another's where there is one.
+
+    Where all examples but a fifth are learned from, too few are asked by two draws to tell how well each teaches: that
+    follows from the largest number of shots, since it varies less with more examples, in proportion.
+    """
+    found = _paired(record, shots, keys)
+    groups, targets = record.examples.groups, torch.tensor(record.examples.targets)
+    origins_P = torch.tensor(np.unique(groups, return_inverse=True)[1])[found.rows] if groups else None
+    teaching, few = None, [number for number in record.asked.shots if number != ALL]
+    if shots == ALL and few and len((known := _paired(record, few[-1], keys)).right):
+        teaching = teaching_variance(known.right, known.draws, known.rows, known.taught) * known.taught / found.taught
+    mean, half = draws_interval(
+        found.right, found.draws, found.rows, targets[found.rows], found.taught, origins_P, teaching
+    )
+    return Estimate(mean, half, found.seconds)
+
+
+class _Paired(NamedTuple):
+    """What was answered on the draws that all of some rungs were climbed on."""
+
+    right: Tensor
+    """``[P]``, whether the first answered rightly; less whether another did."""
+    draws: Tensor
+    rows: Tensor
+    taught: float
+    """The share of all examples that a draw learns from."""
+    seconds: float
+    """Of the first, the median."""
+
+
+def _paired(record: Record, shots: int, keys: Sequence[Key]) -> _Paired:
+    every = range(record.asked.draws)
+    numbers = [number for number in every if all((key, shots, number) in record.results for key in keys)]
+    right_P, draws_P, rows_P = _right(record, keys[0], shots, numbers)
+    if len(keys) > 1:
+        right_P = right_P - _right(record, keys[1], shots, numbers)[0]
+    learned = [len(record.draws[shots, number].support) for number in numbers]
+    taught = float(np.mean(learned)) / len(record.examples.targets) if learned else 0.0
+    seconds = [record.results[keys[0], shots, number].seconds for number in numbers]
+    return _Paired(right_P, draws_P, rows_P, taught, float(np.median(seconds)) if seconds else 0.0)
+
+
+def _right(record: Record, key: Key, shots: int, numbers: Sequence[int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return whether each query of draws was rightly answered, ``[P]``, which draw it is of, and its row."""
+    if numbers is None:
+        numbers = [number for number in range(record.asked.draws) if (key, shots, number) in record.results]
+    targets = torch.tensor(record.examples.targets)
+    right, draws, rows = [], [], []
+    for number in numbers:
+        asked = torch.tensor(record.draws[shots, number].queries)
+        answers = torch.tensor(record.results[key, shots, number].answers)
+        right.append((answers == targets[asked]).double())
+        draws.append(torch.full_like(asked, number))
+        rows.append(asked)
+    if not right:
+        return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
+    return torch.cat(right), torch.cat(draws), torch.cat(rows)
+
+
+# ---- which is good enough
+
+
+def chosen(record: Record, worth: float = WORTH) -> Choice | None:
+    """Return the rung that is good enough: the cheapest that the best does not surpass both clearly and by enough.
+
+    Clearly: the 95% interval of the difference lies above 0. Of rungs of one cost the most accurate stands for them.
+    They are compared where most examples were learned from; those that make no ``Predictor``, depend on what else is
+    asked, or are there to be beaten are not chosen.
+
+    Args:
+        record: of a ladder, finished or not.
+        worth: the least difference that is enough.
+    """
+    candidates = [
+        key for key, step in record.steps.items() if step.saves and not step.baseline and not step.transductive
+    ]
+    for shots in reversed(record.asked.shots):
+        there = [key for key in candidates if seen(record, key, shots) and done(record, key, shots)]
+        if there:
+            return _chosen(record, there, shots, worth)
+    return None
+
+
+def _chosen(record: Record, keys: Sequence[Key], shots: int, worth: float) -> Choice:
+    found = [accuracy(record, key, shots) for key in keys]
+    costs = [record.steps[key].cost for key in keys]
+    halves_KK = np.array([[difference(record, one, other, shots).ci95 for other in keys] for one in keys])
+    place = _good_enough(np.array([each.mean for each in found]), halves_KK, costs, worth)
+    best = max(range(len(keys)), key=lambda at: found[at].mean)
+    optimism = _optimism(record, keys, shots, halves_KK, costs, worth)
+    gain = difference(record, keys[best], keys[place], shots)
+    times = found[best].seconds / max(found[place].seconds, 1e-9)
+    return Choice(keys[place], shots, found[place].mean - optimism, found[place].ci95, keys[best], gain, times)
+
+
+def _good_enough(means_K: NDArray[Any], halves_KK: NDArray[Any], costs: Sequence[int], worth: float) -> int:
+    """Return the place of the rung that is chosen."""
+    best = int(means_K.argmax())
+    for cost in sorted(set(costs)):
+        place = max((at for at in range(len(costs)) if costs[at] == cost), key=lambda at: means_K[at])
+        gain, half = means_K[best] - means_K[place], halves_KK[best, place]
+        if not (gain >= worth and gain > half):
+            return place
+    return best
+
+
+def _optimism(
+    record: Record,
+    keys: Sequence[Key],
+    shots: int,
+    halves_KK: NDArray[np.float64],
+    costs: Sequence[int],
+    worth: float,
+) -> float:
+    """Return by how much the accuracy of the chosen one is too high, as it was chosen by it.
+
+    Examples are resampled with all that was answered to them, the choice is made again, and judged by the examples that
+    are not in the resample (Tsamardinos et al. 2018, https://doi.org/10.1007/s10994-018-5714-4).
+    """
+    if len(keys) < 2:
+        return 0.0
+    sums = []
+    for key in keys:
+        right_P, _, rows_P = _right(record, key, shots)
+        asked_N = torch.bincount(rows_P)
+        kept = asked_N > 0
+        sums.append((torch.bincount(rows_P, right_P)[kept] / asked_N[kept]).numpy())
+    shares_KN = np.stack(sums)
+    generator, count = np.random.default_rng(record.asked.seed), shares_KN.shape[1]
+    off = []
+    for _ in range(_RESAMPLES):
+        drawn = generator.integers(0, count, count)
+        left = np.setdiff1d(np.arange(count), drawn)
+        if not len(left):
+            continue
+        within_K = shares_KN[:, drawn].mean(1)
+        place = _good_enough(within_K, halves_KK, costs, worth)
+        off.append(within_K[place] - shares_KN[place, left].mean())
+    return max(0.0, float(np.mean(off))) if off else 0.0
+
+
+def bought(record: Record, key: Key, more: int = _MORE) -> float | None:
+    """Return by how much accuracy would grow with so many more labels of each class; None where too little is known.
+
+    Errors fall with a power of the number of examples, which is fitted to the last three numbers of shots.
+    """
+    counts, errors = [], []
+    for shots in record.asked.shots:
+        if seen(record, key, shots):
+            learned = len(record.draws[shots, 0].support) / len(record.asked.classes)
+            counts.append(learned)
+            errors.append(max(1 - accuracy(record, key, shots).mean, 1e-4))
+    if len(counts) < 2:
+        return None
+    slope, level = np.polyfit(np.log(counts[-3:]), np.log(errors[-3:]), 1)
+    now = len(record.examples.targets) / len(record.asked.classes)
+    before, then = (math.exp(level + min(slope, 0.0) * math.log(number)) for number in (now, now + more))
+    return before - then
+
+
+# ---- in words
+
+
+def in_points(estimate: Estimate | OfClasses) -> str:
+    """Return an accuracy in percent, with its interval."""
+    half = "" if math.isnan(estimate.ci95) else f" ± {100 * estimate.ci95:.1f}"
+    return f"{100 * estimate.mean:.1f}{half}"
+
+
+def of_shots(record: Record, shots: int) -> str:
+    """Return in words how many examples of a class are learned from."""
+    if shots == ALL:
+        return f"{_each(record)} examples per class (all but a fifth)"
+    return f"{shots} example{'s' * (shots > 1)} per class"
+
+
+def column(record: Record, shots: int) -> str:
+    """Return the heading of a number of shots."""
+    return f"all ({_each(record)})" if shots == ALL else str(shots)
+
+
+def _each(record: Record) -> str:
+    learned = record.draws.get((ALL, 0))
+    return f"{len(learned.support) / len(record.asked.classes):.0f}" if learned else "all"
+
+
+def named(record: Record, key: Key) -> str:
+    """Return the name of a rung, and of its backbone where there are several."""
+    several = len({each.backbone for each in record.steps if each.backbone}) > 1
+    return f"{key.rung} on {key.backbone}" if several and key.backbone else key.rung
+
+
+def sentence(record: Record, choice: Choice | None) -> str:
+    """Return in a sentence what is recommended, what more would cost and bring, and what more labels would."""
+    if choice is None:
+        return "Nothing can be recommended yet: no rung that can be saved was climbed to its end."
+    estimate = Estimate(choice.accuracy, choice.ci95)
+    parts = [f"{named(record, choice.key)} at {of_shots(record, choice.shots)}: {in_points(estimate)}"]
+    if choice.best != choice.key:
+        why = f"not worth {choice.times:.0f} times the time" if choice.times >= 2 else "not worth it"
+        parts.append(f"{named(record, choice.best)} adds {in_points(choice.gain)}, {why}")
+    baselines = [key for key, step in record.steps.items() if step.baseline and seen(record, key, choice.shots)]
+    if baselines:
+        most = max(baselines, key=lambda key: accuracy(record, key, choice.shots).mean)
+        over = difference(record, choice.key, most, choice.shots)
+        if not over.mean > over.ci95:
+            level = in_points(accuracy(record, most, choice.shots))
+            parts.append(f"not clearly better than {named(record, most)}, {level}: {record.steps[most].about}")
+    if (more := bought(record, choice.key)) is not None:
+        parts.append(f"{_MORE} more labels per class would buy about {100 * more:.1f}")
+    return "; ".join(parts) + "."

@@ -1,0 +1,192 @@
+"""What every rung learns from, and what it is asked: all classes and other examples, or other classes.
+
+A draw is a function of the data, the seed and its number alone, so that all rungs have the same, whenever they are
+climbed.
+
+Shapes: N examples, C classes, S support, Q query, T episodes, W ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quickstudy.data.episodes import EpisodeSampler
+from quickstudy.data.origins import held_origins
+from quickstudy.data.table import Table
+from quickstudy.errors import DataError
+from quickstudy.ladder.record import ALL, Draw, Episodes
+
+FOLDS = 5
+"""Parts that all examples are divided into, of which one is asked in turn."""
+_QUERIES = 2000
+"""Examples that are asked in a draw at most, but two of each class."""
+_TAUGHT = 2 / 3
+"""Of a class's examples: more are not learned from, so that some are asked."""
+_MOST = 3000
+"""Examples up to which all but a fifth are learned from, too."""
+_FEWEST = 5
+"""Queries of each class of an episode; of more classes than enough, those that have as many."""
+
+
+def codes_of(table: Table) -> NDArray[np.int64]:
+    """Return the class of each example, ``[N]``."""
+    assert table.targets is not None
+    return table.targets.astype(np.int64)
+
+
+def reached(counts: NDArray[np.int64], shots: Sequence[int]) -> tuple[int, ...]:
+    """Return the shots that data reaches: those of which half of the classes have as many to spare, and ``ALL``.
+
+    Args:
+        counts: ``[C]`` examples of each class.
+        shots: that are asked for.
+    """
+    spare = float(np.median(np.maximum(counts * _TAUGHT // 1, 1)))
+    few = tuple(sorted({number for number in shots if 1 <= number <= spare}))
+    most = few[-1] if few else 0
+    whole = int(counts.sum()) <= _MOST and float(np.median(counts)) * (1 - 1 / FOLDS) > most
+    return (*few, ALL) if whole else few
+
+
+def draws(table: Table, shots: Sequence[int], count: int, seed: int) -> Iterator[Draw]:
+    """Yield so many draws of each number of shots, from few shots to many.
+
+    Of each class the examples that are asked come round in turn, so that all are asked about as often. Where examples
+    come from groups, whole groups are learned from, and others asked.
+
+    Args:
+        table: of one label per example, two or more of each class.
+        shots: what ``reached`` returned.
+        count: how many draws of each; of ``ALL`` as many, a fifth of the examples being asked in each.
+        seed: chooses them.
+    """
+    few = [number for number in shots if number != ALL]
+    divided = [_divided(table, max(few, default=1), number, count, seed) for number in range(count)] if few else []
+    for each in few:
+        for number, (taught, asked) in enumerate(divided):
+            support = np.concatenate([own[:each] for own in taught])
+            yield Draw(each, number, _plain(support), _plain(asked))
+    if ALL in shots:
+        everything = np.arange(len(table))
+        for number, fold in zip(range(count), _folds(table, seed), strict=False):
+            yield Draw(ALL, number, _plain(np.setdiff1d(everything, fold)), _plain(fold))
+
+
+def _divided(
+    table: Table, most: int, number: int, count: int, seed: int
+) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
+    """Return of each class the rows to learn from, of which the first are taken, and the rows that are asked."""
+    classes = range(len(table.classes))
+    fixed = [np.random.default_rng([seed, code]).permutation(_rows(table, code)) for code in classes]
+    if table.origins is None:
+        spare = [len(rows) - min(most, max(1, int(len(rows) * _TAUGHT))) for rows in fixed]
+        share = min(1.0, max(_QUERIES, 2 * len(fixed)) / sum(spare))
+        taught, asked = [], []
+        for rows, count_asked in zip(fixed, spare, strict=True):
+            # Of many examples the same are asked in all draws; else they come round in turn.
+            kept = max(1, round(share * count_asked)) if share < 1 else 0
+            pool = np.roll(rows[kept:], -(number * (len(rows) - kept) // count))
+            own = len(rows) - count_asked
+            taught.append(pool[:own])
+            asked.append(rows[:kept] if kept else pool[own:])
+        return taught, np.concatenate(asked)
+    generator = np.random.default_rng([seed, number])
+    held = held_origins(table.origins, table.targets, 1 - _TAUGHT, generator)
+    _check(table, held)
+    is_held = np.isin(np.arange(len(table)), held)
+    taught = [generator.permutation(rows[~is_held[rows]]) for rows in fixed]
+    share = min(1.0, max(_QUERIES, 2 * len(fixed)) / int(is_held.sum()))
+    asked = [rows[is_held[rows]] for rows in fixed]
+    return taught, np.concatenate([rows[: max(1, round(share * len(rows)))] for rows in asked])
+
+
+def _rows(table: Table, code: int) -> NDArray[np.int64]:
+    return table.index.rows(code).astype(np.int64)
+
+
+def _folds(table: Table, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of a fifth of the examples after the other, stratified, or by whole groups; then of others."""
+    turn = 0
+    while True:
+        generator = np.random.default_rng([seed, 1 << 20, turn])
+        if table.origins is None:
+            order = [generator.permutation(_rows(table, code)) for code in range(len(table.classes))]
+            by_class = np.concatenate([own for own in order if len(own)])
+            yield from (np.sort(by_class[fold::FOLDS]) for fold in range(FOLDS))
+        else:
+            yield from (fold for fold in _folds_of_groups(table, generator) if _serves(table, fold))
+        turn += 1
+
+
+def _folds_of_groups(table: Table, generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of groups, each of which went where its classes were fewest so far."""
+    assert table.origins is not None
+    codes = table.origins.codes
+    counts_GC = np.zeros((len(table.origins.names), len(table.classes)), np.int64)
+    np.add.at(counts_GC, (codes, codes_of(table)), 1)
+    held_FC, fold_G = np.zeros((FOLDS, counts_GC.shape[1])), np.zeros(len(counts_GC), np.int64)
+    for group in generator.permutation(np.flatnonzero(counts_GC.sum(1))).tolist():
+        fold_G[group] = np.lexsort((held_FC.sum(1), held_FC @ counts_GC[group]))[0]
+        held_FC[fold_G[group]] += counts_GC[group]
+    yield from (np.flatnonzero(fold_G[codes] == fold) for fold in range(FOLDS))
+
+
+def _serves(table: Table, asked: NDArray[np.int64]) -> bool:
+    """Whether every class keeps an example."""
+    kept = np.delete(codes_of(table), asked)
+    return len(asked) > 0 and len(np.unique(kept)) == len(table.classes)
+
+
+def _check(table: Table, held: NDArray[np.int64]) -> None:
+    if not len(held):
+        raise DataError(
+            "the groups cannot be divided so that each class has examples of some to learn from and of others to ask: "
+            "add groups of each class, or leave group_by and group_field out"
+        )
+
+
+def episodes(table: Table, shots: int, ways: int, count: int, seed: int, queries: int = 10) -> Episodes | None:
+    """Return episodes of some classes of all; None where there are too few classes to say anything of others.
+
+    Args:
+        table: of one label per example.
+        shots: examples of each class that are learned from.
+        ways: classes of an episode; there must be twice as many with enough examples.
+        count: of episodes.
+        seed: chooses them.
+        queries: of each class at most.
+    """
+    counts = table.index.counts
+    codes = np.flatnonzero(counts >= shots + _FEWEST)
+    if len(codes) < 2 * ways or shots == ALL:
+        return None
+    some = table.only(codes.tolist())
+    places = np.concatenate([_rows(table, code) for code in codes.tolist()])
+    try:
+        sampler = EpisodeSampler(
+            some.index,
+            ways=ways,
+            shots=shots,
+            queries=min(queries, int(counts[codes].min()) - shots),
+            seed=seed,
+            stage="test",
+            fingerprint=some.fingerprint,
+            classes=some.classes,
+            origins=some.origins,
+        )
+        rows_TWK = places[sampler.draw(np.arange(count))]
+    except DataError:  # whose groups serve no episode of so many shots
+        return None
+    return Episodes(shots, _nested(rows_TWK), _nested(codes_of(table)[rows_TWK[:, :, 0]]))
+
+
+def _plain(rows: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(rows.tolist())
+
+
+def _nested(rows: NDArray[np.integer[Any]]) -> tuple[Any, ...]:
+    return tuple(tuple(map(tuple, each)) if isinstance(each[0], list) else tuple(each) for each in rows.tolist())

@@ -1,0 +1,193 @@
+"""The examples of a ladder as rungs take them: embedded once for all of them, by each backbone and by none.
+
+Shapes: N examples, S support, Q query, W classes, D features.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from quickstudy.algorithms import Algorithm
+from quickstudy.algorithms.nearest_centroid import NearestCentroid
+from quickstudy.batches import join, take
+from quickstudy.data.table import Table
+from quickstudy.data.targets import as_label
+from quickstudy.domains import DOMAINS
+from quickstudy.ladder.baselines import raw
+from quickstudy.ladder.draws import codes_of
+from quickstudy.learning.adapting import acquainted, fitted_to, in_words, kept_of, untaught
+from quickstudy.learning.changes import Kept
+from quickstudy.learning.embeddings import embeddings
+from quickstudy.learning.knowledge import Knowledge
+from quickstudy.modality import MODALITIES, Modality, Tensors, modality_of
+from quickstudy.nets import Encoder, build_encoder
+from quickstudy.nets.weights import WHEELS
+
+Backbone = str | nn.Module
+"""A name, or a module from ``[N, ...]`` to ``[N, D]``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """All examples, as a backbone embeds them.
+
+    Args:
+        table: the examples.
+        knowledge: of who learns with it, before it has learned anything; how inputs are read.
+        examples: the inputs, as its reader takes them.
+        values: ``[N, D]``, their embeddings.
+        seconds: what these took.
+    """
+
+    table: Table
+    knowledge: Knowledge
+    examples: Any
+    values: Tensor
+    seconds: float
+
+    @property
+    def encoder(self) -> Encoder:
+        """What embeds."""
+        return self.knowledge.encoder
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """``[N]``, codes of classes."""
+        return torch.from_numpy(codes_of(self.table))
+
+    @cached_property
+    def names(self) -> Tensor:
+        """The names of the classes as if each were an example, ``[W, D]``, where inputs are words."""
+        values: Tensor = self._names.values.cpu()
+        return values
+
+    @property
+    def named(self) -> bool:
+        """Whether a name of a class tells of it, as inputs are words."""
+        return self.knowledge.modality.in_words and self.table.label_type == "str"
+
+    @cached_property
+    def _names(self) -> Kept:
+        words = [in_words(self.knowledge.modality, name) for name in self.table.classes]
+        return kept_of(self.knowledge, words, len(words))[1]
+
+    def taught(self, algorithm: Algorithm, named: bool = False) -> Knowledge:
+        """Return what an algorithm learns of all examples.
+
+        Args:
+            algorithm: of embeddings.
+            named: whether the name of each class counts as an example of it, too.
+        """
+        shown: list[bytes] = []
+        for _ in self.knowledge.reader.parts(self.examples, shown):
+            pass  # which reads them once more, to show them
+        kept, codes = Kept(self.values.to(self.encoder.device), tuple(shown)), self.targets.numpy()
+        if named:
+            kept = Kept(join([kept.values, self._names.values]), (*kept.shown, *self._names.shown))
+            codes = torch.cat([self.targets, torch.arange(len(self.table.classes))]).numpy()
+        labels = [as_label(name, self.table.label_type) for name in self.table.classes]
+        return fitted_to(replace(self.knowledge, algorithm=algorithm), kept, codes, labels)
+
+    @property
+    def megabytes(self) -> float:
+        """Of the encoder's weights and all embeddings, which a saved model holds."""
+        held = [*self.encoder.state_dict().values(), self.values]
+        return float(sum(each.numel() * each.element_size() for each in held)) / 1e6
+
+
+def embedded(encoder: Encoder, modality: Modality, table: Table, keep: bool = True) -> Embedded:
+    """Embed all examples, or find their embeddings again where they were kept.
+
+    Args:
+        encoder: in evaluation mode; one that takes the shape of its inputs from these is made anew.
+        modality: how inputs are read; what it must learn of inputs it learns of all of them, without their labels.
+        table: the examples.
+        keep: whether embeddings are kept on disk.
+    """
+    began = time.perf_counter()
+    inputs = table.inputs
+    if not isinstance(inputs, (Tensor, dict)):
+        inputs = [inputs[row] for row in range(len(table))]
+    encoder, modality, inputs = acquainted(encoder, modality, inputs)
+    known = untaught(encoder, NearestCentroid(), modality)
+    examples = known.reader.listed(inputs)
+    known = replace(known, taught=known.reader.scale(examples))
+    known, _ = kept_of(known, take(examples, slice(1)) if isinstance(examples, dict) else examples[:1], 1)
+    values = np.array(embeddings(known.encoder, modality, table.inputs, keep=keep))
+    return Embedded(table, known, examples, torch.from_numpy(values), time.perf_counter() - began)
+
+
+class Examples:
+    """The examples of a ladder, by backbone.
+
+    Args:
+        table: the examples.
+        modality: how inputs are read, where a backbone does not say otherwise.
+        domain: what they are; nothing for tensors.
+        backbones: names of, or modules.
+        device: where they are to run.
+    """
+
+    def __init__(
+        self, table: Table, modality: Modality, domain: str, backbones: Sequence[Backbone], device: Any = "cpu"
+    ) -> None:
+        self.table, self.modality, self.domain, self.device = table, modality, domain, device
+        self.backbones = {called(backbone): backbone for backbone in backbones}
+        self._embedded: dict[str, Embedded] = {}
+
+    def on(self, backbone: str) -> Embedded:
+        """Return the examples as a backbone embeds them; ``""``: as they are, without any."""
+        if backbone not in self._embedded:
+            if backbone:
+                encoder = build_encoder(self.backbones[backbone]).to(self.device).eval()
+                modality = self.modality
+                if encoder.reads is not None:  # a backbone that brings its own tokenizer, or rate of samples
+                    own = modality_of(encoder.reads, "a backbone")
+                    modality = own.with_options({**_set(modality, own), **own.options})
+            else:
+                encoder, modality = raw(self.domain, self.modality)
+            self._embedded[backbone] = embedded(encoder, modality, self.table, keep=bool(backbone))
+        return self._embedded[backbone]
+
+
+def called(backbone: Backbone) -> str:
+    """Return a backbone's name; of a module that of its class."""
+    return backbone if isinstance(backbone, str) else type(backbone).__name__
+
+
+def usual_backbone(domain: str) -> str:
+    """Return the name of the pretrained backbone that needs no download; of rows, which have none, ``"one_hot"``."""
+    of_wheels = [name for name, wheel in WHEELS.items() if wheel.extra == domain]
+    return of_wheels[0] if of_wheels else "one_hot" if domain == "tabular" else ""
+
+
+def domain_of(modality: Modality) -> str:
+    """Return the domain of what inputs are; nothing for tensors and others."""
+    if isinstance(modality, Tensors):
+        return ""
+    name = MODALITIES.name_of(type(modality))
+    return name if name in DOMAINS else ""
+
+
+def memory() -> float:
+    """Return the most memory that this process has taken so far, in megabytes; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def _set(modality: Modality, own: Modality) -> dict[str, Any]:
+    """Return the options that a user gave, as far as a backbone's own modality has them."""
+    return {name: value for name, value in modality.options.items() if name in own.settings and name not in own.learned}

@@ -1,0 +1,159 @@
+"""From what a user names to examples with one class each: folders, archives, tables, or a data module."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quickstudy.data.frames import file_frame, is_table
+from quickstudy.data.places import open_source, unwrapped
+from quickstudy.data.stages import STAGES
+from quickstudy.data.table import Table
+from quickstudy.domains import DOMAINS
+from quickstudy.errors import ConfigError, DataError, few, one_line, unknown
+from quickstudy.ladder.draws import codes_of
+from quickstudy.modality import MODALITIES
+from quickstudy.training.datamodule import DataModule
+
+TARGETS = ("label", "class", "target", "category", "intent", "species", "labels", "y")
+"""What a column of classes is called, in lower case, where nobody says which it is."""
+
+
+def opened(
+    data: Any,
+    domain: str | None = None,
+    input_field: str | None = None,
+    target_field: str | None = None,
+    group_field: str | None = None,
+    group_by: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> DataModule:
+    """Return a data module of what is named.
+
+    Args:
+        data: a folder of class folders, or an archive of one; a table, as CSV, JSON or Parquet; or a data module.
+        domain: what the examples are; None: by what lies there.
+        input_field, target_field: columns of a table; None: the only ones that can be meant. Of rows of several columns
+            all but the targets are inputs.
+        group_field, group_by: what examples come from, a column or a pattern; see ``DataOptions``.
+        options: of the data: how inputs are read, and those of ``DataOptions``.
+
+    Raises:
+        DataError: there is nothing, or it cannot be told what it is.
+        ConfigError: an option is unknown, or does not go with such data.
+    """
+    told = {"group_field": group_field, "group_by": group_by}
+    own = {name: value for name, value in {**told, **(options or {})}.items() if value is not None}
+    if isinstance(data, DataModule):
+        if own or domain or input_field or target_field:
+            raise ConfigError(
+                "a data module says itself what its examples are: give it such options, and leave them out here"
+            )
+        return data
+    if not isinstance(data, (str, os.PathLike)):
+        raise ConfigError(
+            f"data is {type(data).__name__}: name a folder of class folders, an archive of one or a table; or give a "
+            "data module, such as ImageClassificationData.from_files(train_files=files, train_targets=labels)"
+        )
+    path = Path(data).expanduser()
+    if domain is not None and domain not in DOMAINS:
+        raise unknown("domain", domain, DOMAINS)
+    own = {"on_error": "skip", **own}
+    if not (path.is_file() and is_table(path)):
+        for name, field in (("input_field", input_field), ("target_field", target_field), ("group_field", group_field)):
+            if field is not None:
+                raise ConfigError(f"{name} is of a table, and '{path}' is none: leave it out")
+        return data_class(domain or _domain_of_files(path)).from_folders(train_folder=path, **own)
+    frame = file_frame(path, target_field)
+    names = [str(name) for name in frame.columns if str(name) != group_field]
+    target = target_field or _target(path, names)
+    others = [name for name in names if name != target]
+    if domain is None:
+        domain = _domain_of_cells(path, frame, input_field, others)
+    cls = data_class(domain)
+    if cls.modality.column_names is not None:
+        fields: dict[str, Any] = {} if input_field is None else {"input_fields": [input_field]}
+        return cls.from_csv(train_file=path, target_fields=target, **fields, **own)
+    if input_field is None and len(others) != 1:
+        raise DataError(
+            f"'{path}' has the columns {few(names)}: say which of them has the {cls.modality.called}, input_field= "
+            f"(--input_field {next(iter(others), 'NAME')})"
+        )
+    return cls.from_csv(train_file=path, input_field=input_field or others[0], target_fields=target, **own)
+
+
+def data_class(domain: str) -> type[DataModule]:
+    """Return what has a domain's examples of classes."""
+    package = importlib.import_module(f"quickstudy.{domain}")
+    found: type[DataModule] = getattr(package, package.TASKS[f"{domain}_classification"][1])
+    return found
+
+
+def examples_of(data: DataModule) -> Table:
+    """Return the training examples of a data module, or else those of the first stage that has labels.
+
+    Each is of one class. Classes of a single example are left out, as none would be there to ask.
+
+    Raises:
+        DataError: they have several labels each, or numbers; or fewer than two classes have two examples.
+    """
+    stages = (data.table(stage, by_class=True) for stage in STAGES[:3])
+    table = next((each for each in stages if each is not None and each.targets is not None), None)
+    if table is None or table.numeric or table.multi_label:
+        what = "no labels" if table is None else "numbers" if table.numeric else "several labels per example"
+        raise DataError(f"a ladder needs one class per example, and this data has {what}")
+    several = np.flatnonzero(table.index.counts > 1)
+    if len(several) < 2:
+        raise DataError(
+            f"{len(several)} of {len(table.classes)} classes have two examples or more: one to learn from and one to "
+            "ask is the least, of two classes"
+        )
+    if len(several) == len(table.classes):
+        return table
+    rows = np.flatnonzero(np.isin(codes_of(table), several))
+    lost = [name for code, name in enumerate(table.classes) if code not in several]
+    some = table.select(rows).without_empty_classes()
+    alone = {f"class '{one_line(name)}'": "it has a single example" for name in lost}
+    return replace(some, skipped={**table.skipped, **alone})
+
+
+def _domain_of_files(path: Path) -> str:
+    """Return the domain of most of the files that lie in a folder or an archive."""
+    source = unwrapped(open_source(path))
+    endings = Counter(Path(name).suffix.lower() for name in source.files())
+    counts = {
+        domain: sum(endings[ending] for ending in MODALITIES[domain].extensions)
+        for domain in DOMAINS
+        if MODALITIES[domain].extensions
+    }
+    found = max(counts, key=lambda domain: counts[domain])
+    return found if counts[found] else DOMAINS[0]  # whose door says what is missing
+
+
+def _target(path: Path, names: list[str]) -> str:
+    meant = [name for known in TARGETS for name in names if name.lower() == known]
+    if not meant:
+        raise DataError(
+            f"'{path}' has the columns {few(names)}: say which of them has the classes, target_field= (--target_field "
+            f"{names[-1] if names else 'NAME'})"
+        )
+    return meant[0]
+
+
+def _domain_of_cells(path: Path, frame: Any, input_field: str | None, others: list[str]) -> str:
+    """Return the domain of a table: of the files that a column names, of texts where it is one column, else of rows."""
+    fields = [input_field] if input_field is not None else others
+    if len(fields) != 1 or fields[0] not in frame.columns:
+        return "tabular"
+    cells = [str(cell) for cell in frame[fields[0]].tolist()[:20]]
+    if cells and all((path.parent / cell).is_file() for cell in cells):
+        ending = Path(cells[0]).suffix.lower()
+        return next((name for name in DOMAINS if ending in MODALITIES[name].extensions), DOMAINS[0])
+    return "text" if any(" " in cell.strip() for cell in cells) else "tabular"

@@ -1,0 +1,234 @@
+"""The rungs of a ladder: what each does, what it costs, what it needs, and how it answers.
+
+One of one's own is a ``Rung``, registered: ``RUNGS.register("mine")(OnEmbeddings(...))``.
+
+Shapes: S support, Q query, W classes, D features, T episodes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.ladder.examples import Embedded
+from quickstudy.learning.knowledge import Knowledge
+from quickstudy.registry import Registry
+
+_RARE = 1e-6  # of a probability, below which none is told
+
+
+@dataclass(frozen=True)
+class Rung(ABC):
+    """A way to answer.
+
+    Args:
+        about: what it does, in words.
+        cost: from 0; those of one cost are climbed, and weighed against each other, together.
+        features: what it takes of the examples: what a backbone makes of them, or they themselves.
+        baseline: whether it is there to be beaten, and not to be recommended.
+    """
+
+    about: str
+    cost: int = 1
+    features: Literal["embedded", "raw"] = "embedded"
+    baseline: bool = False
+
+    @property
+    def transductive(self) -> bool:
+        """Whether an answer depends on the other inputs of the call."""
+        return False
+
+    def lacks(self, examples: Embedded, domain: str) -> str:
+        """Return what it needs and these examples, or this machine, lack; nothing where it can be climbed."""
+        return ""
+
+    @abstractmethod
+    def logits(self, examples: Embedded, support: Tensor, queries: Tensor) -> Tensor:
+        """Return ``[Q, W]`` logits of queries.
+
+        Args:
+            examples: all of them.
+            support: ``[S]`` rows to learn from.
+            queries: ``[Q]`` rows that are asked.
+        """
+
+    def episodic(self, examples: Embedded, rows: Tensor, shots: int) -> Tensor | None:
+        """Return ``[T, W]``, how many queries of each class it answers rightly in episodes; None: it takes too long.
+
+        Args:
+            examples: all of them.
+            rows: ``[T, W, K]``, of which the first ``shots`` of each class are the support.
+            shots: per class.
+        """
+        return None
+
+    def knowledge(self, examples: Embedded) -> Knowledge | None:
+        """Return what a ``Predictor`` of this rung knows once it has learned all examples; None: it makes none."""
+        return None
+
+
+@dataclass(frozen=True)
+class OnEmbeddings(Rung):
+    """A strategy that learns embeddings.
+
+    Args:
+        strategy: its name.
+        options: of the strategy.
+        named: whether the names of the classes count as examples: beside the others, or alone.
+    """
+
+    strategy: str = "nearest_centroid"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    named: Literal["no", "too", "alone"] = "no"
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the strategy is."""
+        return bool(STRATEGIES[self.strategy].transductive)
+
+    def lacks(self, examples: Embedded, domain: str) -> str:
+        """Return what is missing: classes have no names, or these tell nothing of such inputs."""
+        if self.named != "no" and not examples.named:
+            return f"names of classes tell nothing of {examples.knowledge.modality.called}"
+        return ""
+
+    def logits(self, examples: Embedded, support: Tensor, queries: Tensor) -> Tensor:
+        """Learn and answer."""
+        algorithm = self._algorithm(examples)
+        values_SD, targets_S = examples.values[support], examples.targets[support]
+        ways = len(examples.table.classes)
+        if self.named != "no":
+            names = torch.arange(ways)
+            before = self.named == "too"
+            values_SD = torch.cat([values_SD, examples.names]) if before else examples.names
+            targets_S = torch.cat([targets_S, names]) if before else names
+        with torch.inference_mode():
+            state = algorithm.adapt(examples.encoder, values_SD, targets_S.to(values_SD.device), ways)
+            return algorithm.answer(examples.encoder, state, examples.values[queries]).cpu()
+
+    def episodic(self, examples: Embedded, rows: Tensor, shots: int) -> Tensor | None:
+        """Learn and answer all episodes side by side."""
+        algorithm = self._algorithm(examples)
+        tasks, ways, each = rows.shape
+        values_TWKD = examples.values[rows]
+        support_TWkD, known = values_TWKD[:, :, :shots], shots
+        if self.named != "no":
+            names_TW1D = examples.names[examples.targets[rows[:, :, 0]]][:, :, None]
+            support_TWkD = torch.cat([support_TWkD, names_TW1D], 2) if self.named == "too" else names_TW1D
+            known = support_TWkD.shape[2]
+        targets_TS = torch.arange(ways).repeat_interleave(known).expand(tasks, -1).to(values_TWKD.device)
+        with torch.inference_mode():
+            logits_TQW = algorithm.classify(
+                support_TWkD.flatten(1, 2), targets_TS, values_TWKD[:, :, shots:].flatten(1, 2), ways
+            )
+        asked_Q = torch.arange(ways, device=logits_TQW.device).repeat_interleave(each - shots)
+        return (logits_TQW.argmax(2) == asked_Q).view(tasks, ways, -1).sum(2).cpu()
+
+    def knowledge(self, examples: Embedded) -> Knowledge | None:
+        """Learn all examples."""
+        return None if self.named == "alone" else examples.taught(self._algorithm(examples), self.named == "too")
+
+    def _algorithm(self, examples: Embedded) -> EmbeddingAlgorithm:
+        made: Any = STRATEGIES[self.strategy](**self.options).eval()
+        shape, ways = examples.knowledge.algorithm.feature_shape, len(examples.table.classes)
+        made.meet(examples.encoder, shape, ways)
+        algorithm: EmbeddingAlgorithm = made
+        return algorithm
+
+
+@dataclass(frozen=True)
+class Commonest(Rung):
+    """The class that most examples are of, whatever is asked."""
+
+    def logits(self, examples: Embedded, support: Tensor, queries: Tensor) -> Tensor:
+        """Return how common each class is among all examples."""
+        counts_W = torch.bincount(examples.targets, minlength=len(examples.table.classes))
+        return counts_W.double().log().expand(len(queries), -1)
+
+
+@dataclass(frozen=True)
+class Estimator(Rung):
+    """A classifier that is made as scikit-learn's are; nothing saves it here.
+
+    Args:
+        package: that has it, as it is imported.
+        name: of its class.
+        options: of that.
+    """
+
+    package: str = "sklearn.ensemble"
+    name: str = "RandomForestClassifier"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def lacks(self, examples: Embedded, domain: str) -> str:
+        """Return what is missing: it is for rows of tables, and its package may not be installed."""
+        if domain != "tabular":
+            return "it is for rows of tables"
+        top = self.package.split(".")[0]
+        return "" if find_spec(top) else f"the package '{top}' is not installed"
+
+    def logits(self, examples: Embedded, support: Tensor, queries: Tensor) -> Tensor:
+        """Fit and answer."""
+        made = getattr(importlib.import_module(self.package), self.name)(**self.options)
+        values_ND = examples.values.cpu().numpy()
+        made.fit(values_ND[support], examples.targets[support].numpy())
+        chances_QW = np.full((len(queries), len(examples.table.classes)), _RARE)
+        chances_QW[:, made.classes_] = np.maximum(made.predict_proba(values_ND[queries]), _RARE)
+        return torch.from_numpy(chances_QW).log()
+
+
+RUNGS: Registry[Rung] = Registry("rung", hint="One of your own is known once it is registered")
+"""By name."""
+
+for _name, _rung in {
+    "commonest": Commonest("the class that most examples are of", 0, "raw", True),
+    "raw_neighbour": OnEmbeddings(
+        "nearest neighbour of the inputs themselves, without an encoder", 0, "raw", True, "nearest_neighbour"
+    ),
+    "names": OnEmbeddings("the names of the classes, without an example", 1, named="alone"),
+    "nearest_centroid": OnEmbeddings("nearest class mean of embeddings", 1),
+    "names_too": OnEmbeddings("nearest class mean, of which the name of the class is an example", 1, named="too"),
+    "nearest_neighbour": OnEmbeddings("nearest neighbour of embeddings", 1, strategy="nearest_neighbour"),
+    **{
+        f"neighbours{ending}": OnEmbeddings(
+            f"ten nearest neighbours of embeddings{told}",
+            1,
+            strategy="nearest_neighbour",
+            options={"neighbours": 10, "projection": projection},
+        )
+        for ending, told, projection in (
+            ("", "", "none"),
+            ("_pca", ", projected onto their principal components", "pca"),
+            ("_ica", ", projected onto these and scaled, as ICA does", "ica"),
+        )
+    },
+    "linear_probe": OnEmbeddings("logistic regression on embeddings", 2, strategy="linear_probe"),
+    "bdcspn": OnEmbeddings("class means, corrected by what else is asked", 2, strategy="bdcspn"),
+    "tim": OnEmbeddings("answers that are even among the classes, of all that is asked", 2, strategy="tim"),
+    "random_forest": Estimator(
+        "a random forest of scikit-learn", 3, "raw", options={"n_estimators": 200, "random_state": 0}
+    ),
+    "lightgbm": Estimator(
+        "boosted trees of LightGBM",
+        3,
+        "raw",
+        package="lightgbm",
+        name="LGBMClassifier",
+        options={"random_state": 0, "verbose": -1, "n_jobs": 1},
+    ),
+}.items():
+    RUNGS.register(_name)(_rung)
+
+
+def available_rungs() -> list[str]:
+    """Return the names that ``rungs=`` takes, from what costs little to what costs much."""
+    return sorted(RUNGS.names(), key=lambda name: RUNGS[name].cost)

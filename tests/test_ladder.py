@@ -1,0 +1,246 @@
+"""The ladder: the same draws for every rung, intervals that cover new examples, a record to go on with, a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import quickstudy
+from quickstudy import ConfigError, DataError, Predictor
+from quickstudy.algorithms.nearest_neighbour import NearestNeighbour
+from quickstudy.cli import main
+from quickstudy.data.table import Table
+from quickstudy.functional.intervals import draws_interval, teaching_variance
+from quickstudy.ladder import Ladder, Record
+from quickstudy.ladder.comparing import accuracy, accuracy_of_classes, bought, difference, per_class
+from quickstudy.ladder.draws import draws, reached
+from quickstudy.ladder.opening import opened
+from quickstudy.ladder.record import ALL, RECORD, Key
+from quickstudy.training.datamodule import DataModule
+
+QUICK: dict[str, Any] = {
+    "shots": (1, 2, 5),
+    "draws": 4,
+    "episodes": 10,
+    "rungs": ["commonest", "nearest_centroid", "tim"],
+}
+
+
+class Same(nn.Module):
+    """Embeds numbers as they are."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs
+
+
+def numbers(classes: int = 10, each: int = 10, seed: int = 0) -> DataModule:
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.arange(classes).repeat_interleave(each)
+    inputs = torch.eye(classes)[codes] * 2 + torch.randn(len(codes), classes, generator=generator)
+    return DataModule.from_tensors(train_data=inputs, train_targets=[f"class {code}" for code in codes.tolist()])
+
+
+def climbed(folder: Path | None = None, **options: Any) -> Ladder:
+    found: Ladder = quickstudy.ladder(numbers(), backbones=[Same()], out=folder, **{**QUICK, **options})
+    return found
+
+
+# ---- draws
+
+
+def test_draws_contain_each_other_ask_others_and_come_round() -> None:
+    table = Table.build(list(range(70)), [name for name in "abcdefg" for _ in range(10)])
+    shots = reached(table.index.counts, (1, 2, 5, 10, 20))
+    assert shots == (1, 2, 5, ALL)
+    found = {(draw.shots, draw.number): draw for draw in draws(table, shots, 5, 0)}
+    assert found == {(draw.shots, draw.number): draw for draw in draws(table, shots, 5, 0)}
+    for number in range(5):
+        one, two, five = (found[few, number] for few in (1, 2, 5))
+        assert set(one.support) < set(two.support) < set(five.support) and len(five.support) == 35
+        assert one.queries == two.queries == five.queries and not set(five.support) & set(five.queries)
+    asked = np.bincount(np.concatenate([found[1, number].queries for number in range(5)]), minlength=70)
+    assert asked.min() >= 2 and asked.max() <= 3
+    whole = [found[ALL, number] for number in range(5)]
+    assert sorted(row for draw in whole for row in draw.queries) == list(range(70))
+    assert all(sorted({*draw.support, *draw.queries}) == list(range(70)) for draw in whole)
+
+
+def test_groups_never_straddle() -> None:
+    labels = [name for name in "abc" for _ in range(12)]
+    groups = [f"patient {row // 3}" for row in range(36)]
+    table = Table.build(list(range(36)), labels, origins=groups)
+    for draw in draws(table, (1, 2, ALL), 4, 0):
+        assert not {groups[row] for row in draw.support} & {groups[row] for row in draw.queries}
+        assert {labels[row] for row in draw.support} == set("abc")
+
+
+def test_of_many_examples_the_same_are_asked_in_all_draws() -> None:
+    table = Table.build(list(range(6000)), [f"class {row % 40}" for row in range(6000)])
+    found = list(draws(table, (1, 5), 3, 0))
+    assert len({draw.queries for draw in found}) == 1 and 1900 < len(found[0].queries) < 2100
+    supports = [set(draw.support) for draw in found if draw.shots == 5]
+    assert not set.intersection(*supports) and not any(own & set(found[0].queries) for own in supports)
+
+
+def test_classes_of_few_examples_give_what_they_have() -> None:
+    labels = ["rare"] * 3 + [name for name in "abc" for _ in range(12)]
+    few = {draw.number: draw for draw in draws(Table.build(list(range(39)), labels), (5,), 2, 0)}
+    assert [sum(labels[row] == "rare" for row in few[0].support), len(few[0].support)] == [2, 17]
+
+
+# ---- intervals
+
+
+def test_an_interval_covers_new_examples_though_draws_share_them() -> None:
+    """Of 50 examples in 10 draws: each has its own difficulty, so that there are 50 of them, and not 500."""
+    generator, covered, naive = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        easy = generator.beta(2, 1, 50)  # the share of draws that answer it rightly, 2 of 3 in the mean
+        teaches = generator.normal(0, 0.05, 10)
+        right = generator.random((10, 50)) < np.clip(easy + teaches[:, None], 0, 1)
+        values, rows = torch.from_numpy(right).double().flatten(), torch.arange(50).repeat(10)
+        numbers = torch.arange(10).repeat_interleave(50)
+        mean, half = draws_interval(values, numbers, rows, 0 * rows, 0.1)
+        covered += abs(mean - 2 / 3) <= half
+        naive += abs(mean - 2 / 3) <= 1.96 * np.sqrt(mean * (1 - mean) / 500)
+    assert 180 <= covered <= 198 and naive < 160
+
+
+def test_examples_of_one_origin_count_once() -> None:
+    values = torch.tensor([1.0, 1, 1, 0, 0, 0] * 4)
+    rows, numbers = torch.arange(6).repeat(4), torch.arange(4).repeat_interleave(6)
+    apart = draws_interval(values, numbers, rows, 0 * rows, 0.2)
+    together = draws_interval(values, numbers, rows, 0 * rows, 0.2, rows // 3)
+    assert apart[0] == together[0] == 0.5 and together[1] > 3 * apart[1]
+
+
+def test_what_teaches_otherwise_is_told_from_chance() -> None:
+    generator = np.random.default_rng(0)
+    rows, numbers = torch.arange(400).repeat(8), torch.arange(8).repeat_interleave(400)
+    chance = torch.from_numpy(generator.random((8, 400)) < 0.6).double()
+    levels = torch.linspace(0.3, 0.9, 8, dtype=torch.float64)
+    apart = torch.from_numpy(generator.random((8, 400))) < levels[:, None]
+    assert teaching_variance(chance.flatten(), numbers, rows, 0.0) < 3e-4
+    found = teaching_variance(apart.double().flatten(), numbers, rows, 0.0)
+    np.testing.assert_allclose(found, float(levels.var()), rtol=0.25)
+
+
+# ---- neighbours
+
+
+@pytest.mark.parametrize("projection", ["none", "pca", "ica"])
+def test_neighbours_vote_as_by_hand(projection: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    support, query = (torch.randn(count, 6, generator=generator, dtype=torch.float64) for count in (20, 30))
+    targets = torch.arange(4).repeat(5)
+    head = NearestNeighbour(neighbours=3, projection=projection)
+    found = head.logits(head.fit(support, targets, 4), query).softmax(1)
+    if projection != "none":
+        support, query = (each / each.norm(dim=1, keepdim=True) for each in (support, query))
+        centre = support.mean(0)
+        values, vectors = torch.linalg.eigh((support - centre).mT @ (support - centre))
+        values, vectors = values.flip(0), vectors.flip(1)
+        kept = values.cumsum(0) - values < 0.9 * values.sum()
+        assert 1 < kept.sum() < 6
+        turned = vectors[:, kept] / (values[kept].sqrt() if projection == "ica" else 1)
+        support, query = ((each - centre) @ turned for each in (support, query))
+    for row, chances in zip(query, found, strict=True):
+        away = (support - row).square().sum(1)
+        near = away.argsort()[:3]
+        votes = torch.zeros(4, dtype=torch.float64).index_add_(
+            0, targets[near], 1 / (away[near] + 1e-3 * away[near].mean())
+        )
+        wanted = votes / votes.sum() + 1e-3
+        torch.testing.assert_close(chances, wanted / wanted.sum())
+
+
+# ---- climbing
+
+
+def test_it_ends_in_a_sentence_and_a_model(tmp_path: Path) -> None:
+    found = climbed(tmp_path)
+    assert found.finished and found.choice is not None and found.choice.key == Key("nearest_centroid", "Same")
+    assert found.sentence.startswith("nearest_centroid at 8 examples per class (all but a fifth): ")
+    assert "would buy about" in found.sentence and str(found).endswith(found.sentence)
+    first, centroid = Key("commonest", ""), found.choice.key
+    over = difference(found.record, centroid, first, ALL)
+    accuracies = [accuracy(found.record, key, ALL) for key in (centroid, first)]
+    np.testing.assert_allclose(over.mean, accuracies[0].mean - accuracies[1].mean)
+    assert over.mean > over.ci95 > 0 and accuracies[1].mean < 0.2
+    np.testing.assert_allclose(np.mean(per_class(found.record, centroid, 5)), accuracy(found.record, centroid, 5).mean)
+    assert 0 <= (bought(found.record, centroid) or -1) < 0.2
+    classes = accuracy_of_classes(found.record, centroid, 1)
+    assert classes is not None and classes.mean > 0.4 and classes.ci95_classes >= classes.ci95
+    assert found.predictor is not None and found.predictor.counts_ == dict.fromkeys(found.record.asked.classes, 10)
+    asked = numbers(seed=1).table("train").inputs  # type: ignore[union-attr]
+    read = Predictor.load(tmp_path / "model", backbone=Same())
+    assert read.predict(asked) == found.predictor.predict(asked)
+    assert found.record.steps[Key("tim", "Same")].transductive and "tim *" in str(found)
+    conclusion = Record.read(tmp_path).conclusion
+    assert conclusion is not None and conclusion.sentence == found.sentence
+
+
+def test_what_was_climbed_is_not_climbed_again(tmp_path: Path) -> None:
+    whole = climbed(tmp_path / "whole")
+
+    def stops(record: Record, key: Key, shots: int) -> None:
+        if (key.rung, shots) == ("nearest_centroid", 2):
+            raise KeyboardInterrupt
+
+    parted = climbed(tmp_path / "parted", told=stops)
+    assert not parted.finished and (Key("tim", "Same"), 1, 0) not in parted.record.results
+    file = tmp_path / "parted" / RECORD
+    file.write_bytes(file.read_bytes() + b'{"kind":"result","rung":"tim"')  # died within a line
+    before = len(Record.read(tmp_path / "parted").results)
+    again = climbed(tmp_path / "parted")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert len(again.record.results) == sum('"kind":"result"' in line for line in lines) > before
+    answers = [{key: result.answers for key, result in each.record.results.items()} for each in (whole, again)]
+    assert answers[0] == answers[1] and again.sentence == whole.sentence
+
+    with pytest.raises(ConfigError, match=r"draws was 4.*--fresh true"):
+        climbed(tmp_path / "parted", draws=3)
+    assert climbed(tmp_path / "parted", draws=3, fresh=True).record.asked.draws == 3
+
+
+def test_what_a_ladder_cannot_do_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown rung 'linear'; did you mean 'linear_probe'"):
+        climbed(rungs=["linear"])
+    with pytest.raises(DataError, match="1 of 2 classes have two examples or more"):
+        data = DataModule.from_tensors(train_data=torch.zeros(3, 2), train_targets=["a", "a", "b"])
+        quickstudy.ladder(data, backbones=[Same()])
+    with pytest.raises(DataError, match=r"say which of them has the classes.*--target_field"):
+        (tmp_path / "x.csv").write_text("one,two\n1,2\n")
+        opened(tmp_path / "x.csv")
+    assert main(["ladder", str(tmp_path / "nothing")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "called"), [("a b,c,label\n1,2,x\n", "rows"), ("text,intent\nwhere is it,x\n", "texts")]
+)
+def test_what_lies_there_tells_the_domain(text: str, called: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    assert opened(tmp_path / "x.csv").modality.called == called
+    (tmp_path / "folder" / "cat").mkdir(parents=True)
+    (tmp_path / "folder" / "cat" / "1.wav").write_bytes(b"")
+    assert opened(tmp_path / "folder").modality.called == "sounds"
+
+
+def test_a_table_in_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    rows = [
+        f"{generator.normal(place):.2f},{generator.normal():.2f},{'xyz'[place]}" for place in range(3) for _ in range(9)
+    ]
+    (tmp_path / "plants.csv").write_text("\n".join(["height,width,species", *rows]))
+    words = ["ladder", str(tmp_path / "plants.csv"), "--out", str(tmp_path / "l"), "--draws", "2", "--shots", "2"]
+    assert main([*words, "--rungs", "commonest", "linear_probe", "names"]) == 0
+    shown = capsys.readouterr().out
+    assert "linear_probe, 2: " in shown and "linear_probe at 7 examples per class" in shown
+    assert "not climbed: names (names of classes tell nothing of rows)" in shown
+    assert f"quickstudy predict {tmp_path / 'l' / 'model'} new.csv" in shown
+    assert len(Predictor.load(tmp_path / "l" / "model").classes_) == 3

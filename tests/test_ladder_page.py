@@ -1,0 +1,103 @@
+"""The page of a ladder: all that it is told stands there, and nothing of it is markup."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+from quickstudy.ladder.checks import Finding
+from quickstudy.ladder.page import Confused, Doubted, Estimate, OfClass, OnPage, Page, Point, Shown, write_page
+
+EVIL = "<script>alert(1)</script>\"'&"
+SHOTS = ("1", "5", "all (24)")
+
+
+def rung(name: str, *means: float | None, **options: object) -> OnPage:
+    """Return a rung of these accuracies."""
+    points = [Point(at, None if mean is None else Estimate(mean, 0.05)) for at, mean in zip(SHOTS, means, strict=True)]
+    return replace(OnPage(name, f"about {name}", points), **options)  # type: ignore[arg-type]
+
+
+def page(name: str = "cat", picture: bytes = b"\x89PNG") -> Page:
+    """Return a page of everything there may be, with one name wherever a user gives one."""
+    example, text = Shown(f"{name}/1.png", picture, "image/png"), Shown(name, name.encode())
+    return Page(
+        title=name,
+        sentence=f"linear_probe on {name}: 94.1 ± 0.8.",
+        rungs=[
+            rung("linear_probe", 0.7, 0.9, 0.94, chosen=True, seconds=2.0, embedding=1.0, megabytes=12.0),
+            rung(f"whole {name}", 0.6, 0.91, None, difference=Estimate(0.004, 0.009), transductive=True),
+            rung("commonest", 0.05, 0.05, 0.05, baseline=True, of_classes=[("5", Estimate(0.2, 0.01), 0.04)]),
+        ],
+        facts=[("data", name)],
+        findings=[(Finding("labels", name), [[example, text]]), (Finding("repeated", f"kept {name}"), [])],
+        judged=f"Of {name}.",
+        classes=[OfClass(name, 0.5, 10)] * 13,
+        confusion=picture,
+        confused=[Confused(name, name, 3, 0.3, [example, text])],
+        doubted=[Doubted(example, name, 0.02, name)],
+        notes=[name],
+    )
+
+
+class _Tags(HTMLParser):
+    """What elements a page has, and where they lead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.leads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        self.tags.append(tag)
+        self.leads += [value or "" for name, value in attrs if name in ("src", "href", "action")]
+
+
+def test_a_page_tells_all_and_needs_nothing_else(tmp_path: Path) -> None:
+    """The sentence stands first, each rung has its figures, what was not measured a dash, and no address is fetched."""
+    write_page(tmp_path / "ladder.html", page())
+    written = (tmp_path / "ladder.html").read_text("utf-8")
+    assert written.index("linear_probe on cat: 94.1 ± 0.8.") < written.index("<section")
+    for each in (
+        "94.0 ± 5.0",
+        "+0.4 ± 0.9",
+        "20.0 ± 1.0",
+        "± 4.0",
+        "looks like <b>cat</b>",
+        "1 more",
+        '<td class="number">–',
+    ):
+        assert each in written, each
+    assert written.count("<polyline") == 3 and written.count("<circle") == 8
+    tags = _Tags()
+    tags.feed(written)
+    assert tags.leads and all(each.startswith("data:image/png;base64,") for each in tags.leads)
+    assert not re.search(r"https?:|url\(|@import", written)
+
+
+def test_no_name_of_a_user_is_markup(tmp_path: Path) -> None:
+    """Wherever a name stands, it is read as it was written; the page has the same elements as with any other."""
+    found = []
+    for name in ("cat", EVIL):
+        write_page(tmp_path / "ladder.html", page(name))
+        tags = _Tags()
+        tags.feed((tmp_path / "ladder.html").read_text("utf-8"))
+        found.append(tags.tags)
+    assert found[0] == found[1] and "script" not in found[1]
+
+
+def test_a_page_of_nothing_yet_is_a_page(tmp_path: Path) -> None:
+    """Of a ladder that was left before a rung was climbed, or of figures that are no numbers."""
+    write_page(tmp_path / "ladder.html", Page("cat", "Nothing can be recommended yet.", []))
+    lost = float("nan")
+    write_page(
+        tmp_path / "other.html",
+        Page(
+            "cat", "Nothing.", [OnPage("one", "", [Point("1", Estimate(lost, lost))])], classes=[OfClass("a", lost, 0)]
+        ),
+    )
+    assert "Nothing can be recommended yet." in (tmp_path / "ladder.html").read_text("utf-8")
+    assert "nan" not in (tmp_path / "other.html").read_text("utf-8")
