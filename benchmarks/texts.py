@@ -208,6 +208,7 @@ def every_class(name: str, draws: dict[int, int], root: Path) -> dict[str, Any]:
             probe = Predictor(Encoder(nn.Flatten()), STRATEGIES["linear_probe"](regularization=0.1))
             peer = LogisticRegression(C=10, max_iter=1000)
             for what, learner, found, asked in (
+                ("linear_probe", Predictor(Encoder(nn.Flatten()), STRATEGIES["linear_probe"]()), train[rows], test),
                 ("linear_probe, regularization=0.1", probe, train[rows], test),
                 ("scikit-learn, LogisticRegression(C=10)", peer, train[rows].numpy(), test.numpy()),
             ):

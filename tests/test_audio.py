@@ -186,6 +186,8 @@ BAD = {
         wav(tone(300, 2), form="MP3")[:4000],
         "is cut short: it claims 2.0. s, and ends before. Replace the file",
     ),
+    "cut.wav": (wav(tone(300, 2))[:9000], "is cut short: it claims more bytes than it has. Replace the file"),
+    "cut.aiff": (wav(tone(300, 2), form="AIFF")[:9000], "is cut short: it claims more bytes than it has"),
     "cut.ogg": (
         wav(tone(300, 2), form="OGG")[:4000],
         "is a damaged ogg file, or one cut short: replace it|has no samples: it is empty, or cut short",
@@ -205,6 +207,12 @@ def test_a_bad_sound_is_named_with_what_to_do(name: str, tmp_path: Path) -> None
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}' ({told})"):
         Sound().load(tmp_path / name)
+
+
+def test_a_file_whose_writer_did_not_know_its_length_is_read() -> None:
+    whole = wav(tone(300))
+    streamed = whole[:4] + b"\xff" * 4 + whole[8:]  # as programs do that write into a pipe
+    assert torch.equal(Sound(seconds=0.3).load(streamed), Sound(seconds=0.3).load(whole))
 
 
 def test_a_sound_of_many_channels_and_samples_is_refused_before_it_is_decoded(

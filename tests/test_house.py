@@ -62,6 +62,7 @@ LAYERS = [
     ["training"],  # lightning, and nowhere below
     ["runs"],
     ["trainer", "embedded"],
+    ["crossvalidation"],
     [*DOMAINS],  # which never import each other
     ["serve", "ladder"],
     ["testing"],
@@ -99,6 +100,7 @@ PUBLIC = [
     "available_optimizers",
     "available_schedulers",
     "available_strategies",
+    "cross_validate",
     "ladder",
 ]
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import quickstudy
 from quickstudy import ConfigError, DataError, Predictor
+from quickstudy.algorithms.nearest_neighbour import NearestNeighbour
 from quickstudy.cli import main
 from quickstudy.data.table import Table
 from quickstudy.functional.intervals import draws_interval, teaching_variance
@@ -78,6 +79,14 @@ def test_groups_never_straddle() -> None:
         assert {labels[row] for row in draw.support} == set("abc")
 
 
+def test_of_many_examples_the_same_are_asked_in_all_draws() -> None:
+    table = Table.build(list(range(6000)), [f"class {row % 40}" for row in range(6000)])
+    found = list(draws(table, (1, 5), 3, 0))
+    assert len({draw.queries for draw in found}) == 1 and 1900 < len(found[0].queries) < 2100
+    supports = [set(draw.support) for draw in found if draw.shots == 5]
+    assert not set.intersection(*supports) and not any(own & set(found[0].queries) for own in supports)
+
+
 def test_classes_of_few_examples_give_what_they_have() -> None:
     labels = ["rare"] * 3 + [name for name in "abc" for _ in range(12)]
     few = {draw.number: draw for draw in draws(Table.build(list(range(39)), labels), (5,), 2, 0)}
@@ -119,6 +128,35 @@ def test_what_teaches_otherwise_is_told_from_chance() -> None:
     assert teaching_variance(chance.flatten(), numbers, rows, 0.0) < 3e-4
     found = teaching_variance(apart.double().flatten(), numbers, rows, 0.0)
     np.testing.assert_allclose(found, float(levels.var()), rtol=0.25)
+
+
+# ---- neighbours
+
+
+@pytest.mark.parametrize("projection", ["none", "pca", "ica"])
+def test_neighbours_vote_as_by_hand(projection: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    support, query = (torch.randn(count, 6, generator=generator, dtype=torch.float64) for count in (20, 30))
+    targets = torch.arange(4).repeat(5)
+    head = NearestNeighbour(neighbours=3, projection=projection)
+    found = head.logits(head.fit(support, targets, 4), query).softmax(1)
+    if projection != "none":
+        support, query = (each / each.norm(dim=1, keepdim=True) for each in (support, query))
+        centre = support.mean(0)
+        values, vectors = torch.linalg.eigh((support - centre).mT @ (support - centre))
+        values, vectors = values.flip(0), vectors.flip(1)
+        kept = values.cumsum(0) - values < 0.9 * values.sum()
+        assert 1 < kept.sum() < 6
+        turned = vectors[:, kept] / (values[kept].sqrt() if projection == "ica" else 1)
+        support, query = ((each - centre) @ turned for each in (support, query))
+    for row, chances in zip(query, found, strict=True):
+        away = (support - row).square().sum(1)
+        near = away.argsort()[:3]
+        votes = torch.zeros(4, dtype=torch.float64).index_add_(
+            0, targets[near], 1 / (away[near] + 1e-3 * away[near].mean())
+        )
+        wanted = votes / votes.sum() + 1e-3
+        torch.testing.assert_close(chances, wanted / wanted.sum())
 
 
 # ---- climbing

@@ -8,6 +8,7 @@ from quickstudy.domains import lazily
 
 if TYPE_CHECKING:
     from quickstudy.algorithms import available_strategies as available_strategies
+    from quickstudy.crossvalidation import cross_validate as cross_validate
     from quickstudy.datasets import available_datasets as available_datasets
     from quickstudy.episode import Episode as Episode
     from quickstudy.errors import ConfigError as ConfigError
@@ -50,6 +51,7 @@ __getattr__, __dir__, __all__ = lazily(
         "available_optimizers": "training.optimizers",
         "available_schedulers": "training.optimizers",
         "available_strategies": "algorithms",
+        "cross_validate": "crossvalidation",
         "ladder": "ladder",
     },
 )

@@ -33,6 +33,7 @@ from quickstudy.runs.folder import (
     write_measured,
     write_page,
 )
+from quickstudy.runs.learning_rates import FindLearningRate
 from quickstudy.runs.loggers import Asked, Metrics, build_loggers, check_loggers
 from quickstudy.runs.progress import Parameters, build_progress, shown
 from quickstudy.runs.results import result_of, sentence
@@ -59,6 +60,10 @@ class Trainer(JudgingTrainer):
         logger: True: ``metrics.csv`` and TensorBoard's events in the run's folder. Or ``"wandb"``, ``"mlflow"``,
             ``"trackio"``, ``"tensorboard"``, a ``Logger``, or a list of these, beside ``metrics.csv``; ``"csv"``: that
             alone; False: none.
+        find_learning_rate: whether ``fit`` and ``finetune`` begin with a search: a hundred steps at rates from 1e-7 to
+            1, after which the model is as before, and trains at the rate at which the loss fell fastest (Smith 2017,
+            https://arxiv.org/abs/1506.01186). ``model.learning_rate`` and the run's files have it; a run that goes on
+            keeps its own. ``backbone_lr`` stays.
         patience: stop after so many validations without a better ``val_accuracy``; None: never.
         sync_batchnorm: whether BatchNorm in ordinary training on several processes normalises by the statistics of all
             their batches together, so that their number changes nothing. Episodes have statistics of their own.
@@ -76,6 +81,7 @@ class Trainer(JudgingTrainer):
         self,
         *,
         logger: Asked = True,
+        find_learning_rate: bool = False,
         patience: int | None = None,
         sync_batchnorm: bool = True,
         resume: Literal["auto"] | None = None,
@@ -90,6 +96,7 @@ class Trainer(JudgingTrainer):
         check_options("Trainer", lightning_kwargs, known)
         self._told = {name: value for name, value in lightning_kwargs.items() if plain(value)}
         self._told |= {"patience": patience, "sync_batchnorm": sync_batchnorm}
+        self._told |= {"find_learning_rate": True} if find_learning_rate else {}
         self.sync_batchnorm = sync_batchnorm  # Lightning's own would replace the layers, and with them the episodes'
         # The data's own samplers share the work; Lightning's would give every process the same episodes.
         lightning_kwargs.setdefault("use_distributed_sampler", False)
@@ -112,6 +119,7 @@ class Trainer(JudgingTrainer):
             lightning_kwargs["enable_model_summary"] = False  # Lightning's own
         quieten()
         callbacks += [OneResult(), GoesOn(), StopAtNaN(), WithinTime()]
+        callbacks += [FindLearningRate()] * find_learning_rate
         check_counts(**given(patience=patience))
         if patience is not None:
             callbacks.append(Patience(patience))

@@ -60,6 +60,8 @@ _CHANNELS = 64
 _DECODED = 50_000_000
 """Samples of all channels that are decoded at most: 400 MB."""
 _CUT_SHORT = 0.9
+_UNTOLD = 2**30
+"""Bytes: who writes a file of sound before its length is known says that it has as many as can be said."""
 _HEARD = 10 ** (-DECIBELS / 20)
 """Of the loudest sample: where none reaches so high, there is silence."""
 _READ = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3", b"\xff\xfb": "mp3", b"FORM": "aiff"}
@@ -248,6 +250,8 @@ class Sound(Modality):
             return
         name = f"the sound of {len(item)} bytes" if isinstance(item, bytes) else named(item)
         content = file_content(item, name, "a sound: a path, bytes, samples, or {'array': ..., 'sampling_rate': ...}")
+        if _lost(content):
+            raise DataError(f"{name} is cut short: it claims more bytes than it has. Replace the file")
         soundfile: Any = require("soundfile", extra="audio")
         try:
             with soundfile.SoundFile(io.BytesIO(content)) as file:
@@ -279,7 +283,7 @@ class Sound(Modality):
         if clip.seconds < WINDOW:
             raise DataError(
                 f"{name} has {clip.length} samples, {1000 * clip.seconds:.3g} ms: a sound has {1000 * WINDOW:.0f} ms "
-                "at least"
+                "at least. Leave it out"
             )
         if clip.seconds > self.max_seconds:
             raise DataError(
@@ -489,6 +493,14 @@ def _channels_last(array: NDArray[Any]) -> tuple[int, Callable[[int, int], NDArr
         return part
 
     return len(samples), read
+
+
+def _lost(content: bytes) -> bool:
+    """Whether a file of wav or aiff is shorter than it says, which libsndfile reads as if it were whole."""
+    if content[:4] not in (b"RIFF", b"FORM"):
+        return False
+    claimed = 8 + int.from_bytes(content[4:8], "little" if content[:4] == b"RIFF" else "big")
+    return len(content) < _CUT_SHORT * claimed < _UNTOLD
 
 
 def _unreadable(name: str, content: bytes) -> str:

@@ -14,18 +14,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from lightning import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from quickstudy.cli.flags import FlagParser, add_flags, function_flags
 from quickstudy.cli.imports import also_importing
-from quickstudy.cli.runs import add_data, add_model, add_task, add_trainer, advice, build_data, build_trainer
+from quickstudy.cli.runs import (
+    add_data,
+    add_model,
+    add_task,
+    add_trainer,
+    advice,
+    build_data,
+    build_trainer,
+    trainer_options,
+)
 from quickstudy.cli.tasks import MEANT, data_class, task_class
+from quickstudy.crossvalidation import cross_validate
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write, best_checkpoint
 from quickstudy.kinds.base import ACCURACY
 from quickstudy.runs.folder import REPORT, RUNS, new_folder
 from quickstudy.trainer import Trainer
+from quickstudy.training.datamodule import DataModule
 from quickstudy.training.finetuning import build_finetuning
 from quickstudy.training.processes import is_first
 from quickstudy.training.task import Task
@@ -42,6 +54,13 @@ def add_arguments(parser: FlagParser) -> None:
         default=0,
         help="chooses the first weights and what is dropped out; data and episodes have seeds of their own",
     )
+    parser.add_argument(
+        "--folds",
+        type=int | None,
+        help="cross-validate: train so often on all training data but one of so many parts, judge on that part, and "
+        "write test.json of all together, for quickstudy compare",
+    )
+    parser.add_argument("--refit", action="store_true", help="with --folds: then train on all of it, in all/")
     finetune = function_flags(Trainer.finetune)
     add_flags(parser, {name: finetune[name] for name in ("strategy", "train_bn", "ckpt_path")}, "what is trained")
     task = add_task(parser)
@@ -64,6 +83,10 @@ def run(args: argparse.Namespace) -> int:
         )
     if not args.out and (options["resume"] is not None or args.ckpt_path == "last"):
         raise ConfigError("this goes on with a run: name its folder, --out runs/1")
+    if args.folds is not None:
+        return _cross_validate(args, data)
+    if args.refit:
+        raise ConfigError("--refit trains on all the data after --folds: give these, or leave it out")
     model = task_class(args.task)(**args.model)
     trainer = build_trainer({**options, "default_root_dir": options["default_root_dir"] or args.out})
     model.procedure.check(model, data, options["limit_val_batches"] != 0)  # what cannot begin leaves no folder
@@ -71,8 +94,32 @@ def run(args: argparse.Namespace) -> int:
     try:
         trainer.finetune(model, data, strategy=args.strategy, train_bn=args.train_bn, ckpt_path=args.ckpt_path)
     finally:  # whoever stops a run wants to know as well
+        if options["find_learning_rate"] and trainer.is_global_zero:
+            _settle(folder / "config.yaml", model.learning_rate)
         if trainer.is_global_zero:
             _conclude(folder, trainer, args)
+    return 0
+
+
+def _cross_validate(args: argparse.Namespace, data: DataModule) -> int:
+    """Train and judge a model on each fold, and print what they are right in together."""
+    options = trainer_options(args.trainer)
+    if args.ckpt_path is not None or options.pop("resume", None) is not None:
+        raise ConfigError("--folds trains from the start: leave --ckpt_path and --trainer.resume out")
+    options.pop("default_root_dir", None)
+    folder = _run_folder(args)
+    found = cross_validate(
+        lambda: task_class(args.task)(**args.model),
+        data,
+        args.folds,
+        strategy=args.strategy,
+        train_bn=args.train_bn,
+        seed=args.seed_everything,
+        refit=args.refit,
+        out=folder,
+        **options,
+    )
+    print(found, f"all folds: {folder}; against another such run: quickstudy compare OTHER {folder}", sep="\n")
     return 0
 
 
@@ -92,6 +139,15 @@ def _run_folder(args: argparse.Namespace) -> Path:
         with atomic_write(folder / "config.yaml", "w") as file:
             file.writelines(line for line in args.yaml.splitlines(True) if not line.startswith("out:"))
     return folder
+
+
+def _settle(config: Path, rate: float | None) -> None:
+    """Write the rate that was found in place of the search."""
+    told = yaml.safe_load(config.read_text(encoding="utf-8"))
+    told["model"] = {**(told.get("model") or {}), "learning_rate": rate}
+    told["trainer"]["find_learning_rate"] = False
+    with atomic_write(config, "w") as file:
+        yaml.safe_dump(told, file, sort_keys=False)
 
 
 def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
@@ -125,7 +181,9 @@ def command_to_test(checkpoint: Path, data: Mapping[str, Any], task: str = MEANT
     known = (*data_class(task).modality.settings, "transform")  # by the checkpoint
     elsewhere = ("train_", "val_", *known) + ("seed",) * ("folder" not in data)
     told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}
-    if not told.keys() & {"name", "folder"} and not any(name.startswith("test_") for name in told):
+    if not told.keys() & {"name", "folder"} and not any(
+        name.startswith("test_") and not name.startswith("test_time_") for name in told
+    ):
         told = {"test_file": "test.csv", **told} if "target_fields" in told else {"test_folder": "test/", **told}
     for name, value in told.items():
         words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value)]

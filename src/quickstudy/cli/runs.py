@@ -152,12 +152,16 @@ def build_trainer(options: Mapping[str, Any], **fixed: Any) -> Trainer:
     Raises:
         ConfigError: an option is out of range, or this machine lacks what it asks for.
     """
-    flags = _trainer_flags()
-    asked = {name: value for name, value in options.items() if name not in flags or value != flags[name].default}
     try:
-        return Trainer(**{**asked, **fixed})
+        return Trainer(**{**trainer_options(options), **fixed})
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
+
+
+def trainer_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a trainer's options that are not as by default."""
+    flags = _trainer_flags()
+    return {name: value for name, value in options.items() if name not in flags or value != flags[name].default}
 
 
 @cache
@@ -185,5 +189,7 @@ def _trainer_flags() -> Flags:
 
 
 def _serves(name: str, stages: Sequence[str]) -> bool:
+    if name.startswith("test_time_"):
+        return bool({"test", "predict"} & {*stages})
     stage = name.split("_")[0]
     return (stage in stages or stage not in STAGES) and (name != "folder" or "test" in stages)

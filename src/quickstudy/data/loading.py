@@ -441,12 +441,21 @@ class ViewDataset(Dataset[dict[str, Batch]]):
         ranks: how many processes share a step.
         judged: the inputs as they are judged; a batch then has them, ``"input"``, and ``"target"`` where there are
             targets; None: it has neither.
+        labelled: False: it has no target, though there are some.
     """
 
     def __init__(
-        self, table: Table, samples: Samples, views: int, seed: int = 0, ranks: int = 1, judged: Samples | None = None
+        self,
+        table: Table,
+        samples: Samples,
+        views: int,
+        seed: int = 0,
+        ranks: int = 1,
+        judged: Samples | None = None,
+        labelled: bool = True,
     ) -> None:
         self.table, self.name = table, samples.name
+        self._targets = table.targets if labelled else None
         self._samples, self._views, self._seed, self._ranks, self._judged = samples, views, seed, ranks, judged
 
     def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> dict[str, Batch]:
@@ -456,8 +465,8 @@ class ViewDataset(Dataset[dict[str, Batch]]):
         found = {"views": unfold(views, len(rows), self._views)}
         if self._judged is not None:
             found["input"] = self._judged.batch(rows, ((self._seed, *place) for place in places))
-            if self.table.targets is not None:
-                found["target"] = targets_of(self.table.targets, rows)
+            if self._targets is not None:
+                found["target"] = targets_of(self._targets, rows)
         return found
 
 

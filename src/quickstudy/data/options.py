@@ -21,6 +21,10 @@ class DataOptions:
         transform: a function of one loaded tensor, or the name of a ready-made one (``"flip_crop"``; all of them:
             ``quickstudy list transforms``), applied to training examples; or a mapping of these by stage. Its random
             choices depend on a seed, the step or episode, and the position alone.
+        test_time_augmentation: a transform, or the name of one, that draws each example of a test or of a prediction
+            ``test_time_draws`` times: the answer is the mean over them and the example as it is, of probabilities where
+            these are given. None: every example once. It is of ordinary training, with fixed answers.
+        test_time_draws: how often; ``"mirror"``, which does not draw, needs one.
         val_split: share of the training data that becomes validation data, between 0 and 1: of the classes for a
             few-shot strategy, of each class's examples otherwise.
         test_split: share that becomes test data likewise; both are shares of all, and depend on ``seed`` alone.
@@ -52,6 +56,8 @@ class DataOptions:
     """
 
     transform: str | Mapping[str, str] | Transform | Mapping[str, str | Transform] | None = None
+    test_time_augmentation: str | Transform | None = None
+    test_time_draws: int = 8
     val_split: float | None = None
     test_split: float | None = None
     batch_size: int = 4
@@ -80,7 +86,12 @@ class DataOptions:
         check_shares(**{f"{stage}_split": share for stage, share in self.splits.items()})
         if sum(self.splits.values()) >= 1:
             raise ConfigError("val_split and test_split are shares of one whole, and leave nothing to train on")
-        check_counts(batch_size=self.batch_size)
+        check_counts(batch_size=self.batch_size, test_time_draws=self.test_time_draws)
+        if self.drawn_by is not None and not callable(self.drawn_by):
+            raise ConfigError(
+                f"test_time_augmentation={brief(self.drawn_by)} is neither a function of one example nor the name of a "
+                "transform"
+            )
         check_counts(0, seed=self.seed, num_workers=self.num_workers)
         check_choice("pin_memory", self.pin_memory, True, False, None)
         key: Any = self.episode_key
@@ -106,6 +117,12 @@ class DataOptions:
         """What is applied to the examples of each stage, by its name."""
         by_stage = self.transform if isinstance(self.transform, Mapping) else {"train": self.transform}
         return {stage: TRANSFORMS[each] if isinstance(each, str) else each for stage, each in by_stage.items()}
+
+    @property
+    def drawn_by(self) -> Any:
+        """What draws an example anew that is tested or predicted; None: nothing does."""
+        asked = self.test_time_augmentation
+        return TRANSFORMS[asked] if isinstance(asked, str) else asked
 
     @property
     def groups(self) -> dict[str, Any]:

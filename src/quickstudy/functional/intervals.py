@@ -15,6 +15,7 @@ from torch import Tensor
 Z95 = 1.959963984540054
 """The 97.5% quantile of the normal distribution."""
 _LARGEST = 10.0  # of a logarithm's half-width, beyond which nothing is known: a factor of 22,000
+_COMMON = 4  # examples that two draws were asked both, from which on they tell anything of the draws
 _SERIES = 300  # degrees of freedom up to which the series is summed; beyond, its expansion errs by less than 1e-11
 
 
@@ -47,6 +48,32 @@ def mean_interval(values: Tensor, trials: int | None = None) -> tuple[float, flo
         return mean, proportion_interval(mean * trials, trials)[1]
     half = student_quantile(0.975, count - 1) * float(values.std(unbiased=True)) / math.sqrt(count)
     return mean, min(half, max(mean, 1 - mean)) if trials else half
+
+
+def clusters_interval(values: Tensor, clusters: Tensor) -> float:
+    """Return the half-width of the 95% interval of a mean whose values are alike within clusters, as of one patient.
+
+    The spread is that of the clusters' sums of deviations (Liang and Zeger 1986, https://doi.org/10.1093/biomet/73.1.13,
+    for a mean); Student's t has one degree of freedom less than there are clusters.
+
+    Args:
+        values: ``[n]``
+        clusters: ``[n]``, the number of each one's cluster.
+
+    Returns:
+        The half-width; not a number of fewer than two clusters.
+
+    >>> clusters_interval(torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.tensor([0, 0, 1, 1]))  # that of two values
+    6.35...
+    """
+    values = values.detach().to("cpu", torch.float64)
+    places = torch.unique(clusters.cpu(), return_inverse=True)[1]
+    count = int(places.max()) + 1 if len(places) else 0
+    if count < 2:
+        return math.nan
+    sums = torch.bincount(places, values - values.mean(), count)
+    spread = math.sqrt(count / (count - 1) * float(sums.square().sum())) / len(values)
+    return student_quantile(0.975, count - 1) * spread
 
 
 def proportion_interval(successes: float, trials: int) -> tuple[float, float]:
@@ -179,10 +206,11 @@ def teaching_variance(values: Tensor, draws: Tensor, examples: Tensor, taught: f
     off_RR = (sums_RR - sums_RR.mT) / common_RR
     square_RR = (squares_RR + squares_RR.mT - 2 * found_RN @ found_RN.mT) / common_RR
     noise_RR = (square_RR - off_RR.square()) / (common_RR - 1)
-    pairs = torch.ones_like(common_RR).triu(1).bool() & (common_RR > 1)
-    if not bool(pairs.any()):
+    pairs = torch.ones_like(common_RR).triu(1).bool() & (common_RR >= _COMMON)
+    if not bool(pairs.any()):  # they were asked others: the spread of their means, less chance in these
         means_R = found_RN.sum(1) / asked_RN.sum(1)
-        return float(means_R.var(unbiased=True)) / (1 - taught)
+        chance_R = (found_RN.square().sum(1) / asked_RN.sum(1) - means_R.square()) / (asked_RN.sum(1) - 1).clamp(min=1)
+        return max(0.0, float(means_R.var(unbiased=True) - chance_R.mean())) / (1 - taught)
     weights = common_RR[pairs]
     between = float(((off_RR.square() - noise_RR)[pairs] / 2 * weights).sum() / weights.sum())
     return max(0.0, between) / (1 - taught)

@@ -14,6 +14,7 @@ from quickstudy.errors import require
 
 _NAMED = {
     "flip": ("flip",),
+    "mirror": ("mirror",),
     "crop": ("shift",),
     "flip_crop": ("flip", "shift"),
     "zoom": ("flip", "part"),
@@ -37,6 +38,7 @@ def _made(part: str, height: int, width: int) -> Transform:
     v2 = require("torchvision.transforms.v2", extra="image")
     make: dict[str, Any] = {
         "flip": v2.RandomHorizontalFlip,
+        "mirror": partial(v2.RandomHorizontalFlip, 1.0),
         # By up to an eighth of each side; edges are mirrored outwards.
         "shift": partial(v2.RandomCrop, (height, width), (width // 8, height // 8), padding_mode="reflect"),
         "part": partial(v2.RandomResizedCrop, (height, width), scale=(0.35, 1), antialias=True),

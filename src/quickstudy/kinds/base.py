@@ -326,6 +326,10 @@ class Kind(ABC):
         """Return raw answers, first axis N."""
         return head(encoder(inputs))
 
+    def mean_of(self, outputs: Tensor) -> Tensor:
+        """Return one answer for several to each input, ``[N, V, ...]`` to ``[N, ...]``: here their mean."""
+        return outputs.mean(1)
+
     # ---- how well it does
 
     @abstractmethod

@@ -37,7 +37,7 @@ from quickstudy.kinds.losses import (
 )
 from quickstudy.kinds.predictions import Answer, Named, Prediction, rows_of
 from quickstudy.nets import Encoder
-from quickstudy.nets.members import for_loss, of_mean_probabilities
+from quickstudy.nets.members import for_loss, mean_over, of_mean_probabilities
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
@@ -160,6 +160,10 @@ class Classification(Kind):
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Tensor:
         """Return logits ``[B, C]``; of a network of members those of the mean of their probabilities."""
         return of_mean_probabilities(head(encoder(inputs)), self.multi_label)
+
+    def mean_of(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the mean of the answers' probabilities; see ``Kind.mean_of``."""
+        return mean_over(outputs, self.multi_label)
 
     # ---- how well it does
 

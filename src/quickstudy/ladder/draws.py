@@ -81,25 +81,31 @@ def _divided(
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
     """Return of each class the rows to learn from, of which the first are taken, and the rows that are asked."""
     classes = range(len(table.classes))
+    fixed = [np.random.default_rng([seed, code]).permutation(_rows(table, code)) for code in classes]
     if table.origins is None:
+        spare = [len(rows) - min(most, max(1, int(len(rows) * _TAUGHT))) for rows in fixed]
+        share = min(1.0, max(_QUERIES, 2 * len(fixed)) / sum(spare))
         taught, asked = [], []
-        for code in classes:
-            rows = np.random.default_rng([seed, code]).permutation(table.index.rows(code).astype(np.int64))
-            rows = np.roll(rows, -(number * len(rows) // count))
-            own = min(most, max(1, int(len(rows) * _TAUGHT)))
-            taught.append(rows[:own])
-            asked.append(rows[own:])
-    else:
-        generator = np.random.default_rng([seed, number])
-        held = held_origins(table.origins, table.targets, 1 - _TAUGHT, generator)
-        _check(table, held)
-        is_held = np.isin(np.arange(len(table)), held)
-        own_rows = [generator.permutation(table.index.rows(code).astype(np.int64)) for code in classes]
-        taught = [rows[~is_held[rows]] for rows in own_rows]
-        asked = [rows[is_held[rows]] for rows in own_rows]
-    total = sum(map(len, asked))
-    share = min(1.0, max(_QUERIES, 2 * len(asked)) / total)
+        for rows, count_asked in zip(fixed, spare, strict=True):
+            # Of many examples the same are asked in all draws; else they come round in turn.
+            kept = max(1, round(share * count_asked)) if share < 1 else 0
+            pool = np.roll(rows[kept:], -(number * (len(rows) - kept) // count))
+            own = len(rows) - count_asked
+            taught.append(pool[:own])
+            asked.append(rows[:kept] if kept else pool[own:])
+        return taught, np.concatenate(asked)
+    generator = np.random.default_rng([seed, number])
+    held = held_origins(table.origins, table.targets, 1 - _TAUGHT, generator)
+    _check(table, held)
+    is_held = np.isin(np.arange(len(table)), held)
+    taught = [generator.permutation(rows[~is_held[rows]]) for rows in fixed]
+    share = min(1.0, max(_QUERIES, 2 * len(fixed)) / int(is_held.sum()))
+    asked = [rows[is_held[rows]] for rows in fixed]
     return taught, np.concatenate([rows[: max(1, round(share * len(rows)))] for rows in asked])
+
+
+def _rows(table: Table, code: int) -> NDArray[np.int64]:
+    return table.index.rows(code).astype(np.int64)
 
 
 def _folds(table: Table, seed: int) -> Iterator[NDArray[np.int64]]:
@@ -108,9 +114,7 @@ def _folds(table: Table, seed: int) -> Iterator[NDArray[np.int64]]:
     while True:
         generator = np.random.default_rng([seed, 1 << 20, turn])
         if table.origins is None:
-            order = [
-                generator.permutation(table.index.rows(code).astype(np.int64)) for code in range(len(table.classes))
-            ]
+            order = [generator.permutation(_rows(table, code)) for code in range(len(table.classes))]
             by_class = np.concatenate([own for own in order if len(own)])
             yield from (np.sort(by_class[fold::FOLDS]) for fold in range(FOLDS))
         else:
@@ -161,7 +165,7 @@ def episodes(table: Table, shots: int, ways: int, count: int, seed: int, queries
     if len(codes) < 2 * ways or shots == ALL:
         return None
     some = table.only(codes.tolist())
-    places = np.concatenate([table.index.rows(code) for code in codes.tolist()]).astype(np.int64)
+    places = np.concatenate([_rows(table, code) for code in codes.tolist()])
     try:
         sampler = EpisodeSampler(
             some.index,

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm
 from quickstudy.algorithms.nearest_centroid import NearestCentroid
-from quickstudy.batches import join
+from quickstudy.batches import join, take
 from quickstudy.data.table import Table
 from quickstudy.data.targets import as_label
 from quickstudy.domains import DOMAINS
@@ -25,6 +26,7 @@ from quickstudy.ladder.baselines import raw
 from quickstudy.ladder.draws import codes_of
 from quickstudy.learning.adapting import acquainted, fitted_to, in_words, kept_of, untaught
 from quickstudy.learning.changes import Kept
+from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality, Tensors, modality_of
 from quickstudy.nets import Encoder, build_encoder
@@ -41,20 +43,16 @@ class Embedded:
     Args:
         table: the examples.
         knowledge: of who learns with it, before it has learned anything; how inputs are read.
-        kept: their embeddings, and what shows them.
-        seconds: what that took.
+        examples: the inputs, as its reader takes them.
+        values: ``[N, D]``, their embeddings.
+        seconds: what these took.
     """
 
     table: Table
     knowledge: Knowledge
-    kept: Kept
+    examples: Any
+    values: Tensor
     seconds: float
-
-    @property
-    def values(self) -> Tensor:
-        """``[N, D]``"""
-        values: Tensor = self.kept.values
-        return values
 
     @property
     def encoder(self) -> Encoder:
@@ -69,7 +67,7 @@ class Embedded:
     @cached_property
     def names(self) -> Tensor:
         """The names of the classes as if each were an example, ``[W, D]``, where inputs are words."""
-        values: Tensor = self._names.values
+        values: Tensor = self._names.values.cpu()
         return values
 
     @property
@@ -89,7 +87,10 @@ class Embedded:
             algorithm: of embeddings.
             named: whether the name of each class counts as an example of it, too.
         """
-        kept, codes = self.kept, self.targets.numpy()
+        shown: list[bytes] = []
+        for _ in self.knowledge.reader.parts(self.examples, shown):
+            pass  # which reads them once more, to show them
+        kept, codes = Kept(self.values.to(self.encoder.device), tuple(shown)), self.targets.numpy()
         if named:
             kept = Kept(join([kept.values, self._names.values]), (*kept.shown, *self._names.shown))
             codes = torch.cat([self.targets, torch.arange(len(self.table.classes))]).numpy()
@@ -99,28 +100,30 @@ class Embedded:
     @property
     def megabytes(self) -> float:
         """Of the encoder's weights and all embeddings, which a saved model holds."""
-        held = [*self.encoder.state_dict().values(), self.kept.values]
+        held = [*self.encoder.state_dict().values(), self.values]
         return float(sum(each.numel() * each.element_size() for each in held)) / 1e6
 
 
-def embedded(encoder: Encoder, modality: Modality, table: Table) -> Embedded:
-    """Embed all examples.
+def embedded(encoder: Encoder, modality: Modality, table: Table, keep: bool = True) -> Embedded:
+    """Embed all examples, or find their embeddings again where they were kept.
 
     Args:
         encoder: in evaluation mode; one that takes the shape of its inputs from these is made anew.
         modality: how inputs are read; what it must learn of inputs it learns of all of them, without their labels.
         table: the examples.
+        keep: whether embeddings are kept on disk.
     """
     began = time.perf_counter()
-    inputs = (
-        table.inputs if isinstance(table.inputs, (Tensor, dict)) else [table.inputs[row] for row in range(len(table))]
-    )
+    inputs = table.inputs
+    if not isinstance(inputs, (Tensor, dict)):
+        inputs = [inputs[row] for row in range(len(table))]
     encoder, modality, inputs = acquainted(encoder, modality, inputs)
     known = untaught(encoder, NearestCentroid(), modality)
     examples = known.reader.listed(inputs)
     known = replace(known, taught=known.reader.scale(examples))
-    known, kept = kept_of(known, examples, len(table.classes))
-    return Embedded(table, known, kept, time.perf_counter() - began)
+    known, _ = kept_of(known, take(examples, slice(1)) if isinstance(examples, dict) else examples[:1], 1)
+    values = np.array(embeddings(known.encoder, modality, table.inputs, keep=keep))
+    return Embedded(table, known, examples, torch.from_numpy(values), time.perf_counter() - began)
 
 
 class Examples:
@@ -152,7 +155,7 @@ class Examples:
                     modality = own.with_options({**_set(modality, own), **own.options})
             else:
                 encoder, modality = raw(self.domain, self.modality)
-            self._embedded[backbone] = embedded(encoder, modality, self.table)
+            self._embedded[backbone] = embedded(encoder, modality, self.table, keep=bool(backbone))
         return self._embedded[backbone]
 
 

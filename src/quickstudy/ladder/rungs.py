@@ -198,6 +198,19 @@ for _name, _rung in {
     "nearest_centroid": OnEmbeddings("nearest class mean of embeddings", 1),
     "names_too": OnEmbeddings("nearest class mean, of which the name of the class is an example", 1, named="too"),
     "nearest_neighbour": OnEmbeddings("nearest neighbour of embeddings", 1, strategy="nearest_neighbour"),
+    **{
+        f"neighbours{ending}": OnEmbeddings(
+            f"ten nearest neighbours of embeddings{told}",
+            1,
+            strategy="nearest_neighbour",
+            options={"neighbours": 10, "projection": projection},
+        )
+        for ending, told, projection in (
+            ("", "", "none"),
+            ("_pca", ", projected onto their principal components", "pca"),
+            ("_ica", ", projected onto these and scaled, as ICA does", "ica"),
+        )
+    },
     "linear_probe": OnEmbeddings("logistic regression on embeddings", 2, strategy="linear_probe"),
     "bdcspn": OnEmbeddings("class means, corrected by what else is asked", 2, strategy="bdcspn"),
     "tim": OnEmbeddings("answers that are even among the classes, of all that is asked", 2, strategy="tim"),

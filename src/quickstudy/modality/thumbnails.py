@@ -15,10 +15,10 @@ from quickstudy.modality.values import Tile
 
 _THUMBNAIL = 64
 _TILE = 96
-_LINE = 16
-_GAP = 8
-_TITLE = 2  # lines
-_LONGEST = 80  # characters of a name that are looked at
+LINE = 16
+GAP = 8
+TITLE = 2  # lines
+LONGEST = 80  # characters of a name that are looked at
 
 
 def thumbnail_of(picture: Tensor) -> bytes:
@@ -51,29 +51,29 @@ def from_tensor(picture: Tensor) -> Image.Image:
 
 def strip_of(tiles: Sequence[Tile]) -> Image.Image:
     """Return a strip of pictures with their captions: the first apart, then the others."""
-    height = _TILE + (_TITLE + 1) * _LINE + 2 * _GAP
-    strip = Image.new("RGB", (len(tiles) * (_TILE + _GAP) + 2 * _GAP, height), "white")
+    height = _TILE + (TITLE + 1) * LINE + 2 * GAP
+    strip = Image.new("RGB", (len(tiles) * (_TILE + GAP) + 2 * GAP, height), "white")
     draw = ImageDraw.Draw(strip)
-    letters = _Letters()
+    letters = Letters()
     for place, (content, title, note) in enumerate(tiles):
-        left = _GAP + place * (_TILE + _GAP) + (_GAP if place else 0)
+        left = GAP + place * (_TILE + GAP) + (GAP if place else 0)
         if content:
             image = Image.open(io.BytesIO(content)).convert("RGB")
             scale = _TILE / max(image.size)
             size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
             image = image.resize(size, Image.Resampling.BICUBIC)
-            strip.paste(image, (left + (_TILE - image.width) // 2, _GAP + (_TILE - image.height) // 2))
+            strip.paste(image, (left + (_TILE - image.width) // 2, GAP + (_TILE - image.height) // 2))
         else:
-            draw.rectangle((left, _GAP, left + _TILE - 1, _GAP + _TILE - 1), outline="grey")
-            draw.text((left + _GAP, _GAP + _TILE // 2), "no picture", "grey", letters.font)
-        lines = [*((line, "black") for line in letters.lines(title, _TILE, _TITLE)), (note, "dimgrey")]
+            draw.rectangle((left, GAP, left + _TILE - 1, GAP + _TILE - 1), outline="grey")
+            draw.text((left + GAP, GAP + _TILE // 2), "no picture", "grey", letters.font)
+        lines = [*((line, "black") for line in letters.lines(title, _TILE, TITLE)), (note, "dimgrey")]
         for line, (text, colour) in enumerate(lines):
-            draw.text((left, _GAP + _TILE + 2 + line * _LINE), text, colour, letters.font)
-    draw.line((_TILE + int(1.75 * _GAP), _GAP, _TILE + int(1.75 * _GAP), strip.height - _GAP), "lightgrey")
+            draw.text((left, GAP + _TILE + 2 + line * LINE), text, colour, letters.font)
+    draw.line((_TILE + int(1.75 * GAP), GAP, _TILE + int(1.75 * GAP), strip.height - GAP), "lightgrey")
     return strip
 
 
-class _Letters:
+class Letters:
     """The font of captions: DejaVu Sans, which matplotlib brings and which has letters of most alphabets."""
 
     def __init__(self) -> None:
@@ -83,12 +83,12 @@ class _Letters:
         path = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
         self.font, self._glyphs = ImageFont.truetype(path, 11), FT2Font(path)
 
-    def lines(self, text: str, width: int, most: int) -> list[str]:
+    def lines(self, text: str, width: int, most: int, longest: int = LONGEST) -> list[str]:
         """Return a text as lines that fit a width in pixels, cut where it takes more than so many.
 
         What would break a line, and what the font has no letter for, is written as its code.
         """
-        rest = "".join(map(self._written, one_line(text[:_LONGEST])))
+        rest = "".join(map(self._written, one_line(text[:longest])))
         lines: list[str] = []
         while rest and len(lines) < most:
             end = "..." if len(lines) == most - 1 else ""

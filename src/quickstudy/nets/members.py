@@ -60,8 +60,11 @@ def of_mean_probabilities(outputs: Tensor, multi_label: bool = False) -> Tensor:
         outputs: logits ``[N, M, A]``; those of one network, ``[N, A]``, stay as they are.
         multi_label: whether each answer has a probability of its own, the sigmoid; else they are a softmax.
     """
-    if not answers_of(outputs):
-        return outputs
+    return mean_over(outputs, multi_label) if answers_of(outputs) else outputs
+
+
+def mean_over(outputs: Tensor, multi_label: bool = False) -> Tensor:
+    """Return the logits of the mean of probabilities over the second axis: ``[N, M, ..., A]`` to ``[N, ..., A]``."""
     if multi_label:
         return F.logsigmoid(outputs).logsumexp(1) - F.logsigmoid(-outputs).logsumexp(1)
     return outputs.log_softmax(-1).logsumexp(1) - math.log(outputs.shape[1])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import lightning as L
 import numpy as np
@@ -56,9 +57,11 @@ from quickstudy.training.procedure import Procedure, Supervised
 
 if TYPE_CHECKING:
     from quickstudy.training.door_signatures import Doors
+    from quickstudy.training.task import Task
 else:
     from quickstudy.training.doors import Doors
 
+_OF_FIXED_ANSWERS = "test_time_augmentation is of ordinary training, with fixed answers: leave it out"
 _FEW = 16  # inputs, where they need no reading
 
 
@@ -160,6 +163,22 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         check_no_file_twice(labelled)
         warn_of_names(labelled)
         warn_of_shared_origins(labelled)
+
+    def with_tables(self, tables: Mapping[StageName, Table | None], **options: Any) -> Self:
+        """Return data that is read and shared out as this is, with other examples.
+
+        Args:
+            tables: by stage; None: the stage has none. A share for a stage that has examples now is no more taken.
+            options: others of ``DataOptions``.
+        """
+        kept: dict[str, Any] = {stage: {**self._tables, **tables}.get(stage) for stage in STAGES}
+        given = {
+            name: value
+            for name, value in {**self._given, **options}.items()
+            if kept.get(name.removesuffix("_split")) is None and name != "group_by"  # tables have their groups
+        }
+        told = {name: self._unfitted.settings[name] for name in self._asked}
+        return type(self)(**kept, load_options=told, **given)
 
     # ---- options
 
@@ -303,6 +322,35 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         rows = np.arange(min(len(table), _FEW if isinstance(table.inputs, torch.Tensor) else 1))
         return samples.batch(rows, [(self._options.seed, row) for row in rows.tolist()])
 
+    def show_batch(
+        self,
+        stage: StageName = "train",
+        model: Task | None = None,
+        path: str | os.PathLike[str] | None = None,
+        most: int = 32,
+    ) -> Any:
+        """Return a picture of what a network is fed with: the first batch of a stage, transformed, with its labels.
+
+        Pictures and spectra stand side by side, pixel by pixel where they are small; texts and rows are a table, as the
+        network's input tells them.
+
+        Args:
+            stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+            model: that is trained, which is fed with episodes (support and query apart), with views of an example, or
+                with mixed examples; None: with batches of examples.
+            path: of a PNG file to write it to.
+            most: examples at most, of each part.
+
+        Returns:
+            A PIL image.
+
+        Raises:
+            DataError: there is no such data.
+        """
+        from quickstudy.training.showing import batch_picture  # which imports what few need
+
+        return batch_picture(self, stage, model, path, most)
+
     # ---- how inputs are read
 
     def read_as(self, load_options: Mapping[str, Any], *, trains: bool, by_class: bool) -> dict[str, Any]:
@@ -440,7 +488,13 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         table = self._needed(stage, by_class=False)
         table = table if kind is None else kind.fitting(table)
         share, samples = share or Share(), self.samples(table, stage)
-        dataset = BatchDataset(table, samples, self._options.seed, share.world_size, stage != "predict")
+        labelled, seed = stage != "predict", self._options.seed
+        dataset: Dataset[Any] = BatchDataset(table, samples, seed, share.world_size, labelled)
+        if (drawn_by := self._options.drawn_by) is not None and stage in ("test", "predict"):
+            draws = samples.transformed_by(drawn_by)
+            dataset = ViewDataset(
+                table, draws, self._options.test_time_draws, seed, share.world_size, samples, labelled
+            )
         return self._loader_of(dataset, self._batch_steps(table, stage, share))
 
     def view_loader(
@@ -458,6 +512,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             DataError: there is no such data.
         """
         self._fit(by_class=False)
+        if self._options.drawn_by is not None and stage == "test":
+            raise ConfigError(_OF_FIXED_ANSWERS)
         table, share = self._needed(stage, by_class=False), share or Share()
         samples = self.samples(table, stage)
         judged = None if stage == "train" else samples
@@ -476,6 +532,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             DataError: stages share a class, or there are too few classes or examples.
         """
         self._fit(by_class=True)
+        if self._options.drawn_by is not None and stage == "test":
+            raise ConfigError(_OF_FIXED_ANSWERS)
         table, sampler = self._episodes(stage, plan)
         train, numbers = stage == "train", table.targets if table.numeric else None
         steps = EpisodeSteps(

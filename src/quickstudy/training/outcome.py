@@ -28,6 +28,7 @@ from quickstudy.files import atomic_write
 from quickstudy.functional.intervals import (
     Z95,
     classes_interval,
+    clusters_interval,
     mean_interval,
     proportion_interval,
     upper_reach,
@@ -64,6 +65,8 @@ class Outcome:
     """``[P, 3]``: a class, what was answered (-1: no number), and how often."""
     labels: Ints = dataclasses.field(default_factory=lambda: np.empty((0, 4), np.int64))
     """``[C, 4]`` with several labels per example: rightly named, wrongly named, missed, rightly left out."""
+    groups: Ints = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    """``[n]``, where the interval is over groups of examples, such as patients: the number of each one's group."""
     shape: tuple[Range, Range, Range] | None = None
     """Of episodes: ways, shots and queries of a class, the least and the most."""
     drawn: str = ""
@@ -94,11 +97,19 @@ class Outcome:
         return value + (self.figures - value**2) / (2 * value) if self.score.root and value else self.figures
 
     def ci95(self) -> float:
-        """Return the half-width of the score's 95% interval, over the units."""
+        """Return the half-width of the score's 95% interval, over the units, or where there are groups over these."""
         if self.score.share and self.unit == "examples" and bool(np.isin(self.figures, (0, 1)).all()):
-            return proportion_interval(float(self.figures.sum()), len(self.figures))[1]
-        half = mean_interval(torch.from_numpy(self._shares), self._answers if self.score.share else None)[1]
+            half = proportion_interval(float(self.figures.sum()), len(self.figures))[1]
+        else:
+            half = mean_interval(torch.from_numpy(self._shares), self._answers if self.score.share else None)[1]
+        half = self._over_groups(self._shares, half)
         return upper_reach(self.value, half) if self.score.root else half
+
+    def _over_groups(self, values: NDArray[np.float64], half: float) -> float:
+        """Return a half-width over the units, or where there are groups that over them if it is wider."""
+        if not len(self.groups):
+            return half
+        return max(clusters_interval(torch.from_numpy(values), torch.from_numpy(self.groups)), half)
 
     @property
     def _answers(self) -> int:
@@ -175,10 +186,60 @@ class Outcome:
         """Return a table: a line for each class, the worst first."""
         return in_lines(self.per_class())
 
+    @classmethod
+    def joined(
+        cls,
+        outcomes: Sequence[Outcome],
+        numbers: Sequence[Ints] | None = None,
+        drawn: str = "",
+        groups: NDArray[Any] | None = None,
+    ) -> Outcome:
+        """Return what several tests of one kind saw as that of one, by the order of the units' numbers.
+
+        Args:
+            outcomes: of tests on different examples, or on episodes of different classes.
+            numbers: of each its units' in all; None: those of one come after those of another.
+            drawn: what the units follow from.
+            groups: for the number of each unit its group, where the interval is to be over groups.
+        """
+        first, ends = outcomes[0], np.cumsum([len(each.figures) for each in outcomes])
+        classes = tuple(dict.fromkeys(name for each in outcomes for name in each.classes))
+        if numbers is None:
+            numbers = np.split(np.arange(ends[-1]), ends[:-1])
+        order = np.argsort(joint := np.concatenate(numbers), kind="stable")
+        place, parts, confusions = np.argsort(order, kind="stable"), [], []
+        for each, start in zip(outcomes, [0, *ends[:-1]], strict=True):
+            code = np.array([classes.index(name) for name in each.classes] + [-1])  # of no number, no number
+            own = each.parts.copy()
+            own[:, 0], own[:, 1] = place[own[:, 0] + start], code[own[:, 1]]
+            parts.append(own)
+            confusions.append(np.stack([code[each.confusions[:, 0]], code[each.confusions[:, 1]]], 1))
+        joint_parts, pairs = np.concatenate(parts), np.concatenate(confusions)
+        counts = np.concatenate([each.confusions[:, 2] for each in outcomes])
+        spans = [each.shape for each in outcomes if each.shape is not None]
+        widest: Any = tuple(
+            (min(low), max(high)) for low, high in (zip(*each, strict=True) for each in zip(*spans, strict=True))
+        )
+        return cls(
+            first.unit,
+            np.concatenate([each.figures for each in outcomes])[order],
+            joint[order],
+            classes=classes,
+            parts=joint_parts[np.lexsort((joint_parts[:, 1], joint_parts[:, 0]))],
+            confusions=_counted(pairs[:, 0], pairs[:, 1], counts) if len(pairs) else first.confusions,
+            labels=sum((each.labels for each in outcomes[1:]), first.labels),
+            groups=np.empty(0, np.int64) if groups is None else groups[joint[order]].astype(np.int64),
+            shape=widest or None,
+            drawn=drawn,
+            score=first.score,
+        )
+
     def write(self, path: Path) -> None:
         """Write it as safetensors, whole or not at all."""
         arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         rest = {name: value for name, value in vars(self).items() if name not in arrays}
+        if not len(self.groups):  # as it was when there were none
+            del arrays["groups"]
         if self.score == ACCURACY:  # as it was when there was no other
             arrays["accuracies"] = arrays.pop("figures")
             del rest["score"]
@@ -305,10 +366,11 @@ def difference(first: Outcome, second: Outcome) -> Difference:
         unlike, padded = float(values.abs().sum()) + 1, count + 2
         centre = float(values.sum()) / padded
         half = Z95 * math.sqrt(max(unlike / padded - centre**2, 0) / padded) + abs(mean - centre)
-        return Difference(mean, half, math.nan, count, first.unit, score)
+        return Difference(mean, first._over_groups(values.numpy(), half), math.nan, count, first.unit, score)
     half = mean_interval(values)[1]
     if half == 0 and score.share:  # no two differ: what could be hidden from so many queries
         half = proportion_interval(0, first._answers)[1]
+    half = first._over_groups(values.numpy(), half)
     places, classes = torch.from_numpy(first.parts[:, 0]), torch.from_numpy(first.parts[:, 1])
     of_classes = classes_interval(values, places, classes) if first.unit == "episodes" else math.nan
     return Difference(mean, half, max(of_classes, half), count, first.unit, score)  # not a number stays so

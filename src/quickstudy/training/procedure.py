@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.algorithms.base import exact
-from quickstudy.batches import each, fold, form_of, of_form, size, unfold
+from quickstudy.batches import Batch, each, fold, form_of, join, of_form, size, unfold
 from quickstudy.data.episodes import EpisodePlan
-from quickstudy.data.loading import Share
+from quickstudy.data.loading import Share, inputs_of
 from quickstudy.data.samples import TRANSFORMS, Transform, described
 from quickstudy.data.splitting import classes_seen
 from quickstudy.episode import Episode, Unit
@@ -31,6 +31,7 @@ from quickstudy.kinds.losses import Loss
 from quickstudy.nets import of_several
 from quickstudy.selfsupervised import METHODS, Method
 from quickstudy.signatures import options_of
+from quickstudy.torch_internals import tree_leaves
 from quickstudy.training.heads import compare_examples, example_for
 from quickstudy.training.processes import gathered, together, warn_of_shares, weighed
 from quickstudy.training.quirks import trainer_of
@@ -158,6 +159,15 @@ class Procedure(ABC):
 
     # ---- use
 
+    def answers(self, task: Task, batch: Any) -> Any:
+        """Return raw answers to a batch of inputs.
+
+        Raises:
+            ConfigError: there is no head that gives fixed ones.
+        """
+        self.head(task)
+        return task(inputs_of(batch))
+
     @abstractmethod
     def head(self, task: Task) -> nn.Module:
         """Return the head that gives fixed answers.
@@ -232,11 +242,21 @@ class Supervised(Procedure):
 
     def judge(self, task: Task, batch: Any, stage: str) -> Judged:
         """Answer the examples, in training mixed ones where that was asked for, and judge the answers."""
+        head = self.head(task)
         inputs, targets = (batch["input"], batch["target"]) if isinstance(batch, Mapping) else batch
+        if _drawn(batch):
+            inputs, head = all_draws(task.kind, head, batch)
         if task.mix is not None and stage == "train":
             # As the backbone sees them: uint8 would be cut, and floats are fed as they are.
             inputs, targets = task.mix(task.encoder.prepared(inputs), task.kind.mixable(targets))
-        return task.kind_in(stage).judge(task.encoder, self.head(task), inputs, targets, task.loss_fn)
+        return task.kind_in(stage).judge(task.encoder, head, inputs, targets, task.loss_fn)
+
+    def answers(self, task: Task, batch: Any) -> Any:
+        """Return raw answers to a batch, of examples that were drawn several times the mean; see ``Procedure``."""
+        head, inputs = self.head(task), inputs_of(batch)
+        if _drawn(batch):
+            inputs, head = all_draws(task.kind, head, batch)
+        return task.kind.outputs(task.encoder, head, inputs)
 
     def tested(self, task: Task, outcome: Outcome | None, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Add how many classes there are, and how many examples trained the model or chose it."""
@@ -259,6 +279,37 @@ class Supervised(Procedure):
         if task.head is None and own:
             precision: Any = task.dtype  # of the encoder, which may be float64
             task.head = task.kind.head_of(own, task.encoder, task.like).to(task.device, precision)
+
+
+def _drawn(batch: Any) -> bool:
+    return isinstance(batch, Mapping) and "views" in batch
+
+
+class _MeanOfDraws(nn.Module):
+    """A head whose answer to an example is the mean of those to it as it is and to its draws, which come first."""
+
+    def __init__(self, kind: Kind, head: nn.Module, draws: int) -> None:
+        super().__init__()
+        self.kind, self.head, self.draws = kind, head, draws
+
+    def forward(self, features: Tensor) -> Tensor:
+        """From features ``[B * V + B, D]`` to answers ``[B, ...]``."""
+        outputs: Tensor = self.head(features)
+        count = len(outputs) // (self.draws + 1)
+        drawn = outputs[: count * self.draws].view(count, self.draws, *outputs.shape[1:])
+        return self.kind.mean_of(torch.cat([drawn, outputs[count * self.draws :, None]], 1))
+
+
+def all_draws(kind: Kind, head: nn.Module, batch: Mapping[str, Any]) -> tuple[Batch, nn.Module]:
+    """Return all inputs of a batch in which each example was drawn several times, and a head of their means.
+
+    Args:
+        kind: what an answer is.
+        head: of one input.
+        batch: ``{"views": [B, V, ...], "input": [B, ...]}``
+    """
+    inputs, views = batch["input"], batch["views"]
+    return join([fold(views), inputs]), _MeanOfDraws(kind, head, tree_leaves(views)[0].shape[1])
 
 
 class Views(Supervised):

@@ -22,7 +22,6 @@ from torch.optim import Optimizer
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan
-from quickstudy.data.loading import inputs_of
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.kinds.base import Judged, Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
@@ -386,8 +385,7 @@ class Task(OfDomain, L.LightningModule):
         Raises:
             ConfigError: there is no head, so no fixed classes to predict.
         """
-        self.procedure.head(self)
-        answers: Tensor = self(inputs_of(batch))
+        answers: Tensor = self.procedure.answers(self, batch)
         return answers
 
     def _measure(self, judged: Judged, stage: str, loader: int = 0) -> None:
