@@ -141,7 +141,7 @@ class OnEmbeddings(Rung):
         algorithm: Any = self._algorithm(examples)
         targets_N, ways = examples.targets, len(examples.table.classes)
         some = targets_N.argsort(stable=True)[:: -(-len(targets_N) // _MANY)]
-        if len(some) < len(targets_N) and hasattr(algorithm, "settled") and len(targets_N[some].unique()) == ways:
+        if len(some) < len(targets_N) and hasattr(algorithm, "settled") and len(set(targets_N[some].tolist())) == ways:
             algorithm = algorithm.settled(examples.values[some], targets_N[some], ways).eval()
             algorithm.meet(examples.encoder, examples.knowledge.algorithm.feature_shape, ways)
         return examples.taught(algorithm, self.named == "too")
