@@ -12,6 +12,7 @@ from torch import nn
 
 import quickstudy
 from quickstudy import ConfigError, DataError, Predictor
+from quickstudy.algorithms.linear_probe import LinearProbe
 from quickstudy.algorithms.nearest_neighbour import NearestNeighbour
 from quickstudy.cli import main
 from quickstudy.data.table import Table
@@ -157,6 +158,22 @@ def test_neighbours_vote_as_by_hand(projection: Any) -> None:
         )
         wanted = votes / votes.sum() + 1e-3
         torch.testing.assert_close(chances, wanted / wanted.sum())
+
+
+def test_of_very_many_examples_some_tell_the_strength(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.ladder.rungs._MANY", 50)
+    told: list[int] = []
+    settled = LinearProbe.settled
+
+    def noted(self: LinearProbe, support: torch.Tensor, targets: torch.Tensor, ways: int) -> LinearProbe:
+        told.append(len(support))
+        return settled(self, support, targets, ways)
+
+    monkeypatch.setattr(LinearProbe, "settled", noted)
+    found = climbed(rungs=["linear_probe"], shots=(1,), draws=2, episodes=0)
+    assert told == [50] and found.predictor is not None
+    assert isinstance(found.predictor.knowledge.algorithm.options["regularization"], float)
+    assert sum(found.predictor.counts_.values()) == 100
 
 
 # ---- climbing

@@ -23,6 +23,7 @@ from quickstudy.ladder.examples import Embedded
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.registry import Registry
 
+_MANY = 2000  # examples, of more a part tells the strength of a linear probe
 _RARE = 1e-6  # of a probability, below which none is told
 
 
@@ -134,8 +135,16 @@ class OnEmbeddings(Rung):
         return (logits_TQW.argmax(2) == asked_Q).view(tasks, ways, -1).sum(2).cpu()
 
     def knowledge(self, examples: Embedded) -> Knowledge | None:
-        """Learn all examples."""
-        return None if self.named == "alone" else examples.taught(self._algorithm(examples), self.named == "too")
+        """Learn all examples; of very many some tell the strength of what chooses its own."""
+        if self.named == "alone":
+            return None
+        algorithm: Any = self._algorithm(examples)
+        targets_N, ways = examples.targets, len(examples.table.classes)
+        some = targets_N.argsort(stable=True)[:: -(-len(targets_N) // _MANY)]
+        if len(some) < len(targets_N) and hasattr(algorithm, "settled") and len(set(targets_N[some].tolist())) == ways:
+            algorithm = algorithm.settled(examples.values[some], targets_N[some], ways).eval()
+            algorithm.meet(examples.encoder, examples.knowledge.algorithm.feature_shape, ways)
+        return examples.taught(algorithm, self.named == "too")
 
     def _algorithm(self, examples: Embedded) -> EmbeddingAlgorithm:
         made: Any = STRATEGIES[self.strategy](**self.options).eval()
