@@ -19,6 +19,12 @@ EXCEPT = {
     "audio/modality.py": (r"quickstudy\.modality\.thumbnails|image/png", "what is shown of a sound"),
     "tabular/": (r"\w+_picture|: for pictures name .*", "a figure, for people; what to type where one is no row"),
     "algorithms/linear_probe.py": (r"Tian et al.*", "a paper's title"),
+    "crossvalidation.py": (r".*ImageClassifier.*", "the example in a message"),
+    "embedded.py": (r"picture|scatter_picture|a picture needs .*", "a figure, for people"),
+    "ladder/": (
+        r"image_size|imagenet-\w+|ImageNetInfo|image/png|confusion_picture|.*ImageClassificationData.*",
+        "how raw inputs are read; names of published sets; figures on a page; the example in a message",
+    ),
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),
     "kinds/classification.py": (r"thumbnail", "a name in HTTP"),
@@ -41,7 +47,10 @@ EXCEPT = {
     "saved/": (r".*", "names on disk and on the Hub, of public arguments, and what to type"),
     "serve/": (r".*", "the service is one of pictures, until it asks the model for its modality"),
     "testing/": (r".*", "networks and strategies are held against made-up pictures"),
+    "modality/sheets.py": (r".*", "what is shown of a batch, whatever it is"),
     "modality/thumbnails.py": (r".*", "what is shown of an input, whatever it is"),
+    "training/datamodule.py": (r"batch_picture", "a figure, for people"),
+    "training/showing.py": (r"\w*pictures?", "a figure, for people"),
     "training/procedure.py": (r".*ImageEmbedder.*", "the example in a message"),
     "trainer.py": (r".*ImageClassifier.*", "the example in a message"),
 }

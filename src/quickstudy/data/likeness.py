@@ -103,8 +103,8 @@ def near_pairs(found: Sequence[Sketch]) -> NDArray[np.int64]:
             drawn.append(row)
     made = np.array(pairs, np.int64).reshape(-1, 2)
     if len(drawn) > 1:
-        pictures = torch.stack([found[row] for row in drawn]).numpy()  # type: ignore[misc]
-        made = np.concatenate([made, np.array(drawn, np.int64)[_alike(pictures)]])
+        sketches = torch.stack([found[row] for row in drawn]).numpy()  # type: ignore[misc]
+        made = np.concatenate([made, np.array(drawn, np.int64)[_alike(sketches)]])
     return made[np.lexsort((made[:, 1], made[:, 0]))]
 
 
@@ -126,13 +126,13 @@ def joined(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return first
 
 
-def _alike(pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return pairs of pictures ``[N, 3, SIDE, SIDE]`` that look alike."""
-    pairs = _close(_patterns(pictures))
+def _alike(sketches: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return pairs of drawn sketches ``[N, 3, SIDE, SIDE]`` that look alike."""
+    pairs = _close(_patterns(sketches))
     keep = np.zeros(len(pairs), np.bool_)
     for start in range(0, len(pairs), _CHUNK):
         part = slice(start, start + _CHUNK)
-        one, other = (pictures[rows].reshape(-1, 3 * SIDE**2).astype(np.float32) for rows in pairs[part].T)
+        one, other = (sketches[rows].reshape(-1, 3 * SIDE**2).astype(np.float32) for rows in pairs[part].T)
         means, other_means = one.mean(1, keepdims=True), other.mean(1, keepdims=True)
         contrast = np.sqrt(one.std(1) * other.std(1)).clip(_FLAT)
         apart = np.sqrt(np.square((one - means) - (other - other_means)).mean(1))
@@ -140,13 +140,13 @@ def _alike(pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
     return pairs[keep]
 
 
-def _patterns(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return of each picture which of the 8 by 8 lowest frequencies of its brightness are above their median."""
+def _patterns(sketches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return of each sketch which of the 8 by 8 lowest frequencies of its brightness are above their median."""
     places = np.arange(SIDE) + 0.5
     waves = np.cos(np.pi / SIDE * np.arange(8)[:, None] * places).astype(np.float32)
     found = []
-    for start in range(0, len(pictures), _CHUNK):
-        grey = np.einsum("nchw,c->nhw", pictures[start : start + _CHUNK].astype(np.float32), _LUMA)
+    for start in range(0, len(sketches), _CHUNK):
+        grey = np.einsum("nchw,c->nhw", sketches[start : start + _CHUNK].astype(np.float32), _LUMA)
         levels = (waves @ grey @ waves.T).reshape(-1, 64)
         above = levels > np.median(levels[:, 1:], axis=1, keepdims=True)
         above[:, 0] = False  # the mean
