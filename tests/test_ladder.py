@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,12 @@ from quickstudy.algorithms.nearest_neighbour import NearestNeighbour
 from quickstudy.cli import main
 from quickstudy.data.table import Table
 from quickstudy.functional.intervals import draws_interval, teaching_variance
-from quickstudy.ladder import Ladder, Record
-from quickstudy.ladder.comparing import accuracy, accuracy_of_classes, bought, difference, per_class
+from quickstudy.ladder import RUNGS, Ladder, Record, available_rungs
+from quickstudy.ladder.comparing import _levels, accuracy, accuracy_of_classes, bought, chosen, difference, per_class
 from quickstudy.ladder.draws import draws, reached
 from quickstudy.ladder.opening import opened
 from quickstudy.ladder.record import ALL, RECORD, Key
+from quickstudy.trained import TrainedModel
 from quickstudy.training.datamodule import DataModule
 
 QUICK: dict[str, Any] = {
@@ -171,7 +175,7 @@ def test_of_very_many_examples_some_tell_the_strength(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(LinearProbe, "settled", noted)
     found = climbed(rungs=["linear_probe"], shots=(1,), draws=2, episodes=0)
-    assert told == [50] and found.predictor is not None
+    assert told == [50] and isinstance(found.predictor, Predictor)
     assert isinstance(found.predictor.knowledge.algorithm.options["regularization"], float)
     assert sum(found.predictor.counts_.values()) == 100
 
@@ -223,6 +227,67 @@ def test_what_was_climbed_is_not_climbed_again(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"draws was 4.*--fresh true"):
         climbed(tmp_path / "parted", draws=3)
     assert climbed(tmp_path / "parted", draws=3, fresh=True).record.asked.draws == 3
+
+
+# ---- rungs that train the backbone
+
+
+@pytest.mark.parametrize(
+    ("name", "stay"),
+    [("finetune_last", [True] * 2 + [False] * 4), ("finetune", [False] * 6), ("lora", [False, True] * 3)],
+)
+def test_a_backbone_is_trained_for_each_of_few_draws(
+    name: str, stay: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickstudy.ladder.finetuning.STEPS", 4)
+    backbone = nn.Sequential(nn.Linear(10, 8), nn.Linear(8, 8), nn.Linear(8, 6))
+    before = [weights.clone() for weights in backbone.parameters()]
+    options: dict[str, Any] = {"rungs": [name], "shots": (1,), "draws": 4, "episodes": 0}
+    found = quickstudy.ladder(numbers(), backbones=[backbone], out=tmp_path, **options)
+    assert all(map(torch.equal, before, backbone.parameters()))
+    assert sorted(number for _, _, number in found.record.results) == [0, 0, 1, 1, 2, 2]
+    assert found.choice is not None and isinstance(found.predictor, TrainedModel)
+    trained = [weights.clone() for weights in found.predictor.encoder.backbone.parameters()]
+    same = [torch.equal(one, other) for one, other in zip(before, trained, strict=True)]
+    assert same == stay
+    asked = numbers(seed=1).table("train").inputs  # type: ignore[union-attr]
+    read = TrainedModel.load(tmp_path / "model", backbone=copy.deepcopy(backbone))
+    assert read.predict(asked) == found.predictor.predict(asked)
+    again = quickstudy.ladder(numbers(), backbones=[backbone], out=tmp_path, **options)
+    assert again.record.results == Record.read(tmp_path).results and again.sentence == found.sentence
+
+
+def test_ctrl_c_while_a_backbone_trains_keeps_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quickstudy.training.task.Task.training_step", stops)
+    handler, rungs = signal.getsignal(signal.SIGINT), ["nearest_centroid", "finetune"]
+    found = quickstudy.ladder(numbers(), backbones=[nn.Linear(10, 8)], **{**QUICK, "rungs": rungs, "episodes": 0})
+    assert not found.finished and {key.rung for key, _, _ in found.record.results} == {"nearest_centroid"}
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_what_was_climbed_on_few_draws_is_compared_on_these() -> None:
+    record = climbed(rungs=["nearest_centroid", "linear_probe"], episodes=0).record
+    centroid, probe = (Key(name, "Same") for name in ("nearest_centroid", "linear_probe"))
+    record.steps[probe] = replace(record.steps[probe], draws=2)
+    for shots in record.asked.shots:
+        del record.results[probe, shots, 2], record.results[probe, shots, 3]
+    keys, found = [centroid, probe], [accuracy(record, key, ALL) for key in (centroid, probe)]
+    levels = _levels(record, keys, ALL, found)
+    assert levels[0] == found[0].mean != found[1].mean
+    np.testing.assert_allclose(levels[1] - levels[0], difference(record, probe, centroid, ALL).mean)
+    choice = chosen(record)
+    assert choice is not None and choice.shots == ALL and {choice.key, choice.best} <= {centroid, probe}
+
+
+def test_slow_rungs_are_asked_for() -> None:
+    slow = {"finetune_last", "finetune", "lora"}
+    assert set(available_rungs()) - set(available_rungs(slow=False)) == slow
+    found = climbed(rungs=["commonest", *slow], episodes=0)
+    assert found.skipped == dict.fromkeys(slow, "the backbone has nothing to train")
+    assert not RUNGS["names"].saves and RUNGS["names_too"].saves
 
 
 def test_what_a_ladder_cannot_do_is_told(tmp_path: Path) -> None:

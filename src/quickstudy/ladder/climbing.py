@@ -37,6 +37,7 @@ from quickstudy.ladder.record import Examples as Named
 from quickstudy.ladder.report import PAGE, shower, write_report
 from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
 from quickstudy.predictor import Predictor
+from quickstudy.trained import TrainedModel
 
 SHOTS = (1, 2, 5, 10, 20)
 MODEL = "model"
@@ -51,14 +52,14 @@ class Ladder:
     Args:
         record: all that was found.
         choice: the rung that is recommended; None where none can be.
-        predictor: of it, trained on all examples; None likewise.
+        predictor: of it, trained on all examples; None likewise. Of a rung that trains the backbone a ``TrainedModel``.
         finished: whether all rungs were climbed; not after Ctrl-C.
         skipped: by their names, rungs that were not climbed, and why.
     """
 
     record: Record
     choice: Choice | None
-    predictor: Predictor | None
+    predictor: Predictor | TrainedModel | None
     finished: bool
     skipped: Mapping[str, str]
 
@@ -97,6 +98,7 @@ def climb(
     group_by: str | None = None,
     backbones: Sequence[Backbone] = (),
     rungs: Sequence[str] = (),
+    slow: bool = False,
     shots: Sequence[int] = SHOTS,
     draws: int = 10,
     ways: int = 5,
@@ -125,6 +127,7 @@ def climb(
         group_by: the same of files: a pattern that finds the group in their names.
         backbones: what embeds, by name; default: the pretrained one that needs no download, of rows none.
         rungs: names of those to climb; default: all that the data serves (``quickstudy.ladder.available_rungs()``).
+        slow: whether rungs that train the backbone anew for each draw are among these by default.
         shots: examples of a class to learn from; those that the data reaches, and all of them, are taken.
         draws: how often a support set is drawn, for each number of shots.
         ways: classes of an episode.
@@ -180,7 +183,7 @@ def climb(
         for finding in findings:
             record.add(finding)
         _prepare(record, table, module.modality)
-        for name, backbone in _order(rungs or available_rungs(), list(examples.backbones)):
+        for name, backbone in _order(rungs or available_rungs(slow), list(examples.backbones)):
             _climb_one(record, examples, name, backbone, skipped, told)
         finished = True
     except KeyboardInterrupt:
@@ -283,8 +286,9 @@ def _climb_one(
         return
     if key not in record.steps:
         record.add(_step(rung, key, embedded))
+    most = record.steps[key].draws or record.asked.draws
     for shots in record.asked.shots:
-        for draw in [draw for (of, _), draw in record.draws.items() if of == shots]:
+        for draw in [draw for (of, number), draw in record.draws.items() if of == shots and number < most]:
             if (key, shots, draw.number) not in record.results:
                 record.add(_result(rung, key, embedded, draw))
         if told is not None:
@@ -298,7 +302,7 @@ def _climb_one(
 
 
 def _step(rung: Rung, key: Key, embedded: Embedded) -> Step:
-    saves = type(rung).knowledge is not Rung.knowledge and not rung.baseline
+    saves = rung.saves and not rung.baseline
     return Step(
         *key,
         about=rung.about,
@@ -307,7 +311,8 @@ def _step(rung: Rung, key: Key, embedded: Embedded) -> Step:
         transductive=rung.transductive,
         saves=saves,
         embedding_seconds=round(embedded.seconds, 3),
-        megabytes=round(embedded.megabytes, 3) if saves else 0.0,
+        megabytes=round(rung.megabytes(embedded), 3) if saves else 0.0,
+        draws=rung.draws,
     )
 
 
@@ -339,9 +344,8 @@ def _concluded(
     predictor = None
     if choice is not None:
         embedded = examples.on(choice.key.backbone)
-        knowledge = RUNGS[choice.key.rung].knowledge(embedded)
-        assert knowledge is not None
-        predictor = Predictor.of(knowledge)
+        predictor = RUNGS[choice.key.rung].model(embedded)
+        assert predictor is not None
         place = "" if out is None else str(out / MODEL)
         if place:
             predictor.save(place)

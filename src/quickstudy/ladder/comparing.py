@@ -67,8 +67,9 @@ def seen(record: Record, key: Key, shots: int) -> int:
 
 
 def done(record: Record, key: Key, shots: int) -> bool:
-    """Whether a rung was climbed on all draws of so many shots."""
-    return seen(record, key, shots) == sum(of == shots for of, _ in record.draws)
+    """Whether a rung was climbed on all draws of so many shots, or on as many as it is to be."""
+    step, there = record.steps.get(key), sum(of == shots for of, _ in record.draws)
+    return seen(record, key, shots) == (min(step.draws, there) if step is not None and step.draws else there)
 
 
 def accuracy(record: Record, key: Key, shots: int) -> Estimate:
@@ -139,8 +140,7 @@ class _Paired(NamedTuple):
 
 
 def _paired(record: Record, shots: int, keys: Sequence[Key]) -> _Paired:
-    every = range(record.asked.draws)
-    numbers = [number for number in every if all((key, shots, number) in record.results for key in keys)]
+    numbers = _common(record, shots, keys)
     right_P, draws_P, rows_P = _right(record, keys[0], shots, numbers)
     if len(keys) > 1:
         right_P = right_P - _right(record, keys[1], shots, numbers)[0]
@@ -148,6 +148,12 @@ def _paired(record: Record, shots: int, keys: Sequence[Key]) -> _Paired:
     taught = float(np.mean(learned)) / len(record.examples.targets) if learned else 0.0
     seconds = [record.results[keys[0], shots, number].seconds for number in numbers]
     return _Paired(right_P, draws_P, rows_P, taught, float(np.median(seconds)) if seconds else 0.0)
+
+
+def _common(record: Record, shots: int, keys: Sequence[Key]) -> list[int]:
+    """Return the draws that all of some rungs were climbed on."""
+    every = range(record.asked.draws)
+    return [number for number in every if all((key, shots, number) in record.results for key in keys)]
 
 
 def _right(record: Record, key: Key, shots: int, numbers: Sequence[int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,7 +180,7 @@ def chosen(record: Record, worth: float = WORTH) -> Choice | None:
     """Return the rung that is good enough: the cheapest that the best does not surpass both clearly and by enough.
 
     Clearly: the 95% interval of the difference lies above 0. Of rungs of one cost the most accurate stands for them.
-    They are compared where most examples were learned from; those that make no ``Predictor``, depend on what else is
+    They are compared where most examples were learned from; those that make no model, depend on what else is
     asked, or are there to be beaten are not chosen.
 
     Args:
@@ -195,12 +201,24 @@ def _chosen(record: Record, keys: Sequence[Key], shots: int, worth: float) -> Ch
     found = [accuracy(record, key, shots) for key in keys]
     costs = [record.steps[key].cost for key in keys]
     halves_KK = np.array([[difference(record, one, other, shots).ci95 for other in keys] for one in keys])
-    place = _good_enough(np.array([each.mean for each in found]), halves_KK, costs, worth)
-    best = max(range(len(keys)), key=lambda at: found[at].mean)
+    levels_K = np.array(_levels(record, keys, shots, found))
+    place, best = _good_enough(levels_K, halves_KK, costs, worth), int(levels_K.argmax())
     optimism = _optimism(record, keys, shots, halves_KK, costs, worth)
     gain = difference(record, keys[best], keys[place], shots)
     times = found[best].seconds / max(found[place].seconds, 1e-9)
-    return Choice(keys[place], shots, found[place].mean - optimism, found[place].ci95, keys[best], gain, times)
+    return Choice(keys[place], shots, float(levels_K[place]) - optimism, found[place].ci95, keys[best], gain, times)
+
+
+def _levels(record: Record, keys: Sequence[Key], shots: int, found: Sequence[Estimate]) -> list[float]:
+    """Return accuracies on all draws; of what was climbed on some, by its difference there from one climbed on all."""
+    whole = [at for at, key in enumerate(keys) if not record.steps[key].draws]
+    if not whole:
+        return [each.mean for each in found]
+    known = max(whole, key=lambda at: found[at].mean)
+    return [
+        found[known].mean + difference(record, key, keys[known], shots).mean if record.steps[key].draws else each.mean
+        for key, each in zip(keys, found, strict=True)
+    ]
 
 
 def _good_enough(means_K: NDArray[Any], halves_KK: NDArray[Any], costs: Sequence[int], worth: float) -> int:
@@ -229,9 +247,9 @@ def _optimism(
     """
     if len(keys) < 2:
         return 0.0
-    sums = []
+    sums, numbers = [], _common(record, shots, keys)
     for key in keys:
-        right_P, _, rows_P = _right(record, key, shots)
+        right_P, _, rows_P = _right(record, key, shots, numbers)
         asked_N = torch.bincount(rows_P)
         kept = asked_N > 0
         sums.append((torch.bincount(rows_P, right_P)[kept] / asked_N[kept]).numpy())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -100,8 +100,7 @@ class Embedded:
     @property
     def megabytes(self) -> float:
         """Of the encoder's weights and all embeddings, which a saved model holds."""
-        held = [*self.encoder.state_dict().values(), self.values]
-        return float(sum(each.numel() * each.element_size() for each in held)) / 1e6
+        return megabytes([*self.encoder.state_dict().values(), self.values])
 
 
 def embedded(encoder: Encoder, modality: Modality, table: Table, keep: bool = True) -> Embedded:
@@ -176,6 +175,11 @@ def domain_of(modality: Modality) -> str:
         return ""
     name = MODALITIES.name_of(type(modality))
     return name if name in DOMAINS else ""
+
+
+def megabytes(tensors: Iterable[Tensor]) -> float:
+    """Return how much tensors take."""
+    return float(sum(each.numel() * each.element_size() for each in tensors)) / 1e6
 
 
 def memory() -> float:

@@ -92,11 +92,13 @@ class Step:
     transductive: bool
     """Whether an answer depends on the other inputs that are asked with it; such are not recommended."""
     saves: bool
-    """Whether it makes a ``Predictor``, which can be saved."""
+    """Whether it makes a model, which can be saved."""
     embedding_seconds: float = 0.0
     """What it took to embed all examples, once for all rungs on this backbone."""
     megabytes: float = 0.0
     """Of a file of the model trained on all examples, as far as it can be told before."""
+    draws: int = 0
+    """On how many draws of each number of shots it is climbed; 0: on all."""
     kind: ClassVar[str] = "step"
 
 

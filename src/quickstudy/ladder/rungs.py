@@ -19,10 +19,18 @@ import torch
 from torch import Tensor
 
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.ladder.examples import Embedded
+from quickstudy.batches import take
+from quickstudy.ladder.examples import Embedded, megabytes
+from quickstudy.ladder.finetuning import finetuned, last_stages
 from quickstudy.learning.knowledge import Knowledge
+from quickstudy.predictor import Predictor
 from quickstudy.registry import Registry
+from quickstudy.trained import TrainedModel
+from quickstudy.training.finetuning import Strategy
 
+SLOW = 4
+"""The cost from which a rung is climbed only where that is asked for, and on few draws."""
+_FEW = 3  # draws
 _MANY = 2000  # examples, of more a part tells the strength of a linear probe
 _RARE = 1e-6  # of a probability, below which none is told
 
@@ -33,7 +41,8 @@ class Rung(ABC):
 
     Args:
         about: what it does, in words.
-        cost: from 0; those of one cost are climbed, and weighed against each other, together.
+        cost: from 0; those of one cost are climbed, and weighed against each other, together. From ``SLOW`` on they
+            are climbed only where that is asked for, on the first three draws of each number of shots.
         features: what it takes of the examples: what a backbone makes of them, or they themselves.
         baseline: whether it is there to be beaten, and not to be recommended.
     """
@@ -47,6 +56,20 @@ class Rung(ABC):
     def transductive(self) -> bool:
         """Whether an answer depends on the other inputs of the call."""
         return False
+
+    @property
+    def draws(self) -> int:
+        """On how many draws of each number of shots it is climbed; 0: on all."""
+        return _FEW if self.cost >= SLOW else 0
+
+    @property
+    def saves(self) -> bool:
+        """Whether it makes a model of all examples."""
+        return type(self).knowledge is not Rung.knowledge or type(self).model is not Rung.model
+
+    def megabytes(self, examples: Embedded) -> float:
+        """Return how large the file of a model of all examples is, as far as it can be told before."""
+        return examples.megabytes
 
     def lacks(self, examples: Embedded, domain: str) -> str:
         """Return what it needs and these examples, or this machine, lack; nothing where it can be climbed."""
@@ -76,6 +99,11 @@ class Rung(ABC):
         """Return what a ``Predictor`` of this rung knows once it has learned all examples; None: it makes none."""
         return None
 
+    def model(self, examples: Embedded) -> Predictor | TrainedModel | None:
+        """Return what has learned all examples and answers as this rung does; None: it makes none."""
+        knowledge = self.knowledge(examples)
+        return None if knowledge is None else Predictor.of(knowledge)
+
 
 @dataclass(frozen=True)
 class OnEmbeddings(Rung):
@@ -95,6 +123,11 @@ class OnEmbeddings(Rung):
     def transductive(self) -> bool:
         """Whether the strategy is."""
         return bool(STRATEGIES[self.strategy].transductive)
+
+    @property
+    def saves(self) -> bool:
+        """Whether it learns examples, which a model keeps."""
+        return self.named != "alone"
 
     def lacks(self, examples: Embedded, domain: str) -> str:
         """Return what is missing: classes have no names, or these tell nothing of such inputs."""
@@ -195,6 +228,45 @@ class Estimator(Rung):
         return torch.from_numpy(chances_QW).log()
 
 
+@dataclass(frozen=True)
+class FineTuned(Rung):
+    """A backbone that is trained further on what is learned from, with a head for the classes.
+
+    Args:
+        strategy: what of it trains, as ``Trainer.finetune`` takes it; ``"last"``: its last stages.
+    """
+
+    strategy: Strategy = "no_freeze"
+
+    def megabytes(self, examples: Embedded) -> float:
+        """Return the size of the backbone: no example is kept."""
+        return megabytes(examples.encoder.state_dict().values())
+
+    def lacks(self, examples: Embedded, domain: str) -> str:
+        """Return what is missing: the backbone has nothing that trains, or a package is not installed."""
+        if not any(True for _ in examples.encoder.backbone.parameters()):
+            return "the backbone has nothing to train"
+        if isinstance(self.strategy, tuple) and self.strategy[0] == "lora" and not find_spec("peft"):
+            return "the package 'peft' is not installed: pip install 'quickstudy[lora]'"
+        return ""
+
+    def logits(self, examples: Embedded, support: Tensor, queries: Tensor) -> Tensor:
+        """Train and answer."""
+        inputs = examples.table.inputs
+        tensors = isinstance(inputs, (Tensor, dict))
+        asked = take(inputs, queries) if tensors else [inputs[row] for row in queries.tolist()]
+        logits_QW: Tensor = torch.as_tensor(self._trained(examples, support).predict(asked, "logits"))
+        return logits_QW
+
+    def model(self, examples: Embedded) -> TrainedModel:
+        """Train on all examples."""
+        return self._trained(examples, torch.arange(len(examples.table)))
+
+    def _trained(self, examples: Embedded, support: Tensor) -> TrainedModel:
+        strategy = last_stages(examples.encoder.backbone) if self.strategy == "last" else self.strategy
+        return finetuned(examples, support, strategy)
+
+
 RUNGS: Registry[Rung] = Registry("rung", hint="One of your own is known once it is registered")
 """By name."""
 
@@ -234,10 +306,18 @@ for _name, _rung in {
         name="LGBMClassifier",
         options={"random_state": 0, "verbose": -1, "n_jobs": 1},
     ),
+    "finetune_last": FineTuned("fine-tuning of the last two stages of the encoder", SLOW, strategy="last"),
+    "lora": FineTuned("fine-tuning of additions of rank 8 to the encoder", SLOW, strategy=("lora", 8)),
+    "finetune": FineTuned("fine-tuning of the whole encoder", SLOW + 1),
 }.items():
     RUNGS.register(_name)(_rung)
 
 
-def available_rungs() -> list[str]:
-    """Return the names that ``rungs=`` takes, from what costs little to what costs much."""
-    return sorted(RUNGS.names(), key=lambda name: RUNGS[name].cost)
+def available_rungs(slow: bool = True) -> list[str]:
+    """Return the names that ``rungs=`` takes, from what costs little to what costs much.
+
+    Args:
+        slow: whether those are among them that train the backbone anew for each draw.
+    """
+    names = sorted(RUNGS.names(), key=lambda name: RUNGS[name].cost)
+    return [name for name in names if slow or RUNGS[name].cost < SLOW]
