@@ -866,7 +866,9 @@ def option(where: str, name: str, **more: Any) -> dict[str, Any]:
         ({"backbone_kwargs": {"in_chanels": 1}}, r"conv4 has no option 'in_chanels'; did you mean 'in_channels'\?"),
         ({"backbone_kwargs": {"norm": "layer"}}, "norm='batch' or norm='group', not 'layer'"),
         ({"backbone": nn.Identity(), "backbone_kwargs": {"a": 1}}, "belong to a backbone given by name"),
-        ({"optimizer": "Adan"}, r"unknown optimizer 'Adan'; did you mean 'Adam'\?"),
+        ({"optimizer": "Adem"}, r"unknown optimizer 'Adem'; did you mean 'Adam'\?"),
+        ({"optimizer": "Adan"}, r"unknown optimizer 'Adan'; did you mean 'timm.adan'\?"),
+        (option("optimizer", "timm.lamb", beta=1), r"'timm.lamb' has no option 'beta'; did you mean 'betas'\?"),
         (
             option("optimizer", "SGD", momentun=0.9),
             r"optimizer 'SGD' has no option 'momentun'; did you mean 'momentum'\?",

@@ -45,7 +45,16 @@ from quickstudy.kinds.metrics import Accuracy, build_metrics
 from quickstudy.runs import progress
 from quickstudy.runs.progress import Bars
 from quickstudy.runs.resuming import WholeCheckpoints
-from quickstudy.training.optimizers import available_optimizers, available_schedulers, build_scheduler
+from quickstudy.training import optimizers
+from quickstudy.training.optimizers import (
+    OPTIMIZERS,
+    SCHEDULERS,
+    available_optimizers,
+    available_schedulers,
+    build_optimizer,
+    build_scheduler,
+    check_specs,
+)
 from versions import FINDER_TAKES_WHAT_IT_TRIED, WARNS_OF_EVALUATION_MODE
 
 QUIET: dict[str, Any] = {
@@ -448,6 +457,85 @@ def test_names_of_schedules_may_be_lower_case() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     assert build_scheduler(("onecyclelr", {"max_lr": 1.0, "total_steps": 5}), optimizer)["interval"] == "step"
     assert build_scheduler("reducelronplateau", optimizer)["monitor"] == "val_loss"
+
+
+def test_optimizers_of_timm_by_name() -> None:
+    """Each of them is made, groups have rates of their own, and a name means what it means in timm."""
+    names = [name for name in available_optimizers() if name.startswith("timm.")]
+    assert {"timm.lamb", "timm.lion", "timm.muon"} <= set(names)
+    assert not [name for name in names if name.startswith(("timm.bnb", "timm.fused", "timm.kron", "timm.adahessian"))]
+    for name in names:
+        check_specs(name, 0.1, ("StepLR", {"step_size": 1}))
+    network = nn.Linear(3, 2)
+    groups = [{"params": [network.weight], "lr": 0.5}, {"params": [network.bias]}]
+    made = build_optimizer(("TIMM.sgd", {"weight_decay": 0.1}), groups, 0.25)
+    assert [group["lr"] for group in made.param_groups] == [0.5, 0.25]
+    assert [made.defaults[name] for name in ("momentum", "nesterov", "weight_decay")] == [0.9, True, 0.1]
+    before = network.weight.clone()
+    network(torch.ones(1, 3)).sum().backward()  # both of its gradients are 1
+    made.step()
+    torch.testing.assert_close(network.weight, before - 0.5 * 1.9 * (1 + 0.1 * before))
+    with pytest.raises(ConfigError, match="has no rate that lr_scheduler= could move: set learning_rate="):
+        check_specs("timm.adafactor", None, ("StepLR", {"step_size": 1}))
+
+
+def test_timm_is_asked_only_for_what_is_timms(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("timm", "timm.optim"):
+        monkeypatch.setitem(sys.modules, module, None)
+    optimizers._timms.cache_clear()
+    assert not [name for name in available_optimizers() if "timm" in name]
+    check_specs("adamw", 0.1, None)
+    with pytest.raises(ImportError, match=r"needs the package 'timm', .*pip install 'quickstudy\[image\]'"):
+        check_specs("timm.lamb", 0.1, None)
+    monkeypatch.undo()
+    optimizers._timms.cache_clear()
+    monkeypatch.setattr(optimizers, "_timms", None)  # which fails where it is called
+    check_specs(("SGD", {"momentum": 0.9}), 0.1, None)
+
+
+class Signs(torch.optim.Optimizer):
+    """Steps of one length, as somebody's own optimizer may take."""
+
+    def __init__(self, params: Any, lr: float = 0.1, **options: Any) -> None:
+        super().__init__(params, {"lr": lr, **options})
+
+    def step(self, closure: Any = None) -> Any:
+        loss = closure() if closure else None
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter -= group["lr"] * parameter.grad.sign() if parameter.grad is not None else 0
+        return loss
+
+
+def test_optimizers_and_schedules_of_ones_own_by_name() -> None:
+    """They are called as torch's are, and leave torch's as they were."""
+    halves = torch.optim.lr_scheduler.ExponentialLR
+    with OPTIMIZERS.meanwhile("signs", Signs), OPTIMIZERS.meanwhile("sgd", Signs), SCHEDULERS.meanwhile("mine", halves):
+        assert "signs" in available_optimizers() and "mine" in available_schedulers()
+        model = episodic(
+            optimizer=("Signs", {"further": 1}),
+            learning_rate=0.5,
+            backbone_lr=0.25,
+            lr_scheduler=("mine", {"gamma": 0.5}),
+        )
+        trainer = Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0, **QUIET)
+        before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        trainer.fit(model, datamodule=episodic_data())
+        for name, parameter in model.named_parameters():
+            moved = (parameter - before[name]).abs().max()
+            torch.testing.assert_close(moved, torch.tensor(0.25))
+        assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [0.125]
+        weights = [nn.Parameter(torch.zeros(1))]
+        assert isinstance(build_optimizer("sgd", weights, 0.1), Signs)
+        assert isinstance(build_optimizer("SGD", weights, 0.1), torch.optim.SGD)
+    odd = OPTIMIZERS.meanwhile("odd", lambda parameters, lr: parameters)
+    with odd, pytest.raises(ConfigError, match=r"optimizer 'odd' made .*, which is no torch.optim.Optimizer"):
+        check_specs("odd", 0.1, None)
+    with pytest.raises(ValueError, match="the optimizer 'Adam' exists already"):
+        OPTIMIZERS.register("Adam")(Signs)
+    with pytest.raises(ConfigError, match=r"unknown lr_scheduler 'mine'.*--import my_file.py"):
+        check_specs("SGD", 0.1, "mine")
 
 
 def test_batch_norm_without_running_statistics_is_called_transductive() -> None:

@@ -78,7 +78,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that was probably meant by ``name``; None where none is like it."""
     lowered = {option.lower(): option for option in known}
     typed = str(name)[:_LONGEST].lower()
-    words = [option for option in lowered if typed in option.split("_")]  # epochs: max_epochs
+    words = [option for option in lowered if typed in option.replace(".", "_").split("_")]  # epochs: max_epochs
     initials = [option for option in lowered if typed == "".join(word[:1] for word in option.split("_"))]  # lr
     aliases = [option for option in lowered if typed in _ALSO_CALLED.get(option, ())]
     near = difflib.get_close_matches(typed, lowered, n=1, cutoff=0.6)

@@ -12,15 +12,29 @@ from typing import Any, Generic, TypeVar
 from quickstudy.errors import ConfigError, brief, first_line, unknown
 
 T = TypeVar("T")
+OWN = "One of your own is known once its module is imported; on the command line: --import my_file.py"
+"""What a message says of names that are not known where anybody may register further ones."""
 
 
-def name_and_options(kind: str, spec: object, known: Iterable[str], *further: str) -> tuple[str, dict[str, Any]]:
+def exact(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is this one, or is but for its case; None where none is.
+
+    >>> exact("sgd", ["SGD", "Adam"]), exact("adam", ["Adam", "adam"]), exact("lion", ["SGD"])
+    ('SGD', 'adam', None)
+    """
+    names = list(known)
+    return name if name in names else {each.lower(): each for each in names}.get(name.lower())
+
+
+def name_and_options(
+    kind: str, spec: object, known: Iterable[str] | Callable[[str], str], *further: str
+) -> tuple[str, dict[str, Any]]:
     """Return the exact name, whatever its case was, and the options of a name or of ``(name, options)``.
 
     Args:
         kind: what is named, in messages.
         spec: what was given.
-        known: the names.
+        known: the names; or a function of what was given that returns the exact name, or raises.
         further: what else might have been given.
 
     Raises:
@@ -32,10 +46,12 @@ def name_and_options(kind: str, spec: object, known: Iterable[str], *further: st
     if isinstance(spec, str):
         spec = (spec, {})
     if isinstance(spec, (tuple, list)) and len(spec) == 2 and isinstance(spec[0], str) and isinstance(spec[1], Mapping):
-        exact = {name.lower(): name for name in known}.get(spec[0].lower())
-        if exact is None:
+        if callable(known):
+            return known(spec[0]), dict(spec[1])
+        found = exact(spec[0], known)
+        if found is None:
             raise unknown(kind, spec[0], known)
-        return exact, dict(spec[1])
+        return found, dict(spec[1])
     choices = ", ".join(("a name", "a (name, {option: value}) pair", *further))
     raise ConfigError(f"{kind}={brief(spec)} is none of: {choices}")
 

@@ -22,7 +22,7 @@ from quickstudy.episode import Episode
 from quickstudy.errors import ConfigError, QuickstudyError, first_line
 from quickstudy.functional.known_gradient import Backwards
 from quickstudy.nets import Encoder, by_episode, pass_by_pass
-from quickstudy.registry import Registry
+from quickstudy.registry import OWN, Registry
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.torch_internals import BatchNorm, tree_leaves
 
@@ -253,7 +253,7 @@ class EmbeddingAlgorithm(Algorithm):
 STRATEGIES: Registry[type[Algorithm]] = Registry(
     "training_strategy",
     "quickstudy.algorithms",
-    "One of your own is known once its module is imported; on the command line: --import my_file.py",
+    OWN,
 )
 """By name; packages offer further ones by entry points of the group ``quickstudy.algorithms``."""
 

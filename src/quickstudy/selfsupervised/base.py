@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch, unfold
 from quickstudy.errors import ConfigError, brief, check_counts, require
 from quickstudy.nets import Encoder
-from quickstudy.registry import Registry
+from quickstudy.registry import OWN, Registry
 
 
 class Method(nn.Module, ABC):
@@ -69,7 +69,7 @@ class Method(nn.Module, ABC):
 METHODS: Registry[type[Method]] = Registry(
     "self-supervised method",
     "quickstudy.selfsupervised",
-    "One of your own is known once its module is imported; on the command line: --import my_file.py",
+    OWN,
 )
 """By name; packages offer further ones by entry points of the group ``quickstudy.selfsupervised``."""
 

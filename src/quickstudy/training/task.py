@@ -101,12 +101,13 @@ class Task(OfDomain, L.LightningModule):
         head: ``"linear"``, or an ``nn.Module`` from ``[B, D]`` to answers; only the default strategy has one.
         loss_fn: a function of (outputs, targets), or a name of torch.nn.functional; None is that of the kind of answer.
             Few-shot strategies judge queries by it; a loop within (MAML's) has a loss of its own, ``MAML.inner_loss``.
-        optimizer: a name of torch.optim, ``(name, options)``, or a function of the parameters.
+        optimizer: a name of torch.optim, of timm's (``"timm.lamb"``) or of one's own (``quickstudy list optimizers``),
+            ``(name, options)``, or a function of the parameters.
         learning_rate: None for the optimizer's own default. It may be set later, as may ``hparams.learning_rate``,
             which Lightning's finder sets.
         backbone_lr: the backbone's own learning rate; None: the same.
-        lr_scheduler: a name of torch.optim.lr_scheduler, ``(name, options)``, or a function of the optimizer. Among
-            the options, ``interval="step" | "epoch"`` says when it moves.
+        lr_scheduler: a name of torch.optim.lr_scheduler or of one's own, ``(name, options)``, or a function of the
+            optimizer. Among the options, ``interval="step" | "epoch"`` says when it moves.
         metrics: more of torchmetrics: names, metrics, or a mapping of them by name.
         training_strategy: ``"default"`` is ordinary supervised training; others: ``available_strategies()``, and for
             embedders the self-supervised methods (``quickstudy list methods``).
