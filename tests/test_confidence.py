@@ -160,7 +160,8 @@ def test_probabilities_fit() -> None:
 
 def test_what_is_left_out_does_not_tell_its_class() -> None:
     # A class with an example fewer than the others has a lower bias: left out alone, its examples all look wrong.
-    assert learned("linear_probe", each=3, spread=2.5).confidence_.temperature < 0.5
+    predictor = Predictor(Encoder(nn.Flatten()), STRATEGIES["linear_probe"](regularization=1.0))
+    assert predictor.fit(*points(6, 3, spread=2.5)).confidence_.temperature < 0.5
 
 
 def test_few_right_answers_leave_the_temperature() -> None:

@@ -18,6 +18,7 @@ from quickstudy.cli import main
 from quickstudy.data.table import Table
 from quickstudy.functional.intervals import draws_interval, teaching_variance
 from quickstudy.ladder import Ladder, Record
+from quickstudy.ladder.climbing import _names
 from quickstudy.ladder.comparing import accuracy, accuracy_of_classes, bought, difference, per_class
 from quickstudy.ladder.draws import draws, reached
 from quickstudy.ladder.opening import opened
@@ -235,6 +236,23 @@ def test_what_a_ladder_cannot_do_is_told(tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text("one,two\n1,2\n")
         opened(tmp_path / "x.csv")
     assert main(["ladder", str(tmp_path / "nothing")]) == 2
+    with pytest.raises(ConfigError, match="shots=0: it must be a whole number of at least 1"):
+        climbed(shots=(0, 1))
+
+
+def test_an_interval_is_no_wider_than_what_it_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two draws that differ tell next to nothing of others, and no accuracy lies above 1."""
+    monkeypatch.setattr("quickstudy.ladder.comparing.draws_interval", lambda *given: (float(given[0].mean()), 2.6))
+    found = climbed(rungs=["commonest", "nearest_centroid"], shots=(1,), draws=2, episodes=0).record
+    one, other = (Key("nearest_centroid", "Same"), Key("commonest", ""))
+    alone, apart = accuracy(found, one, 1), difference(found, one, other, 1)
+    assert alone.ci95 == max(alone.mean, 1 - alone.mean) and apart.ci95 == 1 + abs(apart.mean)
+
+
+def test_examples_are_called_by_what_tells_them_apart() -> None:
+    files = [Path("some") / "photos" / name for name in ("cat/1.jpg", "dog/1.jpg")]
+    assert _names(Table.build(list(map(str, files)), ["a", "b"]), None)[0] == str(files[0])  # a text is kept whole
+    assert _names(Table.build(files, ["a", "b"]), None) == ("cat/1.jpg", "dog/1.jpg")
 
 
 @pytest.mark.parametrize(
@@ -255,9 +273,11 @@ def test_a_table_in_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ]
     (tmp_path / "plants.csv").write_text("\n".join(["height,width,species", *rows]))
     words = ["ladder", str(tmp_path / "plants.csv"), "--out", str(tmp_path / "l"), "--draws", "2", "--shots", "2"]
-    assert main([*words, "--rungs", "commonest", "linear_probe", "names"]) == 0
+    assert main([*words, "--rungs", "commonest", "linear_probe", "names", "names_too"]) == 0
     shown = capsys.readouterr().out
     assert "linear_probe, 2: " in shown and "linear_probe at 7 examples per class" in shown
-    assert "not climbed: names (names of classes tell nothing of rows)" in shown
+    assert "not climbed: names, names_too (names of classes tell nothing of rows)" in shown
+    assert shown.count("Accuracy in %") == 1 and "linear_probe: logistic regression on embeddings\n" in shown
+    assert " % of new examples right" in shown
     assert f"quickstudy predict {tmp_path / 'l' / 'model'} new.csv" in shown
     assert len(Predictor.load(tmp_path / "l" / "model").classes_) == 3

@@ -17,7 +17,7 @@ from quickstudy.data.origins import Origins
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.image.modality import IMAGE_EXTENSIONS, Picture
-from quickstudy.ladder.checks import few_asked, groups_apart, repetitions, seen_by, together, twice_named
+from quickstudy.ladder.checks import few_asked, groups_apart, numbers_named, repetitions, seen_by, together, twice_named
 from quickstudy.tabular.modality import Row
 from quickstudy.text.modality import Text
 
@@ -94,6 +94,22 @@ def test_classes_of_several_names_are_told_of() -> None:
     assert "'polar_bear' and 'PolarBears'" in found.told and "'buses' and 'bus'" in found.told
     others = ["C", "C++", "C#", "-1", "1", "v1.0", "v10", "glass", "glasses case", "iris", "chess", "news", "new york"]
     assert twice_named(others) == []
+
+
+def test_numbers_that_are_taken_for_classes_are_told_of() -> None:
+    """Whole ones may be grades, or digits; a word among them makes them names."""
+    (found,) = numbers_named(["12.0", "16.5", "18.0"])
+    assert found.told.startswith("all 3 classes are numbers, such as '16.5'. Is it something measured?")
+    assert numbers_named([f"{number}.0" for number in range(11)]) and not numbers_named(list(map(str, range(99))))
+    assert not numbers_named(["3", "4.0", "-1"]) and not numbers_named(["1.5", "none"])
+
+
+def test_what_is_found_is_a_sentence_without_its_end() -> None:
+    """Who tells it puts the one full stop there."""
+    rows = [{"a": 1, "b": "x"}, {"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
+    for inputs, modality in ((rows, Row()), (["Where\nis it", "where is it", "no"], Text())):
+        (found,), _ = repetitions({"train": Table.build(inputs, ["a", "a", "b"])}, modality)  # type: ignore[arg-type]
+        assert found.check == "repeated" and not found.told.endswith(".") and "\n" not in found.told
 
 
 def test_too_few_are_told_with_the_width_and_what_it_takes() -> None:

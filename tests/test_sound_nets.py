@@ -315,5 +315,5 @@ def test_whisper_tells_words_apart_and_needs_no_network() -> None:
 @pytest.mark.parametrize("family", ["whisper", "wav2vec2"])
 def test_waves_conform(family: str) -> None:
     generator = np.random.default_rng(0)
-    arrays = [generator.normal(0, 0.1, length) for length in (1600, 4000, 2345)]
-    check_modality(Sound(features="wave"), arrays, backbone=made(family).float())
+    sounds = [{"array": generator.normal(0, 0.1, length), "sampling_rate": 16_000} for length in (1600, 4000, 2345)]
+    check_modality(Sound(features="wave"), sounds, backbone=made(family).float())

@@ -32,6 +32,7 @@ from quickstudy.learning.reading import telling
 
 _SEVERAL = {"backbones": str, "rungs": str, "shots": int}
 """Options of several words."""
+_TOLD = "Accuracy in %, with its 95% interval, by examples per class that were learned from"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -57,10 +58,9 @@ def run(args: argparse.Namespace) -> int:
         print(*("  ".join(cells) for cells in found.rows()), sep="\n")
     for line in of_other_classes(found.record, found.choice):
         out.print(Text(line))
-    for name, why in found.skipped.items():
-        out.print(Text(f"not climbed: {name} ({why})"))
-    for finding in found.record.findings.values() if sys.stdout.isatty() else ():
-        out.print(Text(f"look: {finding.told}."))
+    for why in dict.fromkeys(found.skipped.values()):
+        names = ", ".join(name for name, reason in found.skipped.items() if reason == why)
+        out.print(Text(f"not climbed: {names} ({why})"))
     out.print(Text(found.sentence))
     if any(step.transductive for step in found.record.steps.values()):
         out.print(Text("*: an answer depends on what else is asked with it; such are not recommended"))
@@ -84,21 +84,27 @@ def _shown() -> Iterator[Told]:
         yield _lines()
         return
     with Live(Text("reading the data"), refresh_per_second=4, redirect_stderr=False) as live:
+        begun: list[bool] = []
 
         def told(record: Record, key: Key, shots: int) -> None:
+            for finding in () if begun else record.findings.values():
+                live.console.print(Text(f"look: {finding.told}."))  # above the table
+            begun.append(True)
             live.update(_table(record))
 
         yield told
 
 
 def _lines() -> Told:
-    """Return what prints a line of each rung; before the first, what the data was found to be."""
-    begun: list[bool] = []
+    """Return what prints a line of each rung; before the first, what was found and what the lines say."""
+    begun: set[Key] = set()
 
     def told(record: Record, key: Key, shots: int) -> None:
-        for finding in () if begun else record.findings.values():
-            print(f"look: {finding.told}.", flush=True)
-        begun.append(True)
+        if not begun:
+            print(*(f"look: {finding.told}." for finding in record.findings.values()), f"{_TOLD}:", sep="\n")
+        if key not in begun:
+            begun.add(key)
+            print(f"{named(record, key)}: {record.steps[key].about}")
         _line(record, key, shots)
 
     return told
@@ -110,7 +116,7 @@ def _line(record: Record, key: Key, shots: int) -> None:
 
 
 def _table(record: Record) -> Lines:
-    table = Lines()
+    table = Lines(title=_TOLD)
     for place, cell in enumerate(head(record)):
         table.add_column(Text(cell), justify="left" if place == 0 else "right")
     for key in record.steps:

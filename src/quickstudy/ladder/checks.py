@@ -31,6 +31,7 @@ from quickstudy.nets.weights import WHEELS
 _TOLD = 50  # pairs of which the rows are told
 _NEAR = 0.8  # an accuracy that the width of an interval is told of
 _WIDE = 0.05  # half-width that is taken for enough
+_GRADES = 10  # classes that are numbers, and no measurements though they are written as 1.0
 _SHORTEST = 4  # letters of a word that may have a plural
 _SETS = {"in22k": "imagenet-22k", "in21k": "imagenet-22k", "in12k": "imagenet-12k", "in1k": "imagenet-1k"}
 """By a part of the tag of timm's weights, the pictures that they were trained on, whose classes timm knows by name."""
@@ -41,7 +42,7 @@ class Finding:
     """What a check found."""
 
     check: str
-    """Which: ``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"groups"``, ``"few"`` or ``"seen"``."""
+    """``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"numbers"``, ``"groups"``, ``"few"`` or ``"seen"``."""
     told: str
     """In a sentence."""
     rows: tuple[tuple[int, ...], ...] = ()
@@ -110,13 +111,13 @@ def repetitions(tables: Mapping[str, Table], modality: Modality) -> tuple[list[F
         )
     within = ~labels & ~splits
     if within.any():
-        chance = " Rows of few columns may be so by chance." if modality.column_names is not None else ""
+        chance = ". Rows of few columns may be so by chance" if modality.column_names is not None else ""
         findings.append(
             told.finding(
                 "repeated",
                 pairs[within],
                 f"{told.count(pairs[within])} {what} are nearly the same as another of their class: {{}}. They stay on "
-                f"one side of every draw, so that none is asked that another taught.{chance}",
+                f"one side of every draw, so that none is asked that another taught{chance}",
             )
         )
     return findings, first
@@ -159,6 +160,25 @@ def twice_named(classes: Iterable[str]) -> list[Finding]:
             "names",
             f"{len(found)} classes may have several names: {pairs}. They count as different ones: if they are one, "
             "give it one name",
+        )
+    ]
+
+
+def numbers_named(classes: Sequence[str]) -> list[Finding]:
+    """Say so where classes are numbers with fractions, or many written so: each value of what was measured is one."""
+    many = len(classes) > _GRADES
+    try:
+        fractions = [name for name in classes if not float(name).is_integer() or (many and "." in name)]
+    except (ValueError, OverflowError):
+        return []
+    if not fractions:
+        return []
+    some = few(f"'{one_line(name)}'" for name in fractions)
+    return [
+        Finding(
+            "numbers",
+            f"all {len(classes)} classes are numbers, such as {some}. Is it something measured? Each value counts as a "
+            "class of its own: put numbers into ranges, such as low and high, or learn them by a regression",
         )
     ]
 
@@ -285,7 +305,7 @@ class _Teller:
         raise AssertionError(row)
 
     def _name(self, table: Table, row: int) -> str:
-        return Samples(table.inputs, self._modality).name(row)
+        return one_line(Samples(table.inputs, self._modality).name(row))
 
 
 def _labels(table: Table, row: int | None = None) -> Sequence[Any]:

@@ -12,11 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from quickstudy.data.samples import Samples
+from quickstudy.data.samples import Samples, file_of
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, check_counts, one_line
 from quickstudy.ladder import draws as drawn
-from quickstudy.ladder.checks import Finding, few_asked, groups_apart, repetitions, seen_by, together, twice_named
+from quickstudy.ladder.checks import (
+    Finding,
+    few_asked,
+    groups_apart,
+    numbers_named,
+    repetitions,
+    seen_by,
+    together,
+    twice_named,
+)
 from quickstudy.ladder.comparing import (
     WORTH,
     Choice,
@@ -147,6 +156,8 @@ def climb(
     """
     check_counts(2, draws=draws, ways=ways)
     check_counts(0, episodes=episodes)
+    for number in shots:
+        check_counts(1, shots=number)
     for name in rungs:
         RUNGS[name]
     module = opened(data, domain, input_field, target_field, group_field, group_by, data_options)
@@ -234,7 +245,12 @@ def _order(names: Sequence[str], backbones: Sequence[str]) -> list[tuple[str, st
 def _checked(table: Table, modality: Any, shots: Sequence[int], count: int, seed: int) -> tuple[Table, list[Finding]]:
     """Look at the data; return it with what is nearly the same in groups that no draw divides, and what was found."""
     findings, first = repetitions({"train": table}, modality)
-    findings += [*twice_named(table.classes), *groups_apart({"train": table}), *few_asked(len(table))]
+    findings += [
+        *twice_named(table.classes),
+        *numbers_named(table.classes),
+        *groups_apart({"train": table}),
+        *few_asked(len(table)),
+    ]
     kept = replace(table, origins=together(first, table.origins))
     if kept.origins is not table.origins:
         try:
@@ -263,7 +279,11 @@ def _names(table: Table, modality: Any) -> tuple[str, ...]:
     samples = Samples(table.inputs, modality)
     if isinstance(table.inputs, list) and all(isinstance(item, str) for item in table.inputs):
         return tuple(one_line(item, _LONGEST) for item in table.inputs)
-    return tuple(samples.name(place) for place in range(len(table)))
+    files = [file_of(table.inputs, place) for place in range(len(table))]
+    return tuple(
+        one_line(samples.name(place) if file is None else "/".join(Path(file).parts[-2:]))
+        for place, file in enumerate(files)
+    )
 
 
 def _climb_one(

@@ -122,7 +122,8 @@ def _estimate(record: Record, shots: int, keys: Sequence[Key]) -> Estimate:
     mean, half = draws_interval(
         found.right, found.draws, found.rows, targets[found.rows], found.taught, origins_P, teaching
     )
-    return Estimate(mean, half, found.seconds)
+    widest = max(mean, 1 - mean) if len(keys) == 1 else 1 + abs(mean)  # whatever it is, it lies within
+    return Estimate(mean, min(half, widest), found.seconds)
 
 
 class _Paired(NamedTuple):
@@ -305,7 +306,8 @@ def sentence(record: Record, choice: Choice | None) -> str:
     if choice is None:
         return "Nothing can be recommended yet: no rung that can be saved was climbed to its end."
     estimate = Estimate(choice.accuracy, choice.ci95)
-    parts = [f"{named(record, choice.key)} at {of_shots(record, choice.shots)}: {in_points(estimate)}"]
+    at = f"{named(record, choice.key)} at {of_shots(record, choice.shots)}"
+    parts = [f"{at}: {in_points(estimate)} % of new examples right"]
     if choice.best != choice.key:
         why = f"not worth {choice.times:.0f} times the time" if choice.times >= 2 else "not worth it"
         parts.append(f"{named(record, choice.best)} adds {in_points(choice.gain)}, {why}")

@@ -67,7 +67,7 @@ class Examples:
     """The examples: row i of whatever follows is the i-th of these."""
 
     names: tuple[str, ...]
-    """``[N]``, of files; of texts the beginning; of others their numbers."""
+    """``[N]``, of files, with their folder; of texts the beginning; of others their numbers."""
     targets: tuple[int, ...]
     """``[N]``, codes of classes."""
     groups: tuple[str, ...] = ()
