@@ -146,8 +146,8 @@ def draws_interval(
     counts once, by the mean of what was answered to it, within its class. Which were learned from: ``teaching``, of
     which the share ``taught`` remains however many draws there are, as they are all drawn from the same data. An odd
     example is answered wrongly and teaches badly, so that the two go together: their correlation is taken for a half.
-    Student's t has degrees of freedom by Satterthwaite. In simulations the interval covers the truth in 90 to 99% of
-    cases (``benchmarks/ladder.py``).
+    Student's t has degrees of freedom by Satterthwaite. In simulations the interval covers the truth in 88 to 98% of
+    cases, and that of a difference in 90 to 100% (``benchmarks/ladder.py``).
 
     Args:
         values: ``[P]``, 1 for a right answer and 0 for a wrong one, or the difference of two such.
