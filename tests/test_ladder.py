@@ -283,6 +283,20 @@ def test_what_was_climbed_on_few_draws_is_compared_on_these() -> None:
     assert choice is not None and choice.shots == ALL and {choice.key, choice.best} <= {centroid, probe}
 
 
+def test_how_much_longer_a_rung_takes_counts_the_embedding() -> None:
+    record = climbed(rungs=["nearest_centroid", "linear_probe"], episodes=0).record
+    centroid, probe = (Key(name, "Same") for name in ("nearest_centroid", "linear_probe"))
+    for key, seconds in ((centroid, 1.0), (probe, 5.0)):
+        record.steps[key] = replace(record.steps[key], embedding_seconds=1.0)
+        for shots, number in record.draws:
+            found = record.results[key, shots, number]
+            target = np.array(record.examples.targets)[list(record.draws[shots, number].queries)]
+            right = target if key == probe else np.where(np.arange(len(target)) % 9, target, -1)
+            record.results[key, shots, number] = replace(found, seconds=seconds, answers=tuple(right.tolist()))
+    choice = chosen(record, worth=0.9)
+    assert choice is not None and (choice.key, choice.best, choice.times) == (centroid, probe, 3.0)
+
+
 def test_slow_rungs_are_asked_for() -> None:
     slow = {"finetune_last", "finetune", "lora"}
     assert set(available_rungs()) - set(available_rungs(slow=False)) == slow

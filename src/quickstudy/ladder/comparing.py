@@ -58,7 +58,7 @@ class Choice(NamedTuple):
     gain: Estimate
     """What the best adds."""
     times: float
-    """How much longer it takes."""
+    """How much longer it takes, with the embedding."""
 
 
 def seen(record: Record, key: Key, shots: int) -> int:
@@ -206,7 +206,8 @@ def _chosen(record: Record, keys: Sequence[Key], shots: int, worth: float) -> Ch
     place, best = _good_enough(levels_K, halves_KK, costs, worth), int(levels_K.argmax())
     optimism = _optimism(record, keys, shots, halves_KK, costs, worth)
     gain = difference(record, keys[best], keys[place], shots)
-    times = found[best].seconds / max(found[place].seconds, 1e-9)
+    took = [each.seconds + record.steps[key].embedding_seconds for key, each in zip(keys, found, strict=True)]
+    times = took[best] / max(took[place], 1e-9)
     return Choice(keys[place], shots, float(levels_K[place]) - optimism, found[place].ci95, keys[best], gain, times)
 
 

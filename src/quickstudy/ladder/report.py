@@ -249,7 +249,8 @@ def _notes(record: Record) -> list[str]:
         "A difference is taken on the same draws, so that its interval is narrower than those of its two parts: where "
         "it includes 0, the data do not tell which is better.",
         "A dashed line is there to be beaten: what needs no encoder, or does not look at the inputs at all.",
-        "The time is what it takes to learn and to answer once, without the embedding, which all rungs share.",
+        "The time is what it takes to learn and to answer once, without the embedding, which all rungs share "
+        "and which is less where embeddings were kept; what a sentence says of times counts both.",
     ]
     if record.episodes:
         notes.append(
