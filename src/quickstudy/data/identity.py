@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def identities(inputs: Inputs, numbers: NDArray[Any] | None = None) -> Tensor:
     else:
         found = []
         for row in rows.tolist():
-            with seeded((0,)):  # a data set's transform may draw
+            with nullcontext() if whole else seeded((0,)):  # a data set's transform may draw
                 found.append(_number(inputs, row, numbers))
     return torch.tensor(sorted(number for number in found if number is not None), dtype=torch.int64)
 

@@ -180,7 +180,11 @@ class OneResult(Callback):
         """Seed what the step draws."""
         sequence = np.random.SeedSequence((self._seed or 0, self._batches, trainer.global_rank))
         self._batches += 1
-        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        seed = int(sequence.generate_state(1, np.uint64)[0])
+        if pl_module.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed notes for each absent device who called it
+        else:
+            torch.manual_seed(seed)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
         """Average running statistics over what all processes saw."""
