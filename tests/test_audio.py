@@ -179,6 +179,21 @@ def wav(samples: NDArray[Any], rate: int = RATE, form: str = "WAV") -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        ((32767 * tone(300, 1)).astype(np.int64), "whole numbers of 64 bits reach .*does not say what the loudest"),
+        ((32767 * tone(300, 1)).astype(np.int32), r"whole numbers of 32 bits reach .*array.astype\('int16'\)"),
+        ((32767 * tone(300, 1)).astype(np.int16).astype(float), "samples reach .*divide those of 16 bits by 32768"),
+    ],
+)
+def test_samples_whose_full_scale_is_not_known_are_refused(samples: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        Sound()({"array": samples, "sampling_rate": RATE})
+    as_given = Sound()({"array": samples.astype(np.int16), "sampling_rate": float(RATE)})
+    assert torch.equal(as_given, Sound()({"array": samples.astype(np.int16) / 32768, "sampling_rate": RATE}))
+
+
 BAD = {
     "empty.wav": (b"", "is empty: replace the file"),
     "text.wav": (b"hello, this is a text" * 9, "is no sound, or none that is read: save it as wav, flac, ogg or mp3"),

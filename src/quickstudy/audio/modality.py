@@ -55,6 +55,7 @@ _COUNTED = 1_000
 _SOUGHT = 60.0
 """Seconds of a sound that are decoded at most."""
 _ENDLESS = 2**62  # samples, of which an older libsndfile tells more where it does not find a file's end
+_LOUDEST = 100  # of floats in memory, whose full scale is 1
 _RATES = 1_000, 768_000
 _CHANNELS = 64
 _DECODED = 50_000_000
@@ -461,7 +462,7 @@ def _in_memory(item: Any, rate: int) -> tuple[NDArray[Any] | None, int]:
         item = {"array": decoded.data, "sampling_rate": decoded.sample_rate}
     if isinstance(item, Mapping) and "array" in item:
         given_rate = item.get("sampling_rate", item.get("sample_rate"))
-        if not isinstance(given_rate, Integral):
+        if not isinstance(given_rate, (Integral, float)) or given_rate % 1:
             raise DataError(
                 f"a sound of the keys {', '.join(map(repr, item))} does not say how many samples a second it has: "
                 "add 'sampling_rate': 16000"
@@ -477,11 +478,23 @@ def _channels_last(array: NDArray[Any]) -> tuple[int, Callable[[int, int], NDArr
     """Return how many samples an array has, and what reads some of them, ``[n, C]``.
 
     Raises:
-        DataError: it is neither ``[L]`` nor one of a few channels, or holds no numbers.
+        DataError: it is neither ``[L]`` nor one of a few channels, holds no numbers, or their full scale is not known.
     """
     if array.dtype.kind not in "iuf" or array.ndim not in (1, 2) or (array.ndim == 2 and min(array.shape) > _CHANNELS):
         raise DataError(
             f"expected the samples of a sound, [L] or [channels, L] of int16 or of floats of -1..1, not {brief(array)}"
+        )
+    whole, bits = array.dtype.kind != "f", 8 * array.dtype.itemsize
+    peak = float(np.abs(array, dtype=np.float64).max(initial=0))
+    if whole and (bits == 64 or (bits == 32 and 0 < peak <= 2**15)):
+        raise DataError(
+            f"whole numbers of {bits} bits reach {peak:,.0f}, which does not say what the loudest "
+            "sample would be: give those of 16 bits as such, array.astype('int16'), or floats of -1..1"
+        )
+    if not whole and np.isfinite(peak) and peak > _LOUDEST:
+        raise DataError(
+            f"samples reach {peak:,.0f}, and floats are to lie in -1..1: divide those of 16 bits by 32768, or give "
+            "them as whole numbers, array.astype('int16')"
         )
     samples = array[:, None] if array.ndim == 1 else array.T if array.shape[0] < array.shape[1] else array
 
