@@ -16,16 +16,6 @@ from quickstudy.data.samples import Samples, file_of
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, check_counts, one_line
 from quickstudy.ladder import draws as drawn
-from quickstudy.ladder.checks import (
-    Finding,
-    few_asked,
-    groups_apart,
-    numbers_named,
-    repetitions,
-    seen_by,
-    together,
-    twice_named,
-)
 from quickstudy.ladder.comparing import (
     WORTH,
     Choice,
@@ -45,6 +35,16 @@ from quickstudy.ladder.record import Asked, Conclusion, Episodic, Key, Record, R
 from quickstudy.ladder.record import Examples as Named
 from quickstudy.ladder.report import PAGE, shower, write_report
 from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
+from quickstudy.learning.checks import (
+    Finding,
+    few_asked,
+    groups_apart,
+    numbers_named,
+    repetitions,
+    seen_by,
+    together,
+    twice_named,
+)
 from quickstudy.predictor import Predictor
 from quickstudy.trained import TrainedModel
 
