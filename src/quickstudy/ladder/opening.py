@@ -12,7 +12,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from quickstudy.data.frames import file_frame, is_table
+from quickstudy.data.frames import file_frame, is_table, target_among
 from quickstudy.data.places import open_source, unwrapped
 from quickstudy.data.stages import STAGES
 from quickstudy.data.table import Table
@@ -21,9 +21,6 @@ from quickstudy.errors import ConfigError, DataError, few, one_line, unknown
 from quickstudy.ladder.draws import codes_of
 from quickstudy.modality import MODALITIES
 from quickstudy.training.datamodule import DataModule
-
-TARGETS = ("label", "class", "target", "category", "intent", "species", "labels", "y")
-"""What a column of classes is called, in lower case, where nobody says which it is."""
 
 
 class Named(TypedDict, total=False):
@@ -147,13 +144,13 @@ def _domain_of_files(path: Path) -> str:
 
 
 def _target(path: Path, names: list[str]) -> str:
-    meant = [name for known in TARGETS for name in names if name.lower() == known]
-    if not meant:
+    meant = target_among(names)
+    if meant is None:
         raise DataError(
             f"'{path}' has the columns {few(names)}: say which of them has the classes, target_field= (--target_field "
             f"{names[-1] if names else 'NAME'})"
         )
-    return meant[0]
+    return meant
 
 
 def _domain_of_cells(path: Path, frame: Any, input_field: str | None, others: list[str]) -> str:
