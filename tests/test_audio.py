@@ -194,7 +194,7 @@ def resized(content: bytes, chunk: bytes, size: int) -> bytes:
     [
         ((32767 * tone(300, 1)).astype(np.int64), "whole numbers of 64 bits reach .*does not say what the loudest"),
         ((32767 * tone(300, 1)).astype(np.int32), r"whole numbers of 32 bits reach .*array.astype\('int16'\)"),
-        ((32767 * tone(300, 1)).astype(np.int16).astype(float), "samples that reach .*divide those of 16 bits by 32768"),
+        ((32767 * tone(300, 1)).astype(np.int16).astype(float), "that reach .*divide those of 16 bits by 32768"),
     ],
 )
 def test_samples_whose_full_scale_is_not_known_are_refused(samples: Any, told: str) -> None:
