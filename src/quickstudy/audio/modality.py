@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from quickstudy.audio.spectrum import DECIBELS, FRAMES, WINDOW, frames_of, log_mel, resampled
 from quickstudy.batches import Batch, each, in_windows, is_batch, stack, take, unfold, windows_of
@@ -393,6 +393,12 @@ class Sound(Modality):
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return what reads like a file of that name."""
         return Sent(content, name)
+
+    def raw(self) -> tuple[nn.Module, Self]:
+        """Return the statistics of each band of its spectrum, of sounds as long as these are."""
+        from quickstudy.audio.nets import BandStatistics
+
+        return BandStatistics(), replace(self, features="log_mel", windows=1, seconds=None)
 
     def within(self, most: int) -> Self:
         """Return it with a limit on the samples of a sound, at the rate that it is brought to."""

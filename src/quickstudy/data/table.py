@@ -196,11 +196,11 @@ class Table:
 
     @property
     def told(self) -> list[Any] | None:
-        """The targets as the data has them: labels, of several of an example all in one text; or numbers."""
+        """The targets as the data has them: labels, where an example may have several lists of them; or numbers."""
         if self.targets is None or self.numeric:
             return None if self.targets is None else self.targets.tolist()
         if self.multi_label:
-            return [", ".join(self.classes[code] for code in np.flatnonzero(own)) for own in self.targets]
+            return [[self.classes[code] for code in np.flatnonzero(own)] for own in self.targets]
         return [as_label(self.classes[code], self.label_type) for code in self.targets]
 
     @cached_property

@@ -219,7 +219,7 @@ class Estimator(Rung):
 
     def lacks(self, examples: Embedded, domain: str) -> str:
         """Return what is missing: it is for rows of tables, and its package may not be installed."""
-        if domain != "tabular":
+        if examples.knowledge.modality.column_names is None:
             return "it is for rows of tables"
         top = self.package.split(".")[0]
         return "" if find_spec(top) else f"the package '{top}' is not installed"
