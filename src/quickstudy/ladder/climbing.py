@@ -185,7 +185,7 @@ def climb(
         for finding in findings:
             record.add(finding)
         _prepare(record, table, module.modality)
-        for name, backbone in _order(rungs or available_rungs(slow), list(examples.backbones)):
+        for name, backbone in _order(rungs or available_rungs(slow, kind), list(examples.backbones)):
             _climb_one(record, examples, name, backbone, skipped, told)
         finished = True
     except KeyboardInterrupt:
