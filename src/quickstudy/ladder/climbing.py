@@ -39,6 +39,7 @@ from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
 from quickstudy.learning.checks import (
     Finding,
     few_asked,
+    grouped,
     groups_apart,
     numbers_named,
     repetitions,
@@ -242,6 +243,7 @@ def _checked(table: Table, modality: Any, shots: Sequence[int], count: int, seed
     findings += [
         *twice_named(table.classes),
         *numbers_named(table.classes),
+        *grouped(table),
         *groups_apart({"train": table}),
         *few_asked(len(table)),
     ]
