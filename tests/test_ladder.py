@@ -19,6 +19,7 @@ from quickstudy.algorithms.linear_probe import LinearProbe
 from quickstudy.algorithms.nearest_neighbour import NearestNeighbour
 from quickstudy.audio.modality import Sound
 from quickstudy.cli import main
+from quickstudy.data.origins import Origins
 from quickstudy.data.table import Table
 from quickstudy.functional.intervals import draws_interval, teaching_variance
 from quickstudy.image.modality import Picture
@@ -91,6 +92,23 @@ def test_groups_never_straddle() -> None:
     for draw in draws(table, (1, 2, ALL), 4, 0):
         assert not {groups[row] for row in draw.support} & {groups[row] for row in draw.queries}
         assert {labels[row] for row in draw.support} == set("abc")
+
+
+def test_in_the_column_of_all_each_example_is_asked_as_often_as_any_other() -> None:
+    table = Table.build(list(range(30)), [name for name in "abc" for _ in range(10)])
+    for count in (2, 7):
+        asked = [row for draw in draws(table, (ALL,), count, 0) for row in draw.queries]
+        assert np.bincount(asked, minlength=30).tolist() == [-(-count // 5)] * 30
+    few = Table.build([0, 1, 2, 3], list("aabb"))
+    assert [len(draw.queries) for draw in draws(few, (ALL,), 2, 0)] == [1] * 4
+
+
+def test_groups_that_are_classes_are_told_and_not_tried_for_ever() -> None:
+    table = Table.build(list(range(30)), [name for name in "abc" for _ in range(10)], origins=["a", "b", "c"] * 10)
+    assert len(list(draws(table, (ALL,), 2, 0))) == 3
+    apart = replace(table, origins=Origins.of([name for name in "abc" for _ in range(10)]))
+    with pytest.raises(DataError, match="the groups cannot be divided"):
+        list(draws(apart, (ALL,), 2, 0))
 
 
 def test_of_many_examples_the_same_are_asked_in_all_draws() -> None:
@@ -299,7 +317,8 @@ def test_what_was_climbed_on_few_draws_is_compared_on_these() -> None:
     centroid, probe = (Key(name, "Same") for name in ("nearest_centroid", "linear_probe"))
     record.steps[probe] = replace(record.steps[probe], draws=2)
     for shots in record.asked.shots:
-        del record.results[probe, shots, 2], record.results[probe, shots, 3]
+        for number in [number for of, number in record.draws if of == shots and number > 1]:
+            del record.results[probe, shots, number]
     keys, found = [centroid, probe], [accuracy(record, key, ALL) for key in (centroid, probe)]
     levels = _levels(record, keys, ALL, found)
     assert levels[0] == found[0].mean != found[1].mean

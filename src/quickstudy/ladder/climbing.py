@@ -20,6 +20,7 @@ from quickstudy.ladder import draws as drawn
 from quickstudy.ladder.checks import (
     Finding,
     few_asked,
+    few_draws,
     groups_apart,
     numbers_named,
     repetitions,
@@ -39,10 +40,11 @@ from quickstudy.ladder.comparing import (
     named,
     seen,
     sentence,
+    to_climb,
 )
 from quickstudy.ladder.examples import Backbone, Embedded, Examples, domain_of, memory, usual_backbone
 from quickstudy.ladder.opening import Named, examples_of, opened
-from quickstudy.ladder.record import Asked, Conclusion, Episodic, Key, Record, Result, Step
+from quickstudy.ladder.record import Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step
 from quickstudy.ladder.record import Examples as Listed
 from quickstudy.ladder.report import PAGE, shower, write_report
 from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
@@ -155,7 +157,7 @@ def climb(
     for name in rungs:
         RUNGS[name]
     module = opened(data, **named)
-    table, findings = _checked(examples_of(module), module.modality, shots, draws, seed)
+    table, support_sets, findings = _checked(examples_of(module), module.modality, shots, draws, seed)
     kind = domain_of(module.modality)
     if not backbones and not (usual := usual_backbone(module.modality)):
         raise ConfigError(f"backbones is missing: name what embeds {module.modality.called}, or give a module")
@@ -184,7 +186,7 @@ def climb(
     try:
         for finding in findings:
             record.add(finding)
-        _prepare(record, table, module.modality)
+        _prepare(record, table, support_sets, module.modality)
         for name, backbone in _order(rungs or available_rungs(slow), list(examples.backbones)):
             _climb_one(record, examples, name, backbone, skipped, told)
         finished = True
@@ -236,32 +238,36 @@ def _order(names: Sequence[str], backbones: Sequence[str]) -> list[tuple[str, st
     ]
 
 
-def _checked(table: Table, modality: Any, shots: Sequence[int], count: int, seed: int) -> tuple[Table, list[Finding]]:
-    """Look at the data; return it with what is nearly the same in groups that no draw divides, and what was found."""
+def _checked(
+    table: Table, modality: Any, shots: Sequence[int], count: int, seed: int
+) -> tuple[Table, list[Draw], list[Finding]]:
+    """Look at the data; return it with what is nearly the same in groups, draws that divide none, what was found."""
     findings, first = repetitions({"train": table}, modality)
     findings += [
         *twice_named(table.classes),
         *numbers_named(table.classes),
         *groups_apart({"train": table}),
         *few_asked(len(table)),
+        *few_draws(count),
     ]
+    reached = drawn.reached(table.index.counts, shots)
     kept = replace(table, origins=together(first, table.origins))
-    if kept.origins is not table.origins:
-        try:
-            for _ in drawn.draws(kept, drawn.reached(kept.index.counts, shots), count, seed):
-                pass
-        except DataError:  # a class has hardly anything else
-            return table, [each.apart() for each in findings]
-    return kept, findings
+    try:
+        return kept, list(drawn.draws(kept, reached, count, seed)), findings
+    except DataError:
+        if kept.origins is table.origins:
+            raise
+        # A class has hardly anything else.
+        return table, list(drawn.draws(table, reached, count, seed)), [each.apart() for each in findings]
 
 
-def _prepare(record: Record, table: Table, modality: Any) -> None:
+def _prepare(record: Record, table: Table, draws: Sequence[Draw], modality: Any) -> None:
     """Put the examples and all draws into the record."""
     assert table.targets is not None
     origins = table.origins
     groups = () if origins is None else tuple(origins.names[code] for code in origins.codes)
     record.add(Listed(_names(table, modality), tuple(table.targets.tolist()), groups))
-    for draw in drawn.draws(table, record.asked.shots, record.asked.draws, record.asked.seed):
+    for draw in draws:
         record.add(draw)
     for shots in record.asked.shots if record.asked.episodes else ():
         found = drawn.episodes(table, shots, record.asked.ways, record.asked.episodes, record.asked.seed)
@@ -297,9 +303,8 @@ def _climb_one(
         return
     if key not in record.steps:
         record.add(_step(rung, key, embedded))
-    most = record.steps[key].draws or record.asked.draws
     for shots in record.asked.shots:
-        for draw in [draw for (of, number), draw in record.draws.items() if of == shots and number < most]:
+        for draw in to_climb(record, key, shots):
             if (key, shots, draw.number) not in record.results:
                 record.add(_result(rung, key, embedded, draw))
         if told is not None:
