@@ -17,17 +17,6 @@ from quickstudy.data.samples import Samples, file_of
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, check_counts, check_options, one_line
 from quickstudy.ladder import draws as drawn
-from quickstudy.ladder.checks import (
-    Finding,
-    few_asked,
-    few_draws,
-    groups_apart,
-    numbers_named,
-    repetitions,
-    seen_by,
-    together,
-    twice_named,
-)
 from quickstudy.ladder.comparing import (
     WORTH,
     Choice,
@@ -48,6 +37,18 @@ from quickstudy.ladder.record import Asked, Conclusion, Draw, Episodic, Key, Rec
 from quickstudy.ladder.record import Examples as Listed
 from quickstudy.ladder.report import PAGE, shower, write_report
 from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
+from quickstudy.learning.checks import (
+    Finding,
+    few_asked,
+    few_draws,
+    grouped,
+    groups_apart,
+    numbers_named,
+    repetitions,
+    seen_by,
+    together,
+    twice_named,
+)
 from quickstudy.predictor import Predictor
 from quickstudy.trained import TrainedModel
 
@@ -187,7 +188,7 @@ def climb(
         for finding in findings:
             record.add(finding)
         _prepare(record, table, support_sets, module.modality)
-        for name, backbone in _order(rungs or available_rungs(slow), list(examples.backbones)):
+        for name, backbone in _order(rungs or available_rungs(slow, kind), list(examples.backbones)):
             _climb_one(record, examples, name, backbone, skipped, told)
         finished = True
     except KeyboardInterrupt:
@@ -246,6 +247,7 @@ def _checked(
     findings += [
         *twice_named(table.classes),
         *numbers_named(table.classes),
+        *grouped(table),
         *groups_apart({"train": table}),
         *few_asked(len(table)),
         *few_draws(count),

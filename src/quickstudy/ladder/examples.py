@@ -20,7 +20,7 @@ from quickstudy.algorithms import Algorithm
 from quickstudy.algorithms.nearest_centroid import NearestCentroid
 from quickstudy.batches import join, take
 from quickstudy.data.table import Table
-from quickstudy.data.targets import as_label
+from quickstudy.data.targets import Label, as_label
 from quickstudy.domains import DOMAINS
 from quickstudy.ladder.draws import codes_of
 from quickstudy.learning.adapting import acquainted, fitted_to, in_words, kept_of, untaught
@@ -95,6 +95,12 @@ class Embedded:
             codes = torch.cat([self.targets, torch.arange(len(self.table.classes))]).numpy()
         labels = [as_label(name, self.table.label_type) for name in self.table.classes]
         return fitted_to(replace(self.knowledge, algorithm=algorithm), kept, codes, labels)
+
+    @property
+    def labels(self) -> list[Label]:
+        """N classes, as the data has them."""
+        names = [as_label(name, self.table.label_type) for name in self.table.classes]
+        return [names[code] for code in self.targets.tolist()]
 
     @property
     def megabytes(self) -> float:
