@@ -355,7 +355,7 @@ def test_a_saved_model_of_fixed_classes_is_asked_as_its_run_is(capsys: pytest.Ca
     assert "3 classes from 12 pictures with prototypicalnetworks on fixed\n" in out
 
 
-def test_what_several_labels_are_is_told_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_several_labels_are_is_told_in_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     train(multi_label=True)
     path = "predict --checkpoint model.ckpt --data.predict_folder photos --trainer.enable_progress_bar false"
     with pytest.warns(DataWarning, match="trained on at least 12 of the 12"):

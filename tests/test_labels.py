@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,16 @@ from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
+from quickstudy.cli.named_pictures import named
+from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.functional.intervals import student_quantile
 from quickstudy.functional.labels import NAMED, best_cuts, f1_of_all
 from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.metrics import _CUTS, Cuts
 from quickstudy.nets import Encoder
 from quickstudy.runs.results import result_of, sentence
+from quickstudy.text import Text
 from quickstudy.trained import TrainedModel
 
 QUIET: dict[str, Any] = {
@@ -115,7 +121,8 @@ def test_validation_data_chooses_thresholds_and_all_that_is_made_of_the_model_ke
     assert read.predict(test) == [one.label for one in read.rank(test)] == answers
     below = replace(read.kind, thresholds=(0.9, 0.01)).ranked(torch.tensor([[1.0, -4.0]]), 1)
     assert [(one.label, [name for name, _ in one.ranking]) for one in below] == [(["rare"], ["often", "rare"])]
-    assert len(read.predict(test, "rows")) == sum(map(len, answers))
+    rows = read.predict(test, "rows")
+    assert [sorted(row.label) for row in rows] == [sorted(each) for each in answers], "also of none a row"
     assert read.about()["thresholds"] == dict(zip(model.classes, chosen, strict=True))
     done = read.export(tmp_path / "x.pt2", inputs=test)
     with safe_open(done.classes, "np") as file:
@@ -145,3 +152,42 @@ def test_thresholds_that_are_none_are_told() -> None:
     data = ImageClassificationData.from_tensors(*rare(20, 0))
     with pytest.raises(ConfigError, match="unknown label in label_thresholds 'raer'; did you mean 'rare'"):
         model.meet(data, "fit")
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_every_input_has_one_row_whose_labels_are_read_back(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = Classification(classes=("card, lost", "refund"), multi_label=True)
+    logits = torch.tensor([[3.0, 1.0], [-3.0, -2.0], [-3.0, 2.0], [3.0, -3.0]])
+    model: Any = SimpleNamespace(
+        kind=kind,
+        modality=Text(),
+        transductive=False,
+        rank=lambda texts, count, nearest: kind.ranked(logits[: len(texts)], count),
+    )
+    rows = [("a", ["card, lost", "refund"]), ("b", []), ("c", ["refund", "of no model"]), ("d", ["refund"])]
+    lines = [json.dumps({"text": text, "labels": labels}) for text, labels in rows]
+    (tmp_path / "several.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    asked, out = named([str(tmp_path / "several.jsonl")], kind, model.modality), tmp_path / "out"
+    by = Asked(model, seen=torch.empty(0, dtype=torch.int64))
+    assert write_rows(by, answered(by, asked.each), 4, str(out), form, asked.labelled, shows=False) == 0
+    assert "4 texts: 1 without a label, 0 unreadable, 3 of 4 as their labels say (75.0%)" in capsys.readouterr().err
+    text = out.read_text(encoding="utf-8")
+    table = list(csv.DictReader(text.splitlines())) if form == "csv" else json.loads(text)
+
+    def read(cell: Any) -> Any:
+        return json.loads(cell) if form == "csv" else cell
+
+    assert [read(row["label"]) for row in table] == [["card, lost", "refund"], [], ["refund"], ["card, lost"]]
+    assert [read(row["true"]) for row in table] == [labels for _, labels in rows]
+    assert [len(read(row["probability"])) for row in table] == [2, 0, 1, 1]
+    cells = "text," + ",".join(f'"{name}"' for name in kind.classes)
+    (tmp_path / "ones.csv").write_text(f"{cells}\na,1,1\nb,0,0\n", encoding="utf-8")
+    (tmp_path / "own.csv").write_text('label,text\n"[""card, lost""]",a\n', encoding="utf-8")
+    names = [str(tmp_path / "ones.csv"), str(tmp_path / "own.csv")]
+    assert [*named(names, kind, model.modality).each] == [
+        ("a", ["card, lost", "refund"]),
+        ("b", []),
+        ("a", ["card, lost"]),
+    ]

@@ -17,15 +17,23 @@ import quickstudy
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms.linear_probe import LinearProbe
 from quickstudy.algorithms.nearest_neighbour import NearestNeighbour
+from quickstudy.audio.modality import Sound
 from quickstudy.cli import main
 from quickstudy.data.table import Table
 from quickstudy.functional.intervals import draws_interval, teaching_variance
+from quickstudy.image.modality import Picture
 from quickstudy.ladder import RUNGS, Ladder, Record, available_rungs
 from quickstudy.ladder.climbing import _names
 from quickstudy.ladder.comparing import _levels, accuracy, accuracy_of_classes, bought, chosen, difference, per_class
 from quickstudy.ladder.draws import draws, reached
 from quickstudy.ladder.opening import opened
 from quickstudy.ladder.record import ALL, RECORD, Key
+from quickstudy.learning.adapting import acquainted
+from quickstudy.learning.embeddings import embeddings
+from quickstudy.modality import Modality, Tensors
+from quickstudy.nets import build_encoder
+from quickstudy.tabular.modality import Row
+from quickstudy.text.modality import Text
 from quickstudy.trained import TrainedModel
 from quickstudy.training.datamodule import DataModule
 
@@ -184,6 +192,23 @@ def test_of_very_many_examples_some_tell_the_strength(monkeypatch: pytest.Monkey
 # ---- climbing
 
 
+@pytest.mark.parametrize(
+    ("modality", "items", "width"),
+    [
+        (Picture(), [np.zeros((50, 40, 3), np.uint8)], 3 * 32 * 32),
+        (Text(windows=2), ["where is it", "so"], 8192),
+        (Sound(windows=2, features="wave"), [{"array": np.ones(16_000) / 2, "sampling_rate": 16_000}], 3 * 64),
+        (Row(), [{"height": 1.0, "width": 2.0}, {"height": 2.0, "width": None}], 4),
+        (Tensors(), [torch.zeros(2, 3)], 6),
+    ],
+)
+def test_of_every_domain_inputs_are_compared_as_they_are(modality: Modality, items: list[Any], width: int) -> None:
+    network, reading = modality.raw()
+    encoder, reading, items = acquainted(build_encoder(network), reading, items)
+    values = embeddings(encoder.eval(), reading, items, keep=False)
+    assert values.shape == (len(items), width)
+
+
 def test_it_ends_in_a_sentence_and_a_model(tmp_path: Path) -> None:
     found = climbed(tmp_path)
     assert found.finished and found.choice is not None and found.choice.key == Key("nearest_centroid", "Same")
@@ -298,7 +323,7 @@ def test_how_much_longer_a_rung_takes_counts_the_embedding() -> None:
 
 
 def test_slow_rungs_are_asked_for() -> None:
-    slow = {"finetune_last", "finetune", "lora"}
+    slow = {"finetune_last", "finetune", "lora", "contrastive"}
     assert set(available_rungs()) - set(available_rungs(slow=False)) == slow
     found = climbed(rungs=["commonest", *slow], episodes=0)
     assert found.skipped == dict.fromkeys(slow, "the backbone has nothing to train")
@@ -315,6 +340,10 @@ def test_what_a_ladder_cannot_do_is_told(tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text("one,two\n1,2\n")
         opened(tmp_path / "x.csv")
     assert main(["ladder", str(tmp_path / "nothing")]) == 2
+    with pytest.raises(ConfigError, match="a ladder has no option 'backbone'; did you mean 'backbones'"):
+        quickstudy.ladder("photos/", backbone="minilm")
+    with pytest.raises(ConfigError, match="input_field is of a table"):
+        opened(tmp_path, input_field="one", domain=None)
     with pytest.raises(ConfigError, match="shots=0: it must be a whole number of at least 1"):
         climbed(shots=(0, 1))
 

@@ -17,7 +17,15 @@ from quickstudy.data.origins import Origins
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.image.modality import IMAGE_EXTENSIONS, Picture
-from quickstudy.ladder.checks import few_asked, groups_apart, numbers_named, repetitions, seen_by, together, twice_named
+from quickstudy.learning.checks import (
+    few_asked,
+    groups_apart,
+    numbers_named,
+    repetitions,
+    seen_by,
+    together,
+    twice_named,
+)
 from quickstudy.tabular.modality import Row
 from quickstudy.text.modality import Text
 

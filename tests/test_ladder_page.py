@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from quickstudy.ladder import Record, climb
-from quickstudy.ladder.checks import Finding
 from quickstudy.ladder.comparing import chosen
 from quickstudy.ladder.page import Confused, Doubted, Estimate, OfClass, OnPage, Page, Point, Shown, write_page
 from quickstudy.ladder.report import PAGE, Answers, doubts, page_of
+from quickstudy.learning.checks import Finding
 from quickstudy.training.datamodule import DataModule
 
 EVIL = "<script>alert(1)</script>\"'&"

@@ -364,7 +364,7 @@ class Trainer(JudgingTrainer):
                 Of embeddings ``"embeddings"``: a tensor ``[N, D]``.
                 ``"rows"``: for each example a ``kinds.predictions.Prediction`` of its file, label, probability,
                 likeliest class, and true label where the data has it (targets, or class folders); with several labels
-                per example, one for each label above its threshold.
+                per example, all above their thresholds and their probabilities, in lists.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.
 
         Raises:

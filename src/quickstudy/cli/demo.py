@@ -26,7 +26,6 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write
 from quickstudy.kinds.metrics import Estimate
-from quickstudy.ladder.baselines import Counts, Statistics
 from quickstudy.predictor import Predictor
 from quickstudy.runs.report import Picture, Row, episode_picture, told, write_report
 from quickstudy.runs.results import versions
@@ -110,6 +109,7 @@ def _pictures() -> _Act:
 
 def _texts() -> _Act:
     from quickstudy.text import TextClassificationData, TextClassifier
+    from quickstudy.text.nets import TokenCounts
 
     return _Act(
         dataset="wishes",
@@ -126,13 +126,14 @@ def _texts() -> _Act:
         rate=2e-3,
         epochs=4,
         plain="words in common",
-        baseline=Counts,
+        baseline=TokenCounts,
         asked=3,
     )
 
 
 def _sounds() -> _Act:
     from quickstudy.audio import AudioClassificationData, AudioClassifier
+    from quickstudy.audio.nets import BandStatistics
 
     return _Act(
         dataset="timbres",
@@ -149,7 +150,7 @@ def _sounds() -> _Act:
         rate=2e-3,
         epochs=3,
         plain="statistics of their spectra",
-        baseline=Statistics,
+        baseline=BandStatistics,
         label=lambda name: name.split()[-1],
     )
 

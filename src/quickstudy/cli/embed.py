@@ -105,7 +105,7 @@ def _shown(model: Any, inputs: Inputs) -> Any:
 
 def _inputs(typed: str, modality: Modality) -> tuple[Inputs, list[str] | None]:
     """Return inputs, and the classes that their folders, or a further column, give them."""
-    inputs, _ = source_of(typed, (), modality)
+    inputs, _ = source_of(typed, None, modality)
     if isinstance(inputs, Files):
         folders = [PurePosixPath(name).parent.name for name in inputs.names.tolist()]
         return inputs, folders if any(folders) else None

@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> int:
     found, device = find_model(args.model), device_of(args)
     fixed = trained(found, device) if args.support is None else None
     model = load_predictor(found, device, args.support, args.target_field) if fixed is None else fixed[0]
-    inputs = [picture.item for picture in named(args.images, (), model.modality).each] if args.images else None
+    inputs = [picture.item for picture in named(args.images, None, model.modality).each] if args.images else None
     count = len(model.counts_)
     if isinstance(model, Predictor):
         done = model.export(args.out, inputs=inputs, only_classes=args.only_classes)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Self, Union, Unpack, get_args, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser
@@ -75,16 +75,32 @@ def function_flags(function: Callable[..., Any], classes: tuple[type, ...] = ())
     """Return a function's arguments as options; those that only code can give are left out.
 
     Args:
-        function: annotated, and documented in Google's style.
+        function: annotated, and documented in Google's style; of ``**options: Unpack[Options]`` those that the
+            TypedDict ``Options`` names are its arguments, too.
         classes: what may be given by the name of a class and its options, as jsonargparse has it.
     """
     hints, told = get_type_hints(function), _explanations(function.__doc__)
     flags: Flags = {}
     for name, parameter in inspect.signature(function).parameters.items():
+        if get_origin(hints.get(name)) is Unpack:
+            flags |= _named_flags(get_args(hints.pop(name))[0], classes)
         if name in hints and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             default = argparse.SUPPRESS if parameter.default is parameter.empty else parameter.default
             flags[name] = Flag(_plain(hints[name], classes), default, "")
-    return {name: replace(flag, help=told.get(name, "")) for name, flag in flags.items() if flag.type is not None}
+    return {
+        name: replace(flag, help=flag.help or told.get(name, ""))
+        for name, flag in flags.items()
+        if flag.type is not None
+    }
+
+
+def _named_flags(named: Any, classes: tuple[type, ...]) -> Flags:
+    """Return the options that a ``TypedDict`` names, which are left out where they are not given."""
+    told = _explanations(named.__doc__)
+    return {
+        name: Flag(_plain(hint, classes), argparse.SUPPRESS, told.get(name, ""))
+        for name, hint in get_type_hints(named).items()
+    }
 
 
 def class_flags(cls: type, classes: tuple[type, ...] = ()) -> Flags:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +17,23 @@ import numpy as np
 
 from quickstudy.batches import take
 from quickstudy.data.archives import is_archive
-from quickstudy.data.frames import file_columns, file_frame, is_table
+from quickstudy.data.frames import file_columns, file_frame, is_table, target_among
 from quickstudy.data.rows import Rows
 from quickstudy.data.samples import ADDRESS, Loaded, Samples
 from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
 from quickstudy.data.targets import Label, label_of, missing, read_as, type_of
 from quickstudy.errors import ConfigError, DataError, few
+from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality
 
 AT_ONCE = 64
 """Pictures that are in memory together."""
+_ONES = ("1", "1.0", "True", "true")
+"""How tables write that a label is one of an example."""
+
+Labels = list[Any]
+"""Of each input its label, a list where it may have several; or None."""
 
 
 class Picture(NamedTuple):
@@ -33,8 +41,8 @@ class Picture(NamedTuple):
 
     item: Any
     """What ``load_image`` reads."""
-    true: Label | None
-    """The label that its class folder gives it."""
+    true: Label | list[Label] | None
+    """The label that its class folder gives it, or its row of a table; a list where it may have several."""
 
 
 class Pictures(NamedTuple):
@@ -47,12 +55,13 @@ class Pictures(NamedTuple):
     """Whether some have a true label."""
 
 
-def named(words: Sequence[str], classes: Collection[Label], modality: Modality) -> Pictures:
+def named(words: Sequence[str], kind: Kind | None, modality: Modality) -> Pictures:
     """Return the pictures that are named, or whatever a model's inputs are.
 
     Args:
         words: folders, files, archives, ``-``; tables where their cells hold inputs.
-        classes: that a model knows, by which class folders, and a table's labels, are told from others.
+        kind: of a model's answers, by whose classes folders, and a table's labels, are told from others; None: no label
+            is told.
         modality: of the model's inputs.
 
     Raises:
@@ -62,7 +71,7 @@ def named(words: Sequence[str], classes: Collection[Label], modality: Modality) 
     """
     if words.count("-") > 1:
         raise ConfigError("'-' stands twice: standard input can be read once")
-    found = [source_of(word, classes, modality) for word in words if word != "-"]
+    found = [source_of(word, kind, modality) for word in words if word != "-"]
     sources, labels = [source for source, _ in found], [labels for _, labels in found]
     count = None if "-" in words else sum(map(len, sources))
     return Pictures(_each(words, zip(sources, labels, strict=True)), count, any(labels))
@@ -85,7 +94,7 @@ def batches(
             yield list(zip(some, pool.map(read, some), strict=True))
 
 
-def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[Label | None] | None]]) -> Iterator[Picture]:
+def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, Labels | None]]) -> Iterator[Picture]:
     for word in words:
         if word == "-":
             yield from (Picture(path, None) for path in _lines())
@@ -94,44 +103,62 @@ def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, list[Label | Non
             yield from (Picture(source[row], labels[row] if labels else None) for row in range(len(source)))
 
 
-def source_of(word: str, classes: Collection[Label], modality: Modality) -> tuple[Inputs, list[Label | None] | None]:
-    """Return inputs, and their labels where these are known."""
+def source_of(word: str, kind: Kind | None, modality: Modality) -> tuple[Inputs, Labels | None]:
+    """Return inputs, and their labels where these are known; of no ``kind`` of answers none are."""
     path = Path(word).expanduser()
     if modality.in_cells and is_table(path) and path.is_file():
-        return _cells(path, classes) if modality.column_names is None else _rows(path, classes, modality.column_names)
+        return _cells(path, kind) if modality.column_names is None else _rows(path, kind, modality.column_names)
     if (path.is_file() and not is_archive(path)) or ADDRESS.match(word):  # which is then told as unreadable
         return [path], None
     source = any_files(path, modality.extensions).inputs
-    return source, folder_labels(source, classes)
+    return source, folder_labels(source, kind.labels if kind else ())
 
 
-def _cells(path: Path, classes: Collection[Label]) -> tuple[Inputs, list[Label | None] | None]:
+def _cells(path: Path, kind: Kind | None) -> tuple[Inputs, Labels | None]:
     frame = file_frame(path, None)
-    columns = list(frame.columns)
-    if len(columns) > 2:
+    columns = {str(name): frame.iloc[:, place].tolist() for place, name in enumerate(frame.columns)}
+    target = target_among(list(columns)) if len(columns) == 2 else None
+    inputs = [name for name in columns if name not in _several(columns, kind) and name != target]
+    if not 1 <= len(inputs) <= 1 + (len(columns) == 2) or len(columns) < len(frame.columns):
         raise DataError(
-            f"'{path}' has {len(columns)} columns, {few(map(str, columns))}: give one with the inputs alone, or with "
-            "the inputs and their labels"
+            f"'{path}' has {len(frame.columns)} columns, {few(map(str, frame.columns))}: give one with the inputs "
+            "alone, or with the inputs and their labels"
         )
-    cells = frame[columns[0]].tolist()
-    return cells, _labels(frame[columns[1]].tolist(), classes) if len(columns) > 1 and classes else None
+    return columns[inputs[0]], _labels({name: cells for name, cells in columns.items() if name != inputs[0]}, kind)
 
 
-def _rows(path: Path, classes: Collection[Label], known: tuple[str, ...]) -> tuple[Inputs, list[Label | None] | None]:
+def _rows(path: Path, kind: Kind | None, known: tuple[str, ...]) -> tuple[Inputs, Labels | None]:
     """Return rows, and their labels where one column alone is none of those that the model knows."""
     columns = file_columns(path, None)
-    others = [name for name in columns if name not in known]
-    labels = _labels(columns[others[0]].tolist(), classes) if len(others) == 1 and classes else None
-    return Rows(columns).only([name for name in columns if name in known]), labels
+    others = {name: cells.tolist() for name, cells in columns.items() if name not in known}
+    return Rows(columns).only([name for name in columns if name in known]), _labels(others, kind)
 
 
-def _labels(cells: list[Any], classes: Collection[Label]) -> list[Label | None]:
-    label_type = type_of(next(iter(classes)))
+def _several(names: Iterable[str], kind: Kind | None) -> list[str]:
+    """Return the columns of zeros and ones that stand for the labels of a model that gives several."""
+    return list(kind.classes) if kind and kind.several and {*kind.classes} <= {*names} else []
 
-    def read(cell: Any) -> Label:
-        several = isinstance(cell, (list, tuple))  # all in one text, as a table tells them
-        return ", ".join(sorted(map(str, cell))) if several else read_as(label_of(cell), label_type)
 
+def _labels(columns: Mapping[str, list[Any]], kind: Kind | None) -> Labels | None:
+    """Return the labels that are in one column, or in those of zeros and ones; None where there are none."""
+    if kind is None or not kind.labels:
+        return None
+    if ones := _several(columns, kind):
+        rows = zip(*(columns[name] for name in ones), strict=True)
+        return [[name for name, cell in zip(ones, row, strict=True) if str(cell) in _ONES] for row in rows]
+    if len(columns) != 1:
+        return None
+    label_type = type_of(next(iter(kind.labels)))
+
+    def read(cell: Any) -> Any:
+        if not kind.several:
+            return read_as(label_of(cell), label_type)
+        if isinstance(cell, str) and cell.startswith("["):  # as predicting writes them into a table
+            with suppress(ValueError):
+                cell = json.loads(cell)
+        return list(map(str, cell)) if isinstance(cell, (list, tuple)) else [str(cell)]
+
+    cells = next(iter(columns.values()))
     return [None if none else read(cell) for cell, none in zip(cells, missing(cells).tolist(), strict=True)]
 
 

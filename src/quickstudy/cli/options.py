@@ -49,10 +49,11 @@ def predict(parser: argparse.ArgumentParser) -> None:
 
     ``quickstudy predict pets/ images/`` writes a row of file, label, probability and likeliest for each picture: the
     label is "unknown" for what is like none of the examples; likeliest names a class in any case, whose probability it
-    is. Where the pictures lie in folders named by the model's classes, a row has that name, too, as true. ``quickstudy
-    predict runs/1 images/`` takes the classes that a run was trained on, with --support FOLDER those of the folder,
-    which a few-shot run needs. Pictures that cannot be read are named on standard error, the rest is written all the
-    same, and the exit status is then 1. A run takes the options of its data as well, for instance --data.predict_file
+    is. Of a model of several labels each row has a list of them, in CSV written as JSON. Where the pictures lie in
+    folders named by the model's classes, a row has that name, too, as true. ``quickstudy predict runs/1 images/`` takes
+    the classes that a run was trained on, with --support FOLDER those of the folder, which a few-shot run needs.
+    Pictures that cannot be read are named on standard error, the rest is written all the same, and the exit status is
+    then 1. A run takes the options of its data as well, for instance --data.predict_file
     of a CSV file: ``quickstudy predict --checkpoint runs/1 --help``
     """
     parser.add_argument("model", metavar="MODEL", help=FORMS)

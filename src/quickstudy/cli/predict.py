@@ -14,7 +14,7 @@ def run(args: argparse.Namespace) -> int:
     """Predict, a batch at a time, and write a row for each picture."""
     check_counts(top=args.top)
     asked = _asked(args)
-    pictures = named(args.images, asked.kind.labels, asked.model.modality)
+    pictures = named(args.images, asked.kind, asked.model.modality)
     said = answered(asked, pictures.each)
     return write_rows(asked, said, pictures.total, args.output, args.format, pictures.labelled)
 

@@ -39,7 +39,7 @@ def add_arguments(parser: FlagParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict, and write file, label, its probability and the likeliest class of every picture.
 
-    With several labels per picture there is one row for each label above its threshold, so none where no label is.
+    With several labels per picture a row has all above their thresholds: a list in JSON, in CSV a cell of JSON.
     """
     checkpoint, model = load_model(args.model or args.checkpoint)
     if model.procedure.by_class and args.support is None:

@@ -59,7 +59,7 @@ class Asked:
         return shared(identities([picture.item]), self.seen) > 0
 
     def rows(self, picture: Picture, answer: Any) -> list[Any]:
-        """Return the row of a picture; with several labels one for each."""
+        """Return the row of a picture; with several labels all of them in it."""
         return self.kind.written(answer, storable(picture.item), picture.true, self.top, self.unknown)
 
 

@@ -22,7 +22,8 @@ def writing(output: str | None, form: str, labelled: bool, row: type[Any]) -> It
 
     Args:
         output: the file, which is whole or absent; None: standard output.
-        form: ``"csv"`` or ``"json"``, which alone has the ranking, where there is one.
+        form: ``"csv"``, in whose cells several labels stand as JSON; or ``"json"``, which alone has the ranking, where
+            there is one.
         labelled: whether rows have the true label, too.
         row: what one holds, a ``NamedTuple``.
     """
@@ -35,6 +36,7 @@ def writing(output: str | None, form: str, labelled: bool, row: type[Any]) -> It
 
             def write_row(said: Any) -> None:
                 cells = [getattr(said, name) for name in columns]
+                cells = [json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value for value in cells]
                 cells = [storable(value) if isinstance(value, str) else value for value in cells]
                 odd = any("\r" in str(value) for value in cells)  # which Python before 3.13 does not quote by itself
                 (quoted if odd else rows).writerow(cells)
@@ -63,14 +65,14 @@ class Tally:
     """Counts what was predicted, for the line that closes it.
 
     Args:
-        kind: of the answers. A picture of a class that it has not is rightly unknown; several labels of a picture are
-            not held against the true ones.
+        kind: of the answers. A picture of a class that it has not is rightly unknown; several labels are right where
+            they are all of the true ones that it has, and no others.
         called: what several inputs are called.
     """
 
     def __init__(self, kind: Kind, called: str) -> None:
         self._called = called
-        self._classes, self._one_label = set(kind.labels), bool(kind.labels) and not kind.several
+        self._classes, self._several = set(kind.labels), kind.several
         self.pictures = self.unreadable = self._unknown = self._labelled = self._right = 0
         self._compared = self._learned = 0
 
@@ -78,15 +80,20 @@ class Tally:
         """Count a picture by its rows; None: it cannot be read."""
         self.pictures += 1
         self.unreadable += rows is None
-        if rows and self._one_label:
-            label, true = rows[0].label, rows[0].true
+        if not rows or not self._classes:
+            return
+        label, true = rows[0].label, rows[0].true
+        self._labelled += true is not None
+        if self._several:
+            self._unknown += not label
+            self._right += true is not None and set(label) == self._classes.intersection(true)
+        else:
             self._unknown += label == UNKNOWN
-            self._labelled += true is not None
             self._right += true is not None and label == (true if true in self._classes else UNKNOWN)
 
     def __str__(self) -> str:
         called = self._called if self.pictures != 1 else self._called.removesuffix("s")
-        parts = [f"{self.pictures:,} {called}: {self._unknown:,} unknown"]
+        parts = [f"{self.pictures:,} {called}: {self._unknown:,} {'without a label' if self._several else 'unknown'}"]
         parts.append(f"{self.unreadable:,} unreadable")
         if self._labelled:
             share = self._right / self._labelled

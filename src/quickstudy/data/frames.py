@@ -27,6 +27,8 @@ from quickstudy.files import absent
 
 Fields = str | int | Sequence[str | int] | None
 """One column or several, by their names."""
+TARGETS = ("label", "class", "target", "category", "intent", "species", "labels", "y")
+"""What a column of classes is called, in lower case, where nobody says which it is."""
 _OTHERS = (".jsonl", ".ndjson", ".json", ".parquet")
 TABLES = (".csv", *_OTHERS)
 """Endings of files that hold a table; CSV and JSON may be compressed, ``.csv.gz``."""
@@ -35,6 +37,15 @@ _PARQUET = ("pyarrow", "fastparquet")
 _BROKEN = (OSError, EOFError, zlib.error)  # such as a compressed file of which a part is missing
 _NO_CHANCE = 50
 """Rows in which a column that is the targets in other words is so by no chance."""
+
+
+def target_among(names: Sequence[str]) -> str | None:
+    """Return which column has the classes by what it is called; None where none is called so.
+
+    >>> target_among(["text", "Label"]), target_among(["text", "from"])
+    ('Label', None)
+    """
+    return next((name for known in TARGETS for name in names if name.lower() == known), None)
 
 
 def is_table(path: Path) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from quickstudy.data.places import Files
 from quickstudy.data.targets import class_name, encode, in_order, missing, numbered
-from quickstudy.errors import DataError, brief, few
+from quickstudy.errors import DataError, brief, few, shown
 
 _TRIES = 256
 
@@ -72,11 +72,13 @@ class Origins:
 
     @classmethod
     def named_in(cls, files: Any, pattern: str) -> Origins:
-        r"""Read them from names of files, relative to their folder: ``r"(\w+)_\d+\.wav"``.
+        r"""Read them from names of files: ``r"^([a-z]+)_"``.
 
         Args:
             files: ``Files``.
-            pattern: a regular expression; what its first group finds, or all of it where it has none.
+            pattern: a regular expression; what its first group finds, or all of it where it has none. One without a
+                slash is sought in the name of the file itself, which ``^`` begins; and where one of these has no such
+                part, in the names relative to the folder, ``yes/ann_3.wav``, as one with a slash is.
 
         Raises:
             DataError: they are no files, or a name has no such part.
@@ -87,7 +89,9 @@ class Origins:
                 "column, group_field=, and of examples in memory give the groups, group_by={'train': [...]}"
             )
         names = files.names.tolist()
-        found = [re.search(pattern, name) for name in names]
+        found = [re.search(pattern, name.rpartition("/")[2]) for name in names] if "/" not in pattern else [None]
+        if None in found:
+            found = [re.search(pattern, name) for name in names]
         lost = [name for name, part in zip(names, found, strict=True) if part is None]
         if lost:
             raise DataError(
@@ -99,6 +103,16 @@ class Origins:
     def select(self, rows: NDArray[np.integer[Any]]) -> Origins:
         """Return those of these rows."""
         return Origins(self.codes[rows], self.names)
+
+    def __str__(self) -> str:
+        """Say how many groups there are.
+
+        >>> print(Origins.of(["ann", "ben", "ann"]))
+        2 groups, of 1 to 2 examples: 'ann', 'ben'
+        """
+        counts = np.unique(self.codes, return_counts=True)[1].tolist()
+        each = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
+        return f"{len(counts)} groups, of {each} example{'s' * (max(counts) > 1)}: {shown(self.present)}"
 
     @property
     def present(self) -> tuple[str, ...]:

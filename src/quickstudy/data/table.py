@@ -172,6 +172,9 @@ class Table:
         >>> print(Table.build([1, 2, 3], ["a", "b", "b"]))
         3 examples of 2 classes, 1 to 2 of each (median 1.5): 'a', 'b'
         """
+        return self._in_words() if self.origins is None else f"{self._in_words()}; {self.origins}"
+
+    def _in_words(self) -> str:
         if self.targets is None:
             return f"{len(self)} examples without classes"
         if self.numeric:
@@ -196,11 +199,11 @@ class Table:
 
     @property
     def told(self) -> list[Any] | None:
-        """The targets as the data has them: labels, of several of an example all in one text; or numbers."""
+        """The targets as the data has them: labels, where an example may have several lists of them; or numbers."""
         if self.targets is None or self.numeric:
             return None if self.targets is None else self.targets.tolist()
         if self.multi_label:
-            return [", ".join(self.classes[code] for code in np.flatnonzero(own)) for own in self.targets]
+            return [[self.classes[code] for code in np.flatnonzero(own)] for own in self.targets]
         return [as_label(self.classes[code], self.label_type) for code in self.targets]
 
     @cached_property

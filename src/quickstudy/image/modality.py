@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError, features
-from torch import Tensor
+from torch import Tensor, nn
 
 from quickstudy.data.likeness import SIDE, small
 from quickstudy.data.samples import ADDRESS as ADDRESS
@@ -34,6 +34,8 @@ MAX_PIXELS = 80_000_000
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 IMAGE_SIZE = 224
 """Pixels of a side where neither the user nor a trained model says otherwise."""
+_RAW_SIZE = 32
+"""Pixels of a side where they are compared as they are."""
 
 
 def load_image(
@@ -238,6 +240,10 @@ class Picture(Modality):
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return what reads like a file of that name."""
         return Sent(content, name)
+
+    def raw(self) -> tuple[nn.Module, Self]:
+        """Return its pixels, of few."""
+        return nn.Flatten(), replace(self, image_size=_RAW_SIZE)
 
     def within(self, most: int) -> Self:
         """Return it with a limit on the pixels that a file may claim."""

@@ -35,7 +35,7 @@ from quickstudy.kinds.losses import (
     loss_of_shares,
     weighted,
 )
-from quickstudy.kinds.predictions import Answer, Named, Prediction, rows_of
+from quickstudy.kinds.predictions import Answer, Prediction
 from quickstudy.nets import Encoder
 from quickstudy.nets.members import for_loss, mean_over, of_mean_probabilities
 
@@ -328,16 +328,16 @@ class Classification(Kind):
     def written(
         self, answer: Answer, file: str, true: Any = None, top: int = 1, unknown: bool = True
     ) -> list[Prediction]:
-        """Return the row of an answer, with several labels one for each; see ``Kind.written``."""
+        """Return the row of an answer, with several labels all of them in it; see ``Kind.written``."""
         ranking = [(name, round(chance, 6)) for name, chance in answer.ranking]
         (best, chance), chances = ranking[0], dict(ranking)
         shown = [{"name": name, "probability": chance} for name, chance in ranking[:top]] if top > 1 else ()
-        found = answer.label if isinstance(answer.label, list) else [answer.label]
-        labels = [label if label in chances or unknown else best for label in found]
-        return [
-            Prediction(file, label, chances.get(label, chance), best, true, shown)
-            for label in sorted(labels, key=lambda label: -chances.get(label, chance))
-        ]
+        if isinstance(answer.label, list):
+            labels = sorted(answer.label, key=lambda label: -chances[label])
+            true = [true] if isinstance(true, str) else true  # which a class folder told
+            return [Prediction(file, labels, [chances[label] for label in labels], best, true, shown)]
+        label = answer.label if answer.label in chances or unknown else best
+        return [Prediction(file, label, chances.get(label, chance), best, true, shown)]
 
     def in_json(self, answer: Answer) -> dict[str, Any]:
         """Return the label, the likeliest classes and the nearest examples; see ``Kind.in_json``."""
@@ -348,12 +348,6 @@ class Classification(Kind):
                 {**near._asdict(), "thumbnail": base64.b64encode(near.thumbnail).decode()} for near in answer.nearest
             ],
         }
-
-    def rows(self, outputs: Tensor, inputs: Named) -> list[Prediction]:
-        """Return for each input its row; with several labels per example, one for each label above its threshold."""
-        chances_NC = self.answers(outputs, "probabilities")
-        codes = [row.nonzero().flatten().tolist() for row in self.answers(outputs, "classes")] if self.several else None
-        return [row for rows in rows_of(chances_NC, self.labels, inputs, codes) for row in rows]
 
     # ---- mixing of training examples
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,12 +61,12 @@ class Prediction(NamedTuple):
 
     file: str
     """Its file; or its number, as in ``"input 3"``."""
-    label: Label
-    """As the training data has it."""
-    probability: float
-    """Of the label; of the likeliest class where the label is unknown."""
+    label: Label | list[Label]
+    """As the training data has it; where an input may have several, all of them, the likeliest first."""
+    probability: float | list[float]
+    """Of the label, or of each of several; of the likeliest class where the label is unknown."""
     likeliest: Label
-    true: Label | None = None
+    true: Label | list[Label] | None = None
     """The label that the data gives it, if any; of several, all of them."""
     ranking: Sequence[Mapping[str, Any]] = ()
     """The likeliest classes, name and probability of each, where they were asked for."""
@@ -110,23 +110,6 @@ def named_from(source: Any, count: int, classes: Collection[Label]) -> Named:
         return ((f"input {row}", None) for row in range(count))
     rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in sampler.starting(0))])
     return named(dataset.table, rows[:count], classes)
-
-
-def rows_of(
-    chances_NC: Tensor, classes: Sequence[Label], inputs: Named, labels: Sequence[Sequence[int]] | None = None
-) -> Iterator[list[Prediction]]:
-    """Return for each of N inputs its row; with several labels per input, one for each of its labels.
-
-    Args:
-        chances_NC: probabilities.
-        classes: C names.
-        inputs: what each is called, and its label where that is known.
-        labels: the codes of each input's labels, where it may have several.
-    """
-    for row, (chances_C, (file, true)) in enumerate(zip(chances_NC.cpu(), inputs, strict=True)):
-        best = int(chances_C.argmax())
-        codes = [best] if labels is None else labels[row]
-        yield [Prediction(file, classes[code], round(float(chances_C[code]), 6), classes[best], true) for code in codes]
 
 
 def plain_answer(answer: Any) -> Any:

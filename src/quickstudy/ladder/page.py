@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jinja2
 
 from quickstudy.files import atomic_write
-from quickstudy.ladder.checks import Finding
+from quickstudy.learning.checks import Finding
 
 _WIDE, _HIGH = 720.0, 320.0  # of the picture of curves, in its own units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 12.0, 40.0

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from quickstudy.errors import ConfigError, DataError, few
 from quickstudy.files import absent
-from quickstudy.ladder.checks import Finding
+from quickstudy.learning.checks import Finding
 
 RECORD = "record.jsonl"
 """The file's name in the folder of a ladder."""

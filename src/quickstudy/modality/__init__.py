@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from quickstudy.batches import Batch, each, is_batch
 from quickstudy.data.content import told_by
@@ -180,6 +180,13 @@ class Modality(ABC):
             DataError: it cannot be read.
         """
         return digest(*told_by(item))
+
+    def raw(self) -> tuple[nn.Module | str, Self]:
+        """Return what makes features of inputs without weights, as a module or by its name, and what it reads them by.
+
+        What is trained must surpass a comparison of these: of pixels, of words in common, of columns.
+        """
+        return nn.Flatten(), self
 
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return the item, for ``load``, in a request's file (bytes) or JSON value.

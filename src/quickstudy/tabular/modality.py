@@ -11,7 +11,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -277,6 +277,10 @@ class Row(Modality):
             names = [column.name for column, _ in self._plan if column.name in cells] or list(cells)
         text = ", ".join(f"{name} {in_words(cells[name])}" for name in names)
         return (text[:_SHOWN] + "..." * (len(text) > _SHOWN)).encode("utf-8", "replace")
+
+    def raw(self) -> tuple[str, Self]:
+        """Return its columns."""
+        return "one_hot", replace(self, columns=())
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return the cells of the columns that are used, however they are written: 1, 1.0 and "1" are the same."""

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import nn
 
 from quickstudy.batches import Batch, stack, take
 from quickstudy.data.content import told_by
@@ -232,6 +233,12 @@ class Text(Modality):
         text = self._read(item)
         words = _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
         return digest(*(f"{word} ".encode() for word in words or [text]))
+
+    def raw(self) -> tuple[nn.Module, Self]:
+        """Return the count of each token, of a tokenizer that is learned of the texts."""
+        from quickstudy.text.nets import TokenCounts  # which knows how many tokens there are from here
+
+        return TokenCounts(), replace(self, tokenizer="", windows=1)
 
     def within(self, most: int) -> Self:
         """Return it with a limit on the characters of a text."""

@@ -76,6 +76,24 @@ class SmallTransformer(nn.Module):
         return pooled(self.norm(states_NLD), mask_NL, "mean")
 
 
+class TokenCounts(nn.Module):
+    """How often each token stands in a text, of length 1: what texts have in common.
+
+    Args:
+        known: how many tokens there are.
+    """
+
+    def __init__(self, known: int = VOCABULARY_SIZE) -> None:
+        super().__init__()
+        self.known = known
+
+    def forward(self, texts: Batch) -> Tensor:
+        """Return ``[N, known]``."""
+        ids_NL, mask_NL = texts["ids"], texts["mask"]
+        counts = torch.zeros(len(ids_NL), self.known).scatter_add_(1, ids_NL, mask_NL.float())
+        return nn.functional.normalize(counts)
+
+
 def _sines(length: int, like: Tensor) -> Tensor:
     """Return ``[L, D]`` of Vaswani et al. 2017, https://arxiv.org/abs/1706.03762."""
     width = like.shape[-1]

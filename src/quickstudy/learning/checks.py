@@ -42,7 +42,8 @@ class Finding:
     """What a check found."""
 
     check: str
-    """``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"numbers"``, ``"groups"``, ``"few"`` or ``"seen"``."""
+    """``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"numbers"``, ``"groups"``, ``"grouped"``,
+    ``"few"`` or ``"seen"``."""
     told: str
     """In a sentence."""
     rows: tuple[tuple[int, ...], ...] = ()
@@ -52,11 +53,11 @@ class Finding:
     @property
     def notice(self) -> bool:
         """Whether it is told for completeness, as it is taken care of and changes no figure."""
-        return self.check == "repeated"
+        return self.check in ("repeated", "grouped")
 
     def apart(self) -> Finding:
         """Return what is told where draws cannot keep repetitions on one side; of others the same."""
-        if not self.notice:
+        if self.check != "repeated":
             return self
         told = self.told.partition(" They stay")[0]
         return replace(
@@ -207,6 +208,11 @@ def few_asked(asked: int, at: str = "", accuracy: float = _NEAR, enough: float =
             f"whatever the method. For ± {100 * enough:.0f} it takes {need}",
         )
     ]
+
+
+def grouped(table: Table) -> list[Finding]:
+    """Say how many groups examples come from, where that is known."""
+    return [] if table.origins is None else [Finding("grouped", f"examples come from {table.origins}")]
 
 
 def groups_apart(tables: Mapping[str, Table]) -> list[Finding]:
