@@ -25,10 +25,19 @@ from quickstudy.functional.intervals import draws_interval, teaching_variance
 from quickstudy.image.modality import Picture
 from quickstudy.ladder import RUNGS, Ladder, Record, available_rungs
 from quickstudy.ladder.climbing import _names
-from quickstudy.ladder.comparing import _levels, accuracy, accuracy_of_classes, bought, chosen, difference, per_class
+from quickstudy.ladder.comparing import (
+    _levels,
+    accuracy,
+    accuracy_of_classes,
+    bought,
+    chosen,
+    difference,
+    named,
+    per_class,
+)
 from quickstudy.ladder.draws import draws, reached
 from quickstudy.ladder.opening import opened
-from quickstudy.ladder.record import ALL, RECORD, Key
+from quickstudy.ladder.record import ALL, RECORD, Key, owned
 from quickstudy.learning.adapting import acquainted
 from quickstudy.learning.embeddings import embeddings
 from quickstudy.modality import Modality, Tensors
@@ -271,6 +280,57 @@ def test_what_was_climbed_is_not_climbed_again(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"draws was 4.*--fresh true"):
         climbed(tmp_path / "parted", draws=3)
     assert climbed(tmp_path / "parted", draws=3, fresh=True).record.asked.draws == 3
+
+
+def test_one_climbs_at_a_time_where_a_record_can_be_written(tmp_path: Path) -> None:
+    out = tmp_path / "ladder"
+    with owned(out), pytest.raises(ConfigError, match=r"another process climbs a ladder in '.*ladder': wait until"):
+        climbed(out)
+    assert not out.exists()
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    for place in (file, file / "below"):
+        with pytest.raises(ConfigError, match=r"nothing can be written in '.*name another folder: out= \(--out\)"):
+            climbed(place)
+    with pytest.raises(DataError):
+        quickstudy.ladder(tmp_path / "nothing", out=out)
+    assert not out.exists()
+
+
+def test_what_embeds_is_a_part_of_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick: dict[str, Any] = {**QUICK, "rungs": ["nearest_centroid"], "shots": (1,), "episodes": 0, "draws": 5}
+    heads: list[str] = []
+
+    def told(record: Record, key: Key, shots: int) -> None:
+        heads.append(named(record, key))
+
+    both = [Same(), nn.Linear(10, 4)]
+    quickstudy.ladder(numbers(), backbones=both, out=tmp_path, told=told, **quick)
+    assert heads[0] == "nearest_centroid on Same" and list(Record.read(tmp_path).asked.backbones) == ["Same", "Linear"]
+    with pytest.raises(ConfigError, match="has rungs on Linear: name it too"):
+        quickstudy.ladder(numbers(), backbones=[Same()], out=tmp_path, **quick)
+    with pytest.raises(ConfigError, match="the weights of 'Linear' were others"):
+        quickstudy.ladder(numbers(), backbones=[Same(), nn.Linear(10, 4)], out=tmp_path, **quick)
+    more = quickstudy.ladder(numbers(), backbones=[*both, Same()], out=tmp_path, **quick)
+    assert {key.backbone for key in more.record.steps} == {"Same", "Linear", "Same'"}
+    file = tmp_path / RECORD
+    file.write_text(file.read_text().replace('"number":0,"support":[', '"number":0,"support":[1,'))
+    with pytest.raises(ConfigError, match="other draws of the same data, by another version"):
+        quickstudy.ladder(numbers(), backbones=[*both, Same()], out=tmp_path, **quick)
+    monkeypatch.delattr("quickstudy.ladder.climbing._checked")  # before which an encoder is made
+    with pytest.raises(ConfigError, match="no_such_backbone"):
+        quickstudy.ladder(numbers(), backbones=["no_such_backbone"])
+
+
+def test_ctrl_c_before_a_figure_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stops(data: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quickstudy.ladder.climbing.opened", stops)
+    assert main(["ladder", "photos/", "--out", str(tmp_path / "out")]) == 130
+    assert "the same command goes on" in capsys.readouterr().out
 
 
 # ---- rungs that train the backbone

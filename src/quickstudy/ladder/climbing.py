@@ -31,12 +31,21 @@ from quickstudy.ladder.comparing import (
     sentence,
     to_climb,
 )
-from quickstudy.ladder.examples import Backbone, Embedded, Examples, domain_of, memory, usual_backbone
+from quickstudy.ladder.examples import (
+    Backbone,
+    Embedded,
+    Examples,
+    digest_of,
+    domain_of,
+    encoders_of,
+    memory,
+    usual_backbone,
+)
 from quickstudy.ladder.opening import Named, examples_of, opened
-from quickstudy.ladder.record import Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step
+from quickstudy.ladder.record import Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step, owned
 from quickstudy.ladder.record import Examples as Listed
 from quickstudy.ladder.report import PAGE, shower, write_report
-from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
+from quickstudy.ladder.rungs import RUNGS, SLOW, Rung, available_rungs
 from quickstudy.learning.checks import (
     Finding,
     few_asked,
@@ -157,44 +166,49 @@ def climb(
         check_counts(1, shots=number)
     for name in rungs:
         RUNGS[name]
-    module = opened(data, **named)
-    table, support_sets, findings = _checked(examples_of(module), module.modality, shots, draws, seed)
-    kind = domain_of(module.modality)
-    if not backbones and not (usual := usual_backbone(module.modality)):
-        raise ConfigError(f"backbones is missing: name what embeds {module.modality.called}, or give a module")
-    examples = Examples(table, module.modality, kind, backbones or [usual], device)
-    reached = drawn.reached(table.index.counts, shots)
-    asked = Asked(
-        data=str(data) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
-        fingerprint=table.fingerprint,
-        domain=kind,
-        called=module.modality.called,
-        classes=table.classes,
-        counts=tuple(table.index.counts.tolist()),
-        shots=reached,
-        draws=draws,
-        ways=ways,
-        episodes=episodes,
-        seed=seed,
-        reading={name: value for name, value in module.load_options.items() if name not in module.modality.learned},
-        left_out={**table.skipped, **module.skipped},
-    )
-    record = Record.begin(None if out is None else Path(out), asked, fresh)
-    skipped: dict[str, str] = {}
-    finished = False
-    for name, backbone in examples.backbones.items():
-        findings += seen_by(name, table.classes, None if isinstance(backbone, str) else backbone)
-    try:
-        for finding in findings:
-            record.add(finding)
-        _prepare(record, table, support_sets, module.modality)
-        for name, backbone in _order(rungs or available_rungs(slow, kind), list(examples.backbones)):
-            _climb_one(record, examples, name, backbone, skipped, told)
-        finished = True
-    except KeyboardInterrupt:
-        if not record.results:
-            raise
-    return _concluded(record, examples, worth, None if out is None else Path(out), finished, skipped)
+    place = None if out is None else Path(out)
+    with owned(place):
+        module = opened(data, **named)
+        kind, modality = domain_of(module.modality), module.modality
+        table, names = examples_of(module), rungs or available_rungs(slow, kind)
+        encoders = {}
+        if any(RUNGS[name].features == "embedded" for name in names):
+            if not backbones and not (usual := usual_backbone(modality)):
+                raise ConfigError(f"backbones is missing: name what embeds {modality.called}, or give a module")
+            encoders = encoders_of(backbones or [usual], kind, device)
+        table, support_sets, findings = _checked(table, modality, shots, draws, seed)
+        asked = Asked(
+            data=str(Path(data)) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
+            fingerprint=table.fingerprint,
+            domain=kind,
+            called=modality.called,
+            classes=table.classes,
+            counts=tuple(table.index.counts.tolist()),
+            shots=drawn.reached(table.index.counts, shots),
+            draws=draws,
+            ways=ways,
+            episodes=episodes,
+            seed=seed,
+            reading={name: value for name, value in module.load_options.items() if name not in modality.learned},
+            left_out={**table.skipped, **module.skipped},
+            backbones={name: digest_of(encoder) for name, encoder in encoders.items()},
+        )
+        record, examples = Record.begin(place, asked, fresh), Examples(table, modality, kind, encoders)
+        for name, encoder in encoders.items():
+            findings += seen_by(name, table.classes, encoder.backbone)
+        skipped: dict[str, str] = {}
+        finished = False
+        try:
+            for finding in findings:
+                record.add(finding)
+            _prepare(record, table, support_sets, modality)
+            for name, backbone in _order(names, list(encoders)):
+                _climb_one(record, examples, name, backbone, skipped, told)
+            finished = True
+        except KeyboardInterrupt:
+            if not record.results:
+                raise
+        return _concluded(record, examples, worth, place, finished, skipped)
 
 
 def head(record: Record) -> tuple[str, ...]:
@@ -360,7 +374,7 @@ def _concluded(
     """Choose, and train what is chosen on all examples."""
     choice = chosen(record, worth)
     predictor = None
-    if choice is not None:
+    if choice is not None and (finished or RUNGS[choice.key.rung].cost < SLOW):
         embedded = examples.on(choice.key.backbone)
         predictor = RUNGS[choice.key.rung].model(embedded)
         assert predictor is not None

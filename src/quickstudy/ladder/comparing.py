@@ -322,7 +322,7 @@ def _each(record: Record) -> str:
 
 def named(record: Record, key: Key) -> str:
     """Return the name of a rung, and of its backbone where there are several."""
-    several = len({each.backbone for each in record.steps if each.backbone}) > 1
+    several = len({*record.asked.backbones, *(each.backbone for each in record.steps if each.backbone)}) > 1
     return f"{key.rung} on {key.backbone}" if several and key.backbone else key.rung
 
 

@@ -234,6 +234,8 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("draws", f"{drawn} of each number of examples per class, the same for all rungs; seed {asked.seed}"),
         ("fingerprint of the data", asked.fingerprint),
     ]
+    if asked.backbones:
+        facts.insert(3, (f"encoder{'s' * (len(asked.backbones) > 1)}", ", ".join(asked.backbones)))
     if record.episodes:
         facts.insert(3, ("episodes", f"{asked.episodes} of {asked.ways} classes"))
     if asked.reading:
