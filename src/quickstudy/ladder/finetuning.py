@@ -8,19 +8,24 @@ from __future__ import annotations
 import copy
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from quickstudy.algorithms.linear_probe import LinearProbe
+from quickstudy.kinds.embedding import Embedding
 from quickstudy.ladder.examples import Embedded
+from quickstudy.nets import Encoder
 from quickstudy.nets.stages import stages_of
 from quickstudy.trained import TrainedModel
 from quickstudy.trainer import Trainer
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.finetuning import Strategy
-from quickstudy.training.task import Classifier
+from quickstudy.training.task import Classifier, Embedder, Task
 
 STEPS = 100
 """Of the optimizer, or two epochs where these are more."""
@@ -28,6 +33,8 @@ _BATCH = 16
 _RATE, _BACKBONE_RATE = 1e-3, 1e-4  # AdamW's
 _STRENGTH = 0.1  # of the logistic regression that the head starts from
 _LAST = 2  # stages of a backbone
+_PAIRED = 64  # examples of a step that draws those of a class together
+_PAIRING_RATE, _EPOCHS, _FEWEST_STEPS, _MOST_STEPS = 5e-5, 10, 20, 200  # of such a training
 
 
 def last_stages(backbone: nn.Module) -> Strategy:
@@ -53,41 +60,98 @@ def finetuned(examples: Embedded, support: Tensor, strategy: Strategy) -> Traine
         KeyboardInterrupt: it was stopped.
         TrainingError: the loss is no number.
     """
-    of_domain = {"modality": examples.knowledge.modality}
-    data_class, task_class = (type(base.__name__, (base,), of_domain) for base in (DataModule, Classifier))
-    device = examples.encoder.device
     steps = max(STEPS, 2 * -(-len(support) // _BATCH))
-    with isolate_rng():
-        torch.manual_seed(0)
-        encoder = copy.deepcopy(examples.encoder).requires_grad_(True).train()
-        data = data_class(examples.table.select(support.numpy()), batch_size=_BATCH)
-        task = task_class(backbone=encoder, optimizer="AdamW", learning_rate=_RATE, backbone_lr=_BACKBONE_RATE)
+    with _repeatable():
+        encoder = _copied(examples)
+        data = of_domain(examples, DataModule)(examples.table.select(support.numpy()), batch_size=_BATCH)
+        task = of_domain(examples, Classifier)(
+            backbone=encoder, optimizer="AdamW", learning_rate=_RATE, backbone_lr=_BACKBONE_RATE
+        )
         task.meet(data, "fit")
         _begin(task.head, examples, support)
-        interrupted, log = signal.getsignal(signal.SIGINT), logging.getLogger("lightning.pytorch")
-        level = log.level
-        log.setLevel(logging.WARNING)
-        try:
-            trainer = Trainer(
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                max_epochs=-1,
-                max_steps=steps,
-                accelerator="cpu" if device.type == "cpu" else "auto",
-                devices=1 if device.index is None else [device.index],
-            )
-            trainer.finetune(task, data, strategy=strategy, train_bn=False)
-        except SystemExit as stop:
-            if not isinstance(stop.__context__, KeyboardInterrupt):
-                raise
-            signal.signal(signal.SIGINT, interrupted)  # Lightning turns Ctrl-C off, and into exit(1)
-            raise KeyboardInterrupt from stop
-        finally:
-            log.setLevel(level)
-    found: TrainedModel = task.to(device).predictor()
+        run(task, data, strategy, steps, examples.encoder.device)
+    found: TrainedModel = task.predictor()
     return found
+
+
+def drawn_together(examples: Embedded, support: Tensor) -> Encoder:
+    """Train a copy of the backbone to embed examples of a class near each other, and of others apart.
+
+    Tunstall et al. 2022, "Efficient Few-Shot Learning Without Prompts", https://arxiv.org/abs/2209.11055, do so by
+    pairs; here every example of a step is compared with all others (``functional.neighbours.neighbourhood_loss``).
+
+    Args:
+        examples: all of them.
+        support: ``[S]`` rows to learn from; where all classes have one there is no pair, and nothing to train.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
+        TrainingError: the loss is no number.
+    """
+    if int(torch.bincount(examples.targets[support]).max()) < 2:
+        return examples.encoder
+    with _repeatable():
+        encoder = _copied(examples)
+        data_class = of_domain(examples, DataModule, answers=Embedding)
+        data = data_class(examples.table.select(support.numpy()), batch_size=_PAIRED)
+        task = of_domain(examples, Embedder)(backbone=encoder, optimizer="AdamW", learning_rate=_PAIRING_RATE)
+        run(task, data, "no_freeze", steps_together(len(support)), examples.encoder.device)
+    trained: Encoder = task.encoder.eval().requires_grad_(False)
+    return trained
+
+
+def steps_together(count: int) -> int:
+    """Return of how many steps ``drawn_together`` is, of so many examples."""
+    return min(max(_EPOCHS * -(-count // _PAIRED), _FEWEST_STEPS), _MOST_STEPS)
+
+
+def of_domain(examples: Embedded, base: type[Any], **own: Any) -> type[Any]:
+    """Return a class of data or tasks for what the examples are."""
+    return type(base.__name__, (base,), {"modality": examples.knowledge.modality, **own})
+
+
+def run(task: Task, data: DataModule, strategy: Strategy, steps: int, device: torch.device) -> None:
+    """Train a task for so many steps, and leave it on its device; nothing is written, and nothing shown.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
+        TrainingError: the loss is no number.
+    """
+    interrupted, log = signal.getsignal(signal.SIGINT), logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        trainer = Trainer(
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            max_epochs=-1,
+            max_steps=steps,
+            accelerator="cpu" if device.type == "cpu" else "auto",
+            devices=1 if device.index is None else [device.index],
+        )
+        trainer.finetune(task, data, strategy=strategy, train_bn=False)
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, interrupted)  # Lightning turns Ctrl-C off, and into exit(1)
+        raise KeyboardInterrupt from stop
+    finally:
+        log.setLevel(level)
+    task.to(device)
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Seed what draws at random within, and leave others' generators as they were."""
+    with isolate_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def _copied(examples: Embedded) -> Encoder:
+    return copy.deepcopy(examples.encoder).requires_grad_(True).train()
 
 
 def _begin(head: nn.Module, examples: Embedded, support: Tensor) -> None:

@@ -21,7 +21,9 @@ from torch import Tensor
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.batches import take
 from quickstudy.ladder.examples import Embedded, megabytes
-from quickstudy.ladder.finetuning import finetuned, last_stages
+from quickstudy.ladder.finetuning import drawn_together, finetuned, last_stages
+from quickstudy.learning.adapting import fitted, untaught
+from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.predictor import Predictor
 from quickstudy.registry import Registry
@@ -66,6 +68,10 @@ class Rung(ABC):
     def saves(self) -> bool:
         """Whether it makes a model of all examples."""
         return type(self).knowledge is not Rung.knowledge or type(self).model is not Rung.model
+
+    def usual(self, domain: str) -> bool:
+        """Whether it is climbed in a domain where no rungs are named."""
+        return True
 
     def megabytes(self, examples: Embedded) -> float:
         """Return how large the file of a model of all examples is, as far as it can be told before."""
@@ -244,17 +250,13 @@ class FineTuned(Rung):
 
     def lacks(self, examples: Embedded, domain: str) -> str:
         """Return what is missing: the backbone has nothing that trains, or a package is not installed."""
-        if not any(True for _ in examples.encoder.backbone.parameters()):
-            return "the backbone has nothing to train"
         if isinstance(self.strategy, tuple) and self.strategy[0] == "lora" and not find_spec("peft"):
             return "the package 'peft' is not installed: pip install 'quickstudy[lora]'"
-        return ""
+        return _nothing_to_train(examples)
 
     def logits(self, examples: Embedded, support: Tensor, queries: Tensor) -> Tensor:
         """Train and answer."""
-        inputs = examples.table.inputs
-        tensors = isinstance(inputs, (Tensor, dict))
-        asked = take(inputs, queries) if tensors else [inputs[row] for row in queries.tolist()]
+        asked = _some(examples, queries)
         logits_QW: Tensor = torch.as_tensor(self._trained(examples, support).predict(asked, "logits"))
         return logits_QW
 
@@ -265,6 +267,58 @@ class FineTuned(Rung):
     def _trained(self, examples: Embedded, support: Tensor) -> TrainedModel:
         strategy = last_stages(examples.encoder.backbone) if self.strategy == "last" else self.strategy
         return finetuned(examples, support, strategy)
+
+
+@dataclass(frozen=True)
+class Contrastive(Rung):
+    """A backbone that is trained to embed examples of a class near each other, and a strategy that learns embeddings.
+
+    Args:
+        strategy: its name.
+    """
+
+    strategy: str = "linear_probe"
+
+    def usual(self, domain: str) -> bool:
+        """Whether they are texts."""
+        return domain == "text"
+
+    def lacks(self, examples: Embedded, domain: str) -> str:
+        """Return what is missing: the backbone has nothing that trains."""
+        return _nothing_to_train(examples)
+
+    def logits(self, examples: Embedded, support: Tensor, queries: Tensor) -> Tensor:
+        """Train, learn and answer."""
+        known, ways = self._untaught(examples, support), len(examples.table.classes)
+
+        def of(rows: Tensor) -> Tensor:
+            found = embeddings(known.encoder, known.modality, _some(examples, rows), keep=False)
+            return torch.tensor(found).to(known.encoder.device)
+
+        with torch.inference_mode():
+            support_SD, targets_S = of(support), examples.targets[support].to(known.encoder.device)
+            known.algorithm.meet(known.encoder, tuple(support_SD.shape[1:]), ways)
+            state = known.algorithm.adapt(known.encoder, support_SD, targets_S, ways)
+            return known.algorithm.answer(known.encoder, state, of(queries)).cpu()
+
+    def knowledge(self, examples: Embedded) -> Knowledge:
+        """Train on all examples, and learn them."""
+        return fitted(self._untaught(examples, torch.arange(len(examples.table))), examples.examples, examples.labels)
+
+    def _untaught(self, examples: Embedded, support: Tensor) -> Knowledge:
+        encoder = drawn_together(examples, support)
+        return untaught(encoder, STRATEGIES[self.strategy]().eval(), examples.knowledge.modality)
+
+
+def _some(examples: Embedded, rows: Tensor) -> Any:
+    """Return inputs by their rows."""
+    inputs = examples.table.inputs
+    return take(inputs, rows) if isinstance(inputs, (Tensor, dict)) else [inputs[row] for row in rows.tolist()]
+
+
+def _nothing_to_train(examples: Embedded) -> str:
+    parts = any(True for _ in examples.encoder.backbone.parameters())
+    return "" if parts else "the backbone has nothing to train"
 
 
 RUNGS: Registry[Rung] = Registry("rung", hint="One of your own is known once it is registered")
@@ -309,15 +363,21 @@ for _name, _rung in {
     "finetune_last": FineTuned("fine-tuning of the last two stages of the encoder", SLOW, strategy="last"),
     "lora": FineTuned("fine-tuning of additions of rank 8 to the encoder", SLOW, strategy=("lora", 8)),
     "finetune": FineTuned("fine-tuning of the whole encoder", SLOW + 1),
+    "contrastive": Contrastive(
+        "logistic regression on embeddings of an encoder that was trained to draw each class together", SLOW + 1
+    ),
 }.items():
     RUNGS.register(_name)(_rung)
 
 
-def available_rungs(slow: bool = True) -> list[str]:
+def available_rungs(slow: bool = True, domain: str | None = None) -> list[str]:
     """Return the names that ``rungs=`` takes, from what costs little to what costs much.
 
     Args:
-        slow: whether those are among them that train the backbone anew for each draw.
+        slow: whether those are among them that train the backbone anew.
+        domain: only those that are climbed where none are named and the examples are such; None: all.
     """
     names = sorted(RUNGS.names(), key=lambda name: RUNGS[name].cost)
-    return [name for name in names if slow or RUNGS[name].cost < SLOW]
+    return [
+        name for name in names if (slow or RUNGS[name].cost < SLOW) and (domain is None or RUNGS[name].usual(domain))
+    ]
