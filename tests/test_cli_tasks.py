@@ -120,7 +120,10 @@ def test_what_is_no_file_of_numbers_is_told(capsys: pytest.CaptureFixture[str]) 
     assert "knows no number: quickstudy adapt grey --support FILE.csv" in said(capsys, "predict grey 3.png", 2)
     Path("three.csv").write_text("file,age,name\n3.png,1,x\n", encoding="utf-8")
     wrong = said(capsys, "adapt grey --support three.csv --out new", 2)
-    assert "'three.csv' has 3 columns, file, age, name: give a CSV file of two columns" in wrong
+    assert (
+        "'three.csv' has 3 columns, file, age, name: say which has what, --input_field file --target_field name"
+        in wrong
+    )
     Path("words.csv").write_text("file,age\n3.png,old\n", encoding="utf-8")
     assert "it must be a number" in said(capsys, "adapt grey --support words.csv --out new", 2)
     for name in ("young", "old"):

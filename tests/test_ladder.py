@@ -154,6 +154,16 @@ def test_an_interval_covers_new_examples_though_draws_share_them() -> None:
     assert 180 <= covered <= 198 and naive < 160
 
 
+@pytest.mark.parametrize("teaching", [None, 1e-6])
+def test_answers_that_are_all_right_promise_no_certainty(teaching: float | None) -> None:
+    """Of 40 that were rightly answered, 7% of those to come may be wrong, by the rule of three."""
+    rows, draws = torch.arange(40).repeat(2), torch.arange(2).repeat_interleave(40)
+    mean, half = draws_interval(torch.ones(80), draws, rows, rows % 2, 0.8, teaching=teaching)
+    assert mean == 1 and 0.07 < half < 0.12
+    apart = draws_interval(torch.zeros(80), draws, rows, rows % 2, 0.8, teaching=teaching, shares=False)
+    assert apart[0] == 0 and 0.03 < apart[1] < 0.1
+
+
 def test_examples_of_one_origin_count_once() -> None:
     values = torch.tensor([1.0, 1, 1, 0, 0, 0] * 4)
     rows, numbers = torch.arange(6).repeat(4), torch.arange(4).repeat_interleave(6)
