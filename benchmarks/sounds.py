@@ -322,7 +322,7 @@ def step(root: Path) -> dict[str, Any]:
             backbone="audio_conv4", backbone_kwargs={"hidden": 32}, optimizer="adam", learning_rate=1e-3
         )
         model.meet(data, "fit")
-        plain = copy.deepcopy(nn.Sequential(model.encoder.backbone, nn.Flatten(), model.head))
+        plain = copy.deepcopy(nn.Sequential(model.encoder, model.head))
         ours, theirs = domains.Clock(), domains.Clock()
         Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[ours], **QUIET).fit(model, datamodule=data)
         optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
