@@ -203,8 +203,8 @@ def new_speaker_from_nothing(root: Path) -> dict[str, Any]:
 def esc10_from_nothing(root: Path) -> dict[str, Any]:
     """Five folds by a network that has seen nothing else: one window of each clip in training, the mean of 6 in use.
 
-    Pooling over time is for sounds that go on, as most here; on fold 5 a network of folds 2 to 4 was right in 81.2% with
-    it and in 78.8% without.
+    Pooling over time is for sounds that go on, as most here; on fold 5 a network of folds 2 to 4 was right in 81.2%
+    with it and in 78.8% without.
     """
     files, _ = unpacked(root / "esc10_16khz.zip")
     kinds, folds = np.array([file.parent.name for file in files]), np.array([file.parts[-3] for file in files])
