@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -491,3 +493,53 @@ def test_a_table_in_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert " % of new examples right" in shown
     assert f"quickstudy predict {tmp_path / 'l' / 'model'} new.csv" in shown
     assert len(Predictor.load(tmp_path / "l" / "model").classes_) == 3
+
+
+class OfTables:
+    """Stands for TabICL's classifier: it takes the options that the rung gives, and answers by what they are."""
+
+    def __init__(
+        self,
+        model_path: Path | None = None,
+        allow_auto_download: bool = True,
+        checkpoint_version: str = "some-v2.ckpt",
+        device: str | None = None,
+        random_state: int = 42,
+    ) -> None:
+        assert model_path is not None and not allow_auto_download and device == "cpu" and random_state == 0
+
+    def fit(self, values: Any, targets: Any) -> OfTables:
+        self.classes_ = np.unique(targets)
+        return self
+
+    def predict_proba(self, values: Any) -> Any:
+        return np.full((len(values), len(self.classes_)), 1 / len(self.classes_))
+
+
+def test_tabicl_says_what_it_lacks_and_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rung, columns = RUNGS["tabicl"], SimpleNamespace(column_names=("a",))
+    table: Any = SimpleNamespace(
+        knowledge=SimpleNamespace(modality=columns),
+        encoder=SimpleNamespace(device=torch.device("cpu")),
+        table=SimpleNamespace(classes=("x", "y", "z")),
+        values=torch.zeros(4, 1),
+        targets=torch.tensor([0, 2, 0, 2]),
+    )
+    monkeypatch.delenv("QUICKSTUDY_TABICL", raising=False)
+    monkeypatch.setattr("quickstudy.ladder.rungs.find_spec", lambda name: None)
+    assert rung.lacks(table, "tabular") == "the package 'tabicl' is not installed: pip install 'quickstudy[tabicl]'"
+    assert "tabicl" not in available_rungs(slow=False) and "tabicl" in available_rungs()
+    module: Any = ModuleType("tabicl")
+    module.TabICLClassifier = OfTables
+    monkeypatch.setitem(sys.modules, "tabicl", module)
+    monkeypatch.setattr("quickstudy.ladder.rungs.find_spec", lambda name: name)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repo, file: None)
+    assert "type hf download jingang/TabICL some-v2.ckpt, or copy that file and set" in rung.lacks(table, "tabular")
+    monkeypatch.setenv("QUICKSTUDY_TABICL", str(tmp_path / "w.ckpt"))
+    assert "there is no file '" in rung.lacks(table, "tabular")
+    (tmp_path / "w.ckpt").write_bytes(b"weights")
+    assert rung.lacks(table, "tabular") == ""
+    chances = rung.logits(table, torch.arange(2), torch.arange(2, 4)).exp()
+    assert torch.allclose(chances, torch.tensor([[0.5, 1e-6, 0.5]], dtype=torch.float64), rtol=1e-9)
+    columns.column_names = None
+    assert rung.lacks(table, "image") == "it is for rows of tables"
