@@ -103,6 +103,9 @@ def with_names(modality: Modality, inputs: Any, labels: Any, classes: Any, group
         DataError: there are no examples at all, or more groups than examples, or fewer.
     """
     names = list(dict.fromkeys([classes] if isinstance(classes, str) else in_order(classes, "classes")))
+    for place, name in enumerate(names):
+        if isinstance(name, str) and not name.replace("_", " ").strip():
+            raise ConfigError(f"classes[{place}] is {brief(name)}, which has no word: leave it out, or write its name")
     if inputs is None and not names:
         raise DataError("no examples were given: adapting needs at least one per class")
     if not names:
