@@ -32,7 +32,8 @@ from quickstudy.learning.reading import telling
 
 _SEVERAL = {"backbones": str, "rungs": str, "shots": int}
 """Options of several words."""
-_TOLD = "Accuracy in %, with its 95% interval, by examples per class that were learned from"
+_TOLD = "Accuracy in %, with its 95% interval for new examples, by examples per class that were learned from"
+_STOPPED = "Stopped: the same command goes on"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,8 +53,12 @@ def run(args: argparse.Namespace) -> int:
     """Climb, and say what is good enough."""
     options = {name: value for name, value in vars(args).items() if name in function_flags(climb)}
     out = Console(highlight=False, soft_wrap=True)
-    with bar("embedding", None) as advance, telling(advance), _shown() as told:
-        found: Ladder = climb(**{**options, "told": told})
+    try:
+        with bar("embedding", None) as advance, telling(advance), _shown() as told:
+            found: Ladder = climb(**{**options, "told": told})
+    except KeyboardInterrupt:  # before there is anything to tell, or once more, while its model is trained
+        out.print(Text(_STOPPED))
+        return 130
     if not sys.stdout.isatty():
         print(*("  ".join(cells) for cells in found.rows()), sep="\n")
     for line in of_other_classes(found.record, found.choice):
@@ -73,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         out.print(Text(f"Saved in '{saved}'; use it: quickstudy predict {saved} {what}{also_importing(args)}"))
     out.print(Text(f"All of it, to read: {Path(args.out) / PAGE}"))
     if not found.finished:
-        out.print(Text("Stopped: the same command goes on"))
+        out.print(Text(_STOPPED))
     return 0 if found.finished else 130
 
 
@@ -101,7 +106,7 @@ def _lines() -> Told:
 
     def told(record: Record, key: Key, shots: int) -> None:
         if not begun:
-            print(*(f"look: {finding.told}." for finding in record.findings.values()), f"{_TOLD}:", sep="\n")
+            print(*(f"look: {finding.told}." for finding in record.findings.values()), f"{_titled(record)}:", sep="\n")
         if key not in begun:
             begun.add(key)
             print(f"{named(record, key)}: {record.steps[key].about}")
@@ -115,8 +120,13 @@ def _line(record: Record, key: Key, shots: int) -> None:
     print(f"{named(record, key)}, {column(record, shots)}: {in_points(found)} ({found.seconds:.3f} s)", flush=True)
 
 
+def _titled(record: Record) -> str:
+    """Return what the figures are, and what embeds."""
+    return _TOLD + (f"; on embeddings of {' and '.join(record.asked.backbones)}" if record.asked.backbones else "")
+
+
 def _table(record: Record) -> Lines:
-    table = Lines(title=_TOLD)
+    table = Lines(title=_titled(record))
     for place, cell in enumerate(head(record)):
         table.add_column(Text(cell), justify="left" if place == 0 else "right")
     for key in record.steps:

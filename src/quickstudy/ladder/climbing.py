@@ -29,16 +29,28 @@ from quickstudy.ladder.comparing import (
     named,
     seen,
     sentence,
+    to_climb,
 )
-from quickstudy.ladder.examples import Backbone, Embedded, Examples, domain_of, memory, usual_backbone
+from quickstudy.ladder.examples import (
+    Backbone,
+    Embedded,
+    Examples,
+    digest_of,
+    domain_of,
+    encoders_of,
+    memory,
+    usual_backbone,
+)
 from quickstudy.ladder.opening import Named, examples_of, opened
-from quickstudy.ladder.record import Asked, Conclusion, Episodic, Key, Record, Result, Step
+from quickstudy.ladder.record import Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step, owned
 from quickstudy.ladder.record import Examples as Listed
 from quickstudy.ladder.report import PAGE, shower, write_report
-from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
+from quickstudy.ladder.rungs import RUNGS, SLOW, Rung, available_rungs
 from quickstudy.learning.checks import (
     Finding,
     few_asked,
+    few_draws,
+    grouped,
     groups_apart,
     numbers_named,
     repetitions,
@@ -154,44 +166,49 @@ def climb(
         check_counts(1, shots=number)
     for name in rungs:
         RUNGS[name]
-    module = opened(data, **named)
-    table, findings = _checked(examples_of(module), module.modality, shots, draws, seed)
-    kind = domain_of(module.modality)
-    if not backbones and not (usual := usual_backbone(module.modality)):
-        raise ConfigError(f"backbones is missing: name what embeds {module.modality.called}, or give a module")
-    examples = Examples(table, module.modality, kind, backbones or [usual], device)
-    reached = drawn.reached(table.index.counts, shots)
-    asked = Asked(
-        data=str(data) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
-        fingerprint=table.fingerprint,
-        domain=kind,
-        called=module.modality.called,
-        classes=table.classes,
-        counts=tuple(table.index.counts.tolist()),
-        shots=reached,
-        draws=draws,
-        ways=ways,
-        episodes=episodes,
-        seed=seed,
-        reading={name: value for name, value in module.load_options.items() if name not in module.modality.learned},
-        left_out={**table.skipped, **module.skipped},
-    )
-    record = Record.begin(None if out is None else Path(out), asked, fresh)
-    skipped: dict[str, str] = {}
-    finished = False
-    for name, backbone in examples.backbones.items():
-        findings += seen_by(name, table.classes, None if isinstance(backbone, str) else backbone)
-    try:
-        for finding in findings:
-            record.add(finding)
-        _prepare(record, table, module.modality)
-        for name, backbone in _order(rungs or available_rungs(slow, kind), list(examples.backbones)):
-            _climb_one(record, examples, name, backbone, skipped, told)
-        finished = True
-    except KeyboardInterrupt:
-        if not record.results:
-            raise
-    return _concluded(record, examples, worth, None if out is None else Path(out), finished, skipped)
+    place = None if out is None else Path(out)
+    with owned(place):
+        module = opened(data, **named)
+        kind, modality = domain_of(module.modality), module.modality
+        table, names = examples_of(module), rungs or available_rungs(slow, kind)
+        encoders = {}
+        if any(RUNGS[name].features == "embedded" for name in names):
+            if not backbones and not (usual := usual_backbone(modality)):
+                raise ConfigError(f"backbones is missing: name what embeds {modality.called}, or give a module")
+            encoders = encoders_of(backbones or [usual], kind, device)
+        table, support_sets, findings = _checked(table, modality, shots, draws, seed)
+        asked = Asked(
+            data=str(Path(data)) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
+            fingerprint=table.fingerprint,
+            domain=kind,
+            called=modality.called,
+            classes=table.classes,
+            counts=tuple(table.index.counts.tolist()),
+            shots=drawn.reached(table.index.counts, shots),
+            draws=draws,
+            ways=ways,
+            episodes=episodes,
+            seed=seed,
+            reading={name: value for name, value in module.load_options.items() if name not in modality.learned},
+            left_out={**table.skipped, **module.skipped},
+            backbones={name: digest_of(encoder) for name, encoder in encoders.items()},
+        )
+        record, examples = Record.begin(place, asked, fresh), Examples(table, modality, kind, encoders)
+        for name, encoder in encoders.items():
+            findings += seen_by(name, table.classes, encoder.backbone)
+        skipped: dict[str, str] = {}
+        finished = False
+        try:
+            for finding in findings:
+                record.add(finding)
+            _prepare(record, table, support_sets, modality)
+            for name, backbone in _order(names, list(encoders)):
+                _climb_one(record, examples, name, backbone, skipped, told)
+            finished = True
+        except KeyboardInterrupt:
+            if not record.results:
+                raise
+        return _concluded(record, examples, worth, place, finished, skipped)
 
 
 def head(record: Record) -> tuple[str, ...]:
@@ -216,16 +233,13 @@ def of_other_classes(record: Record, choice: Choice | None) -> list[str]:
         return []
     found = {shots: accuracy_of_classes(record, choice.key, shots) for shots in record.episodes}
     told = [
-        f"{shots} shot{'s' * (shots > 1)} {in_points(each)}"
-        + (
-            f" (other classes than these: ± {100 * each.ci95_classes:.1f})"
-            if each.ci95_classes == each.ci95_classes
-            else ""
-        )
+        f"{shots} shot{'s' * (shots > 1)} {in_points(each)} for other draws of these classes"
+        + (f" and ± {100 * each.ci95_classes:.1f} for classes never seen" * (each.ci95_classes == each.ci95_classes))
         for shots, each in found.items()
         if each is not None
     ]
-    return [f"{record.asked.ways} classes to come, {named(record, choice.key)}: {', '.join(told)}"] if told else []
+    where = f"episodes of {record.asked.ways} classes as if they were new, {named(record, choice.key)}, 95% intervals"
+    return [f"{where}: {'; '.join(told)}"] if told else []
 
 
 def _order(names: Sequence[str], backbones: Sequence[str]) -> list[tuple[str, str]]:
@@ -236,32 +250,37 @@ def _order(names: Sequence[str], backbones: Sequence[str]) -> list[tuple[str, st
     ]
 
 
-def _checked(table: Table, modality: Any, shots: Sequence[int], count: int, seed: int) -> tuple[Table, list[Finding]]:
-    """Look at the data; return it with what is nearly the same in groups that no draw divides, and what was found."""
+def _checked(
+    table: Table, modality: Any, shots: Sequence[int], count: int, seed: int
+) -> tuple[Table, list[Draw], list[Finding]]:
+    """Look at the data; return it with what is nearly the same in groups, draws that divide none, what was found."""
     findings, first = repetitions({"train": table}, modality)
     findings += [
         *twice_named(table.classes),
         *numbers_named(table.classes),
+        *grouped(table),
         *groups_apart({"train": table}),
         *few_asked(len(table)),
+        *few_draws(count),
     ]
+    reached = drawn.reached(table.index.counts, shots)
     kept = replace(table, origins=together(first, table.origins))
-    if kept.origins is not table.origins:
-        try:
-            for _ in drawn.draws(kept, drawn.reached(kept.index.counts, shots), count, seed):
-                pass
-        except DataError:  # a class has hardly anything else
-            return table, [each.apart() for each in findings]
-    return kept, findings
+    try:
+        return kept, list(drawn.draws(kept, reached, count, seed)), findings
+    except DataError:
+        if kept.origins is table.origins:
+            raise
+        # A class has hardly anything else.
+        return table, list(drawn.draws(table, reached, count, seed)), [each.apart() for each in findings]
 
 
-def _prepare(record: Record, table: Table, modality: Any) -> None:
+def _prepare(record: Record, table: Table, draws: Sequence[Draw], modality: Any) -> None:
     """Put the examples and all draws into the record."""
     assert table.targets is not None
     origins = table.origins
     groups = () if origins is None else tuple(origins.names[code] for code in origins.codes)
     record.add(Listed(_names(table, modality), tuple(table.targets.tolist()), groups))
-    for draw in drawn.draws(table, record.asked.shots, record.asked.draws, record.asked.seed):
+    for draw in draws:
         record.add(draw)
     for shots in record.asked.shots if record.asked.episodes else ():
         found = drawn.episodes(table, shots, record.asked.ways, record.asked.episodes, record.asked.seed)
@@ -297,9 +316,8 @@ def _climb_one(
         return
     if key not in record.steps:
         record.add(_step(rung, key, embedded))
-    most = record.steps[key].draws or record.asked.draws
     for shots in record.asked.shots:
-        for draw in [draw for (of, number), draw in record.draws.items() if of == shots and number < most]:
+        for draw in to_climb(record, key, shots):
             if (key, shots, draw.number) not in record.results:
                 record.add(_result(rung, key, embedded, draw))
         if told is not None:
@@ -353,7 +371,7 @@ def _concluded(
     """Choose, and train what is chosen on all examples."""
     choice = chosen(record, worth)
     predictor = None
-    if choice is not None:
+    if choice is not None and (finished or RUNGS[choice.key.rung].cost < SLOW):
         embedded = examples.on(choice.key.backbone)
         predictor = RUNGS[choice.key.rung].model(embedded)
         assert predictor is not None

@@ -5,9 +5,11 @@ Shapes: N examples, S support, Q query, W classes, D features.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from quickstudy.algorithms import Algorithm
 from quickstudy.algorithms.nearest_centroid import NearestCentroid
 from quickstudy.batches import join, take
+from quickstudy.data.content import told_by
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, as_label
 from quickstudy.domains import DOMAINS
@@ -28,7 +31,7 @@ from quickstudy.learning.changes import Kept
 from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality, Tensors, modality_of
-from quickstudy.nets import Encoder, build_encoder
+from quickstudy.nets import Encoder, build_encoder, purposes
 from quickstudy.nets.weights import WHEELS
 
 Backbone = str | nn.Module
@@ -137,36 +140,72 @@ class Examples:
         table: the examples.
         modality: how inputs are read, where a backbone does not say otherwise.
         domain: what they are; nothing for tensors.
-        backbones: names of, or modules.
-        device: where they are to run.
+        encoders: by name, as ``encoders_of`` makes them.
     """
 
-    def __init__(
-        self, table: Table, modality: Modality, domain: str, backbones: Sequence[Backbone], device: Any = "cpu"
-    ) -> None:
-        self.table, self.modality, self.domain, self.device = table, modality, domain, device
-        self.backbones = {called(backbone): backbone for backbone in backbones}
+    def __init__(self, table: Table, modality: Modality, domain: str, encoders: Mapping[str, Encoder]) -> None:
+        self.table, self.modality, self.domain, self.encoders = table, modality, domain, encoders
         self._embedded: dict[str, Embedded] = {}
 
     def on(self, backbone: str) -> Embedded:
         """Return the examples as a backbone embeds them; ``""``: as they are, without any."""
         if backbone not in self._embedded:
             if backbone:
-                encoder = build_encoder(self.backbones[backbone]).to(self.device).eval()
-                modality = self.modality
+                encoder, modality = self.encoders[backbone], self.modality
                 if encoder.reads is not None:  # a backbone that brings its own tokenizer, or rate of samples
                     own = modality_of(encoder.reads, "a backbone")
                     modality = own.with_options({**_set(modality, own), **own.options})
             else:
                 network, modality = self.modality.raw()
                 encoder = build_encoder(network)
-            self._embedded[backbone] = embedded(encoder, modality, self.table, keep=bool(backbone))
+            with _same_chance():
+                self._embedded[backbone] = embedded(encoder, modality, self.table, keep=bool(backbone))
         return self._embedded[backbone]
 
 
-def called(backbone: Backbone) -> str:
-    """Return a backbone's name; of a module that of its class."""
-    return backbone if isinstance(backbone, str) else type(backbone).__name__
+def encoders_of(backbones: Iterable[Backbone], domain: str, device: Any = "cpu") -> dict[str, Encoder]:
+    """Return what embeds, by its name; of what a backbone is for, such as ``"fast"``, the name of what is taken for it.
+
+    Args:
+        backbones: names of, or modules, which are called like their classes.
+        domain: what the examples are, which ``"fast"`` depends on; nothing for tensors.
+        device: where they are to run.
+
+    Raises:
+        ConfigError: a name is unknown, or its weights cannot be had.
+        MissingPackageError: a package is not installed.
+    """
+    found: dict[str, Encoder] = {}
+    for backbone in backbones:
+        options: Mapping[str, Any] = {}
+        if isinstance(backbone, str) and backbone in purposes.ORDER:
+            choice = purposes.chosen(backbone, domain)
+            backbone, options = choice.backbone, choice.options
+        name = backbone if isinstance(backbone, str) else type(backbone).__name__
+        if isinstance(backbone, str) and name in found:
+            continue
+        while name in found:
+            name += "'"
+        with _same_chance():  # of weights that start from nothing, so that a second climb has the same
+            found[name] = build_encoder(backbone, options).to(device).eval()
+    return found
+
+
+def digest_of(encoder: Encoder) -> str:
+    """Return what tells an encoder's weights from others."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in encoder.state_dict().items():
+        digest.update(name.encode())
+        for part in told_by(tensor):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _same_chance() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def usual_backbone(modality: Modality) -> str:

@@ -40,7 +40,7 @@ from quickstudy.ladder.page import (
     Shown,
     write_page,
 )
-from quickstudy.ladder.record import Key, Record
+from quickstudy.ladder.record import ALL, Key, Record
 from quickstudy.modality import Modality
 from quickstudy.runs.report import confusion_picture
 
@@ -219,6 +219,7 @@ def _rung(record: Record, key: Key, choice: Choice | None) -> OnPage:
         step.baseline,
         step.transductive,
         chosen,
+        *key,
     )
 
 
@@ -226,12 +227,16 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     asked = record.asked
     least, most = min(asked.counts, default=0), max(asked.counts, default=0)
     each = f"{least}" if least == most else f"{least} to {most}"
+    whole = sum(shots == ALL for shots, _ in record.draws)
+    drawn = f"{asked.draws}{f' ({whole} of all)' if whole not in (0, asked.draws) else ''}"
     facts = [
         ("data", asked.data),
         ("examples", f"{len(record.examples.targets)} {asked.called} of {len(asked.classes)} classes, {each} of each"),
-        ("draws", f"{asked.draws} of each number of examples per class, the same for all rungs; seed {asked.seed}"),
+        ("draws", f"{drawn} of each number of examples per class, the same for all rungs; seed {asked.seed}"),
         ("fingerprint of the data", asked.fingerprint),
     ]
+    if asked.backbones:
+        facts.insert(3, (f"encoder{'s' * (len(asked.backbones) > 1)}", ", ".join(asked.backbones)))
     if record.episodes:
         facts.insert(3, ("episodes", f"{asked.episodes} of {asked.ways} classes"))
     if asked.reading:
@@ -248,7 +253,9 @@ def _notes(record: Record) -> list[str]:
         "The interval is of 95%, for new examples of these classes.",
         "A difference is taken on the same draws, so that its interval is narrower than those of its two parts: where "
         "it includes 0, the data do not tell which is better.",
-        "A dashed line is there to be beaten: what needs no encoder, or does not look at the inputs at all.",
+        "A grey, dotted line is there to be beaten: what needs no encoder, or does not look at the inputs at all."
+        + " Colours and marks are of rungs; dashed lines and hollow marks of further encoders."
+        * (len(record.asked.backbones) > 1),
         "The time is what it takes to learn and to answer once, without the embedding, which all rungs share "
         "and which is less where embeddings were kept; what a sentence says of times counts both.",
     ]
