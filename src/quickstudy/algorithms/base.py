@@ -249,9 +249,9 @@ class EmbeddingAlgorithm(Algorithm):
         episode_bytes = ways * each * values_ND.shape[1] * values_ND.element_size()
         together = (_OF_CPU if values_ND.device.type == "cpu" else _OF_DEVICE) // episode_bytes
         found = []
-        for rows in rows_TWK.to(values_ND.device).split(max(1, together)):
+        for rows in torch.split(rows_TWK.to(values_ND.device), max(1, together)):
             support_TSD, query_TQD = (
-                values_ND.index_select(0, part.flatten()).unflatten(0, (len(rows), -1))
+                values_ND.index_select(0, part.flatten()).view(len(rows), -1, values_ND.shape[1])
                 for part in (rows[..., :shots], rows[..., shots:])
             )
             found.append(self.classify(support_TSD, targets_S.expand(len(rows), -1), query_TQD, ways).argmax(-1))

@@ -62,7 +62,7 @@ def nearest_prototypes(values_ND: Tensor, rows_TWK: Tensor, shots: int) -> Tenso
     _, ways, each = rows_TWK.shape
     asked, size, table_ND = ways * (each - shots), values_ND.shape[1], values_ND.detach().numpy()
     room_QD, nearest = np.empty((_AT_ONCE * asked, size), table_ND.dtype), []
-    for block_TWK in rows_TWK.split(_BLOCK):
+    for block_TWK in torch.split(rows_TWK, _BLOCK):
         means_TWD = F.embedding_bag(block_TWK[:, :, :shots].reshape(-1, shots), values_ND, mode="mean")
         means_TWD = means_TWD.view(-1, ways, size)
         # |q - p|^2 = |q - c|^2 - 2 (q d - (p + c) d / 2) with d = p - c: the first is the same for all p.
