@@ -104,6 +104,7 @@ def climb(
     backbones: Sequence[Backbone] = (),
     rungs: Sequence[str] = (),
     slow: bool = False,
+    meta_train: Any = None,
     shots: Sequence[int] = SHOTS,
     draws: int = 10,
     ways: int = 5,
@@ -114,6 +115,7 @@ def climb(
     seed: int = 0,
     device: str = "cpu",
     told: Told | None = None,
+    begins: Callable[[str], None] | None = None,
     **named: Unpack[Named],
 ) -> Ladder:
     """Tell which method is good enough on one's own classes, and what accuracy to expect on new examples.
@@ -126,7 +128,9 @@ def climb(
             a data module, whose training data it is.
         backbones: what embeds, by name; default: the pretrained one that needs no download, of rows none.
         rungs: names of those to climb; default: all that the data serves (``quickstudy.ladder.available_rungs()``).
-        slow: whether rungs that train the backbone anew for each draw are among these by default.
+        slow: whether rungs that train the backbone are among these by default.
+        meta_train: examples of other classes, as ``data``, on which encoders are meta-trained that are asked about these;
+            default: half of the classes of the data, where it has four times ``ways``, and episodes are of the others.
         shots: examples of a class to learn from; those that the data reaches, and all of them, are taken.
         draws: how often a support set is drawn, for each number of shots.
         ways: classes of an episode.
@@ -137,6 +141,7 @@ def climb(
         seed: chooses the draws.
         device: where backbones are to run.
         told: called with the record, the rung and the shots after each.
+        begins: called with what a slow rung is about to do, in words.
         named: what is said of the data, where that does not follow from what lies there: see ``Named``.
 
     Returns:

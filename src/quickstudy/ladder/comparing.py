@@ -83,15 +83,25 @@ def difference(record: Record, first: Key, other: Key, shots: int) -> Estimate:
 
 
 def accuracy_of_classes(record: Record, first: Key, shots: int, other: Key | None = None) -> OfClasses | None:
-    """Return the accuracy of a rung in episodes, or by how much it is more accurate than another; None without any."""
+    """Return the accuracy of a rung in episodes, or by how much it is more accurate than another; None without any.
+
+    Two are compared in the episodes that both were asked.
+    """
     found = [record.episodic.get((key, shots)) for key in (first, other) if key is not None]
     told = record.episodes.get(shots)
     if told is None or any(each is None for each in found):
         return None
     queries = len(told.rows[0][0]) - shots
-    shares = [torch.tensor(each.right, dtype=torch.float64).mean(1) / queries for each in found if each is not None]
+    every = range(len(told.rows))
+    rights = [dict(zip(each.numbers or every, each.right, strict=True)) for each in found if each is not None]
+    common = [number for number in every if all(number in right for right in rights)]
+    if not common:
+        return None
+    shares = [
+        torch.tensor([right[number] for number in common], dtype=torch.float64).mean(1) / queries for right in rights
+    ]
     values_T = shares[0] - shares[1] if len(shares) > 1 else shares[0]
-    classes_TW = torch.tensor(told.classes)
+    classes_TW = torch.tensor(told.classes)[common]
     places_R = torch.arange(len(classes_TW)).repeat_interleave(classes_TW.shape[1])
     trials = None if len(shares) > 1 else queries * classes_TW.numel()
     mean, half = mean_interval(values_T, trials)
@@ -206,9 +216,15 @@ def _chosen(record: Record, keys: Sequence[Key], shots: int, worth: float) -> Ch
     place, best = _good_enough(levels_K, halves_KK, costs, worth), int(levels_K.argmax())
     optimism = _optimism(record, keys, shots, halves_KK, costs, worth)
     gain = difference(record, keys[best], keys[place], shots)
-    took = [each.seconds + record.steps[key].embedding_seconds for key, each in zip(keys, found, strict=True)]
+    took = [each.seconds + taken_before(record, key) for key, each in zip(keys, found, strict=True)]
     times = took[best] / max(took[place], 1e-9)
     return Choice(keys[place], shots, float(levels_K[place]) - optimism, found[place].ci95, keys[best], gain, times)
+
+
+def taken_before(record: Record, key: Key) -> float:
+    """Return the seconds that a rung took once, before it learned anything: to train its encoder, and to embed."""
+    step = record.steps[key]
+    return step.embedding_seconds + step.training_seconds
 
 
 def _levels(record: Record, keys: Sequence[Key], shots: int, found: Sequence[Estimate]) -> list[float]:

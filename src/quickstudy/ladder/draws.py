@@ -30,6 +30,8 @@ _MOST = 3000
 """Examples up to which all but a fifth are learned from, too."""
 _FEWEST = 5
 """Queries of each class of an episode; of more classes than enough, those that have as many."""
+ENOUGH = 4
+"""Times the ways of an episode: of so many classes one half may train an encoder that is asked about the other."""
 
 
 def codes_of(table: Table) -> NDArray[np.int64]:
@@ -149,7 +151,26 @@ def _check(table: Table, held: NDArray[np.int64]) -> None:
         )
 
 
-def episodes(table: Table, shots: int, ways: int, count: int, seed: int, queries: int = 10) -> Episodes | None:
+def held_apart(table: Table, ways: int, seed: int) -> tuple[int, ...]:
+    """Return the codes of the half of the classes that is asked where the other trains an encoder.
+
+    Args:
+        table: of one label per example.
+        ways: classes of an episode.
+        seed: divides them.
+
+    Returns:
+        Nothing where there are fewer than ``ENOUGH`` times the ways that an episode can be of.
+    """
+    codes = np.flatnonzero(table.index.counts > _FEWEST)
+    if len(codes) < ENOUGH * ways:
+        return ()
+    return tuple(sorted(np.random.default_rng([seed, 1 << 21]).permutation(codes)[: len(codes) // 2].tolist()))
+
+
+def episodes(
+    table: Table, shots: int, ways: int, count: int, seed: int, held: Sequence[int] = (), queries: int = 10
+) -> Episodes | None:
     """Return episodes of some classes of all; None where there are too few classes to say anything of others.
 
     Args:
@@ -158,29 +179,37 @@ def episodes(table: Table, shots: int, ways: int, count: int, seed: int, queries
         ways: classes of an episode; there must be twice as many with enough examples.
         count: of episodes.
         seed: chooses them.
+        held: codes of classes that half of the episodes are of alone, and the others of none of them.
         queries: of each class at most.
     """
     counts = table.index.counts
     codes = np.flatnonzero(counts >= shots + _FEWEST)
     if len(codes) < 2 * ways or shots == ALL:
         return None
-    some = table.only(codes.tolist())
-    places = np.concatenate([_rows(table, code) for code in codes.tolist()])
+    apart = np.isin(codes, held)
+    parts = [codes[apart], codes[~apart]]
+    if min(map(len, parts)) < 2 * ways:
+        parts = [codes]
+    found = []
     try:
-        sampler = EpisodeSampler(
-            some.index,
-            ways=ways,
-            shots=shots,
-            queries=min(queries, int(counts[codes].min()) - shots),
-            seed=seed,
-            stage="test",
-            fingerprint=some.fingerprint,
-            classes=some.classes,
-            origins=some.origins,
-        )
-        rows_TWK = places[sampler.draw(np.arange(count))]
+        for place, part in enumerate(parts):
+            some = table.only(part.tolist())
+            rows = np.concatenate([_rows(table, code) for code in part.tolist()])
+            sampler = EpisodeSampler(
+                some.index,
+                ways=ways,
+                shots=shots,
+                queries=min(queries, int(counts[codes].min()) - shots),
+                seed=seed,
+                stage="test",
+                fingerprint=some.fingerprint,
+                classes=some.classes,
+                origins=some.origins,
+            )
+            found.append(rows[sampler.draw(np.arange(len(range(place, count, len(parts)))))])
     except DataError:  # whose groups serve no episode of so many shots
         return None
+    rows_TWK = np.concatenate(found)
     return Episodes(shots, _nested(rows_TWK), _nested(codes_of(table)[rows_TWK[:, :, 0]]))
 
 
