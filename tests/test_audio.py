@@ -173,10 +173,20 @@ def test_training_is_shown_one_window_and_all_else_the_mean() -> None:
     assert len(model.predictor().predict([{"array": waves[0], "sampling_rate": RATE}])) == 1
 
 
-def wav(samples: NDArray[Any], rate: int = RATE, form: str = "WAV") -> bytes:
+def wav(samples: NDArray[Any], rate: int = RATE, form: str = "WAV", subtype: str | None = None) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=form)
+    soundfile.write(file, samples, rate, format=form, subtype=subtype)
     return file.getvalue()
+
+
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def resized(content: bytes, chunk: bytes, size: int) -> bytes:
+    """Return a wav file that claims so many bytes of a chunk."""
+    at = content.index(chunk) + 4
+    return content[:at] + size.to_bytes(4, "little") + content[at + 4 :]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +194,7 @@ def wav(samples: NDArray[Any], rate: int = RATE, form: str = "WAV") -> bytes:
     [
         ((32767 * tone(300, 1)).astype(np.int64), "whole numbers of 64 bits reach .*does not say what the loudest"),
         ((32767 * tone(300, 1)).astype(np.int32), r"whole numbers of 32 bits reach .*array.astype\('int16'\)"),
-        ((32767 * tone(300, 1)).astype(np.int16).astype(float), "samples reach .*divide those of 16 bits by 32768"),
+        ((32767 * tone(300, 1)).astype(np.int16).astype(float), "that reach .*divide those of 16 bits by 32768"),
     ],
 )
 def test_samples_whose_full_scale_is_not_known_are_refused(samples: Any, told: str) -> None:
@@ -194,18 +204,22 @@ def test_samples_whose_full_scale_is_not_known_are_refused(samples: Any, told: s
     assert torch.equal(as_given, Sound()({"array": samples.astype(np.int16) / 32768, "sampling_rate": RATE}))
 
 
+CUT = r"is cut short: it claims [\d,]+ bytes of sound, and has [\d,]+. Replace the file"
 BAD = {
     "empty.wav": (b"", "is empty: replace the file"),
     "text.wav": (b"hello, this is a text" * 9, "is no sound, or none that is read: save it as wav, flac, ogg or mp3"),
-    "cut.mp3": (
-        wav(tone(300, 2), form="MP3")[:4000],
-        "is cut short: it claims 2.0. s, and ends before. Replace the file",
-    ),
-    "cut.wav": (wav(tone(300, 2))[:9000], "is cut short: it claims more bytes than it has. Replace the file"),
-    "cut.aiff": (wav(tone(300, 2), form="AIFF")[:9000], "is cut short: it claims more bytes than it has"),
-    "cut.ogg": (
-        wav(tone(300, 2), form="OGG")[:4000],
-        "is a damaged ogg file, or one cut short: replace it|has no samples: it is empty, or cut short",
+    "cut.mp3": (half(wav(tone(300, 2), form="MP3")), CUT),
+    "tagged.mp3": (b"ID3\x04\0\0\0\0\x01\x48" + bytes(200) + half(wav(tone(300, 2), form="MP3")), CUT),
+    "cut.wav": (half(wav(tone(300, 2))), "is cut short: it claims 32,000 bytes of sound, and has 15,978. Replace the"),
+    "cut.aiff": (half(wav(tone(300, 2), form="AIFF")), CUT),
+    "cut.au": (half(wav(tone(300, 2), form="AU")), CUT),
+    "large.wav": (half(wav(tone(300, 2), form="RF64")), CUT),
+    "more.wav": (resized(wav(tone(300, 2)), b"data", 64_000), CUT),
+    "cut.flac": (half(wav(tone(300, 2), form="FLAC")), "is a damaged flac file, or one cut short: replace it"),
+    "cut.ogg": (half(wav(tone(300, 5), form="OGG")), "is cut short: it ends within a page. Replace the file"),
+    "spike.wav": (
+        wav(np.where(np.arange(2400) == 7, 1e30, tone(300)), subtype="DOUBLE"),
+        r"has 1 samples that no sound reaches, up to 1e\+30, .*Replace them, .* or leave the sound out",
     ),
     "film.wav": (b"\0\0\0\x20ftypM4A " + bytes(100), r"is MPEG-4 \(m4a, aac\), which is not read.*ffmpeg -i"),
     "one.wav": (wav(np.ones(1)), "has 1 samples, 0.125 ms: a sound has 25 ms at least"),
@@ -224,10 +238,43 @@ def test_a_bad_sound_is_named_with_what_to_do(name: str, tmp_path: Path) -> None
         Sound().load(tmp_path / name)
 
 
-def test_a_file_whose_writer_did_not_know_its_length_is_read() -> None:
-    whole = wav(tone(300))
-    streamed = whole[:4] + b"\xff" * 4 + whole[8:]  # as programs do that write into a pipe
-    assert torch.equal(Sound(seconds=0.3).load(streamed), Sound(seconds=0.3).load(whole))
+@pytest.mark.parametrize(("form", "data"), [(0, 0), (36, 0), (2**32 - 1, 0), (0, 2**32 - 1), (2**31, 2**31 - 36)])
+def test_a_file_whose_writer_did_not_know_its_length_is_read(form: int, data: int) -> None:
+    """As programs write into a pipe, and recorders that are stopped."""
+    content = wav(tone(300))
+    streamed = resized(resized(content, b"RIFF", form), b"data", data)
+    assert torch.equal(Sound(seconds=0.3).load(streamed), Sound(seconds=0.3).load(content))
+    au, aiff = wav(tone(300), form="AU"), wav(tone(300), form="AIFF")
+    assert torch.equal(Sound(seconds=0.3).load(au[:8] + bytes(4) + au[12:]), Sound(seconds=0.3).load(au))
+    assert torch.equal(Sound(seconds=0.3).load(aiff[:4] + bytes(4) + aiff[8:]), Sound(seconds=0.3).load(aiff))
+
+
+def test_a_file_that_lacks_a_little_is_told_of_and_heard() -> None:
+    content, sound = wav(tone(300)), Sound(seconds=0.3)
+    with pytest.warns(
+        DataWarning, match="is cut short: it claims 4,800 bytes of sound, and has 4,700, which are heard"
+    ):
+        assert torch.equal(sound.load(content[:-100]), sound.load(wav(tone(300)[:-50])))
+    tagged = content + b"LIST\x04\0\0\0INFO"
+    assert torch.equal(sound.load(tagged[:-6]), sound.load(content))  # what is cut is no sound
+    with pytest.raises(DataError, match="has no samples"):
+        sound.load(resized(wav(np.zeros(0)), b"RIFF", 48) + b"LIST\x04\0\0\0INFO")
+
+
+def test_of_a_long_flac_that_is_cut_behind_what_is_heard_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.audio.modality._SOUGHT", 1.0)
+    content = wav(tone(300, 8), form="FLAC")
+    assert Sound(seconds=0.3).load(content).shape == (1, 64, 30)
+    with pytest.raises(DataError, match="is a damaged flac file, or one cut short"):
+        Sound(seconds=0.3).load(content[: len(content) * 3 // 4])
+
+
+def test_channels_that_cancel_each_other_are_told_of_and_one_is_heard() -> None:
+    wave, sound = tone(300), Sound(seconds=0.3)
+    with pytest.warns(DataWarning, match=r"has 2 channels whose mean is silent.*: channel 2 alone .*pan=mono\|c0=c1'"):
+        heard = sound.load(wav(np.stack([-0.999 * wave, wave], 1)))
+    assert torch.equal(heard, sound.load(wav(wave)))
+    assert sound.load(wav(np.stack([0 * wave, wave], 1))).any()  # and one that is silent is no matter
 
 
 def test_a_sound_of_many_channels_and_samples_is_refused_before_it_is_decoded(

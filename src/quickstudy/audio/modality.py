@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from quickstudy.audio.containers import completed, unreadable
 from quickstudy.audio.spectrum import DECIBELS, FRAMES, WINDOW, frames_of, log_mel, resampled
 from quickstudy.batches import Batch, each, in_windows, is_batch, stack, take, unfold, windows_of
 from quickstudy.data.likeness import digest
@@ -55,21 +56,19 @@ _COUNTED = 1_000
 _SOUGHT = 60.0
 """Seconds of a sound that are decoded at most."""
 _ENDLESS = 2**62  # samples, of which an older libsndfile tells more where it does not find a file's end
-_LOUDEST = 100  # of floats in memory, whose full scale is 1
+_LOUDEST = 100  # of floats, whose full scale is 1
+_WHOLE = 2.0**31
+"""What the whole numbers of sounds reach at most."""
+_CANCELLED = 0.01
+"""Of how loud the channels are: where their mean is quieter, by 40 dB, they cancel each other."""
 _RATES = 1_000, 768_000
 _CHANNELS = 64
 _DECODED = 50_000_000
 """Samples of all channels that are decoded at most: 400 MB."""
 _CUT_SHORT = 0.9
-_UNTOLD = 2**30
-"""Bytes: who writes a file of sound before its length is known says that it has as many as can be said."""
+"""Of the samples that a sound claims: with fewer it is refused."""
 _HEARD = 10 ** (-DECIBELS / 20)
 """Of the loudest sample: where none reaches so high, there is silence."""
-_READ = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3", b"\xff\xfb": "mp3", b"FORM": "aiff"}
-"""How files of sound begin that are read."""
-_OTHERS = {b"ftyp": "MPEG-4 (m4a, aac)", b"\x1aE\xdf\xa3": "Matroska or WebM", b"0&\xb2u": "WMA"}
-"""What stands within the first bytes of those that are not."""
-_CONVERT = "save it as wav, flac, ogg or mp3 (ffmpeg -i IT it.wav)"
 
 
 class Clip(NamedTuple):
@@ -144,7 +143,19 @@ class Clip(NamedTuple):
                 f"{self.name} has {len(wrong)} samples that are no finite numbers, the first {samples[wrong[0], 0]}: "
                 "replace them, np.nan_to_num(samples)"
             )
+        peak = float(np.abs(samples).max(initial=0))
+        if peak > _LOUDEST:
+            raise DataError(f"{self.name} {_too_loud(samples, peak)}")
         mono: NDArray[Any] = samples.mean(1)
+        if np.square(mono).sum() < _CANCELLED**2 * np.square(samples).mean(1).sum():
+            loudest = int(np.square(samples).sum(0).argmax())
+            warnings.warn(
+                f"{self.name} has {samples.shape[1]} channels whose mean is silent, as of one and its negative: "
+                f"channel {loudest + 1} alone is heard. Save it so (ffmpeg -i IT -af 'pan=mono|c0=c{loudest}' it.wav)",
+                DataWarning,
+                4,
+            )
+            return samples[:, loudest]
         return mono
 
 
@@ -251,8 +262,7 @@ class Sound(Modality):
             return
         name = f"the sound of {len(item)} bytes" if isinstance(item, bytes) else named(item)
         content = file_content(item, name, "a sound: a path, bytes, samples, or {'array': ..., 'sampling_rate': ...}")
-        if _lost(content):
-            raise DataError(f"{name} is cut short: it claims more bytes than it has. Replace the file")
+        content = completed(name, content)
         soundfile: Any = require("soundfile", extra="audio")
         try:
             with soundfile.SoundFile(io.BytesIO(content)) as file:
@@ -265,7 +275,10 @@ class Sound(Modality):
                 if file.channels > _CHANNELS:
                     raise DataError(f"{name} has {file.channels} channels; more than {_CHANNELS} are refused")
                 clip = self._checked(Clip(name, file.samplerate, file.frames, read))
-                if (decoded := clip.sought(self.windows * (self.seconds or _LONGEST)) * file.channels) > _DECODED:
+                sought = clip.sought(self.windows * (self.seconds or _LONGEST))
+                if sought < clip.length and file.format == "FLAC":  # which does not say how many bytes it has
+                    read(clip.length - 1, 1)
+                if (decoded := sought * file.channels) > _DECODED:
                     raise DataError(
                         f"{name} has {file.channels} channels of {clip.rate:,} samples a second, of which {decoded:,} "
                         f"samples were decoded; more than {_DECODED:,} are refused: make it one channel of "
@@ -273,13 +286,15 @@ class Sound(Modality):
                     )
                 yield clip
         except soundfile.SoundFileError as error:
-            raise DataError(_unreadable(name, content)) from error
+            raise DataError(unreadable(name, content)) from error
 
     def _checked(self, clip: Clip) -> Clip:
         name, rate = clip.name, clip.rate
         if not _RATES[0] <= rate <= _RATES[1]:
             raise DataError(f"{name} has {rate} samples a second: sounds have {_RATES[0]:,} to {_RATES[1]:,}")
-        if not 0 < clip.length < _ENDLESS:
+        if clip.length >= _ENDLESS:
+            raise DataError(f"{name} does not say how many samples it has: save it again (ffmpeg -i IT it.wav)")
+        if clip.length <= 0:
             raise DataError(f"{name} has no samples: it is empty, or cut short. Replace the file")
         if clip.seconds < WINDOW:
             raise DataError(
@@ -480,6 +495,20 @@ def _in_memory(item: Any, rate: int) -> tuple[NDArray[Any] | None, int]:
     return (item, rate) if isinstance(item, np.ndarray) else (None, rate)
 
 
+def _too_loud(samples: NDArray[Any], peak: float) -> str:
+    """Say what samples ``[n, C]`` are that a sound cannot have: those of whole numbers, or damaged ones."""
+    if peak <= _WHOLE:
+        return (
+            f"has samples that reach {peak:,.0f}, and floats are to lie in -1..1: divide those of 16 bits by 32768, or "
+            "give them as whole numbers, array.astype('int16')"
+        )
+    wrong = np.flatnonzero((np.abs(samples) > _LOUDEST).any(1))
+    return (
+        f"has {len(wrong)} samples that no sound reaches, up to {peak:.3g}, where floats are to lie in -1..1: they are "
+        "damaged. Replace them, np.where(abs(samples) > 1, 0, samples), or leave the sound out"
+    )
+
+
 def _channels_last(array: NDArray[Any]) -> tuple[int, Callable[[int, int], NDArray[Any]]]:
     """Return how many samples an array has, and what reads some of them, ``[n, C]``.
 
@@ -490,17 +519,12 @@ def _channels_last(array: NDArray[Any]) -> tuple[int, Callable[[int, int], NDArr
         raise DataError(
             f"expected the samples of a sound, [L] or [channels, L] of int16 or of floats of -1..1, not {brief(array)}"
         )
-    whole, bits = array.dtype.kind != "f", 8 * array.dtype.itemsize
-    peak = float(np.abs(array, dtype=np.float64).max(initial=0))
-    if whole and (bits == 64 or (bits == 32 and 0 < peak <= 2**15)):
+    bits = 8 * array.dtype.itemsize
+    peak = 0.0 if array.dtype.kind == "f" else float(np.abs(array, dtype=np.float64).max(initial=0))
+    if array.dtype.kind != "f" and (bits == 64 or (bits == 32 and 0 < peak <= 2**15)):
         raise DataError(
             f"whole numbers of {bits} bits reach {peak:,.0f}, which does not say what the loudest "
             "sample would be: give those of 16 bits as such, array.astype('int16'), or floats of -1..1"
-        )
-    if not whole and np.isfinite(peak) and peak > _LOUDEST:
-        raise DataError(
-            f"samples reach {peak:,.0f}, and floats are to lie in -1..1: divide those of 16 bits by 32768, or give "
-            "them as whole numbers, array.astype('int16')"
         )
     samples = array[:, None] if array.ndim == 1 else array.T if array.shape[0] < array.shape[1] else array
 
@@ -512,24 +536,3 @@ def _channels_last(array: NDArray[Any]) -> tuple[int, Callable[[int, int], NDArr
         return part
 
     return len(samples), read
-
-
-def _lost(content: bytes) -> bool:
-    """Whether a file of wav or aiff is shorter than it says, which libsndfile reads as if it were whole."""
-    if content[:4] not in (b"RIFF", b"FORM"):
-        return False
-    claimed = 8 + int.from_bytes(content[4:8], "little" if content[:4] == b"RIFF" else "big")
-    return len(content) < _CUT_SHORT * claimed < _UNTOLD
-
-
-def _unreadable(name: str, content: bytes) -> str:
-    """Say why a file is not read: by how it begins, as what libsndfile says of it means little."""
-    if not content:
-        return f"{name} is empty: replace the file, or leave it out"
-    for begins, kind in _READ.items():
-        if content.startswith(begins):
-            return f"{name} is a damaged {kind} file, or one cut short: replace it"
-    for part, kind in _OTHERS.items():
-        if part in content[:12]:
-            return f"{name} is {kind}, which is not read: {_CONVERT}"
-    return f"{name} is no sound, or none that is read: {_CONVERT}"
