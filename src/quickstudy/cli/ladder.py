@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default = list(SHOTS) if name == "shots" else []
         parser.add_argument(f"--{name}", type=kind, nargs="+", default=default, help=flags[name].help)
     parser.add_argument("--out", type=str, default="quickstudy-ladder", help="folder for the record and the model")
-    known = (*_SEVERAL, "data", "out", "told")
+    known = (*_SEVERAL, "data", "out", "told", "begins")
     add_flags(parser, {name: flag for name, flag in flags.items() if name not in known}, "more")
 
 

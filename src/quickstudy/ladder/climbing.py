@@ -27,10 +27,12 @@ from quickstudy.ladder.comparing import (
     done,
     in_points,
     named,
+    of_held_classes,
     seen,
     sentence,
 )
 from quickstudy.ladder.examples import Backbone, Embedded, Examples, domain_of, memory, usual_backbone
+from quickstudy.ladder.metatraining import META, others_of
 from quickstudy.ladder.opening import Named, examples_of, opened
 from quickstudy.ladder.record import Asked, Conclusion, Episodic, Key, Record, Result, Step
 from quickstudy.ladder.record import Examples as Listed
@@ -48,6 +50,7 @@ from quickstudy.learning.checks import (
 )
 from quickstudy.predictor import Predictor
 from quickstudy.trained import TrainedModel
+from quickstudy.training.datamodule import DataModule
 
 SHOTS = (1, 2, 5, 10, 20)
 MODEL = "model"
@@ -82,7 +85,8 @@ class Ladder:
         """Yield the lines of a table: its head, then of each rung its name and its accuracy by number of shots."""
         yield head(self.record)
         for key in self.record.steps:
-            yield row(self.record, key)
+            if any(seen(self.record, key, shots) for shots in self.record.asked.shots):
+                yield row(self.record, key)
 
     def __str__(self) -> str:
         """The table, and the sentence."""
@@ -104,7 +108,7 @@ def climb(
     backbones: Sequence[Backbone] = (),
     rungs: Sequence[str] = (),
     slow: bool = False,
-    meta_train: Any = None,
+    meta_train: str | os.PathLike[str] | DataModule | None = None,
     shots: Sequence[int] = SHOTS,
     draws: int = 10,
     ways: int = 5,
@@ -129,8 +133,8 @@ def climb(
         backbones: what embeds, by name; default: the pretrained one that needs no download, of rows none.
         rungs: names of those to climb; default: all that the data serves (``quickstudy.ladder.available_rungs()``).
         slow: whether rungs that train the backbone are among these by default.
-        meta_train: examples of other classes, as ``data``, on which encoders are meta-trained that are asked about these;
-            default: half of the classes of the data, where it has four times ``ways``, and episodes are of the others.
+        meta_train: examples of other classes, named as the data is, for rungs whose encoder learns from such first;
+            default: half of the classes, where there are four times ``ways``, and the other half is asked.
         shots: examples of a class to learn from; those that the data reaches, and all of them, are taken.
         draws: how often a support set is drawn, for each number of shots.
         ways: classes of an episode.
@@ -164,7 +168,10 @@ def climb(
     kind = domain_of(module.modality)
     if not backbones and not (usual := usual_backbone(module.modality)):
         raise ConfigError(f"backbones is missing: name what embeds {module.modality.called}, or give a module")
-    examples = Examples(table, module.modality, kind, backbones or [usual], device)
+    others, further, taught = others_of(meta_train, table, module.modality, ways, seed if episodes else None, named)
+    findings += further
+    folder = None if out is None else Path(out) / META
+    examples = Examples(table, module.modality, kind, backbones or [usual], device, others, folder)
     reached = drawn.reached(table.index.counts, shots)
     asked = Asked(
         data=str(data) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
@@ -180,6 +187,7 @@ def climb(
         seed=seed,
         reading={name: value for name, value in module.load_options.items() if name not in module.modality.learned},
         left_out={**table.skipped, **module.skipped},
+        meta_train=taught,
     )
     record = Record.begin(None if out is None else Path(out), asked, fresh)
     skipped: dict[str, str] = {}
@@ -189,9 +197,10 @@ def climb(
     try:
         for finding in findings:
             record.add(finding)
-        _prepare(record, table, module.modality)
-        for name, backbone in _order(rungs or available_rungs(slow, kind), list(examples.backbones)):
-            _climb_one(record, examples, name, backbone, skipped, told)
+        _prepare(record, table, module.modality, () if others is None else others.asked)
+        usually = available_rungs(slow, kind, meta_train is not None)
+        for name, backbone in _order(rungs or usually, list(examples.backbones)):
+            _climb_one(record, examples, name, backbone, skipped, told, begins)
         finished = True
     except KeyboardInterrupt:
         if not record.results:
@@ -230,7 +239,8 @@ def of_other_classes(record: Record, choice: Choice | None) -> list[str]:
         for shots, each in found.items()
         if each is not None
     ]
-    return [f"{record.asked.ways} classes to come, {named(record, choice.key)}: {', '.join(told)}"] if told else []
+    own = [f"{record.asked.ways} classes to come, {named(record, choice.key)}: {', '.join(told)}"] if told else []
+    return [*own, *of_held_classes(record, choice)]
 
 
 def _order(names: Sequence[str], backbones: Sequence[str]) -> list[tuple[str, str]]:
@@ -260,8 +270,8 @@ def _checked(table: Table, modality: Any, shots: Sequence[int], count: int, seed
     return kept, findings
 
 
-def _prepare(record: Record, table: Table, modality: Any) -> None:
-    """Put the examples and all draws into the record."""
+def _prepare(record: Record, table: Table, modality: Any, held: Sequence[int]) -> None:
+    """Put the examples and all draws into the record; half of the episodes are of the held classes alone."""
     assert table.targets is not None
     origins = table.origins
     groups = () if origins is None else tuple(origins.names[code] for code in origins.codes)
@@ -269,7 +279,9 @@ def _prepare(record: Record, table: Table, modality: Any) -> None:
     for draw in drawn.draws(table, record.asked.shots, record.asked.draws, record.asked.seed):
         record.add(draw)
     for shots in record.asked.shots if record.asked.episodes else ():
-        found = drawn.episodes(table, shots, record.asked.ways, record.asked.episodes, record.asked.seed)
+        if shots in record.episodes:  # as they were drawn when it began
+            continue
+        found = drawn.episodes(table, shots, record.asked.ways, record.asked.episodes, record.asked.seed, held)
         if found is not None:
             record.add(found)
 
@@ -286,19 +298,38 @@ def _names(table: Table, modality: Any) -> tuple[str, ...]:
 
 
 def _climb_one(
-    record: Record, examples: Examples, name: str, backbone: str, skipped: dict[str, str], told: Told | None
+    record: Record,
+    examples: Examples,
+    name: str,
+    backbone: str,
+    skipped: dict[str, str],
+    told: Told | None,
+    begins: Callable[[str], None] | None,
 ) -> None:
     """Climb a rung on what it was not climbed on before."""
     rung, key = RUNGS[name], Key(name, backbone)
     complete = key in record.steps and all(done(record, key, shots) for shots in record.asked.shots)
     if complete and all((key, shots) in record.episodic for shots in record.episodes):
         for shots in record.asked.shots:
-            if told is not None:
+            if told is not None and seen(record, key, shots):
                 told(record, key, shots)
         return
     embedded = examples.on(backbone)
     if lacking := rung.lacks(embedded, examples.domain):
         skipped[name] = lacking
+        return
+    held, most = rung.asked(embedded), rung.draws or record.asked.draws
+    left = [
+        len(draw.support)
+        for (shots, number), draw in record.draws.items()
+        if number < most and not held and (key, shots, number) not in record.results
+    ]
+    if begins is not None and (about := rung.begins(embedded, left)):
+        begins(f"{name}: {about}")
+    try:
+        embedded = examples.prepared(name, backbone, rung.prepared)
+    except DataError as error:  # whose groups serve no such episodes
+        skipped[name] = str(error)
         return
     if key not in record.steps:
         record.add(_step(rung, key, embedded))
@@ -307,14 +338,17 @@ def _climb_one(
         for draw in [draw for (of, number), draw in record.draws.items() if of == shots and number < most]:
             if (key, shots, draw.number) not in record.results:
                 record.add(_result(rung, key, embedded, draw))
-        if told is not None:
+        if told is not None and seen(record, key, shots):
             told(record, key, shots)
     for shots, episodes in record.episodes.items():
-        if (key, shots) not in record.episodic:
+        numbers = drawn.of_classes(episodes, held, rung.episodes)
+        if (key, shots) not in record.episodic and numbers:
             began = time.perf_counter()
-            right = rung.episodic(embedded, torch.tensor(episodes.rows), shots)
+            right = rung.episodic(embedded, torch.tensor(episodes.rows)[list(numbers)], shots)
             if right is not None:
-                record.add(Episodic(*key, shots, tuple(map(tuple, right.tolist())), time.perf_counter() - began))
+                every = () if len(numbers) == len(episodes.rows) else numbers
+                seconds = time.perf_counter() - began
+                record.add(Episodic(*key, shots, tuple(map(tuple, right.tolist())), seconds, every))
 
 
 def _step(rung: Rung, key: Key, embedded: Embedded) -> Step:
@@ -328,7 +362,8 @@ def _step(rung: Rung, key: Key, embedded: Embedded) -> Step:
         saves=saves,
         embedding_seconds=round(embedded.seconds, 3),
         megabytes=round(rung.megabytes(embedded), 3) if saves else 0.0,
-        draws=rung.draws,
+        draws=-1 if rung.asked(embedded) else rung.draws,
+        training_seconds=round(embedded.training_seconds, 3),
     )
 
 
@@ -359,8 +394,8 @@ def _concluded(
     choice = chosen(record, worth)
     predictor = None
     if choice is not None:
-        embedded = examples.on(choice.key.backbone)
-        predictor = RUNGS[choice.key.rung].model(embedded)
+        rung = RUNGS[choice.key.rung]
+        predictor = rung.model(examples.prepared(*choice.key, rung.prepared))
         assert predictor is not None
         place = "" if out is None else str(out / MODEL)
         if place:

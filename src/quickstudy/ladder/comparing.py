@@ -336,6 +336,27 @@ def named(record: Record, key: Key) -> str:
     return f"{key.rung} on {key.backbone}" if several and key.backbone else key.rung
 
 
+def of_held_classes(record: Record, choice: Choice) -> list[str]:
+    """Return in words what meta-training on half of the classes adds to the chosen rung on the other half."""
+    lines = []
+    for key, step in record.steps.items():
+        if step.draws >= 0:
+            continue
+        parts = []
+        for shots in record.episodes:
+            alone = accuracy_of_classes(record, key, shots)
+            apart = accuracy_of_classes(record, key, shots, choice.key)
+            if alone is not None and apart is not None:
+                more = f"{100 * apart.mean:+.1f} ± {100 * apart.ci95:.1f}"
+                parts.append(f"{shots} shot{'s' * (shots > 1)} {in_points(alone)} ({more})")
+        if parts:
+            lines.append(
+                f"{named(record, key)}, meta-trained on half of these classes in {step.training_seconds:.0f} s and "
+                f"asked about the other half (against {named(record, choice.key)}): {', '.join(parts)}"
+            )
+    return lines
+
+
 def sentence(record: Record, choice: Choice | None) -> str:
     """Return in a sentence what is recommended, what more would cost and bring, and what more labels would."""
     if choice is None:

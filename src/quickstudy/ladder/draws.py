@@ -213,6 +213,18 @@ def episodes(
     return Episodes(shots, _nested(rows_TWK), _nested(codes_of(table)[rows_TWK[:, :, 0]]))
 
 
+def of_classes(episodes: Episodes, held: Sequence[int], most: int = 0) -> tuple[int, ...]:
+    """Return the numbers of the episodes that are of such classes alone.
+
+    Args:
+        episodes: of one number of shots.
+        held: codes of classes; nothing: all.
+        most: how many at most; 0: all.
+    """
+    every = [number for number, own in enumerate(episodes.classes) if not held or set(own) <= set(held)]
+    return tuple(every[:most] if most else every)
+
+
 def _plain(rows: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(rows.tolist())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,8 +23,10 @@ from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, few, one_line
 from quickstudy.files import atomic_write
-from quickstudy.ladder.examples import Embedded, Others
+from quickstudy.ladder.draws import held_apart
+from quickstudy.ladder.examples import Embedded, Others, domain_of
 from quickstudy.ladder.finetuning import copied, last_stages, of_domain, repeatable, run
+from quickstudy.ladder.opening import Named, examples_of, opened
 from quickstudy.learning.checks import Finding, also_among, repetitions
 from quickstudy.learning.embeddings import embeddings, identity_of
 from quickstudy.modality import Modality
@@ -32,6 +35,8 @@ from quickstudy.signatures import options_of
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier
 
+META = "meta-trained"
+"""The folder of the weights, in that of the ladder."""
 STEPS, STEPS_FROM_NOTHING = 60, 400
 """Of one episode each: of an encoder that has trained weights, and of one that has none."""
 _WAYS, _SHOTS, _QUERIES = 12, 1, 4  # of an episode whose classes share what they are embedded by
@@ -53,6 +58,40 @@ class Plan:
     options: Mapping[str, Any]
     strategy: Any
     told: str
+
+
+def others_of(
+    meta_train: Any, asked: Table, modality: Modality, ways: int, seed: int | None, named: Named
+) -> tuple[Others | None, list[Finding], str]:
+    """Return what an encoder may learn from before it is asked, what was found in it, and its name and fingerprint.
+
+    Args:
+        meta_train: examples of other classes, as ``opened`` takes them; None: half of the classes that are there, where
+            these are enough.
+        asked: the examples of the ladder.
+        modality: what inputs are.
+        ways: classes of an episode.
+        seed: divides the classes; None: they are not divided.
+        named: what is said of the data.
+
+    Raises:
+        ConfigError: the others are of another domain, or fewer than two classes of them are not asked.
+        DataError: they have no class each.
+    """
+    if meta_train is None:
+        held = () if seed is None else held_apart(asked, ways, seed)
+        rest = sorted({*range(len(asked.classes))} - {*held})
+        return (Others(asked.only(rest), ways, held) if held else None), [], ""
+    said: Named = {} if isinstance(meta_train, DataModule) else {**named}
+    if not isinstance(meta_train, DataModule) and (domain := domain_of(modality)):
+        said["domain"] = domain
+    module = opened(meta_train, **said)
+    if type(module.modality) is not type(modality):
+        raise ConfigError(f"meta_train has {module.modality.called}, and the data has {modality.called}")
+    table = examples_of(module)
+    others, findings = apart_from(asked, table, modality, ways)
+    name = str(meta_train) if isinstance(meta_train, (str, os.PathLike)) else type(meta_train).__name__
+    return others, findings, f"{name} ({table.fingerprint})"
 
 
 def apart_from(asked: Table, others: Table, modality: Modality, ways: int) -> tuple[Others, list[Finding]]:

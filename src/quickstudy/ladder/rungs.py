@@ -21,8 +21,8 @@ from torch import Tensor
 
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.batches import join, take
-from quickstudy.ladder.examples import Embedded, megabytes
 from quickstudy.ladder.draws import ENOUGH
+from quickstudy.ladder.examples import Embedded, megabytes
 from quickstudy.ladder.finetuning import (
     BATCH,
     PAIRED,
@@ -98,6 +98,10 @@ class Rung(ABC):
             supports: of each draw, how many examples it is to learn from.
         """
         return ""
+
+    def asked(self, examples: Embedded) -> tuple[int, ...]:
+        """Return the codes of classes that it may be asked, in episodes alone, as it saw the others; nothing: all."""
+        return ()
 
     def prepared(self, examples: Embedded, folder: Path | None = None) -> Embedded:
         """Return the examples as it takes them, once for all draws: here as they are.
@@ -387,6 +391,10 @@ class MetaTrained(OnEmbeddings):
         """Say on what it trains, and for how long."""
         return self._plan(examples).told
 
+    def asked(self, examples: Embedded) -> tuple[int, ...]:
+        """Return the classes that it was not trained on, where these are of the same data; see ``Rung.asked``."""
+        return () if examples.others is None else examples.others.asked
+
     def prepared(self, examples: Embedded, folder: Path | None = None) -> Embedded:
         """Meta-train, and embed by what was trained."""
         return meta_trained(examples, self.strategy, self._plan(examples), folder)
@@ -541,12 +549,13 @@ for _name, _rung in {
     RUNGS.register(_name)(_rung)
 
 
-def available_rungs(slow: bool = True, domain: str | None = None) -> list[str]:
+def available_rungs(slow: bool = True, domain: str | None = None, meta: bool = False) -> list[str]:
     """Return the names that ``rungs=`` takes, from what costs little to what costs much.
 
     Args:
         slow: whether those are among them that train the backbone anew.
         domain: only those that are climbed where none are named and the examples are such; None: all.
+        meta: whether those are among them that are meta-trained, though ``slow`` is not said.
     """
     names = sorted(RUNGS.names(), key=lambda name: RUNGS[name].cost)
     return [
