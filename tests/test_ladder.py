@@ -19,15 +19,25 @@ from quickstudy.algorithms.linear_probe import LinearProbe
 from quickstudy.algorithms.nearest_neighbour import NearestNeighbour
 from quickstudy.audio.modality import Sound
 from quickstudy.cli import main
+from quickstudy.data.origins import Origins
 from quickstudy.data.table import Table
 from quickstudy.functional.intervals import draws_interval, teaching_variance
 from quickstudy.image.modality import Picture
 from quickstudy.ladder import RUNGS, Ladder, Record, available_rungs
 from quickstudy.ladder.climbing import _names
-from quickstudy.ladder.comparing import _levels, accuracy, accuracy_of_classes, bought, chosen, difference, per_class
+from quickstudy.ladder.comparing import (
+    _levels,
+    accuracy,
+    accuracy_of_classes,
+    bought,
+    chosen,
+    difference,
+    named,
+    per_class,
+)
 from quickstudy.ladder.draws import draws, reached
 from quickstudy.ladder.opening import opened
-from quickstudy.ladder.record import ALL, RECORD, Key
+from quickstudy.ladder.record import ALL, RECORD, Key, owned
 from quickstudy.learning.adapting import acquainted
 from quickstudy.learning.embeddings import embeddings
 from quickstudy.modality import Modality, Tensors
@@ -91,6 +101,23 @@ def test_groups_never_straddle() -> None:
     for draw in draws(table, (1, 2, ALL), 4, 0):
         assert not {groups[row] for row in draw.support} & {groups[row] for row in draw.queries}
         assert {labels[row] for row in draw.support} == set("abc")
+
+
+def test_in_the_column_of_all_each_example_is_asked_as_often_as_any_other() -> None:
+    table = Table.build(list(range(30)), [name for name in "abc" for _ in range(10)])
+    for count in (2, 7):
+        asked = [row for draw in draws(table, (ALL,), count, 0) for row in draw.queries]
+        assert np.bincount(asked, minlength=30).tolist() == [-(-count // 5)] * 30
+    few = Table.build([0, 1, 2, 3], list("aabb"))
+    assert [len(draw.queries) for draw in draws(few, (ALL,), 2, 0)] == [1] * 4
+
+
+def test_groups_that_are_classes_are_told_and_not_tried_for_ever() -> None:
+    table = Table.build(list(range(30)), [name for name in "abc" for _ in range(10)], origins=["a", "b", "c"] * 10)
+    assert len(list(draws(table, (ALL,), 2, 0))) == 3
+    apart = replace(table, origins=Origins.of([name for name in "abc" for _ in range(10)]))
+    with pytest.raises(DataError, match="the groups cannot be divided"):
+        list(draws(apart, (ALL,), 2, 0))
 
 
 def test_of_many_examples_the_same_are_asked_in_all_draws() -> None:
@@ -255,6 +282,57 @@ def test_what_was_climbed_is_not_climbed_again(tmp_path: Path) -> None:
     assert climbed(tmp_path / "parted", draws=3, fresh=True).record.asked.draws == 3
 
 
+def test_one_climbs_at_a_time_where_a_record_can_be_written(tmp_path: Path) -> None:
+    out = tmp_path / "ladder"
+    with owned(out), pytest.raises(ConfigError, match=r"another process climbs a ladder in '.*ladder': wait until"):
+        climbed(out)
+    assert not out.exists()
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    for place in (file, file / "below"):
+        with pytest.raises(ConfigError, match=r"nothing can be written in '.*name another folder: out= \(--out\)"):
+            climbed(place)
+    with pytest.raises(DataError):
+        quickstudy.ladder(tmp_path / "nothing", out=out)
+    assert not out.exists()
+
+
+def test_what_embeds_is_a_part_of_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick: dict[str, Any] = {**QUICK, "rungs": ["nearest_centroid"], "shots": (1,), "episodes": 0, "draws": 5}
+    heads: list[str] = []
+
+    def told(record: Record, key: Key, shots: int) -> None:
+        heads.append(named(record, key))
+
+    both = [Same(), nn.Linear(10, 4)]
+    quickstudy.ladder(numbers(), backbones=both, out=tmp_path, told=told, **quick)
+    assert heads[0] == "nearest_centroid on Same" and list(Record.read(tmp_path).asked.backbones) == ["Same", "Linear"]
+    with pytest.raises(ConfigError, match="has rungs on Linear: name it too"):
+        quickstudy.ladder(numbers(), backbones=[Same()], out=tmp_path, **quick)
+    with pytest.raises(ConfigError, match="the weights of 'Linear' were others"):
+        quickstudy.ladder(numbers(), backbones=[Same(), nn.Linear(10, 4)], out=tmp_path, **quick)
+    more = quickstudy.ladder(numbers(), backbones=[*both, Same()], out=tmp_path, **quick)
+    assert {key.backbone for key in more.record.steps} == {"Same", "Linear", "Same'"}
+    file = tmp_path / RECORD
+    file.write_text(file.read_text().replace('"number":0,"support":[', '"number":0,"support":[1,'))
+    with pytest.raises(ConfigError, match="other draws of the same data, by another version"):
+        quickstudy.ladder(numbers(), backbones=[*both, Same()], out=tmp_path, **quick)
+    monkeypatch.delattr("quickstudy.ladder.climbing._checked")  # before which an encoder is made
+    with pytest.raises(ConfigError, match="no_such_backbone"):
+        quickstudy.ladder(numbers(), backbones=["no_such_backbone"])
+
+
+def test_ctrl_c_before_a_figure_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stops(data: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quickstudy.ladder.climbing.opened", stops)
+    assert main(["ladder", "photos/", "--out", str(tmp_path / "out")]) == 130
+    assert "the same command goes on" in capsys.readouterr().out
+
+
 # ---- rungs that train the backbone
 
 
@@ -299,7 +377,8 @@ def test_what_was_climbed_on_few_draws_is_compared_on_these() -> None:
     centroid, probe = (Key(name, "Same") for name in ("nearest_centroid", "linear_probe"))
     record.steps[probe] = replace(record.steps[probe], draws=2)
     for shots in record.asked.shots:
-        del record.results[probe, shots, 2], record.results[probe, shots, 3]
+        for number in [number for of, number in record.draws if of == shots and number > 1]:
+            del record.results[probe, shots, number]
     keys, found = [centroid, probe], [accuracy(record, key, ALL) for key in (centroid, probe)]
     levels = _levels(record, keys, ALL, found)
     assert levels[0] == found[0].mean != found[1].mean

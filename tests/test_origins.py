@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from quickstudy import ConfigError, DataError, DataModule, DataWarning
+from quickstudy.cli.runs import build_data
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
 from quickstudy.data.origins import Origins
 from quickstudy.data.splitting import split_examples
 from quickstudy.data.table import Table
+from quickstudy.learning.checks import grouped
 from quickstudy.text.tasks import TextClassificationData
 
 SPEAKERS = ["ann", "bob", "cid", "dan"]
@@ -156,6 +158,43 @@ def test_files_and_tables_say_it(tmp_path: Path) -> None:
         TextClassificationData.from_data_frame(train_data_frame=frame[:2], test_data_frame=frame[2:3], **fields)
     with pytest.raises(DataError, match=r"these examples are none: .* give the groups, group_by=\{'train'"):
         DataModule.from_tensors(torch.zeros(4, 1), list("abab"), group_by="a")
+
+
+def files(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    return root
+
+
+def test_a_pattern_is_sought_in_names_of_files_and_with_a_slash_in_paths(tmp_path: Path) -> None:
+    """Without a slash in paths only where not every name has it."""
+    folder = files(tmp_path, "oh_no/ann_0.txt", "oh_no/ben_0.txt", "yes/ann_1.txt", "yes/ben_1.txt")
+    found = {
+        pattern: TextClassificationData.from_folders(folder, group_by=pattern).origins["train"].present
+        for pattern in ("([a-z]+)_", "^([a-z]+)_", "/([a-z]+)_", "ann|ben", "^([a-z_]+)/", "yes|oh")
+    }
+    people = ("ann", "ben")
+    assert found == dict.fromkeys(("([a-z]+)_", "^([a-z]+)_", "/([a-z]+)_", "ann|ben"), people) | {
+        "^([a-z_]+)/": ("oh_no", "yes"),
+        "yes|oh": ("oh", "yes"),
+    }
+
+
+def test_how_many_groups_there_are_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the data, by the command line; and loudly where they divide nothing."""
+    folder = files(tmp_path, "a/ann_0.txt", "a/ben_1.txt", "b/ann_2.txt", "b/ben_3.txt")
+    data = build_data({"train_folder": folder, "group_by": "^([a-z]+)"}, task="text_classification")
+    told = "2 groups, of 2 examples: 'ann', 'ben'"
+    assert capsys.readouterr().err == f"train data: {told}\n"
+    assert f"train: 4 examples of 2 classes, 2 of each: 'a', 'b'; {told}" in repr(data)
+    assert [finding.told for finding in grouped(table_of(["x", "y", "x"], list("aab")))] == [
+        "examples come from 2 groups, of 1 to 2 examples: 'x', 'y'"
+    ]
+    with pytest.warns(DataWarning, match="each of the 4 examples is a group of its own, such as '0', '1', as if there"):
+        TextClassificationData.from_folders(folder, group_by=r"\d")
+    with pytest.warns(DataWarning, match="all 4 examples are of one group, 'txt', which cannot be divided"):
+        TextClassificationData.from_folders(folder, group_by="txt")
 
 
 def test_groups_are_labels_one_each() -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -23,7 +24,7 @@ from rich.text import Text
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags
 from quickstudy.cli.imports import also_importing
-from quickstudy.ladder.climbing import MODEL, SHOTS, Ladder, Told, climb, head, of_other_classes, row
+from quickstudy.ladder.climbing import MODEL, SHOTS, Ladder, Told, climb, head, of_other_classes, rows
 from quickstudy.ladder.comparing import accuracy as accuracy_of
 from quickstudy.ladder.comparing import column, in_points, named
 from quickstudy.ladder.record import Key, Record
@@ -32,7 +33,8 @@ from quickstudy.learning.reading import telling
 
 _SEVERAL = {"backbones": str, "rungs": str, "shots": int}
 """Options of several words."""
-_TOLD = "Accuracy in %, with its 95% interval, by examples per class that were learned from"
+_TOLD = "Accuracy in %, with its 95% interval for new examples, by examples per class that were learned from"
+_STOPPED = "Stopped: the same command goes on"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,8 +54,12 @@ def run(args: argparse.Namespace) -> int:
     """Climb, and say what is good enough."""
     options = {name: value for name, value in vars(args).items() if name in function_flags(climb)}
     out = Console(highlight=False, soft_wrap=True)
-    with bar("embedding", None) as advance, telling(advance), _shown() as told:
-        found: Ladder = climb(**{**options, "told": told})
+    try:
+        with bar("embedding", None) as advance, telling(advance), _shown() as (told, begins):
+            found: Ladder = climb(**{**options, "told": told, "begins": begins})
+    except KeyboardInterrupt:  # before there is anything to tell, or once more, while its model is trained
+        out.print(Text(_STOPPED))
+        return 130
     if not sys.stdout.isatty():
         print(*("  ".join(cells) for cells in found.rows()), sep="\n")
     for line in of_other_classes(found.record, found.choice):
@@ -73,15 +79,15 @@ def run(args: argparse.Namespace) -> int:
         out.print(Text(f"Saved in '{saved}'; use it: quickstudy predict {saved} {what}{also_importing(args)}"))
     out.print(Text(f"All of it, to read: {Path(args.out) / PAGE}"))
     if not found.finished:
-        out.print(Text("Stopped: the same command goes on"))
+        out.print(Text(_STOPPED))
     return 0 if found.finished else 130
 
 
 @contextmanager
-def _shown() -> Iterator[Told]:
-    """Give what tells of each rung: a table that grows on a terminal, and a line in a pipe."""
+def _shown() -> Iterator[tuple[Told, Callable[[str], None]]]:
+    """Give what tells of each rung, and what a slow one begins: a table that grows on a terminal, lines in a pipe."""
     if not sys.stdout.isatty():
-        yield _lines()
+        yield _lines(), partial(print, flush=True)
         return
     with Live(Text("reading the data"), refresh_per_second=4, redirect_stderr=False) as live:
         begun: list[bool] = []
@@ -92,7 +98,7 @@ def _shown() -> Iterator[Told]:
             begun.append(True)
             live.update(_table(record))
 
-        yield told
+        yield told, lambda words: live.console.print(Text(words))
 
 
 def _lines() -> Told:
@@ -101,7 +107,7 @@ def _lines() -> Told:
 
     def told(record: Record, key: Key, shots: int) -> None:
         if not begun:
-            print(*(f"look: {finding.told}." for finding in record.findings.values()), f"{_TOLD}:", sep="\n")
+            print(*(f"look: {finding.told}." for finding in record.findings.values()), f"{_titled(record)}:", sep="\n")
         if key not in begun:
             begun.add(key)
             print(f"{named(record, key)}: {record.steps[key].about}")
@@ -115,10 +121,15 @@ def _line(record: Record, key: Key, shots: int) -> None:
     print(f"{named(record, key)}, {column(record, shots)}: {in_points(found)} ({found.seconds:.3f} s)", flush=True)
 
 
+def _titled(record: Record) -> str:
+    """Return what the figures are, and what embeds."""
+    return _TOLD + (f"; on embeddings of {' and '.join(record.asked.backbones)}" if record.asked.backbones else "")
+
+
 def _table(record: Record) -> Lines:
-    table = Lines(title=_TOLD)
+    table = Lines(title=_titled(record))
     for place, cell in enumerate(head(record)):
         table.add_column(Text(cell), justify="left" if place == 0 else "right")
-    for key in record.steps:
-        table.add_row(*map(Text, row(record, key)))
+    for cells in rows(record):
+        table.add_row(*map(Text, cells))
     return table

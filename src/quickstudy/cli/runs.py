@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -27,6 +28,7 @@ from quickstudy.nets.encoder import starts_from_nothing
 from quickstudy.nets.weights import WHEELS
 from quickstudy.trainer import Trainer
 from quickstudy.training.datamodule import DataModule
+from quickstudy.training.processes import is_first
 from quickstudy.training.task import Task
 
 _DOORS = ("from_folders", "from_csv", "from_benchmark")
@@ -79,6 +81,8 @@ def build_data(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = 
         if required and parameter.name not in told:
             raise ConfigError(f"--data.{next(iter(first.values()))} needs --data.{parameter.name} too")
     data: DataModule = door(**{**(defaults or {}), **told})
+    for stage, origins in data.origins.items() if is_first() else ():
+        print(f"{stage} data: {origins}", file=sys.stderr)
     return data
 
 

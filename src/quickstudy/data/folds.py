@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quickstudy.data.origins import class_counts
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, DataWarning, check_counts, shown
 
@@ -44,15 +45,9 @@ def folds_of(table: Table, folds: int, seed: int, *, by_class: bool = False) -> 
         own = table.groups if table.numeric else table.targets
         assert own is not None
         return np.array([dealt.get(name, 0) for name in table.classes], np.int64)[own]
-    one_label = table.targets is not None and not table.multi_label and not table.numeric
-    codes = table.targets if table.targets is not None and one_label else np.zeros(len(table), np.int32)
-    found = (
-        _by_chance(codes, folds, generator)
-        if table.origins is None
-        else _of_origins(table.origins.codes, codes, folds, generator)
-    )
-    if one_label:
-        places = np.unique(np.stack([codes, found], 1), axis=0)[:, 0]
+    found = divided(table, folds, generator)
+    if _one_label(table):
+        places = np.unique(np.stack([_codes(table), found], 1), axis=0)[:, 0]
         alone = [table.classes[code] for code in np.flatnonzero(np.bincount(places) == 1)]
         if alone:
             warnings.warn(
@@ -62,6 +57,31 @@ def folds_of(table: Table, folds: int, seed: int, *, by_class: bool = False) -> 
                 3,
             )
     return found
+
+
+def divided(table: Table, folds: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return ``[N]`` the fold of each example; see ``folds_of``, without a look at what is in one fold alone.
+
+    Args:
+        table: the examples.
+        folds: how many.
+        generator: draws their order.
+
+    Raises:
+        DataError: there are fewer examples or origins than folds.
+    """
+    if table.origins is None:
+        return _by_chance(_codes(table), folds, generator)
+    return _of_origins(table.origins.codes, _codes(table), folds, generator)
+
+
+def _one_label(table: Table) -> bool:
+    return table.targets is not None and not table.multi_label and not table.numeric
+
+
+def _codes(table: Table) -> NDArray[Any]:
+    """Return the class of each example; of several labels, or of numbers, as if all were of one."""
+    return table.targets if table.targets is not None and _one_label(table) else np.zeros(len(table), np.int32)
 
 
 def _by_chance(codes: NDArray[Any], folds: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -80,17 +100,25 @@ def _of_origins(
     """Deal whole origins, the largest first, each to the fold that has least of its classes so far."""
     if (present := len(np.unique(origins))) < folds:
         raise DataError(f"{present} groups are fewer than {folds} folds: take fewer folds, or add groups")
-    counts_GC = np.zeros((int(origins.max()) + 1, int(codes.max(initial=0)) + 1))
-    np.add.at(counts_GC, (origins, codes), 1)
-    shares_GC = counts_GC / np.maximum(counts_GC.sum(0), 1)
-    order = generator.permutation(len(counts_GC))
-    order = order[np.argsort(-counts_GC[order].sum(1), kind="stable")]
-    held_FC, size_F, dealt = np.zeros((folds, counts_GC.shape[1])), np.zeros(folds), np.zeros(len(counts_GC), np.int64)
+    total_C = np.maximum(np.bincount(codes), 1)
+    held_CF, size_F = [[0] * folds for _ in total_C], [0] * folds
+    counts = class_counts(origins, codes)
+    order = generator.permutation(len(counts))
+    order = order[np.argsort(-np.bincount(origins, minlength=len(counts))[order], kind="stable")]
+    dealt = np.zeros(len(counts), np.int64)
     for origin in order.tolist():
-        if counts_GC[origin].any():
-            fold = dealt[origin] = np.lexsort((size_F, np.round(held_FC @ shares_GC[origin], 12)))[0]
-            held_FC[fold] += shares_GC[origin]
-            size_F[fold] += counts_GC[origin].sum()
+        if not (own := counts[origin]):
+            continue
+        if len(own) == 1:  # as nearly all are, where what is nearly the same makes a few groups of many examples
+            _, _, fold = min(zip(held_CF[next(iter(own))], size_F, range(folds), strict=True))
+        else:
+            some = list(own)
+            shares, held_cF = np.array(list(own.values())) / total_C[some], np.array([held_CF[code] for code in some])
+            fold = int(np.lexsort((size_F, np.round(shares / total_C[some] @ held_cF, 12)))[0])
+        dealt[origin] = fold
+        for code, count in own.items():
+            held_CF[code][fold] += count
+            size_F[fold] += count
     found: NDArray[np.int64] = dealt[origins]
     return found
 

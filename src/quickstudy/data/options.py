@@ -47,9 +47,10 @@ class DataOptions:
         group_field: the column of a table that says what each example comes from: a speaker, a recording, a patient.
             Episodes then ask for examples of other groups than they show, and ``val_split`` and ``test_split`` move
             whole groups, where they divide examples and not classes.
-        group_by: the same of files, by a regular expression of their names below their folder: what its first group
-            finds, as ``"([a-z]+)_"`` the speaker in ``yes/anna_3.wav``; or all that it finds. Of examples in memory the
-            groups themselves, one for each training example, or by stage: ``{"train": ["anna", "ben", ...]}``.
+        group_by: the same of files, by a regular expression: what its first group finds, as ``"^([a-z]+)_"`` the
+            speaker in ``yes/anna_3.wav``; or all that it finds. Without a slash it is sought in the names of the files
+            themselves, and where one has no such part, or with a slash, in their paths below their folder. Of examples
+            in memory the groups themselves, one for each training example, or by stage: ``{"train": ["anna", ...]}``.
 
     Raises:
         ConfigError: one is out of range.

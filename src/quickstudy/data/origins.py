@@ -9,7 +9,7 @@ Shapes: N examples, G origins, W ways.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from quickstudy.data.places import Files
 from quickstudy.data.targets import class_name, encode, in_order, missing, numbered
-from quickstudy.errors import DataError, brief, few
+from quickstudy.errors import DataError, brief, few, shown
 
 _TRIES = 256
+_SAME = 1e-9  # examples: what rounding makes of shares is no difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +73,13 @@ class Origins:
 
     @classmethod
     def named_in(cls, files: Any, pattern: str) -> Origins:
-        r"""Read them from names of files, relative to their folder: ``r"(\w+)_\d+\.wav"``.
+        r"""Read them from names of files: ``r"^([a-z]+)_"``.
 
         Args:
             files: ``Files``.
-            pattern: a regular expression; what its first group finds, or all of it where it has none.
+            pattern: a regular expression; what its first group finds, or all of it where it has none. One without a
+                slash is sought in the name of the file itself, which ``^`` begins; and where one of these has no such
+                part, in the names relative to the folder, ``yes/ann_3.wav``, as one with a slash is.
 
         Raises:
             DataError: they are no files, or a name has no such part.
@@ -87,7 +90,9 @@ class Origins:
                 "column, group_field=, and of examples in memory give the groups, group_by={'train': [...]}"
             )
         names = files.names.tolist()
-        found = [re.search(pattern, name) for name in names]
+        found = [re.search(pattern, name.rpartition("/")[2]) for name in names] if "/" not in pattern else [None]
+        if None in found:
+            found = [re.search(pattern, name) for name in names]
         lost = [name for name, part in zip(names, found, strict=True) if part is None]
         if lost:
             raise DataError(
@@ -99,6 +104,16 @@ class Origins:
     def select(self, rows: NDArray[np.integer[Any]]) -> Origins:
         """Return those of these rows."""
         return Origins(self.codes[rows], self.names)
+
+    def __str__(self) -> str:
+        """Say how many groups there are.
+
+        >>> print(Origins.of(["ann", "ben", "ann"]))
+        2 groups, of 1 to 2 examples: 'ann', 'ben'
+        """
+        counts = np.unique(self.codes, return_counts=True)[1].tolist()
+        each = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
+        return f"{len(counts)} groups, of {each} example{'s' * (max(counts) > 1)}: {shown(self.present)}"
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -193,22 +208,45 @@ def held_origins(
         generator: draws their order.
     """
     classes = np.zeros(len(origins.codes), np.int64) if targets is None else np.asarray(targets, np.int64)
-    counts_GC = np.zeros((len(origins.names), int(classes.max(initial=0)) + 1), np.int64)
-    np.add.at(counts_GC, (origins.codes, classes), 1)
-    total_C = counts_GC.sum(0)
-    wanted_C, held_C = share * total_C, np.zeros_like(total_C)
+    counts = class_counts(origins.codes, classes)
+    total_C = np.bincount(classes).tolist()
+    wanted_C, held_C = [share * total for total in total_C], [0] * len(total_C)
 
-    def off(held: NDArray[np.int64]) -> float:
-        return float(np.abs(wanted_C - held).sum())
+    def nearer(own: Mapping[int, int]) -> float:
+        """Return by how much nearer to the wanted shares it is with an origin."""
+        better = 0.0
+        for at, more in own.items():
+            off = wanted_C[at] - held_C[at]
+            better += abs(off) - abs(off - more)
+        return better
 
-    order = [origin for origin in generator.permutation(len(counts_GC)).tolist() if counts_GC[origin].any()]
+    def leaves(own: Mapping[int, int]) -> bool:
+        return all(held_C[at] + more < total_C[at] for at, more in own.items())
+
+    order = [origin for origin in generator.permutation(len(counts)).tolist() if counts[origin]]
     taken: list[int] = []
     for origin in order:
-        more_C = held_C + counts_GC[origin]
-        if off(more_C) < off(held_C) and (more_C < total_C)[total_C > 0].all():
+        own = counts[origin]
+        if nearer(own) > _SAME and leaves(own):
             taken.append(origin)
-            held_C = more_C
+            for at, more in own.items():
+                held_C[at] += more
     if not taken:  # all are too large: the least that leaves every class an example
-        fit = [origin for origin in order if (counts_GC[origin] < total_C)[total_C > 0].all()]
-        taken = sorted(fit, key=lambda origin: off(counts_GC[origin]))[:1]
+        fit = [origin for origin in order if leaves(counts[origin])]
+        taken = sorted(fit, key=lambda origin: -round(nearer(counts[origin]), 9))[:1]
     return np.flatnonzero(np.isin(origins.codes, taken))
+
+
+def class_counts(origins: NDArray[Any], classes: NDArray[Any]) -> list[dict[int, int]]:
+    """Return how many examples of which classes each origin has.
+
+    Args:
+        origins: ``[N]`` codes.
+        classes: ``[N]`` codes.
+    """
+    found: list[dict[int, int]] = [{} for _ in range(int(origins.max(initial=-1)) + 1)]
+    ways = int(classes.max(initial=0)) + 1
+    pairs, counts = np.unique(origins.astype(np.int64) * ways + classes, return_counts=True)
+    for origin, code, count in zip((pairs // ways).tolist(), (pairs % ways).tolist(), counts.tolist(), strict=True):
+        found[origin][code] = count
+    return found

@@ -167,6 +167,19 @@ def warn_of_shared_origins(tables: Mapping[str, Table]) -> None:
         warnings.warn(told, DataWarning, 4)
 
 
+def warn_of_idle_origins(tables: Mapping[str, Table]) -> None:
+    """Warn of groups that part nothing: each example is one, or all are of one."""
+    known = [table.origins for table in tables.values() if table.origins is not None]
+    count, names = sum(len(each.codes) for each in known), sorted({name for each in known for name in each.present})
+    if count > 1 and len(names) in (1, count):
+        told = f"all {count} examples are of one group, {shown(names)}, which cannot be divided"
+        if len(names) > 1:
+            told = (
+                f"each of the {count} examples is a group of its own, such as {shown(names[:2])}, as if there were none"
+            )
+        warnings.warn(f"{told}: a group is what several come from. See group_by, or group_field", DataWarning, 4)
+
+
 def _warn_of_two_classes(split: str, table: Table, found: Sequence[tuple[Any, str]]) -> None:
     """Warn of files that are examples of several classes, as where a link gives one folder a second name."""
     if table.targets is None or table.multi_label or table.numeric:

@@ -172,6 +172,9 @@ class Table:
         >>> print(Table.build([1, 2, 3], ["a", "b", "b"]))
         3 examples of 2 classes, 1 to 2 of each (median 1.5): 'a', 'b'
         """
+        return self._in_words() if self.origins is None else f"{self._in_words()}; {self.origins}"
+
+    def _in_words(self) -> str:
         if self.targets is None:
             return f"{len(self)} examples without classes"
         if self.numeric:

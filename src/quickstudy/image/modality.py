@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from quickstudy.data.likeness import SIDE, small
 from quickstudy.data.samples import ADDRESS as ADDRESS
 from quickstudy.data.samples import Sent, content_of, file_content, named, tensor_of
-from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, meant
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, check_counts, meant
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.pixels import by_network, channels_last, whole_numbers
 from quickstudy.modality.thumbnails import thumbnail_of
@@ -31,6 +31,7 @@ IMAGE_EXTENSIONS = frozenset(
 )
 MAX_PIXELS = 80_000_000
 """A picture that claims more pixels is refused before it is decoded: it would take over 240 MB."""
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 IMAGE_SIZE = 224
 """Pixels of a side where neither the user nor a trained model says otherwise."""
 _RAW_SIZE = 32
@@ -43,6 +44,8 @@ def load_image(
     image_mode: Literal["RGB", "L"] = "RGB",
     max_pixels: int = MAX_PIXELS,
     image_depth: Literal["auto", 8, 10, 12, 16] = "auto",
+    resize: int | Literal["cover", "shortest", "squash"] = "cover",
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic",
 ) -> Tensor:
     """Return a picture as a uint8 tensor ``[C, H, W]``.
 
@@ -59,12 +62,13 @@ def load_image(
         max_pixels: a file that claims more is refused before it is decoded.
         image_depth: bits of a pixel where a file has room for 16: 8, 10, 12 or 16; ``"auto"`` takes 16, and warns where
             a picture uses 12 or fewer, which comes out almost black.
+        resize, interpolation: how it comes to its size, see ``Picture``.
 
     Raises:
         DataError: the file is missing, truncated, no image, or has more than ``max_pixels`` pixels.
         ConfigError: the size, the mode or the depth is none.
     """
-    return Picture(image_size, image_mode, max_pixels, image_depth).load(item)
+    return Picture(image_size, image_mode, max_pixels, image_depth, resize, interpolation).load(item)
 
 
 @MODALITIES.register("image")
@@ -78,6 +82,11 @@ class Picture(Modality):
         max_pixels: a file that claims more is refused before it is decoded.
         image_depth: bits of a pixel where a file has room for 16: 8, 10, 12 or 16; ``"auto"`` takes 16, and warns where
             a picture uses 12 or fewer, which comes out almost black.
+        resize: how it comes to ``image_size``. ``"cover"``: the largest part of its middle that has that shape is taken
+            to that size at once. ``"shortest"``: its shorter side is brought to that of ``image_size``, and the centre
+            cut out, as torchvision does; a number: to so many pixels, as transformers does. ``"squash"``: all of it is
+            brought to that size, whatever its shape. A backbone that was trained so says so.
+        interpolation: ``"bicubic"`` or ``"bilinear"``, either over all pixels that become one.
 
     Raises:
         ConfigError: the size, the mode or the depth is none.
@@ -102,10 +111,17 @@ class Picture(Modality):
     image_mode: Literal["RGB", "L"] = "RGB"
     max_pixels: int = MAX_PIXELS
     image_depth: Literal["auto", 8, 10, 12, 16] = "auto"
+    resize: int | Literal["cover", "shortest", "squash"] = "cover"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     def __post_init__(self) -> None:
         check_choice("image_mode", self.image_mode, "RGB", "L")
         check_choice("image_depth", self.image_depth, "auto", 8, 10, 12, 16)
+        check_choice("interpolation", self.interpolation, *_FILTERS)
+        if isinstance(self.resize, int):
+            check_counts(resize=self.resize)
+        else:
+            check_choice("resize", self.resize, "cover", "shortest", "squash")
         if self.image_size is not None:
             pair = height_width(self.image_size)
             object.__setattr__(self, "image_size", pair[0] if isinstance(self.image_size, Integral) else pair)
@@ -134,7 +150,9 @@ class Picture(Modality):
         try:
             with Image.open(io.BytesIO(content)) as image:
                 _check_pixels(name, image.width, image.height, self.max_pixels)
-                if self._size is not None and image.format == "JPEG":  # a large one is decoded at a part of its size
+                if (
+                    self._size is not None and self.resize == "cover" and image.format == "JPEG"
+                ):  # a large one is decoded at a part of its size
                     height, width = self._size
                     image.draft(self.image_mode, (2 * width, 2 * height))
                 return self._drawn(image, name)
@@ -189,10 +207,24 @@ class Picture(Modality):
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
         image = image.convert(self.image_mode)
-        if self._size is not None and image.size != (wanted := self._size[::-1]):
-            image = ImageOps.fit(image, wanted, Image.Resampling.BICUBIC)
+        image = self._resized(image)
         pixels = torch.from_numpy(np.array(image, np.uint8))
         return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        if self._size is None:
+            return image
+        wanted, how = self._size[::-1], _FILTERS[self.interpolation]
+        if self.resize == "squash":
+            return image.resize(wanted, how)
+        if self.resize == "cover":
+            return image if image.size == wanted else ImageOps.fit(image, wanted, how)
+        edge, shorter = min(wanted) if self.resize == "shortest" else self.resize, min(image.size)
+        width, height = (edge if side == shorter else int(edge * side / shorter) for side in image.size)
+        image = image.resize((width, height), how)
+        cut = round if self.resize == "shortest" else int  # which differ by one pixel at most
+        left, top = cut((width - wanted[0]) / 2), cut((height - wanted[1]) / 2)
+        return image.crop((left, top, left + wanted[0], top + wanted[1]))
 
     def show(self, item: Any, example: Any) -> bytes:
         """Return a small JPEG."""
@@ -226,7 +258,10 @@ class Picture(Modality):
 
     def recipe(self) -> dict[str, Any]:
         """Return the mode, and how the size comes about."""
-        resize = "cover, bicubic, cut out the centre" if self.image_size else None
+        ways = {"cover": "cover", "shortest": "shorter side", "squash": "squash"}
+        way = f"shorter side to {self.resize}" if isinstance(self.resize, int) else ways[self.resize]
+        cut = ", cut out the centre" * (self.resize != "squash")
+        resize = f"{way}, {self.interpolation}{cut}" if self.image_size else None
         return {"image_mode": self.image_mode, "resize": resize}
 
 

@@ -30,17 +30,29 @@ from quickstudy.ladder.comparing import (
     of_held_classes,
     seen,
     sentence,
+    to_climb,
 )
-from quickstudy.ladder.examples import Backbone, Embedded, Examples, domain_of, memory, usual_backbone
+from quickstudy.ladder.examples import (
+    Backbone,
+    Embedded,
+    Examples,
+    digest_of,
+    domain_of,
+    encoders_of,
+    memory,
+    usual_backbone,
+)
 from quickstudy.ladder.metatraining import META, others_of
 from quickstudy.ladder.opening import Named, examples_of, opened
-from quickstudy.ladder.record import Asked, Conclusion, Episodic, Key, Record, Result, Step
+from quickstudy.ladder.record import Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step, owned
 from quickstudy.ladder.record import Examples as Listed
 from quickstudy.ladder.report import PAGE, shower, write_report
-from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
+from quickstudy.ladder.rungs import RUNGS, SLOW, Rung, available_rungs
 from quickstudy.learning.checks import (
     Finding,
     few_asked,
+    few_draws,
+    grouped,
     groups_apart,
     numbers_named,
     repetitions,
@@ -84,9 +96,7 @@ class Ladder:
     def rows(self) -> Iterator[tuple[str, ...]]:
         """Yield the lines of a table: its head, then of each rung its name and its accuracy by number of shots."""
         yield head(self.record)
-        for key in self.record.steps:
-            if any(seen(self.record, key, shots) for shots in self.record.asked.shots):
-                yield row(self.record, key)
+        yield from rows(self.record)
 
     def __str__(self) -> str:
         """The table, and the sentence."""
@@ -163,49 +173,53 @@ def climb(
         check_counts(1, shots=number)
     for name in rungs:
         RUNGS[name]
-    module = opened(data, **named)
-    table, findings = _checked(examples_of(module), module.modality, shots, draws, seed)
-    kind = domain_of(module.modality)
-    if not backbones and not (usual := usual_backbone(module.modality)):
-        raise ConfigError(f"backbones is missing: name what embeds {module.modality.called}, or give a module")
-    others, further, taught = others_of(meta_train, table, module.modality, ways, seed if episodes else None, named)
-    findings += further
-    folder = None if out is None else Path(out) / META
-    examples = Examples(table, module.modality, kind, backbones or [usual], device, others, folder)
-    reached = drawn.reached(table.index.counts, shots)
-    asked = Asked(
-        data=str(data) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
-        fingerprint=table.fingerprint,
-        domain=kind,
-        called=module.modality.called,
-        classes=table.classes,
-        counts=tuple(table.index.counts.tolist()),
-        shots=reached,
-        draws=draws,
-        ways=ways,
-        episodes=episodes,
-        seed=seed,
-        reading={name: value for name, value in module.load_options.items() if name not in module.modality.learned},
-        left_out={**table.skipped, **module.skipped},
-        meta_train=taught,
-    )
-    record = Record.begin(None if out is None else Path(out), asked, fresh)
-    skipped: dict[str, str] = {}
-    finished = False
-    for name, backbone in examples.backbones.items():
-        findings += seen_by(name, table.classes, None if isinstance(backbone, str) else backbone)
-    try:
-        for finding in findings:
-            record.add(finding)
-        _prepare(record, table, module.modality, () if others is None else others.asked)
-        usually = available_rungs(slow, kind, meta_train is not None)
-        for name, backbone in _order(rungs or usually, list(examples.backbones)):
-            _climb_one(record, examples, name, backbone, skipped, told, begins)
-        finished = True
-    except KeyboardInterrupt:
-        if not record.results:
-            raise
-    return _concluded(record, examples, worth, None if out is None else Path(out), finished, skipped)
+    place = None if out is None else Path(out)
+    with owned(place):
+        module = opened(data, **named)
+        kind, modality = domain_of(module.modality), module.modality
+        table, names = examples_of(module), rungs or available_rungs(slow, kind, meta_train is not None)
+        encoders = {}
+        if any(RUNGS[name].features == "embedded" for name in names):
+            if not backbones and not (usual := usual_backbone(modality)):
+                raise ConfigError(f"backbones is missing: name what embeds {modality.called}, or give a module")
+            encoders = encoders_of(backbones or [usual], kind, device)
+        table, support_sets, findings = _checked(table, modality, shots, draws, seed)
+        others, further, taught = others_of(meta_train, table, modality, ways, seed if episodes else None, named)
+        findings += further
+        asked = Asked(
+            data=str(Path(data)) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
+            fingerprint=table.fingerprint,
+            domain=kind,
+            called=modality.called,
+            classes=table.classes,
+            counts=tuple(table.index.counts.tolist()),
+            shots=drawn.reached(table.index.counts, shots),
+            draws=draws,
+            ways=ways,
+            episodes=episodes,
+            seed=seed,
+            reading={name: value for name, value in module.load_options.items() if name not in modality.learned},
+            left_out={**table.skipped, **module.skipped},
+            backbones={name: digest_of(encoder) for name, encoder in encoders.items()},
+            meta_train=taught,
+        )
+        record = Record.begin(place, asked, fresh)
+        examples = Examples(table, modality, kind, encoders, others, None if place is None else place / META)
+        for name, encoder in encoders.items():
+            findings += seen_by(name, table.classes, encoder.backbone)
+        skipped: dict[str, str] = {}
+        finished = False
+        try:
+            for finding in findings:
+                record.add(finding)
+            _prepare(record, table, support_sets, modality, () if others is None else others.asked)
+            for name, backbone in _order(names, list(encoders)):
+                _climb_one(record, examples, name, backbone, skipped, told, begins)
+            finished = True
+        except KeyboardInterrupt:
+            if not record.results:
+                raise
+        return _concluded(record, examples, worth, place, finished, skipped)
 
 
 def head(record: Record) -> tuple[str, ...]:
@@ -213,8 +227,14 @@ def head(record: Record) -> tuple[str, ...]:
     return ("rung", *(column(record, shots) for shots in record.asked.shots), "seconds")
 
 
-def row(record: Record, key: Key) -> tuple[str, ...]:
-    """Return a rung's line of the table."""
+def rows(record: Record) -> Iterator[tuple[str, ...]]:
+    """Yield the line of each rung in the table, but of those that were asked in episodes alone."""
+    for key in record.steps:
+        if any(seen(record, key, shots) for shots in record.asked.shots):
+            yield _row(record, key)
+
+
+def _row(record: Record, key: Key) -> tuple[str, ...]:
     cells = [
         in_points(accuracy(record, key, shots)) if seen(record, key, shots) else "" for shots in record.asked.shots
     ]
@@ -251,32 +271,37 @@ def _order(names: Sequence[str], backbones: Sequence[str]) -> list[tuple[str, st
     ]
 
 
-def _checked(table: Table, modality: Any, shots: Sequence[int], count: int, seed: int) -> tuple[Table, list[Finding]]:
-    """Look at the data; return it with what is nearly the same in groups that no draw divides, and what was found."""
+def _checked(
+    table: Table, modality: Any, shots: Sequence[int], count: int, seed: int
+) -> tuple[Table, list[Draw], list[Finding]]:
+    """Look at the data; return it with what is nearly the same in groups, draws that divide none, what was found."""
     findings, first = repetitions({"train": table}, modality)
     findings += [
         *twice_named(table.classes),
         *numbers_named(table.classes),
+        *grouped(table),
         *groups_apart({"train": table}),
         *few_asked(len(table)),
+        *few_draws(count),
     ]
+    reached = drawn.reached(table.index.counts, shots)
     kept = replace(table, origins=together(first, table.origins))
-    if kept.origins is not table.origins:
-        try:
-            for _ in drawn.draws(kept, drawn.reached(kept.index.counts, shots), count, seed):
-                pass
-        except DataError:  # a class has hardly anything else
-            return table, [each.apart() for each in findings]
-    return kept, findings
+    try:
+        return kept, list(drawn.draws(kept, reached, count, seed)), findings
+    except DataError:
+        if kept.origins is table.origins:
+            raise
+        # A class has hardly anything else.
+        return table, list(drawn.draws(table, reached, count, seed)), [each.apart() for each in findings]
 
 
-def _prepare(record: Record, table: Table, modality: Any, held: Sequence[int]) -> None:
+def _prepare(record: Record, table: Table, draws: Sequence[Draw], modality: Any, held: Sequence[int]) -> None:
     """Put the examples and all draws into the record; half of the episodes are of the held classes alone."""
     assert table.targets is not None
     origins = table.origins
     groups = () if origins is None else tuple(origins.names[code] for code in origins.codes)
     record.add(Listed(_names(table, modality), tuple(table.targets.tolist()), groups))
-    for draw in drawn.draws(table, record.asked.shots, record.asked.draws, record.asked.seed):
+    for draw in draws:
         record.add(draw)
     for shots in record.asked.shots if record.asked.episodes else ():
         if shots in record.episodes:  # as they were drawn when it began
@@ -333,9 +358,8 @@ def _climb_one(
         return
     if key not in record.steps:
         record.add(_step(rung, key, embedded))
-    most = record.steps[key].draws or record.asked.draws
     for shots in record.asked.shots:
-        for draw in [draw for (of, number), draw in record.draws.items() if of == shots and number < most]:
+        for draw in to_climb(record, key, shots):
             if (key, shots, draw.number) not in record.results:
                 record.add(_result(rung, key, embedded, draw))
         if told is not None and seen(record, key, shots):
@@ -393,7 +417,7 @@ def _concluded(
     """Choose, and train what is chosen on all examples."""
     choice = chosen(record, worth)
     predictor = None
-    if choice is not None:
+    if choice is not None and (finished or RUNGS[choice.key.rung].cost < SLOW):
         rung = RUNGS[choice.key.rung]
         predictor = rung.model(examples.prepared(*choice.key, rung.prepared))
         assert predictor is not None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.functional.intervals import classes_interval, draws_interval, mean_interval, teaching_variance
-from quickstudy.ladder.record import ALL, Key, Record
+from quickstudy.ladder.record import ALL, Draw, Key, Record
 
 WORTH = 0.01
 """Of accuracy: a difference of less is not worth a rung that costs more."""
@@ -63,13 +63,19 @@ class Choice(NamedTuple):
 
 def seen(record: Record, key: Key, shots: int) -> int:
     """Return how many draws of so many shots a rung was climbed on."""
-    return sum((key, shots, number) in record.results for number in range(record.asked.draws))
+    return len(_common(record, shots, [key]))
+
+
+def to_climb(record: Record, key: Key, shots: int) -> list[Draw]:
+    """Return the draws of so many shots that a rung is to be climbed on: all, the first few, or none."""
+    there = [draw for (of, _), draw in record.draws.items() if of == shots]
+    step = record.steps.get(key)
+    return there[: max(step.draws, 0)] if step is not None and step.draws else there
 
 
 def done(record: Record, key: Key, shots: int) -> bool:
-    """Whether a rung was climbed on all draws of so many shots, or on as many as it is to be."""
-    step, there = record.steps.get(key), sum(of == shots for of, _ in record.draws)
-    return seen(record, key, shots) == (min(step.draws, there) if step is not None and step.draws else there)
+    """Whether a rung was climbed on all draws of so many shots that it is to be."""
+    return seen(record, key, shots) == len(to_climb(record, key, shots))
 
 
 def accuracy(record: Record, key: Key, shots: int) -> Estimate:
@@ -163,14 +169,14 @@ def _paired(record: Record, shots: int, keys: Sequence[Key]) -> _Paired:
 
 def _common(record: Record, shots: int, keys: Sequence[Key]) -> list[int]:
     """Return the draws that all of some rungs were climbed on."""
-    every = range(record.asked.draws)
+    every = (number for of, number in record.draws if of == shots)
     return [number for number in every if all((key, shots, number) in record.results for key in keys)]
 
 
 def _right(record: Record, key: Key, shots: int, numbers: Sequence[int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Return whether each query of draws was rightly answered, ``[P]``, which draw it is of, and its row."""
     if numbers is None:
-        numbers = [number for number in range(record.asked.draws) if (key, shots, number) in record.results]
+        numbers = _common(record, shots, [key])
     targets = torch.tensor(record.examples.targets)
     right, draws, rows = [], [], []
     for number in numbers:
@@ -332,7 +338,7 @@ def _each(record: Record) -> str:
 
 def named(record: Record, key: Key) -> str:
     """Return the name of a rung, and of its backbone where there are several."""
-    several = len({each.backbone for each in record.steps if each.backbone}) > 1
+    several = len({*record.asked.backbones, *(each.backbone for each in record.steps if each.backbone)}) > 1
     return f"{key.rung} on {key.backbone}" if several and key.backbone else key.rung
 
 

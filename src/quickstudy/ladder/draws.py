@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.episodes import EpisodeSampler
+from quickstudy.data.folds import divided
 from quickstudy.data.origins import held_origins
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError
@@ -26,8 +27,12 @@ _QUERIES = 2000
 """Examples that are asked in a draw at most, but two of each class."""
 _TAUGHT = 2 / 3
 """Of a class's examples: more are not learned from, so that some are asked."""
+_TURNS = 20
+"""Divisions into such parts after which, if none served, none is going to."""
 _MOST = 3000
 """Examples up to which all but a fifth are learned from, too."""
+_POOL = 500
+"""Examples of a class that episodes draw from at most, where examples come from groups."""
 _FEWEST = 5
 """Queries of each class of an episode; of more classes than enough, those that have as many."""
 ENOUGH = 4
@@ -63,22 +68,23 @@ def draws(table: Table, shots: Sequence[int], count: int, seed: int) -> Iterator
     Args:
         table: of one label per example, two or more of each class.
         shots: what ``reached`` returned.
-        count: how many draws of each; of ``ALL`` as many, a fifth of the examples being asked in each.
+        count: how many draws of each; of ``ALL`` as many at least, a fifth of the examples being asked in each, up to
+            the end of a turn, in which each is asked once.
         seed: chooses them.
     """
     few = [number for number in shots if number != ALL]
-    divided = [_divided(table, max(few, default=1), number, count, seed) for number in range(count)] if few else []
+    parted = [_parted(table, max(few, default=1), number, count, seed) for number in range(count)] if few else []
     for each in few:
-        for number, (taught, asked) in enumerate(divided):
+        for number, (taught, asked) in enumerate(parted):
             support = np.concatenate([own[:each] for own in taught])
             yield Draw(each, number, _plain(support), _plain(asked))
     if ALL in shots:
         everything = np.arange(len(table))
-        for number, fold in zip(range(count), _folds(table, seed), strict=False):
+        for number, fold in enumerate(_folds(table, seed, count)):
             yield Draw(ALL, number, _plain(np.setdiff1d(everything, fold)), _plain(fold))
 
 
-def _divided(
+def _parted(
     table: Table, most: int, number: int, count: int, seed: int
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
     """Return of each class the rows to learn from, of which the first are taken, and the rows that are asked."""
@@ -110,31 +116,18 @@ def _rows(table: Table, code: int) -> NDArray[np.int64]:
     return table.index.rows(code).astype(np.int64)
 
 
-def _folds(table: Table, seed: int) -> Iterator[NDArray[np.int64]]:
+def _folds(table: Table, seed: int, count: int) -> Iterator[NDArray[np.int64]]:
     """Yield the rows of a fifth of the examples after the other, stratified, or by whole groups; then of others."""
-    turn = 0
-    while True:
+    parts = min(FOLDS, len(table) if table.origins is None else len(table.origins.present))
+    turn = found = 0
+    while found < count:
         generator = np.random.default_rng([seed, 1 << 20, turn])
-        if table.origins is None:
-            order = [generator.permutation(_rows(table, code)) for code in range(len(table.classes))]
-            by_class = np.concatenate([own for own in order if len(own)])
-            yield from (np.sort(by_class[fold::FOLDS]) for fold in range(FOLDS))
-        else:
-            yield from (fold for fold in _folds_of_groups(table, generator) if _serves(table, fold))
-        turn += 1
-
-
-def _folds_of_groups(table: Table, generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of groups, each of which went where its classes were fewest so far."""
-    assert table.origins is not None
-    codes = table.origins.codes
-    counts_GC = np.zeros((len(table.origins.names), len(table.classes)), np.int64)
-    np.add.at(counts_GC, (codes, codes_of(table)), 1)
-    held_FC, fold_G = np.zeros((FOLDS, counts_GC.shape[1])), np.zeros(len(counts_GC), np.int64)
-    for group in generator.permutation(np.flatnonzero(counts_GC.sum(1))).tolist():
-        fold_G[group] = np.lexsort((held_FC.sum(1), held_FC @ counts_GC[group]))[0]
-        held_FC[fold_G[group]] += counts_GC[group]
-    yield from (np.flatnonzero(fold_G[codes] == fold) for fold in range(FOLDS))
+        folds = divided(table, parts, generator)
+        served = [fold for fold in (np.flatnonzero(folds == part) for part in range(parts)) if _serves(table, fold)]
+        found, turn = found + len(served), turn + 1
+        if turn == _TURNS and not found:
+            raise _undivided()
+        yield from served
 
 
 def _serves(table: Table, asked: NDArray[np.int64]) -> bool:
@@ -145,10 +138,14 @@ def _serves(table: Table, asked: NDArray[np.int64]) -> bool:
 
 def _check(table: Table, held: NDArray[np.int64]) -> None:
     if not len(held):
-        raise DataError(
-            "the groups cannot be divided so that each class has examples of some to learn from and of others to ask: "
-            "add groups of each class, or leave group_by and group_field out"
-        )
+        raise _undivided()
+
+
+def _undivided() -> DataError:
+    return DataError(
+        "the groups cannot be divided so that each class has examples of some to learn from and of others to ask: "
+        "add groups of each class, or leave group_by and group_field out"
+    )
 
 
 def held_apart(table: Table, ways: int, seed: int) -> tuple[int, ...]:
@@ -193,8 +190,12 @@ def episodes(
     found = []
     try:
         for place, part in enumerate(parts):
-            some = table.only(part.tolist())
-            rows = np.concatenate([_rows(table, code) for code in part.tolist()])
+            kept = [_rows(table, code) for code in part.tolist()]
+            if table.origins is not None:  # which are divided anew for each episode
+                most = max(_POOL, shots + queries)
+                kept = [np.sort(np.random.default_rng([seed, len(own)]).permutation(own)[:most]) for own in kept]
+            rows = np.concatenate(kept)
+            some = table.select(rows).without_empty_classes()
             sampler = EpisodeSampler(
                 some.index,
                 ways=ways,

@@ -5,9 +5,11 @@ Shapes: N examples, S support, Q query, W classes, D features.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from quickstudy.algorithms import Algorithm
 from quickstudy.algorithms.nearest_centroid import NearestCentroid
 from quickstudy.batches import join, take
+from quickstudy.data.content import told_by
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, as_label
 from quickstudy.domains import DOMAINS
@@ -29,7 +32,7 @@ from quickstudy.learning.changes import Kept
 from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality, Tensors, modality_of
-from quickstudy.nets import Encoder, build_encoder
+from quickstudy.nets import Encoder, build_encoder, purposes
 from quickstudy.nets.weights import WHEELS
 
 Backbone = str | nn.Module
@@ -161,8 +164,7 @@ class Examples:
         table: the examples.
         modality: how inputs are read, where a backbone does not say otherwise.
         domain: what they are; nothing for tensors.
-        backbones: names of, or modules.
-        device: where they are to run.
+        encoders: by name, as ``encoders_of`` makes them.
         others: examples of other classes, if there are any.
         folder: where encoders are kept that were trained on those; None: they are not.
     """
@@ -172,14 +174,12 @@ class Examples:
         table: Table,
         modality: Modality,
         domain: str,
-        backbones: Sequence[Backbone],
-        device: Any = "cpu",
+        encoders: Mapping[str, Encoder],
         others: Others | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.table, self.modality, self.domain, self.device = table, modality, domain, device
+        self.table, self.modality, self.domain, self.encoders = table, modality, domain, encoders
         self.others, self.folder = others, folder
-        self.backbones = {called(backbone): backbone for backbone in backbones}
         self._embedded: dict[str, Embedded] = {}
         self._prepared: dict[tuple[str, str], Embedded] = {}
 
@@ -187,15 +187,15 @@ class Examples:
         """Return the examples as a backbone embeds them; ``""``: as they are, without any."""
         if backbone not in self._embedded:
             if backbone:
-                encoder = build_encoder(self.backbones[backbone]).to(self.device).eval()
-                modality = self.modality
+                encoder, modality = self.encoders[backbone], self.modality
                 if encoder.reads is not None:  # a backbone that brings its own tokenizer, or rate of samples
                     own = modality_of(encoder.reads, "a backbone")
                     modality = own.with_options({**_set(modality, own), **own.options})
             else:
                 network, modality = self.modality.raw()
                 encoder = build_encoder(network)
-            found = embedded(encoder, modality, self.table, keep=bool(backbone))
+            with _same_chance():
+                found = embedded(encoder, modality, self.table, keep=bool(backbone))
             self._embedded[backbone] = replace(found, others=self.others)
         return self._embedded[backbone]
 
@@ -206,9 +206,49 @@ class Examples:
         return self._prepared[rung, backbone]
 
 
-def called(backbone: Backbone) -> str:
-    """Return a backbone's name; of a module that of its class."""
-    return backbone if isinstance(backbone, str) else type(backbone).__name__
+def encoders_of(backbones: Iterable[Backbone], domain: str, device: Any = "cpu") -> dict[str, Encoder]:
+    """Return what embeds, by its name; of what a backbone is for, such as ``"fast"``, the name of what is taken for it.
+
+    Args:
+        backbones: names of, or modules, which are called like their classes.
+        domain: what the examples are, which ``"fast"`` depends on; nothing for tensors.
+        device: where they are to run.
+
+    Raises:
+        ConfigError: a name is unknown, or its weights cannot be had.
+        MissingPackageError: a package is not installed.
+    """
+    found: dict[str, Encoder] = {}
+    for backbone in backbones:
+        options: Mapping[str, Any] = {}
+        if isinstance(backbone, str) and backbone in purposes.ORDER:
+            choice = purposes.chosen(backbone, domain)
+            backbone, options = choice.backbone, choice.options
+        name = backbone if isinstance(backbone, str) else type(backbone).__name__
+        if isinstance(backbone, str) and name in found:
+            continue
+        while name in found:
+            name += "'"
+        with _same_chance():  # of weights that start from nothing, so that a second climb has the same
+            found[name] = build_encoder(backbone, options).to(device).eval()
+    return found
+
+
+def digest_of(encoder: Encoder) -> str:
+    """Return what tells an encoder's weights from others."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in encoder.state_dict().items():
+        digest.update(name.encode())
+        for part in told_by(tensor):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _same_chance() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def usual_backbone(modality: Modality) -> str:

@@ -49,8 +49,8 @@ class OnPage:
         about: what it does, in words.
         points: one for each number of shots, the same for all rungs.
         difference: how much more accurate it is than the recommended one, on the same draws; None of this itself.
-        of_classes: its accuracy in episodes of other classes, the half-width for classes of their kind, and how much more
-            accurate it is there than the recommended one, in the episodes that both were asked.
+        of_classes: its accuracy in episodes of other classes, the half-width for classes of their kind, and how much
+            more accurate it is there than the recommended one, in the episodes that both were asked.
         seconds: to learn and to answer once.
         embedding: seconds that all examples took to be embedded, once.
         training: seconds that its encoder took before, on other classes.

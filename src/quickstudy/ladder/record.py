@@ -11,19 +11,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from quickstudy.errors import ConfigError, DataError, few
-from quickstudy.files import absent
+from quickstudy.files import absent, alone
 from quickstudy.learning.checks import Finding
 
 RECORD = "record.jsonl"
 """The file's name in the folder of a ladder."""
 ALL = 0
 """In place of a number of shots: all examples but the fifth that is asked, in turn."""
+_LOCK = ".climbing"
 _FRESH = "fresh=True (--fresh true)"
 _DIGITS = 5  # of what a probability is rounded to
 _TELLING = ("data", "fingerprint", "domain", "shots", "draws", "ways", "episodes", "seed", "reading", "meta_train")
@@ -59,6 +61,8 @@ class Asked:
     """How inputs are read: options of the domain's ``modality``."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Why examples of the data are none of the ladder's, by their names."""
+    backbones: Mapping[str, str] = field(default_factory=dict)
+    """What embeds, by name a digest of its weights; a later climb may add some."""
     meta_train: str = ""
     """The examples of other classes that encoders are meta-trained on, by their name and fingerprint; nothing: none."""
     kind: ClassVar[str] = "asked"
@@ -273,28 +277,37 @@ class Record:
             return record
         before = found[0][0]
         if not isinstance(before, Asked):
+            raise ConfigError(f"'{file}' is no record of a ladder: name another folder, or start anew, {_FRESH}")
+        record = cls(replace(before, backbones={**before.backbones, **asked.backbones}), file)
+        for entry, _ in found[1:]:
+            record._take(entry)
+        if differs := [*_differences(before, asked), *_lacking(record, asked)]:
             raise ConfigError(
-                f"'{file}' is no record of a ladder: name another folder, or start anew, fresh=True (--fresh true)"
-            )
-        others = [name for name in _TELLING if _plain(getattr(before, name)) != _plain(getattr(asked, name))]
-        if others:
-            told = (
-                "the data has changed" if name == "fingerprint" else f"{name} was {getattr(before, name)}"
-                for name in others
-            )
-            raise ConfigError(
-                f"'{folder}' has the record of another ladder ({few(told)}), to which nothing can be added: name "
+                f"'{folder}' has the record of another ladder ({few(differs)}), to which nothing can be added: name "
                 f"another folder, or start anew: {_FRESH}"
             )
         with file.open("r+b") as lines:
             lines.truncate(found[-1][1])  # a line of which a part is there
-        record = cls(before, file)
-        for entry, _ in found[1:]:
-            record._take(entry)
         return record
 
     def add(self, entry: Entry) -> None:
-        """Take an entry, and write it, unless it is there already."""
+        """Take an entry, and write it, unless it is there already.
+
+        Raises:
+            ConfigError: another draw, or other episodes, are there in its place, of which there may be results.
+        """
+        before = (
+            self.draws.get((entry.shots, entry.number))
+            if isinstance(entry, Draw)
+            else self.episodes.get(entry.shots)
+            if isinstance(entry, Episodes)
+            else None
+        )
+        if before not in (None, entry):
+            raise ConfigError(
+                f"'{self._file}' has other draws of the same data, by another version of quickstudy: name another "
+                f"folder, or start anew: {_FRESH}"
+            )
         if self._take(entry):
             self._write(entry)
 
@@ -333,6 +346,63 @@ class Record:
             case Asked():
                 raise DataError("a record says once what was asked, in its first line")
         return bool(before != entry)
+
+
+@contextmanager
+def owned(folder: Path | None) -> Iterator[None]:
+    """Keep a ladder's folder from other processes while one climbs; it is made, and does not stay if it stays empty.
+
+    Args:
+        folder: of the ladder; None: it has none.
+
+    Raises:
+        ConfigError: another process climbs there, or nothing can be written there; the message says what to type.
+    """
+    if folder is None:
+        yield
+        return
+    made, elsewhere = not folder.exists(), "name another folder: out= (--out)"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / RECORD).exists():
+            (folder / RECORD).open("r+b").close()
+        with ExitStack() as entered:
+            entered.enter_context(alone(folder / _LOCK, wait=False))
+            held = entered.pop_all()
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"another process climbs a ladder in '{folder}': wait until it has ended, or {elsewhere}"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"nothing can be written in '{folder}' ({error.strerror or error}): {elsewhere}") from error
+    try:
+        with held:
+            yield
+    finally:
+        if made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _differences(before: Asked, asked: Asked) -> Iterator[str]:
+    """Yield in words what makes the results of one ladder say nothing of another."""
+    for name in _TELLING:
+        was, now = _plain(getattr(before, name)), _plain(getattr(asked, name))
+        if was == now:
+            continue
+        if name == "shots":
+            was, now = (" ".join("all" if number == ALL else str(number) for number in each) for each in (was, now))
+        yield "the data has changed" if name == "fingerprint" else f"{name} was {was}, and is {now}"
+    for name in before.backbones.keys() & asked.backbones.keys():
+        if before.backbones[name] != asked.backbones[name]:
+            yield f"the weights of '{name}' were others"
+
+
+def _lacking(record: Record, asked: Asked) -> Iterator[str]:
+    """Yield in words which backbones have results that would be compared, and are not at hand."""
+    known = dict.fromkeys(key.backbone for key in record.steps if key.backbone)
+    if lost := [name for name in known if name not in asked.backbones]:
+        yield f"it has rungs on {' and '.join(lost)}: name {'it' if len(lost) == 1 else 'them'} too"
 
 
 def _entries_of(file: Path) -> list[tuple[Entry, int]]:

@@ -40,7 +40,7 @@ from quickstudy.ladder.page import (
     Shown,
     write_page,
 )
-from quickstudy.ladder.record import Key, Record
+from quickstudy.ladder.record import ALL, Key, Record
 from quickstudy.modality import Modality
 from quickstudy.runs.report import confusion_picture
 
@@ -237,12 +237,16 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     asked = record.asked
     least, most = min(asked.counts, default=0), max(asked.counts, default=0)
     each = f"{least}" if least == most else f"{least} to {most}"
+    whole = sum(shots == ALL for shots, _ in record.draws)
+    drawn = f"{asked.draws}{f' ({whole} of all)' if whole not in (0, asked.draws) else ''}"
     facts = [
         ("data", asked.data),
         ("examples", f"{len(record.examples.targets)} {asked.called} of {len(asked.classes)} classes, {each} of each"),
-        ("draws", f"{asked.draws} of each number of examples per class, the same for all rungs; seed {asked.seed}"),
+        ("draws", f"{drawn} of each number of examples per class, the same for all rungs; seed {asked.seed}"),
         ("fingerprint of the data", asked.fingerprint),
     ]
+    if asked.backbones:
+        facts.insert(3, (f"encoder{'s' * (len(asked.backbones) > 1)}", ", ".join(asked.backbones)))
     if record.episodes:
         facts.insert(3, ("episodes", f"{asked.episodes} of {asked.ways} classes"))
     if asked.meta_train:
@@ -272,7 +276,7 @@ def _notes(record: Record) -> list[str]:
         )
     if any(step.draws < 0 for step in record.steps.values()):
         notes.append(
-            "What has a time of training, and no accuracy by examples per class, was meta-trained on half of these classes "
-            "and asked about the other half alone, in episodes of these."
+            "What has a time of training, and no accuracy by examples per class, was meta-trained on half of these "
+            "classes and asked about the other half alone, in episodes of these."
         )
     return notes

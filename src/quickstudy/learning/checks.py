@@ -31,6 +31,7 @@ from quickstudy.nets.weights import WHEELS
 _TOLD = 50  # pairs of which the rows are told
 _NEAR = 0.8  # an accuracy that the width of an interval is told of
 _WIDE = 0.05  # half-width that is taken for enough
+_DRAWS = 5  # fewer leave the deviation among them open, by which intervals are several times as wide
 _GRADES = 10  # classes that are numbers, and no measurements though they are written as 1.0
 _SHORTEST = 4  # letters of a word that may have a plural
 _SETS = {"in22k": "imagenet-22k", "in21k": "imagenet-22k", "in12k": "imagenet-12k", "in1k": "imagenet-1k"}
@@ -42,8 +43,8 @@ class Finding:
     """What a check found."""
 
     check: str
-    """``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"numbers"``, ``"groups"``, ``"few"``, ``"seen"`` or
-    ``"others"``."""
+    """``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"numbers"``, ``"groups"``, ``"grouped"``, ``"few"``,
+    ``"seen"`` or ``"others"``."""
     told: str
     """In a sentence."""
     rows: tuple[tuple[int, ...], ...] = ()
@@ -53,11 +54,11 @@ class Finding:
     @property
     def notice(self) -> bool:
         """Whether it is told for completeness, as it is taken care of and changes no figure."""
-        return self.check == "repeated"
+        return self.check in ("repeated", "grouped")
 
     def apart(self) -> Finding:
         """Return what is told where draws cannot keep repetitions on one side; of others the same."""
-        if not self.notice:
+        if self.check != "repeated":
             return self
         told = self.told.partition(" They stay")[0]
         return replace(
@@ -218,6 +219,24 @@ def few_asked(asked: int, at: str = "", accuracy: float = _NEAR, enough: float =
             f"whatever the method. For ± {100 * enough:.0f} it takes {need}",
         )
     ]
+
+
+def few_draws(draws: int) -> list[Finding]:
+    """Say so where too few support sets are drawn to tell how much depends on which examples are learned from."""
+    if draws >= _DRAWS:
+        return []
+    return [
+        Finding(
+            "few",
+            f"{draws} draws tell little of how an accuracy depends on which examples were learned from, so that "
+            f"intervals are wide: raise --draws (draws=), to {_DRAWS} at least",
+        )
+    ]
+
+
+def grouped(table: Table) -> list[Finding]:
+    """Say how many groups examples come from, where that is known."""
+    return [] if table.origins is None else [Finding("grouped", f"examples come from {table.origins}")]
 
 
 def groups_apart(tables: Mapping[str, Table]) -> list[Finding]:

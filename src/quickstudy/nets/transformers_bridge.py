@@ -1,6 +1,7 @@
 """Every encoder of text of transformers, by its name on the Hugging Face Hub, its folder, or from a Python package.
 
-Those of sounds are told apart here, and made in ``sound_bridge``.
+Those of sounds, and of pictures with a side of words, are told apart here, and made in ``sound_bridge`` and
+``two_towers``.
 
 https://github.com/huggingface/transformers, https://www.sbert.net
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,10 +25,12 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, brief, check_choice, first_line, require
 from quickstudy.nets import static_embeddings
+from quickstudy.nets.purposes import say
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.sequences import Pooling, attention_bias, by_window, pooled
 from quickstudy.nets.sound_bridge import ADAPTING, SOUNDS, SoundEncoder, sound_encoder
 from quickstudy.nets.static_embeddings import StaticEmbeddings
+from quickstudy.nets.two_towers import TransformersTowers, pictures_of
 from quickstudy.nets.weights import WHEELS, check_hub_answers, wheel_file
 
 _MINILM = {
@@ -41,6 +44,8 @@ _MINILM = {
 }
 _LONGEST = 512
 """Tokens of a text at most, where a model does not say."""
+TOWERS = ("clip", "siglip", "metaclip_2", "altclip", "chinese_clip")
+"""Types of models of pictures and words, as a ``config.json`` has them."""
 _FILES = ("*.json", "*.txt", "*.model")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _HELP = (
@@ -130,7 +135,10 @@ def from_config(
     normalize: bool = False,
     adaptation_layers: int | Literal["all"] = "all",
     extractor: Mapping[str, Any] | None = None,
-) -> TransformersEncoder | SoundEncoder:
+    pictures: Mapping[str, Any] | None = None,
+    words: Mapping[str, Any] | None = None,
+    prompts: Sequence[str] | None = None,
+) -> TransformersEncoder | SoundEncoder | TransformersTowers:
     """Make an encoder of transformers with random weights.
 
     Args:
@@ -139,6 +147,7 @@ def from_config(
         normalize: whether that of a text is brought to the length 1.
         adaptation_layers: what MAML and its family adapt of it, unless they are told.
         extractor: of an encoder of sounds, what its ``preprocessor_config.json`` has.
+        pictures, words, prompts: of one of pictures and words; see ``TwoTowers``.
 
     Raises:
         MissingPackageError: transformers is not installed.
@@ -157,6 +166,10 @@ def from_config(
         sounds = _of_sounds(made, extractor or {}, pooling, normalize)
         sounds.adaptation_layers = adaptation_layers
         return sounds
+    if pictures is not None and words is not None:
+        towers = TransformersTowers(made, pictures, words, prompts)
+        towers.adaptation_layers = adaptation_layers
+        return towers
     return TransformersEncoder(_encoder_of(made), pooling or "mean", normalize, adaptation_layers=adaptation_layers)
 
 
@@ -170,12 +183,12 @@ def is_name(name: str) -> bool:
 
 def create(
     name: str, kwargs: Mapping[str, Any], pretrained: bool
-) -> tuple[TransformersEncoder | SoundEncoder | StaticEmbeddings, dict[str, Any]]:
+) -> tuple[TransformersEncoder | SoundEncoder | TransformersTowers | StaticEmbeddings, dict[str, Any]]:
     """Make the encoder that a name stands for; no code is run from its files.
 
     Args:
         name: ``owner/model``, or a folder.
-        kwargs: ``pooling`` and ``normalize``, in place of those of its own files.
+        kwargs: ``pooling`` and ``normalize``, in place of those of its own files; of pictures and words ``prompts``.
         pretrained: whether its weights are loaded.
 
     Returns:
@@ -183,7 +196,7 @@ def create(
 
     Raises:
         MissingPackageError: transformers is not installed.
-        ConfigError: there is no such model, it cannot be had, or it is no encoder of texts or sounds.
+        ConfigError: there is no such model, it cannot be had, or it is no encoder that is known.
     """
     here = (Path(name) / "config.json").is_file()
     folder = Path(name) if here else _downloaded(name, pretrained)
@@ -192,18 +205,30 @@ def create(
         return static, static.options
     require("transformers", extra="text")
     made = _read(folder, kwargs, pretrained)
+    for name in kwargs.keys() & ({"pooling", "normalize"} if isinstance(made, TransformersTowers) else {"prompts"}):
+        raise ConfigError(f"{name}={brief(kwargs[name])} is not of such a model, {type(made).__name__}: leave it out")
     whole = made.config if isinstance(made, SoundEncoder) else made.network.config
     config = {key: value for key, value in whole.to_diff_dict().items() if key != "transformers_version"}
     own = {"adaptation_layers": made.adaptation_layers} if pretrained else {}
     if isinstance(made, SoundEncoder):
         return made, {"config": config, "pooling": made.pooling, "extractor": made.extractor, **own}
+    if isinstance(made, TransformersTowers):
+        return made, {
+            "config": config,
+            "pictures": made.pictures,
+            "words": made.word_options,
+            "prompts": list(made.class_prompts),
+            **own,
+        }
     return made, {"config": config, "pooling": made.pooling, "normalize": made.normalize, **own}
 
 
 # ---- files
 
 
-def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> TransformersEncoder | SoundEncoder:
+def _read(
+    folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True
+) -> TransformersEncoder | SoundEncoder | TransformersTowers:
     """Read a model's folder: weights, and what else of it says how inputs become vectors."""
     transformers = require("transformers", extra="text")
     pooling, normalize = kwargs.get("pooling"), kwargs.get("normalize")
@@ -225,6 +250,11 @@ def _read(folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True) -> T
         sounds = _of_sounds(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
         sounds.adaptation_layers = ADAPTING if pretrained else "all"
         return sounds.train()
+    if made.config.model_type in TOWERS:
+        pictures, words = _pictures_of(folder, made.config.model_type), _words_of(folder, made)
+        towers = TransformersTowers(made, pictures, words, kwargs.get("prompts"))
+        towers.adaptation_layers = ADAPTING if pretrained else "all"
+        return towers.train()
     network = _encoder_of(made)
     said = _parsed(folder / "sentence_bert_config.json").get("max_seq_length")
     longest = _positions(network) or _LONGEST
@@ -252,6 +282,39 @@ def _extractor_of(folder: Path) -> dict[str, Any]:
     return own or _parsed(folder / "processor_config.json").get("feature_extractor") or {}
 
 
+def _pictures_of(folder: Path, kind: str) -> dict[str, Any]:
+    """Return how a model of pictures and words reads pictures."""
+    transformers = require("transformers", extra="text")
+    try:
+        with _quiet(transformers):
+            processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the library raises almost anything
+        raise ConfigError(f"how the model in '{folder}' reads pictures cannot be read: {first_line(error)}") from error
+    return pictures_of(processor, kind)
+
+
+def _words_of(folder: Path, model: Any) -> dict[str, Any]:
+    """Return how a model of pictures and words reads words."""
+    told = _parsed(folder / "tokenizer_config.json")
+    length = min(int(told.get("model_max_length", _LONGEST)), _positions(model.text_model) or _LONGEST)
+    tokenizer = _tokenizer_of(folder, length)
+    padding = told.get("pad_token") or ""
+    vocabulary = {token["content"]: token["id"] for token in json.loads(tokenizer).get("added_tokens", ())}
+    pad = vocabulary.get(padding["content"] if isinstance(padding, Mapping) else padding)
+    if pad is None:
+        pad = getattr(model.config.text_config, "pad_token_id", None) or 0
+    siglip = model.config.model_type == "siglip"
+    maker = str(told.get("tokenizer_class", "")).removesuffix("Fast").removesuffix("Tokenizer")
+    return {
+        "tokenizer": tokenizer,
+        "length": length,
+        "pad": int(pad),
+        "side": str(told.get("padding_side", "left" if maker in ("Siglip2", "Gemma") else "right")),
+        "masked": not siglip,  # which sees what fills a text up
+        "clean": "" if not siglip else "canonical" if maker == "Siglip" else "lower",
+    }
+
+
 def _encoder_of(model: Any) -> Any:
     """Return the part of a model that reads, without what transformers puts behind it."""
     if getattr(model.config, "is_encoder_decoder", False):
@@ -260,8 +323,8 @@ def _encoder_of(model: Any) -> Any:
         model.pooler = None  # of a task that nobody asks for, and without weights in most files
     if not hasattr(model.config, "vocab_size") or getattr(model, "main_input_name", "input_ids") != "input_ids":
         raise ConfigError(
-            f"{type(model).__name__} is no encoder of text, which has a vocabulary, and none of sounds that is known: "
-            f"{', '.join(SOUNDS)}"
+            f"{type(model).__name__} is no encoder of text, which has a vocabulary, none of sounds that is known "
+            f"({', '.join(SOUNDS)}), and none of pictures and words ({', '.join(TOWERS)})"
         )
     return model
 
@@ -338,7 +401,10 @@ def _downloaded(name: str, pretrained: bool) -> Path:
         pass
     try:
         check_hub_answers()
-        names = hub.list_repo_files(name)
+        about = hub.model_info(name)
+        names = [file.rfilename for file in about.siblings or ()]
+        licence = getattr(about.card_data, "license", None) or "not told; see its page"
+        say(f"backbone '{name}' is downloaded once; its licence: {licence}")
         weights = _SAFE if any(Path(file).match(_SAFE) for file in names if "/" not in file) else _PICKLED
         wanted = [*_FILES, *([weights] if pretrained else [])]
         return Path(hub.snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))

@@ -36,6 +36,7 @@ from quickstudy.data.splitting import (
     shares_for,
     split_classes,
     split_examples,
+    warn_of_idle_origins,
     warn_of_names,
     warn_of_shared_origins,
 )
@@ -163,6 +164,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         check_no_file_twice(labelled)
         warn_of_names(labelled)
         warn_of_shared_origins(labelled)
+        warn_of_idle_origins(labelled)
 
     def with_tables(self, tables: Mapping[StageName, Table | None], **options: Any) -> Self:
         """Return data that is read and shared out as this is, with other examples.
@@ -217,6 +219,11 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         return "\n  ".join(lines)
 
     __str__ = __repr__
+
+    @property
+    def origins(self) -> dict[StageName, Origins]:
+        """By stage what its examples come from, where that is known; of those that become another's, with these."""
+        return {stage: table.origins for stage, table in self._tables.items() if table.origins is not None}
 
     @property
     def classes(self) -> tuple[str, ...]:
