@@ -24,10 +24,14 @@ from PIL import Image
 from quickstudy import ConfigError, DataError, MissingPackageError, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli import main, models, named_pictures, serve
+from quickstudy.cli.models import support_of
 from quickstudy.errors import DataWarning
 from quickstudy.image import ImageClassificationData, ImageClassifier
+from quickstudy.image.modality import Picture
+from quickstudy.kinds.classification import Classification
 from quickstudy.nets import build_encoder
 from quickstudy.saved import hub
+from quickstudy.text import Text
 
 COLOURS = {"blue": (40, 60, 220), "green": (40, 220, 60), "red": (220, 60, 40)}
 TINY = "conv4 --backbone_kwargs '{hidden: 32}' --image_size 28"
@@ -561,3 +565,26 @@ def test_errors_are_one_line(command: str, message: str, capsys: pytest.CaptureF
     _, err = run(capsys, command, code=2)
     assert err.startswith("error: ") and message in err and err.count("\n") == 1
     assert not Path("pets").exists()
+
+
+def test_columns_of_a_table_are_told_by_what_they_are_called_and_groups_kept(tmp_path: Path) -> None:
+    def shown(text: str, **options: Any) -> Any:
+        path = tmp_path / "few.csv"
+        path.write_text(text, encoding="utf-8")
+        return support_of(str(path), Text(), Classification(), **options)
+
+    for text in ("label,text\nfee,a b\nrate,c d\n", "text,note\na b,fee\nc d,rate\n"):
+        assert (shown(text).inputs, shown(text).told) == (["a b", "c d"], ["fee", "rate"])
+    wide = "who,Intent,text,more\nann,fee,a b,1\nbob,rate,c d,2\n"
+    with pytest.raises(DataError, match="--input_field who --target_field Intent"):
+        shown(wide)
+    table = shown(wide, input_field="text", group_by="who")
+    assert (table.inputs, table.told, table.origins.names) == (["a b", "c d"], ["fee", "rate"], ("ann", "bob"))
+    with pytest.raises(DataError, match=r"--group_by whom: .*it is no column: there are who, Intent, text, more"):
+        shown(wide, input_field="text", group_by="whom")
+    with pytest.raises(DataError, match="has 2 columns 'text': give each a name of its own"):
+        shown("text,text\na,b\n")
+    files = support_of("photos", Picture(), Classification(), group_by=r"(\d)\.png")
+    assert files.origins is not None and files.origins.names == ("0", "1", "2", "3")
+    with pytest.raises(ConfigError, match="--input_field is of a table"):
+        support_of("photos", Picture(), Classification(), input_field="text")

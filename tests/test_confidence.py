@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -296,6 +297,44 @@ def test_the_mathematics() -> None:
     assert expected_calibration_error(logits.softmax(1), targets) > 0.05
     assert area_under_roc(torch.arange(4), torch.arange(4)) == 0.5
     assert area_under_roc(torch.tensor([2.0]), torch.tensor([1.0, 3.0, 0.0, 1.0])) == 0.75
+
+
+@pytest.mark.usefixtures("in_float64")
+@pytest.mark.parametrize("strategy", ["prototypicalnetworks", "linear_probe"])
+def test_what_is_of_one_origin_is_left_out_together(strategy: str, tmp_path: Path) -> None:
+    def made(*examples: Any, **options: Any) -> Predictor:
+        return Predictor(Encoder(nn.Flatten()), STRATEGIES[strategy]()).fit(*examples, **options)
+
+    inputs, labels = points(4, 10, spread=2.5)
+    alone, copied = made(inputs, labels), made(torch.cat([inputs] * 3), labels * 3)
+    copied.save(tmp_path)
+    read = Predictor.load(tmp_path, backbone=nn.Flatten())
+    read.add_examples("class 0", inputs[[label == "class 0" for label in labels]])  # which are known again
+    for predictor in (copied, read):
+        found = predictor.held_out_accuracy_
+        assert found.examples == 40 and found.source.endswith("left out, with all of its origin")
+        assert "40 examples of the 120, one of each group or set of copies" in accuracy_in_words(found, learned=120)[0]
+        assert abs(found.accuracy - alone.held_out_accuracy_.accuracy) < 0.08, "a probe weighs three copies otherwise"
+    if strategy != "prototypicalnetworks":
+        return
+    # To which three times the same is the same.
+    assert copied.held_out_accuracy_[:3] == alone.held_out_accuracy_[:3]
+    assert copied.confidence_.threshold == pytest.approx(alone.confidence_.threshold)
+    groups = [row % 10 // 3 for row in range(40)]  # each has examples of every class
+    held = made(inputs, labels, group_by=groups).knowledge.held_out()
+    assert held.targets.tolist() == list(range(4)) * 4, "of each group an example of each class"
+    by_hand = torch.cat(
+        [
+            answered(made(inputs[others], [labels[row] for row in others]).knowledge, inputs).logits
+            for others in ([row for row in range(40) if groups[row] != group] for group in range(4))
+        ]
+    )  # [4 * 40, W]
+    away = (held.logits[:, None] - by_hand).norm(dim=2).min(1)
+    assert away.values.max() < 1e-4 * by_hand.abs().max()
+    assert len({(place // 40, int(held.targets[row])) for row, place in enumerate(away.indices.tolist())}) == 16
+    assert all(groups[place % 40] == place // 40 for place in away.indices.tolist()), "by those of other groups"
+    same = made(inputs, labels, group_by=["one"] * 40).held_out_accuracy_
+    assert same.examples == 0 and same.source == "nothing: no class has examples of two origins"
 
 
 @pytest.mark.parametrize("strategy", ["prototypicalnetworks", "linear_probe"])

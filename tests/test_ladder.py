@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from quickstudy.data.table import Table
 from quickstudy.functional.intervals import draws_interval, teaching_variance
 from quickstudy.image.modality import Picture
 from quickstudy.ladder import RUNGS, Ladder, Record, available_rungs
-from quickstudy.ladder.climbing import _names
+from quickstudy.ladder.climbing import _names, of_other_classes
 from quickstudy.ladder.comparing import (
     _levels,
     accuracy,
@@ -36,9 +38,10 @@ from quickstudy.ladder.comparing import (
     per_class,
 )
 from quickstudy.ladder.draws import draws, reached
-from quickstudy.ladder.opening import opened
+from quickstudy.ladder.opening import examples_of, opened
 from quickstudy.ladder.record import ALL, RECORD, Key, owned
 from quickstudy.learning.adapting import acquainted
+from quickstudy.learning.checks import twice_named
 from quickstudy.learning.embeddings import embeddings
 from quickstudy.modality import Modality, Tensors
 from quickstudy.nets import build_encoder
@@ -152,6 +155,16 @@ def test_an_interval_covers_new_examples_though_draws_share_them() -> None:
     assert 180 <= covered <= 198 and naive < 160
 
 
+@pytest.mark.parametrize("teaching", [None, 1e-6])
+def test_answers_that_are_all_right_promise_no_certainty(teaching: float | None) -> None:
+    """Of 40 that were rightly answered, 7% of those to come may be wrong, by the rule of three."""
+    rows, draws = torch.arange(40).repeat(2), torch.arange(2).repeat_interleave(40)
+    mean, half = draws_interval(torch.ones(80), draws, rows, rows % 2, 0.8, teaching=teaching)
+    assert mean == 1 and 0.07 < half < 0.12
+    apart = draws_interval(torch.zeros(80), draws, rows, rows % 2, 0.8, teaching=teaching, shares=False)
+    assert apart[0] == 0 and 0.03 < apart[1] < 0.1
+
+
 def test_examples_of_one_origin_count_once() -> None:
     values = torch.tensor([1.0, 1, 1, 0, 0, 0] * 4)
     rows, numbers = torch.arange(6).repeat(4), torch.arange(4).repeat_interleave(6)
@@ -254,6 +267,9 @@ def test_it_ends_in_a_sentence_and_a_model(tmp_path: Path) -> None:
     asked = numbers(seed=1).table("train").inputs  # type: ignore[union-attr]
     read = Predictor.load(tmp_path / "model", backbone=Same())
     assert read.predict(asked) == found.predictor.predict(asked)
+    (line,) = of_other_classes(found.record, found.choice)
+    assert line.startswith("episodes of 5 classes as if they were new, nearest_centroid, 95% intervals: 1 shot ")
+    assert line.count("for other draws of these classes and ± ") == line.count("for classes never seen") == 3
     assert found.record.steps[Key("tim", "Same")].transductive and "tim *" in str(found)
     conclusion = Record.read(tmp_path).conclusion
     assert conclusion is not None and conclusion.sentence == found.sentence
@@ -436,6 +452,15 @@ def test_an_interval_is_no_wider_than_what_it_is_of(monkeypatch: pytest.MonkeyPa
     assert alone.ci95 == max(alone.mean, 1 - alone.mean) and apart.ci95 == 1 + abs(apart.mean)
 
 
+def test_a_class_of_two_names_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("height,width,label\n" + "1,2,Cat\n2,1,cat\n3,1,dog\n" * 3)
+    table = examples_of(opened(tmp_path / "x.csv"))  # where a warning is an error
+    assert len(twice_named(table.classes)) == 1
+    alone = DataModule.from_tensors(train_data=torch.zeros(3, 2), train_targets=["a", "b", "c"])
+    with pytest.raises(DataError, match="0 of 3 classes have two examples or more: add some"):
+        examples_of(alone)
+
+
 def test_examples_are_called_by_what_tells_them_apart() -> None:
     files = [Path("some") / "photos" / name for name in ("cat/1.jpg", "dog/1.jpg")]
     assert _names(Table.build(list(map(str, files)), ["a", "b"]), None)[0] == str(files[0])  # a text is kept whole
@@ -468,3 +493,53 @@ def test_a_table_in_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert " % of new examples right" in shown
     assert f"quickstudy predict {tmp_path / 'l' / 'model'} new.csv" in shown
     assert len(Predictor.load(tmp_path / "l" / "model").classes_) == 3
+
+
+class OfTables:
+    """Stands for TabICL's classifier: it takes the options that the rung gives, and answers by what they are."""
+
+    def __init__(
+        self,
+        model_path: Path | None = None,
+        allow_auto_download: bool = True,
+        checkpoint_version: str = "some-v2.ckpt",
+        device: str | None = None,
+        random_state: int = 42,
+    ) -> None:
+        assert model_path is not None and not allow_auto_download and device == "cpu" and random_state == 0
+
+    def fit(self, values: Any, targets: Any) -> OfTables:
+        self.classes_ = np.unique(targets)
+        return self
+
+    def predict_proba(self, values: Any) -> Any:
+        return np.full((len(values), len(self.classes_)), 1 / len(self.classes_))
+
+
+def test_tabicl_says_what_it_lacks_and_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rung, columns = RUNGS["tabicl"], SimpleNamespace(column_names=("a",))
+    table: Any = SimpleNamespace(
+        knowledge=SimpleNamespace(modality=columns),
+        encoder=SimpleNamespace(device=torch.device("cpu")),
+        table=SimpleNamespace(classes=("x", "y", "z")),
+        values=torch.zeros(4, 1),
+        targets=torch.tensor([0, 2, 0, 2]),
+    )
+    monkeypatch.delenv("QUICKSTUDY_TABICL", raising=False)
+    monkeypatch.setattr("quickstudy.ladder.rungs.find_spec", lambda name: None)
+    assert rung.lacks(table, "tabular") == "the package 'tabicl' is not installed: pip install 'quickstudy[tabicl]'"
+    assert "tabicl" not in available_rungs(slow=False) and "tabicl" in available_rungs()
+    module: Any = ModuleType("tabicl")
+    module.TabICLClassifier = OfTables
+    monkeypatch.setitem(sys.modules, "tabicl", module)
+    monkeypatch.setattr("quickstudy.ladder.rungs.find_spec", lambda name: name)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repo, file: None)
+    assert "type hf download jingang/TabICL some-v2.ckpt, or copy that file and set" in rung.lacks(table, "tabular")
+    monkeypatch.setenv("QUICKSTUDY_TABICL", str(tmp_path / "w.ckpt"))
+    assert "there is no file '" in rung.lacks(table, "tabular")
+    (tmp_path / "w.ckpt").write_bytes(b"weights")
+    assert rung.lacks(table, "tabular") == ""
+    chances = rung.logits(table, torch.arange(2), torch.arange(2, 4)).exp()
+    assert torch.allclose(chances, torch.tensor([[0.5, 1e-6, 0.5]], dtype=torch.float64), rtol=1e-9)
+    columns.column_names = None
+    assert rung.lacks(table, "image") == "it is for rows of tables"

@@ -16,11 +16,13 @@ from quickstudy.data.likeness import joined, near_pairs
 from quickstudy.data.origins import Origins
 from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
+from quickstudy.errors import DataWarning
 from quickstudy.image.modality import IMAGE_EXTENSIONS, Picture
 from quickstudy.learning.checks import (
     few_asked,
     groups_apart,
     numbers_named,
+    origins_of,
     repetitions,
     seen_by,
     together,
@@ -145,6 +147,24 @@ def test_near_duplicates_and_groups_are_kept_together() -> None:
     assert found is not None
     assert found.codes.tolist() == [0, 0, 1, 0, 2] and found.names == ("p1", "p2", "p4")
     assert together(np.arange(5), origins) is origins
+
+
+def test_who_learns_examples_is_warned_and_copies_have_one_number() -> None:
+    """The number is that of the text, whenever it comes; of groups all of one have it."""
+    texts = ["Card lost", "card  lost!", "fee", "a rate", "the rate"]
+    first = origins_of(Table.build(texts, ["card", "card", "fee", "rate", "rate"]), Text())
+    assert first[0] == first[1] and len(set(first)) == 4 and 0 not in first
+    assert origins_of(Table.build(["CARD LOST"]), Text()) == first[:1]
+    grouped = origins_of(Table.build(texts, ["fee", "fee", "fee", "rate", "rate"], origins=[1, 2, 3, 3, 4]), Text())
+    assert grouped[0] == grouped[1] != grouped[2] == grouped[3] != grouped[4], "the copies join two groups"
+    with pytest.warns(DataWarning) as told:
+        origins_of(Table.build([*texts, "fee"], ["card lost", "Card_lost", "fee", "rate", "rate", "rate"]), Text())
+    told_of = [str(one.message) for one in told]
+    assert len(told_of) == 2 and "of two classes are nearly the same" in told_of[0] and "'Card_lost'" in told_of[1]
+    with pytest.warns(DataWarning, match="numbers, such as '0.25'"):
+        origins_of(Table.build(["a", "b"], ["0.25", "1"]), Text())
+    with pytest.warns(DataWarning, match="3 different texts and 12 classes, .*: texts and labels seem to have changed"):
+        origins_of(Table.build(["card", "fee", "rate"] * 4, [f"my text {row}" for row in range(12)]), Text())
 
 
 def test_an_encoder_tells_which_classes_it_has_seen() -> None:

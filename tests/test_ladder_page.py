@@ -6,6 +6,7 @@ import html
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 
 from quickstudy.ladder import Record, climb
 from quickstudy.ladder.comparing import chosen
-from quickstudy.ladder.page import Confused, Doubted, Estimate, OfClass, OnPage, Page, Point, Shown, write_page
+from quickstudy.ladder.page import Confused, Doubted, Estimate, OfClass, OnPage, Page, Point, Shown, _curves, write_page
 from quickstudy.ladder.report import PAGE, Answers, doubts, page_of
 from quickstudy.learning.checks import Finding
 from quickstudy.training.datamodule import DataModule
@@ -88,11 +89,22 @@ def test_a_page_tells_all_and_needs_nothing_else(tmp_path: Path) -> None:
         '<td class="number">–',
     ):
         assert each in written, each
-    assert written.count("<polyline") == 3 and written.count("<circle") == 8
+    assert written.count("<polyline") == 3 and written.count("<path") == 8 + 3
     tags = _Tags()
     tags.feed(written)
     assert tags.leads and all(each.startswith("data:image/png;base64,") for each in tags.leads)
     assert not re.search(r"https?:|url\(|@import", written)
+
+
+def test_no_two_curves_look_the_same_and_colours_tell_no_encoder() -> None:
+    """Of 12 rungs on two encoders, and two to be beaten: a rung by its colour and its mark, an encoder by neither."""
+    names = [f"rung_{number}" for number in range(12)]
+    rungs = [rung(name, 0.1, 0.2, 0.3, rung=name, baseline=True) for name in ("commonest", "raw")]
+    rungs += [rung(f"{name} on {on}", 0.5, 0.6, 0.7, rung=name, backbone=on) for name in names for on in ("a", "b")]
+    drawn = [(each.colour, each.mark, each.hollow, each.dash) for each in _curves(rungs)]
+    assert len(set(drawn)) == 26 and all(one[:2] != other[:2] for one, other in pairwise(drawn[2::2]))
+    encoders = [{look[2:] for look in drawn[2:][start::2]} for start in (0, 1)]
+    assert encoders[0].isdisjoint(encoders[1]) and {look[3] for look in drawn[:2]} == {"1 3"}
 
 
 def test_no_name_of_a_user_is_markup(tmp_path: Path) -> None:

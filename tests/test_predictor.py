@@ -269,7 +269,7 @@ def test_a_model_of_timm_that_saw_no_data_reads_pictures_as_from_a_backbone() ->
 
 def test_pictures_of_several_sizes_say_where_a_size_goes() -> None:
     model = ImageClassifier(backbone="conv4", training_strategy="nearest_centroid")
-    pictures = [Image.new("RGB", size) for size in ((32, 32), (40, 32))]
+    pictures = [Image.new("RGB", (32, 32)), Image.new("RGB", (40, 32), "white")]
     with pytest.raises(DataError, match=r"all inputs must agree.*model.load_options = \{'image_size': 84\}"):
         model.adapt(pictures, ["a", "b"])
     model.load_options = {"image_size": 32}

@@ -291,6 +291,7 @@ class Predictor(Adapted):
         labels: Any = None,
         *,
         classes: Sequence[str] = (),
+        group_by: Sequence[Any] | None = None,
         backbone_kwargs: Mapping[str, Any] | None = None,
         pretrained: bool = True,
         strategy: str = "nearest_centroid",
@@ -307,6 +308,7 @@ class Predictor(Adapted):
             inputs: 1..n pictures per class, each a path, bytes, a PIL image, an array or a tensor; or texts.
             labels: S labels: all strings, all whole numbers or all bools. It answers in their type.
             classes: of texts, names of classes that count as an example each; they alone are enough.
+            group_by: S names of what each example comes from; see ``fit``.
             backbone_kwargs: the backbone's own options.
             pretrained: take trained weights where there are any (timm's).
             strategy: any that ``quickstudy list strategies`` names and that needs no training.
@@ -324,9 +326,9 @@ class Predictor(Adapted):
         if load is None:
             load = usual_inputs(encoder)
         modality = as_modality(load)
-        inputs, labels = with_names(modality, inputs, labels, classes)
+        inputs, labels, group_by = with_names(modality, inputs, labels, classes, group_by)
         encoder, modality, inputs = acquainted(encoder, modality, inputs)
-        return cls(encoder, algorithm, modality).fit(inputs, labels)
+        return cls(encoder, algorithm, modality).fit(inputs, labels, group_by=group_by)
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""
@@ -387,7 +389,14 @@ class Predictor(Adapted):
         """
         return self._knowledge.as_class(text)
 
-    def fit(self, inputs: Any = None, labels: Any = None, *, classes: Sequence[str] = ()) -> Self:
+    def fit(
+        self,
+        inputs: Any = None,
+        labels: Any = None,
+        *,
+        classes: Sequence[str] = (),
+        group_by: Sequence[Any] | None = None,
+    ) -> Self:
         """Learn a support set, in place of all that was learned before.
 
         Args:
@@ -396,12 +405,14 @@ class Predictor(Adapted):
                 pictures (0..255, or 0..1) is brought to theirs.
             labels: S labels, one per example: all strings, all whole numbers or all bools. It answers in their type.
             classes: of texts, names of classes that count as an example each; they alone are enough.
+            group_by: S names of what each example comes from, such as a speaker or a page: what accuracy to expect is
+                then told by groups that are left out whole. Examples that are nearly the same are so in any case.
 
         Raises:
             DataError: there are no examples, the lengths differ, or an input cannot be read.
             ConfigError: a name tells nothing of such inputs.
         """
-        self._knowledge = fitted(self._knowledge, *with_names(self.modality, inputs, labels, classes))
+        self._knowledge = fitted(self._knowledge, *with_names(self.modality, inputs, labels, classes, group_by))
         return self
 
     def add_class(self, name: Label, inputs: Any = None) -> Self:

@@ -29,12 +29,13 @@ from quickstudy.cli.models import (
     named_model,
     support_of,
 )
-from quickstudy.cli.options import FORMS, TARGET_FIELD, add_device
+from quickstudy.cli.options import FORMS, INPUT_FIELD, TARGET_FIELD, add_device
+from quickstudy.data.frames import is_table
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
 from quickstudy.data.table import Table
 from quickstudy.domains import DOMAINS
-from quickstudy.errors import ConfigError, DataError, one_line, shown
+from quickstudy.errors import ConfigError, DataError, given, one_line, shown
 from quickstudy.image.modality import IMAGE_SIZE
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
@@ -81,6 +82,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         "names of files and their classes, or their numbers where the model answers such; of rows a table of them",
     )
     parser.add_argument("--target_field", type=str | None, help=TARGET_FIELD)
+    parser.add_argument("--input_field", type=str | None, help=INPUT_FIELD)
+    parser.add_argument(
+        "--group_by",
+        "--group_field",
+        type=str | None,
+        metavar="REGEX|COLUMN",
+        help="what each example comes from, such as a speaker: the part of a file's name that a regular expression "
+        "finds, or a column of the table. The accuracy to expect is then told by whole groups that are left out",
+    )
     parser.add_argument(
         "--classes",
         type=str,
@@ -120,21 +130,23 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out '{out}' holds something else than a saved model: name a new folder")
     device = device_of(args)
     modality, kind, learn = _learner(args, device)
-    inputs, labels = with_names(modality, *_support(args, modality, kind), args.classes)
+    inputs, labels, groups = _support(args, modality, kind)
+    inputs, labels, groups = with_names(modality, inputs, labels, args.classes, groups)
     with bar("learning", len(inputs)) as advance, telling(advance):
-        predictor = learn(inputs, labels)
+        predictor = learn(inputs, labels, **given(group_by=groups))
     told = _told(predictor, args) if predictor.by_class else _told_of_numbers(predictor, args)
     predictor.save(out)
     asked = "images/" if modality.wire is None else f"{modality.wire.field}/"
-    asked = asked if modality.column_names is None else "new.csv"
+    if modality.column_names is not None or (modality.in_cells and args.support and is_table(Path(args.support))):
+        asked = "new.csv"
     print(f"{told}\nSaved in '{out}'; use it: quickstudy predict {out} {asked}{also_importing(args)}")
     return 0
 
 
 def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     """Return what learns with the model that is named, or with a backbone."""
-    given = vars(args)
-    encoder, reading = ({name: given[name] for name in flags if name in given} for flags in (_ENCODER, _READING))
+    typed = vars(args)
+    encoder, reading = ({name: typed[name] for name in flags if name in typed} for flags in (_ENCODER, _READING))
     of_training = args.model.endswith(".ckpt")
     found = None if of_training else named_model(args.model)
     if found or of_training:
@@ -153,13 +165,15 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     return Learner(modality, Classification(), learn)
 
 
-def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[Any, Any]:
-    """Return the examples of the support set, and their labels; None where there is none."""
+def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[Any, Any, Any]:
+    """Return the examples of the support set, their labels and their groups; None where there is none."""
     if args.support is None:
-        return None, None
-    table = support_of(args.support, modality, kind, args.target_field)
+        return None, None, None
+    table = support_of(args.support, modality, kind, args.target_field, args.input_field, args.group_by)
     check_no_file_twice({"support": table})
-    return examples(_readable(table, modality, args.support) if args.on_error == "skip" else table)
+    table = _readable(table, modality, args.support) if args.on_error == "skip" else table
+    groups = table.origins
+    return *examples(table), None if groups is None else [groups.names[code] for code in groups.codes]
 
 
 def _readable(table: Table, modality: Modality, support: str) -> Table:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,8 @@ import torch
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.options import FORMS, TRAINED
 from quickstudy.data.archives import is_archive
-from quickstudy.data.frames import file_columns, file_frame, frame_table, is_table, rows_table
+from quickstudy.data.frames import file_columns, file_frame, frame_table, is_table, rows_table, target_among
+from quickstudy.data.origins import Origins
 from quickstudy.data.places import open_source
 from quickstudy.data.scan import class_folders
 from quickstudy.data.stages import Stage
@@ -206,31 +208,45 @@ def without_classes(typed: object, model: Task) -> ConfigError:
     )
 
 
-def support_of(typed: str, modality: Modality, kind: Kind, target_field: str | None = None) -> Table:
+def support_of(
+    typed: str,
+    modality: Modality,
+    kind: Kind,
+    target_field: str | None = None,
+    input_field: str | None = None,
+    group_by: str | None = None,
+) -> Table:
     """Return the examples that a model is shown: the files of its own inputs.
 
     Args:
-        typed: a folder of class folders, or a CSV file of two columns, inputs and their classes or numbers; of several
-            where an input is a row of such.
+        typed: a folder of class folders, or a table: inputs and their classes or numbers.
         modality: of the model's inputs.
         kind: what its answers are.
-        target_field: the column of the classes or numbers, where an input is a row.
+        target_field, input_field: the columns of the classes or numbers and of the inputs; None: by what they are
+            called, else of two the first has the inputs. Where an input is a row, it is of all columns that the model
+            knows.
+        group_by: what each comes from: a column of a table, or a regular expression of names of files.
 
     Raises:
         DataError: there are none, or they have no targets of that kind.
     """
     path = Path(typed).expanduser()
     if modality.column_names is not None:
-        return _rows_of(path, modality.column_names, kind, target_field)
-    if target_field is not None:
-        raise ConfigError(f"--target_field is of rows of tables, and this model takes {modality.called}: leave it out")
+        if input_field is not None:
+            raise ConfigError("--input_field is of one column, and this model takes rows of several: leave it out")
+        return _rows_of(path, modality.column_names, kind, target_field, group_by)
     if is_table(path):
         frame = file_frame(path, None)
-        if len(columns := list(frame.columns)) != 2:
-            raise DataError(f"'{path}' has {len(columns)} columns, {few(map(str, columns))}: give {_CSV}")
-        inputs, targets = columns
-        return frame_table(frame, partial(modality.column, root=path.parent), inputs, targets, encode=kind.encode)
-    table = class_folders(typed, modality.extensions)
+        names = list(map(str, frame.columns))
+        group = group_by if group_by in names else None
+        inputs, targets = _two_of(path, [name for name in names if name != group], input_field, target_field)
+        read = partial(modality.column, root=path.parent)
+        table = frame_table(frame, read, inputs, targets, encode=kind.encode, group_field=group)
+        return table if group_by == group else _grouped(table, group_by, names)
+    for name, field in (("target_field", target_field), ("input_field", input_field)):
+        if field is not None:
+            raise ConfigError(f"--{name} is of a table, and '{path}' is none: leave it out")
+    table = _grouped(class_folders(typed, modality.extensions), group_by)
     try:
         kind.encode(list(table.classes))
     except DataError as error:
@@ -240,18 +256,55 @@ def support_of(typed: str, modality: Modality, kind: Kind, target_field: str | N
     return table
 
 
-def _rows_of(path: Path, known: tuple[str, ...], kind: Kind, target_field: str | None) -> Table:
+def _two_of(path: Path, names: list[str], inputs: str | None, targets: str | None) -> tuple[str, str]:
+    """Return the columns of the inputs and of their classes or numbers, as they are named, or by what they are called.
+
+    Raises:
+        DataError: it cannot be told; or one stands twice, or there is none of that name.
+    """
+    for field in names if inputs is None or targets is None else (inputs, targets):
+        if names.count(field) > 1:
+            raise DataError(f"'{path}' has {names.count(field)} columns '{field}': give each a name of its own")
+    others = [name for name in names if name not in (inputs, targets)]
+    if targets is None:
+        targets = target_among(others) or (others[-1] if len(others) + (inputs is not None) == 2 else None)
+    if inputs is None:
+        left = [name for name in others if name != targets]
+        inputs = left[0] if len(left) == 1 and targets is not None else None
+    if inputs is None or targets is None:
+        first, *_, last = (*others, *others) or (*names, *names, "NAME", "NAME")
+        raise DataError(
+            f"'{path}' has {len(names)} columns, {few(names)}: say which has what, --input_field {inputs or first} "
+            f"--target_field {targets or last}; or give {_CSV}"
+        )
+    return inputs, targets
+
+
+def _grouped(table: Table, pattern: str | None, names: Sequence[str] = ()) -> Table:
+    """Return it with what its files come from, by their names."""
+    if pattern is None:
+        return table
+    try:
+        return replace(table, origins=Origins.named_in(table.inputs, pattern))
+    except (DataError, re.error) as error:
+        columns = f", and it is no column: there are {few(names)}" if names else ""
+        raise DataError(f"--group_by {pattern}: {first_line(error)}{columns}") from error
+
+
+def _rows_of(
+    path: Path, known: tuple[str, ...], kind: Kind, target_field: str | None, group_field: str | None
+) -> Table:
     """Return rows of a file, whose targets are in the column that is named, or the only one that a model knows not."""
     names = list(file_columns(path, None))
     if target_field is None:
-        others = [name for name in names if name not in known] if known else names
+        others = [name for name in names if name not in known and name != group_field] if known else names
         if len(others) != 1:
             raise DataError(
                 f"'{path}' has {len(names)} columns, {few(names)}: say which of them has the classes or numbers, "
                 f"--target_field {(others or names)[-1]}"
             )
         target_field = others[0]
-    stage = Stage("train", unlabelled=False)
+    stage = Stage("train", unlabelled=False, group_field=group_field)
     inputs = [name for name in names if name in known and name != target_field] or None
     return rows_table(file_columns(path, target_field), inputs, target_field, stage, kind.encode)
 

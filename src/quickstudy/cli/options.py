@@ -14,9 +14,10 @@ TRAINED = "a run's folder (runs/1) or a checkpoint"
 FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
 
 TARGET_FIELD = (
-    "where --support is a table of rows: the column of their classes or numbers; default: the one that the model "
-    "does not know"
+    "where --support is a table: the column of its classes or numbers; default: of rows the one that the model does "
+    "not know, of two columns the one that is called so (label, class, target, category ...), else the second"
 )
+INPUT_FIELD = "where --support is a table and an example no row of it: the column of the examples, or of their files"
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

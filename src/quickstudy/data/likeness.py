@@ -40,6 +40,7 @@ _FLAT = 8.0  # levels of 255: the least contrast that this is taken of
 _BRIGHTER = 48.0  # levels
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _CHUNK = 1 << 13
+_SOME = 16  # of a list, that tell what all are
 
 
 def digest(*parts: bytes | memoryview) -> bytes:
@@ -74,11 +75,16 @@ def sketches(inputs: Inputs, sketch: Callable[[Any], bytes | Tensor]) -> list[Sk
     rows = range(count_of(inputs))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are told where it is read to be used
-        if isinstance(inputs, Files):
+        files = isinstance(inputs, Files) or (isinstance(inputs, list) and all(map(_is_file, inputs[:_SOME])))
+        if files:
             with ThreadPoolExecutor() as pool:
                 return list(pool.map(of, rows))
         with seeded((0,)):  # a data set's transform may draw
             return [of(row) for row in rows]
+
+
+def _is_file(item: Any) -> bool:
+    return hasattr(item, "read_bytes")
 
 
 def near_pairs(found: Sequence[Sketch]) -> NDArray[np.int64]:

@@ -462,18 +462,24 @@ def file_of(inputs: Inputs, row: int) -> str | None:
     return str(item) if isinstance(item, (str, os.PathLike, Member)) else None
 
 
-def listed(inputs: Any) -> Any:
+def listed(inputs: Any, what: str = "inputs") -> Any:
     """Return a batch ``[N, ...]`` or a list of items; a single path, picture or open file counts as a list of one.
 
-    What comes one by one, as from a generator, ``map`` or ``glob``, is listed.
+    What comes one by one, as from a generator, ``map`` or ``glob``, is listed; of a frame it is the only column, or the
+    one of that name.
+
+    Args:
+        inputs: of a caller.
+        what: they are, several of them: ``"texts"``.
 
     Raises:
-        DataError: it is a set, which has no order, or a mapping, but for a dict of tensors, which is a batch.
+        DataError: it is a set, which has no order, or a mapping, but for a dict of tensors, which is a batch; or a
+            frame of which nobody says which column.
     """
     if is_batch(inputs):
         return inputs
     if not hasattr(inputs, "read"):  # an open file would come by its lines
-        inputs = in_order(inputs, "inputs")
+        inputs = in_order(inputs, what)
     if isinstance(inputs, Tensor):
         return inputs
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":

@@ -137,7 +137,7 @@ def _estimate(record: Record, shots: int, keys: Sequence[Key]) -> Estimate:
     if shots == ALL and few and len((known := _paired(record, few[-1], keys)).right):
         teaching = teaching_variance(known.right, known.draws, known.rows, known.taught) * known.taught / found.taught
     mean, half = draws_interval(
-        found.right, found.draws, found.rows, targets[found.rows], found.taught, origins_P, teaching
+        found.right, found.draws, found.rows, targets[found.rows], found.taught, origins_P, teaching, len(keys) == 1
     )
     widest = max(mean, 1 - mean) if len(keys) == 1 else 1 + abs(mean)  # whatever it is, it lies within
     return Estimate(mean, min(half, widest), found.seconds)

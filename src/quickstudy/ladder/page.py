@@ -19,9 +19,22 @@ import jinja2
 from quickstudy.files import atomic_write
 from quickstudy.learning.checks import Finding
 
-_WIDE, _HIGH = 720.0, 320.0  # of the picture of curves, in its own units
+_WIDE, _HIGH = 720.0, 440.0  # of the picture of curves, in its own units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 12.0, 40.0
-_COLOURS = 8  # in the template, after which they come again
+_KEY_WIDE, _KEY_HIGH = 40.0, 16.0  # of a line of the key
+_COLOURS = 7  # in the template, told apart by the colour-blind; of five marks, so that 35 rungs differ in one of both
+_GREY = 7  # the colour of what is there to be beaten
+_MARKS = (
+    "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
+    "M-3.6,-3.6h7.2v7.2h-7.2z",
+    "M0,-4.8l4.8,8.4h-9.6z",
+    "M0,-5.2l5.2,5.2l-5.2,5.2l-5.2,-5.2z",
+    "M0,4.8l4.8,-8.4h-9.6z",
+)
+"""Circle, square, triangle, diamond, triangle upside down, about 0."""
+_DASHES = ("", "8 4", "2 4", "10 3 2 3")
+"""By encoder."""
+_BANDS = 6  # curves, of more only the recommended one has its band
 
 
 class Estimate(NamedTuple):
@@ -58,6 +71,7 @@ class OnPage:
         baseline: whether it is there to be beaten.
         transductive: whether an answer depends on what else is asked.
         chosen: whether it is recommended.
+        rung, backbone: what it does and what embeds, by which it is drawn; default: nothing has these in common.
     """
 
     name: str
@@ -72,6 +86,8 @@ class OnPage:
     baseline: bool = False
     transductive: bool = False
     chosen: bool = False
+    rung: str = ""
+    backbone: str = ""
 
 
 class Shown(NamedTuple):
@@ -147,11 +163,14 @@ class Page:
 
 
 class _Curve(NamedTuple):
-    """A rung in the picture: where its points lie, and its interval."""
+    """A rung in the picture: where its points lie, its interval, and how it is told from others without colours."""
 
-    name: str
+    rung: OnPage
     colour: int
-    dashed: bool
+    mark: str
+    """Its form, a path about 0."""
+    hollow: bool
+    dash: str
     line: str
     band: str
     dots: Sequence[tuple[float, float, str]]
@@ -172,8 +191,9 @@ def write_page(path: str | os.PathLike[str], page: Page) -> None:
         page=page,
         ticks=[(_across(place, len(ticks)), name) for place, name in enumerate(ticks)],
         levels=[(_down(level / 100, (0.0, 1.0)), level) for level in range(0, 101, 20)],
-        curves=[_curve(place, rung) for place, rung in enumerate(page.rungs)],
+        curves=_curves(page.rungs),
         size=(_WIDE, _HIGH, _LEFT, _RIGHT, _TOP, _BOTTOM),
+        key=(_KEY_WIDE, _KEY_HIGH),
     )
     with atomic_write(path, "w") as file:
         file.write(rendered)
@@ -221,7 +241,30 @@ def _down(share: float, ends: tuple[float, float]) -> float:
     return _TOP + (_HIGH - _TOP - _BOTTOM) * (high - min(max(share, low), high)) / (high - low)
 
 
-def _curve(place: int, rung: OnPage) -> _Curve:
+def _curves(rungs: Sequence[OnPage]) -> list[_Curve]:
+    """Return how rungs are drawn: by colour and mark what each does, by dashes and hollow marks what embeds."""
+    kinds = list(dict.fromkeys(each.rung or each.name for each in rungs if not each.baseline))
+    encoders = list(dict.fromkeys(each.backbone for each in rungs if not each.baseline))
+    baselines = [each.name for each in rungs if each.baseline]
+    found = []
+    for each in rungs:
+        encoder = 0 if each.baseline else encoders.index(each.backbone)
+        place = baselines.index(each.name) if each.baseline else kinds.index(each.rung or each.name)
+        found.append(
+            _Curve(
+                each,
+                _GREY if each.baseline else place % _COLOURS,
+                _MARKS[place % len(_MARKS)],
+                encoder % 2 > 0,
+                "1 3" if each.baseline else _DASHES[encoder % len(_DASHES)],
+                *_placed(each),
+            )
+        )
+    return found if len(found) <= _BANDS else [each if each.rung.chosen else each._replace(band="") for each in found]
+
+
+def _placed(rung: OnPage) -> tuple[str, str, list[tuple[float, float, str]]]:
+    """Return the line, the band of the intervals, and the points in words."""
     ends = (0.0, 1.0)
     count = len(rung.points)
     upper, lower, middle, dots = [], [], [], []
@@ -234,6 +277,4 @@ def _curve(place: int, rung: OnPage) -> _Curve:
         upper.append(f"{x:.1f},{_down(mean + half, ends):.1f}")
         lower.append(f"{x:.1f},{_down(mean - half, ends):.1f}")
         dots.append((x, _down(mean, ends), f"{rung.name}, {point.at}: {told(point.estimate)}"))
-    return _Curve(
-        rung.name, place % _COLOURS, rung.baseline, " ".join(middle), " ".join([*upper, *reversed(lower)]), dots
-    )
+    return " ".join(middle), " ".join([*upper, *reversed(lower)]), dots

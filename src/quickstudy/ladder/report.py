@@ -219,6 +219,7 @@ def _rung(record: Record, key: Key, choice: Choice | None) -> OnPage:
         step.baseline,
         step.transductive,
         chosen,
+        *key,
     )
 
 
@@ -265,7 +266,9 @@ def _notes(record: Record) -> list[str]:
         "The interval is of 95%, for new examples of these classes.",
         "A difference is taken on the same draws, so that its interval is narrower than those of its two parts: where "
         "it includes 0, the data do not tell which is better.",
-        "A dashed line is there to be beaten: what needs no encoder, or does not look at the inputs at all.",
+        "A grey, dotted line is there to be beaten: what needs no encoder, or does not look at the inputs at all."
+        + " Colours and marks are of rungs; dashed lines and hollow marks of further encoders."
+        * (len(record.asked.backbones) > 1),
         "The time is what it takes to learn and to answer once, without the embedding, which all rungs share "
         "and which is less where embeddings were kept; what a sentence says of times counts both.",
     ]

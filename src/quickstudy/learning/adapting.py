@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,17 +23,21 @@ from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
 from quickstudy.algorithms.base import exact
 from quickstudy.algorithms.rows import Rows
 from quickstudy.batches import Batch, device_of, each, join, size, take
+from quickstudy.data.origins import Origins
 from quickstudy.data.samples import Load
+from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, encode, in_order
 from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import NUMBERS, Change, Kept, Support, changed, check_name
+from quickstudy.learning.checks import origins_of
 from quickstudy.learning.confidence import rounding_of
 from quickstudy.learning.knowledge import CLASSES, Knowledge
 from quickstudy.modality import Modality, as_modality
 from quickstudy.nets import Encoder, sized
 from quickstudy.torch_internals import tree_leaves, tree_map
 
+_SUPPORT = "the support set"
 _FEW = 20  # changes, which cost less one by one where each costs its class alone
 
 
@@ -75,7 +79,16 @@ def acquainted(encoder: Encoder, modality: Modality, inputs: Any) -> tuple[Encod
     return sized(encoder, modality.for_backbone()), modality, inputs
 
 
-def with_names(modality: Modality, inputs: Any, labels: Any, classes: Any) -> tuple[Any, Any]:
+class Shown(NamedTuple):
+    """What a model is shown, to learn it."""
+
+    inputs: Any
+    labels: Any
+    group_by: Any = None
+    """What each example comes from, a name each; None: nobody knows."""
+
+
+def with_names(modality: Modality, inputs: Any, labels: Any, classes: Any, group_by: Any = None) -> Shown:
     """Return examples and their labels, the names of classes among them.
 
     Args:
@@ -83,31 +96,39 @@ def with_names(modality: Modality, inputs: Any, labels: Any, classes: Any) -> tu
         inputs: 1..n examples per class; None: there are the names alone.
         labels: of the examples; None likewise.
         classes: names, each of which counts as an example of its class.
+        group_by: of the examples, what each comes from; a name comes from nothing else.
 
     Raises:
         ConfigError: a name is no example.
-        DataError: there are no examples at all.
+        DataError: there are no examples at all, or more groups than examples, or fewer.
     """
     names = list(dict.fromkeys([classes] if isinstance(classes, str) else in_order(classes, "classes")))
+    for place, name in enumerate(names):
+        if isinstance(name, str) and not name.replace("_", " ").strip():
+            raise ConfigError(f"classes[{place}] is {brief(name)}, which has no word: leave it out, or write its name")
     if inputs is None and not names:
         raise DataError("no examples were given: adapting needs at least one per class")
     if not names:
-        return inputs, labels
+        return Shown(inputs, labels, group_by)
     items = [in_words(modality, name) for name in names]
     if inputs is None:
-        return items, names
+        return Shown(items, names)
     known = modality.listed(inputs)
     rows = known if isinstance(known, list) else [take(known, row) for row in range(size(known))]
-    return [*rows, *items], [*labels, *names]
+    if group_by is not None:
+        groups = Origins.of_each(group_by, len(rows), _SUPPORT)
+        group_by = [*(groups.names[code] for code in groups.codes), *(f"the name {name}" for name in names)]
+    return Shown([*rows, *items], [*labels, *names], group_by)
 
 
-def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
+def fitted(knowledge: Knowledge, inputs: Any, labels: Any, group_by: Any = None) -> Knowledge:
     """Return what is known once a support set was learned, in place of all that was before.
 
     Args:
         knowledge: of who learns.
         inputs: 1..n examples per class; or S of numbers.
         labels: S labels, one per example; or S numbers, where answers are such.
+        group_by: S names of what each example comes from, where answers are classes.
 
     Raises:
         DataError: there are no examples, the lengths differ, an input cannot be read, or a number is none.
@@ -129,8 +150,12 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any) -> Knowledge:
         raise DataError(f"{count} examples but {len(codes)} labels: each example needs one label")
     for name in classes:
         check_name(name)
+    groups = None if group_by is None else Origins.of_each(group_by, count, _SUPPORT)
+    table = Table(examples, codes, encoded.classes, encoded.label_type, origins=groups)
+    origins = origins_of(table, knowledge.modality)
     knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
-    return fitted_to(*kept_of(knowledge, examples, len(classes)), codes, classes)
+    knowledge, kept = kept_of(knowledge, examples, len(classes))
+    return fitted_to(knowledge, kept._replace(origins=origins), codes, classes)
 
 
 def fitted_to(knowledge: Knowledge, kept: Kept, codes: NDArray[Any], classes: Sequence[Label]) -> Knowledge:
@@ -159,11 +184,13 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
         DataError: there are no examples, one cannot be read, they are unlike those so far, or each needs a number.
         ConfigError: the algorithm's head was trained for a fixed number of classes.
     """
-    examples, told = knowledge.reader.listed(inputs), list[float]()
+    examples, told, origins = knowledge.reader.listed(inputs), list[float](), tuple[int, ...]()
     if not knowledge.kind.by_class:
         told = knowledge.kind.encode(numbers).codes.tolist()
         if (count := len(knowledge.reader.samples(examples))) != len(told):
             raise DataError(f"{count} examples but {len(told)} numbers: each example needs one")
+    elif len(knowledge.reader.samples(examples)):
+        origins = origins_of(Table(examples), knowledge.modality)
     if not knowledge.support:
         knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
     knowledge, kept = kept_of(knowledge, examples, len(knowledge.support) + (name not in knowledge.support))
@@ -174,7 +201,7 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
             f"what it keeps of {knowledge.reader.samples(examples).name(0)} has the shape {new}, and of the examples "
             f"so far {known}: give inputs of the size that it was trained on"
         )
-    return knowledge, Change("add", name, "", kept.values, kept.shown, tuple(told))
+    return knowledge, Change("add", name, "", kept.values, kept.shown, tuple(told), origins)
 
 
 def after(knowledge: Knowledge, changes: Sequence[Change]) -> Knowledge:
@@ -284,7 +311,8 @@ def kept_of(knowledge: Knowledge, inputs: Any, ways: int) -> tuple[Knowledge, Ke
 
 def _some(kept: Kept, rows: NDArray[np.intp]) -> Kept:
     values = take(kept.values, torch.from_numpy(rows).to(device_of(kept.values)))
-    return Kept(values, tuple(kept.shown[row] for row in rows))
+    shown, origins = (tuple(each[row] for row in rows) if each else () for each in (kept.shown, kept.origins))
+    return Kept(values, shown, origins=origins)
 
 
 def _means_of(knowledge: Knowledge, support: Support) -> Rows | None:

@@ -27,6 +27,8 @@ class Change(NamedTuple):
     """Of these examples."""
     numbers: tuple[float, ...] = ()
     """Of these examples, where answers are numbers."""
+    origins: tuple[int, ...] = ()
+    """Of these examples, see ``Kept``."""
 
     @property
     def examples(self) -> int:
@@ -43,6 +45,9 @@ class Kept(NamedTuple):
     """A small picture of each; empty where it is no picture, or was kept without one."""
     numbers: tuple[float, ...] = ()
     """Of each, in its own units; none where answers are classes."""
+    origins: tuple[int, ...] = ()
+    """Of each what it comes from, in a number: of copies and of one group the same; 0: from nothing that others do.
+    None: nobody looked."""
 
     @property
     def examples(self) -> int:
@@ -60,7 +65,7 @@ def changed(support: Support, change: Change) -> Support:
     Raises:
         DataError: it is of a class that there is not, or gives two classes one name.
     """
-    kind, name, new_name, values, shown, numbers = change
+    kind, name, new_name, values, shown, numbers, origins = change
     if kind != "add" and name not in support:
         raise DataError(f"a change is of the class {brief(name)}, which there is not")
     if kind == "rename" and new_name in support and new_name != name:
@@ -69,10 +74,12 @@ def changed(support: Support, change: Change) -> Support:
         return {new_name if other == name else other: kept for other, kept in support.items()}
     if kind == "remove":
         return {other: kept for other, kept in support.items() if other != name}
-    added = Kept(values, shown or (b"",) * size(values), numbers)
+    added = Kept(values, shown or (b"",) * size(values), numbers, origins)
     if name in support:
         before = support[name]
-        added = Kept(join([before.values, values]), before.shown + added.shown, before.numbers + numbers)
+        if before.origins or origins:
+            origins = (before.origins or (0,) * before.examples) + (origins or (0,) * added.examples)
+        added = Kept(join([before.values, values]), before.shown + added.shown, before.numbers + numbers, origins)
     return {**support, name: added}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -16,18 +17,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from quickstudy.data.likeness import joined, near_pairs, sketches
+from quickstudy.data.likeness import Sketch, digest, joined, near_pairs, sketches
 from quickstudy.data.origins import Origins
 from quickstudy.data.samples import Samples
 from quickstudy.data.splitting import shared_origins
 from quickstudy.data.table import Table
-from quickstudy.errors import few, one_line, require
+from quickstudy.errors import DataWarning, few, one_line, require
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.modality import Modality
 from quickstudy.nets.encoder import starts_from_nothing
 from quickstudy.nets.weights import WHEELS
 
+_LOOKED_AT = 1 << 17  # examples of one call, at most
 _TOLD = 50  # pairs of which the rows are told
 _NEAR = 0.8  # an accuracy that the width of an interval is told of
 _WIDE = 0.05  # half-width that is taken for enough
@@ -69,18 +72,22 @@ class Finding:
         )
 
 
-def repetitions(tables: Mapping[str, Table], modality: Modality) -> tuple[list[Finding], NDArray[np.int64]]:
+def repetitions(
+    tables: Mapping[str, Table], modality: Modality, found: Sequence[Sketch] | None = None
+) -> tuple[list[Finding], NDArray[np.int64]]:
     """Look for examples that are nearly the same: of two classes, in two splits, in one class.
 
     Args:
         tables: by the name of the split.
         modality: what inputs are; its ``sketch`` is compared.
+        found: their sketches, where these are known.
 
     Returns:
         What was found; and ``[N]``, by example the first row that it is nearly the same as, which may be its own:
         draws that keep such together ask nothing that they showed.
     """
-    found = [one for table in tables.values() for one in sketches(table.inputs, modality.sketch)]
+    if found is None:
+        found = [one for table in tables.values() for one in sketches(table.inputs, modality.sketch)]
     pairs = near_pairs(found)
     first = joined(pairs, len(found))
     one, other = pairs.T
@@ -148,6 +155,59 @@ def together(first: NDArray[np.int64], origins: Origins | None = None) -> Origin
     return Origins(places.astype(np.int32), tuple(map(str, names[known].tolist())))
 
 
+def swapped(table: Table, first: NDArray[np.int64], called: str) -> list[Finding]:
+    """Say so where each example has a class of its own and examples repeat: the two may have changed places.
+
+    Args:
+        table: of examples of one class each.
+        first: ``[N]``, of ``repetitions``.
+        called: what examples are.
+    """
+    different = len(np.unique(first))
+    if not len(table) == len(table.classes) > 2 * different:
+        return []
+    return [
+        Finding(
+            "labels",
+            f"there are {different} different {called} and {len(table.classes)} classes, one for each of {len(table)} "
+            f"examples, such as '{one_line(table.classes[0], 60)}': {called} and labels seem to have changed places",
+        )
+    ]
+
+
+def origins_of(table: Table, modality: Modality) -> tuple[int, ...]:
+    """Look at examples that are about to be learned, and warn of what is wrong with them.
+
+    Args:
+        table: of examples of one class each; whose origins, if it has any, are kept.
+        modality: what inputs are.
+
+    Returns:
+        Of each a number for what it comes from: the same for those that are nearly the same or of one origin, the same
+        of the same example whenever it comes; 0 where there is no telling. Of very many none: nobody looks.
+    """
+    if len(table) > _LOOKED_AT:
+        return ()
+    found = sketches(table.inputs, modality.sketch)
+    findings, first = repetitions({"support": table}, modality, found)
+    findings = swapped(table, first, modality.called) or [one for one in findings if not one.notice]
+    if table.label_type == "str":
+        findings += twice_named(table.classes) + numbers_named(table.classes)
+    for finding in findings:
+        warnings.warn(finding.told, DataWarning, 5)
+    if (origins := together(first, table.origins)) is not None:
+        _, begins, places = np.unique(origins.codes, return_index=True, return_inverse=True)
+        first = begins[places]
+    names = [_in_bytes(found[row]) for row in first.tolist()]
+    if (own := table.origins) is not None:
+        names = [f"group {own.names[own.codes[row]]}".encode() for row in first.tolist()]
+    return tuple(int.from_bytes(digest(name)[:8], "big", signed=True) if name else 0 for name in names)
+
+
+def _in_bytes(sketch: Sketch) -> bytes:
+    return sketch.numpy().tobytes() if isinstance(sketch, Tensor) else sketch or b""
+
+
 def twice_named(classes: Iterable[str]) -> list[Finding]:
     """Look for names that may be of one class: in another case, with other blanks or dashes, one or several of it."""
     by_words: dict[str, list[str]] = {}
@@ -160,8 +220,8 @@ def twice_named(classes: Iterable[str]) -> list[Finding]:
     return [
         Finding(
             "names",
-            f"{len(found)} classes may have several names: {pairs}. They count as different ones: if they are one, "
-            "give it one name",
+            f"{len(found)} class{'es' * (len(found) > 1)} may have several names: {pairs}. They count as different "
+            "ones: if they are one, give it one name",
         )
     ]
 

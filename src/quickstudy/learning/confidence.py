@@ -9,6 +9,7 @@ Shapes: N held-out examples, M strangers (examples of no known class), S support
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ DEFAULT_REJECT_RATE = 0.05
 NOT_CALIBRATED = "nothing: calibrate(images, labels) was not called"
 """The source where a strategy leaves out no examples by itself."""
 _IN_TURN = "the support set"
+_TOGETHER = ", with all of its origin"
 _MOST = 200  # examples that are left out, evenly spread over the classes
 _WORK = 10_000  # examples that are learned anew in all, for answers to those
 _LEAST = 20  # of which there are as many, if there can be; for sets, of each class
@@ -109,7 +111,13 @@ def familiarity(embedded_ND: Tensor, means_WD: Tensor) -> Tensor:
     return -squared_euclidean(embedded_ND, means_WD).amin(1)
 
 
-def left_out(algorithm: EmbeddingAlgorithm, support: Sequence[Tensor], means_WD: Tensor, least: int = 1) -> HeldOut:
+def left_out(
+    algorithm: EmbeddingAlgorithm,
+    support: Sequence[Tensor],
+    means_WD: Tensor,
+    least: int = 1,
+    origins: Sequence[Sequence[int]] = (),
+) -> HeldOut:
     """Answer support examples as if they had been left out, and tell how familiar they would be without their class.
 
     Args:
@@ -118,11 +126,14 @@ def left_out(algorithm: EmbeddingAlgorithm, support: Sequence[Tensor], means_WD:
         means_WD: of the classes.
         least: how many answers to examples of each class there must be, where it has as many; each round of them
             learns anew. More than 1: of every class, however many there are. 0: no logits at all, at no cost.
+        origins: by class, what its examples come from (``changes.Kept``): all that is of one origin is left out
+            together, and one example of it asked. None: all are by themselves.
     """
     kept_S = torch.cat(list(support))
     counts_W = torch.tensor([len(kept) for kept in support], device=kept_S.device)
     targets_S = torch.arange(len(counts_W), device=kept_S.device).repeat_interleave(counts_W)
     order_S = _shuffled(kept_S, targets_S, counts_W)
+    origin_S = _shared(origins, kept_S.device)
     # Of each class as many, so that one of many examples does not decide alone what is unknown.
     own_K, codes_K = _evenly(counts_W, max(1, _MOST // len(counts_W)))
     several = counts_W[codes_K] > 1  # without its only example a class is gone
@@ -133,12 +144,21 @@ def left_out(algorithm: EmbeddingAlgorithm, support: Sequence[Tensor], means_WD:
     # Without an example of n, the mean of the others is n / (n - 1) times as far from it.
     counts_K1 = counts_W[codes_K1]
     without_K1 = distances_KW.gather(1, codes_K1) * (counts_K1 / (counts_K1 - 1).clamp(min=1)) ** 2
+    if origin_S is not None:
+        without_K1, several = _without_own(kept_S, order_S[own_K[chosen]], targets_S, counts_W, means_WD, origin_S)
     familiar_K = -distances_KW.scatter(1, codes_K1, without_K1).amin(1)
     each_W = torch.bincount(codes_K[chosen], minlength=len(counts_W))
     if least:  # what is chosen by all examples, such as a strength, is not chosen anew in each round
         algorithm = algorithm.settled(kept_S, targets_S, len(counts_W))
-    logits_NW, targets_N = _without_one_of_each(algorithm, kept_S, order_S, counts_W, least)
-    source = f"{_IN_TURN}, one of each class left out" if several.any() else "nothing: no class has two examples"
+    if origin_S is None:
+        logits_NW, targets_N = _without_one_of_each(algorithm, kept_S, order_S, counts_W, least)
+    else:
+        logits_NW, targets_N = _without_one_origin_of_each(algorithm, kept_S, order_S, counts_W, least, origin_S)
+    source = "nothing: no class has two examples"
+    if several.any():
+        source = f"{_IN_TURN}, one of each class left out" + _TOGETHER * (origin_S is not None)
+    elif origin_S is not None:
+        source = "nothing: no class has examples of two origins"
     return HeldOut(
         logits_NW,
         targets_N,
@@ -191,8 +211,7 @@ def _without_one_of_each(
     if not len(more_C) or not least:
         return kept_S.new_empty(0, ways), more_C[:0]
     targets_S = torch.arange(ways, device=kept_S.device).repeat_interleave(counts_W)
-    affordable = min(math.ceil(_MOST / ways), _WORK // len(kept_S))
-    rounds = min(int(counts_W.max()), max(_LEAST // ways + 1, affordable, least))
+    rounds = _rounds(int(counts_W.max()), ways, len(kept_S), least)
     round_R1 = torch.arange(rounds, device=kept_S.device)[:, None]
     again_RC = round_R1 >= counts_W[more_C]  # every round leaves one of each class out, some for a second time
     rows_RC = (counts_W.cumsum(0) - counts_W)[more_C] + round_R1 % counts_W[more_C]
@@ -208,6 +227,79 @@ def _without_one_of_each(
         ]
     logits_CRW = torch.cat(logits).transpose(0, 1)
     return logits_CRW[~again_RC.T], more_C[:, None].expand(-1, rounds)[~again_RC.T]
+
+
+def _shared(origins: Sequence[Sequence[int]], device: torch.device) -> Tensor | None:
+    """Return a number ``[S]`` for what each example comes from; None where all are by themselves."""
+    numbers = [number for own in origins for number in own]
+    known: dict[int, int] = {}
+    found = [known.setdefault(number, row) if number else row for row, number in enumerate(numbers)]
+    return torch.tensor(found, device=device) if found != list(range(len(found))) else None
+
+
+def _without_own(
+    kept_S: Tensor, rows_K: Tensor, targets_S: Tensor, counts_W: Tensor, means_WD: Tensor, origin_S: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the squared distance of examples from what their class's mean is without their origin, ``[K, 1]``.
+
+    And whether the class has examples of another origin, ``[K]``.
+    """
+    distances, several = [], []
+    for row in rows_K.tolist():
+        code = targets_S[row]
+        own_S = (targets_S == code) & (origin_S == origin_S[row])
+        others = int(counts_W[code]) - int(own_S.sum())
+        mean_D = (counts_W[code] * means_WD[code] - kept_S[own_S].sum(0)) / max(others, 1)
+        distances.append((kept_S[row] - mean_D).square().sum())
+        several.append(others > 0)
+    return torch.stack(distances)[:, None], torch.tensor(several, device=kept_S.device)
+
+
+def _without_one_origin_of_each(
+    algorithm: EmbeddingAlgorithm, kept_S: Tensor, order_S: Tensor, counts_W: Tensor, least: int, origin_S: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return logits and classes as ``_without_one_of_each`` does; what is left out goes with all of its origin."""
+    ways, counts = len(counts_W), counts_W.tolist()
+    targets_S = torch.arange(ways, device=kept_S.device).repeat_interleave(counts_W)
+    origins, codes = origin_S.tolist(), targets_S.tolist()
+    rows_of: dict[int, list[int]] = {}
+    for row, origin in enumerate(origins):
+        rows_of.setdefault(origin, []).append(row)
+    asked_of: list[dict[int, int]] = [{} for _ in range(ways)]  # of each class one example of each origin
+    for row in order_S.tolist():
+        asked_of[codes[row]].setdefault(origins[row], row)
+    rounds = _rounds(max(map(len, asked_of)), ways, len(kept_S), least) if least else 0
+    told = set(_spread(ways, _MOST if least == 1 else ways).tolist())
+    logits, targets = [kept_S.new_empty(0, ways)], [targets_S[:0]]
+    for _ in range(rounds):
+        remaining, gone, asked = list(counts), set[int](), list[int]()
+        for way, waiting in enumerate(asked_of):
+            fewer = remaining[way] < counts[way]  # by an origin of another class's
+            for origin, row in waiting.items():
+                taken = Counter(codes[other] for other in rows_of[origin] if other not in gone)
+                if (row not in gone) if fewer else (taken[way] == remaining[way]):
+                    continue  # one of each class at a time, and none is emptied
+                left = {code: remaining[code] - count for code, count in taken.items() if count < remaining[code]}
+                gone.update(other for other in rows_of[origin] if codes[other] in left)
+                for code, count in left.items():
+                    remaining[code] = count
+                asked += [waiting.pop(origin)] * (way in told)
+                break
+        if not asked:
+            break
+        taught_S = torch.ones(len(kept_S), dtype=torch.bool, device=kept_S.device)
+        taught_S[list(gone)] = False
+        with torch.autocast(kept_S.device.type, enabled=False):
+            task = kept_S[taught_S][None], targets_S[taught_S][None], kept_S[asked][None]
+            logits.append(algorithm.classify(*task, ways)[0])
+        targets.append(targets_S[asked])
+    return torch.cat(logits), torch.cat(targets)
+
+
+def _rounds(most: int, ways: int, count: int, least: int) -> int:
+    """Return how many times to leave out one example of each class, of which there are at most so many."""
+    affordable = min(math.ceil(_MOST / ways), _WORK // count)
+    return min(most, max(_LEAST // ways + 1, affordable, least))
 
 
 def confidence_of(held: HeldOut, threshold: float) -> Confidence:
@@ -390,6 +482,9 @@ def accuracy_in_words(found: HeldOutAccuracy, noun: str = "examples", learned: i
     told = ACCURACY.estimate(found.accuracy, found.ci95, "{:.0%}".format)
     some = f" of the {learned}, enough to tell" if learned > found.examples else ""
     how = "each answered by what the others teach" if found.source.startswith(_IN_TURN) else "given to calibrate"
+    if found.source.endswith(_TOGETHER):
+        some = f" of the {learned}, one of each group or set of copies" if some else ""
+        how = "each answered by what others than these teach"
     return [
         f"Held-out accuracy {told} (95% interval; {found.examples} {noun}{some}, {how}; for {noun} that come as these "
         "did)",

@@ -175,7 +175,8 @@ class Knowledge:
             return HeldOut(torch.empty(0, len(self.support)), none.long(), none, none, NOT_CALIBRATED)
         if least not in self.in_turn:
             values = [kept.values for kept in self.support.values()]
-            self.in_turn[least] = left_out(self.algorithm, values, self.means.used, least)
+            origins = [kept.origins or (0,) * kept.examples for kept in self.support.values()]
+            self.in_turn[least] = left_out(self.algorithm, values, self.means.used, least, origins)
         return self.in_turn[least]
 
     @cached_property

@@ -22,7 +22,7 @@ from quickstudy.errors import DataError, brief
 from quickstudy.learning.changes import Change, Kept, check_name, composed
 from quickstudy.saved.plain import joined, taken_apart
 
-_TREE, _NUMBERS = "kept_parts", "numbers"
+_TREE, _NUMBERS, _ORIGINS = "kept_parts", "numbers", "origins"
 
 
 def as_tensors(kept: Kept) -> dict[str, Tensor]:
@@ -33,6 +33,8 @@ def as_tensors(kept: Kept) -> dict[str, Tensor]:
         tensors[_TREE] = _bytes(json.dumps(skeleton).encode())
     if kept.numbers:
         tensors[_NUMBERS] = _bytes(np.array(kept.numbers, "<f8").tobytes())  # which is the same on every device
+    if any(kept.origins):
+        tensors[_ORIGINS] = torch.tensor(kept.origins)
     return {
         **tensors,
         "thumbnails": _bytes(b"".join(kept.shown)),
@@ -49,7 +51,8 @@ def of_tensors(tensors: Mapping[str, Tensor]) -> Kept:
         return Kept(values, (b"",) * size(values))
     stream = io.BytesIO(_content(tensors["thumbnails"]))
     shown = tuple(stream.read(length) for length in tensors["thumbnail_bytes"].tolist())
-    return Kept(values, shown, tuple(numbers.tolist()))
+    origins = tensors[_ORIGINS].tolist() if _ORIGINS in tensors else ()
+    return Kept(values, shown, tuple(numbers.tolist()), tuple(origins))
 
 
 def examples_to_bytes(change: Change) -> bytes:
@@ -57,7 +60,7 @@ def examples_to_bytes(change: Change) -> bytes:
     if change.kept is None:
         return b""
     values = each(lambda leaf: leaf.cpu().contiguous(), change.kept)
-    kept = Kept(values, change.thumbnails or (b"",) * change.examples, change.numbers)
+    kept = Kept(values, change.thumbnails or (b"",) * change.examples, change.numbers, change.origins)
     return safetensors.torch.save(as_tensors(kept))
 
 

@@ -510,6 +510,7 @@ class Task(OfDomain, L.LightningModule):
         labels: Any = None,
         *,
         classes: Sequence[str] = (),
+        group_by: Sequence[Any] | None = None,
         strategy: str | None = None,
         strategy_kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
@@ -521,6 +522,7 @@ class Task(OfDomain, L.LightningModule):
             labels: S labels, strings or integers; classes may have different numbers of examples. Or S numbers, where
                 answers are such.
             classes: of texts, names of classes that count as an example each; they alone are enough.
+            group_by: S names of what each example comes from, where answers are classes; see ``Predictor.fit``.
             strategy: what learns them in place of the training strategy's own classifier; any that ``quickstudy list
                 strategies`` names and that needs no training, such as ``"linear_probe"``.
             strategy_kwargs: its options.
@@ -538,12 +540,15 @@ class Task(OfDomain, L.LightningModule):
             algorithm = copy.deepcopy(self.procedure.learner(self.kind))
         else:
             algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
+        if group_by is not None and not self.kind.by_class:
+            raise ConfigError("group_by is of classes, and this model learns numbers: leave it out")
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         modality = self._modality_for(inputs)
-        inputs, labels = with_names(modality, inputs, labels, classes)
+        inputs, labels, group_by = with_names(modality, inputs, labels, classes, group_by)
         if not self.load_options:  # of data that it has met, or of what trained its network
             encoder, modality, inputs = acquainted(encoder, modality, inputs)
-        return self.kind.learner(encoder, algorithm.eval().requires_grad_(False), modality).fit(inputs, labels)
+        learner = self.kind.learner(encoder, algorithm.eval().requires_grad_(False), modality)
+        return learner.fit(inputs, labels, **given(group_by=group_by))
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
