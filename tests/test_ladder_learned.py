@@ -22,6 +22,8 @@ from quickstudy.ladder.metatraining import apart_from
 from quickstudy.ladder.opening import data_class
 from quickstudy.ladder.record import ALL, Key
 
+META = ["prototypicalnetworks", "metaoptnet", "anil", "maml"]
+
 
 def hidden(classes: Sequence[int], each: int = 20, seed: int = 0) -> DataModule:
     """Return numbers of which the first six tell the class, and the others are louder."""
@@ -51,7 +53,7 @@ def climbed(data: Any, rungs: Sequence[str], **options: Any) -> Ladder:
 
 
 def test_a_backbone_learns_to_draw_each_class_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quickstudy.ladder.finetuning._PAIRING_RATE", 1e-2)
+    monkeypatch.setattr("quickstudy.ladder.finetuning._PAIRING_RATE", 3e-2)
     backbone, rungs = network(), ["linear_probe", "contrastive"]
     before = copy.deepcopy(backbone.state_dict())
     found = climbed(hidden(range(4)), rungs, backbones=[backbone], out=tmp_path)
@@ -59,24 +61,23 @@ def test_a_backbone_learns_to_draw_each_class_together(tmp_path: Path, monkeypat
     record, (probe, drawn) = found.record, (Key(name, "Sequential") for name in rungs)
     for number in range(2):  # of one example of each class there is no pair, and nothing to train
         assert record.results[drawn, 1, number].answers == record.results[probe, 1, number].answers
-    assert accuracy(record, probe, ALL).mean < 0.6 and accuracy(record, drawn, ALL).mean > 0.8
+    assert accuracy(record, drawn, ALL).mean > accuracy(record, probe, ALL).mean + 0.15
     assert found.choice is not None and found.choice.key == drawn and isinstance(found.predictor, Predictor)
     asked = hidden(range(4), seed=1)
     inputs, labels = asked.table("train").inputs, asked.table("train").told  # type: ignore[union-attr]
     read = Predictor.load(tmp_path / "model", backbone=network())
-    assert read.predict(inputs) == found.predictor.predict(inputs) and read.score(inputs, labels) > 0.8
+    assert read.predict(inputs) == found.predictor.predict(inputs) and read.score(inputs, labels) > 0.7
     assert climbed(hidden(range(4)), rungs, backbones=[backbone], out=tmp_path).sentence == found.sentence
 
 
 def test_texts_are_climbed_contrastively_and_others_by_name() -> None:
     slow = [set(available_rungs(domain=domain)) - set(available_rungs(False, domain)) for domain in ("text", "image")]
     assert slow[0] - slow[1] == {"contrastive"} and "contrastive" in available_rungs()
+    by_meta_train = set(available_rungs(False, "text", meta=True)) - set(available_rungs(False, "text"))
+    assert by_meta_train == {*META} <= slow[1] and "r2d2" in available_rungs()
 
 
 # ---- meta-training
-
-
-META = ["prototypicalnetworks", "metaoptnet", "anil", "maml"]
 
 
 @pytest.fixture

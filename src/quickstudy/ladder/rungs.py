@@ -608,5 +608,8 @@ def available_rungs(slow: bool = True, domain: str | None = None, meta: bool = F
     """
     names = sorted(RUNGS.names(), key=lambda name: RUNGS[name].cost)
     return [
-        name for name in names if (slow or RUNGS[name].cost < SLOW) and (domain is None or RUNGS[name].usual(domain))
+        name
+        for name in names
+        if (slow or RUNGS[name].cost < SLOW or (meta and isinstance(RUNGS[name], MetaTrained)))
+        and (domain is None or RUNGS[name].usual(domain))
     ]
