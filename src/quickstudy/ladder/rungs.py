@@ -199,22 +199,17 @@ class OnEmbeddings(Rung):
             return algorithm.answer(examples.encoder, state, examples.values[queries]).cpu()
 
     def episodic(self, examples: Embedded, rows: Tensor, shots: int) -> Tensor | None:
-        """Learn and answer all episodes side by side."""
-        algorithm = self._algorithm(examples)
+        """Learn and answer the episodes, many side by side."""
+        algorithm, values_ND, known = self._algorithm(examples), examples.values, shots
         tasks, ways, each = rows.shape
-        values_TWKD = examples.values[rows]
-        support_TWkD, known = values_TWKD[:, :, :shots], shots
+        asked_Q = torch.arange(ways).repeat_interleave(each - shots)
         if self.named != "no":
-            names_TW1D = examples.names[examples.targets[rows[:, :, 0]]][:, :, None]
-            support_TWkD = torch.cat([support_TWkD, names_TW1D], 2) if self.named == "too" else names_TW1D
-            known = support_TWkD.shape[2]
-        targets_TS = torch.arange(ways).repeat_interleave(known).expand(tasks, -1).to(values_TWKD.device)
-        with torch.inference_mode():
-            logits_TQW = algorithm.classify(
-                support_TWkD.flatten(1, 2), targets_TS, values_TWKD[:, :, shots:].flatten(1, 2), ways
-            )
-        asked_Q = torch.arange(ways, device=logits_TQW.device).repeat_interleave(each - shots)
-        return (logits_TQW.argmax(2) == asked_Q).view(tasks, ways, -1).sum(2).cpu()
+            names_TW1 = len(values_ND) + examples.targets[rows[:, :, :1]]
+            known = shots + 1 if self.named == "too" else 1
+            rows = torch.cat([rows[:, :, : known - 1], names_TW1, rows[:, :, shots:]], 2)
+            values_ND = torch.cat([values_ND, examples.names])
+        answers_TQ = algorithm.answers(values_ND, rows, known).cpu()
+        return (answers_TQ == asked_Q).view(tasks, ways, -1).sum(2)
 
     def knowledge(self, examples: Embedded) -> Knowledge | None:
         """Learn all examples; of very many some tell the strength of what chooses its own."""
