@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
+from quickstudy.algorithms.base import NamingAlgorithm, Told
 from quickstudy.batches import take
-from quickstudy.ladder.examples import Embedded, megabytes
+from quickstudy.ladder.examples import Embedded, WithNames, megabytes
 from quickstudy.ladder.finetuning import drawn_together, finetuned, last_stages
 from quickstudy.learning.adapting import fitted, untaught
 from quickstudy.learning.embeddings import embeddings
@@ -123,39 +124,34 @@ class OnEmbeddings(Rung):
     Args:
         strategy: its name.
         options: of the strategy.
-        named: whether the names of the classes count as examples: beside the others, or alone.
+        named: whether the names of the classes are learned: beside the examples, or alone. Of an encoder of pictures
+            with a side of words they alone are zero-shot classification.
     """
 
     strategy: str = "nearest_centroid"
     options: Mapping[str, Any] = field(default_factory=dict)
-    named: Literal["no", "too", "alone"] = "no"
+    named: WithNames = "no"
 
     @property
     def transductive(self) -> bool:
         """Whether the strategy is."""
         return bool(STRATEGIES[self.strategy].transductive)
 
-    @property
-    def saves(self) -> bool:
-        """Whether it learns examples, which a model keeps."""
-        return self.named != "alone"
+    def megabytes(self, examples: Embedded) -> float:
+        """Return the size of the encoder, and of the embeddings that are learned."""
+        return super().megabytes(examples) - megabytes([examples.values]) * (self.named == "alone")
 
     def lacks(self, examples: Embedded, domain: str) -> str:
         """Return what is missing: classes have no names, or these tell nothing of such inputs."""
-        if self.named != "no" and not examples.named:
-            return f"names of classes tell nothing of {examples.knowledge.modality.called}"
-        return ""
+        return "" if self.named == "no" else examples.nameless
 
     def logits(self, examples: Embedded, support: Tensor, queries: Tensor) -> Tensor:
         """Learn and answer."""
-        algorithm = self._algorithm(examples)
+        algorithm, ways = self._algorithm(examples), len(examples.table.classes)
+        support = support[:0] if self.named == "alone" else support
         values_SD, targets_S = examples.values[support], examples.targets[support]
-        ways = len(examples.table.classes)
         if self.named != "no":
-            names = torch.arange(ways)
-            before = self.named == "too"
-            values_SD = torch.cat([values_SD, examples.names]) if before else examples.names
-            targets_S = torch.cat([targets_S, names]) if before else names
+            algorithm = Told(algorithm, examples.names, torch.arange(ways))
         with torch.inference_mode():
             state = algorithm.adapt(examples.encoder, values_SD, targets_S.to(values_SD.device), ways)
             return algorithm.answer(examples.encoder, state, examples.values[queries]).cpu()
@@ -165,33 +161,34 @@ class OnEmbeddings(Rung):
         algorithm = self._algorithm(examples)
         tasks, ways, each = rows.shape
         values_TWKD = examples.values[rows]
-        support_TWkD, known = values_TWKD[:, :, :shots], shots
-        if self.named != "no":
-            names_TW1D = examples.names[examples.targets[rows[:, :, 0]]][:, :, None]
-            support_TWkD = torch.cat([support_TWkD, names_TW1D], 2) if self.named == "too" else names_TW1D
-            known = support_TWkD.shape[2]
+        known = 0 if self.named == "alone" else shots
+        support_TWkD, query_TQD = values_TWKD[:, :, :known], values_TWKD[:, :, shots:].flatten(1, 2)
+        names_TWD = None if self.named == "no" else examples.names[examples.targets[rows[:, :, 0]]]
+        if names_TWD is not None and not isinstance(algorithm, NamingAlgorithm):
+            support_TWkD, known = torch.cat([support_TWkD, names_TWD[:, :, None]], 2), known + 1
+        support_TSD = support_TWkD.flatten(1, 2)
         targets_TS = torch.arange(ways).repeat_interleave(known).expand(tasks, -1).to(values_TWKD.device)
         with torch.inference_mode():
-            logits_TQW = algorithm.classify(
-                support_TWkD.flatten(1, 2), targets_TS, values_TWKD[:, :, shots:].flatten(1, 2), ways
-            )
+            if names_TWD is not None and isinstance(algorithm, NamingAlgorithm):
+                logits_TQW = algorithm.classify_named(support_TSD, targets_TS, query_TQD, names_TWD)
+            else:
+                logits_TQW = algorithm.classify(support_TSD, targets_TS, query_TQD, ways)
         asked_Q = torch.arange(ways, device=logits_TQW.device).repeat_interleave(each - shots)
         return (logits_TQW.argmax(2) == asked_Q).view(tasks, ways, -1).sum(2).cpu()
 
     def knowledge(self, examples: Embedded) -> Knowledge | None:
         """Learn all examples; of very many some tell the strength of what chooses its own."""
-        if self.named == "alone":
-            return None
         algorithm: Any = self._algorithm(examples)
         targets_N, ways = examples.targets, len(examples.table.classes)
         some = targets_N.argsort(stable=True)[:: -(-len(targets_N) // _MANY)]
         if len(some) < len(targets_N) and hasattr(algorithm, "settled") and len(set(targets_N[some].tolist())) == ways:
             algorithm = algorithm.settled(examples.values[some], targets_N[some], ways).eval()
             algorithm.meet(examples.encoder, examples.knowledge.algorithm.feature_shape, ways)
-        return examples.taught(algorithm, self.named == "too")
+        return examples.taught(algorithm, self.named)
 
     def _algorithm(self, examples: Embedded) -> EmbeddingAlgorithm:
-        made: Any = STRATEGIES[self.strategy](**self.options).eval()
+        zero_shot = self.named == "alone" and examples.encoder.reads_words is not None
+        made: Any = STRATEGIES["tip_adapter" if zero_shot else self.strategy](**self.options).eval()
         shape, ways = examples.knowledge.algorithm.feature_shape, len(examples.table.classes)
         made.meet(examples.encoder, shape, ways)
         algorithm: EmbeddingAlgorithm = made
@@ -394,6 +391,9 @@ for _name, _rung in {
         )
     },
     "linear_probe": OnEmbeddings("logistic regression on embeddings", 2, strategy="linear_probe"),
+    "tip_adapter": OnEmbeddings(
+        "the names of the classes, corrected by the examples that are near", 2, strategy="tip_adapter", named="too"
+    ),
     "bdcspn": OnEmbeddings("class means, corrected by what else is asked", 2, strategy="bdcspn"),
     "tim": OnEmbeddings("answers that are even among the classes, of all that is asked", 2, strategy="tim"),
     "random_forest": Estimator(
