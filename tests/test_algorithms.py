@@ -700,3 +700,16 @@ def test_running_statistics_move_to_the_mean_of_the_supports(
         algorithm.judge(encoder, episodes, 3, nn.functional.cross_entropy)
         assert torch.allclose(norm.running_mean, mean, rtol=0, atol=1e-12)
         norm.train()
+
+
+@pytest.mark.parametrize("name", ["prototypicalnetworks", "nearest_neighbour", "tim"])
+def test_episodes_of_rows_are_answered_as_one_by_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.algorithms.base._OF_CPU", 3 * 15 * 8 * 8)  # bytes of three episodes
+    values = torch.randn(60, 8, dtype=torch.float64)
+    rows = torch.stack([torch.randperm(20)[:5] + 20 * torch.arange(3)[:, None] for _ in range(7)])
+    algorithm: Any = STRATEGIES[name]().eval()
+    found = algorithm.answers(values, rows, 2)
+    targets = torch.arange(3).repeat_interleave(2)[None]
+    for episode, answers in zip(rows, found, strict=True):
+        support, query = (values[part.flatten()][None] for part in (episode[:, :2], episode[:, 2:]))
+        assert algorithm.classify(support, targets, query, 3)[0].argmax(1).equal(answers)

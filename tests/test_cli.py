@@ -377,6 +377,7 @@ def test_list_names_the_purposes_of_backbones(capsys: pytest.CaptureFixture[str]
 def test_list_names_backbones_at_hand_alone(capsys: pytest.CaptureFixture[str]) -> None:
     told = said(capsys, "list backbones --offline").splitlines()
     assert all(" at hand)" in line for line in told)
+    assert told[0] == "fast  (images: efficientnet_lite0, texts: minilm; at hand)"
     assert said(capsys, "list --offline").splitlines() == told
     marked = "efficientnet_lite0  (trained weights at hand)"
     assert said(capsys, "list backbones --offline --match lite0").splitlines()[0] == marked in told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,18 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from quickstudy import NumberPredictor, Predictor, Trainer
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli import main, tasks
-from quickstudy.cli.fit import _blind
+from quickstudy.cli.fit import _blind, command_to_test
+from quickstudy.cli.runs import advice, build_data, data_of_run
 from quickstudy.cli.serve import _model
 from quickstudy.cli.tasks import TASKS, asked_for, data_class, task_class
 from quickstudy.errors import ConfigError
 from quickstudy.image import ImageClassificationData, ImageClassifier, ImageRegressionData, ImageRegressor, load_image
 from quickstudy.nets import build_encoder
 from quickstudy.serve.service import Service
+from quickstudy.text import TextClassifier
 from quickstudy.trained import TrainedModel
 
 QUICK = (
@@ -67,7 +71,7 @@ def test_numbers_from_a_file_to_a_service(capsys: pytest.CaptureFixture[str]) ->
     data = "--data.input_field file --data.target_fields age"
     said(capsys, f"fit --task image_regression --data.train_file all.csv {data} {MODEL} {QUICK} --out run")
     assert "task: image_regression" in Path("run/config.yaml").read_text(encoding="utf-8")
-    assert "rmse" in said(capsys, f"test run --data.test_file all.csv {data} --trainer.accelerator cpu").lower()
+    assert "rmse" in said(capsys, "test run --data.test_file all.csv --trainer.accelerator cpu").lower()
     plain = said(capsys, "predict run 3.png 4.png --format csv")
     rows = list(csv.DictReader(plain.splitlines()))
     assert [row["file"] for row in rows] == ["3.png", "4.png"] and list(rows[0]) == ["file", "number"]
@@ -206,3 +210,35 @@ def test_a_task_of_ones_own_is_a_line(
     monkeypatch.setattr("sys.path", [*sys.path])
     out = said(capsys, "fit --task levels --import own_levels.py --data.train_folder x --print_config")
     assert "task: levels" in out and "train_folder: x" in out and "image_size" not in out and "backbone: null" in out
+
+
+def test_what_a_run_was_trained_with_is_not_asked_again(tmp_path: Path) -> None:
+    texts = [(f"my {kind} {number}", kind) for kind in ("fee", "card") for number in range(10)]
+    for name in ("few.csv", "more.csv"):
+        rows = "".join(f"{text},{kind}\n" for text, kind in texts)
+        (tmp_path / name).write_text(f"words,kind\n{rows}", encoding="utf-8")
+    checkpoint, task = tmp_path / "best.ckpt", "text_classification"
+    file = {"train_file": str(tmp_path / "few.csv"), "input_field": "words", "target_fields": "kind"}
+
+    def tested(data: dict[str, Any], told: dict[str, Any]) -> int:
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": {**data, "root": None}}), encoding="utf-8")
+        return len(build_data(told, task=task, of_run=data_of_run(checkpoint)).table("test") or ())
+
+    assert tested(file, {"test_file": str(tmp_path / "more.csv")}) == 20
+    assert tested({**file, "test_file": file["train_file"]}, {}) == 20
+    assert tested({**file, "test_split": 0.2}, {"batch_size": 2}) == 4
+    assert (
+        command_to_test(checkpoint, {**file, "test_split": 0.2}, task) == f"quickstudy test --checkpoint {checkpoint}"
+    )
+    with pytest.raises(ConfigError, match="no data was given"):
+        tested(file, {})
+
+    model = TextClassifier(num_classes=2, training_strategy="default")
+    model.trained_examples = torch.arange(20)
+    model.kind = replace(model.kind, classes=("card", "fee"))
+    (told,) = advice(model, checkpoint)
+    fields = f"--support {file['train_file']} --input_field words --target_field kind"
+    assert told.endswith(f"quickstudy adapt minilm {fields} --out model/")
+    model.kind = replace(model.kind, multi_label=True)
+    (told,) = advice(model, checkpoint)
+    assert told.endswith(f"quickstudy fit --config {tmp_path}/config.yaml --model.backbone minilm --strategy freeze")

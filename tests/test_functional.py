@@ -12,7 +12,7 @@ import torch
 
 from quickstudy.functional.distances import cosine, squared_euclidean
 from quickstudy.functional.intervals import classes_interval, mean_interval, proportion_interval, student_quantile
-from quickstudy.functional.prototypes import prototypes
+from quickstudy.functional.prototypes import nearest_prototypes, prototypes
 
 
 def test_squared_euclidean_equals_the_loop_and_is_never_negative() -> None:
@@ -43,6 +43,20 @@ def test_prototypes_are_class_means_with_unequal_shots_under_vmap_too() -> None:
     for task in range(2):
         for way in range(3):
             torch.testing.assert_close(batched[task, way], support[task][targets[task] == way].mean(0))
+
+
+@pytest.mark.parametrize("dtype, offset", [(torch.float64, 0.0), (torch.float32, 4096.0)])
+def test_the_nearest_prototype_is_that_of_the_loop(dtype: torch.dtype, offset: float) -> None:
+    centres, shots = 9.0 * torch.eye(6, 16).repeat_interleave(20, 0), 2  # far apart: no rounding moves an answer
+    values = (centres + torch.randn(120, 16) + offset).to(dtype)
+    rows = torch.stack([torch.randperm(20)[:5] + 20 * torch.randperm(6)[:3, None] for _ in range(70)])
+    found = nearest_prototypes(values, rows, shots)
+    for episode, answers in zip(rows, found, strict=True):
+        means = values[episode[:, :shots]].mean(1)
+        assert answers.equal(torch.cdist(values[episode[:, shots:].flatten()], means).argmin(1))
+    assert found.float().mean() == 1  # each of three classes, one third of the queries
+    with pytest.raises(IndexError, match="from 0 to 119, not 0 to 120"):
+        nearest_prototypes(values, torch.tensor([[[0, 1, 2], [3, 4, 120]]]), shots)
 
 
 def test_students_quantile_is_scipys() -> None:

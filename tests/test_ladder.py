@@ -26,7 +26,7 @@ from quickstudy.data.table import Table
 from quickstudy.functional.intervals import draws_interval, teaching_variance
 from quickstudy.image.modality import Picture
 from quickstudy.ladder import RUNGS, Ladder, Record, available_rungs
-from quickstudy.ladder.climbing import _names
+from quickstudy.ladder.climbing import _names, of_other_classes
 from quickstudy.ladder.comparing import (
     _levels,
     accuracy,
@@ -38,9 +38,10 @@ from quickstudy.ladder.comparing import (
     per_class,
 )
 from quickstudy.ladder.draws import draws, reached
-from quickstudy.ladder.opening import opened
+from quickstudy.ladder.opening import examples_of, opened
 from quickstudy.ladder.record import ALL, RECORD, Key, owned
 from quickstudy.learning.adapting import acquainted
+from quickstudy.learning.checks import twice_named
 from quickstudy.learning.embeddings import embeddings
 from quickstudy.modality import Modality, Tensors
 from quickstudy.nets import build_encoder
@@ -266,6 +267,9 @@ def test_it_ends_in_a_sentence_and_a_model(tmp_path: Path) -> None:
     asked = numbers(seed=1).table("train").inputs  # type: ignore[union-attr]
     read = Predictor.load(tmp_path / "model", backbone=Same())
     assert read.predict(asked) == found.predictor.predict(asked)
+    (line,) = of_other_classes(found.record, found.choice)
+    assert line.startswith("episodes of 5 classes as if they were new, nearest_centroid, 95% intervals: 1 shot ")
+    assert line.count("for other draws of these classes and ± ") == line.count("for classes never seen") == 3
     assert found.record.steps[Key("tim", "Same")].transductive and "tim *" in str(found)
     conclusion = Record.read(tmp_path).conclusion
     assert conclusion is not None and conclusion.sentence == found.sentence
@@ -446,6 +450,15 @@ def test_an_interval_is_no_wider_than_what_it_is_of(monkeypatch: pytest.MonkeyPa
     one, other = (Key("nearest_centroid", "Same"), Key("commonest", ""))
     alone, apart = accuracy(found, one, 1), difference(found, one, other, 1)
     assert alone.ci95 == max(alone.mean, 1 - alone.mean) and apart.ci95 == 1 + abs(apart.mean)
+
+
+def test_a_class_of_two_names_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("height,width,label\n" + "1,2,Cat\n2,1,cat\n3,1,dog\n" * 3)
+    table = examples_of(opened(tmp_path / "x.csv"))  # where a warning is an error
+    assert len(twice_named(table.classes)) == 1
+    alone = DataModule.from_tensors(train_data=torch.zeros(3, 2), train_targets=["a", "b", "c"])
+    with pytest.raises(DataError, match="0 of 3 classes have two examples or more: add some"):
+        examples_of(alone)
 
 
 def test_examples_are_called_by_what_tells_them_apart() -> None:

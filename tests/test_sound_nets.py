@@ -16,6 +16,7 @@ from torch.torch_version import TorchVersion
 
 from quickstudy.algorithms.maml import MAML
 from quickstudy.audio import Sound
+from quickstudy.audio.nets import AudioConv4
 from quickstudy.errors import ConfigError
 from quickstudy.nets import audit, build_encoder
 from quickstudy.nets.sequences import pooled
@@ -193,6 +194,18 @@ def test_gradients_through_gradient_steps_are_alike_one_by_one_and_vectorised(fa
             some = [{name: leaf[task] for name, leaf in each.items()} for each in tasks]
             for name, value in grad(after_a_step)(inner, *some).items():
                 torch.testing.assert_close(together[name][task], value, rtol=1e-7, atol=1e-11)
+
+
+def test_conv4_pooled_over_time_hears_the_same_at_another_time() -> None:
+    network = AudioConv4(hidden=4, pooling="mean_max").eval()
+    spectra = torch.zeros(2, 1, 16, 320)
+    spectra[0, :, :, 96:128], spectra[1, :, :, 160:192] = 1, 1
+    with torch.no_grad():
+        early, late = network(spectra)
+    assert early.shape == (8, 1)
+    torch.testing.assert_close(early, late, atol=1e-6, rtol=1e-5)
+    with pytest.raises(ConfigError, match="pooling"):
+        AudioConv4(pooling="mean")  # type: ignore[arg-type]
 
 
 def test_whisper_hears_as_it_was_trained_to() -> None:

@@ -8,14 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
 
 from quickstudy.batches import stack
+from quickstudy.data.frames import file_frame
 from quickstudy.errors import ConfigError, DataError, DataWarning
-from quickstudy.nets import Encoder
+from quickstudy.image.modality import Picture
+from quickstudy.learning.adapting import acquainted_with_names
+from quickstudy.nets import Encoder, build_encoder
 from quickstudy.testing import check_modality
-from quickstudy.text import SmallTransformer, Text
+from quickstudy.text import SmallTransformer, Text, TextEmbeddingData
 from quickstudy.text.modality import TextValues
 
 TEXTS = ["Where is my card?", "where is my money", "the card has not come", "déjà vu 你好 🙂", "PIN", "a b\nc"]
@@ -160,3 +164,43 @@ def test_the_vector_of_a_long_text_is_the_mean_of_its_windows() -> None:
     assert windowed.recipe()["overlap"] == 2
     with pytest.warns(DataWarning, match="1 of 2 texts are longer than 8 tokens in each of 2 windows, and their ends"):
         text.with_options({"windows": 2}).listed([long, long * 3])
+
+
+def test_texts_are_found_in_frames_and_rows_and_never_are_names_of_columns() -> None:
+    frame = pandas.DataFrame({"id": [1, 2], "text": ["a b", "c d"]})
+    rows = frame.to_dict("records")
+    for given in (frame, frame[["text"]], frame["text"], rows, {"text": ["a b", "c d"]}, (row for row in rows)):
+        assert Text().listed(given) == ["a b", "c d"]
+    other = frame.rename(columns={"text": "words"})
+    with pytest.raises(DataError, match=r"table with the columns 'id', 'words': say which .*, frame\['id'\]"):
+        Text().listed(other)
+    with pytest.raises(DataError, match=r"text 0 is a dict of 'id', 'words': say .*, \[row\['id'\] for row in rows\]"):
+        Text().listed(other.to_dict("records"))
+    with pytest.raises(DataError, match="the texts are a table with the columns"):
+        TextEmbeddingData.from_lists(train_texts=other)
+    assert len(TextEmbeddingData.from_lists(train_texts=frame).table("train") or ()) == 2
+    with pytest.raises(DataError, match="the images are a table with the columns"):
+        Picture().listed(other)
+
+
+def test_vowel_signs_are_part_of_words() -> None:
+    sketch = Text().sketch
+    assert len({sketch(text) for text in ("กิน", "กัน", "กน", "कि", "की", "क")}) == 6
+    assert sketch("Cafe\u0301!") == sketch("caf\u00e9") != sketch("cafe")
+    assert sketch("great \u2764\ufe0f") == sketch("Great!")
+
+
+def test_a_name_without_a_word_is_told() -> None:
+    for blank in ("", "  ", "_"):
+        with pytest.raises(ConfigError, match=r"classes\[1\] is .*no word"):
+            acquainted_with_names(build_encoder("small_transformer"), Text(), None, ["fee", blank])
+
+
+def test_a_table_that_is_separated_by_semicolons_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "few.csv"
+    path.write_text("text;label\nwell, no;fee\nyes, well, no;rate\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"separated by ';' and not by ',': save it with commas, or"):
+        file_frame(path, None)
+    path.write_text("text,label\nwell, no,fee\n", encoding="utf-8")
+    with pytest.raises(DataError, match="Cells with a comma in them need quotation marks"):
+        file_frame(path, None)

@@ -26,6 +26,8 @@ from quickstudy.registry import OWN, Registry
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.torch_internals import BatchNorm, tree_leaves
 
+_OF_CPU, _OF_DEVICE = 1 << 23, 1 << 28  # bytes of embeddings that pass together: what a cache holds
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """A function of (outputs, targets), as of logits ``[N, W]`` and targets ``[N]``, that returns one number."""
 
@@ -230,6 +232,30 @@ class EmbeddingAlgorithm(Algorithm):
             return torch.stack([one_task(*task) for task in zip(support_TSD, targets_TS, query_TQD, strict=True)])
         logits_TQW: Tensor = side_by_side(self, one_task, support_TSD, targets_TS, query_TQD)
         return logits_TQW
+
+    @torch.inference_mode()
+    def answers(self, values_ND: Tensor, rows_TWK: Tensor, shots: int) -> Tensor:
+        """Return the class that each query of many episodes is given: ``[T, W * (K - shots)]``, from 0 to ``W - 1``.
+
+        As many episodes pass side by side as a cache holds, so that ten thousand take no more memory than ten.
+
+        Args:
+            values_ND: ``[N, D]`` embeddings, of which the episodes consist.
+            rows_TWK: ``[T, W, K]`` rows of them; of each class the first ``shots`` are the support, the others queries.
+            shots: of each class.
+        """
+        _, ways, each = rows_TWK.shape
+        targets_S = torch.arange(ways, device=values_ND.device).repeat_interleave(shots)
+        episode_bytes = ways * each * values_ND.shape[1] * values_ND.element_size()
+        together = (_OF_CPU if values_ND.device.type == "cpu" else _OF_DEVICE) // episode_bytes
+        found = []
+        for rows in torch.split(rows_TWK.to(values_ND.device), max(1, together)):
+            support_TSD, query_TQD = (
+                values_ND.index_select(0, part.flatten()).view(len(rows), -1, values_ND.shape[1])
+                for part in (rows[..., :shots], rows[..., shots:])
+            )
+            found.append(self.classify(support_TSD, targets_S.expand(len(rows), -1), query_TQD, ways).argmax(-1))
+        return torch.cat(found)
 
     def keep(self, encoder: Encoder, support: Iterable[Tensor]) -> Tensor:
         """Return the embeddings, ``[S, D]``."""

@@ -15,7 +15,7 @@ from quickstudy.algorithms.base import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.algorithms.held import HeldByClass
 from quickstudy.errors import check_above_zero, check_choice
 from quickstudy.functional.distances import cosine, squared_euclidean
-from quickstudy.functional.prototypes import prototypes
+from quickstudy.functional.prototypes import nearest_prototypes, prototypes
 
 
 @STRATEGIES.register("prototypicalnetworks")
@@ -51,3 +51,10 @@ class PrototypicalNetworks(EmbeddingAlgorithm):
         if self.scale is None:
             return -squared_euclidean(query_QD, state)
         return self.scale * cosine(query_QD, state)
+
+    def answers(self, values_ND: Tensor, rows_TWK: Tensor, shots: int) -> Tensor:
+        """Return the class of the nearest prototype, ``[T, W * (K - shots)]``."""
+        on_cpu = values_ND.device.type == "cpu" and values_ND.dtype in (torch.float32, torch.float64)
+        if on_cpu and self.scale is None and type(self) is PrototypicalNetworks:
+            return nearest_prototypes(values_ND, rows_TWK, shots)
+        return super().answers(values_ND, rows_TWK, shots)

@@ -137,17 +137,11 @@ class Clip(NamedTuple):
             raise DataError(
                 f"{self.name} is cut short: it claims {self.seconds:.2f} s, and ends before. Replace the file"
             )
-        wrong = np.flatnonzero(~np.isfinite(samples).all(1))
-        if len(wrong):
-            raise DataError(
-                f"{self.name} has {len(wrong)} samples that are no finite numbers, the first {samples[wrong[0], 0]}: "
-                "replace them, np.nan_to_num(samples)"
-            )
-        peak = float(np.abs(samples).max(initial=0))
-        if peak > _LOUDEST:
-            raise DataError(f"{self.name} {_too_loud(samples, peak)}")
-        mono: NDArray[Any] = samples.mean(1)
-        if np.square(mono).sum() < _CANCELLED**2 * np.square(samples).mean(1).sum():
+        peak = float(np.abs(samples).max(initial=0))  # nan where one is
+        if not peak <= _LOUDEST:
+            raise DataError(f"{self.name} has {_no_sound(samples, peak)}")
+        mono: NDArray[Any] = samples.mean(1) if samples.shape[1] > 1 else samples[:, 0]
+        if samples.shape[1] > 1 and np.square(mono).sum() < _CANCELLED**2 * np.square(samples).mean(1).sum():
             loudest = int(np.square(samples).sum(0).argmax())
             warnings.warn(
                 f"{self.name} has {samples.shape[1]} channels whose mean is silent, as of one and its negative: "
@@ -495,16 +489,22 @@ def _in_memory(item: Any, rate: int) -> tuple[NDArray[Any] | None, int]:
     return (item, rate) if isinstance(item, np.ndarray) else (None, rate)
 
 
-def _too_loud(samples: NDArray[Any], peak: float) -> str:
-    """Say what samples ``[n, C]`` are that a sound cannot have: those of whole numbers, or damaged ones."""
+def _no_sound(samples: NDArray[Any], peak: float) -> str:
+    """Say what samples ``[n, C]`` a sound has that none can have: no numbers, whole ones, or damaged ones."""
+    if not np.isfinite(peak):
+        wrong = np.flatnonzero(~np.isfinite(samples).all(1))
+        first = samples[wrong[0]][~np.isfinite(samples[wrong[0]])][0]
+        return (
+            f"{len(wrong)} samples that are no finite numbers, the first {first}: replace them, np.nan_to_num(samples)"
+        )
     if peak <= _WHOLE:
         return (
-            f"has samples that reach {peak:,.0f}, and floats are to lie in -1..1: divide those of 16 bits by 32768, or "
+            f"samples that reach {peak:,.0f}, and floats are to lie in -1..1: divide those of 16 bits by 32768, or "
             "give them as whole numbers, array.astype('int16')"
         )
     wrong = np.flatnonzero((np.abs(samples) > _LOUDEST).any(1))
     return (
-        f"has {len(wrong)} samples that no sound reaches, up to {peak:.3g}, where floats are to lie in -1..1: they are "
+        f"{len(wrong)} samples that no sound reaches, up to {peak:.3g}, where floats are to lie in -1..1: they are "
         "damaged. Replace them, np.where(abs(samples) > 1, 0, samples), or leave the sound out"
     )
 

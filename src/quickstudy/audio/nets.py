@@ -11,18 +11,40 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from quickstudy.errors import check_choice
 from quickstudy.nets.conv4 import Conv4
 from quickstudy.nets.registry import BACKBONES
 
 
 @BACKBONES.register("audio_conv4")
 class AudioConv4(Conv4):
-    """``conv4`` on spectra ``[N, 1, F, T]``; see ``Conv4`` for the options."""
+    """``conv4`` on spectra ``[N, 1, F, T]``; see ``Conv4`` for the other options.
+
+    Args:
+        pooling: ``"mean_max"`` makes of each feature's values over time their mean and the largest, so that when
+            something is heard does not matter (Kong et al. 2020, https://arxiv.org/abs/1912.10211); ``"none"`` keeps
+            them all.
+    """
 
     reads: Mapping[str, Any] = {"name": "audio", "options": {"features": "log_mel"}}
 
-    def __init__(self, hidden: int = 64, norm: Literal["batch", "group"] = "batch", pools: int = 4) -> None:
+    def __init__(
+        self,
+        hidden: int = 64,
+        norm: Literal["batch", "group"] = "batch",
+        pools: int = 4,
+        pooling: Literal["none", "mean_max"] = "none",
+    ) -> None:
         super().__init__(in_channels=1, hidden=hidden, norm=norm, pools=pools)
+        check_choice("pooling", pooling, "none", "mean_max")
+        self._pooling = pooling
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Embed spectra."""
+        features_NCFT = super().forward(inputs)
+        if self._pooling == "none":
+            return features_NCFT
+        return torch.cat([features_NCFT.mean(3), features_NCFT.amax(3)], 1)
 
 
 class BandStatistics(nn.Module):

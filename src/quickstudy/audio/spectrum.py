@@ -57,13 +57,18 @@ def log_mel(wave: Tensor, rate: int, bands: int) -> Tensor:
         size,
         hop,
         window,
-        torch.hann_window(window, dtype=wave.dtype),
+        _hann(window, wave.dtype),
         pad_mode="constant",
         return_complex=True,
     )
     power = filters(rate, size, bands) @ spectrum[..., : frames_of(wave.shape[-1], rate)].abs().square()
     loudest = power.max().clamp_min(torch.finfo(wave.dtype).tiny)
     return DECIBELS + 10 * (power / loudest).clamp_min(10 ** (-DECIBELS / 10)).log10()
+
+
+@lru_cache(maxsize=8)
+def _hann(window: int, dtype: torch.dtype) -> Tensor:
+    return torch.hann_window(window, dtype=dtype)
 
 
 def frames_of(length: int, rate: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from quickstudy.cli.models import device_of, find_model, load_predictor, trained
 from quickstudy.cli.named_pictures import named
@@ -17,6 +18,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_predictor(found, device, args.support, args.target_field) if fixed is None else fixed[0]
     inputs = [picture.item for picture in named(args.images, None, model.modality).each] if args.images else None
     count = len(model.counts_)
+    print(f"tracing the network, writing '{args.out}' and comparing its answers", file=sys.stderr, flush=True)
     if isinstance(model, Predictor):
         done = model.export(args.out, inputs=inputs, only_classes=args.only_classes)
     elif args.only_classes:

@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from quickstudy.cli.flags import FlagParser, add_flags, function_flags
 from quickstudy.cli.imports import also_importing
 from quickstudy.cli.runs import (
+    CONFIG,
     add_data,
     add_model,
     add_task,
@@ -28,9 +29,11 @@ from quickstudy.cli.runs import (
     advice,
     build_data,
     build_trainer,
+    known_by_model,
+    names_test_data,
     trainer_options,
 )
-from quickstudy.cli.tasks import MEANT, data_class, task_class
+from quickstudy.cli.tasks import MEANT, task_class
 from quickstudy.crossvalidation import cross_validate
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write, best_checkpoint
@@ -95,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         trainer.finetune(model, data, strategy=args.strategy, train_bn=args.train_bn, ckpt_path=args.ckpt_path)
     finally:  # whoever stops a run wants to know as well
         if options["find_learning_rate"] and trainer.is_global_zero:
-            _settle(folder / "config.yaml", model.learning_rate)
+            _settle(folder / CONFIG, model.learning_rate)
         if trainer.is_global_zero:
             _conclude(folder, trainer, args)
     return 0
@@ -131,12 +134,12 @@ def _run_folder(args: argparse.Namespace) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     there = {path.name for path in folder.iterdir() if not path.name.startswith("events.")}
-    if there - {"config.yaml"} and not resumes:  # a run that failed at once leaves no more
+    if there - {CONFIG} and not resumes:  # a run that failed at once leaves no more
         raise ConfigError(
             f"--out '{folder}' is not empty: name a new folder, or add --trainer.resume auto to go on with that run"
         )
-    if not resumes or "config.yaml" not in there:
-        with atomic_write(folder / "config.yaml", "w") as file:
+    if not resumes or CONFIG not in there:
+        with atomic_write(folder / CONFIG, "w") as file:
             file.writelines(line for line in args.yaml.splitlines(True) if not line.startswith("out:"))
     return folder
 
@@ -159,7 +162,8 @@ def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
     model: Any = trainer.lightning_module
     score = f" ({best.monitor} {float(best.best_model_score):.4f}{_blind(model, trainer)})" if judged else ""
     print(f"{path.stem} checkpoint: {path}{score}; how it went: {folder / REPORT}")
-    print(*advice(model), f"test it: {command_to_test(path, args.data, args.task)}{also_importing(args)}", sep="\n")
+    command = command_to_test(path, args.data, args.task)
+    print(*advice(model, path), f"test it: {command}{also_importing(args)}", sep="\n")
 
 
 def _blind(model: Task, trainer: Trainer) -> str:
@@ -178,12 +182,11 @@ def _blind(model: Task, trainer: Trainer) -> str:
 def command_to_test(checkpoint: Path, data: Mapping[str, Any], task: str = MEANT) -> str:
     """Return the command that tests a checkpoint, on the test data of its run or else on ``test/``, ``test.csv``."""
     words = ["quickstudy", "test", "--checkpoint", str(checkpoint)]
-    known = (*data_class(task).modality.settings, "transform")  # by the checkpoint
-    elsewhere = ("train_", "val_", *known) + ("seed",) * ("folder" not in data)
+    if data.get("test_split") and (checkpoint.parent / CONFIG).exists():
+        return shlex.join(words)  # by what is written there
+    elsewhere = ("train_", "val_", *known_by_model(task)) + ("seed",) * ("folder" not in data)
     told = {name: value for name, value in data.items() if value is not None and not name.startswith(elsewhere)}
-    if not told.keys() & {"name", "folder"} and not any(
-        name.startswith("test_") and not name.startswith("test_time_") for name in told
-    ):
+    if not names_test_data(told):
         told = {"test_file": "test.csv", **told} if "target_fields" in told else {"test_folder": "test/", **told}
     for name, value in told.items():
         words += [f"--data.{name}", value if isinstance(value, str) else json.dumps(value)]

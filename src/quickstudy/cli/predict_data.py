@@ -14,7 +14,16 @@ from quickstudy.cli.models import examples, support_of, without_classes
 from quickstudy.cli.named_pictures import Picture
 from quickstudy.cli.options import TARGET_FIELD, TRAINED
 from quickstudy.cli.predicting import Asked, answered, write_rows
-from quickstudy.cli.runs import add_data, add_trainer, build_data, build_trainer, load_model, load_options
+from quickstudy.cli.runs import (
+    COLUMNS,
+    add_data,
+    add_trainer,
+    build_data,
+    build_trainer,
+    data_of_run,
+    load_model,
+    load_options,
+)
 from quickstudy.cli.tasks import asked_for, named_by
 from quickstudy.kinds.predictions import joined, named
 
@@ -44,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint, model = load_model(args.model or args.checkpoint)
     if model.procedure.by_class and args.support is None:
         raise without_classes(checkpoint, model)
-    data = build_data(args.data, load_options(model), named_by(type(model).__name__))
+    columns = {name: value for name, value in data_of_run(checkpoint).items() if name in COLUMNS}
+    data = build_data(args.data, load_options(model), named_by(type(model).__name__), columns)
     table = data.table("predict")
     assert table is not None  # no other data has a flag here
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
@@ -32,6 +34,10 @@ from quickstudy.training.processes import is_first
 from quickstudy.training.task import Task
 
 _DOORS = ("from_folders", "from_csv", "from_benchmark")
+COLUMNS = ("input_field", "input_fields", "target_fields")
+"""Options of data that name the columns of its tables."""
+CONFIG = "config.yaml"
+"""The file in a run's folder that has what was typed."""
 _FEW = 50  # examples of a class
 
 
@@ -54,24 +60,43 @@ def add_data(parser: ArgumentParser, stages: Sequence[str], task: str) -> None:
     add_flags(parser, optional(shared), "data from anywhere", prefix="data")
 
 
-def build_data(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, task: str = MEANT) -> DataModule:
+def build_data(
+    options: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+    task: str = MEANT,
+    of_run: Mapping[str, Any] | None = None,
+) -> DataModule:
     """Open the door whose arguments are given.
 
     Args:
         options: the arguments of one door of the task's data, and the data's options; None counts as not given.
         defaults: options for what is not given.
         task: its name.
+        of_run: the options of the data that a run was trained with: what columns are called there they are called in
+            what is given, and where nothing is, the run's own data is meant if it has some to test.
 
     Raises:
         ConfigError: the arguments are those of no door or of two, or one is missing.
         DataError: the data cannot serve.
     """
     told, cls = given(**options), data_class(task)
-    first = {door: name for door in _DOORS for name in reversed(told) if name in _door_flags(task, door)}
+    own = {name: value for name, value in given(**(of_run or {})).items() if name not in known_by_model(task)}
+
+    def named() -> dict[str, str]:
+        return {door: name for door in _DOORS for name in reversed(told) if name in _door_flags(task, door)}
+
+    first = named()
+    if not first and names_test_data(own):
+        learned_from = () if "test_split" in own else ("train_", "val_")
+        told = {**{name: value for name, value in own.items() if not name.startswith(learned_from)}, **told}
+        first = named()
+    elif len(first) == 1:
+        columns = [name for name in COLUMNS if name in own and name in _door_flags(task, next(iter(first)))]
+        told = {**{name: own[name] for name in columns}, **told}
     if len(first) != 1:
-        named = " and ".join(f"--data.{name} ({door.replace('_', ' ')})" for door, name in first.items())
+        both = " and ".join(f"--data.{name} ({door.replace('_', ' ')})" for door, name in first.items())
         raise ConfigError(
-            f"{named} are two ways to give data: keep one"
+            f"{both} are two ways to give data: keep one"
             if first
             else "no data was given: name it, for instance with --data.train_folder, --data.test_folder or --data.name"
         )
@@ -84,6 +109,31 @@ def build_data(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = 
     for stage, origins in data.origins.items() if is_first() else ():
         print(f"{stage} data: {origins}", file=sys.stderr)
     return data
+
+
+def data_of_run(checkpoint: Path) -> dict[str, Any]:
+    """Return the options of the data that the run of a checkpoint was trained with; none where its folder has none."""
+    return _config(checkpoint).get("data") or {}
+
+
+def _config(checkpoint: Path) -> dict[str, Any]:
+    try:
+        told = yaml.safe_load((checkpoint.parent / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def known_by_model(task: str) -> tuple[str, ...]:
+    """Return the options of a task's data that a checkpoint knows by itself."""
+    return (*data_class(task).modality.settings, "transform")
+
+
+def names_test_data(options: Mapping[str, Any]) -> bool:
+    """Whether options of data name some to test, or a part of the training data."""
+    return bool(options.keys() & {"name", "folder"}) or any(
+        name.startswith("test_") and not name.startswith("test_time_") for name in options
+    )
 
 
 def add_model(parser: ArgumentParser, task: str) -> None:
@@ -109,8 +159,13 @@ def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = No
     return checkpoint, task_class(in_checkpoint(checkpoint)).load_from_checkpoint(checkpoint, **changed)
 
 
-def advice(model: Task) -> list[str]:
-    """Return what is likely to do better than a network that learned few pictures of each class from the beginning."""
+def advice(model: Task, checkpoint: Path) -> list[str]:
+    """Return what is likely to do better than a network that learned few pictures of each class from the beginning.
+
+    Args:
+        model: that was trained.
+        checkpoint: in the folder of its run, which tells what from.
+    """
     each = len(model.trained_examples) / max(len(model.classes), 1)
     (backbone, _), domain = model.encoder.made_by or ("", {}), MODALITIES.name_of(type(model.modality))
     options = model.hparams.get("backbone_kwargs") or {}
@@ -118,10 +173,17 @@ def advice(model: Task) -> list[str]:
     better = [name for name, wheel in WHEELS.items() if wheel.extra == domain]
     if model.procedure.by_class or not random or not better or not model.classes or not 0 < each < _FEW:
         return []
-    return [
-        f"{each:.0f} {model.modality.called} of each class are few for a network that begins with random weights. A "
-        f"pretrained one needs no training: quickstudy adapt {better[0]} --support train/ --out model/"
-    ]
+    told = f"{each:.0f} {model.modality.called} of each class are few for a network that begins with random weights. "
+    if model.kind.several:
+        again = ["quickstudy", "fit", "--config", str(checkpoint.parent / CONFIG), "--model.backbone", better[0]]
+        again += ["--model.backbone_kwargs", "{}"] * bool(model.hparams.get("backbone_kwargs"))
+        return [f"{told}Begin with a pretrained one: {shlex.join([*again, '--strategy', 'freeze'])}"]
+    data = data_of_run(checkpoint)
+    support = ["--support", str(data.get("train_folder") or data.get("train_file") or "train/")]
+    for name, field in (("input_field", "input_field"), ("target_field", "target_fields")):
+        support += [f"--{name}", str(data[field])] if isinstance(data.get(field), str) else []
+    command = shlex.join(["quickstudy", "adapt", better[0], *support, "--out", "model/"])
+    return [f"{told}A pretrained one needs no training: {command}"]
 
 
 def load_options(model: Task) -> dict[str, Any]:

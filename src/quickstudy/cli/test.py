@@ -20,6 +20,7 @@ from quickstudy.cli.runs import (
     advice,
     build_data,
     build_trainer,
+    data_of_run,
     load_model,
     load_options,
     of_a_test,
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(json.dumps({"checkpoint": str(checkpoint), **result}) if args.json else sentence(result))
     if (blind := chance(result)) is not None and against(result, blind):
-        for line in advice(model):
+        for line in advice(model, checkpoint):
             print(line, file=sys.stderr)
     if args.per_class and not args.json:
         print(in_lines(result.get("per_class", result.get("per_label", {}))))
@@ -88,7 +89,8 @@ def measured(options: Mapping[str, Any]) -> tuple[Path, Task, dict[str, Any] | N
         each episode or example.
     """
     checkpoint, model = load_model(options["checkpoint"], options["episodes"])
-    data = build_data(options["data"], load_options(model), named_by(type(model).__name__))
+    task = named_by(type(model).__name__)
+    data = build_data(options["data"], load_options(model), task, data_of_run(checkpoint))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = build_trainer(options["trainer"], logger=False, enable_checkpointing=False)
     (found,) = trainer.test(model, data, verbose=False)

@@ -32,6 +32,7 @@ TARGETS = ("label", "class", "target", "category", "intent", "species", "labels"
 _OTHERS = (".jsonl", ".ndjson", ".json", ".parquet")
 TABLES = (".csv", *_OTHERS)
 """Endings of files that hold a table; CSV and JSON may be compressed, ``.csv.gz``."""
+_MARKS = ";\t|"  # between cells, where it is not a comma
 _PARQUET = ("pyarrow", "fastparquet")
 """What pandas reads Parquet by."""
 _BROKEN = (OSError, EOFError, zlib.error)  # such as a compressed file of which a part is missing
@@ -188,12 +189,28 @@ def csv_frame(path: str | os.PathLike[str], target_fields: Fields) -> Any:
             "it with its own encoding, pandas.read_csv(..., encoding='cp1252'), and give from_data_frame that"
         ) from error
     except (ValueError, *_BROKEN, pandas.errors.ParserWarning) as error:
-        raise DataError(f"'{path}' cannot be read as a CSV file: {error}") from error
+        raise DataError(f"'{path}' cannot be read as a CSV file: {first_line(error)}{_marks(path)}") from error
     frame.columns = header  # which pandas would number where one stands twice
     for field in set(header) & set(map(str, _listed(target_fields))):
         if header.count(field) == 1:
             frame[field] = _numbers(frame[field].tolist(), several=len(_listed(target_fields)) > 1)
     return frame
+
+
+def _marks(path: Path) -> str:
+    """Say so where the first line of a file that cannot be read separates its cells by something else than ','."""
+    try:
+        with _opened(path) as file:
+            line = file.readline().decode("utf-8-sig", "replace").rstrip()
+    except _BROKEN:
+        return ""
+    mark = next((mark for mark in _MARKS if mark in line and "," not in line), None)
+    if mark is None:
+        return '. Cells with a comma in them need quotation marks, "so, and so"'
+    return (
+        f". Its cells seem to be separated by {mark!r} and not by ',': save it with commas, or in Python read it with "
+        f"pandas.read_csv(..., sep={mark!r}) and give from_data_frame that"
+    )
 
 
 def _numbers(texts: list[str], several: bool) -> list[Any]:
@@ -361,7 +378,7 @@ def _place(columns: list[Any], field: Any) -> int:
     names = [str(name) for name in columns]
     shown = ", ".join(name if name.strip() else "(one without a name)" for name in names)
     line = ",".join(names)
-    for mark in ";\t|":  # or a first line for a spreadsheet that says so
+    for mark in _MARKS:  # or a first line for a spreadsheet that says so
         if mark in line and (str(field) in line.split(mark) or line == f"sep={mark}"):
             raise DataError(
                 f"the table has no column '{field}', since its cells are separated by {mark!r} and not by ',': read it "

@@ -34,6 +34,7 @@ from quickstudy.data.table import Inputs, count_of
 from quickstudy.data.targets import in_order
 from quickstudy.domains import modules_of_domains
 from quickstudy.errors import ConfigError, DataError, brief
+from quickstudy.files import bytes_in
 from quickstudy.registry import Registry
 from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves, tree_unflatten
 
@@ -56,7 +57,6 @@ _TRIED, _SLACK = 64, 1.5
 _ALIGNED = 16
 _SMALL = 1024  # bytes of a part of an example; larger ones are copied one by one as fast
 _LONGEST_NAME, _LONGEST_SENT = 500, 80
-_UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
 @dataclass(frozen=True, eq=False)
@@ -462,18 +462,24 @@ def file_of(inputs: Inputs, row: int) -> str | None:
     return str(item) if isinstance(item, (str, os.PathLike, Member)) else None
 
 
-def listed(inputs: Any) -> Any:
+def listed(inputs: Any, what: str = "inputs") -> Any:
     """Return a batch ``[N, ...]`` or a list of items; a single path, picture or open file counts as a list of one.
 
-    What comes one by one, as from a generator, ``map`` or ``glob``, is listed.
+    What comes one by one, as from a generator, ``map`` or ``glob``, is listed; of a frame it is the only column, or the
+    one of that name.
+
+    Args:
+        inputs: of a caller.
+        what: they are, several of them: ``"texts"``.
 
     Raises:
-        DataError: it is a set, which has no order, or a mapping, but for a dict of tensors, which is a batch.
+        DataError: it is a set, which has no order, or a mapping, but for a dict of tensors, which is a batch; or a
+            frame of which nobody says which column.
     """
     if is_batch(inputs):
         return inputs
     if not hasattr(inputs, "read"):  # an open file would come by its lines
-        inputs = in_order(inputs, "inputs")
+        inputs = in_order(inputs, what)
     if isinstance(inputs, Tensor):
         return inputs
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif":
@@ -528,10 +534,8 @@ def cache_budget(cache: str | int | bool | None) -> int:
         return int(_AUTO_SHARE * _memory_free())
     if isinstance(cache, Integral) and int(cache) >= 0:
         return int(cache)
-    text = str(cache).upper().replace(" ", "")
-    number, unit = text[:-2], text[-2:]
-    if unit in _UNITS and number.replace(".", "", 1).isdigit():
-        return int(float(number) * _UNITS[unit])
+    if (size := bytes_in(str(cache))) is not None:
+        return size
     raise ConfigError(f"cache={brief(cache)} is none of 'auto', False, a number of bytes, or a size such as '4GB'")
 
 

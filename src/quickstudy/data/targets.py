@@ -398,13 +398,33 @@ def in_order(values: Any, what: str) -> Any:
     """Return values that have a length and an order: what comes one by one, as of ``glob``, becomes a list.
 
     Raises:
-        DataError: they are a set, which has no order, or a mapping.
+        DataError: they are a set, which has no order, or a mapping; or a frame of which nobody says which column.
     """
+    if is_frame(values):
+        return _column_of(values, what)
     if isinstance(values, (set, frozenset)):
         raise DataError(f"the {what} are a set, which has no order: give a list, for instance sorted(...)")
     if isinstance(values, Mapping):
         raise DataError(
             f"the {what} are a mapping: give lists, of its keys list(...) and of its values list(....values())"
         )
+    if hasattr(values, "columns") and hasattr(values, "to_pandas"):  # of polars or Arrow
+        return in_order(values.to_pandas(), what)
     one_by_one = isinstance(values, Iterable) and not hasattr(values, "__len__")
     return list(values) if one_by_one or isinstance(values, (KeysView, ValuesView)) else values
+
+
+def _column_of(frame: Any, what: str) -> Any:
+    """Return the only column of a frame; or that which is called as its values are, ``"text"`` where texts are asked.
+
+    Raises:
+        DataError: it has others; the message says what to type.
+    """
+    names, name = list(frame.columns), what.removesuffix("s")
+    meant = [place for place, one in enumerate(names) if len(names) == 1 or str(one).lower() == name]
+    if len(meant) != 1:
+        example = f", frame[{names[0]!r}]" if names else ""
+        raise DataError(
+            f"the {what} are a table with the columns {few(map(repr, names))}: say which of them is meant{example}"
+        )
+    return frame.iloc[:, meant[0]]

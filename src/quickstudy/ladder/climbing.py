@@ -239,16 +239,13 @@ def of_other_classes(record: Record, choice: Choice | None) -> list[str]:
         return []
     found = {shots: accuracy_of_classes(record, choice.key, shots) for shots in record.episodes}
     told = [
-        f"{shots} shot{'s' * (shots > 1)} {in_points(each)}"
-        + (
-            f" (other classes than these: ± {100 * each.ci95_classes:.1f})"
-            if each.ci95_classes == each.ci95_classes
-            else ""
-        )
+        f"{shots} shot{'s' * (shots > 1)} {in_points(each)} for other draws of these classes"
+        + (f" and ± {100 * each.ci95_classes:.1f} for classes never seen" * (each.ci95_classes == each.ci95_classes))
         for shots, each in found.items()
         if each is not None
     ]
-    return [f"{record.asked.ways} classes to come, {named(record, choice.key)}: {', '.join(told)}"] if told else []
+    where = f"episodes of {record.asked.ways} classes as if they were new, {named(record, choice.key)}, 95% intervals"
+    return [f"{where}: {'; '.join(told)}"] if told else []
 
 
 def _order(names: Sequence[str], backbones: Sequence[str]) -> list[tuple[str, str]]:

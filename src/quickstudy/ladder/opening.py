@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -17,7 +18,7 @@ from quickstudy.data.places import open_source, unwrapped
 from quickstudy.data.stages import STAGES
 from quickstudy.data.table import Table
 from quickstudy.domains import DOMAINS
-from quickstudy.errors import ConfigError, DataError, few, one_line, unknown
+from quickstudy.errors import ConfigError, DataError, DataWarning, few, one_line, unknown
 from quickstudy.ladder.draws import codes_of
 from quickstudy.modality import MODALITIES
 from quickstudy.training.datamodule import DataModule
@@ -76,7 +77,7 @@ def opened(data: Any, **named: Unpack[Named]) -> DataModule:
     if not (path.is_file() and is_table(path)):
         if of_table := [name for name in said if name.endswith("_field")]:
             raise ConfigError(f"{of_table[0]} is of a table, and '{path}' is none: leave it out")
-        return data_class(domain or _domain_of_files(path)).from_folders(train_folder=path, **own)
+        return _made(data_class(domain or _domain_of_files(path)).from_folders, train_folder=path, **own)
     frame = file_frame(path, target_field)
     names = [str(name) for name in frame.columns if str(name) != named.get("group_field")]
     target = target_field or _target(path, names)
@@ -86,13 +87,19 @@ def opened(data: Any, **named: Unpack[Named]) -> DataModule:
     cls = data_class(domain)
     if cls.modality.column_names is not None:
         fields: dict[str, Any] = {} if input_field is None else {"input_fields": [input_field]}
-        return cls.from_csv(train_file=path, target_fields=target, **fields, **own)
+        return _made(cls.from_csv, train_file=path, target_fields=target, **fields, **own)
     if input_field is None and len(others) != 1:
         raise DataError(
             f"'{path}' has the columns {few(names)}: say which of them has the {cls.modality.called}, input_field= "
             f"(--input_field {next(iter(others), 'NAME')})"
         )
-    return cls.from_csv(train_file=path, input_field=input_field or others[0], target_fields=target, **own)
+    return _made(cls.from_csv, train_file=path, input_field=input_field or others[0], target_fields=target, **own)
+
+
+def _made(door: Callable[..., DataModule], **options: Any) -> DataModule:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "classes differ in case", DataWarning)  # the ladder's own checks tell more
+        return door(**options)
 
 
 def data_class(domain: str) -> type[DataModule]:

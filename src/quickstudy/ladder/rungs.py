@@ -37,6 +37,7 @@ from quickstudy.training.finetuning import Strategy
 SLOW = 4
 """The cost from which a rung is climbed only where that is asked for, and on few draws."""
 _FEW = 3  # draws
+_AT_ONCE = 50  # episodes whose classes have names
 _MANY = 2000  # examples, of more a part tells the strength of a linear probe
 _RARE = 1e-6  # of a probability, below which none is told
 _TABICL, _WEIGHTS = "jingang/TabICL", "QUICKSTUDY_TABICL"
@@ -157,24 +158,33 @@ class OnEmbeddings(Rung):
             return algorithm.answer(examples.encoder, state, examples.values[queries]).cpu()
 
     def episodic(self, examples: Embedded, rows: Tensor, shots: int) -> Tensor | None:
-        """Learn and answer all episodes side by side."""
-        algorithm = self._algorithm(examples)
+        """Learn and answer the episodes, many side by side."""
+        algorithm, values_ND, known = self._algorithm(examples), examples.values, shots
         tasks, ways, each = rows.shape
-        values_TWKD = examples.values[rows]
-        known = 0 if self.named == "alone" else shots
-        support_TWkD, query_TQD = values_TWKD[:, :, :known], values_TWKD[:, :, shots:].flatten(1, 2)
-        names_TWD = None if self.named == "no" else examples.names[examples.targets[rows[:, :, 0]]]
-        if names_TWD is not None and not isinstance(algorithm, NamingAlgorithm):
-            support_TWkD, known = torch.cat([support_TWkD, names_TWD[:, :, None]], 2), known + 1
-        support_TSD = support_TWkD.flatten(1, 2)
-        targets_TS = torch.arange(ways).repeat_interleave(known).expand(tasks, -1).to(values_TWKD.device)
+        asked_Q = torch.arange(ways).repeat_interleave(each - shots)
+        if self.named != "no" and isinstance(algorithm, NamingAlgorithm):
+            return self._of_names(algorithm, examples, rows, shots)
+        if self.named != "no":
+            names_TW1 = len(values_ND) + examples.targets[rows[:, :, :1]]
+            known = shots + 1 if self.named == "too" else 1
+            rows = torch.cat([rows[:, :, : known - 1], names_TW1, rows[:, :, shots:]], 2)
+            values_ND = torch.cat([values_ND, examples.names])
+        answers_TQ = algorithm.answers(values_ND, rows, known).cpu()
+        return (answers_TQ == asked_Q).view(tasks, ways, -1).sum(2)
+
+    def _of_names(self, algorithm: NamingAlgorithm, examples: Embedded, rows: Tensor, shots: int) -> Tensor:
+        """Do likewise with the names of each episode's classes apart from examples."""
+        ways, known = rows.shape[1], 0 if self.named == "alone" else shots
+        targets_S, asked_Q = (torch.arange(ways).repeat_interleave(each) for each in (known, rows.shape[2] - shots))
+        names_TWD, right = examples.names[examples.targets[rows[:, :, 0]]], list[Tensor]()
         with torch.inference_mode():
-            if names_TWD is not None and isinstance(algorithm, NamingAlgorithm):
-                logits_TQW = algorithm.classify_named(support_TSD, targets_TS, query_TQD, names_TWD)
-            else:
-                logits_TQW = algorithm.classify(support_TSD, targets_TS, query_TQD, ways)
-        asked_Q = torch.arange(ways, device=logits_TQW.device).repeat_interleave(each - shots)
-        return (logits_TQW.argmax(2) == asked_Q).view(tasks, ways, -1).sum(2).cpu()
+            for some, names_tWD in zip(torch.split(rows, _AT_ONCE), torch.split(names_TWD, _AT_ONCE), strict=True):
+                support_tSD = examples.values[some[:, :, :known]].flatten(1, 2)
+                query_tQD = examples.values[some[:, :, shots:]].flatten(1, 2)
+                targets_tS = targets_S.expand(len(some), -1)
+                logits_tQW = algorithm.classify_named(support_tSD, targets_tS, query_tQD, names_tWD)
+                right.append((logits_tQW.argmax(2) == asked_Q).view(len(some), ways, -1).sum(2))
+        return torch.cat(right)
 
     def knowledge(self, examples: Embedded) -> Knowledge | None:
         """Learn all examples; of very many some tell the strength of what chooses its own."""

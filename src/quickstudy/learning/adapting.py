@@ -28,7 +28,7 @@ from quickstudy.data.origins import Origins
 from quickstudy.data.samples import Load
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, encode, in_order
-from quickstudy.errors import ConfigError, DataError, DataWarning, few
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, few
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import NUMBERS, Change, Kept, Support, changed, check_name
 from quickstudy.learning.checks import origins_of
@@ -84,19 +84,18 @@ def acquainted_with_names(
         return (encoder, modality, inputs) if inputs is None else acquainted(encoder, modality, inputs)
     items = [in_words(modality, name) for name in names]
     listed = None if inputs is None else modality.listed(inputs)
-    rows = (
-        []
-        if listed is None
-        else listed
-        if isinstance(listed, list)
-        else [take(listed, row) for row in range(size(listed))]
-    )
+    batch = listed is not None and not isinstance(listed, list)
+    rows = [take(listed, row) for row in range(size(listed))] if batch else listed or []
     encoder, modality, _ = acquainted(encoder, modality, [*rows, *items])
     return encoder, modality, listed
 
 
 def _names(classes: Any) -> list[Label]:
-    return list(dict.fromkeys([classes] if isinstance(classes, str) else in_order(classes, "classes")))
+    names = list(dict.fromkeys([classes] if isinstance(classes, str) else in_order(classes, "classes")))
+    for place, name in enumerate(names):
+        if isinstance(name, str) and not name.replace("_", " ").strip():
+            raise ConfigError(f"classes[{place}] is {brief(name)}, which has no word: leave it out, or write its name")
+    return names
 
 
 def names_learned(knowledge: Knowledge, classes: Sequence[Label], asked: Any = ()) -> list[Label]:

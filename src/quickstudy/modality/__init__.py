@@ -120,12 +120,13 @@ class Modality(ABC):
     def listed(self, inputs: Any) -> Any:
         """Return what a caller handed over as a list of items, or as a batch ``[N, ...]`` that is fed as it is.
 
-        One item alone, such as a path, counts as a list of one.
+        One item alone, such as a path, counts as a list of one; of a data frame it is the only column, or the one that
+        is called as one of them is: ``"text"``, ``"image"``.
 
         Raises:
             DataError: they have no order, or are none.
         """
-        return listed(inputs)
+        return listed(inputs, self.called if self.wire is None else self.wire.field)
 
     def column(self, values: Sequence[Any], root: str | os.PathLike[str] | None = None, exist: bool = True) -> Inputs:
         """Return a column of a table as inputs: the cells, or the files that they name; see ``in_cells``.

@@ -14,7 +14,7 @@ from quickstudy.data.samples import Samples
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
-from quickstudy.data.targets import in_order
+from quickstudy.data.targets import in_order, is_frame
 from quickstudy.errors import given
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
@@ -115,7 +115,8 @@ class TabularData(DataModule):
         Raises:
             DataError: a row is none, a target is missing, or there are more of the one than of the other.
         """
-        return listed_table(in_order(rows, "rows"), targets, cls.modality.column, None, stage.skip, cls.answers.encode)
+        rows = rows if is_frame(rows) else in_order(rows, "rows")
+        return listed_table(rows, targets, cls.modality.column, None, stage.skip, cls.answers.encode)
 
 
 class TabularClassificationData(TabularData):

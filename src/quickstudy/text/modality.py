@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from quickstudy.batches import Batch, stack, take
+from quickstudy.batches import Batch, is_batch, stack, take
 from quickstudy.data.content import told_by
 from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
-from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_counts, given, require
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_counts, few, given, require
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.values import Sighted, Values
 
@@ -42,7 +42,7 @@ _SHOWN = 500
 """Characters of a text that are shown."""
 _BYTES = 256
 _PADDING = "[PAD]"
-_WORDS = re.compile(r"(?<!\w)-?\d+(?:[.,]\d+)*|[\w+#%$€£]+")
+_NUMBER, _SIGNS = r"(?<!\w)-?\d+(?:[.,]\d+)*", r"[\w+#%$€£]"
 
 
 @MODALITIES.register("text")
@@ -107,10 +107,17 @@ class Text(Modality):
     def listed(self, inputs: Any) -> Any:
         """Return texts as a list; a string alone is a list of one, and a batch of tokens stays as it is.
 
+        Of a data frame, or a dict of lists, they are the column ``"text"``, or the only one of the frame; of rows as
+        dicts each one's ``"text"``.
+
         Raises:
-            DataError: one is blank, or none; the message has its place.
+            DataError: one is blank, or none, or nobody says where in a table they are; the message says where.
         """
+        if isinstance(inputs, Mapping) and "text" in inputs:
+            inputs = inputs["text"]
         found = super().listed(inputs)
+        if isinstance(found, list):
+            found = [_text_of(item, row) for row, item in enumerate(found)]
         if isinstance(found, list):
             self._check(found)
             self._tell(found)
@@ -231,7 +238,7 @@ class Text(Modality):
         if isinstance(item, dict):
             return digest(*told_by(item))
         text = self._read(item)
-        words = _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+        words = _words(text.isascii()).findall(unicodedata.normalize("NFKC", text).casefold())
         return digest(*(f"{word} ".encode() for word in words or [text]))
 
     def raw(self) -> tuple[nn.Module, Self]:
@@ -307,6 +314,25 @@ class _Texts:
         for row in dict.fromkeys(np.linspace(0, count - 1, min(count, most)).astype(int).tolist()):
             item = self._inputs[row]
             yield self._read(item.item if isinstance(item, Loaded) else item)
+
+
+def _text_of(item: Any, row: int) -> Any:
+    """Return the text of a row that is a dict of cells; tokens, and all else, as they are."""
+    if not isinstance(item, Mapping) or is_batch(item):
+        return item
+    if "text" not in item:
+        example = f"[row[{next(iter(item), 'text')!r}] for row in rows]"
+        raise DataError(f"text {row} is a dict of {few(map(repr, item))}: say which of them is the text, {example}")
+    return item["text"]
+
+
+@lru_cache(maxsize=2)
+def _words(ascii_alone: bool) -> re.Pattern[str]:
+    """Return what finds words and numbers; a mark on a letter, as vowels are in Hindi and Thai, is part of the word."""
+    if ascii_alone:
+        return re.compile(f"{_NUMBER}|{_SIGNS}+")
+    marks = "".join(chr(code) for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)).startswith("M"))
+    return re.compile(f"{_NUMBER}|(?:{_SIGNS}[{marks}]*)+")
 
 
 def _warn(told: str) -> None:
