@@ -213,6 +213,7 @@ BAD = {
     "cut.wav": (half(wav(tone(300, 2))), "is cut short: it claims 32,000 bytes of sound, and has 15,978. Replace the"),
     "cut.aiff": (half(wav(tone(300, 2), form="AIFF")), CUT),
     "cut.au": (half(wav(tone(300, 2), form="AU")), CUT),
+    "head.au": (b".snd\0\0\x10\0" + bytes(16), "is a damaged au file, or one cut short: replace it"),
     "large.wav": (half(wav(tone(300, 2), form="RF64")), CUT),
     "more.wav": (resized(wav(tone(300, 2)), b"data", 64_000), CUT),
     "cut.flac": (half(wav(tone(300, 2), form="FLAC")), "is a damaged flac file, or one cut short: replace it"),

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.cli import main
-from quickstudy.errors import DataWarning
+from quickstudy.errors import ConfigError, DataWarning
 from quickstudy.image.modality import Picture
 from quickstudy.learning import embeddings as module
 from quickstudy.learning.embedding_store import KEY, located, segments_of, stored
@@ -180,6 +180,30 @@ def test_the_command_shows_what_is_kept_and_clears_it(tmp_path: Path, capsys: An
     assert "did you mean 'net" in capsys.readouterr().err
     assert "removed" in asked("--older_than", "30", "--clear") and old not in asked()
     assert "removed" in asked("--clear") and "0 embeddings" in asked() and not list(tmp_path.iterdir())
+
+
+def test_what_was_used_longest_ago_makes_room(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    encoders = [Encoder(Counting(seed)) for seed in range(2)]
+
+    def ask(number: int, rows: Any, limit: str) -> int:
+        monkeypatch.setenv("QUICKSTUDY_CACHE_SIZE", limit)
+        embeddings(encoders[number], Tensors(), INPUTS[rows], folder=tmp_path)
+        return counted(encoders[number])
+
+    for age, (number, rows) in enumerate([(0, slice(0, 3)), (0, slice(3, 6)), (1, slice(0, 3))]):
+        before = set(tmp_path.glob("*/*.embeddings"))
+        assert ask(number, rows, "1GB") == 3
+        (made,) = {*tmp_path.glob("*/*.embeddings")} - before
+        os.utime(made, (age, age))
+    size = made.stat().st_size
+    assert ask(0, slice(0, 3), f"{3 * size}") == 0  # nothing goes, and this was used last
+    assert ask(1, slice(6, 9), f"{3 * size}") == 3
+    assert len(list(tmp_path.glob("*/*.embeddings"))) == 3
+    assert ask(0, slice(0, 3), "1GB") == ask(1, slice(0, 3), "1GB") == 0 and ask(0, slice(3, 6), "1GB") == 3
+    assert ask(1, slice(0, 9), "0") == 3 and ask(1, slice(0, 9), "1GB") == 0  # what a call uses stays
+    assert main(["cache", "--folder", str(tmp_path)]) == 0 and "at most 1,074 MB" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="QUICKSTUDY_CACHE_SIZE='much' is no size"):
+        ask(0, slice(0, 3), "much")
 
 
 def test_many_small_segments_become_one_which_another_process_finds(tmp_path: Path, monkeypatch: Any) -> None:

@@ -107,6 +107,7 @@ def test_validation_data_chooses_thresholds_and_all_that_is_made_of_the_model_ke
     assert tested["test_f1_micro"] == pytest.approx(f1_score(wanted, named, average="micro"))
     assert tested["test_f1_macro"] == pytest.approx(f1_score(wanted, named, average="macro"))
     result = json.loads(json.dumps(result_of(model, tested, data)))
+    assert trainer.outcome.f1() == pytest.approx({name: result[name] for name in ("f1_micro", "f1_macro")})
     assert [each["threshold"] for each in result["per_label"].values()] == list(chosen)
     assert result["per_label"]["rare"]["f1"] == pytest.approx(f1_score(wanted[:, 1], named[:, 1]))
     assert 0 < result["per_label"]["rare"]["f1_ci95"] < 1
@@ -116,6 +117,11 @@ def test_validation_data_chooses_thresholds_and_all_that_is_made_of_the_model_ke
     path = str(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
     made = ImageClassifier.load_from_checkpoint(path, backbone=nn.Flatten())
     assert len(made.kind.thresholds) == 2, "each checkpoint has those of its own validation"
+    best: Any = trainer.checkpoint_callback
+    with torch.no_grad():
+        found = made(val).sigmoid().numpy() > np.array(made.kind.thresholds)
+    assert best.monitor == "val_f1"
+    assert float(best.best_model_score) == pytest.approx(f1_score(has, found, average="micro"), abs=0.005)
     model.predictor().save(tmp_path / "saved")
     read = TrainedModel.load(tmp_path / "saved", backbone=nn.Flatten())
     assert read.predict(test) == [one.label for one in read.rank(test)] == answers

@@ -18,6 +18,7 @@ from quickstudy.errors import nearest
 
 BEST_FILE, LAST = "best.ckpt", "last.ckpt"
 """A run's checkpoints: of its best validation, and of its end."""
+_UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
 def best_checkpoint(run: Path) -> Path | None:
@@ -51,6 +52,18 @@ def plain(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return all(plain(item) for item in value)
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+def bytes_in(size: str) -> int | None:
+    """Return how many bytes a size is; None where it is none.
+
+    >>> bytes_in("4GB"), bytes_in("1.5 kb"), bytes_in("4"), bytes_in("much")
+    (4294967296, 1536, None, None)
+    """
+    text = size.upper().replace(" ", "")
+    number, unit = text[:-2], text[-2:]
+    known = unit in _UNITS and number.replace(".", "", 1).isdigit()
+    return int(float(number) * _UNITS[unit]) if known else None
 
 
 def cache_folder() -> Path:

@@ -64,7 +64,8 @@ class Trainer(JudgingTrainer):
             1, after which the model is as before, and trains at the rate at which the loss fell fastest (Smith 2017,
             https://arxiv.org/abs/1506.01186). ``model.learning_rate`` and the run's files have it; a run that goes on
             keeps its own. ``backbone_lr`` stays.
-        patience: stop after so many validations without a better ``val_accuracy``; None: never.
+        patience: stop after so many validations without a better ``val_accuracy`` (of several labels ``val_f1``); None:
+            never.
         sync_batchnorm: whether BatchNorm in ordinary training on several processes normalises by the statistics of all
             their batches together, so that their number changes nothing. Episodes have statistics of their own.
         resume: ``"auto"``: the run's folder is ``default_root_dir`` itself; go on from its newest checkpoint, if there
@@ -218,7 +219,7 @@ class Trainer(JudgingTrainer):
         if isinstance(datamodule, DataModule):
             model.procedure.check(model, datamodule, validates)
         model.kind = model.kind.judged_on(tables.get("val"))
-        self.callbacks = judging_by(model.score, self.callbacks)
+        self.callbacks = judging_by(model.kept_by, self.callbacks)
         if not self._leaves:
             return
         if self.run_folder is None:
@@ -229,7 +230,7 @@ class Trainer(JudgingTrainer):
         if not any(isinstance(logger, Metrics) for logger in self.loggers):
             self.loggers = build_loggers(self._loggers_asked, self.run_folder) if self._loggers_asked else []
         if self._keeps:
-            self.callbacks += checkpoints(self.run_folder, validates, self.callbacks, model.score)
+            self.callbacks += checkpoints(self.run_folder, validates, self.callbacks, model.kept_by)
         options: dict[str, Any] = {}
         if isinstance(datamodule, DataModule):
             learned = datamodule.modality.learned  # which nobody chose, and may be long

@@ -51,8 +51,8 @@ def completed(name: str, content: bytes) -> bytes:
         raise DataError(f"{name} is cut short: it ends within a page. Replace the file")
     if (field := _field(content)) is not None:
         at, width, order, start, end = field
-        claimed, present = int.from_bytes(content[at : at + width], order), len(content) - start
-        if not claimed and not start < end < _UNTOLD:
+        claimed, present = int.from_bytes(content[at : at + width], order), max(len(content) - start, 0)
+        if not claimed and present and not start < end < _UNTOLD:
             return content[:at] + present.to_bytes(width, order) + content[at + width :]
         _tell_of_cut(name, claimed, present)
     elif (told := _told_by_mp3(content)) is not None:

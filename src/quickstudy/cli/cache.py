@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 
 from quickstudy.errors import ConfigError, check_above_zero, closest, given
-from quickstudy.learning.embedding_store import Stored, clear, home, stored
+from quickstudy.learning.embedding_store import LIMIT, Stored, clear, home, size_limit, stored
 
 _NUMBER = 8  # characters of an encoder's number that are shown
 _DAY = 86_400
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     for row in rows if kept else ():
         cells = zip(row, widths, (str.ljust,) * 3 + (str.rjust,) * 2 + (str.ljust,), strict=True)
         print("  ".join(put(cell, width) for cell, width, put in cells).rstrip())
-    print(f"{total}, in '{place}'")
+    print(f"{total}, in '{place}'; at most {size_limit() / 1e6:,.0f} MB, what was used last ({LIMIT})")
     return 0
 
 

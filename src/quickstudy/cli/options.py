@@ -148,7 +148,8 @@ def cache(parser: argparse.ArgumentParser) -> None:
     """Show which embeddings are kept, of which encoders, and clear them.
 
     What a frozen encoder makes of an input is computed once and kept in files. ``quickstudy cache --clear`` removes all
-    of them, with --encoder and --older_than those of an encoder, or those that were not used of late.
+    of them, with --encoder and --older_than those of an encoder, or those that were not used of late. All together take
+    as much as the environment variable QUICKSTUDY_CACHE_SIZE says, 10GB by default: what was used longest ago goes.
     """
     parser.add_argument(
         "--encoder", metavar="NAME", help="only of this one: the name of its backbone, or the beginning of its number"

@@ -34,6 +34,7 @@ from quickstudy.data.table import Inputs, count_of
 from quickstudy.data.targets import in_order
 from quickstudy.domains import modules_of_domains
 from quickstudy.errors import ConfigError, DataError, brief
+from quickstudy.files import bytes_in
 from quickstudy.registry import Registry
 from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves, tree_unflatten
 
@@ -56,7 +57,6 @@ _TRIED, _SLACK = 64, 1.5
 _ALIGNED = 16
 _SMALL = 1024  # bytes of a part of an example; larger ones are copied one by one as fast
 _LONGEST_NAME, _LONGEST_SENT = 500, 80
-_UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
 @dataclass(frozen=True, eq=False)
@@ -534,10 +534,8 @@ def cache_budget(cache: str | int | bool | None) -> int:
         return int(_AUTO_SHARE * _memory_free())
     if isinstance(cache, Integral) and int(cache) >= 0:
         return int(cache)
-    text = str(cache).upper().replace(" ", "")
-    number, unit = text[:-2], text[-2:]
-    if unit in _UNITS and number.replace(".", "", 1).isdigit():
-        return int(float(number) * _UNITS[unit])
+    if (size := bytes_in(str(cache))) is not None:
+        return size
     raise ConfigError(f"cache={brief(cache)} is none of 'auto', False, a number of bytes, or a size such as '4GB'")
 
 

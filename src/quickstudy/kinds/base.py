@@ -414,6 +414,20 @@ class Kind(ABC):
         """Return it as it judges training and validation data, of which the latter tuned it."""
         return self
 
+    @property
+    def kept_by(self) -> Score:
+        """What chooses a checkpoint and ends a training by its patience, measured on validation data: the score."""
+        return self.score
+
+    def choosing(self, found: Mapping[str, Any], tuner: Metric | None) -> dict[str, Any]:
+        """Return the value of ``kept_by`` where it is none of the figures of a validation, by its name.
+
+        Args:
+            found: the figures.
+            tuner: what ``tuner`` returned, once it was asked; None: there is none.
+        """
+        return {}
+
     # ---- answers
 
     @abstractmethod

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
     from quickstudy.kinds.metrics import Figures
 
+F1 = Score("f1", share=True)
+"""Of several labels, of all together, at the thresholds; those that validation data chooses flatter it a little."""
+
 
 @KINDS.register("classification")
 @dataclass(frozen=True)
@@ -255,6 +258,17 @@ class Classification(Kind):
     def untuned(self) -> Self:
         """Return it with thresholds of one half, where validation data chooses others; see ``Kind.untuned``."""
         return replace(self, thresholds=()) if self.thresholds and self.label_thresholds == "f1" else self
+
+    @property
+    def kept_by(self) -> Score:
+        """The accuracy; of several labels F1 at their thresholds, as naming nothing is right where labels are rare."""
+        return F1 if self.multi_label else self.score
+
+    def choosing(self, found: Mapping[str, Any], tuner: Any) -> dict[str, Any]:
+        """Return F1 of several labels; see ``Kind.choosing``."""
+        if not self.multi_label:
+            return {}
+        return {F1.name: found.get("f1_micro", 0.0) if tuner is None else tuner.f1}
 
     # ---- answers
 

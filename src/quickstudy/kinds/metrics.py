@@ -184,6 +184,8 @@ class Cuts(Metric):
     full_state_update = False
     there: Tensor
     absent: Tensor
+    f1: float = 0.0
+    """Of all labels together at these cuts, once ``compute`` was called; 0 where no label was there."""
 
     def __init__(self, labels: int) -> None:
         super().__init__()
@@ -200,7 +202,11 @@ class Cuts(Metric):
 
     def compute(self) -> Tensor:
         """Return the logit of each label above which it is to be named, ``[C]``; empty where no label was there."""
-        best = best_cuts(self.there.cpu(), self.absent.cpu(), _PRIOR)
+        there, absent = self.there.cpu(), self.absent.cpu()
+        best = best_cuts(there, absent, _PRIOR)
+        above = torch.arange(there.shape[1]) > best[:, None]
+        hits, wrong = (int(counts[above].sum()) for counts in (there, absent))
+        self.f1 = 2 * hits / max(1, hits + wrong + int(there.sum()))
         return _CUTS[best] if bool(self.there.any()) else torch.empty(0)
 
 

@@ -24,12 +24,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quickstudy.errors import DataWarning
-from quickstudy.files import atomic_write, cache_folder
+from quickstudy.errors import ConfigError, DataWarning, brief
+from quickstudy.files import atomic_write, bytes_in, cache_folder
 
 KEY = np.dtype("S16")
 """What tells an input from all others, 16 bytes."""
 ABOUT = "about.json"
+LIMIT = "QUICKSTUDY_CACHE_SIZE"
+"""The environment variable that says how much embeddings may take."""
+_LIMIT = "10GB"
 _HEADER = struct.Struct("<8s4sQQII")
 """What it is, the type of numbers, n, D, and the sums of the keys and of the features."""
 _MAGIC, _ENDING, _START = b"qsembed1", ".embeddings", 64
@@ -225,6 +228,47 @@ def clear(kept: Iterable[Stored]) -> None:
     """
     for each in kept:
         shutil.rmtree(each.folder)
+
+
+def size_limit() -> int:
+    """Return how many bytes embeddings may take together: ``QUICKSTUDY_CACHE_SIZE``, such as ``4GB``; else 10 GB.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    given = os.environ.get(LIMIT) or _LIMIT
+    size = int(given) if given.isdecimal() else bytes_in(given)
+    if size is None:
+        raise ConfigError(f"the environment variable {LIMIT}={brief(given)} is no size: a number of bytes, or 4GB")
+    return size
+
+
+def make_room(folder: Path, limit: int, used: Iterable[Path | None]) -> None:
+    """Remove the files that were used longest ago, of whichever encoder, until all together take no more than a limit.
+
+    Other processes do so at the same time: what one has open it keeps, and what it does not find it computes anew.
+
+    Args:
+        folder: of all encoders, as ``home`` returns it.
+        limit: bytes.
+        used: files that were used now, which stay.
+    """
+    kept = {file for file in used if file is not None}
+    for file in kept:
+        with suppress(OSError):
+            os.utime(file)
+    found = []
+    for file in folder.glob(f"*/*{_ENDING}"):
+        with suppress(OSError):  # another process has removed it
+            found.append((file.stat().st_mtime, file.stat().st_size, file))
+    total = sum(size for _, size, _ in found)
+    for _, size, file in sorted(found):
+        if total <= limit:
+            return
+        if file not in kept:
+            with suppress(OSError):
+                file.unlink()
+            total -= size
 
 
 def touch(folder: Path) -> None:

@@ -36,8 +36,10 @@ from quickstudy.learning.embedding_store import (
     gathered,
     home,
     located,
+    make_room,
     merged,
     segments_of,
+    size_limit,
     sound,
     touch,
     written,
@@ -85,8 +87,9 @@ def embeddings(
     them again.
 
     Where all of them lie together, as after the first call, the array is a file that is mapped into memory, so that a
-    million take none; writing to it changes no file. Not kept is what does not follow from these alone: by a ``load``
-    of one's own, by code whose text is not at hand, of items of a data set.
+    million take none; writing to it changes no file. All that is kept takes ``QUICKSTUDY_CACHE_SIZE`` at most (10 GB),
+    but for what a call uses: what was used longest ago is removed. Not kept is what does not follow from these alone:
+    by a ``load`` of one's own, by code whose text is not at hand, of items of a data set.
 
     Args:
         encoder: on the device where it is to run; it stays as it is.
@@ -98,9 +101,9 @@ def embeddings(
 
     Raises:
         DataError: an input cannot be read.
-        ConfigError: the encoder does not take such inputs.
+        ConfigError: the encoder does not take such inputs, or ``QUICKSTUDY_CACHE_SIZE`` is no size.
     """
-    reader = Reader(encoder, modality)
+    reader, limit = Reader(encoder, modality), size_limit()
     examples = inputs if isinstance(inputs, (Files, Rows, DatasetInputs)) else reader.listed(inputs)
     count = len(reader.samples(examples))
     if not count:
@@ -130,7 +133,10 @@ def embeddings(
     if own is not None:
         touch(own)
         segments = _tidied(own, about, segments, asked)
-    return gathered(segments, *located(segments, asked))
+    which, rows = located(segments, asked)
+    if own is not None:
+        make_room(own.parent, limit, [segments[number].file for number in np.unique(which).tolist()])
+    return gathered(segments, which, rows)
 
 
 def identity_of(encoder: Encoder, modality: Modality, further: Iterable[Any] = ()) -> str | None:

@@ -236,6 +236,8 @@ class Record(Callback):
             code = dict.fromkeys(getattr(pl_module, "unsaved", ()), "code")
             record = now | {"model": {"class": type(pl_module).__name__, **options, **code}}
             record |= naming(pl_module.score)
+            if pl_module.kept_by != pl_module.score:
+                record["kept_by"] = pl_module.kept_by._asdict()
         self._write(record)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
@@ -385,9 +387,10 @@ def _write_page(folder: Path, steps: int) -> None:
     last = max((place for place, row in enumerate(rows) if "train_loss" in row), default=-1)
     trained = rows[: last + 1]  # what comes later was measured afterwards, perhaps on other data
     score = score_in(record)
-    judged = [row for row in trained if math.isfinite(row.get(f"val_{score.name}", math.nan))]
-    order = max if score.best == "max" else min
-    best = order(judged, key=lambda row: row[f"val_{score.name}"], default=None)
+    by = Score(**record["kept_by"]) if "kept_by" in record else score
+    judged = [row for row in trained if math.isfinite(row.get(f"val_{by.name}", math.nan))]
+    order = max if by.best == "max" else min
+    best = order(judged, key=lambda row: row[f"val_{by.name}"], default=None)
     steps = max(steps, int(trained[-1]["step"]) + 1 if trained else 0)
     newest = [record, *record.get("resumed", ())][-1]
     estimates, notes, cautions = [], [], []
@@ -404,9 +407,10 @@ def _write_page(folder: Path, steps: int) -> None:
         sizes = "" if plan is None else f", {in_sizes(plan.span('val'), *plan.shape('val')[1:])}"
         on = "" if unit is None else f"Validated on {count} {unit}{sizes}. "
         over = f"The interval is of 95%, over these {unit}. " if unit and f"val_{score.name}_ci95" in best else ""
+        chose = "The figure" if by == score else f"Their {by.called}, {by.text(best[f'val_{by.name}'])},"
         notes.append(
-            f"{on}{over}The figure chose the "
-            "epoch, so it flatters the model: judge it by data that chose nothing (quickstudy test)."
+            f"{on}{over}{chose} chose the epoch, so it flatters the model: judge it by data that chose nothing "
+            "(quickstudy test)."
         )
     if (folder / MEASURED).exists():
         measured = read_json(folder / MEASURED, "time", "weights", "result")

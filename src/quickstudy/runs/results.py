@@ -66,6 +66,8 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         result.setdefault("classes", len(per_class))
         result["per_label" if len(outcome.labels) else "per_class"] = per_class
         result["confusions"] = outcome.largest_confusions(_CONFUSIONS)
+    if outcome is not None and len(outcome.labels):  # of folds together nobody else tells
+        result = outcome.f1() | result
     notes: list[str] = []
     examples = f"the {result['examples']} examples" if "examples" in result else "the examples"
     if "trained_on" in result:

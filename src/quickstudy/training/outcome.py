@@ -129,6 +129,15 @@ class Outcome:
         half = max(half, self.ci95())  # which is wider where all are the same
         return min(half, max(self.value, 1 - self.value)) if self.score.share else half
 
+    def f1(self) -> dict[str, float]:
+        """Return with several labels per example F1 of all together, and the mean over labels that examples have."""
+        named, wrongly, missed = self.labels[:, :3].astype(float).T
+        sides_C, there_C = 2 * named + wrongly + missed, named + missed > 0
+        if not there_C.any():
+            return {}
+        macro = float((2 * named / sides_C.clip(1))[there_C].mean())
+        return {"f1_micro": float(2 * named.sum() / sides_C.sum()), "f1_macro": macro}
+
     def per_class(self) -> dict[str, dict[str, Any]]:
         """Return by class: ``accuracy``, ``accuracy_ci95`` (over its episodes, or its examples), ``examples`` asked.
 

@@ -242,8 +242,13 @@ class Task(OfDomain, L.LightningModule):
 
     @property
     def score(self) -> Score:
-        """What the task is judged by, as ``val_accuracy`` is logged: best checkpoint, patience and tables go by it."""
+        """What the task is judged by, as ``val_accuracy`` is logged, and tables go by."""
         return self.kind.score
+
+    @property
+    def kept_by(self) -> Score:
+        """What chooses the best checkpoint, and patience goes by: the score, or what the kind of answers has for it."""
+        return self.kind.kept_by if self.score == self.kind.score else self.score
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -432,9 +437,12 @@ class Task(OfDomain, L.LightningModule):
 
     def _log_epoch(self, stage: str) -> None:
         metrics: Any = self.get_submodule(f"{stage}_metrics")
-        if metrics.tuner is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.kind = self.kind.tuned(metrics.tuner.compute())
+        if metrics.tuner is not None:
+            found = metrics.tuner.compute()
+            if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+                self.kind = self.kind.tuned(found)
         collected = metrics.collect(judged=stage != "train")
+        collected |= self.kind.choosing(collected, metrics.tuner) if stage == "val" else {}
         if stage != "train":
             collected |= self.procedure.facts(self)
         if stage == "test" and self._answers is not None:
@@ -448,7 +456,7 @@ class Task(OfDomain, L.LightningModule):
             if one is not None and one.figures.update_called:
                 collected |= {f"{name}/dataloader_idx_{loader}": value for name, value in one.collect().items()}
         for name, value in collected.items():
-            shown = name.startswith((self.score.name, "loss")) and "/" not in name
+            shown = (name.startswith((self.score.name, "loss")) or name == self.kept_by.name) and "/" not in name
             self.log(f"{stage}_{name}", value, prog_bar=shown, sync_dist=True, add_dataloader_idx=False)
 
     # ---- optimizers, checkpoints
