@@ -168,7 +168,9 @@ def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[
     """Return the examples of the support set, their labels and their groups; None where there is none."""
     if args.support is None:
         return None, None, None
-    table = support_of(args.support, modality, kind, args.target_field, args.input_field, args.group_by)
+    table = support_of(
+        args.support, modality, kind, args.target_field, args.input_field, args.group_by, args.on_error == "skip"
+    )
     check_no_file_twice({"support": table})
     table = _readable(table, modality, args.support) if args.on_error == "skip" else table
     groups = table.origins

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +44,21 @@ Backbone = str | nn.Module
 
 
 @dataclass(frozen=True, eq=False)
+class Others:
+    """Examples of other classes than those that are asked, which an encoder may learn from beforehand.
+
+    Args:
+        table: the examples.
+        ways: classes of an episode.
+        asked: codes of the classes that may be asked then, where the table is of others of the same data; nothing: all.
+    """
+
+    table: Table
+    ways: int
+    asked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Embedded:
     """All examples, as a backbone embeds them.
 
@@ -52,6 +68,8 @@ class Embedded:
         examples: the inputs, as its reader takes them.
         values: ``[N, D]``, their embeddings.
         seconds: what these took.
+        others: examples of other classes; None: there are none.
+        training_seconds: what it took to train the encoder on these; 0: it was not.
     """
 
     table: Table
@@ -59,6 +77,8 @@ class Embedded:
     examples: Any
     values: Tensor
     seconds: float
+    others: Others | None = None
+    training_seconds: float = 0.0
 
     @property
     def encoder(self) -> Encoder:
@@ -145,6 +165,10 @@ def embedded(encoder: Encoder, modality: Modality, table: Table, keep: bool = Tr
     return Embedded(table, known, examples, torch.from_numpy(values), time.perf_counter() - began)
 
 
+Prepare = Callable[[Embedded, Path | None], Embedded]
+"""Called with the examples as a backbone embeds them, and the folder of what is kept."""
+
+
 class Examples:
     """The examples of a ladder, by backbone.
 
@@ -153,11 +177,23 @@ class Examples:
         modality: how inputs are read, where a backbone does not say otherwise.
         domain: what they are; nothing for tensors.
         encoders: by name, as ``encoders_of`` makes them.
+        others: examples of other classes, if there are any.
+        folder: where encoders are kept that were trained on those; None: they are not.
     """
 
-    def __init__(self, table: Table, modality: Modality, domain: str, encoders: Mapping[str, Encoder]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        modality: Modality,
+        domain: str,
+        encoders: Mapping[str, Encoder],
+        others: Others | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.table, self.modality, self.domain, self.encoders = table, modality, domain, encoders
+        self.others, self.folder = others, folder
         self._embedded: dict[str, Embedded] = {}
+        self._prepared: dict[tuple[str, str], Embedded] = {}
 
     def on(self, backbone: str) -> Embedded:
         """Return the examples as a backbone embeds them; ``""``: as they are, without any."""
@@ -171,8 +207,15 @@ class Examples:
                 network, modality = self.modality.raw()
                 encoder = build_encoder(network)
             with _same_chance():
-                self._embedded[backbone] = embedded(encoder, modality, self.table, keep=bool(backbone))
+                found = embedded(encoder, modality, self.table, keep=bool(backbone))
+            self._embedded[backbone] = replace(found, others=self.others)
         return self._embedded[backbone]
+
+    def prepared(self, rung: str, backbone: str, prepare: Prepare) -> Embedded:
+        """Return the examples as a rung takes them on a backbone, which it is asked for once."""
+        if (rung, backbone) not in self._prepared:
+            self._prepared[rung, backbone] = prepare(self.on(backbone), self.folder)
+        return self._prepared[rung, backbone]
 
 
 def encoders_of(

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.on_device import transformed
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.kinds.base import Judged, Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
@@ -338,6 +339,8 @@ class Task(OfDomain, L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
+        if self._data is not None and self._data.batch_transform is not None:
+            batch = transformed(self._data.batch_transform, batch)
         with self.procedure.training(trainer_of(self)):
             judged = self.procedure.judge(self, batch, "train")
         self._measure(judged, "train")
