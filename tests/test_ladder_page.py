@@ -40,7 +40,14 @@ def page(name: str = "cat", picture: bytes = b"\x89PNG") -> Page:
         rungs=[
             rung("linear_probe", 0.7, 0.9, 0.94, chosen=True, seconds=2.0, embedding=1.0, megabytes=12.0),
             rung(f"whole {name}", 0.6, 0.91, None, difference=Estimate(0.004, 0.009), transductive=True),
-            rung("commonest", 0.05, 0.05, 0.05, baseline=True, of_classes=[("5", Estimate(0.2, 0.01), 0.04)]),
+            rung(
+                "commonest",
+                0.05,
+                0.05,
+                0.05,
+                baseline=True,
+                of_classes=[("5", Estimate(0.2, 0.01), 0.04, Estimate(-0.1, 0.02))],
+            ),
         ],
         facts=[("data", name)],
         findings=[(Finding("labels", name), [[example, text]]), (Finding("repeated", f"kept {name}"), [])],

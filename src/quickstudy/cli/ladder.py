@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -23,14 +24,14 @@ from rich.text import Text
 from quickstudy.cli.bar import bar
 from quickstudy.cli.flags import add_flags, function_flags
 from quickstudy.cli.imports import also_importing
-from quickstudy.ladder.climbing import MODEL, SHOTS, Ladder, Told, climb, head, of_other_classes, row
+from quickstudy.ladder.climbing import MODEL, SHOTS, Ladder, Told, climb, head, of_other_classes, rows
 from quickstudy.ladder.comparing import accuracy as accuracy_of
 from quickstudy.ladder.comparing import column, in_points, named
 from quickstudy.ladder.record import Key, Record
 from quickstudy.ladder.report import PAGE
 from quickstudy.learning.reading import telling
 
-_SEVERAL = {"backbones": str, "rungs": str, "shots": int}
+_SEVERAL = {"backbones": str, "rungs": str, "shots": int, "prompts": str}
 """Options of several words."""
 _TOLD = "Accuracy in %, with its 95% interval for new examples, by examples per class that were learned from"
 _STOPPED = "Stopped: the same command goes on"
@@ -45,7 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default = list(SHOTS) if name == "shots" else []
         parser.add_argument(f"--{name}", type=kind, nargs="+", default=default, help=flags[name].help)
     parser.add_argument("--out", type=str, default="quickstudy-ladder", help="folder for the record and the model")
-    known = (*_SEVERAL, "data", "out", "told")
+    known = (*_SEVERAL, "data", "out", "told", "begins")
     add_flags(parser, {name: flag for name, flag in flags.items() if name not in known}, "more")
 
 
@@ -54,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     options = {name: value for name, value in vars(args).items() if name in function_flags(climb)}
     out = Console(highlight=False, soft_wrap=True)
     try:
-        with bar("embedding", None) as advance, telling(advance), _shown() as told:
-            found: Ladder = climb(**{**options, "told": told})
+        with bar("embedding", None) as advance, telling(advance), _shown() as (told, begins):
+            found: Ladder = climb(**{**options, "told": told, "begins": begins})
     except KeyboardInterrupt:  # before there is anything to tell, or once more, while its model is trained
         out.print(Text(_STOPPED))
         return 130
@@ -83,10 +84,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _shown() -> Iterator[Told]:
-    """Give what tells of each rung: a table that grows on a terminal, and a line in a pipe."""
+def _shown() -> Iterator[tuple[Told, Callable[[str], None]]]:
+    """Give what tells of each rung, and what a slow one begins: a table that grows on a terminal, lines in a pipe."""
     if not sys.stdout.isatty():
-        yield _lines()
+        yield _lines(), partial(print, flush=True)
         return
     with Live(Text("reading the data"), refresh_per_second=4, redirect_stderr=False) as live:
         begun: list[bool] = []
@@ -97,7 +98,7 @@ def _shown() -> Iterator[Told]:
             begun.append(True)
             live.update(_table(record))
 
-        yield told
+        yield told, lambda words: live.console.print(Text(words))
 
 
 def _lines() -> Told:
@@ -129,6 +130,6 @@ def _table(record: Record) -> Lines:
     table = Lines(title=_titled(record))
     for place, cell in enumerate(head(record)):
         table.add_column(Text(cell), justify="left" if place == 0 else "right")
-    for key in record.steps:
-        table.add_row(*map(Text, row(record, key)))
+    for cells in rows(record):
+        table.add_row(*map(Text, cells))
     return table

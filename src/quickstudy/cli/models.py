@@ -149,8 +149,8 @@ class Learner(NamedTuple):
     """What an input is."""
     kind: Kind
     """What an answer is: what the targets of examples mean."""
-    learn: Callable[[Any, Any], Any]
-    """Makes a ``Predictor``, or a ``NumberPredictor``, of inputs and their labels or numbers."""
+    learn: Callable[..., Any]
+    """Makes a ``Predictor``, or a ``NumberPredictor``, of inputs and their labels or numbers, and of ``classes=``."""
 
 
 def load_predictor(
@@ -215,6 +215,7 @@ def support_of(
     target_field: str | None = None,
     input_field: str | None = None,
     group_by: str | None = None,
+    skip: bool = False,
 ) -> Table:
     """Return the examples that a model is shown: the files of its own inputs.
 
@@ -226,6 +227,7 @@ def support_of(
             called, else of two the first has the inputs. Where an input is a row, it is of all columns that the model
             knows.
         group_by: what each comes from: a column of a table, or a regular expression of names of files.
+        skip: whether rows of a table where something is missing are left out.
 
     Raises:
         DataError: there are none, or they have no targets of that kind.
@@ -234,14 +236,14 @@ def support_of(
     if modality.column_names is not None:
         if input_field is not None:
             raise ConfigError("--input_field is of one column, and this model takes rows of several: leave it out")
-        return _rows_of(path, modality.column_names, kind, target_field, group_by)
+        return _rows_of(path, modality.column_names, kind, target_field, group_by, skip)
     if is_table(path):
         frame = file_frame(path, None)
         names = list(map(str, frame.columns))
         group = group_by if group_by in names else None
         inputs, targets = _two_of(path, [name for name in names if name != group], input_field, target_field)
-        read = partial(modality.column, root=path.parent)
-        table = frame_table(frame, read, inputs, targets, encode=kind.encode, group_field=group)
+        read = partial(modality.column, root=path.parent, exist=not skip)
+        table = frame_table(frame, read, inputs, targets, skip, kind.encode, group)
         return table if group_by == group else _grouped(table, group_by, names)
     for name, field in (("target_field", target_field), ("input_field", input_field)):
         if field is not None:
@@ -272,7 +274,8 @@ def _two_of(path: Path, names: list[str], inputs: str | None, targets: str | Non
         left = [name for name in others if name != targets]
         inputs = left[0] if len(left) == 1 and targets is not None else None
     if inputs is None or targets is None:
-        first, *_, last = (*others, *others) or (*names, *names, "NAME", "NAME")
+        left = [name for name in others if name != targets] or names or ["NAME"]
+        first, last = left[0], left[-1]
         raise DataError(
             f"'{path}' has {len(names)} columns, {few(names)}: say which has what, --input_field {inputs or first} "
             f"--target_field {targets or last}; or give {_CSV}"
@@ -292,7 +295,7 @@ def _grouped(table: Table, pattern: str | None, names: Sequence[str] = ()) -> Ta
 
 
 def _rows_of(
-    path: Path, known: tuple[str, ...], kind: Kind, target_field: str | None, group_field: str | None
+    path: Path, known: tuple[str, ...], kind: Kind, target_field: str | None, group_field: str | None, skip: bool
 ) -> Table:
     """Return rows of a file, whose targets are in the column that is named, or the only one that a model knows not."""
     names = list(file_columns(path, None))
@@ -304,7 +307,7 @@ def _rows_of(
                 f"--target_field {(others or names)[-1]}"
             )
         target_field = others[0]
-    stage = Stage("train", unlabelled=False, group_field=group_field)
+    stage = Stage("train", skip, unlabelled=False, group_field=group_field)
     inputs = [name for name in names if name in known and name != target_field] or None
     return rows_table(file_columns(path, target_field), inputs, target_field, stage, kind.encode)
 

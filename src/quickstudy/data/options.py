@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from quickstudy.data.episodes import OwnSampler
+from quickstudy.data.on_device import BatchTransform
 from quickstudy.data.samples import TRANSFORMS, Transform
 from quickstudy.data.stages import STAGES, StageName
 from quickstudy.errors import ConfigError, brief, check_choice, check_counts, check_shares, given, unknown
@@ -21,6 +22,10 @@ class DataOptions:
         transform: a function of one loaded tensor, or the name of a ready-made one (``"flip_crop"``; all of them:
             ``quickstudy list transforms``), applied to training examples; or a mapping of these by stage. Its random
             choices depend on a seed, the step or episode, and the position alone.
+        batch_transform: a module or a function of a training batch ``[N, C, ...]`` on its device, such as kornia's
+            augmentations are; of an episode all examples pass together. uint8 comes to it as floats from 0 to 1, and is
+            uint8 again thereafter. Its random choices follow from the run's seed, the step and the process: another
+            number of processes draws others.
         test_time_augmentation: a transform, or the name of one, that draws each example of a test or of a prediction
             ``test_time_draws`` times: the answer is the mean over them and the example as it is, of probabilities where
             these are given. None: every example once. It is of ordinary training, with fixed answers.
@@ -57,6 +62,7 @@ class DataOptions:
     """
 
     transform: str | Mapping[str, str] | Transform | Mapping[str, str | Transform] | None = None
+    batch_transform: BatchTransform | None = None
     test_time_augmentation: str | Transform | None = None
     test_time_draws: int = 8
     val_split: float | None = None
@@ -82,6 +88,8 @@ class DataOptions:
                     f"transform={brief(transform)} is neither a function of a tensor, nor a name, nor a mapping of "
                     "them by stage"
                 )
+        if self.batch_transform is not None and not callable(self.batch_transform):
+            raise ConfigError(f"batch_transform={brief(self.batch_transform)} is no module nor function of a batch")
         if self.episode_sampler is not None and not callable(self.episode_sampler):
             raise ConfigError(f"episode_sampler={self.episode_sampler!r} is no function of an EpisodeDraw")
         check_shares(**{f"{stage}_split": share for stage, share in self.splits.items()})

@@ -27,6 +27,7 @@ from quickstudy.ladder.comparing import (
     done,
     in_points,
     named,
+    of_held_classes,
     seen,
     sentence,
     to_climb,
@@ -41,6 +42,7 @@ from quickstudy.ladder.examples import (
     memory,
     usual_backbone,
 )
+from quickstudy.ladder.metatraining import META, others_of
 from quickstudy.ladder.opening import Named, examples_of, opened
 from quickstudy.ladder.record import Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step, owned
 from quickstudy.ladder.record import Examples as Listed
@@ -60,6 +62,7 @@ from quickstudy.learning.checks import (
 )
 from quickstudy.predictor import Predictor
 from quickstudy.trained import TrainedModel
+from quickstudy.training.datamodule import DataModule
 
 SHOTS = (1, 2, 5, 10, 20)
 MODEL = "model"
@@ -93,8 +96,7 @@ class Ladder:
     def rows(self) -> Iterator[tuple[str, ...]]:
         """Yield the lines of a table: its head, then of each rung its name and its accuracy by number of shots."""
         yield head(self.record)
-        for key in self.record.steps:
-            yield row(self.record, key)
+        yield from rows(self.record)
 
     def __str__(self) -> str:
         """The table, and the sentence."""
@@ -116,6 +118,7 @@ def climb(
     backbones: Sequence[Backbone] = (),
     rungs: Sequence[str] = (),
     slow: bool = False,
+    meta_train: str | os.PathLike[str] | DataModule | None = None,
     shots: Sequence[int] = SHOTS,
     draws: int = 10,
     ways: int = 5,
@@ -125,7 +128,9 @@ def climb(
     fresh: bool = False,
     seed: int = 0,
     device: str = "cpu",
+    prompts: Sequence[str] = (),
     told: Told | None = None,
+    begins: Callable[[str], None] | None = None,
     **named: Unpack[Named],
 ) -> Ladder:
     """Tell which method is good enough on one's own classes, and what accuracy to expect on new examples.
@@ -138,7 +143,9 @@ def climb(
             a data module, whose training data it is.
         backbones: what embeds, by name; default: the pretrained one that needs no download, of rows none.
         rungs: names of those to climb; default: all that the data serves (``quickstudy.ladder.available_rungs()``).
-        slow: whether rungs that train the backbone anew for each draw are among these by default.
+        slow: whether rungs that train the backbone are among these by default.
+        meta_train: examples of other classes, named as the data is, for rungs whose encoder learns from such first;
+            default: half of the classes, where there are four times ``ways``, and the other half is asked.
         shots: examples of a class to learn from; those that the data reaches, and all of them, are taken.
         draws: how often a support set is drawn, for each number of shots.
         ways: classes of an episode.
@@ -148,7 +155,10 @@ def climb(
         fresh: throw away what is there.
         seed: chooses the draws.
         device: where backbones are to run.
+        prompts: texts with ``{}`` in them, into which backbones of pictures with a side of words put the names of the
+            classes, such as "a satellite photo of {}."; default: their own.
         told: called with the record, the rung and the shots after each.
+        begins: called with what a slow rung is about to do, in words.
         named: what is said of the data, where that does not follow from what lies there: see ``Named``.
 
     Returns:
@@ -170,13 +180,15 @@ def climb(
     with owned(place):
         module = opened(data, **named)
         kind, modality = domain_of(module.modality), module.modality
-        table, names = examples_of(module), rungs or available_rungs(slow, kind)
+        table, names = examples_of(module), rungs or available_rungs(slow, kind, meta_train is not None)
         encoders = {}
         if any(RUNGS[name].features == "embedded" for name in names):
             if not backbones and not (usual := usual_backbone(modality)):
                 raise ConfigError(f"backbones is missing: name what embeds {modality.called}, or give a module")
-            encoders = encoders_of(backbones or [usual], kind, device)
+            encoders = encoders_of(backbones or [usual], kind, device, prompts)
         table, support_sets, findings = _checked(table, modality, shots, draws, seed)
+        others, further, taught = others_of(meta_train, table, modality, ways, seed if episodes else None, named)
+        findings += further
         asked = Asked(
             data=str(Path(data)) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
             fingerprint=table.fingerprint,
@@ -189,11 +201,16 @@ def climb(
             ways=ways,
             episodes=episodes,
             seed=seed,
-            reading={name: value for name, value in module.load_options.items() if name not in modality.learned},
+            reading={
+                **{name: value for name, value in module.load_options.items() if name not in modality.learned},
+                **({"prompts": list(prompts)} if prompts else {}),
+            },
             left_out={**table.skipped, **module.skipped},
             backbones={name: digest_of(encoder) for name, encoder in encoders.items()},
+            meta_train=taught,
         )
-        record, examples = Record.begin(place, asked, fresh), Examples(table, modality, kind, encoders)
+        record = Record.begin(place, asked, fresh)
+        examples = Examples(table, modality, kind, encoders, others, None if place is None else place / META)
         for name, encoder in encoders.items():
             findings += seen_by(name, table.classes, encoder.backbone)
         skipped: dict[str, str] = {}
@@ -201,9 +218,9 @@ def climb(
         try:
             for finding in findings:
                 record.add(finding)
-            _prepare(record, table, support_sets, modality)
+            _prepare(record, table, support_sets, modality, () if others is None else others.asked)
             for name, backbone in _order(names, list(encoders)):
-                _climb_one(record, examples, name, backbone, skipped, told)
+                _climb_one(record, examples, name, backbone, skipped, told, begins)
             finished = True
         except KeyboardInterrupt:
             if not record.results:
@@ -216,8 +233,14 @@ def head(record: Record) -> tuple[str, ...]:
     return ("rung", *(column(record, shots) for shots in record.asked.shots), "seconds")
 
 
-def row(record: Record, key: Key) -> tuple[str, ...]:
-    """Return a rung's line of the table."""
+def rows(record: Record) -> Iterator[tuple[str, ...]]:
+    """Yield the line of each rung in the table, but of those that were asked in episodes alone."""
+    for key in record.steps:
+        if any(seen(record, key, shots) for shots in record.asked.shots):
+            yield _row(record, key)
+
+
+def _row(record: Record, key: Key) -> tuple[str, ...]:
     cells = [
         in_points(accuracy(record, key, shots)) if seen(record, key, shots) else "" for shots in record.asked.shots
     ]
@@ -239,7 +262,8 @@ def of_other_classes(record: Record, choice: Choice | None) -> list[str]:
         if each is not None
     ]
     where = f"episodes of {record.asked.ways} classes as if they were new, {named(record, choice.key)}, 95% intervals"
-    return [f"{where}: {'; '.join(told)}"] if told else []
+    own = [f"{where}: {'; '.join(told)}"] if told else []
+    return [*own, *of_held_classes(record, choice)]
 
 
 def _order(names: Sequence[str], backbones: Sequence[str]) -> list[tuple[str, str]]:
@@ -274,8 +298,8 @@ def _checked(
         return table, list(drawn.draws(table, reached, count, seed)), [each.apart() for each in findings]
 
 
-def _prepare(record: Record, table: Table, draws: Sequence[Draw], modality: Any) -> None:
-    """Put the examples and all draws into the record."""
+def _prepare(record: Record, table: Table, draws: Sequence[Draw], modality: Any, held: Sequence[int]) -> None:
+    """Put the examples and all draws into the record; half of the episodes are of the held classes alone."""
     assert table.targets is not None
     origins = table.origins
     groups = () if origins is None else tuple(origins.names[code] for code in origins.codes)
@@ -283,7 +307,9 @@ def _prepare(record: Record, table: Table, draws: Sequence[Draw], modality: Any)
     for draw in draws:
         record.add(draw)
     for shots in record.asked.shots if record.asked.episodes else ():
-        found = drawn.episodes(table, shots, record.asked.ways, record.asked.episodes, record.asked.seed)
+        if shots in record.episodes:  # as they were drawn when it began
+            continue
+        found = drawn.episodes(table, shots, record.asked.ways, record.asked.episodes, record.asked.seed, held)
         if found is not None:
             record.add(found)
 
@@ -300,19 +326,38 @@ def _names(table: Table, modality: Any) -> tuple[str, ...]:
 
 
 def _climb_one(
-    record: Record, examples: Examples, name: str, backbone: str, skipped: dict[str, str], told: Told | None
+    record: Record,
+    examples: Examples,
+    name: str,
+    backbone: str,
+    skipped: dict[str, str],
+    told: Told | None,
+    begins: Callable[[str], None] | None,
 ) -> None:
     """Climb a rung on what it was not climbed on before."""
     rung, key = RUNGS[name], Key(name, backbone)
     complete = key in record.steps and all(done(record, key, shots) for shots in record.asked.shots)
     if complete and all((key, shots) in record.episodic for shots in record.episodes):
         for shots in record.asked.shots:
-            if told is not None:
+            if told is not None and seen(record, key, shots):
                 told(record, key, shots)
         return
     embedded = examples.on(backbone)
     if lacking := rung.lacks(embedded, examples.domain):
         skipped[name] = lacking
+        return
+    held, most = rung.asked(embedded), rung.draws or record.asked.draws
+    left = [
+        len(draw.support)
+        for (shots, number), draw in record.draws.items()
+        if number < most and not held and (key, shots, number) not in record.results
+    ]
+    if begins is not None and (about := rung.begins(embedded, left)):
+        begins(f"{name}: {about}")
+    try:
+        embedded = examples.prepared(name, backbone, rung.prepared)
+    except DataError as error:  # whose groups serve no such episodes
+        skipped[name] = str(error)
         return
     if key not in record.steps:
         record.add(_step(rung, key, embedded))
@@ -320,14 +365,17 @@ def _climb_one(
         for draw in to_climb(record, key, shots):
             if (key, shots, draw.number) not in record.results:
                 record.add(_result(rung, key, embedded, draw))
-        if told is not None:
+        if told is not None and seen(record, key, shots):
             told(record, key, shots)
     for shots, episodes in record.episodes.items():
-        if (key, shots) not in record.episodic:
+        numbers = drawn.of_classes(episodes, held, rung.episodes)
+        if (key, shots) not in record.episodic and numbers:
             began = time.perf_counter()
-            right = rung.episodic(embedded, torch.tensor(episodes.rows), shots)
+            right = rung.episodic(embedded, torch.tensor(episodes.rows)[list(numbers)], shots)
             if right is not None:
-                record.add(Episodic(*key, shots, tuple(map(tuple, right.tolist())), time.perf_counter() - began))
+                every = () if len(numbers) == len(episodes.rows) else numbers
+                seconds = time.perf_counter() - began
+                record.add(Episodic(*key, shots, tuple(map(tuple, right.tolist())), seconds, every))
 
 
 def _step(rung: Rung, key: Key, embedded: Embedded) -> Step:
@@ -341,7 +389,8 @@ def _step(rung: Rung, key: Key, embedded: Embedded) -> Step:
         saves=saves,
         embedding_seconds=round(embedded.seconds, 3),
         megabytes=round(rung.megabytes(embedded), 3) if saves else 0.0,
-        draws=rung.draws,
+        draws=-1 if rung.asked(embedded) else rung.draws,
+        training_seconds=round(embedded.training_seconds, 3),
     )
 
 
@@ -372,8 +421,8 @@ def _concluded(
     choice = chosen(record, worth)
     predictor = None
     if choice is not None and (finished or RUNGS[choice.key.rung].cost < SLOW):
-        embedded = examples.on(choice.key.backbone)
-        predictor = RUNGS[choice.key.rung].model(embedded)
+        rung = RUNGS[choice.key.rung]
+        predictor = rung.model(examples.prepared(*choice.key, rung.prepared))
         assert predictor is not None
         place = "" if out is None else str(out / MODEL)
         if place:

@@ -67,10 +67,10 @@ def seen(record: Record, key: Key, shots: int) -> int:
 
 
 def to_climb(record: Record, key: Key, shots: int) -> list[Draw]:
-    """Return the draws of so many shots that a rung is to be climbed on: all, or the first few."""
+    """Return the draws of so many shots that a rung is to be climbed on: all, the first few, or none."""
     there = [draw for (of, _), draw in record.draws.items() if of == shots]
     step = record.steps.get(key)
-    return there[: step.draws] if step is not None and step.draws else there
+    return there[: max(step.draws, 0)] if step is not None and step.draws else there
 
 
 def done(record: Record, key: Key, shots: int) -> bool:
@@ -89,15 +89,25 @@ def difference(record: Record, first: Key, other: Key, shots: int) -> Estimate:
 
 
 def accuracy_of_classes(record: Record, first: Key, shots: int, other: Key | None = None) -> OfClasses | None:
-    """Return the accuracy of a rung in episodes, or by how much it is more accurate than another; None without any."""
+    """Return the accuracy of a rung in episodes, or by how much it is more accurate than another; None without any.
+
+    Two are compared in the episodes that both were asked.
+    """
     found = [record.episodic.get((key, shots)) for key in (first, other) if key is not None]
     told = record.episodes.get(shots)
     if told is None or any(each is None for each in found):
         return None
     queries = len(told.rows[0][0]) - shots
-    shares = [torch.tensor(each.right, dtype=torch.float64).mean(1) / queries for each in found if each is not None]
+    every = range(len(told.rows))
+    rights = [dict(zip(each.numbers or every, each.right, strict=True)) for each in found if each is not None]
+    common = [number for number in every if all(number in right for right in rights)]
+    if not common:
+        return None
+    shares = [
+        torch.tensor([right[number] for number in common], dtype=torch.float64).mean(1) / queries for right in rights
+    ]
     values_T = shares[0] - shares[1] if len(shares) > 1 else shares[0]
-    classes_TW = torch.tensor(told.classes)
+    classes_TW = torch.tensor(told.classes)[common]
     places_R = torch.arange(len(classes_TW)).repeat_interleave(classes_TW.shape[1])
     trials = None if len(shares) > 1 else queries * classes_TW.numel()
     mean, half = mean_interval(values_T, trials)
@@ -212,9 +222,15 @@ def _chosen(record: Record, keys: Sequence[Key], shots: int, worth: float) -> Ch
     place, best = _good_enough(levels_K, halves_KK, costs, worth), int(levels_K.argmax())
     optimism = _optimism(record, keys, shots, halves_KK, costs, worth)
     gain = difference(record, keys[best], keys[place], shots)
-    took = [each.seconds + record.steps[key].embedding_seconds for key, each in zip(keys, found, strict=True)]
+    took = [each.seconds + taken_before(record, key) for key, each in zip(keys, found, strict=True)]
     times = took[best] / max(took[place], 1e-9)
     return Choice(keys[place], shots, float(levels_K[place]) - optimism, found[place].ci95, keys[best], gain, times)
+
+
+def taken_before(record: Record, key: Key) -> float:
+    """Return the seconds that a rung took once, before it learned anything: to train its encoder, and to embed."""
+    step = record.steps[key]
+    return step.embedding_seconds + step.training_seconds
 
 
 def _levels(record: Record, keys: Sequence[Key], shots: int, found: Sequence[Estimate]) -> list[float]:
@@ -324,6 +340,27 @@ def named(record: Record, key: Key) -> str:
     """Return the name of a rung, and of its backbone where there are several."""
     several = len({*record.asked.backbones, *(each.backbone for each in record.steps if each.backbone)}) > 1
     return f"{key.rung} on {key.backbone}" if several and key.backbone else key.rung
+
+
+def of_held_classes(record: Record, choice: Choice) -> list[str]:
+    """Return in words what meta-training on half of the classes adds to the chosen rung on the other half."""
+    lines = []
+    for key, step in record.steps.items():
+        if step.draws >= 0:
+            continue
+        parts = []
+        for shots in record.episodes:
+            alone = accuracy_of_classes(record, key, shots)
+            apart = accuracy_of_classes(record, key, shots, choice.key)
+            if alone is not None and apart is not None:
+                more = f"{100 * apart.mean:+.1f} ± {100 * apart.ci95:.1f}"
+                parts.append(f"{shots} shot{'s' * (shots > 1)} {in_points(alone)} ({more})")
+        if parts:
+            lines.append(
+                f"{named(record, key)}, meta-trained on half of these classes in {step.training_seconds:.0f} s and "
+                f"asked about the other half (against {named(record, choice.key)}): {', '.join(parts)}"
+            )
+    return lines
 
 
 def sentence(record: Record, choice: Choice | None) -> str:

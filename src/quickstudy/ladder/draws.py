@@ -35,6 +35,8 @@ _POOL = 500
 """Examples of a class that episodes draw from at most, where examples come from groups."""
 _FEWEST = 5
 """Queries of each class of an episode; of more classes than enough, those that have as many."""
+ENOUGH = 4
+"""Times the ways of an episode: of so many classes one half may train an encoder that is asked about the other."""
 
 
 def codes_of(table: Table) -> NDArray[np.int64]:
@@ -146,7 +148,26 @@ def _undivided() -> DataError:
     )
 
 
-def episodes(table: Table, shots: int, ways: int, count: int, seed: int, queries: int = 10) -> Episodes | None:
+def held_apart(table: Table, ways: int, seed: int) -> tuple[int, ...]:
+    """Return the codes of the half of the classes that is asked where the other trains an encoder.
+
+    Args:
+        table: of one label per example.
+        ways: classes of an episode.
+        seed: divides them.
+
+    Returns:
+        Nothing where there are fewer than ``ENOUGH`` times the ways that an episode can be of.
+    """
+    codes = np.flatnonzero(table.index.counts > _FEWEST)
+    if len(codes) < ENOUGH * ways:
+        return ()
+    return tuple(sorted(np.random.default_rng([seed, 1 << 21]).permutation(codes)[: len(codes) // 2].tolist()))
+
+
+def episodes(
+    table: Table, shots: int, ways: int, count: int, seed: int, held: Sequence[int] = (), queries: int = 10
+) -> Episodes | None:
     """Return episodes of some classes of all; None where there are too few classes to say anything of others.
 
     Args:
@@ -155,34 +176,54 @@ def episodes(table: Table, shots: int, ways: int, count: int, seed: int, queries
         ways: classes of an episode; there must be twice as many with enough examples.
         count: of episodes.
         seed: chooses them.
+        held: codes of classes that half of the episodes are of alone, and the others of none of them.
         queries: of each class at most.
     """
     counts = table.index.counts
     codes = np.flatnonzero(counts >= shots + _FEWEST)
     if len(codes) < 2 * ways or shots == ALL:
         return None
-    kept = [_rows(table, code) for code in codes.tolist()]
-    if table.origins is not None:  # which are divided anew for each episode
-        most = max(_POOL, shots + queries)
-        kept = [np.sort(np.random.default_rng([seed, len(own)]).permutation(own)[:most]) for own in kept]
-    places = np.concatenate(kept)
-    some = table.select(places).without_empty_classes()
+    apart = np.isin(codes, held)
+    parts = [codes[apart], codes[~apart]]
+    if min(map(len, parts)) < 2 * ways:
+        parts = [codes]
+    found = []
     try:
-        sampler = EpisodeSampler(
-            some.index,
-            ways=ways,
-            shots=shots,
-            queries=min(queries, int(counts[codes].min()) - shots),
-            seed=seed,
-            stage="test",
-            fingerprint=some.fingerprint,
-            classes=some.classes,
-            origins=some.origins,
-        )
-        rows_TWK = places[sampler.draw(np.arange(count))]
+        for place, part in enumerate(parts):
+            kept = [_rows(table, code) for code in part.tolist()]
+            if table.origins is not None:  # which are divided anew for each episode
+                most = max(_POOL, shots + queries)
+                kept = [np.sort(np.random.default_rng([seed, len(own)]).permutation(own)[:most]) for own in kept]
+            rows = np.concatenate(kept)
+            some = table.select(rows).without_empty_classes()
+            sampler = EpisodeSampler(
+                some.index,
+                ways=ways,
+                shots=shots,
+                queries=min(queries, int(counts[codes].min()) - shots),
+                seed=seed,
+                stage="test",
+                fingerprint=some.fingerprint,
+                classes=some.classes,
+                origins=some.origins,
+            )
+            found.append(rows[sampler.draw(np.arange(len(range(place, count, len(parts)))))])
     except DataError:  # whose groups serve no episode of so many shots
         return None
+    rows_TWK = np.concatenate(found)
     return Episodes(shots, _nested(rows_TWK), _nested(codes_of(table)[rows_TWK[:, :, 0]]))
+
+
+def of_classes(episodes: Episodes, held: Sequence[int], most: int = 0) -> tuple[int, ...]:
+    """Return the numbers of the episodes that are of such classes alone.
+
+    Args:
+        episodes: of one number of shots.
+        held: codes of classes; nothing: all.
+        most: how many at most; 0: all.
+    """
+    every = [number for number, own in enumerate(episodes.classes) if not held or set(own) <= set(held)]
+    return tuple(every[:most] if most else every)
 
 
 def _plain(rows: NDArray[np.int64]) -> tuple[int, ...]:

@@ -29,11 +29,13 @@ from quickstudy.training.task import Classifier, Embedder, Task
 
 STEPS = 100
 """Of the optimizer, or two epochs where these are more."""
-_BATCH = 16
+BATCH = 16
+"""Examples of a step."""
 _RATE, _BACKBONE_RATE = 1e-3, 1e-4  # AdamW's
 _STRENGTH = 0.1  # of the logistic regression that the head starts from
 _LAST = 2  # stages of a backbone
-_PAIRED = 64  # examples of a step that draws those of a class together
+PAIRED = 64
+"""Examples of a step that draws those of a class together."""
 _PAIRING_RATE, _EPOCHS, _FEWEST_STEPS, _MOST_STEPS = 5e-5, 10, 20, 200  # of such a training
 
 
@@ -60,10 +62,10 @@ def finetuned(examples: Embedded, support: Tensor, strategy: Strategy) -> Traine
         KeyboardInterrupt: it was stopped.
         TrainingError: the loss is no number.
     """
-    steps = max(STEPS, 2 * -(-len(support) // _BATCH))
-    with _repeatable():
-        encoder = _copied(examples)
-        data = of_domain(examples, DataModule)(examples.table.select(support.numpy()), batch_size=_BATCH)
+    steps = steps_alone(len(support))
+    with repeatable():
+        encoder = copied(examples)
+        data = of_domain(examples, DataModule)(examples.table.select(support.numpy()), batch_size=BATCH)
         task = of_domain(examples, Classifier)(
             backbone=encoder, optimizer="AdamW", learning_rate=_RATE, backbone_lr=_BACKBONE_RATE
         )
@@ -72,6 +74,11 @@ def finetuned(examples: Embedded, support: Tensor, strategy: Strategy) -> Traine
         run(task, data, strategy, steps, examples.encoder.device)
     found: TrainedModel = task.predictor()
     return found
+
+
+def steps_alone(count: int) -> int:
+    """Return of how many steps ``finetuned`` is, of so many examples."""
+    return max(STEPS, 2 * -(-count // BATCH))
 
 
 def drawn_together(examples: Embedded, support: Tensor) -> Encoder:
@@ -90,10 +97,10 @@ def drawn_together(examples: Embedded, support: Tensor) -> Encoder:
     """
     if int(torch.bincount(examples.targets[support]).max()) < 2:
         return examples.encoder
-    with _repeatable():
-        encoder = _copied(examples)
+    with repeatable():
+        encoder = copied(examples)
         data_class = of_domain(examples, DataModule, answers=Embedding)
-        data = data_class(examples.table.select(support.numpy()), batch_size=_PAIRED)
+        data = data_class(examples.table.select(support.numpy()), batch_size=PAIRED)
         task = of_domain(examples, Embedder)(backbone=encoder, optimizer="AdamW", learning_rate=_PAIRING_RATE)
         run(task, data, "no_freeze", steps_together(len(support)), examples.encoder.device)
     trained: Encoder = task.encoder.eval().requires_grad_(False)
@@ -102,7 +109,7 @@ def drawn_together(examples: Embedded, support: Tensor) -> Encoder:
 
 def steps_together(count: int) -> int:
     """Return of how many steps ``drawn_together`` is, of so many examples."""
-    return min(max(_EPOCHS * -(-count // _PAIRED), _FEWEST_STEPS), _MOST_STEPS)
+    return min(max(_EPOCHS * -(-count // PAIRED), _FEWEST_STEPS), _MOST_STEPS)
 
 
 def of_domain(examples: Embedded, base: type[Any], **own: Any) -> type[Any]:
@@ -143,14 +150,15 @@ def run(task: Task, data: DataModule, strategy: Strategy, steps: int, device: to
 
 
 @contextmanager
-def _repeatable() -> Iterator[None]:
+def repeatable() -> Iterator[None]:
     """Seed what draws at random within, and leave others' generators as they were."""
     with isolate_rng():
         torch.manual_seed(0)
         yield
 
 
-def _copied(examples: Embedded) -> Encoder:
+def copied(examples: Embedded) -> Encoder:
+    """Return a copy of the encoder that trains."""
     return copy.deepcopy(examples.encoder).requires_grad_(True).train()
 
 

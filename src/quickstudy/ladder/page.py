@@ -62,9 +62,11 @@ class OnPage:
         about: what it does, in words.
         points: one for each number of shots, the same for all rungs.
         difference: how much more accurate it is than the recommended one, on the same draws; None of this itself.
-        of_classes: its accuracy in episodes of other classes, and the half-width for classes of their kind.
+        of_classes: its accuracy in episodes of other classes, the half-width for classes of their kind, and how much
+            more accurate it is there than the recommended one, in the episodes that both were asked.
         seconds: to learn and to answer once.
         embedding: seconds that all examples took to be embedded, once.
+        training: seconds that its encoder took before, on other classes.
         megabytes: of a saved model; 0: it saves none.
         baseline: whether it is there to be beaten.
         transductive: whether an answer depends on what else is asked.
@@ -76,9 +78,10 @@ class OnPage:
     about: str
     points: Sequence[Point]
     difference: Estimate | None = None
-    of_classes: Sequence[tuple[str, Estimate, float]] = ()
+    of_classes: Sequence[tuple[str, Estimate, float, Estimate | None]] = ()
     seconds: float = 0.0
     embedding: float = 0.0
+    training: float = 0.0
     megabytes: float = 0.0
     baseline: bool = False
     transductive: bool = False

@@ -28,7 +28,7 @@ ALL = 0
 _LOCK = ".climbing"
 _FRESH = "fresh=True (--fresh true)"
 _DIGITS = 5  # of what a probability is rounded to
-_TELLING = ("data", "fingerprint", "domain", "shots", "draws", "ways", "episodes", "seed", "reading")
+_TELLING = ("data", "fingerprint", "domain", "shots", "draws", "ways", "episodes", "seed", "reading", "meta_train")
 """What makes two ladders different: neither's results say anything of the other's."""
 
 
@@ -63,6 +63,8 @@ class Asked:
     """Why examples of the data are none of the ladder's, by their names."""
     backbones: Mapping[str, str] = field(default_factory=dict)
     """What embeds, by name a digest of its weights; a later climb may add some."""
+    meta_train: str = ""
+    """The examples of other classes that encoders are meta-trained on, by their name and fingerprint; nothing: none."""
     kind: ClassVar[str] = "asked"
 
 
@@ -102,7 +104,9 @@ class Step:
     megabytes: float = 0.0
     """Of a file of the model trained on all examples, as far as it can be told before."""
     draws: int = 0
-    """On how many draws of each number of shots it is climbed; 0: on all."""
+    """On how many draws of each number of shots it is climbed; 0: on all; -1: on none."""
+    training_seconds: float = 0.0
+    """What it took to train its encoder before, once, on examples of other classes."""
     kind: ClassVar[str] = "step"
 
 
@@ -167,6 +171,8 @@ class Episodic:
     right: tuple[tuple[int, ...], ...]
     """``[T, W]``, how many queries of each class were rightly answered."""
     seconds: float
+    numbers: tuple[int, ...] = ()
+    """``[T]``, which of the episodes these are; nothing: all of them."""
     kind: ClassVar[str] = "episodic"
 
 

@@ -204,23 +204,34 @@ def _rung(record: Record, key: Key, choice: Choice | None) -> OnPage:
     points = [Point(column(record, each), Estimate(*found[each][:2]) if each in found else None) for each in shots]
     chosen = choice is not None and key == choice.key
     apart = None
-    if choice is not None and not chosen and done(record, key, choice.shots):
+    if choice is not None and not chosen and seen(record, key, choice.shots) and done(record, key, choice.shots):
         apart = Estimate(*difference(record, key, choice.key, choice.shots)[:2])
-    classes = [(str(each), accuracy_of_classes(record, key, each)) for each in record.episodes]
     return OnPage(
         named(record, key),
         step.about,
         points,
         apart,
-        [(at, Estimate(each.mean, each.ci95), each.ci95_classes) for at, each in classes if each is not None],
+        _of_classes(record, key, None if chosen or choice is None else choice.key),
         found[max(found, key=list(shots).index)].seconds if found else 0.0,
         step.embedding_seconds,
+        step.training_seconds,
         step.megabytes,
         step.baseline,
         step.transductive,
         chosen,
         *key,
     )
+
+
+def _of_classes(record: Record, key: Key, chosen: Key | None) -> list[tuple[str, Estimate, float, Estimate | None]]:
+    found = []
+    for shots in record.episodes:
+        each = accuracy_of_classes(record, key, shots)
+        apart = None if chosen is None else accuracy_of_classes(record, key, shots, chosen)
+        more = None if apart is None else Estimate(apart.mean, apart.ci95)
+        if each is not None:
+            found.append((str(shots), Estimate(each.mean, each.ci95), each.ci95_classes, more))
+    return found
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
@@ -239,6 +250,8 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         facts.insert(3, (f"encoder{'s' * (len(asked.backbones) > 1)}", ", ".join(asked.backbones)))
     if record.episodes:
         facts.insert(3, ("episodes", f"{asked.episodes} of {asked.ways} classes"))
+    if asked.meta_train:
+        facts.append(("meta-trained on", asked.meta_train))
     if asked.reading:
         facts.append(("read with", ", ".join(f"{name}={value}" for name, value in asked.reading.items())))
     if asked.left_out:
@@ -263,5 +276,10 @@ def _notes(record: Record) -> list[str]:
         notes.append(
             f"Classes to come: episodes of {record.asked.ways} of these classes as if they were new. The first "
             "interval is for other episodes of these classes; the second for other classes of their kind."
+        )
+    if any(step.draws < 0 for step in record.steps.values()):
+        notes.append(
+            "What has a time of training, and no accuracy by examples per class, was meta-trained on half of these "
+            "classes and asked about the other half alone, in episodes of these."
         )
     return notes

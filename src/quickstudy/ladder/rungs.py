@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from inspect import signature
@@ -22,20 +22,33 @@ import torch
 from torch import Tensor
 
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
-from quickstudy.batches import take
-from quickstudy.ladder.examples import Embedded, megabytes
-from quickstudy.ladder.finetuning import drawn_together, finetuned, last_stages
+from quickstudy.algorithms.base import NamingAlgorithm, Told
+from quickstudy.batches import join, take
+from quickstudy.ladder.draws import ENOUGH
+from quickstudy.ladder.examples import Embedded, WithNames, megabytes
+from quickstudy.ladder.finetuning import (
+    BATCH,
+    PAIRED,
+    drawn_together,
+    finetuned,
+    last_stages,
+    steps_alone,
+    steps_together,
+)
+from quickstudy.ladder.metatraining import Plan, meta_trained, planned
 from quickstudy.learning.adapting import fitted, untaught
 from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.predictor import Predictor
 from quickstudy.registry import Registry
+from quickstudy.torch_internals import tree_leaves
 from quickstudy.trained import TrainedModel
 from quickstudy.training.finetuning import Strategy
 
 SLOW = 4
 """The cost from which a rung is climbed only where that is asked for, and on few draws."""
-_FEW = 3  # draws
+_FEW, _SOME = 3, 40  # draws; episodes of each number of shots, where each takes long
+_AT_ONCE = 50  # episodes whose classes have names
 _MANY = 2000  # examples, of more a part tells the strength of a linear probe
 _RARE = 1e-6  # of a probability, below which none is told
 _TABICL, _WEIGHTS = "jingang/TabICL", "QUICKSTUDY_TABICL"
@@ -74,9 +87,36 @@ class Rung(ABC):
         """Whether it makes a model of all examples."""
         return type(self).knowledge is not Rung.knowledge or type(self).model is not Rung.model
 
+    @property
+    def episodes(self) -> int:
+        """Of how many episodes of each number of shots it is asked at most; 0: of all."""
+        return 0
+
     def usual(self, domain: str) -> bool:
         """Whether it is climbed in a domain where no rungs are named."""
         return True
+
+    def begins(self, examples: Embedded, supports: Sequence[int]) -> str:
+        """Return what it is about to do, in words, where that takes long.
+
+        Args:
+            examples: all of them.
+            supports: of each draw, how many examples it is to learn from.
+        """
+        return ""
+
+    def asked(self, examples: Embedded) -> tuple[int, ...]:
+        """Return the codes of classes that it may be asked, in episodes alone, as it saw the others; nothing: all."""
+        return ()
+
+    def prepared(self, examples: Embedded, folder: Path | None = None) -> Embedded:
+        """Return the examples as it takes them, once for all draws: here as they are.
+
+        Args:
+            examples: all of them.
+            folder: where it may keep what takes long, for the next time; None: nowhere.
+        """
+        return examples
 
     def megabytes(self, examples: Embedded) -> float:
         """Return how large the file of a model of all examples is, as far as it can be told before."""
@@ -123,39 +163,34 @@ class OnEmbeddings(Rung):
     Args:
         strategy: its name.
         options: of the strategy.
-        named: whether the names of the classes count as examples: beside the others, or alone.
+        named: whether the names of the classes are learned: beside the examples, or alone. Of an encoder of pictures
+            with a side of words they alone are zero-shot classification.
     """
 
     strategy: str = "nearest_centroid"
     options: Mapping[str, Any] = field(default_factory=dict)
-    named: Literal["no", "too", "alone"] = "no"
+    named: WithNames = "no"
 
     @property
     def transductive(self) -> bool:
         """Whether the strategy is."""
         return bool(STRATEGIES[self.strategy].transductive)
 
-    @property
-    def saves(self) -> bool:
-        """Whether it learns examples, which a model keeps."""
-        return self.named != "alone"
+    def megabytes(self, examples: Embedded) -> float:
+        """Return the size of the encoder, and of the embeddings that are learned."""
+        return super().megabytes(examples) - megabytes([examples.values]) * (self.named == "alone")
 
     def lacks(self, examples: Embedded, domain: str) -> str:
         """Return what is missing: classes have no names, or these tell nothing of such inputs."""
-        if self.named != "no" and not examples.named:
-            return f"names of classes tell nothing of {examples.knowledge.modality.called}"
-        return ""
+        return "" if self.named == "no" else examples.nameless
 
     def logits(self, examples: Embedded, support: Tensor, queries: Tensor) -> Tensor:
         """Learn and answer."""
-        algorithm = self._algorithm(examples)
+        algorithm, ways = self._algorithm(examples), len(examples.table.classes)
+        support = support[:0] if self.named == "alone" else support
         values_SD, targets_S = examples.values[support], examples.targets[support]
-        ways = len(examples.table.classes)
         if self.named != "no":
-            names = torch.arange(ways)
-            before = self.named == "too"
-            values_SD = torch.cat([values_SD, examples.names]) if before else examples.names
-            targets_S = torch.cat([targets_S, names]) if before else names
+            algorithm = Told(algorithm, examples.names, torch.arange(ways))
         with torch.inference_mode():
             state = algorithm.adapt(examples.encoder, values_SD, targets_S.to(values_SD.device), ways)
             return algorithm.answer(examples.encoder, state, examples.values[queries]).cpu()
@@ -165,6 +200,8 @@ class OnEmbeddings(Rung):
         algorithm, values_ND, known = self._algorithm(examples), examples.values, shots
         tasks, ways, each = rows.shape
         asked_Q = torch.arange(ways).repeat_interleave(each - shots)
+        if self.named != "no" and isinstance(algorithm, NamingAlgorithm):
+            return self._of_names(algorithm, examples, rows, shots)
         if self.named != "no":
             names_TW1 = len(values_ND) + examples.targets[rows[:, :, :1]]
             known = shots + 1 if self.named == "too" else 1
@@ -173,20 +210,33 @@ class OnEmbeddings(Rung):
         answers_TQ = algorithm.answers(values_ND, rows, known).cpu()
         return (answers_TQ == asked_Q).view(tasks, ways, -1).sum(2)
 
+    def _of_names(self, algorithm: NamingAlgorithm, examples: Embedded, rows: Tensor, shots: int) -> Tensor:
+        """Do likewise with the names of each episode's classes apart from examples."""
+        ways, known = rows.shape[1], 0 if self.named == "alone" else shots
+        targets_S, asked_Q = (torch.arange(ways).repeat_interleave(each) for each in (known, rows.shape[2] - shots))
+        names_TWD, right = examples.names[examples.targets[rows[:, :, 0]]], list[Tensor]()
+        with torch.inference_mode():
+            for some, names_tWD in zip(torch.split(rows, _AT_ONCE), torch.split(names_TWD, _AT_ONCE), strict=True):
+                support_tSD = examples.values[some[:, :, :known]].flatten(1, 2)
+                query_tQD = examples.values[some[:, :, shots:]].flatten(1, 2)
+                targets_tS = targets_S.expand(len(some), -1)
+                logits_tQW = algorithm.classify_named(support_tSD, targets_tS, query_tQD, names_tWD)
+                right.append((logits_tQW.argmax(2) == asked_Q).view(len(some), ways, -1).sum(2))
+        return torch.cat(right)
+
     def knowledge(self, examples: Embedded) -> Knowledge | None:
         """Learn all examples; of very many some tell the strength of what chooses its own."""
-        if self.named == "alone":
-            return None
         algorithm: Any = self._algorithm(examples)
         targets_N, ways = examples.targets, len(examples.table.classes)
         some = targets_N.argsort(stable=True)[:: -(-len(targets_N) // _MANY)]
         if len(some) < len(targets_N) and hasattr(algorithm, "settled") and len(set(targets_N[some].tolist())) == ways:
             algorithm = algorithm.settled(examples.values[some], targets_N[some], ways).eval()
             algorithm.meet(examples.encoder, examples.knowledge.algorithm.feature_shape, ways)
-        return examples.taught(algorithm, self.named == "too")
+        return examples.taught(algorithm, self.named)
 
     def _algorithm(self, examples: Embedded) -> EmbeddingAlgorithm:
-        made: Any = STRATEGIES[self.strategy](**self.options).eval()
+        zero_shot = self.named == "alone" and examples.encoder.reads_words is not None
+        made: Any = STRATEGIES["tip_adapter" if zero_shot else self.strategy](**self.options).eval()
         shape, ways = examples.knowledge.algorithm.feature_shape, len(examples.table.classes)
         made.meet(examples.encoder, shape, ways)
         algorithm: EmbeddingAlgorithm = made
@@ -302,6 +352,10 @@ class FineTuned(Rung):
         logits_QW: Tensor = torch.as_tensor(self._trained(examples, support).predict(asked, "logits"))
         return logits_QW
 
+    def begins(self, examples: Embedded, supports: Sequence[int]) -> str:
+        """Say how often it trains, and for how long."""
+        return _trainings(map(steps_alone, supports), BATCH, examples)
+
     def model(self, examples: Embedded) -> TrainedModel:
         """Train on all examples."""
         return self._trained(examples, torch.arange(len(examples.table)))
@@ -347,9 +401,122 @@ class Contrastive(Rung):
         """Train on all examples, and learn them."""
         return fitted(self._untaught(examples, torch.arange(len(examples.table))), examples.examples, examples.labels)
 
+    def begins(self, examples: Embedded, supports: Sequence[int]) -> str:
+        """Say how often it trains, and for how long."""
+        ways = len(examples.table.classes)
+        return _trainings((steps_together(count) for count in supports if count > ways), PAIRED, examples)
+
     def _untaught(self, examples: Embedded, support: Tensor) -> Knowledge:
         encoder = drawn_together(examples, support)
         return untaught(encoder, STRATEGIES[self.strategy]().eval(), examples.knowledge.modality)
+
+
+@dataclass(frozen=True)
+class MetaTrained(OnEmbeddings):
+    """A strategy and its encoder, trained by episodes of other classes than those that are asked.
+
+    Args:
+        options: of the strategy.
+        of_trained: further ones where the encoder begins with trained weights.
+        named: it has no meaning here.
+        by_name: whether it is climbed only where its name is given.
+    """
+
+    of_trained: Mapping[str, Any] = field(default_factory=dict)
+    by_name: bool = False
+
+    @property
+    def draws(self) -> int:
+        """On how many draws of each number of shots it is climbed: on all, as it trains once."""
+        return 0
+
+    def usual(self, domain: str) -> bool:
+        """Whether no name is needed."""
+        return not self.by_name
+
+    def lacks(self, examples: Embedded, domain: str) -> str:
+        """Return what is missing: other classes, or something that trains."""
+        if examples.others is None:
+            return f"no other classes to meta-train on: give --meta_train FOLDER, or {ENOUGH} times --ways classes"
+        return _nothing_to_train(examples)
+
+    def begins(self, examples: Embedded, supports: Sequence[int]) -> str:
+        """Say on what it trains, and for how long."""
+        return self._plan(examples).told
+
+    def asked(self, examples: Embedded) -> tuple[int, ...]:
+        """Return the classes that it was not trained on, where these are of the same data; see ``Rung.asked``."""
+        return () if examples.others is None else examples.others.asked
+
+    def prepared(self, examples: Embedded, folder: Path | None = None) -> Embedded:
+        """Meta-train, and embed by what was trained."""
+        return meta_trained(examples, self.strategy, self._plan(examples), folder)
+
+    def _plan(self, examples: Embedded) -> Plan:
+        further = self.of_trained if examples.encoder.trained else {}
+        return planned(examples, self.strategy, {**self.options, **further})
+
+    def _algorithm(self, examples: Embedded) -> EmbeddingAlgorithm:
+        algorithm: Any = examples.knowledge.algorithm
+        return algorithm  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class MetaAdapted(MetaTrained):
+    """One of which learning a task changes weights of the encoder's own."""
+
+    @property
+    def draws(self) -> int:
+        """On how many draws of each number of shots it is climbed."""
+        return _FEW
+
+    @property
+    def episodes(self) -> int:
+        """Of how many episodes of each number of shots it is asked."""
+        return _SOME
+
+    def megabytes(self, examples: Embedded) -> float:
+        """Return the size of the encoder and of all examples, which it keeps."""
+        inputs = examples.knowledge.reader.parts(examples.examples, rows=np.arange(1))
+        return megabytes([*examples.encoder.state_dict().values()]) + len(examples.table) * megabytes(
+            leaf for part in inputs for leaf in tree_leaves(part)
+        )
+
+    def logits(self, examples: Embedded, support: Tensor, queries: Tensor) -> Tensor:
+        """Adapt and answer."""
+        return self._answers(examples, support, examples.targets[support], queries, len(examples.table.classes))
+
+    def episodic(self, examples: Embedded, rows: Tensor, shots: int) -> Tensor | None:
+        """Adapt to each episode, and answer."""
+        _, ways, each = rows.shape
+        known_S, asked_Q = (torch.arange(ways).repeat_interleave(count) for count in (shots, each - shots))
+        right = []
+        for rows_WK in rows:
+            support, queries = rows_WK[:, :shots].flatten(), rows_WK[:, shots:].flatten()
+            answers_Q = self._answers(examples, support, known_S, queries, ways).argmax(1)
+            right.append((answers_Q == asked_Q).view(ways, -1).sum(1))
+        return torch.stack(right)
+
+    def knowledge(self, examples: Embedded) -> Knowledge:
+        """Adapt to all examples."""
+        return fitted(examples.knowledge, examples.examples, examples.labels)
+
+    def _answers(self, examples: Embedded, support: Tensor, targets_S: Tensor, queries: Tensor, ways: int) -> Tensor:
+        known = examples.knowledge
+        support_S, parts = (
+            join(known.reader.parts(examples.examples, rows=support.numpy())),
+            known.reader.parts(examples.examples, rows=queries.numpy()),
+        )
+        with torch.inference_mode():
+            state = known.algorithm.adapt(known.encoder, support_S, targets_S.to(known.encoder.device), ways)
+            return known.algorithm.predict(known.encoder, state, parts).cpu()
+
+
+def _trainings(steps: Iterable[int], batch: int, examples: Embedded) -> str:
+    counts = list(steps)
+    called = examples.knowledge.modality.called
+    each = f"{min(counts)} to {max(counts)}" if len(set(counts)) > 1 else f"{max(counts, default=0)}"
+    return f"{len(counts)} trainings of {each} steps of up to {batch} {called}" if counts else ""
 
 
 def _some(examples: Embedded, rows: Tensor) -> Any:
@@ -389,6 +556,9 @@ for _name, _rung in {
         )
     },
     "linear_probe": OnEmbeddings("logistic regression on embeddings", 2, strategy="linear_probe"),
+    "tip_adapter": OnEmbeddings(
+        "the names of the classes, corrected by the examples that are near", 2, strategy="tip_adapter", named="too"
+    ),
     "bdcspn": OnEmbeddings("class means, corrected by what else is asked", 2, strategy="bdcspn"),
     "tim": OnEmbeddings("answers that are even among the classes, of all that is asked", 2, strategy="tim"),
     "random_forest": Estimator(
@@ -408,6 +578,29 @@ for _name, _rung in {
     "finetune_last": FineTuned("fine-tuning of the last two stages of the encoder", SLOW, strategy="last"),
     "lora": FineTuned("fine-tuning of additions of rank 8 to the encoder", SLOW, strategy=("lora", 8)),
     "finetune": FineTuned("fine-tuning of the whole encoder", SLOW + 1),
+    **{
+        name: (MetaAdapted if STRATEGIES[name].adapts_encoder else MetaTrained)(
+            f"{told}, meta-trained on other classes",
+            SLOW + 1,
+            strategy=name,
+            options=options,
+            of_trained=of_trained,
+            by_name=by_name,
+        )
+        for name, told, options, of_trained, by_name in (
+            ("prototypicalnetworks", "class means", {}, {"metric": "cosine", "scale": 15.0}, False),
+            ("metaoptnet", "a support vector machine", {}, {}, False),
+            ("anil", "a head that takes gradient steps", {"head": "shared"}, {}, False),
+            ("maml", "an encoder and a head that take gradient steps", {"head": "shared"}, {}, False),
+            ("matchingnetworks", "nearest neighbours that vote", {}, {}, True),
+            ("relationnetworks", "a learned comparison with class means", {}, {}, True),
+            ("meta_baseline", "class means by scaled cosines", {}, {}, True),
+            ("r2d2", "ridge regression", {}, {}, True),
+            ("protomaml", "gradient steps from class means", {}, {}, True),
+            ("metasgd", "gradient steps of learned rates", {"head": "shared"}, {}, True),
+            ("reptile", "gradient steps", {"head": "shared"}, {}, True),
+        )
+    },
     "contrastive": Contrastive(
         "logistic regression on embeddings of an encoder that was trained to draw each class together", SLOW + 1
     ),
@@ -415,14 +608,18 @@ for _name, _rung in {
     RUNGS.register(_name)(_rung)
 
 
-def available_rungs(slow: bool = True, domain: str | None = None) -> list[str]:
+def available_rungs(slow: bool = True, domain: str | None = None, meta: bool = False) -> list[str]:
     """Return the names that ``rungs=`` takes, from what costs little to what costs much.
 
     Args:
         slow: whether those are among them that train the backbone anew.
         domain: only those that are climbed where none are named and the examples are such; None: all.
+        meta: whether those are among them that are meta-trained, though ``slow`` is not said.
     """
     names = sorted(RUNGS.names(), key=lambda name: RUNGS[name].cost)
     return [
-        name for name in names if (slow or RUNGS[name].cost < SLOW) and (domain is None or RUNGS[name].usual(domain))
+        name
+        for name in names
+        if (slow or RUNGS[name].cost < SLOW or (meta and isinstance(RUNGS[name], MetaTrained)))
+        and (domain is None or RUNGS[name].usual(domain))
     ]

@@ -46,8 +46,8 @@ class Finding:
     """What a check found."""
 
     check: str
-    """``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"numbers"``, ``"groups"``, ``"grouped"``,
-    ``"few"`` or ``"seen"``."""
+    """``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"numbers"``, ``"groups"``, ``"grouped"``, ``"few"``,
+    ``"seen"`` or ``"others"``."""
     told: str
     """In a sentence."""
     rows: tuple[tuple[int, ...], ...] = ()
@@ -212,7 +212,7 @@ def twice_named(classes: Iterable[str]) -> list[Finding]:
     """Look for names that may be of one class: in another case, with other blanks or dashes, one or several of it."""
     by_words: dict[str, list[str]] = {}
     for name in classes:
-        by_words.setdefault(re.sub(r"(?<!\d) (?!\d)", "", _words(name)), []).append(name)
+        by_words.setdefault(_joined_words(name), []).append(name)
     found = [names for names in by_words.values() if len(names) > 1]
     if not found:
         return []
@@ -224,6 +224,16 @@ def twice_named(classes: Iterable[str]) -> list[Finding]:
             "ones: if they are one, give it one name",
         )
     ]
+
+
+def also_among(classes: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return those names that may be of a class which others have: in another case, with other blanks, of several.
+
+    >>> also_among(["Cat ", "polar_bears", "dog"], ["cat", "Polar bear"])
+    ['Cat ', 'polar_bears']
+    """
+    known = set(map(_joined_words, others))
+    return [name for name in classes if _joined_words(name) in known]
 
 
 def numbers_named(classes: Sequence[str]) -> list[Finding]:
@@ -409,6 +419,10 @@ def _words(name: str) -> str:
     text = "".join(mark for mark in text if unicodedata.category(mark) != "Cf")
     words = re.sub(r"(?<=\w)[-.]|[-.](?!\d)|[\s_\u2010-\u2015]+", " ", text).split()
     return " ".join(map(_singular, words)) or name
+
+
+def _joined_words(name: str) -> str:
+    return re.sub(r"(?<!\d) (?!\d)", "", _words(name))
 
 
 def _singular(word: str) -> str:

@@ -26,6 +26,7 @@ from quickstudy.data.loading import (
     Steps,
     ViewDataset,
 )
+from quickstudy.data.on_device import BatchTransform
 from quickstudy.data.options import DataOptions
 from quickstudy.data.origins import Origins
 from quickstudy.data.readable import readable, without_lost_classes
@@ -199,6 +200,11 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
     def episode_sampler(self) -> OwnSampler | None:
         """What draws the episodes in place of quickstudy, if anything does."""
         return self._options.episode_sampler
+
+    @property
+    def batch_transform(self) -> BatchTransform | None:
+        """What training batches go through on the device, if anything."""
+        return self._options.batch_transform
 
     # ---- what is there
 

@@ -59,6 +59,7 @@ def steps_of(trainer: Any, procedure: Any, data: Any) -> dict[str, Any]:
         data: the data module.
     """
     made: dict[str, Any] = {"transform": described(data.transform("train")), **procedure.made_of(trainer, data)}
+    made["batch_transform"] = described(data.batch_transform)
     if trainer is not None:
         made |= {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val}
     return made

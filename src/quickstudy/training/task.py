@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan
+from quickstudy.data.on_device import transformed
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.kinds.base import Judged, Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
@@ -29,7 +30,7 @@ from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.adapting import acquainted, with_names
+from quickstudy.learning.adapting import acquainted_with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import at_layer, build_encoder, sized
 from quickstudy.selfsupervised import Method
@@ -338,6 +339,8 @@ class Task(OfDomain, L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a step: the mean over its examples, or over its episodes, of all processes together."""
+        if self._data is not None and self._data.batch_transform is not None:
+            batch = transformed(self._data.batch_transform, batch)
         with self.procedure.training(trainer_of(self)):
             judged = self.procedure.judge(self, batch, "train")
         self._measure(judged, "train")
@@ -529,7 +532,7 @@ class Task(OfDomain, L.LightningModule):
                 tensor ``[S, ...]``, fed as it is.
             labels: S labels, strings or integers; classes may have different numbers of examples. Or S numbers, where
                 answers are such.
-            classes: of texts, names of classes that count as an example each; they alone are enough.
+            classes: names of classes, see ``Predictor.from_backbone``; they alone are enough.
             group_by: S names of what each example comes from, where answers are classes; see ``Predictor.fit``.
             strategy: what learns them in place of the training strategy's own classifier; any that ``quickstudy list
                 strategies`` names and that needs no training, such as ``"linear_probe"``.
@@ -552,11 +555,12 @@ class Task(OfDomain, L.LightningModule):
             raise ConfigError("group_by is of classes, and this model learns numbers: leave it out")
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         modality = self._modality_for(inputs)
-        inputs, labels, group_by = with_names(modality, inputs, labels, classes, group_by)
+        if classes and not self.kind.by_class:
+            raise ConfigError("answers are numbers, and no classes: leave classes= out")
         if not self.load_options:  # of data that it has met, or of what trained its network
-            encoder, modality, inputs = acquainted(encoder, modality, inputs)
+            encoder, modality, inputs = acquainted_with_names(encoder, modality, inputs, classes)
         learner = self.kind.learner(encoder, algorithm.eval().requires_grad_(False), modality)
-        return learner.fit(inputs, labels, **given(group_by=group_by))
+        return learner.fit(inputs, labels, **given(classes=classes or None, group_by=group_by))
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
