@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from record import write
+from record import RESULTS, write
 from torch import Tensor, nn
 
 import quickstudy
@@ -31,6 +33,8 @@ PICTURES, EACH = "mini-imagenet-test.zip", 30
 TEXTS = "text/banking77_train.csv.gz"
 SETFIT = {"accuracy": 79.9, "cpu_seconds": 210}
 """Of SetFit 1.2.0 after 200 steps at 8 shots on banking77's test sentences, measured once; see docs/benchmarks.md."""
+TRAINED, SOME = ("finetune_last", "finetune", "lora"), (10, 20)
+"""Rungs that train the encoder for each draw; and the classes, and examples of each, that they are measured on."""
 HEADS = ("nearest_centroid", "nearest_neighbour")
 _POPULATION = 400  # examples of each class that stand for all there are
 _TRUTHS = 200  # support sets that the truth is the mean over
@@ -64,6 +68,32 @@ def texts(root: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["QUICKSTUDY_CACHE"] = folder
         return {**timed(root / TEXTS, shots=(8,), draws=5), "setfit": SETFIT}
+
+
+def trained(root: Path) -> dict[str, Any]:
+    """Climb the rungs that train the encoder, each with its seconds of the processor: 10 classes of 20 examples."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        source, shown = unwrapped(open_source(root / "cifar-fs.zip")), Path(folder, "pictures")
+        owners = sorted({name.rsplit("/", 1)[0] for name in source.files() if name.startswith("test/")})[: SOME[0]]
+        for name in sorted(source.files()):
+            owner = name.rsplit("/", 1)[0]
+            place = shown / name
+            if owner in owners and len(list(place.parent.glob("*"))) < SOME[1]:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(source.item(name).read_bytes())
+        frame = pd.read_csv(root / TEXTS, keep_default_na=False)
+        some = frame[frame["label"].isin(sorted({*frame["label"]})[: SOME[0]])].groupby("label").head(SOME[1])
+        some.to_csv(Path(folder, "texts.csv"), index=False)
+        for what, data in (("pictures", shown / "test"), ("texts", Path(folder, "texts.csv"))):
+            rungs: list[str] = []
+            found[what] = {}
+            for name in ("linear_probe", *TRAINED, *(("contrastive",) if what == "texts" else ())):
+                rungs.append(name)
+                told = timed(data, rungs=rungs, shots=(5,), draws=3, episodes=0, out=Path(folder, f"ladder of {what}"))
+                found[what][name] = {"cpu_seconds": told["cpu_seconds"], **told["rungs"][name]}
+            found[what]["sentence"] = told["sentence"]
+    return found
 
 
 def timed(data: Any, **options: Any) -> dict[str, Any]:
@@ -158,13 +188,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=100, help="ladders of each case of the simulation")
     parser.add_argument("--root", type=Path, default=Path(os.environ.get("QUICKSTUDY_DATA", ".")), help="of the data")
+    parser.add_argument("--only", nargs="+", default=[], help="sections to measure; the others keep their figures")
     args = parser.parse_args()
-    found = {
-        "pictures": pictures(args.root),
-        "texts": texts(args.root),
-        "coverage": {name: coverage(*case, args.repeats) for name, case in CASES.items()},
+    sections: dict[str, Callable[[], Any]] = {
+        "pictures": lambda: pictures(args.root),
+        "texts": lambda: texts(args.root),
+        "trained": lambda: trained(args.root),
+        "coverage": lambda: {name: coverage(*case, args.repeats) for name, case in CASES.items()},
     }
-    print(write("ladder", f"python benchmarks/ladder.py --repeats {args.repeats}", **found))
+    there = RESULTS / "ladder.json"
+    before = json.loads(there.read_text("utf-8")) if args.only and there.is_file() else {}
+    found = {name: before[name] for name in sections if name in before}
+    found |= {name: measure() for name, measure in sections.items() if not args.only or name in args.only}
+    only = f" --only {' '.join(args.only)}" if args.only else ""
+    print(write("ladder", f"python benchmarks/ladder.py --repeats {args.repeats}{only}", **found))
 
 
 if __name__ == "__main__":

@@ -28,10 +28,12 @@ SMALLER = {
     "epoch_length=2, test_epoch_length=2))",
     '"resnet18"': '"conv4"',  # whose weights need not be downloaded
     '"minilm"': '"small_transformer"',
+    '"openai/clip-vit-base-patch32"': '"small-clip"',
     'accelerator="gpu", devices=8, num_nodes=2, strategy="ddp", precision="bf16-mixed"': 'accelerator="cpu"',
 }
 """What costs time or takes machines, and what stands for it in a test."""
 PRELUDES = {
+    "docs/pictures.md": "from pathlib import Path\nimport towers\ntowers.clip(Path('small-clip'))\n",
     "docs/predictor.md": (
         "from quickstudy import Predictor\n"
         "pictures, labels = [f'{number}.jpg' for number in range(4)], ['dog', 'dog', 'cat', 'cat']\n"

@@ -422,7 +422,7 @@ def test_slow_rungs_are_asked_for() -> None:
     assert slow < set(available_rungs()) - set(available_rungs(slow=False))
     found = climbed(rungs=["commonest", *slow], episodes=0)
     assert found.skipped == dict.fromkeys(slow, "the backbone has nothing to train")
-    assert not RUNGS["names"].saves and RUNGS["names_too"].saves
+    assert RUNGS["names"].saves and RUNGS["names_too"].saves
 
 
 def test_what_a_ladder_cannot_do_is_told(tmp_path: Path) -> None:

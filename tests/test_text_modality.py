@@ -16,8 +16,8 @@ from quickstudy.batches import stack
 from quickstudy.data.frames import file_frame
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.image.modality import Picture
-from quickstudy.learning.adapting import with_names
-from quickstudy.nets import Encoder
+from quickstudy.learning.adapting import acquainted_with_names
+from quickstudy.nets import Encoder, build_encoder
 from quickstudy.testing import check_modality
 from quickstudy.text import SmallTransformer, Text, TextEmbeddingData
 from quickstudy.text.modality import TextValues
@@ -193,7 +193,7 @@ def test_vowel_signs_are_part_of_words() -> None:
 def test_a_name_without_a_word_is_told() -> None:
     for blank in ("", "  ", "_"):
         with pytest.raises(ConfigError, match=r"classes\[1\] is .*no word"):
-            with_names(Text(), None, None, ["fee", blank])
+            acquainted_with_names(build_encoder("small_transformer"), Text(), None, ["fee", blank])
 
 
 def test_a_table_that_is_separated_by_semicolons_says_so(tmp_path: Path) -> None:

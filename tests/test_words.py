@@ -35,6 +35,12 @@ EXCEPT = {
         "what to type, as published; a name on disk",
     ),
     "modality/__init__.py": (r"quickstudy\.image\.modality", "the table of modalities"),
+    "nets/open_clip_bridge.py": (r".*", "networks of pictures and words"),
+    "nets/transformers_bridge.py": (
+        r".* .*|_?pictures(_of)?|AutoImageProcessor",
+        "networks of pictures and words are told apart here",
+    ),
+    "nets/two_towers.py": (r".*", "networks of pictures and words"),
     "nets/": (r".* .*", "what to type where a picture does not fit a network"),
     "modality/pixels.py": (r".*", "arrays in memory as a network of pictures takes them, whatever the domain"),
     "predictor.py": (r"images|thumbnails?", "names of public arguments, and on disk"),

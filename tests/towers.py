@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import string
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
+import safetensors.torch
 import torch
 import transformers
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+_WEIGHTS = "open_clip_model.safetensors"
 _LAYERS: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -25,7 +29,7 @@ def clip(folder: Path) -> tuple[Any, Any]:
     letters = string.ascii_lowercase + string.digits + string.punctuation
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[("c", "a"), ("ca", "t</w>")][:0])
+    tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[])
     pictures = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     config = transformers.CLIPConfig(
         text_config={
@@ -63,6 +67,24 @@ def siglip(folder: Path) -> tuple[Any, Any]:
     torch.nn.init.constant_(model.logit_scale, 2.0)
     torch.nn.init.constant_(model.logit_bias, -3.0)
     return _saved(model, transformers.SiglipProcessor(pictures, tokenizer), folder)
+
+
+def of_open_clip(folder: Path) -> tuple[Any, Any, Any]:
+    """Save one of open_clip, and return the package's own model, its way with pictures, and its tokenizer."""
+    config = {
+        "model_cfg": {
+            "embed_dim": 12,
+            "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8, "head_width": 32},
+            "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+        },
+        "preprocess_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.3], "interpolation": "bilinear"},
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    weights = open_clip.create_model(f"local-dir:{folder}", load_weights=False).state_dict()
+    safetensors.torch.save_file({name: value.contiguous() for name, value in weights.items()}, folder / _WEIGHTS)
+    model, read = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    return model.eval(), read, open_clip.get_tokenizer(f"local-dir:{folder}")
 
 
 def photos(folder: Path) -> list[str]:

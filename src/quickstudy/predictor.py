@@ -26,7 +26,7 @@ from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.predictions import Answer, Neighbour
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.adapting import acquainted, addition, after, fitted, in_words, unshown, untaught, with_names
+from quickstudy.learning.adapting import acquainted_with_names, addition, after, fitted, unshown, untaught
 from quickstudy.learning.answering import answered, named, neighbours
 from quickstudy.learning.changes import NUMBERS, UNKNOWN, Change
 from quickstudy.learning.confidence import Confidence, HeldOutAccuracy, accuracy_in_words, conformal, least_examples
@@ -294,7 +294,7 @@ class Predictor(Adapted):
         group_by: Sequence[Any] | None = None,
         backbone_kwargs: Mapping[str, Any] | None = None,
         pretrained: bool = True,
-        strategy: str = "nearest_centroid",
+        strategy: str | None = None,
         strategy_kwargs: Mapping[str, Any] | None = None,
         load: Callable[[Any], Any] | None = None,
         device: str | torch.device = "cpu",
@@ -303,15 +303,17 @@ class Predictor(Adapted):
 
         Args:
             backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module from ``[N, C, ...]`` to ``[N, ...]``;
-                for texts ``"minilm"``, or any encoder of transformers by its name on the Hugging Face Hub; for both
-                ``"fast"``, ``"balanced"`` or ``"best"``, one for the purpose.
+                for texts ``"minilm"``, or any encoder of transformers by its name on the Hugging Face Hub, of which
+                CLIP and SigLIP take pictures; for both ``"fast"``, ``"balanced"`` or ``"best"``, one for the purpose.
             inputs: 1..n pictures per class, each a path, bytes, a PIL image, an array or a tensor; or texts.
             labels: S labels: all strings, all whole numbers or all bools. It answers in their type.
-            classes: of texts, names of classes that count as an example each; they alone are enough.
+            classes: names of classes; they alone are enough. Of texts each counts as an example; of pictures they are
+                for an encoder that has a side of words.
             group_by: S names of what each example comes from; see ``fit``.
             backbone_kwargs: the backbone's own options.
             pretrained: take trained weights where there are any (timm's).
-            strategy: any that ``quickstudy list strategies`` names and that needs no training.
+            strategy: any that ``quickstudy list strategies`` names and that needs no training; default:
+                ``"nearest_centroid"``, with names beside pictures ``"tip_adapter"``.
             strategy_kwargs: its options.
             load: makes a tensor of one input; default: as the backbone reads texts, else pictures of 224 by 224 pixels.
             device: where it is to run.
@@ -320,15 +322,15 @@ class Predictor(Adapted):
             ConfigError: a name or an option is unknown, or pretrained weights cannot be had.
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
-        algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         domain = domain_of(inputs) if load is None else MODALITIES.name_of(type(as_modality(load))) or ""
         encoder = build_encoder(backbone, backbone_kwargs, pretrained, domain).to(device)
+        usual = "tip_adapter" if encoder.reads_words is not None and classes else "nearest_centroid"
+        algorithm = STRATEGIES[strategy or usual](**dict(strategy_kwargs or {}))
         if load is None:
             load = usual_inputs(encoder)
         modality = as_modality(load)
-        inputs, labels, group_by = with_names(modality, inputs, labels, classes, group_by)
-        encoder, modality, inputs = acquainted(encoder, modality, inputs)
-        return cls(encoder, algorithm, modality).fit(inputs, labels, group_by=group_by)
+        encoder, modality, inputs = acquainted_with_names(encoder, modality, inputs, classes)
+        return cls(encoder, algorithm, modality).fit(inputs, labels, classes=classes, group_by=group_by)
 
     def __repr__(self) -> str:
         """Say how many classes it knows, and which."""
@@ -404,7 +406,7 @@ class Predictor(Adapted):
                 all, pictures ``[S, C, H, W]``, ``[S, H, W, C]`` or ``[S, H, W]``. What comes later in another scale of
                 pictures (0..255, or 0..1) is brought to theirs.
             labels: S labels, one per example: all strings, all whole numbers or all bools. It answers in their type.
-            classes: of texts, names of classes that count as an example each; they alone are enough.
+            classes: names of classes, see ``from_backbone``; they alone are enough.
             group_by: S names of what each example comes from, such as a speaker or a page: what accuracy to expect is
                 then told by groups that are left out whole. Examples that are nearly the same are so in any case.
 
@@ -412,7 +414,7 @@ class Predictor(Adapted):
             DataError: there are no examples, the lengths differ, or an input cannot be read.
             ConfigError: a name tells nothing of such inputs.
         """
-        self._knowledge = fitted(self._knowledge, *with_names(self.modality, inputs, labels, classes, group_by))
+        self._knowledge = fitted(self._knowledge, inputs, labels, classes, group_by)
         return self
 
     def add_class(self, name: Label, inputs: Any = None) -> Self:
@@ -420,7 +422,7 @@ class Predictor(Adapted):
 
         Args:
             name: of the class.
-            inputs: the examples; None: the name, where inputs are texts.
+            inputs: the examples; None: the name alone, where inputs are texts or the encoder has a side of words.
 
         Raises:
             TakenError: there is such a class.
@@ -431,8 +433,7 @@ class Predictor(Adapted):
         label = self._knowledge.new(name)
         if label in self._knowledge.support:
             raise TakenError(f"the class {label!r} exists: type add_examples({label!r}, ...) to show more of it")
-        examples = [in_words(self.modality, label)] if inputs is None else inputs
-        return self._make(*addition(self._knowledge, label, examples))
+        return self._make(*addition(self._knowledge, label, inputs))
 
     def add_examples(self, name: Label, inputs: Any) -> Self:
         """Learn a known class from 1..n further examples.

@@ -276,6 +276,67 @@ class EmbeddingAlgorithm(Algorithm):
             return self.logits(state, kept_Q)
 
 
+class NamingAlgorithm(EmbeddingAlgorithm):
+    """A classifier of embeddings that is told the names of the classes, apart from examples, where there are any."""
+
+    @abstractmethod
+    def fit_named(self, support_SD: Tensor, targets_S: Tensor, names_WD: Tensor) -> Any:
+        """Return the classifier's state, as ``fit`` does.
+
+        Args:
+            support_SD, targets_S: as of ``fit``; of a class there may be none.
+            names_WD: ``[W, D]``, the embeddings of the classes' names; zeros of one without.
+        """
+
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Any:
+        """Return the state where no class has a name."""
+        return self.fit_named(support_SD, targets_S, support_SD.new_zeros(ways, support_SD.shape[-1]))
+
+    def classify_named(self, support_TSD: Tensor, targets_TS: Tensor, query_TQD: Tensor, names_TWD: Tensor) -> Tensor:
+        """Return ``[T, Q, W]`` logits of embedded tasks whose classes have names, all side by side."""
+
+        def one_task(support_SD: Tensor, targets_S: Tensor, query_QD: Tensor, names_WD: Tensor) -> Tensor:
+            return self.logits(self.fit_named(support_SD, targets_S, names_WD), query_QD)
+
+        logits_TQW: Tensor = side_by_side(self, one_task, support_TSD, targets_TS, query_TQD, names_TWD)
+        return logits_TQW
+
+
+class Told(EmbeddingAlgorithm):
+    """An algorithm that learns the same names beside every support set: apart from it, or as further examples.
+
+    Args:
+        algorithm: the one.
+        names_nD: ``[n, D]``, embeddings of names.
+        classes_n: ``[n]``, of which classes they are.
+    """
+
+    def __init__(self, algorithm: EmbeddingAlgorithm, names_nD: Tensor, classes_n: Tensor) -> None:
+        super().__init__()
+        self.algorithm, self.vmap = algorithm, algorithm.vmap
+        self._names_nD, self._classes_n = names_nD, classes_n
+
+    def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Any:
+        """Return the state of the algorithm."""
+        if isinstance(self.algorithm, NamingAlgorithm):
+            own_Wn = (torch.arange(ways, device=self._classes_n.device)[:, None] == self._classes_n).to(
+                support_SD.dtype
+            )
+            return self.algorithm.fit_named(support_SD, targets_S, own_Wn @ self._names_nD)
+        support_SD = torch.cat([support_SD, self._names_nD])
+        return self.algorithm.fit(support_SD, torch.cat([targets_S, self._classes_n]), ways)
+
+    def logits(self, state: Any, query_QD: Tensor) -> Tensor:
+        """Return ``[Q, W]`` logits of the algorithm."""
+        return self.algorithm.logits(state, query_QD)
+
+    def settled(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Told:
+        """Return it with an algorithm whose choices are made."""
+        if isinstance(self.algorithm, NamingAlgorithm):
+            return self
+        return Told(self.algorithm.settled(support_SD, targets_S, ways), self._names_nD, self._classes_n)
+
+
 STRATEGIES: Registry[type[Algorithm]] = Registry(
     "training_strategy",
     "quickstudy.algorithms",

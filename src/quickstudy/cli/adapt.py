@@ -2,7 +2,8 @@
 
 ``quickstudy adapt efficientnet_lite0 --support photos/ --out pets/`` writes a model that
 ``quickstudy predict pets/ images/`` and ``Predictor.load`` read; of a model whose answers are numbers,
-``--support ages.csv`` makes one that tells such. Of texts, ``--classes`` takes names of classes without examples.
+``--support ages.csv`` makes one that tells such. Of texts, and of pictures with CLIP or SigLIP, ``--classes`` takes
+names of classes without examples.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ from quickstudy.errors import ConfigError, DataError, given, one_line, shown
 from quickstudy.image.modality import IMAGE_SIZE
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
-from quickstudy.learning.adapting import with_names
 from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in_words, strangers_caught
 from quickstudy.learning.reading import telling
 from quickstudy.modality import MODALITIES, Modality
@@ -97,7 +97,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="of texts: names of classes that count as an example each, beside --support or alone",
+        help="names of classes, beside --support or alone: of texts, and of pictures with CLIP or SigLIP",
     )
     parser.add_argument("--out", type=str, required=True, help="the folder to write; a saved model there is replaced")
     parser.add_argument(
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     if args.support is None and not args.classes:
         raise ConfigError(
             "--support is missing: name a folder of class folders with examples, or a CSV file of two columns; or, of "
-            "texts, classes without examples: --classes 'lost card' 'transfer fee'"
+            "texts, and of pictures with CLIP, classes without examples: --classes 'lost card' 'transfer fee'"
         )
     out = Path(args.out)
     if out.exists() and not (out / DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -131,9 +131,8 @@ def run(args: argparse.Namespace) -> int:
     device = device_of(args)
     modality, kind, learn = _learner(args, device)
     inputs, labels, groups = _support(args, modality, kind)
-    inputs, labels, groups = with_names(modality, inputs, labels, args.classes, groups)
-    with bar("learning", len(inputs)) as advance, telling(advance):
-        predictor = learn(inputs, labels, **given(group_by=groups))
+    with bar("learning", len(inputs or args.classes)) as advance, telling(advance):
+        predictor = learn(inputs, labels, **given(group_by=groups, classes=args.classes or None))
     told = _told(predictor, args) if predictor.by_class else _told_of_numbers(predictor, args)
     predictor.save(out)
     asked = "images/" if modality.wire is None else f"{modality.wire.field}/"

@@ -31,7 +31,7 @@ from quickstudy.ladder.record import Key, Record
 from quickstudy.ladder.report import PAGE
 from quickstudy.learning.reading import telling
 
-_SEVERAL = {"backbones": str, "rungs": str, "shots": int}
+_SEVERAL = {"backbones": str, "rungs": str, "shots": int, "prompts": str}
 """Options of several words."""
 _TOLD = "Accuracy in %, with its 95% interval for new examples, by examples per class that were learned from"
 _STOPPED = "Stopped: the same command goes on"

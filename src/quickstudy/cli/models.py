@@ -149,8 +149,8 @@ class Learner(NamedTuple):
     """What an input is."""
     kind: Kind
     """What an answer is: what the targets of examples mean."""
-    learn: Callable[[Any, Any], Any]
-    """Makes a ``Predictor``, or a ``NumberPredictor``, of inputs and their labels or numbers."""
+    learn: Callable[..., Any]
+    """Makes a ``Predictor``, or a ``NumberPredictor``, of inputs and their labels or numbers, and of ``classes=``."""
 
 
 def load_predictor(

@@ -128,6 +128,7 @@ def climb(
     fresh: bool = False,
     seed: int = 0,
     device: str = "cpu",
+    prompts: Sequence[str] = (),
     told: Told | None = None,
     begins: Callable[[str], None] | None = None,
     **named: Unpack[Named],
@@ -154,6 +155,8 @@ def climb(
         fresh: throw away what is there.
         seed: chooses the draws.
         device: where backbones are to run.
+        prompts: texts with ``{}`` in them, into which backbones of pictures with a side of words put the names of the
+            classes, such as "a satellite photo of {}."; default: their own.
         told: called with the record, the rung and the shots after each.
         begins: called with what a slow rung is about to do, in words.
         named: what is said of the data, where that does not follow from what lies there: see ``Named``.
@@ -182,7 +185,7 @@ def climb(
         if any(RUNGS[name].features == "embedded" for name in names):
             if not backbones and not (usual := usual_backbone(modality)):
                 raise ConfigError(f"backbones is missing: name what embeds {modality.called}, or give a module")
-            encoders = encoders_of(backbones or [usual], kind, device)
+            encoders = encoders_of(backbones or [usual], kind, device, prompts)
         table, support_sets, findings = _checked(table, modality, shots, draws, seed)
         others, further, taught = others_of(meta_train, table, modality, ways, seed if episodes else None, named)
         findings += further
@@ -198,7 +201,10 @@ def climb(
             ways=ways,
             episodes=episodes,
             seed=seed,
-            reading={name: value for name, value in module.load_options.items() if name not in modality.learned},
+            reading={
+                **{name: value for name, value in module.load_options.items() if name not in modality.learned},
+                **({"prompts": list(prompts)} if prompts else {}),
+            },
             left_out={**table.skipped, **module.skipped},
             backbones={name: digest_of(encoder) for name, encoder in encoders.items()},
             meta_train=taught,

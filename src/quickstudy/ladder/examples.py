@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,20 +21,24 @@ from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm
 from quickstudy.algorithms.nearest_centroid import NearestCentroid
-from quickstudy.batches import join, take
+from quickstudy.batches import take
 from quickstudy.data.content import told_by
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, as_label
 from quickstudy.domains import DOMAINS
+from quickstudy.errors import few
 from quickstudy.ladder.draws import codes_of
-from quickstudy.learning.adapting import acquainted, fitted_to, in_words, kept_of, untaught
+from quickstudy.learning.adapting import acquainted, fitted_to, kept_of, kept_of_names, untaught
 from quickstudy.learning.changes import Kept
 from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.knowledge import Knowledge
+from quickstudy.learning.naming import is_word, reads_names
 from quickstudy.modality import MODALITIES, Modality, Tensors, modality_of
 from quickstudy.nets import Encoder, build_encoder, purposes
 from quickstudy.nets.weights import WHEELS
 
+WithNames = Literal["no", "too", "alone"]
+"""Whether the names of classes are learned: not, beside examples, or alone."""
 Backbone = str | nn.Module
 """A name, or a module from ``[N, ...]`` to ``[N, D]``."""
 
@@ -88,36 +92,44 @@ class Embedded:
 
     @cached_property
     def names(self) -> Tensor:
-        """The names of the classes as if each were an example, ``[W, D]``, where inputs are words."""
+        """The names of the classes as if each were an example, ``[W, D]``, unless they are ``nameless``."""
         values: Tensor = self._names.values.cpu()
         return values
 
     @property
-    def named(self) -> bool:
-        """Whether a name of a class tells of it, as inputs are words."""
-        return self.knowledge.modality.in_words and self.table.label_type == "str"
+    def nameless(self) -> str:
+        """Why the name of a class tells nothing of it; nothing where it does: inputs, or backbone, know words."""
+        known, classes = self.knowledge, self.table.classes
+        if not reads_names(known):
+            helps = ": name a backbone with a side of words, as CLIP" if self.encoder.planar else ""
+            return f"names of classes tell nothing of {known.modality.called}{helps}"
+        silent = [] if known.modality.in_words else [name for name in classes if not is_word(name)]
+        if silent or self.table.label_type != "str":
+            return f"the names of the classes are no words: {few(silent or classes)}"
+        return ""
 
     @cached_property
     def _names(self) -> Kept:
-        words = [in_words(self.knowledge.modality, name) for name in self.table.classes]
-        return kept_of(self.knowledge, words, len(words))[1]
+        return kept_of_names(self.knowledge, self.table.classes, len(self.table.classes))[1]
 
-    def taught(self, algorithm: Algorithm, named: bool = False) -> Knowledge:
+    def taught(self, algorithm: Algorithm, named: WithNames = "no") -> Knowledge:
         """Return what an algorithm learns of all examples.
 
         Args:
             algorithm: of embeddings.
-            named: whether the name of each class counts as an example of it, too.
+            named: whether the name of each class is learned, too, or alone.
         """
+        labels = [as_label(name, self.table.label_type) for name in self.table.classes]
+        known, codes_W = replace(self.knowledge, algorithm=algorithm), np.arange(len(labels))
+        if named == "alone":
+            return fitted_to(known, self._names, codes_W, labels)
         shown: list[bytes] = []
         for _ in self.knowledge.reader.parts(self.examples, shown):
             pass  # which reads them once more, to show them
         kept, codes = Kept(self.values.to(self.encoder.device), tuple(shown)), self.targets.numpy()
-        if named:
-            kept = Kept(join([kept.values, self._names.values]), (*kept.shown, *self._names.shown))
-            codes = torch.cat([self.targets, torch.arange(len(self.table.classes))]).numpy()
-        labels = [as_label(name, self.table.label_type) for name in self.table.classes]
-        return fitted_to(replace(self.knowledge, algorithm=algorithm), kept, codes, labels)
+        if named == "too":
+            kept, codes = kept.beside(self._names), np.concatenate([codes, codes_W])
+        return fitted_to(known, kept, codes, labels)
 
     @property
     def labels(self) -> list[Label]:
@@ -206,13 +218,16 @@ class Examples:
         return self._prepared[rung, backbone]
 
 
-def encoders_of(backbones: Iterable[Backbone], domain: str, device: Any = "cpu") -> dict[str, Encoder]:
+def encoders_of(
+    backbones: Iterable[Backbone], domain: str, device: Any = "cpu", prompts: Sequence[str] = ()
+) -> dict[str, Encoder]:
     """Return what embeds, by its name; of what a backbone is for, such as ``"fast"``, the name of what is taken for it.
 
     Args:
         backbones: names of, or modules, which are called like their classes.
         domain: what the examples are, which ``"fast"`` depends on; nothing for tensors.
         device: where they are to run.
+        prompts: what those with a side of words put names of classes into; none: their own.
 
     Raises:
         ConfigError: a name is unknown, or its weights cannot be had.
@@ -220,10 +235,10 @@ def encoders_of(backbones: Iterable[Backbone], domain: str, device: Any = "cpu")
     """
     found: dict[str, Encoder] = {}
     for backbone in backbones:
-        options: Mapping[str, Any] = {}
+        options: Mapping[str, Any] = {"prompts": list(prompts)} if prompts else {}
         if isinstance(backbone, str) and backbone in purposes.ORDER:
             choice = purposes.chosen(backbone, domain)
-            backbone, options = choice.backbone, choice.options
+            backbone, options = choice.backbone, {**choice.options, **options}
         name = backbone if isinstance(backbone, str) else type(backbone).__name__
         if isinstance(backbone, str) and name in found:
             continue

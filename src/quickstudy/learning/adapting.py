@@ -9,10 +9,11 @@ Shapes: S support examples, n examples of one class, W classes, ``...`` the shap
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +21,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
-from quickstudy.algorithms.base import exact
+from quickstudy.algorithms.base import NamingAlgorithm, exact
 from quickstudy.algorithms.rows import Rows
 from quickstudy.batches import Batch, device_of, each, join, size, take
 from quickstudy.data.origins import Origins
 from quickstudy.data.samples import Load
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, encode, in_order
-from quickstudy.errors import ConfigError, DataError, brief
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, few
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import NUMBERS, Change, Kept, Support, changed, check_name
 from quickstudy.learning.checks import origins_of
 from quickstudy.learning.confidence import rounding_of
 from quickstudy.learning.knowledge import CLASSES, Knowledge
+from quickstudy.learning.naming import in_words, is_word, met, reads_names, seen_in_words
 from quickstudy.modality import Modality, as_modality
 from quickstudy.nets import Encoder, sized
 from quickstudy.torch_internals import tree_leaves, tree_map
@@ -52,18 +54,6 @@ def untaught(encoder: Encoder, algorithm: Algorithm, load: Load, kind: Kind = CL
     return Knowledge(_frozen(encoder), _frozen(algorithm), as_modality(load), kind, taught=encoder.fed)
 
 
-def in_words(modality: Modality, name: Label) -> str:
-    """Return a class's name as an example of it: of ``"card_lost"`` the text "card lost".
-
-    Raises:
-        ConfigError: it is no example, as inputs are no words, or the name is none.
-    """
-    if not modality.in_words or not isinstance(name, str):
-        why = f"alone tells nothing of {modality.called}" if isinstance(name, str) else "is no word"
-        raise ConfigError(f"the name {brief(name)} {why}: show 1..n examples of the class")
-    return name.replace("_", " ")
-
-
 def acquainted(encoder: Encoder, modality: Modality, inputs: Any) -> tuple[Encoder, Modality, Any]:
     """Return a network and what inputs are, once they have met examples: each with what it must know of these.
 
@@ -79,83 +69,111 @@ def acquainted(encoder: Encoder, modality: Modality, inputs: Any) -> tuple[Encod
     return sized(encoder, modality.for_backbone()), modality, inputs
 
 
-class Shown(NamedTuple):
-    """What a model is shown, to learn it."""
-
-    inputs: Any
-    labels: Any
-    group_by: Any = None
-    """What each example comes from, a name each; None: nobody knows."""
-
-
-def with_names(modality: Modality, inputs: Any, labels: Any, classes: Any, group_by: Any = None) -> Shown:
-    """Return examples and their labels, the names of classes among them.
+def acquainted_with_names(
+    encoder: Encoder, modality: Modality, inputs: Any, classes: Any
+) -> tuple[Encoder, Modality, Any]:
+    """Return a network and what inputs are, once they have met examples and the names of classes; see ``acquainted``.
 
     Args:
-        modality: what an input is.
-        inputs: 1..n examples per class; None: there are the names alone.
-        labels: of the examples; None likewise.
-        classes: names, each of which counts as an example of its class.
-        group_by: of the examples, what each comes from; a name comes from nothing else.
-
-    Raises:
-        ConfigError: a name is no example.
-        DataError: there are no examples at all, or more groups than examples, or fewer.
+        encoder, modality: likewise.
+        inputs: examples; None: there are the names alone.
+        classes: names.
     """
+    names = _names(classes)
+    if not (modality.learned and names):
+        return (encoder, modality, inputs) if inputs is None else acquainted(encoder, modality, inputs)
+    items = [in_words(modality, name) for name in names]
+    listed = None if inputs is None else modality.listed(inputs)
+    batch = listed is not None and not isinstance(listed, list)
+    rows = [take(listed, row) for row in range(size(listed))] if batch else listed or []
+    encoder, modality, _ = acquainted(encoder, modality, [*rows, *items])
+    return encoder, modality, listed
+
+
+def _names(classes: Any) -> list[Label]:
     names = list(dict.fromkeys([classes] if isinstance(classes, str) else in_order(classes, "classes")))
     for place, name in enumerate(names):
         if isinstance(name, str) and not name.replace("_", " ").strip():
             raise ConfigError(f"classes[{place}] is {brief(name)}, which has no word: leave it out, or write its name")
-    if inputs is None and not names:
-        raise DataError("no examples were given: adapting needs at least one per class")
-    if not names:
-        return Shown(inputs, labels, group_by)
-    items = [in_words(modality, name) for name in names]
-    if inputs is None:
-        return Shown(items, names)
-    known = modality.listed(inputs)
-    rows = known if isinstance(known, list) else [take(known, row) for row in range(size(known))]
-    if group_by is not None:
-        groups = Origins.of_each(group_by, len(rows), _SUPPORT)
-        group_by = [*(groups.names[code] for code in groups.codes), *(f"the name {name}" for name in names)]
-    return Shown([*rows, *items], [*labels, *names], group_by)
+    return names
 
 
-def fitted(knowledge: Knowledge, inputs: Any, labels: Any, group_by: Any = None) -> Knowledge:
+def names_learned(knowledge: Knowledge, classes: Sequence[Label], asked: Any = ()) -> list[Label]:
+    """Return the names that are learned beside examples.
+
+    Args:
+        knowledge: of who learns. An algorithm that takes names apart from examples takes those of all classes, where
+            they are words; it warns where they are none.
+        classes: all of them.
+        asked: those that a user asks for.
+    """
+    if not isinstance(knowledge.algorithm, NamingAlgorithm) or not reads_names(knowledge):
+        return list(asked)
+    silent = [str(name) for name in classes if not is_word(name)]
+    if silent and not asked:
+        told = f"names of classes that are no words are not learned, nor are the others: {few(silent)}"
+        warnings.warn(told, DataWarning, 4)
+    return list(asked) if silent else list(dict.fromkeys([*asked, *classes]))
+
+
+def fitted(knowledge: Knowledge, inputs: Any, labels: Any, classes: Any = (), group_by: Any = None) -> Knowledge:
     """Return what is known once a support set was learned, in place of all that was before.
 
     Args:
         knowledge: of who learns.
-        inputs: 1..n examples per class; or S of numbers.
+        inputs: 1..n examples per class; or S of numbers. None: there are names alone.
         labels: S labels, one per example; or S numbers, where answers are such.
+        classes: names of classes that count as an example each.
         group_by: S names of what each example comes from, where answers are classes.
 
     Raises:
         DataError: there are no examples, the lengths differ, an input cannot be read, or a number is none.
+        ConfigError: a name is no example.
     """
     if not knowledge.kind.by_class:
         then, change = addition(replace(knowledge, support={}, state=None), NUMBERS, inputs, labels)
         return after(then, [change])
-    examples = knowledge.reader.listed(inputs)
-    encoded = encode(labels)
-    codes, classes = encoded.codes, encoded.labels
+    asked = _names(classes)
+    if inputs is None and not asked:
+        raise DataError("no examples were given: adapting needs at least one per class")
+    examples = [] if inputs is None else knowledge.reader.listed(inputs)
+    own = [] if inputs is None else labels
+    encoded = encode([*own, *asked] if asked else own)
+    codes, known = encoded.codes, encoded.labels
     if codes.ndim != 1:
         raise DataError(
             "a predictor learns one label per example; these targets have several: train a classifier on them, such as "
             "model = TextClassifier(multi_label=True, class_weights='balanced'), by trainer.finetune(model, "
             "datamodule=..., strategy='freeze')"
         )
-    count = len(knowledge.reader.samples(examples))
+    count, codes = 0 if inputs is None else len(knowledge.reader.samples(examples)), codes[: len(codes) - len(asked)]
     if count != len(codes):
         raise DataError(f"{count} examples but {len(codes)} labels: each example needs one label")
-    for name in classes:
+    for name in known:
         check_name(name)
+    names = names_learned(knowledge, known, [known[code] for code in encoded.codes[len(codes) :]])
+    alike = knowledge.modality.in_words and bool(names)  # which are inputs like others, and read with them
     groups = None if group_by is None else Origins.of_each(group_by, count, _SUPPORT)
-    table = Table(examples, codes, encoded.classes, encoded.label_type, origins=groups)
-    origins = origins_of(table, knowledge.modality)
-    knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
-    knowledge, kept = kept_of(knowledge, examples, len(classes))
-    return fitted_to(knowledge, kept._replace(origins=origins), codes, classes)
+    if alike:
+        rows = examples if isinstance(examples, list) else [take(examples, row) for row in range(count)]
+        examples = [*rows, *(in_words(knowledge.modality, name) for name in names)]
+        if groups is not None:
+            own = [groups.names[code] for code in groups.codes]
+            groups = Origins.of_each([*own, *(f"the name {name}" for name in names)], len(examples), _SUPPORT)
+    codes_of_names = np.array([known.index(name) for name in names], codes.dtype)
+    parts: list[Kept] = []
+    if inputs is not None or alike:
+        coded = np.concatenate([codes, codes_of_names]) if alike else codes
+        table = Table(examples, coded, encoded.classes, encoded.label_type, origins=groups)
+        origins = origins_of(table, knowledge.modality)
+        knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
+        knowledge, kept = kept_of(knowledge, examples, len(known))
+        named = (False,) * count + (True,) * len(names) if alike else ()
+        parts.append(kept._replace(origins=origins, named=named))
+    if names and not alike:
+        knowledge, kept = kept_of_names(knowledge, names, len(known))
+        parts.append(kept)
+    return fitted_to(knowledge, reduce(Kept.beside, parts), np.concatenate([codes, codes_of_names]), known)
 
 
 def fitted_to(knowledge: Knowledge, kept: Kept, codes: NDArray[Any], classes: Sequence[Label]) -> Knowledge:
@@ -168,7 +186,7 @@ def fitted_to(knowledge: Knowledge, kept: Kept, codes: NDArray[Any], classes: Se
         classes: their names, as they are taught.
     """
     rows = {name: np.flatnonzero(codes == code) for code, name in enumerate(classes)}
-    return _learned(knowledge, {name: _some(kept, own) for name, own in rows.items() if len(own)})
+    return _learned(knowledge, {name: kept.some(own.tolist()) for name, own in rows.items() if len(own)})
 
 
 def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None) -> tuple[Knowledge, Change]:
@@ -177,13 +195,17 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
     Args:
         knowledge: of who learns.
         name: of the class; ``NUMBERS`` where answers are numbers.
-        inputs: n examples.
+        inputs: n examples; None: the name of the class alone.
         numbers: n numbers, where answers are such.
 
     Raises:
         DataError: there are no examples, one cannot be read, they are unlike those so far, or each needs a number.
         ConfigError: the algorithm's head was trained for a fixed number of classes.
     """
+    ways = len(knowledge.support) + (name not in knowledge.support)
+    if inputs is None:
+        knowledge, kept = kept_of_names(knowledge, [name], ways)
+        return knowledge, Change("add", name, "", kept.values, kept.shown, named=kept.named)
     examples, told, origins = knowledge.reader.listed(inputs), list[float](), tuple[int, ...]()
     if not knowledge.kind.by_class:
         told = knowledge.kind.encode(numbers).codes.tolist()
@@ -193,7 +215,11 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
         origins = origins_of(Table(examples), knowledge.modality)
     if not knowledge.support:
         knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
-    knowledge, kept = kept_of(knowledge, examples, len(knowledge.support) + (name not in knowledge.support))
+    knowledge, kept = kept_of(knowledge, examples, ways)
+    kept = kept._replace(origins=origins)
+    if knowledge.kind.by_class and name not in knowledge.support and _by_name(knowledge):
+        knowledge, named = kept_of_names(knowledge, [name], ways)
+        kept = named.beside(kept)
     before = next(iter(knowledge.support.values()), kept).values
     if isinstance(kept.values, Tensor) and isinstance(before, Tensor) and kept.values.shape[1:] != before.shape[1:]:
         new, known = (tuple(each.shape[1:]) for each in (kept.values, before))
@@ -201,7 +227,13 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
             f"what it keeps of {knowledge.reader.samples(examples).name(0)} has the shape {new}, and of the examples "
             f"so far {known}: give inputs of the size that it was trained on"
         )
-    return knowledge, Change("add", name, "", kept.values, kept.shown, tuple(told), origins)
+    return knowledge, Change("add", name, "", kept.values, kept.shown, tuple(told), kept.origins, kept.named)
+
+
+def _by_name(knowledge: Knowledge) -> bool:
+    """Whether a further class is learned by its name, too: all others are, or there are none."""
+    learns = isinstance(knowledge.algorithm, NamingAlgorithm) and reads_names(knowledge)
+    return learns and all(any(kept.named) for kept in knowledge.support.values())
 
 
 def after(knowledge: Knowledge, changes: Sequence[Change]) -> Knowledge:
@@ -251,7 +283,8 @@ def _followed(knowledge: Knowledge, support: Support, name: Label) -> tuple[Any,
         with torch.inference_mode(), torch.autocast(knowledge.reader.device.type, enabled=False):
             state = held.changed(place, before, then)
     if knowledge.means is not None:
-        return state, knowledge.means.changed(place, None if then is None else then.mean(0, keepdim=True))
+        mean = None if then is None else _mean_of(knowledge, support[name])[None]
+        return state, knowledge.means.changed(place, mean)
     return state, _means_of(knowledge, support)
 
 
@@ -268,19 +301,19 @@ def _held(knowledge: Knowledge) -> Held | None:
 
 @torch.inference_mode()
 def _adapted(knowledge: Knowledge, support: Support) -> Any:
-    kept_S = join(kept.values for kept in support.values())
-    targets_S = _targets(knowledge, support).to(device_of(kept_S))
-    state = knowledge.algorithm.adapt(knowledge.encoder, kept_S, targets_S, len(support))
+    algorithm, values = knowledge.told(support)
+    kept_S = join(values)
+    targets_S = _targets(knowledge, support, list(map(size, values))).to(device_of(kept_S))
+    state = algorithm.adapt(knowledge.encoder, kept_S, targets_S, len(support))
     _check_finite(state)
     # As a file gives them back: sums over weights that lie otherwise in memory are rounded otherwise.
     return tree_map(lambda leaf: leaf.contiguous() if isinstance(leaf, Tensor) else leaf, state)
 
 
-def _targets(knowledge: Knowledge, support: Support) -> Tensor:
+def _targets(knowledge: Knowledge, support: Support, counts: Sequence[int]) -> Tensor:
     """Return the class of each example, or its number as the network gives it, in float32 or better: ``[S]``."""
     if knowledge.kind.by_class:
-        counts = torch.tensor([kept.examples for kept in support.values()])
-        return torch.arange(len(counts)).repeat_interleave(counts)
+        return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     numbers = [number for kept in support.values() for number in kept.numbers]
     scaled: Tensor = knowledge.kind.scaled(torch.tensor(numbers, dtype=torch.float64))
     weight = next(knowledge.encoder.parameters(), torch.empty(0))
@@ -309,17 +342,31 @@ def kept_of(knowledge: Knowledge, inputs: Any, ways: int) -> tuple[Knowledge, Ke
     return replace(knowledge, like=like[0], rounding=rounding), Kept(values, tuple(shown))
 
 
-def _some(kept: Kept, rows: NDArray[np.intp]) -> Kept:
-    values = take(kept.values, torch.from_numpy(rows).to(device_of(kept.values)))
-    shown, origins = (tuple(each[row] for row in rows) if each else () for each in (kept.shown, kept.origins))
-    return Kept(values, shown, origins=origins)
+def kept_of_names(knowledge: Knowledge, names: Sequence[Label], ways: int) -> tuple[Knowledge, Kept]:
+    """Return what is kept of the names of classes, and what is known of inputs having seen them.
+
+    Raises:
+        ConfigError: a name is no example.
+    """
+    if knowledge.encoder.reads_words is None or knowledge.modality.in_words:
+        knowledge, kept = kept_of(knowledge, [in_words(knowledge.modality, name) for name in names], ways)
+        return knowledge, kept._replace(named=(True,) * len(names))
+    kept = seen_in_words(knowledge, names)
+    return met(knowledge, kept, ways), kept
 
 
 def _means_of(knowledge: Knowledge, support: Support) -> Rows | None:
     """Return the mean of each class's embeddings, where there are such."""
     if not support or not knowledge.kind.by_class or not isinstance(knowledge.algorithm, EmbeddingAlgorithm):
         return None
-    return Rows(torch.stack([kept.values.mean(0) for kept in support.values()]))
+    return Rows(torch.stack([_mean_of(knowledge, kept) for kept in support.values()]))
+
+
+def _mean_of(knowledge: Knowledge, kept: Kept) -> Tensor:
+    """Return the mean of a class's embeddings ``[D]``, but for that of its name where there are others."""
+    apart = knowledge.encoder.reads_words is not None and not all(kept.names)
+    mean_D: Tensor = (knowledge.examples_of(kept) if apart else kept).values.mean(0)
+    return mean_D
 
 
 def _check_finite(learned: Any) -> None:

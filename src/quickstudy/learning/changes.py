@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
-from quickstudy.batches import Batch, join, size
+from quickstudy.batches import Batch, join, size, take
 from quickstudy.data.targets import Label, class_name
 from quickstudy.errors import DataError, brief
 
@@ -29,6 +29,8 @@ class Change(NamedTuple):
     """Of these examples, where answers are numbers."""
     origins: tuple[int, ...] = ()
     """Of these examples, see ``Kept``."""
+    named: tuple[bool, ...] = ()
+    """Whether each of these examples is the name of the class; nothing where none is."""
 
     @property
     def examples(self) -> int:
@@ -48,11 +50,38 @@ class Kept(NamedTuple):
     origins: tuple[int, ...] = ()
     """Of each what it comes from, in a number: of copies and of one group the same; 0: from nothing that others do.
     None: nobody looked."""
+    named: tuple[bool, ...] = ()
+    """Whether each is the name of the class; nothing where none is."""
 
     @property
     def examples(self) -> int:
         """How many there are, n."""
         return len(self.shown)
+
+    @property
+    def names(self) -> tuple[bool, ...]:
+        """Whether each is the name of the class."""
+        return self.named or (False,) * self.examples
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """What each comes from, in a number."""
+        return self.origins or (0,) * self.examples
+
+    def some(self, rows: Sequence[int]) -> Kept:
+        """Return what is kept of some of them."""
+
+        def part(of_all: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(of_all[row] for row in rows) if of_all else ()
+
+        return Kept(take(self.values, list(rows)), *map(part, self[1:]))
+
+    def beside(self, other: Kept) -> Kept:
+        """Return this and what is kept of further examples behind it."""
+        named = self.names + other.names if self.named or other.named else ()
+        origins = self.sources + other.sources if self.origins or other.origins else ()
+        values = join([self.values, other.values])
+        return Kept(values, self.shown + other.shown, self.numbers + other.numbers, origins, named)
 
 
 Support = Mapping[Label, Kept]
@@ -65,7 +94,7 @@ def changed(support: Support, change: Change) -> Support:
     Raises:
         DataError: it is of a class that there is not, or gives two classes one name.
     """
-    kind, name, new_name, values, shown, numbers, origins = change
+    kind, name, new_name, values, shown, numbers, origins, named = change
     if kind != "add" and name not in support:
         raise DataError(f"a change is of the class {brief(name)}, which there is not")
     if kind == "rename" and new_name in support and new_name != name:
@@ -74,13 +103,8 @@ def changed(support: Support, change: Change) -> Support:
         return {new_name if other == name else other: kept for other, kept in support.items()}
     if kind == "remove":
         return {other: kept for other, kept in support.items() if other != name}
-    added = Kept(values, shown or (b"",) * size(values), numbers, origins)
-    if name in support:
-        before = support[name]
-        if before.origins or origins:
-            origins = (before.origins or (0,) * before.examples) + (origins or (0,) * added.examples)
-        added = Kept(join([before.values, values]), before.shown + added.shown, before.numbers + numbers, origins)
-    return {**support, name: added}
+    added = Kept(values, shown or (b"",) * size(values), numbers, origins, named)
+    return {**support, name: support[name].beside(added) if name in support else added}
 
 
 def check_name(name: object) -> None:

@@ -5,6 +5,7 @@ Shapes: S support examples, n examples of one class, W classes, D features, ``..
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +15,14 @@ import torch
 from torch import Tensor
 
 from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm, Held
+from quickstudy.algorithms.base import NamingAlgorithm, Told
 from quickstudy.algorithms.rows import Rows
-from quickstudy.batches import Batch, join
+from quickstudy.batches import Batch, join, size, take
 from quickstudy.data.targets import Label, LabelType, label_of, read_as, type_of
-from quickstudy.errors import DataError, UnknownClassError, closest, one_line
+from quickstudy.errors import ConfigError, DataError, UnknownClassError, closest, few, one_line
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
-from quickstudy.learning.changes import Support, check_name
+from quickstudy.learning.changes import Kept, Support, check_name
 from quickstudy.learning.confidence import (
     NOT_CALIBRATED,
     Confidence,
@@ -99,6 +101,42 @@ class Knowledge:
         """How its inputs are read."""
         return Reader(self.encoder, self.modality, self.taught)
 
+    @property
+    def tells_names(self) -> bool:
+        """Whether names are not examples like others: its algorithm takes them apart, or they lie apart from inputs."""
+        return isinstance(self.algorithm, NamingAlgorithm) or self.encoder.reads_words is not None
+
+    def examples_of(self, kept: Kept) -> Kept:
+        """Return what is kept of a class but for its name, where names are not examples like others."""
+        if not (self.tells_names and any(kept.named)):
+            return kept
+        rows = [row for row, name in enumerate(kept.names) if not name]
+        return kept.some(rows)
+
+    def told(self, support: Support) -> tuple[Algorithm, list[Batch]]:
+        """Return an algorithm that knows the names, where there are any, and by class what else is kept: examples."""
+        classes, names = list[int](), list[Tensor]()
+        for code, kept in enumerate(support.values()):
+            own = [row for row, name in enumerate(kept.names) if name] if self.tells_names else []
+            classes += [code] * len(own)
+            names += [take(kept.values, own)] if own else []
+        values = [self.examples_of(kept).values for kept in support.values()]
+        if not names:
+            return self.algorithm, values
+        alone = [name for name, own in zip(support, values, strict=True) if not size(own)]
+        if self.encoder.reads_words is not None and not isinstance(self.algorithm, NamingAlgorithm):
+            nameless = len(names) < len(support)
+            if nameless or 0 < len(alone) < len(support):
+                which = f" ({few(map(str, alone))})" if alone else ""
+                raise ConfigError(
+                    f"some classes are known by {self.modality.called} and others by their names{which}, which lie "
+                    f"elsewhere: {type(self.algorithm).__name__} cannot weigh them against each other; take "
+                    "strategy='tip_adapter'"
+                )
+        assert isinstance(self.algorithm, EmbeddingAlgorithm)
+        names_nD = torch.cat(names)
+        return Told(self.algorithm, names_nD, torch.tensor(classes, device=names_nD.device)), values
+
     def kept(self) -> Batch:
         """Return what is kept of all examples, class by class: ``[S, ...]``."""
         return join(kept.values for kept in self.support.values())
@@ -174,14 +212,21 @@ class Knowledge:
             none = torch.empty(0)
             return HeldOut(torch.empty(0, len(self.support)), none.long(), none, none, NOT_CALIBRATED)
         if least not in self.in_turn:
-            values = [kept.values for kept in self.support.values()]
-            origins = [kept.origins or (0,) * kept.examples for kept in self.support.values()]
-            self.in_turn[least] = left_out(self.algorithm, values, self.means.used, least, origins)
+            algorithm, values = self.told(self.support)
+            assert isinstance(algorithm, EmbeddingAlgorithm)
+            origins = [self.examples_of(kept).sources for kept in self.support.values()]
+            self.in_turn[least] = left_out(algorithm, values, self.means.used, least, origins)
         return self.in_turn[least]
 
     @cached_property
     def threshold(self) -> float:
-        """The familiarity that its rates ask for, but for rounding; unlike the temperature, at no learning anew."""
+        """The familiarity that its rates ask for, but for rounding; unlike the temperature, at no learning anew.
+
+        Where a class is known by its name alone, which is like no input, none is.
+        """
+        apart = self.calibrated is None and self.encoder.reads_words is not None
+        if apart and any(all(kept.names) for kept in self.support.values()):
+            return -math.inf
         return threshold_of(self.held_out(0), **self.rates)
 
     @cached_property

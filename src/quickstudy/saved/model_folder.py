@@ -97,8 +97,9 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
     if support:
         shown = tuple(each for kept in support.values() for each in kept.shown)
         numbers = tuple(each for kept in support.values() for each in kept.numbers)
-        origins = tuple(each for kept in support.values() for each in kept.origins or (0,) * kept.examples)
-        tensors |= as_tensors(Kept(knowledge.kept(), shown, numbers, origins))
+        origins = tuple(each for kept in support.values() for each in kept.sources)
+        named = tuple(each for kept in support.values() for each in kept.names)
+        tensors |= as_tensors(Kept(knowledge.kept(), shown, numbers, origins, named))
     skeleton, held = taken_apart(knowledge.learned, tensors, "state"), None
     if (given := knowledge.calibrated) is not None:
         held = {"answers": taken_apart(given[:4], tensors, "calibrated"), "source": given.source}
@@ -386,17 +387,17 @@ def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapp
         labels = classes
     support: dict[Label, Kept] = {}
     if classes:
-        values, shown, numbers, origins = of_tensors(tensors)
+        values, shown, numbers, origins, named = of_tensors(tensors)
         firsts = [0, *itertools.accumulate(examples)]
         if firsts.pop() != size(values):
             raise ValueError("more or fewer examples than are counted")
         if len(numbers) != (0 if knowledge.kind.by_class else size(values)):
             raise ValueError("more or fewer numbers than examples")
-        if len(origins) not in (0, size(values)):
-            raise ValueError("more or fewer origins than examples")
+        if len(origins) not in (0, size(values)) or len(named) not in (0, size(values)):
+            raise ValueError("more or fewer origins, or names, than examples")
         for label, first, count in zip(labels, firsts, examples, strict=True):
             rows = slice(first, first + count)
-            support[label] = Kept(take(values, rows), shown[rows], numbers[rows], origins[rows])
+            support[label] = Kept(take(values, rows), shown[rows], numbers[rows], origins[rows], named[rows])
     held = description["calibrated"]
     logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
     rates = description["rates"]

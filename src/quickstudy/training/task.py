@@ -30,7 +30,7 @@ from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
-from quickstudy.learning.adapting import acquainted, with_names
+from quickstudy.learning.adapting import acquainted_with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import at_layer, build_encoder, sized
 from quickstudy.selfsupervised import Method
@@ -532,7 +532,7 @@ class Task(OfDomain, L.LightningModule):
                 tensor ``[S, ...]``, fed as it is.
             labels: S labels, strings or integers; classes may have different numbers of examples. Or S numbers, where
                 answers are such.
-            classes: of texts, names of classes that count as an example each; they alone are enough.
+            classes: names of classes, see ``Predictor.from_backbone``; they alone are enough.
             group_by: S names of what each example comes from, where answers are classes; see ``Predictor.fit``.
             strategy: what learns them in place of the training strategy's own classifier; any that ``quickstudy list
                 strategies`` names and that needs no training, such as ``"linear_probe"``.
@@ -555,11 +555,12 @@ class Task(OfDomain, L.LightningModule):
             raise ConfigError("group_by is of classes, and this model learns numbers: leave it out")
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         modality = self._modality_for(inputs)
-        inputs, labels, group_by = with_names(modality, inputs, labels, classes, group_by)
+        if classes and not self.kind.by_class:
+            raise ConfigError("answers are numbers, and no classes: leave classes= out")
         if not self.load_options:  # of data that it has met, or of what trained its network
-            encoder, modality, inputs = acquainted(encoder, modality, inputs)
+            encoder, modality, inputs = acquainted_with_names(encoder, modality, inputs, classes)
         learner = self.kind.learner(encoder, algorithm.eval().requires_grad_(False), modality)
-        return learner.fit(inputs, labels, **given(group_by=group_by))
+        return learner.fit(inputs, labels, **given(classes=classes or None, group_by=group_by))
 
     def predictor(self) -> TrainedModel:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
