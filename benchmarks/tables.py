@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import domains
+import lightning as L
 import numpy as np
 import pandas as pd
 import sides
@@ -33,7 +34,7 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold
-from torch import nn
+from torch import Tensor, nn
 
 from quickstudy import Predictor, Trainer
 from quickstudy.data.rows import Rows, columns_of
@@ -51,7 +52,7 @@ from quickstudy.tabular import (
 SHOTS, DRAWS = (8, 32, 128), 10
 INNER, LEAST = 2, 100
 BATCH, TREES = 128, 200
-STEP_BATCH, STEP_SEEDS, STEP_EPOCHS = 256, 3, 3
+STEP_BATCH, STEP_SEEDS, STEP_EPOCHS = 256, 5, 3
 
 
 class Task(NamedTuple):
@@ -343,8 +344,36 @@ def self_made(root: Path) -> dict[str, Any]:
     return found
 
 
-def step(root: Path) -> dict[str, Any]:
-    """Time a step beside one in a loop of plain torch of the same network, in turns; and what reading is of it."""
+class Bare(L.LightningModule):
+    """A network in the least that Lightning asks for: nothing is logged, and reading is one index of each tensor.
+
+    Args:
+        network: that trains.
+        rows, codes: all inputs and targets.
+    """
+
+    def __init__(self, network: nn.Module, rows: Mapping[str, Tensor], codes: Tensor) -> None:
+        super().__init__()
+        self.network, self.rows, self.codes = network, rows, codes
+
+    def train_dataloader(self) -> Iterator[Any]:
+        class Permuted:
+            def __iter__(_) -> Iterator[Any]:  # noqa: N805 - beside the module
+                for some in torch.randperm(len(self.codes)).split(STEP_BATCH):
+                    yield {name: leaf[some] for name, leaf in self.rows.items()}, self.codes[some]
+
+        return Permuted()  # type: ignore[return-value]
+
+    def training_step(self, batch: Any) -> Tensor:
+        outputs = self.network(batch[0])
+        return nn.functional.cross_entropy(*for_loss(outputs, batch[1]))
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.network.parameters(), lr=1e-3)
+
+
+def step(backbone: str, root: Path) -> dict[str, Any]:
+    """Time a step beside one of the same network in plain torch, and one of bare Lightning, in turns; and reading."""
     train, test = (pd.read_csv(root / f"adult_{part}.csv.gz") for part in ("train", "test"))
     made = partial(TabularClassificationData.from_data_frame, "income", train_data_frame=train, batch_size=STEP_BATCH)
     data = made()
@@ -352,49 +381,54 @@ def step(root: Path) -> dict[str, Any]:
     rows, asked = (data.modality.load_many(Rows(columns_of(frame)), np.arange(len(frame))) for frame in (train, test))
     codes, true = (torch.from_numpy(frame["income"].eq(data.classes[1]).to_numpy()).long() for frame in (train, test))
     found: dict[str, Any] = {"rows": len(train), "batch size": STEP_BATCH}
-    for backbone in ("mlp", "tabm"):
-        ratios, apart = list[float](), list[float]()
-        for seed in range(STEP_SEEDS):
-            torch.manual_seed(seed)
-            model = TabularClassifier(backbone=backbone, optimizer="AdamW", learning_rate=1e-3)
-            model.meet(data, "fit")
-            plain = copy.deepcopy(nn.Sequential(model.encoder.backbone, nn.Flatten(), model.head))
-            ours, theirs = domains.Clock(), domains.Clock()
-            Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[ours], **QUIET).fit(model, datamodule=data)
-            optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3)
-            for _ in range(STEP_EPOCHS):
-                for some in torch.randperm(len(train)).split(STEP_BATCH):
-                    optimizer.zero_grad()
-                    outputs = plain({name: leaf[some] for name, leaf in rows.items()})
-                    nn.functional.cross_entropy(*for_loss(outputs, codes[some])).backward()
-                    optimizer.step()
-                    theirs.on_train_batch_end()
-            ratios.append(ours.step / theirs.step)
-            chances = model.predictor().predict(test.drop(columns="income"), "probabilities", batch_size=512)
-            with torch.inference_mode():
-                of_plain = of_mean_probabilities(plain.eval()(asked)).argmax(1).eq(true).float().mean()
-            apart.append(float((np.asarray(chances).argmax(1) == true.numpy()).mean() - of_plain))
-        shares = {}
-        for workers in (0, 2):
-            loader = made(num_workers=workers).train_dataloader()
-            for epoch in ("first", "second"):
-                began = time.process_time()
-                steps = sum(1 for _ in loader)
-                shares[f"{workers} workers, {epoch} epoch"] = (time.process_time() - began) / steps / ours.step
-        found[backbone] = {
-            "milliseconds of a step": round(1000 * ours.step, 2),
-            "time of quickstudy / plain torch": told(ratios),
-            "accuracy, less that of plain torch": told(apart),
-            "share of reading": {name: round(share, 3) for name, share in shares.items()},
-        }
-        print(backbone, found[backbone], flush=True)
-    return found
+    ratios, apart = dict[str, list[float]](), list[float]()
+    for seed in range(STEP_SEEDS):
+        torch.manual_seed(seed)
+        model = TabularClassifier(backbone=backbone, optimizer="AdamW", learning_rate=1e-3)
+        model.meet(data, "fit")
+        plain = copy.deepcopy(nn.Sequential(model.encoder.backbone, nn.Flatten(), model.head))
+        ours, theirs, bare = domains.Clock(), domains.Clock(), domains.Clock()
+        least = Bare(copy.deepcopy(plain), rows, codes)
+        Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[ours], **QUIET).fit(model, datamodule=data)
+        L.Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[bare], **QUIET).fit(least)
+        optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3)
+        for _ in range(STEP_EPOCHS):
+            for some in torch.randperm(len(train)).split(STEP_BATCH):
+                optimizer.zero_grad()
+                outputs = plain({name: leaf[some] for name, leaf in rows.items()})
+                nn.functional.cross_entropy(*for_loss(outputs, codes[some])).backward()
+                optimizer.step()
+                theirs.on_train_batch_end()
+        for name, ratio in (
+            ("quickstudy / plain torch", ours.step / theirs.step),
+            ("quickstudy / bare Lightning", ours.step / bare.step),
+            ("bare Lightning / plain torch", bare.step / theirs.step),
+        ):
+            ratios.setdefault(name, []).append(ratio)
+        chances = model.predictor().predict(test.drop(columns="income"), "probabilities", batch_size=512)
+        with torch.inference_mode():
+            of_plain = of_mean_probabilities(plain.eval()(asked)).argmax(1).eq(true).float().mean()
+        apart.append(float((np.asarray(chances).argmax(1) == true.numpy()).mean() - of_plain))
+    shares = {}
+    for workers in (0, 2):
+        loader = made(num_workers=workers).train_dataloader()
+        for epoch in ("first", "second"):
+            began = time.process_time()
+            steps = sum(1 for _ in loader)
+            shares[f"{workers} workers, {epoch} epoch"] = (time.process_time() - began) / steps / ours.step
+    return found | {
+        "milliseconds of a step": round(1000 * ours.step, 2),
+        **{f"time of {name}": told(some) for name, some in ratios.items()},
+        "accuracy, less that of plain torch": told(apart),
+        "share of reading": {name: round(share, 3) for name, share in shares.items()},
+    }
 
 
 MEASUREMENTS: dict[str, domains.Measurement] = {
     "adult": adult,
     "self_made": self_made,
-    "step": step,
+    "step_mlp": partial(step, "mlp"),
+    "step_tabm": partial(step, "tabm"),
     "german_credit": partial(measured, partial(in_folds, partial(read, "german_credit", "risk", "accuracy"), 2)),
     **{
         task.__name__: partial(measured, partial(in_folds, task, 1))

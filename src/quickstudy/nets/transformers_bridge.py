@@ -44,7 +44,7 @@ _MINILM = {
 }
 _LONGEST = 512
 """Tokens of a text at most, where a model does not say."""
-TOWERS = ("clip", "siglip", "metaclip_2", "altclip", "chinese_clip")
+TOWERS = ("clip", "siglip")
 """Types of models of pictures and words, as a ``config.json`` has them."""
 _FILES = ("*.json", "*.txt", "*.model")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
