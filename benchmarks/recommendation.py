@@ -40,7 +40,7 @@ from quickstudy.audio import AudioEmbedder
 from quickstudy.image import ImageEmbedder
 from quickstudy.ladder import RUNGS, available_rungs, climb
 from quickstudy.ladder.comparing import column
-from quickstudy.ladder.examples import Examples, domain_of
+from quickstudy.ladder.examples import Examples, domain_of, encoders_of
 from quickstudy.ladder.opening import examples_of
 from quickstudy.ladder.record import Key
 from quickstudy.tabular import TabularClassificationData
@@ -222,7 +222,8 @@ def climbed(population: Population, each: int, seed: int, draws: int) -> Told:
     asked, truth = population.asked(others), population.labels[others]
 
     def reached(key: Key, of: Any) -> float:
-        examples = Examples(of, data.modality, domain_of(data.modality), [Same() if tensors else key.backbone])
+        encoders = encoders_of([Same() if tensors else key.backbone], domain_of(data.modality))
+        examples = Examples(of, data.modality, domain_of(data.modality), encoders)
         predictor = RUNGS[key.rung].model(examples.on(key.backbone))
         assert isinstance(predictor, Predictor)
         return float(np.mean(np.array(predictor.predict(asked, may_be_unknown=False)) == truth))

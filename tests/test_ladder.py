@@ -407,7 +407,7 @@ def test_how_much_longer_a_rung_takes_counts_the_embedding() -> None:
     record = climbed(rungs=["nearest_centroid", "linear_probe"], episodes=0).record
     centroid, probe = (Key(name, "Same") for name in ("nearest_centroid", "linear_probe"))
     for key, seconds in ((centroid, 1.0), (probe, 5.0)):
-        record.steps[key] = replace(record.steps[key], embedding_seconds=1.0)
+        record.steps[key] = replace(record.steps[key], embedding_seconds=1.0, cost=round(seconds))
         for shots, number in record.draws:
             found = record.results[key, shots, number]
             target = np.array(record.examples.targets)[list(record.draws[shots, number].queries)]

@@ -555,9 +555,9 @@ for _name, _rung in {
             ("_ica", ", projected onto these and scaled, as ICA does", "ica"),
         )
     },
-    "linear_probe": OnEmbeddings("logistic regression on embeddings", 2, strategy="linear_probe"),
+    "linear_probe": OnEmbeddings("logistic regression on embeddings", 1, strategy="linear_probe"),
     "tip_adapter": OnEmbeddings(
-        "the names of the classes, corrected by the examples that are near", 2, strategy="tip_adapter", named="too"
+        "the names of the classes, corrected by the examples that are near", 1, strategy="tip_adapter", named="too"
     ),
     "bdcspn": OnEmbeddings("class means, corrected by what else is asked", 2, strategy="bdcspn"),
     "tim": OnEmbeddings("answers that are even among the classes, of all that is asked", 2, strategy="tim"),
