@@ -40,6 +40,7 @@ EXCEPT = {
         r".* .*|_?pictures(_of)?|AutoImageProcessor",
         "networks of pictures and words are told apart here",
     ),
+    "learning/checks.py": (r"imagenet-\w+|ImageNetInfo", "a name of the data that a network was trained on"),
     "nets/two_towers.py": (r".*", "networks of pictures and words"),
     "nets/": (r".* .*", "what to type where a picture does not fit a network"),
     "modality/pixels.py": (r".*", "arrays in memory as a network of pictures takes them, whatever the domain"),
