@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, Predictor
@@ -15,7 +17,9 @@ from quickstudy.algorithms import STRATEGIES
 from quickstudy.errors import DataWarning
 from quickstudy.functional.calibration import area_under_roc, best_temperature, expected_calibration_error
 from quickstudy.functional.intervals import proportion_interval
+from quickstudy.learning.adapting import unshown
 from quickstudy.learning.answering import answered
+from quickstudy.learning.changes import Change
 from quickstudy.learning.confidence import (
     _shuffled,
     accuracy_in_words,
@@ -24,6 +28,7 @@ from quickstudy.learning.confidence import (
     strangers_caught,
 )
 from quickstudy.nets import Encoder, build_encoder
+from quickstudy.saved.examples import change_of, examples_to_bytes
 
 # Most tests ask about the very examples that were learned, which is told.
 pytestmark = pytest.mark.filterwarnings("ignore:the model learned from:quickstudy.errors.DataWarning")
@@ -335,6 +340,35 @@ def test_what_is_of_one_origin_is_left_out_together(strategy: str, tmp_path: Pat
     assert all(groups[place % 40] == place // 40 for place in away.indices.tolist()), "by those of other groups"
     same = made(inputs, labels, group_by=["one"] * 40).held_out_accuracy_
     assert same.examples == 0 and same.source == "nothing: no class has examples of two origins"
+
+
+def test_a_near_copy_that_is_added_later_is_left_out_with_what_it_is_of(tmp_path: Path) -> None:
+    def encoded(picture: Image.Image, quality: int) -> bytes:
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=quality)
+        return file.getvalue()
+
+    noise = np.random.default_rng(0).integers(0, 255, (12, 8, 8, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(each).resize((64, 64), Image.Resampling.BICUBIC) for each in noise]
+    net, names = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten()), ["a", "b"]
+    Predictor.from_backbone(net, pictures[:8], names * 4, strategy="nearest_neighbour").save(tmp_path / "known")
+    predictor, other, unseen = (Predictor.load(tmp_path / "known", backbone=net) for _ in range(3))
+    unseen._knowledge = unshown(unseen.knowledge)  # as an older quickstudy kept them
+    unseen.save(tmp_path / "older")
+    older = Predictor.load(tmp_path / "older", backbone=net)
+    sent: list[Change] = []
+    predictor.before_change = lambda change: sent.append(change) or len(sent)  # type: ignore[func-returns-value]
+    predictor.add_class("c", pictures[8:10])
+    other.take_up([change_of(one.kind, one.name, "", examples_to_bytes(one), "cpu") for one in sent])
+    for known in (predictor, other):
+        for place, name in enumerate(names):
+            known.add_examples(name, [encoded(each, 60) for each in pictures[place:8:2]])
+        known.add_examples("c", [encoded(each, 50) for each in pictures[8:]])
+        found = known.held_out_accuracy_
+        assert found.examples == 12 and found.source.endswith("left out, with all of its origin")
+        assert found.accuracy < 0.7, "of noise nothing is known"
+    older.add_examples("a", [encoded(pictures[0], 60)])
+    assert older.held_out_accuracy_.examples == 9, "nothing is left to compare it with"
 
 
 @pytest.mark.parametrize("strategy", ["prototypicalnetworks", "linear_probe"])

@@ -18,6 +18,7 @@ from quickstudy.data.scan import class_folders
 from quickstudy.data.table import Table
 from quickstudy.errors import DataWarning
 from quickstudy.image.modality import IMAGE_EXTENSIONS, Picture
+from quickstudy.learning.changes import Kept
 from quickstudy.learning.checks import (
     few_asked,
     groups_apart,
@@ -152,11 +153,16 @@ def test_near_duplicates_and_groups_are_kept_together() -> None:
 def test_who_learns_examples_is_warned_and_copies_have_one_number() -> None:
     """The number is that of the text, whenever it comes; of groups all of one have it."""
     texts = ["Card lost", "card  lost!", "fee", "a rate", "the rate"]
-    first = origins_of(Table.build(texts, ["card", "card", "fee", "rate", "rate"]), Text())
+    first = origins_of(Table.build(texts, ["card", "card", "fee", "rate", "rate"]), Text())[0]
     assert first[0] == first[1] and len(set(first)) == 4 and 0 not in first
-    assert origins_of(Table.build(["CARD LOST"]), Text()) == first[:1]
-    grouped = origins_of(Table.build(texts, ["fee", "fee", "fee", "rate", "rate"], origins=[1, 2, 3, 3, 4]), Text())
+    assert origins_of(Table.build(["CARD LOST"]), Text())[0] == first[:1]
+    grouped, sketches = origins_of(
+        Table.build(texts, ["fee", "fee", "fee", "rate", "rate"], origins=[1, 2, 3, 3, 4]), Text()
+    )
     assert grouped[0] == grouped[1] != grouped[2] == grouped[3] != grouped[4], "the copies join two groups"
+    known = Kept(torch.zeros(5, 1), (b"",) * 5, (), grouped, (), sketches)
+    later, _ = origins_of(Table.build(["new", "A RATE!"]), Text(), [Kept(torch.zeros(1, 1), (b"",)), known])
+    assert later[0] not in grouped and later[1] == grouped[3], "what is like one of a group is of the group"
     with pytest.warns(DataWarning) as told:
         origins_of(Table.build([*texts, "fee"], ["card lost", "Card_lost", "fee", "rate", "rate", "rate"]), Text())
     told_of = [str(one.message) for one in told]

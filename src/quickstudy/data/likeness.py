@@ -32,6 +32,7 @@ Sketch = bytes | Tensor | None
 
 SIDE = 16
 """Pixels of a small picture's side."""
+_DRAWN = 3 * SIDE**2  # bytes of one
 _BITS = 6  # in which two of 64 may differ
 _BLOCKS = _BITS + 3  # of which three are then equal
 _WINDOW = 16  # neighbours that each is compared with
@@ -114,6 +115,43 @@ def near_pairs(found: Sequence[Sketch]) -> NDArray[np.int64]:
     return made[np.lexsort((made[:, 1], made[:, 0]))]
 
 
+def in_bytes(sketch: Sketch) -> bytes:
+    """Return a sketch in as few bytes as ``known_again`` compares; none of what is compared by nothing."""
+    if isinstance(sketch, Tensor):
+        return sketch.numpy().tobytes()
+    return digest(sketch) if sketch else b""
+
+
+def known_again(found: Sequence[bytes], known: Sequence[bytes]) -> list[int]:
+    """Return of each of N examples the place of a known one that it is nearly the same as; -1 where there is none.
+
+    Args:
+        found: N sketches ``in_bytes``.
+        known: likewise.
+    """
+    by_bytes = {one: place for place, one in enumerate(known) if one}
+    places = [by_bytes.get(one, -1) for one in found]
+    drawn = [place for place, one in enumerate(known) if len(one) == _DRAWN]
+    asked = [row for row, one in enumerate(found) if len(one) == _DRAWN and places[row] < 0]
+    if not (drawn and asked):
+        return places
+    old, new = _pictures([known[place] for place in drawn]), _pictures([found[row] for row in asked])
+    old_words, new_words = (np.packbits(_patterns(some), axis=1).view(np.uint64)[:, 0] for some in (old, new))
+    for row, picture, word in zip(asked, new, new_words, strict=True):
+        near = np.flatnonzero(np.bitwise_count(old_words ^ word) <= _BITS)
+        for start in range(0, len(near), _CHUNK):
+            part = near[start : start + _CHUNK]
+            like = part[_look_alike(old[part], picture[None])]
+            if len(like):
+                places[row] = drawn[like[0]]
+                break
+    return places
+
+
+def _pictures(sketches: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(sketches), np.uint8).reshape(-1, 3, SIDE, SIDE)
+
+
 def joined(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Return by example the first row that pairs join it with, through however many others; ``[N]``.
 
@@ -138,12 +176,18 @@ def _alike(sketches: NDArray[np.uint8]) -> NDArray[np.int64]:
     keep = np.zeros(len(pairs), np.bool_)
     for start in range(0, len(pairs), _CHUNK):
         part = slice(start, start + _CHUNK)
-        one, other = (sketches[rows].reshape(-1, 3 * SIDE**2).astype(np.float32) for rows in pairs[part].T)
-        means, other_means = one.mean(1, keepdims=True), other.mean(1, keepdims=True)
-        contrast = np.sqrt(one.std(1) * other.std(1)).clip(_FLAT)
-        apart = np.sqrt(np.square((one - means) - (other - other_means)).mean(1))
-        keep[part] = (apart <= _LIKE * contrast) & (np.abs(means - other_means)[:, 0] <= _BRIGHTER)
+        keep[part] = _look_alike(*(sketches[rows] for rows in pairs[part].T))
     return pairs[keep]
+
+
+def _look_alike(sketches: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return whether sketches ``[M, 3, SIDE, SIDE]`` are like others by their pixels, ``[M]``."""
+    one, other = (each.reshape(-1, _DRAWN).astype(np.float32) for each in (sketches, others))
+    means, other_means = one.mean(1, keepdims=True), other.mean(1, keepdims=True)
+    contrast = np.sqrt(one.std(1) * other.std(1)).clip(_FLAT)
+    apart = np.sqrt(np.square((one - means) - (other - other_means)).mean(1))
+    alike: NDArray[np.bool_] = (apart <= _LIKE * contrast) & (np.abs(means - other_means)[:, 0] <= _BRIGHTER)
+    return alike
 
 
 def _patterns(sketches: NDArray[np.uint8]) -> NDArray[np.uint8]:

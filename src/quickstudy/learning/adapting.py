@@ -165,11 +165,11 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any, classes: Any = (), gr
     if inputs is not None or alike:
         coded = np.concatenate([codes, codes_of_names]) if alike else codes
         table = Table(examples, coded, encoded.classes, encoded.label_type, origins=groups)
-        origins = origins_of(table, knowledge.modality)
+        origins, sketches = origins_of(table, knowledge.modality)
         knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
         knowledge, kept = kept_of(knowledge, examples, len(known))
         named = (False,) * count + (True,) * len(names) if alike else ()
-        parts.append(kept._replace(origins=origins, named=named))
+        parts.append(kept._replace(origins=origins, named=named, sketches=sketches))
     if names and not alike:
         knowledge, kept = kept_of_names(knowledge, names, len(known))
         parts.append(kept)
@@ -207,16 +207,17 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
         knowledge, kept = kept_of_names(knowledge, [name], ways)
         return knowledge, Change("add", name, "", kept.values, kept.shown, named=kept.named)
     examples, told, origins = knowledge.reader.listed(inputs), list[float](), tuple[int, ...]()
+    sketches: tuple[bytes, ...] = ()
     if not knowledge.kind.by_class:
         told = knowledge.kind.encode(numbers).codes.tolist()
         if (count := len(knowledge.reader.samples(examples))) != len(told):
             raise DataError(f"{count} examples but {len(told)} numbers: each example needs one")
     elif len(knowledge.reader.samples(examples)):
-        origins = origins_of(Table(examples), knowledge.modality)
+        origins, sketches = origins_of(Table(examples), knowledge.modality, knowledge.support.values())
     if not knowledge.support:
         knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
     knowledge, kept = kept_of(knowledge, examples, ways)
-    kept = kept._replace(origins=origins)
+    kept = kept._replace(origins=origins, sketches=sketches)
     if knowledge.kind.by_class and name not in knowledge.support and _by_name(knowledge):
         knowledge, named = kept_of_names(knowledge, [name], ways)
         kept = named.beside(kept)
@@ -227,7 +228,7 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
             f"what it keeps of {knowledge.reader.samples(examples).name(0)} has the shape {new}, and of the examples "
             f"so far {known}: give inputs of the size that it was trained on"
         )
-    return knowledge, Change("add", name, "", kept.values, kept.shown, tuple(told), kept.origins, kept.named)
+    return knowledge, Change("add", name, "", *kept._replace(numbers=tuple(told)))
 
 
 def _by_name(knowledge: Knowledge) -> bool:
@@ -257,8 +258,8 @@ def restored(knowledge: Knowledge, support: Support, state: Any) -> Knowledge:
 
 
 def unshown(knowledge: Knowledge) -> Knowledge:
-    """Return it without the small pictures of its examples."""
-    bare = {name: kept._replace(shown=(b"",) * kept.examples) for name, kept in knowledge.support.items()}
+    """Return it without the small pictures of its examples, and without what copies are known by, as these are such."""
+    bare = {name: kept._replace(shown=(b"",) * kept.examples, sketches=()) for name, kept in knowledge.support.items()}
     return replace(knowledge, support=bare)
 
 

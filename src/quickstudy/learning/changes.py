@@ -31,6 +31,8 @@ class Change(NamedTuple):
     """Of these examples, see ``Kept``."""
     named: tuple[bool, ...] = ()
     """Whether each of these examples is the name of the class; nothing where none is."""
+    sketches: tuple[bytes, ...] = ()
+    """Of these examples, see ``Kept``."""
 
     @property
     def examples(self) -> int:
@@ -52,6 +54,9 @@ class Kept(NamedTuple):
     None: nobody looked."""
     named: tuple[bool, ...] = ()
     """Whether each is the name of the class; nothing where none is."""
+    sketches: tuple[bytes, ...] = ()
+    """Of each what further examples are compared with, for copies of it (``data.likeness.in_bytes``); empty where there
+    is no telling. None: nobody looked, or an older quickstudy kept none."""
 
     @property
     def examples(self) -> int:
@@ -68,6 +73,11 @@ class Kept(NamedTuple):
         """What each comes from, in a number."""
         return self.origins or (0,) * self.examples
 
+    @property
+    def sketched(self) -> tuple[bytes, ...]:
+        """What further examples are compared with, of each."""
+        return self.sketches or (b"",) * self.examples
+
     def some(self, rows: Sequence[int]) -> Kept:
         """Return what is kept of some of them."""
 
@@ -80,8 +90,9 @@ class Kept(NamedTuple):
         """Return this and what is kept of further examples behind it."""
         named = self.names + other.names if self.named or other.named else ()
         origins = self.sources + other.sources if self.origins or other.origins else ()
+        sketches = self.sketched + other.sketched if self.sketches or other.sketches else ()
         values = join([self.values, other.values])
-        return Kept(values, self.shown + other.shown, self.numbers + other.numbers, origins, named)
+        return Kept(values, self.shown + other.shown, self.numbers + other.numbers, origins, named, sketches)
 
 
 Support = Mapping[Label, Kept]
@@ -94,7 +105,7 @@ def changed(support: Support, change: Change) -> Support:
     Raises:
         DataError: it is of a class that there is not, or gives two classes one name.
     """
-    kind, name, new_name, values, shown, numbers, origins, named = change
+    kind, name, new_name, values, shown, numbers, origins, named, sketches = change
     if kind != "add" and name not in support:
         raise DataError(f"a change is of the class {brief(name)}, which there is not")
     if kind == "rename" and new_name in support and new_name != name:
@@ -103,7 +114,7 @@ def changed(support: Support, change: Change) -> Support:
         return {new_name if other == name else other: kept for other, kept in support.items()}
     if kind == "remove":
         return {other: kept for other, kept in support.items() if other != name}
-    added = Kept(values, shown or (b"",) * size(values), numbers, origins, named)
+    added = Kept(values, shown or (b"",) * size(values), numbers, origins, named, sketches)
     return {**support, name: support[name].beside(added) if name in support else added}
 
 

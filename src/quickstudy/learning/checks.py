@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.data.likeness import Sketch, digest, joined, near_pairs, sketches
+from quickstudy.data.likeness import Sketch, digest, in_bytes, joined, known_again, near_pairs, sketches
 from quickstudy.data.origins import Origins
 from quickstudy.data.samples import Samples
 from quickstudy.data.splitting import shared_origins
 from quickstudy.data.table import Table
 from quickstudy.errors import DataWarning, few, one_line, require
 from quickstudy.functional.intervals import proportion_interval
+from quickstudy.learning.changes import Kept
 from quickstudy.modality import Modality
 from quickstudy.nets.encoder import starts_from_nothing
 from quickstudy.nets.weights import WHEELS
@@ -175,19 +176,23 @@ def swapped(table: Table, first: NDArray[np.int64], called: str) -> list[Finding
     ]
 
 
-def origins_of(table: Table, modality: Modality) -> tuple[int, ...]:
+def origins_of(
+    table: Table, modality: Modality, known: Iterable[Kept] = ()
+) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
     """Look at examples that are about to be learned, and warn of what is wrong with them.
 
     Args:
         table: of examples of one class each; whose origins, if it has any, are kept.
         modality: what inputs are.
+        known: examples that were learned before, and stay.
 
     Returns:
-        Of each a number for what it comes from: the same for those that are nearly the same or of one origin, the same
-        of the same example whenever it comes; 0 where there is no telling. Of very many none: nobody looks.
+        Of each a number for what it comes from: the same for those that are nearly the same or of one origin, that of a
+        known one which it is nearly the same as, the same of the same example whenever it comes; 0 where there is no
+        telling. And of each what later ones are compared with, see ``Kept``. Of very many none: nobody looks.
     """
     if len(table) > _LOOKED_AT:
-        return ()
+        return (), ()
     found = sketches(table.inputs, modality.sketch)
     findings, first = repetitions({"support": table}, modality, found)
     findings = swapped(table, first, modality.called) or [one for one in findings if not one.notice]
@@ -201,7 +206,12 @@ def origins_of(table: Table, modality: Modality) -> tuple[int, ...]:
     names = [_in_bytes(found[row]) for row in first.tolist()]
     if (own := table.origins) is not None:
         names = [f"group {own.names[own.codes[row]]}".encode() for row in first.tolist()]
-    return tuple(int.from_bytes(digest(name)[:8], "big", signed=True) if name else 0 for name in names)
+    numbers = [int.from_bytes(digest(name)[:8], "big", signed=True) if name else 0 for name in names]
+    kept = tuple(map(in_bytes, found))
+    before = [each for own in known for each in zip(own.sketches, own.sources, strict=False)]
+    again = known_again(kept, [sketch for sketch, _ in before])
+    of_known = {group: before[place][1] for group, place in zip(first.tolist(), again, strict=True) if place >= 0}
+    return tuple(of_known.get(group, number) for group, number in zip(first.tolist(), numbers, strict=True)), kept
 
 
 def _in_bytes(sketch: Sketch) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from quickstudy.errors import DataError, brief
 from quickstudy.learning.changes import Change, Kept, check_name, composed
 from quickstudy.saved.plain import joined, taken_apart
 
-_TREE, _NUMBERS, _ORIGINS, _NAMED = "kept_parts", "numbers", "origins", "named"
+_TREE, _NUMBERS, _ORIGINS, _NAMED, _SKETCHES = "kept_parts", "numbers", "origins", "named", "sketches"
 
 
 def as_tensors(kept: Kept) -> dict[str, Tensor]:
@@ -37,11 +37,9 @@ def as_tensors(kept: Kept) -> dict[str, Tensor]:
         tensors[_ORIGINS] = torch.tensor(kept.origins)
     if any(kept.named):
         tensors[_NAMED] = torch.tensor(kept.named, dtype=torch.uint8)
-    return {
-        **tensors,
-        "thumbnails": _bytes(b"".join(kept.shown)),
-        "thumbnail_bytes": torch.tensor([len(each) for each in kept.shown]),
-    }
+    if any(kept.sketches):
+        tensors |= _pieces(_SKETCHES, "sketch_bytes", kept.sketches)
+    return {**tensors, **_pieces("thumbnails", "thumbnail_bytes", kept.shown)}
 
 
 def of_tensors(tensors: Mapping[str, Tensor]) -> Kept:
@@ -51,11 +49,11 @@ def of_tensors(tensors: Mapping[str, Tensor]) -> Kept:
     numbers = np.frombuffer(_content(tensors[_NUMBERS]), "<f8") if _NUMBERS in tensors else np.empty(0)
     if "thumbnails" not in tensors:
         return Kept(values, (b"",) * size(values))
-    stream = io.BytesIO(_content(tensors["thumbnails"]))
-    shown = tuple(stream.read(length) for length in tensors["thumbnail_bytes"].tolist())
+    shown = _of_pieces(tensors, "thumbnails", "thumbnail_bytes")
+    sketches = _of_pieces(tensors, _SKETCHES, "sketch_bytes") if _SKETCHES in tensors else ()
     origins = tensors[_ORIGINS].tolist() if _ORIGINS in tensors else ()
     named = map(bool, tensors[_NAMED].tolist()) if _NAMED in tensors else ()
-    return Kept(values, shown, tuple(numbers.tolist()), tuple(origins), tuple(named))
+    return Kept(values, shown, tuple(numbers.tolist()), tuple(origins), tuple(named), sketches)
 
 
 def examples_to_bytes(change: Change) -> bytes:
@@ -64,7 +62,7 @@ def examples_to_bytes(change: Change) -> bytes:
         return b""
     values = each(lambda leaf: leaf.cpu().contiguous(), change.kept)
     shown = change.thumbnails or (b"",) * change.examples
-    kept = Kept(values, shown, change.numbers, change.origins, change.named)
+    kept = Kept(values, shown, change.numbers, change.origins, change.named, change.sketches)
     return safetensors.torch.save(as_tensors(kept))
 
 
@@ -85,6 +83,15 @@ def change_of(kind: str, name: Label, new_name: Label, examples: bytes, device: 
         raise DataError(f"a change is of the kind {brief(kind)}: a newer quickstudy made it, or it is damaged")
     check_name(new_name if kind == "rename" else name)
     return Change(kind, composed(name), composed(new_name), *kept)  # type: ignore[arg-type]
+
+
+def _pieces(name: str, lengths: str, pieces: Sequence[bytes]) -> dict[str, Tensor]:
+    return {name: _bytes(b"".join(pieces)), lengths: torch.tensor([len(piece) for piece in pieces])}
+
+
+def _of_pieces(tensors: Mapping[str, Tensor], name: str, lengths: str) -> tuple[bytes, ...]:
+    stream = io.BytesIO(_content(tensors[name]))
+    return tuple(stream.read(length) for length in tensors[lengths].tolist())
 
 
 def _bytes(content: bytes) -> Tensor:

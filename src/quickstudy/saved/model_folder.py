@@ -99,7 +99,8 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
         numbers = tuple(each for kept in support.values() for each in kept.numbers)
         origins = tuple(each for kept in support.values() for each in kept.sources)
         named = tuple(each for kept in support.values() for each in kept.names)
-        tensors |= as_tensors(Kept(knowledge.kept(), shown, numbers, origins, named))
+        sketches = tuple(each for kept in support.values() for each in kept.sketched)
+        tensors |= as_tensors(Kept(knowledge.kept(), shown, numbers, origins, named, sketches))
     skeleton, held = taken_apart(knowledge.learned, tensors, "state"), None
     if (given := knowledge.calibrated) is not None:
         held = {"answers": taken_apart(given[:4], tensors, "calibrated"), "source": given.source}
@@ -387,17 +388,18 @@ def _learned(knowledge: Knowledge, description: Mapping[str, Any], tensors: Mapp
         labels = classes
     support: dict[Label, Kept] = {}
     if classes:
-        values, shown, numbers, origins, named = of_tensors(tensors)
+        values, shown, numbers, origins, named, sketches = of_tensors(tensors)
         firsts = [0, *itertools.accumulate(examples)]
         if firsts.pop() != size(values):
             raise ValueError("more or fewer examples than are counted")
         if len(numbers) != (0 if knowledge.kind.by_class else size(values)):
             raise ValueError("more or fewer numbers than examples")
-        if len(origins) not in (0, size(values)) or len(named) not in (0, size(values)):
-            raise ValueError("more or fewer origins, or names, than examples")
+        if any(len(each) not in (0, size(values)) for each in (origins, named, sketches)):
+            raise ValueError("more or fewer origins, names or sketches than examples")
         for label, first, count in zip(labels, firsts, examples, strict=True):
             rows = slice(first, first + count)
-            support[label] = Kept(take(values, rows), shown[rows], numbers[rows], origins[rows], named[rows])
+            others = numbers[rows], origins[rows], named[rows], sketches[rows]
+            support[label] = Kept(take(values, rows), shown[rows], *others)
     held = description["calibrated"]
     logits, targets, familiar, strangers = [None] * 4 if held is None else joined(held["answers"], tensors)
     rates = description["rates"]
