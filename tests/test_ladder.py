@@ -360,6 +360,7 @@ def test_a_backbone_is_trained_for_each_of_few_draws(
     name: str, stay: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quickstudy.ladder.finetuning.STEPS", 4)
+    monkeypatch.setattr("quickstudy.ladder.rungs._FEW", 3)
     backbone = nn.Sequential(nn.Linear(10, 8), nn.Linear(8, 8), nn.Linear(8, 6))
     before = [weights.clone() for weights in backbone.parameters()]
     options: dict[str, Any] = {"rungs": [name], "shots": (1,), "draws": 4, "episodes": 0}

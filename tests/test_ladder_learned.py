@@ -83,6 +83,7 @@ def test_texts_are_climbed_contrastively_and_others_by_name() -> None:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quickstudy.ladder.metatraining.STEPS_FROM_NOTHING", 40)
+    monkeypatch.setattr("quickstudy.ladder.rungs._FEW", 3)
     monkeypatch.setattr("quickstudy.ladder.rungs._SOME", 5)
 
 

@@ -333,7 +333,11 @@ def column(record: Record, shots: int) -> str:
 
 def _each(record: Record) -> str:
     learned = record.draws.get((ALL, 0))
-    return f"{len(learned.support) / len(record.asked.classes):.0f}" if learned else "all"
+    if learned is None:
+        return "all"
+    counts_C = np.bincount(np.array(record.examples.targets)[list(learned.support)])
+    least, most = int(counts_C.min()), int(counts_C.max())
+    return f"{most}" if most - least < 2 else f"{least} to {most}"
 
 
 def named(record: Record, key: Key) -> str:
@@ -369,7 +373,13 @@ def sentence(record: Record, choice: Choice | None) -> str:
         return "Nothing can be recommended yet: no rung that can be saved was climbed to its end."
     estimate = Estimate(choice.accuracy, choice.ci95)
     at = f"{named(record, choice.key)} at {of_shots(record, choice.shots)}"
-    parts = [f"{at}: {in_points(estimate)} % of new examples right"]
+    level = accuracy(record, choice.key, choice.shots).mean
+    less = (
+        f" (less than in the table by {100 * off:.1f}, as it was chosen by it)"
+        if (off := level - choice.accuracy) >= 0.0005
+        else ""
+    )
+    parts = [f"{at}: {in_points(estimate)} % of new examples right{less}"]
     if choice.best != choice.key:
         why = f"not worth {choice.times:.0f} times the time" if choice.times >= 2 else "not worth it"
         parts.append(f"{named(record, choice.best)} adds {in_points(choice.gain)}, {why}")

@@ -190,7 +190,8 @@ def origins_of(table: Table, modality: Modality) -> tuple[int, ...]:
         return ()
     found = sketches(table.inputs, modality.sketch)
     findings, first = repetitions({"support": table}, modality, found)
-    findings = swapped(table, first, modality.called) or [one for one in findings if not one.notice]
+    changed = swapped(table, first, modality.called) if modality.in_words else []  # nothing else is like a label
+    findings = changed or [one for one in findings if not one.notice]
     if table.label_type == "str":
         findings += twice_named(table.classes) + numbers_named(table.classes)
     for finding in findings:
