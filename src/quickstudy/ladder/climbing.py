@@ -54,6 +54,7 @@ from quickstudy.learning.checks import (
     few_draws,
     grouped,
     groups_apart,
+    never_asked,
     numbers_named,
     repetitions,
     seen_by,
@@ -284,18 +285,20 @@ def _checked(
         *numbers_named(table.classes),
         *grouped(table),
         *groups_apart({"train": table}),
-        *few_asked(len(table)),
         *few_draws(count),
     ]
     reached = drawn.reached(table.index.counts, shots)
     kept = replace(table, origins=together(first, table.origins))
     try:
-        return kept, list(drawn.draws(kept, reached, count, seed)), findings
+        draws = list(drawn.draws(kept, reached, count, seed))
     except DataError:
         if kept.origins is table.origins:
             raise
         # A class has hardly anything else.
-        return table, list(drawn.draws(table, reached, count, seed)), [each.apart() for each in findings]
+        kept, findings = table, [each.apart() for each in findings]
+        draws = list(drawn.draws(kept, reached, count, seed))
+    asked = np.unique([row for draw in draws for row in draw.queries])
+    return kept, draws, [*findings, *few_asked(len(asked)), *never_asked(kept, asked)]
 
 
 def _prepare(record: Record, table: Table, draws: Sequence[Draw], modality: Any, held: Sequence[int]) -> None:

@@ -109,9 +109,10 @@ def accuracy_of_classes(record: Record, first: Key, shots: int, other: Key | Non
     values_T = shares[0] - shares[1] if len(shares) > 1 else shares[0]
     classes_TW = torch.tensor(told.classes)[common]
     places_R = torch.arange(len(classes_TW)).repeat_interleave(classes_TW.shape[1])
-    trials = None if len(shares) > 1 else queries * classes_TW.numel()
-    mean, half = mean_interval(values_T, trials)
-    return OfClasses(mean, half, classes_interval(values_T, places_R, classes_TW.flatten()))
+    asked = len(np.unique(np.array(told.rows)[common][:, :, shots:]))
+    mean, half = mean_interval(values_T, None if len(shares) > 1 else asked)
+    of_classes = classes_interval(values_T, places_R, classes_TW.flatten())
+    return OfClasses(mean, half, max(of_classes, half) if math.isfinite(of_classes) else of_classes)
 
 
 def per_class(record: Record, key: Key, shots: int) -> list[float]:

@@ -47,7 +47,7 @@ class Finding:
 
     check: str
     """``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"numbers"``, ``"groups"``, ``"grouped"``, ``"few"``,
-    ``"seen"`` or ``"others"``."""
+    ``"unasked"``, ``"seen"`` or ``"others"``."""
     told: str
     """In a sentence."""
     rows: tuple[tuple[int, ...], ...] = ()
@@ -278,6 +278,27 @@ def few_asked(asked: int, at: str = "", accuracy: float = _NEAR, enough: float =
             "few",
             f"{asked} examples are asked{at and ' '}{at}: near {accuracy:.0%} the interval of an accuracy is {width}, "
             f"whatever the method. For ± {100 * enough:.0f} it takes {need}",
+        )
+    ]
+
+
+def never_asked(table: Table, asked: NDArray[np.int64]) -> list[Finding]:
+    """Say so where no example of a class is asked, as all it has are of one origin, which is learned from.
+
+    Args:
+        table: of one class per example.
+        asked: the rows that are asked at any time.
+    """
+    assert table.targets is not None
+    codes = np.setdiff1d(np.arange(len(table.classes)), table.targets[asked])
+    if not len(codes):
+        return []
+    names = few(f"'{one_line(table.classes[code], 60)}'" for code in codes.tolist())
+    return [
+        Finding(
+            "unasked",
+            f"no example of {names} is asked, as all there are come from one group, or are copies of one: no figure is "
+            "about such classes. Add examples of other groups",
         )
     ]
 
