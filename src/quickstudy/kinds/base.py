@@ -411,7 +411,7 @@ class Kind(ABC):
         return self
 
     def untuned(self) -> Self:
-        """Return it as it judges training and validation data, of which the latter tuned it."""
+        """Return it as it judges training and validation data while it trains, of which the latter tunes it."""
         return self
 
     @property
@@ -424,7 +424,7 @@ class Kind(ABC):
 
         Args:
             found: the figures.
-            tuner: what ``tuner`` returned, once it was asked; None: there is none.
+            tuner: what ``tuner`` returned, once it was asked; None: there is none, or it is not tuned by these.
         """
         return {}
 

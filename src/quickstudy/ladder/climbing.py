@@ -15,7 +15,7 @@ import torch
 
 from quickstudy.data.samples import Samples, file_of
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, check_counts, check_options, one_line
+from quickstudy.errors import ConfigError, DataError, check_counts, check_options, few, one_line
 from quickstudy.ladder import draws as drawn
 from quickstudy.ladder.comparing import (
     WORTH,
@@ -44,7 +44,7 @@ from quickstudy.ladder.examples import (
 )
 from quickstudy.ladder.metatraining import META, others_of
 from quickstudy.ladder.opening import Named, examples_of, opened
-from quickstudy.ladder.record import Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step, owned
+from quickstudy.ladder.record import ALL, Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step, owned
 from quickstudy.ladder.record import Examples as Listed
 from quickstudy.ladder.report import PAGE, shower, write_report
 from quickstudy.ladder.rungs import RUNGS, SLOW, Rung, available_rungs
@@ -187,8 +187,11 @@ def climb(
             if not backbones and not (usual := usual_backbone(modality)):
                 raise ConfigError(f"backbones is missing: name what embeds {modality.called}, or give a module")
             encoders = encoders_of(backbones or [usual], kind, device, prompts)
+        origins, used = table.origins, any(type(RUNGS[name]).asked is not Rung.asked for name in names)
         table, support_sets, findings = _checked(table, modality, shots, draws, seed)
-        others, further, taught = others_of(meta_train, table, modality, ways, seed if episodes else None, named)
+        others, further, taught = others_of(
+            meta_train, table, modality, ways, seed if episodes else None, named, origins, used
+        )
         findings += further
         asked = Asked(
             data=str(Path(data)) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
@@ -219,7 +222,11 @@ def climb(
         try:
             for finding in findings:
                 record.add(finding)
-            _prepare(record, table, support_sets, modality, () if others is None else others.asked)
+            held = () if others is None else others.asked
+            _prepare(record, table, support_sets, modality, held)
+            if used and others is not None and not others.lacking:
+                for finding in _in_part(record, held):
+                    record.add(finding)
             for name, backbone in _order(names, list(encoders)):
                 _climb_one(record, examples, name, backbone, skipped, told, begins)
             finished = True
@@ -317,6 +324,33 @@ def _prepare(record: Record, table: Table, draws: Sequence[Draw], modality: Any,
             record.add(found)
 
 
+def _served(record: Record, held: Sequence[int]) -> list[int]:
+    """Return the numbers of shots of which episodes are of such classes alone, two at least, as an interval needs."""
+    return [shots for shots, each in record.episodes.items() if len(drawn.of_classes(each, held)) > 1]
+
+
+def _in_part(record: Record, held: Sequence[int]) -> list[Finding]:
+    """Say so where rungs that are asked about held classes alone are so for some numbers of shots only."""
+    served = _served(record, held)
+    lost = [str(shots) for shots in record.asked.shots if shots not in (*served, ALL)]
+    if not (held and served and lost):
+        return []
+    told = f"rungs that are meta-trained on half of the classes are not asked at {few(lost)} examples per class"
+    return [Finding("others", f"{told}: too few of the other half have examples enough, or groups")]
+
+
+def _unasked(record: Record) -> str:
+    """Return why a rung would have no figure that is asked about held classes alone."""
+    if record.asked.episodes < 3:
+        return (
+            f"of {record.asked.episodes} episodes too few are of classes that do not train: set --episodes 3 at least"
+        )
+    return (
+        "too few of the classes that would not train have examples enough, or groups, for episodes of "
+        f"{record.asked.ways}: give --meta_train FOLDER, or lower --ways"
+    )
+
+
 def _names(table: Table, modality: Any) -> tuple[str, ...]:
     samples = Samples(table.inputs, modality)
     if isinstance(table.inputs, list) and all(isinstance(item, str) for item in table.inputs):
@@ -350,6 +384,10 @@ def _climb_one(
         skipped[name] = lacking
         return
     held, most = rung.asked(embedded), rung.draws or record.asked.draws
+    served = _served(record, held)
+    if held and not served:
+        skipped[name] = _unasked(record)
+        return
     left = [
         len(draw.support)
         for (shots, number), draw in record.draws.items()
@@ -372,7 +410,7 @@ def _climb_one(
             told(record, key, shots)
     for shots, episodes in record.episodes.items():
         numbers = drawn.of_classes(episodes, held, rung.episodes)
-        if (key, shots) not in record.episodic and numbers:
+        if (key, shots) not in record.episodic and numbers and (not held or shots in served):
             began = time.perf_counter()
             right = rung.episodic(embedded, torch.tensor(episodes.rows)[list(numbers)], shots)
             if right is not None:

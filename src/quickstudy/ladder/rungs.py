@@ -438,7 +438,7 @@ class MetaTrained(OnEmbeddings):
         """Return what is missing: other classes, or something that trains."""
         if examples.others is None:
             return f"no other classes to meta-train on: give --meta_train FOLDER, or {ENOUGH} times --ways classes"
-        return _nothing_to_train(examples)
+        return examples.others.lacking or _nothing_to_train(examples)
 
     def begins(self, examples: Embedded, supports: Sequence[int]) -> str:
         """Say on what it trains, and for how long."""

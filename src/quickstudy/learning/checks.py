@@ -12,6 +12,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -232,9 +233,11 @@ def also_among(classes: Iterable[str], others: Iterable[str]) -> list[str]:
 
     >>> also_among(["Cat ", "polar_bears", "dog"], ["cat", "Polar bear"])
     ['Cat ', 'polar_bears']
+    >>> also_among(["01", "2.0", "-1", "12", "3.5"], ["1", "2", "3", "5"])  # numbers by what they are worth
+    ['01', '2.0']
     """
-    known = set(map(_joined_words, others))
-    return [name for name in classes if _joined_words(name) in known]
+    known = set(map(_worth, others))
+    return [name for name in classes if _worth(name) in known]
 
 
 def numbers_named(classes: Sequence[str]) -> list[Finding]:
@@ -445,6 +448,11 @@ def _words(name: str) -> str:
 
 def _joined_words(name: str) -> str:
     return re.sub(r"(?<!\d) (?!\d)", "", _words(name))
+
+
+def _worth(name: str) -> str | Decimal:
+    """Return the number that a name is, or else its words."""
+    return Decimal(name.strip()) if re.fullmatch(r"[+-]?\d+(\.\d*)?", name.strip()) else _joined_words(name)
 
 
 def _singular(word: str) -> str:

@@ -325,8 +325,14 @@ class Task(OfDomain, L.LightningModule):
         return StageMetrics(self.score.name, figures, self.kind.further(asked, choices), tuner)
 
     def kind_in(self, stage: str) -> Kind:
-        """Return what an answer is as a stage judges it: what validation data tuned shows on others."""
-        return self.kind if stage == "test" else self.kind.untuned()
+        """Return what an answer is as a stage judges it: what validation data tuned shows on others, and afterwards."""
+        return self.kind.untuned() if stage == "train" or (stage == "val" and self._tunes) else self.kind
+
+    @property
+    def _tunes(self) -> bool:
+        """Whether a validation is one of a training, of which its thresholds and the like come."""
+        trainer = trainer_of(self)
+        return trainer is None or trainer.state.fn in (None, "fit")
 
     # ---- steps
 
@@ -437,12 +443,13 @@ class Task(OfDomain, L.LightningModule):
 
     def _log_epoch(self, stage: str) -> None:
         metrics: Any = self.get_submodule(f"{stage}_metrics")
-        if metrics.tuner is not None:
-            found = metrics.tuner.compute()
-            if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+        tuner = metrics.tuner if self._tunes else None
+        if tuner is not None:
+            found = tuner.compute()
+            if not self.trainer.sanity_checking:
                 self.kind = self.kind.tuned(found)
         collected = metrics.collect(judged=stage != "train")
-        collected |= self.kind.choosing(collected, metrics.tuner) if stage == "val" else {}
+        collected |= self.kind.choosing(collected, tuner) if stage == "val" else {}
         if stage != "train":
             collected |= self.procedure.facts(self)
         if stage == "test" and self._answers is not None:
@@ -618,8 +625,8 @@ class Classifier(Task):
             ``train_accuracy`` counts an answer as right if it is the class with the larger share.
         label_thresholds: with several labels per example, the probability above which one is named: ``"f1"`` chooses
             that of each label by its F1 on the validation data (without any it is one half); or a number for all, or
-            numbers by label, one half where there is none. Figures of training and validation are at one half where
-            the validation data chooses; those of tests, and answers, are at the thresholds.
+            numbers by label, one half where there is none. While it trains, figures but ``val_f1`` are at one half
+            where the validation data chooses; those of ``validate`` and of tests, and answers, are at the thresholds.
 
     Raises:
         ConfigError: an option is misspelled or out of range, or two do not go together.
