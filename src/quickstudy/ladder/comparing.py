@@ -374,10 +374,10 @@ def sentence(record: Record, choice: Choice | None) -> str:
         return "Nothing can be recommended yet: no rung that can be saved was climbed to its end."
     estimate = Estimate(choice.accuracy, choice.ci95)
     at = f"{named(record, choice.key)} at {of_shots(record, choice.shots)}"
-    level = accuracy(record, choice.key, choice.shots).mean
+    in_table = accuracy(record, choice.key, choice.shots).mean
     less = (
         f" (less than in the table by {100 * off:.1f}, as it was chosen by it)"
-        if (off := level - choice.accuracy) >= 0.0005
+        if (off := in_table - choice.accuracy) >= 0.0005
         else ""
     )
     parts = [f"{at}: {in_points(estimate)} % of new examples right{less}"]

@@ -436,8 +436,7 @@ class Answers:
         self._drawn, self._classes = next(iter(known)) if one else ("", tuple(classes))
         self._told = bool(self._classes)
         table = getattr(getattr(listed[0], "dataset", None), "table", None) if len(listed) == 1 else None
-        ordinary = isinstance(table, Table) and isinstance(self._steps[0], Iterator)
-        self._origins = table.origins if ordinary else None
+        self._origins = table.origins if isinstance(table, Table) and isinstance(self._steps[0], Iterator) else None
         self._kept: list[dict[str, NDArray[Any]]] = []
         self._count = 0
 
