@@ -1,13 +1,15 @@
-"""What quickstudy adds to what has to be done anyway: to gathering embeddings, where episodes of them are answered.
+"""What quickstudy adds to what has to be done anyway: to the training step of a plain loop, to gathering embeddings.
 
-    python benchmarks/overhead.py --root DATA
+    python benchmarks/overhead.py --root DATA                    # all; or
+    python benchmarks/overhead.py --root DATA --only episodes
 
-Needs no data: the embeddings are made up. Both sides run in turns in one process of one thread, with the same
-allocator, and are timed by the processor's seconds.
+DATA holds cifar-fs.zip. Both sides run in turns in one process of one thread, with the same allocator, and are timed by
+the processor's seconds.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +19,23 @@ from typing import Any
 import domains
 import numpy as np
 import torch
+from embeddings import QUIET
 from peers import speed as works
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2
 
+from quickstudy import Trainer
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.data.episodes import EpisodeSampler
 from quickstudy.data.table import ClassIndex
 from quickstudy.functional.intervals import mean_interval
+from quickstudy.image import ImageClassificationData, ImageClassifier
 
 EPISODES, SHOTS, QUERIES, TURNS = 10_000, 5, 15, 15
 GATHERED = 8  # episodes at once, which is quickest
+CLASSES, TRAIN, TEST, SIZE, BATCH, EPOCHS, SEEDS = 20, 200, 100, 32, 64, 2, 5
+RATE = 1e-3
 
 
 def interval(figures: list[float]) -> dict[str, float]:
@@ -39,6 +49,9 @@ def seconds(work: Callable[[], Any]) -> float:
     began = time.process_time()
     work()
     return time.process_time() - began
+
+
+# ---- episodes of embeddings
 
 
 def episodes(root: Path) -> dict[str, Any]:
@@ -76,5 +89,84 @@ def episodes(root: Path) -> dict[str, Any]:
     }
 
 
+# ---- ordinary training of pictures
+
+
+def pictures(root: Path) -> dict[str, Any]:
+    """Train a network from nothing on pictures, beside a plain loop of torch with the same network and augmentation."""
+    data = ImageClassificationData.from_benchmark("cifar_fs", root)
+    whole = data.table("train", by_class=True)
+    assert whole is not None
+    samples = data.samples(whole, "train")
+    own = [np.asarray(whole.index.rows(code))[: TRAIN + TEST] for code in range(CLASSES)]
+    taught, asked = (
+        (samples.batch(np.concatenate([rows[part] for rows in own])), torch.arange(CLASSES).repeat_interleave(count))
+        for part, count in ((slice(TRAIN), TRAIN), (slice(TRAIN, None), TEST))
+    )
+    augment = v2.Compose([v2.RandomCrop(SIZE, padding=4), v2.RandomHorizontalFlip()])
+    found: dict[str, Any] = {
+        "pictures": f"{CLASSES} classes of CIFAR-FS, {TRAIN} each to train on and {TEST} to test on, {SIZE} px",
+        "training": f"{EPOCHS} epochs, batches of {BATCH}, AdamW, random crops and flips",
+    }
+    for backbone in ("resnet18", "efficientnet_lite0.ra_in1k"):
+        ratios, apart, steps = list[float](), list[float](), list[float]()
+        for seed in range(SEEDS):
+            torch.manual_seed(seed)
+            model = ImageClassifier(CLASSES, backbone, pretrained=False, optimizer="AdamW", learning_rate=RATE)
+            made = ImageClassificationData.from_tensors(
+                train_data=taught[0],
+                train_targets=taught[1],
+                test_data=asked[0],
+                test_targets=asked[1],
+                transform=augment,
+                batch_size=BATCH,
+            )
+            model.meet(made, "fit")
+            plain = nn.Sequential(copy.deepcopy(model.encoder.backbone), nn.Flatten(), copy.deepcopy(model.head))
+            ours, theirs = domains.Clock(), domains.Clock()
+            trainer = Trainer(max_epochs=EPOCHS, limit_val_batches=0, callbacks=[ours], **QUIET)
+            trainer.fit(model, datamodule=made)
+            right = plain_loop(plain, model, augment, taught, asked, theirs)
+            accuracy = trainer.test(model, datamodule=made, verbose=False)[0]["test_accuracy"]
+            steps.append(ours.step)
+            ratios.append(ours.step / theirs.step)
+            apart.append(float(accuracy) - right)
+            print(backbone, round(ratios[-1], 3), round(float(accuracy), 3), round(right, 3), flush=True)
+        found[backbone] = {
+            "milliseconds of a step": round(1000 * median(steps), 1),
+            "time of quickstudy / plain torch and timm": interval(ratios),
+            "accuracy, less that of plain torch and timm": interval(apart),
+        }
+    return found
+
+
+def plain_loop(network: nn.Module, model: Any, augment: Any, taught: Any, asked: Any, clock: domains.Clock) -> float:
+    """Train a network as one does without quickstudy, in the memory format that suits it; return its accuracy."""
+
+    def prepared(pictures: Tensor) -> Tensor:
+        scaled = pictures.float() / 255
+        if model.encoder.mean is not None:
+            scaled = (scaled - model.encoder.mean) / model.encoder.std
+        return scaled.contiguous(memory_format=torch.channels_last)
+
+    class Augmented(TensorDataset):
+        def __getitem__(self, row: int) -> Any:
+            picture, target = super().__getitem__(row)
+            return augment(picture), target
+
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
+    network.train()
+    for _ in range(EPOCHS):
+        for inputs, targets in DataLoader(Augmented(*taught), batch_size=BATCH, shuffle=True):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(prepared(inputs)), targets).backward()
+            optimizer.step()
+            clock.on_train_batch_end()
+    network.eval()
+    with torch.inference_mode():
+        parts = zip(*(part.split(256) for part in asked), strict=True)
+        return sum(int((network(prepared(x)).argmax(1) == y).sum()) for x, y in parts) / len(asked[1])
+
+
 if __name__ == "__main__":
-    domains.main("overhead", __doc__, {"episodes": episodes})
+    domains.main("overhead", __doc__, {"episodes": episodes, "pictures": pictures})

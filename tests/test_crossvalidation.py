@@ -134,7 +134,7 @@ def test_the_command_leaves_what_compare_pairs(tmp_path: Path, capsys: pytest.Ca
     for name, rate in (("one", "0.01"), ("two", "0.0001")):
         assert main([*words, "--out", str(tmp_path / name), "--model.learning_rate", rate]) == 0
     told = capsys.readouterr().out
-    assert "over 6 groups; 2 folds: " in told and "quickstudy compare OTHER" in told
+    assert "over 6 groups)" in told and "; 2 folds: " in told and "quickstudy compare OTHER" in told
     assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two")]) == 0
     assert "paired over 36 examples" in capsys.readouterr().out
     assert main([*words, "--out", str(tmp_path / "three"), "--trainer.resume", "auto"]) == 2

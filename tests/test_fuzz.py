@@ -105,7 +105,8 @@ def test_ten_thousand_classes(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "m")
     predictor = Predictor.load(folder)
     inputs = [load_image(picture((number % 256, number // 256, 100)), 16) for number in range(10_000)]
-    predictor.fit(inputs, [f"class {number}" for number in range(10_000)])
+    with pytest.warns(DataWarning, match="of two classes are nearly the same"):
+        predictor.fit(inputs, [f"class {number}" for number in range(10_000)])
     predictor.save(folder)
     with Service(folder) as service:
         answer = service.predict(inputs[:2], count=3).result()

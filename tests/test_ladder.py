@@ -123,6 +123,32 @@ def test_groups_that_are_classes_are_told_and_not_tried_for_ever() -> None:
         list(draws(apart, (ALL,), 2, 0))
 
 
+def test_a_class_that_is_never_asked_is_told() -> None:
+    """Of 24 examples of three classes, one of which has a single group, 16 are asked."""
+    groups = [f"g{row % 4}" if name != "c" else "alone" for name in "abc" for row in range(8)]
+    data = DataModule.from_tensors(
+        train_data=torch.randn(24, 4, generator=torch.Generator().manual_seed(0)),
+        train_targets=[name for name in "abc" for _ in range(8)],
+        group_by={"train": groups},
+    )
+    options: dict[str, Any] = {"rungs": ["nearest_centroid"], "shots": (1,), "draws": 5, "episodes": 0}
+    found = quickstudy.ladder(data, backbones=[Same()], **options).record
+    told = {finding.check: finding.told for finding in found.findings.values()}
+    assert told["unasked"].startswith("no example of 'c' is asked") and told["few"].startswith("16 examples")
+
+
+def test_episodes_that_are_all_right_promise_no_certainty() -> None:
+    """Of 12 classes far apart every query is right; the interval for other classes is no narrower than for these."""
+    inputs = 50 * torch.eye(12).repeat_interleave(12, 0) + torch.randn(
+        144, 12, generator=torch.Generator().manual_seed(0)
+    )
+    far = DataModule.from_tensors(train_data=inputs, train_targets=[f"class {row // 12}" for row in range(144)])
+    options: dict[str, Any] = {"rungs": ["nearest_centroid"], "shots": (1,), "draws": 2, "episodes": 40, "ways": 3}
+    found = quickstudy.ladder(far, backbones=[Same()], **options).record
+    told = accuracy_of_classes(found, Key("nearest_centroid", "Same"), 1)
+    assert told is not None and told.mean == 1 and 0.01 < told.ci95 <= told.ci95_classes
+
+
 def test_of_many_examples_the_same_are_asked_in_all_draws() -> None:
     table = Table.build(list(range(6000)), [f"class {row % 40}" for row in range(6000)])
     found = list(draws(table, (1, 5), 3, 0))
@@ -360,6 +386,7 @@ def test_a_backbone_is_trained_for_each_of_few_draws(
     name: str, stay: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quickstudy.ladder.finetuning.STEPS", 4)
+    monkeypatch.setattr("quickstudy.ladder.rungs._FEW", 3)
     backbone = nn.Sequential(nn.Linear(10, 8), nn.Linear(8, 8), nn.Linear(8, 6))
     before = [weights.clone() for weights in backbone.parameters()]
     options: dict[str, Any] = {"rungs": [name], "shots": (1,), "draws": 4, "episodes": 0}

@@ -17,7 +17,7 @@ from quickstudy import ConfigError, DataModule, Predictor
 from quickstudy.data.table import Table
 from quickstudy.ladder import RUNGS, Ladder, available_rungs
 from quickstudy.ladder.comparing import accuracy, accuracy_of_classes
-from quickstudy.ladder.examples import Examples, Others, encoders_of
+from quickstudy.ladder.examples import Embedded, Examples, Others, encoders_of
 from quickstudy.ladder.metatraining import apart_from
 from quickstudy.ladder.opening import data_class
 from quickstudy.ladder.record import ALL, Key
@@ -83,6 +83,7 @@ def test_texts_are_climbed_contrastively_and_others_by_name() -> None:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quickstudy.ladder.metatraining.STEPS_FROM_NOTHING", 40)
+    monkeypatch.setattr("quickstudy.ladder.rungs._FEW", 3)
     monkeypatch.setattr("quickstudy.ladder.rungs._SOME", 5)
 
 
@@ -161,6 +162,92 @@ def test_classes_that_are_asked_do_not_train(short: None) -> None:
     ]
     with pytest.raises(ConfigError, match="0 classes of two examples or more that are not among those that are asked"):
         apart_from(tables[0], tables[0], DataModule.modality, 5)
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> list[Table]:
+    """Let no encoder train; return what each would have trained on."""
+    taught: list[Table] = []
+
+    def as_it_is(examples: Embedded, *arguments: Any) -> Embedded:
+        assert examples.others is not None
+        taught.append(examples.others.table)
+        return examples
+
+    monkeypatch.setattr("quickstudy.ladder.rungs.meta_trained", as_it_is)
+    return taught
+
+
+def numbers(labels: Sequence[str], groups: Sequence[str] | None = None, seed: int = 0) -> DataModule:
+    inputs = torch.randn(len(labels), 18, generator=torch.Generator().manual_seed(seed))
+    by = {} if groups is None else {"group_by": {"train": list(groups)}}
+    return DataModule.from_tensors(train_data=inputs, train_targets=list(labels), **by)
+
+
+def meta(data: DataModule, **options: Any) -> Ladder:
+    return climbed(data, ["prototypicalnetworks"], **{"ways": 2, "episodes": 8, **options})
+
+
+def told(found: Ladder) -> list[str]:
+    return [each.told for each in found.record.findings.values() if each.check == "others"]
+
+
+def test_no_group_trains_and_is_asked(untrained: list[Table]) -> None:
+    labels = [f"class {row % 8}" for row in range(96)]
+    everywhere = meta(numbers(labels, [f"p{row // 8}" for row in range(96)]))
+    assert not untrained and not everywhere.record.steps
+    assert everywhere.skipped["prototypicalnetworks"].startswith(
+        "0 classes to meta-train on have two examples of other groups than what is asked"
+    )
+    assert everywhere.skipped["prototypicalnetworks"].endswith(
+        "give --meta_train with examples of other classes and other groups"
+    )
+    # Of each class two thirds come from patients of its own, and the others from some that all classes share.
+    groups = [f"p{row // 8}" if row < 32 else f"p{row % 8} {row // 16}" for row in range(96)]
+    found = meta(numbers(labels, groups))
+    assert not found.skipped and len(untrained) == 1 and len(untrained[0]) == 4 * 8
+    assert told(found) == [
+        "16 tensors to meta-train on come from groups of some that are asked. They are left out of the meta-training"
+    ]
+    given = meta(numbers(labels, groups), meta_train=numbers([f"elk {row % 3}" for row in range(24)], groups[:24], 1))
+    assert "have two examples of other groups than" in given.skipped["prototypicalnetworks"]
+    others = numbers([f"elk {row % 3}" for row in range(24)], ["P0 " if row < 6 else f"q{row}" for row in range(24)], 1)
+    meta(numbers(labels, groups), meta_train=others)
+    assert len(untrained) == 2 and len(untrained[1]) == 18
+
+
+def test_near_copies_do_not_cross_the_halves(untrained: list[Table]) -> None:
+    data = numbers([f"class {row % 8}" for row in range(96)])
+    table = data.table("train")
+    assert table is not None and isinstance(table.inputs, torch.Tensor)
+    table.inputs[8:16] = table.inputs[:1]  # of all classes one example is the same
+    found = meta(data)
+    assert len(untrained[0]) == 4 * 11
+    assert told(found)[0].startswith("4 tensors to meta-train on are nearly the same as some that are asked")
+
+
+def test_numbers_are_one_class_however_written(untrained: list[Table]) -> None:
+    asked, others = (
+        numbers([name for name in names for _ in range(4)], seed=seed)
+        for seed, names in enumerate((["1", "2", "3"], ["01", "2.0", "003", "4", "-1", "12"]))
+    )
+    climbed(asked, ["prototypicalnetworks"], meta_train=others)
+    assert {*untrained[0].classes} == {"4", "-1", "12"}
+
+
+def test_what_would_not_be_asked_does_not_train(untrained: list[Table]) -> None:
+    sizes = [12] * 15 + [8] * 5
+    data = numbers([f"class {code:02d}" for code, size in enumerate(sizes) for _ in range(size)])
+    found = meta(data, ways=5, shots=(1, 5))
+    assert [shots for _, shots in found.record.episodic] == [1]
+    assert told(found) == [
+        "rungs that are meta-trained on half of the classes are not asked at 5 examples per class: too few of the "
+        "other half have examples enough, or groups"
+    ]
+    for options, why in (({"shots": (5,)}, "too few of the classes"), ({"episodes": 2}, "of 2 episodes too few")):
+        lost = meta(data, **{"ways": 5, **options})
+        assert lost.skipped["prototypicalnetworks"].startswith(why) and not lost.record.steps
+    assert len(untrained) == 1
 
 
 def pictures() -> dict[str, Table]:

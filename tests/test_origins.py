@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
-from quickstudy import ConfigError, DataError, DataModule, DataWarning
+from quickstudy import ConfigError, DataError, DataModule, DataWarning, Trainer
 from quickstudy.cli.runs import build_data
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler
 from quickstudy.data.origins import Origins
 from quickstudy.data.splitting import split_examples
 from quickstudy.data.table import Table
+from quickstudy.functional.intervals import clusters_interval
+from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.learning.checks import grouped
+from quickstudy.runs.results import covers, interval, result_of
 from quickstudy.text.tasks import TextClassificationData
 
 SPEAKERS = ["ann", "bob", "cid", "dan"]
@@ -222,3 +226,27 @@ def test_groups_of_examples_in_memory() -> None:
         TextClassificationData.from_lists(texts, labels, group_by={"val": said})
     with pytest.raises(ConfigError, match="unknown stage of group_by 'valid'"):
         TextClassificationData.from_lists(texts, labels, group_by={"valid": said})
+
+
+def test_a_test_of_groups_has_the_interval_over_them() -> None:
+    """Of 40 examples of 4 patients, one of whom is always answered wrongly, there are 4, and not 40."""
+    values = torch.arange(40) % 2 * 2.0 - 1
+    values[:10] *= -1
+    data = ImageClassificationData.from_tensors(
+        test_data=values.view(40, 1, 1, 1),
+        test_targets=["low", "high"] * 20,
+        group_by={"test": [f"patient {n // 10}" for n in range(40)]},
+        batch_size=7,
+    )
+    model = ImageClassifier(2, nn.Flatten())
+    model.meet(data, "test")
+    with torch.no_grad():
+        for name, weight in model.head.named_parameters():
+            weight.copy_(torch.tensor([[1.0], [-1.0]]) if "weight" in name else torch.zeros(2))
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    figures = trainer.test(model, data, verbose=False)[0]
+    result = result_of(model, figures, data)
+    assert result["accuracy"] == 0.75 and result["groups"] == 4
+    half = clusters_interval((torch.arange(40) >= 10).double(), torch.arange(40) // 10)
+    assert result["accuracy_ci95"] == pytest.approx(half) and half > 0.5
+    assert "over 4 groups" in interval(result) and "4 groups" in covers(result)[0]

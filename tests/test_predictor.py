@@ -125,7 +125,7 @@ def test_takes_what_comes_one_by_one(strategy: str, tmp_path: Path, monkeypatch:
     backbone = Predictor.from_backbone("conv4", map(str, paths), iter(labels))
     assert backbone.counts_ == {"blue": 2, "green": 2, "red": 2}
     for wrong in (set(paths), dict(zip(paths, labels, strict=True))):
-        with pytest.raises(DataError, match="the inputs are a"):
+        with pytest.raises(DataError, match="the images are a"):
             made.predict(wrong)
 
 

@@ -117,7 +117,7 @@ def test_own_networks_and_own_checkpoints(tmp_path: Path) -> None:
     assert again.made_by == ("conv4", {"hidden": 8})
     with pytest.raises(ConfigError, match=r"'blocks.0.0.weight' has the shape \(8, 3, 3, 3\).* \(64, 3, 3, 3\)"):
         build_encoder("conv4", {"checkpoint_path": tmp_path / "conv4.safetensors"})
-    images = torch.zeros(4, 3, 16, 16, dtype=torch.uint8)
+    images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     Predictor.from_backbone("conv4", images, list("aabb"), backbone_kwargs=kwargs).save(tmp_path / "pets")
     (saved,) = (tmp_path / "pets").glob("encoder-*.safetensors")
     check_same(build_encoder("conv4", {"hidden": 8, "checkpoint_path": saved}), conv.backbone)

@@ -71,10 +71,8 @@ class CrossValidation:
     def __str__(self) -> str:
         """Return the score with its interval, and that of each fold."""
         told = self.outcome.score.text
-        groups = len(np.unique(self.outcome.groups))
-        over = f"; the interval is over {groups} groups" if groups else ""
         folds = ", ".join(told(score) for score in self.test_score)
-        return f"{sentence(self.result)}{over}; {len(self.test_score)} folds: {folds}"
+        return f"{sentence(self.result)}; {len(self.test_score)} folds: {folds}"
 
 
 def cross_validate(

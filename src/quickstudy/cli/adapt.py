@@ -1,4 +1,4 @@
-"""Learn classes from a folder of class folders, or numbers from a CSV file, without training.
+"""Learn classes, or numbers, from a folder of class folders or a table, without training.
 
 ``quickstudy adapt efficientnet_lite0 --support photos/ --out pets/`` writes a model that
 ``quickstudy predict pets/ images/`` and ``Predictor.load`` read; of a model whose answers are numbers,
@@ -78,8 +78,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--support",
         type=str,
-        help="a folder of class folders, 1..n pictures each, or an archive of one; or a CSV file of two columns, the "
-        "names of files and their classes, or their numbers where the model answers such; of rows a table of them",
+        help="a folder of class folders, 1..n pictures each, or an archive of one; or a table (CSV, JSON, Parquet): "
+        "of names of files and their classes, or their numbers where the model answers such; of texts and their "
+        "classes; or of rows",
     )
     parser.add_argument("--target_field", type=str | None, help=TARGET_FIELD)
     parser.add_argument("--input_field", type=str | None, help=INPUT_FIELD)

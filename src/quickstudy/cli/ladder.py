@@ -9,6 +9,7 @@ was stopped.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,11 +30,17 @@ from quickstudy.ladder.comparing import accuracy as accuracy_of
 from quickstudy.ladder.comparing import column, in_points, named
 from quickstudy.ladder.record import Key, Record
 from quickstudy.ladder.report import PAGE
+from quickstudy.learning.confidence import DEFAULT_REJECT_RATE
 from quickstudy.learning.reading import telling
+from quickstudy.predictor import Predictor
 
 _SEVERAL = {"backbones": str, "rungs": str, "shots": int, "prompts": str}
 """Options of several words."""
 _TOLD = "Accuracy in %, with its 95% interval for new examples, by examples per class that were learned from"
+_UNKNOWN = (
+    'What is like none of the examples it calls "unknown", among it '
+    f"{DEFAULT_REJECT_RATE:.0%} of what is of these classes; --no-unknown names the likeliest class in any case"
+)
 _STOPPED = "Stopped: the same command goes on"
 
 
@@ -73,10 +80,11 @@ def run(args: argparse.Namespace) -> int:
     if found.predictor is not None:
         saved = Path(args.out) / MODEL
         asked = found.predictor.modality.wire
-        what = (
-            "new.csv" if found.predictor.modality.column_names is not None else f"{asked.field if asked else 'inputs'}/"
-        )
+        table = found.predictor.modality.column_names is not None or found.predictor.modality.in_words
+        what = "new.csv" if table else f"{asked.field if asked else 'inputs'}/"
         out.print(Text(f"Saved in '{saved}'; use it: quickstudy predict {saved} {what}{also_importing(args)}"))
+        if isinstance(found.predictor, Predictor) and math.isfinite(found.predictor.knowledge.threshold):
+            out.print(Text(_UNKNOWN))
     out.print(Text(f"All of it, to read: {Path(args.out) / PAGE}"))
     if not found.finished:
         out.print(Text(_STOPPED))

@@ -1,4 +1,4 @@
-"""Name what there is: strategies, self-supervised methods, backbones, data sets, optimizers, schedules, transforms."""
+"""Name what there is: strategies, self-supervised methods, backbones, data sets, optimizers, transforms and more."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ KINDS = {
     "optimizers": "training.optimizers",
     "schedulers": "training.optimizers",
     "transforms": "data.samples",
+    "rungs": "ladder",
 }
 """Which module of quickstudy has ``available_KIND()``."""
 _FIRST = 20

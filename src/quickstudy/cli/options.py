@@ -46,9 +46,10 @@ def compare(parser: argparse.ArgumentParser) -> None:
 
 
 def predict(parser: argparse.ArgumentParser) -> None:
-    """Classify pictures with a saved model, a run or a checkpoint.
+    """Answer to pictures, texts, sounds or rows with a saved model, a run or a checkpoint.
 
-    ``quickstudy predict pets/ images/`` writes a row of file, label, probability and likeliest for each picture: the
+    ``quickstudy predict pets/ images/`` writes a row of file, label, probability and likeliest for each picture, and
+    ``quickstudy predict intents/ new.csv`` for each text or row of a table: the
     label is "unknown" for what is like none of the examples; likeliest names a class in any case, whose probability it
     is. Of a model of several labels each row has a list of them, in CSV written as JSON. Where the pictures lie in
     folders named by the model's classes, a row has that name, too, as true. ``quickstudy predict runs/1 images/`` takes
@@ -161,7 +162,7 @@ def cache(parser: argparse.ArgumentParser) -> None:
 
 def listing(parser: argparse.ArgumentParser) -> None:
     """Name what there is: strategies, self-supervised methods, backbones, data sets, optimizers, schedules,
-    transforms.
+    transforms, rungs of the ladder.
     """
     parser.add_argument("kind", nargs="?", metavar="KIND", help=f"{', '.join(KINDS)}; default: some of each")
     parser.add_argument("name", nargs="?", metavar="NAME", help="a strategy, or a method, to describe")

@@ -1,4 +1,4 @@
-"""Classify pictures with a saved model, a run or a checkpoint."""
+"""Answer to inputs with a saved model, a run or a checkpoint."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import torch
 
 from quickstudy.data.samples import Samples, file_of
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, check_counts, check_options, one_line
+from quickstudy.errors import ConfigError, DataError, check_counts, check_options, few, one_line
 from quickstudy.ladder import draws as drawn
 from quickstudy.ladder.comparing import (
     WORTH,
@@ -44,7 +44,7 @@ from quickstudy.ladder.examples import (
 )
 from quickstudy.ladder.metatraining import META, others_of
 from quickstudy.ladder.opening import Named, examples_of, opened
-from quickstudy.ladder.record import Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step, owned
+from quickstudy.ladder.record import ALL, Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step, owned
 from quickstudy.ladder.record import Examples as Listed
 from quickstudy.ladder.report import PAGE, shower, write_report
 from quickstudy.ladder.rungs import RUNGS, SLOW, Rung, available_rungs
@@ -54,6 +54,7 @@ from quickstudy.learning.checks import (
     few_draws,
     grouped,
     groups_apart,
+    never_asked,
     numbers_named,
     repetitions,
     seen_by,
@@ -186,8 +187,11 @@ def climb(
             if not backbones and not (usual := usual_backbone(modality)):
                 raise ConfigError(f"backbones is missing: name what embeds {modality.called}, or give a module")
             encoders = encoders_of(backbones or [usual], kind, device, prompts)
+        origins, used = table.origins, any(type(RUNGS[name]).asked is not Rung.asked for name in names)
         table, support_sets, findings = _checked(table, modality, shots, draws, seed)
-        others, further, taught = others_of(meta_train, table, modality, ways, seed if episodes else None, named)
+        others, further, taught = others_of(
+            meta_train, table, modality, ways, seed if episodes else None, named, origins, used
+        )
         findings += further
         asked = Asked(
             data=str(Path(data)) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
@@ -218,7 +222,11 @@ def climb(
         try:
             for finding in findings:
                 record.add(finding)
-            _prepare(record, table, support_sets, modality, () if others is None else others.asked)
+            held = () if others is None else others.asked
+            _prepare(record, table, support_sets, modality, held)
+            if used and others is not None and not others.lacking:
+                for finding in _in_part(record, held):
+                    record.add(finding)
             for name, backbone in _order(names, list(encoders)):
                 _climb_one(record, examples, name, backbone, skipped, told, begins)
             finished = True
@@ -284,18 +292,20 @@ def _checked(
         *numbers_named(table.classes),
         *grouped(table),
         *groups_apart({"train": table}),
-        *few_asked(len(table)),
         *few_draws(count),
     ]
     reached = drawn.reached(table.index.counts, shots)
     kept = replace(table, origins=together(first, table.origins))
     try:
-        return kept, list(drawn.draws(kept, reached, count, seed)), findings
+        draws = list(drawn.draws(kept, reached, count, seed))
     except DataError:
         if kept.origins is table.origins:
             raise
         # A class has hardly anything else.
-        return table, list(drawn.draws(table, reached, count, seed)), [each.apart() for each in findings]
+        kept, findings = table, [each.apart() for each in findings]
+        draws = list(drawn.draws(kept, reached, count, seed))
+    asked = np.unique([row for draw in draws for row in draw.queries])
+    return kept, draws, [*findings, *few_asked(len(asked)), *never_asked(kept, asked)]
 
 
 def _prepare(record: Record, table: Table, draws: Sequence[Draw], modality: Any, held: Sequence[int]) -> None:
@@ -312,6 +322,33 @@ def _prepare(record: Record, table: Table, draws: Sequence[Draw], modality: Any,
         found = drawn.episodes(table, shots, record.asked.ways, record.asked.episodes, record.asked.seed, held)
         if found is not None:
             record.add(found)
+
+
+def _served(record: Record, held: Sequence[int]) -> list[int]:
+    """Return the numbers of shots of which episodes are of such classes alone, two at least, as an interval needs."""
+    return [shots for shots, each in record.episodes.items() if len(drawn.of_classes(each, held)) > 1]
+
+
+def _in_part(record: Record, held: Sequence[int]) -> list[Finding]:
+    """Say so where rungs that are asked about held classes alone are so for some numbers of shots only."""
+    served = _served(record, held)
+    lost = [str(shots) for shots in record.asked.shots if shots not in (*served, ALL)]
+    if not (held and served and lost):
+        return []
+    told = f"rungs that are meta-trained on half of the classes are not asked at {few(lost)} examples per class"
+    return [Finding("others", f"{told}: too few of the other half have examples enough, or groups")]
+
+
+def _unasked(record: Record) -> str:
+    """Return why a rung would have no figure that is asked about held classes alone."""
+    if record.asked.episodes < 3:
+        return (
+            f"of {record.asked.episodes} episodes too few are of classes that do not train: set --episodes 3 at least"
+        )
+    return (
+        "too few of the classes that would not train have examples enough, or groups, for episodes of "
+        f"{record.asked.ways}: give --meta_train FOLDER, or lower --ways"
+    )
 
 
 def _names(table: Table, modality: Any) -> tuple[str, ...]:
@@ -347,6 +384,10 @@ def _climb_one(
         skipped[name] = lacking
         return
     held, most = rung.asked(embedded), rung.draws or record.asked.draws
+    served = _served(record, held)
+    if held and not served:
+        skipped[name] = _unasked(record)
+        return
     left = [
         len(draw.support)
         for (shots, number), draw in record.draws.items()
@@ -369,7 +410,7 @@ def _climb_one(
             told(record, key, shots)
     for shots, episodes in record.episodes.items():
         numbers = drawn.of_classes(episodes, held, rung.episodes)
-        if (key, shots) not in record.episodic and numbers:
+        if (key, shots) not in record.episodic and numbers and (not held or shots in served):
             began = time.perf_counter()
             right = rung.episodic(embedded, torch.tensor(episodes.rows)[list(numbers)], shots)
             if right is not None:

@@ -109,9 +109,10 @@ def accuracy_of_classes(record: Record, first: Key, shots: int, other: Key | Non
     values_T = shares[0] - shares[1] if len(shares) > 1 else shares[0]
     classes_TW = torch.tensor(told.classes)[common]
     places_R = torch.arange(len(classes_TW)).repeat_interleave(classes_TW.shape[1])
-    trials = None if len(shares) > 1 else queries * classes_TW.numel()
-    mean, half = mean_interval(values_T, trials)
-    return OfClasses(mean, half, classes_interval(values_T, places_R, classes_TW.flatten()))
+    asked = len(np.unique(np.array(told.rows)[common][:, :, shots:]))
+    mean, half = mean_interval(values_T, None if len(shares) > 1 else asked)
+    of_classes = classes_interval(values_T, places_R, classes_TW.flatten())
+    return OfClasses(mean, half, max(of_classes, half) if math.isfinite(of_classes) else of_classes)
 
 
 def per_class(record: Record, key: Key, shots: int) -> list[float]:
@@ -333,7 +334,11 @@ def column(record: Record, shots: int) -> str:
 
 def _each(record: Record) -> str:
     learned = record.draws.get((ALL, 0))
-    return f"{len(learned.support) / len(record.asked.classes):.0f}" if learned else "all"
+    if learned is None:
+        return "all"
+    counts_C = np.bincount(np.array(record.examples.targets)[list(learned.support)])
+    least, most = int(counts_C.min()), int(counts_C.max())
+    return f"{most}" if most - least < 2 else f"{least} to {most}"
 
 
 def named(record: Record, key: Key) -> str:
@@ -369,7 +374,13 @@ def sentence(record: Record, choice: Choice | None) -> str:
         return "Nothing can be recommended yet: no rung that can be saved was climbed to its end."
     estimate = Estimate(choice.accuracy, choice.ci95)
     at = f"{named(record, choice.key)} at {of_shots(record, choice.shots)}"
-    parts = [f"{at}: {in_points(estimate)} % of new examples right"]
+    in_table = accuracy(record, choice.key, choice.shots).mean
+    less = (
+        f" (less than in the table by {100 * off:.1f}, as it was chosen by it)"
+        if (off := in_table - choice.accuracy) >= 0.0005
+        else ""
+    )
+    parts = [f"{at}: {in_points(estimate)} % of new examples right{less}"]
     if choice.best != choice.key:
         why = f"not worth {choice.times:.0f} times the time" if choice.times >= 2 else "not worth it"
         parts.append(f"{named(record, choice.best)} adds {in_points(choice.gain)}, {why}")

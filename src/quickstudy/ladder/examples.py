@@ -51,11 +51,13 @@ class Others:
         table: the examples.
         ways: classes of an episode.
         asked: codes of the classes that may be asked then, where the table is of others of the same data; nothing: all.
+        lacking: why nothing can be learned from them, if so.
     """
 
     table: Table
     ways: int
     asked: tuple[int, ...] = ()
+    lacking: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.data.origins import Origins
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, few, one_line
 from quickstudy.files import atomic_write
@@ -61,7 +63,14 @@ class Plan:
 
 
 def others_of(
-    meta_train: Any, asked: Table, modality: Modality, ways: int, seed: int | None, named: Named
+    meta_train: Any,
+    asked: Table,
+    modality: Modality,
+    ways: int,
+    seed: int | None,
+    named: Named,
+    origins: Origins | None = None,
+    used: bool = True,
 ) -> tuple[Others | None, list[Finding], str]:
     """Return what an encoder may learn from before it is asked, what was found in it, and its name and fingerprint.
 
@@ -73,6 +82,8 @@ def others_of(
         ways: classes of an episode.
         seed: divides the classes; None: they are not divided.
         named: what is said of the data.
+        origins: what the examples come from, as the data says it.
+        used: whether any rung is going to learn from half of the classes; if not, nobody looks at that half.
 
     Raises:
         ConfigError: the others are of another domain, or fewer than two classes of them are not asked.
@@ -80,8 +91,14 @@ def others_of(
     """
     if meta_train is None:
         held = () if seed is None else held_apart(asked, ways, seed)
+        if not held:
+            return None, [], ""
         rest = sorted({*range(len(asked.classes))} - {*held})
-        return (Others(asked.only(rest), ways, held) if held else None), [], ""
+        if not used:
+            return Others(asked.only(rest), ways, held), [], ""
+        known = replace(asked, origins=origins)
+        which = _same(known.only(held), known.only(rest), modality)
+        return *_left(asked.only(rest), *which, modality, ways, held), ""
     said: Named = {} if isinstance(meta_train, DataModule) else {**named}
     if not isinstance(meta_train, DataModule) and (domain := domain_of(modality)):
         said["domain"] = domain
@@ -89,7 +106,7 @@ def others_of(
     if type(module.modality) is not type(modality):
         raise ConfigError(f"meta_train has {module.modality.called}, and the data has {modality.called}")
     table = examples_of(module)
-    others, findings = apart_from(asked, table, modality, ways)
+    others, findings = apart_from(replace(asked, origins=origins), table, modality, ways)
     name = str(meta_train) if isinstance(meta_train, (str, os.PathLike)) else type(meta_train).__name__
     return others, findings, f"{name} ({table.fingerprint})"
 
@@ -98,7 +115,7 @@ def apart_from(asked: Table, others: Table, modality: Modality, ways: int) -> tu
     """Return what of other examples an encoder may learn from that is asked about these, and what was left out.
 
     Classes of the same name (in another case, number, with other blanks) are left out, and examples that are nearly the
-    same as one that is asked.
+    same as one that is asked, or come from what one of those comes from.
 
     Args:
         asked: the examples of the ladder.
@@ -117,19 +134,59 @@ def apart_from(asked: Table, others: Table, modality: Modality, ways: int) -> tu
         some = few(f"'{one_line(name)}'" for name in both)
         findings.append(Finding("others", f"{told}: {some}. They are left out of the meta-training"))
     left = others.only(kept)
-    first = repetitions({"asked": asked, "others": left}, modality)[1] if kept else np.empty(0, np.int64)
-    seen = first[len(asked) :] < len(asked)
-    if seen.any():
-        told = f"{int(seen.sum())} {modality.called} to meta-train on are nearly the same as some that are asked"
-        findings.append(Finding("others", f"{told}. They are left out of the meta-training"))
-        left = left.select(np.flatnonzero(~seen))
-    several = np.flatnonzero(left.index.counts > 1).tolist() if kept else []
-    if len(several) < 2:
+    same, of_one = _same(asked, left, modality)
+    count = len(_several(left.select(np.flatnonzero(~same))))
+    if count < 2:
         raise ConfigError(
-            f"meta_train has {len(several)} classes of two examples or more that are not among those that are asked, "
+            f"meta_train has {count} classes of two examples or more that are not among those that are asked, "
             "and it takes two: name a folder of other classes"
         )
-    return Others(left.only(several), ways), findings
+    found, further = _left(left, same, of_one, modality, ways)
+    return found, findings + further
+
+
+def _same(asked: Table, others: Table, modality: Modality) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which others are nearly the same as an example that is asked, and which come from what one comes from."""
+    none = np.zeros(len(others), np.bool_)
+    if not len(others):
+        return none, none
+    first = repetitions({"asked": asked, "others": others}, modality)[1][len(asked) :]
+    if asked.origins is None or others.origins is None:
+        return first < len(asked), none
+    both = {*also_among(others.origins.present, asked.origins.present)}
+    is_shared = np.array([name in both for name in others.origins.names])
+    return first < len(asked), is_shared[others.origins.codes]
+
+
+def _left(
+    others: Table,
+    same: NDArray[np.bool_],
+    of_one: NDArray[np.bool_],
+    modality: Modality,
+    ways: int,
+    held: tuple[int, ...] = (),
+) -> tuple[Others, list[Finding]]:
+    """Return the others without these, and that these were left out; or why too little is left."""
+    left = others.select(np.flatnonzero(~same & ~of_one))
+    several = _several(left)
+    if len(several) < 2:
+        what = " that are no near copies of what is asked" if same.any() else ""
+        what += (" and" * bool(what) + " of other groups than what is asked") if of_one.any() else ""
+        lacking = f"{len(several)} classes to meta-train on have two examples{what}, and it takes two"
+        where = "other classes and other groups" if of_one.any() else "other classes"
+        return Others(left, ways, held, f"{lacking}: give --meta_train with examples of {where}"), []
+    findings = []
+    for which, why in ((same, "are nearly the same as some"), (of_one & ~same, "come from groups of some")):
+        if which.any():
+            told = f"{int(which.sum())} {modality.called} to meta-train on {why} that are asked"
+            findings.append(Finding("others", f"{told}. They are left out of the meta-training"))
+    return Others(left.only(several), ways, held), findings
+
+
+def _several(table: Table) -> list[int]:
+    """Return the codes of the classes that have two examples or more."""
+    found: list[int] = np.flatnonzero(table.index.counts > 1).tolist()
+    return found
 
 
 def planned(examples: Embedded, name: str, given: Mapping[str, Any]) -> Plan:

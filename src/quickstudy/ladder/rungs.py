@@ -47,7 +47,7 @@ from quickstudy.training.finetuning import Strategy
 
 SLOW = 4
 """The cost from which a rung is climbed only where that is asked for, and on few draws."""
-_FEW, _SOME = 3, 40  # draws; episodes of each number of shots, where each takes long
+_FEW, _SOME = 5, 40  # draws; episodes of each number of shots, where each takes long
 _AT_ONCE = 50  # episodes whose classes have names
 _MANY = 2000  # examples, of more a part tells the strength of a linear probe
 _RARE = 1e-6  # of a probability, below which none is told
@@ -62,7 +62,7 @@ class Rung(ABC):
     Args:
         about: what it does, in words.
         cost: from 0; those of one cost are climbed, and weighed against each other, together. From ``SLOW`` on they
-            are climbed only where that is asked for, on the first three draws of each number of shots.
+            are climbed only where that is asked for, on the first five draws of each number of shots.
         features: what it takes of the examples: what a backbone makes of them, or they themselves.
         baseline: whether it is there to be beaten, and not to be recommended.
     """
@@ -438,7 +438,7 @@ class MetaTrained(OnEmbeddings):
         """Return what is missing: other classes, or something that trains."""
         if examples.others is None:
             return f"no other classes to meta-train on: give --meta_train FOLDER, or {ENOUGH} times --ways classes"
-        return _nothing_to_train(examples)
+        return examples.others.lacking or _nothing_to_train(examples)
 
     def begins(self, examples: Embedded, supports: Sequence[int]) -> str:
         """Say on what it trains, and for how long."""

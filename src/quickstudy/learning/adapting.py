@@ -144,7 +144,8 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any, classes: Any = (), gr
         raise DataError(
             "a predictor learns one label per example; these targets have several: train a classifier on them, such as "
             "model = TextClassifier(multi_label=True, class_weights='balanced'), by trainer.finetune(model, "
-            "datamodule=..., strategy='freeze')"
+            "datamodule=..., strategy='freeze'), or quickstudy fit --task text_classification --data.train_file FILE "
+            "--model.multi_label true --strategy freeze"
         )
     count, codes = 0 if inputs is None else len(knowledge.reader.samples(examples)), codes[: len(codes) - len(asked)]
     if count != len(codes):

@@ -12,6 +12,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -48,7 +49,7 @@ class Finding:
 
     check: str
     """``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"numbers"``, ``"groups"``, ``"grouped"``, ``"few"``,
-    ``"seen"`` or ``"others"``."""
+    ``"unasked"``, ``"seen"`` or ``"others"``."""
     told: str
     """In a sentence."""
     rows: tuple[tuple[int, ...], ...] = ()
@@ -195,7 +196,8 @@ def origins_of(
         return (), ()
     found = sketches(table.inputs, modality.sketch)
     findings, first = repetitions({"support": table}, modality, found)
-    findings = swapped(table, first, modality.called) or [one for one in findings if not one.notice]
+    changed = swapped(table, first, modality.called) if modality.in_words else []  # nothing else is like a label
+    findings = changed or [one for one in findings if not one.notice]
     if table.label_type == "str":
         findings += twice_named(table.classes) + numbers_named(table.classes)
     for finding in findings:
@@ -241,9 +243,11 @@ def also_among(classes: Iterable[str], others: Iterable[str]) -> list[str]:
 
     >>> also_among(["Cat ", "polar_bears", "dog"], ["cat", "Polar bear"])
     ['Cat ', 'polar_bears']
+    >>> also_among(["01", "2.0", "-1", "12", "3.5"], ["1", "2", "3", "5"])  # numbers by what they are worth
+    ['01', '2.0']
     """
-    known = set(map(_joined_words, others))
-    return [name for name in classes if _joined_words(name) in known]
+    known = set(map(_worth, others))
+    return [name for name in classes if _worth(name) in known]
 
 
 def numbers_named(classes: Sequence[str]) -> list[Finding]:
@@ -287,6 +291,27 @@ def few_asked(asked: int, at: str = "", accuracy: float = _NEAR, enough: float =
             "few",
             f"{asked} examples are asked{at and ' '}{at}: near {accuracy:.0%} the interval of an accuracy is {width}, "
             f"whatever the method. For ± {100 * enough:.0f} it takes {need}",
+        )
+    ]
+
+
+def never_asked(table: Table, asked: NDArray[np.int64]) -> list[Finding]:
+    """Say so where no example of a class is asked, as all it has are of one origin, which is learned from.
+
+    Args:
+        table: of one class per example.
+        asked: the rows that are asked at any time.
+    """
+    assert table.targets is not None
+    codes = np.setdiff1d(np.arange(len(table.classes)), table.targets[asked])
+    if not len(codes):
+        return []
+    names = few(f"'{one_line(table.classes[code], 60)}'" for code in codes.tolist())
+    return [
+        Finding(
+            "unasked",
+            f"no example of {names} is asked, as all there are come from one group, or are copies of one: no figure is "
+            "about such classes. Add examples of other groups",
         )
     ]
 
@@ -433,6 +458,11 @@ def _words(name: str) -> str:
 
 def _joined_words(name: str) -> str:
     return re.sub(r"(?<!\d) (?!\d)", "", _words(name))
+
+
+def _worth(name: str) -> str | Decimal:
+    """Return the number that a name is, or else its words."""
+    return Decimal(name.strip()) if re.fullmatch(r"[+-]?\d+(\.\d*)?", name.strip()) else _joined_words(name)
 
 
 def _singular(word: str) -> str:

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from quickstudy.episode import UNITS, Unit
 from quickstudy.errors import one_line
 from quickstudy.kinds.base import ACCURACY, Score
@@ -58,6 +60,8 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         result = {score.name: finite(outcome.value), f"{score.name}_ci95": finite(outcome.ci95())} | result
         result.setdefault(outcome.unit, len(outcome.figures))
     result |= {unit: int(result[unit]) for unit in UNITS if result.get(unit) is not None}
+    if outcome is not None and len(outcome.groups):
+        result["groups"] = len(np.unique(outcome.groups))
     result = model.procedure.tested(model, outcome, result)
     per_class = outcome.per_class() if outcome is not None else {}
     for name, threshold in zip(per_class, getattr(model.kind, "thresholds", ()), strict=False):
@@ -130,9 +134,13 @@ def interval(result: Mapping[str, Any]) -> str:
     reach = score.reach(value, ci95)
     reach = f" {reach}" if reach.startswith("±") else f", {reach}"
     if of_classes is None:
-        return f"{reach} (95% interval)"
+        return f"{reach} (95% interval{_over(result)})"
     these = f"for these {result['classes']} classes, for others of their kind"
     return f"{reach} {these} {score.reach(value, of_classes)} (95% interval)"
+
+
+def _over(result: Mapping[str, Any]) -> str:
+    return f", over {result['groups']} groups" if "groups" in result else ""
 
 
 def of_labels(result: Mapping[str, Any]) -> str:
@@ -242,7 +250,8 @@ def covers(result: Mapping[str, Any]) -> list[str]:
         return []
     if "ways" not in result:
         these = " of these classes" if result.get("classes") else ""
-        return [f"The interval is of 95%, over the examples: it covers which examples there are{these}."]
+        over = "the examples" if "groups" not in result else f"the {result['groups']} groups that examples come from"
+        return [f"The interval is of 95%, over {over}: it covers which examples there are{these}."]
     of_classes = result.get(f"{score.name}_ci95_classes")
     draw = "The interval is of 95%, and covers the draw of episodes from these test classes only"
     if of_classes is None:

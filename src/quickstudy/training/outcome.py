@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.data.loading import EpisodeSteps, Steps
+from quickstudy.data.table import Table
 from quickstudy.episode import Episode, Unit
 from quickstudy.errors import DataError
 from quickstudy.files import atomic_write
@@ -434,6 +435,8 @@ class Answers:
         one = len(known) == 1 and len(episodic) == len(samplers)  # several sets would have codes of their own
         self._drawn, self._classes = next(iter(known)) if one else ("", tuple(classes))
         self._told = bool(self._classes)
+        table = getattr(getattr(listed[0], "dataset", None), "table", None) if len(listed) == 1 else None
+        self._origins = table.origins if isinstance(table, Table) and isinstance(self._steps[0], Iterator) else None
         self._kept: list[dict[str, NDArray[Any]]] = []
         self._count = 0
 
@@ -552,6 +555,8 @@ class Answers:
         tables |= {"classes": self._classes, "drawn": self._drawn, "score": self._score}
         ordered = figures[order].astype(np.float64)
         settled = ordered if self._settle is None else self._settle(torch.from_numpy(ordered)).double().numpy()
+        if self._origins is not None:
+            tables["groups"] = self._origins.codes[numbers[order]].astype(np.int64)
         return Outcome(self._unit, settled, numbers[order], **tables)
 
 

@@ -291,7 +291,7 @@ class Task(OfDomain, L.LightningModule):
     @property
     def _data(self) -> DataModule | None:
         """The trainer's data module; of one that is not quickstudy's nothing is known but its loaders."""
-        data = getattr(self.trainer, "datamodule", None)
+        data = getattr(trainer_of(self), "datamodule", None)
         return data if isinstance(data, DataModule) else None
 
     def meet(self, data: Any, stage: str) -> None:
@@ -458,6 +458,7 @@ class Task(OfDomain, L.LightningModule):
                 self.outcome.write(self.outcome_file)
             half = self.outcome.classes_ci95()
             collected |= {f"{self.score.name}_ci95_classes": half} if math.isfinite(half) else {}
+            collected |= {f"{self.score.name}_ci95": self.outcome.ci95()} if len(self.outcome.groups) else {}
         for loader in range(len(self._loaders(stage))):
             one = getattr(self, f"{stage}_metrics_{loader}", None)
             if one is not None and one.figures.update_called:
