@@ -34,7 +34,7 @@ from quickstudy.image import ImageClassificationData, ImageClassifier
 
 EPISODES, SHOTS, QUERIES, TURNS = 10_000, 5, 15, 15
 GATHERED = 8  # episodes at once, which is quickest
-CLASSES, TRAIN, TEST, SIZE, BATCH, EPOCHS, SEEDS = 20, 200, 100, 32, 64, 2, 5
+CLASSES, TRAIN, TEST, SIZE, BATCH, EPOCHS, SEEDS = 20, 100, 100, 32, 64, 2, 5
 RATE = 1e-3
 
 
@@ -108,7 +108,7 @@ def pictures(root: Path) -> dict[str, Any]:
         "pictures": f"{CLASSES} classes of CIFAR-FS, {TRAIN} each to train on and {TEST} to test on, {SIZE} px",
         "training": f"{EPOCHS} epochs, batches of {BATCH}, AdamW, random crops and flips",
     }
-    for backbone in ("resnet18", "efficientnet_lite0.ra_in1k"):
+    for backbone in ("resnet18",):
         ratios, apart, steps = list[float](), list[float](), list[float]()
         for seed in range(SEEDS):
             torch.manual_seed(seed)

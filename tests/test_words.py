@@ -26,6 +26,7 @@ EXCEPT = {
         "how raw inputs are read; names of published sets; figures on a page; the example in a message",
     ),
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
+    "data/likeness.py": (r"_?pictures?", "how sketches of pictures are compared"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),
     "kinds/classification.py": (r"thumbnail", "a name in HTTP"),
     "kinds/predictions.py": (r"thumbnail", "a name in HTTP"),
