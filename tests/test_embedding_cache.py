@@ -206,6 +206,15 @@ def test_what_was_used_longest_ago_makes_room(tmp_path: Path, monkeypatch: Any, 
         ask(0, slice(0, 3), "much")
 
 
+def test_inputs_of_several_sizes_are_kept_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder without weights makes as many numbers as an input has."""
+    monkeypatch.setattr(module, "_MANY", 2)
+    encoder, made = Encoder(nn.Flatten()).eval(), [torch.full((1, 1 + n % 2), float(n)) for n in range(12)]
+    for _ in range(2):
+        for inputs in made:
+            assert np.array_equal(embeddings(encoder, Tensors(), inputs, folder=tmp_path), inputs.numpy())
+
+
 def test_many_small_segments_become_one_which_another_process_finds(tmp_path: Path, monkeypatch: Any) -> None:
     encoder = Encoder(Counting())
     expected = encoder(INPUTS).detach().numpy()

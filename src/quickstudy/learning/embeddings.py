@@ -289,7 +289,8 @@ def _tidied(folder: Path, about: dict[str, Any], segments: list[Segment], keys: 
     try:
         if apart and (large or len(used) > _MANY):
             return merged(folder, about, segments, keys)
-        few = [segment for segment in segments if segment.features.nbytes * _MANY < _SEGMENT]
+        alike = [one for one in segments if one.features.shape[1:] == first.features.shape[1:]]  # of inputs of one size
+        few = [segment for segment in alike if segment.features.nbytes * _MANY < _SEGMENT]
         if len(few) > _MANY and all(map(sound, few)):
             together = np.concatenate([segment.keys for segment in few])
             return merged(folder, about, segments, together[np.sort(np.unique(together, return_index=True)[1])])
