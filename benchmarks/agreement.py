@@ -83,7 +83,7 @@ def published(files: list[str]) -> Tensor:
 def means_compared(values_ND: Tensor, theirs_ND: Tensor, codes: Any) -> dict[str, Any]:
     """Return the accuracy of class means of our embeddings, and of scikit-learn's of the others."""
     found: dict[str, Any] = {}
-    wanted, units = np.arange(WAYS).repeat(QUERIES), torch.nn.functional.normalize(theirs_ND).double().numpy()
+    wanted, features = np.arange(WAYS).repeat(QUERIES), theirs_ND.double().numpy()
     for shots in (1, 5):
         sampler = EpisodeSampler(ClassIndex(codes, int(codes.max()) + 1), ways=WAYS, shots=shots, queries=QUERIES)
         rows_TWK = sampler.draw(np.arange(EPISODES))
@@ -92,7 +92,7 @@ def means_compared(values_ND: Tensor, theirs_ND: Tensor, codes: Any) -> dict[str
         peer, targets = NearestCentroid(), np.arange(WAYS).repeat(shots)
         theirs = np.stack(
             [
-                peer.fit(units[rows[:, :shots].ravel()], targets).predict(units[rows[:, shots:].ravel()])
+                peer.fit(features[rows[:, :shots].ravel()], targets).predict(features[rows[:, shots:].ravel()])
                 for rows in rows_TWK
             ]
         )
