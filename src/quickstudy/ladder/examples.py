@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm
@@ -208,7 +209,7 @@ class Examples:
             else:
                 network, modality = self.modality.raw()
                 encoder = build_encoder(network)
-            with _same_chance():
+            with repeatable():
                 found = embedded(encoder, modality, self.table, keep=bool(backbone))
             self._embedded[backbone] = replace(found, others=self.others)
         return self._embedded[backbone]
@@ -246,7 +247,7 @@ def encoders_of(
             continue
         while name in found:
             name += "'"
-        with _same_chance():  # of weights that start from nothing, so that a second climb has the same
+        with repeatable():  # of weights that start from nothing, so that a second climb has the same
             found[name] = build_encoder(backbone, options).to(device).eval()
     return found
 
@@ -262,8 +263,9 @@ def digest_of(encoder: Encoder) -> str:
 
 
 @contextmanager
-def _same_chance() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
+def repeatable() -> Iterator[None]:
+    """Seed what draws at random within, and leave others' generators as they were."""
+    with isolate_rng():
         torch.manual_seed(0)
         yield
 

@@ -8,17 +8,14 @@ from __future__ import annotations
 import copy
 import logging
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from quickstudy.algorithms.linear_probe import LinearProbe
 from quickstudy.kinds.embedding import Embedding
-from quickstudy.ladder.examples import Embedded
+from quickstudy.ladder.examples import Embedded, repeatable
 from quickstudy.nets import Encoder
 from quickstudy.nets.stages import stages_of
 from quickstudy.trained import TrainedModel
@@ -147,14 +144,6 @@ def run(task: Task, data: DataModule, strategy: Strategy, steps: int, device: to
     finally:
         log.setLevel(level)
     task.to(device)
-
-
-@contextmanager
-def repeatable() -> Iterator[None]:
-    """Seed what draws at random within, and leave others' generators as they were."""
-    with isolate_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def copied(examples: Embedded) -> Encoder:

@@ -26,8 +26,8 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, few, one_line
 from quickstudy.files import atomic_write
 from quickstudy.ladder.draws import held_apart
-from quickstudy.ladder.examples import Embedded, Others, domain_of
-from quickstudy.ladder.finetuning import copied, last_stages, of_domain, repeatable, run
+from quickstudy.ladder.examples import Embedded, Others, domain_of, repeatable
+from quickstudy.ladder.finetuning import copied, last_stages, of_domain, run
 from quickstudy.ladder.opening import Named, examples_of, opened
 from quickstudy.learning.checks import Finding, also_among, repetitions
 from quickstudy.learning.embeddings import embeddings, identity_of
