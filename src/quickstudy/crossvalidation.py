@@ -166,7 +166,6 @@ def cross_validate(
             outcomes,
             [held_out[each.numbers] for held_out, each in zip(rows, outcomes, strict=True)] if examples else None,
             fingerprint,
-            whole.origins.codes if examples and whole.origins is not None else None,
         )
         model.outcome = outcome
         extra |= {} if examples else {f"test_{outcome.score.name}_ci95_classes": outcome.classes_ci95()}

@@ -202,7 +202,6 @@ class Outcome:
         outcomes: Sequence[Outcome],
         numbers: Sequence[Ints] | None = None,
         drawn: str = "",
-        groups: NDArray[Any] | None = None,
     ) -> Outcome:
         """Return what several tests of one kind saw as that of one, by the order of the units' numbers.
 
@@ -210,7 +209,6 @@ class Outcome:
             outcomes: of tests on different examples, or on episodes of different classes.
             numbers: of each its units' in all; None: those of one come after those of another.
             drawn: what the units follow from.
-            groups: for the number of each unit its group, where the interval is to be over groups.
         """
         first, ends = outcomes[0], np.cumsum([len(each.figures) for each in outcomes])
         classes = tuple(dict.fromkeys(name for each in outcomes for name in each.classes))
@@ -238,7 +236,7 @@ class Outcome:
             parts=joint_parts[np.lexsort((joint_parts[:, 1], joint_parts[:, 0]))],
             confusions=_counted(pairs[:, 0], pairs[:, 1], counts) if len(pairs) else first.confusions,
             labels=sum((each.labels for each in outcomes[1:]), first.labels),
-            groups=np.empty(0, np.int64) if groups is None else groups[joint[order]].astype(np.int64),
+            groups=np.concatenate([each.groups for each in outcomes])[order] if len(first.groups) else first.groups,
             shape=widest or None,
             drawn=drawn,
             score=first.score,
