@@ -33,9 +33,10 @@ def domain_of_cells(columns: Sequence[Sequence[Any]], root: Path) -> str:
         root: the folder that names of files are relative to.
     """
     cells = list(columns[0][:_LOOKED_AT]) if len(columns) == 1 else []
-    if cells and all(isinstance(cell, str) for cell in cells):
-        if all(domain_of_names([cell]) or (root / cell).is_file() for cell in cells):
-            return domain_of_names(cells) or DOMAINS[0]
+    strings = [cell for cell in cells if isinstance(cell, str)]
+    named = bool(cells) and strings == cells
+    if named and all(domain_of_names([cell]) or (root / cell).is_file() for cell in strings):
+        return domain_of_names(strings) or DOMAINS[0]
     return _by_looks(cells) or _domain(lambda kind: kind().column_names is not None)
 
 
