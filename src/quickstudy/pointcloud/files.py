@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quickstudy.data.archives import MAX_FILE_BYTES
 from quickstudy.errors import DataError, brief, few, first_line, one_line, require
 
-EXTENSIONS = frozenset((".off", ".obj", ".ply", ".stl", ".pcd", ".xyz", ".txt", ".pts", ".csv", ".npz", ".npy", ".bin"))
+EXTENSIONS = frozenset((".off", ".obj", ".ply", ".stl", ".pcd", ".xyz", ".txt", ".pts", ".npz", ".npy", ".bin"))
 FEATURES = ("red", "green", "blue", "intensity")
 """What files say of a point beside where it is, in the order in which they come, those that are there.
 

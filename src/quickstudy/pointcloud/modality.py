@@ -50,7 +50,7 @@ class Cloud(Modality):
     Args:
         points: of a cloud at most, and of a mesh's surface as many. None: all, and as many as 1,024 of a surface.
         drawn: of these, how many training is shown, others each time; in evaluation it is all of them. None: all.
-        features: F, numbers of each point beside x, y, z, which all clouds must have: of files that name them red,
+        channels: F, numbers of each point beside x, y, z, which all clouds must have: of files that name them red,
             green and blue (0..1) and intensity, those that are there; else columns behind the third. A surface has
             none. 0: none is read. None: learned, as the first training cloud has.
         normalize: whether each cloud is moved so that its points' mean lies in 0, and scaled such that the farthest is
@@ -64,7 +64,7 @@ class Cloud(Modality):
 
     called = "point clouds"
     extensions = EXTENSIONS
-    learned = ("features",)
+    learned = ("channels",)
     wire = Wire(
         "clouds",
         _MEDIA,
@@ -80,14 +80,14 @@ class Cloud(Modality):
     views = "cloud_views"
     points: int | None = POINTS
     drawn: int | None = None
-    features: int | None = None
+    channels: int | None = None
     normalize: bool = True
     surface: bool = True
     max_points: int = MAX_POINTS
 
     def __post_init__(self) -> None:
         check_counts(_LEAST, max_points=self.max_points, **given(points=self.points, drawn=self.drawn))
-        check_counts(0, **given(features=self.features))
+        check_counts(0, **given(channels=self.channels))
         if self.drawn is not None and self.points is not None and self.drawn > self.points:
             raise ConfigError(f"drawn={self.drawn}: of the {self.points} points that are read so many cannot be drawn")
 
@@ -152,16 +152,16 @@ class Cloud(Modality):
 
     def _checked(self, name: str, further: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
         """Return as many features as there must be."""
-        wanted, there = self.features, len(names)
+        wanted, there = self.channels, len(names)
         if wanted is not None and wanted not in (0, there):
             told = f" ({', '.join(names)})" if there and not names[0].isdecimal() else ""
             raise DataError(
                 f"{name} has {there} numbers of each point beside x, y, z{told}, and {wanted} are wanted: all clouds "
-                "must have as many. Set features=0 of the data to read x, y, z alone"
+                "must have as many. Set channels=0 of the data to read x, y, z alone"
             )
         further = further[:, : there if wanted is None else wanted]
         if not np.isfinite(further).all():
-            raise DataError(f"{name} has features that are no finite numbers: set features=0 of the data, or mend it")
+            raise DataError(f"{name} has features that are no finite numbers: set channels=0 of the data, or mend it")
         return further
 
     def _opened(self, item: Any) -> Scan:
@@ -202,11 +202,11 @@ class Cloud(Modality):
 
     def fitted(self, inputs: Inputs) -> Self:
         """Return it with the number of features that the first cloud has, where it is to be learned."""
-        if self.features is not None or not len(inputs):
+        if self.channels is not None or not len(inputs):
             return self
         item = inputs[0]
         points = item.example["points"] if isinstance(item, Loaded) else self.load(item)["points"]
-        return replace(self, features=points.shape[-1] - 3)
+        return replace(self, channels=points.shape[-1] - 3)
 
     def draws(self) -> Callable[[Batch], Batch] | None:
         """Return what draws some of the points."""
@@ -214,7 +214,7 @@ class Cloud(Modality):
 
     def for_backbone(self) -> dict[str, Any]:
         """Return how many features a network is shown."""
-        return {} if self.features is None else {"features": self.features}
+        return {} if self.channels is None else {"channels": self.channels}
 
     # ---- showing, sending
 
@@ -244,7 +244,7 @@ class Cloud(Modality):
         """Return the histogram of distances between points, Osada et al. 2002, of as many points as here."""
         from quickstudy.pointcloud.nets import DistanceHistogram
 
-        return DistanceHistogram(), replace(self, features=0)
+        return DistanceHistogram(), replace(self, channels=0)
 
     def within(self, most: int) -> Self:
         """Return it with a limit on the points of a cloud."""
@@ -253,7 +253,7 @@ class Cloud(Modality):
     def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
         """Return points that are spread evenly."""
         points = (self.points or POINTS) if like is None else like["points"].shape[1]
-        wide = 3 + (self.features or 0) if like is None else like["points"].shape[2]
+        wide = 3 + (self.channels or 0) if like is None else like["points"].shape[2]
         drawn = 2 * torch.rand(count, points, wide, generator=generator) - 1
         return {"points": drawn, "mask": torch.ones(count, points, dtype=torch.bool)}
 
@@ -263,7 +263,7 @@ class Cloud(Modality):
 
     def recipe(self) -> dict[str, Any]:
         """Return how many points of what numbers there are, and how they are scaled."""
-        return {"points": self.points, "numbers": 3 + (self.features or 0), "normalize": self.normalize}
+        return {"points": self.points, "numbers": 3 + (self.channels or 0), "normalize": self.normalize}
 
     def values(self, encoder: Sighted) -> Values:
         """Return how they are taken: as they are."""

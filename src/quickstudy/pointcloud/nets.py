@@ -41,15 +41,15 @@ class PointNet(nn.Module):
     https://arxiv.org/abs/1612.00593, without its transformers of inputs and features.
 
     Args:
-        features: numbers of a point beside x, y, z.
+        channels: numbers of a point beside x, y, z.
         widths: of the layers; the last is D.
     """
 
-    def __init__(self, features: int = 0, widths: Sequence[int] = (64, 64, 128, 256)) -> None:
+    def __init__(self, channels: int = 0, widths: Sequence[int] = (64, 64, 128, 256)) -> None:
         super().__init__()
-        check_counts(0, features=features)
+        check_counts(0, channels=channels)
         check_counts(**{f"widths[{place}]": width for place, width in enumerate(widths)})
-        self.layers = perceptron(3 + features, *widths)
+        self.layers = perceptron(3 + channels, *widths)
 
     def forward(self, clouds: Batch) -> Tensor:
         """Embed ``{"points": [N, P, C], "mask": [N, P]}``: ``[N, D]``."""

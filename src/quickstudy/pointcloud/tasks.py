@@ -24,7 +24,7 @@ class PointCloudData(DataModule):
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
         points: of a cloud at most, and of a mesh's surface as many. Default: as the model's training data, else 1,024.
         drawn: of these, how many training is shown, others each time; default: all.
-        features: numbers of each point beside x, y, z; default: as the model's training data, else as the first cloud
+        channels: numbers of each point beside x, y, z; default: as the model's training data, else as the first cloud
             has.
         normalize: whether each cloud is moved to its centre and scaled to a ball of radius 1; default: yes.
         surface: whether points are drawn on the surface of a mesh, in place of its corners; default: yes.
@@ -41,12 +41,12 @@ class PointCloudData(DataModule):
         predict: Table | None = None,
         points: int | None = None,
         drawn: int | None = None,
-        features: int | None = None,
+        channels: int | None = None,
         normalize: bool | None = None,
         surface: bool | None = None,
         **options: Any,
     ) -> None:
-        options |= given(points=points, drawn=drawn, features=features, normalize=normalize, surface=surface)
+        options |= given(points=points, drawn=drawn, channels=channels, normalize=normalize, surface=surface)
         train, val, test, predict = map(_one_by_one, (train, val, test, predict))
         super().__init__(train, val, test, predict, **options)
 
