@@ -5,11 +5,11 @@ Shapes: P points.
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
+
+from quickstudy.modality.thumbnails import drawing_of
 
 _SIDE = 96
 """Pixels of a view's side."""
@@ -29,12 +29,10 @@ def three_views(points: Tensor) -> bytes:
     """
     numbers = points.detach().double().cpu().numpy()
     views = [_view(numbers, *axes) for axes in _FROM]
-    content = io.BytesIO()
-    Image.fromarray(np.concatenate(views, 1)).quantize(64).save(content, "PNG")
-    return content.getvalue()
+    return drawing_of(np.concatenate(views, 1))
 
 
-def _view(points: np.ndarray, across: int, up: int, near: int) -> np.ndarray:
+def _view(points: NDArray[np.float64], across: int, up: int, near: int) -> NDArray[np.uint8]:
     xyz, further = points[:, :3], points[:, 3:6]
     middle = (xyz.min(0) + xyz.max(0)) / 2
     reach = max(float(np.abs(xyz - middle).max()), 1e-12)

@@ -25,6 +25,7 @@ from quickstudy.errors import ConfigError, DataError, brief, check_counts, given
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.thumbnails import strip_of
 from quickstudy.modality.values import Sighted, Tile, Values
+from quickstudy.pointcloud.drawing import three_views
 from quickstudy.pointcloud.files import EXTENSIONS, Scan, check_count, of_rows, read
 
 POINTS = 1024
@@ -220,8 +221,6 @@ class Cloud(Modality):
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return it from three sides as a small PNG: from the front, from the right, from above."""
-        from quickstudy.pointcloud.drawing import three_views
-
         return three_views(example["points"][example["mask"]])
 
     def sketch(self, item: Any) -> bytes | Tensor:
