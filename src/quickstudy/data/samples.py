@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -120,8 +120,8 @@ def _moved(transform: Transform, sample: Mapping[str, Batch]) -> Mapping[str, Ba
             sample = _moved(one, sample)
         return sample
     if getattr(transform, "takes_samples", False):
-        moved: Mapping[str, Batch] = transform(sample)
-        return moved
+        of_whole: Callable[[Mapping[str, Batch]], Mapping[str, Batch]] = cast(Any, transform)
+        return of_whole(sample)
     return {**sample, "input": transform(sample["input"])}
 
 
