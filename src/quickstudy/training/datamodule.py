@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,6 +32,7 @@ from quickstudy.data.options import DataOptions
 from quickstudy.data.origins import Origins
 from quickstudy.data.readable import readable, without_lost_classes
 from quickstudy.data.samples import Samples, Transform, cache_budget, in_turn
+from quickstudy.data.scan import any_files
 from quickstudy.data.splitting import (
     check_disjoint,
     check_no_file_twice,
@@ -146,6 +147,11 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         A domain whose annotations lie in files overrides it, to read those.
         """
         return cls.answers.encode(targets, names)
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the examples in a folder, whose targets are annotations; a domain overrides it to find these."""
+        return any_files(path, endings)
 
     def _check(self) -> None:
         if not self._tables:

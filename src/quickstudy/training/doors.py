@@ -9,7 +9,7 @@ import inspect
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -61,6 +61,10 @@ class Doors:
         def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded | Annotations:
             """Return targets as its answers count them; see ``DataModule``."""
 
+        @classmethod
+        def annotated_folder(cls, path: Path, endings: Collection[str]) -> Table:
+            """Return the examples in a folder; see ``DataModule``."""
+
     @classmethod
     def from_folders(
         cls,
@@ -101,6 +105,8 @@ class Doors:
                 return None
             if stage == "predict":
                 return any_files(folders[stage], endings)
+            if cls.answers.annotates:
+                return cls.annotated_folder(folders[stage], endings)
             return (folders_or_files if cls.answers.unlabelled else class_folders)(folders[stage], endings)
 
         if folder is not None:
