@@ -95,6 +95,36 @@ class Encoder(nn.Module):
             )
         return tuple(features.shape[1:])
 
+    def elements(self, inputs: Batch) -> tuple[Tensor, Tensor]:
+        """Return the features of each point, token or place of inputs, ``[N, ..., D]``, and which of them there are.
+
+        The backbone has a method ``elements(inputs)`` that returns the features; or these and a mask ``[N, ...]``, as
+        inputs differ in size.
+
+        Raises:
+            ConfigError: the backbone has none.
+        """
+        each_of = getattr(self.backbone, "elements", None)
+        if each_of is None:
+            raise ConfigError(
+                f"the backbone {type(self.backbone).__name__} tells of an input as a whole, and here each of its parts "
+                "is asked about: choose one that has a method elements(inputs)"
+            )
+        found = each_of(self.prepared(inputs))
+        if isinstance(found, Tensor):
+            return found, torch.ones(found.shape[:-1], dtype=torch.bool, device=found.device)
+        features, mask = found
+        return features, mask.bool()
+
+    def element_width(self, example: Batch) -> int:
+        """Return how many features an element has, D.
+
+        Args:
+            example: ``[1, ...]``, on the encoder's device.
+        """
+        with torch.no_grad(), self._evaluating():
+            return self.elements(example)[0].shape[-1]
+
     def find_rows(self, inputs: Batch) -> None:
         """Find out once how the backbone lays out the rows that its BatchNorms see, by passing three of the inputs.
 
