@@ -146,6 +146,14 @@ class Modality(ABC):
             return list(values)
         return listed_files([file_name(value) for value in values], root, exist)
 
+    @classmethod
+    def looks_like_one(cls, value: Any) -> bool:
+        """Whether a value, such as a table's cell, is such an input by its looks, where nobody says what it is.
+
+        Names of files are known by ``extensions``, and never asked about. By default nothing is.
+        """
+        return False
+
     def fitted(self, inputs: Inputs) -> Self:
         """Return it with what it must learn from the training inputs alone (a vocabulary, means, categories).
 
@@ -394,6 +402,8 @@ class OfDomain:
 
     modality: Modality = Tensors()
     """What an input is."""
+    holds_targets: ClassVar[bool] = False
+    """Whether the files of inputs may hold their targets, so that none need be given."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
