@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -174,6 +174,11 @@ class Graphs(Modality):
         if any(isinstance(value, str | os.PathLike) for value in values):
             return super().column(values, root, exist)
         return self._named(list(values))
+
+    @classmethod
+    def looks_like_one(cls, value: Any) -> bool:
+        """Whether it has edges."""
+        return is_graph(value) and not is_batch(value) and (not isinstance(value, Mapping) or "edges" in value)
 
     # ---- learning
 
