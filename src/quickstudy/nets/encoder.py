@@ -21,6 +21,10 @@ from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 from quickstudy.torch_internals import BatchNorm, Convolution, tree_leaves
 
 
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""By how many axes a tensor has, the layout in which convolutions take it."""
+
+
 class Encoder(nn.Module):
     """A backbone together with what its inputs must go through; of inputs in windows it is the mean over these.
 
@@ -40,7 +44,7 @@ class Encoder(nn.Module):
         """The name and the options of its backbone; None where that was given as a module."""
         self.trained = False
         """Whether it began with trained weights."""
-        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.backbone = _channels_last(backbone)
         if mean is None and (normalized_by := getattr(backbone, "normalized_by", None)) is not None:
             mean, std = normalized_by
         # A convolution's channels; a backbone without one takes what comes.
@@ -48,6 +52,8 @@ class Encoder(nn.Module):
         self.in_channels = None if first is None else first.in_channels
         self.planar = isinstance(first, nn.Conv2d)
         """Whether it begins with a 2-D convolution, so that its inputs are pictures ``[C, H, W]``."""
+        self.volumetric = any(isinstance(m, nn.Conv3d) for m in backbone.modules())
+        """Whether it has 3-D convolutions, of which several tasks side by side take much memory."""
         self.reads: Mapping[str, Any] | None = getattr(backbone, "reads", None)
         """What reads its inputs, as ``Modality.described`` says it, where the backbone tells."""
         self.reads_words: Mapping[str, Any] | None = getattr(backbone, "reads_words", None)
@@ -144,10 +150,10 @@ class Encoder(nn.Module):
         if inputs.dtype == torch.uint8:
             inputs = inputs.to(self._dtype(torch.get_default_dtype())) / 255
             if self.mean is not None and self.std is not None:
-                inputs = (inputs - self.mean) / self.std
+                inputs = (inputs - _per_channel(self.mean, inputs)) / _per_channel(self.std, inputs)
         elif inputs.is_floating_point():
             inputs = inputs.to(self._dtype(inputs.dtype))
-        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+        return inputs.contiguous(memory_format=_LAST[inputs.ndim]) if inputs.ndim in _LAST else inputs
 
     def _remedy(self, inputs: Tensor) -> str:
         channels, *sides = inputs.shape[1:]
@@ -165,6 +171,20 @@ class Encoder(nn.Module):
 
     def _dtype(self, otherwise: torch.dtype) -> torch.dtype:
         return next((p.dtype for p in self.backbone.parameters() if p.is_floating_point()), otherwise)
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
+    """Bring a network's weights and buffers to the layout of their convolutions, 2-D or 3-D."""
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.ndim in _LAST:
+                tensor.data = tensor.data.to(memory_format=_LAST[tensor.ndim])
+    return module
+
+
+def _per_channel(values: Tensor, inputs: Tensor) -> Tensor:
+    """Return a value of each channel such that it meets those of inputs ``[N, C, ...]``."""
+    return values.view(-1, *(1 for _ in inputs.shape[2:]))
 
 
 def build_encoder(
