@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import record
@@ -99,3 +100,34 @@ class Clock(Callback):
     def step(self) -> float:
         """The median of a step, in seconds of a processor."""
         return float(torch.tensor(self.ends, dtype=torch.float64).diff().median())
+
+
+class InTurns(Callback):
+    """Takes a step of a plain loop after each step of training, so that both have the machine as it is then.
+
+    Args:
+        plain: the loop, which yields after each of its steps.
+    """
+
+    def __init__(self, plain: Iterator[None]) -> None:
+        self.plain = plain
+        self.began = 0.0
+        self.ours, self.theirs = list[float](), list[float]()
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        ended = time.process_time()
+        if self.began:
+            self.ours.append(ended - self.began)
+        if next(self.plain, self) is not self:
+            self.theirs.append(time.process_time() - ended)
+        self.began = time.process_time()
+
+    @property
+    def step(self) -> float:
+        """The median of a step of training, in seconds of a processor."""
+        return median(self.ours)
+
+    @property
+    def ratio(self) -> float:
+        """It, as a multiple of the median of a plain one."""
+        return self.step / median(self.theirs)

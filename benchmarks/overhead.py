@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -123,13 +123,13 @@ def pictures(root: Path) -> dict[str, Any]:
             )
             model.meet(made, "fit")
             plain = nn.Sequential(copy.deepcopy(model.encoder.backbone), nn.Flatten(), copy.deepcopy(model.head))
-            ours, theirs = domains.Clock(), domains.Clock()
-            trainer = Trainer(max_epochs=EPOCHS, limit_val_batches=0, callbacks=[ours], **QUIET)
+            turns = domains.InTurns(plain_steps(plain, model, augment, taught))
+            trainer = Trainer(max_epochs=EPOCHS, limit_val_batches=0, callbacks=[turns], **QUIET)
             trainer.fit(model, datamodule=made)
-            right = plain_loop(plain, model, augment, taught, asked, theirs)
+            right = plain_accuracy(plain, model, asked)
             accuracy = trainer.test(model, datamodule=made, verbose=False)[0]["test_accuracy"]
-            steps.append(ours.step)
-            ratios.append(ours.step / theirs.step)
+            steps.append(turns.step)
+            ratios.append(turns.ratio)
             apart.append(float(accuracy) - right)
             print(backbone, round(ratios[-1], 3), round(float(accuracy), 3), round(right, 3), flush=True)
         found[backbone] = {
@@ -140,14 +140,8 @@ def pictures(root: Path) -> dict[str, Any]:
     return found
 
 
-def plain_loop(network: nn.Module, model: Any, augment: Any, taught: Any, asked: Any, clock: domains.Clock) -> float:
-    """Train a network as one does without quickstudy, in the memory format that suits it; return its accuracy."""
-
-    def prepared(pictures: Tensor) -> Tensor:
-        scaled = pictures.float() / 255
-        if model.encoder.mean is not None:
-            scaled = (scaled - model.encoder.mean) / model.encoder.std
-        return scaled.contiguous(memory_format=torch.channels_last)
+def plain_steps(network: nn.Module, model: Any, augment: Any, taught: Any) -> Iterator[None]:
+    """Train a network as one does without quickstudy, in the memory format that suits it."""
 
     class Augmented(TensorDataset):
         def __getitem__(self, row: int) -> Any:
@@ -159,13 +153,25 @@ def plain_loop(network: nn.Module, model: Any, augment: Any, taught: Any, asked:
     for _ in range(EPOCHS):
         for inputs, targets in DataLoader(Augmented(*taught), batch_size=BATCH, shuffle=True):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(prepared(inputs)), targets).backward()
+            nn.functional.cross_entropy(network(prepared(inputs, model)), targets).backward()
             optimizer.step()
-            clock.on_train_batch_end()
+            yield
+
+
+@torch.inference_mode()
+def plain_accuracy(network: nn.Module, model: Any, asked: Any) -> float:
+    """Return the share of pictures that a network answers rightly."""
     network.eval()
-    with torch.inference_mode():
-        parts = zip(*(part.split(256) for part in asked), strict=True)
-        return sum(int((network(prepared(x)).argmax(1) == y).sum()) for x, y in parts) / len(asked[1])
+    parts = zip(*(part.split(256) for part in asked), strict=True)
+    return sum(int((network(prepared(x, model)).argmax(1) == y).sum()) for x, y in parts) / len(asked[1])
+
+
+def prepared(pictures: Tensor, model: Any) -> Tensor:
+    """Return pictures as a network takes them."""
+    scaled = pictures.float() / 255
+    if model.encoder.mean is not None:
+        scaled = (scaled - model.encoder.mean) / model.encoder.std
+    return scaled.contiguous(memory_format=torch.channels_last)
 
 
 if __name__ == "__main__":

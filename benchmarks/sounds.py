@@ -15,6 +15,7 @@ import copy
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -310,6 +311,17 @@ def unseen_speakers(root: Path) -> dict[str, Any]:
     return found
 
 
+def plain_steps(network: nn.Module, spectra: Tensor, codes: Tensor) -> Iterator[None]:
+    """Train a network in a loop of plain torch."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(STEP_EPOCHS):
+        for some in torch.randperm(len(codes)).split(STEP_BATCH):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(spectra[some]), codes[some]).backward()
+            optimizer.step()
+            yield
+
+
 def step(root: Path) -> dict[str, Any]:
     """Time a step beside one in a loop of plain torch of the same network, in turns; and what reading is of it.
 
@@ -329,21 +341,14 @@ def step(root: Path) -> dict[str, Any]:
         )
         model.meet(data, "fit")
         plain = copy.deepcopy(nn.Sequential(model.encoder, model.head))
-        ours, theirs = domains.Clock(), domains.Clock()
-        Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[ours], **QUIET).fit(model, datamodule=data)
-        optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
-        for _ in range(STEP_EPOCHS):
-            for some in torch.randperm(len(files)).split(STEP_BATCH):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(plain(spectra[some]), codes[some]).backward()
-                optimizer.step()
-                theirs.on_train_batch_end()
-        ratios.append(ours.step / theirs.step)
-        ours_of.append(ours.step)
+        turns = domains.InTurns(plain_steps(plain, spectra, codes))
+        Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[turns], **QUIET).fit(model, datamodule=data)
+        ratios.append(turns.ratio)
+        ours_of.append(turns.step)
         with torch.inference_mode():
             right = [float((net.eval()(spectra).argmax(1) == codes).float().mean()) for net in (model, plain)]
         apart.append(right[0] - right[1])
-        print(seed, ratios[-1], ours.step, right, flush=True)
+        print(seed, ratios[-1], ours_of[-1], right, flush=True)
     whole, shares = float(np.median(ours_of)), {}
     for workers in (0, 2):
         loader = made(num_workers=workers).train_dataloader()

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
-from quickstudy.data.content import is_file
 from quickstudy.data.targets import Label
 from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, TakenError, brief, check_counts, few, one_line
@@ -34,6 +33,7 @@ from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.judging import calibrated, explained, share_right
 from quickstudy.learning.knowledge import Knowledge
 from quickstudy.modality import MODALITIES, Modality, as_modality, modality_of
+from quickstudy.modality.recognition import domain_of_items
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.saved import hub, model_folder
 from quickstudy.saved.plain import name_of
@@ -46,17 +46,6 @@ def usual_inputs(encoder: Encoder) -> Modality:
     """Return what a backbone as it is takes: what it says itself, else pictures of 224 by 224 pixels."""
     kind = MODALITIES[DOMAINS[0]] if encoder.reads is None else type(modality_of(encoder.reads, "a backbone"))
     return kind().with_options({**kind.usual, **(encoder.reads or {}).get("options", {})})
-
-
-def domain_of(inputs: Any) -> str:
-    """Return what inputs are, by themselves: texts where they are strings that name no file, or none; else pictures."""
-    endings = tuple(MODALITIES[DOMAINS[0]].extensions)
-
-    def is_text(item: Any) -> bool:
-        return isinstance(item, str) and not item.lower().endswith(endings) and not is_file(item)
-
-    words = inputs is None or (isinstance(inputs, (list, tuple)) and all(map(is_text, inputs)))
-    return "text" if words else DOMAINS[0]
 
 
 class Adapted:
@@ -320,7 +309,7 @@ class Predictor(Adapted):
             ConfigError: a name or an option is unknown, or pretrained weights cannot be had.
             DataError: there are no examples, the lengths differ, or an input cannot be read.
         """
-        domain = domain_of(inputs) if load is None else MODALITIES.name_of(type(as_modality(load))) or ""
+        domain = domain_of_items(inputs) if load is None else MODALITIES.name_of(type(as_modality(load))) or ""
         encoder = build_encoder(backbone, backbone_kwargs, pretrained, domain).to(device)
         usual = "tip_adapter" if encoder.reads_words is not None and classes else "nearest_centroid"
         algorithm = STRATEGIES[strategy or usual](**dict(strategy_kwargs or {}))

@@ -24,9 +24,9 @@ from quickstudy.data.table import Table
 from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, MissingPackageError, few, first_line
 from quickstudy.files import absent, best_checkpoint, looked_in
-from quickstudy.image.modality import IMAGE_EXTENSIONS
 from quickstudy.kinds.base import Kind
-from quickstudy.modality import MODALITIES, Modality, Tensors
+from quickstudy.modality import Modality, Tensors
+from quickstudy.modality.recognition import domain_of_cells, domain_of_names, domain_of_words
 from quickstudy.predictor import Adapted, NumberPredictor, Predictor
 from quickstudy.saved import hub
 from quickstudy.saved.model_folder import DESCRIPTION, instead, is_trained
@@ -76,18 +76,16 @@ def named_model(typed: str) -> Found | None:
 
 
 def domain_of_files(support: str | None) -> str:
-    """Return what examples are, by the endings of their files: pictures or texts, as names of classes alone are."""
+    """Return the domain of examples, by their files or what stands in their table; see ``modality.recognition``."""
     if support is None:
-        return "text"
+        return domain_of_words()
     path = Path(support).expanduser()
-    table, names = is_table(path), list[Any]()
-    if table:
-        names = next(iter(file_columns(path, None).values())).tolist()
-    else:
-        names = [path] if path.is_file() and not is_archive(path) else open_source(path).files()
-    endings = {Path(str(name)).suffix.lower() for name in names}
-    texts = MODALITIES["text"].extensions & endings or (table and not endings & IMAGE_EXTENSIONS)
-    return "text" if texts else DOMAINS[0]
+    if is_table(path):
+        columns = file_columns(path, None)
+        target = (target_among([*columns]) or [*columns][-1]) if len(columns) > 1 else None
+        return domain_of_cells([cells.tolist() for name, cells in columns.items() if name != target], path.parent)
+    single = path.is_file() and not is_archive(path)
+    return domain_of_names([path] if single else open_source(path).files()) or DOMAINS[0]
 
 
 def find_model(typed: str, kind: str = "checkpoint or saved model") -> Found:

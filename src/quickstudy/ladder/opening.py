@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from quickstudy.data.table import Table
 from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, DataWarning, few, one_line, unknown
 from quickstudy.ladder.draws import codes_of
-from quickstudy.modality import MODALITIES
+from quickstudy.modality.recognition import domain_of_cells, domain_of_names
 from quickstudy.training.datamodule import DataModule
 
 
@@ -28,7 +27,7 @@ class Named(TypedDict, total=False):
     """What is said of data, where that does not follow from what lies there.
 
     Args:
-        domain: what the examples are: ``"image"``, ``"text"``, ``"audio"``, ``"tabular"``; default: by what lies there.
+        domain: what the examples are, ``"image"``, ``"text"``, any of ``DOMAINS``; default: by what lies there.
         input_field: of a table, the column of the inputs; default: the only one, or all.
         target_field: of a table, the column of the classes; default: one that is called label, class, or alike.
         group_field: of a table, the column of what an example comes from (a patient, a speaker): no draw asks for an
@@ -77,17 +76,19 @@ def opened(data: Any, **named: Unpack[Named]) -> DataModule:
     if not (path.is_file() and is_table(path)):
         if of_table := [name for name in said if name.endswith("_field")]:
             raise ConfigError(f"{of_table[0]} is of a table, and '{path}' is none: leave it out")
-        return _made(data_class(domain or _domain_of_files(path)).from_folders, train_folder=path, **own)
+        domain = domain or domain_of_names(unwrapped(open_source(path)).files()) or DOMAINS[0]
+        return _made(data_class(domain).from_folders, train_folder=path, **own)
     frame = file_frame(path, target_field)
     names = [str(name) for name in frame.columns if str(name) != named.get("group_field")]
     target = target_field or _target(path, names)
     others = [name for name in names if name != target]
     if domain is None:
-        domain = _domain_of_cells(path, frame, input_field, others)
+        fields = [input_field] if input_field is not None else others
+        domain = domain_of_cells([frame[name].tolist() for name in fields if name in frame.columns], path.parent)
     cls = data_class(domain)
     if cls.modality.column_names is not None:
-        fields: dict[str, Any] = {} if input_field is None else {"input_fields": [input_field]}
-        return _made(cls.from_csv, train_file=path, target_fields=target, **fields, **own)
+        chosen: dict[str, Any] = {} if input_field is None else {"input_fields": [input_field]}
+        return _made(cls.from_csv, train_file=path, target_fields=target, **chosen, **own)
     if input_field is None and len(others) != 1:
         raise DataError(
             f"'{path}' has the columns {few(names)}: say which of them has the {cls.modality.called}, input_field= "
@@ -137,19 +138,6 @@ def examples_of(data: DataModule) -> Table:
     return replace(some, skipped={**table.skipped, **alone})
 
 
-def _domain_of_files(path: Path) -> str:
-    """Return the domain of most of the files that lie in a folder or an archive."""
-    source = unwrapped(open_source(path))
-    endings = Counter(Path(name).suffix.lower() for name in source.files())
-    counts = {
-        domain: sum(endings[ending] for ending in MODALITIES[domain].extensions)
-        for domain in DOMAINS
-        if MODALITIES[domain].extensions
-    }
-    found = max(counts, key=lambda domain: counts[domain])
-    return found if counts[found] else DOMAINS[0]  # whose door says what is missing
-
-
 def _target(path: Path, names: list[str]) -> str:
     meant = target_among(names)
     if meant is None:
@@ -158,15 +146,3 @@ def _target(path: Path, names: list[str]) -> str:
             f"{names[-1] if names else 'NAME'})"
         )
     return meant
-
-
-def _domain_of_cells(path: Path, frame: Any, input_field: str | None, others: list[str]) -> str:
-    """Return the domain of a table: of the files that a column names, of texts where it is one column, else of rows."""
-    fields = [input_field] if input_field is not None else others
-    if len(fields) != 1 or fields[0] not in frame.columns:
-        return "tabular"
-    cells = [str(cell) for cell in frame[fields[0]].tolist()[:20]]
-    if cells and all((path.parent / cell).is_file() for cell in cells):
-        ending = Path(cells[0]).suffix.lower()
-        return next((name for name in DOMAINS if ending in MODALITIES[name].extensions), DOMAINS[0])
-    return "text" if any(" " in cell.strip() for cell in cells) else "tabular"

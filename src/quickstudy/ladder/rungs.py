@@ -24,6 +24,7 @@ from torch import Tensor
 from quickstudy.algorithms import STRATEGIES, EmbeddingAlgorithm
 from quickstudy.algorithms.base import NamingAlgorithm, Told
 from quickstudy.batches import join, take
+from quickstudy.domains import DOMAINS
 from quickstudy.ladder.draws import ENOUGH
 from quickstudy.ladder.examples import Embedded, WithNames, megabytes
 from quickstudy.ladder.finetuning import (
@@ -39,6 +40,7 @@ from quickstudy.ladder.metatraining import Plan, meta_trained, planned
 from quickstudy.learning.adapting import fitted, untaught
 from quickstudy.learning.embeddings import embeddings
 from quickstudy.learning.knowledge import Knowledge
+from quickstudy.modality import MODALITIES
 from quickstudy.predictor import Predictor
 from quickstudy.registry import Registry
 from quickstudy.torch_internals import tree_leaves
@@ -376,8 +378,8 @@ class Contrastive(Rung):
     strategy: str = "linear_probe"
 
     def usual(self, domain: str) -> bool:
-        """Whether they are texts."""
-        return domain == "text"
+        """Whether they are words."""
+        return domain in DOMAINS and MODALITIES[domain].in_words
 
     def lacks(self, examples: Embedded, domain: str) -> str:
         """Return what is missing: the backbone has nothing that trains."""

@@ -148,6 +148,14 @@ class Modality(ABC):
             return list(values)
         return listed_files([file_name(value) for value in values], root, exist, bool(self.parts))
 
+    @classmethod
+    def looks_like_one(cls, value: Any) -> bool:
+        """Whether a value, such as a table's cell, is such an input by its looks, where nobody says what it is.
+
+        Names of files are known by ``extensions``, and never asked about. By default nothing is.
+        """
+        return False
+
     def fitted(self, inputs: Inputs) -> Self:
         """Return it with what it must learn from the training inputs alone (a vocabulary, means, categories).
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from quickstudy.modality.values import Tile
 _THUMBNAIL = 64
 _STRIP = 3  # frames side by side, and below each other
 _TILE = 96
+_COLOURS = 64
 LINE = 16
 GAP = 8
 TITLE = 2  # lines
@@ -57,6 +59,13 @@ def heat_map(levels: Tensor) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(colours)).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
     content = io.BytesIO()
     image.save(content, "PNG")
+    return content.getvalue()
+
+
+def drawing_of(pixels: NDArray[np.uint8]) -> bytes:
+    """Return a PNG of few colours of a drawing, uint8 ``[H, W, 3]``."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).quantize(_COLOURS).save(content, "PNG")
     return content.getvalue()
 
 

@@ -20,7 +20,6 @@ from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 from quickstudy.torch_internals import BatchNorm, Convolution, tree_leaves
 
-
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 """By how many axes a tensor has, the layout in which convolutions take it."""
 

@@ -223,6 +223,13 @@ class Row(Modality):
                 warnings.warn(f"column '{column.name}': {told}", DataWarning, 4)
         return self.with_options({"columns": _plain(made)})
 
+    @classmethod
+    def looks_like_one(cls, value: Any) -> bool:
+        """Whether it has names, and a cell for each."""
+        return isinstance(value, Mapping) and not any(
+            isinstance(cell, Mapping | list | Tensor) for cell in value.values()
+        )
+
     @property
     def column_names(self) -> tuple[str, ...]:
         """All columns that training rows had; see ``Modality.column_names``."""

@@ -134,6 +134,11 @@ class Text(Modality):
             self._check(values)
         return found
 
+    @classmethod
+    def looks_like_one(cls, value: Any) -> bool:
+        """Whether it has several words."""
+        return isinstance(value, str) and " " in value.strip()
+
     def _check(self, texts: Sequence[Any]) -> None:
         for row, text in enumerate(texts):
             if told := "" if isinstance(text, (bytes, dict)) or hasattr(text, "read_bytes") else self._complaint(text):

@@ -1,0 +1,31 @@
+"""Point clouds: classification, embedding. Importing it loads nothing until a name is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quickstudy.domains import lazily
+
+if TYPE_CHECKING:
+    from quickstudy.pointcloud.modality import Cloud as Cloud
+    from quickstudy.pointcloud.tasks import PointCloudClassificationData as PointCloudClassificationData
+    from quickstudy.pointcloud.tasks import PointCloudClassifier as PointCloudClassifier
+    from quickstudy.pointcloud.tasks import PointCloudEmbedder as PointCloudEmbedder
+    from quickstudy.pointcloud.tasks import PointCloudEmbeddingData as PointCloudEmbeddingData
+
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "Cloud": "modality",
+        "PointCloudClassificationData": "tasks",
+        "PointCloudClassifier": "tasks",
+        "PointCloudEmbedder": "tasks",
+        "PointCloudEmbeddingData": "tasks",
+    },
+)
+
+TASKS = {
+    "pointcloud_classification": ("PointCloudClassifier", "PointCloudClassificationData"),
+    "pointcloud_embedding": ("PointCloudEmbedder", "PointCloudEmbeddingData"),
+}
+"""By name as commands know it, the class of a task and that of its data."""

@@ -1,0 +1,53 @@
+"""A point cloud as a picture: from three sides, nearer points over those behind them.
+
+Shapes: P points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quickstudy.modality.thumbnails import drawing_of
+
+_SIDE = 96
+"""Pixels of a view's side."""
+_MARGIN = 0.92
+_DOT = 1
+"""Pixels that a point reaches to each side."""
+_FROM = ((0, 1, 2), (2, 1, 0), (0, 2, 1))
+"""Of each view the axis to the right, that upwards, and that towards who looks: the front, the right, from above."""
+_FAR, _NEAR = np.array([178, 197, 219]), np.array([24, 60, 110])
+
+
+def three_views(points: Tensor) -> bytes:
+    """Return a PNG of three views of a cloud, one beside the other.
+
+    Args:
+        points: ``[P, 3 + F]``; of three features or more, the first three of 0..1 are taken for its colours.
+    """
+    numbers = points.detach().double().cpu().numpy()
+    views = [_view(numbers, *axes) for axes in _FROM]
+    return drawing_of(np.concatenate(views, 1))
+
+
+def _view(points: NDArray[np.float64], across: int, up: int, near: int) -> NDArray[np.uint8]:
+    xyz, further = points[:, :3], points[:, 3:6]
+    middle = (xyz.min(0) + xyz.max(0)) / 2
+    reach = max(float(np.abs(xyz - middle).max()), 1e-12)
+    places = ((xyz - middle) / reach * _MARGIN + 1) / 2  # 0..1
+    depth = places[:, near]
+    if further.shape[1] == 3 and 0 <= further.min() <= further.max() <= 1:
+        colours = further * 255
+    else:
+        colours = _FAR + (_NEAR - _FAR) * depth[:, None]
+    order = np.argsort(depth, kind="stable")
+    columns = (places[order, across] * (_SIDE - 1)).round().astype(int)
+    rows = ((1 - places[order, up]) * (_SIDE - 1)).round().astype(int)
+    view = np.full((_SIDE, _SIDE, 3), 255, np.uint8)
+    for right in range(-_DOT, _DOT + 1):
+        for down in range(-_DOT, _DOT + 1):
+            if abs(right) + abs(down) <= _DOT:
+                view[(rows + down).clip(0, _SIDE - 1), (columns + right).clip(0, _SIDE - 1)] = colours[order]
+    return view
