@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from quickstudy.algorithms.maml import MAML
+from quickstudy.data.samples import TRANSFORMS
 from quickstudy.errors import DataError
 from quickstudy.nets import Encoder
 from quickstudy.nets.conv4 import Conv4
@@ -196,3 +197,13 @@ def test_tasks_of_3d_convolutions_are_adapted_one_at_a_time_unless_asked() -> No
     assert MAML()._one_by_one(Encoder(C3D(hidden=2)), device)
     assert not MAML(task_chunk=2)._one_by_one(Encoder(C3D(hidden=2)), device)
     assert not MAML()._one_by_one(Encoder(Conv4(hidden=2)), device)
+
+
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS.names() if name.startswith("video_")])
+def test_all_frames_are_changed_alike(name: str) -> None:
+    clip = torch.randint(0, 256, (3, 1, 32, 32), dtype=torch.uint8).expand(-1, 4, -1, -1)
+    torch.manual_seed(0)
+    changed = [TRANSFORMS[name](clip) for _ in range(4)]
+    assert all(torch.equal(one, one[:, :1].expand(-1, 4, -1, -1)) for one in changed)
+    assert any(not torch.equal(one, clip) for one in changed) and changed[0].shape == clip.shape
+    assert TRANSFORMS[name]({"windows": clip[None].float() / 255})["windows"].shape == (1, 3, 4, 32, 32)

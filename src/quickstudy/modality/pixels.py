@@ -169,8 +169,8 @@ class PixelValues(Values):
             rounded = [round(value, 3) for value in mean.flatten().tolist()]
             return (
                 f"{self.called} are floats of 0..1, which are fed as they are, and the backbone '{made_by[0]}' was "
-                f"made for normalised ones: give uint8 {self.called}, which it normalises, or normalise these by its mean "
-                f"{rounded} and deviation"
+                f"made for normalised ones: give uint8 {self.called}, which it normalises, or normalise these by its "
+                f"mean {rounded} and deviation"
             )
         if scale == "0..255":
             return (
