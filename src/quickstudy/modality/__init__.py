@@ -412,6 +412,8 @@ class OfDomain:
 
     modality: Modality = Tensors()
     """What an input is."""
+    holds_targets: ClassVar[bool] = False
+    """Whether the files of inputs may hold their targets, so that none need be given."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, device_of, each, fold, in_windows, join, over_windows, size, unfold
+from quickstudy.batches import Batch, device_of, each, fold, in_windows, join, over_windows, size, take, unfold
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.nets import open_clip_bridge, purposes, timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import FoldedRows, layouts_of
@@ -22,6 +22,7 @@ from quickstudy.torch_internals import BatchNorm, Convolution, tree_leaves
 
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 """By how many axes a tensor has, the layout in which convolutions take it."""
+_AT_ONCE = 1 << 16  # elements of windows that pass together
 
 
 class Encoder(nn.Module):
@@ -99,6 +100,72 @@ class Encoder(nn.Module):
                 "that returns the features alone"
             )
         return tuple(features.shape[1:])
+
+    def elements(self, inputs: Batch, then: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Return the features of each point, token or place of inputs, ``[N, ..., D]``, and which of them there are.
+
+        The backbone has a method ``elements(inputs)``, or of points ``per_point``, that returns the features; or these
+        and a mask ``[N, ...]``, where the inputs have no leaf ``mask`` that says it.
+
+        Inputs that are too large are in windows that may overlap: ``{"windows": [N, W, ...], "places": [N, W, M],
+        "mask": [N, P]}``, where ``places`` says which of P elements is where in a window. Those in several windows get
+        the mean.
+
+        Args:
+            inputs: ``[N, ...]``
+            then: makes answers of the features, window by window.
+
+        Raises:
+            ConfigError: the backbone has no such method.
+        """
+        if in_windows(inputs):
+            return self._voted(inputs, then)
+        features, mask = self._each(self.prepared(inputs))
+        return features if then is None else then(features), mask
+
+    def _each(self, inputs: Batch) -> tuple[Tensor, Tensor]:
+        each_of = getattr(self.backbone, "elements", None) or getattr(self.backbone, "per_point", None)
+        if each_of is None:
+            raise ConfigError(
+                f"the backbone {type(self.backbone).__name__} tells of an input as a whole, and here each of its parts "
+                "is asked about: choose one that has a method elements(inputs)"
+            )
+        found = each_of(inputs)
+        if not isinstance(found, Tensor):
+            features, mask = found
+        elif isinstance(inputs, dict) and "mask" in inputs:
+            features, mask = found, inputs["mask"]
+        else:
+            features, mask = found, torch.ones(found.shape[:-1], dtype=torch.bool, device=found.device)
+        return features, mask.bool()
+
+    def _voted(self, inputs: Batch, then: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor]:
+        windows, mask = fold(self.prepared(inputs)["windows"]), inputs["mask"].bool()
+        count, most = mask.shape
+        places = inputs["places"].flatten(0, 1)
+        places = (
+            places + most * torch.arange(count, device=mask.device).repeat_interleave(len(places) // count)[:, None]
+        )
+        there = windows["mask"].any(1).nonzero().flatten()  # the others fill up
+        sums, votes = None, mask.new_zeros(count * most, dtype=torch.float32)
+        for rows in there.split(max(1, _AT_ONCE // places.shape[1])):
+            features, own = self._each(take(windows, rows))
+            answers = (features if then is None else then(features))[own]
+            sums = answers.new_zeros(count * most, answers.shape[-1]) if sums is None else sums
+            sums = sums.index_add(0, places[rows][own], answers)
+            votes = votes.index_add(0, places[rows][own], votes.new_ones(len(answers)))
+        if sums is None:
+            raise ConfigError("there is no window of any input")
+        return (sums / votes.clamp(min=1).to(sums.dtype)[:, None]).view(count, most, -1), mask
+
+    def element_width(self, example: Batch) -> int:
+        """Return how many features an element has, D.
+
+        Args:
+            example: ``[1, ...]``, on the encoder's device.
+        """
+        with torch.no_grad(), self._evaluating():
+            return self.elements(example)[0].shape[-1]
 
     def find_rows(self, inputs: Batch) -> None:
         """Find out once how the backbone lays out the rows that its BatchNorms see, by passing three of the inputs.
