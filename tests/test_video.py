@@ -16,10 +16,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from quickstudy.algorithms.maml import MAML
+from quickstudy.data.likeness import near_pairs
 from quickstudy.data.samples import TRANSFORMS
-from quickstudy.errors import DataError
-from quickstudy.nets import Encoder
+from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.nets import Encoder, build_encoder
 from quickstudy.nets.conv4 import Conv4
+from quickstudy.nets.registry import BACKBONES
 from quickstudy.testing import check_domain, check_modality
 from quickstudy.video import Video, VideoClassificationData, VideoClassifier
 from quickstudy.video.modality import Film
@@ -207,3 +209,101 @@ def test_all_frames_are_changed_alike(name: str) -> None:
     assert all(torch.equal(one, one[:, :1].expand(-1, 4, -1, -1)) for one in changed)
     assert any(not torch.equal(one, clip) for one in changed) and changed[0].shape == clip.shape
     assert TRANSFORMS[name]({"windows": clip[None].float() / 255})["windows"].shape == (1, 3, 4, 32, 32)
+
+
+def test_a_network_of_pictures_sees_every_frame(tmp_path: Path) -> None:
+    options = {"in_channels": 1, "hidden": 2}
+    encoder = build_encoder("conv4", options, domain="video").double().eval()
+    clips = torch.rand(2, 1, 3, 16, 16, dtype=torch.float64)
+    alone = Encoder(encoder.backbone.network).double().eval()
+    wanted = torch.stack([alone(clips[:, :, frame]) for frame in range(3)]).mean(0)
+    torch.testing.assert_close(encoder(clips), wanted)
+    assert encoder.made_by == ("frames", {"of": "conv4", "options": options, "pooling": "mean"})
+    assert encoder.reads == {"name": "video", "options": {}} and not encoder.trained
+    again = build_encoder(*encoder.made_by, pretrained=False)
+    again.load_state_dict(encoder.state_dict())
+    with pytest.raises(ConfigError, match="needs a network that says how many features it makes"):
+        build_encoder("conv4", {**options, "pooling": "attention"}, domain="video")
+    attentive = build_encoder("resnet10t", {"pooling": "attention"}, pretrained=False, domain="video").eval()
+    clips = torch.randint(0, 256, (2, 3, 3, 32, 32), dtype=torch.uint8)
+    frames = [attentive.backbone.network(attentive.prepared(clips)[:, :, frame]) for frame in range(3)]
+    torch.testing.assert_close(attentive(clips), torch.stack(frames).mean(0), atol=1e-4, rtol=1e-4)
+
+
+def test_small_networks_of_clips_and_names_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = torch.rand(2, 3, 4, 16, 16)
+    assert build_encoder("r2plus1d", {"hidden": 2}, domain="video")(clips).shape == (2, 8)
+    with pytest.raises(ConfigError, match="at least 4 frames of 8x8 pixels are needed"):
+        build_encoder("c3d")(clips[:, :, :3])
+    assert "swin3d_t" in BACKBONES.names()
+    models = pytest.importorskip("torchvision.models.video")
+
+    def offline(*_: Any, **__: Any) -> Any:
+        raise OSError("no network")
+
+    with torch.device("meta"):
+        assert models.r3d_18(weights=None).fc.in_features == 512
+    monkeypatch.setattr("torchvision.models.get_model", offline)
+    with pytest.raises(ConfigError, match=r"weights of 'r3d_18' could not be loaded: no network. Without a network"):
+        build_encoder("r3d_18")
+
+
+BAD = {
+    "empty.mp4": (b"", "is empty: replace the file"),
+    "text.mp4": (b"hello, this is a text" * 9, "is no video, or none that is read: save it as mp4, webm"),
+    "list.mp4": (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", "is no video, or none that is read"),
+    "picture.mp4": (b"\x89PNG\r\n\x1a\n" + bytes(60), "is a picture .PNG., and no video: put the pictures of one"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_video_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
+    content, told = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}' {told}"):
+        Video().load(tmp_path / name)
+
+
+def test_a_video_that_is_cut_or_has_none_is_named(tmp_path: Path) -> None:
+    for ending in (".mp4", ".avi", ".webm"):
+        content = Path(write(tmp_path / f"a{ending}", moving(True, 0, 40))).read_bytes()
+        with pytest.raises(DataError, match=r"is cut short|is a damaged video, or one cut short|has no frames"):
+            Video().load(content[: len(content) // 2])
+    with av.open(tmp_path / "sound.mp4", "w") as container:
+        stream = container.add_stream("aac", 8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    with pytest.raises(DataError, match=r"sound.mp4' has no video, but audio alone: leave it out"):
+        Video().load(tmp_path / "sound.mp4")
+    with pytest.raises(DataError, match="is a folder without pictures"):
+        Video().load(tmp_path)
+    one = write(tmp_path / "one.mp4", moving(True, 0, 1))
+    with pytest.warns(DataWarning, match="one.mp4' has one frame, which is all that is seen of it"):
+        assert Video(frames=4).load(one).shape == (3, 4, 24, 32)
+    with pytest.raises(DataError, match="claims frames of 32x24 pixels; more than 100 are refused"):
+        Video().within(100).load(one)
+
+
+def test_frames_are_turned_as_the_camera_says(tmp_path: Path) -> None:
+    file = Path(write(tmp_path / "a.mp4", moving(True)))
+    content, upright = file.read_bytes(), Video(frames=2).load(file)
+    one = (1 << 16).to_bytes(4, "big")
+    as_it_is = one + bytes(12) + one + bytes(12) + (1 << 30).to_bytes(4, "big")
+    minus = ((1 << 32) - (1 << 16)).to_bytes(4, "big")
+    turned = bytes(4) + one + bytes(4) + minus + bytes(16) + bytes(4) + (1 << 30).to_bytes(4, "big")
+    at = content.index(as_it_is, content.index(b"tkhd"))
+    rotated = Video(frames=2).load(content[:at] + turned[:36] + content[at + 36 :])
+    assert rotated.shape == (3, 2, 32, 24)
+    assert torch.equal(rotated, upright.rot90(-1, (2, 3)))  # a quarter clockwise
+
+
+def test_near_copies_are_known_and_other_motions_are_not(tmp_path: Path) -> None:
+    reader = Video()
+    one = write(tmp_path / "a.mp4", moving(True, 0, 16))
+    copy = write(tmp_path / "b.webm", moving(True, 0, 16).repeat(2, 1).repeat(2, 2))
+    other = write(tmp_path / "c.mp4", moving(True, 0, 16)[::-1].copy())
+    sketches = [reader.sketch(Path(file)) for file in (one, copy, other)]
+    assert near_pairs(sketches).tolist() == [[0, 1]]
+    assert reader.show(one, reader.load(one)).startswith(b"\xff\xd8")

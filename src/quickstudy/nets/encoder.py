@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from quickstudy.batches import Batch, device_of, each, fold, in_windows, join, o
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.nets import open_clip_bridge, purposes, timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import FoldedRows, layouts_of
+from quickstudy.nets.frames import OverFrames
 from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.static_embeddings import StaticEmbeddings
@@ -287,6 +288,9 @@ def build_encoder(
     path = kwargs.get("checkpoint_path")
     if (layer := kwargs.pop("layer", None)) is not None:
         return at_layer(build_encoder(backbone, kwargs, pretrained, domain), layer)
+    if domain == "video" and not _reads_videos(backbone):
+        pooling = {name: kwargs.pop(name) for name in ("pooling",) if name in kwargs}
+        return build_encoder("frames", {"of": backbone, "options": kwargs, **pooling}, pretrained)
     if backbone in purposes.ORDER:
         choice = purposes.chosen(backbone, domain, pretrained and path is None)
         backbone, kwargs = choice.backbone, {**choice.options, **kwargs}
@@ -295,7 +299,7 @@ def build_encoder(
         own = {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
         known = [name for name in inspect.signature(build).parameters if name != "pretrained"]
         check_options(backbone, own, known)
-        trained = {"pretrained": pretrained and path is None} if backbone in WHEELS else {}
+        trained = {"pretrained": pretrained and path is None} if _may_be_trained(backbone) else {}
         try:
             encoder = Encoder(build(**own, **trained))
         except (TypeError, ValueError, RuntimeError) as error:
@@ -320,7 +324,46 @@ def build_encoder(
         encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
     encoder.trained = path is not None or (pretrained and not starts_from_nothing(backbone))
+    if isinstance(encoder.backbone, OverFrames):
+        encoder.made_by, encoder.trained = (backbone, encoder.backbone.made_by), encoder.backbone.trained
     return encoder
+
+
+@BACKBONES.register("frames")
+def over_frames(
+    of: str,
+    options: Mapping[str, Any] | None = None,
+    pooling: Literal["mean", "attention"] = "mean",
+    pretrained: bool = True,
+) -> OverFrames:
+    """Make a network of videos of one of pictures.
+
+    Args:
+        of: the name of a backbone of pictures.
+        options: of that.
+        pooling: over the frames; see ``OverFrames``.
+        pretrained: load its trained weights where there are any.
+
+    Raises:
+        ConfigError: as of ``build_encoder``.
+    """
+    inner = build_encoder(of, options, pretrained)
+    assert inner.made_by is not None
+    made = OverFrames(inner.backbone, inner.made_by, pooling, inner.trained)
+    if inner.mean is not None and inner.std is not None:
+        made.normalized_by = inner.mean.flatten().tolist(), inner.std.flatten().tolist()
+    return made
+
+
+def _reads_videos(backbone: str) -> bool:
+    if backbone not in BACKBONES:
+        return False
+    build = BACKBONES[backbone]
+    return build is over_frames or getattr(build, "reads", {}).get("name") == "video"
+
+
+def _may_be_trained(backbone: str) -> bool:
+    return "pretrained" in inspect.signature(BACKBONES[backbone]).parameters
 
 
 def at_layer(encoder: Encoder, layer: str) -> Encoder:
@@ -354,7 +397,8 @@ def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
 
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
-    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers", "open_clip", "static_embeddings")
+    apart = "transformers", "open_clip", "static_embeddings"
+    return backbone in BACKBONES and backbone not in apart and not _may_be_trained(backbone)
 
 
 def available_backbones() -> list[str]:
