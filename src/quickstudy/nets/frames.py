@@ -61,4 +61,5 @@ class OverFrames(nn.Module):
         if self.query is None:
             return features_NTD.mean(1)
         weights_NT = (features_NTD @ self.query / len(self.query) ** 0.5).softmax(1)
-        return (weights_NT[..., None] * features_NTD).sum(1)
+        pooled_ND: Tensor = (weights_NT[..., None] * features_NTD).sum(1)
+        return pooled_ND

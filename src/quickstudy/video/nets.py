@@ -84,7 +84,7 @@ class _Block(nn.Module):
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         stride = 1 if channels == hidden else 2
-        self.first, self.second = _both(channels, hidden, (stride,) * 3), _both(hidden, hidden, (1, 1, 1))
+        self.first, self.second = _both(channels, hidden, (stride, stride, stride)), _both(hidden, hidden, (1, 1, 1))
         self.shortcut = nn.Sequential(nn.Conv3d(channels, hidden, 1, stride, bias=False), nn.BatchNorm3d(hidden))
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -92,11 +92,11 @@ class _Block(nn.Module):
         return added.relu()
 
 
-def _both(channels: int, hidden: int, stride: tuple[int, ...]) -> nn.Sequential:
+def _both(channels: int, hidden: int, stride: tuple[int, int, int]) -> nn.Sequential:
     """Return a convolution over places and one over time."""
-    time, *places = stride
+    time, down, right = stride
     return nn.Sequential(
-        nn.Conv3d(channels, hidden, (1, 3, 3), (1, *places), (0, 1, 1), bias=False),
+        nn.Conv3d(channels, hidden, (1, 3, 3), (1, down, right), (0, 1, 1), bias=False),
         nn.BatchNorm3d(hidden),
         nn.ReLU(inplace=True),
         nn.Conv3d(hidden, hidden, (3, 1, 1), (time, 1, 1), (1, 0, 0), bias=False),
