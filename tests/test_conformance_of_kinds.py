@@ -20,6 +20,7 @@ from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import Loss
 from quickstudy.kinds.regression import Regression
+from quickstudy.kinds.segmentation import Segmentation
 from quickstudy.nets import Encoder
 from quickstudy.testing import NonconformingError, check_kind
 
@@ -29,6 +30,30 @@ COUNT, NAMES = 24, ("a", "b", "c")
 def encoder(**options: Any) -> Encoder:
     torch.manual_seed(0)
     return Encoder(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh()))
+
+
+class Places(nn.Module):
+    """Tells of each number of a row by itself and the whole row; negative ones are taken for what fills up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.all = nn.Linear(1, 6), nn.Linear(4, 6)
+
+    def elements(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return (self.own(rows[..., None]) + self.all(rows)[:, None]).tanh(), rows > -1
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.elements(rows)[0].mean(1)
+
+
+def elementwise() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(Places())
+
+
+def segments() -> dict[str, Tensor]:
+    labels = (rows() > 0.5).long() + (rows() > rows().mean(1, keepdim=True)).long()
+    return {"labels": labels, "mask": (rows() > -1) & (rows() < 2)}
 
 
 def rows() -> Tensor:
@@ -49,13 +74,18 @@ CASES: dict[str, tuple[Kind, Any]] = {
     "several labels": (Classification(classes=NAMES, multi_label=True), lambda: (rows()[:, :3] > 0).long()),
     "numbers": (Regression(mean=30.0, deviation=12.0), numbers),
     "features": (Embedding(), codes),
+    "segments": (Segmentation(classes=NAMES, ids=(0, 1, 2), codes=(0, 1, 2)), segments),
+    "weighed segments": (
+        Segmentation(classes=NAMES, ids=(0, 4, 9, 2), codes=(0, 1, 2, 2), weights=(1.0, 4.0, 0.5)),
+        segments,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_ours_conform(name: str) -> None:
     kind, targets = CASES[name]
-    check_kind(kind, encoder(), rows(), targets())
+    check_kind(kind, elementwise() if kind.annotates else encoder(), rows(), targets())
 
 
 def test_every_kind_is_among_the_cases() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
 
+from quickstudy.algorithms.base import EmbeddingAlgorithm
+from quickstudy.algorithms.nearest_centroid import NearestCentroid
 from quickstudy.functional.distances import cosine, squared_euclidean
 from quickstudy.functional.intervals import classes_interval, mean_interval, proportion_interval, student_quantile
 from quickstudy.functional.prototypes import nearest_prototypes, prototypes
@@ -57,6 +59,20 @@ def test_the_nearest_prototype_is_that_of_the_loop(dtype: torch.dtype, offset: f
     assert found.float().mean() == 1  # each of three classes, one third of the queries
     with pytest.raises(IndexError, match="from 0 to 119, not 0 to 120"):
         nearest_prototypes(values, torch.tensor([[[0, 1, 2], [3, 4, 120]]]), shots)
+
+
+@pytest.mark.parametrize("lengths", ["evened", "kept"])
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_the_nearest_centroid_is_that_of_the_loop(lengths: Literal["evened", "kept"], offset: float) -> None:
+    centres, shots = 9.0 * torch.eye(6, 16).repeat_interleave(20, 0), 2  # far apart: no rounding moves an answer
+    values = centres + torch.randn(120, 16) + offset  # where all are far from 0, squares cancel
+    rows = torch.stack([torch.randperm(20)[:5] + 20 * torch.randperm(6)[:3, None] for _ in range(70)])
+    head = NearestCentroid(lengths).eval()
+    found = head.answers(values, rows, shots)
+    assert found.equal(EmbeddingAlgorithm.answers(head, values, rows, shots))
+    assert found.float().mean() == 1  # each of three classes, one third of the queries
+    with pytest.raises(IndexError, match="from 0 to 119, not 0 to 120"):
+        head.answers(values, torch.tensor([[[0, 1, 2], [3, 4, 120]]]), shots)
 
 
 def test_students_quantile_is_scipys() -> None:

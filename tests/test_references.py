@@ -74,7 +74,10 @@ def nearest_neighbour(support: Tensor, targets: Tensor, query: Tensor) -> Tensor
     return torch.stack([-squared_distances(query, support[targets == way]).min(1).values for way in range(WAYS)], 1)
 
 
-def nearest_centroid(support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
+def nearest_centroid(support: Tensor, targets: Tensor, query: Tensor, lengths: str = "evened") -> Tensor:
+    if lengths == "evened":
+        typical = support.norm(dim=1).square().mean().sqrt() / 2
+        support, query = (rows / torch.hypot(rows.norm(dim=1), typical)[:, None] for rows in (support, query))
     centre = class_means(support, targets).mean(0)
     return -squared_distances(unit(query - centre), class_means(unit(support - centre), targets))
 
@@ -209,6 +212,7 @@ CLASSIFIERS: list[tuple[str, dict[str, Any], Reference]] = [
     ("matchingnetworks", {"scale": 3.0}, matching),
     ("nearest_neighbour", {}, nearest_neighbour),
     ("nearest_centroid", {}, nearest_centroid),
+    ("nearest_centroid", {"lengths": "kept"}, nearest_centroid),
     ("linear_probe", {"regularization": 1.0}, linear_probe),
     ("linear_probe", {"regularization": 0.2, "iterations": 300}, linear_probe),
     ("finetune", {}, finetune),

@@ -75,7 +75,7 @@ class AudioData(DataModule):
             ]
         elif bare := [row for row, one in enumerate(sounds) if hasattr(one, "shape")]:
             raise DataError(f"sound {bare[0]} does not say how many samples a second it has: type sampling_rate=16000")
-        return listed_table(sounds, targets, cls.modality.column, skip=stage.skip, encode=cls.answers.encode)
+        return listed_table(sounds, targets, cls.modality.column, skip=stage.skip, encode=cls.encode)
 
 
 def _one_by_one(table: Table | None) -> Table | None:

@@ -404,9 +404,11 @@ def inputs_of(batch: Any) -> Batch:
 class BatchDataset(Dataset[Any]):
     """Reads the rows that ``BatchSteps`` names: ``(inputs [B, ...], targets [B] or [B, C])``, or inputs alone.
 
+    Where targets are annotations, it is ``{"input": ..., "target": ...}``.
+
     Args:
         table: the examples.
-        samples: the inputs as tensors.
+        samples: the inputs as tensors; with annotations whole samples.
         seed: of random transforms, together with the step and the place in it, whichever process reads it.
         ranks: how many processes share a step.
         labelled: False: inputs alone, though there are targets.
@@ -423,7 +425,7 @@ class BatchDataset(Dataset[Any]):
     def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> tuple[Batch, Tensor] | Batch:
         rows = step[1]
         inputs = self._samples.batch(rows, ((self._seed, *place) for place in _places(step, self._ranks)))
-        if self._targets is None:
+        if self._targets is None:  # which whole samples have with them
             return inputs
         return inputs, targets_of(self._targets, rows)
 

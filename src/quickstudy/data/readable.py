@@ -24,7 +24,7 @@ def readable(table: Table, load: Load, kind: str) -> tuple[Table, dict[str, str]
     Raises:
         DataError: none can be read.
     """
-    samples = Samples(table.inputs, load)
+    samples = Samples(table.inputs, load, annotations=table.annotations)
     wrong = samples.unreadable()
     if not wrong:
         return table, {}

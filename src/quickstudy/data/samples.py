@@ -6,6 +6,7 @@ Shapes: n rows asked for, ``...`` the shape of one input.
 from __future__ import annotations
 
 import copy
+import io
 import math
 import multiprocessing
 import os
@@ -13,14 +14,14 @@ import random
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.batches import Batch, each, is_batch, stack, take
+from quickstudy.data.annotations import Annotations
 from quickstudy.data.archives import MAX_FILE_BYTES, Member
 from quickstudy.data.places import Files
 from quickstudy.data.table import Inputs, count_of
@@ -40,6 +42,7 @@ from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves
 
 Load = Callable[[Any], Any]
 Transform = Callable[[Tensor], Tensor]
+"""A function of one input, as it was loaded; or of a whole sample, see ``of_samples``."""
 TRANSFORMS: Registry[Transform] = Registry("transform", further=modules_of_domains("transforms"))
 """By name: ready-made ones."""
 
@@ -93,9 +96,34 @@ def in_turn(*transforms: Transform | None) -> Transform | None:
 
 
 def _through(transforms: Sequence[Transform], example: Batch) -> Batch:
-    for transform in transforms:
-        example = transform(example)
-    return example
+    return _moved(partial(_through, transforms), {"input": example})["input"]
+
+
+def of_samples(transform: Transform) -> Transform:
+    """Mark a transform as one of samples ``{"input": ..., "target": ...}``, of which it returns another.
+
+    So what turns an input turns its boxes, and what leaves points out leaves out their labels. There is a target only
+    where the data has annotations; all other transforms are given the input alone, and leave the target as it is. A
+    class may say ``takes_samples = True`` of its objects.
+
+    >>> @of_samples
+    ... def half(sample):
+    ...     return {name: part[::2] for name, part in sample.items()}
+    """
+    transform.takes_samples = True  # type: ignore[attr-defined]
+    return transform
+
+
+def _moved(transform: Transform, sample: Mapping[str, Batch]) -> Mapping[str, Batch]:
+    """Return a sample, with its target or without, through a transform, or through one after the other."""
+    if isinstance(transform, partial) and transform.func is _through:
+        for one in transform.args[0]:
+            sample = _moved(one, sample)
+        return sample
+    if getattr(transform, "takes_samples", False):
+        of_whole: Callable[[Mapping[str, Batch]], Mapping[str, Batch]] = cast(Any, transform)
+        return of_whole(sample)
+    return {**sample, "input": transform(sample["input"])}
 
 
 class Samples:
@@ -106,11 +134,12 @@ class Samples:
         load: makes a tensor (or array) of one item, all of one shape; or a dict of them, each as long as it may be. Its
             ``advice``, as a ``Modality`` has it, says what helps where shapes differ; its ``load_many`` reads several
             at once, all of one shape.
-        transform: applied to each tensor after the cache, with a random state of its own.
+        transform: applied to each tensor after the cache, with a random state of its own; see ``of_samples``.
         budget: bytes that the decoded copies may take in memory; 0 keeps none. Tensors are all kept, or none is; of
             dicts, whose sizes differ, those that fit.
         shared: whether worker processes will read: the copies then lie in memory that they share.
         remedy: what else helps where an item cannot be read, for messages.
+        annotations: the targets, where they are such: an example is then ``{"input": ..., "target": ...}``.
 
     Raises:
         DataError: an item cannot be read, or its shape differs from the others'; the message names it.
@@ -125,16 +154,19 @@ class Samples:
         budget: int = 0,
         shared: bool = False,
         remedy: str = "",
+        annotations: Annotations | None = None,
     ) -> None:
         self._inputs = inputs
         self._load = load
+        self._annotations = annotations
+        self._at_hand = isinstance(inputs, (Tensor, dict)) and annotations is None
         self._remedy = remedy
         self._transform = transform
-        self._load_many = getattr(load, "load_many", _one_by_one)
+        self._load_many = _one_by_one if annotations is not None else getattr(load, "load_many", _one_by_one)
         self._decoded: Batch | None = None
         self._present = torch.zeros(0, dtype=torch.bool)
         self._trees: _Trees | None = None
-        if not isinstance(inputs, (Tensor, dict)) and len(inputs) and budget > 0:
+        if not self._at_hand and len(self) and budget > 0:
             first = self._read(0)
             budget = min(budget, _shared_memory_free()) if shared else budget
             alike = isinstance(first, Tensor) or self._load_many(inputs, np.zeros(1, np.int64)) is not None
@@ -172,11 +204,17 @@ class Samples:
             for row, example, seed in zip(rows.tolist(), examples, seeds, strict=True):
                 _seed(seed)
                 try:
-                    outputs.append(self._transform(example))
+                    outputs.append(self._transformed(example))
                 except Exception as error:
                     error.add_note(f"This was the transform of {self.name(row)}.")
                     raise
         return stack(outputs)
+
+    def _transformed(self, example: Batch) -> Batch:
+        assert self._transform is not None
+        if self._annotations is not None:
+            return _moved(self._transform, example)
+        return _moved(self._transform, {"input": example})["input"]
 
     def transformed_by(self, transform: Transform) -> Samples:
         """Return the same inputs, with the same decoded copies, through another transform."""
@@ -194,7 +232,7 @@ class Samples:
                 return str(error)
             return None
 
-        if isinstance(self._inputs, (Tensor, dict)) or self._load_many(self._inputs, np.arange(len(self))) is not None:
+        if self._at_hand or self._load_many(self._inputs, np.arange(len(self))) is not None:
             return {}
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             messages = pool.map(attempt, range(len(self)))
@@ -207,7 +245,7 @@ class Samples:
 
     def _singly(self, rows: Tensor) -> Iterable[Batch]:
         """Return the examples one by one, not filled up."""
-        if isinstance(self._inputs, (Tensor, dict)) or self._decoded is not None:
+        if self._at_hand or self._decoded is not None:
             batch = self._batch(rows)
             return (take(batch, place) for place in range(len(rows)))
         examples = self._all_read(rows)
@@ -215,7 +253,7 @@ class Samples:
         return examples if self._trees is None else (each(Tensor.clone, example) for example in examples)
 
     def _batch(self, rows: Tensor) -> Batch:
-        if isinstance(self._inputs, (Tensor, dict)):
+        if self._at_hand:
             return each(lambda leaf: leaf.index_select(0, rows), self._inputs)
         if self._trees is not None and (kept := self._trees.batch(rows)) is not None:
             return kept
@@ -271,8 +309,14 @@ class Samples:
 
     def _read(self, row: int) -> Batch:
         try:
-            item = self._inputs[row]
-            return item.example if isinstance(item, Loaded) else _as_batch(self._load(item))
+            if isinstance(self._inputs, (Tensor, dict)):  # which are fed as they are
+                example = take(self._inputs, row)
+            else:
+                item = self._inputs[row]
+                example = item.example if isinstance(item, Loaded) else _as_batch(self._load(item))
+            if self._annotations is None:
+                return example
+            return {"input": example, "target": self._target(row, example)}
         except MemoryError:
             raise
         except DataError as error:
@@ -281,6 +325,13 @@ class Samples:
             raise DataError(f"{error}. {self._remedy}") from error
         except Exception as error:
             raise DataError(f"{self.name(row)} cannot be read: {error}") from error
+
+    def _target(self, row: int, example: Batch) -> Batch:
+        assert self._annotations is not None
+        try:
+            return _as_batch(self._annotations.target(row, example))
+        except DataError as error:
+            raise DataError(f"the target of {self.name(row)}: {error}") from error
 
     def _check_shape(self, row: int, sample: Batch, like: Batch) -> None:
         if isinstance(sample, dict) and isinstance(like, dict):
@@ -440,21 +491,37 @@ def file_content(item: Any, name: str, expected: str) -> bytes:
     """
     if isinstance(item, bytes):
         return item
+    with opened_file(item, name, expected) as file:
+        return file.read()
+
+
+def opened_file(item: Any, name: str, expected: str, most: int = MAX_FILE_BYTES) -> BinaryIO:
+    """Open a file to be read from its beginning or elsewhere, whose content need not fit into memory.
+
+    Args:
+        item, name, expected: as of ``file_content``.
+        most: bytes that it may have.
+
+    Raises:
+        DataError: as of ``file_content``.
+    """
+    if isinstance(item, bytes):
+        return io.BytesIO(item)
     if not isinstance(item, str) and not hasattr(item, "read_bytes"):
         raise DataError(f"expected {expected}, not {brief(item)}")
     path = Path(item) if isinstance(item, str) else item
     try:
-        if isinstance(path, Path):
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{name} is no file (a folder, a pipe or a device)")
-            if status.st_size > MAX_FILE_BYTES:
-                raise DataError(f"{name} has {status.st_size:,} bytes; more than {MAX_FILE_BYTES:,} are refused")
-        content: bytes = path.read_bytes()
+        if not isinstance(path, Path):
+            return io.BytesIO(path.read_bytes())
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{name} is no file (a folder, a pipe or a device)")
+        if status.st_size > most:
+            raise DataError(f"{name} has {status.st_size:,} bytes; more than {most:,} are refused")
+        return path.open("rb")
     except OSError as error:
         why = "addresses are not read, download it first" if ADDRESS.match(str(item)) else error.strerror
         raise DataError(f"{name} cannot be opened: {why}") from error
-    return content
 
 
 def file_of(inputs: Inputs, row: int) -> str | None:

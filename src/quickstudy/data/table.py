@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from quickstudy.batches import Batch, size, take
+from quickstudy.data.annotations import Annotations
 from quickstudy.data.content import told_by
 from quickstudy.data.origins import Origins
 from quickstudy.data.targets import Codes, Encode, LabelType, Numbers, as_label, class_name, plain_number
@@ -98,6 +99,7 @@ class Table:
             episode shows examples.
         origins: what each example comes from (a speaker, a recording), where that is known: no episode asks for one of
             an origin that it shows another of, and no split divides an origin.
+        annotations: targets that are neither classes nor numbers, but as large as the inputs; ``targets`` is then None.
 
     Raises:
         DataError: lengths differ, a code is out of range, a name repeats.
@@ -111,6 +113,7 @@ class Table:
     episode_key: str | None = None
     groups: NDArray[np.int32] | None = None
     origins: Origins | None = None
+    annotations: Annotations | None = None
 
     @classmethod
     def build(
@@ -135,7 +138,10 @@ class Table:
         told = None if origins is None else Origins.of(origins)
         if targets is None:
             return cls(inputs, origins=told)
-        made = cls(inputs, *encode(targets, classes), origins=told)
+        encoded = encode(targets, classes)
+        if isinstance(encoded, Annotations):
+            return cls(inputs, origins=told, annotations=encoded)
+        made = cls(inputs, *encoded, origins=told)
         if groups is None:
             return made
         codes, names, _ = encode_labels(groups)
@@ -146,6 +152,8 @@ class Table:
     def __post_init__(self) -> None:
         if self.origins is not None and len(self.origins.codes) != len(self):
             raise DataError(f"{len(self)} inputs but {len(self.origins.codes)} groups: each input needs one group")
+        if self.annotations is not None and len(self.annotations) != len(self):
+            raise DataError(f"{len(self)} inputs but {len(self.annotations)} targets: each input needs one target")
         if self.targets is None:
             return
         if len(self.targets) != len(self):
@@ -175,6 +183,8 @@ class Table:
         return self._in_words() if self.origins is None else f"{self._in_words()}; {self.origins}"
 
     def _in_words(self) -> str:
+        if self.annotations is not None:
+            return f"{len(self)} examples, each with a target as large as itself"
         if self.targets is None:
             return f"{len(self)} examples without classes"
         if self.numeric:
@@ -222,6 +232,7 @@ class Table:
             return ClassIndex(self.groups, len(self.classes))
         if self.targets is None or self.multi_label:
             what = "no targets" if self.targets is None else "several labels per example"
+            what = what if self.annotations is None else "a label of each part of an example"
             raise DataError(f"few-shot episodes need exactly one label per example, and this data has {what}")
         return ClassIndex(self.targets, len(self.classes))
 
@@ -236,6 +247,8 @@ class Table:
             digest.update(np.ascontiguousarray(self.groups).data)
         if self.origins is not None:
             digest.update(np.ascontiguousarray(self.origins.codes).data)
+        if self.annotations is not None:
+            digest.update(self.annotations.fingerprint)
         count = min(len(self), _FINGERPRINT_ROWS)
         rows = torch.arange(count) * len(self) // max(count, 1)
         if isinstance(self.inputs, (torch.Tensor, dict)):
@@ -275,7 +288,16 @@ class Table:
         if key is not None:
             key = f"{key}/{hashlib.blake2b(np.asarray(rows, np.int64).tobytes(), digest_size=16).hexdigest()}"
         origins = None if self.origins is None else self.origins.select(rows)
-        return replace(self, inputs=inputs, targets=targets, episode_key=key, groups=groups, origins=origins)
+        annotations = None if self.annotations is None else self.annotations.select(rows)
+        return replace(
+            self,
+            inputs=inputs,
+            targets=targets,
+            episode_key=key,
+            groups=groups,
+            origins=origins,
+            annotations=annotations,
+        )
 
     def only(self, codes: Sequence[int]) -> Table:
         """Return the table of these classes' examples, its classes renumbered in the order given."""

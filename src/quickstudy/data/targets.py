@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from quickstudy.data.annotations import Annotations
 from quickstudy.errors import DataError, brief, few
 
 Codes = NDArray[np.int32] | NDArray[np.bool_]
@@ -211,7 +212,7 @@ def encode(targets: Any, classes: Sequence[str] | None = None) -> Encoded:
     return _labels(array)
 
 
-Encode = Callable[[Any, Sequence[str] | None], Encoded]
+Encode = Callable[[Any, Sequence[str] | None], Encoded | Annotations]
 """A function of targets as users write them, and names of the columns of a matrix."""
 
 

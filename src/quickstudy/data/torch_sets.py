@@ -67,6 +67,41 @@ class DatasetInputs:
         return DatasetInputs(self.dataset, self.rows[rows], self.known)
 
 
+class DatasetTargets:
+    """The targets of a torch data set, item by item, where there are too many to be read at once.
+
+    Args:
+        dataset: N items.
+        rows: of it; default: all.
+    """
+
+    def __init__(self, dataset: Any, rows: NDArray[np.integer[Any]] | None = None) -> None:
+        self.dataset, self.rows = dataset, np.arange(len(dataset)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        row = int(self.rows[index])
+        target = _parts(self.dataset[row])[1]
+        if target is None:
+            raise DataError(f"item {row} of the data set has no target")
+        return target
+
+    def select(self, rows: NDArray[np.integer[Any]]) -> DatasetTargets:
+        """Return the targets of these rows."""
+        return DatasetTargets(self.dataset, self.rows[rows])
+
+
+def annotated_table(dataset: Any, encode: Encode) -> Table:
+    """Make a table of a torch data set whose targets are annotations, which are read when they are asked for.
+
+    Raises:
+        DataError: it has no length.
+    """
+    return Table.build(DatasetInputs(dataset), DatasetTargets(dataset), getattr(dataset, "classes", None), encode)
+
+
 class ByName:
     """A data set whose items are dicts, as one of ``(input, None)``.
 

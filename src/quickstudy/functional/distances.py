@@ -36,6 +36,16 @@ def cosine(query_QD: Tensor, points_PD: Tensor) -> Tensor:
     return similarity
 
 
+def evened(values_ND: Tensor, square: Tensor) -> Tensor:
+    """Return rows scaled so that those much longer than the root of ``square`` have length 1, and shorter ones less.
+
+    Args:
+        values_ND: ``[N, D]``
+        square: one number, of squared units of the values.
+    """
+    return values_ND / (values_ND.square().sum(-1, keepdim=True) + square + 1e-12).sqrt()
+
+
 def unit(values_ND: Tensor) -> Tensor:
     """Return rows scaled to length 1; those much shorter than 1e-6 shrink to 0, with derivatives that stay finite."""
     lengths_N1 = (values_ND.square().sum(-1, keepdim=True) + 1e-12).sqrt()

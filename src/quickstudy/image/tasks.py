@@ -68,7 +68,7 @@ class ImageData(DataModule):
         Raises:
             DataError: a target is missing, or there are more of the one than of the other.
         """
-        return listed_table(cls.modality.listed(images), targets, list, skip=stage.skip, encode=cls.answers.encode)
+        return listed_table(cls.modality.listed(images), targets, list, skip=stage.skip, encode=cls.encode)
 
 
 class ImageClassificationData(ImageData):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch, each, form_of, of_form
+from quickstudy.data.annotations import Annotations
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Encoded, Label, encode
@@ -140,6 +141,8 @@ class Kind(ABC):
     """Whether examples without targets can train it, by a self-supervised method."""
     by_class: ClassVar[bool] = True
     """Whether what learns from a few examples learns classes; else each example has a target of its own."""
+    annotates: ClassVar[bool] = False
+    """Whether targets are annotations, as large as the inputs: a label of each point, boxes."""
     measured: ClassVar[bool] = False
     """Whether targets are measured values, which reach it as the data has them, whatever the precision of training."""
     shares: ClassVar[bool] = True
@@ -160,8 +163,8 @@ class Kind(ABC):
         return resolve_name("quickstudy.predictor:Predictor")(encoder, algorithm, load)
 
     @classmethod
-    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded:
-        """Return targets as a user writes them as codes, or numbers; here as class codes.
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded | Annotations:
+        """Return targets as a user writes them as codes, numbers, or annotations; here as class codes.
 
         Args:
             targets: N of them.
@@ -532,7 +535,8 @@ def linear_of(weights: Mapping[str, Tensor], width: int = 0) -> nn.Module:
 
 
 KINDS = Registry[type[Kind]](
-    "kind of answer", homes={name: f"quickstudy.kinds.{name}" for name in ("classification", "embedding", "regression")}
+    "kind of answer",
+    homes={name: f"quickstudy.kinds.{name}" for name in ("classification", "embedding", "regression", "segmentation")},
 )
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
 

@@ -210,6 +210,59 @@ class Cuts(Metric):
         return _CUTS[best] if bool(self.there.any()) else torch.empty(0)
 
 
+class Overlaps(Figures):
+    """Intersection over union of each class, over the elements of all examples, and its mean over the classes.
+
+    Figures are ``[n, 3C]``, of each example and class: elements that are and were named so, named so, and that are so.
+    Intervals are over examples: an example moves a ratio of sums by its own numerator less the ratio times its own
+    denominator (the linearized ratio estimator), and Student's t of these.
+
+    Args:
+        classes: C names.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__(per_example=True)
+        self._classes = classes
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return ``mean_iou``, ``element_accuracy`` and ``iou_NAME`` of each class that is there or was named."""
+        values: Tensor = self.compute()
+        count = len(values)
+        if not count or not len(self._classes):
+            return {}
+        both, named, true = values.double().cpu().chunk(3, 1)
+        found = {
+            "mean_iou": Estimate(*mean_interval(mean_overlaps(values)), count),
+            "element_accuracy": Estimate(*mean_interval(_ratio(both.sum(1), true.sum(1))), count),
+        }
+        for place, name in enumerate(self._classes):
+            union = (named + true - both)[:, place]
+            if union.sum() > 0:
+                found[f"iou_{name}"] = Estimate(*mean_interval(_ratio(both[:, place], union)), count)
+        return found
+
+
+def mean_overlaps(figures: Tensor) -> Tensor:
+    """Return what each example adds to the mean intersection over union, ``[n]``, of which that is the mean.
+
+    Args:
+        figures: ``[n, 3C]``, see ``Overlaps``; a class that is nowhere and was never named does not count.
+    """
+    both, named, true = figures.double().cpu().chunk(3, 1)
+    union = named + true - both
+    there = union.sum(0) > 0
+    if not bool(there.any()):
+        return union.new_zeros(len(union))
+    return _ratio(both[:, there], union[:, there]).mean(1)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return values ``[n, ...]`` whose mean is the sum of parts by that of wholes, and whose spread is that of it."""
+    ratio = part.sum(0) / whole.sum(0)
+    return ratio + (part - ratio * whole) / whole.mean(0)
+
+
 class Settled(Figures):
     """The share of examples that are right, where whether one is follows from all of them; with Wilson's interval.
 

@@ -27,7 +27,7 @@ class Named(TypedDict, total=False):
     """What is said of data, where that does not follow from what lies there.
 
     Args:
-        domain: what the examples are, ``"image"``, ``"text"``, any of ``DOMAINS``; default: by what lies there.
+        domain: what the examples are, such as ``"image"`` or ``"text"``; default: by what lies there.
         input_field: of a table, the column of the inputs; default: the only one, or all.
         target_field: of a table, the column of the classes; default: one that is called label, class, or alike.
         group_field: of a table, the column of what an example comes from (a patient, a speaker): no draw asks for an

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from quickstudy.batches import Batch, device_of, each, join, size, take
 from quickstudy.data.origins import Origins
 from quickstudy.data.samples import Load
 from quickstudy.data.table import Table
-from quickstudy.data.targets import Label, encode, in_order
+from quickstudy.data.targets import Encoded, Label, encode, in_order
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, few
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import NUMBERS, Change, Kept, Support, changed, check_name
@@ -210,7 +210,7 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
     examples, told, origins = knowledge.reader.listed(inputs), list[float](), tuple[int, ...]()
     sketches: tuple[bytes, ...] = ()
     if not knowledge.kind.by_class:
-        told = knowledge.kind.encode(numbers).codes.tolist()
+        told = cast(Encoded, knowledge.kind.encode(numbers)).codes.tolist()
         if (count := len(knowledge.reader.samples(examples))) != len(told):
             raise DataError(f"{count} examples but {len(told)} numbers: each example needs one")
     elif len(knowledge.reader.samples(examples)):

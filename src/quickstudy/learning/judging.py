@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from quickstudy.batches import Batch, join, size
 from quickstudy.data.identity import warn_of_seen
-from quickstudy.data.targets import encode, type_of
+from quickstudy.data.targets import Encoded, encode, type_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, given
 from quickstudy.learning.answering import answered, neighbours
 from quickstudy.learning.confidence import HeldOut
@@ -111,7 +111,8 @@ def explained(knowledge: Knowledge, inputs: Any, numbers: Any) -> float:
     """
     examples = knowledge.reader.listed(inputs)
     found = answered(knowledge, examples)
-    answers, numbers_N = knowledge.kind.answers(found.logits, "numbers"), knowledge.kind.encode(numbers).codes
+    answers = knowledge.kind.answers(found.logits, "numbers")
+    numbers_N = cast(Encoded, knowledge.kind.encode(numbers)).codes
     if len(answers) != len(numbers_N) or not len(answers):
         raise DataError(f"{len(answers)} inputs but {len(numbers_N)} numbers: give one or more, each with its number")
     _warn_of_learned(knowledge, examples, found.embedded)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from quickstudy.pointcloud.tasks import PointCloudClassifier as PointCloudClassifier
     from quickstudy.pointcloud.tasks import PointCloudEmbedder as PointCloudEmbedder
     from quickstudy.pointcloud.tasks import PointCloudEmbeddingData as PointCloudEmbeddingData
+    from quickstudy.pointcloud.tasks import PointCloudSegmentation as PointCloudSegmentation
+    from quickstudy.pointcloud.tasks import PointCloudSegmentationData as PointCloudSegmentationData
 
 __getattr__, __dir__, __all__ = lazily(
     __name__,
@@ -21,11 +23,14 @@ __getattr__, __dir__, __all__ = lazily(
         "PointCloudClassifier": "tasks",
         "PointCloudEmbedder": "tasks",
         "PointCloudEmbeddingData": "tasks",
+        "PointCloudSegmentation": "tasks",
+        "PointCloudSegmentationData": "tasks",
     },
 )
 
 TASKS = {
     "pointcloud_classification": ("PointCloudClassifier", "PointCloudClassificationData"),
     "pointcloud_embedding": ("PointCloudEmbedder", "PointCloudEmbeddingData"),
+    "pointcloud_segmentation": ("PointCloudSegmentation", "PointCloudSegmentationData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

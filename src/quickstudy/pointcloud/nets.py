@@ -20,7 +20,6 @@ from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, check_counts
 from quickstudy.nets.registry import BACKBONES
 
-
 READS: Mapping[str, Any] = {"name": "pointcloud", "options": {}}
 
 

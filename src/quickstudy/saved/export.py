@@ -108,9 +108,9 @@ class TrainedGraph(nn.Module):
         self.encoder, self.head, self._kind = encoder, head, kind
 
     def forward(self, inputs: Batch, tensors: Tensors) -> Answers:
-        """Return ``[N, C]`` answers, and the largest of each, as nothing is unknown."""
+        """Return ``[N, C]`` answers, of parts of inputs ``[N, ..., C]``; the largest each, as nothing is unknown."""
         answers_NC = self._kind.exported(self._kind.outputs(self.encoder, self.head, inputs))
-        return answers_NC, answers_NC.amax(1)
+        return answers_NC, answers_NC.amax(1 if answers_NC.ndim == 2 else -1)
 
 
 class NumberGraph(nn.Module):
@@ -470,7 +470,8 @@ def _compared(
     answers = []
     for answer in (graph, run):
         parts = [answer(part, tensors) for part in batches]
-        answers.append((torch.cat([logits for logits, _ in parts]), torch.cat([familiar for _, familiar in parts])))
+        rows = [logits.flatten(0, -2) for logits, _ in parts]  # of parts of inputs, which differ in number
+        answers.append((torch.cat(rows), torch.cat([familiar.flatten() for _, familiar in parts])))
     difference = 0.0
     for kind, ours, theirs in zip(OUTPUTS, *answers, strict=True):
         apart, largest = float((ours - theirs).abs().max()), float(ours.abs().max())

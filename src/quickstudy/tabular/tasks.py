@@ -73,7 +73,7 @@ class TabularData(DataModule):
             DataError: a column is missing or there are two of one name, a target is missing, or a target is among the
                 inputs.
         """
-        return rows_table(columns_of(data_frame), input_fields, target_fields, stage, cls.answers.encode)
+        return rows_table(columns_of(data_frame), input_fields, target_fields, stage, cls.encode)
 
     @door
     def from_csv(  # type: ignore[override]
@@ -99,7 +99,7 @@ class TabularData(DataModule):
         Raises:
             DataError: a file is no such table, or see ``from_data_frame``.
         """
-        return rows_table(file_columns(file, target_fields), input_fields, target_fields, stage, cls.answers.encode)
+        return rows_table(file_columns(file, target_fields), input_fields, target_fields, stage, cls.encode)
 
     from_json = from_csv
 
@@ -116,7 +116,7 @@ class TabularData(DataModule):
             DataError: a row is none, a target is missing, or there are more of the one than of the other.
         """
         rows = rows if is_frame(rows) else in_order(rows, "rows")
-        return listed_table(rows, targets, cls.modality.column, None, stage.skip, cls.answers.encode)
+        return listed_table(rows, targets, cls.modality.column, None, stage.skip, cls.encode)
 
 
 class TabularClassificationData(TabularData):

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from quickstudy.batches import stack
 from quickstudy.data.sources import listed_table
 from quickstudy.data.table import Table
+from quickstudy.data.targets import Encoded
 from quickstudy.errors import ConfigError, brief
 from quickstudy.files import LAST
 from quickstudy.learning.changes import UNKNOWN
@@ -77,7 +78,8 @@ def check_domain(
         MissingPackageError: a package that exporting or serving needs is not installed.
     """
     for task in [tasks] if isinstance(tasks, type) else tasks:
-        names = bool(task.answers.encode(labels).classes) and all(isinstance(label, (str, int)) for label in labels)
+        told = task.answers.encode(labels)
+        names = isinstance(told, Encoded) and bool(told.classes) and all(isinstance(one, (str, int)) for one in labels)
         train, test = _halves(items, [str(label) for label in labels] if names else labels, names)
         for strategy in ("default", *(_FEW_SHOT if names else ())):
             with (
@@ -157,7 +159,7 @@ class _Run:
     def _table(self, items: list[Any], labels: list[Any] | None) -> Table:
         modality = self.kind.modality
         named = modality.in_cells or all(isinstance(item, (str, os.PathLike)) for item in items)
-        return listed_table(items, labels, modality.column if named else list, encode=self.kind.answers.encode)
+        return listed_table(items, labels, modality.column if named else list, encode=self.kind.encode)
 
     def model(self) -> Task:
         torch.manual_seed(0)
@@ -185,7 +187,8 @@ def _check(run: _Run) -> None:
         read = run.task.load_from_checkpoint(run.folder / "whole" / LAST)
     if run.fixed:
         _answers_by_itself(run, model, read)
-    _learns_from_a_few(run, model, read)
+    if not model.kind.annotates:
+        _learns_from_a_few(run, model, read)
 
 
 def _is_tested(run: _Run, trainer: Trainer, model: Task) -> None:

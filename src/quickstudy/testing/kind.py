@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from quickstudy.batches import Batch, each, size, take
 from quickstudy.errors import ConfigError, DataError, QuickstudyError, brief
 from quickstudy.kinds.base import Judged, Kind, kind_of
+from quickstudy.kinds.predictions import plain_answer
 from quickstudy.modality import Tensors
 from quickstudy.nets import Encoder
 from quickstudy.nets.stages import stages_of
@@ -180,14 +181,15 @@ def _answers_each_by_itself(network: _Network, inputs: Batch) -> None:
         together = network.kind.outputs(encoder.eval(), head.eval(), inputs)
         some = network.kind.outputs(encoder, head, take(inputs, slice(2, 5)))
     for one, other in zip(tree_leaves(take(together, slice(2, 5))), tree_leaves(some), strict=True):
-        demand_close(one, other, "an answer does not depend on the others", NEAR)
+        demand_close(one.double(), other.double(), "an answer does not depend on the others", NEAR)
 
 
 def _answers_in_every_form(network: _Network, inputs: Batch) -> None:
     kind, (encoder, head) = network.kind, network()
     with torch.no_grad():
         outputs = kind.outputs(encoder.eval(), head.eval(), inputs)
-    broken = each(lambda leaf: leaf.index_fill(0, torch.tensor([1]), torch.nan), outputs)
+    one = torch.tensor([1])
+    broken = each(lambda leaf: leaf.index_fill(0, one, torch.nan) if leaf.is_floating_point() else leaf, outputs)
     for form in kind.forms:
         answers = kind.answers(outputs, form)
         demand(len(answers) == size(inputs), "there is an answer to each input", f"{len(answers)} as {form}")
@@ -224,7 +226,9 @@ def _is_judged_the_right_way_round(network: _Network, inputs: Batch, targets: An
         return  # of no single answers
     told = f"{kind.score.name}, the {kind.score.best} of which is best, is {right:.4g}, and by others' {wrong:.4g}"
     demand(kind.score.better(right, wrong), "who learned answers better than by the targets of others", told)
-    lost = network.score(each(lambda leaf: torch.full_like(leaf, torch.nan), outputs), targets)
+    lost = network.score(
+        each(lambda leaf: torch.full_like(leaf, torch.nan) if leaf.is_floating_point() else leaf, outputs), targets
+    )
     demand(not kind.score.better(lost, right), "answers that are no numbers are not the best", f"{lost:.4g}")
 
 
@@ -312,7 +316,7 @@ class _Moved(Callback):
 
 
 def _in_json(answers: Any) -> str:
-    return json.dumps(answers.tolist() if isinstance(answers, Tensor) else answers)
+    return json.dumps(plain_answer(answers))
 
 
 def _single(leaf: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class TextData(DataModule):
         """
         listed = ["" if isinstance(text, str) and not text.strip() else text for text in in_order(texts, "texts")]
         column = partial(cls.modality.column, exist=not stage.skip)
-        return listed_table(listed, targets, column, skip=stage.skip, encode=cls.answers.encode)
+        return listed_table(listed, targets, column, skip=stage.skip, encode=cls.encode)
 
 
 class TextClassificationData(TextData):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from quickstudy.batches import Batch
+from quickstudy.data.annotations import Annotations
 from quickstudy.data.episodes import EpisodePlan, EpisodeSampler, OwnSampler
 from quickstudy.data.loading import (
     BatchDataset,
@@ -30,7 +31,8 @@ from quickstudy.data.on_device import BatchTransform
 from quickstudy.data.options import DataOptions
 from quickstudy.data.origins import Origins
 from quickstudy.data.readable import readable, without_lost_classes
-from quickstudy.data.samples import Samples, Transform, cache_budget, in_turn
+from quickstudy.data.samples import Load, Samples, Transform, cache_budget, in_turn
+from quickstudy.data.scan import any_files
 from quickstudy.data.splitting import (
     check_disjoint,
     check_no_file_twice,
@@ -43,7 +45,7 @@ from quickstudy.data.splitting import (
 )
 from quickstudy.data.stages import STAGES, StageName
 from quickstudy.data.table import Table
-from quickstudy.data.targets import LabelType
+from quickstudy.data.targets import Encoded, LabelType
 from quickstudy.errors import (
     ConfigError,
     DataError,
@@ -129,7 +131,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             self._tables[stage] = replace(table, origins=Origins.of_each(labels, len(table), f"the {name} data"))
         self._tried: set[StageName] = set()
         self._parts: dict[tuple[StageName, bool], Table] = {}
-        self._samples: dict[tuple[StageName, int], Samples] = {}
+        self._samples: dict[Any, Samples] = {}
         self.skipped: dict[str, str] = {
             f"{name} of the {stage} data": why
             for stage, table in self._tables.items()
@@ -137,6 +139,19 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         }
         """Why each file was left out that is no example, by its name; with ``on_error="skip"``, each example too."""
         self._check()
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded | Annotations:
+        """Return targets as a user writes them as its answers count them; see ``Kind.encode``.
+
+        A domain whose annotations lie in files overrides it, to read those.
+        """
+        return cls.answers.encode(targets, names)
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the examples in a folder, whose targets are annotations; a domain overrides it to find these."""
+        return any_files(path, endings)
 
     def _check(self) -> None:
         if not self._tables:
@@ -308,12 +323,13 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         """How many processes of this machine read the data, each with a copy of its own."""
         return self.trainer.num_devices if self.trainer is not None and self.trainer.world_size > 1 else 1
 
-    def samples(self, table: Table, stage: StageName) -> Samples:
-        """Return a table's inputs as tensors; the decoded copies are made once."""
-        key = (stage, id(table.inputs))
+    def samples(self, table: Table, stage: StageName, annotations: Annotations | None = None) -> Samples:
+        """Return a table's inputs as tensors, with annotations whole samples; the decoded copies are made once."""
+        told = None if annotations is None else (id(annotations.items), annotations.code)
+        key = (stage, id(table.inputs), told)
         if key not in self._samples:
-            budget = self._budget // self._processes()
-            made = self._reading(table, stage, budget=budget, shared=self._options.num_workers > 0)
+            budget, shared = self._budget // self._processes(), self._options.num_workers > 0
+            made = self._reading(table, stage, budget=budget, shared=shared, annotations=annotations)
             self._budget -= made.cached_bytes * self._processes()
             self._samples[key] = made
         return self._samples[key]
@@ -421,9 +437,13 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
     def _reading(self, table: Table, stage: StageName, **kept: Any) -> Samples:
         remedy = "" if self._options.on_error == "skip" else "To leave such examples out, set on_error='skip'"
         transform = self._options.transforms.get(stage)
+        load: Load = self.modality
         if stage == "train":
-            transform = in_turn(self.modality.draws(), transform)
-        return Samples(table.inputs, self.modality, transform=transform, remedy=remedy, **kept)
+            transform, load = in_turn(self._draws(table), transform), self.modality.to_draw_from()
+        return Samples(table.inputs, load, transform=transform, remedy=remedy, **kept)
+
+    def _draws(self, table: Table) -> Transform | None:
+        return None if isinstance(table.inputs, torch.Tensor) else self.modality.draws()
 
     def _usable(self, stage: StageName, by_class: bool = False) -> Table:
         if self._options.on_error == "skip" and stage not in self._tried:
@@ -500,10 +520,12 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         self._fit(by_class=False)
         table = self._needed(stage, by_class=False)
         table = table if kind is None else kind.fitting(table)
-        share, samples = share or Share(), self.samples(table, stage)
         labelled, seed = stage != "predict", self._options.seed
+        share, samples = share or Share(), self.samples(table, stage, table.annotations if labelled else None)
         dataset: Dataset[Any] = BatchDataset(table, samples, seed, share.world_size, labelled)
         if (drawn_by := self._options.drawn_by) is not None and stage in ("test", "predict"):
+            if table.annotations is not None:
+                raise ConfigError("test_time_augmentation is of answers to whole examples: leave it out")
             draws = samples.transformed_by(drawn_by)
             dataset = ViewDataset(
                 table, draws, self._options.test_time_draws, seed, share.world_size, samples, labelled
@@ -530,7 +552,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         table, share = self._needed(stage, by_class=False), share or Share()
         samples = self.samples(table, stage)
         judged = None if stage == "train" else samples
-        seen = samples.transformed_by(in_turn(self.modality.draws(), transform) or transform)
+        seen = samples.transformed_by(in_turn(self._draws(table), transform) or transform)
         dataset = ViewDataset(table, seen, views, self._options.seed, share.world_size, judged)
         return self._loader_of(dataset, self._batch_steps(table, stage, share))
 

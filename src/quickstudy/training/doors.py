@@ -9,7 +9,7 @@ import inspect
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 
+from quickstudy.data.annotations import Annotations
 from quickstudy.data.frames import Fields, file_frame, frame_table
 from quickstudy.data.scan import SplitsError, any_files, class_folders, folders_or_files, listed_files
 from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Inputs, Table
-from quickstudy.data.targets import Encode, class_name, in_order
+from quickstudy.data.targets import Encode, Encoded, class_name, in_order
 from quickstudy.data.torch_sets import (
     ByName,
     DatasetInputs,
+    annotated_table,
     column_of,
     dataset_table,
     has_targets,
@@ -54,6 +56,14 @@ class Doors:
     if TYPE_CHECKING:
 
         def __init__(self, *tables: Table | None, **options: Any) -> None: ...
+
+        @classmethod
+        def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded | Annotations:
+            """Return targets as its answers count them; see ``DataModule``."""
+
+        @classmethod
+        def annotated_folder(cls, path: Path, endings: Collection[str]) -> Table:
+            """Return the examples in a folder; see ``DataModule``."""
 
     @classmethod
     def from_folders(
@@ -88,14 +98,16 @@ class Doors:
         if folder is not None and folders.keys() - {"predict"}:
             raise ConfigError("folder= stands for train_folder=, val_folder= and test_folder=: leave these out")
 
-        endings = cls.extensions or cls.modality.extensions
+        endings, parts = cls.extensions or cls.modality.extensions, cls.modality.parts
 
         def read(stage: str) -> Table | None:
             if stage not in folders:
                 return None
             if stage == "predict":
-                return any_files(folders[stage], endings)
-            return (folders_or_files if cls.answers.unlabelled else class_folders)(folders[stage], endings)
+                return any_files(folders[stage], endings, parts)
+            if cls.answers.annotates:
+                return cls.annotated_folder(folders[stage], endings)
+            return (folders_or_files if cls.answers.unlabelled else class_folders)(folders[stage], endings, parts)
 
         if folder is not None:
             folders["train"] = folder
@@ -126,8 +138,8 @@ class Doors:
         """
         files = in_order(files, "files")
         files = files if isinstance(files, (str, os.PathLike)) else list(files)
-        read = partial(listed_files, exist=not stage.skip)
-        return listed_table(files, targets, read, skip=stage.skip, encode=cls.answers.encode)
+        read = partial(listed_files, exist=not stage.skip, folders=bool(cls.modality.parts))
+        return listed_table(files, targets, read, skip=stage.skip, encode=cls.encode)
 
     @door
     def from_tensors(cls, stage: Stage, data: Any, targets: Any) -> Table:
@@ -136,7 +148,7 @@ class Doors:
         Raises:
             DataError: a value is not finite.
         """
-        return listed_table(data, targets, tensor_inputs, skip=stage.skip, encode=cls.answers.encode)
+        return listed_table(data, targets, tensor_inputs, skip=stage.skip, encode=cls.encode)
 
     from_numpy = from_tensors
 
@@ -172,10 +184,10 @@ class Doors:
                         f"inputs of '{name}' are {dtype} of shape {shape}, those of '{next(iter(groups))}' "
                         f"{forms[0][1]} of {forms[0][0]}: give all groups inputs of one type and shape"
                     )
-            return listed_table(torch.cat(data), targets, tensor_inputs, None, stage.skip, cls.answers.encode, owners)
+            return listed_table(torch.cat(data), targets, tensor_inputs, None, stage.skip, cls.encode, owners)
         files = [item for inputs, _ in parts for item in inputs]
         read = cls.modality.column if cls.modality.in_cells else partial(listed_files, exist=not stage.skip)
-        return listed_table(files, targets, read, skip=stage.skip, encode=cls.answers.encode, groups=owners)
+        return listed_table(files, targets, read, skip=stage.skip, encode=cls.encode, groups=owners)
 
     @partial(door, shared_last=True)
     def from_datasets(
@@ -208,12 +220,12 @@ class Doors:
         """
         dataset = split_of(dataset, stage.name)
         if input_field is not None:
-            return _of_columns(cls.modality, cls.answers, stage, dataset, input_field, target_fields)
+            return _of_columns(cls.modality, cls.encode, stage, dataset, input_field, target_fields)
         if (known := getattr(dataset, "column_names", None)) and "input" not in known:
             raise DataError(f"the data set has columns: name them, input_field=, target_fields=. It has: {few(known)}")
         if stage.name == "predict" or (stage.unlabelled and not has_targets(dataset)):
             return Table(DatasetInputs(dataset))
-        return dataset_table(dataset, cls.answers.encode)
+        return annotated_table(dataset, cls.encode) if cls.answers.annotates else dataset_table(dataset, cls.encode)
 
     @door
     def from_data_frame(
@@ -242,7 +254,7 @@ class Doors:
             DataError: a column or a file is missing, or a cell of these columns.
         """
         column = partial(cls.modality.column, root=images_root)
-        return _of_frame(stage, data_frame, column, input_field, target_fields, cls.answers.encode)
+        return _of_frame(stage, data_frame, column, input_field, target_fields, cls.encode)
 
     @door
     def from_csv(
@@ -273,7 +285,7 @@ class Doors:
         """
         root = pathlib.Path(file).parent if images_root is None else images_root
         column, frame = partial(cls.modality.column, root=root), file_frame(file, target_fields)
-        return _of_frame(stage, frame, column, input_field, target_fields, cls.answers.encode)
+        return _of_frame(stage, frame, column, input_field, target_fields, cls.encode)
 
     from_json = from_csv
 
@@ -292,7 +304,7 @@ class Doors:
 
 
 def _of_columns(
-    modality: Modality, answers: type[Kind], stage: Stage, dataset: Any, input_field: str, target_fields: Fields
+    modality: Modality, encode: Encode, stage: Stage, dataset: Any, input_field: str, target_fields: Fields
 ) -> Table:
     fields = [target_fields] if isinstance(target_fields, (str, int)) else list(target_fields or ())
     if stage.name == "predict":
@@ -301,7 +313,7 @@ def _of_columns(
         asked = [input_field, *fields, *([] if stage.group_field is None else [stage.group_field])]
         columns = {field: column_of(dataset, field) for field in asked}
         frame = require("pandas", extra="tabular").DataFrame(columns, dtype=object)
-        return _of_frame(stage, frame, modality.column, input_field, fields or None, answers.encode)
+        return _of_frame(stage, frame, modality.column, input_field, fields or None, encode)
     inputs = DatasetInputs(ByName(dataset, input_field))
     if stage.name == "predict" or (stage.unlabelled and not fields):
         return Table(inputs)
@@ -311,7 +323,7 @@ def _of_columns(
     names = list(map(str, fields)) if len(fields) > 1 else None
     origins = None if stage.group_field is None else column_of(dataset, stage.group_field)
     told = targets[0] if names is None else np.array(targets).T
-    return Table.build(inputs, told, names, answers.encode, origins=origins)
+    return Table.build(inputs, told, names, encode, origins=origins)
 
 
 def _of_frame(

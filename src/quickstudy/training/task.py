@@ -30,6 +30,7 @@ from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
+from quickstudy.kinds.segmentation import Segmentation
 from quickstudy.learning.adapting import acquainted_with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import at_layer, build_encoder, sized
@@ -662,6 +663,41 @@ class Regressor(Task):
 
     answers = Regression
     kind: Regression
+
+
+class Segmenter(Task):
+    """Tells a class of each element of an input: of each point, pixel or token. See ``Task`` for what is not here.
+
+    The backbone must tell of each element (``elements``).
+
+    Args:
+        num_classes: C, with ids from 0; None: as ``class_names`` or the data say, or by the ids in the training data,
+            each target of which is read once for that.
+        class_names: names of the ids 0, 1, ...; or by id, where these have holes. Ids of one name are of one class.
+        ignore_index: an id, or several, of no class, which are neither learned nor counted.
+        class_weights: ``"balanced"``: every class counts the same, however many elements it has; or weights by class
+            name, or in the classes' order.
+        hidden: units of the layer between features and answers; 0: the head is linear.
+
+    Raises:
+        ConfigError: an option is misspelled or out of range, or two do not go together.
+    """
+
+    answers = Segmentation
+    kind: Segmentation
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        *arguments: Any,
+        class_names: Sequence[str] | Mapping[int, str] | None = None,
+        ignore_index: int | Sequence[int] | None = None,
+        class_weights: ClassWeights | None = None,
+        hidden: int = 128,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        told: dict[str, Any] = {"class_names": class_names, "ignore_index": ignore_index, "hidden": hidden, **options}
+        super().__init__(None, *arguments, num_classes=num_classes, class_weights=class_weights, **told)
 
 
 class Embedder(Task):
