@@ -173,6 +173,6 @@ def test_training_is_shown_other_points_each_time() -> None:
         example["points"], cloud.load(torch.rand(50, 3, generator=torch.Generator().manual_seed(0)))["points"]
     )
     rows = set(map(tuple, example["points"].tolist()))
-    drawn = [set(map(tuple, draw(example)["points"].tolist())) for _ in range(3)]
+    drawn = [set(map(tuple, draw({"input": example})["input"]["points"].tolist())) for _ in range(3)]
     assert all(len(one) == 8 and one <= rows for one in drawn) and drawn[0] != drawn[1]
     assert sorted(chosen(50, 20).tolist()) == sorted(set(chosen(50, 20).tolist())) and len(chosen(5, 20)) == 5

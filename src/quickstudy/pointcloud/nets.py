@@ -130,8 +130,8 @@ class PointNet2(nn.Module):
             places = farthest(points, mask, count)
             centres = at(points, places)
             around = within(points, mask, centres, radius, self.neighbours)
-            near = at(points, around.flatten(1)).unflatten(1, around.shape[1:]) - centres[:, :, None]
-            parts = torch.cat([near / radius, at(features, around.flatten(1)).unflatten(1, around.shape[1:])], -1)
+            near = at(points, around) - centres[:, :, None]
+            parts = torch.cat([near / radius, at(features, around)], -1)
             features = layers(parts).amax(2)
             mask = torch.arange(count, device=mask.device) < mask.sum(1, keepdim=True)
             points = centres
@@ -179,7 +179,7 @@ class DGCNN(nn.Module):
         for place, (own, other, norm) in enumerate(zip(self.own, self.other, self.norms, strict=True)):
             near_NPK = nearest(features if place else features[..., :3], mask, self.neighbours)
             # A layer of a point and its differences from another is the sum of a layer of each: of P points, not P K.
-            there = at(other(features), near_NPK.flatten(1)).unflatten(1, near_NPK.shape[1:])
+            there = at(other(features), near_NPK)
             features = F.leaky_relu(norm(own(features)[:, :, None] + there), 0.2).amax(2)
             made.append(features)
         last: Tensor = self.last(torch.cat(made, -1))
@@ -216,9 +216,11 @@ class DistanceHistogram(nn.Module):
 # ---- neighbours
 
 
-def at(values_NPD: Tensor, rows_NR: Tensor) -> Tensor:
-    """Return rows ``[N, R, D]`` of each cloud."""
-    return values_NPD.gather(1, rows_NR[..., None].expand(-1, -1, values_NPD.shape[-1]))
+def at(values_NPD: Tensor, rows: Tensor) -> Tensor:
+    """Return rows of each cloud, ``[N, R, D]`` of ``[N, R]`` of their numbers, ``[N, S, K, D]`` of ``[N, S, K]``."""
+    wide = values_NPD.shape[-1]
+    found_NRD = values_NPD.gather(1, rows.flatten(1)[..., None].expand(-1, -1, wide))
+    return found_NRD.view(*rows.shape, wide)
 
 
 def apart(one_NP3: Tensor, other_NQ3: Tensor) -> Tensor:
@@ -290,5 +292,6 @@ def interpolated(points_NP3: Tensor, centres_NS3: Tensor, mask_NS: Tensor, featu
         nearness = 1 / (found + 1e-8)  # 0 of what is not there
         shares_NPK = nearness / nearness.sum(-1, keepdim=True)
         places_NPK = places_NPK.clamp(max=centres_NS3.shape[1] - 1)
-    there = at(features_NSD, places_NPK.flatten(1)).unflatten(1, places_NPK.shape[1:])
-    return (there * shares_NPK[..., None]).sum(2)
+    there = at(features_NSD, places_NPK)
+    mean: Tensor = (there * shares_NPK[..., None]).sum(2)
+    return mean
