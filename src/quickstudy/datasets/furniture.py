@@ -30,7 +30,7 @@ class _Solid(NamedTuple):
 
 
 def furniture(
-    count: int, points: int = 512, seed: int = 0
+    count: int, points: int = 512, seed: int = 0, turned: bool = True
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int64]]]:
     """Return pieces, each kind in turn, and the parts that their points are of.
 
@@ -38,6 +38,7 @@ def furniture(
         count: of pieces.
         points: P of each.
         seed: of all that is drawn.
+        turned: whether each is turned about its upright axis; else all look ahead, as those of ShapeNet do.
 
     Returns:
         ``[P, 3]`` each, and ``[P]`` places in ``PARTS``.
@@ -47,7 +48,8 @@ def furniture(
         generator = np.random.default_rng([seed, number])
         solids = _MADE[number % len(PIECES)](generator)
         xyz, parts = _drawn(generator, solids, points)
-        xyz = xyz @ _turn(generator.uniform(0, 2 * np.pi)) + generator.normal(0, _NOISE, xyz.shape)
+        angle = generator.uniform(0, 2 * np.pi) if turned else 0.0
+        xyz = xyz @ _turn(angle) + generator.normal(0, _NOISE, xyz.shape)
         clouds.append(xyz.astype(np.float32))
         labels.append(parts)
     return clouds, labels
