@@ -100,7 +100,7 @@ def _drawn(generator: np.random.Generator, solids: list[_Solid], count: int) -> 
     shares = np.sqrt(areas)  # so that what is thin is seen, too
     counts = 3 + generator.multinomial(count - 3 * len(solids), shares / shares.sum())
     xyz = [
-        (_round if solid.round else _square)(generator, number) * solid.half + solid.middle
+        (_round if solid.round else _square)(generator, number, np.array(solid.half)) * solid.half + solid.middle
         for solid, number in zip(solids, counts, strict=True)
     ]
     parts = np.repeat([PARTS.index(solid.part) for solid in solids], counts)
@@ -108,17 +108,18 @@ def _drawn(generator: np.random.Generator, solids: list[_Solid], count: int) -> 
     return np.concatenate(xyz)[order], parts[order]
 
 
-def _square(generator: np.random.Generator, count: int) -> Numbers:
-    points = generator.uniform(-1, 1, (count, 3))
-    axes = generator.integers(3, size=count)
+def _square(generator: np.random.Generator, count: int, half: Numbers) -> Numbers:
+    points, areas = generator.uniform(-1, 1, (count, 3)), half.prod() / half
+    axes = generator.choice(3, count, p=areas / areas.sum())
     points[np.arange(count), axes] = generator.choice([-1.0, 1.0], count)
     return points
 
 
-def _round(generator: np.random.Generator, count: int) -> Numbers:
+def _round(generator: np.random.Generator, count: int, half: Numbers) -> Numbers:
     angle, up = generator.uniform(0, 2 * np.pi, count), generator.uniform(-1, 1, count)
-    radius = np.where(generator.random(count) < 0.7, 1.0, np.sqrt(generator.random(count)))
-    up = np.where(radius == 1.0, up, np.sign(up))
+    side = generator.random(count) < 2 * half[2] / (2 * half[2] + half[0])
+    radius = np.where(side, 1.0, np.sqrt(generator.random(count)))
+    up = np.where(side, up, np.sign(up))
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), up], 1)
 
 
