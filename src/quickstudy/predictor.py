@@ -44,10 +44,8 @@ if TYPE_CHECKING:
 
 def usual_inputs(encoder: Encoder) -> Modality:
     """Return what a backbone as it is takes: what it says itself, else pictures of 224 by 224 pixels."""
-    if encoder.reads is not None:
-        return modality_of(encoder.reads, "a backbone")
-    kind = MODALITIES[DOMAINS[0]]
-    return kind().with_options(kind.usual)
+    kind = MODALITIES[DOMAINS[0]] if encoder.reads is None else type(modality_of(encoder.reads, "a backbone"))
+    return kind().with_options({**kind.usual, **(encoder.reads or {}).get("options", {})})
 
 
 class Adapted:

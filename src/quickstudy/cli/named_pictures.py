@@ -112,7 +112,7 @@ def source_of(word: str, kind: Kind | None, modality: Modality) -> tuple[Inputs,
         return _cells(path, kind) if modality.column_names is None else _rows(path, kind, modality.column_names)
     if (path.is_file() and not is_archive(path)) or ADDRESS.match(word):  # which is then told as unreadable
         return [path], None
-    source = any_files(path, modality.extensions).inputs
+    source = any_files(path, modality.extensions, modality.parts).inputs
     return source, folder_labels(source, kind.labels if kind else ())
 
 

@@ -91,7 +91,8 @@ def door(read: Callable[..., Table], shared_last: bool = False) -> Door:
         options, tables = bound.arguments["options"], dict[StageName, Table]()
         always = {parameter.name: bound.arguments[parameter.name] for parameter in shared}
         for name in STAGES:
-            unlabelled, field = name == "predict" or cls.answers.unlabelled, options.get("group_field")
+            unlabelled = name == "predict" or cls.answers.unlabelled or cls.holds_targets
+            field = options.get("group_field")
             stage = Stage(name, options.get("on_error") == "skip", unlabelled, None if name == "predict" else field)
             if (told := given(name, stage.unlabelled, bound.arguments)) is not None:
                 try:

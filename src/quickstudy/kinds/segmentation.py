@@ -44,6 +44,8 @@ class Segmentation(Kind):
         class_names: names of the ids 0, 1, ...; or by id, where these have holes. Ids of one name are of one class.
         ignore_index: an id, or several, of no class, which are neither learned nor counted.
         class_weights: ``"balanced"``, weights by class name, or in the classes' order.
+        hidden: units of a layer between features and answers, by which an element's own features and those of the whole
+            have to do with each other; 0: the head is linear.
         classes: C names, in the order of the codes.
         ids, codes: which ids there are, and the code of each.
         weights: of the classes in the loss; empty: all the same.
@@ -63,6 +65,7 @@ class Segmentation(Kind):
     class_names: ClassNames | None = None
     ignore_index: int | Sequence[int] | None = None
     class_weights: ClassWeights | None = None
+    hidden: int = 128
     classes: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
     codes: tuple[int, ...] = ()
@@ -71,6 +74,7 @@ class Segmentation(Kind):
     def __post_init__(self) -> None:
         if self.num_classes is not None:
             check_counts(num_classes=self.num_classes)
+        check_counts(0, hidden=self.hidden)
         if isinstance(self.class_names, Mapping):  # whose keys JSON makes texts of
             try:
                 by_id = {int(number): str(name) for number, name in self.class_names.items()}
@@ -162,17 +166,20 @@ class Segmentation(Kind):
     # ---- the network
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
-        """Make a linear head from the features ``[..., D]`` of an element to ``[..., C]``."""
-        return nn.Linear(encoder.element_width(example), len(self.classes))
+        """Make a head from the features ``[..., D]`` of an element to ``[..., C]``."""
+        return _head(encoder.element_width(example), self.hidden, len(self.classes))
 
     def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
-        """Make the linear head of these weights, whatever the encoder's; see ``Kind.head_of``."""
-        return linear_of(weights, self.choices)
+        """Make the head of these weights, whatever the encoder's; see ``Kind.head_of``."""
+        if "weight" in weights:
+            return linear_of(weights, self.choices)
+        hidden, width = weights["0.weight"].shape
+        return _head(width, hidden, self.choices)
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, P, C], "mask": [N, P]}``: the mask says which elements there are."""
-        features, mask = encoder.elements(inputs)
-        return {"logits": head(features), "mask": mask}
+        logits, mask = encoder.elements(inputs, head)
+        return {"logits": logits, "mask": mask}
 
     # ---- how well it does
 
@@ -271,6 +278,12 @@ class Segmentation(Kind):
     def exported(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Return the logits ``[N, P, C]``."""
         return outputs["logits"]
+
+
+def _head(width: int, hidden: int, answers: int) -> nn.Module:
+    if not hidden:
+        return nn.Linear(width, answers)
+    return nn.Sequential(nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, answers))
 
 
 def ids_of(item: Any, example: Batch | None = None) -> Tensor:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, device_of, each, fold, in_windows, join, over_windows, size, unfold
+from quickstudy.batches import Batch, device_of, each, fold, in_windows, join, over_windows, size, take, unfold
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.nets import open_clip_bridge, purposes, timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import FoldedRows, layouts_of
+from quickstudy.nets.frames import OverFrames
 from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 from quickstudy.torch_internals import BatchNorm, Convolution, tree_leaves
+
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""By how many axes a tensor has, the layout in which convolutions take it."""
+_AT_ONCE = 1 << 16  # elements of windows that pass together
 
 
 class Encoder(nn.Module):
@@ -40,7 +45,7 @@ class Encoder(nn.Module):
         """The name and the options of its backbone; None where that was given as a module."""
         self.trained = False
         """Whether it began with trained weights."""
-        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.backbone = _channels_last(backbone)
         if mean is None and (normalized_by := getattr(backbone, "normalized_by", None)) is not None:
             mean, std = normalized_by
         # A convolution's channels; a backbone without one takes what comes.
@@ -48,6 +53,8 @@ class Encoder(nn.Module):
         self.in_channels = None if first is None else first.in_channels
         self.planar = isinstance(first, nn.Conv2d)
         """Whether it begins with a 2-D convolution, so that its inputs are pictures ``[C, H, W]``."""
+        self.volumetric = any(isinstance(m, nn.Conv3d) for m in backbone.modules())
+        """Whether it has 3-D convolutions, of which several tasks side by side take much memory."""
         self.reads: Mapping[str, Any] | None = getattr(backbone, "reads", None)
         """What reads its inputs, as ``Modality.described`` says it, where the backbone tells."""
         self.reads_words: Mapping[str, Any] | None = getattr(backbone, "reads_words", None)
@@ -95,26 +102,62 @@ class Encoder(nn.Module):
             )
         return tuple(features.shape[1:])
 
-    def elements(self, inputs: Batch) -> tuple[Tensor, Tensor]:
+    def elements(self, inputs: Batch, then: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Return the features of each point, token or place of inputs, ``[N, ..., D]``, and which of them there are.
 
-        The backbone has a method ``elements(inputs)`` that returns the features; or these and a mask ``[N, ...]``, as
-        inputs differ in size.
+        The backbone has a method ``elements(inputs)``, or of points ``per_point``, that returns the features; or these
+        and a mask ``[N, ...]``, where the inputs have no leaf ``mask`` that says it.
+
+        Inputs that are too large are in windows that may overlap: ``{"windows": [N, W, ...], "places": [N, W, M],
+        "mask": [N, P]}``, where ``places`` says which of P elements is where in a window. Those in several windows get
+        the mean.
+
+        Args:
+            inputs: ``[N, ...]``
+            then: makes answers of the features, window by window.
 
         Raises:
-            ConfigError: the backbone has none.
+            ConfigError: the backbone has no such method.
         """
-        each_of = getattr(self.backbone, "elements", None)
+        if in_windows(inputs):
+            return self._voted(inputs, then)
+        features, mask = self._each(self.prepared(inputs))
+        return features if then is None else then(features), mask
+
+    def _each(self, inputs: Batch) -> tuple[Tensor, Tensor]:
+        each_of = getattr(self.backbone, "elements", None) or getattr(self.backbone, "per_point", None)
         if each_of is None:
             raise ConfigError(
                 f"the backbone {type(self.backbone).__name__} tells of an input as a whole, and here each of its parts "
                 "is asked about: choose one that has a method elements(inputs)"
             )
-        found = each_of(self.prepared(inputs))
-        if isinstance(found, Tensor):
-            return found, torch.ones(found.shape[:-1], dtype=torch.bool, device=found.device)
-        features, mask = found
+        found = each_of(inputs)
+        if not isinstance(found, Tensor):
+            features, mask = found
+        elif isinstance(inputs, dict) and "mask" in inputs:
+            features, mask = found, inputs["mask"]
+        else:
+            features, mask = found, torch.ones(found.shape[:-1], dtype=torch.bool, device=found.device)
         return features, mask.bool()
+
+    def _voted(self, inputs: Batch, then: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor]:
+        windows, mask = fold(self.prepared(inputs)["windows"]), inputs["mask"].bool()
+        count, most = mask.shape
+        places = inputs["places"].flatten(0, 1)
+        places = (
+            places + most * torch.arange(count, device=mask.device).repeat_interleave(len(places) // count)[:, None]
+        )
+        there = windows["mask"].any(1).nonzero().flatten()  # the others fill up
+        sums, votes = None, mask.new_zeros(count * most, dtype=torch.float32)
+        for rows in there.split(max(1, _AT_ONCE // places.shape[1])):
+            features, own = self._each(take(windows, rows))
+            answers = (features if then is None else then(features))[own]
+            sums = answers.new_zeros(count * most, answers.shape[-1]) if sums is None else sums
+            sums = sums.index_add(0, places[rows][own], answers)
+            votes = votes.index_add(0, places[rows][own], votes.new_ones(len(answers)))
+        if sums is None:
+            raise ConfigError("there is no window of any input")
+        return (sums / votes.clamp(min=1).to(sums.dtype)[:, None]).view(count, most, -1), mask
 
     def element_width(self, example: Batch) -> int:
         """Return how many features an element has, D.
@@ -174,10 +217,10 @@ class Encoder(nn.Module):
         if inputs.dtype == torch.uint8:
             inputs = inputs.to(self._dtype(torch.get_default_dtype())) / 255
             if self.mean is not None and self.std is not None:
-                inputs = (inputs - self.mean) / self.std
+                inputs = (inputs - _per_channel(self.mean, inputs)) / _per_channel(self.std, inputs)
         elif inputs.is_floating_point():
             inputs = inputs.to(self._dtype(inputs.dtype))
-        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+        return inputs.contiguous(memory_format=_LAST[inputs.ndim]) if inputs.ndim in _LAST else inputs
 
     def _remedy(self, inputs: Tensor) -> str:
         channels, *sides = inputs.shape[1:]
@@ -195,6 +238,20 @@ class Encoder(nn.Module):
 
     def _dtype(self, otherwise: torch.dtype) -> torch.dtype:
         return next((p.dtype for p in self.backbone.parameters() if p.is_floating_point()), otherwise)
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
+    """Bring a network's weights and buffers to the layout of their convolutions, 2-D or 3-D."""
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.ndim in _LAST:
+                tensor.data = tensor.data.to(memory_format=_LAST[tensor.ndim])
+    return module
+
+
+def _per_channel(values: Tensor, inputs: Tensor) -> Tensor:
+    """Return a value of each channel such that it meets those of inputs ``[N, C, ...]``."""
+    return values.view(-1, *(1 for _ in inputs.shape[2:]))
 
 
 def build_encoder(
@@ -231,6 +288,9 @@ def build_encoder(
     path = kwargs.get("checkpoint_path")
     if (layer := kwargs.pop("layer", None)) is not None:
         return at_layer(build_encoder(backbone, kwargs, pretrained, domain), layer)
+    if domain == "video" and not _reads_videos(backbone):
+        pooling = {name: kwargs.pop(name) for name in ("pooling",) if name in kwargs}
+        return build_encoder("frames", {"of": backbone, "options": kwargs, **pooling}, pretrained)
     if backbone in purposes.ORDER:
         choice = purposes.chosen(backbone, domain, pretrained and path is None)
         backbone, kwargs = choice.backbone, {**choice.options, **kwargs}
@@ -239,7 +299,7 @@ def build_encoder(
         own = {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
         known = [name for name in inspect.signature(build).parameters if name != "pretrained"]
         check_options(backbone, own, known)
-        trained = {"pretrained": pretrained and path is None} if backbone in WHEELS else {}
+        trained = {"pretrained": pretrained and path is None} if _may_be_trained(backbone) else {}
         try:
             encoder = Encoder(build(**own, **trained))
         except (TypeError, ValueError, RuntimeError) as error:
@@ -264,7 +324,46 @@ def build_encoder(
         encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
     encoder.trained = path is not None or (pretrained and not starts_from_nothing(backbone))
+    if isinstance(encoder.backbone, OverFrames):
+        encoder.made_by, encoder.trained = (backbone, encoder.backbone.made_by), encoder.backbone.trained
     return encoder
+
+
+@BACKBONES.register("frames")
+def over_frames(
+    of: str,
+    options: Mapping[str, Any] | None = None,
+    pooling: Literal["mean", "attention"] = "mean",
+    pretrained: bool = True,
+) -> OverFrames:
+    """Make a network of videos of one of pictures.
+
+    Args:
+        of: the name of a backbone of pictures.
+        options: of that.
+        pooling: over the frames; see ``OverFrames``.
+        pretrained: load its trained weights where there are any.
+
+    Raises:
+        ConfigError: as of ``build_encoder``.
+    """
+    inner = build_encoder(of, options, pretrained)
+    assert inner.made_by is not None
+    made = OverFrames(inner.backbone, inner.made_by, pooling, inner.trained)
+    if inner.mean is not None and inner.std is not None:
+        made.normalized_by = inner.mean.flatten().tolist(), inner.std.flatten().tolist()
+    return made
+
+
+def _reads_videos(backbone: str) -> bool:
+    if backbone not in BACKBONES:
+        return False
+    build = BACKBONES[backbone]
+    return build is over_frames or getattr(build, "reads", {}).get("name") == "video"
+
+
+def _may_be_trained(backbone: str) -> bool:
+    return "pretrained" in inspect.signature(BACKBONES[backbone]).parameters
 
 
 def at_layer(encoder: Encoder, layer: str) -> Encoder:
@@ -298,7 +397,8 @@ def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
 
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
-    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers", "open_clip", "static_embeddings")
+    apart = "transformers", "open_clip", "static_embeddings"
+    return backbone in BACKBONES and backbone not in apart and not _may_be_trained(backbone)
 
 
 def available_backbones() -> list[str]:

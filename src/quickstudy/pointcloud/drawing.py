@@ -21,13 +21,24 @@ _FROM = ((0, 1, 2), (2, 1, 0), (0, 2, 1))
 _FAR, _NEAR = np.array([178, 197, 219]), np.array([24, 60, 110])
 
 
-def three_views(points: Tensor) -> bytes:
+_PARTS = np.array(
+    [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167], [213, 94, 0], [86, 180, 233], [120, 120, 120]]
+)
+"""Colours of labels, in turn, which the colour-blind tell apart: Okabe and Ito 2008."""
+
+
+def three_views(points: Tensor, labels: Tensor | None = None) -> bytes:
     """Return a PNG of three views of a cloud, one beside the other.
 
     Args:
         points: ``[P, 3 + F]``; of three features or more, the first three of 0..1 are taken for its colours.
+        labels: ``[P]`` codes, which it is coloured by in their place; those below 0 are of no class.
     """
     numbers = points.detach().double().cpu().numpy()
+    if labels is not None:
+        codes = labels.cpu().numpy()
+        colours = np.where(codes[:, None] < 0, [225, 225, 225], _PARTS[codes % len(_PARTS)]) / 255
+        numbers = np.concatenate([numbers[:, :3], colours], 1)
     views = [_view(numbers, *axes) for axes in _FROM]
     return drawing_of(np.concatenate(views, 1))
 

@@ -17,16 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, is_batch
+from quickstudy.batches import Batch, in_windows, is_batch, windows_of
 from quickstudy.data.likeness import digest
-from quickstudy.data.samples import Loaded, Sent, content_of, file_content, named
+from quickstudy.data.samples import Loaded, Sent, content_of, file_content, in_turn, named, of_samples
 from quickstudy.data.table import Inputs
-from quickstudy.errors import ConfigError, DataError, brief, check_counts, given
+from quickstudy.errors import ConfigError, DataError, brief, check_above_zero, check_counts, given
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.thumbnails import strip_of
 from quickstudy.modality.values import Sighted, Tile, Values
 from quickstudy.pointcloud.drawing import three_views
 from quickstudy.pointcloud.files import EXTENSIONS, Scan, check_count, of_rows, read
+from quickstudy.pointcloud.tiles import in_tiles
 
 POINTS = 1024
 """Of a cloud, where nobody says otherwise."""
@@ -58,6 +59,10 @@ class Cloud(Modality):
             1 from there. A scene, whose size tells something, is better read without.
         surface: whether points are drawn on the surface of a mesh, in place of its corners.
         max_points: a cloud of more is refused.
+        tile: of a scene that is too large to be shown at once, the side of square tiles, in its own units: all of its
+            points are read, in two grids of tiles that are half a tile apart. Training is shown one of them, others
+            each time, and in evaluation the answers of all are joined. It is for tasks that answer each point.
+        tile_points: of a tile that are shown at once at most; of one with more, some after others.
 
     Raises:
         ConfigError: an option is out of range.
@@ -85,8 +90,12 @@ class Cloud(Modality):
     normalize: bool = True
     surface: bool = True
     max_points: int = MAX_POINTS
+    tile: float | None = None
+    tile_points: int = 4096
 
     def __post_init__(self) -> None:
+        check_counts(_LEAST, tile_points=self.tile_points)
+        check_above_zero(**given(tile=self.tile))
         check_counts(_LEAST, max_points=self.max_points, **given(points=self.points, drawn=self.drawn))
         check_counts(0, **given(channels=self.channels))
         if self.drawn is not None and self.points is not None and self.drawn > self.points:
@@ -100,6 +109,10 @@ class Cloud(Modality):
         Raises:
             DataError: it cannot be read, has too few points, too many, or some that are no numbers, or other features.
         """
+        if self.tile is not None:
+            scan = self.scan(item)
+            whole = replace(self, normalize=False, surface=False, points=None, drawn=None)
+            return in_tiles(scan.points, whole.sampled(scan)[0][:, 3:], self.tile, self.tile_points)
         points, _ = self.sampled(self.scan(item))
         return {"points": torch.from_numpy(points), "mask": torch.ones(len(points), dtype=torch.bool)}
 
@@ -206,12 +219,15 @@ class Cloud(Modality):
         if self.channels is not None or not len(inputs):
             return self
         item = inputs[0]
-        points = item.example["points"] if isinstance(item, Loaded) else self.load(item)["points"]
+        read = item.example if isinstance(item, Loaded) else self.load(item)
+        points = read["windows" if in_windows(read) else "points"]
+        points = points["points"] if isinstance(points, dict) else points
         return replace(self, channels=points.shape[-1] - 3)
 
     def draws(self) -> Callable[[Batch], Batch] | None:
-        """Return what draws some of the points."""
-        return None if self.drawn is None else partial(drawn_from, count=self.drawn)
+        """Return what draws a tile of a scene in tiles, and some of the points."""
+        some = None if self.drawn is None else of_samples(partial(thinned, count=self.drawn))
+        return in_turn(None if self.tile is None else of_samples(one_tile), some)
 
     def for_backbone(self) -> dict[str, Any]:
         """Return how many features a network is shown."""
@@ -221,7 +237,10 @@ class Cloud(Modality):
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return it from three sides as a small PNG: from the front, from the right, from above."""
-        return three_views(example["points"][example["mask"]])
+        if in_windows(example):  # of a scene in tiles the first
+            example = windows_of(example)[0]
+        labels = example.get("labels")
+        return three_views(example["points"][example["mask"]], None if labels is None else labels[example["mask"]])
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return what a cloud has in common with copies that were moved or scaled, or have another order of points."""
@@ -303,6 +322,46 @@ def drawn_from(example: Batch, count: int) -> Batch:
         return example
     rows = there[torch.randperm(len(there))[:count]].sort().values
     return {name: leaf[rows] if len(leaf) == len(mask) else leaf for name, leaf in example.items()}
+
+
+def thinned(sample: Batch, count: int) -> Batch:
+    """Return a sample ``{"input": ..., "target": ...}`` with so many of its points, and what its target tells of them.
+
+    Args:
+        sample: with a target or without.
+        count: of points; where there are fewer, all.
+    """
+    cloud = sample["input"]
+    some = drawn_from({**cloud, "row": torch.arange(len(cloud["mask"]))}, count)
+    return of_points(sample, some.pop("row"), some)
+
+
+def of_points(sample: Batch, rows: Tensor, cloud: Batch) -> Batch:
+    """Return a sample of some points.
+
+    Args:
+        sample: ``{"input": ..., "target": ...}``, or without a target.
+        rows: which of its points these are.
+        cloud: the input of them.
+    """
+    target, count = sample.get("target"), len(sample["input"]["mask"])
+    if isinstance(target, Tensor):
+        return {**sample, "input": cloud, "target": target[rows]}
+    if target is None or "labels" not in target or "boxes" in target:
+        return {**sample, "input": cloud}
+    kept = {name: leaf[rows] if len(leaf) == count else leaf for name, leaf in target.items()}
+    return {**sample, "input": cloud, "target": kept}
+
+
+def one_tile(sample: Batch) -> Batch:
+    """Return a sample of one tile of a scene in tiles, by torch's generator."""
+    scene = sample["input"]
+    tiles = scene["windows"]
+    place = int(torch.randint(len(tiles["mask"]), ()))
+    there = tiles["mask"][place]
+    points = tiles["points"][place][there]
+    mask = torch.ones(len(points), dtype=torch.bool)
+    return of_points(sample, scene["places"][place][there], {"points": points, "mask": mask})
 
 
 def _array_of(rows: Sequence[Any]) -> NDArray[Any]:

@@ -1,20 +1,27 @@
-"""Tasks of point clouds, and their data: classification, embedding."""
+"""Tasks of point clouds, and their data: classification, embedding, segmentation, boxes."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
+from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
-from quickstudy.errors import given
+from quickstudy.errors import ConfigError, given
+from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
+from quickstudy.kinds.segmentation import Segmentation
+from quickstudy.pointcloud.boxes import read_boxes, scenes_folder
+from quickstudy.pointcloud.labels import labelled_folder, read_labels
 from quickstudy.pointcloud.modality import Cloud
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Embedder, Task
+from quickstudy.training.task import Classifier, Detector3d, Embedder, Segmenter, Task
 
 
 class PointCloudData(DataModule):
@@ -63,7 +70,7 @@ class PointCloudData(DataModule):
             DataError: a target is missing, or there are more of the one than of the other.
         """
         clouds = list(cls.modality.listed(arrays))
-        return listed_table(clouds, targets, list, skip=stage.skip, encode=cls.answers.encode)
+        return listed_table(clouds, targets, list, skip=stage.skip, encode=cls.encode)
 
 
 def _one_by_one(table: Table | None) -> Table | None:
@@ -86,6 +93,112 @@ class PointCloudEmbeddingData(PointCloudData):
     answers = Embedding
 
 
+class PointCloudSegmentationData(PointCloudData):
+    """Point clouds with a label of each point, such as the part it is of; see ``DataModule`` for the doors.
+
+    Labels are whole numbers, in the order of the points: arrays; files, ``.label`` of SemanticKITTI (of whose numbers
+    the lower 16 bits are the class), ``.npy``, ``.npz``, text; or a column of the clouds' own files, called ``label``,
+    ``labels``, ``class``, ``classification``, ``segmentation`` or ``part`` in NPZ, PLY, PCD or text, and then no
+    targets need be given. In folders ``scan.label`` is sought beside ``scan.bin``, or in ``labels/`` beside
+    ``velodyne/``.
+
+    All points are read, as all are answered; ``drawn`` says how many of them a training step is shown.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        drawn: how many points of a cloud training is shown, others each time; default: all.
+        channels: numbers of each point beside x, y, z; default: as the model's training data, else as the first cloud
+            has.
+        normalize: whether each cloud is moved to its centre and scaled to a ball of radius 1; default: yes.
+        tile: the side of the tiles in which large scenes are shown, in their units; see ``Cloud``.
+        tile_points: of a tile that are shown at once at most; default: 4,096.
+        options: see ``DataOptions``.
+    """
+
+    modality = Cloud(points=None, surface=False)
+    answers = Segmentation
+    holds_targets = True
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        drawn: int | None = None,
+        channels: int | None = None,
+        normalize: bool | None = None,
+        tile: float | None = None,
+        tile_points: int | None = None,
+        **options: Any,
+    ) -> None:
+        if options.get("points") is not None or (options.get("load_options") or {}).get("points") is not None:
+            raise ConfigError(
+                "points: each is answered, so all are read; drawn= says how many a training step is shown"
+            )
+        options |= given(drawn=drawn, channels=channels, normalize=normalize, tile=tile, tile_points=tile_points)
+        train, val, test = map(self._with_labels, (train, val, test))
+        super().__init__(train, val, test, predict, **options)
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
+        """Take labels from memory, or the files that hold them."""
+        return annotated(targets, read_labels, names)
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the clouds of a folder with the files of their labels, where there are such."""
+        return labelled_folder(path, endings, cls.encode)
+
+    @classmethod
+    def _with_labels(cls, table: Table | None) -> Table | None:
+        """Return a table without targets with those in the inputs' own files."""
+        if table is None or table.annotations is not None or table.targets is not None:
+            return table
+        return replace(table, annotations=cls.encode(table.inputs))
+
+
+class PointCloudObjectDetectionData(PointCloudData):
+    """Scenes of points with boxes; see ``DataModule`` for the doors.
+
+    Boxes are ``{"boxes": [M, 7], "labels": [M]}``, of x, y, z, length, width, height and yaw about z; or a list of
+    ``{"center", "size", "yaw", "label"}``; or JSON files of these. A scene may have none. In folders
+    ``scan.json`` is sought beside ``scan.ply``, or KITTI's ``label_2/`` and ``calib/`` beside ``velodyne/``.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        drawn: how many points of a scene training is shown, others each time; default: all.
+        channels: numbers of each point beside x, y, z; default: as the model's training data, else as the first cloud
+            has.
+        options: see ``DataOptions``.
+    """
+
+    modality = Cloud(points=None, normalize=False, surface=False)
+    answers = Detection3d
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        drawn: int | None = None,
+        channels: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(train, val, test, predict, drawn=drawn, channels=channels, **options)
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
+        """Take boxes from memory, or the files that hold them."""
+        return replace(cls.answers.encode(targets, names), read=read_boxes)
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the scenes of a folder with their boxes."""
+        return scenes_folder(path, endings, cls.encode)
+
+
 class PointCloudTask(Task):
     """A task of point clouds. The default backbone, ``"pointnet"``, starts from nothing."""
 
@@ -97,6 +210,24 @@ class PointCloudClassifier(Classifier, PointCloudTask):
 
     Further ones are ``"pointnet2"`` and ``"dgcnn"``, which look at the surroundings of points, and take longer.
     """
+
+
+class PointCloudSegmentation(Segmenter, PointCloudTask):
+    """Tells a class of each point, such as the part it is of; see ``Segmenter`` for the arguments.
+
+    Backbones are those of ``PointCloudClassifier``. A scene that is too large is shown in tiles, ``tile`` of its data.
+    """
+
+    modality = Cloud(points=None, surface=False)
+
+
+class PointCloudObjectDetector(Detector3d, PointCloudTask):
+    """Finds boxes in scenes of points; see ``Detector3d`` for the arguments, ``PointCloudClassifier`` for backbones.
+
+    The head gathers what the backbone tells of points in cells on the ground (PointPillars), and asks each cell.
+    """
+
+    modality = Cloud(points=None, normalize=False, surface=False)
 
 
 class PointCloudEmbedder(Embedder, PointCloudTask):

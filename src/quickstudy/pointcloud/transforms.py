@@ -1,7 +1,7 @@
 """Ready-made augmentation of point clouds, by name: ``transform="rotate_z_scale_jitter"``.
 
-Each takes and returns a sample, ``{"points": [P, 3 + F], "mask": [P]}``, of which x, y and z are the first three; what
-else a sample tells of its points moves along.
+Each takes and returns a cloud, ``{"points": [P, 3 + F], "mask": [P]}``, of which x, y and z are the first three; or a
+sample of one, ``{"input": cloud, "target": ...}``, of whose target what is of points that are left out goes with them.
 
 Shapes: P points, F features beside x, y, z.
 """
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from quickstudy.batches import Batch
-from quickstudy.data.samples import TRANSFORMS
-from quickstudy.pointcloud.modality import drawn_from
+from quickstudy.data.samples import TRANSFORMS, of_samples
+from quickstudy.errors import ConfigError
+from quickstudy.pointcloud.modality import thinned
 
 _NAMED = {
     "rotate_z": ("rotate_z",),
@@ -40,6 +41,9 @@ _SPREAD, _FARTHEST = 0.01, 0.05
 
 
 def _in_turn(parts: tuple[str, ...], sample: Batch) -> Batch:
+    if "points" in sample:
+        cloud: Batch = _in_turn(parts, {"input": sample})["input"]
+        return cloud
     for part in parts:
         sample = _PARTS[part](sample)
     return sample
@@ -49,13 +53,31 @@ def moved(sample: Batch, turn_33: Tensor, factor: float = 1.0) -> Batch:
     """Return a sample whose points were turned and scaled about 0.
 
     Args:
-        sample: a dict with ``points``.
+        sample: ``{"input": {"points": ...}}``
         turn_33: a rotation, that rows are multiplied by.
         factor: that they are scaled by.
     """
-    points = sample["points"]
+    points = sample["input"]["points"]
     xyz = factor * points[:, :3] @ turn_33.to(points.dtype)
-    return {**sample, "points": torch.cat([xyz, points[:, 3:]], 1)}
+    return _with_boxes(_with_points(sample, torch.cat([xyz, points[:, 3:]], 1)), turn_33, factor)
+
+
+def _with_boxes(sample: Batch, turn_33: Tensor, factor: float) -> Batch:
+    """Return a sample whose boxes, if there are any, were turned and scaled likewise."""
+    target = sample.get("target")
+    if not isinstance(target, dict) or "boxes" not in target:
+        return sample
+    if abs(float(turn_33[2, 2]) - 1) > 1e-6:
+        raise ConfigError("boxes stand upright, and this transform turns them over: take one that turns about z")
+    boxes, turn = target["boxes"], turn_33.to(target["boxes"].dtype)
+    ahead = torch.stack([boxes[:, 6].cos(), boxes[:, 6].sin()], 1) @ turn[:2, :2]
+    yaw = torch.atan2(ahead[:, 1:], ahead[:, :1])
+    moved_boxes = torch.cat([factor * boxes[:, :3] @ turn, factor * boxes[:, 3:6], yaw], 1)
+    return {**sample, "target": {**target, "boxes": moved_boxes}}
+
+
+def _with_points(sample: Batch, points: Tensor) -> Batch:
+    return {**sample, "input": {**sample["input"], "points": points}}
 
 
 def about(axis: int, angle: float) -> Tensor:
@@ -92,16 +114,16 @@ def _scaled(sample: Batch) -> Batch:
 
 def _jittered(sample: Batch) -> Batch:
     """Move each point a little, as measured ones are."""
-    points = sample["points"]
+    points = sample["input"]["points"]
     reach = points[:, :3].abs().max()
     off = (_SPREAD * torch.randn(len(points), 3, dtype=points.dtype)).clamp(-_FARTHEST, _FARTHEST) * reach
-    return {**sample, "points": torch.cat([points[:, :3] + off, points[:, 3:]], 1)}
+    return _with_points(sample, torch.cat([points[:, :3] + off, points[:, 3:]], 1))
 
 
 def _dropped(most: float, sample: Batch) -> Batch:
     """Leave out up to a share of the points."""
-    count = len(sample["mask"])
-    return drawn_from(sample, max(math.ceil(count * (1 - most * float(torch.rand(())))), 1))
+    count = len(sample["input"]["mask"])
+    return thinned(sample, max(math.ceil(count * (1 - most * float(torch.rand(())))), 1))
 
 
 _PARTS: dict[str, Callable[[Batch], Batch]] = {
@@ -115,4 +137,4 @@ _PARTS: dict[str, Callable[[Batch], Batch]] = {
 }
 
 for _name, _parts in _NAMED.items():
-    TRANSFORMS.register(_name)(partial(_in_turn, _parts))
+    TRANSFORMS.register(_name)(of_samples(partial(_in_turn, _parts)))

@@ -54,6 +54,8 @@ def _of_batch(data: DataModule, batch: Any, stage: StageName, model: Any, most: 
     inputs = take(views, (slice(None), 0)) if views is not None and "input" not in batch else inputs_of(batch)
     targets = batch.get("target") if isinstance(batch, dict) and "views" in batch else _targets_of(batch)
     name = _names(data.classes)
+    if views is None and isinstance(batch, dict) and isinstance(inputs, dict):  # targets as large as inputs
+        inputs, targets = _labelled(inputs, targets), None
     if targets is not None and stage == "train" and getattr(model, "mix", None) is not None:
         with seeded((0,)):
             floats = inputs / 255 if not inputs.is_floating_point() else inputs
@@ -92,6 +94,14 @@ def _of_episode(data: DataModule, steps: Any, episode: Episode, stage: StageName
 def views_of(views: Batch) -> int:
     """Return how many views of each example there are in ``[B, V, ...]``."""
     return size(take(views, 0))
+
+
+def _labelled(inputs: Batch, targets: Any) -> Batch:
+    """Return inputs with the labels of their elements, by which they are coloured; -1 for those of no class."""
+    if isinstance(targets, dict) and "boxes" in targets:
+        return {**inputs, "boxes": targets["boxes"]}
+    labels = targets["labels"].masked_fill(~targets["mask"], -1) if isinstance(targets, dict) else targets
+    return {**inputs, "labels": labels}
 
 
 def _targets_of(batch: Any) -> Any:

@@ -26,10 +26,12 @@ from quickstudy.data.on_device import transformed
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.kinds.base import Judged, Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
 from quickstudy.kinds.regression import Regression
+from quickstudy.kinds.segmentation import Segmentation
 from quickstudy.learning.adapting import acquainted_with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import at_layer, build_encoder, sized
@@ -662,6 +664,78 @@ class Regressor(Task):
 
     answers = Regression
     kind: Regression
+
+
+class Segmenter(Task):
+    """Tells a class of each element of an input: of each point, pixel or token. See ``Task`` for what is not here.
+
+    The backbone must tell of each element (``elements``).
+
+    Args:
+        num_classes: C, with ids from 0; None: as ``class_names`` or the data say, or by the ids in the training data,
+            each target of which is read once for that.
+        class_names: names of the ids 0, 1, ...; or by id, where these have holes. Ids of one name are of one class.
+        ignore_index: an id, or several, of no class, which are neither learned nor counted.
+        class_weights: ``"balanced"``: every class counts the same, however many elements it has; or weights by class
+            name, or in the classes' order.
+        hidden: units of the layer between features and answers; 0: the head is linear.
+
+    Raises:
+        ConfigError: an option is misspelled or out of range, or two do not go together.
+    """
+
+    answers = Segmentation
+    kind: Segmentation
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        *arguments: Any,
+        class_names: Sequence[str] | Mapping[int, str] | None = None,
+        ignore_index: int | Sequence[int] | None = None,
+        class_weights: ClassWeights | None = None,
+        hidden: int = 128,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        told: dict[str, Any] = {"class_names": class_names, "ignore_index": ignore_index, "hidden": hidden, **options}
+        super().__init__(None, *arguments, num_classes=num_classes, class_weights=class_weights, **told)
+
+
+class Detector3d(Task):
+    """Finds boxes in space, any number of them. See ``Task`` for what is not here, and ``Detection3d`` for answers.
+
+    The backbone must tell of each point (``elements``).
+
+    Args:
+        num_classes: C, of labels that are numbers from 0; None: as ``class_names`` or the data say.
+        class_names: names of the labels 0, 1, ...; or by label, where these have holes. Names need none.
+        ignore: labels whose boxes are left out.
+        cell: the side of a cell on the ground, in units of the data; None: a third of the shorter side of a usual box.
+        width: channels of the head.
+        most: boxes that are found in an example at most.
+        min_score: of boxes that an answer has; figures go through all.
+
+    Raises:
+        ConfigError: an option is misspelled or out of range, or two do not go together.
+    """
+
+    answers = Detection3d
+    kind: Detection3d
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        *arguments: Any,
+        class_names: Sequence[str] | Mapping[int, str] | None = None,
+        ignore: Sequence[str] = (),
+        cell: float | None = None,
+        width: int = 32,
+        most: int = 48,
+        min_score: float = 0.3,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        told: dict[str, Any] = {"class_names": class_names, "ignore": ignore, "cell": cell, "width": width, **options}
+        super().__init__(None, *arguments, num_classes=num_classes, most=most, min_score=min_score, **told)
 
 
 class Embedder(Task):

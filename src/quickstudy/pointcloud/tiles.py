@@ -1,0 +1,51 @@
+"""A scene of any size in tiles, each as large as a network is shown at once.
+
+Shapes: P points, W tiles, M points of one at most, F features beside x, y, z.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from quickstudy.batches import Batch
+
+
+def in_tiles(xyz: NDArray[np.float64], further: NDArray[np.float32], side: float, most: int) -> Batch:
+    """Return a scene as ``{"windows": {"points", "mask"}, "places": [W, M], "mask": [P]}``.
+
+    Each point is in two tiles, of two grids on the ground that are half a tile apart. A tile's points are counted from
+    its middle, and from the lowest point of the scene, in units of half its side. One with too many points is several,
+    each with some of them from all over it.
+
+    Args:
+        xyz: ``[P, 3]``, in the units of the side, z upwards.
+        further: ``[P, F]``, features.
+        side: of a tile.
+        most: points of a tile.
+    """
+    low, generator = xyz.min(0), np.random.default_rng(0)
+    tiles, middles = list[NDArray[np.int64]](), list[NDArray[np.float64]]()
+    for shift in (0.0, 0.5):
+        cells = np.floor((xyz[:, :2] - low[:2]) / side + shift)
+        corners, owners = np.unique(cells, axis=0, return_inverse=True)
+        owners = owners.ravel()
+        order = np.argsort(owners, kind="stable")
+        for corner, rows in zip(corners, np.split(order, np.flatnonzero(np.diff(owners[order])) + 1), strict=True):
+            middle = np.append(low[:2] + (corner + 0.5 - shift) * side, low[2])
+            parts = -(-len(rows) // most)
+            rows = generator.permutation(rows) if parts > 1 else rows
+            for part in range(parts):
+                tiles.append(rows[part::parts])
+                middles.append(middle)
+    widest = max(map(len, tiles))
+    places = np.zeros((len(tiles), widest), np.int64)
+    mask = np.zeros((len(tiles), widest), np.bool_)
+    points = np.zeros((len(tiles), widest, 3 + further.shape[1]), np.float32)
+    for place, (rows, middle) in enumerate(zip(tiles, middles, strict=True)):
+        places[place, : len(rows)], mask[place, : len(rows)] = rows, True
+        points[place, : len(rows), :3] = (xyz[rows] - middle) * (2 / side)
+        points[place, : len(rows), 3:] = further[rows]
+    windows = {"points": torch.from_numpy(points), "mask": torch.from_numpy(mask)}
+    return {"windows": windows, "places": torch.from_numpy(places), "mask": torch.ones(len(xyz), dtype=torch.bool)}
