@@ -32,8 +32,8 @@ from quickstudy.pointcloud.nets import DistanceHistogram
 
 PLAN: dict[str, Any] = {"ways": 15, "shots": 1, "queries": 5, "meta_batch_size": 1, "epoch_length": 100}
 PLAN |= {"test_ways": 5, "test_queries": 5, "test_epoch_length": 600}
-EPOCHS, DRAWN = 6, 512
-FEWER = {"ways": 5, "shots": 1, "queries": 5, "meta_batch_size": 2, "epoch_length": 75}
+EPOCHS, DRAWN = 12, 512
+FEWER = {"ways": 5, "shots": 1, "queries": 5, "meta_batch_size": 2, "epoch_length": 100}
 """Of the strategies that take longer."""
 STEP_BATCH, STEP_SEEDS, STEP_EPOCHS = 32, 5, 3
 
