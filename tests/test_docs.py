@@ -66,6 +66,16 @@ PRELUDES = {
         "            wave = np.sin(np.arange(2000 + 100 * number) * (pitch + 0.01 * len(place)) / 10)\n"
         "            soundfile.write(f'sounds/{place}/{word}/{number}.wav', wave, 8000)\n"
     ),
+    "docs/pointcloud.md": (
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "for place in ('train', 'test'):\n"
+        "    for size, kind in ((0.1, 'rod'), (1, 'cube'), (3, 'plate')):\n"
+        "        Path('shapes', place, kind).mkdir(parents=True)\n"
+        "        for number in range(6):\n"
+        "            points = np.random.default_rng(number + len(place) * 9).uniform(-1, 1, (40 + number, 3))\n"
+        "            np.savetxt(f'shapes/{place}/{kind}/{number}.xyz', points * [size, size, 1])\n"
+    ),
     "docs/devices.md": (
         "from quickstudy import Trainer\n"
         "from quickstudy.image import ImageClassificationData, ImageClassifier\n"

@@ -25,6 +25,7 @@ DOMAINS = (
     "audio",
     "tabular",
     "graph",
+    "video",
     "pointcloud",
 )
 

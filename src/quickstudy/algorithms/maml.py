@@ -95,7 +95,8 @@ class MAML(Algorithm):
             ``"transductive"``, those of all queries together, as the paper's code; ``"group"``, each example's own.
         head: ``"linear"`` starts from a weight vector per way, so the number of ways is fixed; ``"shared"`` starts all
             ways from one, so that it may differ.
-        task_chunk: tasks that advance together; default: one on a CPU, and on a GPU as many as fit.
+        task_chunk: tasks that advance together; default: one on a CPU, and of 3-D convolutions; on a GPU as many as
+            fit.
         adaptation_layers: what of the backbone adapts: ``"all"``; its last so many stages, which are the layers of a
             transformer, 0 for the head alone; or names of its parameters, such as ``["*layer.5*"]``. Default: the last
             layer of a pretrained transformer of texts or sounds, all of any other backbone. What a task does not adapt,
@@ -276,7 +277,7 @@ class MAML(Algorithm):
             The gradients, the loss, and in ``further`` the logits ``[Q, W]``, without history.
         """
         adaptation = self.adaptation(encoder, meta, rates, task, ways, loss)
-        return (meta_gradient_of_one if self._one_by_one(task[1].device) else meta_gradient)(adaptation)
+        return (meta_gradient_of_one if self._one_by_one(encoder, task[1].device) else meta_gradient)(adaptation)
 
     def adaptation(
         self, encoder: Encoder, meta: Weights, rates: Rates, task: tuple[Batch, ...], ways: int, loss: Loss
@@ -309,7 +310,7 @@ class MAML(Algorithm):
         # Inputs are prepared when their turn comes, since prepared ones are copies.
         encoder.find_rows(fold(episode.support))
         count = len(episode.support_targets)
-        if self._one_by_one(device_of(episode.support)) or not getattr(encoder.backbone, "vmap", True):
+        if self._one_by_one(encoder, device_of(episode.support)):
             for task in range(count):
                 support, targets_S, query, targets_Q = (take(part, task) for part in episode)
                 one = one_task(_prepared(encoder, support), targets_S, _prepared(encoder, query), targets_Q)
@@ -333,13 +334,17 @@ class MAML(Algorithm):
 
     def _keep_statistics(self, encoder: Encoder, norms: list[BatchNorm], support: Batch) -> None:
         """Move BatchNorm's running statistics, which are not used here, so that the encoder serves elsewhere."""
-        chunk = 1 if self._one_by_one(device_of(support)) else self.task_chunk or self._fitting or size(support)
+        chunk = (
+            1 if self._one_by_one(encoder, device_of(support)) else self.task_chunk or self._fitting or size(support)
+        )
         network = lambda inputs: over_windows(encoder.backbone, _prepared(encoder, inputs))  # noqa: E731
         move_statistics(norms, network, support, chunk, encoder.rows_of)
 
-    def _one_by_one(self, device: torch.device) -> bool:
-        # A CPU gains nothing from more at once, and loses memory.
-        return not self.vmap or self.task_chunk == 1 or (self.task_chunk is None and device.type == "cpu")
+    def _one_by_one(self, encoder: Encoder, device: torch.device) -> bool:
+        # A CPU gains nothing from more at once, and loses memory; so does a GPU by 3-D convolutions.
+        alone = device.type == "cpu" or encoder.volumetric
+        side_by_side = self.vmap and getattr(encoder.backbone, "vmap", True)
+        return not side_by_side or self.task_chunk == 1 or (self.task_chunk is None and alone)
 
     def inner_curve(self, encoder: Encoder, episode: Episode, ways: int, steps: int | None = None) -> InnerCurve:
         """Follow the inner loop from step to step, as an evaluation adapts.

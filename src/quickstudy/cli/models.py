@@ -246,7 +246,7 @@ def support_of(
     for name, field in (("target_field", target_field), ("input_field", input_field)):
         if field is not None:
             raise ConfigError(f"--{name} is of a table, and '{path}' is none: leave it out")
-    table = _grouped(class_folders(typed, modality.extensions), group_by)
+    table = _grouped(class_folders(typed, modality.extensions, modality.parts), group_by)
     try:
         kind.encode(list(table.classes))
     except DataError as error:

@@ -129,6 +129,10 @@ class Archive(ABC):
         """Return one file."""
         return Member(self, self.prefix + name)
 
+    def below(self, name: str) -> list[Member]:
+        """Return the files of a folder with this full name, sorted; none where there is no such folder."""
+        return [Member(self, file) for file in sorted(self._files) if file.startswith(f"{name}/")]
+
     def read(self, name: str) -> bytes:
         """Return the content of the member with this full name.
 

@@ -6,6 +6,7 @@ Shapes: n rows asked for, ``...`` the shape of one input.
 from __future__ import annotations
 
 import copy
+import io
 import math
 import multiprocessing
 import os
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 import torch
@@ -490,21 +491,37 @@ def file_content(item: Any, name: str, expected: str) -> bytes:
     """
     if isinstance(item, bytes):
         return item
+    with opened_file(item, name, expected) as file:
+        return file.read()
+
+
+def opened_file(item: Any, name: str, expected: str, most: int = MAX_FILE_BYTES) -> BinaryIO:
+    """Open a file to be read from its beginning or elsewhere, whose content need not fit into memory.
+
+    Args:
+        item, name, expected: as of ``file_content``.
+        most: bytes that it may have.
+
+    Raises:
+        DataError: as of ``file_content``.
+    """
+    if isinstance(item, bytes):
+        return io.BytesIO(item)
     if not isinstance(item, str) and not hasattr(item, "read_bytes"):
         raise DataError(f"expected {expected}, not {brief(item)}")
     path = Path(item) if isinstance(item, str) else item
     try:
-        if isinstance(path, Path):
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{name} is no file (a folder, a pipe or a device)")
-            if status.st_size > MAX_FILE_BYTES:
-                raise DataError(f"{name} has {status.st_size:,} bytes; more than {MAX_FILE_BYTES:,} are refused")
-        content: bytes = path.read_bytes()
+        if not isinstance(path, Path):
+            return io.BytesIO(path.read_bytes())
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{name} is no file (a folder, a pipe or a device)")
+        if status.st_size > most:
+            raise DataError(f"{name} has {status.st_size:,} bytes; more than {most:,} are refused")
+        return path.open("rb")
     except OSError as error:
         why = "addresses are not read, download it first" if ADDRESS.match(str(item)) else error.strerror
         raise DataError(f"{name} cannot be opened: {why}") from error
-    return content
 
 
 def file_of(inputs: Inputs, row: int) -> str | None:

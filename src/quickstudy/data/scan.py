@@ -47,7 +47,7 @@ class SplitsError(DataError):
         )
 
 
-def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:
+def class_folders(path: str | os.PathLike[str], extensions: Collection[str], parts: Collection[str] = ()) -> Table:
     """Read ``path/CLASS/.../file``: the first folder's name is the class.
 
     An archive that wraps everything in one outer folder is entered.
@@ -55,13 +55,14 @@ def class_folders(path: str | os.PathLike[str], extensions: Collection[str]) -> 
     Args:
         path: a folder, an archive, or a folder inside an archive.
         extensions: lower-case endings of the files that are examples, such as ``".jpg"``; none: every file is.
+        parts: endings of files of which all that lie in one folder are one example, and the folder is its name.
 
     Raises:
         SplitsError: the class folders are ``train``, ``test`` and the like, and hold folders of classes themselves.
         DataError: nothing is there, there are no class folders, or one of them is empty.
     """
     source = unwrapped(open_source(path))
-    names, skipped = _examples(source, extensions)
+    names, skipped = _examples(source, extensions, parts)
     folders = source.folders()
     loose = [name for name in names if "/" not in name]
     if not folders:
@@ -169,20 +170,20 @@ def _parent_instead(source: Source, extensions: Collection[str]) -> str:
     return ""
 
 
-def any_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:
-    """Read every example below a folder or archive, without targets.
+def any_files(path: str | os.PathLike[str], extensions: Collection[str], parts: Collection[str] = ()) -> Table:
+    """Read every example below a folder or archive, without targets; see ``class_folders`` for the arguments.
 
     Raises:
         DataError: nothing is there, or no file has one of the extensions.
     """
     source = open_source(path)
-    names, skipped = _examples(source, extensions)
+    names, skipped = _examples(source, extensions, parts)
     if not names:
         raise DataError(f"'{source}' holds no file ending in {_endings(extensions)}")
     return Table(Files(source, names), skipped=skipped)
 
 
-def folders_or_files(path: str | os.PathLike[str], extensions: Collection[str]) -> Table:
+def folders_or_files(path: str | os.PathLike[str], extensions: Collection[str], parts: Collection[str] = ()) -> Table:
     """Read class folders; or, where examples lie beside them or there are none, every example without targets.
 
     Raises:
@@ -194,7 +195,9 @@ def folders_or_files(path: str | os.PathLike[str], extensions: Collection[str]) 
     if len(splits) == len(source.folders()) == len(set(splits.values())) > 1:
         raise SplitsError(source, {stage: f"{source}/{name}" for name, stage in splits.items()})
     beside = any("/" not in name and name.lower().endswith(tuple(extensions) or ("",)) for name in source.files())
-    return any_files(path, extensions) if beside or not source.folders() else class_folders(path, extensions)
+    return (
+        any_files(path, extensions, parts) if beside or not source.folders() else class_folders(path, extensions, parts)
+    )
 
 
 def folder_labels(inputs: Inputs, classes: Collection[Label]) -> list[Label | None] | None:
@@ -219,13 +222,16 @@ def folder_labels(inputs: Inputs, classes: Collection[Label]) -> list[Label | No
     return [root] * len(inputs) if root in known else None
 
 
-def listed_files(paths: Any, root: str | os.PathLike[str] | None = None, exist: bool = True) -> Files:
+def listed_files(
+    paths: Any, root: str | os.PathLike[str] | None = None, exist: bool = True, folders: bool = False
+) -> Files:
     """Make inputs of a list of paths, relative to ``root`` where one is given.
 
     Args:
         paths: strings or paths: a list, an array, a column, or what yields them one by one, as ``glob`` does.
         root: a folder.
         exist: whether all must exist.
+        folders: whether a folder of files may be one input.
 
     Raises:
         DataError: a file does not exist; the message names the first and counts them.
@@ -242,7 +248,11 @@ def listed_files(paths: Any, root: str | os.PathLike[str] | None = None, exist: 
         if not isinstance(path, (str, os.PathLike)) or row in gone[:1]:
             raise DataError(f"file {row} is {brief(path)}: a file must be a string or a path{lost}")
     names = [os.fspath(path) for path in paths]
-    absent = [name for name in names if not (base / name).is_file()] if exist else []
+    absent = (
+        [name for name in names if not (base / name).is_file() and not (folders and (base / name).is_dir())]
+        if exist
+        else []
+    )
     if absent:
         raise DataError(f"{len(absent)} of {len(names)} files do not exist, the first is '{base / absent[0]}'")
     repeated = [name for name, count in Counter(names).items() if count > 1]
@@ -251,12 +261,14 @@ def listed_files(paths: Any, root: str | os.PathLike[str] | None = None, exist: 
     return Files(Folder(base), names)
 
 
-def _examples(source: Source, extensions: Collection[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the names of the files that are examples by their ending, and why others are none."""
+def _examples(source: Source, extensions: Collection[str], parts: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the names of the files, or folders, that are examples by their ending, and why others are none."""
     names = source.files()
     endings = tuple(extensions) or ("",)
     chosen = [name for name in names if name.lower().endswith(endings)]
-    left_out = sorted(set(names) - set(chosen))
+    pieces = [name for name in names if name.lower().endswith(tuple(parts)) and "/" in name]
+    left_out = sorted(set(names).difference(chosen, pieces))
+    chosen = sorted({*chosen, *(name.rpartition("/")[0] for name in pieces)}) if pieces else chosen
     if left_out:
         _warn(f"left out {len(left_out)} files of '{source}' that do not end in {_endings(extensions)}", left_out)
     return chosen, {f"'{source}/{name}'": "its ending is that of no example" for name in left_out}

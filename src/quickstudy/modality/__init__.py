@@ -64,6 +64,8 @@ class Modality(ABC):
     """What several are called, for people: ``"pictures"``, ``"texts"``, ``"rows"``."""
     extensions: ClassVar[frozenset[str]] = frozenset()
     """Lower-case endings of its files; none: of any ending."""
+    parts: ClassVar[frozenset[str]] = frozenset()
+    """Lower-case endings of files of which all that lie in one folder are one input, which the folder names."""
     in_cells: ClassVar[bool] = False
     """Whether a column of a table holds the inputs themselves, and not names of files."""
     in_words: ClassVar[bool] = False
@@ -144,7 +146,7 @@ class Modality(ABC):
             if len(gone):
                 raise DataError(f"there is nothing in {numbered(gone)}")
             return list(values)
-        return listed_files([file_name(value) for value in values], root, exist)
+        return listed_files([file_name(value) for value in values], root, exist, bool(self.parts))
 
     @classmethod
     def looks_like_one(cls, value: Any) -> bool:
@@ -162,10 +164,18 @@ class Modality(ABC):
         """
         return self
 
+    def to_draw_from(self) -> Callable[[Any], Batch]:
+        """Return what loads an example of the training data, which ``draws`` is shown; itself where that is the same.
+
+        It may load more of an input than a network is shown at once.
+        """
+        return self
+
     def draws(self) -> Callable[[Batch], Batch] | None:
         """Return what draws that of a loaded example which training is shown, such as one of its windows; None: all.
 
-        It runs before the transform of the training data, and what is random in it follows from the same seed.
+        It runs before the transform of the training data, and what is random in it follows from the same seed. Of
+        a tensor that is fed as it is all is shown.
         """
         return None
 

@@ -162,20 +162,20 @@ class PixelValues(Values):
     def caution(self, train: Tensor) -> str:
         """Say of floats that skip a normalisation, or are of 0..255, what they are, and what helps."""
         made_by, mean = self.network.made_by, self.network.mean
-        if train.ndim != 4 or made_by is None or train.shape[1] not in (1, 3):
+        if train.ndim not in (4, 5) or made_by is None or train.shape[1] not in (1, 3):
             return ""
         scale = scale_of(train)
         if scale == "0..1" and mean is not None:
             rounded = [round(value, 3) for value in mean.flatten().tolist()]
             return (
-                f"pictures are floats of 0..1, which are fed as they are, and the backbone '{made_by[0]}' was made for "
-                "normalised ones: give uint8 pictures, which it normalises, or normalise these by its mean "
-                f"{rounded} and deviation"
+                f"{self.called} are floats of 0..1, which are fed as they are, and the backbone '{made_by[0]}' was "
+                f"made for normalised ones: give uint8 {self.called}, which it normalises, or normalise these by its "
+                f"mean {rounded} and deviation"
             )
         if scale == "0..255":
             return (
-                f"pictures are floats up to {float(train.max()):.4g}, which are fed as they are: give uint8 pictures, "
-                "which are scaled, or divide by 255"
+                f"{self.called} are floats up to {float(train.max()):.4g}, which are fed as they are: give uint8 "
+                f"{self.called}, which are scaled, or divide by 255"
             )
         return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from quickstudy.errors import one_line
 from quickstudy.modality.values import Tile
 
 _THUMBNAIL = 64
+_STRIP = 3  # frames side by side, and below each other
 _TILE = 96
 _COLOURS = 64
 LINE = 16
@@ -31,6 +33,21 @@ def thumbnail_of(picture: Tensor) -> bytes:
     image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
     content = io.BytesIO()
     image.save(content, "JPEG", quality=80)
+    return content.getvalue()
+
+
+def film_strip(frames: Tensor) -> bytes:
+    """Return a small JPEG of up to nine frames, uint8 ``[T, C, H, W]``, in the order in which one reads."""
+    side = min(_STRIP, math.isqrt(max(len(frames) - 1, 0)) + 1)
+    chosen = torch.arange(min(len(frames), side**2)) * len(frames) // min(len(frames), side**2)
+    sheet = Image.new("RGB", (side * (_THUMBNAIL + 1) + 1, side * (_THUMBNAIL + 1) + 1))
+    for place, frame in enumerate(frames[chosen]):
+        image = from_tensor(frame)
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
+        top, left = (1 + (_THUMBNAIL + 1) * number for number in divmod(place, side))
+        sheet.paste(image, (left + (_THUMBNAIL - image.width) // 2, top + (_THUMBNAIL - image.height) // 2))
+    content = io.BytesIO()
+    sheet.save(content, "JPEG", quality=80)
     return content.getvalue()
 
 

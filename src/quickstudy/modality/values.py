@@ -59,7 +59,7 @@ def rescaled(values: Tensor, taught: str, scale: Scale = "") -> Tensor | None:
     """
     own = scale_of(values)
     scale = own if own == "uint8" else widest((own, scale))
-    if taught in ("", scale) or (taught != "uint8" and scale != "uint8" and values.ndim != 4):
+    if taught in ("", scale) or (taught != "uint8" and scale != "uint8" and values.ndim not in (4, 5)):
         return values
     if taught == "uint8":
         return as_uint8(values, scale)

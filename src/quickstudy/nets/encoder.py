@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,15 @@ from quickstudy.batches import Batch, device_of, each, fold, in_windows, join, o
 from quickstudy.errors import ConfigError, brief, check_options
 from quickstudy.nets import open_clip_bridge, purposes, timm_bridge, transformers_bridge
 from quickstudy.nets.batch_norm import FoldedRows, layouts_of
+from quickstudy.nets.frames import OverFrames
 from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 from quickstudy.torch_internals import BatchNorm, Convolution, tree_leaves
 
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""By how many axes a tensor has, the layout in which convolutions take it."""
 _AT_ONCE = 1 << 16  # elements of windows that pass together
 
 
@@ -42,7 +45,7 @@ class Encoder(nn.Module):
         """The name and the options of its backbone; None where that was given as a module."""
         self.trained = False
         """Whether it began with trained weights."""
-        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.backbone = _channels_last(backbone)
         if mean is None and (normalized_by := getattr(backbone, "normalized_by", None)) is not None:
             mean, std = normalized_by
         # A convolution's channels; a backbone without one takes what comes.
@@ -50,6 +53,8 @@ class Encoder(nn.Module):
         self.in_channels = None if first is None else first.in_channels
         self.planar = isinstance(first, nn.Conv2d)
         """Whether it begins with a 2-D convolution, so that its inputs are pictures ``[C, H, W]``."""
+        self.volumetric = any(isinstance(m, nn.Conv3d) for m in backbone.modules())
+        """Whether it has 3-D convolutions, of which several tasks side by side take much memory."""
         self.reads: Mapping[str, Any] | None = getattr(backbone, "reads", None)
         """What reads its inputs, as ``Modality.described`` says it, where the backbone tells."""
         self.reads_words: Mapping[str, Any] | None = getattr(backbone, "reads_words", None)
@@ -212,10 +217,10 @@ class Encoder(nn.Module):
         if inputs.dtype == torch.uint8:
             inputs = inputs.to(self._dtype(torch.get_default_dtype())) / 255
             if self.mean is not None and self.std is not None:
-                inputs = (inputs - self.mean) / self.std
+                inputs = (inputs - _per_channel(self.mean, inputs)) / _per_channel(self.std, inputs)
         elif inputs.is_floating_point():
             inputs = inputs.to(self._dtype(inputs.dtype))
-        return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+        return inputs.contiguous(memory_format=_LAST[inputs.ndim]) if inputs.ndim in _LAST else inputs
 
     def _remedy(self, inputs: Tensor) -> str:
         channels, *sides = inputs.shape[1:]
@@ -233,6 +238,20 @@ class Encoder(nn.Module):
 
     def _dtype(self, otherwise: torch.dtype) -> torch.dtype:
         return next((p.dtype for p in self.backbone.parameters() if p.is_floating_point()), otherwise)
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
+    """Bring a network's weights and buffers to the layout of their convolutions, 2-D or 3-D."""
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.ndim in _LAST:
+                tensor.data = tensor.data.to(memory_format=_LAST[tensor.ndim])
+    return module
+
+
+def _per_channel(values: Tensor, inputs: Tensor) -> Tensor:
+    """Return a value of each channel such that it meets those of inputs ``[N, C, ...]``."""
+    return values.view(-1, *(1 for _ in inputs.shape[2:]))
 
 
 def build_encoder(
@@ -269,6 +288,9 @@ def build_encoder(
     path = kwargs.get("checkpoint_path")
     if (layer := kwargs.pop("layer", None)) is not None:
         return at_layer(build_encoder(backbone, kwargs, pretrained, domain), layer)
+    if domain == "video" and not _reads_videos(backbone):
+        pooling = {name: kwargs.pop(name) for name in ("pooling",) if name in kwargs}
+        return build_encoder("frames", {"of": backbone, "options": kwargs, **pooling}, pretrained)
     if backbone in purposes.ORDER:
         choice = purposes.chosen(backbone, domain, pretrained and path is None)
         backbone, kwargs = choice.backbone, {**choice.options, **kwargs}
@@ -277,7 +299,7 @@ def build_encoder(
         own = {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
         known = [name for name in inspect.signature(build).parameters if name != "pretrained"]
         check_options(backbone, own, known)
-        trained = {"pretrained": pretrained and path is None} if backbone in WHEELS else {}
+        trained = {"pretrained": pretrained and path is None} if _may_be_trained(backbone) else {}
         try:
             encoder = Encoder(build(**own, **trained))
         except (TypeError, ValueError, RuntimeError) as error:
@@ -302,7 +324,46 @@ def build_encoder(
         encoder = Encoder(*timm_bridge.create(backbone, kwargs, pretrained, BACKBONES.names()))
     encoder.made_by = backbone, {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
     encoder.trained = path is not None or (pretrained and not starts_from_nothing(backbone))
+    if isinstance(encoder.backbone, OverFrames):
+        encoder.made_by, encoder.trained = (backbone, encoder.backbone.made_by), encoder.backbone.trained
     return encoder
+
+
+@BACKBONES.register("frames")
+def over_frames(
+    of: str,
+    options: Mapping[str, Any] | None = None,
+    pooling: Literal["mean", "attention"] = "mean",
+    pretrained: bool = True,
+) -> OverFrames:
+    """Make a network of videos of one of pictures.
+
+    Args:
+        of: the name of a backbone of pictures.
+        options: of that.
+        pooling: over the frames; see ``OverFrames``.
+        pretrained: load its trained weights where there are any.
+
+    Raises:
+        ConfigError: as of ``build_encoder``.
+    """
+    inner = build_encoder(of, options, pretrained)
+    assert inner.made_by is not None
+    made = OverFrames(inner.backbone, inner.made_by, pooling, inner.trained)
+    if inner.mean is not None and inner.std is not None:
+        made.normalized_by = inner.mean.flatten().tolist(), inner.std.flatten().tolist()
+    return made
+
+
+def _reads_videos(backbone: str) -> bool:
+    if backbone not in BACKBONES:
+        return False
+    build = BACKBONES[backbone]
+    return build is over_frames or getattr(build, "reads", {}).get("name") == "video"
+
+
+def _may_be_trained(backbone: str) -> bool:
+    return "pretrained" in inspect.signature(BACKBONES[backbone]).parameters
 
 
 def at_layer(encoder: Encoder, layer: str) -> Encoder:
@@ -336,7 +397,8 @@ def sized(encoder: Encoder, options: Mapping[str, Any]) -> Encoder:
 
 def starts_from_nothing(backbone: str) -> bool:
     """Whether a backbone of this name begins with random weights, as there are no trained ones of it."""
-    return backbone in BACKBONES and backbone not in (*WHEELS, "transformers", "open_clip", "static_embeddings")
+    apart = "transformers", "open_clip", "static_embeddings"
+    return backbone in BACKBONES and backbone not in apart and not _may_be_trained(backbone)
 
 
 def available_backbones() -> list[str]:

@@ -31,7 +31,7 @@ from quickstudy.data.on_device import BatchTransform
 from quickstudy.data.options import DataOptions
 from quickstudy.data.origins import Origins
 from quickstudy.data.readable import readable, without_lost_classes
-from quickstudy.data.samples import Samples, Transform, cache_budget, in_turn
+from quickstudy.data.samples import Load, Samples, Transform, cache_budget, in_turn
 from quickstudy.data.scan import any_files
 from quickstudy.data.splitting import (
     check_disjoint,
@@ -437,9 +437,13 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
     def _reading(self, table: Table, stage: StageName, **kept: Any) -> Samples:
         remedy = "" if self._options.on_error == "skip" else "To leave such examples out, set on_error='skip'"
         transform = self._options.transforms.get(stage)
+        load: Load = self.modality
         if stage == "train":
-            transform = in_turn(self.modality.draws(), transform)
-        return Samples(table.inputs, self.modality, transform=transform, remedy=remedy, **kept)
+            transform, load = in_turn(self._draws(table), transform), self.modality.to_draw_from()
+        return Samples(table.inputs, load, transform=transform, remedy=remedy, **kept)
+
+    def _draws(self, table: Table) -> Transform | None:
+        return None if isinstance(table.inputs, torch.Tensor) else self.modality.draws()
 
     def _usable(self, stage: StageName, by_class: bool = False) -> Table:
         if self._options.on_error == "skip" and stage not in self._tried:
@@ -548,7 +552,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         table, share = self._needed(stage, by_class=False), share or Share()
         samples = self.samples(table, stage)
         judged = None if stage == "train" else samples
-        seen = samples.transformed_by(in_turn(self.modality.draws(), transform) or transform)
+        seen = samples.transformed_by(in_turn(self._draws(table), transform) or transform)
         dataset = ViewDataset(table, seen, views, self._options.seed, share.world_size, judged)
         return self._loader_of(dataset, self._batch_steps(table, stage, share))
 

@@ -98,16 +98,16 @@ class Doors:
         if folder is not None and folders.keys() - {"predict"}:
             raise ConfigError("folder= stands for train_folder=, val_folder= and test_folder=: leave these out")
 
-        endings = cls.extensions or cls.modality.extensions
+        endings, parts = cls.extensions or cls.modality.extensions, cls.modality.parts
 
         def read(stage: str) -> Table | None:
             if stage not in folders:
                 return None
             if stage == "predict":
-                return any_files(folders[stage], endings)
+                return any_files(folders[stage], endings, parts)
             if cls.answers.annotates:
                 return cls.annotated_folder(folders[stage], endings)
-            return (folders_or_files if cls.answers.unlabelled else class_folders)(folders[stage], endings)
+            return (folders_or_files if cls.answers.unlabelled else class_folders)(folders[stage], endings, parts)
 
         if folder is not None:
             folders["train"] = folder
@@ -138,7 +138,7 @@ class Doors:
         """
         files = in_order(files, "files")
         files = files if isinstance(files, (str, os.PathLike)) else list(files)
-        read = partial(listed_files, exist=not stage.skip)
+        read = partial(listed_files, exist=not stage.skip, folders=bool(cls.modality.parts))
         return listed_table(files, targets, read, skip=stage.skip, encode=cls.encode)
 
     @door

@@ -1,0 +1,152 @@
+"""What videos reach: motions told apart from nothing, and clips of a camera by an encoder of pictures as it is.
+
+    python benchmarks/videos.py --root data/video                   # all; or
+    python benchmarks/videos.py --root data/video --only motions
+
+In the folder: glyph-motion.zip (train/ and test/ of class folders, 24 clips each of characters that move; the class is
+the motion, and those of test are none of training's). Beside ours stand the nearest mean of a clip's pixels, and of its
+mean frame, which know no motion.
+"""
+
+from __future__ import annotations
+
+import copy
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import domains
+import numpy as np
+import torch
+from embeddings import QUIET
+from torch import Tensor, nn
+
+from quickstudy import Trainer
+from quickstudy.functional.intervals import mean_interval
+from quickstudy.video import VideoClassificationData, VideoClassifier
+
+SIZE: dict[str, Any] = {"frames": 16, "image_size": 32, "image_mode": "L"}
+NETWORK: dict[str, Any] = {"backbone": "c3d", "backbone_kwargs": {"in_channels": 1}}
+TRAINING: dict[str, Any] = {"ways": 8, "shots": 1, "queries": 2, "test_ways": 5, "test_queries": 10}
+GRADIENT: dict[str, Any] = {"ways": 5, "shots": 1, "queries": 3, "test_queries": 5}
+MINUTES = {"one minute": 300, "five minutes": 1500}
+"""Episodes of training, which take about so long on one core."""
+STEP_SEEDS, STEP_EPOCHS, STEP_BATCH = 3, 2, 16
+
+
+class MeanFrame(nn.Module):
+    """What a clip looks like, whatever moves."""
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return ``[N, C * H * W]``."""
+        return clips.mean(2).flatten(1)
+
+
+def moving(root: Path) -> VideoClassificationData:
+    """Return the motions, which are read once."""
+    file = root / "glyph-motion.zip"
+    return VideoClassificationData.from_folders(file / "train", test_folder=file / "test", **SIZE)
+
+
+def tested(model: VideoClassifier, data: VideoClassificationData, shots: int, **options: Any) -> dict[str, float]:
+    """Return what a model reaches in 600 episodes of 5 classes that training never saw."""
+    plan = {**TRAINING, "meta_batch_size": 1, "test_shots": shots, "test_epoch_length": 600, **options}
+    judged = VideoClassifier(
+        backbone=model.encoder, training_strategy="prototypicalnetworks", training_strategy_kwargs=plan
+    )
+    began = time.process_time()
+    (found,) = Trainer(**QUIET).test(judged, datamodule=data, verbose=False)
+    return domains.told(found["test_accuracy"], found["test_accuracy_ci95"], began)
+
+
+def motions(root: Path) -> dict[str, Any]:
+    """Prototypical networks on 8 motions, tested on 6 others."""
+    data, found = moving(root), dict[str, Any]()
+    rows: dict[str, Any] = {"pixels of the clip": nn.Flatten(), "mean frame": MeanFrame()}
+    for name, network in rows.items():
+        model = VideoClassifier(backbone=network)
+        found[name] = {f"5-way {shots}-shot": tested(model, data, shots) for shots in (1, 5)}
+    for name, episodes in {"untrained": 0, **MINUTES}.items():
+        torch.manual_seed(0)
+        epochs = max(episodes // 100, 1)
+        model = VideoClassifier(
+            **NETWORK,
+            training_strategy="prototypicalnetworks",
+            training_strategy_kwargs={**TRAINING, "meta_batch_size": 1, "epoch_length": 100, "test_epoch_length": 1},
+            learning_rate=2e-3,
+            lr_scheduler=("CosineAnnealingLR", {"T_max": epochs}),
+        )
+        began = time.process_time()
+        if episodes:
+            Trainer(max_epochs=epochs, limit_val_batches=0, **QUIET).fit(model, datamodule=data)
+        took = round(time.process_time() - began, 1)
+        found[f"c3d, {name}"] = {
+            "training episodes": episodes,
+            "training cpu_seconds": took,
+            **{f"5-way {shots}-shot": tested(model, data, shots) for shots in (1, 5)},
+        }
+        print(name, found[f"c3d, {name}"], flush=True)
+    return found
+
+
+def strategies(root: Path) -> dict[str, Any]:
+    """MAML, ANIL and MetaOptNet, trained on 200 episodes and before; and the memory of the process meanwhile."""
+    data, found = moving(root), dict[str, Any]()
+    data.batch_loader("train")
+    for name, options in (
+        ("metaoptnet", {}),
+        ("anil", {"adaptation_lr": 0.1}),
+        ("maml", {"adaptation_lr": 0.1, "adaptation_steps": 3}),
+    ):
+        plan = {**GRADIENT, "meta_batch_size": 1, "epoch_length": 200, "test_epoch_length": 200, **options}
+        torch.manual_seed(0)
+        model = VideoClassifier(**NETWORK, training_strategy=name, training_strategy_kwargs=plan, learning_rate=2e-3)
+        row: dict[str, Any] = {}
+        for when in ("untrained", "trained"):
+            began = time.process_time()
+            if when == "trained":
+                Trainer(max_epochs=1, limit_val_batches=0, **QUIET).fit(model, datamodule=data)
+                row["training cpu_seconds"] = round(time.process_time() - began, 1)
+                row["most memory of the process, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            began = time.process_time()
+            (figures,) = Trainer(**QUIET).test(model, datamodule=data, verbose=False)
+            row[when] = domains.told(figures["test_accuracy"], figures["test_accuracy_ci95"], began)
+        found[f"{name}, 5-way 1-shot"] = row
+        print(name, row, flush=True)
+    return found
+
+
+def step(root: Path) -> dict[str, Any]:
+    """Time a step beside one in a loop of plain torch of the same network, in turns."""
+    data = moving(root)
+    clips, codes = (torch.cat(parts) for parts in zip(*data.batch_loader("train"), strict=True))
+    clips, codes = clips[:96], codes[:96]
+    ratios, ours_of = list[float](), list[float]()
+    for seed in range(STEP_SEEDS):
+        torch.manual_seed(seed)
+        fed = VideoClassificationData.from_tensors(clips, codes.tolist(), batch_size=STEP_BATCH)
+        model = VideoClassifier(**NETWORK, optimizer="adam", learning_rate=1e-3)
+        model.meet(fed, "fit")
+        plain = copy.deepcopy(nn.Sequential(model.encoder, model.head))
+        ours, theirs = domains.Clock(), domains.Clock()
+        Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[ours], **QUIET).fit(model, datamodule=fed)
+        optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
+        for _ in range(STEP_EPOCHS):
+            for some in torch.randperm(len(clips)).split(STEP_BATCH):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(plain(clips[some]), codes[some]).backward()
+                optimizer.step()
+                theirs.on_train_batch_end()
+        ratios.append(ours.step / theirs.step)
+        ours_of.append(ours.step)
+    middle, half = mean_interval(torch.tensor(ratios))
+    return {
+        "clips": f"{STEP_BATCH} of 16x32x32",
+        "milliseconds of a step": round(1000 * float(np.median(ours_of)), 1),
+        "time of quickstudy / plain torch": {"mean": round(float(middle), 3), "ci95": round(float(half), 3)},
+    }
+
+
+if __name__ == "__main__":
+    domains.main("videos", __doc__, {one.__name__: one for one in (motions, strategies, step)})
