@@ -5,17 +5,14 @@ Shapes: V nodes, E edges, F features of a node.
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from quickstudy.errors import require
+from quickstudy.modality.thumbnails import dots_and_lines
 
-_SIDE, _FINER = 96, 4
-"""Pixels; and drawn so many times larger first, so that lines are smooth."""
 _MOST = 120
 """Nodes that are drawn: of more, those around the one with most neighbours."""
 _COLOURS = (
@@ -32,7 +29,7 @@ _COLOURS = (
 )
 
 
-def drawing_of(nodes: NDArray[Any], edges: NDArray[np.int64]) -> bytes:
+def drawn(nodes: NDArray[Any], edges: NDArray[np.int64]) -> bytes:
     """Return a PNG of a graph: nodes where their neighbours are near, each in the colour of its largest feature.
 
     Args:
@@ -51,22 +48,10 @@ def drawing_of(nodes: NDArray[Any], edges: NDArray[np.int64]) -> bytes:
                 break
             near.append(other)
         graph = graph.subgraph(sorted(near))
-    side, margin = _SIDE * _FINER, 8 * _FINER
     places = networkx.spring_layout(graph, seed=0)
-    spots = np.array([places[node] for node in graph.nodes]).reshape(-1, 2)
-    low, high = spots.min(0), spots.max(0)
-    scale = (side - 2 * margin) / max(float((high - low).max()), 1e-9)
-    spots = (spots - (low + high) / 2) * scale + side / 2
-    at = {node: tuple(spot) for node, spot in zip(graph.nodes, spots.tolist(), strict=True)}
-    image = Image.new("RGB", (side, side), "white")
-    draw = ImageDraw.Draw(image)
-    for one, other in graph.edges:
-        draw.line((*at[one], *at[other]), "#9a9a9a", _FINER)
-    radius = _FINER * min(max(20 / len(at) ** 0.5, 1.5), 4.5)
+    number = {node: place for place, node in enumerate(graph)}
+    lines = np.array([(number[one], number[other]) for one, other in graph.edges], np.int64).reshape(-1, 2)
     kinds = nodes.argmax(1) if nodes.shape[1] > 1 else np.zeros(len(nodes), np.int64)
-    for node, (x, y) in at.items():
-        colour = _COLOURS[int(kinds[node]) % len(_COLOURS)]
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
-    content = io.BytesIO()
-    image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS).save(content, "PNG")
-    return content.getvalue()
+    colours = [_COLOURS[int(kinds[node]) % len(_COLOURS)] for node in graph]
+    spots = np.array([places[node] for node in graph]).reshape(-1, 2)
+    return dots_and_lines(spots, lines, colours, min(max(20 / len(spots) ** 0.5, 1.5), 4.5))

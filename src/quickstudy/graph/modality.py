@@ -22,7 +22,7 @@ from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, Sent, listed
 from quickstudy.data.table import Inputs
 from quickstudy.errors import DataError, DataWarning, check_counts, shown
-from quickstudy.graph.drawing import drawing_of
+from quickstudy.graph.drawing import drawn
 from quickstudy.graph.reading import EXTENSIONS, Graph, Values, graph_of, is_graph
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.thumbnails import strip_of
@@ -228,7 +228,7 @@ class Graphs(Modality):
     def show(self, item: Any, example: Batch) -> bytes:
         """Return it drawn, as a small PNG; nodes have the colours of what they are."""
         there, some = example["mask"], example["edge_mask"]
-        return drawing_of(example["nodes"][there].cpu().numpy(), example["edges"][some].cpu().numpy())
+        return drawn(example["nodes"][there].cpu().numpy(), example["edges"][some].cpu().numpy())
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return what graphs that differ in the order of their nodes alone have in common.
