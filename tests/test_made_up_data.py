@@ -12,6 +12,7 @@ import torch
 
 from quickstudy.data.splitting import check_disjoint
 from quickstudy.data.table import Splits
+from quickstudy.datasets.families import families
 from quickstudy.datasets.herbarium import herbarium
 from quickstudy.datasets.timbres import SAMPLE_RATE, timbres
 from quickstudy.datasets.wishes import wishes
@@ -22,7 +23,7 @@ PLANT = (
     "l_width': 0.8, 'petals': 4, 'colour': 'yellow', 'edge': 'smooth', 'habitat': 'rock', 'altitude': 137"
     ", 'found': '2023-07-30', 'collector': 'Adler'}"
 )
-MADE = pytest.mark.parametrize("make", [wishes, herbarium, timbres])
+MADE = pytest.mark.parametrize("make", [families, wishes, herbarium, timbres])
 
 
 @pytest.fixture(scope="module")

@@ -202,11 +202,36 @@ def _point_clouds() -> _Act:
     )
 
 
+def _graphs() -> _Act:
+    from quickstudy.graph import GraphClassificationData, GraphClassifier
+    from quickstudy.graph.nets import DegreeHistogram
+
+    return _Act(
+        dataset="families",
+        about="Families: graphs of small parts, such as rings and stars, strung together by a rule",
+        classes="rules",
+        examples="graphs",
+        unseen="rules",
+        data=GraphClassificationData,
+        task=GraphClassifier,
+        backbone="gin",
+        options={},
+        network="a graph isomorphism network of 4 layers",
+        plan={"ways": 15, "queries": 4, "test_queries": 5},
+        rate=2e-3,
+        epochs=4,
+        plain="how many nodes have which degree",
+        baseline=DegreeHistogram,
+        asked=4,
+    )
+
+
 ACTS: dict[str, Callable[[], _Act]] = {
     "image": _pictures,
     "text": _texts,
     "tabular": _rows,
     "audio": _sounds,
+    "graph": _graphs,
     "pointcloud": _point_clouds,
 }
 """By domain."""

@@ -22,6 +22,8 @@ _LARGE, _PIECE = 1 << 16, 1 << 14  # bytes of a file that is not read whole, and
 def told_by(item: Any) -> Iterable[bytes | memoryview]:
     """Return the bytes that tell an input from others: a text, a file, a tensor, a picture, or a row of such.
 
+    What a domain holds in memory as an object of its own says it by ``as_bytes``.
+
     Raises:
         TypeError: there is no telling.
     """
@@ -29,6 +31,9 @@ def told_by(item: Any) -> Iterable[bytes | memoryview]:
         return [b"text", item.encode("utf-8", "surrogatepass")]
     if isinstance(item, (str, os.PathLike)):
         return _file(Path(item))
+    if hasattr(item, "as_bytes"):
+        told: list[bytes] = item.as_bytes()
+        return told
     if isinstance(item, Mapping):
         return chain.from_iterable((repr(name).encode(), *_part(part)) for name, part in sorted(item.items()))
     if isinstance(item, Member):

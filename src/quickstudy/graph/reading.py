@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
@@ -44,9 +44,14 @@ class Graph:
     name: str = "the graph"
     """For messages."""
 
-    def called(self, name: str) -> Graph:
-        """Return it under a name."""
-        return replace(self, name=name)
+    def as_bytes(self) -> list[bytes]:
+        """Return what tells it from others: all but its name."""
+        parts = [repr((self.nodes, self.directed)).encode(), np.ascontiguousarray(self.edges).tobytes()]
+        for values in (self.of_nodes, self.of_edges):
+            for name, column in sorted(values.items()):
+                words = column.ndim == 1
+                parts += [name.encode(), repr(column.tolist()).encode() if words else column.tobytes()]
+        return parts
 
 
 def is_graph(item: Any) -> bool:

@@ -32,7 +32,7 @@ from quickstudy.data.options import DataOptions
 from quickstudy.data.origins import Origins
 from quickstudy.data.readable import readable, without_lost_classes
 from quickstudy.data.samples import Load, Samples, Transform, cache_budget, in_turn
-from quickstudy.data.scan import any_files
+from quickstudy.data.scan import any_files, class_folders, folders_or_files
 from quickstudy.data.splitting import (
     check_disjoint,
     check_no_file_twice,
@@ -147,6 +147,21 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         A domain whose annotations lie in files overrides it, to read those.
         """
         return cls.answers.encode(targets, names)
+
+    @classmethod
+    def folder_table(cls, path: str | os.PathLike[str], labelled: bool) -> Table:
+        """Return the examples in a folder or archive of one stage; a domain with folders of its own overrides it.
+
+        Args:
+            path: the folder.
+            labelled: whether they are to have targets.
+        """
+        endings, parts = cls.extensions or cls.modality.extensions, cls.modality.parts
+        if not labelled:
+            return any_files(path, endings, parts)
+        if cls.answers.annotates:
+            return cls.annotated_folder(path, endings)
+        return (folders_or_files if cls.answers.unlabelled else class_folders)(path, endings, parts)
 
     @classmethod
     def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:

@@ -9,7 +9,7 @@ import inspect
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,7 +19,7 @@ import torch
 
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.frames import Fields, file_frame, frame_table
-from quickstudy.data.scan import SplitsError, any_files, class_folders, folders_or_files, listed_files
+from quickstudy.data.scan import SplitsError, listed_files
 from quickstudy.data.sources import listed_table, tensor_inputs
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Inputs, Table
@@ -62,7 +62,7 @@ class Doors:
             """Return targets as its answers count them; see ``DataModule``."""
 
         @classmethod
-        def annotated_folder(cls, path: Path, endings: Collection[str]) -> Table:
+        def folder_table(cls, path: Path, labelled: bool) -> Table:
             """Return the examples in a folder; see ``DataModule``."""
 
     @classmethod
@@ -98,16 +98,8 @@ class Doors:
         if folder is not None and folders.keys() - {"predict"}:
             raise ConfigError("folder= stands for train_folder=, val_folder= and test_folder=: leave these out")
 
-        endings, parts = cls.extensions or cls.modality.extensions, cls.modality.parts
-
         def read(stage: str) -> Table | None:
-            if stage not in folders:
-                return None
-            if stage == "predict":
-                return any_files(folders[stage], endings, parts)
-            if cls.answers.annotates:
-                return cls.annotated_folder(folders[stage], endings)
-            return (folders_or_files if cls.answers.unlabelled else class_folders)(folders[stage], endings, parts)
+            return cls.folder_table(folders[stage], stage != "predict") if stage in folders else None
 
         if folder is not None:
             folders["train"] = folder
