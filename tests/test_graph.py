@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,12 +11,16 @@ from typing import Any
 
 import networkx
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from quickstudy.batches import Batch, each, stack
-from quickstudy.graph import GraphClassificationData, GraphClassifier, Graphs, packed
+from quickstudy.data.samples import TRANSFORMS, seeded
+from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.graph import GraphClassificationData, GraphClassifier, GraphRegressionData, Graphs, packed
 from quickstudy.graph.nets import MessagePassing
 from quickstudy.nets import build_encoder
 from quickstudy.nets.registry import BACKBONES
@@ -68,7 +73,7 @@ def test_importing_it_brings_no_library() -> None:
 @pytest.mark.parametrize("backbone", ["gin", *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS[1:])])
 def test_a_modality_of_graphs_conforms(tmp_path: Path, backbone: str) -> None:
     files, _ = written(tmp_path, 3)
-    bad = [
+    bad: list[Any] = [
         b"",
         b"{",
         b"<graphml>",
@@ -181,3 +186,228 @@ def test_a_network_is_made_for_what_nodes_and_edges_have() -> None:
     encoder = build_encoder("gin", {"width": 8, **graphs.for_backbone()}, pretrained=False)
     assert encoder(stack([graphs(ring(5)), graphs(star(9))])).shape == (2, 8 * 4)
     assert isinstance(encoder.backbone, MessagePassing)
+
+
+def test_other_graphs_than_those_that_it_is_made_for_are_told() -> None:
+    with pytest.raises(
+        ConfigError, match="made for 2 features of a node and 0 of an edge, and these graphs have 3 and 0"
+    ):
+        network("gin", features=2)(some())
+    with pytest.raises(ConfigError, match="takes graphs, and this is a tensor of shape"):
+        network("gat")(torch.zeros(2, 3, 8, 8))
+    with pytest.raises(ConfigError, match="width=6 is no multiple of heads=4"):
+        BACKBONES["gat"](width=6)
+
+
+# ---- reading
+
+
+def test_edges_count_once_and_both_ways_unless_directed() -> None:
+    graph = {"nodes": 4, "edges": [[0, 1], [1, 0], [0, 1], [1, 2], [2, 2]]}
+    both, one = Graphs()(graph), Graphs(directed=True)(graph)
+    assert both["edges"].tolist() == [[0, 1], [1, 0], [1, 2], [2, 1], [2, 2]]
+    assert one["edges"].tolist() == [[0, 1], [1, 0], [1, 2], [2, 2]]
+    assert both["nodes"].argmax(1).tolist() == [1, 2, 2, 0]  # degrees; the last node has no neighbour
+    two = Graphs()({"nodes": 2, "edges": [[0, 1, 0.5], [0, 1, 0.5], [0, 1, 2.5]]})
+    assert two["edges"].tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]] and len(two["edge_features"].unique()) == 2
+
+
+def test_all_forms_of_a_graph_read_alike() -> None:
+    geometric: Any = pytest.importorskip("torch_geometric.data")
+    made = networkx.Graph()
+    made.add_nodes_from((name, {"x": [float(place), 1.0]}) for place, name in enumerate("abc"))
+    made.add_edges_from([("a", "b"), ("b", "c")])
+    data = geometric.Data(
+        x=torch.tensor([[0.0, 1], [1, 1], [2, 1]]), edge_index=torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    )
+    in_json = networkx.node_link_data(made, edges="edges")
+    graphs = Graphs().fitted([made])
+    for other in (data, in_json, json.dumps(in_json).encode()):
+        for name, leaf in graphs(made).items():
+            assert torch.equal(graphs(other)[name], leaf), (type(other), name)
+
+
+def test_words_and_numbers_are_learned_from_training_graphs() -> None:
+    graphs = Graphs().fitted(
+        [{"nodes": [{"kind": "C", "mass": 12, "ring": 0}, {"kind": "N", "mass": 14, "ring": 1}], "edges": []}]
+    )
+    other = {"nodes": [{"kind": "C", "mass": 13, "ring": 1}, {"kind": "Xe", "mass": 15, "ring": 0}], "edges": []}
+    assert graphs(other)["nodes"].tolist() == [[1, 0, 0, 1], [0, 0, 2, 0]]  # kind, mass, ring
+
+
+def test_attributes_that_not_all_graphs_have_are_not_used() -> None:
+    with pytest.warns(DataWarning, match="'mass', which graph 1 lacks"):
+        graphs = Graphs().fitted(Graphs().listed([{"nodes": [{"mass": 3}], "edges": []}, {"nodes": 2, "edges": []}]))
+    assert graphs.for_backbone() == {"features": 1, "edge_features": 0}
+
+
+def test_a_direction_that_is_lost_is_told() -> None:
+    with pytest.warns(DataWarning, match="1 of 1 graphs have edges that go one way.*directed=True"):
+        Graphs().fitted([networkx.DiGraph([(0, 1)])])
+    Graphs(directed=True).fitted([networkx.DiGraph([(0, 1)])])
+
+
+@pytest.mark.parametrize(
+    ("graph", "told"),
+    [
+        ({"nodes": 3, "edges": [[0, 1], [2, 3]]}, "edge 1 of graph 0 joins 2 and 3, and it has 3 nodes, 0 to 2"),
+        ({"nodes": 2, "edges": [[1, 2]]}, "numbered from 1, take 1 away"),
+        ({"nodes": [{"id": 1}, {"id": 5}], "edges": [[1, 2]]}, "no node has the id 2; there are '1', '5'"),
+        ({"nodes": [{"id": 1}, {"id": 1}], "edges": []}, "nodes 0 and 1 of graph 0 have one id, 1"),
+        ({"nodes": [[1, 2], [1]], "edges": []}, "node 1 of graph 0 has 1 numbers in 'features', and node 0 has 2"),
+        ({"nodes": ["a", {"label": 1}], "edges": []}, "node 1 of graph 0 has 1 in 'label', and node 0 a word"),
+        ({"nodes": [{"a": 1}, {}], "edges": []}, "node 1 of graph 0 has no 'a', which others have"),
+        ({"nodes": [1, float("nan")], "edges": []}, "node 1 of graph 0 has .nan. in 'value': no finite number"),
+        ({"nodes": 300_000, "edges": []}, "graph 0 has 300,000 nodes; more than 200,000 are refused"),
+        ({"nodes": 0, "edges": []}, "graph 0 has no nodes: leave it out"),
+        ({"nodes": 2}, "graph 0 has no 'edges'"),
+        ({"nodes": 2, "edges": [[0]]}, "edge 0 of graph 0 is .0.: give a pair"),
+        ({"nodes": 2, "edges": np.zeros((2, 3))}, "turn it, edges.T"),
+    ],
+)
+def test_what_is_wrong_with_a_graph_is_told(graph: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        [Graphs()(one) for one in Graphs().listed([graph])]
+
+
+def test_what_differs_from_training_graphs_is_told() -> None:
+    graphs = Graphs().fitted([{"nodes": [[1, 2]], "edges": []}])
+    for nodes, told in (
+        (["C"], "lack 'features', which training graphs have; they have 'label'"),
+        ([[1]], "has 1 number"),
+    ):
+        with pytest.raises(DataError, match=told):
+            graphs({"nodes": nodes, "edges": []})
+
+
+# ---- doors
+
+
+def tu(folder: Path, **changed: str) -> Path:
+    """Write a TU data set of three graphs: a triangle, an edge, and a node by itself."""
+    files = {
+        "A": "1, 2\n2, 1\n2, 3\n3, 2\n3, 1\n1, 3\n4, 5\n5, 4\n",
+        "graph_indicator": "1\n1\n1\n2\n2\n3\n",
+        "graph_labels": "1\n-1\n1\n",
+        "node_labels": "0\n1\n0\n2\n2\n0\n",
+        "node_attributes": "0.5, 1\n1, 2\n0, 0\n3, 1\n1, 1\n2, 2\n",
+    }
+    folder.mkdir(exist_ok=True)
+    for name, content in {**files, **changed}.items():
+        (folder / f"TOY_{name}.txt").write_text(content)
+    return folder
+
+
+def test_folders_of_the_tu_collection_are_read(tmp_path: Path) -> None:
+    folder = tu(tmp_path / "TOY")
+    data = GraphClassificationData.from_folders(train_folder=folder)
+    table = data.table("train")
+    assert table is not None and table.targets is not None
+    assert [table.classes[code] for code in table.targets] == ["1", "-1", "1"]
+    graphs = Graphs().fitted(table.inputs)
+    assert graphs.for_backbone() == {"features": 3 + 2, "edge_features": 0}
+    assert [graphs(graph)["edges"].shape[0] for graph in table.inputs] == [6, 2, 0]
+    one = GraphClassificationData.from_tu(train_folder=folder, train_classes=[1]).table("train")
+    assert one is not None and len(one) == 2 and one.classes == ("1",)
+    with pytest.raises(DataError, match="has no graph of class 7; it has '-1', '1'"):
+        GraphClassificationData.from_tu(train_folder=folder, train_classes=[7])
+    (folder / "TOY_graph_attributes.txt").write_text("0.5\n1.5\n2\n")
+    numbers = GraphRegressionData.from_folders(train_folder=folder).table("train")
+    assert numbers is not None and numbers.targets is not None
+    assert numbers.targets.ravel().tolist() == [0.5, 1.5, 2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"A": "1, 2\n2, 9\n"}, "line 2 of '.*TOY_A.txt' joins nodes 2 and 9, and there are 1 to 6"),
+        ({"A": "1, 4\n"}, "line 1 of '.*TOY_A.txt' joins nodes of two graphs, 1 and 2"),
+        ({"A": "1, 2\n2, x\n"}, "TOY_A.txt' is malformed: .*in line 2"),
+        ({"A": "1, 2, 3\n"}, "TOY_A.txt' has 3 numbers a line, and not 2"),
+        ({"graph_indicator": "1\n1\n1\n2\n2\n4\n"}, "line 6 of '.*graph_indicator.txt' says graph 4"),
+        ({"graph_indicator": "1\n1\n1\n2\n2\n2\n"}, "graph 3 of '.*graph_labels.txt' has no node"),
+        ({"node_labels": "0\n"}, "TOY_node_labels.txt' has 1 lines, and there are 6 nodes"),
+        ({"node_labels": "0\n1.5\n0\n2\n2\n0\n"}, "line 2 of '.*TOY_node_labels.txt' is .1.5.: no whole numbers"),
+        ({"node_attributes": "nan\n1\n0\n2\n2\n0\n"}, "line 1 of '.*attributes.txt' has no finite number"),
+    ],
+)
+def test_a_malformed_tu_folder_is_told_by_file_and_line(changed: dict[str, str], told: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=told):
+        GraphClassificationData.from_folders(train_folder=tu(tmp_path / "TOY", **changed))
+    (tmp_path / "TOY" / "TOY_graph_indicator.txt").unlink()
+    with pytest.raises(DataError, match=r"TOY_graph_indicator.txt' is missing"):
+        GraphClassificationData.from_folders(train_folder=tmp_path / "TOY")
+
+
+def test_tables_of_edges_and_nodes_are_graphs(tmp_path: Path) -> None:
+    edges = pd.DataFrame({"graph": list("xxyy"), "source": [0, 1, 5, 6], "target": [1, 2, 6, 7], "w": [1, 2, 3, 4]})
+    nodes = pd.DataFrame({"graph": list("xxxyyy"), "node": [0, 1, 2, 5, 6, 7], "kind": list("abaabc")})
+    graphs = pd.DataFrame({"graph": ["y", "x"], "label": ["far", "near"]})
+    edges.to_csv(tmp_path / "edges.csv", index=False)
+    data = GraphClassificationData.from_tables(
+        train_edges=tmp_path / "edges.csv", train_graphs=graphs, train_nodes=nodes, predict_edges=edges
+    )
+    table, asked = data.table("train"), data.table("predict")
+    assert table is not None and asked is not None and table.targets is not None
+    assert [table.classes[code] for code in table.targets] == ["far", "near"] and len(asked) == 2
+    read = Graphs().fitted(table.inputs)
+    assert read.for_backbone() == {"features": 3, "edge_features": 1}
+    assert read(table.inputs[0])["nodes"].argmax(1).tolist() == [0, 1, 2]
+    for wrong, told in (
+        ({"train_edges": edges.drop(columns="target")}, "the table of edges has no column 'target'"),
+        ({"train_graphs": graphs[:1]}, "the table of graphs has no row of x"),
+        ({"train_nodes": nodes[:3]}, "the table of nodes has none of graph y"),
+        ({"train_nodes": nodes[:5]}, "edge 1 of graph 'y' joins 6 and 7, and no node has the id 7"),
+    ):
+        with pytest.raises(DataError, match=told):
+            GraphClassificationData.from_tables(
+                **{"train_edges": edges, "train_graphs": graphs, "train_nodes": nodes, **wrong}
+            )
+
+
+def test_data_sets_of_pytorch_geometric_bring_their_labels() -> None:
+    geometric: Any = pytest.importorskip("torch_geometric.data")
+    ends = torch.tensor([[0, 1], [1, 0]])
+    items = [geometric.Data(edge_index=ends, num_nodes=2 + place, y=torch.tensor([place % 2])) for place in range(4)]
+    data = GraphClassificationData.from_datasets(items[:3], test_dataset=items[3:])
+    table = data.table("train")
+    assert table is not None and table.targets is not None
+    assert table.classes == ("0", "1") and table.targets.tolist() == [0, 1, 0]
+    assert Graphs()(table.inputs[2])["mask"].shape == (4,)
+
+
+# ---- seeing, and what is nearly the same
+
+
+def test_a_graph_is_drawn_the_same_each_time_whatever_its_size() -> None:
+    graphs = Graphs().fitted([ring(5)])
+    for graph in (ring(6), {**ring(1), "edges": []}, ring(500)):
+        shown = graphs.show(graph, graphs(graph))
+        assert shown == graphs.show(graph, graphs(graph)) and len(shown) < 8192
+        picture = Image.open(io.BytesIO(shown))
+        assert picture.size == (96, 96) and len(picture.convert("RGB").getcolors(9999) or ()) > 2
+
+
+def test_graphs_that_differ_in_the_order_of_nodes_alone_are_nearly_the_same() -> None:
+    graphs, graph = Graphs().fitted([ring(7)]), ring(7)
+    order = np.random.default_rng(0).permutation(7)
+    turned: dict[str, Any] = {
+        "nodes": [graph["nodes"][place] for place in order.argsort()],
+        "edges": [[int(order[one]), int(order[other]), told] for one, other, told in graph["edges"]],
+    }
+    assert graphs.sketch(turned) == graphs.sketch(graph) != graphs.sketch(star(7))
+    other = {**graph, "nodes": ["C" if graph["nodes"][0] != "C" else "O", *graph["nodes"][1:]]}
+    assert graphs.sketch(other) != graphs.sketch(graph)
+
+
+@pytest.mark.parametrize("name", ["drop_nodes", "drop_edges", "mask_nodes", "graph_views"])
+def test_what_is_dropped_leaves_a_graph(name: str) -> None:
+    graphs = Graphs().fitted([ring(40)])
+    with seeded((0,)):
+        changed = TRANSFORMS[name](graphs(ring(40)))
+    there, ends = packed(stack([changed])), changed["edges"][changed["edge_mask"]].tolist()
+    assert len(there.nodes) == int(changed["mask"].sum()) > 20
+    assert there.edges.numel() == 0 or int(there.edges.max()) < len(there.nodes)
+    assert sorted(ends) == sorted([other, one] for one, other in ends)  # both ways, still
+    least = {"drop_nodes": len(there.nodes), "drop_edges": len(ends) / 2, "mask_nodes": float(there.nodes.sum())}
+    assert least.get(name, 0) < 40
