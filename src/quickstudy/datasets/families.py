@@ -30,7 +30,7 @@ def families(root: str | os.PathLike[str] | None = None, *, examples: int = 20) 
 
     Args:
         root: not used.
-        examples: graphs of each class.
+        examples: graphs of each rule (of each class, in other sets that are made up).
 
     Returns:
         Tables of graphs ``{"nodes": 12, "edges": [[0, 1], ...]}``, sorted by class: 48 classes to train on, 16 to
