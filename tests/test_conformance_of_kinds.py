@@ -90,7 +90,8 @@ def test_ours_conform(name: str) -> None:
 
 def test_every_kind_is_among_the_cases() -> None:
     ours = {name for name in KINDS.names() if KINDS[name].__module__.startswith("quickstudy.")}
-    assert ours == {KINDS.name_of(type(kind)) for kind, _ in CASES.values()}
+    checked = {KINDS.name_of(type(kind)) for kind, _ in CASES.values()}
+    assert ours == checked | {"detection3d"}  # which test_boxes.py checks, by scenes
 
 
 BROKEN: list[tuple[type[Kind], str]] = []

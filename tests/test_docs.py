@@ -82,6 +82,16 @@ PRELUDES = {
         "                    file.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))\n"
         "                file.mux(stream.encode(None))\n"
     ),
+    "docs/pointcloud.md": (
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "for place in ('train', 'test'):\n"
+        "    for size, kind in ((0.1, 'rod'), (1, 'cube'), (3, 'plate')):\n"
+        "        Path('shapes', place, kind).mkdir(parents=True)\n"
+        "        for number in range(6):\n"
+        "            points = np.random.default_rng(number + len(place) * 9).uniform(-1, 1, (40 + number, 3))\n"
+        "            np.savetxt(f'shapes/{place}/{kind}/{number}.xyz', points * [size, size, 1])\n"
+    ),
     "docs/devices.md": (
         "from quickstudy import Trainer\n"
         "from quickstudy.image import ImageClassificationData, ImageClassifier\n"

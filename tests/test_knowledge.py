@@ -215,3 +215,15 @@ def test_what_maml_learned_from_is_found_without_the_network() -> None:
     with pytest.warns(DataWarning, match="learned from 15 of these 40 examples"):
         predictor.score(asked, [row % 3 for row in range(40)])
     assert len(passes) == 2 * once > 0
+
+
+def test_further_examples_have_groups() -> None:
+    first = Predictor(Encoder(nn.Flatten()), STRATEGIES["nearest_centroid"]())
+    first.fit(torch.eye(4), list("aabb"), group_by=list("xyzz"))
+    more = first.add_examples("a", torch.tensor([[1.0, 1, 1, 1], [2, 2, 2, 2]]), group_by=["y", "w"])
+    (_, second, third, fourth), (of_z, _) = (more.knowledge.support[name].origins for name in "ab")
+    assert second == third and len({third, fourth, of_z}) == 3
+    added = first.add_class("c", torch.full((1, 4), 3.0), group_by=["z"])
+    assert added.knowledge.support["c"].origins == (of_z,)
+    with pytest.raises(DataError, match="group"):
+        first.add_examples("b", torch.full((2, 4), 3.0), group_by=["z"])

@@ -240,7 +240,7 @@ def test_neighbours_vote_as_by_hand(projection: Any) -> None:
 
 
 def test_of_very_many_examples_some_tell_the_strength(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quickstudy.ladder.rungs._MANY", 50)
+    monkeypatch.setattr("quickstudy.ladder.on_embeddings._MANY", 50)
     told: list[int] = []
     settled = LinearProbe.settled
 
@@ -386,7 +386,7 @@ def test_a_backbone_is_trained_for_each_of_few_draws(
     name: str, stay: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quickstudy.ladder.finetuning.STEPS", 4)
-    monkeypatch.setattr("quickstudy.ladder.rungs._FEW", 3)
+    monkeypatch.setattr("quickstudy.ladder.rung.FEW", 3)
     backbone = nn.Sequential(nn.Linear(10, 8), nn.Linear(8, 8), nn.Linear(8, 6))
     before = [weights.clone() for weights in backbone.parameters()]
     options: dict[str, Any] = {"rungs": [name], "shots": (1,), "draws": 4, "episodes": 0}
@@ -553,13 +553,13 @@ def test_tabicl_says_what_it_lacks_and_downloads_nothing(tmp_path: Path, monkeyp
         targets=torch.tensor([0, 2, 0, 2]),
     )
     monkeypatch.delenv("QUICKSTUDY_TABICL", raising=False)
-    monkeypatch.setattr("quickstudy.ladder.rungs.find_spec", lambda name: None)
+    monkeypatch.setattr("quickstudy.ladder.estimators.find_spec", lambda name: None)
     assert rung.lacks(table, "tabular") == "the package 'tabicl' is not installed: pip install 'quickstudy[tabicl]'"
     assert "tabicl" not in available_rungs(slow=False) and "tabicl" in available_rungs()
     module: Any = ModuleType("tabicl")
     module.TabICLClassifier = OfTables
     monkeypatch.setitem(sys.modules, "tabicl", module)
-    monkeypatch.setattr("quickstudy.ladder.rungs.find_spec", lambda name: name)
+    monkeypatch.setattr("quickstudy.ladder.estimators.find_spec", lambda name: name)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repo, file: None)
     assert "type hf download jingang/TabICL some-v2.ckpt, or copy that file and set" in rung.lacks(table, "tabular")
     monkeypatch.setenv("QUICKSTUDY_TABICL", str(tmp_path / "w.ckpt"))

@@ -161,7 +161,8 @@ def test_who_learns_examples_is_warned_and_copies_have_one_number() -> None:
     )
     assert grouped[0] == grouped[1] != grouped[2] == grouped[3] != grouped[4], "the copies join two groups"
     known = Kept(torch.zeros(5, 1), (b"",) * 5, (), grouped, (), sketches)
-    later, _ = origins_of(Table.build(["new", "A RATE!"]), Text(), [Kept(torch.zeros(1, 1), (b"",)), known])
+    before = {"none": Kept(torch.zeros(1, 1), (b"",)), "rate": known}
+    later, _ = origins_of(Table.build(["new", "A RATE!"]), Text(), before)
     assert later[0] not in grouped and later[1] == grouped[3], "what is like one of a group is of the group"
     with pytest.warns(DataWarning) as told:
         origins_of(Table.build([*texts, "fee"], ["card lost", "Card_lost", "fee", "rate", "rate", "rate"]), Text())

@@ -83,8 +83,8 @@ def test_texts_are_climbed_contrastively_and_others_by_name() -> None:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quickstudy.ladder.metatraining.STEPS_FROM_NOTHING", 40)
-    monkeypatch.setattr("quickstudy.ladder.rungs._FEW", 3)
-    monkeypatch.setattr("quickstudy.ladder.rungs._SOME", 5)
+    monkeypatch.setattr("quickstudy.ladder.training.FEW", 3)
+    monkeypatch.setattr("quickstudy.ladder.training._EPISODES", 5)
 
 
 @pytest.mark.dear("ladder")
@@ -174,7 +174,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[Table]:
         taught.append(examples.others.table)
         return examples
 
-    monkeypatch.setattr("quickstudy.ladder.rungs.meta_trained", as_it_is)
+    monkeypatch.setattr("quickstudy.ladder.training.meta_trained", as_it_is)
     return taught
 
 
@@ -214,6 +214,8 @@ def test_no_group_trains_and_is_asked(untrained: list[Table]) -> None:
     others = numbers([f"elk {row % 3}" for row in range(24)], ["P0 " if row < 6 else f"q{row}" for row in range(24)], 1)
     meta(numbers(labels, groups), meta_train=others)
     assert len(untrained) == 2 and len(untrained[1]) == 18
+    unknown = meta(numbers(labels, groups), meta_train=numbers([f"elk {row % 3}" for row in range(24)], seed=1))
+    assert any("name none: whether a group has examples in both could not be checked" in line for line in told(unknown))
 
 
 def test_near_copies_do_not_cross_the_halves(untrained: list[Table]) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from quickstudy.cli.models import domain_of_files
+from quickstudy.cli.named_pictures import source_of
 from quickstudy.domains import DOMAINS
 from quickstudy.modality import MODALITIES
 from quickstudy.modality.recognition import domain_of_items, domain_of_names
+from quickstudy.text.modality import Text
 
 
 def test_a_domain_is_known_by_the_endings_of_its_files() -> None:
@@ -44,3 +46,14 @@ def test_a_table_of_names_of_sounds_is_one_of_sounds(tmp_path: Path) -> None:
     Path(tmp_path, "texts.csv").write_text("text\na lost card\n", "utf-8")
     found = [domain_of_files(str(tmp_path / name)) for name in ("sounds.csv", "rows.csv", "texts.csv")]
     assert found == ["audio", "tabular", "text"]
+
+
+def test_a_text_in_place_of_a_folder_is_an_input(tmp_path: Path) -> None:
+    long = 400 * "a lost card "
+    assert source_of("a lost card", None, Text()) == (["a lost card"], None) and source_of(long, None, Text())[0] == [
+        long
+    ]
+    folder = tmp_path / "some texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("lost", "utf-8")
+    assert len(source_of(str(folder), None, Text())[0]) == 1

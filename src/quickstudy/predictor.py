@@ -404,12 +404,13 @@ class Predictor(Adapted):
         self._knowledge = fitted(self._knowledge, inputs, labels, classes, group_by)
         return self
 
-    def add_class(self, name: Label, inputs: Any = None) -> Self:
+    def add_class(self, name: Label, inputs: Any = None, *, group_by: Sequence[Any] | None = None) -> Self:
         """Learn a further class from 1..n examples; its column is the last. Its name is of the others' type.
 
         Args:
             name: of the class.
             inputs: the examples; None: the name alone, where inputs are texts or the encoder has a side of words.
+            group_by: names of what each example comes from; see ``fit``. One that is known goes on.
 
         Raises:
             TakenError: there is such a class.
@@ -420,16 +421,21 @@ class Predictor(Adapted):
         label = self._knowledge.new(name)
         if label in self._knowledge.support:
             raise TakenError(f"the class {label!r} exists: type add_examples({label!r}, ...) to show more of it")
-        return self._make(*addition(self._knowledge, label, inputs))
+        return self._make(*addition(self._knowledge, label, inputs, group_by=group_by))
 
-    def add_examples(self, name: Label, inputs: Any) -> Self:
+    def add_examples(self, name: Label, inputs: Any, *, group_by: Sequence[Any] | None = None) -> Self:
         """Learn a known class from 1..n further examples.
+
+        Args:
+            name: of the class.
+            inputs: the examples.
+            group_by: names of what each example comes from; see ``fit``. One that is known goes on.
 
         Raises:
             UnknownClassError: there is no such class.
             DataError: there are no examples, or one cannot be read.
         """
-        return self._make(*addition(self._knowledge, self._knowledge.known(name), inputs))
+        return self._make(*addition(self._knowledge, self._knowledge.known(name), inputs, group_by=group_by))
 
     def remove_class(self, name: Label) -> Self:
         """Forget a class.

@@ -202,12 +202,37 @@ def _videos() -> _Act:
     )
 
 
+def _point_clouds() -> _Act:
+    from quickstudy.pointcloud import PointCloudClassificationData, PointCloudClassifier
+    from quickstudy.pointcloud.nets import DistanceHistogram
+
+    return _Act(
+        dataset="shapes",
+        about="Shapes: point clouds of things that do not exist, of a few solids each, turned about their upright axis",
+        classes="kinds of shapes",
+        examples="point clouds",
+        unseen="kinds of shapes",
+        data=PointCloudClassificationData,
+        task=PointCloudClassifier,
+        backbone="pointnet",
+        options={},
+        network="PointNet of 4 layers",
+        plan={"ways": 15, "queries": 4, "test_queries": 5},
+        rate=2e-3,
+        epochs=4,
+        plain="distances between points",
+        baseline=DistanceHistogram,
+        asked=4,
+    )
+
+
 ACTS: dict[str, Callable[[], _Act]] = {
     "image": _pictures,
     "text": _texts,
     "tabular": _rows,
     "audio": _sounds,
     "video": _videos,
+    "pointcloud": _point_clouds,
 }
 """By domain."""
 

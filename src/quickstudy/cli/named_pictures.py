@@ -105,6 +105,8 @@ def _each(words: Sequence[str], sources: Iterator[tuple[Inputs, Labels | None]])
 
 def source_of(word: str, kind: Kind | None, modality: Modality) -> tuple[Inputs, Labels | None]:
     """Return inputs, and their labels where these are known; of no ``kind`` of answers none are."""
+    if modality.in_words and modality.looks_like_one(word) and not _exists(word):
+        return [word], None  # which is an input itself, and names none
     path = Path(word).expanduser()
     if modality.in_cells and is_table(path) and path.is_file():
         return _cells(path, kind) if modality.column_names is None else _rows(path, kind, modality.column_names)
@@ -112,6 +114,13 @@ def source_of(word: str, kind: Kind | None, modality: Modality) -> tuple[Inputs,
         return [path], None
     source = any_files(path, modality.extensions, modality.parts).inputs
     return source, folder_labels(source, kind.labels if kind else ())
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).expanduser().exists()
+    except (OSError, ValueError):  # too long for a name
+        return False
 
 
 def _cells(path: Path, kind: Kind | None) -> tuple[Inputs, Labels | None]:

@@ -536,7 +536,10 @@ def linear_of(weights: Mapping[str, Tensor], width: int = 0) -> nn.Module:
 
 KINDS = Registry[type[Kind]](
     "kind of answer",
-    homes={name: f"quickstudy.kinds.{name}" for name in ("classification", "embedding", "regression", "segmentation")},
+    homes={
+        name: f"quickstudy.kinds.{name}"
+        for name in ("classification", "detection3d", "embedding", "regression", "segmentation")
+    },
 )
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
 

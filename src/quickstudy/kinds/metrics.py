@@ -263,6 +263,33 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return ratio + (part - ratio * whole) / whole.mean(0)
 
 
+class Precisions(Figures):
+    """Average precisions, which follow from all figures together; intervals by leaving some examples out (jackknife).
+
+    Args:
+        told: returns them by name, of all figures.
+        rests: returns them without each of some groups of examples.
+    """
+
+    def __init__(
+        self, told: Callable[[Tensor], Mapping[str, float]], rests: Callable[[Tensor], Sequence[Mapping[str, float]]]
+    ) -> None:
+        super().__init__(per_example=True)
+        self._told, self._rests = told, rests
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return them; nothing where there were no figures."""
+        values: Tensor = self.compute()
+        if not len(values):
+            return {}
+        whole, rests = self._told(values), self._rests(values)
+        found = {}
+        for name, value in whole.items():
+            moved = [value + (len(rests) - 1) * (value - rest.get(name, value)) for rest in rests]
+            found[name] = Estimate(value, mean_interval(torch.tensor(moved, dtype=torch.float64))[1], len(values))
+        return found
+
+
 class Settled(Figures):
     """The share of examples that are right, where whether one is follows from all of them; with Wilson's interval.
 

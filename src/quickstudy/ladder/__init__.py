@@ -7,7 +7,8 @@ from types import ModuleType
 
 from quickstudy.ladder.climbing import Ladder, climb
 from quickstudy.ladder.record import Record
-from quickstudy.ladder.rungs import RUNGS, Rung, available_rungs
+from quickstudy.ladder.rung import Rung
+from quickstudy.ladder.rungs import RUNGS, available_rungs
 
 __all__ = ["RUNGS", "Ladder", "Record", "Rung", "available_rungs", "climb"]
 

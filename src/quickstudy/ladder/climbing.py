@@ -47,7 +47,8 @@ from quickstudy.ladder.opening import Named, examples_of, opened
 from quickstudy.ladder.record import ALL, Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step, owned
 from quickstudy.ladder.record import Examples as Listed
 from quickstudy.ladder.report import PAGE, shower, write_report
-from quickstudy.ladder.rungs import RUNGS, SLOW, Rung, available_rungs
+from quickstudy.ladder.rung import SLOW, Rung
+from quickstudy.ladder.rungs import RUNGS, available_rungs
 from quickstudy.learning.checks import (
     Finding,
     few_asked,

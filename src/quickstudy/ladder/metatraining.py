@@ -107,6 +107,10 @@ def others_of(
         raise ConfigError(f"meta_train has {module.modality.called}, and the data has {modality.called}")
     table = examples_of(module)
     others, findings = apart_from(replace(asked, origins=origins), table, modality, ways)
+    if origins is not None and table.origins is None:
+        told = "the data's examples come from groups, and those to meta-train on name none"
+        advice = "whether a group has examples in both could not be checked: name theirs by group_field= or group_by="
+        findings = [*findings, Finding("others", f"{told}: {advice}")]
     name = str(meta_train) if isinstance(meta_train, (str, os.PathLike)) else type(meta_train).__name__
     return others, findings, f"{name} ({table.fingerprint})"
 

@@ -190,7 +190,9 @@ def fitted_to(knowledge: Knowledge, kept: Kept, codes: NDArray[Any], classes: Se
     return _learned(knowledge, {name: kept.some(own.tolist()) for name, own in rows.items() if len(own)})
 
 
-def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None) -> tuple[Knowledge, Change]:
+def addition(
+    knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None, group_by: Any = None
+) -> tuple[Knowledge, Change]:
     """Return the change that adds examples to a class, known or new, and what is known of inputs having seen these.
 
     Args:
@@ -198,6 +200,7 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
         name: of the class; ``NUMBERS`` where answers are numbers.
         inputs: n examples; None: the name of the class alone.
         numbers: n numbers, where answers are such.
+        group_by: n names of what each example comes from, where answers are classes.
 
     Raises:
         DataError: there are no examples, one cannot be read, they are unlike those so far, or each needs a number.
@@ -213,8 +216,10 @@ def addition(knowledge: Knowledge, name: Label, inputs: Any, numbers: Any = None
         told = cast(Encoded, knowledge.kind.encode(numbers)).codes.tolist()
         if (count := len(knowledge.reader.samples(examples))) != len(told):
             raise DataError(f"{count} examples but {len(told)} numbers: each example needs one")
-    elif len(knowledge.reader.samples(examples)):
-        origins, sketches = origins_of(Table(examples), knowledge.modality, knowledge.support.values())
+    elif count := len(knowledge.reader.samples(examples)):
+        groups = None if group_by is None else Origins.of_each(group_by, count, _SUPPORT)
+        table = Table(examples, origins=groups)
+        origins, sketches = origins_of(table, knowledge.modality, knowledge.support)
     if not knowledge.support:
         knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
     knowledge, kept = kept_of(knowledge, examples, ways)

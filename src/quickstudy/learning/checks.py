@@ -27,7 +27,7 @@ from quickstudy.data.splitting import shared_origins
 from quickstudy.data.table import Table
 from quickstudy.errors import DataWarning, few, one_line, require
 from quickstudy.functional.intervals import proportion_interval
-from quickstudy.learning.changes import Kept
+from quickstudy.learning.changes import Support
 from quickstudy.modality import Modality
 from quickstudy.nets.encoder import starts_from_nothing
 from quickstudy.nets.weights import WHEELS
@@ -178,14 +178,14 @@ def swapped(table: Table, first: NDArray[np.int64], called: str) -> list[Finding
 
 
 def origins_of(
-    table: Table, modality: Modality, known: Iterable[Kept] = ()
+    table: Table, modality: Modality, known: Support | None = None
 ) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
     """Look at examples that are about to be learned, and warn of what is wrong with them.
 
     Args:
         table: of examples of one class each; whose origins, if it has any, are kept.
         modality: what inputs are.
-        known: examples that were learned before, and stay.
+        known: by class, examples that were learned before, and stay.
 
     Returns:
         Of each a number for what it comes from: the same for those that are nearly the same or of one origin, that of a
@@ -210,7 +210,7 @@ def origins_of(
         names = [f"group {own.names[own.codes[row]]}".encode() for row in first.tolist()]
     numbers = [int.from_bytes(digest(name)[:8], "big", signed=True) if name else 0 for name in names]
     kept = tuple(map(in_bytes, found))
-    before = [each for own in known for each in zip(own.sketches, own.sources, strict=False)]
+    before = [each for own in (known or {}).values() for each in zip(own.sketches, own.sources, strict=False)]
     again = known_again(kept, [sketch for sketch, _ in before])
     of_known = {group: before[place][1] for group, place in zip(first.tolist(), again, strict=True) if place >= 0}
     return tuple(of_known.get(group, number) for group, number in zip(first.tolist(), numbers, strict=True)), kept

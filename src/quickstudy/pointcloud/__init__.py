@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from quickstudy.pointcloud.tasks import PointCloudClassifier as PointCloudClassifier
     from quickstudy.pointcloud.tasks import PointCloudEmbedder as PointCloudEmbedder
     from quickstudy.pointcloud.tasks import PointCloudEmbeddingData as PointCloudEmbeddingData
+    from quickstudy.pointcloud.tasks import PointCloudObjectDetectionData as PointCloudObjectDetectionData
+    from quickstudy.pointcloud.tasks import PointCloudObjectDetector as PointCloudObjectDetector
     from quickstudy.pointcloud.tasks import PointCloudSegmentation as PointCloudSegmentation
     from quickstudy.pointcloud.tasks import PointCloudSegmentationData as PointCloudSegmentationData
 
@@ -23,6 +25,8 @@ __getattr__, __dir__, __all__ = lazily(
         "PointCloudClassifier": "tasks",
         "PointCloudEmbedder": "tasks",
         "PointCloudEmbeddingData": "tasks",
+        "PointCloudObjectDetectionData": "tasks",
+        "PointCloudObjectDetector": "tasks",
         "PointCloudSegmentation": "tasks",
         "PointCloudSegmentationData": "tasks",
     },
@@ -31,6 +35,7 @@ __getattr__, __dir__, __all__ = lazily(
 TASKS = {
     "pointcloud_classification": ("PointCloudClassifier", "PointCloudClassificationData"),
     "pointcloud_embedding": ("PointCloudEmbedder", "PointCloudEmbeddingData"),
+    "pointcloud_object_detection": ("PointCloudObjectDetector", "PointCloudObjectDetectionData"),
     "pointcloud_segmentation": ("PointCloudSegmentation", "PointCloudSegmentationData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

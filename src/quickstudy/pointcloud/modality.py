@@ -297,16 +297,16 @@ class CloudValues(Values):
 
 
 def chosen(count: int, most: int | None, seed: int = 0) -> NDArray[np.int64]:
-    """Return which of ``count`` points are read where at most so many are, the same each time, in their order.
+    """Return which of ``count`` points are read where at most so many are, the same each time.
+
+    They come in an order of chance, so that the first of them are some of all of it.
 
     Args:
         count: P.
-        most: None: all.
+        most: None: all, in their own order.
         seed: of the choice.
     """
-    if most is None or count <= most:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+    return np.arange(count) if most is None else np.random.default_rng(seed).permutation(count)[:most]
 
 
 def drawn_from(example: Batch, count: int) -> Batch:
@@ -320,7 +320,7 @@ def drawn_from(example: Batch, count: int) -> Batch:
     there = mask.nonzero()[:, 0]
     if len(there) <= count:
         return example
-    rows = there[torch.randperm(len(there))[:count]].sort().values
+    rows = there[torch.randperm(len(there))[:count]]
     return {name: leaf[rows] if len(leaf) == len(mask) else leaf for name, leaf in example.items()}
 
 

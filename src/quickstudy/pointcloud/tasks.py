@@ -1,4 +1,4 @@
-"""Tasks of point clouds, and their data: classification, embedding, segmentation."""
+"""Tasks of point clouds, and their data: classification, embedding, segmentation, boxes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, given
+from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.segmentation import Segmentation
+from quickstudy.pointcloud.boxes import read_boxes, scenes_folder
 from quickstudy.pointcloud.labels import labelled_folder, read_labels
 from quickstudy.pointcloud.modality import Cloud
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Embedder, Segmenter, Task
+from quickstudy.training.task import Classifier, Detector3d, Embedder, Segmenter, Task
 
 
 class PointCloudData(DataModule):
@@ -156,6 +158,47 @@ class PointCloudSegmentationData(PointCloudData):
         return replace(table, annotations=cls.encode(table.inputs))
 
 
+class PointCloudObjectDetectionData(PointCloudData):
+    """Scenes of points with boxes; see ``DataModule`` for the doors.
+
+    Boxes are ``{"boxes": [M, 7], "labels": [M]}``, of x, y, z, length, width, height and yaw about z; or a list of
+    ``{"center", "size", "yaw", "label"}``; or JSON files of these. A scene may have none. In folders
+    ``scan.json`` is sought beside ``scan.ply``, or KITTI's ``label_2/`` and ``calib/`` beside ``velodyne/``.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        drawn: how many points of a scene training is shown, others each time; default: all.
+        channels: numbers of each point beside x, y, z; default: as the model's training data, else as the first cloud
+            has.
+        options: see ``DataOptions``.
+    """
+
+    modality = Cloud(points=None, normalize=False, surface=False)
+    answers = Detection3d
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        drawn: int | None = None,
+        channels: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(train, val, test, predict, drawn=drawn, channels=channels, **options)
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
+        """Take boxes from memory, or the files that hold them."""
+        return replace(cls.answers.encode(targets, names), read=read_boxes)
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the scenes of a folder with their boxes."""
+        return scenes_folder(path, endings, cls.encode)
+
+
 class PointCloudTask(Task):
     """A task of point clouds. The default backbone, ``"pointnet"``, starts from nothing."""
 
@@ -176,6 +219,15 @@ class PointCloudSegmentation(Segmenter, PointCloudTask):
     """
 
     modality = Cloud(points=None, surface=False)
+
+
+class PointCloudObjectDetector(Detector3d, PointCloudTask):
+    """Finds boxes in scenes of points; see ``Detector3d`` for the arguments, ``PointCloudClassifier`` for backbones.
+
+    The head gathers what the backbone tells of points in cells on the ground (PointPillars), and asks each cell.
+    """
+
+    modality = Cloud(points=None, normalize=False, surface=False)
 
 
 class PointCloudEmbedder(Embedder, PointCloudTask):

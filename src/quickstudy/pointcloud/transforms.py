@@ -17,6 +17,7 @@ from torch import Tensor
 
 from quickstudy.batches import Batch
 from quickstudy.data.samples import TRANSFORMS, of_samples
+from quickstudy.errors import ConfigError
 from quickstudy.pointcloud.modality import thinned
 
 _NAMED = {
@@ -58,7 +59,21 @@ def moved(sample: Batch, turn_33: Tensor, factor: float = 1.0) -> Batch:
     """
     points = sample["input"]["points"]
     xyz = factor * points[:, :3] @ turn_33.to(points.dtype)
-    return _with_points(sample, torch.cat([xyz, points[:, 3:]], 1))
+    return _with_boxes(_with_points(sample, torch.cat([xyz, points[:, 3:]], 1)), turn_33, factor)
+
+
+def _with_boxes(sample: Batch, turn_33: Tensor, factor: float) -> Batch:
+    """Return a sample whose boxes, if there are any, were turned and scaled likewise."""
+    target = sample.get("target")
+    if not isinstance(target, dict) or "boxes" not in target:
+        return sample
+    if abs(float(turn_33[2, 2]) - 1) > 1e-6:
+        raise ConfigError("boxes stand upright, and this transform turns them over: take one that turns about z")
+    boxes, turn = target["boxes"], turn_33.to(target["boxes"].dtype)
+    ahead = torch.stack([boxes[:, 6].cos(), boxes[:, 6].sin()], 1) @ turn[:2, :2]
+    yaw = torch.atan2(ahead[:, 1:], ahead[:, :1])
+    moved_boxes = torch.cat([factor * boxes[:, :3] @ turn, factor * boxes[:, 3:6], yaw], 1)
+    return {**sample, "target": {**target, "boxes": moved_boxes}}
 
 
 def _with_points(sample: Batch, points: Tensor) -> Batch:

@@ -25,6 +25,8 @@ _WHOLE = ("/", "/config", "/theme.css", "/manifest.json", "/favicon.ico", "/pwa_
 _CALLS = ("upload", "upload_progress", "startup-events", "reset", "cancel")
 _BELOW = ("/assets/", "/static/", "/svelte/", _API + "queue/", _API + "heartbeat/")
 _JOIN = _API + "queue/join"
+_TURN, _PATIENCE = 0.1, 5.0
+"""Seconds between looks at whether the server leaves; those that requests have to end then."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,6 +51,7 @@ class Page:
         self._made: asyncio.Future[App] | None = None
         self._folder = self._files = ""
         self._functions: set[int] = set()
+        self._asked: set[asyncio.Future[None]] = set()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request.
@@ -87,7 +90,19 @@ class Page:
                     await _answer(send, refusal[0], "application/json", json.dumps({"detail": refusal[1]}))
                     return
                 receive = _again(body, receive)
-            await app(dict(scope), receive, send)
+            await self._answered(app, dict(scope), receive, send)
+
+    async def _answered(self, app: App, scope: Message, receive: Receive, send: Send) -> None:
+        """Let the page answer, unless the server has been leaving for a while, as some requests have no end."""
+        request = asyncio.ensure_future(app(scope, receive, send))
+        self._asked.add(request)
+        try:
+            await request
+        except asyncio.CancelledError:
+            if not self.leaving():
+                raise
+        finally:
+            self._asked.discard(request)
 
     async def close(self) -> None:
         """End what runs for the page, and remove its files."""
@@ -131,10 +146,15 @@ class Page:
                 self._files = f"{_API}file={Path(self._folder).as_posix()}/"
                 async with holder.router.lifespan_context(holder):
                     made.set_result(holder)
+                    patience = _PATIENCE
                     while not self._over:
-                        await asyncio.sleep(0.1)
+                        await asyncio.sleep(_TURN)
                         if self.leaving():
                             inner.stop_event.set()
+                            patience -= _TURN
+                        if patience < 0:
+                            for request in self._asked:
+                                request.cancel()
             except Exception as error:
                 if made.done():
                     raise

@@ -26,11 +26,12 @@ from quickstudy.data.table import Table
 from quickstudy.data.targets import Encoded
 from quickstudy.errors import ConfigError, brief
 from quickstudy.files import LAST
+from quickstudy.kinds.predictions import plain_answer
 from quickstudy.learning.changes import UNKNOWN
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.predictor import Predictor
 from quickstudy.testing.demands import NonconformingError, demand, quiet, quiet_trainer
-from quickstudy.testing.served import check_served
+from quickstudy.testing.served import check_served, near
 from quickstudy.trained import TrainedModel
 from quickstudy.trainer import Trainer
 from quickstudy.training.datamodule import DataModule
@@ -336,8 +337,8 @@ def _same(one: Any, other: Any) -> bool:
 def _alike(one: Any, other: Any, within: float = _ALIKE) -> bool:
     try:
         first, second = (torch.tensor(np.array([np.asarray(answer) for answer in each])) for each in (one, other))
-    except (TypeError, ValueError):  # of what is no number
-        return _same(one, other)
+    except (TypeError, ValueError):  # of what is no number, or has some within
+        return near(plain_answer(_plain(one)), plain_answer(_plain(other)), within)
     return first.shape == second.shape and torch.allclose(first.double(), second.double(), within, within)
 
 

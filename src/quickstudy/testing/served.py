@@ -45,7 +45,7 @@ def check_served(folder: Path, model: Model, items: Sequence[Any], within: float
             status, answer = _asked(service, body)
             demand(status == 200, "a service takes what the modality sends", f"{status}, {brief(answer)}")
             for item, one, other in zip(some, expected, answer["predictions"], strict=True):
-                right = _near(one, other, within)
+                right = near(one, other, within)
                 demand(
                     right, "a service answers as the model does", f"{brief(item)}: {brief(one)}, then {brief(other)}"
                 )
@@ -81,11 +81,12 @@ def _asked(service: Any, body: dict[str, Any]) -> tuple[int, Any]:
         return thread.submit(asyncio.run, ask()).result()
 
 
-def _near(one: Any, other: Any, within: float) -> bool:
+def near(one: Any, other: Any, within: float) -> bool:
+    """Whether answers are alike: numbers by how far they are apart, all else to the letter."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_near(one[name], other[name], within) for name in one)
+        return one.keys() == other.keys() and all(near(one[name], other[name], within) for name in one)
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(_near(*pair, within) for pair in zip(one, other, strict=True))
+        return len(one) == len(other) and all(near(*pair, within) for pair in zip(one, other, strict=True))
     if isinstance(one, float) and isinstance(other, (float, int)):
         return abs(one - other) <= within * max(1.0, abs(one))
     return bool(one == other)

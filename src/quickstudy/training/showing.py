@@ -98,6 +98,8 @@ def views_of(views: Batch) -> int:
 
 def _labelled(inputs: Batch, targets: Any) -> Batch:
     """Return inputs with the labels of their elements, by which they are coloured; -1 for those of no class."""
+    if isinstance(targets, dict) and "boxes" in targets:
+        return {**inputs, "boxes": targets["boxes"]}
     labels = targets["labels"].masked_fill(~targets["mask"], -1) if isinstance(targets, dict) else targets
     return {**inputs, "labels": labels}
 

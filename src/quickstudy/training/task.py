@@ -26,6 +26,7 @@ from quickstudy.data.on_device import transformed
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.kinds.base import Judged, Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
@@ -698,6 +699,43 @@ class Segmenter(Task):
     ) -> None:
         told: dict[str, Any] = {"class_names": class_names, "ignore_index": ignore_index, "hidden": hidden, **options}
         super().__init__(None, *arguments, num_classes=num_classes, class_weights=class_weights, **told)
+
+
+class Detector3d(Task):
+    """Finds boxes in space, any number of them. See ``Task`` for what is not here, and ``Detection3d`` for answers.
+
+    The backbone must tell of each point (``elements``).
+
+    Args:
+        num_classes: C, of labels that are numbers from 0; None: as ``class_names`` or the data say.
+        class_names: names of the labels 0, 1, ...; or by label, where these have holes. Names need none.
+        ignore: labels whose boxes are left out.
+        cell: the side of a cell on the ground, in units of the data; None: a third of the shorter side of a usual box.
+        width: channels of the head.
+        most: boxes that are found in an example at most.
+        min_score: of boxes that an answer has; figures go through all.
+
+    Raises:
+        ConfigError: an option is misspelled or out of range, or two do not go together.
+    """
+
+    answers = Detection3d
+    kind: Detection3d
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        *arguments: Any,
+        class_names: Sequence[str] | Mapping[int, str] | None = None,
+        ignore: Sequence[str] = (),
+        cell: float | None = None,
+        width: int = 32,
+        most: int = 48,
+        min_score: float = 0.3,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        told: dict[str, Any] = {"class_names": class_names, "ignore": ignore, "cell": cell, "width": width, **options}
+        super().__init__(None, *arguments, num_classes=num_classes, most=most, min_score=min_score, **told)
 
 
 class Embedder(Task):
