@@ -76,7 +76,7 @@ PRELUDES = {
         "            with av.open(f'videos/{place}/{motion}/{number}.mp4', 'w') as file:\n"
         "                stream = file.add_stream('mpeg4', 8, width=32, height=32)\n"
         "                for time in range(16):\n"
-        "                    frame = np.full((32, 32, 3), len(place) + number, np.uint8)\n"
+        "                    frame = np.full((32, 32, 3), 10 * len(place) + number, np.uint8)\n"
         "                    x, y = (time, 9) if motion == 'right' else (9, time)\n"
         "                    frame[y : y + 9, x : x + 9] = 200\n"
         "                    file.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))\n"

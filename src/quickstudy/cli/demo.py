@@ -194,7 +194,7 @@ def _videos() -> _Act:
         network="C3D of 16 to 64 filters",
         plan={"ways": 10, "queries": 2, "test_queries": 5},
         rate=2e-3,
-        epochs=4,
+        epochs=3,
         plain="pixels",
         baseline=nn.Flatten,
         five=lambda names: [0, 2, 4, 6, 8],
