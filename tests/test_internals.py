@@ -125,6 +125,10 @@ NAMES: dict[str, Callable[[], Any]] = {
         torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(2, 2)).parametrizations["weight"][0],  # type: ignore[index]
         torch_internals.SpectralNorm,
     ),
+    "torch._C._functorch.TransformType, get_interpreter_stack": lambda: (
+        torch.func.vmap(lambda row: row + torch_internals.under_vmap())(torch.zeros(2)).all()
+        and not torch_internals.under_vmap()
+    ),
     "torch.utils._pytree": lambda: (
         torch_internals.keystr(torch_internals.tree_flatten_with_path({"a": [1]})[0][0][0]) == "['a'][0]"
     ),

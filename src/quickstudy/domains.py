@@ -24,6 +24,7 @@ DOMAINS = (
     "text",
     "audio",
     "tabular",
+    "graph",
     "video",
     "pointcloud",
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.conv import _ConvNd as Convolution
 from torch.nn.utils.parametrizations import _SpectralNorm as SpectralNorm
@@ -36,6 +37,7 @@ __all__ = [
     "tree_map",
     "tree_map_with_path",
     "tree_unflatten",
+    "under_vmap",
 ]
 
 
@@ -54,3 +56,8 @@ def shared_storage(size: int) -> torch.UntypedStorage:
 def has_hooks(module: nn.Module) -> bool:
     """Whether further code runs as inputs pass through a module."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def under_vmap() -> bool:
+    """Whether this runs within ``torch.func.vmap``, where no shape may depend on values."""
+    return any(one.key() == TransformType.Vmap for one in get_interpreter_stack() or ())

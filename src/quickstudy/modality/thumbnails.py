@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from quickstudy.modality.values import Tile
 _THUMBNAIL = 64
 _STRIP = 3  # frames side by side, and below each other
 _TILE = 96
+_FINER = 4  # times, that dots and lines are drawn larger first
 _COLOURS = 64
 LINE = 16
 GAP = 8
@@ -67,6 +69,29 @@ def drawing_of(pixels: NDArray[np.uint8]) -> bytes:
     content = io.BytesIO()
     Image.fromarray(pixels).quantize(_COLOURS).save(content, "PNG")
     return content.getvalue()
+
+
+def dots_and_lines(spots: NDArray[Any], lines: NDArray[np.int64], colours: Sequence[str], radius: float) -> bytes:
+    """Return a small square PNG of dots, joined by lines.
+
+    Args:
+        spots: places of the dots, ``[V, 2]``; they are spread over the picture.
+        lines: which two dots each joins, ``[E, 2]``.
+        colours: of each dot.
+        radius: of the dots, in pixels.
+    """
+    side, margin = _TILE * _FINER, GAP * _FINER
+    low, high = spots.min(0), spots.max(0)
+    scale = (side - 2 * margin) / max(float((high - low).max()), 1e-9)
+    places = ((spots - (low + high) / 2) * scale + side / 2).tolist()
+    image = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(image)
+    for one, other in lines.tolist():
+        draw.line((*places[one], *places[other]), "darkgrey", _FINER)
+    radius *= _FINER
+    for (x, y), colour in zip(places, colours, strict=True):
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
+    return drawing_of(np.asarray(image.resize((_TILE, _TILE), Image.Resampling.LANCZOS)))
 
 
 def from_tensor(picture: Tensor) -> Image.Image:
