@@ -66,6 +66,22 @@ PRELUDES = {
         "            wave = np.sin(np.arange(2000 + 100 * number) * (pitch + 0.01 * len(place)) / 10)\n"
         "            soundfile.write(f'sounds/{place}/{word}/{number}.wav', wave, 8000)\n"
     ),
+    "docs/video.md": (
+        "from pathlib import Path\n"
+        "import av, numpy as np\n"
+        "for place in ('train', 'test'):\n"
+        "    for motion in ('down', 'right'):\n"
+        "        Path('videos', place, motion).mkdir(parents=True)\n"
+        "        for number in range(4):\n"
+        "            with av.open(f'videos/{place}/{motion}/{number}.mp4', 'w') as file:\n"
+        "                stream = file.add_stream('mpeg4', 8, width=32, height=32)\n"
+        "                for time in range(16):\n"
+        "                    frame = np.full((32, 32, 3), 10 * len(place) + number, np.uint8)\n"
+        "                    x, y = (time, 9) if motion == 'right' else (9, time)\n"
+        "                    frame[y : y + 9, x : x + 9] = 200\n"
+        "                    file.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))\n"
+        "                file.mux(stream.encode(None))\n"
+    ),
     "docs/pointcloud.md": (
         "from pathlib import Path\n"
         "import numpy as np\n"

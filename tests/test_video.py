@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from quickstudy.algorithms.maml import MAML
 from quickstudy.data.likeness import near_pairs
 from quickstudy.data.samples import TRANSFORMS
+from quickstudy.datasets.motions import _clips, _line, motions
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.nets.conv4 import Conv4
@@ -307,3 +309,15 @@ def test_near_copies_are_known_and_other_motions_are_not(tmp_path: Path) -> None
     sketches = [reader.sketch(Path(file)) for file in (one, copy, other)]
     assert near_pairs(sketches).tolist() == [[0, 1]]
     assert reader.show(one, reader.load(one)).startswith(b"\xff\xd8")
+
+
+def test_motions_have_opposites_and_splits_share_nothing() -> None:
+    splits = motions(examples=3)
+    names = [table.classes for table in splits]
+    assert [len(some) for some in names] == [16, 6, 10] and len(set().union(*names)) == 32
+    for table in splits:
+        assert isinstance(table.inputs, Tensor) and table.inputs.shape[1:] == (1, 16, 32, 32)
+        assert table.inputs.flatten(1).amax(1).min() > 100  # it is always there to be seen
+    moved = _clips(partial(_line, 0), torch.full((1, 1, 28, 28), 255.0), 4, torch.Generator().manual_seed(0))
+    columns = (moved.float().sum((1, 3)) * torch.arange(32)).sum(2) / moved.float().sum((1, 3, 4))
+    assert (columns.diff(dim=1) > 0).float().mean() > 0.8  # to the right, but where it has left the frame

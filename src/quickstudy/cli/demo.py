@@ -178,6 +178,30 @@ def _rows() -> _Act:
     )
 
 
+def _videos() -> _Act:
+    from quickstudy.video import VideoClassificationData, VideoClassifier
+
+    return _Act(
+        dataset="motions",
+        about="Motions: characters that move; which character it is, and where, tells nothing",
+        classes="motions",
+        examples="videos",
+        unseen="motions",
+        data=VideoClassificationData,
+        task=VideoClassifier,
+        backbone="c3d",
+        options={"in_channels": 1},
+        network="C3D of 16 to 64 filters",
+        plan={"ways": 10, "queries": 2, "test_queries": 5},
+        rate=2e-3,
+        epochs=3,
+        plain="pixels",
+        baseline=nn.Flatten,
+        five=lambda names: [0, 2, 4, 6, 8],
+        asked=4,
+    )
+
+
 def _point_clouds() -> _Act:
     from quickstudy.pointcloud import PointCloudClassificationData, PointCloudClassifier
     from quickstudy.pointcloud.nets import DistanceHistogram
@@ -232,6 +256,7 @@ ACTS: dict[str, Callable[[], _Act]] = {
     "tabular": _rows,
     "audio": _sounds,
     "graph": _graphs,
+    "video": _videos,
     "pointcloud": _point_clouds,
 }
 """By domain."""
