@@ -356,10 +356,11 @@ def over_frames(
 
 
 def _reads_videos(backbone: str) -> bool:
+    """Whether a backbone takes videos as they are: none of timm's does, nor those below ``nets``, of pictures."""
     if backbone not in BACKBONES:
         return False
     build = BACKBONES[backbone]
-    return build is over_frames or getattr(build, "reads", {}).get("name") == "video"
+    return build is over_frames or not build.__module__.startswith(__package__)
 
 
 def _may_be_trained(backbone: str) -> bool:
