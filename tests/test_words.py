@@ -18,6 +18,9 @@ NAMES = re.compile(r"image|images?_root|(train|val|test|predict)_images_root")
 EXCEPT = {
     "audio/modality.py": (r"quickstudy\.modality\.thumbnails|image/png", "what is shown of a sound"),
     "tabular/": (r"\w+_picture|: for pictures name .*", "a figure, for people; what to type where one is no row"),
+    "graph/": (r"quickstudy\.modality\.thumbnails|image/png|: for pictures name .*", "a figure, for people; what to type"),
+    "pointcloud/": (r"quickstudy\.modality\.thumbnails|image/png", "a figure, for people"),
+    "video/": (r".*", "a video is pictures, one after another"),
     "algorithms/linear_probe.py": (r"Tian et al.*", "a paper's title"),
     "crossvalidation.py": (r".*ImageClassifier.*", "the example in a message"),
     "embedded.py": (r"picture|scatter_picture|a picture needs .*", "a figure, for people"),
@@ -41,6 +44,7 @@ EXCEPT = {
         r".* .*|_?pictures(_of)?|AutoImageProcessor",
         "networks of pictures and words are told apart here",
     ),
+    "nets/frames.py": (r".*", "networks of pictures over the frames of a video"),
     "learning/checks.py": (r"imagenet-\w+|ImageNetInfo", "a name of the data that a network was trained on"),
     "nets/two_towers.py": (r".*", "networks of pictures and words"),
     "nets/": (r".* .*", "what to type where a picture does not fit a network"),
