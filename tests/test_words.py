@@ -18,7 +18,7 @@ NAMES = re.compile(r"image|images?_root|(train|val|test|predict)_images_root")
 EXCEPT = {
     "audio/modality.py": (r"quickstudy\.modality\.thumbnails|image/png", "what is shown of a sound"),
     "tabular/": (r"\w+_picture|: for pictures name .*", "a figure, for people; what to type where one is no row"),
-    "graph/": (r"quickstudy\.modality\.thumbnails|image/png|: for pictures name .*", "a figure, for people; what to type"),
+    "graph/": (r"quickstudy\.modality\.thumbnails|image/png|: for pictures name .*", "a figure; what to type"),
     "pointcloud/": (r"quickstudy\.modality\.thumbnails|image/png", "a figure, for people"),
     "video/": (r".*", "a video is pictures, one after another"),
     "algorithms/linear_probe.py": (r"Tian et al.*", "a paper's title"),
