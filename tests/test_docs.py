@@ -82,6 +82,20 @@ PRELUDES = {
         "                    file.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))\n"
         "                file.mux(stream.encode(None))\n"
     ),
+    "docs/graph.md": (
+        "import json\n"
+        "from pathlib import Path\n"
+        "made = {'ring': lambda n: [[i, (i + 1) % n] for i in range(n)]}\n"
+        "made['star'] = lambda n: [[0, i] for i in range(1, n)]\n"
+        "made['line'] = lambda n: [[i, i + 1] for i in range(n - 1)]\n"
+        "for place in ('train', 'test'):\n"
+        "    for kind, edges in made.items():\n"
+        "        Path('molecules', place, kind).mkdir(parents=True)\n"
+        "        for number in range(6):\n"
+        "            size = 4 + number + 6 * (place == 'test')\n"
+        "            graph = {'nodes': size, 'edges': edges(size)}\n"
+        "            Path(f'molecules/{place}/{kind}/{number}.json').write_text(json.dumps(graph))\n"
+    ),
     "docs/pointcloud.md": (
         "from pathlib import Path\n"
         "import numpy as np\n"
