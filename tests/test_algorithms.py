@@ -517,7 +517,7 @@ def test_running_out_of_memory_takes_fewer_tasks_at_once_and_says_so(monkeypatch
     encoder = small_encoder()
     algorithm.meet(encoder, encoder.feature_shape(small_episodes().support[0, :1]), 3)
     algorithm.double()
-    monkeypatch.setattr(MAML, "_one_by_one", lambda self, device: False)
+    monkeypatch.setattr(MAML, "_one_by_one", lambda self, encoder, device: False)
     episodes = small_episodes(6)
     expected = algorithm.judge(encoder.train(), episodes, 3, algorithm.loss)[1]
     monkeypatch.setattr(torch.func, "vmap", fits_two)

@@ -128,7 +128,8 @@ def small_rooms(count: int, seed: int = 0) -> tuple[list[Any], list[Any]]:
     generator, scenes, targets = np.random.default_rng(seed), [], []
     for number in range(count):
         boxes = [
-            [2 + 3 * place + generator.uniform(-0.5, 0.5), 3, 0.5, 2, 1, 1, 0.4] for place in range(1 + number % 2)
+            [2 + 3 * place + generator.uniform(-0.5, 0.5), generator.uniform(1.5, 6.5), 0.5, 2, 1, 1, 0.4]
+            for place in range(1 + number % 2)
         ]
         boxes = [] if number == count - 1 else boxes
         blocks = [generator.uniform(-0.5, 0.5, (40, 3)) * box[3:6] + box[:3] for box in boxes]
