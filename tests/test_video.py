@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from quickstudy import Predictor
 from quickstudy.algorithms.maml import MAML
+from quickstudy.cli import main
 from quickstudy.data.likeness import near_pairs
 from quickstudy.data.samples import TRANSFORMS
 from quickstudy.datasets.motions import _clips, _line, motions
 from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.ladder.examples import encoders_of
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.nets.conv4 import Conv4
 from quickstudy.nets.registry import BACKBONES
@@ -321,3 +324,17 @@ def test_motions_have_opposites_and_splits_share_nothing() -> None:
     moved = _clips(partial(_line, 0), torch.full((1, 1, 28, 28), 255.0), 4, torch.Generator().manual_seed(0))
     columns = (moved.float().sum((1, 3)) * torch.arange(32)).sum(2) / moved.float().sum((1, 3, 4))
     assert (columns.diff(dim=1) > 0).float().mean() > 0.8  # to the right, but where it has left the frame
+
+
+def test_a_backbone_of_pictures_is_taken_by_name_wherever_one_is_named(tmp_path: Path) -> None:
+    for name in ("down", "right"):
+        for number in range(2):
+            write(tmp_path / "few" / name / f"{number}.mp4", moving(name == "down", number))
+    assert encoders_of(["conv4"], "video")["conv4"].made_by == (
+        "frames",
+        {"of": "conv4", "options": {}, "pooling": "mean"},
+    )
+    command = ["adapt", "conv4", "--support", str(tmp_path / "few"), "--frames", "4", "--image_size", "16"]
+    assert main([*command, "--out", str(tmp_path / "mine")]) == 0
+    kept = Predictor.load(tmp_path / "mine")
+    assert kept.modality == Video(frames=4, image_size=16) and len(kept.predict(tmp_path / "few/down/0.mp4")) == 1

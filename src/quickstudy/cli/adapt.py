@@ -45,7 +45,6 @@ from quickstudy.learning.reading import telling
 from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import build_encoder
 from quickstudy.nets.encoder import starts_from_nothing
-from quickstudy.nets.purposes import ORDER
 from quickstudy.predictor import NumberPredictor, Predictor, usual_inputs
 from quickstudy.saved.model_folder import DESCRIPTION
 from quickstudy.saved.plain import name_of
@@ -155,7 +154,7 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
         return learner(found or find_model(args.model), device, **learns)
     options = encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True)
-    made = build_encoder(args.model, *options, domain_of_files(args.support) if args.model in ORDER else DOMAINS[0])
+    made = build_encoder(args.model, *options, domain_of_files(args.support))
     modality = usual_inputs(made)
     for name in reading.keys() - modality.settings.keys():
         of = MODALITIES[_READING[name][0]].called

@@ -20,7 +20,6 @@ from quickstudy.data.places import Files
 from quickstudy.data.readable import readable
 from quickstudy.data.samples import file_of
 from quickstudy.data.table import Inputs, Table
-from quickstudy.domains import DOMAINS
 from quickstudy.embedded import Embedded, form_of, nearest, picture, read, write
 from quickstudy.errors import ConfigError, DataError, check_counts
 from quickstudy.files import atomic_write
@@ -29,7 +28,6 @@ from quickstudy.learning.reading import telling
 from quickstudy.modality import Modality
 from quickstudy.model import saved_model
 from quickstudy.nets import build_encoder
-from quickstudy.nets.purposes import ORDER
 from quickstudy.predictor import usual_inputs
 from quickstudy.trained import TrainedModel
 
@@ -72,8 +70,7 @@ def _model(args: argparse.Namespace, device: torch.device) -> Any:
             )
         return saved_model(found.path, device)
     options = {} if args.layer is None else {"layer": args.layer}
-    domain = domain_of_files(args.inputs) if args.model in ORDER else DOMAINS[0]
-    encoder = build_encoder(args.model, options, domain=domain).to(device).requires_grad_(False)
+    encoder = build_encoder(args.model, options, domain=domain_of_files(args.inputs)).to(device).requires_grad_(False)
     modality = usual_inputs(encoder)
     if modality.learned and not encoder.trained:
         raise ConfigError(f"'{args.model}' starts from nothing, so that its embeddings tell nothing: train it first")

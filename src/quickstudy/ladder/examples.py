@@ -205,7 +205,7 @@ class Examples:
                 encoder, modality = self.encoders[backbone], self.modality
                 if encoder.reads is not None:  # a backbone that brings its own tokenizer, or rate of samples
                     own = modality_of(encoder.reads, "a backbone")
-                    modality = own.with_options({**_set(modality, own), **own.options})
+                    modality = own.with_options({**_set(modality, own), **encoder.reads["options"]})
             else:
                 network, modality = self.modality.raw()
                 encoder = build_encoder(network)
@@ -248,7 +248,7 @@ def encoders_of(
         while name in found:
             name += "'"
         with repeatable():  # of weights that start from nothing, so that a second climb has the same
-            found[name] = build_encoder(backbone, options).to(device).eval()
+            found[name] = build_encoder(backbone, options, domain=domain).to(device).eval()
     return found
 
 
