@@ -18,9 +18,10 @@ import record
 import torch
 from embeddings import QUIET
 from lightning.pytorch import Callback
-from torch import nn
+from torch import Tensor, nn
 
 from quickstudy import Classifier, DataModule, Trainer
+from quickstudy.batches import Batch, take
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.functional.intervals import mean_interval
 
@@ -100,6 +101,17 @@ class Clock(Callback):
     def step(self) -> float:
         """The median of a step, in seconds of a processor."""
         return float(torch.tensor(self.ends, dtype=torch.float64).diff().median())
+
+
+def plain_steps(network: nn.Module, inputs: Batch, codes: Tensor, batch: int, epochs: int) -> Iterator[None]:
+    """Train a network by Adam in a loop of plain torch, from memory, and yield after each step."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(epochs):
+        for some in torch.randperm(len(codes)).split(batch):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(take(inputs, some)), codes[some]).backward()
+            optimizer.step()
+            yield
 
 
 class InTurns(Callback):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +159,8 @@ def step(root: Path) -> dict[str, Any]:
         model = PointCloudClassifier(backbone="pointnet", optimizer="adam", learning_rate=1e-3)
         model.meet(data, "fit")
         plain = copy.deepcopy(nn.Sequential(model.encoder.backbone, model.head))
-        turns = domains.InTurns(plain_steps(plain, points, mask, codes))
+        clouds = {"points": points, "mask": mask}
+        turns = domains.InTurns(domains.plain_steps(plain, clouds, codes, STEP_BATCH, STEP_EPOCHS))
         Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[turns], **QUIET).fit(model, datamodule=data)
         ratios.append(turns.ratio)
         ours_of.append(turns.step)
@@ -173,18 +173,6 @@ def step(root: Path) -> dict[str, Any]:
         "milliseconds of a step": round(1000 * float(np.median(ours_of)), 1),
         "time of quickstudy / plain torch": {"mean": round(float(middle), 3), "ci95": round(float(half), 3)},
     }
-
-
-def plain_steps(network: nn.Module, points: Tensor, mask: Tensor, codes: Tensor) -> Iterator[None]:
-    """Train in plain torch, and yield after each step."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    for _ in range(STEP_EPOCHS):
-        for some in torch.randperm(len(codes)).split(STEP_BATCH):
-            optimizer.zero_grad()
-            batch = {"points": points[some], "mask": mask[some]}
-            nn.functional.cross_entropy(network(batch), codes[some]).backward()
-            optimizer.step()
-            yield
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import copy
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -311,17 +310,6 @@ def unseen_speakers(root: Path) -> dict[str, Any]:
     return found
 
 
-def plain_steps(network: nn.Module, spectra: Tensor, codes: Tensor) -> Iterator[None]:
-    """Train a network in a loop of plain torch."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    for _ in range(STEP_EPOCHS):
-        for some in torch.randperm(len(codes)).split(STEP_BATCH):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(spectra[some]), codes[some]).backward()
-            optimizer.step()
-            yield
-
-
 def step(root: Path) -> dict[str, Any]:
     """Time a step beside one in a loop of plain torch of the same network, in turns; and what reading is of it.
 
@@ -341,7 +329,7 @@ def step(root: Path) -> dict[str, Any]:
         )
         model.meet(data, "fit")
         plain = copy.deepcopy(nn.Sequential(model.encoder, model.head))
-        turns = domains.InTurns(plain_steps(plain, spectra, codes))
+        turns = domains.InTurns(domains.plain_steps(plain, spectra, codes, STEP_BATCH, STEP_EPOCHS))
         Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[turns], **QUIET).fit(model, datamodule=data)
         ratios.append(turns.ratio)
         ours_of.append(turns.step)

@@ -1,4 +1,4 @@
-"""What videos reach: motions told apart from nothing, and clips of a camera by an encoder of pictures as it is.
+"""What videos reach: motions told apart by networks that start from nothing.
 
     python benchmarks/videos.py --root data/video                   # all; or
     python benchmarks/videos.py --root data/video --only motions
@@ -132,17 +132,10 @@ def step(root: Path) -> dict[str, Any]:
         model = VideoClassifier(**NETWORK, optimizer="adam", learning_rate=1e-3)
         model.meet(fed, "fit")
         plain = copy.deepcopy(nn.Sequential(model.encoder, model.head))
-        ours, theirs = domains.Clock(), domains.Clock()
-        Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[ours], **QUIET).fit(model, datamodule=fed)
-        optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
-        for _ in range(STEP_EPOCHS):
-            for some in torch.randperm(len(clips)).split(STEP_BATCH):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(plain(clips[some]), codes[some]).backward()
-                optimizer.step()
-                theirs.on_train_batch_end()
-        ratios.append(ours.step / theirs.step)
-        ours_of.append(ours.step)
+        turns = domains.InTurns(domains.plain_steps(plain, clips, codes, STEP_BATCH, STEP_EPOCHS))
+        Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[turns], **QUIET).fit(model, datamodule=fed)
+        ratios.append(turns.ratio)
+        ours_of.append(turns.step)
     middle, half = mean_interval(torch.tensor(ratios))
     return {
         "clips": f"{STEP_BATCH} of 16x32x32",

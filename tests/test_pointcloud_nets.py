@@ -76,18 +76,18 @@ def test_neighbours_are_those_of_loops() -> None:
 def test_neither_padding_nor_neighbours_nor_copies_change_anything(name: str) -> None:
     torch.manual_seed(0)
     network, clouds = SMALL[name]().double(), batch()
-    together, each = network(clouds), network.per_point(clouds)
+    together, each = network(clouds), network.elements(clouds)
     wider = {
         "points": nn.functional.pad(clouds["points"], (0, 0, 0, 7)),
         "mask": nn.functional.pad(clouds["mask"], (0, 7)),
     }
     torch.testing.assert_close(network(wider), together, atol=1e-10, rtol=1e-10)
     mask = clouds["mask"]
-    torch.testing.assert_close(network.per_point(wider)[:, :24][mask], each[mask], atol=1e-10, rtol=1e-10)
+    torch.testing.assert_close(network.elements(wider)[:, :24][mask], each[mask], atol=1e-10, rtol=1e-10)
     for row in range(4):
         alone = {key: leaf[row : row + 1, : int(mask[row].sum())] for key, leaf in clouds.items()}
         torch.testing.assert_close(network(alone)[0], together[row], atol=1e-10, rtol=1e-10)
-        torch.testing.assert_close(network.per_point(alone)[0], each[row][mask[row]], atol=1e-10, rtol=1e-10)
+        torch.testing.assert_close(network.elements(alone)[0], each[row][mask[row]], atol=1e-10, rtol=1e-10)
     if name == "pointnet":  # whose answer is the same, with as many points twice
         twice = {key: torch.cat([leaf, leaf], 1) for key, leaf in clouds.items()}
         torch.testing.assert_close(network(twice), together)

@@ -123,7 +123,7 @@ def test_a_scene_in_tiles_is_answered_point_by_point() -> None:
     small = cloud.load(scene[:100])
     features, mask = encoder.elements(stack([example, small]))
     assert mask.sum(1).tolist() == [3000, 100]
-    windows = encoder.backbone.per_point({"points": example["windows"]["points"].double(), "mask": there})
+    windows = encoder.backbone.elements({"points": example["windows"]["points"].double(), "mask": there})
     sums = torch.zeros(3000, 16, dtype=torch.float64).index_add(0, places[there], windows[there])
     torch.testing.assert_close(features[0], sums / 2)
     torch.testing.assert_close(encoder.elements(join([stack([small])]))[0][0], features[1, :100])

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -47,7 +47,7 @@ class Annotations:
     items: Any
     read: Read
     names: tuple[str, ...] = ()
-    code: Callable[[Any], Batch] | None = field(default=None)
+    code: Callable[[Any], Batch] | None = None
 
     def __len__(self) -> int:
         return len(self.items)

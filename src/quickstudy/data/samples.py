@@ -90,16 +90,21 @@ def described(transform: Any) -> str | None:
 
 
 def in_turn(*transforms: Transform | None) -> Transform | None:
-    """Return one transform of several, without those that are None; None where nothing is left."""
+    """Return one transform of several, without those that are None; None where nothing is left.
+
+    Of several it is one of samples, see ``of_samples``.
+    """
     left = [transform for transform in transforms if transform is not None]
-    return partial(_through, left) if len(left) > 1 else next(iter(left), None)
+    return of_samples(partial(_through, left)) if len(left) > 1 else next(iter(left), None)
 
 
-def _through(transforms: Sequence[Transform], example: Batch) -> Batch:
-    return _moved(partial(_through, transforms), {"input": example})["input"]
+def _through(transforms: Sequence[Transform], sample: Mapping[str, Batch]) -> Mapping[str, Batch]:
+    for transform in transforms:
+        sample = _moved(transform, sample)
+    return sample
 
 
-def of_samples(transform: Transform) -> Transform:
+def of_samples(transform: Callable[..., Any]) -> Transform:
     """Mark a transform as one of samples ``{"input": ..., "target": ...}``, of which it returns another.
 
     So what turns an input turns its boxes, and what leaves points out leaves out their labels. There is a target only
@@ -115,11 +120,7 @@ def of_samples(transform: Transform) -> Transform:
 
 
 def _moved(transform: Transform, sample: Mapping[str, Batch]) -> Mapping[str, Batch]:
-    """Return a sample, with its target or without, through a transform, or through one after the other."""
-    if isinstance(transform, partial) and transform.func is _through:
-        for one in transform.args[0]:
-            sample = _moved(one, sample)
-        return sample
+    """Return a sample, with its target or without, through a transform."""
     if getattr(transform, "takes_samples", False):
         of_whole: Callable[[Mapping[str, Batch]], Mapping[str, Batch]] = cast(Any, transform)
         return of_whole(sample)

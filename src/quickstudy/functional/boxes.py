@@ -119,12 +119,14 @@ def hits(found: Numbers, wanted: Numbers, least: float) -> NDArray[np.bool_]:
     Args:
         found: ``[D, 7]``, the surest first.
         wanted: ``[K, 7]``, of the same class.
-        least: intersection over union.
+        least: intersection over union, above 0.
     """
     right, free = np.zeros(len(found), np.bool_), np.ones(len(wanted), np.bool_)
     shared = overlaps(found, wanted)
-    for place, row in enumerate(shared):
-        if len(row) and (best := int(np.where(free, row, -1).argmax())) >= 0 and free[best] and row[best] >= least:
+    for place, row in enumerate(shared if len(wanted) else ()):
+        open_row = np.where(free, row, -1.0)
+        best = int(open_row.argmax())
+        if open_row[best] >= least:
             right[place], free[best] = True, False
     return right
 

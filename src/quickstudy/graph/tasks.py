@@ -60,7 +60,7 @@ class GraphData(DataModule):
         Raises:
             DataError: a graph is none, a target is missing, or there are more of the one than of the other.
         """
-        return listed_table(cls.modality.listed(graphs), targets, list, skip=stage.skip, encode=cls.answers.encode)
+        return listed_table(cls.modality.listed(graphs), targets, list, skip=stage.skip, encode=cls.encode)
 
     @door
     def from_tu(cls, stage: Stage, folder: Path, classes: Sequence[Any] | None = None) -> Table:
@@ -80,7 +80,7 @@ class GraphData(DataModule):
             raise DataError(
                 f"'{folder}' is no folder of the TU collection: it has no file, or several, like MUTAG_A.txt"
             )
-        return cls._of_tu(source, not stage.unlabelled or stage.name != "predict", classes)
+        return cls._of_tu(source, stage.name != "predict", classes)
 
     @classmethod
     def folder_table(cls, path: Path, labelled: bool) -> Table:
@@ -99,7 +99,7 @@ class GraphData(DataModule):
                 )
             pairs = [pair for pair in zip(graphs, targets, strict=True) if str(pair[1]) in wanted]
             graphs, targets = [graph for graph, _ in pairs], [target for _, target in pairs]
-        return listed_table(graphs, targets if labelled else None, list, encode=cls.answers.encode)
+        return listed_table(graphs, targets if labelled else None, list, encode=cls.encode)
 
     @classmethod
     def from_datasets(cls, *datasets: Any, **options: Any) -> Self:
@@ -152,7 +152,7 @@ class GraphData(DataModule):
         if lacking := [name for name in read if name not in set(map(str, names))]:
             raise DataError(f"the table of graphs has no row of {few(lacking)}, which other tables have")
         found = [read.get(str(name)) or graph_of({"nodes": 0, "edges": []}, f"graph '{name}'") for name in names]
-        return listed_table(found, targets, list, skip=stage.skip, encode=cls.answers.encode)
+        return listed_table(found, targets, list, skip=stage.skip, encode=cls.encode)
 
 
 class _WithTargets:

@@ -59,7 +59,6 @@ class Segmentation(Kind):
     }
     learned: ClassVar[tuple[str, ...]] = ("classes", "ids", "codes", "weights")
     annotates: ClassVar[bool] = True
-    by_class: ClassVar[bool] = True
 
     num_classes: int | None = None
     class_names: ClassNames | None = None

@@ -105,8 +105,8 @@ class Encoder(nn.Module):
     def elements(self, inputs: Batch, then: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Return the features of each point, token or place of inputs, ``[N, ..., D]``, and which of them there are.
 
-        The backbone has a method ``elements(inputs)``, or of points ``per_point``, that returns the features; or these
-        and a mask ``[N, ...]``, where the inputs have no leaf ``mask`` that says it.
+        The backbone has a method ``elements(inputs)`` that returns the features; or these and a mask ``[N, ...]``,
+        where the inputs have no leaf ``mask`` that says it.
 
         Inputs that are too large are in windows that may overlap: ``{"windows": [N, W, ...], "places": [N, W, M],
         "mask": [N, P]}``, where ``places`` says which of P elements is where in a window. Those in several windows get
@@ -125,7 +125,7 @@ class Encoder(nn.Module):
         return features if then is None else then(features), mask
 
     def _each(self, inputs: Batch) -> tuple[Tensor, Tensor]:
-        each_of = getattr(self.backbone, "elements", None) or getattr(self.backbone, "per_point", None)
+        each_of = getattr(self.backbone, "elements", None)
         if each_of is None:
             raise ConfigError(
                 f"the backbone {type(self.backbone).__name__} tells of an input as a whole, and here each of its parts "

@@ -1,6 +1,6 @@
 """Networks of point clouds: PointNet, PointNet++, DGCNN, and the trivial baseline.
 
-Each embeds clouds, and says by ``per_point`` what is known of each point, by the same weights. What finds neighbours is
+Each embeds clouds, and says by ``elements`` what is known of each point, by the same weights. What finds neighbours is
 chosen without gradients, and by the places of points, so that it is the same in any batch.
 
 Shapes: N clouds, P points, C numbers of each, D features, S centres, K neighbours.
@@ -69,7 +69,7 @@ class PointNet(nn.Module):
         """Embed ``{"points": [N, P, C], "mask": [N, P]}``: ``[N, D]``."""
         return most(self.layers(clouds["points"]), clouds["mask"])
 
-    def per_point(self, clouds: Batch) -> Tensor:
+    def elements(self, clouds: Batch) -> Tensor:
         """Return what is known of each point, ``[N, P, 2 D]``: its own features, and those of its cloud."""
         return _beside_whole(self.layers(clouds["points"]), clouds["mask"])
 
@@ -114,7 +114,7 @@ class PointNet2(nn.Module):
         """Embed ``{"points": [N, P, C], "mask": [N, P]}``: ``[N, D]``."""
         return self._levels(clouds)[-1][-1][:, 0]
 
-    def per_point(self, clouds: Batch) -> Tensor:
+    def elements(self, clouds: Batch) -> Tensor:
         """Return what is known of each point, ``[N, P, ...]``: of the three nearest centres of each level, and all."""
         points_NP3 = clouds["points"][..., :3]
         levels = self._levels(clouds)
@@ -170,7 +170,7 @@ class DGCNN(nn.Module):
         """Embed ``{"points": [N, P, C], "mask": [N, P]}``: ``[N, D]``."""
         return most(self._points(clouds), clouds["mask"])
 
-    def per_point(self, clouds: Batch) -> Tensor:
+    def elements(self, clouds: Batch) -> Tensor:
         """Return what is known of each point, ``[N, P, 2 D]``: of itself, and of its cloud."""
         return _beside_whole(self._points(clouds), clouds["mask"])
 

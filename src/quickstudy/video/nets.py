@@ -1,4 +1,4 @@
-"""Networks for videos ``[N, C, T, H, W]``: small ones with 3-D convolutions.
+"""Networks for videos ``[N, C, T, H, W]``: small ones with 3-D convolutions, and those of torchvision by name.
 
 Shapes: N videos, C channels, T frames, D features.
 """
