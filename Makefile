@@ -9,7 +9,7 @@ help:  ## show this list
 setup:  ## make .venv, or bring it up to date
 	@scripts/setup
 
-demo:  ## see quickstudy at work: quickstudy demo; make demo DOMAIN=text, tabular or audio
+demo:  ## see quickstudy at work: quickstudy demo; make demo DOMAIN=text, tabular, audio, video, graph or pointcloud
 	@scripts/setup $(or $(DOMAIN),image)
 	.venv/bin/quickstudy demo --domain $(or $(DOMAIN),image) $(ARGS)
 

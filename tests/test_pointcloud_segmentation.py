@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from quickstudy import ConfigError, DataError
 from quickstudy.batches import join, stack
+from quickstudy.cli import main
 from quickstudy.data.samples import TRANSFORMS, seeded
 from quickstudy.nets import Encoder
 from quickstudy.pointcloud import Cloud, PointCloudSegmentation, PointCloudSegmentationData
@@ -45,6 +48,21 @@ def files(folder: Path, count: int = 12) -> tuple[list[str], list[NDArray[Any]]]
 @pytest.mark.dear("pointcloud", "testing", "kinds")
 def test_segmentation_of_clouds_conforms(tmp_path: Path) -> None:
     check_domain(PointCloudSegmentationData, PointCloudSegmentation, *files(tmp_path), backbone=SMALL)
+
+
+def test_the_command_writes_what_is_said_of_each_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    clouds, labels = files(tmp_path, 3)
+    data = PointCloudSegmentationData.from_files(train_files=clouds, train_targets=labels)
+    model = PointCloudSegmentation(backbone="pointnet", class_names=("rod", "ball"))
+    model.meet(data, "fit")
+    model.predictor().save("model")
+    expected = model.predictor().predict(clouds)
+    assert main(["predict", "model", *clouds, "--output", "said.csv"]) == 0
+    with Path("said.csv").open(newline="") as file:
+        assert [json.loads(row["answer"]) for row in csv.DictReader(file)] == expected
+    assert main(["predict", "model", *clouds, "--format", "json", "--output", "said.json"]) == 0
+    assert [row["answer"] for row in json.loads(Path("said.json").read_text())] == expected
 
 
 def test_labels_are_read_from_files_of_their_own_and_from_those_of_clouds(tmp_path: Path) -> None:

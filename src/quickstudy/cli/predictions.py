@@ -22,7 +22,7 @@ def writing(output: str | None, form: str, labelled: bool, row: type[Any]) -> It
 
     Args:
         output: the file, which is whole or absent; None: standard output.
-        form: ``"csv"``, in whose cells several labels stand as JSON; or ``"json"``, which alone has the ranking, where
+        form: ``"csv"``, in whose cells lists and dicts stand as JSON; or ``"json"``, which alone has the ranking, where
             there is one.
         labelled: whether rows have the true label, too.
         row: what one holds, a ``NamedTuple``.
@@ -36,8 +36,7 @@ def writing(output: str | None, form: str, labelled: bool, row: type[Any]) -> It
 
             def write_row(said: Any) -> None:
                 cells = [getattr(said, name) for name in columns]
-                cells = [json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value for value in cells]
-                cells = [storable(value) if isinstance(value, str) else value for value in cells]
+                cells = [_cell(value) for value in cells]
                 odd = any("\r" in str(value) for value in cells)  # which Python before 3.13 does not quote by itself
                 (quoted if odd else rows).writerow(cells)
 
@@ -56,6 +55,11 @@ def writing(output: str | None, form: str, labelled: bool, row: type[Any]) -> It
         file.write("[]\n" if between == "[" else "\n]\n")
 
 
+def _cell(value: Any) -> Any:
+    told = json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+    return storable(told) if isinstance(told, str) else told
+
+
 def storable(words: object) -> str:
     """Return text that UTF-8 can hold, whatever bytes a file's name is made of."""
     return str(words).encode("utf-8", "backslashreplace").decode()
@@ -72,7 +76,9 @@ class Tally:
 
     def __init__(self, kind: Kind, called: str) -> None:
         self._called = called
-        self._classes, self._several = set(kind.labels), kind.several
+        # Where a row has no label, classes are of parts of an input.
+        self._classes = set(kind.labels) if "label" in kind.row._fields else set()
+        self._several = kind.several
         self.pictures = self.unreadable = self._unknown = self._labelled = self._right = 0
         self._compared = self._learned = 0
 
