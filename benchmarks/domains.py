@@ -88,28 +88,20 @@ def told(accuracy: Any, half: Any, began: float) -> dict[str, float]:
 # ---- steps of training
 
 
-class Clock(Callback):
-    """Notes the processor's time at the end of each step."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_train_batch_end(self, *arguments: Any) -> None:
-        self.ends.append(time.process_time())
-
-    @property
-    def step(self) -> float:
-        """The median of a step, in seconds of a processor."""
-        return float(torch.tensor(self.ends, dtype=torch.float64).diff().median())
-
-
-def plain_steps(network: nn.Module, inputs: Batch, codes: Tensor, batch: int, epochs: int) -> Iterator[None]:
+def plain_steps(
+    network: nn.Module,
+    inputs: Batch,
+    codes: Tensor,
+    batch: int,
+    epochs: int,
+    loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+) -> Iterator[None]:
     """Train a network by Adam in a loop of plain torch, from memory, and yield after each step."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     for _ in range(epochs):
         for some in torch.randperm(len(codes)).split(batch):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(take(inputs, some)), codes[some]).backward()
+            loss(network(take(inputs, some)), codes[some]).backward()
             optimizer.step()
             yield
 

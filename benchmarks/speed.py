@@ -45,7 +45,7 @@ from quickstudy.runs.allocator import keep_memory_mapped, kept_mapped
 REPEATS, PROCESSES = 5, 3  # the latter of each measurement of memory
 QUICK_REPEATS, QUICK_PROCESSES = 3, 1
 LEAST_SECONDS = 0.3  # of one repeat
-EPISODES, TOGETHER = 2000, 20  # of one evaluation; classified side by side
+EPISODES = 2000  # of one evaluation
 SAME_ALLOCATOR = {f"MALLOC_{name}_": str(value % 2**62) for name, value in kept_mapped().items()}
 HEAD_TARGETS = {"svm": {1: 3.0, 5: 8.0, 15: 20.0}, "ridge": {1: 10.0, 5: 30.0, 15: 60.0}}
 EVALUATION_TARGETS = {"prototypicalnetworks": 50.0, "linear_probe": 10.0, "tim": 10.0}
@@ -107,21 +107,11 @@ def evaluation(work: Work) -> Callable[[], float]:
     sampler = EpisodeSampler(ClassIndex(targets, 20), ways=works.WAYS, shots=work["shots"], queries=works.QUERIES)
     algorithm = STRATEGIES[work["method"]]().eval()
     assert isinstance(algorithm, EmbeddingAlgorithm)
-    of_support = torch.tensor(works.targets_of(work["shots"])).expand(TOGETHER, -1)
     of_query = torch.tensor(works.targets_of(works.QUERIES))
 
     def step() -> float:
-        right = 0
-        with torch.inference_mode():
-            for start in range(0, EPISODES, TOGETHER):
-                rows_TWK = torch.from_numpy(sampler.draw(np.arange(start, start + TOGETHER)))
-                support, query = (
-                    embeddings.index_select(0, part.flatten()).unflatten(0, (TOGETHER, -1))
-                    for part in (rows_TWK[..., : work["shots"]], rows_TWK[..., work["shots"] :])
-                )
-                logits_TQW = algorithm.classify(support, of_support, query, works.WAYS)
-                right += int((logits_TQW.argmax(-1) == of_query).sum())
-        return right / (EPISODES * len(of_query))
+        rows_TWK = torch.from_numpy(sampler.draw(np.arange(EPISODES)))
+        return float((algorithm.answers(embeddings, rows_TWK, work["shots"]) == of_query).double().mean())
 
     return step
 

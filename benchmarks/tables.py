@@ -344,6 +344,11 @@ def self_made(root: Path) -> dict[str, Any]:
     return found
 
 
+def loss_of_members(outputs: Tensor, codes: Tensor) -> Tensor:
+    """Return the cross-entropy, the mean over the members of an ensemble."""
+    return nn.functional.cross_entropy(*for_loss(outputs, codes))
+
+
 class Bare(L.LightningModule):
     """A network in the least that Lightning asks for: nothing is logged, and reading is one index of each tensor.
 
@@ -365,15 +370,14 @@ class Bare(L.LightningModule):
         return Permuted()  # type: ignore[return-value]
 
     def training_step(self, batch: Any) -> Tensor:
-        outputs = self.network(batch[0])
-        return nn.functional.cross_entropy(*for_loss(outputs, batch[1]))
+        return loss_of_members(self.network(batch[0]), batch[1])
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.AdamW(self.network.parameters(), lr=1e-3)
+        return torch.optim.Adam(self.network.parameters(), lr=1e-3)
 
 
 def step(backbone: str, root: Path) -> dict[str, Any]:
-    """Time a step beside one of the same network in plain torch, and one of bare Lightning, in turns; and reading."""
+    """Time a step beside one of the same network in plain torch, and one of bare Lightning likewise; and reading."""
     train, test = (pd.read_csv(root / f"adult_{part}.csv.gz") for part in ("train", "test"))
     made = partial(TabularClassificationData.from_data_frame, "income", train_data_frame=train, batch_size=STEP_BATCH)
     data = made()
@@ -384,25 +388,20 @@ def step(backbone: str, root: Path) -> dict[str, Any]:
     ratios, apart = dict[str, list[float]](), list[float]()
     for seed in range(STEP_SEEDS):
         torch.manual_seed(seed)
-        model = TabularClassifier(backbone=backbone, optimizer="AdamW", learning_rate=1e-3)
+        model = TabularClassifier(backbone=backbone, optimizer="Adam", learning_rate=1e-3)
         model.meet(data, "fit")
         plain = copy.deepcopy(nn.Sequential(model.encoder.backbone, nn.Flatten(), model.head))
-        ours, theirs, bare = domains.Clock(), domains.Clock(), domains.Clock()
-        least = Bare(copy.deepcopy(plain), rows, codes)
+        least, beside_least = Bare(copy.deepcopy(plain), rows, codes), copy.deepcopy(plain)
+        ours, bare = (
+            domains.InTurns(domains.plain_steps(one, rows, codes, STEP_BATCH, STEP_EPOCHS, loss_of_members))
+            for one in (plain, beside_least)
+        )
         Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[ours], **QUIET).fit(model, datamodule=data)
         L.Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[bare], **QUIET).fit(least)
-        optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3)
-        for _ in range(STEP_EPOCHS):
-            for some in torch.randperm(len(train)).split(STEP_BATCH):
-                optimizer.zero_grad()
-                outputs = plain({name: leaf[some] for name, leaf in rows.items()})
-                nn.functional.cross_entropy(*for_loss(outputs, codes[some])).backward()
-                optimizer.step()
-                theirs.on_train_batch_end()
         for name, ratio in (
-            ("quickstudy / plain torch", ours.step / theirs.step),
-            ("quickstudy / bare Lightning", ours.step / bare.step),
-            ("bare Lightning / plain torch", bare.step / theirs.step),
+            ("quickstudy / plain torch", ours.ratio),
+            ("quickstudy / bare Lightning", ours.ratio / bare.ratio),
+            ("bare Lightning / plain torch", bare.ratio),
         ):
             ratios.setdefault(name, []).append(ratio)
         chances = model.predictor().predict(test.drop(columns="income"), "probabilities", batch_size=512)
