@@ -282,7 +282,7 @@ def usual_backbone(modality: Modality) -> str:
         return pretrained.get(domain, str(raw))
     name, told = modality.backbone, "whose weights are random"
     if domain == "video" and purposes.is_at_hand(pretrained["image"]):
-        name, told = pretrained["image"], "which sees one picture after another"
+        name, told = pretrained["image"], "which sees each frame by itself"
     if name:
         purposes.say(
             f"no backbone is named: {modality.called} are embedded by {name}, {told}; --backbones names others"
