@@ -79,6 +79,7 @@ def unit_of(parts: Sequence[str]) -> str:
 
 
 OF_DOMAINS = HEIGHT[DOMAINS[0]]
+OF_PICTURES = {"datasets", "modality", "image"}
 LIGHTNING = {"lightning", "pytorch_lightning"}
 
 PUBLIC = [
@@ -123,7 +124,7 @@ def complaints(root: Path = ROOT) -> list[str]:
                 reason = _reason_against(root, unit, unit_of(rest.split(".")))
             elif top in LIGHTNING and HEIGHT[unit] < HEIGHT["training"]:
                 reason = "lightning lives in training/ and above"
-            elif top == "PIL" and HEIGHT[unit] < OF_DOMAINS and unit.split("/")[-1] not in ("datasets", "modality"):
+            elif top == "PIL" and HEIGHT[unit] < OF_DOMAINS and not OF_PICTURES & {*unit.split("/")}:
                 reason = "PIL is for datasets, modality, the image domain and above"
             if reason:
                 found.append(f"{where}:{line} imports {name}: {reason}")

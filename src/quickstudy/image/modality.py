@@ -14,14 +14,16 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor, nn
 
+from quickstudy.batches import Batch
 from quickstudy.data.likeness import SIDE, small
 from quickstudy.data.samples import ADDRESS as ADDRESS
 from quickstudy.data.samples import Sent, content_of, file_content, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, check_counts, meant
+from quickstudy.image.whole import fitted_in, shown
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.pixels import by_network, channels_last, whole_numbers
 from quickstudy.modality.thumbnails import thumbnail_of
-from quickstudy.modality.values import as_uint8
+from quickstudy.modality.values import Sighted, Values, as_uint8
 
 IMAGE_EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -44,10 +46,10 @@ def load_image(
     image_mode: Literal["RGB", "L"] = "RGB",
     max_pixels: int = MAX_PIXELS,
     image_depth: Literal["auto", 8, 10, 12, 16] = "auto",
-    resize: int | Literal["cover", "shortest", "squash"] = "cover",
+    resize: int | Literal["cover", "shortest", "squash", "fit"] = "cover",
     interpolation: Literal["bicubic", "bilinear"] = "bicubic",
-) -> Tensor:
-    """Return a picture as a uint8 tensor ``[C, H, W]``.
+) -> Batch:
+    """Return a picture as a uint8 tensor ``[C, H, W]``; with ``resize="fit"`` in a dict with its sizes.
 
     It is turned as its camera says, converted to ``image_mode``, resized so that it covers ``image_size``, and cut to
     the centre. What is transparent becomes white. An array or tensor ``[H, W]``, ``[H, W, 3]`` (RGB), ``[H, W, 4]``
@@ -85,7 +87,10 @@ class Picture(Modality):
         resize: how it comes to ``image_size``. ``"cover"``: the largest part of its middle that has that shape is taken
             to that size at once. ``"shortest"``: its shorter side is brought to that of ``image_size``, and the centre
             cut out, as torchvision does; a number: to so many pixels, as transformers does. ``"squash"``: all of it is
-            brought to that size, whatever its shape. A backbone that was trained so says so.
+            brought to that size, whatever its shape. A backbone that was trained so says so. ``"fit"``: all of it is
+            shown in its own shape, as large as there is room for, in the corner of black pixels; an example is then
+            ``{"pixels": [C, H, W], "size": [2], "full": [2]}``, where ``size`` is the height and width of what is
+            shown, and ``full`` that of the file. Tasks that tell of places in a picture read so.
         interpolation: ``"bicubic"`` or ``"bilinear"``, either over all pixels that become one.
 
     Raises:
@@ -103,7 +108,6 @@ class Picture(Modality):
         "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
         "{'image_size': 84}"
     )
-    values = by_network
     makes_bytes = True
     function = staticmethod(load_image)
 
@@ -111,7 +115,7 @@ class Picture(Modality):
     image_mode: Literal["RGB", "L"] = "RGB"
     max_pixels: int = MAX_PIXELS
     image_depth: Literal["auto", 8, 10, 12, 16] = "auto"
-    resize: int | Literal["cover", "shortest", "squash"] = "cover"
+    resize: int | Literal["cover", "shortest", "squash", "fit"] = "cover"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     def __post_init__(self) -> None:
@@ -121,7 +125,7 @@ class Picture(Modality):
         if isinstance(self.resize, int):
             check_counts(resize=self.resize)
         else:
-            check_choice("resize", self.resize, "cover", "shortest", "squash")
+            check_choice("resize", self.resize, "cover", "shortest", "squash", "fit")
         if self.image_size is not None:
             pair = height_width(self.image_size)
             object.__setattr__(self, "image_size", pair[0] if isinstance(self.image_size, Integral) else pair)
@@ -131,8 +135,14 @@ class Picture(Modality):
         """Its fields by name; those that nobody needs to know are left out where they are as by default."""
         return {"image_size": self.image_size, "image_mode": self.image_mode, **self._set}
 
-    def load(self, item: Any) -> Tensor:
+    def load(self, item: Any) -> Batch:
         """Return a picture as ``load_image`` does."""
+        if self.resize != "fit":
+            return self._pixels(item)
+        pixels = replace(self, image_size=None, resize="cover")._pixels(item)
+        return fitted_in(pixels, self._size, self.interpolation)
+
+    def _pixels(self, item: Any) -> Tensor:
         if isinstance(item, np.ndarray | Tensor):
             pixels = whole_numbers(item if isinstance(item, Tensor) else tensor_of(item))
             if pixels.ndim != 2 and not channels_last(pixels.shape):
@@ -219,20 +229,21 @@ class Picture(Modality):
             return image.resize(wanted, how)
         if self.resize == "cover":
             return image if image.size == wanted else ImageOps.fit(image, wanted, how)
-        edge, shorter = min(wanted) if self.resize == "shortest" else self.resize, min(image.size)
+        edge, shorter = self.resize if isinstance(self.resize, int) else min(wanted), min(image.size)
         width, height = (edge if side == shorter else int(edge * side / shorter) for side in image.size)
         image = image.resize((width, height), how)
         cut = round if self.resize == "shortest" else int  # which differ by one pixel at most
         left, top = cut((width - wanted[0]) / 2), cut((height - wanted[1]) / 2)
         return image.crop((left, top, left + wanted[0], top + wanted[1]))
 
-    def show(self, item: Any, example: Any) -> bytes:
-        """Return a small JPEG."""
-        return thumbnail_of(example)
+    def show(self, item: Any, example: Batch) -> bytes:
+        """Return a small JPEG, with what there is in it as far as the example tells."""
+        return thumbnail_of(example if isinstance(example, Tensor) else shown(example))
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return it at a few pixels, by which copies in other sizes, formats and brightness are found."""
-        pixels = replace(self, image_size=SIDE, image_mode="RGB").load(item)
+        way = "cover" if self.resize == "fit" else self.resize
+        pixels = replace(self, image_size=SIDE, image_mode="RGB", resize=way)._pixels(item)
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) not in (1, 3):
             return super().sketch(item)
         return pixels if pixels.shape == (3, SIDE, SIDE) else small(pixels)
@@ -243,7 +254,8 @@ class Picture(Modality):
 
     def raw(self) -> tuple[nn.Module, Self]:
         """Return its pixels, of few."""
-        return nn.Flatten(), replace(self, image_size=_RAW_SIZE)
+        way = "squash" if self.resize == "fit" else self.resize
+        return nn.Flatten(), replace(self, image_size=_RAW_SIZE, resize=way)
 
     def within(self, most: int) -> Self:
         """Return it with a limit on the pixels that a file may claim."""
@@ -251,18 +263,26 @@ class Picture(Modality):
 
     def made_up(self, count: int, generator: torch.Generator, like: Any = None) -> Any:
         """Return noise of all brightnesses, of the size that pictures are brought to."""
+        sized = isinstance(like, dict) or (like is None and self.resize == "fit")
+        like = like["pixels"] if isinstance(like, dict) else like
         if like is None and self.image_size is not None:
             channels = 1 if self.image_mode == "L" else 3
             like = torch.empty(0, channels, *height_width(self.image_size), dtype=torch.uint8)
-        return super().made_up(count, generator, like)
+        pixels = super().made_up(count, generator, like)
+        size = torch.tensor(pixels.shape[2:]).expand(count, 2)
+        return {"pixels": pixels, "size": size, "full": size.clone()} if sized else pixels
 
     def recipe(self) -> dict[str, Any]:
         """Return the mode, and how the size comes about."""
-        ways = {"cover": "cover", "shortest": "shorter side", "squash": "squash"}
+        ways = {"cover": "cover", "shortest": "shorter side", "squash": "squash", "fit": "fit into the upper left"}
         way = f"shorter side to {self.resize}" if isinstance(self.resize, int) else ways[self.resize]
-        cut = ", cut out the centre" * (self.resize != "squash")
+        cut = ", cut out the centre" * (self.resize not in ("squash", "fit"))
         resize = f"{way}, {self.interpolation}{cut}" if self.image_size else None
         return {"image_mode": self.image_mode, "resize": resize}
+
+    def values(self, encoder: Sighted) -> Values:
+        """Return how their numbers are taken: as a network of pictures takes them; with their sizes, as they are."""
+        return Values(self, encoder) if self.resize == "fit" else by_network(self, encoder)
 
 
 def height_width(image_size: object) -> tuple[int, int]:

@@ -159,6 +159,33 @@ class Encoder(nn.Module):
             raise ConfigError("there is no window of any input")
         return (sums / votes.clamp(min=1).to(sums.dtype)[:, None]).view(count, most, -1), mask
 
+    def maps(self, inputs: Batch) -> list[Tensor]:
+        """Return feature maps of whole pictures, ``[N, D, h, w]`` each, from the finest to the coarsest.
+
+        The backbone returns several, as those of timm do that were made with ``features_only=True``. What lies beside a
+        picture on its canvas is nothing to it: as dark as the mean.
+
+        Args:
+            inputs: ``{"pixels": [N, C, H, W], "size": [N, 2]}``, the latter the height and width of each picture.
+
+        Raises:
+            ConfigError: it makes one vector of each picture.
+        """
+        pixels = self.prepared(inputs["pixels"])
+        height, width = (
+            torch.arange(length, device=pixels.device) < inputs["size"][:, axis, None]
+            for axis, length in enumerate(pixels.shape[2:])
+        )
+        found = self.backbone(pixels * (height[:, None, :, None] & width[:, None, None, :]))
+        found = list(found.values()) if isinstance(found, dict) else found
+        if not isinstance(found, (list, tuple)) or any(one.ndim != 4 for one in found):
+            raise ConfigError(
+                f"the backbone {type(self.backbone).__name__} tells of a picture as a whole, and here places are asked "
+                "about: choose one of timm's by its name, or a module that returns a list of feature maps [N, D, h, w]"
+            )
+        last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"  # of timm's
+        return [one.permute(0, 3, 1, 2) if last else one for one in found]
+
     def element_width(self, example: Batch) -> int:
         """Return how many features an element has, D.
 
@@ -296,6 +323,11 @@ def build_encoder(
         backbone, kwargs = choice.backbone, {**choice.options, **kwargs}
     if backbone in BACKBONES:
         build = BACKBONES[backbone]
+        if "features_only" in kwargs:
+            raise ConfigError(
+                f"the backbone '{backbone}' tells of a picture as a whole, and here places in it are asked about: "
+                "choose one of timm's, such as 'resnet18' or 'efficientnet_lite0' (type: quickstudy list backbones)"
+            )
         own = {name: value for name, value in kwargs.items() if name != "checkpoint_path"}
         known = [name for name in inspect.signature(build).parameters if name != "pretrained"]
         check_options(backbone, own, known)

@@ -170,7 +170,8 @@ def _whole(name: str, options: Mapping[str, Any], weights: Weights) -> nn.Module
         }
         changed = {"num_classes": count, "pretrained_cfg_overlay": overlay}
         unpooled = options.get("global_pool") == "" and count  # which no classifier takes
-        given = {key: value for key, value in options.items() if key != "global_pool" or not unpooled}
+        left = ("features_only", "out_indices", *("global_pool",) * bool(unpooled))  # feature maps are of part of it
+        given = {key: value for key, value in options.items() if key not in left}
         try:
             made = _made(name, {**given, **changed}, pretrained=True)
         except (RuntimeError, KeyError, AttributeError, IndexError, ValueError, AssertionError):

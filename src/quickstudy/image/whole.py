@@ -1,0 +1,115 @@
+"""Pictures that are shown as a whole, and places in them: from the file's pixels to those of the network and back.
+
+Whoever tells of places needs all of a picture in its own shape. It is brought to the corner of a canvas of one size, so
+that no answer depends on the pictures beside it; the rest is black.
+
+Shapes: C H W pixels of the canvas, h w those of the picture on it, M objects, K keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import ImageDraw
+from torch import Tensor
+
+from quickstudy.batches import Batch
+from quickstudy.errors import DataError
+from quickstudy.modality.thumbnails import from_tensor
+from quickstudy.modality.values import as_uint8
+
+_COLOURS = ("#ff5a36", "#2f9e44", "#1c7ed6", "#f59f00", "#ae3ec9", "#0ca678", "#e64980", "#5c940d")
+
+
+def fitted_in(
+    pixels: Tensor, canvas: tuple[int, int] | None, interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+) -> dict[str, Tensor]:
+    """Return ``{"pixels": uint8 [C, H, W], "size": [2], "full": [2]}`` of a picture.
+
+    Args:
+        pixels: ``[C, h, w]``, uint8, or floats of 0..1 or 0..255.
+        canvas: H and W, which it is scaled to fit into; None: as large as it is.
+        interpolation: over all pixels that become one.
+
+    Raises:
+        DataError: it is no picture, or has values beyond.
+
+    >>> fitted_in(torch.zeros(3, 100, 50, dtype=torch.uint8), (60, 60))["size"].tolist()
+    [60, 30]
+    """
+    drawn = pixels if pixels.dtype == torch.uint8 else as_uint8(pixels)
+    if drawn is None or drawn.ndim != 3 or 0 in drawn.shape:
+        raise DataError(
+            f"a picture here is uint8 [C, H, W], or floats of 0..1 or 0..255, and not {pixels.dtype} of shape "
+            f"{tuple(pixels.shape)}"
+        )
+    full = drawn.shape[1:]
+    height, width = canvas or full
+    factor = min(height / full[0], width / full[1])
+    size = [min(most, max(1, round(side * factor))) for side, most in zip(full, (height, width), strict=True)]
+    if size != list(full):
+        drawn = F.interpolate(drawn[None], size, mode=interpolation, antialias=True)[0]
+    if size != [height, width]:
+        drawn = F.pad(drawn, (0, width - size[1], 0, height - size[0]))
+    return {"pixels": drawn, "size": torch.tensor(size), "full": torch.tensor(full)}
+
+
+def part_shown(example: Mapping[str, Tensor]) -> Tensor:
+    """Return the pixels ``[C, h, w]`` of the picture alone."""
+    height, width = example["size"].tolist()
+    return example["pixels"][:, :height, :width]
+
+
+def scale_of(example: Mapping[str, Tensor]) -> Tensor:
+    """Return by how much file's pixels are multiplied to be those of the canvas, ``[..., 2]``, of x and y."""
+    return (example["size"] / example["full"]).flip(-1)
+
+
+def on_canvas(boxes: Tensor, example: Mapping[str, Tensor]) -> Tensor:
+    """Return boxes ``[M, 4]``, or points ``[..., 2]``, of a file's pixels in those of the canvas."""
+    return boxes * scale_of(example).to(boxes.dtype).repeat(boxes.shape[-1] // 2)
+
+
+def in_file(boxes: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return boxes ``[N, M, 4]`` of canvases in the pixels of their files.
+
+    Args:
+        boxes: x and y of two corners.
+        inputs: the batch that they are of.
+    """
+    factors = (inputs["full"] / inputs["size"]).flip(-1).to(boxes)
+    return boxes * factors.repeat(1, boxes.shape[-1] // 2)[:, None]
+
+
+def shown(example: Batch) -> Tensor:
+    """Return the picture of an example ``[3, h, w]`` with what its target, or an answer, tells of it.
+
+    Args:
+        example: with ``pixels`` and ``size``, and of the target ``boxes`` ``[M, 4]`` and their ``labels`` ``[M]``, or
+            ``labels`` ``[H, W]``, the class of each pixel, -1 where there is none; and ``keypoints`` ``[M, K, 3]``.
+    """
+    image = from_tensor(part_shown(example)).convert("RGB")
+    draw, line = ImageDraw.Draw(image), max(1, round(max(image.size) / 80))
+    if "boxes" in example:
+        there = example.get("mask", torch.ones(len(example["boxes"]), dtype=torch.bool)).bool()
+        codes = example.get("labels", torch.zeros(len(there), dtype=torch.int64))
+        for box, code in zip(example["boxes"][there].tolist(), codes[there].tolist(), strict=True):
+            draw.rectangle(box[:4], outline=_COLOURS[code % len(_COLOURS)], width=line)
+        for point in example["keypoints"][there].flatten(0, 1).tolist() if "keypoints" in example else ():
+            if point[2]:
+                x, y = point[:2]
+                draw.ellipse((x - line, y - line, x + line, y + line), fill=_COLOURS[0])
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    labels: Any = example.get("labels")
+    if labels is not None and labels.ndim == 2:
+        height, width = pixels.shape[1:]
+        labels = labels[:height, :width]
+        table = torch.tensor([[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in _COLOURS])
+        tint = table[labels % len(_COLOURS)].permute(2, 0, 1)
+        mixed = torch.where(labels > 0, (pixels.long() + tint) // 2, pixels.long())
+        pixels = mixed.to(torch.uint8)
+    return pixels.contiguous()
