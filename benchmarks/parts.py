@@ -63,9 +63,8 @@ def parts(root: Path) -> dict[str, Any]:
     """Tell the part that each point of a piece is of: 480 pieces to learn from, 80 others."""
     (train, labels), (test, truth) = furniture(480, turned=False), furniture(80, seed=1, turned=False)
     data = PointCloudSegmentationData.from_arrays(
-        train_arrays=train, train_targets=labels, test_arrays=test, test_targets=truth, batch_size=BATCH,
-        transform="scale_jitter",
-    )  # fmt: skip
+        train_arrays=train, train_targets=labels, test_arrays=test, test_targets=truth, batch_size=BATCH
+    )
     began, epochs = time.process_time(), 20
     torch.manual_seed(0)
     model = PointCloudSegmentation(class_names=PARTS, backbone="pointnet", **schedule(epochs, len(train), BATCH))

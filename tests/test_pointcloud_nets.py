@@ -134,12 +134,27 @@ def test_how_far_points_are_is_seen(name: str) -> None:
 
 def test_the_histogram_of_distances_is_that_of_a_loop() -> None:
     clouds = batch()
-    found = DistanceHistogram(bins=8)(clouds)
+    found = DistanceHistogram(bins=8, partners=12)(clouds)
     for row in range(4):
         there = clouds["points"][row][clouds["mask"][row]][:, :3]
-        bins = [min(int(float((one - other).norm()) * 4), 7) for one in there for other in there]
-        wanted = torch.bincount(torch.tensor(bins), minlength=8).double() / len(bins)
-        torch.testing.assert_close(found[row], wanted)
+        count = len(there)
+        steps = [1 + count // 2 * place // 12 for place in range(12)]
+        away = [float((there[one] - there[(one + step) % count]).norm()) for one in range(count) for step in steps]
+        mean = sum(away) / len(away)
+        wanted = torch.bincount(torch.tensor([min(int(one / mean * 8 / 3), 7) for one in away]), minlength=8).double()
+        torch.testing.assert_close(found[row], wanted / len(away))
+
+
+def test_the_histogram_takes_clouds_of_any_scale_in_any_order() -> None:
+    torch.manual_seed(0)
+    line = torch.linspace(0, 1, 400).pow(2)[:, None] * torch.tensor([1.0, 2.0, 0.0])
+    mask = torch.ones(1, 400, dtype=torch.bool)
+    told = [
+        DistanceHistogram()({"points": one[None], "mask": mask})
+        for one in (line, 5 * line, line[torch.randperm(400)], torch.rand(400, 3))
+    ]
+    off = [float((one - told[0]).abs().sum()) for one in told[1:]]
+    assert off[0] < 0.01 and off[1] < 0.1 and off[2] > 0.5
 
 
 def test_transforms_turn_scale_and_thin_clouds_and_what_is_told_of_points_goes_along() -> None:

@@ -138,7 +138,10 @@ def names_test_data(options: Mapping[str, Any]) -> bool:
 
 def add_model(parser: ArgumentParser, task: str) -> None:
     """Add the options of a new model of a task."""
-    add_flags(parser, class_flags(task_class(task)), "model", prefix="model")
+    cls = task_class(task)
+    told = class_flags(cls.answers)
+    flags = class_flags(cls) | {name: told[name] for name in cls.answers.asked() if name in told}
+    add_flags(parser, {name: flag for name, flag in flags.items() if name != "kind"}, "model", prefix="model")
 
 
 def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = None) -> tuple[Path, Task]:

@@ -2,6 +2,7 @@
 
 A stand-in for data sets of labelled points that needs no download: tables, chairs, lamps and beds of boxes and
 cylinders, each of other proportions, turned about its upright axis as chance has it, and measured with some noise.
+Points lie on the surface of a piece as it is seen: none inside another part, nor where two parts touch.
 
 Shapes: P points, M pieces of a room.
 """
@@ -100,12 +101,31 @@ def _drawn(generator: np.random.Generator, solids: list[_Solid], count: int) -> 
     shares = np.sqrt(areas)  # so that what is thin is seen, too
     counts = 3 + generator.multinomial(count - 3 * len(solids), shares / shares.sum())
     xyz = [
-        (_round if solid.round else _square)(generator, number, np.array(solid.half)) * solid.half + solid.middle
+        _seen(generator, number, solid, [one for one in solids if one is not solid])
         for solid, number in zip(solids, counts, strict=True)
     ]
     parts = np.repeat([PARTS.index(solid.part) for solid in solids], counts)
     order = generator.permutation(count)
     return np.concatenate(xyz)[order], parts[order]
+
+
+def _seen(generator: np.random.Generator, count: int, solid: _Solid, others: list[_Solid]) -> Numbers:
+    """Return points ``[count, 3]`` on a solid's surface, none of them within another or where it touches another."""
+    draw, xyz = _round if solid.round else _square, np.empty((0, 3))
+    while len(xyz) < count:
+        drawn = draw(generator, count, np.array(solid.half)) * solid.half + solid.middle
+        hidden = np.stack([_inside(drawn, other) for other in others])
+        xyz = np.concatenate([xyz, drawn[~hidden.any(0)]])
+    return xyz[:count]
+
+
+def _inside(xyz: Numbers, solid: _Solid) -> NDArray[np.bool_]:
+    """Return which points lie within a solid or on its surface."""
+    off, half = np.abs(xyz - solid.middle), np.array(solid.half)
+    if solid.round:
+        off, half = np.stack([np.hypot(off[:, 0], off[:, 1]), off[:, 2]], 1), half[1:]
+    within: NDArray[np.bool_] = np.all(off <= half + 1e-9, axis=1)
+    return within
 
 
 def _square(generator: np.random.Generator, count: int, half: Numbers) -> Numbers:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
+from quickstudy.data.annotations import Annotations
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.errors import given
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
+from quickstudy.image.objects import objects_on_canvas
+from quickstudy.kinds.detection import Detection
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
 from quickstudy.modality.pixels import channels_last, whole_numbers
 from quickstudy.modality.values import as_uint8
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Embedder, Regressor, Task
+from quickstudy.training.task import Classifier, Detector, Embedder, Regressor, Task
 
 
 class ImageData(DataModule):
@@ -90,6 +94,22 @@ class ImageRegressionData(ImageData):
     answers = Regression
 
 
+class ObjectDetectionData(ImageData):
+    """Pictures with objects in them; see ``ImageData``, and ``DataModule`` for the doors.
+
+    A picture's objects are ``{"boxes": [M, 4], "labels": [M]}``, x and y of two corners in pixels of the file, and M
+    ids or names of classes; there may be none. All of a picture is shown, as large as ``image_size`` has room for.
+    """
+
+    modality = Picture(320, resize="fit")
+    answers = Detection
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
+        """Take objects from memory."""
+        return replace(cls.answers.encode(targets, names), read=objects_on_canvas)
+
+
 def _upright(table: Table | None) -> Table | None:
     """Return a table whose tensor has channels first, and uint8 for whole numbers."""
     if table is None or not isinstance(table.inputs, torch.Tensor) or table.inputs.ndim not in (3, 4):
@@ -118,6 +138,12 @@ class ImageClassifier(Classifier, ImageTask):
 
 class ImageEmbedder(Embedder, ImageTask):
     """Embeds pictures; see ``Embedder`` for the arguments. The default backbone is timm's ``resnet18``."""
+
+
+class ObjectDetector(Detector, ImageTask):
+    """Finds objects in pictures; see ``Detector`` for the arguments. The default backbone is timm's resnet18."""
+
+    modality = Picture(320, resize="fit")
 
 
 class ImageRegressor(Regressor, ImageTask):

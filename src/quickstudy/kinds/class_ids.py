@@ -29,6 +29,24 @@ class ClassIds(NamedTuple):
     """Of each id."""
 
 
+def in_form(names: ClassNames | None, numbers: bool = False) -> ClassNames | None:
+    """Return names of classes as a kind keeps them: a tuple, or a dict by id.
+
+    Args:
+        names: as a user gave them, or as they come from JSON, which makes texts of whole numbers.
+        numbers: whether ids are whole numbers; else they may be names, too, and only what looks like a number is one.
+
+    Raises:
+        ConfigError: an id is no whole number.
+    """
+    if not isinstance(names, Mapping):
+        return None if names is None else tuple(map(str, names))
+    try:
+        return {int(one) if numbers or str(one).isdecimal() else one: str(name) for one, name in names.items()}
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"class_names={brief(names)}: name whole numbers, {{40: 'road'}}") from error
+
+
 def class_ids(
     names: ClassNames | None,
     count: int | None,

@@ -1,8 +1,8 @@
 """An answer is boxes in space, any number of them: where each is, how large, how turned, and of which class.
 
-The backbone tells the features of each point (``elements``), and the head gathers them in cells on the ground (pillars:
-Lang et al. 2019, https://arxiv.org/abs/1812.05784), and asks each cell whether the middle of a box is there, and which
-(Yin et al. 2021, https://arxiv.org/abs/2006.11275).
+The backbone tells the features of each point (``elements``), and the head, ``nets.pillars``, gathers them in cells on
+the ground and asks each cell whether the middle of a box is there, and which (Yin et al. 2021,
+https://arxiv.org/abs/2006.11275).
 
 Shapes: N examples, P points, D features, C classes, M boxes of an example, K that are found at most, H W cells.
 """
@@ -25,9 +25,10 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, brief, check_above_zero, check_counts, check_shares, given
 from quickstudy.functional.boxes import average_precision, best_of, hits
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
-from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids
+from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
+from quickstudy.nets.pillars import NUMBERS, Pillars
 
 if TYPE_CHECKING:
     from quickstudy.kinds.metrics import Figures
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 MAP_25 = Score("map_25", share=True)
 OVERLAPS = (0.25, 0.5)
 """From which intersection over union on a box counts as found."""
-_NUMBERS = 8
-"""What a cell tells of a box: where in the cell, how high, three sizes, sine and cosine of twice its turn."""
 _CELLS, _FINE = 160, 3
 """Cells of a side at most, and of the shorter side of a usual box."""
 _GROUPS = 50
@@ -93,11 +92,7 @@ class Detection3d(Kind):
         check_counts(width=self.width, most=self.most, **given(num_classes=self.num_classes))
         check_above_zero(**given(cell=self.cell))
         check_shares(min_score=self.min_score)
-        if isinstance(self.class_names, Mapping):  # whose keys JSON makes texts of
-            by_id = {int(one) if str(one).isdecimal() else one: name for one, name in self.class_names.items()}
-            object.__setattr__(self, "class_names", by_id)
-        elif self.class_names is not None:
-            object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+        object.__setattr__(self, "class_names", in_form(self.class_names))
         object.__setattr__(self, "ignore", tuple(self.ignore))
 
     @classmethod
@@ -181,7 +176,7 @@ class Detection3d(Kind):
         height, width = maps.shape[-2:]
         scores, places = (sure * peak).flatten(1).topk(min(self.most, sure[0].numel()), 1)
         labels, cell = places // (height * width), places % (height * width)
-        numbers = told.flatten(2).gather(2, cell[:, None].expand(-1, _NUMBERS, -1)).transpose(1, 2)
+        numbers = told.flatten(2).gather(2, cell[:, None].expand(-1, NUMBERS, -1)).transpose(1, 2)
         x = self.extent[0] + self.side * (cell % width + 0.5 + numbers[..., 0])
         y = self.extent[1] + self.side * (cell // width + 0.5 + numbers[..., 1])
         z = self.usual[0] + self.usual[1] * numbers[..., 2]
@@ -232,7 +227,7 @@ class Detection3d(Kind):
         empty = F.logsigmoid(-logits) * logits.sigmoid().square() * (1 - heat) ** 4
         focal = -torch.where(middle, found, empty).flatten(1).sum(1)
         cell = (row * width + column).long()
-        told = maps[:, self.choices :].flatten(2).gather(2, cell[:, None].expand(-1, _NUMBERS, -1)).transpose(1, 2)
+        told = maps[:, self.choices :].flatten(2).gather(2, cell[:, None].expand(-1, NUMBERS, -1)).transpose(1, 2)
         high = (boxes[..., 2] - self.usual[0]) / self.usual[1]
         sized = sizes.log() - boxes.new_tensor(self.usual[2:])
         turned = 2 * boxes[..., 6:7]
@@ -343,59 +338,6 @@ class Detection3d(Kind):
         raise ConfigError(
             "boxes are chosen among those that overlap by code, which no graph holds: save(folder) keeps it"
         )
-
-
-class Pillars(nn.Module):
-    """Gathers the features of points in cells on the ground, and asks each cell of boxes.
-
-    Args:
-        features: D.
-        width: channels.
-        classes: C.
-        extent, side, cells: see ``Detection3d``.
-    """
-
-    def __init__(
-        self,
-        features: int,
-        width: int,
-        classes: int,
-        extent: Sequence[float],
-        side: float,
-        cells: tuple[int, int],
-    ) -> None:
-        super().__init__()
-        self.corner, self.side, self.cells = tuple(extent[:2]), side, cells
-        self.point = nn.Sequential(nn.Linear(features + 4, width), nn.LayerNorm(width), nn.ReLU())
-        self.near = nn.Sequential(_layer(width, width), _layer(width, width))
-        self.wide = nn.Sequential(_layer(width, 2 * width, 2), _layer(2 * width, 2 * width), _layer(2 * width, width))
-        self.ask = nn.Sequential(_layer(2 * width, width), nn.Conv2d(width, classes + _NUMBERS, 1))
-        with torch.no_grad():
-            last: Any = self.ask[-1]
-            last.bias[:classes] = -3.0  # most cells have none
-
-    def forward(self, features: Tensor, xyz: Tensor, mask: Tensor) -> Tensor:
-        """From features ``[N, P, D]`` of points ``[N, P, 3]`` to maps ``[N, C + 8, H, W]``."""
-        height, width = self.cells
-        u, v = ((xyz[..., axis] - self.corner[axis]) / self.side for axis in (0, 1))
-        inside = mask & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-        column, row = u.floor(), v.floor()
-        off = torch.stack([u - column - 0.5, v - row - 0.5, xyz[..., 2], torch.ones_like(u)], -1)
-        known = self.point(torch.cat([features, off], -1))
-        cell = (row * width + column).where(inside, 0).long()
-        cell = cell + height * width * torch.arange(len(cell), device=cell.device)[:, None]
-        ground = known.new_zeros(len(cell) * height * width, known.shape[-1])
-        places = cell[inside][:, None].expand(-1, known.shape[-1])
-        ground = ground.scatter_reduce(0, places, known[inside], "amax")
-        canvas = ground.view(len(cell), height, width, -1).permute(0, 3, 1, 2)
-        near = self.near(canvas)
-        wide = F.interpolate(self.wide(near), size=(height, width), mode="nearest")
-        maps: Tensor = self.ask(torch.cat([near, wide], 1))
-        return maps
-
-
-def _layer(before: int, after: int, stride: int = 1) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.GroupNorm(4, after), nn.ReLU())
 
 
 def _no_loss(outputs: Any, targets: Any) -> Tensor:

@@ -19,7 +19,7 @@ from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, brief, check_counts
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score, linear_of
-from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids
+from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
 from quickstudy.kinds.losses import ClassWeights, Loss, check_class_weights, class_weights_of, named_loss, weighted
 from quickstudy.nets import Encoder
 
@@ -74,16 +74,7 @@ class Segmentation(Kind):
         if self.num_classes is not None:
             check_counts(num_classes=self.num_classes)
         check_counts(0, hidden=self.hidden)
-        if isinstance(self.class_names, Mapping):  # whose keys JSON makes texts of
-            try:
-                by_id = {int(number): str(name) for number, name in self.class_names.items()}
-            except (TypeError, ValueError) as error:
-                raise ConfigError(
-                    f"class_names={brief(self.class_names)}: name whole numbers, {{40: 'road'}}"
-                ) from error
-            object.__setattr__(self, "class_names", by_id)
-        elif self.class_names is not None:
-            object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+        object.__setattr__(self, "class_names", in_form(self.class_names, numbers=True))
 
     @property
     def ignored(self) -> tuple[int, ...]:
