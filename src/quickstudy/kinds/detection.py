@@ -32,7 +32,7 @@ from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
-from quickstudy.nets.detectors import BY_PICTURE, DETECTORS, Detector, Found
+from quickstudy.nets.detectors import BY_PICTURE, Detector, Found
 
 if TYPE_CHECKING:
     from quickstudy.kinds.metrics import Figures
@@ -169,9 +169,7 @@ class Detection(Kind):
 
     def _found(self, head: nn.Module, maps: Sequence[Tensor], inputs: Batch) -> dict[str, Tensor]:
         found: list[Found] = head(maps, inputs["size"], inputs["pixels"])
-        filled = {
-            name: torch.stack([_filled(own[name], self.most) for own in found]) for name in found[0]
-        }
+        filled = {name: torch.stack([_filled(own[name], self.most) for own in found]) for name in found[0]}
         return {**filled, "size": inputs["size"], "full": inputs["full"]}
 
     # ---- how well it does
@@ -183,7 +181,9 @@ class Detection(Kind):
             ConfigError: another is asked for.
         """
         if asked is not None:
-            raise ConfigError("loss_fn is of answers that are compared one by one, and a detector has a loss of its own")
+            raise ConfigError(
+                "loss_fn is of answers that are compared one by one, and a detector has a loss of its own"
+            )
         return _no_loss
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
@@ -251,7 +251,9 @@ class Detection(Kind):
         for code, name in enumerate(self.classes):
             if counts[code]:
                 own = found[found[:, 1] == code]
-                flags = [own[:, column].astype(np.int64)[:, None] >> np.arange(len(THRESHOLDS)) & 1 for column in (2, 3)]
+                flags = [
+                    own[:, column].astype(np.int64)[:, None] >> np.arange(len(THRESHOLDS)) & 1 for column in (2, 3)
+                ]
                 right, spare = (flag.astype(np.bool_) for flag in flags)
                 each[name] = [
                     average_precision(own[:, 0], right[:, place], spare[:, place], counts[code])
@@ -294,14 +296,14 @@ class Detection(Kind):
                 f"the model's answer to input {int((~sound).nonzero()[0])} is not a number: does it hold NaN or "
                 "infinite values, or was the model trained until it diverged?"
             )
-        factors = (told["full"] / told["size"]).flip(-1)
+        factors, rows = (told.pop("full") / told.pop("size")).flip(-1), range(len(told["scores"]))
+        named = told["scores"] >= max(self.min_score, 1e-9)
         return [
             [
                 self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row])
-                for place in range(self.most)
-                if told["scores"][row][place] >= max(self.min_score, 1e-9)
+                for place in named[row].nonzero().flatten().tolist()
             ]
-            for row in range(len(factors))
+            for row in rows
         ]
 
     def _told(self, found: Mapping[str, Tensor], factor: Tensor) -> dict[str, Any]:

@@ -91,9 +91,9 @@ class Detector(nn.Module):
         features, images = self._pyramid_of(maps), _images(size, pixels)
         if not self.by_regions:
             outputs, anchors, counts = self._asked(features, images)
-            split = {name: list(leaf.split(counts, 1)) for name, leaf in outputs.items()}
+            split = {name: list(torch.split(leaf, counts, 1)) for name, leaf in outputs.items()}
             found: list[Found] = self.network.postprocess_detections(
-                split, [list(own.split(counts)) for own in anchors], images.image_sizes
+                split, [list(torch.split(own, counts)) for own in anchors], images.image_sizes
             )
             return found
         proposals, _ = self.network.rpn(images, features)
