@@ -31,6 +31,8 @@ EXCEPT = {
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
     "data/likeness.py": (r"_?pictures?", "how sketches of pictures are compared"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),
+    "kinds/detection.py": (r".*", "objects are found in pictures"),
+    "nets/detectors.py": (r".*", "objects are found in pictures"),
     "kinds/classification.py": (r"thumbnail", "a name in HTTP"),
     "kinds/predictions.py": (r"thumbnail", "a name in HTTP"),
     "kinds/regression.py": (r".*ImageRegressionData", "the example in a message"),

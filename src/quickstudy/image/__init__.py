@@ -1,4 +1,4 @@
-"""Images: classification, regression, embedding. Importing it loads nothing until a name is used."""
+"""Images: classification, regression, embedding, objects. Importing it loads nothing until a name is used."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from quickstudy.image.tasks import ImageEmbeddingData as ImageEmbeddingData
     from quickstudy.image.tasks import ImageRegressionData as ImageRegressionData
     from quickstudy.image.tasks import ImageRegressor as ImageRegressor
+    from quickstudy.image.tasks import ObjectDetectionData as ObjectDetectionData
+    from quickstudy.image.tasks import ObjectDetector as ObjectDetector
     from quickstudy.image.transforms import available_transforms as available_transforms
 
 __getattr__, __dir__, __all__ = lazily(
@@ -26,6 +28,8 @@ __getattr__, __dir__, __all__ = lazily(
         "ImageEmbeddingData": "tasks",
         "ImageRegressionData": "tasks",
         "ImageRegressor": "tasks",
+        "ObjectDetectionData": "tasks",
+        "ObjectDetector": "tasks",
         "Picture": "modality",
         "available_transforms": "transforms",
         "load_image": "modality",
@@ -36,5 +40,6 @@ TASKS = {
     "image_classification": ("ImageClassifier", "ImageClassificationData"),
     "image_embedding": ("ImageEmbedder", "ImageEmbeddingData"),
     "image_regression": ("ImageRegressor", "ImageRegressionData"),
+    "object_detection": ("ObjectDetector", "ObjectDetectionData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

@@ -5,10 +5,10 @@ Shapes: N pictures, M objects of one, K that are found at most, C classes, H W p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
-from quickstudy.nets.detectors import BY_PICTURE, Detector, Found
+from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found
 
 if TYPE_CHECKING:
     from quickstudy.kinds.metrics import Figures
@@ -87,6 +87,8 @@ class Detection(Kind):
 
     def __post_init__(self) -> None:
         check_choice("detector", self.detector, *self.detectors)
+        if self.width % GROUPS[self.detector]:
+            raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {GROUPS[self.detector]}")
         check_counts(width=self.width, most=self.most, **given(num_classes=self.num_classes))
         check_shares(min_score=self.min_score)
         object.__setattr__(self, "class_names", in_form(self.class_names))
@@ -120,12 +122,11 @@ class Detection(Kind):
         if table is None or table.annotations is None:
             raise ConfigError("which classes there are is not known: give datamodule=, or class_names")
         raw = replace(table.annotations, code=None)
-
-        def seen() -> Iterator[Any]:
-            for row in range(len(raw)):
-                yield from raw.target(row)["labels"]
-
-        named = class_ids(self.class_names, self.num_classes, raw.names, set(seen()), self.ignored)
+        seen = {label for row in range(len(raw)) for label in cast(Any, raw.target(row))["labels"]}
+        names = self.class_names
+        if names is not None and not isinstance(names, Mapping) and any(isinstance(label, str) for label in seen):
+            names = {name: name for name in names}  # of labels that are names it says which there are
+        named = class_ids(names, self.num_classes, raw.names, seen, self.ignored)
         return replace(self, **named._asdict())
 
     @property
@@ -195,7 +196,7 @@ class Detection(Kind):
         parts = head.losses(maps, inputs["size"], inputs["pixels"], self._objects(targets, maps[0].dtype))
         lost = torch.stack(list(parts.values())).sum()
         if head.training:
-            return Judged(lost, len(inputs["size"]), {}, targets, lost.new_empty(0))
+            return Judged(lost, len(inputs["size"]), {}, targets, self.figures({}, targets))
         outputs = self._found(head, maps, inputs)
         return Judged(lost, len(inputs["size"]), outputs, targets, self.figures(outputs, targets))
 
@@ -204,17 +205,14 @@ class Detection(Kind):
         there = targets["mask"].bool()
         if "crowd" in targets:
             there = there & ~targets["crowd"].bool()
-        return [
-            {
-                name: (leaf[row][own].to(dtype) if leaf.is_floating_point() else leaf[row][own])
-                for name, leaf in targets.items()
-            }
-            for row, own in enumerate(there)
-        ]
+        leaves = {**targets, "boxes": targets["boxes"][..., :4].to(dtype)}  # what follows fills up
+        return [{name: leaf[row][own] for name, leaf in leaves.items()} for row, own in enumerate(there)]
 
     def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Return ``[N, 4K + C]``: of each object found its score, class, at which thresholds it is right, and at which
         it does not count, as bits; and how many there are of each class."""
+        if not outputs:  # of a step of training, where nothing is looked for
+            return targets["labels"].new_empty(0, dtype=torch.float32)
         told = {name: leaf.detach().double().cpu().numpy() for name, leaf in outputs.items()}
         true = {name: leaf.detach().double().cpu().numpy() for name, leaf in targets.items()}
         count, crowds = len(told["scores"]), true.get("crowd", np.zeros_like(true["mask"]))
@@ -240,7 +238,7 @@ class Detection(Kind):
 
     def _overlaps(self, told: Any, true: Any, row: int, found: Any, there: Any, crowd: Any) -> Any:
         """Return the intersection over union ``[k, m]`` of objects found and objects there in one picture."""
-        return box_overlaps(told["boxes"][row][found], true["boxes"][row][there], crowd)
+        return box_overlaps(told["boxes"][row][found], true["boxes"][row][there, :4], crowd)
 
     def precisions(self, figures: Any) -> dict[str, float]:
         """Return ``map``, ``map_50`` and ``map_75``, and ``ap_NAME`` of each class that is there."""

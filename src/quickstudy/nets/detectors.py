@@ -26,7 +26,8 @@ BY_PICTURE = ("retinanet",)
 """Those whose loss of a batch is the mean over its pictures, so that it may be shared."""
 _FINEST = {"retinanet": 8, "fcos": 8}
 """The finest map's stride, in pixels; 4 of the others."""
-_GROUPS = 8
+GROUPS = {"retinanet": 8, "fcos": 32, "faster_rcnn": 1, "mask_rcnn": 1, "keypoint_rcnn": 1}
+"""What the channels of the pyramid are a multiple of, for GroupNorm."""
 Found = dict[str, Tensor]
 Objects = Sequence[Mapping[str, Tensor]]
 
@@ -182,7 +183,7 @@ class _Given(nn.Module):
 def _dense(name: str, width: int, levels: Sequence[int], classes: int, keypoints: int, most: int) -> Any:
     detection = require("torchvision.models.detection", extra="image")
     anchors = require("torchvision.models.detection.anchor_utils", extra="image")
-    norm = partial(nn.GroupNorm, _GROUPS)
+    norm = partial(nn.GroupNorm, GROUPS[name])
     if name == "fcos":
         made = detection.FCOS(_Given(width), classes, detections_per_img=most, score_thresh=0.01)
         made.anchor_generator = anchors.AnchorGenerator(tuple((stride,) for stride in levels), ((1.0,),) * len(levels))
