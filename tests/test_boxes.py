@@ -19,6 +19,7 @@ from quickstudy.kinds.detection3d import Detection3d, boxes_of
 from quickstudy.nets import Encoder
 from quickstudy.pointcloud import Cloud, PointCloudObjectDetectionData, PointCloudObjectDetector
 from quickstudy.pointcloud.boxes import Kitti, read_boxes
+from quickstudy.pointcloud.drawing import three_views
 from quickstudy.pointcloud.nets import PointNet
 from quickstudy.testing import check_domain, check_kind
 
@@ -213,3 +214,17 @@ def test_the_kitti_frame_has_its_points_in_its_box() -> None:
         cos, sin = np.cos(box[6]), np.sin(box[6])
         own = np.stack([off[:, 0] * cos + off[:, 1] * sin, off[:, 1] * cos - off[:, 0] * sin, off[:, 2]], 1)
         assert (np.abs(own) < box[3:6] / 2 + 0.05).all(1).sum() > 100
+
+
+def test_a_batch_is_shown_with_its_boxes(tmp_path: Path) -> None:
+    """Each box is drawn, and what fills a batch up is not."""
+    scenes, targets = small_rooms(3)
+    drawn = []
+    for known in (targets, [{"boxes": [], "labels": []}] * 3):
+        data = PointCloudObjectDetectionData.from_arrays(train_arrays=scenes, train_targets=known, batch_size=3)
+        red, _, blue = np.moveaxis(np.asarray(data.show_batch("train", path=tmp_path / "a.png"), np.int64), 2, 0)
+        drawn.append(int((red > blue + 40).sum()))  # edges, which are orange; points are blue
+    assert drawn[0] > 100 and drawn[1] == 0
+    box = torch.tensor([[0.0, 0, 0, 2, 1, 1, 0.5], [0, 0, 0, 0, 0, 0, 0]])
+    points = torch.rand(9, 3)
+    assert three_views(points, boxes=box) == three_views(points, boxes=box[:1]) != three_views(points)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import quickstudy
+from quickstudy.cli import adapt
 from quickstudy.errors import DataError
+from quickstudy.ladder.examples import usual_backbone
+from quickstudy.nets import purposes
 from quickstudy.pointcloud import Cloud, PointCloudClassificationData, PointCloudClassifier
 from quickstudy.pointcloud.nets import PointNet
 from quickstudy.testing import check_domain, check_modality
@@ -135,3 +140,19 @@ def test_shapes_need_no_download_and_know_the_solids_of_points(tmp_path: Path) -
     assert set(labelled.train.inputs[:, :, 3].unique().tolist()) == set(range(len(SOLIDS)))  # type: ignore[call-overload]
     data = PointCloudClassificationData.from_benchmark("shapes", tmp_path, examples=2)
     assert data.example()["points"].shape == (1, 256, 3)
+
+
+def test_a_ladder_embeds_by_the_network_of_the_domain_where_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    purposes._SAID.clear()
+    assert usual_backbone(Cloud()) == "pointnet"
+    told = capsys.readouterr().err
+    assert told.startswith("no backbone is named: point clouds are embedded by pointnet, whose weights are random; ")
+    points = [rod(20), ball(20)] * 6
+    data = PointCloudClassificationData.from_arrays(train_arrays=points, train_targets=["rod", "ball"] * 6)
+    found = quickstudy.ladder(data, rungs=["nearest_centroid"], shots=(1,), draws=2, episodes=0)
+    assert [*found.record.asked.backbones] == ["pointnet"]
+
+
+def test_adapting_offers_no_tiles() -> None:
+    assert {*Cloud.of_elements} <= {each.name for each in dataclasses.fields(Cloud)}
+    assert "points" in adapt._READING and not {*Cloud.of_elements} & {*adapt._READING}

@@ -161,6 +161,10 @@ BAD = {
     "names.npz": (saved(np.savez, a=POINTS, b=POINTS), "holds a, b, and no array 'points': name it so"),
     "odd.bin": (b"hello" * 5, "is no file of KITTI's.*it has 25 bytes, and 16 are a point"),
     "wrong.bin": (b"\xff" * 160, "is no file of KITTI's.*its numbers are none of that kind"),
+    "a.las": (
+        b"LASF" + bytes(400),
+        "is a LAS file, which is not read: convert it, pdal translate .*pip install 'laspy.*arrays",
+    ),
     "what": (b"\x00\x01\x02" * 9, "is no point cloud that is read: save it as one of bin, npy"),
 }
 

@@ -60,6 +60,7 @@ _READING = {
     for domain in reversed(DOMAINS)  # of a name that several have, the first says what it is
     for name, flag in class_flags(MODALITIES[domain]).items()
     if name not in {each.name for each in fields(MODALITIES[domain]) if not each.repr}  # what nobody types
+    if name not in MODALITIES[domain].of_elements  # here whole inputs are answered
 }
 """How inputs are read, of all domains."""
 

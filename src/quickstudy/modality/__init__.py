@@ -72,6 +72,8 @@ class Modality(ABC):
     """Whether an input is words, as the name of a class is, which may then count as an example of it."""
     learned: ClassVar[tuple[str, ...]] = ()
     """The fields that ``fitted`` fills in: a model keeps those that it was trained with."""
+    of_elements: ClassVar[tuple[str, ...]] = ()
+    """The fields that matter where each element of an input is answered, as each point of a scene."""
     of_network: ClassVar[tuple[str, ...]] = ()
     """Further fields that a network depends on: one that tells how it reads is trained so, and one that was trained
     goes on so, where the data does not say otherwise."""
@@ -259,6 +261,11 @@ class Modality(ABC):
     def column_names(self) -> tuple[str, ...] | None:
         """The columns of a table that an input is a row of, nothing before they are known; None: it is of one alone."""
         return None
+
+    @property
+    def used_columns(self) -> tuple[str, ...]:
+        """Those of them that each input must have."""
+        return self.column_names or ()
 
     def values(self, encoder: Sighted) -> Values:
         """Return how the numbers of such inputs are taken by a network."""

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from quickstudy.data.archives import MAX_FILE_BYTES
 from quickstudy.errors import DataError, brief, few, first_line, one_line, require
 
-EXTENSIONS = frozenset((".off", ".obj", ".ply", ".stl", ".pcd", ".xyz", ".txt", ".pts", ".npz", ".npy", ".bin"))
+READ = frozenset((".off", ".obj", ".ply", ".stl", ".pcd", ".xyz", ".txt", ".pts", ".npz", ".npy", ".bin"))
+EXTENSIONS = READ | {".las", ".laz"}
+"""Of files that are found; LAS is refused by name, with what to type."""
 FEATURES = ("red", "green", "blue", "intensity")
 """What files say of a point beside where it is, in the order in which they come, those that are there.
 
@@ -70,9 +72,14 @@ def read(content: bytes, name: str, ending: str, most: int) -> Scan:
     """
     if not content.strip():
         raise DataError(f"{name} is empty: replace the file, or leave it out")
+    if content.startswith(b"LASF") or ending in EXTENSIONS - READ:
+        raise DataError(
+            f"{name} is a LAS file, which is not read: convert it, pdal translate scan.las scan.ply; or pip install "
+            "'laspy[lazrs]' and give arrays, scan = laspy.read('scan.las'); numpy.stack([scan.x, scan.y, scan.z], 1)"
+        )
     kind = _kind_of(content, ending)
     if kind is None:
-        known = few(sorted(one[1:] for one in EXTENSIONS), len(EXTENSIONS))
+        known = few(sorted(one[1:] for one in READ), len(READ))
         raise DataError(f"{name} is no point cloud that is read: save it as one of {known}")
     try:
         with warnings.catch_warnings():

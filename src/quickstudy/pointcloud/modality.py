@@ -71,6 +71,7 @@ class Cloud(Modality):
     called = "point clouds"
     extensions = EXTENSIONS
     learned = ("channels",)
+    of_elements = ("tile", "tile_points")
     wire = Wire(
         "clouds",
         _MEDIA,
@@ -236,11 +237,11 @@ class Cloud(Modality):
     # ---- showing, sending
 
     def show(self, item: Any, example: Batch) -> bytes:
-        """Return it from three sides as a small PNG: from the front, from the right, from above."""
+        """Return it from three sides as a small PNG: from the front, from the right, from above; with its boxes."""
         if in_windows(example):  # of a scene in tiles the first
             example = windows_of(example)[0]
-        labels = example.get("labels")
-        return three_views(example["points"][example["mask"]], None if labels is None else labels[example["mask"]])
+        there, labels = example["mask"], example.get("labels")
+        return three_views(example["points"][there], None if labels is None else labels[there], example.get("boxes"))
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return what a cloud has in common with copies that were moved or scaled, or have another order of points."""
