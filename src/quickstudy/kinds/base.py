@@ -541,7 +541,8 @@ KINDS = Registry[type[Kind]](
     homes={
         name: f"quickstudy.kinds.{name}"
         for name in ("classification", "detection", "detection3d", "embedding", "regression", "segmentation")
-    },
+    }
+    | {"semantic_segmentation": "quickstudy.kinds.semantic"},
 )
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
 
