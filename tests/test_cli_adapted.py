@@ -578,6 +578,8 @@ def test_columns_of_a_table_are_told_by_what_they_are_called_and_groups_kept(tmp
     wide = "who,Intent,text,more\nann,fee,a b,1\nbob,rate,c d,2\n"
     with pytest.raises(DataError, match="--input_field who --target_field Intent"):
         shown(wide)
+    with pytest.raises(DataError, match=r"no column 'intend'; did you mean 'Intent'\? It has: who, Intent, "):
+        shown(wide, target_field="intend")
     with pytest.warns(DataWarning, match="left out row 1"):
         assert len(shown("text,label\na b,fee\n,rate\n", skip=True)) == 1
     table = shown(wide, input_field="text", group_by="who")

@@ -281,7 +281,7 @@ def test_calibration_is_saved_and_ends_with_a_change(tmp_path: Path) -> None:
     again = Predictor.load(tmp_path, backbone=nn.Flatten())
     assert again.confidence_ == predictor.confidence_
     assert again.predict_set(inputs, 0.3) == predictor.predict_set(inputs, 0.3)
-    again.add_class("new", inputs[:3])
+    again.add_class("new", -inputs[:3])
     assert again.confidence_.source.startswith("the support set")
     assert again.knowledge.rates == {"reject_rate": 0.2}
 
@@ -412,7 +412,7 @@ def test_the_accuracy_to_expect_follows_changes_and_files(tmp_path: Path) -> Non
     assert given.source == "72 examples given to calibrate"
     predictor.save(tmp_path)
     assert Predictor.load(tmp_path, backbone=nn.Flatten()).held_out_accuracy_ == given
-    alone = predictor.add_class("new", inputs[:1]).held_out_accuracy_
+    alone = predictor.add_class("new", -inputs[:1]).held_out_accuracy_
     assert alone.by_class["new"].examples == 0 and alone.examples == 24
     assert str(predictor).endswith("Of 1 class it says nothing, as none of their examples was held out")
 

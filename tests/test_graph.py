@@ -118,7 +118,7 @@ def wider(graphs: Batch, by: int = 3) -> Batch:
     }
 
 
-@pytest.mark.parametrize("pooling", ["sum", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["sum", "mean", "root", "max"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_padding_changes_no_answer_in_training_either(name: str, pooling: str) -> None:
     for norm in ("batch", "layer", "none"):
@@ -160,7 +160,7 @@ def test_second_derivatives_are_those_of_finite_differences(name: str) -> None:
 
 def test_gin_is_that_of_dense_matrices() -> None:
     """Sums over neighbours are a product with the adjacency matrix, whatever is packed and how."""
-    made, graphs = network("gin", "none"), some()
+    made, graphs = network("gin", "none", pooling="sum"), some()
     adjacency = torch.zeros(3, 7, 7, dtype=torch.float64)
     for row in range(3):
         for (one, other), there in zip(graphs["edges"][row].tolist(), graphs["edge_mask"][row].tolist(), strict=True):
@@ -171,6 +171,20 @@ def test_gin_is_that_of_dense_matrices() -> None:
         found.append(states.sum(1))
     # A masked place has no feature, and the bias of the first layer has no neighbour to go to.
     torch.testing.assert_close(made(graphs), torch.cat(found, 1), rtol=0, atol=1e-10)
+
+
+def test_a_readout_by_root_lies_between_sum_and_mean() -> None:
+    there = packed(some())
+    sums, means, roots = (there.pooled(there.nodes, how) for how in ("sum", "mean", "root"))
+    torch.testing.assert_close(roots, sums / torch.tensor([5.0, 6, 7]).double().sqrt()[:, None])
+    torch.testing.assert_close(roots.square(), sums * means)
+
+
+def test_the_histogram_of_degrees_counts_nodes() -> None:
+    star: Any = {"nodes": 5, "edges": [[0, place] for place in range(1, 4)]}
+    line: Any = {"nodes": 2, "edges": [[0, 1]]}
+    network, modality = Graphs().raw()
+    assert network(stack([modality(star), modality(line)]))[:, :5].tolist() == [[1, 3, 0, 1, 0], [0, 2, 0, 0, 0]]
 
 
 def test_what_is_packed_has_no_padding() -> None:

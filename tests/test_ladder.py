@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import signal
 import sys
 from dataclasses import replace
@@ -285,7 +286,9 @@ def test_it_ends_in_a_sentence_and_a_model(tmp_path: Path) -> None:
     accuracies = [accuracy(found.record, key, ALL) for key in (centroid, first)]
     np.testing.assert_allclose(over.mean, accuracies[0].mean - accuracies[1].mean)
     assert over.mean > over.ci95 > 0 and accuracies[1].mean < 0.2
-    np.testing.assert_allclose(np.mean(per_class(found.record, centroid, 5)), accuracy(found.record, centroid, 5).mean)
+    by_class = per_class(found.record, centroid, 5)
+    np.testing.assert_allclose(np.mean([each.mean for each in by_class]), accuracy(found.record, centroid, 5).mean)
+    assert all(each.ci95 > accuracy(found.record, centroid, 5).ci95 for each in per_class(found.record, centroid, ALL))
     assert 0 <= (bought(found.record, centroid) or -1) < 0.2
     classes = accuracy_of_classes(found.record, centroid, 1)
     assert classes is not None and classes.mean > 0.4 and classes.ci95_classes >= classes.ci95
@@ -370,9 +373,53 @@ def test_ctrl_c_before_a_figure_says_how_to_go_on(
     def stops(data: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("quickstudy.ladder.climbing.opened", stops)
+    monkeypatch.setattr("quickstudy.ladder.climbing.looked_at", stops)
     assert main(["ladder", "photos/", "--out", str(tmp_path / "out")]) == 130
     assert "the same command goes on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "code", "told"),
+    [
+        ("quickstudy.ladder.examples.embeddings", KeyboardInterrupt(), 130, "the same command goes on"),
+        ("quickstudy.ladder.climbing._result", KeyboardInterrupt(), 130, "the same command goes on"),
+        ("quickstudy.ladder.climbing.write_report", KeyboardInterrupt(), 130, "the same command goes on"),
+        (
+            "quickstudy.predictor.Predictor.save",
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "(No space left on device): make room, and the same command goes on where it stopped",
+        ),
+    ],
+    ids=["embedding", "rung", "page", "full disk"],
+)
+def test_what_ends_it_anywhere_is_told_and_the_same_command_goes_on(
+    place: str,
+    error: BaseException,
+    code: int,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "x.csv").write_text(
+        "\n".join(["size,label", *(f"{row % 2}.{row:02d},{'ab'[row % 2]}" for row in range(12))])
+    )
+    out = tmp_path / "out"
+    words = ["ladder", str(tmp_path / "x.csv"), "--out", str(out), "--draws", "5", "--shots", "1"]
+    words += ["--rungs", "nearest_centroid"]
+
+    def ends(*arguments: Any, **named: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, ends)
+        assert main(words) == code
+    said = capsys.readouterr()
+    assert told in said.out + said.err
+    assert main(words) == 0
+    assert "Saved in" in capsys.readouterr().out
+    assert sorted(each.name for each in out.iterdir()) == ["ladder.html", "model", "record.jsonl"]
 
 
 # ---- rungs that train the backbone
@@ -510,12 +557,16 @@ def test_a_table_in_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[st
     rows = [
         f"{generator.normal(place):.2f},{generator.normal():.2f},{'xyz'[place]}" for place in range(3) for _ in range(9)
     ]
-    (tmp_path / "plants.csv").write_text("\n".join(["height,width,species", *rows]))
+    rows = [f"{row},{number % 28}/2/{1960 + number}" for number, row in enumerate(rows)]
+    (tmp_path / "plants.csv").write_text("\n".join(["height,width,species,seen", *rows]))
     words = ["ladder", str(tmp_path / "plants.csv"), "--out", str(tmp_path / "l"), "--draws", "2", "--shots", "2"]
     assert main([*words, "--rungs", "commonest", "linear_probe", "names", "names_too"]) == 0
     shown = capsys.readouterr().out
     assert "linear_probe, 2: " in shown and "linear_probe at 7 examples per class" in shown
     assert "not climbed: names, names_too (names of classes tell nothing of rows)" in shown
+    assert "look: 1 column is not used: 'seen' (another text" in shown
+    assert "look: column 'seen': '0/2/1960' and the others are taken for names: write dates as" in shown
+    assert "The saved model tells of itself a held-out accuracy of " in shown
     assert shown.count("Accuracy in %") == 1 and "linear_probe: logistic regression on embeddings\n" in shown
     assert " % of new examples right" in shown
     assert f"quickstudy predict {tmp_path / 'l' / 'model'} new.csv" in shown

@@ -156,13 +156,14 @@ def test_who_learns_examples_is_warned_and_copies_have_one_number() -> None:
     first = origins_of(Table.build(texts, ["card", "card", "fee", "rate", "rate"]), Text())[0]
     assert first[0] == first[1] and len(set(first)) == 4 and 0 not in first
     assert origins_of(Table.build(["CARD LOST"]), Text())[0] == first[:1]
-    grouped, sketches = origins_of(
+    grouped, sketches, _ = origins_of(
         Table.build(texts, ["fee", "fee", "fee", "rate", "rate"], origins=[1, 2, 3, 3, 4]), Text()
     )
     assert grouped[0] == grouped[1] != grouped[2] == grouped[3] != grouped[4], "the copies join two groups"
     known = Kept(torch.zeros(5, 1), (b"",) * 5, (), grouped, (), sketches)
     before = {"none": Kept(torch.zeros(1, 1), (b"",)), "rate": known}
-    later, _ = origins_of(Table.build(["new", "A RATE!"]), Text(), before)
+    later, _, again = origins_of(Table.build(["new", "A RATE!"]), Text(), before)
+    assert again == (None, "rate")
     assert later[0] not in grouped and later[1] == grouped[3], "what is like one of a group is of the group"
     with pytest.warns(DataWarning) as told:
         origins_of(Table.build([*texts, "fee"], ["card lost", "Card_lost", "fee", "rate", "rate", "rate"]), Text())

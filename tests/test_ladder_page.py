@@ -52,7 +52,7 @@ def page(name: str = "cat", picture: bytes = b"\x89PNG") -> Page:
         facts=[("data", name)],
         findings=[(Finding("labels", name), [[example, text]]), (Finding("repeated", f"kept {name}"), [])],
         judged=f"Of {name}.",
-        classes=[OfClass(name, 0.5, 10)] * 13,
+        classes=[OfClass(name, Estimate(0.5, 0.3), 10)] * 13,
         confusion=picture,
         confused=[Confused(name, name, 3, 0.3, [example, text])],
         doubted=[Doubted(example, name, 0.02, name)],
@@ -85,8 +85,11 @@ def test_a_page_tells_all_and_needs_nothing_else(tmp_path: Path) -> None:
         "20.0 ± 1.0",
         "± 4.0",
         "looks like <b>cat</b>",
+        "50.0 ± 30.0",
+        'data-at="against chosen">+0.4',
+        "In brackets: how probable that label seemed",
         "1 more",
-        '<td class="number">–',
+        '<td class="number first" data-at="at all (24)">–',
     ):
         assert each in written, each
     assert written.count("<polyline") == 3 and written.count("<path") == 8 + 3
@@ -125,7 +128,10 @@ def test_a_page_of_nothing_yet_is_a_page(tmp_path: Path) -> None:
     write_page(
         tmp_path / "other.html",
         Page(
-            "cat", "Nothing.", [OnPage("one", "", [Point("1", Estimate(lost, lost))])], classes=[OfClass("a", lost, 0)]
+            "cat",
+            "Nothing.",
+            [OnPage("one", "", [Point("1", Estimate(lost, lost))])],
+            classes=[OfClass("a", Estimate(lost, lost), 0)],
         ),
     )
     assert "Nothing can be recommended yet." in (tmp_path / "ladder.html").read_text("utf-8")

@@ -25,6 +25,7 @@ from torch import nn
 from quickstudy import ConfigError, DataError, Predictor
 from quickstudy.algorithms import STRATEGIES
 from quickstudy.data.targets import encode
+from quickstudy.errors import DataWarning
 from quickstudy.image import ImageClassifier, Picture, load_image
 from quickstudy.learning.changes import Change
 from quickstudy.nets import Encoder, build_encoder
@@ -119,7 +120,9 @@ def test_takes_what_comes_one_by_one(strategy: str, tmp_path: Path, monkeypatch:
         assert made.score(one_by_one(), iter(labels)) == made.score(paths, labels)
     np.testing.assert_array_equal(made.predict_proba(iter(paths)), made.predict_proba(paths))
     monkeypatch.chdir(tmp_path)
-    made.add_class("all", Path().glob("*.png")).calibrate(map(str, paths), iter(labels))
+    with pytest.warns(DataWarning, match=r"^6 pictures for the class 'all' .*: '\d.png' and one of '"):
+        made.add_class("all", Path().glob("*.png"))
+    made.calibrate(map(str, paths), iter(labels))
     assert made.counts_["all"] == 6 and made.confidence_.source.startswith("6 examples")
     assert made.predict(p for p in ()) == []
     backbone = Predictor.from_backbone("conv4", map(str, paths), iter(labels))
@@ -204,7 +207,7 @@ def test_what_changes_answers_as_what_was_learned_at_once(model: ImageClassifier
         encoder, algorithm = build_encoder("conv4").double(), STRATEGIES[name]().double()
         whole = Predictor(encoder, algorithm).fit(images, labels)
         grown = Predictor(encoder, algorithm).add_class("thing", images[:2]).add_class("green", images[6:12])
-        grown.add_class("blue", images[12:]).add_class("other", images[3:4])
+        grown.add_class("blue", images[12:]).add_class("other", 255 - images[3:4])
         grown.add_examples("thing", images[2:6]).rename_class("thing", "red").remove_class("other")
         assert grown.counts_ == {"red": 6, "green": 6, "blue": 6}
         columns = [list(whole.classes_).index(name) for name in grown.classes_]
@@ -331,7 +334,7 @@ def test_it_answers_in_the_type_that_it_was_taught(labels: Any, classes: list[An
 def test_names_are_taken_as_fit_took_them() -> None:
     images = colours(1)[0]
     predictor = Predictor(build_encoder("conv4", {"hidden": 8}), STRATEGIES["nearest_centroid"]())
-    predictor.fit(images, [0, 1, 2]).add_class(3, images[:1]).add_examples(np.int64(3), images[1:2])
+    predictor.fit(images, [0, 1, 2]).add_class(3, 255 - images[:1]).add_examples(np.int64(3), 255 - images[1:2])
     predictor.rename_class(torch.tensor(2), 20).remove_class(0.0)  # type: ignore[arg-type]  # which fit takes, too
     assert predictor.counts_ == {1: 1, 20: 1, 3: 2}
     assert 3 in predictor and np.int32(20) in predictor

@@ -224,7 +224,7 @@ def test_a_run_says_where_it_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFi
     options: dict[str, Any] = {"strategy": "prototypicalnetworks"}
     with caplog.at_level("INFO", "lightning.pytorch"), pytest.raises(SystemExit):
         killed_run.run(tmp_path, **options, callbacks=[Terminate()])
-    assert f"Terminated after step 6: '{tmp_path}/last.ckpt' holds it; a run with resume='auto'" in caplog.text
+    assert f"Terminated after step 6: '{tmp_path}/last.ckpt' holds it; the same command with --out" in caplog.text
     assert "6 steps." in (tmp_path / "report.html").read_text()
     with caplog.at_level("INFO", "lightning.pytorch"):
         killed_run.run(tmp_path, **options)

@@ -108,6 +108,9 @@ def test_says_unknown_and_shows_what_is_near(client: Client) -> None:
 def test_learns_renames_and_forgets_and_answers_as_the_predictor_does(client: Client, tmp_path: Path) -> None:
     assert client.teach("blue", picture("blue", 1)).json() == {"name": "blue", "examples": 1}
     assert client.teach("blue", picture("blue", 2), picture("blue", 3)).json() == {"name": "blue", "examples": 3}
+    told = client.teach("crimson", picture("red", 2)).json()
+    assert told["examples"] == 1 and told["warnings"][0].startswith("one of the pictures for the class 'crimson' is")
+    assert client("DELETE", "/classes/crimson").status_code == 204
     assert client("PATCH", "/classes/blue", json={"name": True}).status_code == 422  # and not the class "1"
     assert client("PATCH", "/classes/blue", json={"name": "sky"}).status_code == 204
     assert client("DELETE", "/classes/red").status_code == 204
@@ -298,6 +301,12 @@ def test_wrong_input_is_refused_in_words(client: Client) -> None:
         (client("POST", "/predct"), 404, "no POST /predct; did you mean '/predict'?"),
         (client("PUT", "/predict"), 405, "/predict takes no PUT: ask with POST"),
         (client("PUT", "/classes/red"), 405, "ask with DELETE or PATCH"),
+        (client("POST", "/classes/red"), 405, "Or do you mean POST /classes/{name}/examples?"),
+        (
+            client("POST", "/classes"),
+            405,
+            "ask with GET; GET /docs describes them. Or do you mean POST /classes/{name}",
+        ),
         (client("DELETE", "/classes/../"), 404, "--path-as-is"),
         (client("POST", "/predict", json={"images": [], "topk": 2}), 422, "'topk', which is not known. It takes: 'ima"),
         (client("PATCH", "/classes/red", json={"name": "x", "nam": "y"}), 422, "'nam', which is not known; did you"),

@@ -430,3 +430,10 @@ def test_the_command_line_takes_tables_of_several_columns(
     assert main(["predict", "new", "asked.csv", "--no-unknown"]) == 1
     out, err = capsys.readouterr()
     assert "unreadable: row 0, column 'age': 'old' is no number" in err and len(out.splitlines()) >= 24
+    table.assign(age="old").drop(columns="pay").to_csv("asked.csv", index=False)
+    assert main(["predict", "new", "asked.csv"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 6 and told[-1] == "24 of 24 rows could not be read; the first 5 are told above"
+    table.rename(columns={"age": "aeg"}).to_csv("asked.csv", index=False)
+    assert main(["predict", "new", "asked.csv"]) == 2
+    assert "'asked.csv' lacks the column 'age'; did you mean 'aeg'?" in capsys.readouterr().err

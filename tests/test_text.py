@@ -330,7 +330,7 @@ def test_the_name_of_a_class_counts_as_an_example_of_it(tmp_path: Path) -> None:
     assert TextClassifier(backbone=tiny()).adapt(classes=names).counts_ == alone.fit(classes=names).counts_
     alone.save(tmp_path / "bank")
     with Service(tmp_path / "bank") as service:
-        assert service.teach("exchange_rate", []).result() == 1
+        assert service.teach("exchange_rate", []).result() == (1, ())
         with pytest.raises(DataError, match="no examples were given"):
             service.teach("exchange_rate", []).result()
     assert Predictor.load(tmp_path / "bank").counts_ == dict.fromkeys([*names, "exchange_rate"], 1)

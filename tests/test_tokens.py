@@ -198,12 +198,22 @@ def test_what_of_dicts_does_not_fit_is_read_each_time(share: float, tmp_path: Pa
     assert kept + 2 * (len(MANY) - kept) <= len(calls) <= kept + 3 * (len(MANY) - kept)  # once more to be tried
 
 
-def test_kept_dicts_of_one_shape_are_gathered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("longest", [1, 5, 600])
+def test_kept_dicts_are_gathered_at_once(longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(row: int) -> dict[str, Any]:
-        numbers = torch.arange(3, dtype=torch.float64) * row
-        return {"numbers": numbers, "missing": numbers > 4, "none": torch.empty(0, 2), "code": torch.tensor(row)}
+        length = row % longest
+        numbers = torch.arange(1 + length, dtype=torch.float64) * row
+        none, square = torch.empty(0, 2), torch.ones(1 + length % 7, 1 + length // 7 % 7, dtype=torch.int32) * row
+        return {
+            "numbers": numbers,
+            "missing": numbers > 4,
+            "none": none,
+            "pairs": numbers[:length, None].expand(-1, 2),
+            "square": square,
+            "code": torch.tensor(row),
+        }
 
-    samples, plain = Samples(list(range(200)), load, budget=1 << 20), Samples(list(range(200)), load)
+    samples, plain = Samples(list(range(200)), load, budget=1 << 24), Samples(list(range(200)), load)
     samples.batch(np.random.default_rng(1).permutation(200))
     rows = np.random.default_rng(0).integers(200, size=50)
     wanted = plain.batch(rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
@@ -20,7 +21,7 @@ from torch import nn
 from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.data.targets import Label
 from quickstudy.domains import DOMAINS
-from quickstudy.errors import ConfigError, TakenError, brief, check_counts, few, one_line
+from quickstudy.errors import ConfigError, DataWarning, TakenError, brief, check_counts, few, one_line
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
 from quickstudy.kinds.predictions import Answer, Neighbour
@@ -167,6 +168,8 @@ class Adapted:
 
     def _make(self, knowledge: Knowledge, change: Change) -> Self:
         then = after(knowledge, [change])
+        for told in change.warnings if self.before_change is None else ():  # else who is told of it tells of them
+            warnings.warn(told, DataWarning, 3)
         number = self.before_change(change) if self.before_change else None
         # Nothing fails from here on.
         self._knowledge = then if number is None else replace(then, number=number)

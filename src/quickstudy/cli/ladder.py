@@ -41,6 +41,10 @@ _UNKNOWN = (
     'What is like none of the examples it calls "unknown", among it '
     f"{DEFAULT_REJECT_RATE:.0%} of what is of these classes; --no-unknown names the likeliest class in any case"
 )
+_ITSELF = (
+    "The saved model tells of itself a held-out accuracy of {} %: each example answered by what all others teach. The "
+    "sentence above is of models that learned from fewer, and allows for its being the best of several: rely on that"
+)
 _STOPPED = "Stopped: the same command goes on"
 
 
@@ -83,12 +87,23 @@ def run(args: argparse.Namespace) -> int:
         table = found.predictor.modality.column_names is not None or found.predictor.modality.in_words
         what = "new.csv" if table else f"{asked.field if asked else 'inputs'}/"
         out.print(Text(f"Saved in '{saved}'; use it: quickstudy predict {saved} {what}{also_importing(args)}"))
-        if isinstance(found.predictor, Predictor) and math.isfinite(found.predictor.knowledge.threshold):
-            out.print(Text(_UNKNOWN))
+        if isinstance(found.predictor, Predictor):
+            for line in _of_itself(found.predictor):
+                out.print(Text(line))
     out.print(Text(f"All of it, to read: {Path(args.out) / PAGE}"))
     if not found.finished:
         out.print(Text(_STOPPED))
     return 0 if found.finished else 130
+
+
+def _of_itself(predictor: Predictor) -> list[str]:
+    """Return what the saved model tells of itself, and why that is not what the sentence tells."""
+    told = predictor.held_out_accuracy_
+    lines = []
+    if math.isfinite(told.accuracy):
+        estimate = f"{100 * told.accuracy:.1f}" + f" ± {100 * told.ci95:.1f}" * math.isfinite(told.ci95)
+        lines.append(_ITSELF.format(estimate))
+    return [*lines, _UNKNOWN] if math.isfinite(predictor.knowledge.threshold) else lines
 
 
 @contextmanager

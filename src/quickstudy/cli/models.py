@@ -22,7 +22,7 @@ from quickstudy.data.scan import class_folders
 from quickstudy.data.stages import Stage
 from quickstudy.data.table import Table
 from quickstudy.domains import DOMAINS
-from quickstudy.errors import ConfigError, DataError, MissingPackageError, few, first_line
+from quickstudy.errors import ConfigError, DataError, MissingPackageError, closest, few, first_line, one_line
 from quickstudy.files import absent, best_checkpoint, looked_in
 from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality, Tensors
@@ -265,6 +265,10 @@ def _two_of(path: Path, names: list[str], inputs: str | None, targets: str | Non
     for field in names if inputs is None or targets is None else (inputs, targets):
         if names.count(field) > 1:
             raise DataError(f"'{path}' has {names.count(field)} columns '{field}': give each a name of its own")
+    for typed in (inputs, targets):
+        if typed is not None and typed not in names:
+            near = closest(typed, names)
+            raise DataError(f"'{path}' has no column '{one_line(typed)}'{near} It has: {few(names, 30)}")
     others = [name for name in names if name not in (inputs, targets)]
     if targets is None:
         targets = target_among(others) or (others[-1] if len(others) + (inputs is not None) == 2 else None)

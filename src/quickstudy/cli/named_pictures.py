@@ -23,7 +23,7 @@ from quickstudy.data.samples import ADDRESS, Loaded, Samples
 from quickstudy.data.scan import any_files, folder_labels
 from quickstudy.data.table import Inputs
 from quickstudy.data.targets import Label, label_of, missing, read_as, type_of
-from quickstudy.errors import ConfigError, DataError, few
+from quickstudy.errors import ConfigError, DataError, closest, few
 from quickstudy.kinds.base import Kind
 from quickstudy.modality import Modality
 
@@ -109,7 +109,7 @@ def source_of(word: str, kind: Kind | None, modality: Modality) -> tuple[Inputs,
         return [word], None  # which is an input itself, and names none
     path = Path(word).expanduser()
     if modality.in_cells and is_table(path) and path.is_file():
-        return _cells(path, kind) if modality.column_names is None else _rows(path, kind, modality.column_names)
+        return _cells(path, kind) if modality.column_names is None else _rows(path, kind, modality)
     if (path.is_file() and not is_archive(path)) or ADDRESS.match(word):  # which is then told as unreadable
         return [path], None
     source = any_files(path, modality.extensions, modality.parts).inputs
@@ -136,9 +136,20 @@ def _cells(path: Path, kind: Kind | None) -> tuple[Inputs, Labels | None]:
     return columns[inputs[0]], _labels({name: cells for name, cells in columns.items() if name != inputs[0]}, kind)
 
 
-def _rows(path: Path, kind: Kind | None, known: tuple[str, ...]) -> tuple[Inputs, Labels | None]:
-    """Return rows, and their labels where one column alone is none of those that the model knows."""
-    columns = file_columns(path, None)
+def _rows(path: Path, kind: Kind | None, modality: Modality) -> tuple[Inputs, Labels | None]:
+    """Return rows, and their labels where one column alone is none of those that the model knows.
+
+    Raises:
+        DataError: they lack a column that the model uses.
+    """
+    columns, known = file_columns(path, None), modality.column_names or ()
+    if lacking := [name for name in modality.used_columns if name not in columns]:
+        what = f"column{'s' * (len(lacking) > 1)} {few((repr(name) for name in lacking), 10)}"
+        near = closest(lacking[0], [name for name in columns if name not in known])
+        raise DataError(
+            f"'{path}' lacks the {what}{near} It has {few(map(repr, columns), 10)}: give each that training had, "
+            "with empty cells where nothing is known"
+        )
     others = {name: cells.tolist() for name, cells in columns.items() if name not in known}
     return Rows(columns).only([name for name in columns if name in known]), _labels(others, kind)
 

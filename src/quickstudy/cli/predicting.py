@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from quickstudy.errors import DataError
 from quickstudy.kinds.base import Kind
 from quickstudy.model import Model
 
+_ROWS = 5
+"""Rows of a table of which it is told why they cannot be read; of files all are named."""
 Answered = Iterable[tuple[Picture, Any]]
 """Pictures with what is said of them, as the kind of answer has it; or the ``DataError`` why they cannot be read."""
 
@@ -95,11 +98,13 @@ def write_rows(
     tally = Tally(asked.kind, asked.model.modality.called)
     errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     shows = shows and not (output is None and sys.stdout.isatty())
+    most = math.inf if asked.model.modality.column_names is None else _ROWS
     with writing(output, form, labelled, asked.kind.row) as write, bar("predicting", total, shows) as advance:
         for picture, found in said:
             if isinstance(found, DataError):
                 tally.add(None)
-                errors.print(storable(f"unreadable: {_about(picture.item, found)}"))
+                if tally.unreadable <= most:
+                    errors.print(storable(f"unreadable: {_about(picture.item, found)}"))
             else:
                 rows = asked.rows(picture, found)
                 tally.add(rows)
@@ -109,7 +114,8 @@ def write_rows(
                     write(row)
             advance(1)
     if tally.unreadable:
-        errors.print(f"{tally.unreadable} of {tally.pictures} {asked.model.modality.called} could not be read")
+        some = f"; the first {most} are told above" if tally.unreadable > most else ""
+        errors.print(f"{tally.unreadable} of {tally.pictures} {asked.model.modality.called} could not be read{some}")
     if tally.caution and asked.cautions:
         errors.print(tally.caution)
     if output:

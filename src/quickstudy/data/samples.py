@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from quickstudy.registry import Registry
 from quickstudy.torch_internals import shared_storage, tree_flatten, tree_leaves, tree_unflatten
 
 Load = Callable[[Any], Any]
+_Size = TypeVar("_Size", int, Tensor)
 Transform = Callable[[Tensor], Tensor]
 """A function of one input, as it was loaded; or of a whole sample, see ``of_samples``."""
 TRANSFORMS: Registry[Transform] = Registry("transform", further=modules_of_domains("transforms"))
@@ -58,7 +59,7 @@ def available_transforms() -> list[str]:
 _AUTO_SHARE = 0.25
 _TRIED, _SLACK = 64, 1.5
 _ALIGNED = 16
-_SMALL = 1024  # bytes of a part of an example; larger ones are copied one by one as fast
+_SMALL = 4096  # bytes of a part of an example, filled up; larger ones are copied one by one as fast
 _LONGEST_NAME, _LONGEST_SENT = 500, 80
 
 
@@ -389,22 +390,38 @@ class _Trees:
         return None if start < 0 else tree_unflatten(self._parts(start, self._shapes[row].tolist()), self._spec)
 
     def batch(self, rows: Tensor) -> Batch | None:
-        """Return small examples that are all kept and of one shape, as ``stack`` does; None where they are not."""
+        """Return examples that are all kept, as ``stack`` does; None where one is not."""
         starts, shapes = self._starts[rows], self._shapes[rows]
-        if not len(rows) or bool((starts < 0).any()) or bool((shapes != shapes[0]).any()):
+        if not len(rows) or bool((starts < 0).any()):
             return None
-        lengths, leaves = shapes[0].tolist(), []
+        leaves, axis = [], 0
         for dtype, axes in self._form:
-            shape, lengths = lengths[:axes], lengths[axes:]
-            size = math.prod(shape) * dtype.itemsize
-            if size > _SMALL:
-                return None
-            part = torch.empty(len(rows), *shape, dtype=dtype)
-            if size:
-                part = self._buffer[starts[:, None] + torch.arange(size)].view(dtype).view_as(part)
-            leaves.append(part)
-            starts = starts + _aligned(size)
+            own = shapes[:, axis : axis + axes]
+            sizes = own.prod(1)
+            leaves.append(self._joined(dtype, starts, own, sizes))
+            starts, axis = starts + _aligned(sizes * dtype.itemsize), axis + axes
         return tree_unflatten(leaves, self._spec)
+
+    def _joined(self, dtype: torch.dtype, starts: Tensor, shapes: Tensor, sizes: Tensor) -> Tensor:
+        """Return one part of some examples, filled up with zeros.
+
+        Args:
+            dtype: of the part.
+            starts, shapes, sizes: of each example's: its first byte ``[n]``, how long its axes are ``[n, axes]``, and
+                how many numbers it has ``[n]``.
+        """
+        shape = shapes.amax(0).tolist()
+        most = math.prod(shape)
+        numbers = self._buffer[: len(self._buffer) // dtype.itemsize * dtype.itemsize].view(dtype)
+        begins = starts // dtype.itemsize
+        if 0 < most * dtype.itemsize <= _SMALL and bool((shapes[:, 1:] == shapes[0, 1:]).all()):
+            places = torch.arange(most)
+            found = numbers[(begins[:, None] + places).clamp_(max=len(numbers) - 1)]
+            return found.masked_fill_(places >= sizes[:, None], 0).view(len(starts), *shape)
+        joined = torch.zeros(len(starts), *shape, dtype=dtype)
+        for row, begin, size, own in zip(joined, begins.tolist(), sizes.tolist(), shapes.tolist(), strict=True):
+            row[tuple(map(slice, own))] = numbers[begin : begin + size].view(own)
+        return joined
 
     def keep(self, row: int, sample: Batch) -> None:
         """Keep a copy of an example where it fits."""
@@ -440,7 +457,7 @@ def _size_of(sample: Batch) -> int:
     return sum(_aligned(leaf.nbytes) for leaf in tree_flatten(sample)[0])
 
 
-def _aligned(size: int) -> int:
+def _aligned(size: _Size) -> _Size:
     return -(-size // _ALIGNED) * _ALIGNED
 
 

@@ -20,7 +20,7 @@ from quickstudy.torch_internals import under_vmap
 READS: Mapping[str, Any] = {"name": "graph", "options": {}}
 """What reads their inputs; see ``Modality.described``."""
 Norm = Literal["batch", "layer", "none"]
-Pooling = Literal["sum", "mean", "max"]
+Pooling = Literal["sum", "mean", "root", "max"]
 
 
 class Packed(NamedTuple):
@@ -47,7 +47,8 @@ class Packed(NamedTuple):
         if pooling == "sum":
             return sums
         sizes = states.new_zeros(self.graphs + 1).index_add(0, self.owner, states.new_ones(states.shape[0]))
-        return sums / sizes[: self.graphs, None].clamp(min=1)
+        sizes = sizes[: self.graphs, None].clamp(min=1)
+        return sums / (sizes.sqrt() if pooling == "root" else sizes)
 
 
 def packed(graphs: Batch) -> Packed:
@@ -87,7 +88,8 @@ class MessagePassing(nn.Module):
         width: of a layer.
         norm: behind each layer: ``"batch"`` normalises by the nodes of all graphs of a batch, ``"layer"`` each by
             itself.
-        pooling: what becomes of the nodes of a graph: ``"sum"``, ``"mean"`` or ``"max"``.
+        pooling: what becomes of the nodes of a graph: ``"sum"``, ``"mean"``, ``"max"``, or ``"root"``, the sum divided
+            by the square root of their number.
         dropout: share of the features that is dropped behind each layer in training.
 
     Raises:
@@ -109,7 +111,7 @@ class MessagePassing(nn.Module):
     ) -> None:
         check_counts(features=features)
         check_choice("norm", norm, "batch", "layer", "none")
-        check_choice("pooling", pooling, "sum", "mean", "max")
+        check_choice("pooling", pooling, "sum", "mean", "root", "max")
         super().__init__()
         self.features, self.edge_features, self.loops, self.pooling = features, edge_features, loops, pooling
         self.first = nn.Linear(features, width)
@@ -169,7 +171,7 @@ def gin(
     width: int = 64,
     layers: int = 4,
     norm: Norm = "layer",
-    pooling: Pooling = "sum",
+    pooling: Pooling = "root",
     dropout: float = 0.0,
 ) -> MessagePassing:
     """A node adds up its neighbours and a perceptron follows; that tells most graphs apart. Edges may have features.
@@ -269,7 +271,7 @@ def gat(
 
 
 class DegreeHistogram(nn.Module):
-    """The share of nodes of each degree: no weights, and what other networks must surpass.
+    """How many nodes have each degree: no weights, and what other networks must surpass.
 
     Args:
         degrees: how many are told apart, from 0 on; the last stands for all above.
@@ -286,7 +288,6 @@ class DegreeHistogram(nn.Module):
         mask, edge_mask = graphs["mask"], graphs["edge_mask"]
         degrees_NV = torch.zeros(mask.shape, dtype=torch.int64, device=mask.device)
         degrees_NV = degrees_NV.scatter_add(1, graphs["edges"][..., 1], edge_mask.long()).clamp(max=self.degrees - 1)
-        dtype = graphs["nodes"].dtype
-        nothing_ND = torch.zeros(len(mask), self.degrees, dtype=dtype, device=mask.device)
-        shares_ND: Tensor = nothing_ND.scatter_add(1, degrees_NV, mask.to(dtype)) / mask.sum(1, keepdim=True)
-        return shares_ND
+        nothing_ND = graphs["nodes"].new_zeros(len(mask), self.degrees)
+        counts_ND: Tensor = nothing_ND.scatter_add(1, degrees_NV, mask.to(nothing_ND.dtype))
+        return counts_ND

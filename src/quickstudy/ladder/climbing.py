@@ -43,7 +43,7 @@ from quickstudy.ladder.examples import (
     usual_backbone,
 )
 from quickstudy.ladder.metatraining import META, others_of
-from quickstudy.ladder.opening import Named, examples_of, opened
+from quickstudy.ladder.opening import Named, looked_at
 from quickstudy.ladder.record import ALL, Asked, Conclusion, Draw, Episodic, Key, Record, Result, Step, owned
 from quickstudy.ladder.record import Examples as Listed
 from quickstudy.ladder.report import PAGE, shower, write_report
@@ -180,9 +180,9 @@ def climb(
         RUNGS[name]
     place = None if out is None else Path(out)
     with owned(place):
-        module = opened(data, **named)
-        kind, modality = domain_of(module.modality), module.modality
-        table, names = examples_of(module), rungs or available_rungs(slow, kind, meta_train is not None)
+        module, table, modality, left_out = looked_at(data, **named)
+        kind = domain_of(modality)
+        names = rungs or available_rungs(slow, kind, meta_train is not None)
         encoders = {}
         if any(RUNGS[name].features == "embedded" for name in names):
             if not backbones and not (usual := usual_backbone(modality)):
@@ -193,7 +193,7 @@ def climb(
         others, further, taught = others_of(
             meta_train, table, modality, ways, seed if episodes else None, named, origins, used
         )
-        findings += further
+        findings += [*left_out, *further]
         asked = Asked(
             data=str(Path(data)) if isinstance(data, (str, os.PathLike)) else type(data).__name__,
             fingerprint=table.fingerprint,
@@ -462,6 +462,9 @@ def _concluded(
     """Choose, and train what is chosen on all examples."""
     choice = chosen(record, worth)
     predictor = None
+    if out is not None:  # before what may take long, or more room than there is
+        modality = examples.modality if choice is None else examples.on(choice.key.backbone).knowledge.modality
+        write_report(out / PAGE, record, choice, shower(examples.table, modality, record.examples.names))
     if choice is not None and (finished or RUNGS[choice.key.rung].cost < SLOW):
         rung = RUNGS[choice.key.rung]
         predictor = rung.model(examples.prepared(*choice.key, rung.prepared))
@@ -472,7 +475,4 @@ def _concluded(
         record.add(
             Conclusion(*choice.key, round(choice.accuracy, 5), round(choice.ci95, 5), sentence(record, choice), place)
         )
-    if out is not None:
-        modality = examples.modality if choice is None else examples.on(choice.key.backbone).knowledge.modality
-        write_report(out / PAGE, record, choice, shower(examples.table, modality, record.examples.names))
     return Ladder(record, choice, predictor, finished, skipped)

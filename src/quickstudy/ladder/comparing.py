@@ -115,32 +115,49 @@ def accuracy_of_classes(record: Record, first: Key, shots: int, other: Key | Non
     return OfClasses(mean, half, max(of_classes, half) if math.isfinite(of_classes) else of_classes)
 
 
-def per_class(record: Record, key: Key, shots: int) -> list[float]:
-    """Return ``[C]``, the share of each class's examples that were rightly answered; not a number of one not asked."""
-    right_P, _, rows_P = _right(record, key, shots)
-    targets_P = torch.tensor(record.examples.targets)[rows_P]
-    ways = len(record.asked.classes)
-    asked_C = torch.bincount(targets_P, minlength=ways)
-    found: list[float] = (torch.bincount(targets_P, right_P, ways) / asked_C).tolist()
-    return found
+def per_class(record: Record, key: Key, shots: int) -> list[Estimate]:
+    """Return the accuracy of each class's examples, ``[C]``; not a number of a class that was not asked."""
+    (found, known), targets = _evidence(record, shots, (key,)), torch.tensor(record.examples.targets)
+
+    def of(code: int, answers: _Paired) -> _Paired:
+        return answers.some(targets[answers.rows] == code)
+
+    return [_told(record, of(code, found), known and of(code, known)) for code in range(len(record.asked.classes))]
 
 
 def _estimate(record: Record, shots: int, keys: Sequence[Key]) -> Estimate:
-    """Return the mean of the first's answers, less that of another's where there is one.
+    """Return the mean of the first's answers, less that of another's where there is one."""
+    return _told(record, *_evidence(record, shots, keys), alone=len(keys) == 1)
+
+
+def _evidence(record: Record, shots: int, keys: Sequence[Key]) -> tuple[_Paired, _Paired | None]:
+    """Return the answers, and those that tell better how well each support set teaches, if others than these do.
 
     Where all examples but a fifth are learned from, too few are asked by two draws to tell how well each teaches: that
     follows from the largest number of shots, since it varies less with more examples, in proportion.
     """
-    found = _paired(record, shots, keys)
+    few = [number for number in record.asked.shots if number != ALL]
+    known = _paired(record, few[-1], keys) if shots == ALL and few else None
+    return _paired(record, shots, keys), known
+
+
+def _told(record: Record, found: _Paired, known: _Paired | None, alone: bool = True) -> Estimate:
+    """Return the mean of answers with its interval.
+
+    Args:
+        record: of the ladder.
+        found, known: what ``_evidence`` returned, or a part of it.
+        alone: whether answers are of one rung, and no differences.
+    """
     groups, targets = record.examples.groups, torch.tensor(record.examples.targets)
     origins_P = torch.tensor(np.unique(groups, return_inverse=True)[1])[found.rows] if groups else None
-    teaching, few = None, [number for number in record.asked.shots if number != ALL]
-    if shots == ALL and few and len((known := _paired(record, few[-1], keys)).right):
+    teaching = None
+    if known is not None and len(known.right):
         teaching = teaching_variance(known.right, known.draws, known.rows, known.taught) * known.taught / found.taught
     mean, half = draws_interval(
-        found.right, found.draws, found.rows, targets[found.rows], found.taught, origins_P, teaching, len(keys) == 1
+        found.right, found.draws, found.rows, targets[found.rows], found.taught, origins_P, teaching, alone
     )
-    widest = max(mean, 1 - mean) if len(keys) == 1 else 1 + abs(mean)  # whatever it is, it lies within
+    widest = max(mean, 1 - mean) if alone else 1 + abs(mean)  # whatever it is, it lies within
     return Estimate(mean, min(half, widest), found.seconds)
 
 
@@ -155,6 +172,10 @@ class _Paired(NamedTuple):
     """The share of all examples that a draw learns from."""
     seconds: float
     """Of the first, the median."""
+
+    def some(self, these_P: Tensor) -> _Paired:
+        """Return some of the answers."""
+        return self._replace(right=self.right[these_P], draws=self.draws[these_P], rows=self.rows[these_P])
 
 
 def _paired(record: Record, shots: int, keys: Sequence[Key]) -> _Paired:

@@ -314,5 +314,5 @@ def memory() -> float:
 
 
 def _set(modality: Modality, own: Modality) -> dict[str, Any]:
-    """Return the options that a user gave, as far as a backbone's own modality has them."""
-    return {name: value for name, value in modality.options.items() if name in own.settings and name not in own.learned}
+    """Return the options that a user gave, and what was learned, as far as a backbone's own modality has them."""
+    return {name: value for name, value in modality.options.items() if name in own.settings}

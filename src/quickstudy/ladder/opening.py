@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -19,6 +20,8 @@ from quickstudy.data.table import Table
 from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, DataWarning, few, one_line, unknown
 from quickstudy.ladder.draws import codes_of
+from quickstudy.learning.checks import Finding
+from quickstudy.modality import Modality
 from quickstudy.modality.recognition import domain_of_cells, domain_of_names
 from quickstudy.training.datamodule import DataModule
 
@@ -42,6 +45,40 @@ class Named(TypedDict, total=False):
     group_field: str | None
     group_by: str | None
     data_options: Mapping[str, Any] | None
+
+
+def looked_at(data: Any, **named: Unpack[Named]) -> tuple[DataModule, Table, Modality, list[Finding]]:
+    """Return a data module of what is named, its examples, what these are, and what was warned of on the way.
+
+    Of rows of a table it is learned what their columns are.
+
+    Args:
+        data, named: see ``opened``.
+
+    Raises:
+        DataError, ConfigError: see ``opened`` and ``examples_of``.
+    """
+    with _held() as caught:
+        module = opened(data, **named)
+        table, modality = examples_of(module), module.modality
+        if modality.column_names is not None:
+            modality = modality.fitted(table.inputs)
+        about = [str(each.message) for each in caught if issubclass(each.category, DataWarning)]
+        caught[:] = [each for each in caught if not issubclass(each.category, DataWarning)]
+    return module, table, modality, [Finding("read", told) for told in dict.fromkeys(about)]
+
+
+@contextmanager
+def _held() -> Iterator[list[warnings.WarningMessage]]:
+    """Hold warnings back, those of the data whatever the filters are; what is left of them is told at the end."""
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DataWarning)
+            yield caught
+    finally:
+        for each in caught:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def opened(data: Any, **named: Unpack[Named]) -> DataModule:

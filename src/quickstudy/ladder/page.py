@@ -103,7 +103,7 @@ class OfClass(NamedTuple):
     """How well a class is recognised."""
 
     name: str
-    accuracy: float
+    accuracy: Estimate
     asked: int
     """Answers that this is the mean of."""
 

@@ -26,6 +26,7 @@ from quickstudy.ladder.comparing import (
     done,
     named,
     of_shots,
+    per_class,
     seen,
     sentence,
 )
@@ -169,9 +170,8 @@ def shower(table: Table, modality: Modality, names: Sequence[str]) -> Show:
 
 def _judged(page: Page, record: Record, choice: Choice, given: Answers, matrix: NDArray[np.int64], shown: Show) -> Page:
     classes, targets = record.asked.classes, np.array(record.examples.targets)
-    asked_C, right_C = matrix.sum(1), matrix.diagonal()
-    shares = [float(right / count) if count else float("nan") for right, count in zip(right_C, asked_C, strict=True)]
-    order = sorted((code for code in range(len(classes)) if asked_C[code]), key=lambda code: shares[code])
+    asked_C, found = matrix.sum(1), per_class(record, choice.key, choice.shots)
+    order = sorted((code for code in range(len(classes)) if asked_C[code]), key=lambda code: found[code].mean)
     wrong = matrix[:, :-1].copy()
     np.fill_diagonal(wrong, 0)
     confused = []
@@ -187,11 +187,14 @@ def _judged(page: Page, record: Record, choice: Choice, given: Answers, matrix: 
     doubted = [
         Doubted(shown(row), classes[targets[row]], own, classes[answer]) for row, own, answer in doubts(given, targets)
     ]
-    told = f"Of {named(record, choice.key)}, after {of_shots(record, choice.shots)}, over all draws."
+    told = (
+        f"Of {named(record, choice.key)}, after {of_shots(record, choice.shots)}, over all draws; the interval of a "
+        "class is by its own examples alone."
+    )
     return replace(
         page,
         judged=told,
-        classes=[OfClass(classes[code], shares[code], int(asked_C[code])) for code in order],
+        classes=[OfClass(classes[code], Estimate(*found[code][:2]), int(asked_C[code])) for code in order],
         confusion=confusion_picture(matrix, classes),
         confused=confused,
         doubted=doubted,

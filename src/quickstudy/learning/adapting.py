@@ -31,7 +31,7 @@ from quickstudy.data.targets import Encoded, Label, encode, in_order
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, few
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import NUMBERS, Change, Kept, Support, changed, check_name
-from quickstudy.learning.checks import origins_of
+from quickstudy.learning.checks import of_other_classes, origins_of
 from quickstudy.learning.confidence import rounding_of
 from quickstudy.learning.knowledge import CLASSES, Knowledge
 from quickstudy.learning.naming import in_words, is_word, met, reads_names, seen_in_words
@@ -166,7 +166,7 @@ def fitted(knowledge: Knowledge, inputs: Any, labels: Any, classes: Any = (), gr
     if inputs is not None or alike:
         coded = np.concatenate([codes, codes_of_names]) if alike else codes
         table = Table(examples, coded, encoded.classes, encoded.label_type, origins=groups)
-        origins, sketches = origins_of(table, knowledge.modality)
+        origins, sketches, _ = origins_of(table, knowledge.modality)
         knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
         knowledge, kept = kept_of(knowledge, examples, len(known))
         named = (False,) * count + (True,) * len(names) if alike else ()
@@ -211,7 +211,7 @@ def addition(
         knowledge, kept = kept_of_names(knowledge, [name], ways)
         return knowledge, Change("add", name, "", kept.values, kept.shown, named=kept.named)
     examples, told, origins = knowledge.reader.listed(inputs), list[float](), tuple[int, ...]()
-    sketches: tuple[bytes, ...] = ()
+    sketches, warnings = tuple[bytes, ...](), tuple[str, ...]()
     if not knowledge.kind.by_class:
         told = cast(Encoded, knowledge.kind.encode(numbers)).codes.tolist()
         if (count := len(knowledge.reader.samples(examples))) != len(told):
@@ -219,7 +219,8 @@ def addition(
     elif count := len(knowledge.reader.samples(examples)):
         groups = None if group_by is None else Origins.of_each(group_by, count, _SUPPORT)
         table = Table(examples, origins=groups)
-        origins, sketches = origins_of(table, knowledge.modality, knowledge.support)
+        origins, sketches, again = origins_of(table, knowledge.modality, knowledge.support)
+        warnings = tuple(found.told for found in of_other_classes(table, knowledge.modality, again, name))
     if not knowledge.support:
         knowledge = replace(knowledge, taught=knowledge.reader.scale(examples))
     knowledge, kept = kept_of(knowledge, examples, ways)
@@ -234,7 +235,7 @@ def addition(
             f"what it keeps of {knowledge.reader.samples(examples).name(0)} has the shape {new}, and of the examples "
             f"so far {known}: give inputs of the size that it was trained on"
         )
-    return knowledge, Change("add", name, "", *kept._replace(numbers=tuple(told)))
+    return knowledge, Change("add", name, "", *kept._replace(numbers=tuple(told)), warnings)
 
 
 def _by_name(knowledge: Knowledge) -> bool:

@@ -33,6 +33,8 @@ class Change(NamedTuple):
     """Whether each of these examples is the name of the class; nothing where none is."""
     sketches: tuple[bytes, ...] = ()
     """Of these examples, see ``Kept``."""
+    warnings: tuple[str, ...] = ()
+    """What looks wrong with these examples, in sentences, for who makes the change; nobody keeps them."""
 
     @property
     def examples(self) -> int:
@@ -105,7 +107,7 @@ def changed(support: Support, change: Change) -> Support:
     Raises:
         DataError: it is of a class that there is not, or gives two classes one name.
     """
-    kind, name, new_name, values, shown, numbers, origins, named, sketches = change
+    kind, name, new_name, values, shown, numbers, origins, named, sketches, _ = change
     if kind != "add" and name not in support:
         raise DataError(f"a change is of the class {brief(name)}, which there is not")
     if kind == "rename" and new_name in support and new_name != name:

@@ -25,6 +25,7 @@ from quickstudy.data.origins import Origins
 from quickstudy.data.samples import Samples
 from quickstudy.data.splitting import shared_origins
 from quickstudy.data.table import Table
+from quickstudy.data.targets import Label
 from quickstudy.errors import DataWarning, few, one_line, require
 from quickstudy.functional.intervals import proportion_interval
 from quickstudy.learning.changes import Support
@@ -49,7 +50,7 @@ class Finding:
 
     check: str
     """``"labels"``, ``"splits"``, ``"repeated"``, ``"names"``, ``"numbers"``, ``"groups"``, ``"grouped"``, ``"few"``,
-    ``"unasked"``, ``"seen"`` or ``"others"``."""
+    ``"unasked"``, ``"seen"``, ``"others"`` or ``"read"``, which is whatever reading the data warned of."""
     told: str
     """In a sentence."""
     rows: tuple[tuple[int, ...], ...] = ()
@@ -179,7 +180,7 @@ def swapped(table: Table, first: NDArray[np.int64], called: str) -> list[Finding
 
 def origins_of(
     table: Table, modality: Modality, known: Support | None = None
-) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
+) -> tuple[tuple[int, ...], tuple[bytes, ...], tuple[Label | None, ...]]:
     """Look at examples that are about to be learned, and warn of what is wrong with them.
 
     Args:
@@ -190,10 +191,11 @@ def origins_of(
     Returns:
         Of each a number for what it comes from: the same for those that are nearly the same or of one origin, that of a
         known one which it is nearly the same as, the same of the same example whenever it comes; 0 where there is no
-        telling. And of each what later ones are compared with, see ``Kept``. Of very many none: nobody looks.
+        telling. Of each what later ones are compared with, see ``Kept``. And of each the known class of which one is
+        nearly the same; None: none is. Of very many none of all this: nobody looks.
     """
     if len(table) > _LOOKED_AT:
-        return (), ()
+        return (), (), ()
     found = sketches(table.inputs, modality.sketch)
     findings, first = repetitions({"support": table}, modality, found)
     changed = swapped(table, first, modality.called) if modality.in_words else []  # nothing else is like a label
@@ -210,10 +212,39 @@ def origins_of(
         names = [f"group {own.names[own.codes[row]]}".encode() for row in first.tolist()]
     numbers = [int.from_bytes(digest(name)[:8], "big", signed=True) if name else 0 for name in names]
     kept = tuple(map(in_bytes, found))
-    before = [each for own in (known or {}).values() for each in zip(own.sketches, own.sources, strict=False)]
-    again = known_again(kept, [sketch for sketch, _ in before])
-    of_known = {group: before[place][1] for group, place in zip(first.tolist(), again, strict=True) if place >= 0}
-    return tuple(of_known.get(group, number) for group, number in zip(first.tolist(), numbers, strict=True)), kept
+    before = [
+        (name, *each) for name, own in (known or {}).items() for each in zip(own.sketches, own.sources, strict=False)
+    ]
+    again = known_again(kept, [sketch for _, sketch, _ in before])
+    of_known = {group: before[place][2] for group, place in zip(first.tolist(), again, strict=True) if place >= 0}
+    origins_N = tuple(of_known.get(group, number) for group, number in zip(first.tolist(), numbers, strict=True))
+    return origins_N, kept, tuple(before[place][0] if place >= 0 else None for place in again)
+
+
+def of_other_classes(table: Table, modality: Modality, again: Sequence[Label | None], name: Label) -> list[Finding]:
+    """Look for examples that are about to be learned as a class, and are nearly the same as one of another.
+
+    Args:
+        table: of the examples, without labels.
+        modality: what inputs are.
+        again: of each the class that knows it, of ``origins_of``.
+        name: of the class.
+    """
+    rows = [row for row, other in enumerate(again) if other not in (None, name)]
+    if not rows:
+        return []
+    told = _Teller({"": table}, modality)
+    pairs = few((f"{told.named(row)} and one of {one_line(repr(again[row]), 60)}" for row in rows), 2, "; ")
+    what = f"{len(rows)} {modality.called} for" if len(rows) > 1 else f"one of the {modality.called} for"
+    return [
+        Finding(
+            "labels",
+            f"{what} the class {one_line(repr(name), 60)} {'are' if len(rows) > 1 else 'is'} nearly the same as "
+            f"examples of other classes: {pairs}. What is the same cannot be told apart: where it is of one class, "
+            "remove the other class and teach that again without it",
+            tuple((row,) for row in rows[:_TOLD]),
+        )
+    ]
 
 
 def _in_bytes(sketch: Sketch) -> bytes:
@@ -411,14 +442,15 @@ class _Teller:
 
     def finding(self, check: str, pairs: NDArray[np.int64], told: str) -> Finding:
         """Return a finding; ``{}`` in the words stands for the first pairs."""
-        some = few((f"{self._named(one)} and {self._named(other)}" for one, other in pairs.tolist()), 2, "; ")
+        some = few((f"{self.named(one)} and {self.named(other)}" for one, other in pairs.tolist()), 2, "; ")
         return Finding(check, told.replace("{}", some), tuple(map(tuple, pairs[:_TOLD].tolist())))
 
     def count(self, pairs: NDArray[np.int64]) -> int:
         """Return how many examples pairs are of."""
         return len(np.unique(pairs))
 
-    def _named(self, row: int) -> str:
+    def named(self, row: int) -> str:
+        """Return what an example is called, with its label."""
         for split, table in self._tables.items():
             if row < len(table):
                 item = table.inputs[row] if isinstance(table.inputs, list) else None

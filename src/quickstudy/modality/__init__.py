@@ -262,6 +262,11 @@ class Modality(ABC):
         """The columns of a table that an input is a row of, nothing before they are known; None: it is of one alone."""
         return None
 
+    @property
+    def used_columns(self) -> tuple[str, ...]:
+        """Those of them that each input must have."""
+        return self.column_names or ()
+
     def values(self, encoder: Sighted) -> Values:
         """Return how the numbers of such inputs are taken by a network."""
         return type(self).rules(self, encoder)

@@ -37,8 +37,9 @@ class StopAtNaN(Callback):
         seen = f" Its {loader.in_progress()}." if isinstance(loader, StepLoader) else ""
         raise TrainingError(
             f"the loss of {where} is {_word(float(loss.detach()))}, and no weight was changed by it.{seen} The same "
-            "command repeats it, with resume='auto' from the last checkpoint on. Common causes: a learning rate that "
-            "is too high, precision='16-mixed' where 'bf16-mixed' would do, inputs that are not finite"
+            "command repeats it, with resume='auto' (--trainer.resume auto) from the last checkpoint on. Common "
+            "causes: a learning rate that is too high, precision='16-mixed' where 'bf16-mixed' would do, inputs that "
+            "are not finite"
         )
 
 

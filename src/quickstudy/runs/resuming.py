@@ -106,8 +106,9 @@ class KeepLast(Checkpoint):
         if isinstance(exception, SIGTERMException) and has_begun(trainer) and between:
             self._write(trainer)
             rank_zero_info(
-                f"Terminated after step {trainer.global_step}: '{self._place / LAST}' holds it; a run with "
-                f"resume='auto', default_root_dir='{self._place}' goes on from there"
+                f"Terminated after step {trainer.global_step}: '{self._place / LAST}' holds it; the same command with "
+                f"--out {self._place} --trainer.resume auto goes on from there, as a Trainer(resume='auto', "
+                f"default_root_dir='{self._place}') does"
             )
 
     def _due(self, trainer: Trainer) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -46,10 +46,10 @@ from quickstudy.serve.schemas import (
     AboutTrained,
     AllAnswered,
     Classes,
-    Known,
     Learned,
     Predictions,
     Renamed,
+    Shown,
     State,
     bodies,
     of_schema,
@@ -188,12 +188,13 @@ def _add_classes(app: FastAPI, service: Service, desk: Desk, body: dict[str, Any
         part = [{"name": name, "examples": number} for name, number in list(known.items())[start : start + count]]
         return JSONResponse({"total": len(known), "classes": part})
 
-    @app.post("/classes/{name:any}/examples", tags=["classes"], responses={200: {"model": Known}}, openapi_extra=body)
+    @app.post("/classes/{name:any}/examples", tags=["classes"], responses={200: {"model": Shown}}, openapi_extra=body)
     async def teach(request: Request, name: Name) -> Response:
         """Show examples of a class, known or new; it is on the disk when the answer comes."""
         inputs = await desk.inputs(request)
-        count = await _certain(service.teach(name, inputs, _caller(request)))
-        return JSONResponse({"name": await asyncio.wrap_future(service.as_class(name)), "examples": count})
+        taught = await _certain(service.teach(name, inputs, _caller(request)))
+        known = {"name": await asyncio.wrap_future(service.as_class(name)), "examples": taught.examples}
+        return JSONResponse({**known, "warnings": taught.warnings} if taught.warnings else known)
 
     @app.delete("/classes/{name:any}", tags=["classes"], status_code=204, responses=UNKNOWN)
     async def forget(request: Request, name: Name) -> Response:
@@ -273,6 +274,10 @@ async def _astray(request: Request, error: Exception) -> Response:
     path, docs = request.scope["path"], "GET /docs describes them"
     if methods:
         told = f"{one_line(path)} takes no {request.method}: ask with {' or '.join(methods)}; {docs}"
+        there = [route.path_format for route in routes if route.matches(request.scope)[0] != Match.NONE]
+        below = [route for route in routes if request.method in (route.methods or ()) and _below(route, there)]
+        if below:
+            told = f"{told}. Or do you mean {' or '.join(f'{request.method} {each.path_format}' for each in below)}?"
     else:
         known = ", ".join(f"{name} {route.path_format}" for route in routes for name in sorted(route.methods or ()))
         near = closest(path, [route.path_format for route in routes])
@@ -280,6 +285,11 @@ async def _astray(request: Request, error: Exception) -> Response:
     if path in _LEFT and request.method != "GET":
         told += ". Most programs cut '..' and '.' out of a path: for a class that is called so, curl --path-as-is"
     return JSONResponse({"detail": told}, 405 if methods else 404, {"allow": ", ".join(methods)} if methods else None)
+
+
+def _below(route: APIRoute, paths: Sequence[str]) -> bool:
+    """Whether a path goes on where another ends."""
+    return any(route.path_format.startswith(f"{path}/") for path in paths)
 
 
 async def _checked(request: Request) -> None:

@@ -98,6 +98,12 @@ class Known(BaseModel):
     examples: int
 
 
+class Shown(Known):
+    """A class that was shown examples."""
+
+    warnings: list[str] = Field([], description="what looks wrong with these examples; left out where nothing does")
+
+
 class Learned(BaseModel):
     """What was learned of numbers."""
 

@@ -43,6 +43,15 @@ class BusyError(QuickstudyError):
     """So many inputs are waiting that further ones are refused."""
 
 
+class Taught(NamedTuple):
+    """What became of examples of a class."""
+
+    examples: int
+    """That the class has now."""
+    warnings: tuple[str, ...] = ()
+    """What looks wrong with those that came."""
+
+
 class UnwrittenError(QuickstudyError, OSError):
     """A change could not be written, so nothing was changed."""
 
@@ -99,6 +108,7 @@ class Service:
         self._queue: queue.SimpleQueue[_Asked | _Job] = queue.SimpleQueue()
         self._waiting, self._lock, self._closed = 0, threading.Lock(), False
         self._by = ""  # who asked for what is being done
+        self._warnings: tuple[str, ...] = ()  # of the last change
         self.replayed = 0
         """Changes of earlier runs that it made again at its start, as the model was not written whole since."""
         read: Future[None] = Future()
@@ -151,7 +161,7 @@ class Service:
         """Return the class that a text means; see ``Predictor.as_class``."""
         return self._change(lambda predictor: predictor.as_class(text))
 
-    def teach(self, name: Label, inputs: list[Any], by: str = "") -> Future[int]:
+    def teach(self, name: Label, inputs: list[Any], by: str = "") -> Future[Taught]:
         """Show examples of a class, known or new, or of a new one none; the number of its examples comes back.
 
         Without an example the name of the class is one, where inputs are texts.
@@ -162,7 +172,7 @@ class Service:
 
         examples = _loaded(inputs)
 
-        def teach(predictor: Predictor) -> int:
+        def teach(predictor: Predictor) -> Taught:
             self._check_sizes(examples)
             label = predictor.as_class(name)
             if label in predictor:
@@ -170,7 +180,7 @@ class Service:
             else:
                 _check_open(predictor)
                 predictor.add_class(label, examples or None)
-            return predictor.counts_[label]
+            return Taught(predictor.counts_[label], self._warnings)
 
         return self._change(teach, by)
 
@@ -441,6 +451,9 @@ class Service:
             raise UnwrittenError(f"the change could not be written, so nothing was changed: {error}") from error
         self._uncompacted += 1
         _LOG.info("change %d: %s%s", number, _told(change), self._by and f", by {self._by}")
+        self._warnings = change.warnings
+        for told in change.warnings:
+            _LOG.warning("change %d: %s", number, told)
         return number
 
 

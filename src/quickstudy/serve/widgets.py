@@ -118,9 +118,10 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         inputs = fields.read(given)
         if not inputs and (not service.modality.in_words or name in named()):
             raise DataError(f"{'Type' if fields.typed else 'Choose'} one or more {noun}s of it first.")
-        count = service.teach(name, inputs, _visitor(request)).result()
-        said = f"Learned. <b>{escape(name)}</b> has {_examples(count)} now."
-        return _said(said, "known"), *[None] * fields.places, *listing()
+        taught = service.teach(name, inputs, _visitor(request)).result()
+        said = f"Learned. <b>{escape(name)}</b> has {_examples(taught.examples)} now."
+        doubts = " ".join(f"But {escape(each)}." for each in taught.warnings)
+        return _said(f"{said} {doubts}".strip(), "unknown" if doubts else "known"), *[None] * fields.places, *listing()
 
     @_plainly(3)
     def ask(*given: Any) -> tuple[Any, ...]:

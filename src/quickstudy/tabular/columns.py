@@ -117,7 +117,7 @@ def in_another_form(cells: NDArray[Any], kind: str) -> str:
         return ""
     texts = {cell.strip(): cell for cell in cells[:_TRIED].tolist() if isinstance(cell, str) and cell.strip()}
     for form, advice in _OTHER_FORMS.items():
-        if len(texts) > 2 and all(map(form.fullmatch, texts)):
+        if len(texts) > 2 and all(map(form.fullmatch, texts)) and _readable(number_in, dict.fromkeys(texts, 1))[1] < 3:
             return f"{brief(next(iter(texts)))} and the others are taken for names: {advice}"
     return ""
 

@@ -11,7 +11,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
@@ -235,6 +235,11 @@ class Row(Modality):
         """All columns that training rows had; see ``Modality.column_names``."""
         return tuple(column[0] for column in self.columns)
 
+    @property
+    def used_columns(self) -> tuple[str, ...]:
+        """Those of them that tell anything."""
+        return tuple(column.name for column, _ in self._plan)
+
     def for_backbone(self) -> dict[str, Any]:
         """Return how many numbers a row has, and of each category how many codes there are, with 0."""
         if not self.columns:
@@ -287,7 +292,7 @@ class Row(Modality):
 
     def raw(self) -> tuple[str, Self]:
         """Return its columns."""
-        return "one_hot", replace(self, columns=())
+        return "one_hot", self
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return the cells of the columns that are used, however they are written: 1, 1.0 and "1" are the same."""
