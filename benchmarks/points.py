@@ -68,7 +68,7 @@ def tested(strategy: str, backbone: Any, data: PointCloudClassificationData, **p
 
 def princeton(root: Path, backbone: str = "pointnet", epochs: int = EPOCHS) -> dict[str, Any]:
     """Train prototypical networks on 80 classes, and judge by 25 others."""
-    data = princeton_data(root, drawn=DRAWN, transform="scale_jitter")
+    data = princeton_data(root, drawn=DRAWN)
     torch.manual_seed(0)
     scheduler = ("CosineAnnealingLR", {"T_max": epochs})
     model = classifier("prototypicalnetworks", backbone, PLAN, learning_rate=2e-3, lr_scheduler=scheduler)

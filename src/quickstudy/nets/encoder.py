@@ -89,7 +89,7 @@ class Encoder(nn.Module):
         inputs = self.prepared(join([example, example]))  # batch statistics need more than one
         name, shape = type(self.backbone).__name__, each(lambda leaf: tuple(leaf.shape[1:]), example)
         try:
-            with torch.no_grad(), self._evaluating():
+            with torch.no_grad(), self.evaluating():
                 features = over_windows(self.backbone, inputs)
         except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
             raise ConfigError(
@@ -193,7 +193,7 @@ class Encoder(nn.Module):
         Args:
             example: ``[1, ...]``, on the encoder's device.
         """
-        with torch.no_grad(), self._evaluating():
+        with torch.no_grad(), self.evaluating():
             return self.elements(example)[0].shape[-1]
 
     def find_rows(self, inputs: Batch) -> None:
@@ -203,7 +203,7 @@ class Encoder(nn.Module):
             inputs: ``[N, ...]``, on the encoder's device.
         """
         if self._layouts is None and size(inputs) > 1 and any(isinstance(m, BatchNorm) for m in self.modules()):
-            with self._evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
+            with self.evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
                 self._layouts = layouts_of(self, inputs)
 
     def rows_of(self, inputs: Batch) -> FoldedRows:
@@ -211,7 +211,8 @@ class Encoder(nn.Module):
         return FoldedRows(inputs, self._layouts or ())
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
+        """Be in evaluation mode for a while."""
         training = [module for module in self.modules() if module.training]
         self.eval()
         try:
