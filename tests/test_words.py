@@ -45,9 +45,10 @@ EXCEPT = {
     "modality/__init__.py": (r"quickstudy\.image\.modality", "the table of modalities"),
     "nets/open_clip_bridge.py": (r".*", "networks of pictures and words"),
     "nets/transformers_bridge.py": (
-        r".* .*|_?pictures(_of)?|AutoImageProcessor",
+        r".* .*|_?pictures(_of)?|AutoImageProcessor|image_processor",
         "networks of pictures and words are told apart here",
     ),
+    "nets/video_bridge.py": (r"image_size|image_(mean|std)", "a video is pictures; names in files"),
     "nets/frames.py": (r".*", "networks of pictures over the frames of a video"),
     "learning/checks.py": (r"imagenet-\w+|ImageNetInfo", "a name of the data that a network was trained on"),
     "nets/two_towers.py": (r".*", "networks of pictures and words"),

@@ -247,6 +247,11 @@ class Task(OfDomain, L.LightningModule):
         self.procedure.plan = plan
 
     @property
+    def has_learned(self) -> bool:
+        """Whether it, or its network before, was trained on anything."""
+        return self.encoder.trained or bool(self.trained_on)
+
+    @property
     def score(self) -> Score:
         """What the task is judged by, as ``val_accuracy`` is logged, and tables go by."""
         return self.kind.score
@@ -319,7 +324,8 @@ class Task(OfDomain, L.LightningModule):
     def read(self, data: DataModule, stage: str) -> None:
         """Agree with the data on how inputs are read, and make the backbone anew where its size follows from that."""
         by_class = self.procedure.by_class
-        self.load_options = data.read_as(self.load_options, trains=stage == "fit", by_class=by_class)
+        trains = stage == "fit"
+        self.load_options = data.read_as(self.load_options, trains=trains, by_class=by_class, trained=self.has_learned)
         encoder = sized(self.encoder, data.modality.for_backbone())
         if encoder is not self.encoder and encoder.made_by is not None:
             self.encoder, self.hparams["backbone_kwargs"] = encoder, encoder.made_by[1]
