@@ -107,7 +107,7 @@ def _classes(folder: Any, source: Any, names_file: Any) -> dict[int, str]:
     """Return the names of classes by number; none where no file tells them."""
     item = names_file
     if item is None:
-        inside = {Path(one).name: one for one in reversed(sorted(source.files())) if Path(one).name in _NAMES}
+        inside = {Path(one).name: one for one in sorted(source.files(), reverse=True) if Path(one).name in _NAMES}
         above = [Path(folder).parent / one for one in _NAMES] if Path(folder).is_dir() else []
         chosen = next((one for one in _NAMES if one in inside), None)
         item = source.item(inside[chosen]) if chosen else next((one for one in above if one.is_file()), None)
