@@ -19,6 +19,7 @@ from quickstudy import Trainer
 from quickstudy.datasets import furniture as made
 from quickstudy.datasets.furniture import PARTS, furniture, rooms
 from quickstudy.kinds.segmentation import Segmentation
+from quickstudy.ladder.examples import memory
 from quickstudy.pointcloud import (
     Cloud,
     PointCloudObjectDetectionData,
@@ -102,6 +103,31 @@ def parts(root: Path) -> dict[str, Any]:
     return {"pointnet": rounded(figures, began), "nearest point": nearest(train, labels, test, truth)}
 
 
+def scene(root: Path) -> dict[str, Any]:
+    """Answer each point of scenes of a fifth of a million points, and of a million, in tiles of 8 metres."""
+    generator, found = np.random.default_rng(0), dict[str, Any]()
+
+    def ground(count: int, side: float) -> tuple[Any, Any]:
+        xyz = generator.uniform(0, [side, side, 3], (count, 3)).astype(np.float32)
+        xyz[::2, 2] = 0
+        return xyz, (xyz[:, 2] > 0).astype(np.int64)
+
+    clouds, labels = zip(*(ground(4000, 8) for _ in range(4)), strict=True)
+    data = PointCloudSegmentationData.from_arrays(
+        train_arrays=list(clouds), train_targets=list(labels), tile=8.0, normalize=False, batch_size=1
+    )
+    model = PointCloudSegmentation(backbone="pointnet", class_names=("ground", "thing"), learning_rate=1e-3)
+    Trainer(**{**QUIET, "max_epochs": 1}).fit(model, datamodule=data)
+    predictor = model.predictor()
+    for count in (200_000, 1_000_000):
+        xyz, _ = ground(count, 120 * (count / 1e6) ** 0.5)
+        before, began = memory(), time.process_time()
+        answers = predictor.predict([xyz])
+        took, more = time.process_time() - began, memory() - before
+        found[f"{len(answers[0]):,} points"] = {"cpu_seconds": round(took, 1), "megabytes_more": round(more)}
+    return found
+
+
 def boxes(root: Path) -> dict[str, Any]:
     """Find pieces in rooms: 160 rooms to learn from, 60 others; and where boxes of one usual size stood at random."""
     (train, wanted), (test, truth) = rooms(160), rooms(60, seed=1)
@@ -141,4 +167,4 @@ def anywhere(model: PointCloudObjectDetector, known: list[Any], truth: list[Any]
 
 
 if __name__ == "__main__":
-    main("parts", __doc__, {"parts": parts, "knowing": knowing, "boxes": boxes})
+    main("parts", __doc__, {"parts": parts, "knowing": knowing, "scene": scene, "boxes": boxes})

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
@@ -19,6 +20,13 @@ from quickstudy.algorithms import available_strategies
 from quickstudy.batches import Batch
 from quickstudy.data.table import Table
 from quickstudy.image import ImageClassificationData, ImageClassifier, ImageEmbedder, ImageEmbeddingData
+from quickstudy.pointcloud import (
+    PointCloudObjectDetectionData,
+    PointCloudObjectDetector,
+    PointCloudSegmentation,
+    PointCloudSegmentationData,
+)
+from quickstudy.pointcloud.nets import PointNet
 from quickstudy.selfsupervised import METHODS
 from quickstudy.testing.made_up import Bag, Messages
 from quickstudy.training.task import Classifier, Task
@@ -41,6 +49,7 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     *((name, "64-true", {"optimizer": "Adam"}) for name in ("prototypicalnetworks", "maml", "default")),
     *((name, "64-true", {}) for name in METHODS.names()),
     *((name, "64-true", {"form": form}) for form in ("tokens", "graphs") for name in (*MISSION[::3], "default")),
+    *(("default", "64-true", {"form": form}) for form in ("parts", "boxes")),
 ]
 
 
@@ -110,6 +119,22 @@ def ragged(form: str, default: bool, batch_size: int) -> DataModule:
     return kind(train=table(0, 8, 6), val=table(100, 4, 6), test=table(200, 5, 6), batch_size=batch_size)
 
 
+def scenes(form: str, batch_size: int) -> DataModule:
+    """Clouds of different numbers of points, of which some processes see more; their parts, or boxes, some without."""
+    generator, clouds, parts, boxes = np.random.default_rng(0), [], [], list[Any]()
+    for number in range(41):
+        count = 12 + number % 9
+        clouds.append(generator.uniform(0, 4, (count, 3)))
+        parts.append((clouds[-1][:, 2] > 2).astype(np.int64))
+        rows = [[*cloud, 1 + number % 2, 1, 1, 0.3] for cloud in clouds[-1][: number % 3]]
+        boxes.append({"boxes": rows, "labels": ["block"] * len(rows)})
+    kind, targets = (PointCloudSegmentationData, parts) if form == "parts" else (PointCloudObjectDetectionData, boxes)
+    given: DataModule = kind.from_arrays(
+        train_arrays=clouds, train_targets=targets, test_arrays=clouds, test_targets=targets, batch_size=batch_size
+    )
+    return given
+
+
 def backbone(form: str = "pictures") -> nn.Module:
     if form != "pictures":
         return Bag(norm=True) if form == "tokens" else Messages(norm=True)
@@ -159,6 +184,13 @@ def trained(
             training_strategy=strategy,
             training_strategy_kwargs={"projection": (8, 6)},
         )
+    elif form in ("parts", "boxes"):
+        known: dict[str, Any] = {"learning_rate": 1e-2, "optimizer": optimizer, "backbone": PointNet(widths=(6, 6))}
+        model = (
+            PointCloudSegmentation(num_classes=2, **known)
+            if form == "parts"
+            else PointCloudObjectDetector(cell=1.0, width=4, **known)
+        )
     else:
         model = (ImageClassifier if form == "pictures" else Classifier)(
             num_classes=6 if default else None,
@@ -186,6 +218,8 @@ def trained(
         given = ImageEmbeddingData.from_tensors(
             pictures[:-1], test_data=pictures, test_targets=labels, batch_size=12 // world, transform=wobbled
         )
+    elif form in ("parts", "boxes"):
+        given = scenes(form, 12 // world)
     elif form != "pictures":
         given = ragged(form, default, 12 // world if default else 4)
     else:

@@ -18,7 +18,16 @@ import on_processes
 from quickstudy.algorithms import available_strategies
 
 pytestmark = pytest.mark.dear(
-    "algorithms", "data", "functional", "kinds", "nets", "training", "selfsupervised", "batches.py", "trainer.py"
+    "algorithms",
+    "data",
+    "functional",
+    "kinds",
+    "nets",
+    "training",
+    "selfsupervised",
+    "pointcloud",
+    "batches.py",
+    "trainer.py",
 )
 WORLDS = (1, 2, 4)
 TOLERANCE = {"64-true": 1e-9, "32-true": 1e-4, "bf16-mixed": 2e-2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import signal
 import sys
 from dataclasses import replace
@@ -375,6 +376,50 @@ def test_ctrl_c_before_a_figure_says_how_to_go_on(
     monkeypatch.setattr("quickstudy.ladder.climbing.looked_at", stops)
     assert main(["ladder", "photos/", "--out", str(tmp_path / "out")]) == 130
     assert "the same command goes on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "code", "told"),
+    [
+        ("quickstudy.ladder.examples.embeddings", KeyboardInterrupt(), 130, "the same command goes on"),
+        ("quickstudy.ladder.climbing._result", KeyboardInterrupt(), 130, "the same command goes on"),
+        ("quickstudy.ladder.climbing.write_report", KeyboardInterrupt(), 130, "the same command goes on"),
+        (
+            "quickstudy.predictor.Predictor.save",
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "(No space left on device): make room, and the same command goes on where it stopped",
+        ),
+    ],
+    ids=["embedding", "rung", "page", "full disk"],
+)
+def test_what_ends_it_anywhere_is_told_and_the_same_command_goes_on(
+    place: str,
+    error: BaseException,
+    code: int,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "x.csv").write_text(
+        "\n".join(["size,label", *(f"{row % 2}.{row:02d},{'ab'[row % 2]}" for row in range(12))])
+    )
+    out = tmp_path / "out"
+    words = ["ladder", str(tmp_path / "x.csv"), "--out", str(out), "--draws", "5", "--shots", "1"]
+    words += ["--rungs", "nearest_centroid"]
+
+    def ends(*arguments: Any, **named: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, ends)
+        assert main(words) == code
+    said = capsys.readouterr()
+    assert told in said.out + said.err
+    assert main(words) == 0
+    assert "Saved in" in capsys.readouterr().out
+    assert sorted(each.name for each in out.iterdir()) == ["ladder.html", "model", "record.jsonl"]
 
 
 # ---- rungs that train the backbone

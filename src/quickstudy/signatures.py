@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import Field
 from inspect import Parameter, Signature
 from typing import Any, get_args
 
@@ -42,11 +43,20 @@ def arguments_of(cls: type, root: type = object) -> Iterator[tuple[Callable[...,
                 handed_on = set(get_args(told)[0].__annotations__)
 
 
-def signature_of(cls: type, root: type) -> Signature:
-    """Return a class's arguments as a signature, with those that it hands on to its bases, up to ``root``."""
+def signature_of(cls: type, root: type, further: Iterable[Field[Any]] = ()) -> Signature:
+    """Return a class's arguments as a signature, with those that it hands on to its bases, up to ``root``.
+
+    Args:
+        cls: the class.
+        root: the last base that counts.
+        further: fields of a dataclass that are its arguments, too.
+    """
     found: dict[str, Parameter] = {}
     for _, own in arguments_of(cls, root):
         found |= {one.name: one for one in own if one.name not in found}
+    for field in further:
+        own_way = Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        found.setdefault(field.name, own_way)
     return Signature(sorted(found.values(), key=lambda one: one.kind))
 
 

@@ -115,6 +115,16 @@ def class_flags(cls: type, classes: tuple[type, ...] = ()) -> Flags:
     return {name: replace(flag, help=flag.help or told.get(name, "")) for name, flag in flags.items()}
 
 
+def field_flags(cls: type, names: Sequence[str]) -> Flags:
+    """Return some fields of a dataclass as options, those of its bases too; what only code can give is left out."""
+    hints = get_type_hints(cls)
+    told: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        told |= _explanations(base.__doc__)
+    flags = {name: Flag(_plain(hints[name], ()), getattr(cls, name), told.get(name, "")) for name in names}
+    return {name: flag for name, flag in flags.items() if flag.type is not None}
+
+
 def optional(flags: Mapping[str, Flag]) -> Flags:
     """Return options that are left out where they are not given."""
     return {name: replace(flag, default=argparse.SUPPRESS) for name, flag in flags.items()}

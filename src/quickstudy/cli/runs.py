@@ -17,7 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from quickstudy.cli.flags import FlagParser, Flags, add_flags, class_flags, function_flags, optional
+from quickstudy.cli.flags import FlagParser, Flags, add_flags, class_flags, field_flags, function_flags, optional
 from quickstudy.cli.models import find_checkpoint
 from quickstudy.cli.tasks import MEANT, TASKS, asked_for, data_class, in_checkpoint, task_class
 from quickstudy.data.episodes import EpisodePlan
@@ -138,7 +138,9 @@ def names_test_data(options: Mapping[str, Any]) -> bool:
 
 def add_model(parser: ArgumentParser, task: str) -> None:
     """Add the options of a new model of a task."""
-    add_flags(parser, class_flags(task_class(task)), "model", prefix="model")
+    cls = task_class(task)
+    flags = field_flags(cls.answers, cls.answers.asked()) | class_flags(cls)
+    add_flags(parser, {name: flag for name, flag in flags.items() if name != "kind"}, "model", prefix="model")
 
 
 def load_model(typed: str | None, strategy_kwargs: Mapping[str, Any] | None = None) -> tuple[Path, Task]:

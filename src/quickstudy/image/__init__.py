@@ -1,4 +1,4 @@
-"""Images: classification, regression, embedding. Importing it loads nothing until a name is used."""
+"""Images: classification, regression, embedding, objects, pixels. Importing it loads nothing until a name is used."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from quickstudy.image.tasks import ImageEmbeddingData as ImageEmbeddingData
     from quickstudy.image.tasks import ImageRegressionData as ImageRegressionData
     from quickstudy.image.tasks import ImageRegressor as ImageRegressor
+    from quickstudy.image.tasks import ObjectDetectionData as ObjectDetectionData
+    from quickstudy.image.tasks import ObjectDetector as ObjectDetector
+    from quickstudy.image.tasks import SemanticSegmentation as SemanticSegmentation
+    from quickstudy.image.tasks import SemanticSegmentationData as SemanticSegmentationData
     from quickstudy.image.transforms import available_transforms as available_transforms
 
 __getattr__, __dir__, __all__ = lazily(
@@ -26,7 +30,11 @@ __getattr__, __dir__, __all__ = lazily(
         "ImageEmbeddingData": "tasks",
         "ImageRegressionData": "tasks",
         "ImageRegressor": "tasks",
+        "ObjectDetectionData": "tasks",
+        "ObjectDetector": "tasks",
         "Picture": "modality",
+        "SemanticSegmentation": "tasks",
+        "SemanticSegmentationData": "tasks",
         "available_transforms": "transforms",
         "load_image": "modality",
     },
@@ -36,5 +44,7 @@ TASKS = {
     "image_classification": ("ImageClassifier", "ImageClassificationData"),
     "image_embedding": ("ImageEmbedder", "ImageEmbeddingData"),
     "image_regression": ("ImageRegressor", "ImageRegressionData"),
+    "semantic_segmentation": ("SemanticSegmentation", "SemanticSegmentationData"),
+    "object_detection": ("ObjectDetector", "ObjectDetectionData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

@@ -1,24 +1,32 @@
-"""Tasks of pictures, and their data: classification, regression, embedding."""
+"""Tasks of pictures, and their data: classification, regression, embedding, objects, pixels."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
 
+from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.errors import given
+from quickstudy.image.masks import Colors, masked_folder, read_mask
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
+from quickstudy.image.objects import objects_on_canvas
+from quickstudy.kinds.detection import Detection
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
+from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
 from quickstudy.modality.pixels import channels_last, whole_numbers
 from quickstudy.modality.values import as_uint8
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Embedder, Regressor, Task
+from quickstudy.training.task import Classifier, Detector, Embedder, Regressor, Task
 
 
 class ImageData(DataModule):
@@ -90,6 +98,69 @@ class ImageRegressionData(ImageData):
     answers = Regression
 
 
+class ObjectDetectionData(ImageData):
+    """Pictures with objects in them; see ``ImageData``, and ``DataModule`` for the doors.
+
+    A picture's objects are ``{"boxes": [M, 4], "labels": [M]}``, x and y of two corners in pixels of the file, and M
+    ids or names of classes; there may be none. All of a picture is shown, as large as ``image_size`` has room for.
+    """
+
+    modality = Picture(320, resize="fit")
+    answers = Detection
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
+        """Take objects from memory."""
+        return replace(cls.answers.encode(targets, names), read=objects_on_canvas)
+
+
+class SemanticSegmentationData(ImageData):
+    """Pictures with a class of each pixel; see ``ImageData``, and ``DataModule`` for the doors.
+
+    Masks are arrays ``[H, W]`` of ids, or files of grey levels or a palette, whose numbers are ids, of the size of
+    their pictures. A folder has ``images/`` and ``masks/``, or ``a_mask.png`` beside ``a.jpg``. All of a picture is
+    shown, as large as ``image_size`` has room for.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        colors: of masks in colours, red, green and blue of each class by its name; other colours are of no class, and
+            need ``ignore_index=255`` of the model.
+        options: see ``ImageData``.
+    """
+
+    modality = Picture(256, resize="fit")
+    answers = Pixels
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        colors: Colors | None = None,
+        **options: Any,
+    ) -> None:
+        if colors is not None:
+            read = partial(read_mask, colors=dict(colors))
+            train, val, test = (
+                table
+                if table is None or table.annotations is None
+                else replace(table, annotations=replace(table.annotations, read=read, names=tuple(colors)))
+                for table in (train, val, test)
+            )
+        super().__init__(train, val, test, predict, **options)
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
+        """Take masks from memory, or the files that hold them."""
+        return annotated(targets, read_mask, names)
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the pictures of a folder with their masks."""
+        return masked_folder(path, endings, cls.encode)
+
+
 def _upright(table: Table | None) -> Table | None:
     """Return a table whose tensor has channels first, and uint8 for whole numbers."""
     if table is None or not isinstance(table.inputs, torch.Tensor) or table.inputs.ndim not in (3, 4):
@@ -118,6 +189,24 @@ class ImageClassifier(Classifier, ImageTask):
 
 class ImageEmbedder(Embedder, ImageTask):
     """Embeds pictures; see ``Embedder`` for the arguments. The default backbone is timm's ``resnet18``."""
+
+
+class ObjectDetector(Detector, ImageTask):
+    """Finds objects in pictures; see ``Detector`` for the arguments. The default backbone is timm's resnet18."""
+
+    modality = Picture(320, resize="fit")
+
+
+class SemanticSegmentation(ImageTask):
+    """Tells a class of each pixel; see ``Task`` for the arguments. The default backbone is timm's resnet18.
+
+    Those of the answers are the options of ``kinds.semantic.SemanticSegmentation``. The backbone must make feature
+    maps, as timm's do.
+    """
+
+    modality = Picture(256, resize="fit")
+    answers = Pixels
+    kind: Pixels
 
 
 class ImageRegressor(Regressor, ImageTask):

@@ -145,6 +145,8 @@ class Kind(ABC):
     """Whether targets are annotations, as large as the inputs: a label of each point, boxes."""
     measured: ClassVar[bool] = False
     """Whether targets are measured values, which reach it as the data has them, whatever the precision of training."""
+    of_backbone: ClassVar[Mapping[str, Any]] = {}
+    """Further options of a backbone that is named, without which it does not make what the head stands on."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 
@@ -538,8 +540,9 @@ KINDS = Registry[type[Kind]](
     "kind of answer",
     homes={
         name: f"quickstudy.kinds.{name}"
-        for name in ("classification", "detection3d", "embedding", "regression", "segmentation")
-    },
+        for name in ("classification", "detection", "detection3d", "embedding", "regression", "segmentation")
+    }
+    | {"semantic_segmentation": "quickstudy.kinds.semantic"},
 )
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
 

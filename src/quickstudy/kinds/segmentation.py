@@ -185,7 +185,7 @@ class Segmentation(Kind):
             DataError: an example has more or fewer elements than labels.
         """
         outputs = self.outputs(encoder, head, inputs)
-        labels, asked = _of_elements(outputs["mask"], targets)
+        labels, asked = of_elements(outputs["mask"], targets)
         if int(asked.sum()) != int(targets["mask"].sum()):
             raise DataError(
                 f"there are labels of elements that inputs do not have: inputs {tuple(asked.shape)}, labels "
@@ -204,7 +204,7 @@ class Segmentation(Kind):
 
     def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Return ``[N, 3C]`` numbers of elements of each example; see ``metrics.Overlaps``."""
-        labels, asked = _of_elements(outputs["mask"], targets)
+        labels, asked = of_elements(outputs["mask"], targets)
         logits = outputs["logits"].detach()
         answers = logits.argmax(-1)  # which takes nan for class 0
         said = asked & ~logits.isnan().any(-1)
@@ -323,7 +323,7 @@ class _Seen:
         return iter(seen)
 
 
-def _of_elements(there: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def of_elements(there: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Return the labels of elements ``[N, P]``, and which of them there are and are asked about.
 
     Both are filled up to the longest of their batch, and so agree but for zeros.

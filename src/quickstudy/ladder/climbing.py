@@ -462,6 +462,9 @@ def _concluded(
     """Choose, and train what is chosen on all examples."""
     choice = chosen(record, worth)
     predictor = None
+    if out is not None:  # before what may take long, or more room than there is
+        modality = examples.modality if choice is None else examples.on(choice.key.backbone).knowledge.modality
+        write_report(out / PAGE, record, choice, shower(examples.table, modality, record.examples.names))
     if choice is not None and (finished or RUNGS[choice.key.rung].cost < SLOW):
         rung = RUNGS[choice.key.rung]
         predictor = rung.model(examples.prepared(*choice.key, rung.prepared))
@@ -472,7 +475,4 @@ def _concluded(
         record.add(
             Conclusion(*choice.key, round(choice.accuracy, 5), round(choice.ci95, 5), sentence(record, choice), place)
         )
-    if out is not None:
-        modality = examples.modality if choice is None else examples.on(choice.key.backbone).knowledge.modality
-        write_report(out / PAGE, record, choice, shower(examples.table, modality, record.examples.names))
     return Ladder(record, choice, predictor, finished, skipped)

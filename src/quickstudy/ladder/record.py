@@ -9,6 +9,7 @@ Shapes: N examples of the data, C classes, S support, Q query, T episodes, W way
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ RECORD = "record.jsonl"
 """The file's name in the folder of a ladder."""
 ALL = 0
 """In place of a number of shots: all examples but the fifth that is asked, in turn."""
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quotas
 _LOCK = ".climbing"
 _FRESH = "fresh=True (--fresh true)"
 _DIGITS = 5  # of what a probability is rounded to
@@ -356,7 +358,8 @@ def owned(folder: Path | None) -> Iterator[None]:
         folder: of the ladder; None: it has none.
 
     Raises:
-        ConfigError: another process climbs there, or nothing can be written there; the message says what to type.
+        ConfigError: another process climbs there, or nothing can be written there, or no more; the message says what to
+            type.
     """
     if folder is None:
         yield
@@ -378,6 +381,13 @@ def owned(folder: Path | None) -> Iterator[None]:
     try:
         with held:
             yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise ConfigError(
+            f"nothing more can be written in '{folder}' ({error.strerror}): make room, and the same command goes on "
+            f"where it stopped; or {elsewhere}"
+        ) from error
     finally:
         if made:
             with suppress(OSError):  # it is not empty

@@ -345,6 +345,19 @@ def by_all_processes() -> BatchNormAs:
 
 
 @contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Let a network's BatchNorms normalise by what they know for a while, as in evaluation, and learn nothing of it."""
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm) and module.training]
+    for module in norms:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in norms:
+            module.training = True
+
+
+@contextmanager
 def of_several(remedy: str) -> Iterator[None]:
     """Say what to do where BatchNorm is to normalise one value by itself.
 

@@ -18,6 +18,7 @@ from quickstudy.nets.frames import OverFrames
 from quickstudy.nets.layers import AtLayer
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.nets.static_embeddings import StaticEmbeddings
+from quickstudy.nets.video_bridge import VIDEOS
 from quickstudy.nets.weights import WHEELS, load_strictly, read_weights
 from quickstudy.torch_internals import BatchNorm, Convolution, tree_leaves
 
@@ -88,7 +89,7 @@ class Encoder(nn.Module):
         inputs = self.prepared(join([example, example]))  # batch statistics need more than one
         name, shape = type(self.backbone).__name__, each(lambda leaf: tuple(leaf.shape[1:]), example)
         try:
-            with torch.no_grad(), self._evaluating():
+            with torch.no_grad(), self.evaluating():
                 features = over_windows(self.backbone, inputs)
         except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
             raise ConfigError(
@@ -192,7 +193,7 @@ class Encoder(nn.Module):
         Args:
             example: ``[1, ...]``, on the encoder's device.
         """
-        with torch.no_grad(), self._evaluating():
+        with torch.no_grad(), self.evaluating():
             return self.elements(example)[0].shape[-1]
 
     def find_rows(self, inputs: Batch) -> None:
@@ -202,7 +203,7 @@ class Encoder(nn.Module):
             inputs: ``[N, ...]``, on the encoder's device.
         """
         if self._layouts is None and size(inputs) > 1 and any(isinstance(m, BatchNorm) for m in self.modules()):
-            with self._evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
+            with self.evaluating(), torch.autocast(device_of(inputs).type, enabled=False):
                 self._layouts = layouts_of(self, inputs)
 
     def rows_of(self, inputs: Batch) -> FoldedRows:
@@ -210,7 +211,8 @@ class Encoder(nn.Module):
         return FoldedRows(inputs, self._layouts or ())
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
+        """Be in evaluation mode for a while."""
         training = [module for module in self.modules() if module.training]
         self.eval()
         try:
@@ -293,9 +295,10 @@ def build_encoder(
         backbone: ``"conv4"``, ``"resnet12"``, any name of timm, or a module. ``"efficientnet_lite0"`` with trained
             weights is that of ``quickstudy[offline]`` (timm's own is ``"efficientnet_lite0.ra_in1k"``). Of texts:
             ``"small_transformer"``, ``"minilm"`` (of ``quickstudy[text,offline]``), and any encoder of transformers by
-            its name on the Hugging Face Hub, ``owner/model``, or its folder; CLIP and SigLIP likewise, and those of
-            open_clip, ``open_clip/ARCHITECTURE/WEIGHTS`` or ``hf-hub:owner/model``. Of pictures and texts, what it is
-            for: ``"fast"``, ``"balanced"`` or ``"best"``; see ``purposes``.
+            its name on the Hugging Face Hub, ``owner/model``, or its folder; CLIP and SigLIP likewise, of videos
+            VideoMAE, TimeSformer, ViViT and V-JEPA 2, and those of open_clip, ``open_clip/ARCHITECTURE/WEIGHTS`` or
+            ``hf-hub:owner/model``. Of pictures and texts, what it is for: ``"fast"``, ``"balanced"`` or ``"best"``; see
+            ``purposes``.
         backbone_kwargs: the backbone's own options; ``checkpoint_path``, a file of weights for it; and ``layer``, the
             name of one of its layers, whose features are taken in place of its last.
         pretrained: load trained weights where there are any.
@@ -315,7 +318,7 @@ def build_encoder(
     path = kwargs.get("checkpoint_path")
     if (layer := kwargs.pop("layer", None)) is not None:
         return at_layer(build_encoder(backbone, kwargs, pretrained, domain), layer)
-    if domain == "video" and not _reads_videos(backbone):
+    if domain == "video" and not _reads_videos(backbone, kwargs, pretrained):
         pooling = {name: kwargs.pop(name) for name in ("pooling",) if name in kwargs}
         return build_encoder("frames", {"of": backbone, "options": kwargs, **pooling}, pretrained)
     if backbone in purposes.ORDER:
@@ -387,10 +390,12 @@ def over_frames(
     return made
 
 
-def _reads_videos(backbone: str) -> bool:
+def _reads_videos(backbone: str, kwargs: Mapping[str, Any], pretrained: bool) -> bool:
     """Whether a backbone takes videos as they are: none of timm's does, nor those below ``nets``, of pictures."""
     if backbone not in BACKBONES:
-        return False
+        return transformers_bridge.is_name(backbone) and transformers_bridge.reads_videos(backbone, pretrained)
+    if backbone == "transformers":
+        return dict(kwargs.get("config", {})).get("model_type") in VIDEOS
     build = BACKBONES[backbone]
     return build is over_frames or not build.__module__.startswith(__package__)
 

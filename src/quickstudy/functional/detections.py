@@ -1,0 +1,92 @@
+"""Which of the objects found are right, and their average precision, as COCO counts them.
+
+An object found is right where its class is, and its intersection over union with one that is there, and was not found
+by a surer one, reaches a threshold. A crowd may be found by any number, which then do not count (Lin et al. 2014,
+https://arxiv.org/abs/1405.0312; the same figures as pycocotools).
+
+Shapes: K objects found in a picture, the surest first, M that are there, T thresholds, n of all pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+_RECALLS = np.linspace(0, 1, 101)
+
+
+def box_overlaps(found: Numbers, there: Numbers, crowd: NDArray[np.bool_]) -> Numbers:
+    """Return the intersection over union ``[K, M]`` of boxes ``x, y, x, y``; of crowds over the found box's area."""
+    low, high = np.maximum(found[:, None, :2], there[None, :, :2]), np.minimum(found[:, None, 2:], there[None, :, 2:])
+    both = (high - low).clip(0).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (found, there)]
+    whole = np.where(crowd, areas[0][:, None], areas[0][:, None] + areas[1] - both)
+    shares: Numbers = both / np.maximum(whole, np.finfo(np.float64).tiny)
+    return shares
+
+
+def matched(overlaps: Numbers, crowd: NDArray[np.bool_], least: Sequence[float] | Numbers = THRESHOLDS) -> Any:
+    """Return which objects of one class in one picture are right, and which do not count, ``[K, T]`` each.
+
+    Args:
+        overlaps: ``[K, M]``, of the surest first.
+        crowd: ``[M]``
+        least: T overlaps from which on an object counts as found.
+    """
+    order = np.argsort(crowd, kind="stable")  # crowds come last
+    overlaps, crowd = overlaps[:, order], crowd[order]
+    right, spare = (np.zeros((len(overlaps), len(least)), np.bool_) for _ in range(2))
+    for place, threshold in enumerate(least):
+        free = np.ones(len(crowd), np.bool_)
+        for row, own in enumerate(overlaps):
+            reached = np.flatnonzero((own >= min(threshold, 1 - 1e-10)) & (free | crowd))
+            if not len(reached):
+                continue
+            single = reached[~crowd[reached]]
+            among = single if len(single) else reached
+            best = among[len(among) - 1 - np.argmax(own[among][::-1])]  # of equal ones the last
+            free[best] = False
+            (spare if crowd[best] else right)[row, place] = True
+    return right, spare
+
+
+def average_precision(scores: Numbers, right: NDArray[np.bool_], spare: NDArray[np.bool_], count: int) -> float:
+    """Return the area below the curve of precision over recall, at 101 recalls, of one class in all pictures.
+
+    Args:
+        scores: ``[n]`` of all found, in the pictures' order.
+        right, spare: ``[n]``, see ``matched``.
+        count: how many there are.
+    """
+    order = np.argsort(-scores, kind="stable")
+    kept = order[~spare[order]]
+    hits = np.cumsum(right[kept])
+    precision = hits / np.arange(1, len(kept) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(hits / count, _RECALLS, side="left")
+    reached = places < len(kept)
+    return float(precision[places[reached]].sum() / len(_RECALLS)) if reached.any() else 0.0
+
+
+def without_each(
+    told: Callable[[Any], Mapping[str, float]], figures: Any, groups: int = 50
+) -> list[Mapping[str, float]]:
+    """Return what is told of figures ``[n, ...]`` without each of some groups of rows (the jackknife)."""
+    own = np.arange(len(figures)) % min(len(figures), groups)
+    if len(figures) < 2:
+        return [told(figures)]
+    return [told(figures[np.flatnonzero(own != group)]) for group in range(int(own.max()) + 1)]
+
+
+def shares_of_each(told: Callable[[Any], Mapping[str, float]], name: str, figures: Any) -> Numbers:
+    """Return what each of n rows adds to a figure of all of them, ``[n]``, whose mean that is, by the jackknife."""
+    count, whole, rests = len(figures), told(figures)[name], without_each(told, figures)
+    moved = np.array([whole - rest.get(name, whole) for rest in rests]) * (len(rests) - 1)
+    own = moved[np.arange(count) % len(rests)]
+    shares: Numbers = whole + (own - own.mean()) * np.sqrt(count / len(rests))
+    return shares

@@ -1,0 +1,171 @@
+"""The class of each pixel, as people have it: mask files beside pictures, arrays, colours with a table.
+
+Shapes: H W pixels of a file, h w of its picture as it is shown.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from quickstudy.batches import Batch
+from quickstudy.data.annotations import Annotations
+from quickstudy.data.places import Files
+from quickstudy.data.samples import content_of, file_content, named
+from quickstudy.data.scan import any_files
+from quickstudy.data.table import Table
+from quickstudy.errors import DataError, few, one_line
+from quickstudy.kinds.segmentation import ids_of
+
+Colors = Mapping[str, Sequence[int]]
+"""Red, green and blue of each class, 0 to 255, by its name."""
+_PICTURES = ("images", "image", "img", "imgs", "jpegimages", "photos", "pictures")
+_MASKS = ("masks", "mask", "labels", "label", "annotations", "segmentationclass", "gt", "groundtruth", "segmentation")
+_ENDING = re.compile(r"(_masks?|_labels?|_gt|_seg|-mask)$", re.IGNORECASE)
+
+
+def read_mask(item: Any, example: Batch | None = None, colors: Colors | None = None) -> Tensor:
+    """Return the ids of the pixels of one picture, ``[h, w]``, or ``[H, W]`` without it.
+
+    Args:
+        item: an array ``[H, W]`` of ids, or ``[H, W, 3]`` of colours; or a mask file, as a path, bytes, a file of an
+            archive or a PIL image: of grey levels or a palette, whose numbers are ids, or in colours.
+        example: the picture, of which it must have the size.
+        colors: of the classes, whose ids then are 0, 1, ... in their order, and 255 what is of none of the colours.
+
+    Raises:
+        DataError: it cannot be read, is in colours that no table explains, or of another size.
+    """
+    array, name = _array_of(item)
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        array = _by_colour(array[..., :3], colors, name)
+    elif array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    ids = ids_of(array)
+    if ids.ndim != 2:
+        raise DataError(f"{name} has the shape {tuple(ids.shape)}: a mask is [H, W] of ids, or [H, W, 3] of colours")
+    if example is None:
+        return ids
+    full, size = example["full"].tolist(), example["size"].tolist()
+    if list(ids.shape) != full:
+        high, wide = ids.shape
+        raise DataError(
+            f"{name} has {wide}x{high} pixels, and its picture {full[1]}x{full[0]}: each pixel needs an id. Make the "
+            "mask anew from the picture, without resizing either"
+        )
+    rows, columns = (
+        ((torch.arange(shown) + 0.5) * (whole / shown)).long() for shown, whole in zip(size, full, strict=True)
+    )
+    return ids[rows][:, columns]
+
+
+def _array_of(item: Any) -> tuple[NDArray[Any], str]:
+    if isinstance(item, Tensor):
+        item = item.detach().cpu().numpy()
+    if isinstance(item, np.ndarray | list | tuple):
+        return np.asarray(item), "a mask"
+    if isinstance(item, bytearray | memoryview) or (hasattr(item, "read") and not hasattr(item, "read_bytes")):
+        item = content_of(item)
+    name = "a mask" if isinstance(item, bytes | Image.Image) else named(item)
+    if not isinstance(item, Image.Image):
+        content = file_content(item, name, "a mask: a path, bytes, a PIL image or an array")
+        if content.startswith(b"\x93NUMPY"):
+            return np.load(io.BytesIO(content), allow_pickle=False), name
+        try:
+            item = Image.open(io.BytesIO(content))
+            item.load()
+        except UnidentifiedImageError as error:
+            raise DataError(f"{name} is no image that can be read (or its beginning is damaged)") from error
+        except Exception as error:  # damage makes decoders raise almost anything
+            raise DataError(f"{name} is a damaged image: {one_line(str(error))}. Replace it") from error
+        if item.format == "JPEG":
+            raise DataError(f"{name} is a JPEG, which blurs the borders of classes: save masks as PNG")
+    return np.asarray(item if item.mode not in ("LA", "PA", "CMYK", "YCbCr") else item.convert("RGB")), name
+
+
+def _by_colour(pixels: NDArray[Any], colors: Colors | None, name: str) -> NDArray[Any]:
+    codes = pixels.astype(np.int64) @ np.array([65536, 256, 1])
+    there, places = np.unique(codes, return_inverse=True)
+    if colors is None:
+        if (pixels == pixels[..., :1]).all():
+            return pixels[..., 0]
+        shown = [f"({code >> 16}, {code >> 8 & 255}, {code & 255})" for code in there.tolist()]
+        raise DataError(
+            f"{name} is in colours, {few(shown)}: say which class each is of, colors={{'road': (128, 64, 128), ...}} "
+            "of the data"
+        )
+    known = {int(np.array(color) @ np.array([65536, 256, 1])): number for number, color in enumerate(colors.values())}
+    return np.array([known.get(code, 255) for code in there.tolist()])[places].reshape(codes.shape)
+
+
+def masked_folder(
+    path: str | os.PathLike[str], endings: Collection[str], encode: Callable[[Any], Annotations]
+) -> Table:
+    """Return the pictures of a folder or archive with their masks.
+
+    They lie in ``images/`` and ``masks/`` (or folders called likewise), or beside each other, ``a.jpg`` and
+    ``a_mask.png``.
+
+    Args:
+        path: of the folder.
+        endings: of pictures.
+        encode: makes annotations of files.
+
+    Raises:
+        DataError: there is no picture, or one without a mask.
+    """
+    both = any_files(path, (*endings, ".npy"))
+    files = both.inputs
+    assert isinstance(files, Files)
+    names = [str(files[row]).replace(os.sep, "/") for row in range(len(files))]
+    masks = {_key(name): row for row, name in enumerate(names) if _is_mask(name)}
+    aside = any(_folder_in(name, _PICTURES) for name in names)
+    pictures = [
+        row for row, name in enumerate(names) if not _is_mask(name) and (not aside or _folder_in(name, _PICTURES))
+    ]
+    if not pictures or not masks:
+        what = "pictures" if not pictures else "masks"
+        raise DataError(
+            f"'{path}' holds no {what}: put pictures into images/ and masks of the same names into masks/, or name a "
+            "mask a_mask.png beside a.jpg"
+        )
+    lacking = [names[row] for row in pictures if _key(names[row]) not in masks]
+    if lacking:
+        told = few([Path(one).name for one in lacking])
+        raise DataError(
+            f"{len(lacking)} of {len(pictures)} pictures have no mask: {told}. Name each as its picture, or remove the "
+            "picture"
+        )
+    rows = [masks[_key(names[row])] for row in pictures]
+    table = replace(both, inputs=files.select(np.array(pictures, np.int64)))
+    return replace(table, annotations=encode(files.select(np.array(rows, np.int64))))
+
+
+def _folder_in(name: str, folders: Collection[str]) -> bool:
+    return any(part.lower() in folders for part in name.split("/")[:-1])
+
+
+def _is_mask(name: str) -> bool:
+    return bool(_ENDING.search(Path(name).stem)) or (_folder_in(name, _MASKS) and not _folder_in(name, _PICTURES))
+
+
+def _key(name: str) -> str:
+    """Return a path without its ending, and without what tells pictures from masks.
+
+    >>> _key("train/images/a.jpg") == _key("train/masks/a.png") == _key("train/a_mask.png")
+    True
+    """
+    *folders, last = name.split("/")
+    kept = [part for part in folders if part.lower() not in (*_PICTURES, *_MASKS)]
+    return "/".join([*kept, _ENDING.sub("", Path(last).stem)])

@@ -1,0 +1,378 @@
+"""An answer is objects in a picture, any number of them: where each is, how sure that is, and of which class.
+
+Shapes: N pictures, M objects of one, K that are found at most, C classes, H W pixels of the canvas that all are on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quickstudy.batches import Batch
+from quickstudy.data.annotations import Annotations, annotated
+from quickstudy.data.table import Table
+from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares, given
+from quickstudy.functional.detections import (
+    THRESHOLDS,
+    average_precision,
+    box_overlaps,
+    matched,
+    shares_of_each,
+    without_each,
+)
+from quickstudy.kinds.base import KINDS, Judged, Kind, Score
+from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
+from quickstudy.kinds.losses import Loss
+from quickstudy.nets import Encoder
+from quickstudy.nets.batch_norm import statistics_kept
+from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found
+
+if TYPE_CHECKING:
+    from quickstudy.kinds.metrics import Figures
+
+MAP = Score("map", share=True)
+
+
+@KINDS.register("detection")
+@dataclass(frozen=True)
+class Detection(Kind):
+    """Boxes around objects, each of a class; the backbone makes feature maps (``Encoder.maps``).
+
+    A batch of targets is ``{"boxes": [N, M, 4], "labels": [N, M], "mask": [N, M]}``, in pixels of the canvas, x and y
+    of two corners. The loss is that of the detector, a mean over pictures with RetinaNet; with the others it depends on
+    which pictures share a batch, and so on the number of processes.
+
+    Args:
+        num_classes: C; None: as ``class_names`` or the data say.
+        class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
+        ignore: labels whose objects are left out.
+        detector: ``"retinanet"``, ``"fcos"`` or ``"faster_rcnn"``.
+        width: channels of the feature pyramid.
+        most: objects that are found in a picture at most.
+        min_score: of objects that an answer has; figures go through all.
+        freeze_norms: whether the backbone's BatchNorms keep their means and deviations while it trains, which batches
+            of few pictures tell badly; None: where it has trained weights.
+        classes, ids, codes: the classes, the labels that there are, and the code of each.
+    """
+
+    score: ClassVar[Score] = MAP
+    forms: ClassVar[tuple[str, ...]] = ("objects",)
+    schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {"objects": {"type": "array", "items": {"type": "object"}}},
+    }
+    learned: ClassVar[tuple[str, ...]] = ("classes", "ids", "codes")
+    annotates: ClassVar[bool] = True
+    of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
+    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn")
+
+    num_classes: int | None = None
+    class_names: ClassNames | None = None
+    ignore: Sequence[str | int] = ()
+    detector: str = "retinanet"
+    width: int = 64
+    most: int = 100
+    min_score: float = 0.3
+    freeze_norms: bool | None = None
+    classes: tuple[str, ...] = ()
+    ids: tuple[Any, ...] = ()
+    codes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("detector", self.detector, *self.detectors)
+        if self.width % GROUPS[self.detector]:
+            raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {GROUPS[self.detector]}")
+        check_counts(width=self.width, most=self.most, **given(num_classes=self.num_classes))
+        check_shares(min_score=self.min_score)
+        object.__setattr__(self, "class_names", in_form(self.class_names))
+        ignored = (self.ignore,) if isinstance(self.ignore, (str, int)) else tuple(self.ignore)
+        object.__setattr__(self, "ignore", ignored)
+
+    @property
+    def shares(self) -> bool:  # type: ignore[override]
+        """Whether a batch's gradient is the mean of its pictures'; else it depends on how processes share batches."""
+        return self.detector in BY_PICTURE
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
+        """Take objects, a dict for each picture; see ``objects_of`` and ``Kind.encode``."""
+        return annotated(targets, objects_of, names)
+
+    def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
+        """Say that episodes are of whole pictures; see ``Kind.check_episodic``."""
+        raise ConfigError(
+            f"training_strategy='{strategy}' learns classes of whole pictures, and no objects: leave it out"
+        )
+
+    def meet(self, data: Any, stage: str) -> Self:
+        """Take the classes; see ``Kind.meet``."""
+        tables = [] if data is None else [data.table(name) for name in ("train", "val", "test")]
+        table = next((table for table in tables if table is not None), None)
+        if table is not None and table.annotations is None:
+            raise ConfigError("the data has no objects: give some, for instance by ObjectDetectionData.from_coco")
+        if self.classes:
+            return self
+        if table is None or table.annotations is None:
+            raise ConfigError("which classes there are is not known: give datamodule=, or class_names")
+        raw = replace(table.annotations, code=None)
+        seen = {label for row in range(len(raw)) for label in cast(Any, raw.target(row))["labels"]}
+        names = self.class_names
+        if names is not None and not isinstance(names, Mapping) and any(isinstance(label, str) for label in seen):
+            names = {name: name for name in names}  # of labels that are names it says which there are
+        named = class_ids(names, self.num_classes, raw.names, seen, self.ignored)
+        return replace(self, **named._asdict())
+
+    @property
+    def ignored(self) -> tuple[str | int, ...]:
+        """The labels whose objects are left out."""
+        return tuple(self.ignore)
+
+    @property
+    def choices(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    @property
+    def labels(self) -> list[Any]:
+        """The names of the classes."""
+        return list(self.classes)
+
+    def fitting(self, table: Table) -> Table:
+        """Return the same examples with targets of these classes; see ``Kind.fitting``."""
+        if table.annotations is None or not self.classes:
+            return table
+        coded = Coded(self.classes, self.ids, self.codes, self.ignored)
+        return replace(table, annotations=table.annotations.coded(ToObjects(coded)))
+
+    # ---- the network
+
+    def head(self, encoder: Encoder, example: Batch) -> nn.Module:
+        """Make the detector for the maps that the encoder makes of an example."""
+        with torch.no_grad(), encoder.evaluating():
+            maps = encoder.maps(example)
+        side = example["pixels"].shape[-1]
+        strides = [round(side / one.shape[-1]) for one in maps]
+        return self._detector([one.shape[1] for one in maps], strides)
+
+    def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
+        return Detector(self.detector, channels, strides, self.choices, self.width, most=self.most)
+
+    def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
+        """Return ``{"boxes": [N, K, 4], "scores": [N, K], "labels": [N, K]}`` and the sizes; scores of 0 fill up."""
+        return self._found(head, encoder.maps(inputs), inputs)
+
+    def _found(self, head: nn.Module, maps: Sequence[Tensor], inputs: Batch) -> dict[str, Tensor]:
+        found: list[Found] = head(maps, inputs["size"], inputs["pixels"])
+        filled = {name: torch.stack([_filled(own[name], self.most) for own in found]) for name in found[0]}
+        return {**filled, "size": inputs["size"], "full": inputs["full"]}
+
+    # ---- how well it does
+
+    def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
+        """Return nothing that is called: the loss is the detector's own.
+
+        Raises:
+            ConfigError: another is asked for.
+        """
+        if asked is not None:
+            raise ConfigError(
+                "loss_fn is of answers that are compared one by one, and a detector has a loss of its own"
+            )
+        return _no_loss
+
+    def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
+        """Answer a batch, and judge the answers; while it trains there are none. See ``Kind.judge``."""
+        frozen = encoder.trained if self.freeze_norms is None else self.freeze_norms
+        with statistics_kept(encoder) if frozen else nullcontext():
+            maps = encoder.maps(inputs)
+        assert isinstance(head, Detector)
+        parts = head.losses(maps, inputs["size"], inputs["pixels"], self._objects(targets, maps[0].dtype))
+        lost = torch.stack(list(parts.values())).sum()
+        if head.training:
+            return Judged(lost, len(inputs["size"]), {}, targets, self.figures({}, targets))
+        outputs = self._found(head, maps, inputs)
+        return Judged(lost, len(inputs["size"]), outputs, targets, self.figures(outputs, targets))
+
+    def _objects(self, targets: Batch, dtype: torch.dtype) -> list[dict[str, Tensor]]:
+        """Return the objects to learn of each picture: those that are there, and no crowds."""
+        there = targets["mask"].bool()
+        if "crowd" in targets:
+            there = there & ~targets["crowd"].bool()
+        leaves = {**targets, "boxes": targets["boxes"][..., :4].to(dtype)}  # what follows fills up
+        return [{name: leaf[row][own] for name, leaf in leaves.items()} for row, own in enumerate(there)]
+
+    def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """Return ``[N, 4K + C]``: of each object found its score, class, at which thresholds it is right, and at which
+        it does not count, as bits; and how many there are of each class."""
+        if not outputs:  # of a step of training, where nothing is looked for
+            return targets["labels"].new_empty(0, dtype=torch.float32)
+        told = {name: leaf.detach().double().cpu().numpy() for name, leaf in outputs.items()}
+        true = {name: leaf.detach().double().cpu().numpy() for name, leaf in targets.items()}
+        count, crowds = len(told["scores"]), true.get("crowd", np.zeros_like(true["mask"]))
+        rows = np.zeros((count, self.most, 4))
+        rows[..., 1] = -1
+        counts = np.zeros((count, self.choices))
+        bits = 1 << np.arange(len(THRESHOLDS))
+        for row in range(count):
+            there = true["mask"][row] > 0
+            sound = (told["scores"][row] > 0) & np.isfinite(told["boxes"][row]).all(1)
+            for code in range(self.choices):
+                own = there & (true["labels"][row] == code)
+                crowd = crowds[row][own] > 0
+                counts[row, code] = (~crowd).sum()
+                found = np.flatnonzero(sound & (told["labels"][row] == code))
+                found = found[np.argsort(-told["scores"][row][found], kind="stable")]
+                right, spare = matched(self._overlaps(told, true, row, found, np.flatnonzero(own), crowd), crowd)
+                rows[row, found] = np.stack(
+                    [told["scores"][row][found], np.full(len(found), code), right @ bits, spare @ bits], 1
+                )
+        flat = np.concatenate([rows.reshape(count, -1), counts], 1)
+        return torch.from_numpy(flat).to(outputs["scores"].device, torch.float32)
+
+    def _overlaps(self, told: Any, true: Any, row: int, found: Any, there: Any, crowd: Any) -> Any:
+        """Return the intersection over union ``[k, m]`` of objects found and objects there in one picture."""
+        return box_overlaps(told["boxes"][row][found], true["boxes"][row][there, :4], crowd)
+
+    def precisions(self, figures: Any) -> dict[str, float]:
+        """Return ``map``, ``map_50`` and ``map_75``, and ``ap_NAME`` of each class that is there."""
+        numbers = np.asarray(figures, np.float64)
+        counts = numbers[:, 4 * self.most :].sum(0).astype(int)
+        found = numbers[:, : 4 * self.most].reshape(-1, 4)
+        each: dict[str, list[float]] = {}
+        for code, name in enumerate(self.classes):
+            if counts[code]:
+                own = found[found[:, 1] == code]
+                flags = [
+                    own[:, column].astype(np.int64)[:, None] >> np.arange(len(THRESHOLDS)) & 1 for column in (2, 3)
+                ]
+                right, spare = (flag.astype(np.bool_) for flag in flags)
+                each[name] = [
+                    average_precision(own[:, 0], right[:, place], spare[:, place], counts[code])
+                    for place in range(len(THRESHOLDS))
+                ]
+        if not each:
+            return {"map": 0.0, "map_50": 0.0, "map_75": 0.0}
+        mean = np.mean([*each.values()], 0)
+        whole = {"map": float(mean.mean()), "map_50": float(mean[0]), "map_75": float(mean[5])}
+        return whole | {f"ap_{name}": float(np.mean(own)) for name, own in each.items()}
+
+    def settled(self, figures: Tensor) -> Tensor:
+        """Return what each picture adds to the score, whose mean it is, by leaving groups of them out in turn."""
+        if figures.ndim < 2 or not len(figures):
+            return figures.new_empty(0)
+        return torch.from_numpy(shares_of_each(self.precisions, MAP.name, figures.cpu().numpy()))
+
+    def measure(self, per_example: bool, choices: int = 0) -> Figures:
+        """Return the average precision of all and of each class; see ``Kind.measure``."""
+        from quickstudy.kinds.metrics import Precisions  # torchmetrics takes long to import, and answering needs none
+
+        return Precisions(
+            lambda figures: self.precisions(figures.cpu().numpy()),
+            lambda figures: without_each(self.precisions, figures.cpu().numpy()),
+        )
+
+    # ---- answers
+
+    def answers(self, outputs: Mapping[str, Tensor], form: str) -> Any:
+        """Return for each picture its objects, the surest first: ``label``, ``score``, and ``box``, x and y of two
+        corners in pixels of the file.
+
+        Raises:
+            DataError: an answer is not a number.
+        """
+        told = {name: leaf.detach().float().cpu() for name, leaf in outputs.items()}
+        sound = told["boxes"].isfinite().flatten(1).all(1) & told["scores"].isfinite().all(1)
+        if not bool(sound.all()):
+            raise DataError(
+                f"the model's answer to input {int((~sound).nonzero()[0])} is not a number: does it hold NaN or "
+                "infinite values, or was the model trained until it diverged?"
+            )
+        factors, rows = (told.pop("full") / told.pop("size")).flip(-1), range(len(told["scores"]))
+        named = told["scores"] >= max(self.min_score, 1e-9)
+        return [
+            [
+                self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row])
+                for place in named[row].nonzero().flatten().tolist()
+            ]
+            for row in rows
+        ]
+
+    def _told(self, found: Mapping[str, Tensor], factor: Tensor) -> dict[str, Any]:
+        box = (found["boxes"] * factor.repeat(2)).tolist()
+        return {"label": self.classes[int(found["labels"])], "score": float(found["scores"]), "box": box}
+
+    def in_json(self, answer: list[Any]) -> dict[str, Any]:
+        """Return the objects; see ``Kind.in_json``."""
+        return {"objects": answer}
+
+    def exported(self, outputs: Any) -> Tensor:
+        """Say that objects are found by code.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "objects are chosen among those that overlap by code, which no graph holds: save(folder) keeps it"
+        )
+
+
+def _filled(leaf: Tensor, count: int) -> Tensor:
+    """Return a leaf ``[k, ...]`` of one picture as ``[count, ...]``."""
+    return F.pad(leaf, [0, 0] * (leaf.ndim - 1) + [0, count - len(leaf)])
+
+
+def _no_loss(outputs: Any, targets: Any) -> Tensor:
+    raise NotImplementedError("objects are judged by their kind")
+
+
+@dataclass(frozen=True)
+class ToObjects:
+    """Makes targets of objects and their labels, without those of no class."""
+
+    coded: Coded
+
+    def __call__(self, target: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the target of what ``objects_of`` returned."""
+        codes = torch.tensor(self.coded.listed(target["labels"]), dtype=torch.int64)
+        kept = codes >= 0
+        leaves = {name: leaf[kept] for name, leaf in target.items() if isinstance(leaf, Tensor)}
+        return {**leaves, "labels": codes[kept], "mask": torch.ones(int(kept.sum()), dtype=torch.bool)}
+
+
+def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
+    """Return the objects of a picture: ``boxes`` ``[M, 4]``, x and y of two corners, and a list of M ``labels``.
+
+    Args:
+        item: ``{"boxes": [M, 4], "labels": [M]}`` in pixels of the file, maybe with ``crowd`` ``[M]``.
+        example: see ``annotations.Read``.
+
+    Raises:
+        DataError: it is no such dict, or a box is none; the message has its number.
+    """
+    if not isinstance(item, Mapping) or not {"boxes", "labels"} <= item.keys():
+        raise DataError(f"objects are given as {{'boxes': [M, 4], 'labels': [M]}}, and not {brief(item)}")
+    try:
+        boxes = torch.as_tensor(np.asarray(item["boxes"], np.float32))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"boxes must be rows of 4 numbers, and these are {brief(item['boxes'])}") from error
+    boxes = boxes.reshape(-1, 4) if not boxes.numel() else boxes
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise DataError(f"a box has 4 numbers, x and y of two corners, and these are of shape {tuple(boxes.shape)}")
+    labels = [one.item() if hasattr(one, "item") else one for one in item["labels"]]
+    if len(labels) != len(boxes):
+        raise DataError(f"there are {len(boxes)} boxes and {len(labels)} labels: each needs one")
+    wrong = ((boxes[:, 2:] <= boxes[:, :2]).any(1) | ~boxes.isfinite().all(1)).nonzero().flatten().tolist()
+    if wrong:
+        raise DataError(
+            f"box {wrong[0]} is {boxes[wrong[0]].tolist()}: x and y of the upper left corner, then those of the lower "
+            "right one, which are larger. Of boxes of x, y, width, height add the first two to the others"
+        )
+    crowd = torch.as_tensor(np.asarray(item.get("crowd", [False] * len(boxes)), np.bool_))
+    return {"boxes": boxes, "labels": labels, "crowd": crowd}

@@ -1,0 +1,283 @@
+"""Objects in pictures: average precision as COCO counts it, families of detectors, answers in the pixels of files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quickstudy import ConfigError, DataError, Trainer
+from quickstudy.batches import stack
+from quickstudy.functional.detections import average_precision, box_overlaps, matched
+from quickstudy.image import ObjectDetectionData, ObjectDetector
+from quickstudy.kinds.detection import Detection, objects_of
+from quickstudy.nets import Encoder
+from quickstudy.nets.detectors import DETECTORS, Detector
+from quickstudy.testing import check_kind
+from quickstudy.trained import TrainedModel
+
+SIDE, NAMES = 64, ("square", "bar")
+
+
+class Maps(nn.Module):
+    """Feature maps of strides 8 and 16, of a few layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU())
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        fine = self.first(pixels)
+        return [fine, self.second(fine)]
+
+
+def scene(seed: int, height: int = SIDE, width: int = SIDE) -> tuple[Tensor, dict[str, Any]]:
+    """A dark picture with bright squares and bars, and where they are."""
+    generator = np.random.default_rng(seed)
+    pixels = torch.full((3, height, width), 30, dtype=torch.uint8)
+    boxes, labels = [], []
+    for corner in range(int(generator.integers(0, 3))):
+        label = NAMES[int(generator.integers(2))]
+        wide, high = (20, 20) if label == "square" else (24, 10)
+        x, y = int(generator.integers(0, width // 2 - wide + 1)), int(generator.integers(0, height - high + 1))
+        x += corner * (width // 2)  # so that none hides another
+        pixels[corner, y : y + high, x : x + wide] = 250
+        boxes.append([x, y, x + wide, y + high])
+        labels.append(label)
+    return pixels, {"boxes": np.array(boxes, np.float64).reshape(-1, 4), "labels": labels}
+
+
+def scenes(count: int, first: int = 0, **size: int) -> tuple[list[Tensor], list[dict[str, Any]]]:
+    pictures, targets = zip(*(scene(first + seed, **size) for seed in range(count)), strict=True)
+    return list(pictures), list(targets)
+
+
+def batch_of(count: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    data = ObjectDetectionData.from_images(
+        train_images=scenes(count)[0], train_targets=scenes(count)[1], batch_size=count, image_size=SIDE
+    )
+    model = ObjectDetector(backbone=Maps(), class_names=NAMES)
+    model.kind = model.kind.meet(data, "fit")
+    table = model.kind.fitting(data.table("train"))
+    assert table.annotations is not None
+    inputs = [data.modality(item) for item in table.inputs]
+    targets = [table.annotations.target(row, example) for row, example in enumerate(inputs)]
+    return stack(inputs), stack(targets)
+
+
+KIND = Detection(classes=NAMES, ids=NAMES, codes=(0, 1), width=16, most=10)
+
+
+def coco(pictures: int, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Objects and findings of many kinds: crowds, nothing there, nothing found, equal scores."""
+    generator = np.random.default_rng(seed)
+    there: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for picture in range(pictures):
+        for _ in range(int(generator.integers(0, 5))):
+            box = [*generator.uniform(0, 60, 2), *generator.uniform(5, 40, 2)]
+            crowd = int(generator.random() < 0.15)
+            there.append(
+                {
+                    "id": len(there) + 1,
+                    "image_id": picture,
+                    "category_id": int(generator.integers(1, 4)),
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": crowd,
+                }
+            )
+            for _ in range(int(generator.integers(0, 4))):
+                moved = (np.array(box) + generator.normal(0, 3, 4)).clip(1)
+                score = round(float(generator.random()), 1)
+                found.append(
+                    {
+                        "image_id": picture,
+                        "category_id": int(generator.integers(1, 4))
+                        if generator.random() < 0.2
+                        else there[-1]["category_id"],
+                        "bbox": moved.tolist(),
+                        "score": score,
+                    }
+                )
+    images = [{"id": number, "width": 100, "height": 100} for number in range(pictures)]
+    categories = [{"id": number, "name": str(number)} for number in (1, 2, 3, 4)]
+    return {"images": images, "annotations": there, "categories": categories}, found
+
+
+def corners(rows: list[dict[str, Any]]) -> np.ndarray:
+    boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precision_is_that_of_pycocotools(seed: int) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    dataset, found = coco(12, seed)
+    with contextlib.redirect_stdout(io.StringIO()):
+        whole = COCO()
+        whole.dataset = dataset
+        whole.createIndex()
+        theirs = COCOeval(whole, whole.loadRes(found), "bbox")
+        theirs.evaluate()
+        theirs.accumulate()
+        theirs.summarize()
+    each = []
+    for category in (1, 2, 3):
+        scores, flags, count = [], [], 0
+        for picture in range(12):
+            own = [row for row in found if (row["image_id"], row["category_id"]) == (picture, category)]
+            own.sort(key=lambda row: -row["score"])
+            true = [
+                row for row in dataset["annotations"] if (row["image_id"], row["category_id"]) == (picture, category)
+            ]
+            crowd = np.array([bool(row["iscrowd"]) for row in true], np.bool_)
+            flags.append(np.stack(matched(box_overlaps(corners(own), corners(true), crowd), crowd), 1))
+            scores += [row["score"] for row in own]
+            count += int((~crowd).sum())
+        right, spare = np.concatenate(flags).transpose(1, 0, 2)
+        each.append(
+            [average_precision(np.array(scores), right[:, place], spare[:, place], count) for place in range(10)]
+        )
+    assert np.mean(each) == pytest.approx(theirs.stats[0], abs=1e-9)
+    assert np.mean(each, 0)[0] == pytest.approx(theirs.stats[1], abs=1e-9)
+
+
+def test_the_kind_conforms() -> None:
+    inputs, targets = batch_of(8)
+    check_kind(KIND, Encoder(Maps()), inputs, targets)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_each_family_learns_and_answers(name: str) -> None:
+    torch.manual_seed(0)
+    pixels, size = torch.zeros(2, 3, SIDE, SIDE), torch.tensor([[SIDE, SIDE], [24, SIDE]])
+    maps = Maps()(torch.rand(2, 3, SIDE, SIDE))
+    detector = Detector(name, [16, 16], [8, 16], 2, width=32, keypoints=3 * name.startswith("keypoint"), most=7)
+    objects: list[dict[str, Tensor]] = [
+        {
+            "boxes": torch.tensor([[4.0, 4, 30, 30]]),
+            "labels": torch.tensor([1]),
+            "masks": torch.ones(1, SIDE, SIDE, dtype=torch.uint8),
+            "keypoints": torch.full((1, 3, 3), 10.0),
+        }
+    ]
+    objects.append({part: leaf[:0] for part, leaf in objects[0].items()})  # a picture without objects
+    sum(detector.losses(maps, size, pixels, objects).values()).backward()  # type: ignore[union-attr]
+    reached = [parameter for parameter in detector.parameters() if parameter.grad is not None]
+    assert len(reached) > 0.9 * len(list(detector.parameters()))
+    detector.eval()
+    with torch.no_grad():
+        one, other = (detector.losses(maps, size, pixels, objects) for _ in range(2))
+        assert all(bool(one[part] == other[part]) for part in one)  # what it draws is drawn alike
+        found = detector(maps, size, pixels)
+    assert len(found) == 2 and all(len(own["scores"]) <= 7 for own in found)
+    assert bool((found[1]["boxes"][:, 3] <= 24).all())  # none reaches beyond the picture
+    assert all(set(own["labels"].tolist()) <= {0, 1} for own in found)
+
+
+def test_squares_and_bars_are_found_and_named_in_the_pixels_of_files(tmp_path: Path) -> None:
+    train, test = scenes(32), scenes(8, 100)
+    larger = [picture.repeat_interleave(2, 1).repeat_interleave(2, 2) for picture in test[0]]
+    doubled = [{**target, "boxes": 2 * target["boxes"]} for target in test[1]]
+    data = ObjectDetectionData.from_images(
+        train_images=train[0],
+        train_targets=train[1],
+        test_images=larger,
+        test_targets=doubled,
+        batch_size=4,
+        image_size=SIDE,
+        transform="mirror",
+    )
+    torch.manual_seed(0)
+    model = ObjectDetector(backbone=Maps(), width=32, learning_rate=4e-3)
+    trainer = Trainer(max_epochs=40, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.finetune(model, datamodule=data)
+    (figures,) = trainer.test(model, datamodule=data, verbose=False)
+    assert figures["test_map_50"] > 0.8 and figures["test_map_ci95"] > 0
+    assert model.classes == ("bar", "square")
+    predictor = model.predictor()
+    answers = predictor.predict(larger)
+    assert sum(map(len, answers)) > 0
+    for answer, target in zip(answers, doubled, strict=True):
+        for one in answer[:1]:
+            near = np.abs(target["boxes"] - np.array(one["box"])).max(1, initial=0)
+            assert near.min() < 12
+    predictor.save(tmp_path / "model")
+    assert TrainedModel.load(tmp_path / "model", backbone=Maps()).predict(larger) == answers
+
+
+def test_a_batch_may_be_shared_by_processes_with_the_default() -> None:
+    """The gradient of four pictures is the mean of those of two and two."""
+    inputs, targets = batch_of(4)
+    encoder = Encoder(Maps()).double()
+    torch.manual_seed(0)
+    head = KIND.head(encoder, {name: leaf[:1] for name, leaf in inputs.items()}).double()
+
+    def gradient(rows: slice) -> Tensor:
+        judged = KIND.judge(
+            encoder,
+            head,
+            {name: leaf[rows] for name, leaf in inputs.items()},
+            {name: leaf[rows].double() if leaf.is_floating_point() else leaf[rows] for name, leaf in targets.items()},
+            KIND.loss(None),
+        )
+        found = torch.autograd.grad(judged.loss, [*encoder.parameters(), *head.parameters()], allow_unused=True)
+        return torch.cat([one.flatten() for one in found if one is not None])
+
+    whole, parts = gradient(slice(None)), (gradient(slice(2)) + gradient(slice(2, None))) / 2
+    assert whole == pytest.approx(parts, abs=1e-9)
+    assert KIND.shares and not Detection(classes=NAMES, detector="faster_rcnn").shares
+
+
+def test_crowds_are_not_learned_and_found_by_any_number() -> None:
+    outputs = {
+        "boxes": torch.tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]]]),
+        "scores": torch.tensor([[0.9, 0.8, 0.7]]),
+        "labels": torch.tensor([[0, 0, 0]]),
+    }
+    kind = Detection(classes=NAMES, ids=NAMES, codes=(0, 1), most=3)
+    targets = {
+        "boxes": torch.tensor([[[0.0, 0, 10, 10], [15, 15, 60, 60]]]),
+        "labels": torch.tensor([[0, 0]]),
+        "mask": torch.tensor([[True, True]]),
+        "crowd": torch.tensor([[False, True]]),
+    }
+    assert kind.precisions(kind.figures(outputs, targets).numpy())["map"] == pytest.approx(1.0)
+    assert [len(own["boxes"]) for own in kind._objects(targets, torch.float32)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ([1, 2], "objects are given as"),
+        ({"boxes": [[1, 2, 3]], "labels": ["a"]}, "a box has 4 numbers"),
+        ({"boxes": [[1, 2, 3, 4]], "labels": []}, "1 boxes and 0 labels"),
+        ({"boxes": [[50, 60, 20, 30]], "labels": ["a"]}, "x, y, width, height add the first two"),
+        ({"boxes": [[0, 0, float("nan"), 1]], "labels": ["a"]}, "box 0"),
+    ],
+)
+def test_what_is_no_object_is_told(item: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        objects_of(item)
+
+
+def test_options_that_are_wrong_are_told() -> None:
+    with pytest.raises(ConfigError, match="retinanet"):
+        ObjectDetector(backbone=Maps(), detector="yolo")
+    with pytest.raises(ConfigError, match="fcos takes a multiple of 32"):
+        ObjectDetector(backbone=Maps(), detector="fcos", width=48)
+    with pytest.raises(ConfigError, match="loss of its own"):
+        ObjectDetector(backbone=Maps(), loss_fn="cross_entropy")
+    with pytest.raises(ConfigError, match="as a whole"):
+        ObjectDetector(backbone="conv4")
+    assert ObjectDetector(backbone=Maps(), ignore="crowd").kind.ignored == ("crowd",)
