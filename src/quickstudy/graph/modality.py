@@ -252,8 +252,8 @@ class Graphs(Modality):
         return DegreeHistogram(), replace(self, nodes=(), edges=(), degrees=0)
 
     def from_wire(self, content: Any, name: str = "") -> Any:
-        """Return the graph in JSON, or what reads like a file of that name."""
-        return Sent(content, name) if isinstance(content, bytes) else content
+        """Return the graph in JSON, or what reads like a file of that name; a text is neither, and no path."""
+        return Sent(content, name) if isinstance(content, bytes | str) else content
 
     def within(self, most: int) -> Self:
         """Return it with a limit on the nodes of a graph."""

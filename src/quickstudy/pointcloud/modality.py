@@ -256,8 +256,8 @@ class Cloud(Modality):
         return digest(str(len(points)).encode(), (told.round(_SKETCHED) + 0.0).tobytes())
 
     def from_wire(self, content: Any, name: str = "") -> Any:
-        """Return what reads like a file of that name; or rows of numbers, as JSON has them."""
-        return Sent(content, name) if isinstance(content, bytes) else content
+        """Return what reads like a file of that name; or rows of numbers, as JSON has them; a text is no path."""
+        return Sent(content, name) if isinstance(content, bytes | str) else content
 
     def raw(self) -> tuple[nn.Module, Self]:
         """Return the histogram of distances between points, Osada et al. 2002, of as many points as here."""
