@@ -5,7 +5,8 @@
 
 Of each data set a few examples of a class are drawn as if they were all that a user has, 100 times. The ladder climbs
 its quick rungs on them, and recommends one with an accuracy to expect. All that is left, up to 1,000 examples, is then
-asked of every rung that could have been recommended. Told of the repeats: how often what is recommended is within its
+asked of every rung that could have been recommended; each class counts as much, as the user has as many of each.
+Told of the repeats: how often what is recommended is within its
 printed interval of what turned out best, and what it lost by that; how often the printed interval holds the mean
 accuracy of that rung at the printed number of examples, over 30 repeats; and how often what the saved model, which
 learns all of the user's examples, then reaches. miniImageNet's test
@@ -226,7 +227,8 @@ def climbed(population: Population, each: int, seed: int, draws: int) -> Told:
         examples = Examples(of, data.modality, domain_of(data.modality), encoders)
         predictor = RUNGS[key.rung].model(examples.on(key.backbone))
         assert isinstance(predictor, Predictor)
-        return float(np.mean(np.array(predictor.predict(asked, may_be_unknown=False)) == truth))
+        right = np.array(predictor.predict(asked, may_be_unknown=False)) == truth
+        return float(np.mean([right[truth == label].mean() for label in np.unique(truth)]))
 
     whole = {key: reached(key, table) for key in keys}
     assert isinstance(found.predictor, Predictor)

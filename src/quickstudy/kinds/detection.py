@@ -123,7 +123,7 @@ class Detection(Kind):
             raise ConfigError("which classes there are is not known: give datamodule=, or class_names")
         raw = replace(table.annotations, code=None)
         seen = {label for row in range(len(raw)) for label in cast(Any, raw.target(row))["labels"]}
-        names = self.class_names
+        names = self.class_names or raw.names or None
         if names is not None and not isinstance(names, Mapping) and any(isinstance(label, str) for label in seen):
             names = {name: name for name in names}  # of labels that are names it says which there are
         named = class_ids(names, self.num_classes, raw.names, seen, self.ignored)
