@@ -226,6 +226,13 @@ def test_edges_count_once_and_both_ways_unless_directed() -> None:
     assert two["edges"].tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]] and len(two["edge_features"].unique()) == 2
 
 
+@pytest.mark.parametrize("ids", [(0, 1, 2), (1, 2, 3), (7, 500, 10**30), ("a", "b", "c")])
+def test_where_nodes_are_not_given_they_are_those_that_edges_join(ids: tuple[Any, ...]) -> None:
+    first, second, third = ids
+    graph = Graphs()({"edges": [[first, second], [second, third]]})
+    assert graph["edges"].tolist() == [[0, 1], [1, 0], [1, 2], [2, 1]] and len(graph["mask"]) == 3
+
+
 def test_all_forms_of_a_graph_read_alike() -> None:
     geometric: Any = pytest.importorskip("torch_geometric.data")
     made = networkx.Graph()
@@ -266,6 +273,8 @@ def test_a_direction_that_is_lost_is_told() -> None:
     [
         ({"nodes": 3, "edges": [[0, 1], [2, 3]]}, "edge 1 of graph 0 joins 2 and 3, and it has 3 nodes, 0 to 2"),
         ({"nodes": 2, "edges": [[1, 2]]}, "numbered from 1, take 1 away"),
+        ({"nodes": 2, "edges": [[0, 1], [10**30, 1]]}, "edge 1 of graph 0 joins 10+ and 1, and it has 2 nodes, 0 to 1"),
+        ({"nodes": [[10**400]], "edges": []}, "node 0 of graph 0 has .10+.*in 'features': give a word, a number"),
         ({"nodes": [{"id": 1}, {"id": 5}], "edges": [[1, 2]]}, "no node has the id 2; there are '1', '5'"),
         ({"nodes": [{"id": 1}, {"id": 1}], "edges": []}, "nodes 0 and 1 of graph 0 have one id, 1"),
         ({"nodes": [[1, 2], [1]], "edges": []}, "node 1 of graph 0 has 1 numbers in 'features', and node 0 has 2"),

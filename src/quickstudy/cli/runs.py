@@ -139,7 +139,8 @@ def names_test_data(options: Mapping[str, Any]) -> bool:
 def add_model(parser: ArgumentParser, task: str) -> None:
     """Add the options of a new model of a task."""
     cls = task_class(task)
-    flags = field_flags(cls.answers, cls.answers.asked()) | class_flags(cls)
+    own = class_flags(cls)
+    flags = own | field_flags(cls.answers, [name for name in cls.answers.asked() if name not in own])
     add_flags(parser, {name: flag for name, flag in flags.items() if name != "kind"}, "model", prefix="model")
 
 

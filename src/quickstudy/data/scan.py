@@ -183,6 +183,24 @@ def any_files(path: str | os.PathLike[str], extensions: Collection[str], parts: 
     return Table(Files(source, names), skipped=skipped)
 
 
+def files_in(path: str | os.PathLike[str], extensions: Collection[str]) -> Files:
+    """Return the files below a folder or archive that have one of the extensions, whatever others lie there.
+
+    Raises:
+        DataError: nothing is there, or no file has one of them.
+    """
+    source = open_source(path)
+    endings = tuple(extensions)
+    names = [
+        name
+        for name in sorted(source.files())
+        if name.lower().endswith(endings) and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+    ]
+    if not names:
+        raise DataError(f"'{source}' holds no file ending in {_endings(extensions)}")
+    return Files(source, names)
+
+
 def folders_or_files(path: str | os.PathLike[str], extensions: Collection[str], parts: Collection[str] = ()) -> Table:
     """Read class folders; or, where examples lie beside them or there are none, every example without targets.
 

@@ -167,7 +167,7 @@ def _of_json(value: Any, name: str) -> Graph:
         raise DataError(f"{name} says 'directed': {brief(directed)}: it must be true or false")
     ends, about = _ends(edges, name)
     if nodes is None:
-        nodes = int(np.asarray(ends).max()) + 1 if ends and _all_whole(ends) else _ids_of(ends)
+        nodes = _ids_of(ends)
     if isinstance(nodes, Integral) and not isinstance(nodes, bool):
         return _made(int(nodes), ends, about, directed, name)
     if isinstance(nodes, Mapping):
@@ -199,8 +199,10 @@ def _all_whole(ends: Iterable[tuple[Any, Any]]) -> bool:
     return all(isinstance(one, Integral) and not isinstance(one, bool) for end in ends for one in end)
 
 
-def _ids_of(ends: Iterable[tuple[Any, Any]]) -> list[dict[str, Any]]:
-    return [{"id": key} for key in dict.fromkeys(_key(one) for end in ends for one in end)]
+def _ids_of(ends: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
+    """Return the nodes that edges join; numbers in their order, and those between them are no nodes."""
+    found = dict.fromkeys(_key(one) for end in ends for one in end)
+    return [{"id": key} for key in (sorted(found) if _all_whole(ends) else found)]
 
 
 def _placed(end: tuple[Any, Any], places: Mapping[Any, int], row: int, name: str) -> tuple[int, int]:
@@ -275,7 +277,11 @@ def _made(
             )
     count = nodes if isinstance(nodes, int) else len(nodes)
     of_nodes = {} if isinstance(nodes, int) else _columns(nodes, "node", name)
-    edges = np.array(ends, np.int64).reshape(-1, 2)
+    try:
+        edges = np.array(ends, np.int64).reshape(-1, 2)
+    except OverflowError:  # of a number that no graph has as many nodes as
+        row = next(row for row, end in enumerate(ends) if not all(0 <= one < count for one in end))
+        raise DataError(_beyond(row, ends[row], name, count)) from None
     return _checked(Graph(count, edges, of_nodes, _columns(about, "edge", name), directed, name))
 
 
@@ -286,11 +292,12 @@ def _checked(graph: Graph) -> Graph:
     if len(wrong):
         one, other = graph.edges[wrong[0]].tolist()
         from_one = ". If they are numbered from 1, take 1 away" if graph.edges.min() == 1 else ""
-        raise DataError(
-            f"edge {wrong[0]} of {graph.name} joins {one} and {other}, and it has {graph.nodes} nodes, 0 to "
-            f"{graph.nodes - 1}{from_one}"
-        )
+        raise DataError(_beyond(wrong[0], (one, other), graph.name, graph.nodes) + from_one)
     return graph
+
+
+def _beyond(row: Any, end: tuple[int, int], name: str, count: int) -> str:
+    return f"edge {row} of {name} joins {end[0]} and {end[1]}, and it has {count} nodes, 0 to {count - 1}"
 
 
 def _columns(records: Sequence[Mapping[str, Any]], what: str, name: str) -> dict[str, NDArray[Any]]:
@@ -320,7 +327,7 @@ def _column(cells: list[Any], what: str, column: str, name: str) -> NDArray[Any]
         )
     try:
         array = np.asarray(cells, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         wrong = next(place for place, cell in enumerate(cells) if not _is_number(cell))
         raise DataError(
             f"{what} {wrong} of {name} has {brief(cells[wrong])} in '{column}': give a word, a number, or a list of "
@@ -332,7 +339,7 @@ def _column(cells: list[Any], what: str, column: str, name: str) -> NDArray[Any]
 def _is_number(cell: Any) -> bool:
     try:
         np.asarray(cell, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 

@@ -9,7 +9,6 @@ import io
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from torch import Tensor
 
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations
-from quickstudy.data.places import Files
 from quickstudy.data.samples import content_of, file_content, named
-from quickstudy.data.scan import any_files
+from quickstudy.data.scan import files_in
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, few, one_line
 from quickstudy.kinds.segmentation import ids_of
@@ -125,10 +123,8 @@ def masked_folder(
     Raises:
         DataError: there is no picture, or one without a mask.
     """
-    both = any_files(path, (*endings, ".npy"))
-    files = both.inputs
-    assert isinstance(files, Files)
-    names = [str(files[row]).replace(os.sep, "/") for row in range(len(files))]
+    files = files_in(path, (*endings, ".npy"))
+    names: list[str] = files.names.tolist()
     masks = {_key(name): row for row, name in enumerate(names) if _is_mask(name)}
     aside = any(_folder_in(name, _PICTURES) for name in names)
     pictures = [
@@ -148,8 +144,8 @@ def masked_folder(
             "picture"
         )
     rows = [masks[_key(names[row])] for row in pictures]
-    table = replace(both, inputs=files.select(np.array(pictures, np.int64)))
-    return replace(table, annotations=encode(files.select(np.array(rows, np.int64))))
+    chosen, of_each = (files.select(np.array(some, np.int64)) for some in (pictures, rows))
+    return Table(chosen, annotations=encode(of_each))
 
 
 def _folder_in(name: str, folders: Collection[str]) -> bool:

@@ -6,19 +6,25 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from quickstudy.data.annotations import Annotations, annotated
+from quickstudy.data.places import open_source
+from quickstudy.data.scan import any_files
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
-from quickstudy.errors import given
+from quickstudy.errors import DataError, given
+from quickstudy.image.coco import coco_table
 from quickstudy.image.masks import Colors, masked_folder, read_mask
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
-from quickstudy.image.objects import objects_on_canvas
+from quickstudy.image.objects import Degenerate, objects_on_canvas
+from quickstudy.image.voc import voc_table
+from quickstudy.image.yolo import yolo_table
 from quickstudy.kinds.detection import Detection
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
@@ -102,16 +108,103 @@ class ObjectDetectionData(ImageData):
     """Pictures with objects in them; see ``ImageData``, and ``DataModule`` for the doors.
 
     A picture's objects are ``{"boxes": [M, 4], "labels": [M]}``, x and y of two corners in pixels of the file, and M
-    ids or names of classes; there may be none. All of a picture is shown, as large as ``image_size`` has room for.
+    ids or names of classes; there may be none. All of a picture is shown, as large as ``image_size`` has room for. A
+    folder is of COCO's, Pascal VOC's or YOLO's form.
     """
 
     modality = Picture(320, resize="fit")
     answers = Detection
 
+    @door
+    def from_coco(
+        cls,
+        stage: Stage,
+        folder: str | os.PathLike[str],
+        ann_file: str | os.PathLike[str] | None = None,
+        *,
+        degenerate: Degenerate = "raise",
+    ) -> Table:
+        """Read pictures and COCO's annotations of them.
+
+        Args:
+            folder, ann_file: the folder or archive of pictures, and the JSON file; None: it lies in the folder.
+            degenerate: what becomes of boxes without area: ``"raise"`` an error that names them, ``"drop"`` them.
+            options: see the class.
+
+        Raises:
+            DataError: a file is missing or damaged, an id is unknown or there twice, or a box is none.
+        """
+        if stage.name == "predict":
+            return any_files(folder, cls.modality.extensions)
+        return coco_table(folder, ann_file, cls.modality.extensions, cls.encode, degenerate)
+
+    @door
+    def from_voc(
+        cls,
+        stage: Stage,
+        folder: str | os.PathLike[str],
+        split_file: str | os.PathLike[str] | None = None,
+        *,
+        degenerate: Degenerate = "raise",
+    ) -> Table:
+        """Read pictures and Pascal VOC's annotations of them.
+
+        Args:
+            folder, split_file: the folder or archive above ``JPEGImages`` and ``Annotations``, or where both lie beside
+                each other; and a file of the names to take, as ``ImageSets/Main/train.txt``; None: all.
+            degenerate: what becomes of boxes without area: ``"raise"`` an error that names them, ``"drop"`` them.
+            options: see the class.
+
+        Raises:
+            DataError: a file is missing or damaged, or a box is none.
+        """
+        if stage.name == "predict":
+            return any_files(folder, cls.modality.extensions)
+        return voc_table(folder, cls.modality.extensions, cls.encode, split_file, degenerate)
+
+    @door
+    def from_yolo(
+        cls,
+        stage: Stage,
+        folder: str | os.PathLike[str],
+        *,
+        names_file: str | os.PathLike[str] | None = None,
+        degenerate: Degenerate = "raise",
+    ) -> Table:
+        """Read pictures and YOLO's annotations of them: boxes, or polygons, around which the boxes then lie.
+
+        Args:
+            folder: the folder or archive of pictures and text files, ``images/`` and ``labels/`` or beside each other.
+            names_file: ``data.yaml`` or ``classes.txt``; None: it is sought in the folder and above.
+            degenerate: what becomes of boxes without area: ``"raise"`` an error that names them, ``"drop"`` them.
+            options: see the class.
+
+        Raises:
+            DataError: a file is missing or damaged, or a box is none.
+        """
+        if stage.name == "predict":
+            return any_files(folder, cls.modality.extensions)
+        return yolo_table(folder, cls.modality.extensions, cls.encode, names_file, degenerate)
+
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take objects from memory."""
         return replace(cls.answers.encode(targets, names), read=objects_on_canvas)
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the pictures of a folder with their objects, whichever form it has."""
+        found = {Path(one).suffix.lower() for one in open_source(path).files()}
+        if ".json" in found:
+            return coco_table(path, None, endings, cls.encode)
+        if ".xml" in found:
+            return voc_table(path, endings, cls.encode)
+        if ".txt" in found:
+            return yolo_table(path, endings, cls.encode)
+        raise DataError(
+            f"'{path}' holds no annotations: a JSON file of COCO's form, XML files of Pascal VOC's or text "
+            "files of YOLO's"
+        )
 
 
 class SemanticSegmentationData(ImageData):

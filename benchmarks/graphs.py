@@ -1,0 +1,408 @@
+"""What graphs reach on public data: classes that training never saw, ten folds of molecules and proteins, and a step.
+
+    python benchmarks/graphs.py --root data/graphs                   # all; or
+    python benchmarks/graphs.py --root data/graphs --only letter triangles
+
+In the folder: tu-graphs.zip, folders of the TU collection; class_split.json in three has classes to train on and
+others to judge by (Chauhan et al. 2020, https://arxiv.org/abs/2002.12815). Beside ours stand the histogram of
+degrees, which no weights make, and the same network before training. What a network is and how it learns was chosen by
+``chosen``, which sees training classes alone: some of them are held out, and judged by.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import domains
+import numpy as np
+import torch
+from embeddings import QUIET
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor, nn
+
+from quickstudy import Trainer
+from quickstudy.batches import join, take
+from quickstudy.functional.intervals import mean_interval
+from quickstudy.graph import GraphClassificationData, GraphClassifier, Graphs
+from quickstudy.graph.nets import DegreeHistogram
+
+SHOTS, EPISODES = (5, 10), 600
+TRAINING: dict[str, dict[str, Any]] = {
+    "Letter-high": {"backbone": "gin", "ways": 11, "epochs": 10},
+    "TRIANGLES": {"backbone": "gat", "ways": 3, "epochs": 10},
+    "ENZYMES": {"backbone": "gin", "ways": 2, "epochs": 5},
+}
+"""Of 100 episodes an epoch, of 5 examples to learn from and 10 to ask of each class."""
+TEST_WAYS = {"Letter-high": 4, "TRIANGLES": 3, "ENZYMES": 2}
+HELD_OUT: dict[str, list[list[int]]] = {
+    "Letter-high": [[1, 5, 10, 14]],
+    "TRIANGLES": [[1, 4, 8]],
+    "ENZYMES": [[1, 3], [5, 6]],
+}
+"""Training classes by which networks were chosen, each group held out of training in turn."""
+CANDIDATES: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "Letter-high": [("gin", {"pooling": "root"}), ("gin", {"pooling": "sum"}), ("gin", {"pooling": "mean"})],
+    "TRIANGLES": [
+        ("gin", {"pooling": "root"}),
+        ("gin", {"pooling": "sum"}),
+        ("gat", {"pooling": "mean"}),
+        ("gat", {"pooling": "root"}),
+    ],
+    "ENZYMES": [("gin", {"pooling": "root"}), ("gin", {"pooling": "sum"}), ("gat", {"pooling": "mean"})],
+}
+FOLDS, FOLD_BATCH = 10, 32
+FOLD_EPOCHS = {"MUTAG": 25, "PROTEINS": 8}
+PLAIN_EPOCHS = {"MUTAG": 100, "PROTEINS": 25}
+STEP_SEEDS, STEP_EPOCHS, STEP_BATCH = 3, 4, 32
+
+
+def folder(root: Path, name: str) -> Path:
+    """Return a folder of the TU collection within the archive."""
+    return root / "tu-graphs.zip" / name
+
+
+def class_split(root: Path, name: str) -> dict[str, list[int]]:
+    """Return the classes to train on and those to judge by, as published."""
+    with zipfile.ZipFile(root / "tu-graphs.zip") as archive:
+        found: dict[str, list[int]] = json.loads(archive.read(f"{name}/class_split.json"))
+    return found
+
+
+def classes_of(root: Path, name: str, train: Sequence[int], test: Sequence[int]) -> GraphClassificationData:
+    """Return graphs of some classes to train on, and of others to judge by."""
+    place = folder(root, name)
+    return GraphClassificationData.from_tu(
+        train_folder=place, train_classes=train, test_folder=place, test_classes=test
+    )
+
+
+def few_shot(name: str, options: dict[str, Any], **plan: Any) -> GraphClassifier:
+    """Return a prototypical network for a data set."""
+    episodes = {"ways": options["ways"], "shots": 5, "queries": 10, "meta_batch_size": 1, "epoch_length": 100}
+    asked = {"test_ways": TEST_WAYS[name], "test_queries": 10, "test_epoch_length": EPISODES}
+    return GraphClassifier(
+        backbone=options["backbone"],
+        backbone_kwargs=options.get("backbone_kwargs"),
+        training_strategy=options.get("strategy", "prototypicalnetworks"),
+        training_strategy_kwargs={**episodes, **asked, "test_shots": 5, **plan},
+        optimizer="adam",
+        learning_rate=2e-3,
+        lr_scheduler=("CosineAnnealingLR", {"T_max": options["epochs"]}),
+    )
+
+
+def tested(name: str, network: Any, data: GraphClassificationData, **options: Any) -> dict[str, Any]:
+    """Return what a network reaches with 5 and with 10 examples of each class that training never saw."""
+    found = {}
+    for shots in SHOTS:
+        given = {**TRAINING[name], **options, "backbone": network}
+        given.pop("backbone_kwargs", None)
+        model, began = few_shot(name, given, test_shots=shots), time.process_time()
+        (figures,) = Trainer(**QUIET).test(model, datamodule=data, verbose=False)
+        found[f"{TEST_WAYS[name]}-way {shots}-shot"] = domains.told(
+            figures["test_accuracy"], figures["test_accuracy_ci95"], began
+        )
+    return found
+
+
+def trained(name: str, options: dict[str, Any], data: GraphClassificationData) -> tuple[nn.Module, nn.Module, float]:
+    """Return a network before training, and after it, and the seconds of a processor that it took."""
+    torch.manual_seed(0)
+    model = few_shot(name, options)
+    model.meet(data, "fit")
+    untrained = copy.deepcopy(model.encoder)
+    began = time.process_time()
+    Trainer(max_epochs=options["epochs"], limit_val_batches=0, **QUIET).fit(model, datamodule=data)
+    return untrained, model.encoder, round(time.process_time() - began, 1)
+
+
+def published(root: Path, name: str) -> dict[str, Any]:
+    """Train on the published training classes, once, and judge by the others."""
+    split, options = class_split(root, name), TRAINING[name]
+    data = classes_of(root, name, split["train"], split["test"])
+    found: dict[str, Any] = {
+        "classes": split,
+        "training": options,
+        "degree histogram": tested(name, DegreeHistogram(), data, strategy="nearest_centroid"),
+    }
+    untrained, encoder, took = trained(name, options, data)
+    found["untrained"] = tested(name, untrained, data)
+    found["trained"] = {**tested(name, encoder, data), "training cpu_seconds": took}
+    return found
+
+
+def letter(root: Path) -> dict[str, Any]:
+    """Letters drawn with much distortion, as graphs of strokes."""
+    return published(root, "Letter-high")
+
+
+def triangles(root: Path) -> dict[str, Any]:
+    """Graphs by how many triangles they have."""
+    return published(root, "TRIANGLES")
+
+
+def enzymes(root: Path) -> dict[str, Any]:
+    """Proteins by the reaction that they help."""
+    return published(root, "ENZYMES")
+
+
+# ---- chosen on training classes
+
+
+def chosen(root: Path) -> dict[str, Any]:
+    """Judge networks by training classes that were held out; test classes have no part."""
+    found: dict[str, Any] = {}
+    for name, groups in HELD_OUT.items():
+        train, row = class_split(root, name)["train"], dict[str, Any]()
+        for backbone, kwargs in CANDIDATES[name]:
+            options = {**TRAINING[name], "backbone": backbone, "backbone_kwargs": kwargs, "epochs": 5}
+            options["ways"] = min(options["ways"], len(train) - len(groups[0]))
+            accuracies = []
+            for held in groups:
+                data = classes_of(root, name, [each for each in train if each not in held], held)
+                torch.manual_seed(0)
+                model = few_shot(name, options, test_epoch_length=200)
+                trainer = Trainer(max_epochs=options["epochs"], limit_val_batches=0, **QUIET)
+                trainer.fit(model, datamodule=data)
+                (figures,) = trainer.test(model, datamodule=data, verbose=False)
+                accuracies.append(100 * float(figures["test_accuracy"]))
+            row[f"{backbone} {kwargs}"] = round(float(np.mean(accuracies)), 2)
+            print(name, row, flush=True)
+        found[name] = {"held out": groups, f"{TEST_WAYS[name]}-way 5-shot, 200 episodes": row}
+    return found
+
+
+# ---- by gradient, and by solver
+
+
+def other_strategies(root: Path) -> dict[str, Any]:
+    """Train what learns by gradients within an episode, or by a solver, for a little, and compare with its start."""
+    split, found = class_split(root, "TRIANGLES"), dict[str, Any]()
+    data = classes_of(root, "TRIANGLES", split["train"], split["test"])
+    own: dict[str, dict[str, Any]] = {
+        "maml": {"head": "shared", "adaptation_lr": 0.005, "adaptation_steps": 3},
+        "anil": {"head": "shared", "adaptation_lr": 0.05, "adaptation_steps": 3},
+        "metaoptnet": {},
+    }
+    plan = {"ways": 3, "shots": 5, "queries": 5, "meta_batch_size": 2, "epoch_length": 100, "test_epoch_length": 200}
+    for strategy, options in own.items():
+        torch.manual_seed(0)
+        model = GraphClassifier(
+            backbone="gin",
+            training_strategy=strategy,
+            training_strategy_kwargs={**plan, **options},
+            optimizer="adam",
+            learning_rate=1e-3,
+        )
+        trainer, figures = Trainer(max_epochs=1, limit_val_batches=0, **QUIET), []
+        for trains in (False, True):
+            began = time.process_time()
+            if trains:
+                trainer.fit(model, datamodule=data)
+            took = round(time.process_time() - began, 1)
+            (one,) = trainer.test(model, datamodule=data, verbose=False)
+            shares = {"accuracy": one["test_accuracy"], "ci95": one["test_accuracy_ci95"]}
+            figures.append({key: round(100 * float(share), 2) for key, share in shares.items()})
+        found[strategy] = {"3-way 5-shot, untrained": figures[0], "trained": figures[1], "training_cpu_seconds": took}
+        print(strategy, found[strategy], flush=True)
+    return found
+
+
+# ---- ten folds
+
+
+def plain_gin(parts: Sequence[Any], rows: Any, asked: Any, epochs: int, seed: int) -> float:
+    """Train GIN in a plain loop on layers of PyTorch Geometric, as its example of MUTAG does; return its right share.
+
+    Five layers of 32 with batch norms, the sum over nodes, a dropout of a half, Adam at 0.01, batches of 128.
+    """
+    from torch_geometric.loader import DataLoader
+    from torch_geometric.nn import MLP, GINConv, global_add_pool
+
+    class Net(nn.Module):
+        def __init__(self, features: int, classes: int) -> None:
+            super().__init__()
+            widths = [features, 32, 32, 32, 32]
+            self.layers = nn.ModuleList(GINConv(MLP([width, 32, 32])) for width in widths)
+            self.head = MLP([32, 32, classes], norm=None, dropout=0.5)
+
+        def forward(self, batch: Any) -> Tensor:
+            states = batch.x
+            for layer in self.layers:
+                states = layer(states, batch.edge_index).relu()
+            answers: Tensor = self.head(global_add_pool(states, batch.batch, batch.num_graphs))
+            return answers
+
+    torch.manual_seed(seed)
+    classes = 1 + max(int(part.y) for part in parts)
+    network = Net(parts[0].x.shape[1], classes)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    loader = DataLoader([parts[row] for row in rows], batch_size=128, shuffle=True)
+    for _ in range(epochs):
+        for batch in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(batch), batch.y).backward()
+            optimizer.step()
+    (batch,) = DataLoader([parts[row] for row in asked], batch_size=len(asked))
+    with torch.inference_mode():
+        return float((network.eval()(batch).argmax(1) == batch.y).float().mean())
+
+
+def folds(root: Path, name: str) -> dict[str, Any]:
+    """Judge a supervised GIN by ten folds, beside a plain loop on the same ones; settings were not searched."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.jit, whose end PyTorch Geometric has not heard of
+        from torch_geometric.data import Data
+    whole = GraphClassificationData.from_folders(folder(root, name))
+    table = whole.table("train")
+    assert table is not None and table.targets is not None
+    graphs, codes = list(table.inputs), np.asarray(table.targets)
+    right: dict[str, list[float]] = {"largest class": [], "plain loop": [], "quickstudy": []}
+    seconds = {"plain loop": 0.0, "quickstudy": 0.0}
+    splits = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(codes, codes)
+    for seed, (rows, asked) in enumerate(splits):
+        right["largest class"].append(float((codes[asked] == np.bincount(codes[rows]).argmax()).mean()))
+        data = GraphClassificationData.from_lists(
+            train_graphs=[graphs[row] for row in rows],
+            train_targets=codes[rows].tolist(),
+            test_graphs=[graphs[row] for row in asked],
+            test_targets=codes[asked].tolist(),
+            batch_size=FOLD_BATCH,
+        )
+        began = time.process_time()
+        torch.manual_seed(seed)
+        schedule = ("CosineAnnealingLR", {"T_max": FOLD_EPOCHS[name]})
+        model = GraphClassifier(optimizer="adam", learning_rate=1e-3, lr_scheduler=schedule)
+        trainer = Trainer(max_epochs=FOLD_EPOCHS[name], limit_val_batches=0, **QUIET)
+        trainer.fit(model, datamodule=data)
+        (figures,) = trainer.test(model, datamodule=data, verbose=False)
+        right["quickstudy"].append(float(figures["test_accuracy"]))
+        seconds["quickstudy"] += time.process_time() - began
+        began = time.process_time()
+        read = Graphs().fitted([graphs[row] for row in rows])
+        parts = [
+            Data(x=one["nodes"], edge_index=one["edges"].T.contiguous(), y=torch.tensor([int(code)]))
+            for one, code in ((read(graph), code) for graph, code in zip(graphs, codes, strict=True))
+        ]
+        right["plain loop"].append(plain_gin(parts, rows, asked, PLAIN_EPOCHS[name], seed))
+        seconds["plain loop"] += time.process_time() - began
+        print(name, seed, {key: some[-1] for key, some in right.items() if some}, flush=True)
+    differences = torch.tensor(right["quickstudy"]) - torch.tensor(right["plain loop"])
+    found = {key: percent(torch.tensor(some)) for key, some in right.items()}
+    return {
+        "graphs": len(graphs),
+        "epochs": {"quickstudy": FOLD_EPOCHS[name], "plain loop": PLAIN_EPOCHS[name]},
+        **found,
+        "quickstudy - plain loop, fold by fold": percent(differences),
+        "cpu_seconds": {key: round(took, 1) for key, took in seconds.items()},
+    }
+
+
+def percent(shares: Tensor) -> dict[str, float]:
+    """Return the mean of some shares, and half its 95% interval, in percent."""
+    middle, half = mean_interval(shares)
+    return {"mean": round(100 * float(middle), 2), "ci95": round(100 * float(half), 2)}
+
+
+def mutag(root: Path) -> dict[str, Any]:
+    """Molecules by whether they change bacteria."""
+    return folds(root, "MUTAG")
+
+
+def proteins(root: Path) -> dict[str, Any]:
+    """Proteins by whether they are enzymes."""
+    return folds(root, "PROTEINS")
+
+
+# ---- a step
+
+
+class Layers(nn.Module):
+    """A network of ours on batches as PyTorch Geometric makes them."""
+
+    def __init__(self, network: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.network, self.head = network, head
+
+    def forward(self, batch: Any) -> Tensor:
+        """Return ``[N, C]``."""
+        from torch_geometric.nn import global_add_pool
+
+        network: Any = self.network
+        states, found = network.first(batch.x), []
+        roots = batch.ptr.diff().sqrt()[:, None]
+        for layer, norm in zip(network.layers, network.norms, strict=True):
+            states = norm(layer(states, batch.edge_index)).relu()
+            found.append(global_add_pool(states, batch.batch, batch.num_graphs) / roots)
+        answers: Tensor = self.head(torch.cat(found, 1))
+        return answers
+
+
+def geometric_steps(network: nn.Module, parts: Sequence[Any]) -> Iterator[None]:
+    """Train on graphs that a loader of PyTorch Geometric puts together, in a plain loop, and yield after each step."""
+    from torch_geometric.loader import DataLoader
+
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(STEP_EPOCHS):
+        for batch in DataLoader(list(parts), batch_size=STEP_BATCH, shuffle=True):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(batch), batch.y).backward()
+            optimizer.step()
+            yield
+
+
+def step(root: Path) -> dict[str, Any]:
+    """Time a step beside one in a plain loop of the same network, in turns: as a user of PyTorch Geometric writes it,
+    and on graphs that were padded and put into one tensor beforehand.
+    """
+    data = GraphClassificationData.from_folders(folder(root, "ENZYMES"), batch_size=STEP_BATCH)
+    loaded = list(data.train_dataloader())
+    whole, codes = join([part[0] for part in loaded]), torch.cat([part[1] for part in loaded])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.jit, whose end PyTorch Geometric has not heard of
+        from torch_geometric.data import Data
+    singles = (take(whole, row) for row in range(len(codes)))
+    parts = [
+        Data(x=one["nodes"][one["mask"]], edge_index=one["edges"][one["edge_mask"]].T.contiguous(), y=code[None])
+        for one, code in zip(singles, codes, strict=True)
+    ]
+    ratios: dict[str, list[float]] = {"its loader": [], "padded beforehand": []}
+    ours_of = list[float]()
+    for seed in range(STEP_SEEDS):
+        for name, some in ratios.items():
+            torch.manual_seed(seed)
+            model = GraphClassifier(optimizer="adam", learning_rate=1e-3)
+            model.meet(data, "fit")
+            network, head = copy.deepcopy((model.encoder.backbone, model.head))
+            if name == "its loader":
+                turns = domains.InTurns(geometric_steps(Layers(network, head), parts))
+            else:
+                plain = nn.Sequential(network, head)
+                turns = domains.InTurns(domains.plain_steps(plain, whole, codes, STEP_BATCH, STEP_EPOCHS))
+            trainer = Trainer(max_epochs=STEP_EPOCHS, limit_val_batches=0, callbacks=[turns], **QUIET)
+            trainer.fit(model, datamodule=data)
+            some.append(turns.ratio)
+            ours_of.append(turns.step)
+            print(seed, name, turns.ratio, turns.step, flush=True)
+    told = {name: mean_interval(torch.tensor(some)) for name, some in ratios.items()}
+    return {
+        "graphs": len(codes),
+        "batch size": STEP_BATCH,
+        "milliseconds of a step": round(1000 * float(np.median(ours_of)), 2),
+        "time of quickstudy / plain loop": {
+            name: {"mean": round(float(middle), 3), "ci95": round(float(half), 3)}
+            for name, (middle, half) in told.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    parts = chosen, letter, triangles, enzymes, mutag, proteins, other_strategies, step
+    domains.main("graphs", __doc__, {one.__name__: one for one in parts})

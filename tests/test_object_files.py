@@ -1,0 +1,211 @@
+"""Objects in files: COCO's, Pascal VOC's and YOLO's forms come to the same boxes, and what is wrong is named."""
+
+from __future__ import annotations
+
+import copy
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quickstudy import DataError
+from quickstudy.image import ObjectDetectionData
+
+WIDTH, HEIGHT = 64, 48
+CLASSES = ("cat", "dog")
+OBJECTS: dict[str, list[tuple[str, tuple[int, int, int, int]]]] = {
+    "a.jpg": [("cat", (4, 6, 20, 30)), ("dog", (30, 10, 60, 40))],
+    "b.jpg": [],
+    "c.jpg": [("dog", (0, 0, 64, 48))],
+}
+
+
+def pictures(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in OBJECTS:
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 90, np.uint8)).save(folder / name)
+
+
+def coco() -> dict[str, Any]:
+    annotations = [
+        {
+            "id": 10 * place + number,
+            "image_id": place,
+            "category_id": {"cat": 3, "dog": 17}[label],
+            "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+            "iscrowd": 0,
+        }
+        for place, objects in enumerate(OBJECTS.values())
+        for number, (label, box) in enumerate(objects)
+    ]
+    images = [{"id": place, "file_name": name, "width": WIDTH, "height": HEIGHT} for place, name in enumerate(OBJECTS)]
+    categories = [{"id": 3, "name": "cat"}, {"id": 17, "name": "dog"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def in_coco(folder: Path) -> None:
+    pictures(folder / "images")
+    (folder / "annotations.json").write_text(json.dumps(coco()))
+
+
+def in_voc(folder: Path) -> None:
+    pictures(folder / "JPEGImages")
+    (folder / "Annotations").mkdir()
+    for name, objects in OBJECTS.items():
+        told = "".join(
+            f"<object><name>{label}</name><bndbox><xmin>{box[0] + 1}</xmin><ymin>{box[1] + 1}</ymin>"
+            f"<xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"
+            for label, box in objects
+        )
+        size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
+        (folder / "Annotations" / f"{Path(name).stem}.xml").write_text(f"<annotation>{size}{told}</annotation>")
+
+
+def in_yolo(folder: Path) -> None:
+    pictures(folder / "images")
+    (folder / "labels").mkdir()
+    (folder / "data.yaml").write_text("names: [cat, dog]\n")
+    for name, objects in OBJECTS.items():
+        lines = [
+            f"{CLASSES.index(label)} {(x + right) / 2 / WIDTH} {(y + low) / 2 / HEIGHT} {(right - x) / WIDTH} "
+            f"{(low - y) / HEIGHT}"
+            for label, (x, y, right, low) in objects
+        ]
+        if lines:
+            (folder / "labels" / f"{Path(name).stem}.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("write", [in_coco, in_voc, in_yolo])
+def test_every_form_comes_to_the_same(tmp_path: Path, write: Callable[[Path], None], zipped: bool) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder)
+    place = folder
+    if zipped:
+        place = tmp_path / "data.zip"
+        with zipfile.ZipFile(place, "w") as archive:
+            for path in sorted(folder.rglob("*.*")):
+                archive.write(path, path.relative_to(folder))
+    data = ObjectDetectionData.from_folders(train_folder=place, image_size=32)
+    table = data.table("train")
+    assert table is not None and table.annotations is not None
+    assert table.annotations.names == CLASSES
+    found = {Path(str(table.inputs[row])).name: row for row in range(len(table))}
+    assert [*found] == [*OBJECTS]
+    for name, objects in OBJECTS.items():
+        example = data.modality.load(table.inputs[found[name]])
+        assert example["size"].tolist() == [24, 32]
+        target: Any = table.annotations.target(found[name], example)
+        assert target["labels"] == [label for label, _ in objects]
+        wanted = np.array([box for _, box in objects], np.float32).reshape(-1, 4) / 2
+        assert target["boxes"].numpy() == pytest.approx(wanted, abs=1e-4)
+
+
+def changed(**change: Any) -> dict[str, Any]:
+    """COCO's annotations with something else in the first of a list, or without it."""
+    told = copy.deepcopy(coco())
+    for name, value in change.items():
+        part, _, key = name.partition("__")
+        told[part][0][key] = value
+    return told
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (changed(annotations__bbox=[4, 6, 0, 24]), r"annotation 0 of 'a.jpg'.*no area.*degenerate='drop'"),
+        (changed(annotations__bbox=[30, 10, 60, 40]), r"beyond the picture of 64x48.*other corner"),
+        (changed(annotations__bbox=[4, 6, 10]), "x, y, width and height"),
+        (changed(annotations__bbox=[4, 6, 10, float("nan")]), "four finite numbers"),
+        (changed(annotations__image_id=77), "annotation 0 .* is of image 77"),
+        (changed(annotations__category_id=1), r"category 1.*3 \(cat\)"),
+        (changed(annotations__id=1), "the annotation 1 is twice"),
+        (changed(images__id=1), "the image 1 is twice"),
+        (changed(images__file_name="z.jpg"), r"speak of 3 pictures, and of 1 .*z\.jpg"),
+        ({"images": []}, "no list 'categories'"),
+        ([], "no list 'images' and no list 'categories'"),
+    ],
+)
+def test_what_is_wrong_with_coco_is_named(tmp_path: Path, told: Any, message: str) -> None:
+    pictures(tmp_path / "images")
+    (tmp_path / "annotations.json").write_text(json.dumps(told))
+    with pytest.raises(DataError, match=message):
+        ObjectDetectionData.from_coco(train_folder=tmp_path)
+
+
+def test_boxes_without_area_are_left_out_on_request(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    file = tmp_path / "some.json"
+    file.write_text(json.dumps(changed(annotations__bbox=[4, 6, 0, 24])))
+    data = ObjectDetectionData.from_coco(train_folder=tmp_path, train_ann_file=file, degenerate="drop")
+    table = data.table("train")
+    assert table is not None and table.annotations is not None
+    target: Any = table.annotations.target(0)
+    assert target["labels"] == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.5 0.5 0.2", "4, the corners"),
+        ("cat 0.5 0.5 0.2 0.2", "a class and numbers"),
+        ("7 0.5 0.5 0.2 0.2", "of class 7"),
+        ("0 30 20 10 10", "shares of its sides"),
+        ("0 0.5 0.5 0 0.2", "no area"),
+    ],
+)
+def test_what_is_wrong_with_yolo_is_named(tmp_path: Path, line: str, message: str) -> None:
+    in_yolo(tmp_path)
+    (tmp_path / "labels" / "c.txt").write_text(line)
+    with pytest.raises(DataError, match=rf"line 1 of.*c\.txt.*{message}"):
+        ObjectDetectionData.from_yolo(train_folder=tmp_path)
+
+
+def test_a_polygon_of_yolo_has_a_box_around_it(tmp_path: Path) -> None:
+    in_yolo(tmp_path)
+    (tmp_path / "labels" / "c.txt").write_text("1 0.1 0.2 0.6 0.3 0.4 0.9")
+    data = ObjectDetectionData.from_yolo(train_folder=tmp_path, image_size=64)
+    table = data.table("train")
+    assert table is not None and table.annotations is not None
+    target: Any = table.annotations.target(2, data.modality.load(table.inputs[2]))
+    assert target["boxes"][0].tolist() == pytest.approx([6.4, 9.6, 38.4, 43.2], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<annotation>", "no XML"),
+        ("<annotation>ä</annotation>".encode("utf-16")[3:], "no XML.*UTF-8"),
+        (b"<annotation><object><name>cat</name></object></annotation>", "xmin, ymin, xmax and ymax are needed"),
+        (b"<!DOCTYPE a [<!ENTITY b 'c'>]><annotation/>", "entities"),
+    ],
+)
+def test_what_is_wrong_with_voc_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    in_voc(tmp_path)
+    (tmp_path / "Annotations" / "c.xml").write_bytes(content)
+    with pytest.raises(DataError, match=message) as told:
+        ObjectDetectionData.from_voc(train_folder=tmp_path)
+    assert "c.xml" in str(told.value)
+
+
+def test_a_split_of_voc(tmp_path: Path) -> None:
+    in_voc(tmp_path)
+    split = tmp_path / "train.txt"
+    split.write_text("c\na 1\n")
+    table = ObjectDetectionData.from_voc(train_folder=tmp_path, train_split_file=split).table("train")
+    assert table is not None and [Path(str(table.inputs[row])).name for row in range(2)] == ["c.jpg", "a.jpg"]
+    split.write_text("nobody\n")
+    with pytest.raises(DataError, match="1 pictures that have no XML file: nobody"):
+        ObjectDetectionData.from_voc(train_folder=tmp_path, train_split_file=split)
+
+
+def test_a_folder_without_annotations_is_told(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    with pytest.raises(DataError, match="holds no annotations: a JSON file"):
+        ObjectDetectionData.from_folders(train_folder=tmp_path)
