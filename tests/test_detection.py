@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, Trainer
 from quickstudy.batches import stack
-from quickstudy.functional.detections import average_precision, box_overlaps, matched, point_likeness
+from quickstudy.functional.detections import point_likeness
 from quickstudy.image import ObjectDetectionData, ObjectDetector
 from quickstudy.kinds.detection import Detection, objects_of
 from quickstudy.kinds.instances import InstanceSegmentation, Keypoints
@@ -98,7 +98,7 @@ def coco(pictures: int, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]
             )
             for _ in range(int(generator.integers(0, 4))):
                 moved = (np.array(box) + generator.normal(0, 3, 4)).clip(1)
-                score = round(float(generator.random()), 1)
+                score = max(round(float(generator.random()), 1), 0.1)  # of 0 is what fills up, which no detector finds
                 found.append(
                     {
                         "image_id": picture,
@@ -121,10 +121,12 @@ def corners(rows: list[dict[str, Any]]) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_average_precision_is_that_of_pycocotools(seed: int) -> None:
+    """Of all and of each class, with crowds, equal scores, pictures without objects and a class that is nowhere."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    dataset, found = coco(12, seed)
+    count, names = 12, ("1", "2", "3", "4")
+    dataset, found = coco(count, seed)
     with contextlib.redirect_stdout(io.StringIO()):
         whole = COCO()
         whole.dataset = dataset
@@ -133,25 +135,31 @@ def test_average_precision_is_that_of_pycocotools(seed: int) -> None:
         theirs.evaluate()
         theirs.accumulate()
         theirs.summarize()
-    each = []
-    for category in (1, 2, 3):
-        scores, flags, count = [], [], 0
-        for picture in range(12):
-            own = [row for row in found if (row["image_id"], row["category_id"]) == (picture, category)]
-            own.sort(key=lambda row: -row["score"])
-            true = [
-                row for row in dataset["annotations"] if (row["image_id"], row["category_id"]) == (picture, category)
-            ]
-            crowd = np.array([bool(row["iscrowd"]) for row in true], np.bool_)
-            flags.append(np.stack(matched(box_overlaps(corners(own), corners(true), crowd), crowd), 1))
-            scores += [row["score"] for row in own]
-            count += int((~crowd).sum())
-        right, spare = np.concatenate(flags).transpose(1, 0, 2)
-        each.append(
-            [average_precision(np.array(scores), right[:, place], spare[:, place], count) for place in range(10)]
-        )
-    assert np.mean(each) == pytest.approx(theirs.stats[0], abs=1e-9)
-    assert np.mean(each, 0)[0] == pytest.approx(theirs.stats[1], abs=1e-9)
+    kind = Detection(classes=names, ids=names, codes=(0, 1, 2, 3), most=100)
+    there = [[row for row in dataset["annotations"] if row["image_id"] == picture] for picture in range(count)]
+    told = [[row for row in found if row["image_id"] == picture] for picture in range(count)]
+
+    def leaves(rows: list[dict[str, Any]], **more: list[Any]) -> dict[str, Tensor]:
+        codes = torch.tensor([row["category_id"] - 1 for row in rows], dtype=torch.int64)
+        own = {name: torch.tensor(values, dtype=torch.float64) for name, values in more.items()}
+        return {"boxes": torch.from_numpy(corners(rows)), "labels": codes, **own}
+
+    outputs = stack([leaves(rows, scores=[row["score"] for row in rows]) for rows in told])
+    targets = stack([leaves(rows, crowd=[row["iscrowd"] for row in rows], mask=[1] * len(rows)) for rows in there])
+    filled = {name: filled_up(leaf, kind.most) for name, leaf in outputs.items()}  # type: ignore[union-attr]
+    figures = kind.precisions(kind.figures(filled, targets).numpy())  # type: ignore[arg-type]
+    for name, value in zip(("map", "map_50", "map_75"), theirs.stats, strict=False):
+        assert figures[name] == pytest.approx(value, abs=1e-9)
+    precision = theirs.eval["precision"][..., 0, 2]  # of thresholds, recalls and classes; -1 of a class that is nowhere
+    for code, name in enumerate(names):
+        if (precision[..., code] < 0).all():
+            assert f"ap_{name}" not in figures
+        else:
+            assert figures[f"ap_{name}"] == pytest.approx(precision[..., code].mean(), abs=1e-9)
+
+
+def filled_up(leaf: Tensor, most: int) -> Tensor:
+    return nn.functional.pad(leaf, [0, 0] * (leaf.ndim - 2) + [0, most - leaf.shape[1]])
 
 
 def test_the_kind_conforms() -> None:

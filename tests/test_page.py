@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from letters import Letters
 from quickstudy import Predictor
@@ -137,6 +138,49 @@ def test_what_is_taught_is_known_after_a_restart(tmp_path: Path, visit: Callable
         page = visit(server)
         assert "red 3 examples" in page.inner_text("#classes")
         ask(page, dropped(tmp_path, "blue", 3), "This is blue")
+
+
+@pytest.mark.dear("video", "pointcloud", "serve", "modality")
+@pytest.mark.parametrize("of", ["video", "cloud"])
+def test_files_are_dropped_and_taught(of: str, tmp_path: Path, visit: Callable[..., Any]) -> None:
+    """A clip, and a cloud or a mesh, at a desk and on a phone."""
+    draw = np.random.default_rng(0)
+
+    def written(light: bool, number: int) -> str:
+        if of == "video":
+            av = pytest.importorskip("av")
+            path = tmp_path / f"{light}{number}.mp4"
+            with av.open(str(path), "w") as container:
+                stream = container.add_stream("mpeg4", 8, width=32, height=24)
+                for _ in range(5):
+                    pixels = draw.integers(150 * light, 100 + 150 * light, (24, 32, 3), np.uint8)
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+                container.mux(stream.encode(None))
+            return str(path)
+        points = draw.normal(size=(40, 3)) * (1, 1, 1 if light else 0.01)
+        rows = [" ".join(f"{number:.4f}" for number in point) for point in points]
+        path = tmp_path / f"{light}{number}.{'off' if number % 2 else 'ply'}"
+        head = ["OFF", "40 38 0"] if number % 2 else ["ply", "format ascii 1.0", "element vertex 40"]
+        head += [] if number % 2 else [*(f"property float {axis}" for axis in "xyz"), "end_header"]
+        faces = [f"3 {place} {place + 1} {place + 2}" for place in range(38)] if number % 2 else []
+        path.write_text("\n".join([*head, *rows, *faces, ""]))
+        return str(path)
+
+    torch.manual_seed(0)
+    known = [written(True, number) for number in range(4)]
+    name, options = ("c3d", {"hidden": 2}) if of == "video" else ("pointnet", {})
+    made = Predictor.from_backbone(name, known, ["light"] * 4, backbone_kwargs=options)
+    made.save(tmp_path / "model")
+    with running(tmp_path / "model") as server:
+        page = visit(server, viewport={"width": 1100, "height": 900})
+        said = teach(page, "dark", *(written(False, number) for number in range(4)))
+        assert said == "Learned. dark has 4 examples now."
+        page.set_viewport_size({"width": 390, "height": 844})
+        drop(page, "#input", written(False, 5))
+        says(page, "#answer", "This is dark")
+        page.wait_for_selector("#nearest img")
+        assert page.locator("#nearest img").count() == 6
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_the_keyboard_is_enough(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import csv
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from quickstudy.data.samples import Loaded
 from quickstudy.errors import DataError
 from quickstudy.nets import build_encoder
 from quickstudy.serve.app import build
+from quickstudy.serve.decoding import Decoder, File, Limits
+from quickstudy.serve.desk import _from_json
 from quickstudy.serve.service import Service
 
 HANGS = 60
@@ -113,3 +116,21 @@ def test_what_no_batch_can_be_made_of_is_told_before_it_is_learned(service: Serv
     with pytest.raises(DataError, match=r"^text 2 has 4 numbers and text 1 3: send one size at once$"):
         service.teach("e", pair((3,), (4,))).result()
     assert "e" not in service.classes().result()
+
+
+def test_a_cloud_is_sent_in_base64_or_as_rows_and_never_by_the_name_of_a_file(tmp_path: Path) -> None:
+    """A text in JSON opened the file of that name on the machine that serves."""
+    rows = [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    file = tmp_path / "a.xyz"
+    file.write_text("\n".join(" ".join(map(str, row)) for row in rows))
+    made = Predictor.from_backbone("pointnet", [file], ["a"])
+    made.save(tmp_path / "model")
+    with Service(tmp_path / "model") as service:
+        decoder = Decoder(service, Limits())
+        sent = json.dumps({"clouds": [base64.b64encode(file.read_bytes()).decode(), rows]}).encode()
+        one, other = map(decoder.one, _from_json(sent, decoder.wire, decoder.called))
+        assert torch.equal(one.example["points"], other.example["points"])
+        with pytest.raises(DataError, match="point cloud 1: it is no base64"):
+            _from_json(json.dumps({"clouds": [str(file)]}).encode(), decoder.wire, decoder.called)
+        with pytest.raises(DataError, match="is a text, and a point cloud is none: send its file, or its list"):
+            decoder.one(File(str(file)))

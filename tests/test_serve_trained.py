@@ -236,7 +236,10 @@ def test_other_inputs_have_their_own_field_and_types() -> None:
         plain = {"content": b"5", "headers": {"content-type": "text/plain"}}
         assert ask(service, "POST", "/predict", **plain).json()["predictions"][0]["label"] == "b"
         wrong = ask(service, "POST", "/predict", json={"levels": ["x"]})
-        assert (wrong.status_code, wrong.json()["detail"]) == (422, "level 1: 'x' is no number")
+        assert (wrong.status_code, wrong.json()["detail"]) == (
+            422,
+            "level 1: 'x' is a text, and a level is none: send its file, or its number",
+        )
         other = ask(service, "POST", "/predict", content=png(1), headers={"content-type": "image/png"})
         assert other.status_code == 415 and "send levels as multipart/form-data" in other.json()["detail"]
         content = ask(service, "GET", "/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]

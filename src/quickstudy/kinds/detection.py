@@ -224,20 +224,16 @@ class Detection(Kind):
         rows = np.zeros((count, self.most, 4))
         rows[..., 1] = -1
         counts = np.zeros((count, self.choices))
-        bits = 1 << np.arange(len(THRESHOLDS))
+        sound = (told["scores"] > 0) & np.isfinite(told["boxes"]).all(2)
         for row in range(count):
-            there = true["mask"][row] > 0
-            sound = (told["scores"][row] > 0) & np.isfinite(told["boxes"][row]).all(1)
-            for code in np.unique(np.concatenate([true["labels"][row][there], told["labels"][row][sound]])).astype(int):
-                own = there & (true["labels"][row] == code)
-                crowd = crowds[row][own] > 0
-                counts[row, code] = (~crowd).sum()
-                found = np.flatnonzero(sound & (told["labels"][row] == code))
-                found = found[np.argsort(-told["scores"][row][found], kind="stable")]
-                right, spare = matched(self._overlaps(told, true, row, found, np.flatnonzero(own), crowd), crowd)
-                rows[row, found] = np.stack(
-                    [told["scores"][row][found], np.full(len(found), code), right @ bits, spare @ bits], 1
-                )
+            there, found = np.flatnonzero(true["mask"][row] > 0), np.flatnonzero(sound[row])
+            scores, codes, wanted = told["scores"][row], told["labels"][row], true["labels"][row][there]
+            found = found[np.argsort(-scores[found], kind="stable")]
+            crowd = crowds[row][there] > 0
+            counts[row] = np.bincount(wanted[~crowd].astype(np.int64), minlength=self.choices)
+            shared = self._overlaps(told, true, row, found, there, crowd)
+            right, spare = matched(np.where(codes[found][:, None] == wanted, shared, 0.0), crowd)
+            rows[row, found] = np.stack([scores[found], codes[found], right, spare], 1)
         flat = np.concatenate([rows.reshape(count, -1), counts], 1)
         return torch.from_numpy(flat).to(outputs["scores"].device, torch.float32)
 
@@ -250,17 +246,17 @@ class Detection(Kind):
         numbers = np.asarray(figures, np.float64)
         counts = numbers[:, 4 * self.most :].sum(0).astype(int)
         found = numbers[:, : 4 * self.most].reshape(-1, 4)
+        found = found[found[:, 1] >= 0]
+        found = found[np.lexsort((-found[:, 0], found[:, 1]))]  # by class, the surest first
+        edges = np.searchsorted(found[:, 1], np.arange(self.choices + 1))
+        right, spare = (found[:, column].astype(np.int64) for column in (2, 3))
         each: dict[str, list[float]] = {}
         for code, name in enumerate(self.classes):
             if counts[code]:
-                own = found[found[:, 1] == code]
-                flags = [
-                    own[:, column].astype(np.int64)[:, None] >> np.arange(len(THRESHOLDS)) & 1 for column in (2, 3)
-                ]
-                right, spare = (flag.astype(np.bool_) for flag in flags)
+                own = slice(edges[code], edges[code + 1])
                 each[name] = [
-                    average_precision(own[:, 0], right[:, place], spare[:, place], counts[code])
-                    for place in range(len(THRESHOLDS))
+                    average_precision(found[own, 0], right[own] & bit > 0, spare[own] & bit > 0, counts[code])
+                    for bit in 1 << np.arange(len(THRESHOLDS))
                 ]
         if not each:
             return {"map": 0.0, "map_50": 0.0, "map_75": 0.0}

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from quickstudy.data.samples import Loaded
 from quickstudy.domains import DOMAINS
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.modality import MODALITIES, Code, Modality, Wire
+from quickstudy.serve.schemas import takes_texts
 from quickstudy.serve.service import Service
 
 _LONGEST_NAME = 80
@@ -96,6 +97,11 @@ class Decoder:
             DataError: it cannot be read.
         """
         modality = self._modality()
+        if isinstance(file.content, str) and not takes_texts(self.wire):  # which would be the name of a file here
+            kind = self.wire.schema.get("type") or "list"
+            raise DataError(
+                f"{brief(file.content)} is a text, and a {self.called} is none: send its file, or its {kind}"
+            )
         try:
             return Loaded.of(modality.from_wire(file.content, file.name), modality)
         except ConfigError:

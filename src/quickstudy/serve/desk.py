@@ -19,7 +19,7 @@ from quickstudy.data.samples import Loaded
 from quickstudy.errors import DataError, brief, closest, first_line
 from quickstudy.modality import Wire
 from quickstudy.serve.decoding import Decoder, File
-from quickstudy.serve.schemas import in_base64, sent, told
+from quickstudy.serve.schemas import sent, takes_files, told
 
 _ADDRESS = re.compile(r"\s*data:[^,]*;base64,", re.IGNORECASE)
 
@@ -120,10 +120,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _from_json(body: bytes, wire: Wire, called: str) -> list[File]:
     values = getattr(read_json(body, sent(wire)), wire.field)
-    if not in_base64(wire):
+    if not takes_files(wire):
         return [File(value) for value in values]
     files = []
     for number, text in enumerate(values, 1):
+        if not isinstance(text, str):
+            files.append(File(text))
+            continue
         try:
             files.append(File(base64.b64decode("".join(_ADDRESS.sub("", text, count=1).split()), validate=True)))
         except ValueError as error:

@@ -15,7 +15,7 @@ import gradio as gr
 from quickstudy.data.samples import Loaded
 from quickstudy.errors import DataError, first_line
 from quickstudy.serve.decoding import Decoder, File
-from quickstudy.serve.schemas import in_base64
+from quickstudy.serve.schemas import takes_files
 
 _IN_JSON = ", in JSON: one, or a list of them"
 _TYPED = {"text": ", one a line", "json": _IN_JSON, "cells": ""}
@@ -40,7 +40,7 @@ class Fields:
             self._form = "picture"
         elif families == {"audio"}:
             self._form = "sound"
-        elif in_base64(self._wire):
+        elif takes_files(self._wire):
             self._form = "file"
         else:
             self._form = "text" if self._wire.schema.get("type") == "string" else "json"

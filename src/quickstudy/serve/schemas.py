@@ -28,6 +28,17 @@ def in_base64(wire: Wire) -> bool:
     return wire.schema.get("contentEncoding") == "base64"
 
 
+def takes_files(wire: Wire) -> bool:
+    """Whether a text in JSON is the base64 of a file, where not all inputs are sent so."""
+    return in_base64(wire) or any(one.get("contentEncoding") == "base64" for one in wire.schema.get("oneOf", ()))
+
+
+def takes_texts(wire: Wire) -> bool:
+    """Whether a text in JSON may be an input itself: where the schema does not say that it is something else."""
+    told = wire.schema.keys() & {"type", "oneOf"}
+    return not takes_files(wire) and (not told or "string" in wire.schema.get("type", ()))
+
+
 @cache
 def _sent(field: str, base64: bool) -> type[BaseModel]:
     if field == "images" and base64:
