@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, Trainer
 from quickstudy.batches import stack
+from quickstudy.functional.detections import point_likeness
 from quickstudy.image import ObjectDetectionData, ObjectDetector
 from quickstudy.kinds.detection import Detection, objects_of
+from quickstudy.kinds.instances import InstanceSegmentation, Keypoints
 from quickstudy.nets import Encoder
 from quickstudy.nets.detectors import DETECTORS, Detector
 from quickstudy.testing import check_kind
@@ -276,6 +279,110 @@ def test_crowds_are_not_learned_and_found_by_any_number() -> None:
 def test_what_is_no_object_is_told(item: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         objects_of(item)
+
+
+def with_more(targets: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add masks, the lower half of each box, and keypoints, its upper corners."""
+    boxes = targets["boxes"].long()
+    masks = torch.zeros(*boxes.shape[:2], SIDE, SIDE, dtype=torch.uint8)
+    for row, own in enumerate(boxes):
+        for place, (left, top, right, bottom) in enumerate(own.tolist()):
+            masks[row, place, (top + bottom) // 2 : bottom, left:right] = 1
+    ones = torch.ones(*boxes.shape[:2])
+    left, top, right, _ = targets["boxes"].unbind(-1)
+    points = torch.stack([torch.stack([left, top, ones], -1), torch.stack([right, top, ones], -1)], -2)
+    return {**targets, "masks": masks, "keypoints": points * targets["mask"][..., None, None]}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        InstanceSegmentation(classes=NAMES, ids=NAMES, codes=(0, 1), width=16, most=6, min_score=0.001),
+        Keypoints(
+            classes=NAMES,
+            ids=NAMES,
+            codes=(0, 1),
+            width=16,
+            most=6,
+            min_score=0.001,
+            points=2,
+            keypoint_names=("left", "right"),
+        ),
+    ],
+    ids=["instances", "keypoints"],
+)
+def test_masks_and_keypoints_are_learned_judged_and_told(kind: Any) -> None:
+    inputs, targets = batch_of(6)
+    targets = with_more(targets)
+    encoder = Encoder(Maps())
+    torch.manual_seed(0)
+    head = kind.head(encoder, {name: leaf[:1] for name, leaf in inputs.items()})
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], 5e-3)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        judged = kind.judge(encoder, head, inputs, targets, kind.loss(None))
+        judged.loss.backward()
+        optimizer.step()
+        losses.append(float(judged.loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+    encoder.eval()
+    head.eval()
+    with torch.no_grad():
+        judged = kind.judge(encoder, head, inputs, targets, kind.loss(None))
+    assert judged.figures.shape == (6, 4 * 6 + 2)
+    doubled = {**judged.outputs, "full": 2 * inputs["size"]}
+    answers = kind.answers(doubled, "objects")
+    one = next(answer[0] for answer in answers if answer)
+    assert json.loads(json.dumps(one)) == one
+    if "mask" in one:
+        assert one["mask"]["size"] == [2 * SIDE, 2 * SIDE] and sum(one["mask"]["counts"]) == 4 * SIDE * SIDE
+    else:
+        assert set(one["keypoints"]) == {"left", "right"} and len(one["keypoints"]["left"]) == 3
+
+
+def test_masks_and_keypoints_that_are_right_count_as_right() -> None:
+    _, targets = batch_of(6)
+    targets = with_more(targets)
+    count = targets["boxes"].shape[1]
+    both = {"boxes": targets["boxes"], "scores": targets["mask"] * 0.9, "labels": targets["labels"]}
+    shown = {**both, "keypoints": targets["keypoints"].clone()}
+    kind: Any = Keypoints(classes=NAMES, ids=NAMES, codes=(0, 1), most=count, points=2)
+    assert kind.precisions(kind.figures(shown, targets).numpy())["map"] == pytest.approx(1)
+    shown["keypoints"][..., 0] += 6
+    assert kind.precisions(kind.figures(shown, targets).numpy())["map"] < 0.2
+    halves = torch.zeros(*targets["labels"].shape, 1, 28, 28)
+    halves[..., 14:, :] = 1  # as the masks are
+    kind = InstanceSegmentation(classes=NAMES, ids=NAMES, codes=(0, 1), most=count)
+    assert kind.precisions(kind.figures({**both, "masks": halves}, targets).numpy())["map_75"] > 0.9
+    assert kind.precisions(kind.figures({**both, "masks": halves.flip(-2)}, targets).numpy())["map_50"] == 0
+
+
+def test_likeness_of_keypoints_is_that_of_pycocotools() -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    generator = np.random.default_rng(0)
+    there, found = generator.uniform(0, 50, (3, 17, 3)), generator.uniform(0, 50, (4, 17, 3))
+    there[..., 2] = generator.integers(0, 3, (3, 17))
+    rows = [
+        {"id": 1 + row, "image_id": 1, "category_id": 1, "keypoints": one.ravel().tolist(), "num_keypoints": 17}
+        | {"area": 400.0 + row, "bbox": [0, 0, 20, 20], "iscrowd": 0}
+        for row, one in enumerate(there)
+    ]
+    answers = [
+        {"image_id": 1, "category_id": 1, "keypoints": one.ravel().tolist(), "score": 0.9 - row / 10}
+        for row, one in enumerate(found)
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        whole = COCO()
+        whole.dataset = {"images": [{"id": 1}], "annotations": rows, "categories": [{"id": 1}]}
+        whole.createIndex()
+        theirs = COCOeval(whole, whole.loadRes(answers), "keypoints")
+        theirs._prepare()
+    spread = theirs.params.kpt_oks_sigmas
+    own = point_likeness(found, there, np.array([400.0, 401, 402]), spread)
+    assert own == pytest.approx(theirs.computeOks(1, 1), abs=1e-9)
 
 
 def test_options_that_are_wrong_are_told() -> None:

@@ -30,6 +30,22 @@ def box_overlaps(found: Numbers, there: Numbers, crowd: NDArray[np.bool_]) -> Nu
     return shares
 
 
+def point_likeness(found: Numbers, there: Numbers, areas: Numbers, spread: float | Numbers) -> Numbers:
+    """Return how alike keypoints are, ``[K, M]``, as COCO's object keypoint similarity has it.
+
+    Args:
+        found: ``[K, J, 3]``, x and y.
+        there: ``[M, J, 3]``, x, y and whether it is labelled.
+        areas: ``[M]``, of the objects.
+        spread: by how much people differ, in roots of areas, ``[J]``: COCO's sigmas.
+    """
+    square = ((found[:, None, :, :2] - there[None, :, :, :2]) ** 2).sum(-1)
+    seen = there[None, :, :, 2] > 0
+    scale = 2 * (2 * np.asarray(spread)) ** 2 * np.maximum(areas, np.finfo(np.float64).tiny)[None, :, None]
+    alike: Numbers = (np.exp(-square / scale) * seen).sum(-1) / np.maximum(seen.sum(-1), 1)
+    return alike
+
+
 def matched(overlaps: Numbers, crowd: NDArray[np.bool_], least: Sequence[float] | Numbers = THRESHOLDS) -> Any:
     """Return at which thresholds each object found in one picture is right, and at which it does not count, ``[K]``
     each: whole numbers whose bit t is of threshold t.

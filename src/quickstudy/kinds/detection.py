@@ -205,8 +205,13 @@ class Detection(Kind):
         there = targets["mask"].bool()
         if "crowd" in targets:
             there = there & ~targets["crowd"].bool()
-        leaves = {**targets, "boxes": targets["boxes"][..., :4].to(dtype)}  # what follows fills up
+        leaves = self._of_object(targets)
+        leaves = {name: leaf.to(dtype) if leaf.is_floating_point() else leaf for name, leaf in leaves.items()}
         return [{name: leaf[row][own] for name, leaf in leaves.items()} for row, own in enumerate(there)]
+
+    def _of_object(self, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a detector learns of objects ``[..., M]``, without what fills it up."""
+        return {"boxes": target["boxes"][..., :4], "labels": target["labels"]}
 
     def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Return ``[N, 4K + C]``: of each object found its score, class, at which thresholds it is right, and at which
@@ -290,17 +295,19 @@ class Detection(Kind):
                 f"the model's answer to input {int((~sound).nonzero()[0])} is not a number: does it hold NaN or "
                 "infinite values, or was the model trained until it diverged?"
             )
-        factors, rows = (told.pop("full") / told.pop("size")).flip(-1), range(len(told["scores"]))
+        full, rows = told.pop("full"), range(len(told["scores"]))
+        factors, sizes = (full / told.pop("size")).flip(-1), full.long().tolist()
         named = told["scores"] >= max(self.min_score, 1e-9)
         return [
             [
-                self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row])
+                self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row], sizes[row])
                 for place in named[row].nonzero().flatten().tolist()
             ]
             for row in rows
         ]
 
-    def _told(self, found: Mapping[str, Tensor], factor: Tensor) -> dict[str, Any]:
+    def _told(self, found: Mapping[str, Tensor], factor: Tensor, full: Sequence[int]) -> dict[str, Any]:
+        """Return one object found, in pixels of a file of ``full`` height and width."""
         box = (found["boxes"] * factor.repeat(2)).tolist()
         return {"label": self.classes[int(found["labels"])], "score": float(found["scores"]), "box": box}
 
