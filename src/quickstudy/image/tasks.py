@@ -23,6 +23,7 @@ from quickstudy.image.masks import Colors, masked_folder, read_mask
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
 from quickstudy.image.objects import Degenerate, objects_on_canvas
+from quickstudy.image.via import via_table
 from quickstudy.image.voc import voc_table
 from quickstudy.image.yolo import yolo_table
 from quickstudy.kinds.detection import Detection
@@ -185,6 +186,34 @@ class ObjectDetectionData(ImageData):
         if stage.name == "predict":
             return any_files(folder, cls.modality.extensions)
         return yolo_table(folder, cls.modality.extensions, cls.encode, names_file, degenerate)
+
+    @door
+    def from_via(
+        cls,
+        stage: Stage,
+        folder: str | os.PathLike[str],
+        ann_file: str | os.PathLike[str] | None = None,
+        *,
+        label_field: str | None = None,
+        degenerate: Degenerate = "raise",
+    ) -> Table:
+        """Read pictures and VGG Image Annotator's annotations: boxes around rectangles, polygons, circles and ellipses.
+
+        Args:
+            folder, ann_file: the folder or archive of pictures, and the JSON or CSV file, which only those to predict
+                need not have.
+            label_field: the attribute of regions that is their class; None: the only one that they have.
+            degenerate: what becomes of boxes without area: ``"raise"`` an error that names them, ``"drop"`` them.
+            options: see the class.
+
+        Raises:
+            DataError: a file is missing or damaged, or a region is no object.
+        """
+        if stage.name == "predict":
+            return any_files(folder, cls.modality.extensions)
+        if ann_file is None:
+            raise DataError(f"'{folder}' needs the file of its annotations: {stage.name}_ann_file='via.json'")
+        return via_table(folder, ann_file, cls.modality.extensions, cls.encode, label_field, degenerate)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
