@@ -486,7 +486,7 @@ class Sent:
         DataError: it is no bytes. A text among others, which would be the name of a file here, is never opened.
     """
 
-    def __init__(self, content: bytes, name: str = "") -> None:
+    def __init__(self, content: Any, name: str = "") -> None:
         if not isinstance(content, bytes):
             raise DataError(f"expected what a file holds, in bytes, not {brief(content)}")
         self._content = content
