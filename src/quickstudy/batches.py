@@ -126,10 +126,10 @@ def over_windows(embed: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
         return embed(batch)
     windows = batch["windows"]
     sizes = tree_leaves(windows)[0].shape[:2]  # whose first may be any in a graph, where len() is a constant
-    features = unfold(embed(fold(windows)), *sizes)
+    features: Tensor = unfold(embed(fold(windows)), *sizes)
     if not (isinstance(windows, dict) and "mask" in windows):
         return features.mean(1)
-    there = windows["mask"].flatten(2).any(2).view(*sizes, *(1,) * (features.ndim - 2))  # others fill up
+    there: Tensor = windows["mask"].flatten(2).any(2).view(*sizes, *(1,) * (features.ndim - 2))  # others fill up
     return features.where(there, 0).sum(1) / there.sum(1).clamp(min=1)
 
 
