@@ -10,6 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from quickstudy.batches import Batch
+from quickstudy.errors import DataError
+
+_MANY = 100
+"""Points of a scene that is looked at for a side in other units."""
+_FILLED = 200
+"""Places in tiles for each point, at most."""
 
 
 def in_tiles(xyz: NDArray[np.float64], further: NDArray[np.float32], side: float, most: int) -> Batch:
@@ -24,6 +30,9 @@ def in_tiles(xyz: NDArray[np.float64], further: NDArray[np.float32], side: float
         further: ``[P, F]``, features.
         side: of a tile.
         most: points of a tile.
+
+    Raises:
+        DataError: the tiles are so small that most hold next to nothing.
     """
     low, generator = xyz.min(0), np.random.default_rng(0)
     tiles, middles = list[NDArray[np.int64]](), list[NDArray[np.float64]]()
@@ -40,6 +49,13 @@ def in_tiles(xyz: NDArray[np.float64], further: NDArray[np.float32], side: float
                 tiles.append(rows[part::parts])
                 middles.append(middle)
     widest = max(map(len, tiles))
+    if len(xyz) >= _MANY and (len(tiles) > len(xyz) or len(tiles) * widest > _FILLED * len(xyz)):
+        x, y = np.ptp(xyz[:, :2], axis=0)
+        raise DataError(
+            f"a scene of {len(xyz):,} points that is {x:.4g} by {y:.4g} would be {len(tiles):,} tiles of side "
+            f"{side:g}, most with few points, the largest with {widest:,}: is tile= in the units of its "
+            "points? Set it higher, or remove points that lie far outside"
+        )
     places = np.zeros((len(tiles), widest), np.int64)
     mask = np.zeros((len(tiles), widest), np.bool_)
     points = np.zeros((len(tiles), widest, 3 + further.shape[1]), np.float32)
