@@ -59,6 +59,8 @@ def _wrong_value(reasons: str) -> str:
 
 def _no_option(typed: str, known: list[str], help_command: str) -> ConfigError:
     leaves = {option.lstrip("-").rpartition(".")[2]: option for option in reversed(known)}
-    leaf = None if "." in typed else nearest(typed.lstrip("-"), leaves)  # --epochs: --trainer.max_epochs
+    last = typed.lstrip("-").rpartition(".")[2]  # --model.training_strategy_kwargs.test_shots: --test_shots
+    # --epochs: --trainer.max_epochs
+    leaf = (last if last in leaves else None) if "." in typed else nearest(last, leaves)
     meant = closest(typed, known) if leaf is None else f"; did you mean '{leaves[leaf]}'?"
     return ConfigError(f"there is no option '{typed}'{meant} See {help_command}")
