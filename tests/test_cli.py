@@ -440,6 +440,10 @@ def test_the_page_of_strategies_is_that_of_the_code() -> None:
         ),
         ("list backbones --match resnest12", "no name matches 'resnest12'; did you mean 'resnet12'?"),
         ("fit --epochs 3", "there is no option '--epochs'; did you mean '--trainer.max_epochs'?"),
+        (
+            "export pets/ --out pets.onnx",
+            "there is no option '--out': FILE stands without one, as in quickstudy export MODEL FILE. See",
+        ),
         ("test runs/1 --model.nonsense 3", "there is no option '--model.nonsense'"),
         (
             "test runs/1 --model.training_strategy_kwargs.test_epoch_length=9",
