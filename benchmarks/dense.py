@@ -2,7 +2,8 @@
 
 python benchmarks/dense.py --root data
 
-Networks and training were chosen on a fifth of the training pictures of Penn-Fudan and BCCD; test pictures are asked once.
+Networks and training were chosen on a fifth of the training pictures of Penn-Fudan and BCCD; test pictures are asked
+once, but for those of masks, which were seen in one trial before, with the same settings.
 Each trained figure stands beside one that looks at no picture: the places that objects had in training.
 """
 
