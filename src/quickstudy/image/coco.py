@@ -46,6 +46,7 @@ def coco_table(
     categories = _by_id(told["categories"], "category", name)
     pictures = _by_id(told["images"], "image", name)
     classes = {number: str(one.get("name", number)) for number, one in categories.items()}
+    points = next((tuple(one["keypoints"]) for one in categories.values() if one.get("keypoints")), ())
     files = files_in(folder, endings)
     names: list[str] = files.names.tolist()
     by_path, by_name = (
@@ -61,7 +62,7 @@ def coco_table(
             continue
         rows.append(row)
         size = (one["width"], one["height"]) if one.get("width") and one.get("height") else None
-        objects[number] = Objects(f"'{Path(path).name}' in {name}", size, degenerate)
+        objects[number] = Objects(f"'{Path(path).name}' in {name}", size, degenerate, keypoint_names=points)
     check_found(lacking, len(pictures), folder)
     for number, one in _by_id(told.get("annotations") or [], "annotation", name).items():
         _add(one, f"annotation {number}", objects, classes, name)
@@ -83,7 +84,15 @@ def _add(
         raise DataError(f"{what} in {name} has the bbox {brief(box)}: x, y, width and height are needed")
     x, y, width, height = (float(value) for value in box)
     own, label = objects[one["image_id"]], classes[one["category_id"]]
-    own.add((x, y, x + width, y + height), label, what, bool(one.get("iscrowd")), corners=False)
+    more: dict[str, Any] = {"masks": one.get("segmentation")}
+    if own.keypoint_names:
+        count, there = len(own.keypoint_names), one.get("keypoints") or [0] * 3 * len(own.keypoint_names)
+        if len(there) != 3 * count:
+            raise DataError(
+                f"{what} of {own.name} has {len(there)} numbers of keypoints: {count} of x, y and v are {3 * count}"
+            )
+        more["keypoints"] = there
+    own.add((x, y, x + width, y + height), label, what, bool(one.get("iscrowd")), corners=False, **more)
 
 
 def _found(folder: str | os.PathLike[str]) -> Any:

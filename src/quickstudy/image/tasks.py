@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
-from quickstudy.data.annotations import Annotations, annotated
+from quickstudy.data.annotations import Annotations, Read, annotated
 from quickstudy.data.places import open_source
 from quickstudy.data.scan import any_files
 from quickstudy.data.sources import listed_table
@@ -22,12 +22,15 @@ from quickstudy.image.coco import coco_table
 from quickstudy.image.masks import Colors, masked_folder, read_mask
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
-from quickstudy.image.objects import Degenerate, objects_on_canvas
+from quickstudy.image.objects import Degenerate, instances_on_canvas, keypoints_on_canvas, objects_on_canvas
 from quickstudy.image.via import via_table
 from quickstudy.image.voc import voc_table
 from quickstudy.image.yolo import yolo_table
+from quickstudy.kinds.base import Kind
 from quickstudy.kinds.detection import Detection
 from quickstudy.kinds.embedding import Embedding
+from quickstudy.kinds.instances import InstanceSegmentation as Instances
+from quickstudy.kinds.instances import Keypoints
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
 from quickstudy.modality.pixels import channels_last, whole_numbers
@@ -114,7 +117,9 @@ class ObjectDetectionData(ImageData):
     """
 
     modality = Picture(320, resize="fit")
-    answers = Detection
+    answers: ClassVar[type[Kind]] = Detection
+    read: ClassVar[Read] = staticmethod(objects_on_canvas)
+    """Makes tensors of the objects of a picture."""
 
     @door
     def from_coco(
@@ -218,7 +223,7 @@ class ObjectDetectionData(ImageData):
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take objects from memory."""
-        return replace(cls.answers.encode(targets, names), read=objects_on_canvas)
+        return annotated(targets, cls.read, names)
 
     @classmethod
     def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
@@ -234,6 +239,27 @@ class ObjectDetectionData(ImageData):
             f"'{path}' holds no annotations: a JSON file of COCO's form, XML files of Pascal VOC's or text "
             "files of YOLO's"
         )
+
+
+class InstanceSegmentationData(ObjectDetectionData):
+    """Pictures with objects and the pixels of each; see ``ObjectDetectionData``.
+
+    Beside boxes and labels there are M ``masks``: arrays of the picture's size, or COCO's polygons and run lengths.
+    """
+
+    answers = Instances
+    read = staticmethod(instances_on_canvas)
+
+
+class KeypointDetectionData(ObjectDetectionData):
+    """Pictures with objects and points of each; see ``ObjectDetectionData``.
+
+    Beside boxes and labels there are ``keypoints`` ``[M, J, 3]``, x, y and whether it is labelled; COCO's files name
+    them, and left and right ones change their places in a mirror.
+    """
+
+    answers = Keypoints
+    read = staticmethod(keypoints_on_canvas)
 
 
 class SemanticSegmentationData(ImageData):
@@ -329,6 +355,23 @@ class SemanticSegmentation(ImageTask):
     modality = Picture(256, resize="fit")
     answers = Pixels
     kind: Pixels
+
+
+class InstanceSegmentation(ObjectDetector):
+    """Finds objects and the pixels of each, by Mask R-CNN; see ``ObjectDetector``, whose options it has."""
+
+    answers = Instances
+    kind: Instances
+
+
+class KeypointDetector(ObjectDetector):
+    """Finds objects and points of each, by Keypoint R-CNN; see ``ObjectDetector``, whose options it has.
+
+    Further ones are ``keypoint_names`` and ``spread``, see ``kinds.instances.Keypoints``.
+    """
+
+    answers = Keypoints
+    kind: Keypoints
 
 
 class ImageRegressor(Regressor, ImageTask):

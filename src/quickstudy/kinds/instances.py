@@ -84,10 +84,12 @@ class Keypoints(Detection):
             return met
         annotations = data.table("train").annotations
         raw = replace(annotations, code=None)
-        found = next((one for row in range(len(raw)) if len(one := raw.target(row).get("keypoints", ()))), None)
-        if found is None:
+        found: Any = next((one for row in range(len(raw)) if len((one := raw.target(row))["boxes"])), None)
+        if found is None or "keypoints" not in found:
             raise ConfigError("no object of the training data has keypoints: there is nothing to learn")
-        count = found.shape[1]
+        count = found["keypoints"].shape[1]
+        if met.keypoint_names is None and "keypoint_names" in found:
+            met = replace(met, keypoint_names=found["keypoint_names"])
         if met.keypoint_names is not None and len(met.keypoint_names) != count:
             raise ConfigError(f"keypoint_names has {len(met.keypoint_names)} names, and objects have {count} points")
         return replace(met, points=count)
