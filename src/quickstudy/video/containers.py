@@ -66,7 +66,8 @@ class Reel(NamedTuple):
             DataError: one cannot be decoded, or it takes too many.
         """
         av: Any = require("av", extra="video")
-        frame, at, pixels = None, -1, 0
+        frame: Any = None
+        at, pixels = -1, 0
         with _container(av, self.file, self.name) as container:
             stream = _stream_of(av, container)
             decoded = self._decoded(container, stream, 0)
@@ -79,10 +80,13 @@ class Reel(NamedTuple):
                             container.seek(int(self.stamps[start]), stream=stream)
                             decoded, frame = self._decoded(container, stream, start), None
                     while frame is None or at < number:
-                        at, frame = next(decoded, (number + 1, None) if sought else (at, None))
-                        if sought and at > number:  # what was looked for lies before: from the beginning on it is found
+                        coming = next(decoded, None)
+                        if sought and (coming is None or coming[0] > number):  # what was looked for lies before
                             yield from self.frames(numbers[place:], most and max(most - pixels, 1), False)
                             return
+                        if coming is None:
+                            break
+                        at, frame = coming
                         pixels += frame.width * frame.height
                         if most is not None and pixels > most:
                             raise DataError(
@@ -94,13 +98,12 @@ class Reel(NamedTuple):
                                 f"{self.name} is damaged near frame {at}: parts of it lack. Replace the file"
                             )
                         sought = False
-                except StopIteration:
-                    if frame is None:
-                        raise DataError(f"{self.name} has no frame that can be decoded: replace the file") from None
                 except av.FFmpegError as error:
                     raise DataError(
                         f"{self.name} is damaged near frame {number}: {_told(error)}. Replace the file"
                     ) from error
+                if frame is None:
+                    raise DataError(f"{self.name} has no frame that can be decoded: replace the file")
                 yield _upright(frame, stream.sample_aspect_ratio)
             if len(self.stamps) - at <= _APART:  # the end of a file that was cut is a frame in part
                 with suppress(av.FFmpegError):
