@@ -187,7 +187,7 @@ def other_strategies(root: Path) -> dict[str, Any]:
     split, found = class_split(root, "TRIANGLES"), dict[str, Any]()
     data = classes_of(root, "TRIANGLES", split["train"], split["test"])
     own: dict[str, dict[str, Any]] = {
-        "maml": {"head": "shared", "adaptation_lr": 0.05, "adaptation_steps": 3},
+        "maml": {"head": "shared", "adaptation_lr": 0.005, "adaptation_steps": 3},
         "anil": {"head": "shared", "adaptation_lr": 0.05, "adaptation_steps": 3},
         "metaoptnet": {},
     }

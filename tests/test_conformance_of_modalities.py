@@ -74,6 +74,28 @@ def test_pictures_conform(tmp_path: Path) -> None:
     check_modality(Picture(32), files, bad=[str(cut), b"", b"GIF89a"], backbone="conv4")
 
 
+@dataclass(frozen=True)
+class Opens(Picture):
+    """Takes a text that was sent for the name of a file here."""
+
+    def from_wire(self, content: Any, name: str = "") -> Any:
+        return content if isinstance(content, str) else super().from_wire(content, name)
+
+
+OPENED = "a text that arrives over HTTP is never the name of a file that is opened"
+
+
+def test_a_text_that_was_sent_is_no_name_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODALITIES._entries, "the Opens", Opens)
+    Image.new("RGB", (40, 30), (50, 100, 0)).save(file := tmp_path / "a.png")
+    with pytest.raises(NonconformingError, match=f"^{OPENED}"):
+        check_modality(Opens(32), [str(file)])
+    for name in ("image", "audio", "video", "graph", "pointcloud", "tabular"):
+        modality = MODALITIES[name]()
+        with pytest.raises(DataError, match=r"expected what a file holds|give a dict of its cells"):
+            modality.load(modality.from_wire(str(file)))
+
+
 BROKEN: list[tuple[type[Words], str]] = []
 TURNS = itertools.count()
 
@@ -319,7 +341,7 @@ def test_a_network_that_takes_padding_for_words_is_found() -> None:
 
 
 def test_every_demand_has_one_that_breaks_it() -> None:
-    tried = [message for _, message in (*BROKEN, *NETWORKS)]
+    tried = [message for _, message in (*BROKEN, *NETWORKS)] + [OPENED]
     found = list(complaints("modality"))
     assert len(found) > 20
     assert [pattern for pattern in found if not any(re.match(pattern, message) for message in tried)] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 
 from quickstudy import ConfigError, DataError, Trainer
 from quickstudy.batches import stack
-from quickstudy.functional.detections import average_precision, box_overlaps, matched
+from quickstudy.functional.detections import point_likeness
 from quickstudy.image import ObjectDetectionData, ObjectDetector
 from quickstudy.kinds.detection import Detection, objects_of
+from quickstudy.kinds.instances import InstanceSegmentation, Keypoints
 from quickstudy.nets import Encoder
 from quickstudy.nets.detectors import DETECTORS, Detector
 from quickstudy.testing import check_kind
@@ -96,7 +98,7 @@ def coco(pictures: int, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]
             )
             for _ in range(int(generator.integers(0, 4))):
                 moved = (np.array(box) + generator.normal(0, 3, 4)).clip(1)
-                score = round(float(generator.random()), 1)
+                score = max(round(float(generator.random()), 1), 0.1)  # of 0 is what fills up, which no detector finds
                 found.append(
                     {
                         "image_id": picture,
@@ -119,10 +121,12 @@ def corners(rows: list[dict[str, Any]]) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_average_precision_is_that_of_pycocotools(seed: int) -> None:
+    """Of all and of each class, with crowds, equal scores, pictures without objects and a class that is nowhere."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    dataset, found = coco(12, seed)
+    count, names = 12, ("1", "2", "3", "4")
+    dataset, found = coco(count, seed)
     with contextlib.redirect_stdout(io.StringIO()):
         whole = COCO()
         whole.dataset = dataset
@@ -131,25 +135,31 @@ def test_average_precision_is_that_of_pycocotools(seed: int) -> None:
         theirs.evaluate()
         theirs.accumulate()
         theirs.summarize()
-    each = []
-    for category in (1, 2, 3):
-        scores, flags, count = [], [], 0
-        for picture in range(12):
-            own = [row for row in found if (row["image_id"], row["category_id"]) == (picture, category)]
-            own.sort(key=lambda row: -row["score"])
-            true = [
-                row for row in dataset["annotations"] if (row["image_id"], row["category_id"]) == (picture, category)
-            ]
-            crowd = np.array([bool(row["iscrowd"]) for row in true], np.bool_)
-            flags.append(np.stack(matched(box_overlaps(corners(own), corners(true), crowd), crowd), 1))
-            scores += [row["score"] for row in own]
-            count += int((~crowd).sum())
-        right, spare = np.concatenate(flags).transpose(1, 0, 2)
-        each.append(
-            [average_precision(np.array(scores), right[:, place], spare[:, place], count) for place in range(10)]
-        )
-    assert np.mean(each) == pytest.approx(theirs.stats[0], abs=1e-9)
-    assert np.mean(each, 0)[0] == pytest.approx(theirs.stats[1], abs=1e-9)
+    kind = Detection(classes=names, ids=names, codes=(0, 1, 2, 3), most=100)
+    there = [[row for row in dataset["annotations"] if row["image_id"] == picture] for picture in range(count)]
+    told = [[row for row in found if row["image_id"] == picture] for picture in range(count)]
+
+    def leaves(rows: list[dict[str, Any]], **more: list[Any]) -> dict[str, Tensor]:
+        codes = torch.tensor([row["category_id"] - 1 for row in rows], dtype=torch.int64)
+        own = {name: torch.tensor(values, dtype=torch.float64) for name, values in more.items()}
+        return {"boxes": torch.from_numpy(corners(rows)), "labels": codes, **own}
+
+    outputs = stack([leaves(rows, scores=[row["score"] for row in rows]) for rows in told])
+    targets = stack([leaves(rows, crowd=[row["iscrowd"] for row in rows], mask=[1] * len(rows)) for rows in there])
+    filled = {name: filled_up(leaf, kind.most) for name, leaf in outputs.items()}  # type: ignore[union-attr]
+    figures = kind.precisions(kind.figures(filled, targets).numpy())  # type: ignore[arg-type]
+    for name, value in zip(("map", "map_50", "map_75"), theirs.stats, strict=False):
+        assert figures[name] == pytest.approx(value, abs=1e-9)
+    precision = theirs.eval["precision"][..., 0, 2]  # of thresholds, recalls and classes; -1 of a class that is nowhere
+    for code, name in enumerate(names):
+        if (precision[..., code] < 0).all():
+            assert f"ap_{name}" not in figures
+        else:
+            assert figures[f"ap_{name}"] == pytest.approx(precision[..., code].mean(), abs=1e-9)
+
+
+def filled_up(leaf: Tensor, most: int) -> Tensor:
+    return nn.functional.pad(leaf, [0, 0] * (leaf.ndim - 2) + [0, most - leaf.shape[1]])
 
 
 def test_the_kind_conforms() -> None:
@@ -269,6 +279,110 @@ def test_crowds_are_not_learned_and_found_by_any_number() -> None:
 def test_what_is_no_object_is_told(item: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         objects_of(item)
+
+
+def with_more(targets: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add masks, the lower half of each box, and keypoints, its upper corners."""
+    boxes = targets["boxes"].long()
+    masks = torch.zeros(*boxes.shape[:2], SIDE, SIDE, dtype=torch.uint8)
+    for row, own in enumerate(boxes):
+        for place, (left, top, right, bottom) in enumerate(own.tolist()):
+            masks[row, place, (top + bottom) // 2 : bottom, left:right] = 1
+    ones = torch.ones(*boxes.shape[:2])
+    left, top, right, _ = targets["boxes"].unbind(-1)
+    points = torch.stack([torch.stack([left, top, ones], -1), torch.stack([right, top, ones], -1)], -2)
+    return {**targets, "masks": masks, "keypoints": points * targets["mask"][..., None, None]}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        InstanceSegmentation(classes=NAMES, ids=NAMES, codes=(0, 1), width=16, most=6, min_score=0.001),
+        Keypoints(
+            classes=NAMES,
+            ids=NAMES,
+            codes=(0, 1),
+            width=16,
+            most=6,
+            min_score=0.001,
+            points=2,
+            keypoint_names=("left", "right"),
+        ),
+    ],
+    ids=["instances", "keypoints"],
+)
+def test_masks_and_keypoints_are_learned_judged_and_told(kind: Any) -> None:
+    inputs, targets = batch_of(6)
+    targets = with_more(targets)
+    encoder = Encoder(Maps())
+    torch.manual_seed(0)
+    head = kind.head(encoder, {name: leaf[:1] for name, leaf in inputs.items()})
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], 5e-3)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        judged = kind.judge(encoder, head, inputs, targets, kind.loss(None))
+        judged.loss.backward()
+        optimizer.step()
+        losses.append(float(judged.loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+    encoder.eval()
+    head.eval()
+    with torch.no_grad():
+        judged = kind.judge(encoder, head, inputs, targets, kind.loss(None))
+    assert judged.figures.shape == (6, 4 * 6 + 2)
+    doubled = {**judged.outputs, "full": 2 * inputs["size"]}
+    answers = kind.answers(doubled, "objects")
+    one = next(answer[0] for answer in answers if answer)
+    assert json.loads(json.dumps(one)) == one
+    if "mask" in one:
+        assert one["mask"]["size"] == [2 * SIDE, 2 * SIDE] and sum(one["mask"]["counts"]) == 4 * SIDE * SIDE
+    else:
+        assert set(one["keypoints"]) == {"left", "right"} and len(one["keypoints"]["left"]) == 3
+
+
+def test_masks_and_keypoints_that_are_right_count_as_right() -> None:
+    _, targets = batch_of(6)
+    targets = with_more(targets)
+    count = targets["boxes"].shape[1]
+    both = {"boxes": targets["boxes"], "scores": targets["mask"] * 0.9, "labels": targets["labels"]}
+    shown = {**both, "keypoints": targets["keypoints"].clone()}
+    kind: Any = Keypoints(classes=NAMES, ids=NAMES, codes=(0, 1), most=count, points=2)
+    assert kind.precisions(kind.figures(shown, targets).numpy())["map"] == pytest.approx(1)
+    shown["keypoints"][..., 0] += 6
+    assert kind.precisions(kind.figures(shown, targets).numpy())["map"] < 0.2
+    halves = torch.zeros(*targets["labels"].shape, 1, 28, 28)
+    halves[..., 14:, :] = 1  # as the masks are
+    kind = InstanceSegmentation(classes=NAMES, ids=NAMES, codes=(0, 1), most=count)
+    assert kind.precisions(kind.figures({**both, "masks": halves}, targets).numpy())["map_75"] > 0.9
+    assert kind.precisions(kind.figures({**both, "masks": halves.flip(-2)}, targets).numpy())["map_50"] == 0
+
+
+def test_likeness_of_keypoints_is_that_of_pycocotools() -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    generator = np.random.default_rng(0)
+    there, found = generator.uniform(0, 50, (3, 17, 3)), generator.uniform(0, 50, (4, 17, 3))
+    there[..., 2] = generator.integers(0, 3, (3, 17))
+    rows = [
+        {"id": 1 + row, "image_id": 1, "category_id": 1, "keypoints": one.ravel().tolist(), "num_keypoints": 17}
+        | {"area": 400.0 + row, "bbox": [0, 0, 20, 20], "iscrowd": 0}
+        for row, one in enumerate(there)
+    ]
+    answers = [
+        {"image_id": 1, "category_id": 1, "keypoints": one.ravel().tolist(), "score": 0.9 - row / 10}
+        for row, one in enumerate(found)
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        whole = COCO()
+        whole.dataset = {"images": [{"id": 1}], "annotations": rows, "categories": [{"id": 1}]}
+        whole.createIndex()
+        theirs = COCOeval(whole, whole.loadRes(answers), "keypoints")
+        theirs._prepare()
+    spread = theirs.params.kpt_oks_sigmas
+    own = point_likeness(found, there, np.array([400.0, 401, 402]), spread)
+    assert own == pytest.approx(theirs.computeOks(1, 1), abs=1e-9)
 
 
 def test_options_that_are_wrong_are_told() -> None:

@@ -22,6 +22,7 @@ from quickstudy.data.samples import TRANSFORMS, seeded
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.graph import GraphClassificationData, GraphClassifier, GraphRegressionData, Graphs, packed
 from quickstudy.graph.nets import MessagePassing
+from quickstudy.graph.tables import graphs_of_tables
 from quickstudy.nets import build_encoder
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.testing import check_domain, check_modality
@@ -380,12 +381,31 @@ def test_tables_of_edges_and_nodes_are_graphs(tmp_path: Path) -> None:
         ({"train_edges": edges.drop(columns="target")}, "the table of edges has no column 'target'"),
         ({"train_graphs": graphs[:1]}, "the table of graphs has no row of x"),
         ({"train_nodes": nodes[:3]}, "the table of nodes has none of graph y"),
-        ({"train_nodes": nodes[:5]}, "edge 1 of graph 'y' joins 6 and 7, and no node has the id 7"),
+        ({"train_nodes": nodes[:5]}, "edge 1 of graph 'y' joins '6' and '7', and no node has the id '7'"),
     ):
         with pytest.raises(DataError, match=told):
             GraphClassificationData.from_tables(
                 **{"train_edges": edges, "train_graphs": graphs, "train_nodes": nodes, **wrong}
             )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "column"),
+    [
+        (["1234567890123456781", "1234567890123456782"], ["A", "1"]),
+        (["007", "7"], ["nan", "x"]),
+        ([1.0, 2.0], ["inf", "y"]),
+    ],
+)
+def test_what_nodes_are_called_and_words_are_taken_letter_by_letter(nodes: list[Any], column: list[str]) -> None:
+    edges = {"graph": np.array(["x"]), "source": np.array(nodes[:1]), "target": np.array(nodes[1:])}
+    about = {"graph": np.array(["x", "x"]), "node": np.array(nodes, object), "word": np.array(column, object)}
+    with_nodes = graphs_of_tables(edges, about, "graph", "node", "source", "target")["x"]
+    assert (with_nodes.nodes, with_nodes.edges.tolist()) == (2, [[0, 1]])
+    assert with_nodes.of_nodes["word"].tolist() == column
+    assert graphs_of_tables(edges, None, "graph", "node", "source", "target")["x"].nodes == 2
+    with pytest.raises(DataError, match="row 0 of the table of edges has no 'source'"):
+        graphs_of_tables({**edges, "source": np.array([""])}, None, "graph", "node", "source", "target")
 
 
 def test_data_sets_of_pytorch_geometric_bring_their_labels() -> None:

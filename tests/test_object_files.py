@@ -11,10 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from quickstudy import DataError
-from quickstudy.image import ObjectDetectionData
+from quickstudy.functional.masks import in_runs
+from quickstudy.image import (
+    InstanceSegmentationData,
+    KeypointDetectionData,
+    KeypointDetector,
+    ObjectDetectionData,
+    Picture,
+)
+from quickstudy.image.coco import detections_to_coco
+from quickstudy.image.objects import instances_on_canvas, keypoints_on_canvas
 
 WIDTH, HEIGHT = 64, 48
 CLASSES = ("cat", "dog")
@@ -205,7 +215,95 @@ def test_a_split_of_voc(tmp_path: Path) -> None:
         ObjectDetectionData.from_voc(train_folder=tmp_path, train_split_file=split)
 
 
+def shaped(folder: Path) -> dict[str, Any]:
+    """COCO's annotations with masks in each of its forms, and three keypoints; written, and returned."""
+    told = coco()
+    whole = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for place, one in enumerate(told["annotations"]):
+        left, top, width, height = one["bbox"]
+        right, bottom = left + width, top + height
+        mask = whole.copy()
+        mask[top:bottom, left:right] = 1
+        polygon = [[left, top, right, top, right, bottom, left, bottom]]
+        one["segmentation"] = [polygon, {"size": [HEIGHT, WIDTH], "counts": in_runs(mask > 0)}][place % 2]
+        one["keypoints"] = [left, top, 2, right - 1, top, 1, 0, 0, 0]
+    told["categories"][0]["keypoints"] = ["left_ear", "right_ear", "tail"]
+    pictures(folder)
+    (folder / "annotations.json").write_text(json.dumps(told))
+    return told
+
+
+def test_masks_and_keypoints_of_coco(tmp_path: Path) -> None:
+    shaped(tmp_path)
+    data: Any = InstanceSegmentationData.from_folders(train_folder=tmp_path, image_size=32)
+    table = data.table("train")
+    example = data.modality.load(table.inputs[0])
+    masks = table.annotations.target(0, example)["masks"]
+    assert masks.shape == (2, 32, 32) and masks.dtype == torch.uint8
+    for mask, (_, box) in zip(masks, OBJECTS["a.jpg"], strict=True):
+        left, top, right, bottom = (side // 2 for side in box)
+        assert int(mask.sum()) == pytest.approx((right - left) * (bottom - top), rel=0.15)
+        assert mask[top + 1 : bottom - 1, left + 1 : right - 1].all()
+    assert table.annotations.target(1, data.modality.load(table.inputs[1]))["masks"].shape == (0, 32, 32)
+    data = KeypointDetectionData.from_folders(train_folder=tmp_path, image_size=32)
+    table = data.table("train")
+    target = table.annotations.target(0, data.modality.load(table.inputs[0]))
+    assert target["keypoints"][0].tolist() == [[2, 3, 2], [9.5, 3, 1], [0, 0, 0]]
+    assert target["swap"].tolist() == [[1, 0, 2]] * 2
+    model = KeypointDetector(backbone="mobilenetv3_small_050", pretrained=False)
+    assert model.kind.meet(data, "fit").keypoint_names == ("left_ear", "right_ear", "tail")
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([[1, 2, 3, 4]], "object 0 has 4 numbers: x and y of three corners"),
+        ({"size": [4, 4], "counts": [16]}, r"size \[4, 4\], and its picture \[48, 64\]"),
+        ({"size": [48, 64], "counts": [5, 5]}, "cover 10 pixels of 3072"),
+        (np.zeros((4, 4), np.uint8), r"shape \(4, 4\), and its picture \(48, 64\)"),
+    ],
+)
+def test_masks_that_are_none_are_told(mask: Any, message: str) -> None:
+    example = Picture(32, resize="fit").load(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    item = {"boxes": [[1, 2, 30, 40]], "labels": ["cat"], "masks": [mask]}
+    with pytest.raises(DataError, match=message):
+        instances_on_canvas(item, example)
+    with pytest.raises(DataError, match="1 objects and 0 masks"):
+        instances_on_canvas({**item, "masks": []}, example)
+
+
+def test_keypoints_of_another_count_are_told(tmp_path: Path) -> None:
+    told = shaped(tmp_path)
+    told["annotations"][1]["keypoints"] = [1, 2, 2]
+    (tmp_path / "annotations.json").write_text(json.dumps(told))
+    with pytest.raises(DataError, match=r"annotation 1 of 'a\.jpg'.*3 numbers of keypoints: 3 of x, y and v are 9"):
+        KeypointDetectionData.from_folders(train_folder=tmp_path)
+    with pytest.raises(DataError, match="2 keypoints, and there are 1 names"):
+        keypoints_on_canvas(
+            {"boxes": [[1, 2, 3, 4]], "labels": ["a"], "keypoints": [[1, 2, 2, 3, 4, 2]], "keypoint_names": ["a"]}
+        )
+
+
 def test_a_folder_without_annotations_is_told(tmp_path: Path) -> None:
     pictures(tmp_path)
     with pytest.raises(DataError, match="holds no annotations: a JSON file"):
         ObjectDetectionData.from_folders(train_folder=tmp_path)
+
+
+def test_what_is_found_is_written_as_pycocotools_reads_it() -> None:
+    from pycocotools.coco import COCO
+
+    whole, ids = COCO(), {"cat": 3, "dog": 17}
+    whole.dataset = {**coco(), "info": {}}
+    whole.createIndex()
+    answers = [
+        [{"label": label, "score": 0.5, "box": [*map(float, box)]} for label, box in objects]
+        for objects in OBJECTS.values()
+    ]
+    read = whole.loadRes(json.loads(json.dumps(detections_to_coco(answers, [0, 1, 2], ids))))
+    told = {(row["image_id"], row["category_id"], *row["bbox"]) for row in read.dataset["annotations"]}
+    assert told == {(row["image_id"], row["category_id"], *row["bbox"]) for row in coco()["annotations"]}
+    with pytest.raises(DataError, match="no id of 'dog'; it has cat"):
+        detections_to_coco(answers, [0, 1, 2], {"cat": 3})
+    with pytest.raises(DataError, match="3 pictures and 1 image_ids"):
+        detections_to_coco(answers, [0], ids)

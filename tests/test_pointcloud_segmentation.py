@@ -13,11 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from quickstudy import ConfigError, DataError
-from quickstudy.batches import join, stack
+from quickstudy.batches import join, over_windows, stack
 from quickstudy.cli import main
 from quickstudy.data.samples import TRANSFORMS, seeded
 from quickstudy.nets import Encoder
-from quickstudy.pointcloud import Cloud, PointCloudSegmentation, PointCloudSegmentationData
+from quickstudy.pointcloud import (
+    Cloud,
+    PointCloudClassificationData,
+    PointCloudObjectDetectionData,
+    PointCloudSegmentation,
+    PointCloudSegmentationData,
+)
 from quickstudy.pointcloud.labels import read_labels
 from quickstudy.pointcloud.nets import PointNet
 from quickstudy.testing import check_domain
@@ -147,6 +153,35 @@ def test_a_scene_in_tiles_is_answered_point_by_point() -> None:
     torch.testing.assert_close(encoder.elements(join([stack([small])]))[0][0], features[1, :100])
 
 
+def test_windows_that_fill_up_do_not_count() -> None:
+    few, many = ({"points": torch.full((tiles, 4, 3), 1.0), "mask": torch.ones(tiles, 4).bool()} for tiles in (1, 3))
+    batch = stack([{"windows": few}, {"windows": many}])
+    found = over_windows(lambda one: one["points"].sum((1, 2)) + torch.where(one["mask"].any(1), 0.0, torch.nan), batch)
+    assert found.tolist() == [12, 12]
+
+
+@pytest.mark.parametrize(
+    ("cls", "option"),
+    [
+        (PointCloudClassificationData, {"tile": 4.0}),
+        (PointCloudObjectDetectionData, {"tile": 4.0}),
+        (PointCloudObjectDetectionData, {"normalize": True}),
+        (PointCloudObjectDetectionData, {"load_options": {"points": 9}}),
+        (PointCloudSegmentationData, {"surface": True}),
+    ],
+)
+def test_what_a_task_cannot_read_is_no_option_of_its_data(cls: Any, option: dict[str, Any]) -> None:
+    target: Any = {"boxes": [], "labels": []} if cls is PointCloudObjectDetectionData else 0
+    with pytest.raises(ConfigError, match=r"leave it out|read all"):
+        cls.from_arrays([pin()[0]], [target if cls is not PointCloudSegmentationData else pin()[1]], **option)
+
+
+def test_boxes_are_not_found_in_clouds_that_a_model_was_shown_scaled() -> None:
+    data = PointCloudObjectDetectionData.from_arrays([pin()[0]], [{"boxes": [], "labels": []}])
+    data.follow({"normalize": True, "channels": 0}, tells=False)
+    assert not data.load_options.get("normalize", True)
+
+
 def test_training_is_shown_a_tile_with_its_labels() -> None:
     generator = np.random.default_rng(0)
     scenes = [generator.uniform(0, 20, (500, 3)) for _ in range(2)]
@@ -169,3 +204,11 @@ def test_training_is_shown_a_tile_with_its_labels() -> None:
     whole = next(iter(data.batch_loader("test", kind=model.kind)))
     with torch.no_grad():
         assert model(whole["input"])["logits"].shape == (2, 500, 2)
+
+
+def test_tiles_that_no_memory_holds_are_refused() -> None:
+    """One of many points, and many of one, were all as wide as the widest."""
+    apart = np.stack([np.arange(13_000) * 4.0, np.zeros(13_000), np.zeros(13_000)], 1)
+    points = np.concatenate([np.random.default_rng(0).random((4096, 3)), apart]).astype(np.float32)
+    with pytest.raises(DataError, match=r"falls into [\d,]+ tiles, of which one has 2,049 points: .* Set a larger"):
+        Cloud(tile=1).load(points)

@@ -15,11 +15,11 @@ from torch import nn
 from quickstudy import ConfigError, DataError, Trainer
 from quickstudy.batches import stack
 from quickstudy.cli import main
+from quickstudy.functional.masks import in_runs
 from quickstudy.image import SemanticSegmentation, SemanticSegmentationData
 from quickstudy.image.masks import masked_folder, read_mask
 from quickstudy.image.whole import fitted_in
 from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
-from quickstudy.kinds.semantic import in_runs
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.nets.decoders import DECODERS, OF_BACKBONE, MapDecoder
 from quickstudy.testing import check_kind

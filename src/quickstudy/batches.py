@@ -117,6 +117,8 @@ def windows_of(example: Batch) -> list[Batch]:
 def over_windows(embed: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
     """Return what ``embed`` makes of examples ``[N, ...]``; of those in windows the mean over their windows.
 
+    A window whose ``mask`` is all false fills up an example of fewer, and does not count.
+
     >>> over_windows(lambda batch: batch.float(), {"windows": torch.tensor([[[1], [3]]])})
     tensor([[2.]])
     """
@@ -124,8 +126,11 @@ def over_windows(embed: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
         return embed(batch)
     windows = batch["windows"]
     sizes = tree_leaves(windows)[0].shape[:2]  # whose first may be any in a graph, where len() is a constant
-    mean: Tensor = unfold(embed(fold(windows)), *sizes).mean(1)
-    return mean
+    features: Tensor = unfold(embed(fold(windows)), *sizes)
+    if not (isinstance(windows, dict) and "mask" in windows):
+        return features.mean(1)
+    there: Tensor = windows["mask"].flatten(2).any(2).view(*sizes, *(1,) * (features.ndim - 2))  # others fill up
+    return features.where(there, 0).sum(1) / there.sum(1).clamp(min=1)
 
 
 def join(batches: Iterable[Batch], axis: int = 0) -> Batch:

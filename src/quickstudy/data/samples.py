@@ -481,9 +481,14 @@ class Sent:
     Args:
         content: of the file.
         name: as its sender calls it, with folders or without.
+
+    Raises:
+        DataError: it is no bytes. A text among others, which would be the name of a file here, is never opened.
     """
 
-    def __init__(self, content: bytes, name: str = "") -> None:
+    def __init__(self, content: Any, name: str = "") -> None:
+        if not isinstance(content, bytes):
+            raise DataError(f"expected what a file holds, in bytes, not {brief(content)}")
         self._content = content
         base = name.replace("\\", "/").rpartition("/")[2]
         self._name = base[:_LONGEST_SENT].encode("utf-8", "replace").decode() or f"{len(content)} bytes"

@@ -30,28 +30,55 @@ def box_overlaps(found: Numbers, there: Numbers, crowd: NDArray[np.bool_]) -> Nu
     return shares
 
 
-def matched(overlaps: Numbers, crowd: NDArray[np.bool_], least: Sequence[float] | Numbers = THRESHOLDS) -> Any:
-    """Return which objects of one class in one picture are right, and which do not count, ``[K, T]`` each.
+def point_likeness(found: Numbers, there: Numbers, areas: Numbers, spread: float | Numbers) -> Numbers:
+    """Return how alike keypoints are, ``[K, M]``, as COCO's object keypoint similarity has it.
 
     Args:
-        overlaps: ``[K, M]``, of the surest first.
-        crowd: ``[M]``
-        least: T overlaps from which on an object counts as found.
+        found: ``[K, J, 3]``, x and y.
+        there: ``[M, J, 3]``, x, y and whether it is labelled.
+        areas: ``[M]``, of the objects.
+        spread: by how much people differ, in roots of areas, ``[J]``: COCO's sigmas.
     """
-    order = np.argsort(crowd, kind="stable")  # crowds come last
-    overlaps, crowd = overlaps[:, order], crowd[order]
-    right, spare = (np.zeros((len(overlaps), len(least)), np.bool_) for _ in range(2))
-    for place, threshold in enumerate(least):
-        free = np.ones(len(crowd), np.bool_)
-        for row, own in enumerate(overlaps):
-            reached = np.flatnonzero((own >= min(threshold, 1 - 1e-10)) & (free | crowd))
-            if not len(reached):
-                continue
-            single = reached[~crowd[reached]]
-            among = single if len(single) else reached
-            best = among[len(among) - 1 - np.argmax(own[among][::-1])]  # of equal ones the last
-            free[best] = False
-            (spare if crowd[best] else right)[row, place] = True
+    square = ((found[:, None, :, :2] - there[None, :, :, :2]) ** 2).sum(-1)
+    seen = there[None, :, :, 2] > 0
+    scale = 2 * (2 * np.asarray(spread)) ** 2 * np.maximum(areas, np.finfo(np.float64).tiny)[None, :, None]
+    alike: Numbers = (np.exp(-square / scale) * seen).sum(-1) / np.maximum(seen.sum(-1), 1)
+    return alike
+
+
+def matched(overlaps: Numbers, crowd: NDArray[np.bool_], least: Sequence[float] | Numbers = THRESHOLDS) -> Any:
+    """Return at which thresholds each object found in one picture is right, and at which it does not count, ``[K]``
+    each: whole numbers whose bit t is of threshold t.
+
+    Args:
+        overlaps: ``[K, M]``, of the surest first; 0 where the classes differ, and so all classes are matched at once.
+        crowd: ``[M]``
+        least: T overlaps above 0 from which on an object counts as found, the smallest first.
+
+    >>> [bits.tolist() for bits in matched(np.array([[0.6], [0.9]]), np.array([False]), [0.5, 0.75])]
+    [[1, 2], [0, 0]]
+    """
+    limits = np.minimum(least, 1 - 1e-10)
+    reached = (1 << np.searchsorted(limits, overlaps, side="right")) - 1
+    right, spare = (np.zeros(len(overlaps), np.int64) for _ in range(2))
+    free = [(1 << len(limits)) - 1] * len(crowd)
+    rows, columns = np.nonzero(reached)
+    order = np.lexsort((-columns, -overlaps[rows, columns], crowd[columns], rows))  # of equal ones the last
+    rows, columns = rows[order], columns[order]
+    single = ~crowd[columns]
+    row, open_bits = -1, 0
+    for own, column, bits, alone in zip(
+        rows.tolist(), columns.tolist(), reached[rows, columns].tolist(), single.tolist(), strict=True
+    ):
+        if own != row:
+            row, open_bits = own, -1  # every bit: at no threshold has it found any
+        bits &= open_bits & free[column] if alone else open_bits
+        open_bits &= ~bits
+        if alone:
+            free[column] &= ~bits
+            right[own] |= bits
+        else:
+            spare[own] |= bits
     return right, spare
 
 

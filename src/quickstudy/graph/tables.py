@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,12 @@ def graphs_of_tables(
         for field in (graph, *names):
             column_in(table, field, what)
         owners = list(map(str, table[graph].tolist()))
-        records = [
-            {names.get(name, name): cell for name, cell in zip(table, cells, strict=True) if name != graph}
-            for cells in zip(*(map(_plain, column.tolist()) for column in table.values()), strict=True)
-        ]
+        cells_of = {
+            names.get(field, field): _ids(column, field, what) if field in names else _values(column)
+            for field, column in table.items()
+            if field != graph
+        }
+        records = [dict(zip(cells_of, cells, strict=True)) for cells in zip(*cells_of.values(), strict=True)]
         for owner, record in zip(owners, records, strict=True):
             made.setdefault(owner, {"nodes": [], "edges": []})[what].append(record)
     if nodes is not None and (lacking := [name for name, parts in made.items() if not parts["nodes"]]):
@@ -75,12 +78,41 @@ def _joined(edges: list[Any]) -> dict[str, Any]:
     return {"nodes": [{"id": one} for one in ids], "edges": edges}
 
 
-def _plain(cell: Any) -> Any:
-    """Return a cell, nothing of one that is empty; numbers that CSV has as words are numbers."""
-    if isinstance(cell, str):
-        try:
-            number = float(cell)
-        except ValueError:
-            return cell or None
-        return int(number) if number.is_integer() else number
-    return None if isinstance(cell, float) and np.isnan(cell) else cell
+def _ids(column: NDArray[Any], field: str, what: str) -> list[str]:
+    """Return what nodes are called, letter by letter: 007 is not 7; whole numbers that a table has as 7.0 are 7."""
+    cells = _cells(column)
+    if None in cells:
+        row = cells.index(None)
+        raise DataError(f"row {row} of the table of {what} has no '{field}': each names a node. Leave the row out")
+    return [_POINT_ZERO.sub(r"\1", _word(cell)) for cell in cells]
+
+
+_POINT_ZERO = re.compile(r"^(-?\d+)\.0+$")
+
+
+def _cells(column: NDArray[Any]) -> list[Any]:
+    return [None if cell == "" or (isinstance(cell, float) and np.isnan(cell)) else cell for cell in column.tolist()]
+
+
+def _word(cell: Any) -> str:
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _values(column: NDArray[Any]) -> list[Any]:
+    """Return cells, nothing for empty ones: numbers, which CSV has as words, or words where any of them is one."""
+    cells = _cells(column)
+    words = [cell for cell in cells if isinstance(cell, str)]
+    if not words:
+        return cells
+    try:
+        numbers = {word: _number(word) for word in set(words)}
+    except ValueError:
+        return [None if cell is None else _word(cell) for cell in cells]
+    return [numbers[cell] if isinstance(cell, str) else cell for cell in cells]
+
+
+def _number(word: str) -> int | float:
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)

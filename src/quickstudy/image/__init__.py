@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from quickstudy.image.tasks import ImageEmbeddingData as ImageEmbeddingData
     from quickstudy.image.tasks import ImageRegressionData as ImageRegressionData
     from quickstudy.image.tasks import ImageRegressor as ImageRegressor
+    from quickstudy.image.tasks import InstanceSegmentation as InstanceSegmentation
+    from quickstudy.image.tasks import InstanceSegmentationData as InstanceSegmentationData
+    from quickstudy.image.tasks import KeypointDetectionData as KeypointDetectionData
+    from quickstudy.image.tasks import KeypointDetector as KeypointDetector
     from quickstudy.image.tasks import ObjectDetectionData as ObjectDetectionData
     from quickstudy.image.tasks import ObjectDetector as ObjectDetector
     from quickstudy.image.tasks import SemanticSegmentation as SemanticSegmentation
@@ -30,6 +34,10 @@ __getattr__, __dir__, __all__ = lazily(
         "ImageEmbeddingData": "tasks",
         "ImageRegressionData": "tasks",
         "ImageRegressor": "tasks",
+        "InstanceSegmentation": "tasks",
+        "InstanceSegmentationData": "tasks",
+        "KeypointDetectionData": "tasks",
+        "KeypointDetector": "tasks",
         "ObjectDetectionData": "tasks",
         "ObjectDetector": "tasks",
         "Picture": "modality",
@@ -45,6 +53,8 @@ TASKS = {
     "image_embedding": ("ImageEmbedder", "ImageEmbeddingData"),
     "image_regression": ("ImageRegressor", "ImageRegressionData"),
     "semantic_segmentation": ("SemanticSegmentation", "SemanticSegmentationData"),
+    "instance_segmentation": ("InstanceSegmentation", "InstanceSegmentationData"),
+    "keypoint_detection": ("KeypointDetector", "KeypointDetectionData"),
     "object_detection": ("ObjectDetector", "ObjectDetectionData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

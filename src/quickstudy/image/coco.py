@@ -1,10 +1,10 @@
-"""COCO's annotations: one JSON file of all pictures. https://cocodataset.org/#format-data"""
+"""COCO's annotations, one JSON file of all pictures, and its results. https://cocodataset.org/#format-data"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def coco_table(
     categories = _by_id(told["categories"], "category", name)
     pictures = _by_id(told["images"], "image", name)
     classes = {number: str(one.get("name", number)) for number, one in categories.items()}
+    points = next((tuple(one["keypoints"]) for one in categories.values() if one.get("keypoints")), ())
     files = files_in(folder, endings)
     names: list[str] = files.names.tolist()
     by_path, by_name = (
@@ -61,7 +62,7 @@ def coco_table(
             continue
         rows.append(row)
         size = (one["width"], one["height"]) if one.get("width") and one.get("height") else None
-        objects[number] = Objects(f"'{Path(path).name}' in {name}", size, degenerate)
+        objects[number] = Objects(f"'{Path(path).name}' in {name}", size, degenerate, keypoint_names=points)
     check_found(lacking, len(pictures), folder)
     for number, one in _by_id(told.get("annotations") or [], "annotation", name).items():
         _add(one, f"annotation {number}", objects, classes, name)
@@ -83,7 +84,15 @@ def _add(
         raise DataError(f"{what} in {name} has the bbox {brief(box)}: x, y, width and height are needed")
     x, y, width, height = (float(value) for value in box)
     own, label = objects[one["image_id"]], classes[one["category_id"]]
-    own.add((x, y, x + width, y + height), label, what, bool(one.get("iscrowd")), corners=False)
+    more: dict[str, Any] = {"masks": one.get("segmentation")}
+    if own.keypoint_names:
+        count, there = len(own.keypoint_names), one.get("keypoints") or [0] * 3 * len(own.keypoint_names)
+        if len(there) != 3 * count:
+            raise DataError(
+                f"{what} of {own.name} has {len(there)} numbers of keypoints: {count} of x, y and v are {3 * count}"
+            )
+        more["keypoints"] = there
+    own.add((x, y, x + width, y + height), label, what, bool(one.get("iscrowd")), corners=False, **more)
 
 
 def _found(folder: str | os.PathLike[str]) -> Any:
@@ -129,3 +138,37 @@ def _single(by_name: dict[str, str], names: list[str]) -> dict[str, str]:
     for one in names:
         counts[Path(one).name] = counts.get(Path(one).name, 0) + 1
     return {name: path for name, path in by_name.items() if counts[name] == 1}
+
+
+def detections_to_coco(
+    answers: Sequence[Sequence[Mapping[str, Any]]], image_ids: Sequence[int], category_ids: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Return objects found as COCO's list of results, which ``json.dumps`` writes and pycocotools' ``loadRes`` reads.
+
+    Args:
+        answers: of each picture its objects, as a predictor of an ``ObjectDetector`` tells them.
+        image_ids: of each picture.
+        category_ids: by name of class.
+
+    Raises:
+        DataError: there are more of the one than of the other, or a class has no id.
+
+    >>> found = [{"label": "cat", "score": 0.5, "box": [1.0, 2.0, 4.0, 6.0]}]
+    >>> detections_to_coco([found], [9], {"cat": 3})
+    [{'image_id': 9, 'category_id': 3, 'bbox': [1.0, 2.0, 3.0, 4.0], 'score': 0.5}]
+    """
+    if len(answers) != len(image_ids):
+        raise DataError(
+            f"there are answers to {len(answers)} pictures and {len(image_ids)} image_ids: give one for each"
+        )
+    rows = []
+    for number, objects in zip(image_ids, answers, strict=True):
+        for one in objects:
+            if one["label"] not in category_ids:
+                raise DataError(f"category_ids has no id of '{one['label']}'; it has {few(category_ids)}: add it")
+            left, top, right, bottom = one["box"]
+            box = [left, top, right - left, bottom - top]
+            rows.append(
+                {"image_id": number, "category_id": category_ids[one["label"]], "bbox": box, "score": one["score"]}
+            )
+    return rows

@@ -7,25 +7,29 @@ Shapes: M objects of a picture.
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.places import Files
 from quickstudy.data.table import Table
-from quickstudy.errors import DataError, few
+from quickstudy.errors import DataError, brief, few, require
 from quickstudy.image.whole import on_canvas
 from quickstudy.kinds.detection import objects_of
 
 Degenerate = Literal["raise", "drop"]
 """What becomes of a box that has no area: an error that names it, or it is left out."""
-_BEYOND = 1.0
-"""Pixels that a box may reach beyond its picture, as rounding has it; it is cut there."""
+_BEYOND = 0.05
+"""Of a picture's side, by which a box may reach beyond it, as rounding and labelling have it; it is cut there."""
 
 
 def objects_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]:
@@ -41,6 +45,133 @@ def objects_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]
     if isinstance(item, Mapping) and item.get("shares"):  # of the picture's sides
         return {**found, "boxes": found["boxes"] * example["size"].flip(0).to(found["boxes"]).repeat(2)}
     return {**found, "boxes": on_canvas(found["boxes"], example)}
+
+
+def instances_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]:
+    """Return objects with ``masks`` uint8 ``[M, H, W]`` on the canvas; see ``objects_on_canvas``.
+
+    Args:
+        item: objects, among them ``masks``: M arrays of the picture's size, or what COCO calls a segmentation:
+            polygons, or run lengths.
+        example: the picture; None: masks are left out.
+
+    Raises:
+        DataError: an object has no mask, or one that is none, or of another size than the picture.
+    """
+    found = objects_on_canvas(item, example)
+    masks = [mask for mask in item.get("masks", ()) if mask is not None]
+    if len(masks) != len(found["boxes"]):
+        raise DataError(f"there are {len(found['boxes'])} objects and {len(masks)} masks: each needs one")
+    if example is None:
+        return found
+    full, size = example["full"].tolist(), example["size"].tolist()
+    whole = torch.zeros(len(masks), *example["pixels"].shape[1:], dtype=torch.uint8)
+    for number, mask in enumerate(masks):
+        whole[number, : size[0], : size[1]] = torch.from_numpy(mask_of(mask, full, size, f"object {number}"))
+    return {**found, "masks": whole}
+
+
+def keypoints_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]:
+    """Return objects with ``keypoints`` ``[M, J, 3]`` in pixels of the canvas; see ``objects_on_canvas``.
+
+    Args:
+        item: objects, among them ``keypoints`` ``[M, J, 3]``: x, y and whether it is labelled (0: it is not); and,
+            where they are known, ``keypoint_names``, of which left and right ones take each other's place in a mirror.
+        example: the picture; None: they stay as they are.
+
+    Raises:
+        DataError: an object has no keypoints, or another number than the others.
+    """
+    found = objects_on_canvas(item, example)
+    names = tuple(item.get("keypoint_names") or ())
+    count = len(found["boxes"])
+    try:
+        told = np.asarray(item["keypoints"] if count else np.zeros((0, len(names), 3)), np.float32)
+        points = torch.from_numpy(told.reshape(count, told.size // 3 // max(count, 1) or len(names), 3))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"keypoints are [M, J, 3], x, y and whether it is labelled, for {count} objects, and not "
+            f"{brief(item.get('keypoints'))}"
+        ) from error
+    if names and len(points) and points.shape[1] != len(names):
+        raise DataError(f"an object has {points.shape[1]} keypoints, and there are {len(names)} names: {few(names)}")
+    if not bool(points.isfinite().all()):
+        raise DataError("a keypoint is not finite: mend it, or say that it is not labelled, 0, 0, 0")
+    if example is not None:
+        points = torch.cat([on_canvas(points[..., :2], example), points[..., 2:]], -1)
+    swap = torch.tensor(mirrored(names) or [*range(points.shape[1])], dtype=torch.int64).expand(len(points), -1)
+    known = {"keypoint_names": names} if names else {}
+    return {**found, "keypoints": points, "swap": swap.clone(), **known}
+
+
+def mirrored(names: Sequence[str]) -> list[int]:
+    """Return for each keypoint the place of that which it becomes in a mirror.
+
+    >>> mirrored(["nose", "left_eye", "right_eye", "leftEar", "rightEar"])
+    [0, 2, 1, 4, 3]
+    """
+    lower = [name.lower() for name in names]
+    swapped = [re.sub("left|right", lambda side: "right" if side[0] == "left" else "left", name) for name in lower]
+    return [lower.index(other) if other in lower else place for place, other in enumerate(swapped)]
+
+
+def mask_of(mask: Any, full: Sequence[int], size: Sequence[int], name: str) -> NDArray[np.uint8]:
+    """Return a mask of an object in a picture that is shown at another size, ``[h, w]``.
+
+    Args:
+        mask: an array ``[H, W]``; polygons, each a list x, y, x, y, ...; or run lengths, ``{"size", "counts"}``.
+        full: H and W of the file.
+        size: h and w.
+        name: of the object, for messages.
+
+    Raises:
+        DataError: it is none, or of another size.
+        MissingPackageError: pycocotools is not installed.
+    """
+    if isinstance(mask, (list, tuple)) and mask and isinstance(mask[0], (list, tuple)) and len(mask[0]) != full[1]:
+        return _filled(mask, full, size, name)
+    if isinstance(mask, Mapping):
+        if list(mask.get("size", ())) != list(full):
+            raise DataError(
+                f"the mask of {name} has the size {brief(mask.get('size'))}, and its picture {list(full)}, height and "
+                "width"
+            )
+        array = _decoded(dict(mask), name)
+    else:
+        array = np.asarray(mask)
+        if array.shape != tuple(full):
+            raise DataError(f"the mask of {name} has the shape {array.shape}, and its picture {tuple(full)}")
+    rows, columns = (
+        ((np.arange(shown) + 0.5) * (whole / shown)).astype(np.int64) for shown, whole in zip(size, full, strict=True)
+    )
+    return (array[rows][:, columns] > 0).astype(np.uint8)
+
+
+def _filled(polygons: Sequence[Any], full: Sequence[int], size: Sequence[int], name: str) -> NDArray[np.uint8]:
+    for one in polygons:
+        if len(one) < 6 or len(one) % 2:
+            raise DataError(f"a polygon of {name} has {len(one)} numbers: x and y of three corners or more are needed")
+    scale = np.array([size[1] / full[1], size[0] / full[0]] * (max(map(len, polygons)) // 2))
+    scaled = [(np.asarray(one, np.float64) * scale[: len(one)]).tolist() for one in polygons]
+    coco = require("pycocotools.mask", extra="detection")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of numpy's __array__ in pycocotools
+        runs = coco.merge(coco.frPyObjects(scaled, int(size[0]), int(size[1])))
+        return np.asarray(coco.decode(runs), np.uint8)
+
+
+def _decoded(runs: dict[str, Any], name: str) -> NDArray[np.uint8]:
+    coco = require("pycocotools.mask", extra="detection")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            if isinstance(runs["counts"], (list, tuple)):
+                if sum(runs["counts"]) != runs["size"][0] * runs["size"][1]:
+                    raise ValueError(f"they cover {sum(runs['counts'])} pixels of {runs['size'][0] * runs['size'][1]}")
+                runs = coco.frPyObjects(runs, *runs["size"])
+            return np.asarray(coco.decode(runs), np.uint8)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the run lengths of {name} cannot be read: {error}") from error
 
 
 @dataclass
@@ -59,8 +190,18 @@ class Objects:
     boxes: list[Sequence[float]] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     crowd: list[bool] = field(default_factory=list)
+    more: dict[str, list[Any]] = field(default_factory=dict)
+    keypoint_names: Sequence[str] = ()
 
-    def add(self, box: Sequence[float], label: str, what: str, crowd: bool = False, corners: bool = True) -> None:
+    def add(
+        self,
+        box: Sequence[float],
+        label: str,
+        what: str,
+        crowd: bool = False,
+        corners: bool = True,
+        **more: Any,
+    ) -> None:
         """Add an object.
 
         Args:
@@ -69,6 +210,7 @@ class Objects:
             what: it is called in messages.
             crowd: whether it is several in one, which are not learned.
             corners: whether the file tells corners; else it tells a corner, width and height.
+            more: its ``masks`` and ``keypoints``.
 
         Raises:
             DataError: the box has no area, or lies beyond the picture.
@@ -86,8 +228,9 @@ class Objects:
             )
         if self.size is not None:
             width, height = self.size
-            if min(left, top) < -_BEYOND or right > width + _BEYOND or bottom > height + _BEYOND:
-                swapped = not corners and right - left <= width and bottom - top <= height
+            over = max(-left / width, -top / height, right / width - 1, bottom / height - 1)
+            if over > _BEYOND:
+                swapped = not corners and left < right - left <= width and top < bottom - top <= height
                 hint = " Are width and height those of the other corner (x, y, x, y for x, y, width, height)?" * swapped
                 raise DataError(
                     f"{told} reaches from {left:g} to {right:g} and from {top:g} to {bottom:g}, beyond the picture of "
@@ -98,11 +241,14 @@ class Objects:
         self.boxes.append((left, top, right, bottom))
         self.labels.append(label)
         self.crowd.append(crowd)
+        for name, value in more.items():
+            self.more.setdefault(name, []).append(value)
 
     def told(self) -> dict[str, Any]:
         """Return them as ``objects_of`` takes them."""
         boxes = np.array(self.boxes, np.float32).reshape(-1, 4)
-        return {"boxes": boxes, "labels": self.labels, "crowd": np.array(self.crowd, np.bool_)}
+        told = {"boxes": boxes, "labels": self.labels, "crowd": np.array(self.crowd, np.bool_), **self.more}
+        return {**told, "keypoint_names": tuple(self.keypoint_names)} if self.keypoint_names else told
 
 
 def table_of(

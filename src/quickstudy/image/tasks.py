@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
-from quickstudy.data.annotations import Annotations, annotated
+from quickstudy.data.annotations import Annotations, Read, annotated
 from quickstudy.data.places import open_source
 from quickstudy.data.scan import any_files
 from quickstudy.data.sources import listed_table
@@ -22,11 +22,15 @@ from quickstudy.image.coco import coco_table
 from quickstudy.image.masks import Colors, masked_folder, read_mask
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
-from quickstudy.image.objects import Degenerate, objects_on_canvas
+from quickstudy.image.objects import Degenerate, instances_on_canvas, keypoints_on_canvas, objects_on_canvas
+from quickstudy.image.via import via_table
 from quickstudy.image.voc import voc_table
 from quickstudy.image.yolo import yolo_table
+from quickstudy.kinds.base import Kind
 from quickstudy.kinds.detection import Detection
 from quickstudy.kinds.embedding import Embedding
+from quickstudy.kinds.instances import InstanceSegmentation as Instances
+from quickstudy.kinds.instances import Keypoints
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
 from quickstudy.modality.pixels import channels_last, whole_numbers
@@ -113,7 +117,9 @@ class ObjectDetectionData(ImageData):
     """
 
     modality = Picture(320, resize="fit")
-    answers = Detection
+    answers: ClassVar[type[Kind]] = Detection
+    read: ClassVar[Read] = staticmethod(objects_on_canvas)
+    """Makes tensors of the objects of a picture."""
 
     @door
     def from_coco(
@@ -186,10 +192,38 @@ class ObjectDetectionData(ImageData):
             return any_files(folder, cls.modality.extensions)
         return yolo_table(folder, cls.modality.extensions, cls.encode, names_file, degenerate)
 
+    @door
+    def from_via(
+        cls,
+        stage: Stage,
+        folder: str | os.PathLike[str],
+        ann_file: str | os.PathLike[str] | None = None,
+        *,
+        label_field: str | None = None,
+        degenerate: Degenerate = "raise",
+    ) -> Table:
+        """Read pictures and VGG Image Annotator's annotations: boxes around rectangles, polygons, circles and ellipses.
+
+        Args:
+            folder, ann_file: the folder or archive of pictures, and the JSON or CSV file, which only those to predict
+                need not have.
+            label_field: the attribute of regions that is their class; None: the only one that they have.
+            degenerate: what becomes of boxes without area: ``"raise"`` an error that names them, ``"drop"`` them.
+            options: see the class.
+
+        Raises:
+            DataError: a file is missing or damaged, or a region is no object.
+        """
+        if stage.name == "predict":
+            return any_files(folder, cls.modality.extensions)
+        if ann_file is None:
+            raise DataError(f"'{folder}' needs the file of its annotations: {stage.name}_ann_file='via.json'")
+        return via_table(folder, ann_file, cls.modality.extensions, cls.encode, label_field, degenerate)
+
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take objects from memory."""
-        return replace(cls.answers.encode(targets, names), read=objects_on_canvas)
+        return annotated(targets, cls.read, names)
 
     @classmethod
     def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
@@ -205,6 +239,27 @@ class ObjectDetectionData(ImageData):
             f"'{path}' holds no annotations: a JSON file of COCO's form, XML files of Pascal VOC's or text "
             "files of YOLO's"
         )
+
+
+class InstanceSegmentationData(ObjectDetectionData):
+    """Pictures with objects and the pixels of each; see ``ObjectDetectionData``.
+
+    Beside boxes and labels there are M ``masks``: arrays of the picture's size, or COCO's polygons and run lengths.
+    """
+
+    answers = Instances
+    read = staticmethod(instances_on_canvas)
+
+
+class KeypointDetectionData(ObjectDetectionData):
+    """Pictures with objects and points of each; see ``ObjectDetectionData``.
+
+    Beside boxes and labels there are ``keypoints`` ``[M, J, 3]``, x, y and whether it is labelled; COCO's files name
+    them, and left and right ones change their places in a mirror.
+    """
+
+    answers = Keypoints
+    read = staticmethod(keypoints_on_canvas)
 
 
 class SemanticSegmentationData(ImageData):
@@ -300,6 +355,23 @@ class SemanticSegmentation(ImageTask):
     modality = Picture(256, resize="fit")
     answers = Pixels
     kind: Pixels
+
+
+class InstanceSegmentation(ObjectDetector):
+    """Finds objects and the pixels of each, by Mask R-CNN; see ``ObjectDetector``, whose options it has."""
+
+    answers = Instances
+    kind: Instances
+
+
+class KeypointDetector(ObjectDetector):
+    """Finds objects and points of each, by Keypoint R-CNN; see ``ObjectDetector``, whose options it has.
+
+    Further ones are ``keypoint_names`` and ``spread``, see ``kinds.instances.Keypoints``.
+    """
+
+    answers = Keypoints
+    kind: Keypoints
 
 
 class ImageRegressor(Regressor, ImageTask):

@@ -542,7 +542,11 @@ KINDS = Registry[type[Kind]](
         name: f"quickstudy.kinds.{name}"
         for name in ("classification", "detection", "detection3d", "embedding", "regression", "segmentation")
     }
-    | {"semantic_segmentation": "quickstudy.kinds.semantic"},
+    | {
+        "semantic_segmentation": "quickstudy.kinds.semantic",
+        "instance_segmentation": "quickstudy.kinds.instances",
+        "keypoints": "quickstudy.kinds.instances",
+    },
 )
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""
 

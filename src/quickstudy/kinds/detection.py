@@ -205,8 +205,13 @@ class Detection(Kind):
         there = targets["mask"].bool()
         if "crowd" in targets:
             there = there & ~targets["crowd"].bool()
-        leaves = {**targets, "boxes": targets["boxes"][..., :4].to(dtype)}  # what follows fills up
+        leaves = self._of_object(targets)
+        leaves = {name: leaf.to(dtype) if leaf.is_floating_point() else leaf for name, leaf in leaves.items()}
         return [{name: leaf[row][own] for name, leaf in leaves.items()} for row, own in enumerate(there)]
+
+    def _of_object(self, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a detector learns of objects ``[..., M]``, without what fills it up."""
+        return {"boxes": target["boxes"][..., :4], "labels": target["labels"]}
 
     def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Return ``[N, 4K + C]``: of each object found its score, class, at which thresholds it is right, and at which
@@ -219,20 +224,16 @@ class Detection(Kind):
         rows = np.zeros((count, self.most, 4))
         rows[..., 1] = -1
         counts = np.zeros((count, self.choices))
-        bits = 1 << np.arange(len(THRESHOLDS))
+        sound = (told["scores"] > 0) & np.isfinite(told["boxes"]).all(2)
         for row in range(count):
-            there = true["mask"][row] > 0
-            sound = (told["scores"][row] > 0) & np.isfinite(told["boxes"][row]).all(1)
-            for code in range(self.choices):
-                own = there & (true["labels"][row] == code)
-                crowd = crowds[row][own] > 0
-                counts[row, code] = (~crowd).sum()
-                found = np.flatnonzero(sound & (told["labels"][row] == code))
-                found = found[np.argsort(-told["scores"][row][found], kind="stable")]
-                right, spare = matched(self._overlaps(told, true, row, found, np.flatnonzero(own), crowd), crowd)
-                rows[row, found] = np.stack(
-                    [told["scores"][row][found], np.full(len(found), code), right @ bits, spare @ bits], 1
-                )
+            there, found = np.flatnonzero(true["mask"][row] > 0), np.flatnonzero(sound[row])
+            scores, codes, wanted = told["scores"][row], told["labels"][row], true["labels"][row][there]
+            found = found[np.argsort(-scores[found], kind="stable")]
+            crowd = crowds[row][there] > 0
+            counts[row] = np.bincount(wanted[~crowd].astype(np.int64), minlength=self.choices)
+            shared = self._overlaps(told, true, row, found, there, crowd)
+            right, spare = matched(np.where(codes[found][:, None] == wanted, shared, 0.0), crowd)
+            rows[row, found] = np.stack([scores[found], codes[found], right, spare], 1)
         flat = np.concatenate([rows.reshape(count, -1), counts], 1)
         return torch.from_numpy(flat).to(outputs["scores"].device, torch.float32)
 
@@ -245,17 +246,17 @@ class Detection(Kind):
         numbers = np.asarray(figures, np.float64)
         counts = numbers[:, 4 * self.most :].sum(0).astype(int)
         found = numbers[:, : 4 * self.most].reshape(-1, 4)
+        found = found[found[:, 1] >= 0]
+        found = found[np.lexsort((-found[:, 0], found[:, 1]))]  # by class, the surest first
+        edges = np.searchsorted(found[:, 1], np.arange(self.choices + 1))
+        right, spare = (found[:, column].astype(np.int64) for column in (2, 3))
         each: dict[str, list[float]] = {}
         for code, name in enumerate(self.classes):
             if counts[code]:
-                own = found[found[:, 1] == code]
-                flags = [
-                    own[:, column].astype(np.int64)[:, None] >> np.arange(len(THRESHOLDS)) & 1 for column in (2, 3)
-                ]
-                right, spare = (flag.astype(np.bool_) for flag in flags)
+                own = slice(edges[code], edges[code + 1])
                 each[name] = [
-                    average_precision(own[:, 0], right[:, place], spare[:, place], counts[code])
-                    for place in range(len(THRESHOLDS))
+                    average_precision(found[own, 0], right[own] & bit > 0, spare[own] & bit > 0, counts[code])
+                    for bit in 1 << np.arange(len(THRESHOLDS))
                 ]
         if not each:
             return {"map": 0.0, "map_50": 0.0, "map_75": 0.0}
@@ -294,17 +295,19 @@ class Detection(Kind):
                 f"the model's answer to input {int((~sound).nonzero()[0])} is not a number: does it hold NaN or "
                 "infinite values, or was the model trained until it diverged?"
             )
-        factors, rows = (told.pop("full") / told.pop("size")).flip(-1), range(len(told["scores"]))
+        full, rows = told.pop("full"), range(len(told["scores"]))
+        factors, sizes = (full / told.pop("size")).flip(-1), full.long().tolist()
         named = told["scores"] >= max(self.min_score, 1e-9)
         return [
             [
-                self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row])
+                self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row], sizes[row])
                 for place in named[row].nonzero().flatten().tolist()
             ]
             for row in rows
         ]
 
-    def _told(self, found: Mapping[str, Tensor], factor: Tensor) -> dict[str, Any]:
+    def _told(self, found: Mapping[str, Tensor], factor: Tensor, full: Sequence[int]) -> dict[str, Any]:
+        """Return one object found, in pixels of a file of ``full`` height and width."""
         box = (found["boxes"] * factor.repeat(2)).tolist()
         return {"label": self.classes[int(found["labels"])], "score": float(found["scores"]), "box": box}
 

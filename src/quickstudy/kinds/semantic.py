@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, DataError, check_choice, check_counts
+from quickstudy.functional.masks import in_runs
 from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.losses import Loss
 from quickstudy.kinds.predictions import plain_answer
@@ -149,20 +149,6 @@ class SemanticSegmentation(Segmentation):
             for code in there
         ]
         return {"size": list(answer.shape), "masks": masks}
-
-
-def in_runs(mask: NDArray[np.bool_]) -> list[int]:
-    """Return how many pixels in turn are not of a mask ``[h, w]`` and are, column by column (COCO's uncompressed RLE).
-
-    >>> in_runs(np.array([[False, True], [True, True]]))
-    [1, 3]
-    >>> in_runs(np.array([[True, False]]))
-    [0, 1, 1]
-    """
-    flat = np.concatenate([[False], mask.T.ravel()])
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    runs: list[int] = np.diff(np.concatenate([[0], changes, [len(flat) - 1]])).tolist()
-    return runs
 
 
 def _padded(inputs: Batch) -> dict[str, Tensor]:

@@ -212,6 +212,9 @@ class Modality(ABC):
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return the item, for ``load``, in a request's file (bytes) or JSON value.
 
+        A stranger sent it: a text must not become what ``load`` takes for the name of a file.
+        ``quickstudy.data.samples.Sent(content, name)`` reads like a file, and refuses texts.
+
         Args:
             content: of the file, or the value.
             name: as its sender calls it, for messages.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, given
+from quickstudy.errors import given
 from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.segmentation import Segmentation
@@ -22,6 +22,10 @@ from quickstudy.pointcloud.labels import labelled_folder, read_labels
 from quickstudy.pointcloud.modality import Cloud
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier, Detector3d, Embedder, Segmenter, Task
+
+_NO_TILES = "tiles are of tasks that answer each point, PointCloudSegmentationData: leave it out"
+_ALL_POINTS = "points are read all, as each is answered; drawn= says how many a training step is shown"
+_AS_MEASURED = "boxes are in the units of the points, which are read as they are: leave it out"
 
 
 class PointCloudData(DataModule):
@@ -39,6 +43,7 @@ class PointCloudData(DataModule):
     """
 
     modality = Cloud()
+    fixed: ClassVar[Mapping[str, str]] = dict.fromkeys(Cloud.of_elements, _NO_TILES)
 
     def __init__(
         self,
@@ -116,6 +121,10 @@ class PointCloudSegmentationData(PointCloudData):
     """
 
     modality = Cloud(points=None, surface=False)
+    fixed: ClassVar[Mapping[str, str]] = {
+        "points": _ALL_POINTS,
+        "surface": "labels are of the points that a file has: leave it out",
+    }
     answers = Segmentation
     holds_targets = True
 
@@ -132,10 +141,6 @@ class PointCloudSegmentationData(PointCloudData):
         tile_points: int | None = None,
         **options: Any,
     ) -> None:
-        if options.get("points") is not None or (options.get("load_options") or {}).get("points") is not None:
-            raise ConfigError(
-                "points: each is answered, so all are read; drawn= says how many a training step is shown"
-            )
         options |= given(drawn=drawn, channels=channels, normalize=normalize, tile=tile, tile_points=tile_points)
         train, val, test = map(self._with_labels, (train, val, test))
         super().__init__(train, val, test, predict, **options)
@@ -174,6 +179,12 @@ class PointCloudObjectDetectionData(PointCloudData):
     """
 
     modality = Cloud(points=None, normalize=False, surface=False)
+    fixed: ClassVar[Mapping[str, str]] = {
+        **PointCloudData.fixed,
+        "points": _ALL_POINTS,
+        "normalize": _AS_MEASURED,
+        "surface": _AS_MEASURED,
+    }
     answers = Detection3d
 
     def __init__(

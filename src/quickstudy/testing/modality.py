@@ -210,6 +210,12 @@ def _travels(modality: Modality, items: list[Any], examples: list[Batch]) -> Non
                 continue  # what neither JSON nor a file holds does not travel
         arrived = modality.load(modality.from_wire(*sent))
         demand(_same(arrived, example), "what arrives over HTTP reads as what was sent", brief(item))
+        if is_file(item):
+            try:
+                opened = _same(modality.load(modality.from_wire(str(item))), example)
+            except DataError:
+                continue
+            demand(not opened, "a text that arrives over HTTP is never the name of a file that is opened", brief(item))
 
 
 def _names_its_free_axes(modality: Modality, examples: list[Batch]) -> None:

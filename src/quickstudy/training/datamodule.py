@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import lightning as L
 import numpy as np
@@ -86,6 +86,9 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         DataError: the data cannot serve.
     """
 
+    fixed: ClassVar[Mapping[str, str]] = {}
+    """Options of ``modality`` that this data does not take, and why: of its answers only one value makes sense."""
+
     def __init__(
         self,
         train: Table | None = None,
@@ -104,6 +107,9 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
                 near = closest(key, [*known, *_door_arguments()])
                 raise ConfigError(f"unknown data option '{key}'{near} Known: {', '.join(known)}")
         asked = {name: value for name, value in {**own, **(load_options or {})}.items() if value is not None}
+        for name in asked.keys() & type(self).fixed.keys():
+            if asked[name] != type(self).modality.settings[name]:
+                raise ConfigError(f"{name}={brief(asked[name])}: {type(self).fixed[name]}")
         self._given = {name: value for name, value in options.items() if name not in own}
         self._options = DataOptions(**self._given)
         self._asked = frozenset(asked)  # of the modality, by name, which follow no model
@@ -422,7 +428,8 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         if isinstance(self.modality, Tensors):
             return  # which are fed as they are, whatever the model's data was
         trained = type(self).modality.with_options(load_options)
-        wanted = trained.with_options({name: self._unfitted.settings[name] for name in self._asked})
+        own = self._asked | type(self).fixed.keys()
+        wanted = trained.with_options({name: self._unfitted.settings[name] for name in own})
         theirs, ours = trained.settings, wanted.settings
         differing = [name for name in load_options if theirs[name] != ours[name]]
         if differing and tells:
