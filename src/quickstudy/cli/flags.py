@@ -51,7 +51,7 @@ class FlagParser(ArgumentParser):
     def _asks_part_of_plain(self, word: str) -> bool:
         """Whether a word is ``--OPTION.PART`` of an option, or MODEL, that has no parts: jsonargparse takes those."""
         typed = word.split("=")[0]
-        if not typed.startswith("--") or typed in self._option_string_actions:
+        if not typed.startswith("--") or any(typed in action.option_strings for action in self._actions):
             return False
         whole = [action for action in self._actions if typed[2:].startswith(f"{action.dest}.")]
         return any(_is_plain(getattr(action, "_typehint", None)) for action in whole)
