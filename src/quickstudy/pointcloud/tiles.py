@@ -10,9 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from quickstudy.batches import Batch
+from quickstudy.errors import DataError
+
+MOST = 50_000_000
+"""Points that all tiles of a scene have room for."""
 
 
-def in_tiles(xyz: NDArray[np.float64], further: NDArray[np.float32], side: float, most: int) -> Batch:
+def in_tiles(
+    xyz: NDArray[np.float64], further: NDArray[np.float32], side: float, most: int, name: str = "the scene"
+) -> Batch:
     """Return a scene as ``{"windows": {"points", "mask"}, "places": [W, M], "mask": [P]}``.
 
     Each point is in two tiles, of two grids on the ground that are half a tile apart. A tile's points are counted from
@@ -24,6 +30,10 @@ def in_tiles(xyz: NDArray[np.float64], further: NDArray[np.float32], side: float
         further: ``[P, F]``, features.
         side: of a tile.
         most: points of a tile.
+        name: of the scene, for messages.
+
+    Raises:
+        DataError: so few points fall into some tiles, and so many into others, that they do not fit into memory.
     """
     low, generator = xyz.min(0), np.random.default_rng(0)
     tiles, middles = list[NDArray[np.int64]](), list[NDArray[np.float64]]()
@@ -40,6 +50,11 @@ def in_tiles(xyz: NDArray[np.float64], further: NDArray[np.float32], side: float
                 tiles.append(rows[part::parts])
                 middles.append(middle)
     widest = max(map(len, tiles))
+    if len(tiles) * widest > MOST:
+        raise DataError(
+            f"{name} falls into {len(tiles):,} tiles, of which one has {widest:,} points: no memory holds them all so "
+            f"wide. Set a larger tile than {side:g}, or fewer tile_points than {most:,}"
+        )
     places = np.zeros((len(tiles), widest), np.int64)
     mask = np.zeros((len(tiles), widest), np.bool_)
     points = np.zeros((len(tiles), widest, 3 + further.shape[1]), np.float32)
