@@ -87,10 +87,9 @@ def moved(transform: Any, sample: Mapping[str, Batch]) -> dict[str, Batch]:
     tv = require("torchvision.tv_tensors", extra="image")
     whole, told = sample["input"], sample.get("target")
     if isinstance(told, Tensor):  # ids, which no model has met
-        found = moved(
-            transform, {**sample, "target": {"labels": told, "mask": torch.ones_like(told, dtype=torch.bool)}}
-        )
-        return {**found, "target": found["target"]["labels"]}
+        ids = {"labels": told, "mask": torch.ones_like(told, dtype=torch.bool)}
+        masked = moved(transform, {**sample, "target": ids})
+        return {**masked, "target": masked["target"]["labels"]}
     target = dict(told or {})
     pixels = part_shown(whole)
     height, width = pixels.shape[1:]
