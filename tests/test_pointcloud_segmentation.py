@@ -204,3 +204,11 @@ def test_training_is_shown_a_tile_with_its_labels() -> None:
     whole = next(iter(data.batch_loader("test", kind=model.kind)))
     with torch.no_grad():
         assert model(whole["input"])["logits"].shape == (2, 500, 2)
+
+
+def test_tiles_that_no_memory_holds_are_refused() -> None:
+    """One of many points, and many of one, were all as wide as the widest."""
+    apart = np.stack([np.arange(13_000) * 4.0, np.zeros(13_000), np.zeros(13_000)], 1)
+    points = np.concatenate([np.random.default_rng(0).random((4096, 3)), apart]).astype(np.float32)
+    with pytest.raises(DataError, match=r"falls into [\d,]+ tiles, of which one has 2,049 points: .* Set a larger"):
+        Cloud(tile=1).load(points)

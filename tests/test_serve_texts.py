@@ -21,7 +21,9 @@ from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli import main
 from quickstudy.data.samples import Loaded
 from quickstudy.errors import DataError
+from quickstudy.graph import Graphs
 from quickstudy.nets import build_encoder
+from quickstudy.pointcloud import Cloud
 from quickstudy.serve.app import build
 from quickstudy.serve.decoding import Decoder, File, Limits
 from quickstudy.serve.desk import _from_json
@@ -134,3 +136,18 @@ def test_a_cloud_is_sent_in_base64_or_as_rows_and_never_by_the_name_of_a_file(tm
             _from_json(json.dumps({"clouds": [str(file)]}).encode(), decoder.wire, decoder.called)
         with pytest.raises(DataError, match="is a text, and a point cloud is none: send its file, or its list"):
             decoder.one(File(str(file)))
+
+
+def test_what_inputs_of_a_request_become_has_a_limit_together(service: Service) -> None:
+    texts = [File(text) for text in ("ab", "ab")]
+    one = sum(leaf.nbytes for leaf in Decoder(service, Limits()).one(texts[0]).example.values())
+    assert len(Decoder(service, Limits(memory=2 * one))(texts)) == 2
+    with pytest.raises(DataError, match="the first 2 texts take 0 MB as the model is shown them; more than 0 of one"):
+        Decoder(service, Limits(memory=2 * one - 1))(texts)
+
+
+def test_graphs_and_clouds_of_strangers_are_smaller() -> None:
+    assert Graphs().within(25_000_000).max_nodes == 25_000
+    assert Cloud().within(25_000_000).max_points == 1_000_000
+    assert Cloud(points=None).within(25_000_000).max_points == 100_000  # of which a network is shown each
+    assert Cloud(max_points=50).within(25_000_000).max_points == 50

@@ -128,6 +128,53 @@ def test_frames_are_those_that_are_shown_at_their_time(tmp_path: Path) -> None:
         assert torch.equal(slow, every[[15, 45, 75, 105]]), ending  # the middle of each second
     odd = Video(frames=4, fps=1)._numbers(Film("a", 4, list, np.array([0.0, 0.1, 0.2, 3.0]), 4.0), 1)
     assert odd.tolist() == [[2, 2, 2, 3]]
+    long = Video(frames=4, fps=1)._numbers(Film("a", 2, list, np.array([0.0, 1e15]), 2e15), 1)
+    assert long.tolist() == [[0, 0, 1, 1]]  # without a list of all moments
+
+
+def coded(path: Path, frames: NDArray[np.uint8]) -> str:
+    """Write frames of which some are told by later ones, and each twelfth by itself."""
+    codec = "mpeg4" if path.suffix == ".avi" else "mpeg2video"
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, 25, {"g": "12", "bf": "2"}, width=frames.shape[2], height=frames.shape[1])
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+@pytest.mark.parametrize("ending", [".ts", ".mpg", ".avi"])
+def test_where_no_frame_is_found_at_once_the_right_one_is_found_all_the_same(ending: str, tmp_path: Path) -> None:
+    """Files without an index were read from behind the frame that was wanted."""
+    pixels = np.broadcast_to(np.arange(0, 240, 1, dtype=np.uint8)[:, None, None, None], (240, 32, 32, 3))
+    file = coded(tmp_path / f"a{ending}", pixels)
+    with av.open(file) as container:
+        every = [frame.to_ndarray(format="rgb24")[8, 8, 0] for frame in container.decode(video=0)]
+    assert Video(frames=6).load(file)[0, :, 8, 8].tolist() == [every[number] for number in (20, 60, 100, 140, 180, 220)]
+
+
+def test_a_video_in_which_parts_lack_is_named(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 32, 32, 3), np.uint8)
+    content = Path(coded(tmp_path / "a.mpg", noise)).read_bytes()
+    third = len(content) // 3
+    with pytest.raises(DataError, match=r"is damaged near frame \d+: parts of it lack"):
+        Video().load(content[:third] + bytes(third) + content[2 * third :])
+    with pytest.raises(DataError, match="is cut short: its last frame is there in part"):
+        Video(frames=1).load(content[: 2 * third])
+    content = Path(write(tmp_path / "a.gif", noise)).read_bytes()
+    with pytest.raises(DataError, match="is cut short: its end mark is not there"):
+        Video().load(content[: len(content) // 2])
+    content = Path(write(tmp_path / "a.avi", noise)).read_bytes()
+    with pytest.raises(DataError, match=r"is cut short: it claims 60 frames, and has \d\d\."):
+        Video().load(content[: len(content) // 2])
+
+
+def test_a_stranger_has_so_many_pixels_decoded_and_no_more(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.gif", moving(True, 0, 120))
+    assert Video(max_decoded=32 * 24 * 118).load(file).shape == (3, 16, 24, 32)  # all up to the last that is shown
+    with pytest.raises(DataError, match="is too long for its 32x24 pixels: more than 76,800 would be decoded"):
+        Video().within(32 * 24).load(file)
 
 
 def test_a_folder_of_pictures_is_a_video(tmp_path: Path) -> None:

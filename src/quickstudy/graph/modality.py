@@ -256,8 +256,8 @@ class Graphs(Modality):
         return Sent(content, name) if isinstance(content, bytes | str) else content
 
     def within(self, most: int) -> Self:
-        """Return it with a limit on the nodes of a graph."""
-        return replace(self, max_nodes=min(self.max_nodes, most))
+        """Return it with a limit on the nodes of a graph, a thousandth of that."""
+        return replace(self, max_nodes=max(min(self.max_nodes, most // 1000), 1))
 
     def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
         """Return graphs of chance: each node joined to one before it, and features of 0 and 1."""

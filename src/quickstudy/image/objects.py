@@ -84,24 +84,24 @@ def keypoints_on_canvas(item: Any, example: Batch | None = None) -> dict[str, An
     """
     found = objects_on_canvas(item, example)
     names = tuple(item.get("keypoint_names") or ())
+    count = len(found["boxes"])
     try:
-        points = torch.as_tensor(np.asarray(item["keypoints"], np.float32)).reshape(len(found["boxes"]), -1, 3)
+        told = np.asarray(item["keypoints"] if count else np.zeros((0, len(names), 3)), np.float32)
+        points = torch.from_numpy(told.reshape(count, told.size // 3 // max(count, 1) or len(names), 3))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"keypoints are [M, J, 3], x, y and whether it is labelled, for {len(found['boxes'])} objects, and not "
+            f"keypoints are [M, J, 3], x, y and whether it is labelled, for {count} objects, and not "
             f"{brief(item.get('keypoints'))}"
         ) from error
     if names and len(points) and points.shape[1] != len(names):
         raise DataError(f"an object has {points.shape[1]} keypoints, and there are {len(names)} names: {few(names)}")
-    if not len(points):
-        points = points.new_zeros(0, len(names), 3)
     if not bool(points.isfinite().all()):
         raise DataError("a keypoint is not finite: mend it, or say that it is not labelled, 0, 0, 0")
     if example is not None:
         points = torch.cat([on_canvas(points[..., :2], example), points[..., 2:]], -1)
     swap = torch.tensor(mirrored(names) or [*range(points.shape[1])], dtype=torch.int64).expand(len(points), -1)
-    told = {"keypoint_names": names} if names else {}
-    return {**found, "keypoints": points, "swap": swap.clone(), **told}
+    known = {"keypoint_names": names} if names else {}
+    return {**found, "keypoints": points, "swap": swap.clone(), **known}
 
 
 def mirrored(names: Sequence[str]) -> list[int]:

@@ -358,11 +358,8 @@ def _lzf(packed: bytes, size: int) -> bytes:
         at += 1
         if start < 0:
             raise ValueError("a part of it refers to what is not there")
-        if len(made) - start >= length + 2:
-            made += made[start : start + length + 2]
-        else:  # which repeats itself
-            for place in range(start, start + length + 2):
-                made.append(made[place])
+        again, many = made[start : start + length + 2], length + 2
+        made += (again * -(-many // len(again)))[:many]  # which repeats itself where it reaches beyond the end
         if len(made) > size:
             break
     if len(made) != size:

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from quickstudy.batches import Batch
 from quickstudy.errors import DataError
 
+MOST = 50_000_000
+"""Points that all tiles of a scene have room for."""
 _MANY = 100
-"""Points of a scene that is looked at for a side in other units."""
-_FILLED = 200
-"""Places in tiles for each point, at most."""
+"""Points of a scene whose tiles must not be more than them."""
 
 
-def in_tiles(xyz: NDArray[np.float64], further: NDArray[np.float32], side: float, most: int) -> Batch:
+def in_tiles(
+    xyz: NDArray[np.float64], further: NDArray[np.float32], side: float, most: int, name: str = "the scene"
+) -> Batch:
     """Return a scene as ``{"windows": {"points", "mask"}, "places": [W, M], "mask": [P]}``.
 
     Each point is in two tiles, of two grids on the ground that are half a tile apart. A tile's points are counted from
@@ -30,9 +32,10 @@ def in_tiles(xyz: NDArray[np.float64], further: NDArray[np.float32], side: float
         further: ``[P, F]``, features.
         side: of a tile.
         most: points of a tile.
+        name: of the scene, for messages.
 
     Raises:
-        DataError: the tiles are so small that most hold next to nothing.
+        DataError: so few points fall into some tiles, and so many into others, that they do not fit into memory.
     """
     low, generator = xyz.min(0), np.random.default_rng(0)
     tiles, middles = list[NDArray[np.int64]](), list[NDArray[np.float64]]()
@@ -49,12 +52,16 @@ def in_tiles(xyz: NDArray[np.float64], further: NDArray[np.float32], side: float
                 tiles.append(rows[part::parts])
                 middles.append(middle)
     widest = max(map(len, tiles))
-    if len(xyz) >= _MANY and (len(tiles) > len(xyz) or len(tiles) * widest > _FILLED * len(xyz)):
+    if len(xyz) >= _MANY and len(tiles) > len(xyz):
         x, y = np.ptp(xyz[:, :2], axis=0)
         raise DataError(
-            f"a scene of {len(xyz):,} points that is {x:.4g} by {y:.4g} would be {len(tiles):,} tiles of side "
-            f"{side:g}, most with few points, the largest with {widest:,}: is tile= in the units of its "
-            "points? Set it higher, or remove points that lie far outside"
+            f"{name} of {len(xyz):,} points is {x:.4g} by {y:.4g}, and would be {len(tiles):,} tiles of side {side:g}, "
+            "most of one point: is tile= in the units of its points? Set it higher"
+        )
+    if len(tiles) * widest > MOST:
+        raise DataError(
+            f"{name} falls into {len(tiles):,} tiles, of which one has {widest:,} points: no memory holds them all so "
+            f"wide. Set a larger tile than {side:g}, or fewer tile_points than {most:,}"
         )
     places = np.zeros((len(tiles), widest), np.int64)
     mask = np.zeros((len(tiles), widest), np.bool_)

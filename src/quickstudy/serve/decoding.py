@@ -11,6 +11,7 @@ from quickstudy.errors import ConfigError, DataError, brief
 from quickstudy.modality import MODALITIES, Code, Modality, Wire
 from quickstudy.serve.schemas import takes_texts
 from quickstudy.serve.service import Service
+from quickstudy.torch_internals import tree_leaves
 
 _LONGEST_NAME = 80
 _LOG = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ class Limits(NamedTuple):
     images: int = 64
     pixels: int = 25_000_000
     """Of one picture, before it is resized."""
+    memory: int = 512 << 20
+    """Bytes of all that one request's inputs become."""
 
 
 class File(NamedTuple):
@@ -80,14 +83,20 @@ class Decoder:
         """Return an example for each file, a picture ``[C, H, W]`` for instance.
 
         Raises:
-            DataError: one cannot be read; the message has its place, from 1.
+            DataError: one cannot be read; the message has its place, from 1. Or all take too much memory.
         """
-        examples = []
+        examples, held = [], 0
         for number, file in enumerate(files, 1):
             try:
                 examples.append(self.one(file))
             except DataError as error:
                 raise DataError(f"{self.called} {number}: {error}") from error
+            held += sum(leaf.nbytes for leaf in tree_leaves(examples[-1].example))
+            if held > self.limits.memory:
+                raise DataError(
+                    f"the first {number} {self.called}s take {held >> 20:,} MB as the model is shown them; more than "
+                    f"{self.limits.memory >> 20:,} of one request are refused: send fewer at once, or smaller ones"
+                )
         return examples
 
     def one(self, file: File) -> Loaded:

@@ -30,6 +30,8 @@ _SECONDS = 0.5
 """That the end of a file may lie before the one that it claims, whatever its length."""
 _APART = 32
 """Frames between two that are wanted, from which on it is worth to look for one that needs no other."""
+_IN_ORDER = frozenset(("avi", "mpeg", "mpegts", "mpegvideo"))
+"""Kinds of files without a sure index: what is found in them at once lies behind, or has the stamp of another frame."""
 _PICTURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 """What pictures begin with."""
 
@@ -52,36 +54,61 @@ class Reel(NamedTuple):
     lacks: str
     """What it claims and has not, in words; nothing where it is whole."""
 
-    def frames(self, numbers: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+    def frames(self, numbers: Sequence[int], most: int | None = None, seek: bool = True) -> Iterator[NDArray[np.uint8]]:
         """Yield some frames, ``[H, W, 3]``, upright and of square pixels.
 
         Args:
             numbers: which, ascending, each once.
+            most: pixels of all frames that may be decoded to that end; None: any number.
+            seek: whether those between are passed over, where there are many.
 
         Raises:
-            DataError: one cannot be decoded.
+            DataError: one cannot be decoded, or it takes too many.
         """
         av: Any = require("av", extra="video")
-        frame, at = None, -_APART - 1
+        frame: Any = None
+        at, pixels = -1, 0
         with _container(av, self.file, self.name) as container:
             stream = _stream_of(av, container)
             decoded = self._decoded(container, stream, 0)
-            for number in numbers:
+            seek = seek and container.format.name not in _IN_ORDER
+            for place, number in enumerate(numbers):
                 try:
-                    if number - at > _APART and (start := self._start(number)) > at:
+                    sought = seek and number - at > _APART and (start := self._start(number)) > at
+                    if sought:
                         with suppress(av.FFmpegError):  # of a kind in which nothing is found: on it goes from there
                             container.seek(int(self.stamps[start]), stream=stream)
-                            decoded = self._decoded(container, stream, start)
+                            decoded, frame = self._decoded(container, stream, start), None
                     while frame is None or at < number:
-                        at, frame = next(decoded)
-                except StopIteration:
-                    if frame is None:
-                        raise DataError(f"{self.name} has no frame that can be decoded: replace the file") from None
+                        coming = next(decoded, None)
+                        if sought and (coming is None or coming[0] > number):  # what was looked for lies before
+                            yield from self.frames(numbers[place:], most and max(most - pixels, 1), False)
+                            return
+                        if coming is None:
+                            break
+                        at, frame = coming
+                        pixels += frame.width * frame.height
+                        if most is not None and pixels > most:
+                            raise DataError(
+                                f"{self.name} is too long for its {frame.width}x{frame.height} pixels: more than "
+                                f"{most:,} would be decoded. Make it shorter, or smaller"
+                            )
+                        if frame.is_corrupt:
+                            raise DataError(
+                                f"{self.name} is damaged near frame {at}: parts of it lack. Replace the file"
+                            )
+                        sought = False
                 except av.FFmpegError as error:
                     raise DataError(
                         f"{self.name} is damaged near frame {number}: {_told(error)}. Replace the file"
                     ) from error
+                if frame is None:
+                    raise DataError(f"{self.name} has no frame that can be decoded: replace the file")
                 yield _upright(frame, stream.sample_aspect_ratio)
+            if len(self.stamps) - at <= _APART:  # the end of a file that was cut is a frame in part
+                with suppress(av.FFmpegError):
+                    if any(one.is_corrupt for _, one in decoded):
+                        raise DataError(f"{self.name} is cut short: its last frame is there in part. Replace the file")
 
     def _decoded(self, container: Any, stream: Any, start: int) -> Iterator[tuple[int, Any]]:
         """Yield frames from one that needs no other on, each with its number."""
@@ -123,6 +150,9 @@ def reel_of(file: BinaryIO, name: str) -> Iterator[Reel]:
             times = (stamps - stamps[0]) * float(stream.time_base)
             gap = float(np.median(np.diff(times))) if len(times) > 1 else 1 / float(stream.average_rate or 25)
             lacks = _lacking(container, stream, len(stamps), ends) or broken
+            if container.format.name == "gif" and not lacks:
+                file.seek(-min(file.seek(0, 2), 1024), 2)
+                lacks = "" if file.read().rstrip(b"\0\r\n").endswith(b";") else "its end mark is not there"
             size = stream.width, stream.height
         yield Reel(file, name, size, stamps, whole, times, float(times[-1]) + gap, lacks)
 

@@ -38,6 +38,8 @@ MAX_PIXELS = 80_000_000
 """A video that claims more in a frame is refused before it is decoded."""
 _PICTURES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
 """Of the frames in a folder."""
+_FULL_FRAMES = 100
+"""Of the largest size that a stranger may send: so many are decoded for him, or more that are smaller."""
 _DRAWN = 4
 """Clips of a training video, of which one is shown each time."""
 _RAW = {"frames": 8, "image_size": 16, "clips": 1}
@@ -82,6 +84,7 @@ class Video(Modality):
         clips: with more than 1, so many clips of each video are seen, from its beginning to its end, and its vector is
             the mean of theirs.
         max_pixels: a video that claims more in a frame is refused before it is decoded.
+        max_decoded: pixels of all frames that may be decoded to read one; one that takes more is refused. None: any.
 
     Raises:
         ConfigError: an option is out of range.
@@ -106,9 +109,10 @@ class Video(Modality):
     stride: int | None = None
     clips: int = 1
     max_pixels: int = MAX_PIXELS
+    max_decoded: int | None = None
 
     def __post_init__(self) -> None:
-        check_counts(frames=self.frames, clips=self.clips, **given(stride=self.stride))
+        check_counts(frames=self.frames, clips=self.clips, **given(stride=self.stride, max_decoded=self.max_decoded))
         check_above_zero(**given(fps=self.fps))
         object.__setattr__(self, "image_size", self._pictures.settings["image_size"])
 
@@ -166,7 +170,8 @@ class Video(Modality):
                     f"{name} claims frames of {width}x{height} pixels; more than {self.max_pixels:,} are refused. Make "
                     "the video smaller first"
                 )
-            return self._clips(Film(name, len(reel.times), reel.frames, reel.times, reel.seconds), most)
+            frames = partial(reel.frames, most=self.max_decoded)
+            return self._clips(Film(name, len(reel.times), frames, reel.times, reel.seconds), most)
 
     def _clips(self, film: Film, most: int) -> Tensor:
         if film.length == 1 and self.frames > 1:
@@ -184,19 +189,21 @@ class Video(Modality):
 
     def _numbers(self, film: Film, most: int) -> NDArray[np.int64]:
         """Return which frames clips have, ``[W, T]``, those of up to so many clips that differ."""
-        numbers = np.arange(film.length)
+        length = film.length
         if self.fps is not None and film.times is not None:
-            moments = (np.arange(max(1, round(film.seconds * self.fps))) + 0.5) / self.fps
-            numbers = np.searchsorted(film.times, moments, "right").clip(1) - 1
+            length = max(1, round(film.seconds * self.fps))
         order = np.arange(self.frames)
         if self.stride is None:
             shifts = (np.arange(most) + 0.5) / most
-            at = (order + shifts[:, None]) * len(numbers) / self.frames
+            at = (order + shifts[:, None]) * length / self.frames
         else:
-            room = max(len(numbers) - (self.frames - 1) * self.stride - 1, 0)
+            room = max(length - (self.frames - 1) * self.stride - 1, 0)
             starts = np.linspace(0, room, most) if most > 1 else np.array([room // 2])
             at = starts.round()[:, None] + self.stride * order
-        found: NDArray[np.int64] = np.unique(numbers[at.astype(np.int64).clip(max=len(numbers) - 1)], axis=0)
+        numbers = at.astype(np.int64).clip(max=length - 1)
+        if self.fps is not None and film.times is not None:  # they count moments, each of which some frame is shown at
+            numbers = np.searchsorted(film.times, (numbers + 0.5) / self.fps, "right").clip(1) - 1
+        found: NDArray[np.int64] = np.unique(numbers, axis=0)
         return found
 
     def listed(self, inputs: Any) -> Any:
@@ -243,8 +250,9 @@ class Video(Modality):
         return nn.Flatten(), self.with_options(_RAW)
 
     def within(self, most: int) -> Self:
-        """Return it with a limit on the pixels that a file may claim in a frame."""
-        return replace(self, max_pixels=most)
+        """Return it with a limit on the pixels that a file may claim in a frame, and on all that are decoded."""
+        decoded = min(self.max_decoded or _FULL_FRAMES * most, _FULL_FRAMES * most)
+        return replace(self, max_pixels=most, max_decoded=decoded)
 
     def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
         """Return noise of all brightnesses, of the size that frames are brought to."""

@@ -1,0 +1,280 @@
+"""Objects and pixels of pictures: boxes, masks, keypoints, by detectors over a network of ImageNet's weights.
+
+python benchmarks/dense.py --root data
+
+Networks and training were chosen on a fifth of the training pictures of Penn-Fudan and BCCD; test pictures are asked
+once, but for those of masks, which were seen in one trial before, with the same settings.
+Each trained figure stands beside one that looks at no picture: the places that objects had in training.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import torch
+from domains import InTurns, main
+from embeddings import QUIET
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from quickstudy import DataModule, Trainer
+from quickstudy.batches import stack
+from quickstudy.functional.intervals import mean_interval
+from quickstudy.image import (
+    InstanceSegmentation,
+    InstanceSegmentationData,
+    KeypointDetectionData,
+    KeypointDetector,
+    ObjectDetectionData,
+    ObjectDetector,
+    SemanticSegmentation,
+    SemanticSegmentationData,
+)
+from quickstudy.kinds.detection import Detection
+from quickstudy.nets.batch_norm import statistics_kept
+from quickstudy.nets.detectors import Detector
+
+BACKBONE, BATCH, RATE = "efficientnet_lite0", 2, 1e-3
+
+
+@cache
+def unpacked(archive: Path) -> Path:
+    """Return a folder with what is in an archive."""
+    folder = Path(mkdtemp())
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder)
+    return folder
+
+
+def vision(root: Path, name: str, *parts: str) -> dict[str, Path]:
+    """Return the folders of training and test pictures of one of the archives."""
+    folder = unpacked(root / "vision" / name)
+    return {"train_folder": folder.joinpath("train", *parts), "test_folder": folder.joinpath("test", *parts)}
+
+
+def schedule(epochs: int, data: DataModule) -> dict[str, Any]:
+    """Return the options of an optimizer whose rate rises and falls once."""
+    table = data.table("train")
+    assert table is not None
+    options = {"max_lr": RATE, "total_steps": epochs * -(-len(table) // data.batch_size), "interval": "step"}
+    optimizer = ("AdamW", {"weight_decay": 1e-2})
+    return {"optimizer": optimizer, "learning_rate": RATE / 25, "lr_scheduler": ("OneCycleLR", options)}
+
+
+def trained(data: DataModule, make: Any, epochs: int, strategy: str = "no_freeze", **options: Any) -> Any:
+    """Return a model that was trained, and the seconds of a processor that it took."""
+    torch.manual_seed(0)
+    model = make(backbone=BACKBONE, **schedule(epochs, data), **options)
+    began = time.process_time()
+    Trainer(max_epochs=epochs, **QUIET).finetune(model, datamodule=data, strategy=strategy)
+    return model, round(time.process_time() - began, 1)
+
+
+def tested(model: Any, data: DataModule) -> dict[str, float]:
+    """Return the figures of a test, in percent."""
+    (found,) = Trainer(**QUIET).test(model, datamodule=data, verbose=False)
+    told = {name.removeprefix("test_"): round(100 * float(value), 2) for name, value in found.items()}
+    return {name: value for name, value in told.items() if name not in ("loss", "examples")}
+
+
+def places(data: DataModule, kind: Any, count: int = 20) -> dict[str, float]:
+    """Return the figures of who looks at no picture, and names the places where objects often were in training."""
+    train, test = (kind.fitting(data.table(stage)) for stage in ("train", "test"))
+    examples = [data.modality(item) for item in train.inputs]
+    targets = [train.annotations.target(row, example) for row, example in enumerate(examples)]
+    boxes = torch.cat(
+        [target["boxes"] / example["size"].flip(0).repeat(2) for target, example in zip(targets, examples, strict=True)]
+    )
+    labels = torch.cat([target["labels"] for target in targets])
+    places, scores, codes = [], [], []
+    for code in labels.unique().tolist():
+        own = boxes[labels == code].numpy()
+        groups = KMeans(min(count, len(own)), n_init=1, random_state=0).fit(own)
+        places.append(groups.cluster_centers_)
+        scores.append(np.bincount(groups.labels_) / len(targets))
+        codes.append(np.full(len(places[-1]), code))
+    asked = [data.modality(item) for item in test.inputs]
+    truth = stack([test.annotations.target(row, example) for row, example in enumerate(asked)])
+    order = np.argsort(-np.concatenate(scores))[: kind.most]
+    fill = kind.most - len(order)
+
+    def filled(values: Any) -> Tensor:
+        chosen = torch.as_tensor(np.concatenate(values)[order]).float()
+        return torch.cat([chosen, chosen.new_zeros(fill, *chosen.shape[1:])])
+
+    sides = torch.stack([example["size"] for example in asked]).flip(1).repeat(1, 2)
+    outputs = {
+        "boxes": filled(places) * sides[:, None],
+        "scores": filled(scores).clamp(max=1).expand(len(asked), -1),
+        "labels": filled(codes).long().expand(len(asked), -1),
+    }
+    measure = kind.measure(True)
+    measure.update(kind.figures(outputs, truth))
+    return {name: round(100 * one.mean, 2) for name, one in measure.estimates().items()}
+
+
+def objects(data: DataModule, epochs: int, strategy: str = "no_freeze", **options: Any) -> dict[str, Any]:
+    """Train a detector of boxes and test it, beside one that looks at no picture."""
+    model, seconds = trained(data, ObjectDetector, epochs, strategy, **options)
+    return {**tested(model, data), "train_cpu_seconds": seconds, "places alone": places(data, model.kind)}
+
+
+def people(root: Path) -> dict[str, Any]:
+    """Find the people of Penn-Fudan, 120 pictures to learn from and 50 to be asked of."""
+    data = ObjectDetectionData.from_folders(
+        **vision(root, "penn-fudan.zip"), image_size=320, batch_size=BATCH, transform="flip"
+    )
+    return {"faster_rcnn": objects(data, 3, detector="faster_rcnn"), "retinanet": objects(data, 7)}
+
+
+def ten(root: Path) -> dict[str, Any]:
+    """Find people by the first ten pictures of Penn-Fudan; the backbone stays as ImageNet made it."""
+    whole = ObjectDetectionData.from_folders(
+        **vision(root, "penn-fudan.zip"), image_size=320, batch_size=BATCH, transform="flip"
+    )
+    train = whole.table("train")
+    assert train is not None
+    data = ObjectDetectionData(
+        train.select(np.arange(10)), test=whole.table("test"), image_size=320, batch_size=BATCH, transform="flip"
+    )
+    return objects(data, 50, "freeze", detector="faster_rcnn")
+
+
+def cells(root: Path) -> dict[str, Any]:
+    """Find three kinds of blood cells, of BCCD."""
+    data = ObjectDetectionData.from_folders(
+        **vision(root, "bccd.zip"), image_size=320, batch_size=BATCH, transform="flip"
+    )
+    return objects(data, 2, detector="faster_rcnn")
+
+
+def instances(root: Path) -> dict[str, Any]:
+    """Tell the pixels of each person of Penn-Fudan."""
+    folders = vision(root, "penn-fudan.zip")
+    options: dict[str, Any] = {"image_size": 320, "batch_size": BATCH, "transform": "flip"}
+    data = InstanceSegmentationData.from_folders(**folders, **options)
+    model, seconds = trained(data, InstanceSegmentation, 3)
+    found = tested(model, data)
+    boxes = Detection(detector="faster_rcnn").recalled(model.kind.memory())
+    measure = boxes.measure(True)
+    with torch.inference_mode():
+        model.eval()
+        table = model.kind.fitting(data.table("test"))
+        for row in range(len(table)):
+            example = data.modality(table.inputs[row])
+            outputs = model.kind.outputs(model.encoder, model.head, stack([example]))
+            measure.update(boxes.figures(outputs, stack([table.annotations.target(row, example)])))
+    by_box = {name: round(100 * one.mean, 2) for name, one in measure.estimates().items()}
+    return {"masks": found, "boxes": by_box, "train_cpu_seconds": seconds}
+
+
+def mouse(root: Path) -> dict[str, Any]:
+    """Tell four points of a mouse; the baseline answers the mean place of each in training."""
+    folders = vision(root, "mouse-keypoints.zip")
+    data = KeypointDetectionData.from_folders(**folders, image_size=256, batch_size=BATCH, transform="flip")
+    model, seconds = trained(data, KeypointDetector, 3)
+    found = tested(model, data)
+    tables = [data.table(stage) for stage in ("train", "test")]
+    points = [
+        np.array([table.annotations.items[row]["keypoints"] for row in range(len(table))], np.float64)
+        for table in tables
+    ]
+    known, truth = (own.reshape(len(own), -1, 3)[..., :2] for own in points)
+    answers = model.predictor().predict([tables[1].inputs[row] for row in range(len(truth))])
+    far = np.full_like(truth, 1e4)
+    told = np.stack(
+        [
+            np.array([place[:2] for place in answer[0]["keypoints"].values()]) if answer else own
+            for answer, own in zip(answers, far, strict=True)
+        ]
+    )
+
+    def off(places: Any) -> dict[str, float]:
+        error = np.linalg.norm(places - truth, axis=-1)
+        return {
+            "median_pixels": round(float(np.median(error)), 2),
+            "pck_10px": round(100 * float((error < 10).mean()), 1),
+        }
+
+    return {**found, **off(told), "train_cpu_seconds": seconds, "mean places": off(known.mean(0))}
+
+
+def pixels(root: Path) -> dict[str, Any]:
+    """Tell people from the ground of Penn-Fudan, pixel by pixel; the baseline says ground everywhere."""
+    data = SemanticSegmentationData.from_folders(
+        **vision(root, "penn-fudan.zip"), image_size=256, batch_size=8, transform="flip"
+    )
+    names = ["ground", "person"]
+    model, seconds = trained(data, SemanticSegmentation, 6, decoder="fpn", dice=1.0, class_names=names)
+    table = data.table("test")
+    assert table is not None and table.annotations is not None
+    shares = [float((table.annotations.target(row) == 0).float().mean()) for row in range(len(table))]  # type: ignore[arg-type]
+    return {**tested(model, data), "train_cpu_seconds": seconds, "ground alone": round(50 * float(np.mean(shares)), 2)}
+
+
+def step(root: Path) -> dict[str, Any]:
+    """Time steps of training against a plain loop of the same network, in turns, from decoded pictures."""
+    folders = vision(root, "penn-fudan.zip")
+    data = ObjectDetectionData.from_folders(**folders, image_size=320, batch_size=BATCH)
+    table = (
+        ObjectDetector(backbone=BACKBONE, class_names=["person"]).kind.meet(data, "fit").fitting(data.table("train"))
+    )
+    assert table.annotations is not None
+    kept = [data.modality(table.inputs[row]) for row in range(len(table))]
+    targets: list[Any] = [table.annotations.target(row, example) for row, example in enumerate(kept)]
+
+    def plain() -> Iterator[None]:
+        twin = ObjectDetector(backbone=BACKBONE, class_names=["person"])
+        encoder = twin.encoder.train()
+        inputs = stack(kept[:1])
+        kind = twin.kind.recalled({"classes": ["person"], "ids": ["person"], "codes": [0]})
+        head = kind.head(encoder, inputs).train()
+        assert isinstance(head, Detector)
+        optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=1e-4)
+        while True:
+            for rows in torch.randperm(len(kept)).split(BATCH):
+                batch = stack([kept[row] for row in rows.tolist()])
+                objects = [{"boxes": targets[row]["boxes"], "labels": targets[row]["labels"]} for row in rows.tolist()]
+                optimizer.zero_grad()
+                with statistics_kept(encoder):
+                    maps = encoder.maps(batch)
+                torch.stack(list(head.losses(maps, batch["size"], batch["pixels"], objects).values())).sum().backward()
+                optimizer.step()
+                yield
+
+    ratios, ours = list[float](), list[float]()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = ObjectDetector(backbone=BACKBONE, optimizer="AdamW", learning_rate=1e-4, class_names=["person"])
+        turns = InTurns(plain())
+        Trainer(max_epochs=1, limit_train_batches=30, callbacks=[turns], **QUIET).finetune(model, datamodule=data)
+        ratios.append(turns.ratio)
+        ours.append(turns.step)
+    middle, half = mean_interval(torch.tensor(ratios))
+    return {
+        "detector": "retinanet",
+        "batch size": BATCH,
+        "milliseconds of a step": round(1000 * float(np.median(ours)), 1),
+        "time of quickstudy / plain torch": {"mean": round(float(middle), 3), "ci95": round(float(half), 3)},
+    }
+
+
+MEASUREMENTS = {
+    "people": people,
+    "ten": ten,
+    "cells": cells,
+    "instances": instances,
+    "mouse": mouse,
+    "pixels": pixels,
+    "step": step,
+}
+
+if __name__ == "__main__":
+    main("dense", __doc__, MEASUREMENTS)
