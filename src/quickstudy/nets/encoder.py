@@ -390,14 +390,17 @@ def over_frames(
     return made
 
 
+over_frames.reads = {"name": "video", "options": {}}  # type: ignore[attr-defined]
+
+
 def _reads_videos(backbone: str, kwargs: Mapping[str, Any], pretrained: bool) -> bool:
-    """Whether a backbone takes videos as they are: none of timm's does, nor those below ``nets``, of pictures."""
+    """Whether a backbone takes videos as they are: those that say what they read, and it is not pictures."""
     if backbone not in BACKBONES:
         return transformers_bridge.is_name(backbone) and transformers_bridge.reads_videos(backbone, pretrained)
     if backbone == "transformers":
         return dict(kwargs.get("config", {})).get("model_type") in VIDEOS
-    build = BACKBONES[backbone]
-    return build is over_frames or not build.__module__.startswith(__package__)
+    reads: Mapping[str, Any] = getattr(BACKBONES[backbone], "reads", {})
+    return bool(reads.get("name", "image") != "image")
 
 
 def _may_be_trained(backbone: str) -> bool:
