@@ -288,8 +288,8 @@ def test_who_says_nothing_else_reads_pictures_and_is_put_over_frames(monkeypatch
         "frames",
         {"of": "mine", "options": {"hidden": 2}, "pooling": "mean"},
     )
-    of_graphs = build_encoder("gin", {"features": 2}, domain="video")
-    assert of_graphs.reads is not None and of_graphs.reads["name"] == "graph"
+    with pytest.raises(ConfigError, match="'gin' is one of the domain 'graph', and frames of videos are pictures"):
+        build_encoder("gin", {"features": 2}, domain="video")
 
 
 def test_frames_are_pictures_of_any_kind(tmp_path: Path) -> None:

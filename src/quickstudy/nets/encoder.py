@@ -384,6 +384,11 @@ def over_frames(
     """
     inner = build_encoder(of, options, pretrained)
     assert inner.made_by is not None
+    if inner.reads is not None and inner.reads["name"] != "image":
+        raise ConfigError(
+            f"the backbone '{of}' is one of the domain '{inner.reads['name']}', and frames of videos are pictures: "
+            "choose one of pictures, or of videos (type: quickstudy list backbones)"
+        )
     made = OverFrames(inner.backbone, inner.made_by, pooling, inner.trained)
     if inner.mean is not None and inner.std is not None:
         made.normalized_by = inner.mean.flatten().tolist(), inner.std.flatten().tolist()
