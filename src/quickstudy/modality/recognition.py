@@ -22,11 +22,11 @@ def domain_of_names(names: Iterable[object]) -> str:
 
     A file whose name is ``telling`` decides by itself.
     """
-    names = [str(name) for name in names]
+    called = [str(name) for name in names]
     for domain in DOMAINS:
-        if (telling := MODALITIES[domain].telling) and any(name.endswith(telling) for name in names):
+        if (telling := MODALITIES[domain].telling) and any(name.endswith(telling) for name in called):
             return domain
-    endings = Counter(Path(name).suffix.lower() for name in names)
+    endings = Counter(Path(name).suffix.lower() for name in called)
     counts = {domain: sum(endings[ending] for ending in MODALITIES[domain].extensions) for domain in DOMAINS}
     found = max(counts, key=lambda domain: counts[domain])
     return found if counts[found] else ""
