@@ -408,6 +408,33 @@ def test_what_nodes_are_called_and_words_are_taken_letter_by_letter(nodes: list[
         graphs_of_tables({**edges, "source": np.array([""])}, None, "graph", "node", "source", "target")
 
 
+def test_what_pytorch_geometric_has_is_read_or_told() -> None:
+    geometric: Any = pytest.importorskip("torch_geometric.data")
+    ends = torch.tensor([[0, 1], [1, 0]])
+    weighed = geometric.Data(edge_index=ends, num_nodes=2, edge_weight=torch.tensor([0.5, 0.5]))
+    assert Graphs().fitted([weighed]).for_backbone()["edge_features"] == 1
+    with pytest.warns(DataWarning, match="have pos, which are not read"):
+        Graphs()(geometric.Data(edge_index=ends, num_nodes=2, pos=torch.zeros(2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        ([{"id": {}}, {"id": 1}], "node 0 of .* has the id {}"),
+        ([[1.0, 2.0], [[1.0], [2.0]]], "node 1 of .* has numbers of shape .2, 1. in 'features', and node 0 of .2,."),
+    ],
+)
+def test_odd_nodes_are_named(nodes: list[Any], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        Graphs()({"nodes": nodes, "edges": []})
+
+
+def test_a_sketch_tells_graphs_by_what_joins_their_nodes() -> None:
+    one, other = ({"nodes": 3, "edges": [[0, 1, {"w": w}], [1, 2, {"w": 1.0}]]} for w in (1.0, 2.0))
+    graphs = Graphs().fitted([one, other])
+    assert graphs.sketch(one) != graphs.sketch(other)
+
+
 def test_data_sets_of_pytorch_geometric_bring_their_labels() -> None:
     geometric: Any = pytest.importorskip("torch_geometric.data")
     ends = torch.tensor([[0, 1], [1, 0]])
