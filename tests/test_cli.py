@@ -440,6 +440,20 @@ def test_the_page_of_strategies_is_that_of_the_code() -> None:
         ),
         ("list backbones --match resnest12", "no name matches 'resnest12'; did you mean 'resnet12'?"),
         ("fit --epochs 3", "there is no option '--epochs'; did you mean '--trainer.max_epochs'?"),
+        (
+            "export pets/ --out pets.onnx",
+            "there is no option '--out': FILE stands without one, as in quickstudy export MODEL FILE. See",
+        ),
+        ("test runs/1 --model.nonsense 3", "there is no option '--model.nonsense'"),
+        (
+            "test runs/1 --model.training_strategy_kwargs.test_epoch_length=9",
+            "there is no option '--model.training_strategy_kwargs.test_epoch_length'; "
+            "did you mean '--test_epoch_length'?",
+        ),
+        ("adapt runs/1 --model.nonsense 3", "there is no option '--model.nonsense'"),
+        ("predict runs/1 --data.predict_folder x --model.nonsense 3", "there is no option '--model.nonsense'"),
+        ("ladder photos/ --folder.nonsense 3", "there is no option '--folder.nonsense'"),
+        ("fit --model.backbone.width 3", "there is no option '--model.backbone.width'"),
         ("fit --lr 0.1", "there is no option '--lr'; did you mean '--model.learning_rate'?"),
         ("fit --imagesize 84", "there is no option '--imagesize'; did you mean '--data.image_size'?"),
         ("list --mach x", "there is no option '--mach'; did you mean '--match'?"),

@@ -23,6 +23,7 @@ from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.graph import GraphClassificationData, GraphClassifier, GraphRegressionData, Graphs, packed
 from quickstudy.graph.nets import MessagePassing
 from quickstudy.graph.tables import graphs_of_tables
+from quickstudy.ladder.opening import opened
 from quickstudy.nets import build_encoder
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.testing import check_domain, check_modality
@@ -336,6 +337,10 @@ def test_folders_of_the_tu_collection_are_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no graph of class 7; it has '-1', '1'"):
         GraphClassificationData.from_tu(train_folder=folder, train_classes=[7])
     (folder / "TOY_graph_attributes.txt").write_text("0.5\n1.5\n2\n")
+    assert type(opened(folder)) is GraphClassificationData  # of the ladder, though no file ends as a graph's does
+    tu(tmp_path / "TOO")
+    with pytest.raises(DataError, match=r"folders of the TU collection, 'TOO', 'TOY', .* give one of them, '.*/TOO'"):
+        opened(tmp_path)
     numbers = GraphRegressionData.from_folders(train_folder=folder).table("train")
     assert numbers is not None and numbers.targets is not None
     assert numbers.targets.ravel().tolist() == [0.5, 1.5, 2]
@@ -406,6 +411,33 @@ def test_what_nodes_are_called_and_words_are_taken_letter_by_letter(nodes: list[
     assert graphs_of_tables(edges, None, "graph", "node", "source", "target")["x"].nodes == 2
     with pytest.raises(DataError, match="row 0 of the table of edges has no 'source'"):
         graphs_of_tables({**edges, "source": np.array([""])}, None, "graph", "node", "source", "target")
+
+
+def test_what_pytorch_geometric_has_is_read_or_told() -> None:
+    geometric: Any = pytest.importorskip("torch_geometric.data")
+    ends = torch.tensor([[0, 1], [1, 0]])
+    weighed = geometric.Data(edge_index=ends, num_nodes=2, edge_weight=torch.tensor([0.5, 0.5]))
+    assert Graphs().fitted([weighed]).for_backbone()["edge_features"] == 1
+    with pytest.warns(DataWarning, match="have pos, which are not read"):
+        Graphs()(geometric.Data(edge_index=ends, num_nodes=2, pos=torch.zeros(2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        ([{"id": {}}, {"id": 1}], "node 0 of .* has the id {}"),
+        ([[1.0, 2.0], [[1.0], [2.0]]], "node 1 of .* has numbers of shape .2, 1. in 'features', and node 0 of .2,."),
+    ],
+)
+def test_odd_nodes_are_named(nodes: list[Any], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        Graphs()({"nodes": nodes, "edges": []})
+
+
+def test_a_sketch_tells_graphs_by_what_joins_their_nodes() -> None:
+    one, other = ({"nodes": 3, "edges": [[0, 1, {"w": w}], [1, 2, {"w": 1.0}]]} for w in (1.0, 2.0))
+    graphs = Graphs().fitted([one, other])
+    assert graphs.sketch(one) != graphs.sketch(other)
 
 
 def test_data_sets_of_pytorch_geometric_bring_their_labels() -> None:

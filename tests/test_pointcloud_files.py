@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from quickstudy.errors import DataError
@@ -79,7 +80,7 @@ KINDS = {
     "one.npz": (saved(np.savez_compressed, cloud=POINTS), None),
     "a.xyz": (text(POINTS), None),
     "counted.pts": (text(POINTS, head="20\n"), None),
-    "headed.txt": (text(np.concatenate([POINTS, COLOURS], 1), ",", "x,y,z,r,g,b\n"), COLOURS),
+    "headed.txt": (text(np.concatenate([POINTS, COLOURS], 1), ",", "x,y,z,r,g,b\n"), COLOURS / 255),
     "noted.txt": (text(POINTS, "\t", "# made up\n"), None),
     "velodyne.bin": (
         np.concatenate([POINTS, np.arange(20)[:, None]], 1).astype("<f4").tobytes(),
@@ -194,3 +195,64 @@ def test_clouds_of_other_channels_are_named(tmp_path: Path) -> None:
         (tmp_path / "a.pcd").write_bytes(KINDS["a.pcd"][0])
         cloud.load(tmp_path / "a.pcd")
     assert Cloud(channels=0).load(tmp_path / "a.ply")["points"].shape == (20, 3)
+
+
+def test_colours_are_shares_in_every_kind_of_file(tmp_path: Path) -> None:
+    scan = "x y z red green blue\n" + "\n".join(f"{at} 0 1 200 100 0" for at in range(5))
+    table = np.array([[at, 0, 1] for at in range(5)], np.float32)
+    colours = {one: np.full(5, level, np.uint8) for one, level in (("red", 200), ("green", 100), ("blue", 0))}
+    wanted = torch.tensor([200, 100, 0]) / 255
+    (tmp_path / "a.xyz").write_text(scan)
+    for item in (tmp_path / "a.xyz", saved(np.savez, points=table, **colours)):
+        torch.testing.assert_close(WHOLE.load(item)["points"][0, 3:], wanted)
+    with pytest.raises(DataError, match="has 'intensity' of <U1"):
+        WHOLE.load(saved(np.savez, points=table, intensity=np.array(["a"] * 5)))
+
+
+def test_packed_colours_of_pcd_are_red_green_blue() -> None:
+    head = "# .PCD v0.7\nVERSION 0.7\nFIELDS x y z rgb\nSIZE 4 4 4 4\nTYPE F F F U\nCOUNT 1 1 1 1\nWIDTH 3\nHEIGHT 1\n"
+    body = "".join(f"{at} 0 0 {0xFF6400}\n" for at in range(3))
+    found = WHOLE.load(f"{head}POINTS 3\nDATA ascii\n{body}".encode())["points"][0, 3:]
+    torch.testing.assert_close(found, torch.tensor([255.0, 100, 0]) / 255)
+
+
+def test_normals_are_no_features_where_nobody_names_them() -> None:
+    normals = np.random.default_rng(0).normal(size=(20, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    assert WHOLE.load(np.concatenate([POINTS, normals], 1))["points"].shape == (20, 3)
+    assert WHOLE.load(np.concatenate([POINTS, COLOURS], 1))["points"].shape == (20, 6)
+
+
+@pytest.mark.parametrize("count", [7, 32])
+def test_rings_of_nuscenes_are_no_points(count: int, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = np.concatenate([generator.normal(size=(count, 4)), generator.integers(0, 32, (count, 1))], 1)
+    (tmp_path / "a.bin").write_bytes(rows.astype("<f4").tobytes())
+    found = WHOLE.load(tmp_path / "a.bin")["points"]
+    torch.testing.assert_close(found, torch.from_numpy(rows[:, :4].astype(np.float32)))
+
+
+def test_a_surface_is_drawn_by_its_areas() -> None:
+    """Of two triangles one has 99 parts of 100."""
+    corners = "0 0 0\n9 0 0\n0 11 0\n100 0 0\n101 0 0\n100 1 0\n"
+    points = Cloud(points=1000, normalize=False).load(f"OFF\n6 2 0\n{corners}3 0 1 2\n3 3 4 5\n".encode())["points"]
+    assert 0 < int((points[:, 0] > 50).sum()) < 30
+
+
+@pytest.mark.parametrize(
+    ("points", "options", "told"),
+    [
+        (np.concatenate([POINTS[:5], np.zeros((100_000, 3))]), {}, "100005 points, and the 1024 .* in one place"),
+        (POINTS * 1e30, {}, "has a coordinate of .*e.30"),
+        (POINTS * 1e30, {"normalize": False}, "has a coordinate of .*e.30"),
+        (POINTS + np.array([5e5, 5.4e6, 0]), {"normalize": False}, "so far from 0 that .* rounded to 0.5: take one"),
+        (
+            np.random.default_rng(0).uniform(0, 20_000, (500, 3)),
+            {"normalize": False, "tile": 8.0},
+            "500 points is .* tiles of side 8, most of one point: is tile= in the units",
+        ),
+    ],
+)
+def test_clouds_that_would_become_nonsense_are_named(points: Any, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        Cloud(**options).load(points)

@@ -151,3 +151,11 @@ def test_graphs_and_clouds_of_strangers_are_smaller() -> None:
     assert Cloud().within(25_000_000).max_points == 1_000_000
     assert Cloud(points=None).within(25_000_000).max_points == 100_000  # of which a network is shown each
     assert Cloud(max_points=50).within(25_000_000).max_points == 50
+
+
+def test_numbers_of_too_many_digits_are_no_fault_of_the_service(service: Service) -> None:
+    decoder = Decoder(service, Limits())
+    with pytest.raises(DataError, match="Invalid JSON: it has a number of more than 4,300 digits"):
+        _from_json(b'{"texts": [' + b"1" * 5000 + b"]}", decoder.wire, decoder.called)
+    with pytest.raises(DataError, match="the body has 'texts' twice"):
+        _from_json(b'{"texts": ["a"], "texts": ["b"]}', decoder.wire, decoder.called)

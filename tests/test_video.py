@@ -282,6 +282,28 @@ def test_a_network_of_pictures_sees_every_frame(tmp_path: Path) -> None:
     torch.testing.assert_close(attentive(clips), torch.stack(frames).mean(0), atol=1e-4, rtol=1e-4)
 
 
+def test_who_says_nothing_else_reads_pictures_and_is_put_over_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES._entries, "mine", type("Mine", (Conv4,), {"__module__": "mine"}))
+    assert build_encoder("mine", {"hidden": 2}, domain="video").made_by == (
+        "frames",
+        {"of": "mine", "options": {"hidden": 2}, "pooling": "mean"},
+    )
+    with pytest.raises(ConfigError, match="'gin' is one of the domain 'graph', and frames of videos are pictures"):
+        build_encoder("gin", {"features": 2}, domain="video")
+
+
+def test_frames_are_pictures_of_any_kind(tmp_path: Path) -> None:
+    for number, frame in enumerate(moving(True)):
+        Image.fromarray(frame).save(tmp_path / f"{number}.jfif", "JPEG")
+    assert Video(frames=4).load(tmp_path).shape == (3, 4, 24, 32)
+    assert ".gif" not in Video.parts  # which are videos
+
+
+def test_what_may_be_a_clip_or_frames_is_told() -> None:
+    with pytest.warns(DataWarning, match=r"shape \(3, 3, 24, 32\) is a clip .* or frames .* Give frames as"):
+        assert Video().load(np.zeros((3, 3, 24, 32), np.uint8)).shape == (3, 3, 24, 32)
+
+
 def test_small_networks_of_clips_and_names_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = torch.rand(2, 3, 4, 16, 16)
     assert build_encoder("r2plus1d", {"hidden": 2}, domain="video")(clips).shape == (2, 8)

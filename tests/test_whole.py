@@ -128,6 +128,9 @@ def test_the_class_of_each_pixel_moves_too() -> None:
         white = found["input"]["pixels"][0] > 127
         assert ((found["target"]["labels"] == 1) != white).sum() < 150
         assert found["target"]["mask"].equal(mask)
+        torch.manual_seed(seed)
+        bare: Any = TRANSFORMS["zoom"]({"input": example, "target": labels})  # type: ignore[arg-type]
+        assert bare["target"].equal(found["target"]["labels"])
 
 
 def test_augmentation_of_classes_alone_is_refused_where_there_are_places() -> None:

@@ -33,6 +33,8 @@ from quickstudy.trainer import Trainer
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier
 
+_SURE = 0.95
+"""So sure answers are counted apart: of calibrated ones as many are right."""
 _SHOTS = (1, 5)
 _COLUMNS = tuple(f"5-way {shots}-shot" for shots in _SHOTS)
 _QUIET: dict[str, Any] = {"devices": 1, "logger": False, "enable_model_summary": False}
@@ -400,6 +402,12 @@ def _use(act: _Act, model: Classifier, data: DataModule) -> tuple[Predictor, str
 
     right = sum(answer == true for answer, true in zip(answers, truth, strict=True))
     sentence = f"{right} of {len(queries)} {act.examples} of five {act.classes} told rightly, after one example each."
+    certain = [answer == true for answer, true, each in zip(answers, truth, sure.tolist(), strict=True) if each > _SURE]
+    if not all(certain):
+        sentence += (
+            f" Of the {len(certain)} that it was more than {100 * _SURE:.0f}% sure of, {sum(certain)} are right: one "
+            "example of each class does not tell how sure to be."
+        )
     title = f"Five {act.classes} that training never saw, one example each: {right} of {len(queries)} right"
     look = [[_seen(predictor, each) for each in some] for some in (inputs, asked)]
     return predictor, sentence, episode_picture(look[0], known, look[1], truth, answers, sure.tolist(), title)

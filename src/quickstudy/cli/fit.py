@@ -161,7 +161,8 @@ def _conclude(folder: Path, trainer: Trainer, args: argparse.Namespace) -> None:
     judged = isinstance(best, ModelCheckpoint) and best.best_model_score is not None
     model: Any = trainer.lightning_module
     score = f" ({best.monitor} {float(best.best_model_score):.4f}{_blind(model, trainer)})" if judged else ""
-    print(f"{path.stem} checkpoint: {path}{score}; how it went: {folder / REPORT}")
+    report = folder / REPORT  # which a run that was stopped twice has not written
+    print(f"{path.stem} checkpoint: {path}{score}{f'; how it went: {report}' if report.exists() else ''}")
     command = command_to_test(path, args.data, args.task)
     print(*advice(model, path), f"test it: {command}{also_importing(args)}", sep="\n")
 

@@ -38,6 +38,8 @@ class FlagParser(ArgumentParser):
 
         What is given by the name of a class is made.
         """
+        if (typed := next(filter(self._asks_part_of_plain, arguments), None)) is not None:
+            raise usage_error(self, f"unrecognized arguments: {typed}")
         parsed = self.parse_args(arguments)
         made = self.instantiate(parsed).as_dict()
         parsed.pop("config", None)
@@ -45,6 +47,14 @@ class FlagParser(ArgumentParser):
         if self.parse_string(text) != parsed:  # a null that stands for something, which dump leaves out
             text = self.dump(parsed, skip_unset=False)
         return argparse.Namespace(**{"data": {}, **made, "yaml": text})
+
+    def _asks_part_of_plain(self, word: str) -> bool:
+        """Whether a word is ``--OPTION.PART`` of an option, or MODEL, that has no parts: jsonargparse takes those."""
+        typed = word.split("=")[0]
+        if not typed.startswith("--") or any(typed in action.option_strings for action in self._actions):
+            return False
+        whole = [action for action in self._actions if typed[2:].startswith(f"{action.dest}.")]
+        return any(_is_plain(getattr(action, "_typehint", None)) for action in whole)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the error instead of printing it with the usage."""
@@ -136,6 +146,13 @@ def add_flags(parser: ArgumentParser, flags: Mapping[str, Flag], title: str, abo
     for name, flag in flags.items():
         option = f"--{prefix}.{name}" if prefix else f"--{name}"
         group.add_argument(option, type=flag.type, default=flag.default, help=flag.help)
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Whether a type has no parts that text could name one by one."""
+    if get_origin(annotation) in (Union, UnionType):
+        return all(map(_is_plain, get_args(annotation)))
+    return annotation in (str, int, float, bool, NoneType) or get_origin(annotation) is Literal
 
 
 def _plain(annotation: Any, classes: tuple[type, ...]) -> Any:

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from quickstudy.cli.listing import KINDS
+from quickstudy.domains import DOMAINS
 
 TRAINED = "a run's folder (runs/1) or a checkpoint"
 FORMS = f"{TRAINED}, a saved model's folder (pets/), or owner/name on the Hugging Face Hub"
@@ -27,7 +28,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def demo(parser: argparse.ArgumentParser) -> None:
     """From nothing to a model that tells apart classes it never saw, in a few minutes; no download."""
-    told = "what the examples are: image, text, tabular or audio (default: image)"
+    told = f"what the examples are: {', '.join(DOMAINS)} (default: image)"
     parser.add_argument("--domain", default="image", help=told)
     parser.add_argument("--out", type=Path, default=Path("quickstudy-demo"), help="folder for the results")
     parser.add_argument("--epochs", type=int, help="training epochs, of 100 episodes each (default: 8 for images)")

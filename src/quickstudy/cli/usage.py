@@ -35,7 +35,15 @@ def usage_error(parser: argparse.ArgumentParser, message: str) -> ConfigError:
         typed = next((word for word in found[1].split() if word.startswith("-")), None)
         if typed is None:
             return ConfigError(f"cannot use '{found[1]}': options start with --. See {help_command}")
-        return _no_option(typed.split("=")[0], known, help_command)
+        named = typed.split("=")[0]
+        place = next((one for one in parser._actions if not one.option_strings and f"--{one.dest}" == named), None)
+        if place is not None:
+            return ConfigError(
+                f"there is no option '{named}': {place.metavar or place.dest} stands without one, as in {parser.prog} "
+                f"{' '.join(str(one.metavar or one.dest) for one in parser._actions if not one.option_strings)}. "
+                f"See {help_command}"
+            )
+        return _no_option(named, known, help_command)
     if found := re.match(r"Option '(\S+)' is not accepted", text):  # in a YAML file
         return _no_option(found[1], [option.removeprefix("--") for option in known], help_command)
     if found := re.match(r"the following arguments are required: (\S+)", text):
@@ -59,6 +67,8 @@ def _wrong_value(reasons: str) -> str:
 
 def _no_option(typed: str, known: list[str], help_command: str) -> ConfigError:
     leaves = {option.lstrip("-").rpartition(".")[2]: option for option in reversed(known)}
-    leaf = None if "." in typed else nearest(typed.lstrip("-"), leaves)  # --epochs: --trainer.max_epochs
+    last = typed.lstrip("-").rpartition(".")[2]  # --model.training_strategy_kwargs.test_shots: --test_shots
+    # --epochs: --trainer.max_epochs
+    leaf = (last if last in leaves else None) if "." in typed else nearest(last, leaves)
     meant = closest(typed, known) if leaf is None else f"; did you mean '{leaves[leaf]}'?"
     return ConfigError(f"there is no option '{typed}'{meant} See {help_command}")

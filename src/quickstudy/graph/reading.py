@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.data.samples import content_of, file_content, named
-from quickstudy.errors import DataError, brief, one_line, require, shown
+from quickstudy.errors import DataError, DataWarning, brief, one_line, require, shown
 
 EXTENSIONS = frozenset((".json", ".graphml", ".gml"))
 Values = Mapping[str, NDArray[Any]]
@@ -138,7 +139,7 @@ def _of_networkx(graph: Any, name: str) -> Graph:
 
 
 def _of_geometric(data: Any, name: str) -> Graph:
-    """Read a ``Data`` of PyTorch Geometric: its ``x``, ``edge_index`` and ``edge_attr``."""
+    """Read a ``Data`` of PyTorch Geometric: its ``x``, ``edge_index``, ``edge_attr`` and ``edge_weight``."""
     index = _array(data.edge_index, name, "edge_index")
     if index.ndim != 2 or index.shape[0] != 2 or index.dtype.kind not in "iu":
         raise DataError(f"{name} has an edge_index of {index.dtype} and shape {index.shape}: it must be [2, E], int64")
@@ -150,6 +151,16 @@ def _of_geometric(data: Any, name: str) -> Graph:
         if about is None
         else {"edge_attr": _numbers(_array(about, name, "edge_attr"), index.shape[1], "edge", "edge_attr", name)}
     )
+    if (weights := getattr(data, "edge_weight", None)) is not None:
+        weights = _numbers(_array(weights, name, "edge_weight"), index.shape[1], "edge", "edge_weight", name)
+        of_edges["edge_weight"] = weights
+    if left := [one for one in ("pos", "z") if getattr(data, one, None) is not None]:
+        warnings.warn(
+            f"graphs of PyTorch Geometric have {' and '.join(left)}, which are not read: put them into x, where the "
+            "network is to know them",
+            DataWarning,
+            stacklevel=2,
+        )
     return _checked(Graph(count, index.T.astype(np.int64), of_nodes, of_edges, None, name))
 
 
@@ -184,7 +195,10 @@ def _of_json(value: Any, name: str) -> Graph:
         for place, record in enumerate(records):
             if "id" not in record:
                 raise DataError(f"node {place} of {name} has no 'id', and others have: give each one, or none")
-            if (key := _key(record.pop("id"))) in places:
+            key = _key(record.pop("id"))
+            if not isinstance(key, Hashable) or isinstance(key, Mapping):
+                raise DataError(f"node {place} of {name} has the id {brief(key)}: give a word or a number")
+            if key in places:
                 raise DataError(f"nodes {places[key]} and {place} of {name} have one id, {brief(key)}")
             places[key] = place
         ends = [_placed(end, places, place, name) for place, end in enumerate(ends)]
@@ -192,7 +206,7 @@ def _of_json(value: Any, name: str) -> Graph:
 
 
 def _key(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_key, value)) if isinstance(value, list) else value
 
 
 def _all_whole(ends: Iterable[tuple[Any, Any]]) -> bool:
@@ -328,7 +342,14 @@ def _column(cells: list[Any], what: str, column: str, name: str) -> NDArray[Any]
     try:
         array = np.asarray(cells, np.float64)
     except (TypeError, ValueError, OverflowError):
-        wrong = next(place for place, cell in enumerate(cells) if not _is_number(cell))
+        wrong = next((place for place, cell in enumerate(cells) if not _is_number(cell)), None)
+        if wrong is None:  # each is numbers, of another shape than others
+            shapes = [np.shape(cell) for cell in cells]
+            wrong = next(place for place, shape in enumerate(shapes) if shape != shapes[0])
+            raise DataError(
+                f"{what} {wrong} of {name} has numbers of shape {shapes[wrong]} in '{column}', and {what} 0 of "
+                f"{shapes[0]}: all have one shape"
+            ) from None
         raise DataError(
             f"{what} {wrong} of {name} has {brief(cells[wrong])} in '{column}': give a word, a number, or a list of "
             "numbers"

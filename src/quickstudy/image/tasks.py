@@ -27,7 +27,7 @@ from quickstudy.image.via import via_table
 from quickstudy.image.voc import voc_table
 from quickstudy.image.yolo import yolo_table
 from quickstudy.kinds.base import Kind
-from quickstudy.kinds.detection import Detection
+from quickstudy.kinds.detection import Detection, numbered
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.instances import InstanceSegmentation as Instances
 from quickstudy.kinds.instances import Keypoints
@@ -223,7 +223,7 @@ class ObjectDetectionData(ImageData):
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take objects from memory."""
-        return annotated(targets, cls.read, names)
+        return numbered(annotated(targets, cls.read, names))
 
     @classmethod
     def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:

@@ -85,7 +85,12 @@ def moved(transform: Any, sample: Mapping[str, Batch]) -> dict[str, Batch]:
             objects, too, and go with them. Or it is ``labels`` and ``mask`` ``[H, W]``.
     """
     tv = require("torchvision.tv_tensors", extra="image")
-    whole, target = sample["input"], dict(sample.get("target") or {})
+    whole, told = sample["input"], sample.get("target")
+    if isinstance(told, Tensor):  # ids, which no model has met
+        ids = {"labels": told, "mask": torch.ones_like(told, dtype=torch.bool)}
+        masked = moved(transform, {**sample, "target": ids})
+        return {**masked, "target": masked["target"]["labels"]}
+    target = dict(told or {})
     pixels = part_shown(whole)
     height, width = pixels.shape[1:]
     given: dict[str, Any] = {}

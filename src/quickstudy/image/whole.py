@@ -9,7 +9,7 @@ Shapes: C H W pixels of the canvas, h w those of the picture on it, M objects, K
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -86,30 +86,39 @@ def in_file(boxes: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def shown(example: Batch) -> Tensor:
-    """Return the picture of an example ``[3, h, w]`` with what its target, or an answer, tells of it.
+    """Return the picture of an example ``[3, h, w]`` with what its target tells of it.
 
     Args:
-        example: with ``pixels`` and ``size``, and of the target ``boxes`` ``[M, 4]`` and their ``labels`` ``[M]``, or
-            ``labels`` ``[H, W]``, the class of each pixel, -1 where there is none; and ``keypoints`` ``[M, K, 3]``.
+        example: with ``pixels`` and ``size``; of the target ``objects``, with ``boxes`` ``[M, 4]``, ``labels`` and
+            ``mask`` ``[M]``, and maybe ``masks`` ``[M, H, W]`` and ``keypoints`` ``[M, J, 3]``; or ``labels``
+            ``[H, W]``, the class of each pixel, -1 where there is none.
     """
-    image = from_tensor(part_shown(example)).convert("RGB")
-    draw, line = ImageDraw.Draw(image), max(1, round(max(image.size) / 80))
-    if "boxes" in example:
-        there = example.get("mask", torch.ones(len(example["boxes"]), dtype=torch.bool)).bool()
-        codes = example.get("labels", torch.zeros(len(there), dtype=torch.int64))
-        for box, code in zip(example["boxes"][there].tolist(), codes[there].tolist(), strict=True):
-            draw.rectangle(box[:4], outline=_COLOURS[code % len(_COLOURS)], width=line)
-        for point in example["keypoints"][there].flatten(0, 1).tolist() if "keypoints" in example else ():
-            if point[2]:
-                x, y = point[:2]
-                draw.ellipse((x - line, y - line, x + line, y + line), fill=_COLOURS[0])
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    labels: Any = example.get("labels")
-    if labels is not None and labels.ndim == 2:
-        height, width = pixels.shape[1:]
-        labels = labels[:height, :width]
-        table = torch.tensor([[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in _COLOURS])
-        tint = table[labels % len(_COLOURS)].permute(2, 0, 1)
-        mixed = torch.where(labels > 0, (pixels.long() + tint) // 2, pixels.long())
-        pixels = mixed.to(torch.uint8)
-    return pixels.contiguous()
+    pixels = part_shown(example)
+    pixels = pixels.expand(3, -1, -1)
+    height, width = pixels.shape[1:]
+    objects = example.get("objects")
+    if "labels" in example:
+        labels = example["labels"][:height, :width]
+        return _tinted(pixels, labels - 1, labels > 0).contiguous()
+    if objects is None:
+        return pixels.contiguous()
+    there = objects["mask"].bool()
+    if "masks" in objects:
+        for place, mask in enumerate(objects["masks"][there, :height, :width] > 0):
+            pixels = _tinted(pixels, torch.full((height, width), place), mask)
+    image = from_tensor(pixels.contiguous()).convert("RGB")
+    draw, line = ImageDraw.Draw(image), max(1, round(max(image.size) / 100))
+    for box, code in zip(objects["boxes"][there].tolist(), objects["labels"][there].tolist(), strict=True):
+        draw.rectangle(box[:4], outline=_COLOURS[code % len(_COLOURS)], width=line)
+    for place, own in enumerate(objects["keypoints"][there].unbind(1) if "keypoints" in objects else ()):
+        for x, y, seen in own.tolist():
+            if seen:
+                draw.ellipse((x - line, y - line, x + line, y + line), fill=_COLOURS[(place + 1) % len(_COLOURS)])
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _tinted(pixels: Tensor, codes: Tensor, there: Tensor) -> Tensor:
+    """Return a picture ``[3, h, w]`` half in the colours of codes ``[h, w]``, where there is something."""
+    table = torch.tensor([[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in _COLOURS])
+    tint = table[codes % len(_COLOURS)].permute(2, 0, 1)
+    return torch.where(there, (pixels.long() + tint) // 2, pixels.long()).to(torch.uint8)

@@ -91,6 +91,7 @@ class Coded:
         classes, ids, codes: see ``ClassIds``.
         ignored: ids of no class, whose elements are not asked about.
         everything: whether an id that is none of these is of no class either; else it is an error.
+        option: what a user sets to have labels of no class, for messages.
     """
 
     classes: tuple[str, ...]
@@ -98,6 +99,7 @@ class Coded:
     codes: tuple[int, ...]
     ignored: tuple[Any, ...] = ()
     everything: bool = False
+    option: str = "ignore_index"
 
     def labels(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the codes of ids of elements ``[...]``, 0 where they have none, and whether they have one.
@@ -134,5 +136,5 @@ class Coded:
         known = [f"{brief(one)} ({self.classes[code]})" for one, code in zip(self.ids, self.codes, strict=True)]
         return (
             f"the label {few(map(repr, strange))} is of none of the {len(self.classes)} classes {shown(self.classes)}: "
-            f"labels are {few(known)}. Set ignore_index for labels that are not to be learned, or class_names"
+            f"labels are {few(known)}. Set {self.option} for labels that are not to be learned, or class_names"
         )

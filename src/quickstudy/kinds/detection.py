@@ -103,7 +103,7 @@ class Detection(Kind):
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take objects, a dict for each picture; see ``objects_of`` and ``Kind.encode``."""
-        return annotated(targets, objects_of, names)
+        return numbered(annotated(targets, objects_of, names))
 
     def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
         """Say that episodes are of whole pictures; see ``Kind.check_episodic``."""
@@ -166,6 +166,8 @@ class Detection(Kind):
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"boxes": [N, K, 4], "scores": [N, K], "labels": [N, K]}`` and the sizes; scores of 0 fill up."""
+        if torch.compiler.is_exporting():
+            self.exported(None)
         return self._found(head, encoder.maps(inputs), inputs)
 
     def _found(self, head: nn.Module, maps: Sequence[Tensor], inputs: Batch) -> dict[str, Tensor]:
@@ -337,16 +339,23 @@ def _no_loss(outputs: Any, targets: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class ToObjects:
-    """Makes targets of objects and their labels, without those of no class."""
+    """Makes targets of objects and their labels, without those of no class; with no codes all are 0."""
 
-    coded: Coded
+    coded: Coded | None
 
     def __call__(self, target: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the target of what ``objects_of`` returned."""
-        codes = torch.tensor(self.coded.listed(target["labels"]), dtype=torch.int64)
+        labels = target["labels"]
+        codes = torch.tensor([0] * len(labels) if self.coded is None else self.coded.listed(labels), dtype=torch.int64)
         kept = codes >= 0
         leaves = {name: leaf[kept] for name, leaf in target.items() if isinstance(leaf, Tensor)}
         return {**leaves, "labels": codes[kept], "mask": torch.ones(int(kept.sum()), dtype=torch.bool)}
+
+
+def numbered(annotations: Annotations) -> Annotations:
+    """Return objects with numbers for their labels, by the names that the data has; before a model meets them."""
+    names = annotations.names
+    return annotations.coded(ToObjects(Coded(names, names, tuple(range(len(names)))) if names else None))
 
 
 def objects_of(item: Any, example: Batch | None = None) -> dict[str, Any]:

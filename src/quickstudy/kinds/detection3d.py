@@ -10,6 +10,7 @@ Shapes: N examples, P points, D features, C classes, M boxes of an example, K th
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -22,7 +23,16 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, brief, check_above_zero, check_counts, check_shares, given
+from quickstudy.errors import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    brief,
+    check_above_zero,
+    check_counts,
+    check_shares,
+    given,
+)
 from quickstudy.functional.boxes import average_precision, best_of, hits
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
@@ -38,6 +48,8 @@ OVERLAPS = (0.25, 0.5)
 """From which intersection over union on a box counts as found."""
 _CELLS, _FINE = 160, 3
 """Cells of a side at most, and of the shorter side of a usual box."""
+_COARSE = 4
+"""By how much cells may be larger than a usual box asks for without a word."""
 _GROUPS = 50
 """Of examples, each of which is left out in turn for the interval."""
 
@@ -54,7 +66,7 @@ class Detection3d(Kind):
     Args:
         num_classes: C; None: as ``class_names`` or the data say.
         class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
-        ignore: labels whose boxes are left out.
+        ignore: a label, or several, whose boxes are left out.
         cell: the side of a cell on the ground; None: a third of the shorter side of a usual box.
         width: channels of the head.
         most: boxes that are found in an example at most.
@@ -76,7 +88,7 @@ class Detection3d(Kind):
 
     num_classes: int | None = None
     class_names: ClassNames | None = None
-    ignore: Sequence[str | int] = ()
+    ignore: str | int | Sequence[str | int] = ()
     cell: float | None = None
     width: int = 32
     most: int = 48
@@ -93,7 +105,7 @@ class Detection3d(Kind):
         check_above_zero(**given(cell=self.cell))
         check_shares(min_score=self.min_score)
         object.__setattr__(self, "class_names", in_form(self.class_names))
-        object.__setattr__(self, "ignore", tuple(self.ignore))
+        object.__setattr__(self, "ignore", self._ignored)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
@@ -119,17 +131,28 @@ class Detection3d(Kind):
         raw = replace(table.annotations, code=None)
         targets: list[Any] = [raw.target(row) for row in range(len(raw))]
         seen = {label for target in targets for label in target["labels"]}
-        named = class_ids(self.class_names, self.num_classes, raw.names, seen, self.ignore)
+        named = class_ids(self.class_names, self.num_classes, raw.names, seen, self._ignored)
         boxes = np.concatenate([target["boxes"] for target in targets])
         if not len(boxes):
             raise ConfigError("no example of the training data has a box: there is nothing to learn")
         reach = float(boxes[:, 3:5].max())
         low, high = boxes[:, :2].min(0) - reach, boxes[:, :2].max(0) + reach
-        side = self.cell or float(np.median(boxes[:, 3:5].min(1))) / _FINE
-        side = max(side, float((high - low).max()) / _CELLS)
+        asked = self.cell or float(np.median(boxes[:, 3:5].min(1))) / _FINE
+        side = max(asked, float((high - low).max()) / _CELLS)
+        if side > _COARSE * asked:
+            warnings.warn(
+                f"boxes of the training data lie {(high - low).max():.4g} apart or are as large, and so cells are "
+                f"{side:.3g} wide, where a usual box asks for {asked:.3g}: does one have other units?",
+                DataWarning,
+                stacklevel=2,
+            )
         spread = max(float(boxes[:, 2].std()), 1e-3 * reach)
         usual = (float(boxes[:, 2].mean()), spread, *np.log(boxes[:, 3:6]).mean(0).tolist())
         return replace(self, **named._asdict(), extent=(*low.tolist(), *high.tolist()), side=side, usual=usual)
+
+    @property
+    def _ignored(self) -> tuple[str | int, ...]:
+        return (self.ignore,) if isinstance(self.ignore, (str, int)) else tuple(self.ignore)
 
     @property
     def choices(self) -> int:
@@ -145,7 +168,7 @@ class Detection3d(Kind):
         """Return the same examples with targets of these classes; see ``Kind.fitting``."""
         if table.annotations is None or not self.classes:
             return table
-        coded = Coded(self.classes, self.ids, self.codes, tuple(self.ignore))
+        coded = Coded(self.classes, self.ids, self.codes, self._ignored, option="ignore")
         return replace(table, annotations=table.annotations.coded(ToBoxes(coded)))
 
     # ---- the network
@@ -377,6 +400,12 @@ def boxes_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
         boxes = boxes.detach().cpu() if isinstance(boxes, Tensor) else boxes
     elif isinstance(item, (list, tuple)) and all(isinstance(one, Mapping) for one in item):
         try:
+            for number, one in enumerate(item):
+                if (len(one["center"]), len(one["size"])) != (3, 3):
+                    raise DataError(
+                        f"box {number} has a center of {len(one['center'])} numbers and a size of {len(one['size'])}: "
+                        "each has 3"
+                    )
             boxes = [[*one["center"], *one["size"], one.get("yaw", 0.0)] for one in item]
             labels = [one["label"] for one in item]
         except (KeyError, TypeError) as error:
@@ -385,12 +414,18 @@ def boxes_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
         raise DataError(f"boxes are given as {{'boxes': [M, 7], 'labels': [M]}}, or as dicts, and not {brief(item)}")
     try:
         found = np.asarray(boxes, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"boxes must be rows of 7 numbers, and these are {brief(boxes)}") from error
     if len(found) and (found.ndim != 2 or found.shape[1] != 7):
         raise DataError(f"a box has 7 numbers, x, y, z, length, width, height, yaw, and these have {found.shape[-1]}")
     found = found.reshape(-1, 7)
+    if labels is not None and (isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__")):
+        raise DataError(f"labels of boxes are a list with one for each box, and not {brief(labels)}")
     names = [] if labels is None else [one.item() if hasattr(one, "item") else one for one in labels]
+    if (odd := next((one for one in names if not isinstance(one, (str, int))), names)) is not names:
+        raise DataError(f"a label of a box is a name or a whole number, and not {brief(odd)}")
+    if len({isinstance(one, str) for one in names}) > 1:
+        raise DataError(f"labels of boxes are all names, or all numbers, and not {brief(names)}")
     if len(names) != len(found):
         raise DataError(f"there are {len(found)} boxes and {len(names)} labels: each needs one")
     for number, box in enumerate(found):
@@ -398,4 +433,5 @@ def boxes_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
             raise DataError(f"box {number} holds numbers that are not finite: {box.tolist()}. Remove it")
         if (box[3:6] <= 0).any():
             raise DataError(f"box {number} has the size {box[3:6].tolist()}: length, width and height are above 0")
+    found[:, 6] = np.remainder(found[:, 6] + np.pi, 2 * np.pi) - np.pi  # float32 tells no part of many turns
     return {"boxes": found, "labels": names}

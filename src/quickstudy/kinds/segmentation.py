@@ -213,8 +213,8 @@ class Segmentation(Kind):
 
         def of_each(codes: Tensor, which: Tensor) -> Tensor:
             places = (base + codes)[which]
-            counts = torch.zeros(count * classes, device=labels.device)
-            return counts.index_add(0, places, torch.ones_like(places, dtype=counts.dtype)).view(count, classes)
+            counts = torch.zeros(count * classes, device=labels.device, dtype=torch.int64)  # float32 ends at 2**24
+            return counts.index_add(0, places, torch.ones_like(places)).view(count, classes).float()
 
         parts = [of_each(labels, said & (answers == labels)), of_each(answers, said), of_each(labels, asked)]
         return torch.cat(parts, 1)

@@ -384,20 +384,28 @@ def over_frames(
     """
     inner = build_encoder(of, options, pretrained)
     assert inner.made_by is not None
+    if inner.reads is not None and inner.reads["name"] != "image":
+        raise ConfigError(
+            f"the backbone '{of}' is one of the domain '{inner.reads['name']}', and frames of videos are pictures: "
+            "choose one of pictures, or of videos (type: quickstudy list backbones)"
+        )
     made = OverFrames(inner.backbone, inner.made_by, pooling, inner.trained)
     if inner.mean is not None and inner.std is not None:
         made.normalized_by = inner.mean.flatten().tolist(), inner.std.flatten().tolist()
     return made
 
 
+over_frames.reads = {"name": "video", "options": {}}  # type: ignore[attr-defined]
+
+
 def _reads_videos(backbone: str, kwargs: Mapping[str, Any], pretrained: bool) -> bool:
-    """Whether a backbone takes videos as they are: none of timm's does, nor those below ``nets``, of pictures."""
+    """Whether a backbone takes videos as they are: those that say what they read, and it is not pictures."""
     if backbone not in BACKBONES:
         return transformers_bridge.is_name(backbone) and transformers_bridge.reads_videos(backbone, pretrained)
     if backbone == "transformers":
         return dict(kwargs.get("config", {})).get("model_type") in VIDEOS
-    build = BACKBONES[backbone]
-    return build is over_frames or not build.__module__.startswith(__package__)
+    reads: Mapping[str, Any] = getattr(BACKBONES[backbone], "reads", {})
+    return bool(reads.get("name", "image") != "image")
 
 
 def _may_be_trained(backbone: str) -> bool:

@@ -59,7 +59,7 @@ def read_boxes(item: Any, example: Batch | None = None) -> dict[str, Any]:
 def _named(name: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return read()
-    except (DataError, ValueError, IndexError, KeyError) as error:
+    except (DataError, ValueError, IndexError, KeyError, RecursionError) as error:
         raise DataError(f"{name}: {first_line(error)}") from error
 
 

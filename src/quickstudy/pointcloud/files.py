@@ -29,7 +29,7 @@ _ALSO = {"r": "red", "g": "green", "b": "blue", "diffuse_red": "red", "diffuse_g
 _ALSO |= {"i": "intensity", "reflectance": "intensity", "scalar_intensity": "intensity", "remission": "intensity"}
 _WIDEST = 64
 """Numbers of a point."""
-_FAR = 1e12
+FAR = 1e12
 """What no coordinate reaches that was read rightly."""
 
 
@@ -92,7 +92,20 @@ def read(content: bytes, name: str, ending: str, most: int) -> Scan:
             f"{name} is a damaged {kind} file, or one cut short: {first_line(error)}. Replace it"
         ) from error
     check_count(len(scan.points), name, most)
-    return scan
+    return scan._replace(columns=_in_shares(scan.columns, name))
+
+
+def _in_shares(columns: dict[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+    """Return columns whose colours are from 0 to 1, however the file has them."""
+    colours = [one for one in COLOURS if one in columns]
+    for one in (*colours, *(each for each in ("intensity",) if each in columns)):
+        if columns[one].dtype.kind not in "biuf":
+            raise DataError(f"{name} has '{one}' of {columns[one].dtype}: give numbers, or leave it out")
+    highest = max((float(columns[one].max(initial=0)) for one in colours), default=0)
+    kinds = {columns[one].dtype for one in colours}
+    most = 1 if highest <= 1 and not kinds & {np.dtype("u1"), np.dtype("u2")} else 255
+    most = 65535 if highest > 255 or kinds == {np.dtype("u2")} else most
+    return columns if most == 1 else {**columns, **{one: columns[one] / most for one in colours}}
 
 
 def check_count(count: int, name: str, most: int) -> None:
@@ -131,7 +144,18 @@ def of_rows(numbers: NDArray[Any], name: str, names: Sequence[str] = ()) -> Scan
         points = np.stack([columns.pop(axis) for axis in "xyz"], 1)
     else:
         points, columns = numbers[:, :3], {str(place): numbers[:, place] for place in range(3, wide)}
+        if wide >= 6 and _are_normals(numbers[:, 3:6]):
+            columns = {_NORMALS.get(one, one): column for one, column in columns.items()}
     return Scan(name, points.astype(np.float64), columns)
+
+
+_NORMALS = {"3": "nx", "4": "ny", "5": "nz"}
+
+
+def _are_normals(numbers: NDArray[Any]) -> bool:
+    """Whether rows of three are directions: each 1 long, and some against an axis."""
+    lengths = np.square(numbers.astype(np.float64)).sum(1)
+    return len(numbers) > 2 and bool((np.abs(lengths - 1) < 0.01).all()) and bool((numbers < 0).any())
 
 
 def _kind_of(content: bytes, ending: str) -> str | None:
@@ -224,8 +248,8 @@ def _ply(content: bytes, name: str, most: int) -> Scan:
     columns = _ply_columns(elements, vertex, form, body, name)
     points = np.stack([columns.pop(axis) for axis in "xyz"], 1).astype(np.float64)
     scan = Scan(name, points, {_ALSO.get(one, one): column for one, column in columns.items()})
-    scaled = {one: scan.columns[one] / 255 for one in COLOURS if vertex.types.get(one, "") == "u1"}
-    scan.columns.update(scaled)
+    kinds = {_ALSO.get(one, one): kind for one, kind in vertex.types.items()}
+    scan.columns.update({one: scan.columns[one].astype(kinds[one]) for one in COLOURS if one in scan.columns})
     if any(one.name == "face" and one.size for one in elements):
         return scan._replace(faces=_mesh("PLY")(content, name, most).faces)
     return scan
@@ -288,7 +312,7 @@ def _pcd(content: bytes, name: str, most: int) -> Scan:
         lines = lines if not lines or len(lines[-1]) == sum(times) else lines[:-1]
         table = np.array(lines, np.float64).reshape(len(lines), -1)
         starts = np.cumsum([0, *times])
-        columns |= {one: table[:, start] for one, start in zip(fields, starts, strict=False)}
+        columns |= {one: table[:, at].astype(kind) for one, kind, at in zip(fields, kinds, starts, strict=False)}
     else:
         wide = [kind.itemsize * many for kind, many in zip(kinds, times, strict=True)]
         if form == "binary_compressed":  # field by field
@@ -416,10 +440,13 @@ def _npz(content: bytes, name: str, most: int) -> Scan:
 
 
 def _kitti(content: bytes, name: str, most: int) -> Scan:
+    if (found := _with_rings(content)) is not None:
+        check_count(len(found), name, most)
+        return of_rows(found, name, ("x", "y", "z", "intensity", "ring"))
     rows, rest = divmod(len(content), 16)
     check_count(rows, name, most)
     table = np.frombuffer(content[: 16 * rows], "<f4").reshape(-1, 4)
-    sound = bool(np.isfinite(table).all()) and bool((np.abs(table) < _FAR).all())
+    sound = bool(np.isfinite(table).all()) and bool((np.abs(table) < FAR).all())
     if rest or not sound or _denormal(table):
         raise DataError(
             f"{name} is no file of KITTI's, x, y, z and intensity in float32: "
@@ -427,6 +454,18 @@ def _kitti(content: bytes, name: str, most: int) -> Scan:
             + ". If it is of another kind, read it by a program of your own and give arrays, from_arrays"
         )
     return of_rows(table, name, ("x", "y", "z", "intensity"))
+
+
+def _with_rings(content: bytes) -> NDArray[Any] | None:
+    """Return points of nuScenes, whose fifth number is that of a laser; None: it is no such file."""
+    if len(content) % 20:
+        return None
+    rows = np.frombuffer(content, "<f4").reshape(-1, 5)
+    rings = rows[:, 4]
+    if not (np.isfinite(rows).all() and (rings == rings.round()).all() and (rings >= 0).all() and (rings < 1024).all()):
+        return None
+    fourth = rows.reshape(-1)[3::4]  # which KITTI has from 0 to 1
+    return None if len(content) % 16 == 0 and ((fourth >= 0) & (fourth <= 1)).all() else rows
 
 
 def _denormal(table: NDArray[Any]) -> bool:

@@ -59,7 +59,7 @@ def read_labels(item: Any, example: Batch | None = None) -> Tensor:
     """
     is_file = isinstance(item, (str, bytes, os.PathLike, Sent)) or hasattr(item, "read_bytes")
     name = named(item) if is_file and not isinstance(item, bytes) else "they"
-    ids = ids_of(_of_file(item, name) if is_file else item)
+    ids = ids_of(_of_file(item, name, 0 if example is None else len(example["mask"])) if is_file else item)
     if ids.ndim == 2 and ids.shape[1] == 1:
         ids = ids[:, 0]
     if ids.ndim != 1:
@@ -70,7 +70,7 @@ def read_labels(item: Any, example: Batch | None = None) -> Tensor:
     return ids
 
 
-def _of_file(item: Any, name: str) -> NDArray[Any]:
+def _of_file(item: Any, name: str, count: int) -> NDArray[Any]:
     content = file_content(item, name, "labels of points: a path, or an array")
     ending = "" if isinstance(item, bytes) else Path(str(item)).suffix.lower()
     try:
@@ -94,7 +94,7 @@ def _of_file(item: Any, name: str) -> NDArray[Any]:
             return np.loadtxt(io.BytesIO(content), ndmin=1)
     except (ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{name} holds no labels that can be read: {first_line(error)}. Replace it") from error
-    scan = _WHOLE.scan(item)
+    scan = replace(_WHOLE, max_points=max(count, _WHOLE.max_points)).scan(item)
     column = next((scan.columns[one] for one in COLUMNS if one in scan.columns), None)
     if column is None:
         has = few(scan.columns) or "none beside x, y, z"

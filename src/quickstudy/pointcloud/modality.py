@@ -26,7 +26,7 @@ from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.thumbnails import strip_of
 from quickstudy.modality.values import Sighted, Tile, Values
 from quickstudy.pointcloud.drawing import three_views
-from quickstudy.pointcloud.files import EXTENSIONS, Scan, check_count, of_rows, read
+from quickstudy.pointcloud.files import EXTENSIONS, FAR, Scan, check_count, of_rows, read
 from quickstudy.pointcloud.tiles import in_tiles
 
 POINTS = 1024
@@ -36,6 +36,8 @@ MAX_POINTS = 5_000_000
 _LEAST = 3
 """Points of a cloud."""
 _MEDIA = ("model/obj", "model/stl", "model/ply", "model/off", "application/octet-stream", "text/plain")
+_ROUNDED = 1e-4
+"""Of a cloud's spread, what rounding may move its points by."""
 _SKETCHED = 4
 """Decimals of what two clouds are compared by."""
 
@@ -134,6 +136,11 @@ class Cloud(Modality):
             )
         if len(points) < _LEAST:
             raise DataError(f"{name} has {len(points)} points; a cloud has {_LEAST} at least. Leave it out")
+        if (largest := float(np.abs(points).max())) >= FAR:
+            raise DataError(
+                f"{name} has a coordinate of {largest:.3g}, where {FAR:.0e} is no place that was measured: remove such "
+                "points, or leave it out"
+            )
         if self.normalize and (points == points[0]).all():
             raise DataError(f"{name} has {len(points)} points, all in one place. Leave it out, or set normalize=False")
         return scan
@@ -162,7 +169,14 @@ class Cloud(Modality):
             further = self._checked(scan.name, further, names)
         if self.normalize:
             xyz = xyz - xyz.mean(0)
-            xyz = xyz / np.sqrt(np.square(xyz).sum(1).max())
+            if not (reach := np.sqrt(np.square(xyz).sum(1).max())) > 0:
+                raise DataError(
+                    f"{scan.name} has {len(scan.points)} points, and the {len(xyz)} that are read of them are all in "
+                    "one place: leave out what was not measured, points[points.any(1)], or set points= higher"
+                )
+            xyz = xyz / reach
+        elif self.tile is None:
+            _check_told_apart(xyz, scan.name)
         return np.concatenate([xyz, further], 1).astype(np.float32), rows
 
     def _checked(self, name: str, further: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
@@ -364,6 +378,17 @@ def one_tile(sample: Batch) -> Batch:
     points = tiles["points"][place][there]
     mask = torch.ones(len(points), dtype=torch.bool)
     return of_points(sample, scene["places"][place][there], {"points": points, "mask": mask})
+
+
+def _check_told_apart(xyz: NDArray[np.float64], name: str) -> None:
+    """Raise an error where points lie so far from 0 that float32 moves them by more than a little of their spread."""
+    step = float(np.spacing(np.float32(np.abs(xyz).max())))
+    spread = float(np.ptp(xyz, axis=0).max())
+    if step > _ROUNDED * spread > 0:
+        raise DataError(
+            f"{name} is {spread:.3g} wide, and so far from 0 that its points would be rounded to {step:.2g}: take one "
+            "place away from all points, and from the middles of boxes, points - points.min(0).round()"
+        )
 
 
 def _array_of(rows: Sequence[Any]) -> NDArray[Any]:

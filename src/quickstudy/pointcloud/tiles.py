@@ -14,6 +14,8 @@ from quickstudy.errors import DataError
 
 MOST = 50_000_000
 """Points that all tiles of a scene have room for."""
+_MANY = 100
+"""Points of a scene whose tiles must not be more than them."""
 
 
 def in_tiles(
@@ -50,6 +52,12 @@ def in_tiles(
                 tiles.append(rows[part::parts])
                 middles.append(middle)
     widest = max(map(len, tiles))
+    if len(xyz) >= _MANY and len(tiles) > len(xyz):
+        x, y = np.ptp(xyz[:, :2], axis=0)
+        raise DataError(
+            f"{name} of {len(xyz):,} points is {x:.4g} by {y:.4g}, and would be {len(tiles):,} tiles of side {side:g}, "
+            "most of one point: is tile= in the units of its points? Set it higher"
+        )
     if len(tiles) * widest > MOST:
         raise DataError(
             f"{name} falls into {len(tiles):,} tiles, of which one has {widest:,} points: no memory holds them all so "

@@ -37,7 +37,7 @@ _NAMED = {
 _LEAST, _LARGEST = 0.8, 1.25
 """Factors that a cloud is scaled by: Qi et al. 2017, https://arxiv.org/abs/1706.02413."""
 _SPREAD, _FARTHEST = 0.01, 0.05
-"""How far points are moved, of a cloud's reach, as a deviation and at most."""
+"""How far points are moved, of how far a cloud reaches from its middle, as a deviation and at most."""
 
 
 def _in_turn(parts: tuple[str, ...], sample: Batch) -> Batch:
@@ -115,7 +115,7 @@ def _scaled(sample: Batch) -> Batch:
 def _jittered(sample: Batch) -> Batch:
     """Move each point a little, as measured ones are."""
     points = sample["input"]["points"]
-    reach = points[:, :3].abs().max()
+    reach = (points[:, :3] - points[:, :3].mean(0)).abs().max()
     off = (_SPREAD * torch.randn(len(points), 3, dtype=points.dtype)).clamp(-_FARTHEST, _FARTHEST) * reach
     return _with_points(sample, torch.cat([points[:, :3] + off, points[:, 3:]], 1))
 

@@ -33,6 +33,8 @@ NAMED = 30
 """Classes in a picture whose names can be read."""
 _LONGEST = 24  # letters of a name in a picture
 _TEXT_WIDTH, _TEXT_LETTERS, _TEXT_LINES = 2.4, 40, 6  # of a text in a picture: inches, and letters of a line
+_CAPTION_LETTERS, _CAPTION_WIDTH, _CAPTION_LINE = 15, 1.6, 0.16  # of an inch; inches of a tile with a long one
+_CAPTION_LINES, _TITLE_LETTERS = 3, 9  # at most; of an inch
 _COLOURS, _MARKS = 20, "os^D"  # of classes in a picture
 _SHOWN_AT_ONCE = 12  # lines of a listing
 _MARK = "The black mark on a bar is guessing, which needs no look at the inputs."
@@ -107,25 +109,36 @@ def episode_picture(
     asked = [[i for i, label in enumerate(query_labels) if label == name] for name in classes]
     shots, queries = max(map(len, known)), max(map(len, asked))
     columns = shots + queries
+    marks = ["✓" if answer == true else "✗" for answer, true in zip(predicted, query_labels, strict=True)]
+    told = [f"{mark} {one} {100 * sure:.0f}%" for mark, one, sure in zip(marks, predicted, confidence, strict=True)]
+    this = [f"this is {name}" for name in classes]
     width = _TEXT_WIDTH if isinstance(support[0], str) else 1.0
-    figure = Figure(figsize=(width * columns + 1.1, 1.24 * len(classes) + 1.25), dpi=110, facecolor="white")
+    if max(map(len, [*told, *this])) > width * _CAPTION_LETTERS:
+        width = max(width, _CAPTION_WIDTH)
+    told, this = ([_wrapped(each, int(width * _CAPTION_LETTERS)) for each in some] for some in (told, this))
+    more = max(each.count("\n") for each in [*told, *this]) * _CAPTION_LINE  # inches of a row
+    across = width * columns + 1.1
+    title = _wrapped(title, int(across * _TITLE_LETTERS))
+    above = 1.0 + more + title.count("\n") * 0.2
+    figure = Figure(figsize=(across, (1.24 + more) * len(classes) + above + 0.25), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(classes), columns, squeeze=False, gridspec_kw={"wspace": 0.14, "hspace": 0.42})
-    figure.subplots_adjust(left=0.03, right=0.97, bottom=0.03, top=1 - 1.0 / figure.get_figheight())
+    spaces = {"wspace": 0.14, "hspace": 0.42 + more / 0.87}
+    grid = figure.subplots(len(classes), columns, squeeze=False, gridspec_kw=spaces)
+    figure.subplots_adjust(left=0.03, right=0.97, bottom=0.03, top=1 - above / figure.get_figheight())
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.03, ha="left", y=1 - 0.16 / figure.get_figheight())
     for axes in grid.flat:
         axes.set_axis_off()
     for row, name in enumerate(classes):
         for column, index in enumerate(known[row]):
-            _tile(grid[row, column], support[index], _SHOWN, f"this is {name}", _SHOWN)
+            _tile(grid[row, column], support[index], _SHOWN, this[row], _SHOWN)
         for column, index in enumerate(asked[row]):
-            right = predicted[index] == name
-            mark = "✓" if right else "✗"
-            caption = f"{mark} {predicted[index]} {100 * confidence[index]:.0f}%"
-            _tile(grid[row, shots + column], query[index], _RIGHT if right else _WRONG, caption, "black")
+            colour = _RIGHT if predicted[index] == name else _WRONG
+            _tile(grid[row, shots + column], query[index], colour, told[index], "black")
     for column, text in ((0, "shown"), (shots, "asked: what the model answers, and how sure it is")):
         box = grid[0, column].get_position()
-        figure.text(box.x0, box.y1 + 0.38 / figure.get_figheight(), text, fontsize=9.5, color="#555555", va="bottom")
+        figure.text(
+            box.x0, box.y1 + (0.38 + more) / figure.get_figheight(), text, fontsize=9.5, color="#555555", va="bottom"
+        )
     return _png(figure)
 
 
@@ -303,6 +316,16 @@ def _png(figure: Figure, **options: Any) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # names in a script that the typeface lacks
         figure.savefig(buffer, format="png", **options)
     return buffer.getvalue()
+
+
+def _wrapped(text: str, letters: int) -> str:
+    """Return words on lines of so many letters; of more than fit, the first and the last, which tells how sure."""
+    lines = textwrap.wrap(text, letters)
+    if len(lines) > _CAPTION_LINES:
+        last = text.rpartition(" ")[2]
+        room = _CAPTION_LINES * letters - len(last) - letters // 2
+        lines = textwrap.wrap(f"{text[:room].rstrip()}… {last}", letters)
+    return "\n".join(lines)
 
 
 def _tile(axes: object, image: Tensor | str, colour: str, caption: str, text: str) -> None:

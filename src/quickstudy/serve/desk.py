@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
@@ -55,7 +56,7 @@ class Desk:
             files = [File(await request.body())]
         else:
             typed = f"curl -F {wire.field}=@{'who.jpg' if wire.field == 'images' else 'file'}"
-            forms = f"multipart/form-data ({typed}), application/json or {' or '.join(wire.media)}"
+            forms = f"multipart/form-data ({typed}), {' or '.join(dict.fromkeys(('application/json', *wire.media)))}"
             raise HTTPException(415, f"send {self._decoder.called}s as {forms}, {not_as(kind)}")
         self._decoder.check(len(files))
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._decoder, files)
@@ -101,11 +102,17 @@ def read_json(body: bytes, form: type[Form]) -> Form:
         return form.model_validate(given)
     except ValidationError as error:
         raise DataError(told(error.errors()[0])) from error
+    except DataError:
+        raise
     except json.JSONDecodeError as error:
         raise DataError(f"Invalid JSON: {error}") from error
     except (UnicodeDecodeError, RecursionError) as error:
         why = "it is no UTF-8" if isinstance(error, UnicodeDecodeError) else "it is nested too deeply"
         raise DataError(f"Invalid JSON: {why}") from error
+    except ValueError as error:  # Python reads no whole number of so many digits
+        raise DataError(
+            f"Invalid JSON: it has a number of more than {sys.get_int_max_str_digits():,} digits"
+        ) from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

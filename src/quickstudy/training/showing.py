@@ -98,9 +98,12 @@ def views_of(views: Batch) -> int:
 
 
 def _labelled(inputs: Batch, targets: Any) -> Batch:
-    """Return inputs with the labels of their elements, by which they are coloured; -1 for those of no class."""
+    """Return inputs with the labels of their elements, by which they are coloured; -1 for those of no class.
+
+    Where there are boxes, with all that is told of these, ``objects``.
+    """
     if isinstance(targets, dict) and "boxes" in targets:
-        return {**inputs, "boxes": targets["boxes"]}
+        return {**inputs, "boxes": targets["boxes"], "objects": targets}
     labels = targets["labels"].masked_fill(~targets["mask"], -1) if isinstance(targets, dict) else targets
     return {**inputs, "labels": labels}
 

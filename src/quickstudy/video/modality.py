@@ -36,7 +36,7 @@ IMAGE_SIZE = 112
 """Pixels of a side where neither the user nor a trained model says otherwise."""
 MAX_PIXELS = 80_000_000
 """A video that claims more in a frame is refused before it is decoded."""
-_PICTURES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
+_PICTURES = MODALITIES["image"].extensions - VIDEO_EXTENSIONS
 """Of the frames in a folder."""
 _FULL_FRAMES = 100
 """Of the largest size that a stranger may send: so many are decoded for him, or more that are smaller."""
@@ -339,6 +339,13 @@ def _film_of(pixels: Tensor) -> Film | Tensor:
             f"channels, not {brief(pixels)}"
         )
     if not _channels_last(shape) and shape[0] in (1, 3):
+        if shape[1] in (1, 3):
+            warnings.warn(
+                f"an array of shape {shape} is a clip [C, T, H, W] or frames [T, C, H, W]: it is taken for a clip, and "
+                "fed as it is. Give frames as [T, H, W, C]",
+                DataWarning,
+                4,
+            )
         return pixels
     if not shape[0]:
         raise DataError(f"a video of shape {shape} has no frames: leave it out")
