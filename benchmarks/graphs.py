@@ -5,8 +5,8 @@
 
 In the folder: tu-graphs.zip, folders of the TU collection; class_split.json in three has classes to train on and
 others to judge by (Chauhan et al. 2020, https://arxiv.org/abs/2002.12815). Beside ours stand the histogram of
-degrees, which no weights make, and the same network before training. What a network is and how it learns was chosen by
-``chosen``, which sees training classes alone: some of them are held out, and judged by.
+degrees, which no weights make, other counts (``simple``), and the same network before training. ``chosen`` compares
+networks, and ``lengths`` how long they train, by training classes that are held out: test classes have no part.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ import domains
 import numpy as np
 import torch
 from embeddings import QUIET
+from lightning.pytorch import Callback
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from torch import Tensor, nn
 
 from quickstudy import Trainer
 from quickstudy.batches import join, take
+from quickstudy.data.episodes import EpisodePlan
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.graph import GraphClassificationData, GraphClassifier, Graphs
 from quickstudy.graph.nets import DegreeHistogram
@@ -57,9 +61,11 @@ CANDIDATES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "ENZYMES": [("gin", {"pooling": "root"}), ("gin", {"pooling": "sum"}), ("gat", {"pooling": "mean"})],
 }
-FOLDS, FOLD_BATCH = 10, 32
-FOLD_EPOCHS = {"MUTAG": 25, "PROTEINS": 8}
-PLAIN_EPOCHS = {"MUTAG": 100, "PROTEINS": 25}
+LOOKS = {"TRIANGLES": (20, 5)}
+"""For how many epochs to train at most, and every how many of them to look at what was held out."""
+FOLDS, FOLD_BATCH, FOLD_RATE = 10, 128, 0.01
+FOLD_EPOCHS = {"MUTAG": 100, "PROTEINS": 25}
+"""Of Adam at that rate, for both; the example of PyTorch Geometric has these, and 100 epochs."""
 STEP_SEEDS, STEP_EPOCHS, STEP_BATCH = 3, 4, 32
 
 
@@ -75,12 +81,13 @@ def class_split(root: Path, name: str) -> dict[str, list[int]]:
     return found
 
 
-def classes_of(root: Path, name: str, train: Sequence[int], test: Sequence[int]) -> GraphClassificationData:
-    """Return graphs of some classes to train on, and of others to judge by."""
+def classes_of(
+    root: Path, name: str, train: Sequence[int], others: Sequence[int], stage: str = "test"
+) -> GraphClassificationData:
+    """Return graphs of some classes to train on, and of others to judge by in a stage."""
     place = folder(root, name)
-    return GraphClassificationData.from_tu(
-        train_folder=place, train_classes=train, test_folder=place, test_classes=test
-    )
+    judged: dict[str, Any] = {f"{stage}_folder": place, f"{stage}_classes": others}
+    return GraphClassificationData.from_tu(train_folder=place, train_classes=train, **judged)
 
 
 def few_shot(name: str, options: dict[str, Any], **plan: Any) -> GraphClassifier:
@@ -153,6 +160,50 @@ def enzymes(root: Path) -> dict[str, Any]:
     return published(root, "ENZYMES")
 
 
+# ---- what counting reaches
+
+
+def counts(graphs: Any) -> dict[str, Tensor]:
+    """Return vectors ``[N, D]`` of graphs that are counts of nodes, or follow from such."""
+    degrees = DegreeHistogram()
+    found = degrees(graphs)
+    of_labels = (graphs["mask"] & (label > 0) for label in graphs["nodes"].unbind(-1))
+    return {
+        "degrees": found,
+        "square roots of shares of degrees": (found / found.sum(1, keepdim=True)).sqrt(),
+        "degrees of each node label": torch.cat([degrees({**graphs, "mask": mask}) for mask in of_labels], 1),
+    }
+
+
+SIMPLE: list[tuple[str, str, Any]] = [
+    ("degrees", "nearest centroid", NearestCentroid()),
+    ("square roots of shares of degrees", "nearest centroid", NearestCentroid()),
+    ("degrees of each node label", "nearest neighbour", KNeighborsClassifier(1)),
+    ("degrees", "logistic regression", LogisticRegression(max_iter=1000)),
+]
+
+
+def simple(root: Path) -> dict[str, Any]:
+    """Classify counts as they are by what scikit-learn has, in the episodes of test classes."""
+    found: dict[str, Any] = {}
+    for name in TRAINING:
+        split, rows = class_split(root, name), dict[str, Any]()
+        data = classes_of(root, name, split["train"], split["test"])
+        for shots in SHOTS:
+            plan, right = domains.plan(TEST_WAYS[name], shots), dict[str, list[float]]()
+            for episode in data.episode_loader("test", EpisodePlan(**plan)):
+                support, targets, query, wanted = (take(part, 0) for part in episode)
+                given, asked = counts(support), counts(query)
+                for counted, how, peer in SIMPLE:
+                    score = peer.fit(given[counted].numpy(), targets.numpy()).score(asked[counted].numpy(), wanted)
+                    right.setdefault(f"{counted}, {how}", []).append(score)
+            for key, some in right.items():
+                rows.setdefault(key, {})[f"{TEST_WAYS[name]}-way {shots}-shot"] = percent(torch.tensor(some))
+        found[name] = rows
+        print(name, rows, flush=True)
+    return found
+
+
 # ---- chosen on training classes
 
 
@@ -176,6 +227,39 @@ def chosen(root: Path) -> dict[str, Any]:
             row[f"{backbone} {kwargs}"] = round(float(np.mean(accuracies)), 2)
             print(name, row, flush=True)
         found[name] = {"held out": groups, f"{TEST_WAYS[name]}-way 5-shot, 200 episodes": row}
+    return found
+
+
+class Looks(Callback):
+    """Keeps what validation finds on the way."""
+
+    def __init__(self) -> None:
+        self.found = dict[str, float]()
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        self.found[str(trainer.current_epoch + 1)] = 100 * float(trainer.callback_metrics["val_accuracy"])
+
+
+def lengths(root: Path) -> dict[str, Any]:
+    """Train for long, and look on the way at training classes that were held out; test classes have no part."""
+    found: dict[str, Any] = {}
+    for name, (epochs, every) in LOOKS.items():
+        train = class_split(root, name)["train"]
+        looks, began = [], time.process_time()
+        for held in HELD_OUT[name]:
+            data = classes_of(root, name, [each for each in train if each not in held], held, "val")
+            torch.manual_seed(0)
+            model = few_shot(name, {**TRAINING[name], "epochs": epochs}, test_epoch_length=100)
+            look = Looks()
+            trainer = Trainer(
+                max_epochs=epochs, check_val_every_n_epoch=every, num_sanity_val_steps=0, callbacks=[look], **QUIET
+            )
+            trainer.fit(model, datamodule=data)
+            looks.append(look.found)
+        means = {epoch: round(float(np.mean([one[epoch] for one in looks])), 2) for epoch in looks[0]}
+        rows = {"cosine decay to the last": means, "cpu_seconds": round(time.process_time() - began, 1)}
+        print(name, rows, flush=True)
+        found[name] = {"held out": HELD_OUT[name], "5-shot, 100 episodes, after epochs": rows}
     return found
 
 
@@ -221,7 +305,7 @@ def other_strategies(root: Path) -> dict[str, Any]:
 def plain_gin(parts: Sequence[Any], rows: Any, asked: Any, epochs: int, seed: int) -> float:
     """Train GIN in a plain loop on layers of PyTorch Geometric, as its example of MUTAG does; return its right share.
 
-    Five layers of 32 with batch norms, the sum over nodes, a dropout of a half, Adam at 0.01, batches of 128.
+    Five layers of 32 with batch norms, the sum over nodes, a dropout of a half.
     """
     from torch_geometric.loader import DataLoader
     from torch_geometric.nn import MLP, GINConv, global_add_pool
@@ -243,8 +327,8 @@ def plain_gin(parts: Sequence[Any], rows: Any, asked: Any, epochs: int, seed: in
     torch.manual_seed(seed)
     classes = 1 + max(int(part.y) for part in parts)
     network = Net(parts[0].x.shape[1], classes)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    loader = DataLoader([parts[row] for row in rows], batch_size=128, shuffle=True)
+    optimizer = torch.optim.Adam(network.parameters(), lr=FOLD_RATE)
+    loader = DataLoader([parts[row] for row in rows], batch_size=FOLD_BATCH, shuffle=True)
     for _ in range(epochs):
         for batch in loader:
             optimizer.zero_grad()
@@ -278,8 +362,7 @@ def folds(root: Path, name: str) -> dict[str, Any]:
         )
         began = time.process_time()
         torch.manual_seed(seed)
-        schedule = ("CosineAnnealingLR", {"T_max": FOLD_EPOCHS[name]})
-        model = GraphClassifier(optimizer="adam", learning_rate=1e-3, lr_scheduler=schedule)
+        model = GraphClassifier(optimizer="adam", learning_rate=FOLD_RATE)
         trainer = Trainer(max_epochs=FOLD_EPOCHS[name], limit_val_batches=0, **QUIET)
         trainer.fit(model, datamodule=data)
         (figures,) = trainer.test(model, datamodule=data, verbose=False)
@@ -291,14 +374,14 @@ def folds(root: Path, name: str) -> dict[str, Any]:
             Data(x=one["nodes"], edge_index=one["edges"].T.contiguous(), y=torch.tensor([int(code)]))
             for one, code in ((read(graph), code) for graph, code in zip(graphs, codes, strict=True))
         ]
-        right["plain loop"].append(plain_gin(parts, rows, asked, PLAIN_EPOCHS[name], seed))
+        right["plain loop"].append(plain_gin(parts, rows, asked, FOLD_EPOCHS[name], seed))
         seconds["plain loop"] += time.process_time() - began
         print(name, seed, {key: some[-1] for key, some in right.items() if some}, flush=True)
     differences = torch.tensor(right["quickstudy"]) - torch.tensor(right["plain loop"])
     found = {key: percent(torch.tensor(some)) for key, some in right.items()}
     return {
         "graphs": len(graphs),
-        "epochs": {"quickstudy": FOLD_EPOCHS[name], "plain loop": PLAIN_EPOCHS[name]},
+        "training of both": {"epochs": FOLD_EPOCHS[name], "batch size": FOLD_BATCH, "adam": FOLD_RATE},
         **found,
         "quickstudy - plain loop, fold by fold": percent(differences),
         "cpu_seconds": {key: round(took, 1) for key, took in seconds.items()},
@@ -404,5 +487,5 @@ def step(root: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parts = chosen, letter, triangles, enzymes, mutag, proteins, other_strategies, step
+    parts = chosen, lengths, simple, letter, triangles, enzymes, mutag, proteins, other_strategies, step
     domains.main("graphs", __doc__, {one.__name__: one for one in parts})

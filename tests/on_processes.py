@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,16 @@ from quickstudy import DataModule, Trainer
 from quickstudy.algorithms import available_strategies
 from quickstudy.batches import Batch
 from quickstudy.data.table import Table
-from quickstudy.image import ImageClassificationData, ImageClassifier, ImageEmbedder, ImageEmbeddingData
+from quickstudy.image import (
+    ImageClassificationData,
+    ImageClassifier,
+    ImageEmbedder,
+    ImageEmbeddingData,
+    ObjectDetectionData,
+    ObjectDetector,
+    SemanticSegmentation,
+    SemanticSegmentationData,
+)
 from quickstudy.pointcloud import (
     PointCloudObjectDetectionData,
     PointCloudObjectDetector,
@@ -49,7 +59,7 @@ JOBS: list[tuple[str, Any, dict[str, Any]]] = [
     *((name, "64-true", {"optimizer": "Adam"}) for name in ("prototypicalnetworks", "maml", "default")),
     *((name, "64-true", {}) for name in METHODS.names()),
     *((name, "64-true", {"form": form}) for form in ("tokens", "graphs") for name in (*MISSION[::3], "default")),
-    *(("default", "64-true", {"form": form}) for form in ("parts", "boxes")),
+    *(("default", "64-true", {"form": form}) for form in ("parts", "boxes", "objects", "pixels")),
 ]
 
 
@@ -135,6 +145,45 @@ def scenes(form: str, batch_size: int) -> DataModule:
     return given
 
 
+class Maps(nn.Module):
+    """Feature maps of strides 2 to 32, of a layer each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = (3, 4, 4, 4, 4, 4)
+        self.steps = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(one, other, 2, 2), nn.BatchNorm2d(other)) for one, other in pairwise(sizes)
+        )
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        found = []
+        for step in self.steps:
+            pixels = step(pixels).tanh()
+            found.append(pixels)
+        return found
+
+
+def places(form: str, batch_size: int) -> DataModule:
+    """Pictures of different shapes; the class of each of their pixels, or boxes, some without."""
+    generator, pictures, masks, objects = np.random.default_rng(0), [], [], list[Any]()
+    for number in range(41):
+        shape = 24 + number % 9, 32
+        masks.append((generator.random(shape) < 0.3).astype(np.uint8))
+        pictures.append(generator.integers(0, 255, (*shape, 3), np.uint8))
+        rows = [[4 * place, 5, 4 * place + 10 + number % 5, 20] for place in range(number % 3)]
+        objects.append({"boxes": np.array(rows).reshape(-1, 4), "labels": ["block"] * len(rows)})
+    kind, targets = (SemanticSegmentationData, masks) if form == "pixels" else (ObjectDetectionData, objects)
+    given: DataModule = kind.from_images(
+        train_images=pictures,
+        train_targets=targets,
+        test_images=pictures,
+        test_targets=targets,
+        batch_size=batch_size,
+        image_size=32,
+    )
+    return given
+
+
 def backbone(form: str = "pictures") -> nn.Module:
     if form != "pictures":
         return Bag(norm=True) if form == "tokens" else Messages(norm=True)
@@ -191,6 +240,13 @@ def trained(
             if form == "parts"
             else PointCloudObjectDetector(cell=1.0, width=4, **known)
         )
+    elif form in ("objects", "pixels"):
+        of_maps: dict[str, Any] = {"learning_rate": 1e-2, "optimizer": optimizer, "backbone": Maps(), "width": 16}
+        model = (
+            SemanticSegmentation(num_classes=2, dice=1.0, **of_maps)
+            if form == "pixels"
+            else ObjectDetector(class_names=["block"], **of_maps)
+        )
     else:
         model = (ImageClassifier if form == "pictures" else Classifier)(
             num_classes=6 if default else None,
@@ -220,6 +276,8 @@ def trained(
         )
     elif form in ("parts", "boxes"):
         given = scenes(form, 12 // world)
+    elif form in ("objects", "pixels"):
+        given = places(form, 12 // world)
     elif form != "pictures":
         given = ragged(form, default, 12 // world if default else 4)
     else:

@@ -23,6 +23,7 @@ from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.graph import GraphClassificationData, GraphClassifier, GraphRegressionData, Graphs, packed
 from quickstudy.graph.nets import MessagePassing
 from quickstudy.graph.tables import graphs_of_tables
+from quickstudy.ladder.opening import opened
 from quickstudy.nets import build_encoder
 from quickstudy.nets.registry import BACKBONES
 from quickstudy.testing import check_domain, check_modality
@@ -336,6 +337,10 @@ def test_folders_of_the_tu_collection_are_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no graph of class 7; it has '-1', '1'"):
         GraphClassificationData.from_tu(train_folder=folder, train_classes=[7])
     (folder / "TOY_graph_attributes.txt").write_text("0.5\n1.5\n2\n")
+    assert type(opened(folder)) is GraphClassificationData  # of the ladder, though no file ends as a graph's does
+    tu(tmp_path / "TOO")
+    with pytest.raises(DataError, match=r"folders of the TU collection, 'TOO', 'TOY', .* give one of them, '.*/TOO'"):
+        opened(tmp_path)
     numbers = GraphRegressionData.from_folders(train_folder=folder).table("train")
     assert numbers is not None and numbers.targets is not None
     assert numbers.targets.ravel().tolist() == [0.5, 1.5, 2]

@@ -68,6 +68,7 @@ class Graphs(Modality):
 
     called = "graphs"
     extensions = EXTENSIONS
+    telling = ("_graph_indicator.txt",)  # of the TU collection
     learned = ("nodes", "edges", "degrees")
     of_network = ("directed",)
     wire = Wire(

@@ -15,7 +15,7 @@ from quickstudy.errors import DataError, few, given, shown
 from quickstudy.graph.modality import Graphs
 from quickstudy.graph.reading import graph_of
 from quickstudy.graph.tables import column_in, columns, graphs_of_tables
-from quickstudy.graph.tu import tu_graphs, tu_source
+from quickstudy.graph.tu import tu_folders, tu_graphs, tu_source
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
 from quickstudy.training.datamodule import DataModule
@@ -86,7 +86,14 @@ class GraphData(DataModule):
     def folder_table(cls, path: Path, labelled: bool) -> Table:
         """Return the examples in a folder: in class folders; or in one of the TU collection."""
         source = tu_source(path)
-        return super().folder_table(path, labelled) if source is None else cls._of_tu(source, labelled)
+        if source is not None:
+            return cls._of_tu(source, labelled)
+        if found := tu_folders(path):
+            raise DataError(
+                f"'{path}' holds folders of the TU collection, {shown(found)}, and no classes: give one of them, "
+                f"'{path}/{found[0]}'"
+            )
+        return super().folder_table(path, labelled)
 
     @classmethod
     def _of_tu(cls, source: Source, labelled: bool, classes: Sequence[Any] | None = None) -> Table:

@@ -32,6 +32,12 @@ def tu_source(path: Any) -> Source | None:
     return source if tu_name(source) is not None else None
 
 
+def tu_folders(path: Any) -> list[str]:
+    """Return the folders of TU data sets right below a folder or in an archive, by name."""
+    names = [name.split("/") for name in unwrapped(open_source(path)).files() if name.endswith("_graph_indicator.txt")]
+    return sorted({parts[0] for parts in names if len(parts) == 2})
+
+
 def tu_graphs(source: Source, numbers: bool = False) -> tuple[list[Graph], list[Any]]:
     """Read all graphs of a TU data set, and what each is called, or a number of each.
 

@@ -64,6 +64,8 @@ class Modality(ABC):
     """What several are called, for people: ``"pictures"``, ``"texts"``, ``"rows"``."""
     extensions: ClassVar[frozenset[str]] = frozenset()
     """Lower-case endings of its files; none: of any ending."""
+    telling: ClassVar[tuple[str, ...]] = ()
+    """Ends of names of files that only a folder of its inputs has, whatever other files are there."""
     parts: ClassVar[frozenset[str]] = frozenset()
     """Lower-case endings of files of which all that lie in one folder are one input, which the folder names."""
     in_cells: ClassVar[bool] = False

@@ -18,8 +18,15 @@ _LOOKED_AT = 20  # items
 
 
 def domain_of_names(names: Iterable[object]) -> str:
-    """Return the domain of most files, by the endings of their names; nothing where no ending is known."""
-    endings = Counter(Path(str(name)).suffix.lower() for name in names)
+    """Return the domain of most files, by the endings of their names; nothing where no ending is known.
+
+    A file whose name is ``telling`` decides by itself.
+    """
+    called = [str(name) for name in names]
+    for domain in DOMAINS:
+        if (telling := MODALITIES[domain].telling) and any(name.endswith(telling) for name in called):
+            return domain
+    endings = Counter(Path(name).suffix.lower() for name in called)
     counts = {domain: sum(endings[ending] for ending in MODALITIES[domain].extensions) for domain in DOMAINS}
     found = max(counts, key=lambda domain: counts[domain])
     return found if counts[found] else ""
