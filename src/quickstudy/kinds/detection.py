@@ -148,7 +148,7 @@ class Detection(Kind):
         """Return the same examples with targets of these classes; see ``Kind.fitting``."""
         if table.annotations is None or not self.classes:
             return table
-        coded = Coded(self.classes, self.ids, self.codes, self.ignored)
+        coded = Coded(self.classes, self.ids, self.codes, self.ignored, option="ignore")
         return replace(table, annotations=table.annotations.coded(ToObjects(coded)))
 
     # ---- the network
