@@ -52,16 +52,16 @@ def in_tiles(
                 tiles.append(rows[part::parts])
                 middles.append(middle)
     widest = max(map(len, tiles))
+    if len(tiles) * widest > MOST:
+        raise DataError(
+            f"{name} falls into {len(tiles):,} tiles, of which one has {widest:,} points: no memory holds them all so "
+            f"wide. Set a larger tile than {side:g}, or fewer tile_points than {most:,}"
+        )
     if len(xyz) >= _MANY and len(tiles) > len(xyz):
         x, y = np.ptp(xyz[:, :2], axis=0)
         raise DataError(
             f"{name} of {len(xyz):,} points is {x:.4g} by {y:.4g}, and would be {len(tiles):,} tiles of side {side:g}, "
             "most of one point: is tile= in the units of its points? Set it higher"
-        )
-    if len(tiles) * widest > MOST:
-        raise DataError(
-            f"{name} falls into {len(tiles):,} tiles, of which one has {widest:,} points: no memory holds them all so "
-            f"wide. Set a larger tile than {side:g}, or fewer tile_points than {most:,}"
         )
     places = np.zeros((len(tiles), widest), np.int64)
     mask = np.zeros((len(tiles), widest), np.bool_)

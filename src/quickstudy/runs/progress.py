@@ -14,6 +14,7 @@ from quickstudy.batches import size
 from quickstudy.data.loading import inputs_of
 from quickstudy.episode import Episode, Unit
 
+_MANY = 4  # figures of one kind that a line tells one by one
 _INTERVAL = "_ci95"
 _UNTOLD = "_transductive"  # a property of the strategy, which the sentence of a test says in a word
 _FIRST, _LATEST = 30.0, 600.0  # seconds until the first line within an epoch, and between two at most
@@ -177,9 +178,28 @@ class Lines(ProgressBar):
             parts = [f"epoch {epoch + 1}{_last(trainer)}", _duration(seconds), str(rate)]
             if last is not None and last > epoch + 1:
                 parts.append(f"{_duration(seconds * (last - epoch - 1))} left")
-            figures = [f"{name} {text}" for name, text in shown(trainer.callback_metrics).items()]
+            figures = in_brief(shown(trainer.callback_metrics))
             print(", ".join(part for part in [*parts, *figures] if part), flush=True)
         self._running = None
+
+
+def in_brief(figures: Mapping[str, str]) -> list[str]:
+    """Return figures for a line; of those of many classes the lowest, as the others stand in the log and the report.
+
+    >>> in_brief({"val_loss": "0.5", **{f"val_iou_{name}": f"0.{place}" for place, name in enumerate("abcdef")}})
+    ['val_loss 0.5', 'val_iou_a 0.0 (lowest of 6)']
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in figures:
+        groups.setdefault(tuple(name.split("_")[:2]), []).append(name)
+    told = []
+    for names in groups.values():
+        if len(names) <= _MANY:
+            told += [f"{name} {figures[name]}" for name in names]
+        else:
+            lowest = min(names, key=lambda name: float(figures[name].split()[0]))
+            told.append(f"{lowest} {figures[lowest]} (lowest of {len(names)})")
+    return told
 
 
 def _last(trainer: Trainer) -> str:
