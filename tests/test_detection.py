@@ -305,8 +305,7 @@ def with_more(targets: dict[str, Tensor]) -> dict[str, Tensor]:
             width=16,
             most=6,
             min_score=0.001,
-            points=2,
-            keypoint_names=("left", "right"),
+            points=("left", "right"),
         ),
     ],
     ids=["instances", "keypoints"],
@@ -347,7 +346,7 @@ def test_masks_and_keypoints_that_are_right_count_as_right() -> None:
     count = targets["boxes"].shape[1]
     both = {"boxes": targets["boxes"], "scores": targets["mask"] * 0.9, "labels": targets["labels"]}
     shown = {**both, "keypoints": targets["keypoints"].clone()}
-    kind: Any = Keypoints(classes=NAMES, ids=NAMES, codes=(0, 1), most=count, points=2)
+    kind: Any = Keypoints(classes=NAMES, ids=NAMES, codes=(0, 1), most=count, points=("left", "right"))
     assert kind.precisions(kind.figures(shown, targets).numpy())["map"] == pytest.approx(1)
     shown["keypoints"][..., 0] += 6
     assert kind.precisions(kind.figures(shown, targets).numpy())["map"] < 0.2

@@ -58,9 +58,9 @@ class Keypoints(Detection):
     whether it is labelled (above 0). Average precision is by COCO's object keypoint similarity.
 
     Args:
-        keypoint_names: J names; None: numbers.
+        keypoint_names: J names; None: as the data says, else numbers.
         spread: how far people who label the same point are apart, in roots of an object's area: COCO's sigma.
-        points: J.
+        points: J names.
     """
 
     detectors: ClassVar[tuple[str, ...]] = ("keypoint_rcnn",)
@@ -69,7 +69,7 @@ class Keypoints(Detection):
     detector: str = "keypoint_rcnn"
     keypoint_names: Sequence[str] | None = None
     spread: float = 0.05
-    points: int = 0
+    points: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,19 +88,18 @@ class Keypoints(Detection):
         if found is None or "keypoints" not in found:
             raise ConfigError("no object of the training data has keypoints: there is nothing to learn")
         count = found["keypoints"].shape[1]
-        if met.keypoint_names is None and "keypoint_names" in found:
-            met = replace(met, keypoint_names=found["keypoint_names"])
-        if met.keypoint_names is not None and len(met.keypoint_names) != count:
-            raise ConfigError(f"keypoint_names has {len(met.keypoint_names)} names, and objects have {count} points")
-        return replace(met, points=count)
+        names = self.keypoint_names or found.get("keypoint_names") or tuple(map(str, range(count)))
+        if len(names) != count:
+            raise ConfigError(f"keypoint_names has {len(names)} names, and objects have {count} points")
+        return replace(met, points=tuple(names))
 
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
         return Detector(
-            self.detector, channels, strides, self.choices, self.width, keypoints=self.points, most=self.most
+            self.detector, channels, strides, self.choices, self.width, keypoints=len(self.points), most=self.most
         )
 
     def _of_object(self, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        points = target["keypoints"][..., : self.points, :3].clone()
+        points = target["keypoints"][..., : len(self.points), :3].clone()
         points[..., 2] = (points[..., 2] > 0).to(points)
         return {**super()._of_object(target), "keypoints": points}
 
@@ -108,14 +107,13 @@ class Keypoints(Detection):
         """Return how alike points found and points there are, ``[k, m]``, in one picture."""
         boxes = true["boxes"][row][there, :4]
         areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-        points = true["keypoints"][row][there][:, : self.points]
+        points = true["keypoints"][row][there][:, : len(self.points)]
         return point_likeness(told["keypoints"][row][found], points, areas, self.spread)
 
     def _told(self, found: Mapping[str, Tensor], factor: Tensor, full: Sequence[int]) -> dict[str, Any]:
-        names = self.keypoint_names or tuple(map(str, range(self.points)))
         places = (found["keypoints"][:, :2] * factor).tolist()
         sure = found["keypoints_scores"].tolist()
-        points = {name: [*place, score] for name, place, score in zip(names, places, sure, strict=True)}
+        points = {name: [*place, score] for name, place, score in zip(self.points, places, sure, strict=True)}
         return {**super()._told(found, factor, full), "keypoints": points}
 
 
