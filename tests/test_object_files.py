@@ -274,6 +274,14 @@ def test_masks_that_are_none_are_told(mask: Any, message: str) -> None:
         instances_on_canvas({**item, "masks": []}, example)
 
 
+def test_a_polygon_may_have_as_many_numbers_as_its_picture_is_wide() -> None:
+    polygon = [[2.0, 4.0] * 30 + [30.0, 4.0, 30.0, 40.0]]
+    assert len(polygon[0]) == WIDTH
+    example = Picture(32, resize="fit").load(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    found = instances_on_canvas({"boxes": [[2, 4, 30, 40]], "labels": ["cat"], "masks": [polygon]}, example)
+    assert 60 < int(found["masks"].sum()) < 180
+
+
 def test_keypoints_of_another_count_are_told(tmp_path: Path) -> None:
     told = shaped(tmp_path)
     told["annotations"][1]["keypoints"] = [1, 2, 2]
