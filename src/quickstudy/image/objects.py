@@ -128,9 +128,9 @@ def mask_of(mask: Any, full: Sequence[int], size: Sequence[int], name: str) -> N
         DataError: it is none, or of another size.
         MissingPackageError: pycocotools is not installed.
     """
-    if isinstance(mask, (list, tuple)) and mask and isinstance(mask[0], (list, tuple)):
-        if [len(mask), len(mask[0])] != [*full]:  # which would be rows of pixels
-            return _filled(mask, full, size, name)
+    lists = isinstance(mask, (list, tuple)) and mask and isinstance(mask[0], (list, tuple))
+    if lists and [len(mask), len(mask[0])] != [*full]:  # which would be rows of pixels
+        return _filled(mask, full, size, name)
     if isinstance(mask, Mapping):
         if list(mask.get("size", ())) != list(full):
             raise DataError(
