@@ -66,7 +66,8 @@ def test_a_domain_is_its_folder_a_line_and_an_extra(name: str) -> None:
     package = importlib.import_module(f"quickstudy.{name}")
     assert MODALITIES.name_of(MODALITIES[name]) == name
     assert all(
-        task.startswith(f"{name}_") and {*classes} <= {*package.__all__} for task, classes in package.TASKS.items()
+        (task.startswith(f"{name}_") or name == DOMAINS[0]) and {*classes} <= {*package.__all__}
+        for task, classes in package.TASKS.items()
     )
     assert {task for task, home in TASKS.items() if home.module == package.__name__} == {*package.TASKS}
     assert name in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]

@@ -269,8 +269,10 @@ class Picture(Modality):
             channels = 1 if self.image_mode == "L" else 3
             like = torch.empty(0, channels, *height_width(self.image_size), dtype=torch.uint8)
         pixels = super().made_up(count, generator, like)
+        if not sized:
+            return pixels
         size = torch.tensor(pixels.shape[2:]).expand(count, 2)
-        return {"pixels": pixels, "size": size, "full": size.clone()} if sized else pixels
+        return {"pixels": pixels, "size": size, "full": size.clone()}
 
     def recipe(self) -> dict[str, Any]:
         """Return the mode, and how the size comes about."""

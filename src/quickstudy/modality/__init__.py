@@ -220,7 +220,12 @@ class Modality(ABC):
         Args:
             content: of the file, or the value.
             name: as its sender calls it, for messages.
+
+        Raises:
+            DataError: it is a text where a file is due.
         """
+        if isinstance(content, str) and self.extensions and not self.in_words:
+            raise DataError(f"a text was sent where one of {self.called} is due: send a file, or its bytes in base64")
         return content
 
     def within(self, most: int) -> Self:

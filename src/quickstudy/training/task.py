@@ -139,8 +139,7 @@ class Task(OfDomain, L.LightningModule):
     def __init_subclass__(cls, **options: Any) -> None:
         """Show whoever asks for it all that the class takes, and not only what it names."""
         super().__init_subclass__(**options)
-        asked = cls.answers.asked()
-        cls.__signature__ = signature_of(cls, Task, [one for one in fields(cls.answers) if one.name in asked])
+        cls.__signature__ = _signature(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
@@ -248,8 +247,9 @@ class Task(OfDomain, L.LightningModule):
 
     @property
     def has_learned(self) -> bool:
-        """Whether it, or its network before, was trained on anything."""
-        return self.encoder.trained or bool(self.trained_on)
+        """Whether it, or its network before, was trained on anything, as a module that says what it reads may be."""
+        says = self.encoder.made_by is None and self.encoder.reads is not None
+        return self.encoder.trained or says or bool(self.trained_on)
 
     @property
     def score(self) -> Score:
@@ -615,7 +615,13 @@ class Task(OfDomain, L.LightningModule):
         return self.modality.with_options(self.load_options)
 
 
-Task.__signature__ = signature_of(Task, Task)
+def _signature(cls: type[Task]) -> Signature:
+    """Return a task's arguments, with those of its answers."""
+    asked = cls.answers.asked()
+    return signature_of(cls, Task, [one for one in fields(cls.answers) if one.name in asked])
+
+
+Task.__signature__ = _signature(Task)
 
 
 class Classifier(Task):
