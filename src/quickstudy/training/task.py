@@ -38,7 +38,7 @@ from quickstudy.learning.adapting import acquainted_with_names
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import at_layer, build_encoder, sized
 from quickstudy.selfsupervised import Method
-from quickstudy.signatures import signature_of
+from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
 from quickstudy.training.checkpoint import (
     check_strategy,
@@ -139,11 +139,12 @@ class Task(OfDomain, L.LightningModule):
     def __init_subclass__(cls, **options: Any) -> None:
         """Show whoever asks for it all that the class takes, and not only what it names."""
         super().__init_subclass__(**options)
-        cls.__signature__ = _signature(cls)
+        asked = cls.answers.asked()
+        cls.__signature__ = signature_of(cls, Task, [one for one in fields(cls.answers) if one.name in asked])
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a misspelled argument, with the name that was meant."""
-        known = [name for name, one in cls.__signature__.parameters.items() if one.kind is not one.VAR_KEYWORD]
+        known = list(dict.fromkeys([*options_of(cls, Task), *cls.answers.asked()]))
         planned = {name: kwargs[name] for name in kwargs if name in EpisodePlan.__annotations__ and name not in known}
         if planned:
             raise ConfigError(f"these belong to the few-shot strategy: training_strategy_kwargs={planned}")
@@ -615,13 +616,7 @@ class Task(OfDomain, L.LightningModule):
         return self.modality.with_options(self.load_options)
 
 
-def _signature(cls: type[Task]) -> Signature:
-    """Return a task's arguments, with those of its answers."""
-    asked = cls.answers.asked()
-    return signature_of(cls, Task, [one for one in fields(cls.answers) if one.name in asked])
-
-
-Task.__signature__ = _signature(Task)
+Task.__signature__ = signature_of(Task, Task)
 
 
 class Classifier(Task):
