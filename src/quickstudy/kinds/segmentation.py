@@ -251,7 +251,7 @@ class Segmentation(Kind):
                 f"the model's answer to input {wrong[0]} is not a number: does it hold NaN or infinite values, or was "
                 "the model trained until it diverged?"
             )
-        own = [_there(logits[row], mask[row]) for row in range(len(logits))]
+        own = [of_rectangle(logits[row], mask[row]) for row in range(len(logits))]
         if form in ("logits", "probabilities"):
             return own if form == "logits" else [one.softmax(-1) for one in own]
         codes = [one.argmax(-1) for one in own]
@@ -337,7 +337,7 @@ def of_elements(there: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, T
     return labels, mask & there
 
 
-def _there(answers: Tensor, mask: Tensor) -> Tensor:
+def of_rectangle(answers: Tensor, mask: Tensor) -> Tensor:
     """Return the answers ``[P, C]`` of one input without what fills it up; of places ``[H, W, C]`` the rectangle."""
     if mask.ndim == 1:
         return answers[mask]
