@@ -55,6 +55,7 @@ EXCEPT = {
     "nets/two_towers.py": (r".*", "networks of pictures and words"),
     "nets/": (r".* .*", "what to type where a picture does not fit a network"),
     "modality/pixels.py": (r".*", "arrays in memory as a network of pictures takes them, whatever the domain"),
+    "part_predictor.py": (r"thumbnails", "a name of public arguments"),
     "predictor.py": (r"images|thumbnails?", "names of public arguments, and on disk"),
     "runs/folder.py": (r"Picture|pictures|\w+_picture", "figures on the page of a run"),
     "runs/report.py": (

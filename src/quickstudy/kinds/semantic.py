@@ -192,7 +192,7 @@ class SemanticSegmentation(OfParts, Segmentation):
         asked = replace(self, classes=(), ids=(), codes=(), weights=())
         if names is not None:
             asked = replace(asked, num_classes=None, class_names=in_form(names, numbers=True))
-        named = asked._named(table)
+        named = asked.named_by(table)
         coded = named.fitting(table).annotations
         assert coded is not None
         return named, coded
