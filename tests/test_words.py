@@ -32,6 +32,8 @@ EXCEPT = {
     "data/likeness.py": (r"_?pictures?", "how sketches of pictures are compared"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),
     "kinds/detection.py": (r".*", "objects are found in pictures"),
+    "kinds/faces.py": (r".*", "faces are found in pictures"),
+    "nets/mtcnn.py": (r".*", "faces are found in pictures"),
     "kinds/instances.py": (r".*", "objects are found in pictures"),
     "kinds/semantic.py": (r".*", "a class of each pixel of pictures"),
     "nets/decoders.py": (r".*", "a class of each pixel of pictures"),
