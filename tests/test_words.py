@@ -25,7 +25,7 @@ EXCEPT = {
     "crossvalidation.py": (r".*ImageClassifier.*", "the example in a message"),
     "embedded.py": (r"picture|scatter_picture|a picture needs .*", "a figure, for people"),
     "ladder/": (
-        r"image_size|imagenet-\w+|ImageNetInfo|image/png|confusion_picture|.*ImageClassificationData.*",
+        r"quickstudy\.modality\.thumbnails|image_size|imagenet-\w+|ImageNetInfo|image/png|confusion_picture|.*ImageClassificationData.*",
         "how raw inputs are read; names of published sets; figures on a page; the example in a message",
     ),
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
