@@ -25,7 +25,7 @@ from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataWarning, TakenError, brief, check_counts, few, one_line
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
-from quickstudy.kinds.predictions import Answer, Neighbour
+from quickstudy.kinds.predictions import Answer, Neighbour, how_far
 from quickstudy.kinds.regression import Regression
 from quickstudy.learning.adapting import acquainted_with_names, addition, after, fitted, unshown, untaught
 from quickstudy.learning.answering import answered, named, neighbours
@@ -628,7 +628,7 @@ class Predictor(Adapted):
         answers = answered(known, examples)
         tiles = [(shown[0], f"answer: {named(known, answers)[0]}", "what was asked")]
         for near in neighbours(known, examples, answers.embedded, count)[0]:
-            tiles.append((near.thumbnail, str(near.name), f"{near.distance:.3g} away"))
+            tiles.append((near.thumbnail, str(near.name), how_far(near.distance, near.same)))
         return known.reader.rules.beside(tiles)
 
     def score(self, inputs: Any, labels: Any) -> float:

@@ -540,7 +540,7 @@ KINDS = Registry[type[Kind]](
     "kind of answer",
     homes={
         name: f"quickstudy.kinds.{name}"
-        for name in ("classification", "detection", "detection3d", "embedding", "regression", "segmentation")
+        for name in ("classification", "detection", "detection3d", "embedding", "faces", "regression", "segmentation")
     }
     | {
         "semantic_segmentation": "quickstudy.kinds.semantic",
