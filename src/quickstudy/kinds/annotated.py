@@ -161,7 +161,7 @@ class FoundObjects(Annotated):
         """
         if asked is not None:
             raise ConfigError(
-                f"loss_fn is of answers that are compared one by one, and {self.objects} have a loss of their own"
+                f"loss_fn is of answers that are compared one by one, and what finds {self.objects} has a loss of its own"
             )
         return _no_loss
 
