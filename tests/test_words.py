@@ -31,6 +31,7 @@ EXCEPT = {
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
     "data/likeness.py": (r"_?pictures?", "how sketches of pictures are compared"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),
+    "kinds/coco.py": (r".*", "COCO's words"),
     "kinds/detection.py": (r".*", "objects are found in pictures"),
     "kinds/instances.py": (r".*", "objects are found in pictures"),
     "kinds/semantic.py": (r".*", "a class of each pixel of pictures"),

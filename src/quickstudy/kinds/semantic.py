@@ -5,7 +5,7 @@ Shapes: N pictures, H W pixels of the canvas that all are on, h w of a picture o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, DataError, check_choice, check_counts
 from quickstudy.functional.masks import in_runs
 from quickstudy.kinds.base import KINDS, Judged
+from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements
@@ -48,6 +49,7 @@ class SemanticSegmentation(Segmentation):
             single pixels; it is that of each picture, and these count by their pixels.
     """
 
+    placed: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = ("classes", "probabilities", "logits")
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
@@ -149,6 +151,15 @@ class SemanticSegmentation(Segmentation):
             for code in there
         ]
         return {"size": list(answer.shape), "masks": masks}
+
+    def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+        """Return of each picture a mask of each class that is there, as COCO's JSON; see ``Kind.coco``."""
+        told = [self.in_json(answer) for answer in answers]
+        objects = [
+            [{"label": one["label"], "mask": {"size": each["size"], "counts": one["counts"]}} for one in each["masks"]]
+            for each in told
+        ]
+        return coco_of(self.classes, names, [each["size"] for each in told], objects)
 
 
 def _padded(inputs: Batch) -> dict[str, Tensor]:
