@@ -540,7 +540,15 @@ KINDS = Registry[type[Kind]](
     "kind of answer",
     homes={
         name: f"quickstudy.kinds.{name}"
-        for name in ("classification", "detection", "detection3d", "embedding", "regression", "segmentation")
+        for name in (
+            "classification",
+            "detection",
+            "detection3d",
+            "embedding",
+            "entities",
+            "regression",
+            "segmentation",
+        )
     }
     | {
         "semantic_segmentation": "quickstudy.kinds.semantic",

@@ -102,13 +102,20 @@ class TransformersEncoder(nn.Module):
         embedded_ND = by_window(self._pooled, texts)
         return F.normalize(embedded_ND, dim=1) if self.normalize else embedded_ND
 
+    def elements(self, texts: Batch) -> tuple[Tensor, Tensor]:
+        """Return the state of each token, ``[N, L, D]``, and which of them are asked for."""
+        return self._states(texts), texts.get("asked", texts["mask"])
+
     def _pooled(self, texts: Batch) -> Tensor:
+        return pooled(self._states(texts), texts["mask"], self.pooling)
+
+    def _states(self, texts: Batch) -> Tensor:
         ids_NL, mask_NL = texts["ids"], texts["mask"]
         bias = attention_bias(mask_NL, next(self.network.parameters()).dtype, self._causal)
         ids_NL = ids_NL.masked_fill(~mask_NL, self._padding)
         places = {"position_ids": torch.arange(ids_NL.shape[1], device=ids_NL.device)[None]} if self._counts else {}
-        states_NLD = self.network(input_ids=ids_NL, attention_mask=bias, **places).last_hidden_state
-        return pooled(states_NLD, mask_NL, self.pooling)
+        states_NLD: Tensor = self.network(input_ids=ids_NL, attention_mask=bias, **places).last_hidden_state
+        return states_NLD
 
 
 @BACKBONES.register("minilm")

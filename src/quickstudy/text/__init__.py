@@ -1,4 +1,4 @@
-"""Texts: classification, regression, embedding. Importing it loads nothing until a name is used."""
+"""Texts: classification, regression, embedding, entities. Importing it loads nothing until a name is used."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from quickstudy.text.tasks import TextEmbeddingData as TextEmbeddingData
     from quickstudy.text.tasks import TextRegressionData as TextRegressionData
     from quickstudy.text.tasks import TextRegressor as TextRegressor
+    from quickstudy.text.tasks import TokenClassificationData as TokenClassificationData
+    from quickstudy.text.tasks import TokenClassifier as TokenClassifier
 
 __getattr__, __dir__, __all__ = lazily(
     __name__,
@@ -27,6 +29,8 @@ __getattr__, __dir__, __all__ = lazily(
         "TextEmbeddingData": "tasks",
         "TextRegressionData": "tasks",
         "TextRegressor": "tasks",
+        "TokenClassificationData": "tasks",
+        "TokenClassifier": "tasks",
     },
 )
 
@@ -34,5 +38,6 @@ TASKS = {
     "text_classification": ("TextClassifier", "TextClassificationData"),
     "text_embedding": ("TextEmbedder", "TextEmbeddingData"),
     "text_regression": ("TextRegressor", "TextRegressionData"),
+    "token_classification": ("TokenClassifier", "TokenClassificationData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -24,14 +24,18 @@ from quickstudy.data.content import told_by
 from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
-from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_counts, few, given, require
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, check_counts, few, given, require
+from quickstudy.functional.characters import text_of
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.values import Sighted, Values
+from quickstudy.text.elements import parts_of, parts_of_bytes, words_of
 
 MAX_CHARACTERS = 1_000_000
 """A text that has more is refused before it is taken apart."""
 VOCABULARY_SIZE = 8192
 """Tokens that are learned at most."""
+Elements = Literal["", "words"]
+"""What of a text is answered: words, or it as a whole."""
 _LENGTH = 128
 """Tokens of a text, where its tokenizer does not say."""
 _LEARNED_FROM = 100_000
@@ -59,6 +63,8 @@ class Text(Modality):
             overlap by a quarter, and its vector is the mean of theirs; only what is beyond them is cut.
         vocabulary_size: tokens that are learned at most.
         max_characters: a text that has more is refused.
+        elements: ``"words"``: each is answered, and a text is as ``elements.words_of`` says, whole, in as many windows
+            as it needs; a list of words is a text, too. Empty: a text is answered as a whole.
 
     Raises:
         ConfigError: an option is out of range, or the tokenizer is none.
@@ -78,11 +84,13 @@ class Text(Modality):
     windows: int = 1
     vocabulary_size: int = VOCABULARY_SIZE
     max_characters: int = MAX_CHARACTERS
+    elements: Elements = ""
 
     def __post_init__(self) -> None:
         check_counts(4, **given(max_length=self.max_length))  # beside what marks a text's two ends
         check_counts(_BYTES + 1, vocabulary_size=self.vocabulary_size)
         check_counts(max_characters=self.max_characters, windows=self.windows)
+        check_choice("elements", self.elements, *get_args(Elements))
         if self.tokenizer and not self.tokenizer.lstrip().startswith("{"):
             raise ConfigError(
                 f"tokenizer={brief(self.tokenizer)} is not the content of a tokenizer.json: type "
@@ -94,6 +102,8 @@ class Text(Modality):
     def load(self, item: Any) -> Batch:
         """Return the tokens of a string; or of a file of UTF-8, as a path, a file of an archive, or bytes."""
         text = self._read(item)
+        if self.elements:
+            return self._words(text, list(item) if _in_words(item) else None)
         if self.tokenizer:
             encoded = self._coder.encode(text)
             parts = [part.ids for part in (encoded, *encoded.overflowing)][: self.windows]
@@ -103,6 +113,17 @@ class Text(Modality):
             raise DataError(f"{brief(text)} has no token that the tokenizer knows")
         read = [{"ids": torch.tensor(ids), "mask": torch.ones(len(ids), dtype=torch.bool)} for ids in parts]
         return read[0] if self.windows == 1 else stack(read)
+
+    def _words(self, text: str, given: list[str] | None) -> Batch:
+        if self.tokenizer:
+            read = text if given is None else given
+            parts = parts_of(self._coder.encode(read, is_pretokenized=given is not None))
+        else:
+            parts = parts_of_bytes(text, self.max_length or _LENGTH)
+        found = words_of(parts, text, given)
+        if not found["mask"].any():  # type: ignore[union-attr]
+            raise DataError(f"{brief(text)} has no token that the tokenizer knows")
+        return found
 
     def listed(self, inputs: Any) -> Any:
         """Return texts as a list; a string alone is a list of one, and a batch of tokens stays as it is.
@@ -141,11 +162,18 @@ class Text(Modality):
 
     def _check(self, texts: Sequence[Any]) -> None:
         for row, text in enumerate(texts):
-            if told := "" if isinstance(text, (bytes, dict)) or hasattr(text, "read_bytes") else self._complaint(text):
+            if isinstance(text, (bytes, dict)) or hasattr(text, "read_bytes") or (self.elements and _in_words(text)):
+                continue
+            if told := self._complaint(text):
                 raise DataError(f"text {row}: {told}")
 
     def _read(self, item: Any) -> str:
         item = content_of(item)
+        if self.elements and _in_words(item):
+            for place, word in enumerate(item):
+                if not word.strip():
+                    raise DataError(f"word {place} of {brief(item)} is blank: leave it out, with its label")
+            item = " ".join(item)
         if isinstance(item, bytes) or hasattr(item, "read_bytes"):
             name = f"a text of {len(item)} bytes" if isinstance(item, bytes) else named(item)
             try:
@@ -187,7 +215,7 @@ class Text(Modality):
     @property
     def _coder(self) -> Any:
         """What takes texts apart."""
-        return _coder(self.tokenizer, self.max_length, self.windows > 1)
+        return _coder(self.tokenizer, self.max_length, self.windows > 1 or bool(self.elements))
 
     # ---- learning
 
@@ -213,7 +241,7 @@ class Text(Modality):
             if self._complaint(text):
                 continue
             encoded = coder.encode(text)
-            cut += len(encoded.overflowing) >= self.windows
+            cut += len(encoded.overflowing) >= self.windows and not self.elements
             tokens += len(encoded.tokens)
             strange += encoded.tokens.count(unknown)
         if cut:
@@ -229,7 +257,9 @@ class Text(Modality):
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return its beginning."""
-        if isinstance(item, dict):
+        if isinstance(item, dict) and self.elements:
+            text = text_of(example["characters"])
+        elif isinstance(item, dict):
             first = take(example, 0) if self.windows > 1 else example
             ids = [int(token) for token in first["ids"][first["mask"]]]
             known = self.tokenizer and self._coder
@@ -258,9 +288,24 @@ class Text(Modality):
 
     def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
         """Return tokens by chance."""
+        if self.elements:
+            return self._made_up_words(count, generator, like)
         axes = (1, _LENGTH)[self.windows == 1 :] if like is None else like["ids"].shape[1:]
         ids = torch.randint(1, self.count, (count, *(max(length, 1) for length in axes)), generator=generator)
         return {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)}
+
+    def _made_up_words(self, count: int, generator: torch.Generator, like: Batch | None) -> Batch:
+        shape = (count, 1, _LENGTH) if like is None else (count, *like["windows"]["ids"].shape[1:])
+        words = shape[1] * shape[2]
+        ids = torch.randint(1, self.count, shape, generator=generator)
+        there = torch.ones(shape, dtype=torch.bool)
+        return {
+            "windows": {"ids": ids, "mask": there, "asked": there},
+            "places": torch.arange(words).view(1, *shape[1:]).expand(shape),
+            "mask": torch.ones(count, words, dtype=torch.bool),
+            "offsets": torch.zeros(count, words, 2, dtype=torch.int64),
+            "characters": torch.zeros(count, 1, dtype=torch.int32),
+        }
 
     def free_axes(self) -> dict[str, dict[int, str]]:
         """Return that a text has any length, and any number of windows."""
@@ -319,6 +364,11 @@ class _Texts:
         for row in dict.fromkeys(np.linspace(0, count - 1, min(count, most)).astype(int).tolist()):
             item = self._inputs[row]
             yield self._read(item.item if isinstance(item, Loaded) else item)
+
+
+def _in_words(item: Any) -> bool:
+    """Whether a text is given as its words."""
+    return isinstance(item, (list, tuple)) and bool(item) and all(isinstance(word, str) for word in item)
 
 
 def _text_of(item: Any, row: int) -> Any:

@@ -1,20 +1,26 @@
-"""Tasks of texts, and their data: classification, regression, embedding."""
+"""Tasks of texts, and their data: classification, regression, embedding, entities."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.data.targets import in_order
-from quickstudy.errors import given
+from quickstudy.errors import DataError, given
+from quickstudy.kinds.base import Kind
 from quickstudy.kinds.embedding import Embedding
+from quickstudy.kinds.entities import Entities
 from quickstudy.kinds.regression import Regression
+from quickstudy.text.conll import conll_texts
 from quickstudy.text.modality import Text
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Embedder, Regressor
+from quickstudy.training.task import Classifier, Embedder, Regressor, Segmenter
 
 
 class TextData(DataModule):
@@ -84,6 +90,62 @@ class TextRegressionData(TextData):
     answers = Regression
 
 
+class TokenClassificationData(TextData):
+    """Texts with entities, such as names of people and places; see ``TextData``.
+
+    Entities of a text are a list of ``{"start", "end", "label"}`` or ``(start, end, label)``, in characters, as Python
+    counts them; there may be none. Or a text is the list of its words, and there is one tag of each, ``"O"``,
+    ``"B-person"``. In tables they are cells of JSON. Folders hold files of CoNLL's form.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        max_length: tokens that the network reads at once; longer texts are read in windows that overlap, whole.
+        vocabulary_size: tokens that are learned at most, where the model brings no tokenizer of its own.
+        options: see ``DataOptions``.
+    """
+
+    modality = Text(elements="words")
+    answers: ClassVar[type[Kind]] = Entities
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        max_length: int | None = None,
+        vocabulary_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            train, val, test, predict, max_length=max_length, vocabulary_size=vocabulary_size, **options
+        )
+
+    @door
+    def from_conll(cls, stage: Stage, file: str | os.PathLike[str]) -> Table:
+        """Read files of CoNLL's form: a word and its tag in a line, the tag last, and a blank line behind each text.
+
+        Args:
+            file: of UTF-8, maybe packed by gzip; to predict without tags, a word in a line.
+            options: see the class.
+
+        Raises:
+            DataError: the file is missing, or a line has no tag; the message has its number.
+        """
+        words, tags = conll_texts(file, stage.name != "predict")
+        return listed_table(words, tags, list, encode=cls.encode)
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the texts of the files of CoNLL's form in a folder."""
+        files = sorted(Path(path).rglob("*.conll*"))
+        if not files:
+            raise DataError(f"'{path}' holds no file that ends in .conll: a word and its tag in a line")
+        read = [conll_texts(file) for file in files]
+        words, tags = ([one for texts in part for one in texts or ()] for part in zip(*read, strict=True))
+        return listed_table(words, tags, list, encode=cls.encode)
+
+
 class TextClassifier(Classifier):
     """Classifies texts; see ``Classifier`` for the arguments.
 
@@ -105,3 +167,15 @@ class TextRegressor(Regressor):
     """Tells a number of each text, such as a rating; see ``Regressor``, and ``TextClassifier`` for backbones."""
 
     modality = Text()
+
+
+class TokenClassifier(Segmenter):
+    """Finds entities in texts, such as names of people and places; see ``Task``, and ``TextClassifier`` for backbones.
+
+    Those of the answers are the options of ``kinds.entities.Entities``. The network tells of a word by the state of its
+    first token.
+    """
+
+    modality = Text(elements="words")
+    answers = Entities
+    kind: Entities
