@@ -546,6 +546,7 @@ KINDS = Registry[type[Kind]](
             "detection3d",
             "embedding",
             "entities",
+            "question_answering",
             "regression",
             "segmentation",
         )

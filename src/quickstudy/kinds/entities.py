@@ -21,6 +21,7 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, brief, few
 from quickstudy.functional.characters import text_of
 from quickstudy.kinds.base import KINDS, Score
+from quickstudy.kinds.losses import class_weights_of
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements
 from quickstudy.nets import Encoder
@@ -81,7 +82,8 @@ class Entities(Segmentation):
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take entities, or tags of words, of each text; see ``spans_of`` and ``Kind.encode``."""
-        return annotated(targets, partial(spans_of, names=tuple(names)) if names else spans_of, names)
+        tags = tuple(names or ()) if OUTSIDE in (names or ()) else ()  # others are those of columns
+        return annotated(targets, partial(spans_of, names=tags), tags)
 
     @property
     def entities(self) -> tuple[str, ...]:
@@ -106,6 +108,22 @@ class Entities(Segmentation):
         numbers = tuple(range(len(tags)))
         return replace(self, classes=tags, ids=numbers, codes=numbers)
 
+    def meet(self, data: Any, stage: str) -> Self:
+        """Take the classes, and weigh their tags; see ``Kind.meet``."""
+        if self.class_weights != "balanced" or self.weights or data is None or data.table("train") is None:
+            return super().meet(data, stage)
+        met = replace(self, class_weights=None).meet(data, stage)
+        table = met.fitting(data.table("train"))
+        assert table.annotations is not None
+        counts = torch.zeros(len(met.classes), dtype=torch.int64)
+        for row in range(len(table)):
+            target = table.annotations.target(row, data.modality(table.inputs[row]))
+            counts += torch.bincount(target["labels"][target["mask"]], minlength=len(counts))
+        weights = class_weights_of(
+            self.class_weights, met.classes, counts.tolist(), int(counts.sum()), multi_label=False
+        )
+        return replace(met, class_weights=self.class_weights, weights=weights)
+
     def fitting(self, table: Table) -> Table:
         """Return the same examples with targets ``{"labels", "mask"}`` of tags; see ``Kind.fitting``."""
         if table.annotations is None or not self.classes:
@@ -128,7 +146,8 @@ class Entities(Segmentation):
         for row in range(count):
             own = asked[row]
             told, true = (
-                set(entities_of([self.classes[code] for code in codes[row][own].tolist()])) for codes in (answers, labels)
+                set(entities_of([self.classes[code] for code in codes[row][own].tolist()]))
+                for codes in (answers, labels)
             )
             for place, spans in enumerate((told & true, told, true)):
                 for span in spans:
@@ -314,8 +333,8 @@ class _ToTags:
         if strange:
             names = [tag[2:] for tag in self.tags if tag.startswith(_TAG[0])]
             raise DataError(
-                f"the entity {few(map(repr, strange))} is of none of the classes {few(names)}: set class_names, or "
-                "ignore for those that are not to be learned"
+                f"the entity {few(map(repr, strange))} is of none of the classes {few(map(repr, names))}: set "
+                "class_names, or ignore for those that are not to be learned"
             )
         mask = found["mask"].bool() if "mask" in found else torch.ones(len(told), dtype=torch.bool)
         return {"labels": torch.tensor([known[tag] for tag in told], dtype=torch.int64), "mask": mask}

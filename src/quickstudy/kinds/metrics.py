@@ -90,6 +90,27 @@ class Mean(Figures):
         return {self._name: Estimate(mean, half, len(values))}
 
 
+class Means(Figures):
+    """The means of several figures ``[n, K]`` of each unit, with standard errors times Student's t.
+
+    Args:
+        names: K of them.
+        per_example: see ``Figures``.
+    """
+
+    def __init__(self, names: Sequence[str], per_example: bool = False) -> None:
+        super().__init__(per_example)
+        self._names = names
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the means; nothing where there were no figures."""
+        values: Tensor = self.compute()
+        if not len(values):
+            return {}
+        columns = zip(self._names, values.double().cpu().unbind(1), strict=True)
+        return {name: Estimate(*mean_interval(own), len(values)) for name, own in columns}
+
+
 class Errors(Figures):
     """Root mean squared error, mean absolute error and the share of variance explained, each with its interval.
 

@@ -85,7 +85,9 @@ class TransformersEncoder(nn.Module):
         self.max_length = _positions(network)
         table = _table_of_positions(network)
         # Given, they are no part of a table of a fixed length, which would bind a graph's lengths to it.
-        given = "position_ids" in inspect.signature(network.forward).parameters
+        takes = inspect.signature(network.forward).parameters
+        given = "position_ids" in takes
+        self._types = "token_type_ids" in takes and getattr(config, "type_vocab_size", 1) > 1
         self._counts = given and (table is None or table.padding_idx is None)
         self._padding = getattr(config, "pad_token_id", None) or 0
         self._causal = any(getattr(layer, "is_causal", False) for layer in network.modules())
@@ -114,7 +116,8 @@ class TransformersEncoder(nn.Module):
         bias = attention_bias(mask_NL, next(self.network.parameters()).dtype, self._causal)
         ids_NL = ids_NL.masked_fill(~mask_NL, self._padding)
         places = {"position_ids": torch.arange(ids_NL.shape[1], device=ids_NL.device)[None]} if self._counts else {}
-        states_NLD: Tensor = self.network(input_ids=ids_NL, attention_mask=bias, **places).last_hidden_state
+        types = {"token_type_ids": texts["types"]} if self._types and "types" in texts else {}  # of two texts in one
+        states_NLD: Tensor = self.network(input_ids=ids_NL, attention_mask=bias, **places, **types).last_hidden_state
         return states_NLD
 
 

@@ -1,4 +1,4 @@
-"""Texts: classification, regression, embedding, entities. Importing it loads nothing until a name is used."""
+"""Texts: classification, regression, embedding, entities, answers. Importing it loads nothing until a name is used."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from quickstudy.domains import lazily
 if TYPE_CHECKING:
     from quickstudy.text.modality import Text as Text
     from quickstudy.text.nets import SmallTransformer as SmallTransformer
+    from quickstudy.text.tasks import QuestionAnswering as QuestionAnswering
+    from quickstudy.text.tasks import QuestionAnsweringData as QuestionAnsweringData
     from quickstudy.text.tasks import TextClassificationData as TextClassificationData
     from quickstudy.text.tasks import TextClassifier as TextClassifier
     from quickstudy.text.tasks import TextEmbedder as TextEmbedder
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazily(
     __name__,
     {
+        "QuestionAnswering": "tasks",
+        "QuestionAnsweringData": "tasks",
         "SmallTransformer": "nets",
         "Text": "modality",
         "TextClassificationData": "tasks",
@@ -35,6 +39,7 @@ __getattr__, __dir__, __all__ = lazily(
 )
 
 TASKS = {
+    "question_answering": ("QuestionAnswering", "QuestionAnsweringData"),
     "text_classification": ("TextClassifier", "TextClassificationData"),
     "text_embedding": ("TextEmbedder", "TextEmbeddingData"),
     "text_regression": ("TextRegressor", "TextRegressionData"),

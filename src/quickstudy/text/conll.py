@@ -13,9 +13,7 @@ _GZIP = b"\x1f\x8b"
 _DOCUMENT = "-DOCSTART-"
 
 
-def conll_texts(
-    file: str | os.PathLike[str], tagged: bool = True
-) -> tuple[list[list[str]], list[list[str]] | None]:
+def conll_texts(file: str | os.PathLike[str], tagged: bool = True) -> tuple[list[list[str]], list[list[str]] | None]:
     """Return the words of the texts of a file, and their tags.
 
     A word is the first of a line's columns, which blanks or tabs part, and its tag the last one. Lines that tell of a

@@ -5,6 +5,7 @@ Shapes: L tokens.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
@@ -24,18 +25,28 @@ from quickstudy.data.content import told_by
 from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
-from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, check_counts, few, given, require
+from quickstudy.errors import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    brief,
+    check_choice,
+    check_counts,
+    few,
+    given,
+    require,
+)
 from quickstudy.functional.characters import text_of
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.values import Sighted, Values
-from quickstudy.text.elements import parts_of, parts_of_bytes, words_of
+from quickstudy.text.elements import parts_of, parts_of_bytes, passages_of, words_of
 
 MAX_CHARACTERS = 1_000_000
 """A text that has more is refused before it is taken apart."""
 VOCABULARY_SIZE = 8192
 """Tokens that are learned at most."""
-Elements = Literal["", "words"]
-"""What of a text is answered: words, or it as a whole."""
+Elements = Literal["", "words", "passage"]
+"""What of a text is answered: words, a passage that answers a question, or it as a whole."""
 _LENGTH = 128
 """Tokens of a text, where its tokenizer does not say."""
 _LEARNED_FROM = 100_000
@@ -64,7 +75,8 @@ class Text(Modality):
         vocabulary_size: tokens that are learned at most.
         max_characters: a text that has more is refused.
         elements: ``"words"``: each is answered, and a text is as ``elements.words_of`` says, whole, in as many windows
-            as it needs; a list of words is a text, too. Empty: a text is answered as a whole.
+            as it needs; a list of words is a text, too. ``"passage"``: an input is ``{"question": ..., "context":
+            ...}``, as ``elements.passages_of`` says. Empty: a text is answered as a whole.
 
     Raises:
         ConfigError: an option is out of range, or the tokenizer is none.
@@ -74,9 +86,9 @@ class Text(Modality):
     extensions = frozenset({".txt"})
     in_cells = True
     in_words = True
+    of_elements = ("elements",)
     views = "dropout"
     learned = ("tokenizer",)
-    wire = Wire("texts", ("text/plain",), {"type": "string"})
     shown_as = "text/plain"
     backbone = "small_transformer"
     tokenizer: str = field(default="", repr=False)
@@ -101,6 +113,11 @@ class Text(Modality):
 
     def load(self, item: Any) -> Batch:
         """Return the tokens of a string; or of a file of UTF-8, as a path, a file of an archive, or bytes."""
+        if self.elements == "passage":
+            question, context = self._pair(item)
+            coder = _coder(self.tokenizer, None, False, True) if self.tokenizer else None
+            length = self._coder.truncation["max_length"] if self.tokenizer else self.max_length or _LENGTH
+            return passages_of(coder, question, context, length, _overlap(length))
         text = self._read(item)
         if self.elements:
             return self._words(text, list(item) if _in_words(item) else None)
@@ -114,14 +131,28 @@ class Text(Modality):
         read = [{"ids": torch.tensor(ids), "mask": torch.ones(len(ids), dtype=torch.bool)} for ids in parts]
         return read[0] if self.windows == 1 else stack(read)
 
+    def _pair(self, item: Any) -> tuple[str, str]:
+        """Return a question and its context.
+
+        Raises:
+            DataError: it is none, or one of both is no text.
+        """
+        item = content_of(item)
+        if not isinstance(item, Mapping) or not {"question", "context"} <= item.keys():
+            raise DataError(f"expected {{'question': ..., 'context': ...}}, and this is {brief(item)}")
+        for name in ("question", "context"):
+            if told := self._complaint(item[name]):
+                raise DataError(f"the {name}: {told}")
+        return item["question"], item["context"]
+
     def _words(self, text: str, given: list[str] | None) -> Batch:
         if self.tokenizer:
             read = text if given is None else given
             parts = parts_of(self._coder.encode(read, is_pretokenized=given is not None))
         else:
-            parts = parts_of_bytes(text, self.max_length or _LENGTH)
+            parts = parts_of_bytes(text, self.max_length or _LENGTH, given is not None)
         found = words_of(parts, text, given)
-        if not found["mask"].any():  # type: ignore[union-attr]
+        if not found["mask"].any():
             raise DataError(f"{brief(text)} has no token that the tokenizer knows")
         return found
 
@@ -138,7 +169,7 @@ class Text(Modality):
             inputs = inputs["text"]
         found = super().listed(inputs)
         if isinstance(found, list):
-            found = [_text_of(item, row) for row, item in enumerate(found)]
+            found = found if self.elements == "passage" else [_text_of(item, row) for row, item in enumerate(found)]
         if isinstance(found, list):
             self._check(found)
             self._tell(found)
@@ -162,12 +193,19 @@ class Text(Modality):
 
     def _check(self, texts: Sequence[Any]) -> None:
         for row, text in enumerate(texts):
+            if self.elements == "passage":
+                try:
+                    self._pair(text)
+                except DataError as error:
+                    raise DataError(f"text {row}: {error}") from error
             if isinstance(text, (bytes, dict)) or hasattr(text, "read_bytes") or (self.elements and _in_words(text)):
                 continue
             if told := self._complaint(text):
                 raise DataError(f"text {row}: {told}")
 
     def _read(self, item: Any) -> str:
+        if self.elements == "passage":
+            return " ".join(self._pair(item))
         item = content_of(item)
         if self.elements and _in_words(item):
             for place, word in enumerate(item):
@@ -231,7 +269,7 @@ class Text(Modality):
 
     def _tell(self, texts: Any) -> None:
         """Warn of texts that are cut, and of tokens that are unknown, by the first of them; bad ones tell so later."""
-        if not self.tokenizer:
+        if not self.tokenizer or self.elements == "passage":
             return
         coder = self._coder
         unknown = getattr(coder.model, "unk_token", None)
@@ -255,9 +293,28 @@ class Text(Modality):
 
     # ---- showing, sending
 
+    @property
+    def wire(self) -> Wire:  # type: ignore[override]
+        """How texts travel: as themselves; questions with their contexts as objects of JSON, or files of one."""
+        if self.elements != "passage":
+            return Wire("texts", ("text/plain",), {"type": "string"})
+        both = {name: {"type": "string"} for name in ("question", "context")}
+        return Wire("questions", ("application/json",), {"type": "object", "properties": both, "required": [*both]})
+
+    def from_wire(self, content: Any, name: str = "") -> Any:
+        """Return the text, or the question, in the value of a request or in the bytes of a file."""
+        if self.elements != "passage" or not isinstance(content, bytes):
+            return content
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise DataError(f"{named(name) if name else 'a file'} is no object of JSON: {error}") from error
+
     def show(self, item: Any, example: Batch) -> bytes:
         """Return its beginning."""
-        if isinstance(item, dict) and self.elements:
+        if self.elements == "passage" and not is_batch(item):
+            text = "\n".join(self._pair(item))
+        elif isinstance(item, dict) and self.elements:
             text = text_of(example["characters"])
         elif isinstance(item, dict):
             first = take(example, 0) if self.windows > 1 else example
@@ -270,7 +327,7 @@ class Text(Modality):
 
     def sketch(self, item: Any) -> bytes:
         """Return what its words are, without case, width, blanks and punctuation."""
-        if isinstance(item, dict):
+        if is_batch(item):
             return digest(*told_by(item))
         text = self._read(item)
         words = _words(text.isascii()).findall(unicodedata.normalize("NFKC", text).casefold())
@@ -289,16 +346,22 @@ class Text(Modality):
     def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
         """Return tokens by chance."""
         if self.elements:
-            return self._made_up_words(count, generator, like)
+            return self._made_up_elements(count, generator, like)
         axes = (1, _LENGTH)[self.windows == 1 :] if like is None else like["ids"].shape[1:]
         ids = torch.randint(1, self.count, (count, *(max(length, 1) for length in axes)), generator=generator)
         return {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)}
 
-    def _made_up_words(self, count: int, generator: torch.Generator, like: Batch | None) -> Batch:
+    def _made_up_elements(self, count: int, generator: torch.Generator, like: Batch | None) -> Batch:
         shape = (count, 1, _LENGTH) if like is None else (count, *like["windows"]["ids"].shape[1:])
         words = shape[1] * shape[2]
         ids = torch.randint(1, self.count, shape, generator=generator)
         there = torch.ones(shape, dtype=torch.bool)
+        if self.elements == "passage":
+            return {
+                "windows": {"ids": ids, "mask": there, "types": torch.zeros_like(ids), "asked": there},
+                "offsets": torch.zeros(*shape, 2, dtype=torch.int64),
+                "characters": torch.zeros(count, 1, dtype=torch.int32),
+            }
         return {
             "windows": {"ids": ids, "mask": there, "asked": there},
             "places": torch.arange(words).view(1, *shape[1:]).expand(shape),
@@ -398,14 +461,17 @@ def _warn(told: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _coder(tokenizer: str, max_length: int | None, overlaps: bool) -> Any:
-    """Return what takes texts apart, into parts that overlap or not."""
+def _coder(tokenizer: str, max_length: int | None, overlaps: bool, whole: bool = False) -> Any:
+    """Return what takes texts apart, into parts that overlap or not; or not at all."""
     tokenizers: Any = require("tokenizers", extra="text")
     try:
         made = tokenizers.Tokenizer.from_str(tokenizer)
     except Exception as error:  # the library raises no other
         raise ConfigError(f"tokenizer={brief(tokenizer)} is no tokenizer.json: {error}") from error
     made.no_padding()
+    if whole:
+        made.no_truncation()
+        return made
     length = max_length or (made.truncation or {}).get("max_length", _LENGTH)
     if overlaps or max_length is not None or made.truncation is None:
         made.enable_truncation(length, stride=_overlap(length) if overlaps else 0)
