@@ -301,6 +301,11 @@ class Text(Modality):
         both = {name: {"type": "string"} for name in ("question", "context")}
         return Wire("questions", ("application/json",), {"type": "object", "properties": both, "required": [*both]})
 
+    @property
+    def column_names(self) -> tuple[str, ...] | None:
+        """The columns of a table that a question is a row of; None: a text is of one alone."""
+        return ("question", "context") if self.elements == "passage" else None
+
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return the text, or the question, in the value of a request or in the bytes of a file."""
         if self.elements != "passage" or not isinstance(content, bytes):
