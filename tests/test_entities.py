@@ -135,7 +135,7 @@ def test_every_scheme_of_tags_is_read(tags: list[str], expected: list[str]) -> N
 
 
 def test_figures_are_those_of_nervaluate() -> None:
-    kind = Entities(class_names=["a", "b", "c"])._named(None)
+    kind = Entities(class_names=["a", "b", "c"]).named_by(None)
     generator = torch.Generator().manual_seed(3)
     codes = torch.randint(0, 7, (40, 11), generator=generator)
     logits = torch.nn.functional.one_hot(codes, 7).double()
@@ -162,7 +162,7 @@ def test_figures_are_those_of_nervaluate() -> None:
 
 
 def test_nothing_found_and_nothing_there_counts_nothing() -> None:
-    kind = Entities(class_names=["a"])._named(None)
+    kind = Entities(class_names=["a"]).named_by(None)
     measure = kind.measure(True)
     measure.update(torch.zeros(3, 3))
     assert measure.estimates()["f1"].mean == 0
@@ -172,7 +172,7 @@ def test_the_kind_conforms() -> None:
     torch.manual_seed(0)
     texts, spans = sentences(24)
     reads = Text(elements="words")
-    kind = Entities(class_names=["person", "place"])._named(None)
+    kind = Entities(class_names=["person", "place"]).named_by(None)
     examples = [reads(text) for text in texts]
     annotations = kind.encode(spans).coded(kind.fitting(data().table("train")).annotations.code)  # type: ignore[union-attr]
     targets = stack([annotations.target(row, example) for row, example in enumerate(examples)])
@@ -181,7 +181,7 @@ def test_the_kind_conforms() -> None:
 
 
 def test_the_kind_is_told_in_plain_values() -> None:
-    kind = Entities(class_names=["person"], ignore="place")._named(None)
+    kind = Entities(class_names=["person"], ignore="place").named_by(None)
     assert kind_of(json.loads(json.dumps(kind.described()))) == kind
 
 
@@ -189,7 +189,7 @@ def test_ignored_classes_are_of_none() -> None:
     texts, spans = sentences(4)
     kind = Entities(ignore=["place"])
     table = TokenClassificationData.from_lists(train_texts=texts, train_targets=spans).table("train")
-    met = kind._named(table)
+    met = kind.named_by(table)
     assert met.entities == ("person",)
     assert table is not None
     target: Any = met.fitting(table).annotations.target(0, Text(elements="words")(texts[0]))  # type: ignore[union-attr]
@@ -217,14 +217,14 @@ def test_tables_hold_entities_as_json(tmp_path: Path) -> None:
     read = TokenClassificationData.from_json("text", "entities", train_file=tmp_path / "a.jsonl")
     table = read.table("train")
     assert table is not None
-    assert Entities()._named(table).entities == ("person", "place")
+    assert Entities().named_by(table).entities == ("person", "place")
     csv = "text,entities\n" + "\n".join(
         f'"{text}","{json.dumps(own)}"'.replace('"person"', '""person""').replace('"place"', '""place""')
         for text, own in zip(texts, spans, strict=True)
     )
     (tmp_path / "a.csv").write_text(csv)
     table = TokenClassificationData.from_csv("text", "entities", train_file=tmp_path / "a.csv").table("train")
-    assert Entities()._named(table).entities == ("person", "place")
+    assert Entities().named_by(table).entities == ("person", "place")
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_what_is_no_entity_is_told(item: Any, message: str) -> None:
 def test_entities_that_cannot_be_tagged_are_told(spans: list[Any], message: str) -> None:
     table = TokenClassificationData.from_lists(train_texts=["Anna went"], train_targets=[spans]).table("train")
     assert table is not None
-    kind = Entities(class_names=["person", "place"])._named(None)
+    kind = Entities(class_names=["person", "place"]).named_by(None)
     annotations = kind.fitting(table).annotations
     assert annotations is not None
     with pytest.raises(DataError, match=message):
@@ -278,7 +278,9 @@ def test_classes_must_be_known() -> None:
         Entities().meet(None, "fit")
     texts, _ = sentences(3)
     with pytest.raises(ConfigError, match="there is no entity to learn"):
-        Entities()._named(TokenClassificationData.from_lists(train_texts=texts, train_targets=[[]] * 3).table("train"))
+        Entities().named_by(
+            TokenClassificationData.from_lists(train_texts=texts, train_targets=[[]] * 3).table("train")
+        )
 
 
 def test_balanced_weights_are_of_tags() -> None:

@@ -90,7 +90,8 @@ class Entities(Segmentation):
         """The classes of entities."""
         return tuple(tag.removeprefix(_TAG[0]) for tag in self.classes if tag.startswith(_TAG[0]))
 
-    def _named(self, table: Table | None) -> Self:
+    def named_by(self, table: Table | None) -> Self:
+        """Return it with the tags of the entities that are named, or in a table; see ``Segmentation.named_by``."""
         names = self.class_names if not isinstance(self.class_names, Mapping) else tuple(self.class_names.values())
         told = () if table is None or table.annotations is None else table.annotations.names
         if names is None and told:
