@@ -94,10 +94,11 @@ def test_every_kind_is_among_the_cases() -> None:
     elsewhere = {
         "detection",
         "detection3d",
+        "faces",
         "instance_segmentation",
         "keypoints",
         "semantic_segmentation",
-    }  # test_detection.py, test_boxes.py, test_semantic.py
+    }  # test_detection.py, test_boxes.py, test_faces.py, test_semantic.py
     assert ours == checked | elsewhere
 
 
