@@ -561,7 +561,17 @@ KINDS = Registry[type[Kind]](
     "kind of answer",
     homes={
         name: f"quickstudy.kinds.{name}"
-        for name in ("classification", "detection", "detection3d", "embedding", "faces", "regression", "segmentation")
+        for name in (
+            "classification",
+            "detection",
+            "detection3d",
+            "embedding",
+            "entities",
+            "faces",
+            "question_answering",
+            "regression",
+            "segmentation",
+        )
     }
     | {
         "semantic_segmentation": "quickstudy.kinds.semantic",
