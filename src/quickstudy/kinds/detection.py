@@ -27,6 +27,7 @@ from quickstudy.functional.detections import (
 from quickstudy.kinds.annotated import FoundObjects, kept_objects
 from quickstudy.kinds.base import KINDS, Judged, Score
 from quickstudy.kinds.class_ids import Coded, class_ids
+from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
@@ -69,6 +70,7 @@ class Detection(FoundObjects):
     objects: ClassVar[str] = "objects"
     instead_of_episodes: ClassVar[str] = "classes of whole pictures, and no objects"
     lacking: ClassVar[str] = "the data has no objects: give some, for instance by ObjectDetectionData.from_coco"
+    placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
     detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn")
 
@@ -230,10 +232,13 @@ class Detection(FoundObjects):
         factors, sizes = (full / told.pop("size")).flip(-1), full.long().tolist()
         named = told["scores"] >= max(self.min_score, 1e-9)
         return [
-            [
-                self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row], sizes[row])
-                for place in named[row].nonzero().flatten().tolist()
-            ]
+            InPicture(
+                (
+                    self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row], sizes[row])
+                    for place in named[row].nonzero().flatten().tolist()
+                ),
+                sizes[row],
+            )
             for row in rows
         ]
 
@@ -241,6 +246,18 @@ class Detection(FoundObjects):
         """Return one object found, in pixels of a file of ``full`` height and width."""
         box = (found["boxes"] * factor.repeat(2)).tolist()
         return {"label": self.classes[int(found["labels"])], "score": float(found["scores"]), "box": box}
+
+    def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+        """Return the objects as COCO's JSON; see ``Kind.coco``."""
+        return coco_of(self.classes, names, [one.size for one in answers], answers)
+
+
+class InPicture(list[dict[str, Any]]):
+    """The objects of a picture, and its height and width."""
+
+    def __init__(self, objects: Iterable[dict[str, Any]], size: Sequence[int]) -> None:
+        super().__init__(objects)
+        self.size = size
 
 
 def padded_to(leaf: Tensor, count: int) -> Tensor:
