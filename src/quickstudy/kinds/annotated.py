@@ -161,7 +161,8 @@ class FoundObjects(Annotated):
         """
         if asked is not None:
             raise ConfigError(
-                f"loss_fn is of answers that are compared one by one, and what finds {self.objects} has a loss of its own"
+                "loss_fn is of answers that are compared one by one, and what finds "
+                f"{self.objects} has a loss of its own"
             )
         return _no_loss
 
