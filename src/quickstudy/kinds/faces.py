@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, check_counts, check_shares
 from quickstudy.kinds.base import KINDS, Judged
-from quickstudy.kinds.detection import Detection, filled
+from quickstudy.kinds.detection import Detection, padded_to
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.mtcnn import POINTS, Cascade
@@ -98,7 +98,7 @@ class Faces(Detection):
         for pixels, (height, width) in zip(inputs["pixels"], inputs["size"].tolist(), strict=True):
             picture = encoder.prepared(pixels[None, :, :height, :width])
             found.append(head(encoder.backbone, picture, self.min_face, self.most))
-        every = {name: torch.stack([filled(own[name], self.most) for own in found]) for name in found[0]}
+        every = {name: torch.stack([padded_to(own[name], self.most) for own in found]) for name in found[0]}
         return {**every, "size": inputs["size"], "full": inputs["full"]}
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
