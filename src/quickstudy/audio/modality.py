@@ -39,8 +39,8 @@ from quickstudy.errors import (
     require,
 )
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.modality.thumbnails import heat_map, strip_of
-from quickstudy.modality.values import Sighted, Tile, Values
+from quickstudy.modality.thumbnails import TILE, heat_map
+from quickstudy.modality.values import Sighted, Values
 
 SOUND_EXTENSIONS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
 SAMPLE_RATE = 16_000
@@ -451,6 +451,8 @@ class Sound(Modality):
 class SoundValues(Values):
     """Spectra and waves as they are, for a network that hears as many samples a second."""
 
+    tile = TILE
+
     def __init__(self, modality: Sound, network: Sighted) -> None:
         super().__init__(modality, network)
         rate = getattr(getattr(network, "backbone", None), "sample_rate", None)
@@ -459,10 +461,6 @@ class SoundValues(Values):
                 f"sample_rate={modality.sample_rate}: the backbone hears sounds of {rate} samples a second; set "
                 f"sample_rate={rate} of the data"
             )
-
-    def beside(self, tiles: Sequence[Tile]) -> Any:
-        """Return a strip of spectra with their captions."""
-        return strip_of(tiles)
 
 
 def _one_window(example: Batch) -> Batch:

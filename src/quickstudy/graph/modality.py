@@ -25,8 +25,7 @@ from quickstudy.errors import DataError, DataWarning, check_counts, shown
 from quickstudy.graph.drawing import drawn
 from quickstudy.graph.reading import EXTENSIONS, Graph, Values, graph_of, is_graph
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.modality.thumbnails import strip_of
-from quickstudy.modality.values import Tile
+from quickstudy.modality.thumbnails import TILE
 from quickstudy.modality.values import Values as HowTaken
 
 MAX_NODES = 200_000
@@ -312,9 +311,7 @@ class Graphs(Modality):
 class GraphValues(HowTaken):
     """Graphs as they are."""
 
-    def beside(self, tiles: Sequence[Tile]) -> Any:
-        """Return a strip of graphs with their captions."""
-        return strip_of(tiles)
+    tile = TILE
 
 
 def _item(inputs: Inputs, row: int) -> Any:

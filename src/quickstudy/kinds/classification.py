@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label, LabelType, as_label
-from quickstudy.errors import ConfigError, DataError, DataWarning, brief, unknown
+from quickstudy.errors import ConfigError, DataWarning, brief, unknown
 from quickstudy.functional.labels import NAMED, THERE
 from quickstudy.kinds.base import ACCURACY, KINDS, Judged, Kind, Score, linear_head, linear_of, of_each_member
 from quickstudy.kinds.losses import (
@@ -35,7 +35,7 @@ from quickstudy.kinds.losses import (
     loss_of_shares,
     weighted,
 )
-from quickstudy.kinds.predictions import Answer, Prediction
+from quickstudy.kinds.predictions import Answer, Prediction, check_finite
 from quickstudy.nets import Encoder
 from quickstudy.nets.members import for_loss, mean_over, of_mean_probabilities
 
@@ -301,12 +301,7 @@ class Classification(Kind):
             DataError: an answer is not a number.
         """
         logits = outputs.float()
-        wrong = logits.isnan().any(-1).nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"the model's answer to input {wrong[0]} is not a number: does it hold NaN or infinite values, or was "
-                "the model trained until it diverged?"
-            )
+        check_finite(~logits.isnan().any(-1))
         if form == "logits":
             return logits
         if form == "probabilities":

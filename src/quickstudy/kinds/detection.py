@@ -29,6 +29,7 @@ from quickstudy.kinds.base import KINDS, Judged, Score
 from quickstudy.kinds.class_ids import Coded, class_ids
 from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.predictions import check_finite
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
 from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found
@@ -222,12 +223,7 @@ class Detection(FoundObjects):
             DataError: an answer is not a number.
         """
         told = {name: leaf.detach().float().cpu() for name, leaf in outputs.items()}
-        sound = told["boxes"].isfinite().flatten(1).all(1) & told["scores"].isfinite().all(1)
-        if not bool(sound.all()):
-            raise DataError(
-                f"the model's answer to input {int((~sound).nonzero()[0])} is not a number: does it hold NaN or "
-                "infinite values, or was the model trained until it diverged?"
-            )
+        check_finite(told["boxes"].isfinite().flatten(1).all(1) & told["scores"].isfinite().all(1))
         full, rows = told.pop("full"), range(len(told["scores"]))
         factors, sizes = (full / told.pop("size")).flip(-1), full.long().tolist()
         named = told["scores"] >= max(self.min_score, 1e-9)

@@ -37,6 +37,7 @@ from quickstudy.kinds.annotated import FoundObjects, kept_objects, uncoded_targe
 from quickstudy.kinds.base import KINDS, Judged, Score
 from quickstudy.kinds.class_ids import Coded
 from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.predictions import check_finite
 from quickstudy.nets import Encoder
 from quickstudy.nets.pillars import NUMBERS, Pillars
 
@@ -267,12 +268,7 @@ class Detection3d(FoundObjects):
         """
         boxes, scores = (outputs[name].detach().double().cpu() for name in ("boxes", "scores"))
         labels = outputs["labels"].cpu().numpy()
-        sound = boxes.isfinite().flatten(1).all(1) & scores.isfinite().all(1)
-        if not bool(sound.all()):
-            raise DataError(
-                f"the model's answer to input {int((~sound).nonzero()[0])} is not a number: does it hold NaN or "
-                "infinite values, or was the model trained until it diverged?"
-            )
+        check_finite(boxes.isfinite().flatten(1).all(1) & scores.isfinite().all(1))
         found = []
         for row in range(len(labels)):
             own, sure = boxes[row].numpy(), scores[row].numpy()

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from quickstudy.algorithms.base import exact
 from quickstudy.batches import Batch
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, check_counts
+from quickstudy.errors import ConfigError, check_counts
 from quickstudy.functional.neighbours import neighbourhood_loss, votes_of_nearest
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.predictions import check_finite
 from quickstudy.nets import Encoder
 
 if TYPE_CHECKING:
@@ -158,12 +159,7 @@ class Embedding(Kind):
         Raises:
             DataError: one is not finite.
         """
-        wrong = (~outputs.isfinite().all(-1)).nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"the model's answer to input {wrong[0]} is not finite: does it hold NaN or infinite values, or was "
-                "the model trained until it diverged?"
-            )
+        check_finite(outputs.isfinite().all(-1), "finite")
         return exact(outputs)
 
     def in_json(self, answer: Tensor) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from quickstudy.data.samples import file_of
 from quickstudy.data.scan import folder_labels
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label
+from quickstudy.errors import DataError
 
 Named = Iterable[tuple[str, Any]]
 """Of each input what it is called, and its label or number where the data has one, else None."""
@@ -144,6 +145,24 @@ def _gone_through(source: Any, count: int) -> tuple[Table, NDArray[np.integer[An
         return None
     rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in sampler.starting(0))])
     return dataset.table, rows[:count]
+
+
+def check_finite(sound_N: Tensor, what: str = "a number") -> None:
+    """Check answers.
+
+    Args:
+        sound_N: of each whether it is what it should be.
+        what: that it should be.
+
+    Raises:
+        DataError: one is not; the message names the first.
+    """
+    wrong = (~sound_N).nonzero().flatten().tolist()
+    if wrong:
+        raise DataError(
+            f"the model's answer to input {wrong[0]} is not {what}: does it hold NaN or infinite values, or was the "
+            "model trained until it diverged?"
+        )
 
 
 def plain_answer(answer: Any) -> Any:

@@ -22,7 +22,7 @@ from quickstudy.episode import Episode, as_episode
 from quickstudy.errors import ConfigError, DataError
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score, linear_head, linear_of, of_each_member
 from quickstudy.kinds.losses import Loss, named_loss
-from quickstudy.kinds.predictions import Estimated
+from quickstudy.kinds.predictions import Estimated, check_finite
 from quickstudy.nets import Encoder
 from quickstudy.nets.members import answers_of, for_loss
 
@@ -199,12 +199,7 @@ class Regression(Kind):
             DataError: an answer is not finite.
         """
         numbers = self.numbers(outputs).reshape(-1)
-        wrong = (~numbers.isfinite()).nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"the model's answer to input {wrong[0]} is not a finite number: does it hold NaN or infinite values, "
-                "or was the model trained until it diverged?"
-            )
+        check_finite(numbers.isfinite(), "a finite number")
         return numbers.tolist()
 
     def written(self, answer: float, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:

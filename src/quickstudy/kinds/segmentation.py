@@ -22,6 +22,7 @@ from quickstudy.kinds.annotated import Annotated
 from quickstudy.kinds.base import KINDS, Judged, Score, linear_of
 from quickstudy.kinds.class_ids import Coded
 from quickstudy.kinds.losses import ClassWeights, Loss, check_class_weights, class_weights_of, named_loss, weighted
+from quickstudy.kinds.predictions import check_finite
 from quickstudy.nets import Encoder
 
 if TYPE_CHECKING:
@@ -204,12 +205,7 @@ class Segmentation(Annotated):
             DataError: an answer is not a number.
         """
         logits, mask = outputs["logits"].float(), outputs["mask"].bool()
-        wrong = (logits.isnan().any(-1) & mask).flatten(1).any(1).nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"the model's answer to input {wrong[0]} is not a number: does it hold NaN or infinite values, or was "
-                "the model trained until it diverged?"
-            )
+        check_finite(~(logits.isnan().any(-1) & mask).flatten(1).any(1))
         own = [of_rectangle(logits[row], mask[row]) for row in range(len(logits))]
         if form in ("logits", "probabilities"):
             return own if form == "logits" else [one.softmax(-1) for one in own]

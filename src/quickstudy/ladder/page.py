@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jinja2
 
 from quickstudy.files import atomic_write
+from quickstudy.ladder.comparing import Estimate as Estimate
 from quickstudy.learning.checks import Finding
 from quickstudy.modality.thumbnails import has_several
 
@@ -36,13 +37,6 @@ _MARKS = (
 _DASHES = ("", "8 4", "2 4", "10 3 2 3")
 """By encoder."""
 _BANDS = 6  # curves, of more only the recommended one has its band
-
-
-class Estimate(NamedTuple):
-    """A share, or a difference of two, with the half-width of its 95% interval."""
-
-    mean: float
-    ci95: float
 
 
 class Point(NamedTuple):
@@ -274,7 +268,7 @@ def _placed(rung: OnPage) -> tuple[str, str, list[tuple[float, float, str]]]:
     for at, point in enumerate(rung.points):
         if point.estimate is None or not math.isfinite(point.estimate.mean):
             continue
-        x, (mean, half) = _across(at, count), point.estimate
+        x, (mean, half, _) = _across(at, count), point.estimate
         half = half if math.isfinite(half) else 0.0
         middle.append(f"{x:.1f},{_down(mean, ends):.1f}")
         upper.append(f"{x:.1f},{_down(mean + half, ends):.1f}")

@@ -194,7 +194,7 @@ def _judged(page: Page, record: Record, choice: Choice, given: Answers, matrix: 
     return replace(
         page,
         judged=told,
-        classes=[OfClass(classes[code], Estimate(*found[code][:2]), int(asked_C[code])) for code in order],
+        classes=[OfClass(classes[code], found[code], int(asked_C[code])) for code in order],
         confusion=confusion_picture(matrix, classes),
         confused=confused,
         doubted=doubted,
@@ -204,11 +204,11 @@ def _judged(page: Page, record: Record, choice: Choice, given: Answers, matrix: 
 def _rung(record: Record, key: Key, choice: Choice | None) -> OnPage:
     step, shots = record.steps[key], record.asked.shots
     found = {each: accuracy(record, key, each) for each in shots if seen(record, key, each)}
-    points = [Point(column(record, each), Estimate(*found[each][:2]) if each in found else None) for each in shots]
+    points = [Point(column(record, each), found.get(each)) for each in shots]
     chosen = choice is not None and key == choice.key
     apart = None
     if choice is not None and not chosen and seen(record, key, choice.shots) and done(record, key, choice.shots):
-        apart = Estimate(*difference(record, key, choice.key, choice.shots)[:2])
+        apart = difference(record, key, choice.key, choice.shots)
     return OnPage(
         named(record, key),
         step.about,

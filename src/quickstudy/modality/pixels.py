@@ -15,8 +15,8 @@ from torch import Tensor
 
 from quickstudy.data.samples import tensor_of
 from quickstudy.errors import DataError, DataWarning, few
-from quickstudy.modality.thumbnails import strip_of, thumbnail_of
-from quickstudy.modality.values import Scale, Sighted, Tile, Values, as_uint8, scale_of, widest
+from quickstudy.modality.thumbnails import TILE, thumbnail_of
+from quickstudy.modality.values import Scale, Sighted, Values, as_uint8, scale_of, widest
 
 if TYPE_CHECKING:
     from quickstudy.modality import Modality
@@ -128,6 +128,7 @@ class PixelValues(Values):
     bytes_are = "uint8 pictures"
     ranged = True
     axes = 3
+    tile = TILE
 
     def __init__(self, modality: Modality, network: Sighted) -> None:
         super().__init__(modality, network)
@@ -182,10 +183,6 @@ class PixelValues(Values):
     def show(self, item: Any, example: Any) -> bytes:
         """Return a small JPEG, also of pictures that were handed over as tensors."""
         return thumbnail_of(example)
-
-    def beside(self, tiles: Sequence[Tile]) -> Any:
-        """Return a strip of pictures with their captions."""
-        return strip_of(tiles)
 
 
 def by_network(modality: Modality, encoder: Sighted) -> Values:

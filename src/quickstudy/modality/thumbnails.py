@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,12 +14,15 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from quickstudy.errors import one_line
-from quickstudy.modality.values import Tile
+
+if TYPE_CHECKING:
+    from quickstudy.modality.values import Tile
 
 _THUMBNAIL = 64
 _STRIP = 3  # frames side by side, and below each other
 _EDGE = 2  # pixels between frames
-_TILE = 96
+TILE = 96
+"""Pixels of a side of what is shown beside others."""
 LARGE_TILE = 192
 """Of what has several pictures in it."""
 _FINER = 4  # times, that dots and lines are drawn larger first
@@ -64,7 +67,7 @@ def heat_map(levels: Tensor) -> bytes:
     import matplotlib  # here, as it takes a while and few look
 
     colours = matplotlib.colormaps["magma"](levels.flip(0).cpu().numpy(), bytes=True)[..., :3]
-    image = Image.fromarray(np.ascontiguousarray(colours)).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
+    image = Image.fromarray(np.ascontiguousarray(colours)).resize((TILE, TILE), Image.Resampling.BILINEAR)
     content = io.BytesIO()
     image.save(content, "PNG")
     return content.getvalue()
@@ -73,7 +76,7 @@ def heat_map(levels: Tensor) -> bytes:
 def has_several(content: bytes) -> bool:
     """Tell whether a small picture has frames or views side by side in it, which need more room than one does."""
     try:
-        return max(Image.open(io.BytesIO(content)).size) > _TILE
+        return max(Image.open(io.BytesIO(content)).size) > TILE
     except OSError:  # what a modality of somebody's own shows is no picture
         return False
 
@@ -94,7 +97,7 @@ def dots_and_lines(spots: NDArray[Any], lines: NDArray[np.int64], colours: Seque
         colours: of each dot.
         radius: of the dots, in pixels.
     """
-    side, margin = _TILE * _FINER, GAP * _FINER
+    side, margin = TILE * _FINER, GAP * _FINER
     low, high = spots.min(0), spots.max(0)
     scale = (side - 2 * margin) / max(float((high - low).max()), 1e-9)
     places = ((spots - (low + high) / 2) * scale + side / 2).tolist()
@@ -105,7 +108,7 @@ def dots_and_lines(spots: NDArray[Any], lines: NDArray[np.int64], colours: Seque
     radius *= _FINER
     for (x, y), colour in zip(places, colours, strict=True):
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
-    return drawing_of(np.asarray(image.resize((_TILE, _TILE), Image.Resampling.LANCZOS)))
+    return drawing_of(np.asarray(image.resize((TILE, TILE), Image.Resampling.LANCZOS)))
 
 
 def from_tensor(picture: Tensor) -> Image.Image:
@@ -114,7 +117,7 @@ def from_tensor(picture: Tensor) -> Image.Image:
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
-def strip_of(tiles: Sequence[Tile], side: int = _TILE) -> Image.Image:
+def strip_of(tiles: Sequence[Tile], side: int = TILE) -> Image.Image:
     """Return a strip of pictures with their captions: the first apart, then the others.
 
     Args:
