@@ -132,14 +132,14 @@ def articles(root: Path) -> tuple[DataModule, list[dict[str, str]], list[Any]]:
     """Return questions on articles to learn from and on others, and the latter with their answers."""
     questions, answers = squad_questions(root / "text" / "xquad_en.json.gz")
     data = QuestionAnsweringData.from_lists(
-        train_questions=questions[:836],
-        train_answers=answers[:836],
-        test_questions=questions[836:],
-        test_answers=answers[836:],
+        train_questions=questions[:826],
+        train_answers=answers[:826],
+        test_questions=questions[826:],
+        test_answers=answers[826:],
         batch_size=BATCH,
         max_length=LENGTH,
     )
-    return data, questions[836:], answers[836:]
+    return data, questions[826:], answers[826:]
 
 
 def agreed(told: Sequence[str], answers: Sequence[Any]) -> dict[str, float]:
@@ -166,14 +166,14 @@ def in_common(question: dict[str, str], lengths: dict[str, float], width: int) -
 
 
 def answers(root: Path) -> dict[str, Any]:
-    """Answer the questions on the last 14 of XQuAD's 48 articles, by training on those on the others."""
+    """Answer the questions on the last 16 of XQuAD's 48 articles, by training on those on the others."""
     data, questions, truth = articles(root)
     contexts = list(dict.fromkeys(question["context"] for question in questions))
     counts = Counter(word.lower() for context in contexts for word in {*_WORD.findall(context)})
     rarity = {word: float(np.log(len(contexts) / count)) for word, count in counts.items()}
     torch.manual_seed(0)
     epochs = 5
-    model = QuestionAnswering(backbone=BACKBONE, **schedule(epochs * -(-836 // BATCH), 3e-4))
+    model = QuestionAnswering(backbone=BACKBONE, **schedule(epochs * -(-826 // BATCH), 3e-4))
     seconds = trained(model, data, epochs)
     return {
         "trained": {**tested(model, data), "train_cpu_seconds": seconds},
