@@ -102,7 +102,7 @@ def strategies(root: Path) -> dict[str, Any]:
         ("anil", {"adaptation_lr": 0.1}),
         ("maml", {"adaptation_lr": 0.1, "adaptation_steps": 3}),
     ):
-        plan = {**GRADIENT, "meta_batch_size": 1, "epoch_length": 100, "test_epoch_length": 60, **options}
+        plan = {**GRADIENT, "meta_batch_size": 1, "epoch_length": 100, "test_epoch_length": 200, **options}
         torch.manual_seed(0)
         model = VideoClassifier(**NETWORK, training_strategy=name, training_strategy_kwargs=plan, learning_rate=2e-3)
         row: dict[str, Any] = {}

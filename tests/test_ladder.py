@@ -280,6 +280,7 @@ def test_it_ends_in_a_sentence_and_a_model(tmp_path: Path) -> None:
     found = climbed(tmp_path)
     assert found.finished and found.choice is not None and found.choice.key == Key("nearest_centroid", "Same")
     assert found.sentence.startswith("nearest_centroid at 8 examples per class (all but a fifth): ")
+    assert "; trained on all 10, as saved, about " in found.sentence
     assert "would buy about" in found.sentence and str(found).endswith(found.sentence)
     first, centroid = Key("commonest", ""), found.choice.key
     over = difference(found.record, centroid, first, ALL)
@@ -290,6 +291,11 @@ def test_it_ends_in_a_sentence_and_a_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.mean([each.mean for each in by_class]), accuracy(found.record, centroid, 5).mean)
     assert all(each.ci95 > accuracy(found.record, centroid, 5).ci95 for each in per_class(found.record, centroid, ALL))
     assert 0 <= (bought(found.record, centroid) or -1) < 0.2
+    levels = [accuracy(found.record, centroid, few).mean for few in (2, 5, ALL)]
+    slope = np.polyfit(np.log([2, 5, 8]), np.log(1 - np.array(levels)), 1)[0]
+    assert found.choice.saved is not None and slope < 0
+    np.testing.assert_allclose(1 - found.choice.saved.mean, (1 - found.choice.accuracy) * (10 / 8) ** slope)
+    assert found.choice.saved.ci95 > found.choice.ci95
     classes = accuracy_of_classes(found.record, centroid, 1)
     assert classes is not None and classes.mean > 0.4 and classes.ci95_classes >= classes.ci95
     assert found.predictor is not None and found.predictor.counts_ == dict.fromkeys(found.record.asked.classes, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from quickstudy.ladder import Record, climb
@@ -165,3 +167,11 @@ def test_doubts_are_ranked_by_the_mean_probability_of_the_label() -> None:
     )
     assert doubts(given, np.array([0, 1, 1])) == [(1, 0.1, 0), (0, 0.2, 1), (2, pytest.approx(0.3), 0)]
     assert doubts(given, np.array([0, 0, 0])) == [(0, 0.2, 1)]
+
+
+def test_pictures_of_several_frames_or_views_are_larger(tmp_path: Path) -> None:
+    for size, several in (((96, 64), False), ((288, 96), True)):
+        content = io.BytesIO()
+        Image.new("RGB", size).save(content, "PNG")
+        write_page(tmp_path / "x.html", page(picture=content.getvalue()))
+        assert ('<img class="several"' in (tmp_path / "x.html").read_text()) is several

@@ -19,9 +19,11 @@ import quickstudy
 from quickstudy.cli import adapt
 from quickstudy.errors import DataError
 from quickstudy.ladder.examples import usual_backbone
+from quickstudy.modality.thumbnails import LARGE_TILE
 from quickstudy.nets import purposes
 from quickstudy.pointcloud import Cloud, PointCloudClassificationData, PointCloudClassifier
 from quickstudy.pointcloud.nets import PointNet
+from quickstudy.predictor import Predictor
 from quickstudy.testing import check_domain, check_modality
 
 SMALL = PointNet(widths=(16, 16))
@@ -156,3 +158,9 @@ def test_a_ladder_embeds_by_the_network_of_the_domain_where_none_is_named(capsys
 def test_adapting_offers_no_tiles() -> None:
     assert {*Cloud.of_elements} <= {each.name for each in dataclasses.fields(Cloud)}
     assert "points" in adapt._READING and not {*Cloud.of_elements} & {*adapt._READING}
+
+
+def test_clouds_are_explained_at_a_size_that_shows_three_views() -> None:
+    clouds = [np.random.default_rng(seed).normal(size=(64, 3)) for seed in (0, 1)]
+    seen = Predictor.from_backbone("pointnet", clouds, ["a", "b"]).explain(clouds[0], 2)
+    assert seen.width > 3 * LARGE_TILE

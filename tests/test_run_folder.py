@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import re
 import sys
 import types
 from contextlib import nullcontext, suppress
+from importlib.machinery import ModuleSpec
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,8 +26,8 @@ from torch import nn
 from quickstudy import ConfigError, DataWarning, MissingPackageError, Trainer
 from quickstudy.cli import main
 from quickstudy.image import ImageClassificationData, ImageClassifier
-from quickstudy.kinds.base import ACCURACY
-from quickstudy.runs.folder import write_measured, write_page
+from quickstudy.kinds.base import ACCURACY, Score
+from quickstudy.runs.folder import typed, validated_classes, write_measured, write_page
 from quickstudy.runs.loggers import Metrics, read_metrics
 from quickstudy.runs.resuming import KeepLast
 from quickstudy.training.outcome import Outcome
@@ -575,3 +578,46 @@ def test_a_run_ends_within_its_time_and_is_judged(
     assert "It ended since its time was up (max_time)." in (trainer.run_folder / "report.html").read_text()
     assert ("ended by max_time after 4 of 10 batches" in caplog.text) == (judged[1] == 4)
     assert trainer.check_val_every_n_epoch == options.get("check_val_every_n_epoch", 1)
+
+
+@pytest.mark.parametrize(
+    ("program", "module", "command"),
+    [
+        ("/usr/lib/quickstudy/__main__.py", "quickstudy.__main__", "python -m quickstudy fit"),
+        ("/usr/bin/quickstudy", None, "quickstudy fit"),
+        ("my own/train.py", None, "python 'my own/train.py' fit"),
+        ("/home/me/train.py", None, "python train.py fit"),
+    ],
+)
+def test_the_command_is_what_to_type(
+    program: str, module: str | None, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = types.ModuleType("__main__")
+    main.__spec__ = None if module is None else ModuleSpec(module, None)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "argv", [program, "fit"])
+    assert typed() == command
+
+
+def test_classes_of_a_validation_are_told_the_worst_first() -> None:
+    figures = {"val_mean_iou": 0.5, "val_mean_iou_ci95": 0.1, "val_loss": 2.0, "val_iou_a": 0.7, "val_iou_a_ci95": 0.2}
+    found = validated_classes({**figures, "val_iou_b": 0.3, "val_iou_c": math.nan}, Score("mean_iou", share=True))
+    assert list(found) == ["b", "a"] and found["a"].ci95 == 0.2
+    boxes = {"val_map_25": 0.5, "val_ap_25_bed": 0.9, "val_ap_25_lamp": 0.1, "val_ap_50_bed": 0.0}
+    assert list(validated_classes(boxes, Score("map_25", share=True))) == ["lamp", "bed"]
+    assert not validated_classes({"val_accuracy": 0.5, "val_accuracy_ci95": 0.1}, ACCURACY)
+
+
+def test_the_page_names_the_weakest_classes_of_the_validation(tmp_path: Path) -> None:
+    record = {"time": "", "command": "", "versions": {}, "trainer": {}, "data": {}, "model": {}}
+    score = Score("mean_iou", share=True)._asdict()
+    (tmp_path / "run.json").write_text(json.dumps({**record, "score": score}))
+    names = [f"val_{name}" for name in ("mean_iou", "iou_leg", "iou_leg_ci95", "iou_<b>", "iou_<b>_ci95", "iou_top")]
+    figures = "5,0,1.0,0.3,0.9,0.05,0,0,0"
+    (tmp_path / "metrics.csv").write_text(f"step,epoch,train_loss,{','.join(names)}\n{figures}\n")
+    write_page(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "Weakest of its 3 classes: &#39;&lt;b&gt;&#39;, &#39;top&#39;, with 0.00%." in page
+    cells = re.findall(r'<td>([^<]*)</td><td class="number">([^<]*)<', page)
+    assert cells[-3:] == [("&lt;b&gt;", "0.0"), ("top", "0.0"), ("leg", "90.0 ± 5.0")]
+    assert "<th>iou</th>" in page and "the band is" not in page

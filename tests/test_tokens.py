@@ -207,6 +207,7 @@ def test_kept_dicts_are_gathered_at_once(longest: int, monkeypatch: pytest.Monke
         return {
             "numbers": numbers,
             "missing": numbers > 4,
+            "short": numbers.bfloat16(),
             "none": none,
             "pairs": numbers[:length, None].expand(-1, 2),
             "square": square,
@@ -398,7 +399,7 @@ def test_of_texts_that_were_learned_it_warns_and_others_are_explained_in_words()
             made.score([texts(0)[0], texts(1)[1], "ABCDEFGHIJKLMNOP"], ["a", "b", "b"])
         lines = made.explain(texts(1)[0], 2).splitlines()
         assert lines[0].startswith("answer: ") and lines[0].endswith(", what was asked")
-        assert lines[1] == "b, 0 away" and lines[2].endswith(" away") and len(lines) == 3
+        assert lines[1] == "b, the same" and lines[2].endswith(" away") and len(lines) == 3
 
 
 @MODALITIES.register("made-up letters")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -270,3 +271,16 @@ def test_numbers_are_exported_in_their_units(tmp_path: Path) -> None:
     assert found.flatten().tolist() == pytest.approx(made.predict(pixels), rel=1e-4)
     made.save(tmp_path / "saved")
     assert TrainedModel.load(tmp_path / "saved").predict(pixels) == made.predict(pixels)
+
+
+def test_what_only_a_model_with_examples_has_is_refused_with_what_to_type(
+    model: tuple[ImageClassifier, Trainer, ImageClassificationData],
+) -> None:
+    made: Any = model[0].predictor()
+    for name in ("explain", "nearest", "add_class"):
+        with pytest.raises(AttributeError, match=rf"no '{name}': .* keeps no examples.* type model\.adapt\("):
+            getattr(made, name)
+        assert not hasattr(made, name)
+    with pytest.raises(AttributeError, match="object has no attribute 'explian'"):
+        _ = made.explian
+    assert copy.deepcopy(made).classes == made.classes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from quickstudy.data.samples import TRANSFORMS
 from quickstudy.datasets.motions import _clips, _line, motions
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.ladder.examples import encoders_of
+from quickstudy.modality.thumbnails import LARGE_TILE, film_strip
 from quickstudy.nets import Encoder, build_encoder
 from quickstudy.nets.conv4 import Conv4
 from quickstudy.nets.registry import BACKBONES
@@ -407,3 +409,13 @@ def test_a_backbone_of_pictures_is_taken_by_name_wherever_one_is_named(tmp_path:
     assert main([*command, "--out", str(tmp_path / "mine")]) == 0
     kept = Predictor.load(tmp_path / "mine")
     assert kept.modality == Video(frames=4, image_size=16) and len(kept.predict(tmp_path / "few/down/0.mp4")) == 1
+
+
+def test_frames_fill_their_places_in_what_is_shown() -> None:
+    frames = torch.full((16, 3, 8, 16), 40, dtype=torch.uint8)
+    sheet = np.asarray(Image.open(io.BytesIO(film_strip(frames))).convert("L")).astype(int)
+    assert sheet.shape == (200, 200)
+    assert abs(sheet[34, 4:64] - 40).max() < 16 and (sheet[[0, 8, 60], 30] > 240).all(), "wide frames, on white"
+    clips = torch.randint(0, 256, (2, 3, 4, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    seen = Predictor.from_backbone("c3d", clips, ["a", "b"]).explain(clips[0], 2)
+    assert seen.width > 3 * LARGE_TILE and seen.height > LARGE_TILE

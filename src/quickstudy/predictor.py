@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import numpy as np
@@ -24,7 +25,7 @@ from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataWarning, TakenError, brief, check_counts, few, one_line
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.classification import Classification
-from quickstudy.kinds.predictions import Answer, Neighbour
+from quickstudy.kinds.predictions import Answer, Neighbour, how_far
 from quickstudy.kinds.regression import Regression
 from quickstudy.learning.adapting import acquainted_with_names, addition, after, fitted, unshown, untaught
 from quickstudy.learning.answering import answered, named, neighbours
@@ -50,9 +51,9 @@ def usual_inputs(encoder: Encoder) -> Modality:
 
 
 class Adapted:
-    """A model that learned from a few examples: what a ``Predictor`` of classes and a ``NumberPredictor`` share.
+    """A model that learned from a few examples: what ``Predictor``, ``NumberPredictor`` and ``PartPredictor`` share.
 
-    ``Adapted.load(folder)`` reads either. An update that fails changes nothing, and who asks meanwhile, in another
+    ``Adapted.load(folder)`` reads any. An update that fails changes nothing, and who asks meanwhile, in another
     thread, is answered by what was known before it or by what is known after. The encoder is copied unless nothing
     trains it, so that training a model further does not change what learned with it.
 
@@ -214,7 +215,7 @@ class Adapted:
             ConfigError: what was code is not given, or the model in the folder is of another kind.
         """
         known = model_folder.read(folder, device, load, backbone)
-        found: Any = Predictor if known.kind.by_class else NumberPredictor
+        found: Any = resolve_name(known.kind.learned_by)
         if not issubclass(cls, found):
             if not issubclass(found, cls):
                 what = "classes" if known.kind.by_class else "numbers"
@@ -627,7 +628,7 @@ class Predictor(Adapted):
         answers = answered(known, examples)
         tiles = [(shown[0], f"answer: {named(known, answers)[0]}", "what was asked")]
         for near in neighbours(known, examples, answers.embedded, count)[0]:
-            tiles.append((near.thumbnail, str(near.name), f"{near.distance:.3g} away"))
+            tiles.append((near.thumbnail, str(near.name), how_far(near.distance, near.same)))
         return known.reader.rules.beside(tiles)
 
     def score(self, inputs: Any, labels: Any) -> float:

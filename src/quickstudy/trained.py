@@ -52,6 +52,20 @@ class TrainedModel(model_folder.Trained):
         name = self.encoder.made_by[0] if self.encoder.made_by else type(self.encoder.backbone).__name__
         return f"TrainedModel({type(self.kind).__name__}, {len(self.classes)} classes, {name})"
 
+    if not TYPE_CHECKING:  # with which a checker would take any name
+
+        def __getattr__(self, name: str) -> Any:
+            """Say why it lacks what a model has that learned from examples, such as ``explain``."""
+            from quickstudy.predictor import Predictor  # which few need here
+
+            if name.startswith("_") or not hasattr(Predictor, name):
+                raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
+            raise AttributeError(
+                f"a TrainedModel has no '{name}': it answers as it was trained, and keeps no examples. A classifier "
+                "that learned from examples has it: type model.adapt(inputs, labels) instead of model.predictor(), or "
+                "load such a model with Predictor.load(folder)"
+            )
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of ``"probabilities"``; none where answers are no classes."""

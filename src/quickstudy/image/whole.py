@@ -26,7 +26,11 @@ _COLOURS = ("#ff5a36", "#2f9e44", "#1c7ed6", "#f59f00", "#ae3ec9", "#0ca678", "#
 
 
 def fitted_in(
-    pixels: Tensor, canvas: tuple[int, int] | None, interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    pixels: Tensor,
+    canvas: tuple[int, int] | None,
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic",
+    *,
+    enlarge: bool = True,
 ) -> dict[str, Tensor]:
     """Return ``{"pixels": uint8 [C, H, W], "size": [2], "full": [2]}`` of a picture.
 
@@ -34,6 +38,7 @@ def fitted_in(
         pixels: ``[C, h, w]``, uint8, or floats of 0..1 or 0..255.
         canvas: H and W, which it is scaled to fit into; None: as large as it is.
         interpolation: over all pixels that become one.
+        enlarge: whether one that is smaller is scaled, too.
 
     Raises:
         DataError: it is no picture, or has values beyond.
@@ -50,6 +55,7 @@ def fitted_in(
     full = drawn.shape[1:]
     height, width = canvas or full
     factor = min(height / full[0], width / full[1])
+    factor = factor if enlarge else min(factor, 1.0)
     size = [min(most, max(1, round(side * factor))) for side, most in zip(full, (height, width), strict=True)]
     if size != list(full):
         drawn = F.interpolate(drawn[None], size, mode=interpolation, antialias=True)[0]

@@ -147,6 +147,8 @@ class Kind(ABC):
     """Whether targets are measured values, which reach it as the data has them, whatever the precision of training."""
     of_backbone: ClassVar[Mapping[str, Any]] = {}
     """Further options of a backbone that is named, without which it does not make what the head stands on."""
+    learned_by: ClassVar[str] = "quickstudy.predictor:Predictor"
+    """What learns from a few examples, which stands above, and so is found by its name."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 
@@ -155,14 +157,12 @@ class Kind(ABC):
     def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
         """Return what learns from a few examples to answer so; here a ``Predictor``, which learns classes.
 
-        It stands above, and so is found by its name.
-
         Args:
             encoder: turns inputs into embeddings.
             algorithm: learns with it.
             load: makes a tensor of one input.
         """
-        return resolve_name("quickstudy.predictor:Predictor")(encoder, algorithm, load)
+        return resolve_name(self.learned_by)(encoder, algorithm, load)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded | Annotations:
@@ -555,7 +555,17 @@ KINDS = Registry[type[Kind]](
     "kind of answer",
     homes={
         name: f"quickstudy.kinds.{name}"
-        for name in ("classification", "detection", "detection3d", "embedding", "regression", "segmentation")
+        for name in (
+            "classification",
+            "detection",
+            "detection3d",
+            "embedding",
+            "entities",
+            "faces",
+            "question_answering",
+            "regression",
+            "segmentation",
+        )
     }
     | {
         "semantic_segmentation": "quickstudy.kinds.semantic",

@@ -198,7 +198,7 @@ class Detection(Kind):
 
     def _found(self, head: nn.Module, maps: Sequence[Tensor], inputs: Batch) -> dict[str, Tensor]:
         found: list[Found] = head(maps, inputs["size"], inputs["pixels"])
-        filled = {name: torch.stack([_filled(own[name], self.most) for own in found]) for name in found[0]}
+        filled = {name: torch.stack([filled(own[name], self.most) for own in found]) for name in found[0]}
         return {**filled, "size": inputs["size"], "full": inputs["full"]}
 
     # ---- how well it does
@@ -354,7 +354,7 @@ class Detection(Kind):
         )
 
 
-def _filled(leaf: Tensor, count: int) -> Tensor:
+def filled(leaf: Tensor, count: int) -> Tensor:
     """Return a leaf ``[k, ...]`` of one picture as ``[count, ...]``."""
     return F.pad(leaf, [0, 0] * (leaf.ndim - 1) + [0, count - len(leaf)])
 

@@ -20,6 +20,8 @@ from quickstudy.data.targets import Label
 Named = Iterable[tuple[str, Any]]
 """Of each input what it is called, and its label or number where the data has one, else None."""
 
+_LEAST, _WHOLE = 0.001, 1000  # distances that are told as less than it; from which on they are told as whole numbers
+
 
 class Answer(NamedTuple):
     """What a model says of an input whose answers are classes."""
@@ -45,6 +47,19 @@ class Neighbour(NamedTuple):
     """Something small for eyes, of a picture a JPEG; empty where there is nothing to see, or none was kept."""
     same: bool = False
     """Whether the input is this very example, as far as rounding lets its embedding tell."""
+
+
+def how_far(distance: float, same: bool) -> str:
+    """Return in words how far an example is, without an exponent.
+
+    >>> how_far(2.2754, False), how_far(3.8e-6, True), how_far(3.8e-6, False), how_far(12345.6, False)
+    ('2.28 away', 'the same', '< 0.001 away', '12,346 away')
+    """
+    if same:
+        return "the same"
+    if distance < _LEAST:
+        return f"< {_LEAST} away"
+    return f"{distance:.3g} away" if distance < _WHOLE else f"{distance:,.0f} away"
 
 
 class Said(NamedTuple):

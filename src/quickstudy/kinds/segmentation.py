@@ -107,7 +107,7 @@ class Segmentation(Kind):
             )
         train = tables[0] if tables else None
         if not met.classes:
-            met = met._named(given)
+            met = met.named_by(given)
         if self.class_weights is not None and (not self.weights or (stage == "fit" and train is not None)):
             counts = None if train is None else met._counted(train)
             total = 0 if counts is None else sum(counts)
@@ -115,7 +115,8 @@ class Segmentation(Kind):
             met = replace(met, weights=found)
         return met
 
-    def _named(self, table: Table | None) -> Self:
+    def named_by(self, table: Table | None) -> Self:
+        """Return it with the classes that it is told, or that targets have."""
         told = () if table is None or table.annotations is None else table.annotations.names
         if table is None and self.class_names is None and self.num_classes is None:
             raise ConfigError("how many classes there are is not known: set num_classes or class_names")
@@ -251,7 +252,7 @@ class Segmentation(Kind):
                 f"the model's answer to input {wrong[0]} is not a number: does it hold NaN or infinite values, or was "
                 "the model trained until it diverged?"
             )
-        own = [_there(logits[row], mask[row]) for row in range(len(logits))]
+        own = [of_rectangle(logits[row], mask[row]) for row in range(len(logits))]
         if form in ("logits", "probabilities"):
             return own if form == "logits" else [one.softmax(-1) for one in own]
         codes = [one.argmax(-1) for one in own]
@@ -337,7 +338,7 @@ def of_elements(there: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, T
     return labels, mask & there
 
 
-def _there(answers: Tensor, mask: Tensor) -> Tensor:
+def of_rectangle(answers: Tensor, mask: Tensor) -> Tensor:
     """Return the answers ``[P, C]`` of one input without what fills it up; of places ``[H, W, C]`` the rectangle."""
     if mask.ndim == 1:
         return answers[mask]

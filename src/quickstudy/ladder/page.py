@@ -18,6 +18,7 @@ import jinja2
 
 from quickstudy.files import atomic_write
 from quickstudy.learning.checks import Finding
+from quickstudy.modality.thumbnails import has_several
 
 _WIDE, _HIGH = 720.0, 440.0  # of the picture of curves, in its own units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 12.0, 40.0
@@ -185,7 +186,9 @@ def write_page(path: str | os.PathLike[str], page: Page) -> None:
     """
     template = files("quickstudy.ladder").joinpath("page.html.jinja").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(points=_points, estimate=told, data=_data, clock=_clock)
+    environment.filters.update(
+        points=_points, estimate=told, data=_data, clock=_clock, several=lambda shown: has_several(shown.content)
+    )
     ticks = [point.at for point in page.rungs[0].points] if page.rungs else []
     rendered = environment.from_string(template).render(
         page=page,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from quickstudy.errors import one_line
@@ -18,7 +18,10 @@ from quickstudy.modality.values import Tile
 
 _THUMBNAIL = 64
 _STRIP = 3  # frames side by side, and below each other
+_EDGE = 2  # pixels between frames
 _TILE = 96
+LARGE_TILE = 192
+"""Of what has several pictures in it."""
 _FINER = 4  # times, that dots and lines are drawn larger first
 _COLOURS = 64
 LINE = 16
@@ -39,14 +42,17 @@ def thumbnail_of(picture: Tensor) -> bytes:
 
 
 def film_strip(frames: Tensor) -> bytes:
-    """Return a small JPEG of up to nine frames, uint8 ``[T, C, H, W]``, in the order in which one reads."""
+    """Return a small JPEG of up to nine frames, uint8 ``[T, C, H, W]``, in the order in which one reads.
+
+    Each fills its place as far as its shape lets it; what is left is white, so that dark frames have an edge.
+    """
     side = min(_STRIP, math.isqrt(max(len(frames) - 1, 0)) + 1)
     chosen = torch.arange(min(len(frames), side**2)) * len(frames) // min(len(frames), side**2)
-    sheet = Image.new("RGB", (side * (_THUMBNAIL + 1) + 1, side * (_THUMBNAIL + 1) + 1))
+    step = _THUMBNAIL + _EDGE
+    sheet = Image.new("RGB", (side * step + _EDGE, side * step + _EDGE), "white")
     for place, frame in enumerate(frames[chosen]):
-        image = from_tensor(frame)
-        image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
-        top, left = (1 + (_THUMBNAIL + 1) * number for number in divmod(place, side))
+        image = ImageOps.contain(from_tensor(frame).convert("RGB"), (_THUMBNAIL,) * 2, Image.Resampling.BILINEAR)
+        top, left = (_EDGE + step * number for number in divmod(place, side))
         sheet.paste(image, (left + (_THUMBNAIL - image.width) // 2, top + (_THUMBNAIL - image.height) // 2))
     content = io.BytesIO()
     sheet.save(content, "JPEG", quality=80)
@@ -62,6 +68,14 @@ def heat_map(levels: Tensor) -> bytes:
     content = io.BytesIO()
     image.save(content, "PNG")
     return content.getvalue()
+
+
+def has_several(content: bytes) -> bool:
+    """Tell whether a small picture has frames or views side by side in it, which need more room than one does."""
+    try:
+        return max(Image.open(io.BytesIO(content)).size) > _TILE
+    except OSError:  # what a modality of somebody's own shows is no picture
+        return False
 
 
 def drawing_of(pixels: NDArray[np.uint8]) -> bytes:
@@ -100,28 +114,40 @@ def from_tensor(picture: Tensor) -> Image.Image:
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
-def strip_of(tiles: Sequence[Tile]) -> Image.Image:
-    """Return a strip of pictures with their captions: the first apart, then the others."""
-    height = _TILE + (TITLE + 1) * LINE + 2 * GAP
-    strip = Image.new("RGB", (len(tiles) * (_TILE + GAP) + 2 * GAP, height), "white")
+def strip_of(tiles: Sequence[Tile], side: int = _TILE) -> Image.Image:
+    """Return a strip of pictures with their captions: the first apart, then the others.
+
+    Args:
+        tiles: of each the picture, its title and a note.
+        side: pixels of the longer side of each.
+    """
+    pictures = [_to_side(content, side) for content, *_ in tiles]
+    high = max((picture.height for picture in pictures if picture is not None), default=side)
+    strip = Image.new("RGB", (len(tiles) * (side + GAP) + 2 * GAP, high + (TITLE + 1) * LINE + 2 * GAP), "white")
     draw = ImageDraw.Draw(strip)
     letters = Letters()
-    for place, (content, title, note) in enumerate(tiles):
-        left = GAP + place * (_TILE + GAP) + (GAP if place else 0)
-        if content:
-            image = Image.open(io.BytesIO(content)).convert("RGB")
-            scale = _TILE / max(image.size)
-            size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-            image = image.resize(size, Image.Resampling.BICUBIC)
-            strip.paste(image, (left + (_TILE - image.width) // 2, GAP + (_TILE - image.height) // 2))
+    for place, (picture, (_, title, note)) in enumerate(zip(pictures, tiles, strict=True)):
+        left = GAP + place * (side + GAP) + (GAP if place else 0)
+        if picture is not None:
+            strip.paste(picture, (left + (side - picture.width) // 2, GAP + (high - picture.height) // 2))
         else:
-            draw.rectangle((left, GAP, left + _TILE - 1, GAP + _TILE - 1), outline="grey")
-            draw.text((left + GAP, GAP + _TILE // 2), "no picture", "grey", letters.font)
-        lines = [*((line, "black") for line in letters.lines(title, _TILE, TITLE)), (note, "dimgrey")]
+            draw.rectangle((left, GAP, left + side - 1, GAP + high - 1), outline="grey")
+            draw.text((left + GAP, GAP + high // 2), "no picture", "grey", letters.font)
+        lines = [*((line, "black") for line in letters.lines(title, side, TITLE)), (note, "dimgrey")]
         for line, (text, colour) in enumerate(lines):
-            draw.text((left, GAP + _TILE + 2 + line * LINE), text, colour, letters.font)
-    draw.line((_TILE + int(1.75 * GAP), GAP, _TILE + int(1.75 * GAP), strip.height - GAP), "lightgrey")
+            draw.text((left, GAP + high + 2 + line * LINE), text, colour, letters.font)
+    draw.line((side + int(1.75 * GAP), GAP, side + int(1.75 * GAP), strip.height - GAP), "lightgrey")
     return strip
+
+
+def _to_side(content: bytes, side: int) -> Image.Image | None:
+    """Return a picture with its longer side of so many pixels; None of nothing."""
+    if not content:
+        return None
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    scale = side / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.BICUBIC)
 
 
 class Letters:

@@ -23,7 +23,7 @@ from quickstudy.data.samples import Loaded, Sent, content_of, file_content, in_t
 from quickstudy.data.table import Inputs
 from quickstudy.errors import ConfigError, DataError, brief, check_above_zero, check_counts, given
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.modality.thumbnails import strip_of
+from quickstudy.modality.thumbnails import LARGE_TILE, strip_of
 from quickstudy.modality.values import Sighted, Tile, Values
 from quickstudy.pointcloud.drawing import three_views
 from quickstudy.pointcloud.files import EXTENSIONS, FAR, Scan, check_count, of_rows, read
@@ -309,7 +309,7 @@ class CloudValues(Values):
 
     def beside(self, tiles: Sequence[Tile]) -> Any:
         """Return a strip of clouds with their captions."""
-        return strip_of(tiles)
+        return strip_of(tiles, LARGE_TILE)
 
 
 def chosen(count: int, most: int | None, seed: int = 0) -> NDArray[np.int64]:

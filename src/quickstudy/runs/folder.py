@@ -24,9 +24,10 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Mod
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from quickstudy.data.episodes import EpisodePlan, GroupPlan
-from quickstudy.errors import ConfigError, DataError, DataWarning
+from quickstudy.errors import ConfigError, DataError, DataWarning, shown
 from quickstudy.files import BEST_FILE, alone, atomic_write
 from quickstudy.kinds.base import ACCURACY, Score
+from quickstudy.kinds.metrics import Estimate
 from quickstudy.runs.loggers import Metrics, read_metrics
 from quickstudy.runs.report import (
     NAMED,
@@ -36,6 +37,7 @@ from quickstudy.runs.report import (
     confusion_listing,
     confusion_picture,
     curves_picture,
+    parts_listing,
     write_report,
 )
 from quickstudy.runs.results import (
@@ -215,7 +217,7 @@ class Record(Callback):
                 logger.go_on(trainer.global_step)
         now = {
             "time": _now(),
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": typed(),
             "versions": versions(),
             "trainer": self._options | {"processes": trainer.world_size, "precision": str(trainer.precision)},
             "data": self._data,
@@ -260,6 +262,19 @@ class Record(Callback):
     def _write(self, record: Mapping[str, Any]) -> None:
         with atomic_write(self._path, "w") as file:
             json.dump(record, file, indent=1)
+
+
+def typed() -> str:
+    """Return what one types to run this process again, in the folder that it was run in."""
+    program = Path(sys.argv[0])
+    module = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", None)
+    if module is not None:
+        called = ["python", "-m", module.removesuffix(".__main__")]
+    elif program.suffix == ".py":
+        called = ["python", program.name if program.is_absolute() else str(program)]
+    else:
+        called = [program.name]
+    return shlex.join([*called, *sys.argv[1:]])
 
 
 def _why_ended(trainer: Any) -> str:
@@ -412,6 +427,11 @@ def _write_page(folder: Path, steps: int) -> None:
             f"{on}{over}{chose} chose the epoch, so it flatters the model: judge it by data that chose nothing "
             "(quickstudy test)."
         )
+        if parts := validated_classes(best, score):
+            least = next(iter(parts.values())).mean
+            weakest = shown(name for name, each in parts.items() if each.mean == least)
+            notes.append(f"Weakest of its {len(parts)} classes: {weakest}, with {score.text(least)}.")
+            listings.append(parts_listing(parts, score))
     if (folder / MEASURED).exists():
         measured = read_json(folder / MEASURED, "time", "weights", "result")
         result = measured["result"]
@@ -446,7 +466,7 @@ def _write_page(folder: Path, steps: int) -> None:
         with atomic_write(folder / CURVES) as file:
             file.write(curves_picture(trained, ("loss", score.name), score))
         loss, scored = (curves_picture(trained, [what], score) for what in ("loss", score.name))
-        band = any(f"val_{score.name}_ci95" in row for row in trained) or score == ACCURACY
+        band = any(f"val_{score.name}_ci95" in row for row in trained)
         tail = "; the band is the validation's 95% interval" if band else ""
         epochs = len({row.get("epoch") for row in trained})
         caption = f"Loss and {score.called} by step{tail}{'. One epoch gives points, no curve' * (epochs == 1)}."
@@ -466,6 +486,23 @@ def _write_page(folder: Path, steps: int) -> None:
         listings=listings,
         score=score,
     )
+
+
+def validated_classes(figures: Mapping[str, float], score: Score) -> dict[str, Estimate]:
+    """Return of a validation the score of each class that is logged by itself, the worst first.
+
+    A mean over classes is called ``mean_iou`` or ``map_25``, and its parts ``iou_NAME`` or ``ap_25_NAME``.
+    """
+    start = f"val_{score.name.removeprefix('mean_').removeprefix('m')}_"
+    if start == f"val_{score.name}_":
+        return {}
+    names = [name for name in figures if name.startswith(start)]
+    names = [name for name in names if name.removesuffix("_ci95") == name or name.removesuffix("_ci95") not in figures]
+    found = {
+        name.removeprefix(start): Estimate(figures[name], figures.get(f"{name}_ci95", math.nan), 0)
+        for name in sorted(names, key=figures.__getitem__)
+    }
+    return {name: estimate for name, estimate in found.items() if math.isfinite(estimate.mean)}
 
 
 def _sentence(reason: str) -> str:

@@ -74,11 +74,11 @@ class Listing(NamedTuple):
 
 def told(estimate: Estimate, score: Score = ACCURACY) -> str:
     """Return a score with its interval; a share in percent, such as ``"68.2 ± 0.7"`` or ``"0.0 (0.0 to 49.0)"``."""
+    return score.estimate(*estimate[:2], lambda each: _value(each, score))
 
-    def text(each: float) -> str:
-        return "unknown" if not math.isfinite(each) else f"{100 * each:.1f}" if score.share else score.text(each)
 
-    return score.estimate(*estimate[:2], text)
+def _value(value: float, score: Score) -> str:
+    return "unknown" if not math.isfinite(value) else f"{100 * value:.1f}" if score.share else score.text(value)
 
 
 def episode_picture(
@@ -291,6 +291,21 @@ def class_listing(figures: Mapping[str, Mapping[str, Any]]) -> Listing:
     if chosen:
         columns, note = (*columns, "named above"), "A label is named whose probability is above the last column's."
     return Listing(f"Each {what}, the worst first, in percent", [what, *columns], rows, shares, note)
+
+
+def parts_listing(parts: Mapping[str, Estimate], score: Score) -> Listing:
+    """List what a mean over classes is of, in the order that is given."""
+
+    def text(each: Estimate) -> str:
+        return told(each, score) if each.ci95 > 0 else _value(each.mean, score)
+
+    rows = [[name, text(each)] for name, each in parts.items()]
+    return Listing(
+        f"Each class of the best validation, the worst first{', in percent' * score.share}",
+        ["class", score.called.removeprefix("mean ").removeprefix("m")],
+        rows,
+        [each.mean if score.share else None for each in parts.values()],
+    )
 
 
 def confusion_listing(confusions: Sequence[Mapping[str, Any]]) -> Listing:

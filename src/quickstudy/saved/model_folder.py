@@ -43,9 +43,9 @@ from quickstudy.saved.journal import NAME as JOURNAL
 from quickstudy.saved.journal import Journal
 from quickstudy.saved.plain import joined, name_of, named_kind, taken_apart
 
-FORMAT = 4
+FORMAT = 5
 """Counted up when an older quickstudy could not read it; one that it can is written as before."""
-_NAMED_BY_STRINGS, _NAMED_BY_LABELS, _OF_PARTS, _TRAINED, _OF_NUMBERS = 1, 2, 3, 3, 4
+_NAMED_BY_STRINGS, _NAMED_BY_LABELS, _OF_TREES, _TRAINED, _OF_NUMBERS, _OF_KINDS = 1, 2, 3, 3, 4, 5
 
 DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
@@ -113,7 +113,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
             "ways": algorithm.ways,
         },
         "inputs": knowledge.taught,
-        **({} if knowledge.kind.by_class else {"kind": named_kind(knowledge.kind)}),
+        **({} if knowledge.kind == CLASSES else {"kind": named_kind(knowledge.kind)}),
         "classes": list(support),
         "examples": [kept.examples for kept in support.values()],
         "state": skeleton,
@@ -212,7 +212,8 @@ def read_trained(
     with _damaged(place):
         description = _description(place)
         if not _fixed(description):
-            what, model = ("numbers", "NumberPredictor") if "kind" in description else ("its classes", "Predictor")
+            kind = kind_of(description["kind"]) if "kind" in description else CLASSES
+            what, model = "its classes" if kind.by_class else "numbers", kind.learned_by.partition(":")[2]
             raise ConfigError(f"the model in '{place}' learned {what} from examples: type {model}.load('{place}')")
         weights, own = (_read(place, description["files"][name], device) for name in ("encoder", "head"))
         encoder = _encoder(place, description, weights, backbone)
@@ -418,9 +419,11 @@ def _format(knowledge: Knowledge) -> int:
     """Return the first that has all of it, for as long as an older quickstudy is to read what it can."""
     if not knowledge.kind.by_class:
         return _OF_NUMBERS
+    if knowledge.kind != CLASSES:
+        return _OF_KINDS
     kept = next(iter(knowledge.support.values()), None)
     if isinstance(knowledge.like, dict) or (kept is not None and isinstance(kept.values, dict)):
-        return _OF_PARTS
+        return _OF_TREES
     return _NAMED_BY_STRINGS if all(isinstance(name, str) for name in knowledge.support) else _NAMED_BY_LABELS
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from quickstudy.errors import DataError, QuickstudyError
+from quickstudy.kinds.predictions import how_far
 from quickstudy.learning.changes import UNKNOWN
 from quickstudy.serve.decoding import Decoder
 from quickstudy.serve.fields import Fields
@@ -259,10 +260,9 @@ def _near(nearest: Sequence[Mapping[str, Any]], media: str) -> str:
         return ""
     figures = []
     for each in nearest:
-        name, distance = escape(str(each["name"])), each["distance"]
+        name, away = escape(str(each["name"])), escape(how_far(each["distance"], each["same"]))
         seen = _seen(base64.b64decode(each["thumbnail"]), f"an example of {each['name']}", media)
-        away = f"{distance:.3g}" if distance < 10 else f"{distance:,.0f}"
-        figures.append(f"<figure>{seen}<figcaption><b>{name}</b><br>{away} away</figcaption></figure>")
+        figures.append(f"<figure>{seen}<figcaption><b>{name}</b><br>{away}</figcaption></figure>")
     return f"<h3>Nearest examples</h3>{_side_by_side(figures, media)}"
 
 

@@ -26,8 +26,8 @@ from quickstudy.data.samples import Sent, content_of, named, opened_file, tensor
 from quickstudy.errors import DataError, DataWarning, brief, check_above_zero, check_counts, given
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.pixels import PixelValues, of_one_scale, whole_numbers
-from quickstudy.modality.thumbnails import film_strip
-from quickstudy.modality.values import Sighted, Values, as_uint8
+from quickstudy.modality.thumbnails import LARGE_TILE, film_strip, strip_of
+from quickstudy.modality.values import Sighted, Tile, Values, as_uint8
 from quickstudy.video.containers import MAX_BYTES, VIDEO_EXTENSIONS, reel_of
 
 FRAMES = 16
@@ -293,6 +293,10 @@ class VideoValues(PixelValues):
     def show(self, item: Any, example: Any) -> bytes:
         """Return some frames."""
         return self.modality.show(item, example)
+
+    def beside(self, tiles: Sequence[Tile]) -> Any:
+        """Return a strip of sheets of frames with their captions."""
+        return strip_of(tiles, LARGE_TILE)
 
 
 @dataclass(frozen=True)
