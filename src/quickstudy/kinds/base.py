@@ -125,6 +125,8 @@ class Kind(ABC):
     """What is best."""
     forms: ClassVar[tuple[str, ...]]
     """Of ``Trainer.predict(output=)``; the first is the default."""
+    placed: ClassVar[bool] = False
+    """Whether answers tell of places in an input: they can be drawn there, and have COCO's form, ``coco``."""
     row: ClassVar[type[Any]] = Said
     """What is written of an answer, a ``NamedTuple``: the columns of ``quickstudy predict``."""
     schema: ClassVar[Mapping[str, Any]] = {}
@@ -485,6 +487,25 @@ class Kind(ABC):
     def in_json(self, answer: Any) -> dict[str, Any]:
         """Return one answer that ``rank`` gave as ``quickstudy serve`` tells it, in values that JSON has."""
         return {"answer": plain_answer(answer)}
+
+    def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+        """Return answers as COCO's JSON has them; see ``kinds.coco.coco_of``.
+
+        Args:
+            answers: N, as ``ranked`` returns them.
+            names: of the inputs.
+
+        Raises:
+            ConfigError: such answers have no places that COCO could tell.
+        """
+        raise ConfigError(
+            f"COCO's form is of places, and {type(self).__name__.lower()} tells of whole inputs: take rows, as CSV"
+        )
+
+    @property
+    def named_forms(self) -> tuple[str, ...]:
+        """The forms of all answers together, with what each input is called."""
+        return ("rows", "coco") if self.placed else ("rows",)
 
     def rows(self, outputs: Any, inputs: Any) -> list[Any]:
         """Return raw answers as rows, each with the name of its input.

@@ -5,7 +5,7 @@ Shapes: N pictures, M objects of one, K that are found at most, C classes, H W p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -29,6 +29,7 @@ from quickstudy.functional.detections import (
 )
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
+from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
@@ -72,6 +73,7 @@ class Detection(Kind):
     }
     learned: ClassVar[tuple[str, ...]] = ("classes", "ids", "codes")
     annotates: ClassVar[bool] = True
+    placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
     detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn")
 
@@ -327,10 +329,13 @@ class Detection(Kind):
         factors, sizes = (full / told.pop("size")).flip(-1), full.long().tolist()
         named = told["scores"] >= max(self.min_score, 1e-9)
         return [
-            [
-                self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row], sizes[row])
-                for place in named[row].nonzero().flatten().tolist()
-            ]
+            InPicture(
+                (
+                    self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row], sizes[row])
+                    for place in named[row].nonzero().flatten().tolist()
+                ),
+                sizes[row],
+            )
             for row in rows
         ]
 
@@ -343,6 +348,10 @@ class Detection(Kind):
         """Return the objects; see ``Kind.in_json``."""
         return {"objects": answer}
 
+    def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+        """Return the objects as COCO's JSON; see ``Kind.coco``."""
+        return coco_of(self.classes, names, [one.size for one in answers], answers)
+
     def exported(self, outputs: Any) -> Tensor:
         """Say that objects are found by code.
 
@@ -352,6 +361,14 @@ class Detection(Kind):
         raise ConfigError(
             "objects are chosen among those that overlap by code, which no graph holds: save(folder) keeps it"
         )
+
+
+class InPicture(list[dict[str, Any]]):
+    """The objects of a picture, and its height and width."""
+
+    def __init__(self, objects: Iterable[dict[str, Any]], size: Sequence[int]) -> None:
+        super().__init__(objects)
+        self.size = size
 
 
 def filled(leaf: Tensor, count: int) -> Tensor:
