@@ -116,5 +116,5 @@ def test_what_has_no_second_stage_is_told(base: ObjectDetector) -> None:
     trainer.finetune(dense, datamodule=few)
     with pytest.raises(ConfigError, match=r"trains the last layers of regions, and retinanet has none"):
         trainer.finetune(dense, datamodule=few, strategy="tfa")
-    with pytest.raises(ConfigError, match="is of objects in pictures"):
+    with pytest.raises(ConfigError, match="is of objects, by"):
         trainer.finetune(ImageClassifier(2, backbone="conv4"), datamodule=few, strategy="tfa")

@@ -340,8 +340,7 @@ class Kind(ABC):
             ConfigError: answers of this kind are not learned in two stages, or there was no first one.
         """
         raise ConfigError(
-            "strategy='tfa' is of objects in pictures, by detector='faster_rcnn': for other answers use "
-            "strategy='freeze'"
+            "strategy='tfa' is of objects, by detector='faster_rcnn': for other answers use strategy='freeze'"
         )
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:

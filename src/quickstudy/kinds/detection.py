@@ -200,8 +200,8 @@ class Detection(Kind):
 
     def _found(self, head: nn.Module, maps: Sequence[Tensor], inputs: Batch) -> dict[str, Tensor]:
         found: list[Found] = head(maps, inputs["size"], inputs["pixels"])
-        filled = {name: torch.stack([filled(own[name], self.most) for own in found]) for name in found[0]}
-        return {**filled, "size": inputs["size"], "full": inputs["full"]}
+        leaves = {name: torch.stack([filled(own[name], self.most) for own in found]) for name in found[0]}
+        return {**leaves, "size": inputs["size"], "full": inputs["full"]}
 
     # ---- how well it does
 
