@@ -39,7 +39,7 @@ from quickstudy.errors import (
     require,
 )
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.modality.thumbnails import TILE, heat_map
+from quickstudy.modality.thumbnails import TiledValues, heat_map
 from quickstudy.modality.values import Sighted, Values
 
 SOUND_EXTENSIONS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
@@ -448,10 +448,8 @@ class Sound(Modality):
         return SoundValues(self, encoder)
 
 
-class SoundValues(Values):
+class SoundValues(TiledValues):
     """Spectra and waves as they are, for a network that hears as many samples a second."""
-
-    tile = TILE
 
     def __init__(self, modality: Sound, network: Sighted) -> None:
         super().__init__(modality, network)

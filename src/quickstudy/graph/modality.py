@@ -25,7 +25,7 @@ from quickstudy.errors import DataError, DataWarning, check_counts, shown
 from quickstudy.graph.drawing import drawn
 from quickstudy.graph.reading import EXTENSIONS, Graph, Values, graph_of, is_graph
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.modality.thumbnails import TILE
+from quickstudy.modality.thumbnails import TiledValues
 from quickstudy.modality.values import Values as HowTaken
 
 MAX_NODES = 200_000
@@ -308,10 +308,8 @@ class Graphs(Modality):
         return GraphValues(self, encoder)
 
 
-class GraphValues(HowTaken):
+class GraphValues(TiledValues):
     """Graphs as they are."""
-
-    tile = TILE
 
 
 def _item(inputs: Inputs, row: int) -> Any:

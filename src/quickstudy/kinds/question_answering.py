@@ -23,7 +23,7 @@ from quickstudy.functional.characters import characters_of, text_of
 from quickstudy.functional.quotations import agreement
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.predictions import plain_answer
+from quickstudy.kinds.predictions import check_finite, plain_answer
 from quickstudy.nets import Encoder
 
 _NOWHERE = -1e30
@@ -167,11 +167,7 @@ class QuestionAnswering(Kind):
             DataError: an answer is not a number.
         """
         logits = outputs["logits"]
-        wrong = logits.isnan().flatten(1).any(1).nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"the model's answer to input {wrong[0]} is not a number: was the model trained until it diverged?"
-            )
+        check_finite(~logits.isnan().flatten(1).any(1))
         if form == "logits":
             return [own[there.bool()] for own, there in zip(logits, outputs["mask"], strict=True)]
         found = [self._best(outputs, row, self.n_best) for row in range(len(logits))]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from quickstudy.data.samples import tensor_of
 from quickstudy.errors import DataError, DataWarning, few
-from quickstudy.modality.thumbnails import TILE, thumbnail_of
+from quickstudy.modality.thumbnails import TiledValues, thumbnail_of
 from quickstudy.modality.values import Scale, Sighted, Values, as_uint8, scale_of, widest
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _floats(pictures: Tensor | list[Any]) -> dict[int, Tensor]:
     return {row: pixels for row, pixels in found.items() if pixels.is_floating_point() and pixels.numel()}
 
 
-class PixelValues(Values):
+class PixelValues(TiledValues):
     """How the numbers of pictures are taken, in memory or loaded, by a network that begins with a 2-D convolution.
 
     Floats of one call have one scale, 0..1 or 0..255; whole numbers and truth values are bytes.
@@ -128,7 +128,6 @@ class PixelValues(Values):
     bytes_are = "uint8 pictures"
     ranged = True
     axes = 3
-    tile = TILE
 
     def __init__(self, modality: Modality, network: Sighted) -> None:
         super().__init__(modality, network)

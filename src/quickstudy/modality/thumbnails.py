@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from quickstudy.errors import one_line
-
-if TYPE_CHECKING:
-    from quickstudy.modality.values import Tile
+from quickstudy.modality.values import Tile, Values
 
 _THUMBNAIL = 64
 _STRIP = 3  # frames side by side, and below each other
@@ -115,6 +113,17 @@ def from_tensor(picture: Tensor) -> Image.Image:
     """Return a PIL image of a uint8 tensor ``[C, H, W]`` with one or three channels."""
     pixels = picture.cpu().numpy()
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+class TiledValues(Values):
+    """Of inputs that are shown side by side, as a strip of pictures."""
+
+    tile: ClassVar[int] = TILE
+    """Pixels of a side of each."""
+
+    def beside(self, tiles: Sequence[Tile]) -> Any:
+        """Return a strip with captions; see ``Values.beside``."""
+        return strip_of(tiles, self.tile)
 
 
 def strip_of(tiles: Sequence[Tile], side: int = TILE) -> Image.Image:

@@ -101,8 +101,6 @@ class Values:
     """Whether floats of 0..1 and of 0..255 are the same values in other units, as those of pictures are."""
     axes: ClassVar[int] = 4
     """How many a batch must have at least that ``dark`` is asked of."""
-    tile: ClassVar[int] = 0
-    """Pixels of a side of each of several inputs that are shown side by side; 0: they are lines of text."""
 
     def __init__(self, modality: Modality, network: Sighted) -> None:
         self.modality, self.network = modality, network
@@ -173,12 +171,7 @@ class Values:
         return self.modality.show(item, example)
 
     def beside(self, tiles: Sequence[Tile]) -> Any:
-        """Return an input beside others, for eyes: a strip of pictures with captions, or else lines of text, with what
-        is shown where that is text."""
-        if self.tile:
-            from quickstudy.modality.thumbnails import strip_of  # Pillow takes long to import
-
-            return strip_of(tiles, self.tile)
+        """Return an input beside others, for eyes: here as lines of text, with what is shown where that is text."""
         if self.modality.shown_as == "text/plain":
             return "\n".join(f"{shown.decode()}  ({told}, {note})" for shown, told, note in tiles)
         return "\n".join(f"{told}, {note}" for _, told, note in tiles)

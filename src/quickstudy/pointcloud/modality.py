@@ -23,7 +23,7 @@ from quickstudy.data.samples import Loaded, Sent, content_of, file_content, in_t
 from quickstudy.data.table import Inputs
 from quickstudy.errors import ConfigError, DataError, brief, check_above_zero, check_counts, given
 from quickstudy.modality import MODALITIES, Modality, Wire
-from quickstudy.modality.thumbnails import LARGE_TILE
+from quickstudy.modality.thumbnails import LARGE_TILE, TiledValues
 from quickstudy.modality.values import Sighted, Values
 from quickstudy.pointcloud.drawing import three_views
 from quickstudy.pointcloud.files import EXTENSIONS, FAR, Scan, check_count, of_rows, read
@@ -304,7 +304,7 @@ class Cloud(Modality):
         return CloudValues(self, encoder)
 
 
-class CloudValues(Values):
+class CloudValues(TiledValues):
     """Points as they are."""
 
     tile = LARGE_TILE
