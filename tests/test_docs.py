@@ -116,6 +116,7 @@ PRELUDES = {
 """What a page takes for granted."""
 ELSEWHERE = {
     "docs/add-a-domain.md": "test_own_domain.py",
+    "docs/add-a-kind.md": "test_own_kinds.py",
     "docs/add-an-algorithm.md": "test_algorithms.py",
     "docs/episodes.md": "test_episodes.py",
     "docs/serve.md": "test_export.py",

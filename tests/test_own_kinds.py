@@ -1,11 +1,19 @@
-"""A kind of answer that is neither a class nor a number, in commands and over HTTP: neither knows it by name."""
+"""A kind of answer that is neither a class nor a number, in commands and over HTTP: neither knows it by name.
+
+docs/add-a-kind.md: another in one file, from its data to the command line.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import csv
+import importlib
 import json
-from collections.abc import Mapping
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,11 +21,14 @@ from typing import Any, ClassVar, Self
 import httpx
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch
 from quickstudy.cli import main
-from quickstudy.errors import DataError
+from quickstudy.cli.tasks import TASKS
+from quickstudy.errors import ConfigError, DataError
+from quickstudy.image import ImageClassificationData
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
 from quickstudy.kinds.losses import Loss
 from quickstudy.modality import MODALITIES, Modality, Wire
@@ -26,6 +37,10 @@ from quickstudy.nets.registry import BACKBONES
 from quickstudy.serve.app import build
 from quickstudy.serve.service import Service
 from quickstudy.trained import TrainedModel
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "add-a-kind.md").read_text(encoding="utf-8")
+KIND, CHECK, USE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -135,3 +150,42 @@ def test_in_python_too(folder: Path) -> None:
     assert torch.equal(model.predict([[1, 2]]), torch.tensor([[2.0, 4.0]]))
     assert model.predict([[1, 2], [3, 4]], "rows") == [("input 0", [2.0, 4.0]), ("input 1", [6.0, 8.0])]
     assert [answer.tolist() for answer in model.rank([[1, 2]])] == [[2.0, 4.0]]
+
+
+@pytest.fixture
+def directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The kind of the page, where its code runs; it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "directions.py").write_text(KIND, encoding="utf-8")
+    yield importlib.import_module("directions")
+    sys.modules.pop("directions")
+    del KINDS._entries["direction"], TASKS["image_direction"]
+
+
+def test_the_page_is_short_and_as_the_house_writes() -> None:
+    assert len([line for line in KIND.splitlines() if line.strip()]) < 80
+    for code in (KIND, CHECK, USE):
+        ruff = [sys.executable, "-m", "ruff", "check", "--select", "E,F,I,B", "--stdin-filename", "directions.py", "-"]
+        subprocess.run(ruff, input=code, text=True, check=True, cwd=ROOT)
+
+
+@pytest.mark.dear("kinds", "testing", "training")
+@pytest.mark.filterwarnings("ignore:.*may be.*bottleneck")
+def test_the_guide_adds_a_kind(directions: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(CHECK, "check", "exec"), {})
+    found: dict[str, Any] = {}
+    exec(compile(USE, "use", "exec"), found)
+    assert found["figures"]["test_degrees_off"] < 30  # by chance it is 90
+    assert found["figures"]["test_degrees_off_ci95"] > 0
+    true, told = found["there"][:3].tolist(), found["reader"].predict(found["test"][:3])
+    assert max(min((one - other) % 360, (other - one) % 360) for one, other in zip(true, told, strict=True)) < 60
+    assert TrainedModel.load("pointers/").predict(found["test"][:3]) == told
+    Image.fromarray(found["test"][0, 0].numpy()).save("hand.png")
+    capsys.readouterr()
+    assert main(shlex.split(re.findall(r"\$ quickstudy (predict .*)", PAGE)[0])) == 0
+    (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (row["file"], float(row["answer"])) == ("hand.png", pytest.approx(told[0], abs=1e-3))
+    labelled = ImageClassificationData.from_tensors(train_data=found["test"][:2], train_targets=["up", "down"])
+    with pytest.raises(ConfigError, match="targets are classes"):
+        directions.Direction().meet(labelled, "fit")
