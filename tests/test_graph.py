@@ -17,12 +17,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from quickstudy import Predictor
 from quickstudy.batches import Batch, each, stack
 from quickstudy.data.samples import TRANSFORMS, seeded
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.graph import GraphClassificationData, GraphClassifier, GraphRegressionData, Graphs, packed
 from quickstudy.graph.nets import MessagePassing
+from quickstudy.graph.reading import graph_of
 from quickstudy.graph.tables import graphs_of_tables
+from quickstudy.graph.walks import with_returns
 from quickstudy.ladder.opening import opened
 from quickstudy.nets import build_encoder
 from quickstudy.nets.registry import BACKBONES
@@ -227,6 +230,61 @@ def test_edges_count_once_and_both_ways_unless_directed() -> None:
     assert both["nodes"].argmax(1).tolist() == [1, 2, 2, 0]  # degrees; the last node has no neighbour
     two = Graphs()({"nodes": 2, "edges": [[0, 1, 0.5], [0, 1, 0.5], [0, 1, 2.5]]})
     assert two["edges"].tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]] and len(two["edge_features"].unique()) == 2
+
+
+@pytest.mark.parametrize("dense", [0, 100])
+@pytest.mark.parametrize("directed", [False, True])
+def test_chances_of_return_are_those_of_powers_of_a_matrix(
+    dense: int, directed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickstudy.graph.walks._DENSE", dense)
+    made = networkx.gnm_random_graph(20, 50, seed=0, directed=True)
+    found = with_returns(graph_of(made), 7, directed).of_nodes["chance of return"]
+    adjacency = networkx.to_numpy_array(made if directed else made.to_undirected())
+    step = adjacency / np.maximum(adjacency.sum(1, keepdims=True), 1)
+    wanted = [np.diag(np.linalg.matrix_power(step, count)) for count in range(2, 8)]
+    np.testing.assert_allclose(found, np.stack(wanted, 1), rtol=0, atol=1e-12)
+
+
+def test_walks_tell_apart_what_messages_cannot() -> None:
+    """Two triangles and a ring of six: each node has two neighbours like itself."""
+    whole, part = networkx.cycle_graph(6), networkx.cycle_graph(3)
+    triangles = networkx.disjoint_union(part, part)
+    for walks, same in ((0, True), (3, False)):
+        graphs = Graphs(walks=walks).fitted([triangles, whole])
+        made = BACKBONES["gin"](**graphs.for_backbone()).eval()
+        one, other = made(stack([graphs(triangles), graphs(whole)]))
+        assert torch.allclose(one, other, atol=1e-6) == same
+
+
+def test_walks_come_beside_what_nodes_have_and_change_no_sketch() -> None:
+    star, turned = networkx.star_graph(4), networkx.relabel_nodes(networkx.star_graph(4), {0: 4, 4: 0})
+    graphs = Graphs(walks=5).fitted([star, networkx.path_graph(4)])
+    assert graphs.for_backbone()["features"] == 5 + 4  # degrees 0 to 4, and 2 to 5 steps
+    assert graphs(star)["nodes"][:, :5].argmax(1).tolist() == [4, 1, 1, 1, 1]
+    assert graphs.sketch(star) == graphs.sketch(turned) != graphs.sketch(networkx.path_graph(5))
+    assert [part.get("one_hot") for part in graphs.recipe()["node_features"]] == ["degree", None]
+    words = Graphs(walks=5).fitted([ring(5), ring(7)])
+    assert words.degrees == 0 and words.for_backbone()["features"] == len("CNO") + 4
+    assert Graphs(walks=5).show(star, graphs(star)) == Graphs().show(star, Graphs().fitted([star])(star))
+
+
+def test_more_walks_than_can_be_followed_are_told() -> None:
+    with pytest.raises(DataError, match=r"too many walks of 2 steps \(400,020,000\).*set walks=2"):
+        Graphs(walks=8)({"nodes": 20_001, "edges": [[0, place] for place in range(1, 20_001)]})
+    for walks in (1, 33):
+        with pytest.raises(ConfigError, match=f"walks={walks}: set 2 to 32"):
+            Graphs(walks=walks)
+
+
+def test_a_model_goes_on_with_the_walks_that_it_was_trained_with(tmp_path: Path) -> None:
+    files, labels = written(tmp_path, 3)
+    data = GraphClassificationData.from_files(train_files=files, train_targets=labels, walks=4)
+    model = GraphClassifier(training_strategy="prototypicalnetworks", training_strategy_kwargs={"ways": 2, "shots": 1})
+    model.meet(data, "fit")
+    model.adapt(files, labels).save(tmp_path / "kept")
+    again: Any = Predictor.load(tmp_path / "kept")
+    assert again.modality.walks == 4 and len(again.predict(files)) == len(files)
 
 
 @pytest.mark.parametrize("ids", [(0, 1, 2), (1, 2, 3), (7, 500, 10**30), ("a", "b", "c")])
