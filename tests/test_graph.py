@@ -327,6 +327,35 @@ def test_a_direction_that_is_lost_is_told() -> None:
     with pytest.warns(DataWarning, match="1 of 1 graphs have edges that go one way.*directed=True"):
         Graphs().fitted([networkx.DiGraph([(0, 1)])])
     Graphs(directed=True).fitted([networkx.DiGraph([(0, 1)])])
+    geometric: Any = pytest.importorskip("torch_geometric.data")
+    one_way, both_ways = (
+        geometric.Data(edge_index=torch.tensor(ends), num_nodes=2) for ends in ([[0], [1]], [[0, 1], [1, 0]])
+    )
+    with pytest.warns(DataWarning, match="1 of 2 graphs have edges that go one way"):
+        Graphs().fitted([one_way, both_ways])
+
+
+def test_a_graph_of_too_many_edges_is_refused() -> None:
+    with pytest.raises(DataError, match=r"has 201 edges; more than 100 for each of max_nodes=2 .* set max_nodes=3"):
+        Graphs(max_nodes=2)({"nodes": 2, "edges": np.zeros((201, 2), int)})
+
+
+def test_attributes_that_lack_are_told_with_how_to_give_them() -> None:
+    graphs = Graphs().fitted([{"nodes": ["C", "N"], "edges": [[0, 1]]}])
+    with pytest.raises(
+        DataError, match=r"lack 'label'.*such as \{'label': 'C'\}.*set_node_attributes\(graph, 'C', 'label'\)"
+    ):
+        graphs(networkx.cycle_graph(4))
+
+
+def test_a_table_of_edges_is_told_where_files_or_classes_are_wanted(tmp_path: Path) -> None:
+    (edges := tmp_path / "edges.csv").write_text("graph,source,target\na,0,1\na,1,2\nb,0,1\nb,1,0\n")
+    with pytest.raises(DataError, match=r"is no graph: .*A table of edges is read by .*from_tables"):
+        Graphs()(edges)
+    with pytest.raises(DataError, match=r"is a table of edges: .*--target_field target"):
+        opened(edges)
+    (rows := tmp_path / "rows.csv").write_text("size,source,target\n1,web,yes\n2,ad,no\n3,web,yes\n")
+    assert type(opened(rows)).__name__ == "TabularClassificationData"
 
 
 @pytest.mark.parametrize(
@@ -344,9 +373,15 @@ def test_a_direction_that_is_lost_is_told() -> None:
         ({"nodes": [1, float("nan")], "edges": []}, "node 1 of graph 0 has .nan. in 'value': no finite number"),
         ({"nodes": 300_000, "edges": []}, "graph 0 has 300,000 nodes; more than 200,000 are refused"),
         ({"nodes": 0, "edges": []}, "graph 0 has no nodes: leave it out"),
+        ({"nodes": [], "edges": []}, "graph 0 has no nodes: leave it out"),
         ({"nodes": 2}, "graph 0 has no 'edges'"),
         ({"nodes": 2, "edges": [[0]]}, "edge 0 of graph 0 is .0.: give a pair"),
         ({"nodes": 2, "edges": np.zeros((2, 3))}, "turn it, edges.T"),
+        ({"node": ["C"], "edges": []}, "graph 0 has 'node', which is not read: call it 'nodes'"),
+        ({"nodes": 1, "Edge": []}, "graph 0 has 'Edge', which is not read: call it 'edges'"),
+        ({"edges": [[0, 1], [{"id": 1}, 0]]}, "edge 1 of graph 0 joins .*id.*, which calls no node: give a word or a"),
+        ({"nodes": [{"id": "a"}], "edges": [["a", [{}]]]}, "edge 0 of graph 0 joins .*, which calls no node"),
+        ({"nodes": [{"id": [{}]}], "edges": []}, "node 0 of graph 0 has the id .*: give a word or a number"),
     ],
 )
 def test_what_is_wrong_with_a_graph_is_told(graph: Any, told: str) -> None:

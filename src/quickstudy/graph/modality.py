@@ -34,6 +34,8 @@ MAX_NODES = 200_000
 """A graph of more is refused where nobody says otherwise."""
 _MOST_WORDS, _MOST_DEGREES, _LONGEST_WALK = 1000, 64, 32
 """Of an attribute; rarer words are like those that training did not see. Higher degrees are one."""
+_EDGES_A_NODE = 100
+"""Edges that a graph may have for each node that it may have."""
 _LEARNED_FROM = 10_000
 """Graphs that are looked at, at most."""
 _ROUNDS = 3
@@ -59,7 +61,7 @@ class Graphs(Modality):
 
     Args:
         directed: whether an edge goes one way, from its first node to its second, and does not count for the first.
-        max_nodes: a graph that has more is refused.
+        max_nodes: a graph that has more is refused, and one with more than 100 times as many edges.
         walks: nodes are also told how likely random walks of up to so many steps are to come back (``graph.walks``),
             which tells of rings and triangles around them; 0: they are not.
         nodes, edges: what was learned of their attributes; others are not read.
@@ -134,6 +136,12 @@ class Graphs(Modality):
             raise DataError(
                 f"{graph.name} has {graph.nodes:,} nodes; more than {self.max_nodes:,} are refused: cut it into parts, "
                 f"or set max_nodes={graph.nodes}, if the memory holds it"
+            )
+        edges = len(graph.edges)
+        if edges > _EDGES_A_NODE * self.max_nodes:
+            raise DataError(
+                f"{graph.name} has {edges:,} edges; more than {_EDGES_A_NODE} for each of max_nodes={self.max_nodes:,} "
+                f"are refused: cut it into parts, or set max_nodes={-(-edges // _EDGES_A_NODE)}, if the memory holds it"
             )
         return with_returns(graph, self.walks, self.directed) if self.walks else graph
 
@@ -399,7 +407,12 @@ def _features(
                 found.append((name, np.zeros((0, len(first)))))
                 continue
             have = f"; they have {shown(values)}" if values else ""
-            raise DataError(f"{what}s of {graph.name} lack '{name}', which training graphs have{have}")
+            one = first[0] if kind == _WORDS else [0.5] * len(first) if len(first) > 1 else 0.5
+            raise DataError(
+                f"{what}s of {graph.name} lack '{name}', which training graphs have{have}. Give each {what} its own, "
+                f"such as {{'{name}': {one!r}}}; in networkx networkx.set_{what}_attributes(graph, {one!r}, '{name}') "
+                "gives all the same"
+            )
         column = values[name]
         learned = "words" if kind == _WORDS else f"{len(first)} number{'s' * (len(first) != 1)}"
         if _form(column) != learned and count:

@@ -19,8 +19,8 @@ RETURNS = "chance of return"
 """The name of the attribute of nodes."""
 _DENSE = 256
 """Nodes of a graph whose matrices are multiplied as they are, which is faster than leaving out what is 0."""
-_MOST_WORK = 2 * 10**8
-"""Products of numbers for one step, of a graph that is not small: some seconds, and a few gigabytes."""
+_MOST_WORK = 2 * 10**7
+"""Products of numbers for one step, of a graph that is not small: some seconds, and half a gigabyte."""
 
 
 def with_returns(graph: Graph, steps: int, directed: bool) -> Graph:
