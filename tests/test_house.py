@@ -57,7 +57,7 @@ LAYERS = [
     ["kinds"],
     ["learning"],
     ["saved"],
-    ["predictor", "trained"],
+    ["predictor", "part_predictor", "trained"],
     ["model"],
     ["training"],  # lightning, and nowhere below
     ["runs"],
@@ -91,6 +91,7 @@ PUBLIC = [
     "Episode",
     "MissingPackageError",
     "NumberPredictor",
+    "PartPredictor",
     "Predictor",
     "QuickstudyError",
     "Task",

@@ -31,7 +31,10 @@ EXCEPT = {
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
     "data/likeness.py": (r"_?pictures?", "how sketches of pictures are compared"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),
+    "kinds/coco.py": (r".*", "COCO's words"),
     "kinds/detection.py": (r".*", "objects are found in pictures"),
+    "kinds/faces.py": (r".*", "faces are found in pictures"),
+    "nets/mtcnn.py": (r".*", "faces are found in pictures"),
     "kinds/instances.py": (r".*", "objects are found in pictures"),
     "kinds/semantic.py": (r".*", "a class of each pixel of pictures"),
     "nets/decoders.py": (r".*", "a class of each pixel of pictures"),
@@ -55,6 +58,7 @@ EXCEPT = {
     "nets/two_towers.py": (r".*", "networks of pictures and words"),
     "nets/": (r".* .*", "what to type where a picture does not fit a network"),
     "modality/pixels.py": (r".*", "arrays in memory as a network of pictures takes them, whatever the domain"),
+    "part_predictor.py": (r"thumbnails", "a name of public arguments"),
     "predictor.py": (r"images|thumbnails?", "names of public arguments, and on disk"),
     "runs/folder.py": (r"Picture|pictures|\w+_picture", "figures on the page of a run"),
     "runs/report.py": (

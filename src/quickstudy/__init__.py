@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from quickstudy.errors import TrainingError as TrainingError
     from quickstudy.ladder.climbing import climb as ladder  # noqa: F401
     from quickstudy.nets import available_backbones as available_backbones
+    from quickstudy.part_predictor import PartPredictor as PartPredictor
     from quickstudy.predictor import NumberPredictor as NumberPredictor
     from quickstudy.predictor import Predictor as Predictor
     from quickstudy.trainer import Trainer as Trainer
@@ -41,6 +42,7 @@ __getattr__, __dir__, __all__ = lazily(
         "Episode": "episode",
         "MissingPackageError": "errors",
         "NumberPredictor": "predictor",
+        "PartPredictor": "part_predictor",
         "Predictor": "predictor",
         "QuickstudyError": "errors",
         "Task": "training.task",

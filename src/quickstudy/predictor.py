@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import numpy as np
@@ -50,9 +51,9 @@ def usual_inputs(encoder: Encoder) -> Modality:
 
 
 class Adapted:
-    """A model that learned from a few examples: what a ``Predictor`` of classes and a ``NumberPredictor`` share.
+    """A model that learned from a few examples: what ``Predictor``, ``NumberPredictor`` and ``PartPredictor`` share.
 
-    ``Adapted.load(folder)`` reads either. An update that fails changes nothing, and who asks meanwhile, in another
+    ``Adapted.load(folder)`` reads any. An update that fails changes nothing, and who asks meanwhile, in another
     thread, is answered by what was known before it or by what is known after. The encoder is copied unless nothing
     trains it, so that training a model further does not change what learned with it.
 
@@ -214,7 +215,7 @@ class Adapted:
             ConfigError: what was code is not given, or the model in the folder is of another kind.
         """
         known = model_folder.read(folder, device, load, backbone)
-        found: Any = Predictor if known.kind.by_class else NumberPredictor
+        found: Any = resolve_name(known.kind.learned_by)
         if not issubclass(cls, found):
             if not issubclass(found, cls):
                 what = "classes" if known.kind.by_class else "numbers"

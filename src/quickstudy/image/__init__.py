@@ -9,6 +9,8 @@ from quickstudy.domains import lazily
 if TYPE_CHECKING:
     from quickstudy.image.modality import Picture as Picture
     from quickstudy.image.modality import load_image as load_image
+    from quickstudy.image.tasks import FaceDetectionData as FaceDetectionData
+    from quickstudy.image.tasks import FaceDetector as FaceDetector
     from quickstudy.image.tasks import ImageClassificationData as ImageClassificationData
     from quickstudy.image.tasks import ImageClassifier as ImageClassifier
     from quickstudy.image.tasks import ImageEmbedder as ImageEmbedder
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazily(
     __name__,
     {
+        "FaceDetectionData": "tasks",
+        "FaceDetector": "tasks",
         "ImageClassificationData": "tasks",
         "ImageClassifier": "tasks",
         "ImageEmbedder": "tasks",
@@ -55,6 +59,7 @@ TASKS = {
     "semantic_segmentation": ("SemanticSegmentation", "SemanticSegmentationData"),
     "instance_segmentation": ("InstanceSegmentation", "InstanceSegmentationData"),
     "keypoint_detection": ("KeypointDetector", "KeypointDetectionData"),
+    "face_detection": ("FaceDetector", "FaceDetectionData"),
     "object_detection": ("ObjectDetector", "ObjectDetectionData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

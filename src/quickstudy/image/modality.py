@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from types import MappingProxyType
@@ -19,10 +20,11 @@ from quickstudy.data.likeness import SIDE, small
 from quickstudy.data.samples import ADDRESS as ADDRESS
 from quickstudy.data.samples import Sent, content_of, file_content, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, check_counts, meant
+from quickstudy.image.drawing import drawing
 from quickstudy.image.whole import fitted_in, shown
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.pixels import by_network, channels_last, whole_numbers
-from quickstudy.modality.thumbnails import thumbnail_of
+from quickstudy.modality.thumbnails import from_tensor, thumbnail_of
 from quickstudy.modality.values import Sighted, Values, as_uint8
 
 IMAGE_EXTENSIONS = frozenset(
@@ -46,10 +48,10 @@ def load_image(
     image_mode: Literal["RGB", "L"] = "RGB",
     max_pixels: int = MAX_PIXELS,
     image_depth: Literal["auto", 8, 10, 12, 16] = "auto",
-    resize: int | Literal["cover", "shortest", "squash", "fit"] = "cover",
+    resize: int | Literal["cover", "shortest", "squash", "fit", "shrink"] = "cover",
     interpolation: Literal["bicubic", "bilinear"] = "bicubic",
 ) -> Batch:
-    """Return a picture as a uint8 tensor ``[C, H, W]``; with ``resize="fit"`` in a dict with its sizes.
+    """Return a picture as a uint8 tensor ``[C, H, W]``; with ``resize="fit"`` or ``"shrink"`` in a dict with its sizes.
 
     It is turned as its camera says, converted to ``image_mode``, resized so that it covers ``image_size``, and cut to
     the centre. What is transparent becomes white. An array or tensor ``[H, W]``, ``[H, W, 3]`` (RGB), ``[H, W, 4]``
@@ -90,7 +92,8 @@ class Picture(Modality):
             brought to that size, whatever its shape. A backbone that was trained so says so. ``"fit"``: all of it is
             shown in its own shape, as large as there is room for, in the corner of black pixels; an example is then
             ``{"pixels": [C, H, W], "size": [2], "full": [2]}``, where ``size`` is the height and width of what is
-            shown, and ``full`` that of the file. Tasks that tell of places in a picture read so.
+            shown, and ``full`` that of the file. Tasks that tell of places in a picture read so. ``"shrink"``:
+            likewise, and a picture for which there is room keeps its own pixels.
         interpolation: ``"bicubic"`` or ``"bilinear"``, either over all pixels that become one.
 
     Raises:
@@ -100,10 +103,12 @@ class Picture(Modality):
     called = "pictures"
     extensions = IMAGE_EXTENSIONS
     wire = Wire("images", ("image/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"})
+    drawn_as = ".jpg"
     shown_as = "image/jpeg"
     backbone = "resnet18"
     views = "views"
     usual = MappingProxyType({"image_size": IMAGE_SIZE})
+    of_network = ("image_size", "resize", "interpolation")
     advice = (
         "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
         "{'image_size': 84}"
@@ -115,7 +120,7 @@ class Picture(Modality):
     image_mode: Literal["RGB", "L"] = "RGB"
     max_pixels: int = MAX_PIXELS
     image_depth: Literal["auto", 8, 10, 12, 16] = "auto"
-    resize: int | Literal["cover", "shortest", "squash", "fit"] = "cover"
+    resize: int | Literal["cover", "shortest", "squash", "fit", "shrink"] = "cover"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     def __post_init__(self) -> None:
@@ -125,7 +130,7 @@ class Picture(Modality):
         if isinstance(self.resize, int):
             check_counts(resize=self.resize)
         else:
-            check_choice("resize", self.resize, "cover", "shortest", "squash", "fit")
+            check_choice("resize", self.resize, "cover", "shortest", "squash", "fit", "shrink")
         if self.image_size is not None:
             pair = height_width(self.image_size)
             object.__setattr__(self, "image_size", pair[0] if isinstance(self.image_size, Integral) else pair)
@@ -137,10 +142,15 @@ class Picture(Modality):
 
     def load(self, item: Any) -> Batch:
         """Return a picture as ``load_image`` does."""
-        if self.resize != "fit":
+        if not self.whole:
             return self._pixels(item)
         pixels = replace(self, image_size=None, resize="cover")._pixels(item)
-        return fitted_in(pixels, self._size, self.interpolation)
+        return fitted_in(pixels, self._size, self.interpolation, enlarge=self.resize == "fit")
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of a picture is shown in its own shape."""
+        return self.resize in ("fit", "shrink")
 
     def _pixels(self, item: Any) -> Tensor:
         if isinstance(item, np.ndarray | Tensor):
@@ -240,9 +250,14 @@ class Picture(Modality):
         """Return a small JPEG, with what there is in it as far as the example tells."""
         return thumbnail_of(example if isinstance(example, Tensor) else shown(example))
 
+    def draw(self, item: Any, told: Mapping[str, Any], labels: Sequence[str]) -> bytes:
+        """Return a JPEG of the picture with objects or classes of pixels drawn into it; see ``Modality.draw``."""
+        whole = replace(self, image_size=None, resize="cover", image_mode="RGB")
+        return drawing(from_tensor(whole._pixels(item)), told, labels)
+
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return it at a few pixels, by which copies in other sizes, formats and brightness are found."""
-        way = "cover" if self.resize == "fit" else self.resize
+        way = "cover" if self.whole else self.resize
         pixels = replace(self, image_size=SIDE, image_mode="RGB", resize=way)._pixels(item)
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) not in (1, 3):
             return super().sketch(item)
@@ -254,7 +269,7 @@ class Picture(Modality):
 
     def raw(self) -> tuple[nn.Module, Self]:
         """Return its pixels, of few."""
-        way = "squash" if self.resize == "fit" else self.resize
+        way = "squash" if self.whole else self.resize
         return nn.Flatten(), replace(self, image_size=_RAW_SIZE, resize=way)
 
     def within(self, most: int) -> Self:
@@ -263,7 +278,7 @@ class Picture(Modality):
 
     def made_up(self, count: int, generator: torch.Generator, like: Any = None) -> Any:
         """Return noise of all brightnesses, of the size that pictures are brought to."""
-        sized = isinstance(like, dict) or (like is None and self.resize == "fit")
+        sized = isinstance(like, dict) or (like is None and self.whole)
         like = like["pixels"] if isinstance(like, dict) else like
         if like is None and self.image_size is not None:
             channels = 1 if self.image_mode == "L" else 3
@@ -276,15 +291,21 @@ class Picture(Modality):
 
     def recipe(self) -> dict[str, Any]:
         """Return the mode, and how the size comes about."""
-        ways = {"cover": "cover", "shortest": "shorter side", "squash": "squash", "fit": "fit into the upper left"}
+        ways = {
+            "cover": "cover",
+            "shortest": "shorter side",
+            "squash": "squash",
+            "fit": "fit into the upper left",
+            "shrink": "shrink into the upper left",
+        }
         way = f"shorter side to {self.resize}" if isinstance(self.resize, int) else ways[self.resize]
-        cut = ", cut out the centre" * (self.resize not in ("squash", "fit"))
+        cut = ", cut out the centre" * (self.resize != "squash" and not self.whole)
         resize = f"{way}, {self.interpolation}{cut}" if self.image_size else None
         return {"image_mode": self.image_mode, "resize": resize}
 
     def values(self, encoder: Sighted) -> Values:
         """Return how their numbers are taken: as a network of pictures takes them; with their sizes, as they are."""
-        return Values(self, encoder) if self.resize == "fit" else by_network(self, encoder)
+        return Values(self, encoder) if self.whole else by_network(self, encoder)
 
 
 def height_width(image_size: object) -> tuple[int, int]:

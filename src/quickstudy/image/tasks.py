@@ -29,12 +29,14 @@ from quickstudy.image.yolo import yolo_table
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.detection import Detection, numbered
 from quickstudy.kinds.embedding import Embedding
+from quickstudy.kinds.faces import Faces
 from quickstudy.kinds.instances import InstanceSegmentation as Instances
 from quickstudy.kinds.instances import Keypoints
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
 from quickstudy.modality.pixels import channels_last, whole_numbers
 from quickstudy.modality.values import as_uint8
+from quickstudy.nets.mtcnn import Cascade, load_trained
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier, Detector, Embedder, Regressor, Task
 
@@ -262,6 +264,16 @@ class KeypointDetectionData(ObjectDetectionData):
     read = staticmethod(keypoints_on_canvas)
 
 
+class FaceDetectionData(ObjectDetectionData):
+    """Pictures with boxes around faces; see ``ObjectDetectionData``.
+
+    Those for which ``image_size`` has room are shown in their own pixels.
+    """
+
+    modality = Picture(1024, resize="shrink")
+    answers = Faces
+
+
 class SemanticSegmentationData(ImageData):
     """Pictures with a class of each pixel; see ``ImageData``, and ``DataModule`` for the doors.
 
@@ -372,6 +384,39 @@ class KeypointDetector(ObjectDetector):
 
     answers = Keypoints
     kind: Keypoints
+
+
+class FaceDetector(ObjectDetector):
+    """Finds faces and five points of each, by the three trained networks of MTCNN: it is ready as it is made.
+
+    ``predictor()`` answers at once. Further options are ``min_score``, ``min_face``, ``most`` and ``ignore``, see
+    ``kinds.faces.Faces``. It is tested, and not trained: that is for ``ObjectDetector``, on faces of one's own.
+
+    Args:
+        pretrained: read the weights of the package facenet-pytorch; without them it finds nothing.
+        weights: the file of its wheel; None: the package is installed, with ``--no-deps``.
+        options: of ``Task``, and those further ones.
+
+    Raises:
+        MissingPackageError: the package is not installed; the message holds the commands.
+        ConfigError: its files are damaged.
+    """
+
+    modality = Picture(1024, resize="shrink")
+    default_backbone = "mtcnn"
+    answers = Faces
+    kind: Faces
+
+    def __init__(
+        self, *, pretrained: bool = True, weights: str | os.PathLike[str] | None = None, **options: Any
+    ) -> None:
+        super().__init__(pretrained=pretrained, **options)
+        assert isinstance(self.head, Cascade)
+        if pretrained:
+            load_trained(self.encoder.backbone, self.head, weights)
+            self.encoder.trained = True
+        self.eval()
+        self.load_options = dict(self.modality.options)
 
 
 class ImageRegressor(Regressor, ImageTask):

@@ -19,14 +19,17 @@ from torch import Tensor
 
 from quickstudy.batches import Batch
 from quickstudy.errors import DataError
+from quickstudy.image.drawing import COLOURS
 from quickstudy.modality.thumbnails import from_tensor
 from quickstudy.modality.values import as_uint8
 
-_COLOURS = ("#ff5a36", "#2f9e44", "#1c7ed6", "#f59f00", "#ae3ec9", "#0ca678", "#e64980", "#5c940d")
-
 
 def fitted_in(
-    pixels: Tensor, canvas: tuple[int, int] | None, interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    pixels: Tensor,
+    canvas: tuple[int, int] | None,
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic",
+    *,
+    enlarge: bool = True,
 ) -> dict[str, Tensor]:
     """Return ``{"pixels": uint8 [C, H, W], "size": [2], "full": [2]}`` of a picture.
 
@@ -34,6 +37,7 @@ def fitted_in(
         pixels: ``[C, h, w]``, uint8, or floats of 0..1 or 0..255.
         canvas: H and W, which it is scaled to fit into; None: as large as it is.
         interpolation: over all pixels that become one.
+        enlarge: whether one that is smaller is scaled, too.
 
     Raises:
         DataError: it is no picture, or has values beyond.
@@ -50,6 +54,7 @@ def fitted_in(
     full = drawn.shape[1:]
     height, width = canvas or full
     factor = min(height / full[0], width / full[1])
+    factor = factor if enlarge else min(factor, 1.0)
     size = [min(most, max(1, round(side * factor))) for side, most in zip(full, (height, width), strict=True)]
     if size != list(full):
         drawn = F.interpolate(drawn[None], size, mode=interpolation, antialias=True)[0]
@@ -109,16 +114,16 @@ def shown(example: Batch) -> Tensor:
     image = from_tensor(pixels.contiguous()).convert("RGB")
     draw, line = ImageDraw.Draw(image), max(1, round(max(image.size) / 100))
     for box, code in zip(objects["boxes"][there].tolist(), objects["labels"][there].tolist(), strict=True):
-        draw.rectangle(box[:4], outline=_COLOURS[code % len(_COLOURS)], width=line)
+        draw.rectangle(box[:4], outline=COLOURS[code % len(COLOURS)], width=line)
     for place, own in enumerate(objects["keypoints"][there].unbind(1) if "keypoints" in objects else ()):
         for x, y, seen in own.tolist():
             if seen:
-                draw.ellipse((x - line, y - line, x + line, y + line), fill=_COLOURS[(place + 1) % len(_COLOURS)])
+                draw.ellipse((x - line, y - line, x + line, y + line), fill=COLOURS[(place + 1) % len(COLOURS)])
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def _tinted(pixels: Tensor, codes: Tensor, there: Tensor) -> Tensor:
     """Return a picture ``[3, h, w]`` half in the colours of codes ``[h, w]``, where there is something."""
-    table = torch.tensor([[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in _COLOURS])
-    tint = table[codes % len(_COLOURS)].permute(2, 0, 1)
+    table = torch.tensor([[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in COLOURS])
+    tint = table[codes % len(COLOURS)].permute(2, 0, 1)
     return torch.where(there, (pixels.long() + tint) // 2, pixels.long()).to(torch.uint8)

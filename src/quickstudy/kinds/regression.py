@@ -51,6 +51,7 @@ class Regression(Kind):
     episodic: ClassVar[bool] = True
     plan: ClassVar[type[EpisodePlan]] = GroupPlan
     shown_by: ClassVar[str] = "r2d2"
+    learned_by: ClassVar[str] = "quickstudy.predictor:NumberPredictor"
     by_class: ClassVar[bool] = False
     measured: ClassVar[bool] = True
 
@@ -59,7 +60,7 @@ class Regression(Kind):
 
     def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
         """Return a ``NumberPredictor``, which learns in these units; see ``Kind.learner``."""
-        return resolve_name("quickstudy.predictor:NumberPredictor")(encoder, algorithm, load, self)
+        return resolve_name(self.learned_by)(encoder, algorithm, load, self)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded:

@@ -5,9 +5,10 @@ Shapes: N pictures, H W pixels of the canvas that all are on, h w of a picture o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pkgutil import resolve_name
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,23 +16,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch
-from quickstudy.errors import ConfigError, DataError, check_choice, check_counts
+from quickstudy.data.annotations import Annotations, annotated
+from quickstudy.data.table import Table
+from quickstudy.errors import ConfigError, DataError, check_choice, check_counts, few
 from quickstudy.functional.masks import in_runs
 from quickstudy.kinds.base import KINDS, Judged
+from quickstudy.kinds.class_ids import in_form
+from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.parts import OfParts, Parts, Told
 from quickstudy.kinds.predictions import plain_answer
-from quickstudy.kinds.segmentation import Segmentation, of_elements
+from quickstudy.kinds.segmentation import Segmentation, of_elements, of_rectangle
 from quickstudy.nets import Encoder
 from quickstudy.nets.decoders import DECODERS, OF_BACKBONE, MapDecoder
 
 _DIVIDED = 32
 """Sides of what a network is shown are multiples of it."""
+_UNKNOWN = "unknown"
+_MOST_OF = 0.5  # of a cell's pixels, which are of its class
 
 
 @KINDS.register("semantic_segmentation")
 @dataclass(frozen=True)
-class SemanticSegmentation(Segmentation):
+class SemanticSegmentation(OfParts, Segmentation):
     """A class of each pixel; the backbone makes feature maps (``Encoder.maps``), and a decoder tells of pixels by them.
+
+    From a few masks it is learned without training: the cells of feature maps, of several strides side by side, are
+    examples with a class each, which an algorithm on embeddings learns; its logits are brought to all pixels. Of an
+    example a cell is learned where half of its pixels or more are of one class, and of a class without any such cell
+    those that have most of it.
 
     A batch of targets is ``{"labels": [N, H, W], "mask": [N, H, W]}`` of codes, and where a pixel has one. The loss is
     the mean over all pixels that have one, of all pictures.
@@ -46,8 +59,11 @@ class SemanticSegmentation(Segmentation):
         width: channels of the decoder.
         dice: weight of the soft Dice loss (Milletari et al. 2016, https://arxiv.org/abs/1606.04797) beside the loss of
             single pixels; it is that of each picture, and these count by their pixels.
+        strides: of the feature maps that few-shot forms stand on, in pixels; cells are those of the finest.
+        rows_per_class: how many cells few-shot forms keep of each class at most, evenly from all examples.
     """
 
+    placed: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = ("classes", "probabilities", "logits")
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
@@ -57,15 +73,22 @@ class SemanticSegmentation(Segmentation):
         },
     }
 
+    shown_by: ClassVar[str] = "linear_probe"
+
     hidden: int = 0
     decoder: str = "unet"
     width: int = 128
     dice: float = 0.0
+    strides: tuple[int, ...] = (8, 16)
+    rows_per_class: int = 5000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("decoder", self.decoder, *DECODERS)
-        check_counts(width=self.width)
+        check_counts(width=self.width, rows_per_class=self.rows_per_class)
+        object.__setattr__(self, "strides", tuple(self.strides))
+        if not self.strides or any(stride not in (2, 4, 8, 16, 32) for stride in self.strides):
+            raise ConfigError(f"strides={[*self.strides]}: name some of 2, 4, 8, 16 and 32, those of feature maps")
         if not self.dice >= 0:
             raise ConfigError(f"dice={self.dice}: the weight of a loss is 0 or more")
 
@@ -78,6 +101,11 @@ class SemanticSegmentation(Segmentation):
     def of_backbone(self) -> Mapping[str, Any]:  # type: ignore[override]
         """Options without which a backbone does not make what the decoder stands on."""
         return {"features_only": True, **OF_BACKBONE.get(self.decoder, {})}
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
+        """Take masks, or the files that hold them; see ``Kind.encode``."""
+        return annotated(targets, resolve_name("quickstudy.image.masks:read_mask"), names)
 
     # ---- the network
 
@@ -112,6 +140,90 @@ class SemanticSegmentation(Segmentation):
             return judged
         return judged._replace(loss=judged.loss + self.dice * _dice(judged.outputs, targets, self.choices))
 
+    # ---- learned from a few masks, cell by cell
+
+    @property
+    def most_rows(self) -> int:
+        """How many cells are kept of each class at most."""
+        return self.rows_per_class
+
+    def parts(self, encoder: Encoder, inputs: Batch) -> Parts:
+        """Return the cells of the feature maps that lie on pictures, row by row; see ``OfParts.parts``."""
+        features, stride = self._cells(encoder, inputs)
+        sizes = [(-(-height // stride), -(-width // stride)) for height, width in inputs["size"].tolist()]
+        own = [features[row, :, :high, :wide].flatten(1).T for row, (high, wide) in enumerate(sizes)]
+        owners = torch.arange(len(own), device=features.device)
+        lengths = torch.tensor([len(one) for one in own], device=features.device)
+        return Parts(torch.cat(own), owners.repeat_interleave(lengths), (stride, sizes))
+
+    def taught(self, encoder: Encoder, inputs: Batch, targets: Mapping[str, Tensor]) -> tuple[Parts, Tensor]:
+        """Return the cells that have a class; see ``OfParts.taught``."""
+        parts = self.parts(encoder, inputs)
+        stride, sizes = parts.places
+        codes = torch.cat(
+            [
+                _codes_of(targets["labels"][row], targets["mask"][row].bool(), inputs["size"][row], stride).flatten()
+                for row in range(len(sizes))
+            ]
+        )
+        known = codes >= 0
+        return Parts(parts.features[known], parts.owners[known]), codes[known]
+
+    def assembled(
+        self, logits_nW: Tensor, parts: Parts, inputs: Batch, unknown_n: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the logits of all pixels, between those of cells; see ``OfParts.assembled``."""
+        (stride, sizes), (height, width) = parts.places, inputs["pixels"].shape[2:]
+        values_nX = logits_nW if unknown_n is None else torch.cat([logits_nW, unknown_n.to(logits_nW)[:, None]], 1)
+        whole = values_nX.new_zeros(len(sizes), height, width, values_nX.shape[1])
+        mask = torch.zeros(len(sizes), height, width, dtype=torch.bool, device=whole.device)
+        own = torch.split(values_nX, [high * wide for high, wide in sizes])
+        for row, ((high, wide), rows, size) in enumerate(zip(sizes, own, inputs["size"].tolist(), strict=True)):
+            cells = rows.T.reshape(1, -1, high, wide)
+            fine = F.interpolate(cells, scale_factor=stride, mode="bilinear", align_corners=False)
+            shown = slice(0, size[0]), slice(0, size[1])
+            whole[row][shown] = fine[0].permute(1, 2, 0)[shown]
+            mask[row][shown] = True
+        outputs = {"logits": whole[..., : logits_nW.shape[1]], "mask": mask}
+        if unknown_n is not None:
+            outputs["unknown"] = whole[..., -1] > _MOST_OF
+        return {**outputs, "size": inputs["size"], "full": inputs["full"]}
+
+    def of_table(self, table: Table, names: Any = None) -> tuple[Self, Annotations]:
+        """Return it with the classes of a support set, and masks of their codes; see ``OfParts.of_table``."""
+        asked = replace(self, classes=(), ids=(), codes=(), weights=())
+        if names is not None:
+            asked = replace(asked, num_classes=None, class_names=in_form(names, numbers=True))
+        named = asked.named_by(table)
+        coded = named.fitting(table).annotations
+        assert coded is not None
+        return named, coded
+
+    def of_one_class(self, annotations: Annotations) -> Annotations:
+        """Return masks of pixels that are of a class; see ``OfParts.of_one_class``."""
+        return annotations.coded(_OfOneClass(self.ignored))
+
+    def of_classes(self, names: Sequence[Any]) -> Self:
+        """Return it with these classes; see ``OfParts.of_classes``."""
+        numbers = tuple(range(len(names)))
+        return replace(self, classes=tuple(names), ids=numbers, codes=numbers, weights=())
+
+    def _cells(self, encoder: Encoder, inputs: Batch) -> tuple[Tensor, int]:
+        """Return the features of the cells of canvases, ``[N, D, h, w]``, and their stride."""
+        padded = _padded(inputs)
+        maps = encoder.maps(padded)
+        by_stride = {round(padded["pixels"].shape[-1] / one.shape[-1]): one for one in maps}
+        if lacking := [stride for stride in self.strides if stride not in by_stride]:
+            raise ConfigError(
+                f"strides={[*self.strides]}: the backbone {type(encoder.backbone).__name__} has no feature map of "
+                f"stride {lacking[0]}, but of {sorted(by_stride)}"
+            )
+        finest = min(self.strides)
+        shape = by_stride[finest].shape[2:]
+        chosen = [by_stride[stride] for stride in sorted(self.strides)]
+        same = [one if one.shape[2:] == shape else F.interpolate(one, shape, mode="bilinear") for one in chosen]
+        return torch.cat(same, 1), finest
+
     # ---- answers
 
     def answers(self, outputs: Mapping[str, Tensor], form: str) -> Any:
@@ -119,8 +231,8 @@ class SemanticSegmentation(Segmentation):
 
         Args:
             outputs: of the network.
-            form: ``"classes"``: N tensors ``[h, w]`` of ids, as the targets have them; ``"probabilities"`` or
-                ``"logits"``: N tensors ``[h, w, C]``.
+            form: ``"classes"``: N tensors ``[h, w]`` of ids, as the targets have them, -1 where none is known;
+                ``"probabilities"`` or ``"logits"``: N tensors ``[h, w, C]``.
 
         Raises:
             DataError: an answer is not a number.
@@ -133,7 +245,15 @@ class SemanticSegmentation(Segmentation):
         if form == "probabilities":
             return [one.softmax(-1) for one in whole]
         firsts = torch.tensor([self.ids[self.codes.index(code)] for code in range(self.choices)] or [0])
-        return [firsts.to(one.device)[one.argmax(-1)] for one in whole]
+        found = [firsts.to(one.device)[one.argmax(-1)] for one in whole]
+        if "unknown" not in outputs:
+            return found
+        pairs = zip(outputs["unknown"], outputs["mask"], strict=True)
+        unknown = [of_rectangle(one[..., None].float(), mask) for one, mask in pairs]
+        return [
+            ids.masked_fill(_resized(own, size)[..., 0] > _MOST_OF, -1)
+            for ids, own, size in zip(found, unknown, full, strict=True)
+        ]
 
     def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
         """Return one row, of masks in run lengths; see ``Kind.written``."""
@@ -141,14 +261,30 @@ class SemanticSegmentation(Segmentation):
 
     def in_json(self, answer: Any) -> dict[str, Any]:
         """Return the size, and of each class that is there a mask in run lengths, as COCO has them; see ``in_runs``."""
-        by_id = dict(zip(self.ids, self.codes, strict=True))
+        if isinstance(answer, Told):
+            told: dict[str, Any] = answer.kind.in_json(answer.answer)
+            return told
+        by_id = {-1: -1, **dict(zip(self.ids, self.codes, strict=True))}
         codes = np.vectorize(by_id.__getitem__, otypes=[np.int64])(answer.cpu().numpy()) if answer.numel() else answer
         there = np.unique(np.asarray(codes)).tolist()
         masks = [
-            {"label": self.classes[code], "share": float((codes == code).mean()), "counts": in_runs(codes == code)}
+            {
+                "label": self.classes[code] if code >= 0 else _UNKNOWN,
+                "share": float((codes == code).mean()),
+                "counts": in_runs(codes == code),
+            }
             for code in there
         ]
         return {"size": list(answer.shape), "masks": masks}
+
+    def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+        """Return of each picture a mask of each class that is there, as COCO's JSON; see ``Kind.coco``."""
+        told = [self.in_json(answer) for answer in answers]
+        objects = [
+            [{"label": one["label"], "mask": {"size": each["size"], "counts": one["counts"]}} for one in each["masks"]]
+            for each in told
+        ]
+        return coco_of(self.classes, names, [each["size"] for each in told], objects)
 
 
 def _padded(inputs: Batch) -> dict[str, Tensor]:
@@ -176,3 +312,51 @@ def _dice(outputs: Mapping[str, Tensor], targets: Batch, classes: int) -> Tensor
     weights = asked.sum((1, 2))
     mean: Tensor = (lost * weights).sum() / weights.sum().clamp(min=1)
     return mean
+
+
+def _codes_of(labels: Tensor, asked: Tensor, size: Tensor, stride: int) -> Tensor:
+    """Return the code of each cell of a picture, ``[high, wide]``, -1 where it has none.
+
+    Args:
+        labels, asked: ``[H, W]`` codes of pixels, and which of them have one; at least of the picture.
+        size: h and w of it.
+        stride: pixels of a cell's side.
+    """
+    height, width = size.tolist()
+    labels, asked = labels[:height, :width], asked[:height, :width]
+    fill = (0, -width % stride, 0, -height % stride)
+
+    def counted(pixels: Tensor) -> Tensor:
+        cells = F.avg_pool2d(F.pad(pixels.float(), fill)[None, None], stride)
+        return (cells[0, 0] * stride**2).round()
+
+    of_picture, best = counted(torch.ones_like(asked)), None
+    codes = torch.full(of_picture.shape, -1, device=labels.device)
+    there = torch.unique(labels[asked]).tolist()
+    for code in there:
+        own = counted(asked & (labels == code))
+        shares = own / of_picture
+        better = shares >= _MOST_OF if best is None else (shares >= _MOST_OF) & (shares > best)
+        best = shares.clone() if best is None else torch.maximum(best, shares)
+        codes[better] = code
+    for code in there:  # so small that no cell is mostly of it
+        if not (codes == code).any():
+            own = counted(asked & (labels == code))
+            codes[own == own.max()] = code
+    return codes
+
+
+@dataclass(frozen=True)
+class _OfOneClass:
+    """Makes targets of masks that show one class and are 0 elsewhere, of which nothing is learned there."""
+
+    ignored: tuple[int, ...]
+
+    def __call__(self, ids: Tensor) -> dict[str, Tensor]:
+        values = [value for value in torch.unique(ids).tolist() if value and value not in self.ignored]
+        if len(values) > 1:
+            raise DataError(
+                f"a mask of one class is 0 where it is not, and one other value where it is; this has "
+                f"{few(map(str, values))}: give (mask == {values[0]}), or learn all of them at once by fit"
+            )
+        return {"labels": torch.zeros_like(ids), "mask": ids == values[0] if values else torch.zeros_like(ids).bool()}

@@ -13,7 +13,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -43,9 +43,9 @@ from quickstudy.saved.journal import NAME as JOURNAL
 from quickstudy.saved.journal import Journal
 from quickstudy.saved.plain import joined, name_of, named_kind, taken_apart
 
-FORMAT = 4
+FORMAT = 5
 """Counted up when an older quickstudy could not read it; one that it can is written as before."""
-_NAMED_BY_STRINGS, _NAMED_BY_LABELS, _OF_PARTS, _TRAINED, _OF_NUMBERS = 1, 2, 3, 3, 4
+_NAMED_BY_STRINGS, _NAMED_BY_LABELS, _OF_TREES, _TRAINED, _OF_NUMBERS, _OF_KINDS = 1, 2, 3, 3, 4, 5
 
 DESCRIPTION = "predictor.json"
 _ATTEMPTS = 5
@@ -113,7 +113,7 @@ def write(folder: str | os.PathLike[str], knowledge: Knowledge, after: int | Non
             "ways": algorithm.ways,
         },
         "inputs": knowledge.taught,
-        **({} if knowledge.kind.by_class else {"kind": named_kind(knowledge.kind)}),
+        **({} if knowledge.kind == CLASSES else {"kind": named_kind(knowledge.kind)}),
         "classes": list(support),
         "examples": [kept.examples for kept in support.values()],
         "state": skeleton,
@@ -162,8 +162,7 @@ def _write(
     """
     made_by = model.encoder.made_by
     contents = {name: _bytes(tensors) for name, tensors in {"encoder": model.encoder.state_dict(), **own}.items()}
-    place.mkdir(parents=True, exist_ok=True)
-    with alone(place / ".lock"):
+    with _whole(place), alone(place / ".lock"):
         served = Journal.exists(place)
         if served and isinstance(model, Trained):
             raise ConfigError(f"the model in '{place}' has learned since as a service: save this one in another folder")
@@ -212,7 +211,8 @@ def read_trained(
     with _damaged(place):
         description = _description(place)
         if not _fixed(description):
-            what, model = ("numbers", "NumberPredictor") if "kind" in description else ("its classes", "Predictor")
+            kind = kind_of(description["kind"]) if "kind" in description else CLASSES
+            what, model = "its classes" if kind.by_class else "numbers", kind.learned_by.partition(":")[2]
             raise ConfigError(f"the model in '{place}' learned {what} from examples: type {model}.load('{place}')")
         weights, own = (_read(place, description["files"][name], device) for name in ("encoder", "head"))
         encoder = _encoder(place, description, weights, backbone)
@@ -418,9 +418,11 @@ def _format(knowledge: Knowledge) -> int:
     """Return the first that has all of it, for as long as an older quickstudy is to read what it can."""
     if not knowledge.kind.by_class:
         return _OF_NUMBERS
+    if knowledge.kind != CLASSES:
+        return _OF_KINDS
     kept = next(iter(knowledge.support.values()), None)
     if isinstance(knowledge.like, dict) or (kept is not None and isinstance(kept.values, dict)):
-        return _OF_PARTS
+        return _OF_TREES
     return _NAMED_BY_STRINGS if all(isinstance(name, str) for name in knowledge.support) else _NAMED_BY_LABELS
 
 
@@ -435,6 +437,23 @@ def _written(place: Path, kind: str, content: bytes) -> dict[str, Any]:
         with atomic_write(path) as file:
             file.write(content)
     return {"name": name, "sha256": checksum, "bytes": len(content)}
+
+
+@contextmanager
+def _whole(place: Path) -> Iterator[None]:
+    """Make a folder where there is none; and where what is in the block ends early, leave what was there before it."""
+    there = place.exists()
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, QuickstudyError):
+            if not Journal.exists(place):  # which may name the new tensors already
+                with alone(place / ".lock"):
+                    _tidy(place, _description(place)["files"] if (place / DESCRIPTION).exists() else {})
+            if not there:
+                place.rmdir()  # unless somebody else has written into it
+        raise
 
 
 def _tidy(place: Path, files: Mapping[str, Mapping[str, Any]]) -> None:

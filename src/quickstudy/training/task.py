@@ -612,7 +612,8 @@ class Task(OfDomain, L.LightningModule):
         """Return what inputs are for a model that learns from ``support``: read as the training data was."""
         if not self.load_options and self.encoder.mean is not None and not isinstance(support, Tensor):
             # What a network of trained weights knows is of inputs as they usually are: others would be guessed at.
-            return self.modality.with_options(self.modality.usual)
+            usual = {name: value for name, value in self.modality.usual.items() if getattr(self.modality, name) is None}
+            return self.modality.with_options(usual)
         return self.modality.with_options(self.load_options)
 
 
