@@ -207,6 +207,7 @@ def test_kept_dicts_are_gathered_at_once(longest: int, monkeypatch: pytest.Monke
         return {
             "numbers": numbers,
             "missing": numbers > 4,
+            "short": numbers.bfloat16(),
             "none": none,
             "pairs": numbers[:length, None].expand(-1, 2),
             "square": square,

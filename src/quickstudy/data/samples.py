@@ -59,7 +59,6 @@ def available_transforms() -> list[str]:
 _AUTO_SHARE = 0.25
 _TRIED, _SLACK = 64, 1.5
 _ALIGNED = 16
-_SMALL = 4096  # bytes of a part of an example, filled up; larger ones are copied one by one as fast
 _LONGEST_NAME, _LONGEST_SENT = 500, 80
 
 
@@ -410,17 +409,16 @@ class _Trees:
             starts, shapes, sizes: of each example's: its first byte ``[n]``, how long its axes are ``[n, axes]``, and
                 how many numbers it has ``[n]``.
         """
-        shape = shapes.amax(0).tolist()
-        most = math.prod(shape)
-        numbers = self._buffer[: len(self._buffer) // dtype.itemsize * dtype.itemsize].view(dtype)
-        begins = starts // dtype.itemsize
-        if 0 < most * dtype.itemsize <= _SMALL and bool((shapes[:, 1:] == shapes[0, 1:]).all()):
-            places = torch.arange(most)
-            found = numbers[(begins[:, None] + places).clamp_(max=len(numbers) - 1)]
-            return found.masked_fill_(places >= sizes[:, None], 0).view(len(starts), *shape)
-        joined = torch.zeros(len(starts), *shape, dtype=dtype)
-        for row, begin, size, own in zip(joined, begins.tolist(), sizes.tolist(), shapes.tolist(), strict=True):
-            row[tuple(map(slice, own))] = numbers[begin : begin + size].view(own)
+        joined = torch.zeros(len(starts), *shapes.amax(0).tolist(), dtype=dtype)
+        begins, lengths = starts.tolist(), (sizes * dtype.itemsize).tolist()
+        if joined.numel() and bool((shapes[:, 1:] == shapes[0, 1:]).all()):
+            # By numpy, as bytes: a copy costs it 0.3 us and torch 3, and what gathers them at once takes longer.
+            rows, whole = joined.view(len(starts), -1).view(torch.uint8).numpy(), self._buffer.numpy()
+            for row, begin, length in zip(rows, begins, lengths, strict=True):
+                row[:length] = whole[begin : begin + length]
+            return joined
+        for row, begin, length, own in zip(joined, begins, lengths, shapes.tolist(), strict=True):
+            row[tuple(map(slice, own))] = self._buffer[begin : begin + length].view(dtype).view(own)
         return joined
 
     def keep(self, row: int, sample: Batch) -> None:

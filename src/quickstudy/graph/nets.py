@@ -69,12 +69,13 @@ def packed(graphs: Batch) -> Packed:
         nodes = torch.cat([graphs["nodes"].flatten(0, 1), graphs["nodes"].new_zeros(1, graphs["nodes"].shape[2])])
         edges = torch.where(edge_mask[..., None], graphs["edges"] + rows_N1[..., None] * most, nothing).flatten(0, 1)
         owner = torch.cat([torch.where(mask, rows_N1, count).flatten(), rows_N1.new_full((1,), count)])
-        return Packed(nodes, edges.T, None if features is None else features.flatten(0, 1), owner, count)
+        edges = edges.T.contiguous()  # of which layers take a row at a time
+        return Packed(nodes, edges, None if features is None else features.flatten(0, 1), owner, count)
     sizes = mask.sum(1)
     begins = (sizes.cumsum(0) - sizes)[:, None, None]
     owner = rows_N1.expand_as(mask)[mask]
-    edges = (graphs["edges"] + begins)[edge_mask]
-    return Packed(graphs["nodes"][mask], edges.T, None if features is None else features[edge_mask], owner, count)
+    edges = (graphs["edges"] + begins)[edge_mask].T.contiguous()
+    return Packed(graphs["nodes"][mask], edges, None if features is None else features[edge_mask], owner, count)
 
 
 class MessagePassing(nn.Module):
@@ -136,8 +137,8 @@ class MessagePassing(nn.Module):
         for layer, norm in zip(self.layers, self.norms, strict=True):
             told = layer(states, edges, about) if self.edge_features else layer(states, edges)
             states = self.dropout(norm(told).relu())
-            found.append(there.pooled(states, self.pooling))
-        return torch.cat(found, 1)
+            found.append(states)
+        return there.pooled(torch.cat(found, 1), self.pooling)
 
     def _check(self, graphs: Batch) -> None:
         if isinstance(graphs, Tensor):

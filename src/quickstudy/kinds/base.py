@@ -125,6 +125,8 @@ class Kind(ABC):
     """What is best."""
     forms: ClassVar[tuple[str, ...]]
     """Of ``Trainer.predict(output=)``; the first is the default."""
+    placed: ClassVar[bool] = False
+    """Whether answers tell of places in an input: they can be drawn there, and have COCO's form, ``coco``."""
     row: ClassVar[type[Any]] = Said
     """What is written of an answer, a ``NamedTuple``: the columns of ``quickstudy predict``."""
     schema: ClassVar[Mapping[str, Any]] = {}
@@ -342,6 +344,20 @@ class Kind(ABC):
             return linear_of(weights)
         return self.head(encoder, each(lambda leaf: leaf.to(encoder.device), of_form(form_of(like), 1)))
 
+    def second_stage(self, head: nn.Module | None, data: Any) -> tuple[Self, list[nn.Module]]:
+        """Return what the answers are with the classes of further data, and the layers that alone learn them.
+
+        Args:
+            head: as it was trained; it is changed.
+            data: a data module.
+
+        Raises:
+            ConfigError: answers of this kind are not learned in two stages, or there was no first one.
+        """
+        raise ConfigError(
+            "strategy='tfa' is of objects, by detector='faster_rcnn': for other answers use strategy='freeze'"
+        )
+
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
         """Return raw answers, first axis N."""
         return head(encoder(inputs))
@@ -486,6 +502,25 @@ class Kind(ABC):
         """Return one answer that ``rank`` gave as ``quickstudy serve`` tells it, in values that JSON has."""
         return {"answer": plain_answer(answer)}
 
+    def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+        """Return answers as COCO's JSON has them; see ``kinds.coco.coco_of``.
+
+        Args:
+            answers: N, as ``ranked`` returns them.
+            names: of the inputs.
+
+        Raises:
+            ConfigError: such answers have no places that COCO could tell.
+        """
+        raise ConfigError(
+            f"COCO's form is of places, and {type(self).__name__.lower()} tells of whole inputs: take rows, as CSV"
+        )
+
+    @property
+    def named_forms(self) -> tuple[str, ...]:
+        """The forms of all answers together, with what each input is called."""
+        return ("rows", "coco") if self.placed else ("rows",)
+
     def rows(self, outputs: Any, inputs: Any) -> list[Any]:
         """Return raw answers as rows, each with the name of its input.
 
@@ -555,7 +590,17 @@ KINDS = Registry[type[Kind]](
     "kind of answer",
     homes={
         name: f"quickstudy.kinds.{name}"
-        for name in ("classification", "detection", "detection3d", "embedding", "faces", "regression", "segmentation")
+        for name in (
+            "classification",
+            "detection",
+            "detection3d",
+            "embedding",
+            "entities",
+            "faces",
+            "question_answering",
+            "regression",
+            "segmentation",
+        )
     }
     | {
         "semantic_segmentation": "quickstudy.kinds.semantic",
