@@ -65,11 +65,12 @@ class Prototypes(EmbeddingAlgorithm):
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""
         distances_QX = squared_euclidean(unit(query_QD), state.flatten(0, 1))
-        return -self._scale * distances_QX.unflatten(1, state.shape[:2]).amin(2)
+        return -self._scale * distances_QX.view(-1, *state.shape[:2]).amin(2)
 
     def _to_own(self, support_SD: Tensor, targets_S: Tensor, centres_WkD: Tensor) -> Tensor:
         """Return the squared distances of examples to the prototypes of their class, ``[S, k]``."""
         distances_SX = squared_euclidean(support_SD, centres_WkD.flatten(0, 1))
-        distances_SWk = distances_SX.unflatten(1, centres_WkD.shape[:2])
+        distances_SWk = distances_SX.view(-1, *centres_WkD.shape[:2])
         places = targets_S[:, None, None].expand(-1, 1, distances_SWk.shape[2])
-        return distances_SWk.gather(1, places).squeeze(1)
+        own_Sk: Tensor = distances_SWk.gather(1, places).squeeze(1)
+        return own_Sk
