@@ -224,6 +224,13 @@ def test_squares_and_bars_are_found_and_named_in_the_pixels_of_files(tmp_path: P
             assert near.min() < 12
     predictor.save(tmp_path / "model")
     assert TrainedModel.load(tmp_path / "model", backbone=Maps()).predict(larger) == answers
+    asked = ObjectDetectionData.from_images(predict_images=larger, image_size=SIDE)
+    file, drawings = tmp_path / "found.json", tmp_path / "drawn"
+    told = trainer.predict(model, datamodule=asked, output="coco", file=file, drawings=drawings)
+    assert json.loads(file.read_text()) == told == predictor.predict(larger, "coco")
+    assert [one["score"] for one in told["annotations"]] == [one["score"] for answer in answers for one in answer]
+    assert told["images"][7] == {"id": 8, "file_name": "input 7", "height": 2 * SIDE, "width": 2 * SIDE}
+    assert len([*drawings.iterdir()]) == 8
 
 
 def test_a_batch_may_be_shared_by_processes_with_the_default() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,13 @@ def test_squares_and_bars_are_told_from_a_folder_to_the_files_pixels(tmp_path: P
         == 0
     )
     assert '""counts""' in (tmp_path / "p.csv").read_text()
+    images, file, drawings = tmp_path / "train/images", tmp_path / "p.json", tmp_path / "drawn"
+    options = ["--format", "coco", "--output", str(file), "--drawings", str(drawings)]
+    assert main(["predict", str(tmp_path / "model"), str(images), *options]) == 0
+    found = json.loads(file.read_text())
+    assert [one["name"] for one in found["categories"]] == [*NAMES]
+    assert sum(one["area"] for one in found["annotations"]) == 24 * 40 * 48  # each pixel is of one class
+    assert {one.stem for one in drawings.iterdir()} == {one.stem for one in images.iterdir()}
 
 
 def test_masks_are_read_in_every_form(tmp_path: Path) -> None:

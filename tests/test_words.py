@@ -31,6 +31,7 @@ EXCEPT = {
     "cli/": (r".*", "the commands are those of pictures, until they ask the model for its modality"),
     "data/likeness.py": (r"_?pictures?", "how sketches of pictures are compared"),
     "data/scan.py": (r"images?|pictures", "names of folders on disk"),
+    "kinds/coco.py": (r".*", "COCO's words"),
     "kinds/detection.py": (r".*", "objects are found in pictures"),
     "kinds/faces.py": (r".*", "faces are found in pictures"),
     "nets/mtcnn.py": (r".*", "faces are found in pictures"),

@@ -101,7 +101,7 @@ class TrainedModel(model_folder.Trained):
             ConfigError: there is no such form.
             DataError: an input cannot be read or does not fit, or an answer is not a number.
         """
-        forms = (*self.kind.forms, "rows")
+        forms = (*self.kind.forms, *self.kind.named_forms)
         output = forms[0] if output is None else output
         check_choice("output", output, *forms)
         inputs = self._reader.listed(inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -21,6 +22,7 @@ from quickstudy.errors import ConfigError, DataWarning, brief, check_choice, che
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.predictions import in_form
 from quickstudy.runs.allocator import keep_memory_mapped
+from quickstudy.runs.answers import check_writable, format_of, write_answers
 from quickstudy.runs.failing import StopAtNaN
 from quickstudy.runs.folder import (
     RUNS,
@@ -264,7 +266,9 @@ class Trainer(JudgingTrainer):
                 parts of another network, and never the rest. ``("gradual", 2)`` begins with the head and adds a stage
                 of the backbone every 2 epochs, from the top.
                 ``("lora", 8)`` trains additions of rank 8 to the linear and convolutional layers, which become part
-                of them at the end; it needs ``quickstudy[lora]``. Or a ``BaseFinetuning``.
+                of them at the end; it needs ``quickstudy[lora]``. ``"tfa"`` is the second stage of a detector by
+                regions: it takes the classes of the data, of few examples each, and trains the last layers alone. Or
+                a ``BaseFinetuning``.
             train_bn: whether BatchNorm layers of a frozen backbone train.
             ckpt_path: a checkpoint to go on from.
 
@@ -350,6 +354,8 @@ class Trainer(JudgingTrainer):
         dataloaders: Any = None,
         datamodule: L.LightningDataModule | None = None,
         output: str | None = None,
+        file: str | os.PathLike[str] | None = None,
+        drawings: str | os.PathLike[str] | None = None,
         **lightning_kwargs: Any,
     ) -> Any:
         """Predict every example of the prediction data, in order.
@@ -366,23 +372,37 @@ class Trainer(JudgingTrainer):
                 ``"rows"``: for each example a ``kinds.predictions.Prediction`` of its file, label, probability,
                 likeliest class, and true label where the data has it (targets, or class folders); with several labels
                 per example, all above their thresholds and their probabilities, in lists.
+                Of objects, and classes of pixels, ``"coco"``: a dict as COCO's JSON has it.
+            file: where to write answers, too: ``x.csv`` for rows; ``x.json`` for COCO's JSON with ``output="coco"``,
+                else for rows.
+            drawings: a folder for a drawing of each example, where answers tell of places: objects, classes of pixels.
             lightning_kwargs: Lightning's own, such as ``ckpt_path``.
 
         Raises:
-            ConfigError: the output is unknown, or the model has no fixed classes: then use ``model.adapt``.
+            ConfigError: the output is unknown, answers cannot be written so, or the model has no fixed classes: then
+                use ``model.adapt``.
             DataError: an answer is not a number.
         """
         kind: Kind | None = getattr(model or self.lightning_module, "kind", None)
-        forms = (*(() if kind is None else kind.forms), "rows")
+        forms = ("rows",) if kind is None else (*kind.forms, *kind.named_forms)
         output = forms[0] if output is None else output
         check_choice("output", output, *forms)
+        form = None if file is None else format_of(file, output)
+        if kind is not None and isinstance(model, Task):
+            check_writable(kind, model.modality, form or "csv", drawings)
         if self.world_size > 1:
             raise ConfigError(f"predict runs on one process, not on {self.world_size}: use Trainer(devices=1)")
         batches: Any = super().predict(model, dataloaders, datamodule, **lightning_kwargs)
-        if batches and isinstance(batches[0], list):
+        task: Any = self.lightning_module
+        several = bool(batches) and isinstance(batches[0], list)
+        if form is not None or drawings is not None:
+            if several:
+                raise ConfigError("file= and drawings= are of one loader: predict with each alone")
+            write_answers(task.kind, task.modality, batches, self.predict_dataloaders, file, form, drawings)
+        if several:
             loaders = zip(batches, list(self.predict_dataloaders or ()), strict=True)
-            return [in_form(self.lightning_module.kind, each, output, loader) for each, loader in loaders]
-        return in_form(self.lightning_module.kind, batches, output, self.predict_dataloaders)
+            return [in_form(task.kind, each, output, loader) for each, loader in loaders]
+        return in_form(task.kind, batches, output, self.predict_dataloaders)
 
 
 def _check_task(model: Any) -> None:

@@ -14,7 +14,6 @@ from torch import nn
 from quickstudy.cli.bar import bar
 from quickstudy.cli.models import Found, device_of, domain_of_files, load_task, named_model
 from quickstudy.cli.named_pictures import source_of
-from quickstudy.cli.predictions import storable
 from quickstudy.data.frames import file_columns, is_table
 from quickstudy.data.places import Files
 from quickstudy.data.readable import readable
@@ -29,6 +28,7 @@ from quickstudy.modality import Modality
 from quickstudy.model import saved_model
 from quickstudy.nets import build_encoder
 from quickstudy.predictor import usual_inputs
+from quickstudy.runs.answers import storable
 from quickstudy.trained import TrainedModel
 
 

@@ -20,6 +20,9 @@ TARGET_FIELD = (
 )
 INPUT_FIELD = "where --support is a table and an example no row of it: the column of the examples, or of their files"
 
+FORMAT = "of the result; coco: COCO's JSON, of objects and classes of pixels"
+DRAWINGS = "a folder for a drawing of each input: objects with their names, or classes of pixels in colours"
+
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add the option that ``models.device_of`` reads."""
@@ -67,8 +70,9 @@ def predict(parser: argparse.ArgumentParser) -> None:
         "--support", metavar="FOLDER", help="a folder of class folders, 1..n pictures each: predict these classes"
     )
     parser.add_argument("--target_field", metavar="NAME", help=TARGET_FIELD)
-    parser.add_argument("--format", choices=["csv", "json"], default="csv", help="of the result; default: csv")
+    parser.add_argument("--format", choices=["csv", "json", "coco"], default="csv", help=f"{FORMAT}; default: csv")
     parser.add_argument("--output", metavar="FILE", help="the file to write, whole or not at all; default: print")
+    parser.add_argument("--drawings", metavar="FOLDER", help=DRAWINGS)
     parser.add_argument("--no-unknown", action="store_true", help="the label is the likeliest class in any case")
     parser.add_argument(
         "--top", metavar="N", type=int, default=1, help="2 or more: JSON has a ranking too, of the N likeliest classes"

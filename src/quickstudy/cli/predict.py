@@ -8,15 +8,17 @@ from quickstudy.cli.models import device_of, find_model, load_predictor, trained
 from quickstudy.cli.named_pictures import named
 from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.errors import DataError, check_counts
+from quickstudy.runs.answers import check_writable
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict, a batch at a time, and write a row for each picture."""
     check_counts(top=args.top)
     asked = _asked(args)
+    check_writable(asked.kind, asked.model.modality, args.format, args.drawings)
     pictures = named(args.images, asked.kind, asked.model.modality)
     said = answered(asked, pictures.each)
-    return write_rows(asked, said, pictures.total, args.output, args.format, pictures.labelled)
+    return write_rows(asked, said, pictures.total, args.output, args.format, pictures.labelled, drawings=args.drawings)
 
 
 def _asked(args: argparse.Namespace) -> Asked:

@@ -12,7 +12,7 @@ from lightning import Trainer
 from quickstudy.cli.flags import FlagParser
 from quickstudy.cli.models import examples, support_of, without_classes
 from quickstudy.cli.named_pictures import Picture
-from quickstudy.cli.options import TARGET_FIELD, TRAINED
+from quickstudy.cli.options import DRAWINGS, FORMAT, TARGET_FIELD, TRAINED
 from quickstudy.cli.predicting import Asked, answered, write_rows
 from quickstudy.cli.runs import (
     COLUMNS,
@@ -39,8 +39,9 @@ def add_arguments(parser: FlagParser) -> None:
         help="a folder of class folders, 1..n pictures each: predict these classes; a few-shot checkpoint needs it",
     )
     parser.add_argument("--target_field", type=str | None, help=TARGET_FIELD)
-    parser.add_argument("--format", type=Literal["csv", "json"], default="csv", help="of the result")
+    parser.add_argument("--format", type=Literal["csv", "json", "coco"], default="csv", help=FORMAT)
     parser.add_argument("--output", type=str | None, help="the file to write; default: print")
+    parser.add_argument("--drawings", type=str | None, help=DRAWINGS)
     add_data(parser, ("predict",), asked_for(parser.words))
     add_trainer(parser, ("accelerator", "precision", "enable_progress_bar"))
 
@@ -73,4 +74,4 @@ def run(args: argparse.Namespace) -> int:
     ]
     said = answered(asked, iter(pictures)) if found is None else zip(pictures, found, strict=True)
     labelled = any(picture.true is not None for picture in pictures)
-    return write_rows(asked, said, len(pictures), args.output, args.format, labelled, shows=found is None)
+    return write_rows(asked, said, len(pictures), args.output, args.format, labelled, found is None, args.drawings)

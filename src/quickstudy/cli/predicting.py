@@ -14,12 +14,13 @@ from torch import Tensor
 
 from quickstudy.cli.bar import bar
 from quickstudy.cli.named_pictures import Picture, batches
-from quickstudy.cli.predictions import Tally, storable, writing
+from quickstudy.cli.predictions import Tally
 from quickstudy.data.identity import identities, shared
 from quickstudy.data.samples import Loaded, Samples
 from quickstudy.errors import DataError
 from quickstudy.kinds.base import Kind
 from quickstudy.model import Model
+from quickstudy.runs.answers import Drawings, check_writable, storable, writing
 
 _ROWS = 5
 """Rows of a table of which it is told why they cannot be read; of files all are named."""
@@ -79,7 +80,14 @@ def answered(asked: Asked, pictures: Iterator[Picture]) -> Answered:
 
 
 def write_rows(
-    asked: Asked, said: Answered, total: int | None, output: str | None, form: str, labelled: bool, shows: bool = True
+    asked: Asked,
+    said: Answered,
+    total: int | None,
+    output: str | None,
+    form: str,
+    labelled: bool,
+    shows: bool = True,
+    drawings: str | None = None,
 ) -> int:
     """Write a row for each picture as its answer comes, and say on standard error what did not go well.
 
@@ -88,18 +96,24 @@ def write_rows(
         said: its answers.
         total: pictures; None: nobody knows.
         output: the file to write; None: standard output.
-        form: ``"csv"`` or ``"json"``.
+        form: ``"csv"``, ``"json"`` or ``"coco"``.
         labelled: whether some pictures have a true label.
         shows: whether a bar shows how far it is.
+        drawings: the folder of a drawing for each picture; None: there are none.
 
     Returns:
         The exit status: 1 where a picture could not be read.
+
+    Raises:
+        ConfigError: the answers have no such form.
     """
+    check_writable(asked.kind, asked.model.modality, form, drawings)
+    drawn = None if drawings is None else Drawings(drawings, asked.kind, asked.model.modality)
     tally = Tally(asked.kind, asked.model.modality.called)
     errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     shows = shows and not (output is None and sys.stdout.isatty())
     most = math.inf if asked.model.modality.column_names is None else _ROWS
-    with writing(output, form, labelled, asked.kind.row) as write, bar("predicting", total, shows) as advance:
+    with writing(output, form, labelled, asked.kind) as write, bar("predicting", total, shows) as advance:
         for picture, found in said:
             if isinstance(found, DataError):
                 tally.add(None)
@@ -110,8 +124,9 @@ def write_rows(
                 tally.add(rows)
                 if picture.true is not None:
                     tally.compare(asked.learned(picture, found))
-                for row in rows:
-                    write(row)
+                write(storable(picture.item), found, rows)
+                if drawn is not None:
+                    drawn.add(picture.item, storable(picture.item), found)
             advance(1)
     if tally.unreadable:
         some = f"; the first {most} are told above" if tally.unreadable > most else ""
@@ -120,6 +135,8 @@ def write_rows(
         errors.print(tally.caution)
     if output:
         errors.print(f"{tally}; written to {output}")
+    if drawn is not None:
+        errors.print(f"drawings are in '{drawn.folder}'")
     return 1 if tally.unreadable else 0
 
 

@@ -1,68 +1,13 @@
-"""The rows that predicting writes, as CSV or JSON, each when it is known; and the line that closes them."""
+"""The line that closes what predicting wrote: how many inputs, how many of them unknown, unreadable, right."""
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from textwrap import indent
+from collections.abc import Sequence
 from typing import Any
 
 from quickstudy.data.identity import TELLS_NOTHING
-from quickstudy.files import atomic_write
 from quickstudy.kinds.base import Kind
 from quickstudy.learning.changes import UNKNOWN
-
-
-@contextmanager
-def writing(output: str | None, form: str, labelled: bool, row: type[Any]) -> Iterator[Callable[[Any], None]]:
-    """Give a function that writes a row.
-
-    Args:
-        output: the file, which is whole or absent; None: standard output.
-        form: ``"csv"``, in whose cells lists and dicts stand as JSON; or ``"json"``, which alone has the ranking, where
-            there is one.
-        labelled: whether rows have the true label, too.
-        row: what one holds, a ``NamedTuple``.
-    """
-    columns = [name for name in row._fields if name not in ("ranking", *(() if labelled else ("true",)))]
-    with atomic_write(output, "w") if output else nullcontext(sys.stdout) as file:
-        if form == "csv":
-            rows = csv.writer(file, lineterminator="\n")
-            quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-            rows.writerow(columns)
-
-            def write_row(said: Any) -> None:
-                cells = [getattr(said, name) for name in columns]
-                cells = [_cell(value) for value in cells]
-                odd = any("\r" in str(value) for value in cells)  # which Python before 3.13 does not quote by itself
-                (quoted if odd else rows).writerow(cells)
-
-            yield write_row
-            return
-        between = "["
-
-        def write(said: Any) -> None:
-            nonlocal between
-            kept = [*columns, "ranking"] if getattr(said, "ranking", ()) else columns
-            fields = {name: value for name, value in said._asdict().items() if name in kept}
-            file.write(f"{between}\n{indent(json.dumps(fields, indent=1), ' ')}")
-            between = ","
-
-        yield write
-        file.write("[]\n" if between == "[" else "\n]\n")
-
-
-def _cell(value: Any) -> Any:
-    told = json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
-    return storable(told) if isinstance(told, str) else told
-
-
-def storable(words: object) -> str:
-    """Return text that UTF-8 can hold, whatever bytes a file's name is made of."""
-    return str(words).encode("utf-8", "backslashreplace").decode()
 
 
 class Tally:

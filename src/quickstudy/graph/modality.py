@@ -134,8 +134,8 @@ class Graphs(Modality):
         graph = graph_of(item)
         if graph.nodes > self.max_nodes:
             raise DataError(
-                f"{graph.name} has {graph.nodes:,} nodes; more than {self.max_nodes:,} are refused: cut it into parts, "
-                f"or set max_nodes={graph.nodes}, if the memory holds it"
+                f"{graph.name} has {graph.nodes:,} nodes; more than {self.max_nodes:,} are refused: cut it into parts",
+                f", or set max_nodes={graph.nodes}, if the memory holds it",
             )
         edges = len(graph.edges)
         if edges > _EDGES_A_NODE * self.max_nodes:

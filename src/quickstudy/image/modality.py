@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from types import MappingProxyType
@@ -19,10 +20,11 @@ from quickstudy.data.likeness import SIDE, small
 from quickstudy.data.samples import ADDRESS as ADDRESS
 from quickstudy.data.samples import Sent, content_of, file_content, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, check_counts, meant
+from quickstudy.image.drawing import drawing
 from quickstudy.image.whole import fitted_in, shown
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.pixels import by_network, channels_last, whole_numbers
-from quickstudy.modality.thumbnails import thumbnail_of
+from quickstudy.modality.thumbnails import from_tensor, thumbnail_of
 from quickstudy.modality.values import Sighted, Values, as_uint8
 
 IMAGE_EXTENSIONS = frozenset(
@@ -101,10 +103,12 @@ class Picture(Modality):
     called = "pictures"
     extensions = IMAGE_EXTENSIONS
     wire = Wire("images", ("image/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"})
+    drawn_as = ".jpg"
     shown_as = "image/jpeg"
     backbone = "resnet18"
     views = "views"
     usual = MappingProxyType({"image_size": IMAGE_SIZE})
+    of_network = ("image_size", "resize", "interpolation")
     advice = (
         "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
         "{'image_size': 84}"
@@ -245,6 +249,11 @@ class Picture(Modality):
     def show(self, item: Any, example: Batch) -> bytes:
         """Return a small JPEG, with what there is in it as far as the example tells."""
         return thumbnail_of(example if isinstance(example, Tensor) else shown(example))
+
+    def draw(self, item: Any, told: Mapping[str, Any], labels: Sequence[str]) -> bytes:
+        """Return a JPEG of the picture with objects or classes of pixels drawn into it; see ``Modality.draw``."""
+        whole = replace(self, image_size=None, resize="cover", image_mode="RGB")
+        return drawing(from_tensor(whole._pixels(item)), told, labels)
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return it at a few pixels, by which copies in other sizes, formats and brightness are found."""

@@ -19,10 +19,9 @@ from torch import Tensor
 
 from quickstudy.batches import Batch
 from quickstudy.errors import DataError
+from quickstudy.image.drawing import COLOURS
 from quickstudy.modality.thumbnails import from_tensor
 from quickstudy.modality.values import as_uint8
-
-_COLOURS = ("#ff5a36", "#2f9e44", "#1c7ed6", "#f59f00", "#ae3ec9", "#0ca678", "#e64980", "#5c940d")
 
 
 def fitted_in(
@@ -115,16 +114,16 @@ def shown(example: Batch) -> Tensor:
     image = from_tensor(pixels.contiguous()).convert("RGB")
     draw, line = ImageDraw.Draw(image), max(1, round(max(image.size) / 100))
     for box, code in zip(objects["boxes"][there].tolist(), objects["labels"][there].tolist(), strict=True):
-        draw.rectangle(box[:4], outline=_COLOURS[code % len(_COLOURS)], width=line)
+        draw.rectangle(box[:4], outline=COLOURS[code % len(COLOURS)], width=line)
     for place, own in enumerate(objects["keypoints"][there].unbind(1) if "keypoints" in objects else ()):
         for x, y, seen in own.tolist():
             if seen:
-                draw.ellipse((x - line, y - line, x + line, y + line), fill=_COLOURS[(place + 1) % len(_COLOURS)])
+                draw.ellipse((x - line, y - line, x + line, y + line), fill=COLOURS[(place + 1) % len(COLOURS)])
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def _tinted(pixels: Tensor, codes: Tensor, there: Tensor) -> Tensor:
     """Return a picture ``[3, h, w]`` half in the colours of codes ``[h, w]``, where there is something."""
-    table = torch.tensor([[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in _COLOURS])
-    tint = table[codes % len(_COLOURS)].permute(2, 0, 1)
+    table = torch.tensor([[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in COLOURS])
+    tint = table[codes % len(COLOURS)].permute(2, 0, 1)
     return torch.where(there, (pixels.long() + tint) // 2, pixels.long()).to(torch.uint8)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
-from quickstudy.algorithms import Algorithm
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.batches import Batch, each, form_of, of_form
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.episodes import EpisodePlan
@@ -125,6 +125,8 @@ class Kind(ABC):
     """What is best."""
     forms: ClassVar[tuple[str, ...]]
     """Of ``Trainer.predict(output=)``; the first is the default."""
+    placed: ClassVar[bool] = False
+    """Whether answers tell of places in an input: they can be drawn there, and have COCO's form, ``coco``."""
     row: ClassVar[type[Any]] = Said
     """What is written of an answer, a ``NamedTuple``: the columns of ``quickstudy predict``."""
     schema: ClassVar[Mapping[str, Any]] = {}
@@ -147,6 +149,8 @@ class Kind(ABC):
     """Whether targets are measured values, which reach it as the data has them, whatever the precision of training."""
     of_backbone: ClassVar[Mapping[str, Any]] = {}
     """Further options of a backbone that is named, without which it does not make what the head stands on."""
+    usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """By the name of a strategy its options, other than its own defaults, that suit such answers."""
     learned_by: ClassVar[str] = "quickstudy.predictor:Predictor"
     """What learns from a few examples, which stands above, and so is found by its name."""
     shares: ClassVar[bool] = True
@@ -163,6 +167,19 @@ class Kind(ABC):
             load: makes a tensor of one input.
         """
         return resolve_name(self.learned_by)(encoder, algorithm, load)
+
+    def algorithm(self, strategy: str | None = None, options: Mapping[str, Any] | None = None) -> Algorithm:
+        """Return what learns such answers from a few examples.
+
+        Args:
+            strategy: its name; None: ``shown_by``.
+            options: its own; those that are not given are ``usual_options``, where it has some.
+
+        Raises:
+            ConfigError: there is no such strategy.
+        """
+        name = strategy or self.shown_by
+        return STRATEGIES[name](**{**self.usual_options.get(name, {}), **(options or {})})
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded | Annotations:
@@ -327,6 +344,20 @@ class Kind(ABC):
             return linear_of(weights)
         return self.head(encoder, each(lambda leaf: leaf.to(encoder.device), of_form(form_of(like), 1)))
 
+    def second_stage(self, head: nn.Module | None, data: Any) -> tuple[Self, list[nn.Module]]:
+        """Return what the answers are with the classes of further data, and the layers that alone learn them.
+
+        Args:
+            head: as it was trained; it is changed.
+            data: a data module.
+
+        Raises:
+            ConfigError: answers of this kind are not learned in two stages, or there was no first one.
+        """
+        raise ConfigError(
+            "strategy='tfa' is of objects, by detector='faster_rcnn': for other answers use strategy='freeze'"
+        )
+
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
         """Return raw answers, first axis N."""
         return head(encoder(inputs))
@@ -471,6 +502,25 @@ class Kind(ABC):
         """Return one answer that ``rank`` gave as ``quickstudy serve`` tells it, in values that JSON has."""
         return {"answer": plain_answer(answer)}
 
+    def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+        """Return answers as COCO's JSON has them; see ``kinds.coco.coco_of``.
+
+        Args:
+            answers: N, as ``ranked`` returns them.
+            names: of the inputs.
+
+        Raises:
+            ConfigError: such answers have no places that COCO could tell.
+        """
+        raise ConfigError(
+            f"COCO's form is of places, and {type(self).__name__.lower()} tells of whole inputs: take rows, as CSV"
+        )
+
+    @property
+    def named_forms(self) -> tuple[str, ...]:
+        """The forms of all answers together, with what each input is called."""
+        return ("rows", "coco") if self.placed else ("rows",)
+
     def rows(self, outputs: Any, inputs: Any) -> list[Any]:
         """Return raw answers as rows, each with the name of its input.
 
@@ -540,7 +590,17 @@ KINDS = Registry[type[Kind]](
     "kind of answer",
     homes={
         name: f"quickstudy.kinds.{name}"
-        for name in ("classification", "detection", "detection3d", "embedding", "faces", "regression", "segmentation")
+        for name in (
+            "classification",
+            "detection",
+            "detection3d",
+            "embedding",
+            "entities",
+            "faces",
+            "question_answering",
+            "regression",
+            "segmentation",
+        )
     }
     | {
         "semantic_segmentation": "quickstudy.kinds.semantic",

@@ -5,10 +5,10 @@ Shapes: N pictures, M objects of one, K that are found at most, C classes, H W p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,32 +17,31 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
-from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares, given
+from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares
 from quickstudy.functional.detections import (
     THRESHOLDS,
     average_precision,
     box_overlaps,
     matched,
-    shares_of_each,
-    without_each,
 )
-from quickstudy.kinds.base import KINDS, Judged, Kind, Score
-from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
+from quickstudy.kinds.annotated import FoundObjects, kept_objects
+from quickstudy.kinds.base import KINDS, Judged, Score
+from quickstudy.kinds.class_ids import Coded, class_ids
+from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
-from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found
+from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
 
 if TYPE_CHECKING:
-    from quickstudy.kinds.metrics import Figures
+    pass
 
 MAP = Score("map", share=True)
 
 
 @KINDS.register("detection")
 @dataclass(frozen=True)
-class Detection(Kind):
+class Detection(FoundObjects):
     """Boxes around objects, each of a class; the backbone makes feature maps (``Encoder.maps``).
 
     A batch of targets is ``{"boxes": [N, M, 4], "labels": [N, M], "mask": [N, M]}``, in pixels of the canvas, x and y
@@ -52,13 +51,15 @@ class Detection(Kind):
     Args:
         num_classes: C; None: as ``class_names`` or the data say.
         class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
-        ignore: labels whose objects are left out.
+        ignore: a label, or several, whose objects are left out.
         detector: ``"retinanet"``, ``"fcos"`` or ``"faster_rcnn"``.
         width: channels of the feature pyramid.
         most: objects that are found in a picture at most.
         min_score: of objects that an answer has; figures go through all.
         freeze_norms: whether the backbone's BatchNorms keep their means and deviations while it trains, which batches
             of few pictures tell badly; None: where it has trained weights.
+        classifier: of regions, ``"linear"``, or ``"cosine"``: by directions, with boxes that do not depend on the
+            class, for classes to come (Wang et al. 2020, https://arxiv.org/abs/2003.06957).
         classes, ids, codes: the classes, the labels that there are, and the code of each.
     """
 
@@ -68,32 +69,28 @@ class Detection(Kind):
         "type": "object",
         "properties": {"objects": {"type": "array", "items": {"type": "object"}}},
     }
-    learned: ClassVar[tuple[str, ...]] = ("classes", "ids", "codes")
-    annotates: ClassVar[bool] = True
+    objects: ClassVar[str] = "objects"
+    instead_of_episodes: ClassVar[str] = "classes of whole pictures, and no objects"
+    lacking: ClassVar[str] = "the data has no objects: give some, for instance by ObjectDetectionData.from_coco"
+    placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
     detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn")
 
-    num_classes: int | None = None
-    class_names: ClassNames | None = None
-    ignore: Sequence[str | int] = ()
     detector: str = "retinanet"
     width: int = 64
     most: int = 100
     min_score: float = 0.3
     freeze_norms: bool | None = None
-    classes: tuple[str, ...] = ()
-    ids: tuple[Any, ...] = ()
-    codes: tuple[int, ...] = ()
+    classifier: str = "linear"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("detector", self.detector, *self.detectors)
         if self.width % GROUPS[self.detector]:
             raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {GROUPS[self.detector]}")
-        check_counts(width=self.width, most=self.most, **given(num_classes=self.num_classes))
+        check_classifier(self.detector, self.classifier)
+        check_counts(width=self.width, most=self.most)
         check_shares(min_score=self.min_score)
-        object.__setattr__(self, "class_names", in_form(self.class_names))
-        ignored = (self.ignore,) if isinstance(self.ignore, (str, int)) else tuple(self.ignore)
-        object.__setattr__(self, "ignore", ignored)
 
     @property
     def shares(self) -> bool:  # type: ignore[override]
@@ -105,51 +102,16 @@ class Detection(Kind):
         """Take objects, a dict for each picture; see ``objects_of`` and ``Kind.encode``."""
         return numbered(annotated(targets, objects_of, names))
 
-    def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
-        """Say that episodes are of whole pictures; see ``Kind.check_episodic``."""
-        raise ConfigError(
-            f"training_strategy='{strategy}' learns classes of whole pictures, and no objects: leave it out"
-        )
+    def with_classes(self, names: Sequence[str], seen: Iterable[Any]) -> Self:
+        """Return it with classes; where labels are names, those of classes say which there are."""
+        labels, told = {*seen}, self.class_names or names or None
+        if told is not None and not isinstance(told, Mapping) and any(isinstance(label, str) for label in labels):
+            told = {name: name for name in told}
+        return replace(self, **class_ids(told, self.num_classes, names, labels, self.ignored)._asdict())
 
-    def meet(self, data: Any, stage: str) -> Self:
-        """Take the classes; see ``Kind.meet``."""
-        tables = [] if data is None else [data.table(name) for name in ("train", "val", "test")]
-        table = next((table for table in tables if table is not None), None)
-        if table is not None and table.annotations is None:
-            raise ConfigError("the data has no objects: give some, for instance by ObjectDetectionData.from_coco")
-        if self.classes:
-            return self
-        if table is None or table.annotations is None:
-            raise ConfigError("which classes there are is not known: give datamodule=, or class_names")
-        raw = replace(table.annotations, code=None)
-        seen = {label for row in range(len(raw)) for label in cast(Any, raw.target(row))["labels"]}
-        names = self.class_names or raw.names or None
-        if names is not None and not isinstance(names, Mapping) and any(isinstance(label, str) for label in seen):
-            names = {name: name for name in names}  # of labels that are names it says which there are
-        named = class_ids(names, self.num_classes, raw.names, seen, self.ignored)
-        return replace(self, **named._asdict())
-
-    @property
-    def ignored(self) -> tuple[str | int, ...]:
-        """The labels whose objects are left out."""
-        return tuple(self.ignore)
-
-    @property
-    def choices(self) -> int:
-        """How many classes there are."""
-        return len(self.classes)
-
-    @property
-    def labels(self) -> list[Any]:
-        """The names of the classes."""
-        return list(self.classes)
-
-    def fitting(self, table: Table) -> Table:
-        """Return the same examples with targets of these classes; see ``Kind.fitting``."""
-        if table.annotations is None or not self.classes:
-            return table
-        coded = Coded(self.classes, self.ids, self.codes, self.ignored, option="ignore")
-        return replace(table, annotations=table.annotations.coded(ToObjects(coded)))
+    def targets_by(self, coded: Coded) -> Callable[[Any], Batch]:
+        """Return what makes targets of objects with labels."""
+        return ToObjects(coded)
 
     # ---- the network
 
@@ -162,7 +124,29 @@ class Detection(Kind):
         return self._detector([one.shape[1] for one in maps], strides)
 
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
-        return Detector(self.detector, channels, strides, self.choices, self.width, most=self.most)
+        return Detector(
+            self.detector, channels, strides, self.choices, self.width, most=self.most, classifier=self.classifier
+        )
+
+    def second_stage(self, head: nn.Module | None, data: Any) -> tuple[Self, list[nn.Module]]:
+        """Give a detector the classes of further data, and return what is to train: see ``Kind.second_stage``."""
+        if not isinstance(head, Detector):
+            raise ConfigError(
+                "strategy='tfa' is the second of two stages: train the detector first, on classes of which there is "
+                "much, trainer.finetune(model, datamodule=...)"
+            )
+        if not head.by_regions:
+            raise ConfigError(
+                f"strategy='tfa' trains the last layers of regions, and {self.detector} has none: make the model with "
+                "detector='faster_rcnn', classifier='cosine'"
+            )
+        fresh = replace(self, num_classes=None, class_names=None, classes=(), ids=(), codes=())
+        told = fresh.meet(data, "fit")
+        if told.classes == self.classes:
+            return self, [head.last]
+        places = {name: code for code, name in enumerate(self.classes)}
+        head.become(len(told.classes), {new: places[name] for new, name in enumerate(told.classes) if name in places})
+        return told, [head.last]
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"boxes": [N, K, 4], "scores": [N, K], "labels": [N, K]}`` and the sizes; scores of 0 fill up."""
@@ -172,22 +156,10 @@ class Detection(Kind):
 
     def _found(self, head: nn.Module, maps: Sequence[Tensor], inputs: Batch) -> dict[str, Tensor]:
         found: list[Found] = head(maps, inputs["size"], inputs["pixels"])
-        filled = {name: torch.stack([filled(own[name], self.most) for own in found]) for name in found[0]}
+        filled = {name: torch.stack([padded_to(own[name], self.most) for own in found]) for name in found[0]}
         return {**filled, "size": inputs["size"], "full": inputs["full"]}
 
     # ---- how well it does
-
-    def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
-        """Return nothing that is called: the loss is the detector's own.
-
-        Raises:
-            ConfigError: another is asked for.
-        """
-        if asked is not None:
-            raise ConfigError(
-                "loss_fn is of answers that are compared one by one, and a detector has a loss of its own"
-            )
-        return _no_loss
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
         """Answer a batch, and judge the answers; while it trains there are none. See ``Kind.judge``."""
@@ -266,21 +238,6 @@ class Detection(Kind):
         whole = {"map": float(mean.mean()), "map_50": float(mean[0]), "map_75": float(mean[5])}
         return whole | {f"ap_{name}": float(np.mean(own)) for name, own in each.items()}
 
-    def settled(self, figures: Tensor) -> Tensor:
-        """Return what each picture adds to the score, whose mean it is, by leaving groups of them out in turn."""
-        if figures.ndim < 2 or not len(figures):
-            return figures.new_empty(0)
-        return torch.from_numpy(shares_of_each(self.precisions, MAP.name, figures.cpu().numpy()))
-
-    def measure(self, per_example: bool, choices: int = 0) -> Figures:
-        """Return the average precision of all and of each class; see ``Kind.measure``."""
-        from quickstudy.kinds.metrics import Precisions  # torchmetrics takes long to import, and answering needs none
-
-        return Precisions(
-            lambda figures: self.precisions(figures.cpu().numpy()),
-            lambda figures: without_each(self.precisions, figures.cpu().numpy()),
-        )
-
     # ---- answers
 
     def answers(self, outputs: Mapping[str, Tensor], form: str) -> Any:
@@ -301,10 +258,13 @@ class Detection(Kind):
         factors, sizes = (full / told.pop("size")).flip(-1), full.long().tolist()
         named = told["scores"] >= max(self.min_score, 1e-9)
         return [
-            [
-                self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row], sizes[row])
-                for place in named[row].nonzero().flatten().tolist()
-            ]
+            InPicture(
+                (
+                    self._told({name: leaf[row][place] for name, leaf in told.items()}, factors[row], sizes[row])
+                    for place in named[row].nonzero().flatten().tolist()
+                ),
+                sizes[row],
+            )
             for row in rows
         ]
 
@@ -313,28 +273,22 @@ class Detection(Kind):
         box = (found["boxes"] * factor.repeat(2)).tolist()
         return {"label": self.classes[int(found["labels"])], "score": float(found["scores"]), "box": box}
 
-    def in_json(self, answer: list[Any]) -> dict[str, Any]:
-        """Return the objects; see ``Kind.in_json``."""
-        return {"objects": answer}
-
-    def exported(self, outputs: Any) -> Tensor:
-        """Say that objects are found by code.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError(
-            "objects are chosen among those that overlap by code, which no graph holds: save(folder) keeps it"
-        )
+    def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+        """Return the objects as COCO's JSON; see ``Kind.coco``."""
+        return coco_of(self.classes, names, [one.size for one in answers], answers)
 
 
-def filled(leaf: Tensor, count: int) -> Tensor:
+class InPicture(list[dict[str, Any]]):
+    """The objects of a picture, and its height and width."""
+
+    def __init__(self, objects: Iterable[dict[str, Any]], size: Sequence[int]) -> None:
+        super().__init__(objects)
+        self.size = size
+
+
+def padded_to(leaf: Tensor, count: int) -> Tensor:
     """Return a leaf ``[k, ...]`` of one picture as ``[count, ...]``."""
     return F.pad(leaf, [0, 0] * (leaf.ndim - 1) + [0, count - len(leaf)])
-
-
-def _no_loss(outputs: Any, targets: Any) -> Tensor:
-    raise NotImplementedError("objects are judged by their kind")
 
 
 @dataclass(frozen=True)
@@ -346,10 +300,7 @@ class ToObjects:
     def __call__(self, target: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the target of what ``objects_of`` returned."""
         labels = target["labels"]
-        codes = torch.tensor([0] * len(labels) if self.coded is None else self.coded.listed(labels), dtype=torch.int64)
-        kept = codes >= 0
-        leaves = {name: leaf[kept] for name, leaf in target.items() if isinstance(leaf, Tensor)}
-        return {**leaves, "labels": codes[kept], "mask": torch.ones(int(kept.sum()), dtype=torch.bool)}
+        return kept_objects(target, [0] * len(labels) if self.coded is None else self.coded.listed(labels))
 
 
 def numbered(annotations: Annotations) -> Annotations:

@@ -16,6 +16,7 @@ from torch import Tensor
 from quickstudy.errors import ConfigError, check_above_zero, require
 from quickstudy.functional.detections import point_likeness
 from quickstudy.functional.masks import in_runs, mask_overlaps
+from quickstudy.kinds.annotated import uncoded_targets
 from quickstudy.kinds.base import KINDS
 from quickstudy.kinds.detection import Detection
 from quickstudy.nets.detectors import Detector
@@ -82,9 +83,8 @@ class Keypoints(Detection):
         met = super().meet(data, stage)
         if met.points:
             return met
-        annotations = data.table("train").annotations
-        raw = replace(annotations, code=None)
-        found: Any = next((one for row in range(len(raw)) if len((one := raw.target(row))["boxes"])), None)
+        targets = uncoded_targets(data.table("train").annotations)
+        found = next((one for one in targets if len(one["boxes"])), None)
         if found is None or "keypoints" not in found:
             raise ConfigError("no object of the training data has keypoints: there is nothing to learn")
         count = found["keypoints"].shape[1]
@@ -95,7 +95,14 @@ class Keypoints(Detection):
 
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
         return Detector(
-            self.detector, channels, strides, self.choices, self.width, keypoints=len(self.points), most=self.most
+            self.detector,
+            channels,
+            strides,
+            self.choices,
+            self.width,
+            keypoints=len(self.points),
+            most=self.most,
+            classifier=self.classifier,
         )
 
     def _of_object(self, target: Mapping[str, Tensor]) -> dict[str, Tensor]:

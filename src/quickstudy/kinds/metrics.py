@@ -90,6 +90,27 @@ class Mean(Figures):
         return {self._name: Estimate(mean, half, len(values))}
 
 
+class Means(Figures):
+    """The means of several figures ``[n, K]`` of each unit, with standard errors times Student's t.
+
+    Args:
+        names: K of them.
+        per_example: see ``Figures``.
+    """
+
+    def __init__(self, names: Sequence[str], per_example: bool = False) -> None:
+        super().__init__(per_example)
+        self._names = names
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the means; nothing where there were no figures."""
+        values: Tensor = self.compute()
+        if not len(values):
+            return {}
+        columns = zip(self._names, values.double().cpu().unbind(1), strict=True)
+        return {name: Estimate(*mean_interval(own), len(values)) for name, own in columns}
+
+
 class Errors(Figures):
     """Root mean squared error, mean absolute error and the share of variance explained, each with its interval.
 
@@ -259,8 +280,52 @@ def mean_overlaps(figures: Tensor) -> Tensor:
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     """Return values ``[n, ...]`` whose mean is the sum of parts by that of wholes, and whose spread is that of it."""
+    if not bool((whole.sum(0) > 0).all()):
+        return torch.zeros_like(part)  # nothing is there
     ratio = part.sum(0) / whole.sum(0)
     return ratio + (part - ratio * whole) / whole.mean(0)
+
+
+class Found(Figures):
+    """F1 of what is found, such as entities, of all examples, with precision, recall and the F1 of each class.
+
+    Figures are ``[n, 3E]``, of each example and class: how many that are were found, were found, and are. F1 is twice
+    the first by the sum of the others, and intervals are those of ``Overlaps``.
+
+    Args:
+        classes: E names.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__(per_example=True)
+        self._classes = classes
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return ``f1``, ``precision``, ``recall`` and ``f1_NAME``, each where it has something to tell of."""
+        values: Tensor = self.compute()
+        if not len(values) or not self._classes:
+            return {}
+        right, told, true = values.double().cpu().chunk(3, 1)
+        parts = {"f1": (2 * right, told + true), "precision": (right, told), "recall": (right, true)}
+        of_all = {name: (part.sum(1), whole.sum(1)) for name, (part, whole) in parts.items()}
+        of_each = {
+            f"f1_{name}": (2 * right[:, place], (told + true)[:, place]) for place, name in enumerate(self._classes)
+        }
+        return {
+            name: Estimate(*mean_interval(_ratio(part, whole)), len(values))
+            for name, (part, whole) in {**of_all, **of_each}.items()
+            if name == "f1" or whole.sum() > 0
+        }
+
+
+def mean_f1(figures: Tensor) -> Tensor:
+    """Return what each example adds to the F1 of all, ``[n]``, of which that is the mean.
+
+    Args:
+        figures: ``[n, 3E]``, see ``Found``.
+    """
+    right, told, true = (part.sum(1) for part in figures.double().cpu().chunk(3, 1))
+    return _ratio(2 * right, told + true)
 
 
 class Precisions(Figures):

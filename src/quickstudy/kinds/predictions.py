@@ -120,11 +120,30 @@ def named_from(source: Any, count: int, classes: Collection[Label]) -> Named:
     """
     if isinstance(source, Table):
         return named(source, np.arange(count), classes)
+    found = _gone_through(source, count)
+    if found is None:
+        return ((f"input {row}", None) for row in range(count))
+    return named(*found, classes)
+
+
+def inputs_of(source: Any, count: int) -> list[Any] | None:
+    """Return the first inputs that a loader of batches went through, as they were handed over; None: it tells none.
+
+    Args:
+        source: see ``named_from``.
+        count: N.
+    """
+    found = (source, np.arange(count)) if isinstance(source, Table) else _gone_through(source, count)
+    return None if found is None else [found[0].inputs[row] for row in found[1].tolist()]
+
+
+def _gone_through(source: Any, count: int) -> tuple[Table, NDArray[np.integer[Any]]] | None:
+    """Return the table that a loader reads, and which rows of it it went through."""
     dataset, sampler = getattr(source, "dataset", None), getattr(source, "sampler", None)
     if not isinstance(dataset, BatchDataset) or not isinstance(sampler, Steps):
-        return ((f"input {row}", None) for row in range(count))
+        return None
     rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in sampler.starting(0))])
-    return named(dataset.table, rows[:count], classes)
+    return dataset.table, rows[:count]
 
 
 def plain_answer(answer: Any) -> Any:
@@ -163,6 +182,9 @@ def in_form(kind: Any, batches: Sequence[Batch], output: str, source: Any = None
         DataError: an answer is not a number.
     """
     outputs = joined(kind, batches)
-    if output != "rows":
+    if output in kind.forms:
         return kind.answers(outputs, output)
-    return kind.rows(outputs, named_from(source, size(outputs), kind.labels))
+    names = named_from(source, size(outputs), kind.labels)
+    if output == "rows":
+        return kind.rows(outputs, names)
+    return kind.coco(kind.ranked(outputs), [name for name, _ in names])

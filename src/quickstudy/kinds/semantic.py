@@ -22,6 +22,7 @@ from quickstudy.errors import ConfigError, DataError, check_choice, check_counts
 from quickstudy.functional.masks import in_runs
 from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.class_ids import in_form
+from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
 from quickstudy.kinds.parts import OfParts, Parts, Told
 from quickstudy.kinds.predictions import plain_answer
@@ -62,6 +63,7 @@ class SemanticSegmentation(OfParts, Segmentation):
         rows_per_class: how many cells few-shot forms keep of each class at most, evenly from all examples.
     """
 
+    placed: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = ("classes", "probabilities", "logits")
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
@@ -72,6 +74,9 @@ class SemanticSegmentation(OfParts, Segmentation):
     }
 
     shown_by: ClassVar[str] = "linear_probe"
+    usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "linear_probe": {"class_weight": "balanced", "regularization": 10.0}  # as cells of one input are much alike
+    }
 
     hidden: int = 0
     decoder: str = "unet"
@@ -274,6 +279,15 @@ class SemanticSegmentation(OfParts, Segmentation):
             for code in there
         ]
         return {"size": list(answer.shape), "masks": masks}
+
+    def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+        """Return of each picture a mask of each class that is there, as COCO's JSON; see ``Kind.coco``."""
+        told = [self.in_json(answer) for answer in answers]
+        objects = [
+            [{"label": one["label"], "mask": {"size": each["size"], "counts": one["counts"]}} for one in each["masks"]]
+            for each in told
+        ]
+        return coco_of(self.classes, names, [each["size"] for each in told], objects)
 
 
 def _padded(inputs: Batch) -> dict[str, Tensor]:

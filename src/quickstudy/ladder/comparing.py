@@ -6,7 +6,7 @@ Shapes: P pairs of a draw and an example that was asked in it, N examples, B res
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.functional.intervals import classes_interval, draws_interval, mean_interval, teaching_variance
+from quickstudy.functional.intervals import FEWEST, classes_interval, draws_interval, mean_interval, teaching_variance
 from quickstudy.ladder.record import ALL, Draw, Key, Record
 
 WORTH = 0.01
@@ -59,6 +59,9 @@ class Choice(NamedTuple):
     """What the best adds."""
     times: float
     """How much longer it takes, with the embedding."""
+    saved: Estimate | None
+    """What to expect of the model that is saved, which learns all examples; None where rungs were not compared with all
+    but a fifth of them, or at one number of examples only."""
 
 
 def seen(record: Record, key: Key, shots: int) -> int:
@@ -138,6 +141,8 @@ def _evidence(record: Record, shots: int, keys: Sequence[Key]) -> tuple[_Paired,
     """
     few = [number for number in record.asked.shots if number != ALL]
     known = _paired(record, few[-1], keys) if shots == ALL and few else None
+    if known is not None and len(torch.unique(known.draws)) < FEWEST:
+        known = None
     return _paired(record, shots, keys), known
 
 
@@ -246,7 +251,9 @@ def _chosen(record: Record, keys: Sequence[Key], shots: int, worth: float) -> Ch
     gain = difference(record, keys[best], keys[place], shots)
     took = [each.seconds + taken_before(record, key) for key, each in zip(keys, found, strict=True)]
     times = took[best] / max(took[place], 1e-9)
-    return Choice(keys[place], shots, float(levels_K[place]) - optimism, found[place].ci95, keys[best], gain, times)
+    expected = Estimate(float(levels_K[place]) - optimism, found[place].ci95)
+    saved = _grown(record, keys[place], expected) if shots == ALL else None
+    return Choice(keys[place], shots, *expected[:2], keys[best], gain, times, saved)
 
 
 def taken_before(record: Record, key: Key) -> float:
@@ -312,22 +319,49 @@ def _optimism(
 
 
 def bought(record: Record, key: Key, more: int = _MORE) -> float | None:
-    """Return by how much accuracy would grow with so many more labels of each class; None where too little is known.
+    """Return by how much accuracy would grow with so many more labels of each class; None where too little is known."""
+    if (error := _errors(record, key)) is None:
+        return None
+    now = _everything(record)
+    return error(now) - error(now + more)
 
-    Errors fall with a power of the number of examples, which is fitted to the last three numbers of shots.
+
+def _grown(record: Record, key: Key, expected: Estimate) -> Estimate | None:
+    """Return what to expect of a rung that learns all examples, by what it reaches with all but a fifth of them.
+
+    Its errors become fewer in proportion. What it gains by that is taken to be known to within as much again.
+    """
+    if (error := _errors(record, key)) is None:
+        return None
+    fewer = error(_everything(record)) / error(_learned(record, ALL))
+    gained = (1 - expected.mean) * (1 - fewer)
+    return Estimate(expected.mean + gained, min(math.hypot(expected.ci95, gained), 1.0))
+
+
+def _errors(record: Record, key: Key) -> Callable[[float], float] | None:
+    """Return the share of wrong answers by the examples of a class that are learned from; None of one number of them.
+
+    It falls with a power of that number, which is fitted to the last three numbers of shots.
     """
     counts, errors = [], []
     for shots in record.asked.shots:
         if seen(record, key, shots):
-            learned = len(record.draws[shots, 0].support) / len(record.asked.classes)
-            counts.append(learned)
+            counts.append(_learned(record, shots))
             errors.append(max(1 - accuracy(record, key, shots).mean, 1e-4))
     if len(counts) < 2:
         return None
     slope, level = np.polyfit(np.log(counts[-3:]), np.log(errors[-3:]), 1)
-    now = len(record.examples.targets) / len(record.asked.classes)
-    before, then = (math.exp(level + min(slope, 0.0) * math.log(number)) for number in (now, now + more))
-    return before - then
+    return lambda number: math.exp(level + min(slope, 0.0) * math.log(number))
+
+
+def _learned(record: Record, shots: int) -> float:
+    """Return how many examples of a class a draw of so many shots learns from, in the mean over classes."""
+    return len(record.draws[shots, 0].support) / len(record.asked.classes)
+
+
+def _everything(record: Record) -> float:
+    """Return how many examples of a class there are, in the mean over classes."""
+    return len(record.examples.targets) / len(record.asked.classes)
 
 
 # ---- in words
@@ -355,8 +389,11 @@ def _each(record: Record) -> str:
     learned = record.draws.get((ALL, 0))
     if learned is None:
         return "all"
-    counts_C = np.bincount(np.array(record.examples.targets)[list(learned.support)])
-    least, most = int(counts_C.min()), int(counts_C.max())
+    return _span(np.bincount(np.array(record.examples.targets)[list(learned.support)]).tolist())
+
+
+def _span(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
     return f"{most}" if most - least < 2 else f"{least} to {most}"
 
 
@@ -387,12 +424,28 @@ def of_held_classes(record: Record, choice: Choice) -> list[str]:
     return lines
 
 
+def _not_beaten(record: Record, choice: Choice) -> tuple[str, bool]:
+    """Return in words what is there to be beaten and was not, and whether the chosen rung has fewer answers right."""
+    baselines = [key for key, step in record.steps.items() if step.baseline and seen(record, key, choice.shots)]
+    if not baselines:
+        return "", False
+    most = max(baselines, key=lambda key: accuracy(record, key, choice.shots).mean)
+    over = difference(record, choice.key, most, choice.shots)
+    if over.mean > over.ci95:
+        return "", False
+    level = in_points(accuracy(record, most, choice.shots))
+    return f"{named(record, most)}, {level}: {record.steps[most].about}", over.mean < 0
+
+
 def sentence(record: Record, choice: Choice | None) -> str:
     """Return in a sentence what is recommended, what more would cost and bring, and what more labels would."""
     if choice is None:
         return "Nothing can be recommended yet: no rung that can be saved was climbed to its end."
     estimate = Estimate(choice.accuracy, choice.ci95)
     at = f"{named(record, choice.key)} at {of_shots(record, choice.shots)}"
+    simple, worse = _not_beaten(record, choice)
+    if worse:
+        at = f"Nothing that can be saved is better than {simple}. Try other backbones. The best of these is {at}"
     in_table = accuracy(record, choice.key, choice.shots).mean
     less = (
         f" (less than in the table by {100 * off:.1f}, as it was chosen by it)"
@@ -400,16 +453,13 @@ def sentence(record: Record, choice: Choice | None) -> str:
         else ""
     )
     parts = [f"{at}: {in_points(estimate)} % of new examples right{less}"]
+    if choice.saved is not None:
+        parts.append(f"trained on all {_span(record.asked.counts)}, as saved, about {in_points(choice.saved)}")
     if choice.best != choice.key:
         why = f"not worth {choice.times:.0f} times the time" if choice.times >= 2 else "not worth it"
         parts.append(f"{named(record, choice.best)} adds {in_points(choice.gain)}, {why}")
-    baselines = [key for key, step in record.steps.items() if step.baseline and seen(record, key, choice.shots)]
-    if baselines:
-        most = max(baselines, key=lambda key: accuracy(record, key, choice.shots).mean)
-        over = difference(record, choice.key, most, choice.shots)
-        if not over.mean > over.ci95:
-            level = in_points(accuracy(record, most, choice.shots))
-            parts.append(f"not clearly better than {named(record, most)}, {level}: {record.steps[most].about}")
+    if simple and not worse:
+        parts.append(f"not clearly better than {simple}")
     if (more := bought(record, choice.key)) is not None:
         parts.append(f"{_MORE} more labels per class would buy about {100 * more:.1f}")
     return "; ".join(parts) + "."

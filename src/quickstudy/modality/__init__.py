@@ -83,6 +83,8 @@ class Modality(ABC):
     """How one travels over HTTP; None: not at all."""
     shown_as: ClassVar[str] = ""
     """The media type of what ``show`` returns."""
+    drawn_as: ClassVar[str] = ""
+    """The ending of files that ``draw`` makes; none: it makes none."""
     views: ClassVar[str] = ""
     """The name of the transform that makes different views of one, for training without labels; none: it has none."""
     backbone: ClassVar[str] = ""
@@ -191,6 +193,19 @@ class Modality(ABC):
             example: what ``load`` made of it, as the model is fed with it.
         """
         return b""
+
+    def draw(self, item: Any, told: Mapping[str, Any], labels: Sequence[str]) -> bytes:
+        """Return an input with an answer drawn into it, in a file of the type ``drawn_as``.
+
+        Args:
+            item: as it was handed over.
+            told: the answer, as ``Kind.in_json`` tells it.
+            labels: of all classes, which say their colours.
+
+        Raises:
+            ConfigError: nothing is drawn into such inputs.
+        """
+        raise ConfigError(f"nothing can be drawn into {self.called}: leave drawings out")
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return what an input has in common with those that are nearly the same: a repetition tells nothing new.

@@ -85,7 +85,9 @@ class TransformersEncoder(nn.Module):
         self.max_length = _positions(network)
         table = _table_of_positions(network)
         # Given, they are no part of a table of a fixed length, which would bind a graph's lengths to it.
-        given = "position_ids" in inspect.signature(network.forward).parameters
+        takes = inspect.signature(network.forward).parameters
+        given = "position_ids" in takes
+        self._types = "token_type_ids" in takes and getattr(config, "type_vocab_size", 1) > 1
         self._counts = given and (table is None or table.padding_idx is None)
         self._padding = getattr(config, "pad_token_id", None) or 0
         self._causal = any(getattr(layer, "is_causal", False) for layer in network.modules())
@@ -102,13 +104,21 @@ class TransformersEncoder(nn.Module):
         embedded_ND = by_window(self._pooled, texts)
         return F.normalize(embedded_ND, dim=1) if self.normalize else embedded_ND
 
+    def elements(self, texts: Batch) -> tuple[Tensor, Tensor]:
+        """Return the state of each token, ``[N, L, D]``, and which of them are asked for."""
+        return self._states(texts), texts.get("asked", texts["mask"])
+
     def _pooled(self, texts: Batch) -> Tensor:
+        return pooled(self._states(texts), texts["mask"], self.pooling)
+
+    def _states(self, texts: Batch) -> Tensor:
         ids_NL, mask_NL = texts["ids"], texts["mask"]
         bias = attention_bias(mask_NL, next(self.network.parameters()).dtype, self._causal)
         ids_NL = ids_NL.masked_fill(~mask_NL, self._padding)
         places = {"position_ids": torch.arange(ids_NL.shape[1], device=ids_NL.device)[None]} if self._counts else {}
-        states_NLD = self.network(input_ids=ids_NL, attention_mask=bias, **places).last_hidden_state
-        return pooled(states_NLD, mask_NL, self.pooling)
+        types = {"token_type_ids": texts["types"]} if self._types and "types" in texts else {}  # of two texts in one
+        states_NLD: Tensor = self.network(input_ids=ids_NL, attention_mask=bias, **places, **types).last_hidden_state
+        return states_NLD
 
 
 @BACKBONES.register("minilm")

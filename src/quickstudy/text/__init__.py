@@ -1,4 +1,4 @@
-"""Texts: classification, regression, embedding. Importing it loads nothing until a name is used."""
+"""Texts: classification, regression, embedding, entities, answers. Importing it loads nothing until a name is used."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from quickstudy.domains import lazily
 if TYPE_CHECKING:
     from quickstudy.text.modality import Text as Text
     from quickstudy.text.nets import SmallTransformer as SmallTransformer
+    from quickstudy.text.tasks import QuestionAnswering as QuestionAnswering
+    from quickstudy.text.tasks import QuestionAnsweringData as QuestionAnsweringData
     from quickstudy.text.tasks import TextClassificationData as TextClassificationData
     from quickstudy.text.tasks import TextClassifier as TextClassifier
     from quickstudy.text.tasks import TextEmbedder as TextEmbedder
     from quickstudy.text.tasks import TextEmbeddingData as TextEmbeddingData
     from quickstudy.text.tasks import TextRegressionData as TextRegressionData
     from quickstudy.text.tasks import TextRegressor as TextRegressor
+    from quickstudy.text.tasks import TokenClassificationData as TokenClassificationData
+    from quickstudy.text.tasks import TokenClassifier as TokenClassifier
 
 __getattr__, __dir__, __all__ = lazily(
     __name__,
     {
+        "QuestionAnswering": "tasks",
+        "QuestionAnsweringData": "tasks",
         "SmallTransformer": "nets",
         "Text": "modality",
         "TextClassificationData": "tasks",
@@ -27,12 +33,16 @@ __getattr__, __dir__, __all__ = lazily(
         "TextEmbeddingData": "tasks",
         "TextRegressionData": "tasks",
         "TextRegressor": "tasks",
+        "TokenClassificationData": "tasks",
+        "TokenClassifier": "tasks",
     },
 )
 
 TASKS = {
+    "question_answering": ("QuestionAnswering", "QuestionAnsweringData"),
     "text_classification": ("TextClassifier", "TextClassificationData"),
     "text_embedding": ("TextEmbedder", "TextEmbeddingData"),
     "text_regression": ("TextRegressor", "TextRegressionData"),
+    "token_classification": ("TokenClassifier", "TokenClassificationData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

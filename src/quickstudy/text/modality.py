@@ -5,6 +5,7 @@ Shapes: L tokens.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -24,14 +25,28 @@ from quickstudy.data.content import told_by
 from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, content_of, named
 from quickstudy.data.table import Inputs
-from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_counts, few, given, require
+from quickstudy.errors import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    brief,
+    check_choice,
+    check_counts,
+    few,
+    given,
+    require,
+)
+from quickstudy.functional.characters import text_of
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.values import Sighted, Values
+from quickstudy.text.elements import parts_of, parts_of_bytes, passages_of, words_of
 
 MAX_CHARACTERS = 1_000_000
 """A text that has more is refused before it is taken apart."""
 VOCABULARY_SIZE = 8192
 """Tokens that are learned at most."""
+Elements = Literal["", "words", "passage"]
+"""What of a text is answered: words, a passage that answers a question, or it as a whole."""
 _LENGTH = 128
 """Tokens of a text, where its tokenizer does not say."""
 _LEARNED_FROM = 100_000
@@ -59,6 +74,9 @@ class Text(Modality):
             overlap by a quarter, and its vector is the mean of theirs; only what is beyond them is cut.
         vocabulary_size: tokens that are learned at most.
         max_characters: a text that has more is refused.
+        elements: ``"words"``: each is answered, and a text is as ``elements.words_of`` says, whole, in as many windows
+            as it needs; a list of words is a text, too. ``"passage"``: an input is ``{"question": ..., "context":
+            ...}``, as ``elements.passages_of`` says. Empty: a text is answered as a whole.
 
     Raises:
         ConfigError: an option is out of range, or the tokenizer is none.
@@ -68,9 +86,9 @@ class Text(Modality):
     extensions = frozenset({".txt"})
     in_cells = True
     in_words = True
+    of_elements = ("elements",)
     views = "dropout"
     learned = ("tokenizer",)
-    wire = Wire("texts", ("text/plain",), {"type": "string"})
     shown_as = "text/plain"
     backbone = "small_transformer"
     tokenizer: str = field(default="", repr=False)
@@ -78,11 +96,13 @@ class Text(Modality):
     windows: int = 1
     vocabulary_size: int = VOCABULARY_SIZE
     max_characters: int = MAX_CHARACTERS
+    elements: Elements = ""
 
     def __post_init__(self) -> None:
         check_counts(4, **given(max_length=self.max_length))  # beside what marks a text's two ends
         check_counts(_BYTES + 1, vocabulary_size=self.vocabulary_size)
         check_counts(max_characters=self.max_characters, windows=self.windows)
+        check_choice("elements", self.elements, *get_args(Elements))
         if self.tokenizer and not self.tokenizer.lstrip().startswith("{"):
             raise ConfigError(
                 f"tokenizer={brief(self.tokenizer)} is not the content of a tokenizer.json: type "
@@ -93,7 +113,14 @@ class Text(Modality):
 
     def load(self, item: Any) -> Batch:
         """Return the tokens of a string; or of a file of UTF-8, as a path, a file of an archive, or bytes."""
+        if self.elements == "passage":
+            question, context = self._pair(item)
+            coder = _coder(self.tokenizer, None, False, True) if self.tokenizer else None
+            length = self._coder.truncation["max_length"] if self.tokenizer else self.max_length or _LENGTH
+            return passages_of(coder, question, context, length, _overlap(length))
         text = self._read(item)
+        if self.elements:
+            return self._words(text, list(item) if _in_words(item) else None)
         if self.tokenizer:
             encoded = self._coder.encode(text)
             parts = [part.ids for part in (encoded, *encoded.overflowing)][: self.windows]
@@ -103,6 +130,31 @@ class Text(Modality):
             raise DataError(f"{brief(text)} has no token that the tokenizer knows")
         read = [{"ids": torch.tensor(ids), "mask": torch.ones(len(ids), dtype=torch.bool)} for ids in parts]
         return read[0] if self.windows == 1 else stack(read)
+
+    def _pair(self, item: Any) -> tuple[str, str]:
+        """Return a question and its context.
+
+        Raises:
+            DataError: it is none, or one of both is no text.
+        """
+        item = content_of(item)
+        if not isinstance(item, Mapping) or not {"question", "context"} <= item.keys():
+            raise DataError(f"expected {{'question': ..., 'context': ...}}, and this is {brief(item)}")
+        for name in ("question", "context"):
+            if told := self._complaint(item[name]):
+                raise DataError(f"the {name}: {told}")
+        return item["question"], item["context"]
+
+    def _words(self, text: str, given: list[str] | None) -> Batch:
+        if self.tokenizer:
+            read = text if given is None else given
+            parts = parts_of(self._coder.encode(read, is_pretokenized=given is not None))
+        else:
+            parts = parts_of_bytes(text, self.max_length or _LENGTH, given is not None)
+        found = words_of(parts, text, given)
+        if not found["mask"].any():
+            raise DataError(f"{brief(text)} has no token that the tokenizer knows")
+        return found
 
     def listed(self, inputs: Any) -> Any:
         """Return texts as a list; a string alone is a list of one, and a batch of tokens stays as it is.
@@ -117,7 +169,7 @@ class Text(Modality):
             inputs = inputs["text"]
         found = super().listed(inputs)
         if isinstance(found, list):
-            found = [_text_of(item, row) for row, item in enumerate(found)]
+            found = found if self.elements == "passage" else [_text_of(item, row) for row, item in enumerate(found)]
         if isinstance(found, list):
             self._check(found)
             self._tell(found)
@@ -141,11 +193,25 @@ class Text(Modality):
 
     def _check(self, texts: Sequence[Any]) -> None:
         for row, text in enumerate(texts):
-            if told := "" if isinstance(text, (bytes, dict)) or hasattr(text, "read_bytes") else self._complaint(text):
+            if self.elements == "passage":
+                try:
+                    self._pair(text)
+                except DataError as error:
+                    raise DataError(f"text {row}: {error}") from error
+            if isinstance(text, (bytes, dict)) or hasattr(text, "read_bytes") or (self.elements and _in_words(text)):
+                continue
+            if told := self._complaint(text):
                 raise DataError(f"text {row}: {told}")
 
     def _read(self, item: Any) -> str:
+        if self.elements == "passage":
+            return " ".join(self._pair(item))
         item = content_of(item)
+        if self.elements and _in_words(item):
+            for place, word in enumerate(item):
+                if not word.strip():
+                    raise DataError(f"word {place} of {brief(item)} is blank: leave it out, with its label")
+            item = " ".join(item)
         if isinstance(item, bytes) or hasattr(item, "read_bytes"):
             name = f"a text of {len(item)} bytes" if isinstance(item, bytes) else named(item)
             try:
@@ -187,7 +253,7 @@ class Text(Modality):
     @property
     def _coder(self) -> Any:
         """What takes texts apart."""
-        return _coder(self.tokenizer, self.max_length, self.windows > 1)
+        return _coder(self.tokenizer, self.max_length, self.windows > 1 or bool(self.elements))
 
     # ---- learning
 
@@ -203,7 +269,7 @@ class Text(Modality):
 
     def _tell(self, texts: Any) -> None:
         """Warn of texts that are cut, and of tokens that are unknown, by the first of them; bad ones tell so later."""
-        if not self.tokenizer:
+        if not self.tokenizer or self.elements == "passage":
             return
         coder = self._coder
         unknown = getattr(coder.model, "unk_token", None)
@@ -213,7 +279,7 @@ class Text(Modality):
             if self._complaint(text):
                 continue
             encoded = coder.encode(text)
-            cut += len(encoded.overflowing) >= self.windows
+            cut += len(encoded.overflowing) >= self.windows and not self.elements
             tokens += len(encoded.tokens)
             strange += encoded.tokens.count(unknown)
         if cut:
@@ -227,9 +293,35 @@ class Text(Modality):
 
     # ---- showing, sending
 
+    @property
+    def wire(self) -> Wire:  # type: ignore[override]
+        """How texts travel: as themselves; questions with their contexts as objects of JSON, or files of one."""
+        if self.elements != "passage":
+            return Wire("texts", ("text/plain",), {"type": "string"})
+        both = {name: {"type": "string"} for name in ("question", "context")}
+        return Wire("questions", ("application/json",), {"type": "object", "properties": both, "required": [*both]})
+
+    @property
+    def column_names(self) -> tuple[str, ...] | None:
+        """The columns of a table that a question is a row of; None: a text is of one alone."""
+        return ("question", "context") if self.elements == "passage" else None
+
+    def from_wire(self, content: Any, name: str = "") -> Any:
+        """Return the text, or the question, in the value of a request or in the bytes of a file."""
+        if self.elements != "passage" or not isinstance(content, bytes):
+            return content
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise DataError(f"{named(name) if name else 'a file'} is no object of JSON: {error}") from error
+
     def show(self, item: Any, example: Batch) -> bytes:
         """Return its beginning."""
-        if isinstance(item, dict):
+        if self.elements == "passage" and not is_batch(item):
+            text = "\n".join(self._pair(item))
+        elif isinstance(item, dict) and self.elements:
+            text = text_of(example["characters"])
+        elif isinstance(item, dict):
             first = take(example, 0) if self.windows > 1 else example
             ids = [int(token) for token in first["ids"][first["mask"]]]
             known = self.tokenizer and self._coder
@@ -240,7 +332,7 @@ class Text(Modality):
 
     def sketch(self, item: Any) -> bytes:
         """Return what its words are, without case, width, blanks and punctuation."""
-        if isinstance(item, dict):
+        if is_batch(item):
             return digest(*told_by(item))
         text = self._read(item)
         words = _words(text.isascii()).findall(unicodedata.normalize("NFKC", text).casefold())
@@ -258,9 +350,30 @@ class Text(Modality):
 
     def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
         """Return tokens by chance."""
+        if self.elements:
+            return self._made_up_elements(count, generator, like)
         axes = (1, _LENGTH)[self.windows == 1 :] if like is None else like["ids"].shape[1:]
         ids = torch.randint(1, self.count, (count, *(max(length, 1) for length in axes)), generator=generator)
         return {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)}
+
+    def _made_up_elements(self, count: int, generator: torch.Generator, like: Batch | None) -> Batch:
+        shape = (count, 1, _LENGTH) if like is None else (count, *like["windows"]["ids"].shape[1:])
+        words = shape[1] * shape[2]
+        ids = torch.randint(1, self.count, shape, generator=generator)
+        there = torch.ones(shape, dtype=torch.bool)
+        if self.elements == "passage":
+            return {
+                "windows": {"ids": ids, "mask": there, "types": torch.zeros_like(ids), "asked": there},
+                "offsets": torch.zeros(*shape, 2, dtype=torch.int64),
+                "characters": torch.zeros(count, 1, dtype=torch.int32),
+            }
+        return {
+            "windows": {"ids": ids, "mask": there, "asked": there},
+            "places": torch.arange(words).view(1, *shape[1:]).expand(shape),
+            "mask": torch.ones(count, words, dtype=torch.bool),
+            "offsets": torch.zeros(count, words, 2, dtype=torch.int64),
+            "characters": torch.zeros(count, 1, dtype=torch.int32),
+        }
 
     def free_axes(self) -> dict[str, dict[int, str]]:
         """Return that a text has any length, and any number of windows."""
@@ -321,6 +434,11 @@ class _Texts:
             yield self._read(item.item if isinstance(item, Loaded) else item)
 
 
+def _in_words(item: Any) -> bool:
+    """Whether a text is given as its words."""
+    return isinstance(item, (list, tuple)) and bool(item) and all(isinstance(word, str) for word in item)
+
+
 def _text_of(item: Any, row: int) -> Any:
     """Return the text of a row that is a dict of cells; tokens, and all else, as they are."""
     if not isinstance(item, Mapping) or is_batch(item):
@@ -348,14 +466,17 @@ def _warn(told: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _coder(tokenizer: str, max_length: int | None, overlaps: bool) -> Any:
-    """Return what takes texts apart, into parts that overlap or not."""
+def _coder(tokenizer: str, max_length: int | None, overlaps: bool, whole: bool = False) -> Any:
+    """Return what takes texts apart, into parts that overlap or not; or not at all."""
     tokenizers: Any = require("tokenizers", extra="text")
     try:
         made = tokenizers.Tokenizer.from_str(tokenizer)
     except Exception as error:  # the library raises no other
         raise ConfigError(f"tokenizer={brief(tokenizer)} is no tokenizer.json: {error}") from error
     made.no_padding()
+    if whole:
+        made.no_truncation()
+        return made
     length = max_length or (made.truncation or {}).get("max_length", _LENGTH)
     if overlaps or max_length is not None or made.truncation is None:
         made.enable_truncation(length, stride=_overlap(length) if overlaps else 0)

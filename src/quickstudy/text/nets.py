@@ -66,14 +66,22 @@ class SmallTransformer(nn.Module):
         """Return ``[N, D]`` of ``{"ids": [N, L], "mask": [N, L]}``, or of windows ``[N, W, L]``."""
         return by_window(self._embedded, texts)
 
+    def elements(self, texts: Batch) -> tuple[Tensor, Tensor]:
+        """Return the state of each token, ``[N, L, D]``, and which of them are asked for."""
+        return self._states(texts), texts.get("asked", texts["mask"])
+
     def _embedded(self, texts: Batch) -> Tensor:
+        return pooled(self._states(texts), texts["mask"], "mean")
+
+    def _states(self, texts: Batch) -> Tensor:
         ids_NL, mask_NL = texts["ids"], texts["mask"]
         states_NLD = self.tokens(ids_NL)
         states_NLD = states_NLD + _sines(ids_NL.shape[1], states_NLD)
         bias = attention_bias(mask_NL, states_NLD.dtype)
         for layer in self.layers:
             states_NLD = layer(states_NLD, bias)
-        return pooled(self.norm(states_NLD), mask_NL, "mean")
+        normed: Tensor = self.norm(states_NLD)
+        return normed
 
 
 class TokenCounts(nn.Module):

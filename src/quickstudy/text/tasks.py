@@ -1,20 +1,29 @@
-"""Tasks of texts, and their data: classification, regression, embedding."""
+"""Tasks of texts, and their data: classification, regression, embedding, entities, answers to questions."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
+from quickstudy.data.frames import file_frame
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.data.targets import in_order
-from quickstudy.errors import given
+from quickstudy.errors import DataError, given
+from quickstudy.kinds.base import Kind
 from quickstudy.kinds.embedding import Embedding
+from quickstudy.kinds.entities import Entities
+from quickstudy.kinds.question_answering import QuestionAnswering as Answers
 from quickstudy.kinds.regression import Regression
+from quickstudy.text.conll import conll_texts
 from quickstudy.text.modality import Text
+from quickstudy.text.squad import framed, paired, squad_questions
 from quickstudy.training.datamodule import DataModule
-from quickstudy.training.task import Classifier, Embedder, Regressor
+from quickstudy.training.task import Classifier, Embedder, Regressor, Segmenter, Task
 
 
 class TextData(DataModule):
@@ -84,6 +93,182 @@ class TextRegressionData(TextData):
     answers = Regression
 
 
+class TokenClassificationData(TextData):
+    """Texts with entities, such as names of people and places; see ``TextData``.
+
+    Entities of a text are a list of ``{"start", "end", "label"}`` or ``(start, end, label)``, in characters, as Python
+    counts them; there may be none. Or a text is the list of its words, and there is one tag of each, ``"O"``,
+    ``"B-person"``. In tables they are cells of JSON. Folders hold files of CoNLL's form.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        max_length: tokens that the network reads at once; longer texts are read in windows that overlap, whole.
+        vocabulary_size: tokens that are learned at most, where the model brings no tokenizer of its own.
+        options: see ``DataOptions``.
+    """
+
+    modality = Text(elements="words")
+    answers: ClassVar[type[Kind]] = Entities
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        max_length: int | None = None,
+        vocabulary_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(train, val, test, predict, max_length=max_length, vocabulary_size=vocabulary_size, **options)
+
+    @door
+    def from_conll(cls, stage: Stage, file: str | os.PathLike[str]) -> Table:
+        """Read files of CoNLL's form: a word and its tag in a line, the tag last, and a blank line behind each text.
+
+        Args:
+            file: of UTF-8, maybe packed by gzip; to predict without tags, a word in a line.
+            options: see the class.
+
+        Raises:
+            DataError: the file is missing, or a line has no tag; the message has its number.
+        """
+        words, tags = conll_texts(file, stage.name != "predict")
+        return listed_table(words, tags, list, encode=cls.encode)
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the texts of the files of CoNLL's form in a folder."""
+        files = sorted(Path(path).rglob("*.conll*"))
+        if not files:
+            raise DataError(f"'{path}' holds no file that ends in .conll: a word and its tag in a line")
+        read = [conll_texts(file) for file in files]
+        words, tags = ([one for texts in part for one in texts or ()] for part in zip(*read, strict=True))
+        return listed_table(words, tags, list, encode=cls.encode)
+
+
+class QuestionAnsweringData(TextData):
+    """Questions with texts that may answer them, and the answers; see ``TextData``.
+
+    An input is ``{"question": ..., "context": ...}``. An answer is a passage of the context: a text, or ``{"text",
+    "answer_start"}``, or several of these, of which the first is learned and any is right; or none, ``[]``.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        max_length: tokens of a question and a part of its context together, which the network reads at once; longer
+            contexts are read in windows that overlap by a quarter, whole.
+        vocabulary_size: tokens that are learned at most, where the model brings no tokenizer of its own.
+        options: see ``DataOptions``.
+    """
+
+    modality = Text(elements="passage")
+    answers: ClassVar[type[Kind]] = Answers
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        max_length: int | None = None,
+        vocabulary_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(train, val, test, predict, max_length=max_length, vocabulary_size=vocabulary_size, **options)
+
+    @door
+    def from_squad(cls, stage: Stage, file: str | os.PathLike[str]) -> Table:
+        """Read JSON files of SQuAD's form, of the first version or the second, maybe packed by gzip.
+
+        Args:
+            file: per stage; to predict, questions need no answers.
+            options: see the class.
+
+        Raises:
+            DataError: the file is missing or damaged, or a question has no context.
+        """
+        questions, answers = squad_questions(file)
+        return listed_table(questions, None if stage.name == "predict" else answers, list, encode=cls.encode)
+
+    @door
+    def from_lists(cls, stage: Stage, questions: Any, answers: Any, contexts: Any = None) -> Table:
+        """Take questions from memory.
+
+        Args:
+            questions, answers, contexts: texts, as many answers, and as many contexts, per stage; or questions are
+                dicts that have their ``"context"``.
+            options: see the class.
+
+        Raises:
+            DataError: there are more of the one than of the other.
+        """
+        return cls._listed(stage, paired(questions, contexts), answers)
+
+    @classmethod
+    def _listed(cls, stage: Stage, questions: list[Any], answers: Any) -> Table:
+        return listed_table(questions, answers, cls.modality.listed, skip=stage.skip, encode=cls.encode)
+
+    @door
+    def from_data_frame(  # type: ignore[override]  # a row has several columns
+        cls,
+        stage: Stage,
+        data_frame: Any,
+        *,
+        question_field: str = "question",
+        context_field: str = "context",
+        answer_field: str = "answers",
+    ) -> Table:
+        """Read a pandas frame with a row for each question.
+
+        Args:
+            question_field, context_field, answer_field: the columns; those to predict need no answers.
+            data_frame: per stage.
+            options: see the class.
+
+        Raises:
+            DataError: a column is missing, or a cell is empty.
+        """
+        asked = answer_field if stage.name != "predict" else None
+        questions, answers = framed(data_frame, question_field, context_field, asked)
+        return cls._listed(stage, questions, answers)
+
+    @door
+    def from_csv(  # type: ignore[override]
+        cls,
+        stage: Stage,
+        file: str | os.PathLike[str],
+        *,
+        question_field: str = "question",
+        context_field: str = "context",
+        answer_field: str = "answers",
+    ) -> Table:
+        """Read CSV, JSON lines, JSON or Parquet with a row for each question; see ``from_data_frame``.
+
+        Args:
+            question_field, context_field, answer_field: the columns; those to predict need no answers.
+            file: per stage.
+            options: see the class.
+
+        Raises:
+            DataError: the file is none of these, a column is missing, or a cell is empty.
+        """
+        asked = answer_field if stage.name != "predict" else None
+        questions, answers = framed(file_frame(file, answer_field), question_field, context_field, asked)
+        return cls._listed(stage, questions, answers)
+
+    from_json = from_csv
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the questions of the JSON files of SQuAD's form in a folder."""
+        files = sorted(Path(path).rglob("*.json*"))
+        if not files:
+            raise DataError(f"'{path}' holds no JSON file of SQuAD's form")
+        read = [squad_questions(file) for file in files]
+        questions, answers = ([one for part in parts for one in part] for parts in zip(*read, strict=True))
+        return listed_table(questions, answers, list, encode=cls.encode)
+
+
 class TextClassifier(Classifier):
     """Classifies texts; see ``Classifier`` for the arguments.
 
@@ -105,3 +290,26 @@ class TextRegressor(Regressor):
     """Tells a number of each text, such as a rating; see ``Regressor``, and ``TextClassifier`` for backbones."""
 
     modality = Text()
+
+
+class TokenClassifier(Segmenter):
+    """Finds entities in texts, such as names of people and places; see ``Task``, and ``TextClassifier`` for backbones.
+
+    Those of the answers are the options of ``kinds.entities.Entities``. The network tells of a word by the state of its
+    first token.
+    """
+
+    modality = Text(elements="words")
+    answers = Entities
+    kind: Entities
+
+
+class QuestionAnswering(Task):
+    """Finds the passage of a text that answers a question; see ``Task``, and ``TextClassifier`` for backbones.
+
+    Those of the answers are the options of ``kinds.question_answering.QuestionAnswering``.
+    """
+
+    modality = Text(elements="passage")
+    answers = Answers
+    kind: Answers

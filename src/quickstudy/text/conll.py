@@ -1,0 +1,54 @@
+"""Texts of CoNLL's form: a word and its tag in a line, and a blank line behind each text."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+from quickstudy.errors import DataError
+
+_GZIP = b"\x1f\x8b"
+_DOCUMENT = "-DOCSTART-"
+
+
+def conll_texts(file: str | os.PathLike[str], tagged: bool = True) -> tuple[list[list[str]], list[list[str]] | None]:
+    """Return the words of the texts of a file, and their tags.
+
+    A word is the first of a line's columns, which blanks or tabs part, and its tag the last one. Lines that tell of a
+    document are left out, as are comments such as ``# id = 3``.
+
+    Args:
+        file: of UTF-8, maybe packed by gzip.
+        tagged: whether words have tags.
+
+    Raises:
+        DataError: the file cannot be read, has no text, or a line has no tag.
+    """
+    try:
+        content = Path(file).read_bytes()
+        lines = (gzip.decompress(content) if content.startswith(_GZIP) else content).decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"'{file}' cannot be opened: {error.strerror or 'it is damaged'}") from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"'{file}' is damaged: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"'{file}' is not UTF-8 text ({error}): save it as that") from error
+    texts: list[list[tuple[str, str]]] = [[]]
+    for number, line in enumerate(lines, 1):
+        columns = line.split("\t") if "\t" in line.strip() else line.split()
+        columns = [column.strip() for column in columns if column.strip()]
+        if not columns or columns[0] == _DOCUMENT:
+            texts.append([])
+        elif columns[0] == "#" and len(columns) > 2:
+            continue
+        elif tagged and len(columns) < 2:
+            raise DataError(f"'{file}', line {number}: {line.strip()!r} has no tag: a word, a tab, and its tag")
+        else:
+            texts[-1].append((columns[0], columns[-1]))
+    texts = [text for text in texts if text]
+    if not texts:
+        raise DataError(f"'{file}' holds no text: a word and its tag in a line")
+    words = [[word for word, _ in text] for text in texts]
+    return words, [[tag for _, tag in text] for text in texts] if tagged else None
