@@ -13,12 +13,16 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
+from torch import nn
 
 from quickstudy import ConfigError, DataError, PartPredictor, Trainer
 from quickstudy.cli import main
 from quickstudy.errors import TakenError
 from quickstudy.image import SemanticSegmentation, SemanticSegmentationData
+from quickstudy.image.modality import Picture
+from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
 from quickstudy.learning.parts import _Drawn
+from quickstudy.nets import Encoder
 from quickstudy.predictor import Adapted
 from quickstudy.serve.app import build
 from quickstudy.serve.service import Service
@@ -99,12 +103,24 @@ def test_no_answer_depends_on_the_pictures_beside_it(learned: PartPredictor) -> 
         assert torch.allclose(one, learned.predict([pixels], "probabilities")[0], atol=1e-5)
 
 
-def test_what_is_like_nothing_shown_is_unknown_where_that_is_asked(learned: PartPredictor) -> None:
-    strange = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
-    assert (learned.predict([strange])[0] >= 0).all()
-    (found,) = learned.predict([strange], may_be_unknown=True)
-    told = learned.kind.in_json(found)["masks"]
-    assert (found == -1).float().mean() > 0.5 and "unknown" in {one["label"] for one in told}
+class Colours(nn.Module):
+    """One feature map, of the mean colour of each cell."""
+
+    def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        return [nn.functional.avg_pool2d(pixels, 4)]
+
+
+def test_what_is_like_nothing_shown_is_unknown_where_that_is_asked() -> None:
+    kind = Pixels(strides=(4,), class_names=("ground", "square"))
+    predictor = PartPredictor(Encoder(Colours()), kind.algorithm(), Picture(80, resize="fit"), kind)
+    pairs = [scene(seed, SQUARE) for seed in range(3)]
+    predictor.fit([one for one, _ in pairs], [mask for _, mask in pairs])
+    pixels, _ = scene(9, SQUARE)
+    pixels[:, 44:] = (0, 255, 0)
+    assert (predictor.predict([pixels])[0] >= 0).all()
+    (found,) = predictor.predict([pixels], may_be_unknown=True)
+    assert (found[:, 48:] == -1).all() and (found[:, :40] == -1).float().mean() < 0.1
+    assert "unknown" in {one["label"] for one in predictor.kind.in_json(found)["masks"]}
 
 
 def test_the_linear_probe_of_cells_is_that_of_scikit_learn(learned: PartPredictor) -> None:
