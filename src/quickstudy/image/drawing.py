@@ -47,9 +47,10 @@ def drawn_mistakes(image: Image.Image, told: Mapping[str, Any]) -> bytes:
         image: the picture as the network was fed with it.
         told: see ``Kind.mistakes``: ``objects``, each with ``state``, ``box``, ``label``, maybe ``score``, ``missing``
             and ``surplus``, masks ``[h, w]``, and ``points``, pairs of points found and true; or ``errors``, pairs of
-            words and masks, and ``unasked``, a mask.
+            words and masks, and ``unasked``, a mask; and maybe a ``caption``.
     """
     canvas = Canvas(image)
+    canvas.legend([("", told["caption"])] if "caption" in told else [])
     if "errors" in told:
         canvas.tint(canvas.cut(told["unasked"]), "#8a8f9c", 0.7)
         for place, (words, mask) in enumerate(told["errors"]):
@@ -58,7 +59,10 @@ def drawn_mistakes(image: Image.Image, told: Mapping[str, Any]) -> bytes:
         canvas.legend([("#8a8f9c", "not asked")] if told["unasked"].any() else [])
         return canvas.jpeg()
     for one in told["objects"]:
-        for part, colour, words in (("missing", _MISS, "pixels missing"), ("surplus", _FALSE, "pixels too many")):
+        for part, colour, words in (
+            ("missing", COLOURS[2], "pixels missing"),
+            ("surplus", COLOURS[6], "pixels too many"),
+        ):
             if part in one and one[part].any():
                 canvas.tint(canvas.cut(one[part]), colour, 0.6)
                 canvas.legend([(colour, words)])

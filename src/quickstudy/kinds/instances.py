@@ -16,6 +16,7 @@ from torch import Tensor
 from quickstudy.errors import ConfigError, check_above_zero, require
 from quickstudy.functional.detections import point_likeness
 from quickstudy.functional.masks import in_runs, mask_overlaps
+from quickstudy.kinds.annotated import uncoded_targets
 from quickstudy.kinds.base import KINDS
 from quickstudy.kinds.detection import Detection
 from quickstudy.nets.detectors import Detector
@@ -44,13 +45,11 @@ class InstanceSegmentation(Detection):
         return mask_overlaps(own, masks, crowd)
 
     def _amiss(self, told: Any, true: Any, place: int | None, own: int | None) -> dict[str, Any]:
-        """Return which pixels of an object are missing, and which are too many."""
-        size = true["masks"].shape[2:]
-        nothing = np.zeros(size, np.bool_)
-        there = nothing if own is None else true["masks"][0][own] > 0
-        found = nothing
-        if place is not None:
-            (found,) = pasted(told["masks"][0][[place]], told["boxes"][0][[place]], size)
+        """Return which pixels of an object that was found are missing, and which are too many."""
+        if place is None or own is None:
+            return {}
+        there = true["masks"][0][own] > 0
+        (found,) = pasted(told["masks"][0][[place]], told["boxes"][0][[place]], there.shape)
         return {"missing": there & ~found, "surplus": found & ~there}
 
     def _told(self, found: Mapping[str, Tensor], factor: Tensor, full: Sequence[int]) -> dict[str, Any]:
@@ -92,9 +91,8 @@ class Keypoints(Detection):
         met = super().meet(data, stage)
         if met.points:
             return met
-        annotations = data.table("train").annotations
-        raw = replace(annotations, code=None)
-        found: Any = next((one for row in range(len(raw)) if len((one := raw.target(row))["boxes"])), None)
+        targets = uncoded_targets(data.table("train").annotations)
+        found = next((one for one in targets if len(one["boxes"])), None)
         if found is None or "keypoints" not in found:
             raise ConfigError("no object of the training data has keypoints: there is nothing to learn")
         count = found["keypoints"].shape[1]

@@ -511,9 +511,11 @@ def _mistakes(folder: Path, result: Mapping[str, Any]) -> list[Picture]:
     drawn = [place.read_bytes() for place in places if place.is_file()]
     if not drawn:
         return []
-    said = "; ".join(f"{number}. {each}" for number, each in enumerate(result["mistakes"], 1))
+    count = f"the {len(drawn)} examples" if len(drawn) > 1 else "the example"
     at = f" {result['found_at']}" if result.get("found_at") else ""
-    return [Picture(f"Where the test went wrong, the worst first: {said}.{at}", drawn[0], drawn[1:])]
+    return [
+        Picture(f"Where the test went wrong: {count} with the worst answers, the worst first.{at}", drawn[0], drawn[1:])
+    ]
 
 
 def validated_classes(figures: Mapping[str, float], score: Score) -> dict[str, Estimate]:

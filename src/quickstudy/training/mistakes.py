@@ -59,8 +59,9 @@ class Mistakes:
             if told is None or told["wrong"] <= least:
                 continue
             name = (self._table is not None and file_of(self._table.inputs, number)) or f"input {number}"
-            drawing = self._modality.draw_mistakes(take(inputs, place), told)
-            mistake = Mistake(drawing, f"{name.rsplit('/', 1)[-1]}: {told['said']}")
+            caption = f"{name.rsplit('/', 1)[-1]}: {told['said']}"
+            drawing = self._modality.draw_mistakes(take(inputs, place), {**told, "caption": caption})
+            mistake = Mistake(drawing, caption)
             self._kept = sorted([*self._kept, (told["wrong"], number, mistake)], key=lambda one: (-one[0], one[1]))
             self._kept = self._kept[:_MOST]
         self._count += len(outputs["full"])
