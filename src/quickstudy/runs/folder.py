@@ -513,9 +513,8 @@ def _mistakes(folder: Path, result: Mapping[str, Any]) -> list[Picture]:
         return []
     count = f"the {len(drawn)} examples" if len(drawn) > 1 else "the example"
     at = f" {result['found_at']}" if result.get("found_at") else ""
-    return [
-        Picture(f"Where the test went wrong: {count} with the worst answers, the worst first.{at}", drawn[0], drawn[1:])
-    ]
+    caption = f"Where the test went wrong: {count} with the worst answers, the worst first.{at}"
+    return [Picture(caption, drawn[0], drawn[1:])]
 
 
 def validated_classes(figures: Mapping[str, float], score: Score) -> dict[str, Estimate]:
