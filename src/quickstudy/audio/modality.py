@@ -182,6 +182,7 @@ class Sound(Modality):
     """
 
     called = "sounds"
+    on_hub = True
     extensions = SOUND_EXTENSIONS
     learned = ("seconds",)
     of_network = ("sample_rate", "features", "bands")
@@ -298,7 +299,8 @@ class Sound(Modality):
         if clip.seconds > self.max_seconds:
             raise DataError(
                 f"{name} lasts {clip.seconds:,.0f} s; more than {self.max_seconds:,.0f} s are refused: cut it into "
-                "clips, or set max_seconds= if a minute in its middle is enough"
+                "clips",
+                ", or set max_seconds= if a minute in its middle is enough",
             )
         return clip
 
