@@ -574,7 +574,7 @@ class Task(OfDomain, L.LightningModule):
             algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
         if group_by is not None and not self.kind.by_class:
             raise ConfigError("group_by is of classes, and this model learns numbers: leave it out")
-        encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
+        encoder = self.kind.embedding(copy.deepcopy(self.encoder).eval().requires_grad_(False), self.head)
         modality = self._modality_for(inputs)
         if classes and not self.kind.by_class:
             raise ConfigError("answers are numbers, and no classes: leave classes= out")
