@@ -116,7 +116,7 @@ class RegionDetection(Detection, OfParts):
         ops = require("torchvision.ops", extra="image")
         found = list[dict[str, Tensor]]()
         counts = [len(own) for own in parts.places.boxes]
-        for boxes, sure, shares in zip(*parts.places, shares_nW.split(counts), strict=True):
+        for boxes, sure, shares in zip(*parts.places, torch.split(shares_nW, counts), strict=True):
             scores = sure[:, None] * shares
             rows, codes = (scores > 1e-3).nonzero(as_tuple=True)
             kept = ops.batched_nms(boxes[rows].float(), scores[rows, codes].float(), codes, _SAME)[: self.most]
