@@ -571,6 +571,7 @@ KINDS = Registry[type[Kind]](
             "question_answering",
             "regression",
             "segmentation",
+            "transcription",
         )
     }
     | {
