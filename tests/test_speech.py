@@ -196,6 +196,16 @@ def test_letters_are_those_of_training() -> None:
     assert Transcription(case=True).said("A\u0308") == "Ä"
 
 
+def test_a_closed_vocabulary_tells_known_words_alone() -> None:
+    met = Transcription(closed=True).meet(data(), "fit")
+    assert met.vocabulary == ("ab", "ba", "bc", "c", "cab")
+    codes = torch.tensor([" abc".index(letter) + 1 for letter in "cb bca"])
+    logits = torch.nn.functional.one_hot(codes, 5).float()[None]
+    outputs = {"logits": logits, "mask": torch.ones(1, 6, dtype=torch.bool), "seconds": torch.arange(6.0)[None]}
+    assert met.answers(outputs, "texts") == ["cab bc"]
+    assert [word["text"] for word in met.answers(outputs, "words")[0]] == ["cab", "bc"]
+
+
 def test_wav2vec2_tells_of_moments() -> None:
     small = {
         "model_type": "wav2vec2",

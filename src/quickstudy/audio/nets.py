@@ -56,8 +56,8 @@ class AudioConv4(Conv4):
 class SmallSpeech(nn.Module):
     """Tells of the moments of speech by convolutions over its spectrum and a few layers of attention.
 
-    It makes the spectrum by itself, 100 frames a second, each band less its mean over the sound; a moment is two
-    frames. What fills up a batch changes nothing.
+    It makes the spectrum by itself, 100 frames a second, each band less its mean over the sound. What fills up a batch
+    changes nothing.
 
     Args:
         sample_rate: samples a second.
@@ -65,7 +65,11 @@ class SmallSpeech(nn.Module):
         width: D.
         layers: of attention, each with a perceptron behind it.
         heads: of each layer.
+        frames: how many make a moment, a power of 2: with 4, at most 25 letters are told a second.
         dropout: share of the numbers that a layer adds that is dropped in training.
+
+    Raises:
+        ConfigError: an option is out of range.
     """
 
     def __init__(
@@ -75,8 +79,10 @@ class SmallSpeech(nn.Module):
         width: int = 96,
         layers: int = 2,
         heads: int = 4,
+        frames: int = 4,
         dropout: float = 0.1,
     ) -> None:
+        check_choice("frames", frames, 1, 2, 4, 8)
         check_counts(sample_rate=sample_rate, bands=bands, width=width, layers=layers, heads=heads)
         if width % heads:
             raise ConfigError(
@@ -86,8 +92,8 @@ class SmallSpeech(nn.Module):
         self.sample_rate = sample_rate
         self.reads: Mapping[str, Any] = {"name": "audio", "options": {"features": "wave", "sample_rate": sample_rate}}
         self._bands = bands
-        self.frames = nn.Conv1d(bands, width, 3, padding=1)
-        self.moments = nn.Conv1d(width, width, 3, 2, 1)
+        self.spectrum = nn.Conv1d(bands, width, 5, padding=2)
+        self.halves = nn.ModuleList(nn.Conv1d(width, width, 3, 2, 1) for _ in range(frames.bit_length() - 1))
         self.around = nn.Conv1d(width, width, 15, padding=7, groups=width)
         self.layers = nn.ModuleList(AttentionLayer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -105,9 +111,10 @@ class SmallSpeech(nn.Module):
     def elements(self, sounds: Batch) -> tuple[Tensor, Tensor]:
         """Return the states of moments, ``[N, T, D]``, and which of them there are."""
         levels_NFT, there_NT = band_levels(sounds["wave"], sounds["mask"], self.sample_rate, self._bands)
-        states_NDT = F.gelu(self.frames(levels_NFT.to(self.frames.weight.dtype))) * there_NT[:, None]
-        there_NT = there_NT[:, ::2]
-        states_NDT = F.gelu(self.moments(states_NDT)) * there_NT[:, None]
+        states_NDT = F.gelu(self.spectrum(levels_NFT.to(self.spectrum.weight.dtype))) * there_NT[:, None]
+        for half in self.halves:
+            there_NT = there_NT[:, ::2]
+            states_NDT = F.gelu(half(states_NDT)) * there_NT[:, None]
         states_NDT = (states_NDT + F.gelu(self.around(states_NDT))) * there_NT[:, None]
         states_NTD = states_NDT.transpose(1, 2)
         bias = attention_bias(there_NT, states_NTD.dtype)

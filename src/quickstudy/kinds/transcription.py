@@ -41,18 +41,23 @@ class Transcription(Kind):
     Args:
         alphabet: the letters; None: those of the training transcripts.
         case: whether capitals are told from small letters; else all are small.
+        closed: whether only words of the training transcripts are told, as digits or commands: in place of any other
+            the one of them that takes the fewest changes of letters.
         letters: the alphabet, once it is known.
+        vocabulary: those words, where they are asked for.
     """
 
     score: ClassVar[Score] = Score("wer", "min", share=True)
     forms: ClassVar[tuple[str, ...]] = ("texts", "words", "logits")
     schema: ClassVar[Mapping[str, Any]] = {"type": "object", "properties": {"text": {"type": "string"}}}
-    learned: ClassVar[tuple[str, ...]] = ("letters",)
+    learned: ClassVar[tuple[str, ...]] = ("letters", "vocabulary")
     annotates: ClassVar[bool] = True
 
     alphabet: str | None = None
     case: bool = False
+    closed: bool = False
     letters: str = ""
+    vocabulary: tuple[str, ...] = ()
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
@@ -67,15 +72,19 @@ class Transcription(Kind):
             raise ConfigError("the data has no transcripts: give a text for each sound, by SpeechRecognitionData")
         if self.letters:
             return self
-        if self.alphabet is not None:
-            return replace(self, letters="".join(sorted({*self.said(self.alphabet), " "})))
-        if table is None or table.annotations is None:
+        if (table is None or table.annotations is None) and (self.alphabet is None or self.closed):
             raise ConfigError("which letters there are is not known: give datamodule=, or alphabet='abc...'")
-        annotations: Any = replace(table.annotations, code=None)
-        seen = {letter for row in range(len(annotations)) for letter in self.said(annotations.target(row)["text"])}
-        if not seen - {" "}:
+        words: set[str] = set()
+        if table is not None and table.annotations is not None:
+            annotations: Any = replace(table.annotations, code=None)
+            words = {
+                word for row in range(len(annotations)) for word in self.said(annotations.target(row)["text"]).split()
+            }
+        letters = {*(self.said(self.alphabet) if self.alphabet is not None else "".join(words))}
+        if not letters - {" "}:
             raise ConfigError("there is no letter to learn: all transcripts are empty")
-        return replace(self, letters="".join(sorted(seen | {" "})))
+        known = tuple(sorted(words)) if self.closed else ()
+        return replace(self, letters="".join(sorted(letters | {" "})), vocabulary=known)
 
     def said(self, text: str) -> str:
         """Return a transcript as it is learned and compared: in one form of Unicode, with single blanks."""
@@ -193,15 +202,12 @@ class Transcription(Kind):
             )
         if form == "logits":
             return [own[there] for own, there in zip(logits, mask, strict=True)]
-        codes = logits.argmax(-1)
+        said = [own[there] for own, there in zip(logits.argmax(-1), mask, strict=True)]
         if form == "texts":
-            return [
-                "".join(letter for letter, _ in self._read(own[there])) for own, there in zip(codes, mask, strict=True)
-            ]
-        seconds = outputs["seconds"]
-        return [
-            list(self._words(own[there], times[there])) for own, there, times in zip(codes, mask, seconds, strict=True)
-        ]
+            texts = ["".join(letter for letter, _ in self._read(codes)) for codes in said]
+            return [" ".join(map(self._known, text.split())) if self.vocabulary else text for text in texts]
+        seconds = [own[there] for own, there in zip(outputs["seconds"], mask, strict=True)]
+        return [list(self._words(codes, times)) for codes, times in zip(said, seconds, strict=True)]
 
     def _read(self, codes: Tensor) -> Iterator[tuple[str, int]]:
         """Yield letters, each with the moment in which it begins."""
@@ -210,6 +216,13 @@ class Transcription(Kind):
             if code != _BLANK:
                 yield self.letters[code - 1], place
             place += len(list(run))
+
+    def _known(self, word: str) -> str:
+        """Return the word itself, or the one of a closed vocabulary that is the most like it."""
+        if not self.vocabulary or word in self.vocabulary:
+            return word
+        edits: Any = require("rapidfuzz.distance", extra="speech").Levenshtein
+        return min(self.vocabulary, key=lambda one: edits.normalized_distance(one, word))
 
     def _words(self, codes: Tensor, seconds: Tensor) -> Iterator[dict[str, Any]]:
         """Yield words with the seconds in which their first letter begins and their last one does."""
@@ -220,7 +233,7 @@ class Transcription(Kind):
                 letters = list(run)
                 text = "".join(letter for letter, _ in letters)
                 start, end = times[letters[0][1]], times[letters[-1][1]] + step
-                yield {"text": text, "start": round(start, 3), "end": round(end, 3)}
+                yield {"text": self._known(text), "start": round(start, 3), "end": round(end, 3)}
 
     def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
         """Return one row; see ``Kind.written``."""
