@@ -199,7 +199,7 @@ def test_letters_are_those_of_training() -> None:
 def test_a_closed_vocabulary_tells_known_words_alone() -> None:
     met = Transcription(closed=True).meet(data(), "fit")
     assert met.vocabulary == ("ab", "ba", "bc", "c", "cab")
-    codes = torch.tensor([" abc".index(letter) + 1 for letter in "cb bca"])
+    codes = torch.tensor([" abc".index(letter) + 1 for letter in "cb bcb"])
     logits = torch.nn.functional.one_hot(codes, 5).float()[None]
     outputs = {"logits": logits, "mask": torch.ones(1, 6, dtype=torch.bool), "seconds": torch.arange(6.0)[None]}
     assert met.answers(outputs, "texts") == ["cab bc"]
