@@ -108,6 +108,7 @@ class Picture(Modality):
     backbone = "resnet18"
     views = "views"
     usual = MappingProxyType({"image_size": IMAGE_SIZE})
+    of_network = ("image_size", "resize", "interpolation")
     advice = (
         "For images give the data image_size=84, say; a model that saw no data takes model.load_options = "
         "{'image_size': 84}"

@@ -329,6 +329,20 @@ class Kind(ABC):
             return linear_of(weights)
         return self.head(encoder, each(lambda leaf: leaf.to(encoder.device), of_form(form_of(like), 1)))
 
+    def second_stage(self, head: nn.Module | None, data: Any) -> tuple[Self, list[nn.Module]]:
+        """Return what the answers are with the classes of further data, and the layers that alone learn them.
+
+        Args:
+            head: as it was trained; it is changed.
+            data: a data module.
+
+        Raises:
+            ConfigError: answers of this kind are not learned in two stages, or there was no first one.
+        """
+        raise ConfigError(
+            "strategy='tfa' is of objects, by detector='faster_rcnn': for other answers use strategy='freeze'"
+        )
+
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
         """Return raw answers, first axis N."""
         return head(encoder(inputs))

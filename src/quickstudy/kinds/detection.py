@@ -31,7 +31,7 @@ from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
-from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found
+from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
 
 if TYPE_CHECKING:
     pass
@@ -58,6 +58,8 @@ class Detection(FoundObjects):
         min_score: of objects that an answer has; figures go through all.
         freeze_norms: whether the backbone's BatchNorms keep their means and deviations while it trains, which batches
             of few pictures tell badly; None: where it has trained weights.
+        classifier: of regions, ``"linear"``, or ``"cosine"``: by directions, with boxes that do not depend on the
+            class, for classes to come (Wang et al. 2020, https://arxiv.org/abs/2003.06957).
         classes, ids, codes: the classes, the labels that there are, and the code of each.
     """
 
@@ -79,12 +81,14 @@ class Detection(FoundObjects):
     most: int = 100
     min_score: float = 0.3
     freeze_norms: bool | None = None
+    classifier: str = "linear"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("detector", self.detector, *self.detectors)
         if self.width % GROUPS[self.detector]:
             raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {GROUPS[self.detector]}")
+        check_classifier(self.detector, self.classifier)
         check_counts(width=self.width, most=self.most)
         check_shares(min_score=self.min_score)
 
@@ -120,7 +124,29 @@ class Detection(FoundObjects):
         return self._detector([one.shape[1] for one in maps], strides)
 
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
-        return Detector(self.detector, channels, strides, self.choices, self.width, most=self.most)
+        return Detector(
+            self.detector, channels, strides, self.choices, self.width, most=self.most, classifier=self.classifier
+        )
+
+    def second_stage(self, head: nn.Module | None, data: Any) -> tuple[Self, list[nn.Module]]:
+        """Give a detector the classes of further data, and return what is to train: see ``Kind.second_stage``."""
+        if not isinstance(head, Detector):
+            raise ConfigError(
+                "strategy='tfa' is the second of two stages: train the detector first, on classes of which there is "
+                "much, trainer.finetune(model, datamodule=...)"
+            )
+        if not head.by_regions:
+            raise ConfigError(
+                f"strategy='tfa' trains the last layers of regions, and {self.detector} has none: make the model with "
+                "detector='faster_rcnn', classifier='cosine'"
+            )
+        fresh = replace(self, num_classes=None, class_names=None, classes=(), ids=(), codes=())
+        told = fresh.meet(data, "fit")
+        if told.classes == self.classes:
+            return self, [head.last]
+        places = {name: code for code, name in enumerate(self.classes)}
+        head.become(len(told.classes), {new: places[name] for new, name in enumerate(told.classes) if name in places})
+        return told, [head.last]
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"boxes": [N, K, 4], "scores": [N, K], "labels": [N, K]}`` and the sizes; scores of 0 fill up."""

@@ -95,7 +95,14 @@ class Keypoints(Detection):
 
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
         return Detector(
-            self.detector, channels, strides, self.choices, self.width, keypoints=len(self.points), most=self.most
+            self.detector,
+            channels,
+            strides,
+            self.choices,
+            self.width,
+            keypoints=len(self.points),
+            most=self.most,
+            classifier=self.classifier,
         )
 
     def _of_object(self, target: Mapping[str, Tensor]) -> dict[str, Tensor]:

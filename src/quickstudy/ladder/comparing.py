@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.functional.intervals import classes_interval, draws_interval, mean_interval, teaching_variance
+from quickstudy.functional.intervals import FEWEST, classes_interval, draws_interval, mean_interval, teaching_variance
 from quickstudy.ladder.record import ALL, Draw, Key, Record
 
 WORTH = 0.01
@@ -141,6 +141,8 @@ def _evidence(record: Record, shots: int, keys: Sequence[Key]) -> tuple[_Paired,
     """
     few = [number for number in record.asked.shots if number != ALL]
     known = _paired(record, few[-1], keys) if shots == ALL and few else None
+    if known is not None and len(torch.unique(known.draws)) < FEWEST:
+        known = None
     return _paired(record, shots, keys), known
 
 

@@ -23,7 +23,7 @@ _TYPED = {"text": ", one a line", "json": _IN_JSON, "cells": ""}
 _MOST_CELLS = 60
 """Of a row, that have fields of their own."""
 _FAMILIES = {"image", "audio", "video", "text"}
-"""Of media types, by which browsers offer files."""
+"""Of media types, those by which Gradio offers files."""
 
 
 class Fields:
