@@ -320,6 +320,22 @@ def test_it_ends_in_a_sentence_and_a_model(tmp_path: Path) -> None:
     assert conclusion is not None and conclusion.sentence == found.sentence
 
 
+@pytest.mark.parametrize("seen", [0, 3, 10])
+def test_what_is_no_better_than_inputs_themselves_is_never_recommended_without_saying_so(seen: int) -> None:
+    part = nn.Linear(10, 10, bias=False)
+    part.weight.data = torch.diag((torch.arange(10) < seen).float())
+    found = quickstudy.ladder(
+        numbers(), backbones=[part], shots=(5,), draws=4, episodes=0, rungs=["raw_neighbour", "nearest_centroid"]
+    )
+    keys = Key("nearest_centroid", "Linear"), Key("raw_neighbour", "")
+    over = difference(found.record, *keys, found.choice.shots)  # type: ignore[union-attr]
+    told = f"raw_neighbour, {100 * accuracy(found.record, keys[1], found.choice.shots).mean:.1f}"  # type: ignore[union-attr]
+    assert found.choice is not None and found.choice.key == keys[0]
+    first = f"Nothing that can be saved is better than {told}"
+    assert found.sentence.startswith(first) is (over.mean < 0) is (seen < 10)
+    assert (f"; not clearly better than {told}" in found.sentence) is (0 <= over.mean <= over.ci95)
+
+
 def test_what_was_climbed_is_not_climbed_again(tmp_path: Path) -> None:
     whole = climbed(tmp_path / "whole")
 

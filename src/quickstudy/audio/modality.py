@@ -334,7 +334,8 @@ class Sound(Modality):
         if clip.seconds > self.max_seconds:
             raise DataError(
                 f"{name} lasts {clip.seconds:,.0f} s; more than {self.max_seconds:,.0f} s are refused: cut it into "
-                f"clips, or set max_seconds={' if a minute in its middle is enough' * (not self.whole)}"
+                "clips",
+                f", or set max_seconds={' if a minute in its middle is enough' * (not self.whole)}",
             )
         return clip
 

@@ -128,8 +128,8 @@ class Graphs(Modality):
     def _checked(self, graph: Graph) -> Graph:
         if graph.nodes > self.max_nodes:
             raise DataError(
-                f"{graph.name} has {graph.nodes:,} nodes; more than {self.max_nodes:,} are refused: cut it into parts, "
-                f"or set max_nodes={graph.nodes}, if the memory holds it"
+                f"{graph.name} has {graph.nodes:,} nodes; more than {self.max_nodes:,} are refused: cut it into parts",
+                f", or set max_nodes={graph.nodes}, if the memory holds it",
             )
         return graph
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
-from quickstudy.algorithms import Algorithm
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.batches import Batch, each, form_of, of_form
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.episodes import EpisodePlan
@@ -149,6 +149,8 @@ class Kind(ABC):
     """Whether targets are measured values, which reach it as the data has them, whatever the precision of training."""
     of_backbone: ClassVar[Mapping[str, Any]] = {}
     """Further options of a backbone that is named, without which it does not make what the head stands on."""
+    usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """By the name of a strategy its options, other than its own defaults, that suit such answers."""
     learned_by: ClassVar[str] = "quickstudy.predictor:Predictor"
     """What learns from a few examples, which stands above, and so is found by its name."""
     shares: ClassVar[bool] = True
@@ -165,6 +167,19 @@ class Kind(ABC):
             load: makes a tensor of one input.
         """
         return resolve_name(self.learned_by)(encoder, algorithm, load)
+
+    def algorithm(self, strategy: str | None = None, options: Mapping[str, Any] | None = None) -> Algorithm:
+        """Return what learns such answers from a few examples.
+
+        Args:
+            strategy: its name; None: ``shown_by``.
+            options: its own; those that are not given are ``usual_options``, where it has some.
+
+        Raises:
+            ConfigError: there is no such strategy.
+        """
+        name = strategy or self.shown_by
+        return STRATEGIES[name](**{**self.usual_options.get(name, {}), **(options or {})})
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded | Annotations:

@@ -332,8 +332,14 @@ def boxes_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
         found = np.asarray(boxes, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"boxes must be rows of 7 numbers, and these are {brief(boxes)}") from error
+    if found.ndim == 1 and len(found):
+        raise DataError(f"boxes are rows of 7 numbers, [M, 7], and these are one row, {brief(boxes)}: give [box]")
     if len(found) and (found.ndim != 2 or found.shape[1] != 7):
-        raise DataError(f"a box has 7 numbers, x, y, z, length, width, height, yaw, and these have {found.shape[-1]}")
+        raise DataError(
+            f"a box has 7 numbers, x, y, z, length, width, height, yaw, and these have {found.shape[-1]}"
+            + ": give a yaw of 0 to those that are not turned, numpy.pad(boxes, ((0, 0), (0, 1)))"
+            * (found.shape[-1] == 6)
+        )
     found = found.reshape(-1, 7)
     if labels is not None and (isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__")):
         raise DataError(f"labels of boxes are a list with one for each box, and not {brief(labels)}")

@@ -74,6 +74,9 @@ class SemanticSegmentation(OfParts, Segmentation):
     }
 
     shown_by: ClassVar[str] = "linear_probe"
+    usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "linear_probe": {"class_weight": "balanced", "regularization": 10.0}  # as cells of one input are much alike
+    }
 
     hidden: int = 0
     decoder: str = "unet"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.on_device import transformed
@@ -32,6 +32,7 @@ from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
+from quickstudy.kinds.parts import OfParts
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.segmentation import Segmentation
 from quickstudy.learning.adapting import acquainted_with_names
@@ -571,9 +572,10 @@ class Task(OfDomain, L.LightningModule):
             check_options("without a strategy, adapt", strategy_kwargs or {}, [])
             algorithm = copy.deepcopy(self.procedure.learner(self.kind))
         else:
-            algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
-        if group_by is not None and not self.kind.by_class:
-            raise ConfigError("group_by is of classes, and this model learns numbers: leave it out")
+            algorithm = self.kind.algorithm(strategy, strategy_kwargs)
+        if group_by is not None and (not self.kind.by_class or isinstance(self.kind, OfParts)):
+            what = "numbers" if not self.kind.by_class else "parts of inputs"
+            raise ConfigError(f"group_by is of classes of whole inputs, and this model learns {what}: leave it out")
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         modality = self._modality_for(inputs)
         if classes and not self.kind.by_class:
