@@ -464,6 +464,31 @@ class Kind(ABC):
         """
         return {}
 
+    def mistakes(self, outputs: Any, targets: Any, row: int) -> dict[str, Any] | None:
+        """Return where an answer is wrong, for ``Modality.draw_mistakes``; None where answers have no places.
+
+        Args:
+            outputs, targets: of a batch.
+            row: of it.
+
+        Returns:
+            ``wrong``, how much, from 0 on; ``said``, that in words; and what is drawn.
+        """
+        return None
+
+    @property
+    def found_at(self) -> str:
+        """A sentence on when something counts as found, in ``mistakes`` and ``found_per_class``."""
+        return ""
+
+    def found_per_class(self, figures: Tensor) -> dict[str, dict[str, Any]]:
+        """Return of each class what a test says of it beside the score, in values that JSON has.
+
+        Args:
+            figures: of all examples, as ``noted`` gives them.
+        """
+        return {}
+
     # ---- answers
 
     @abstractmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from quickstudy.functional.detections import (
     average_precision,
     box_overlaps,
     matched,
+    partners,
 )
+from quickstudy.functional.intervals import proportion_interval
 from quickstudy.kinds.annotated import FoundObjects, kept_objects
 from quickstudy.kinds.base import KINDS, Judged, Score
 from quickstudy.kinds.class_ids import Coded, class_ids
@@ -33,10 +35,9 @@ from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
 from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
 
-if TYPE_CHECKING:
-    pass
-
 MAP = Score("map", share=True)
+_OVERLAP = 0.5
+"""Intersection over union from which on an object counts as found, where hits and misses are told one by one."""
 
 
 @KINDS.register("detection")
@@ -237,6 +238,71 @@ class Detection(FoundObjects):
         mean = np.mean([*each.values()], 0)
         whole = {"map": float(mean.mean()), "map_50": float(mean[0]), "map_75": float(mean[5])}
         return whole | {f"ap_{name}": float(np.mean(own)) for name, own in each.items()}
+
+    def mistakes(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], row: int) -> dict[str, Any] | None:
+        """Return hits, misses and false alarms of a picture, at ``min_score`` and an overlap of 0.5 or more, on its
+        canvas; see ``Kind.mistakes``."""
+        told = {name: leaf[row : row + 1].detach().double().cpu().numpy() for name, leaf in outputs.items()}
+        true = {name: leaf[row : row + 1].detach().double().cpu().numpy() for name, leaf in targets.items()}
+        there = np.flatnonzero(true["mask"][0] > 0)
+        crowd = true.get("crowd", np.zeros_like(true["mask"]))[0][there] > 0
+        scores = told["scores"][0]
+        found = np.flatnonzero((scores >= max(self.min_score, 1e-9)) & np.isfinite(told["boxes"][0]).all(1))
+        found = found[np.argsort(-scores[found], kind="stable")]
+        codes, wanted = told["labels"][0][found], true["labels"][0][there]
+        shared = np.where(codes[:, None] == wanted, self._overlaps(told, true, 0, found, there, crowd), 0.0)
+        whose = partners(shared, crowd, _OVERLAP)
+        objects: list[dict[str, Any]] = []
+        for place, other in zip(found.tolist(), whose.tolist(), strict=True):
+            if other >= 0 and crowd[other]:
+                continue
+            own = there[other] if other >= 0 else None
+            one = {"state": "false" if own is None else "hit", "score": float(scores[place])}
+            name, box = self.classes[int(told["labels"][0][place])], told["boxes"][0][place].tolist()
+            objects.append({**one, "label": name, "box": box, **self._amiss(told, true, place, own)})
+        for other in sorted({*range(len(there))} - {*whose.tolist()}):
+            if not crowd[other]:
+                own = there[other]
+                name, box = self.classes[int(wanted[other])], true["boxes"][0][own, :4].tolist()
+                objects.append({"state": "miss", "label": name, "box": box, **self._amiss(told, true, None, own)})
+        missed, alarms = (sum(one["state"] == state for one in objects) for state in ("miss", "false"))
+        hits = len(objects) - missed - alarms
+        said = f"{hits} of {hits + missed} found, {alarms} false alarm{'s' * (alarms != 1)}"
+        return {"wrong": float(missed + alarms), "said": said, "objects": objects}
+
+    def _amiss(self, told: Any, true: Any, place: int | None, own: int | None) -> dict[str, Any]:
+        """Return what else is to be drawn of an object found, of one that is there, or of both, in one picture."""
+        return {}
+
+    @property
+    def found_at(self) -> str:
+        """Say what is a hit; see ``Kind.found_at``."""
+        return (
+            f"A hit has a score of {self.min_score:g} or more, the right class and an overlap of {_OVERLAP:g} or more. "
+            "Intervals of recall and precision take objects for independent."
+        )
+
+    def found_per_class(self, figures: Tensor) -> dict[str, dict[str, Any]]:
+        """Return how many objects of each class were hit and missed, and how many false alarms there were, at
+        ``min_score`` and an overlap of 0.5 or more, with Wilson's intervals; see ``Kind.found_per_class``."""
+        numbers = figures.double().cpu().numpy()
+        counts = numbers[:, 4 * self.most :].sum(0).astype(int)
+        found = numbers[:, : 4 * self.most].reshape(-1, 4)
+        found = found[(found[:, 1] >= 0) & (found[:, 0] >= max(self.min_score, 1e-9))]
+        right, spare = (found[:, column].astype(np.int64) & 1 > 0 for column in (2, 3))
+        told = {}
+        for code, name in enumerate(self.classes):
+            own = found[:, 1] == code
+            hits, alarms = int((own & right).sum()), int((own & ~right & ~spare).sum())
+            if counts[code] + alarms:
+                shares = {"recall": (hits, int(counts[code])), "precision": (hits, hits + alarms)}
+                of_each = {
+                    part: dict(zip((part, f"{part}_ci95"), proportion_interval(*pair), strict=True)) if pair[1] else {}
+                    for part, pair in shares.items()
+                }
+                numbers_of = {"objects": int(counts[code]), "hits": hits, "misses": int(counts[code]) - hits}
+                told[name] = {**numbers_of, "false_alarms": alarms, **of_each["recall"], **of_each["precision"]}
+        return told
 
     # ---- answers
 

@@ -51,6 +51,7 @@ from quickstudy.training.checkpoint import (
 )
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.heads import given_head, meet_inputs
+from quickstudy.training.mistakes import Mistake, Mistakes
 from quickstudy.training.optimizers import (
     OptimizerSpec,
     SchedulerSpec,
@@ -233,7 +234,10 @@ class Task(OfDomain, L.LightningModule):
         """What the latest test saw."""
         self.outcome_file: Path | None = None
         """Where that is written, for the process that spawned those which test; None: nowhere."""
+        self.mistakes: list[Mistake] = []
+        """The examples of the latest test, on this process, with the worst answers, where these have places."""
         self._answers: Answers | None = None
+        self._mistakes: Mistakes | None = None
         self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
             self.add_module(f"{stage}_metrics", self._measures(stage, None))
@@ -399,6 +403,8 @@ class Task(OfDomain, L.LightningModule):
         """Begin to note the answers, of which there is more to tell than a mean."""
         loaders, unit, settle = self.trainer.test_dataloaders, self.procedure.unit, self.kind.settled
         self._answers = Answers(loaders, self.classes, unit, self.score, settle)
+        if self.kind.placed and unit == "examples" and self.modality.drawn_as:
+            self._mistakes = Mistakes(loaders, self.kind, self.modality)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
@@ -406,6 +412,8 @@ class Task(OfDomain, L.LightningModule):
         if self._answers is not None and len(judged.figures):
             noted = self.kind.noted(judged.outputs, judged.targets)
             self._answers.add(batch_idx, dataloader_idx, *noted, batch)
+            if self._mistakes is not None:
+                self._mistakes.add(batch, judged.outputs, judged.targets)
         self._measure(judged, "test", dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
@@ -467,7 +475,9 @@ class Task(OfDomain, L.LightningModule):
         if stage != "train":
             collected |= self.procedure.facts(self)
         if stage == "test" and self._answers is not None:
-            self.outcome, self._answers = self._answers.gathered(), None
+            self.outcome, self._answers = self._answers.gathered(self.kind.found_per_class), None
+            self.mistakes = [] if self._mistakes is None else self._mistakes.worst
+            self._mistakes = None
             if self.outcome_file is not None and self.trainer.is_global_zero:
                 self.outcome.write(self.outcome_file)
             half = self.outcome.classes_ci95()
