@@ -170,9 +170,9 @@ class Transcription(Kind):
 
     def settled(self, figures: Tensor) -> Tensor:
         """Return what each sound adds to the word error rate."""
-        from quickstudy.kinds.metrics import ratio  # torchmetrics takes long to import
+        from quickstudy.kinds.metrics import ratio_shares  # torchmetrics takes long to import
 
-        return ratio(figures[:, 0], figures[:, 2]) if len(figures) else figures.new_empty(0)
+        return ratio_shares(figures[:, 0], figures[:, 2]) if len(figures) else figures.new_empty(0)
 
     def measure(self, per_example: bool, choices: int = 0) -> Any:
         """Return the error rates of words and letters; see ``Kind.measure``."""
