@@ -637,6 +637,7 @@ KINDS = Registry[type[Kind]](
             "question_answering",
             "regression",
             "segmentation",
+            "transcription",
         )
     }
     | {
