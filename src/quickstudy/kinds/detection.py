@@ -80,7 +80,8 @@ class Detection(FoundObjects):
     placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
     detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn")
-    shown_by: ClassVar[str] = "nearest_centroid"
+    shown_by: ClassVar[str] = "prototypes"
+    usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"prototypes": {"k": 1}}
 
     detector: str = "retinanet"
     width: int = 64
