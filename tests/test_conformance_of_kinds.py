@@ -100,6 +100,7 @@ def test_every_kind_is_among_the_cases() -> None:
         "keypoints",
         "question_answering",
         "semantic_segmentation",
+        "style_transfer",
     }  # each has a test file of its own
     assert ours == checked | elsewhere
 

@@ -1,6 +1,6 @@
 """Backbones: networks that turn an input into a feature vector."""
 
-from quickstudy.nets import conv4, mtcnn, resnet12  # noqa: F401  (each file registers its backbone)
+from quickstudy.nets import conv4, mtcnn, resnet12, restyling  # noqa: F401  (each file registers its backbone)
 from quickstudy.nets.audit import audit
 from quickstudy.nets.batch_norm import (
     BatchNormAs,
