@@ -87,7 +87,11 @@ def test_it_learns_a_style_in_three_steps_and_answers_in_pictures(tmp_path: Path
     )
     torch.manual_seed(0)
     model = StyleTransfer(
-        style=stripes(), backbone_kwargs={"width": 4, "blocks": 1}, learning_rate=0.01, style_weight=4.0, **SEEN
+        style=np.array(stripes()),
+        backbone_kwargs={"width": 4, "blocks": 1},
+        learning_rate=0.01,
+        style_weight=4.0,
+        **SEEN,
     )
     trainer = Trainer(max_epochs=12, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer.fit(model, datamodule=data)

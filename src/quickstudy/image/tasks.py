@@ -35,6 +35,7 @@ from quickstudy.kinds.instances import Keypoints
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
 from quickstudy.kinds.style import StyleTransfer as Style
+from quickstudy.kinds.style import as_address
 from quickstudy.modality.pixels import channels_last, whole_numbers
 from quickstudy.modality.values import as_uint8
 from quickstudy.nets.mtcnn import Cascade, load_trained
@@ -461,6 +462,10 @@ class StyleTransfer(ImageTask):
     default_backbone = "restyling"
     answers = Style
     kind: Style
+
+    def __init__(self, *arguments: Any, style: Any = "", style_size: int = Style.style_size, **options: Any) -> None:
+        style = as_address(style, style_size)  # Lightning compares what it is given, and arrays have no one answer
+        super().__init__(*arguments, style=style, style_size=style_size, **options)
 
 
 class ImageRegressor(Regressor, ImageTask):

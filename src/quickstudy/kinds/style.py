@@ -81,10 +81,7 @@ class StyleTransfer(Kind):
         if not self.smooth >= 0:
             raise ConfigError(f"smooth={self.smooth}: the weight of a loss is 0 or more")
         object.__setattr__(self, "style_strides", tuple(self.style_strides))
-        if not isinstance(self.style, str) or (self.style and not self.style.startswith(_ADDRESS)):
-            shown: Any = load_image(self.style, self.style_size, resize="fit")
-            height, width = shown["size"].tolist()
-            object.__setattr__(self, "style", _ADDRESS + _png(shown["pixels"][:, :height, :width]))
+        object.__setattr__(self, "style", as_address(self.style, self.style_size))
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
@@ -258,6 +255,20 @@ class StyleTransfer(Kind):
             ConfigError: always.
         """
         raise ConfigError("pictures are painted in their own sizes, which no graph holds: save(folder) keeps the model")
+
+
+def as_address(picture: Any, side: int) -> str:
+    """Return a picture as the address of its data, with so many pixels on its longer side; nothing, and one, as it is.
+
+    Args:
+        picture: a path, a PIL image, an array or a tensor; or such an address.
+        side: pixels.
+    """
+    if isinstance(picture, str) and (not picture or picture.startswith(_ADDRESS)):
+        return picture
+    shown: Any = load_image(picture, side, resize="fit")
+    height, width = shown["size"].tolist()
+    return _ADDRESS + _png(shown["pixels"][:, :height, :width])
 
 
 def _nothing(item: Any, example: Batch | None) -> Tensor:
