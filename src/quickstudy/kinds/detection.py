@@ -33,6 +33,7 @@ from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
+from quickstudy.nets.detection_transformer import RtDetr
 from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class Detection(Kind):
         num_classes: C; None: as ``class_names`` or the data say.
         class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
         ignore: labels whose objects are left out.
-        detector: ``"retinanet"``, ``"fcos"`` or ``"faster_rcnn"``.
-        width: channels of the feature pyramid.
+        detector: ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"`` or ``"rt_detr"``, which needs transformers.
+        width: channels of the feature pyramid, or of the transformer.
         most: objects that are found in a picture at most.
         min_score: of objects that an answer has; figures go through all.
         freeze_norms: whether the backbone's BatchNorms keep their means and deviations while it trains, which batches
@@ -73,7 +74,7 @@ class Detection(Kind):
     annotates: ClassVar[bool] = True
     placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
-    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn")
+    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr")
 
     num_classes: int | None = None
     class_names: ClassNames | None = None
@@ -163,7 +164,9 @@ class Detection(Kind):
         strides = [round(side / one.shape[-1]) for one in maps]
         return self._detector([one.shape[1] for one in maps], strides)
 
-    def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
+    def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector | RtDetr:
+        if self.detector == "rt_detr":
+            return RtDetr(channels, strides, self.choices, self.width, self.most)
         return Detector(self.detector, channels, strides, self.choices, self.width, most=self.most)
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
@@ -196,7 +199,7 @@ class Detection(Kind):
         frozen = encoder.trained if self.freeze_norms is None else self.freeze_norms
         with statistics_kept(encoder) if frozen else nullcontext():
             maps = encoder.maps(inputs)
-        assert isinstance(head, Detector)
+        assert isinstance(head, (Detector, RtDetr))
         parts = head.losses(maps, inputs["size"], inputs["pixels"], self._objects(targets, maps[0].dtype))
         lost = torch.stack(list(parts.values())).sum()
         if head.training:
