@@ -35,8 +35,8 @@ from quickstudy import Trainer
 from quickstudy.batches import join, take
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.functional.intervals import mean_interval
-from quickstudy.graph import GraphClassificationData, GraphClassifier, Graphs
-from quickstudy.graph.nets import DegreeHistogram
+from quickstudy.graph import GraphClassificationData, GraphClassifier, Graphs, packed
+from quickstudy.graph.nets import DegreeHistogram, Packed
 
 SHOTS, EPISODES = (5, 10), 600
 TRAINING: dict[str, dict[str, Any]] = {
@@ -45,6 +45,11 @@ TRAINING: dict[str, dict[str, Any]] = {
     "ENZYMES": {"backbone": "gin", "ways": 2, "epochs": 5},
 }
 """Of 100 episodes an epoch, of 5 examples to learn from and 10 to ask of each class."""
+WALKED: dict[str, dict[str, Any]] = {
+    "TRIANGLES": {"backbone": "gin", "ways": 7, "epochs": 10, "walks": 8},
+    "ENZYMES": {"backbone": "gat", "ways": 2, "epochs": 5, "walks": 8},
+}
+"""The same where nodes are also told how likely random walks are to come back."""
 TEST_WAYS = {"Letter-high": 4, "TRIANGLES": 3, "ENZYMES": 2}
 HELD_OUT: dict[str, list[list[int]]] = {
     "Letter-high": [[1, 5, 10, 14]],
@@ -67,6 +72,8 @@ LOOKS = {"TRIANGLES": (20, 5)}
 FOLDS, FOLD_BATCH, FOLD_RATE = 10, 128, 0.01
 FOLD_EPOCHS = {"MUTAG": 100, "PROTEINS": 25}
 """Of Adam at that rate, for both; the example of PyTorch Geometric has these, and 100 epochs."""
+FOLD_GIN = {"norm": "batch", "pooling": "sum", "layers": 5, "width": 32}
+"""As near to the example as our own network comes."""
 STEP_SEEDS = 3
 STEP_EPOCHS = {32: 4, 128: 12}
 """By the number of graphs in a batch."""
@@ -85,11 +92,11 @@ def class_split(root: Path, name: str) -> dict[str, list[int]]:
 
 
 def classes_of(
-    root: Path, name: str, train: Sequence[int], others: Sequence[int], stage: str = "test"
+    root: Path, name: str, train: Sequence[int], others: Sequence[int], stage: str = "test", walks: int = 0
 ) -> GraphClassificationData:
     """Return graphs of some classes to train on, and of others to judge by in a stage."""
     place = folder(root, name)
-    judged: dict[str, Any] = {f"{stage}_folder": place, f"{stage}_classes": others}
+    judged: dict[str, Any] = {f"{stage}_folder": place, f"{stage}_classes": others, "walks": walks}
     return GraphClassificationData.from_tu(train_folder=place, train_classes=train, **judged)
 
 
@@ -145,6 +152,32 @@ def published(root: Path, name: str) -> dict[str, Any]:
     untrained, encoder, took = trained(name, options, data)
     found["untrained"] = tested(name, untrained, data)
     found["trained"] = {**tested(name, encoder, data), "training cpu_seconds": took}
+    return found
+
+
+class SumOfNodes(nn.Module):
+    """What the nodes of a graph are told, added up: no weights."""
+
+    def forward(self, graphs: Any) -> Tensor:
+        """Return ``[N, F]``."""
+        total: Tensor = graphs["nodes"].sum(1)
+        return total
+
+
+def walked(root: Path) -> dict[str, Any]:
+    """Do the same where nodes are told of random walks, and compare with the sum of what they are told."""
+    found: dict[str, Any] = {}
+    for name, options in WALKED.items():
+        split = class_split(root, name)
+        data = classes_of(root, name, split["train"], split["test"], walks=options["walks"])
+        untrained, encoder, took = trained(name, options, data)
+        found[name] = {
+            "training": options,
+            "sums, nearest_centroid": tested(name, SumOfNodes(), data, strategy="nearest_centroid"),
+            "untrained": tested(name, untrained, data),
+            "trained": {**tested(name, encoder, data), "training cpu_seconds": took},
+        }
+        print(name, found[name], flush=True)
     return found
 
 
@@ -306,31 +339,40 @@ def other_strategies(root: Path) -> dict[str, Any]:
 # ---- ten folds
 
 
-def plain_gin(parts: Sequence[Any], rows: Any, asked: Any, epochs: int, seed: int) -> float:
-    """Train GIN in a plain loop on layers of PyTorch Geometric, as its example of MUTAG does; return its right share.
+class Example(nn.Module):
+    """The network of PyTorch Geometric's example of MUTAG, but for the last layer, on its batches and on ours.
 
-    Five layers of 32 with batch norms, the sum over nodes, a dropout of a half.
+    Five layers of 32 with batch norms, the sum over nodes, and a dropout of a half behind a further layer.
     """
+
+    def __init__(self, features: int) -> None:
+        from torch_geometric.nn import MLP, GINConv
+
+        super().__init__()
+        widths = [features, 32, 32, 32, 32]
+        self.layers = nn.ModuleList(GINConv(MLP([width, 32, 32])) for width in widths)
+        self.last = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Dropout(0.5))
+
+    def forward(self, batch: Any) -> Tensor:
+        """Return ``[N, 32]``."""
+        if isinstance(batch, dict):
+            there = packed(batch)
+        else:
+            there = Packed(batch.x, batch.edge_index, None, batch.batch, batch.num_graphs)
+        states = there.nodes
+        for layer in self.layers:
+            states = layer(states, there.edges).relu()
+        found: Tensor = self.last(there.pooled(states, "sum"))
+        return found
+
+
+def plain_gin(parts: Sequence[Any], rows: Any, asked: Any, epochs: int, seed: int) -> float:
+    """Train the example in a plain loop, as it does itself; return its right share."""
     from torch_geometric.loader import DataLoader
-    from torch_geometric.nn import MLP, GINConv, global_add_pool
-
-    class Net(nn.Module):
-        def __init__(self, features: int, classes: int) -> None:
-            super().__init__()
-            widths = [features, 32, 32, 32, 32]
-            self.layers = nn.ModuleList(GINConv(MLP([width, 32, 32])) for width in widths)
-            self.head = MLP([32, 32, classes], norm=None, dropout=0.5)
-
-        def forward(self, batch: Any) -> Tensor:
-            states = batch.x
-            for layer in self.layers:
-                states = layer(states, batch.edge_index).relu()
-            answers: Tensor = self.head(global_add_pool(states, batch.batch, batch.num_graphs))
-            return answers
 
     torch.manual_seed(seed)
     classes = 1 + max(int(part.y) for part in parts)
-    network = Net(parts[0].x.shape[1], classes)
+    network = nn.Sequential(Example(parts[0].x.shape[1]), nn.Linear(32, classes))
     optimizer = torch.optim.Adam(network.parameters(), lr=FOLD_RATE)
     loader = DataLoader([parts[row] for row in rows], batch_size=FOLD_BATCH, shuffle=True)
     for _ in range(epochs):
@@ -344,7 +386,7 @@ def plain_gin(parts: Sequence[Any], rows: Any, asked: Any, epochs: int, seed: in
 
 
 def folds(root: Path, name: str) -> dict[str, Any]:
-    """Judge a supervised GIN by ten folds, beside a plain loop on the same ones; settings were not searched."""
+    """Judge supervised networks by ten folds, beside a plain loop on the same ones; settings are the example's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.jit, whose end PyTorch Geometric has not heard of
         from torch_geometric.data import Data
@@ -352,8 +394,9 @@ def folds(root: Path, name: str) -> dict[str, Any]:
     table = whole.table("train")
     assert table is not None and table.targets is not None
     graphs, codes = list(table.inputs), np.asarray(table.targets)
-    right: dict[str, list[float]] = {"largest class": [], "plain loop": [], "quickstudy": []}
-    seconds = {"plain loop": 0.0, "quickstudy": 0.0}
+    ours = {"quickstudy, the same network": None, "quickstudy, gin": FOLD_GIN}
+    right: dict[str, list[float]] = {name: [] for name in ("largest class", "plain loop", *ours)}
+    seconds = dict.fromkeys(("plain loop", *ours), 0.0)
     splits = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(codes, codes)
     for seed, (rows, asked) in enumerate(splits):
         right["largest class"].append(float((codes[asked] == np.bincount(codes[rows]).argmax()).mean()))
@@ -364,14 +407,21 @@ def folds(root: Path, name: str) -> dict[str, Any]:
             test_targets=codes[asked].tolist(),
             batch_size=FOLD_BATCH,
         )
-        began = time.process_time()
-        torch.manual_seed(seed)
-        model = GraphClassifier(optimizer="adam", learning_rate=FOLD_RATE)
-        trainer = Trainer(max_epochs=FOLD_EPOCHS[name], limit_val_batches=0, **QUIET)
-        trainer.fit(model, datamodule=data)
-        (figures,) = trainer.test(model, datamodule=data, verbose=False)
-        right["quickstudy"].append(float(figures["test_accuracy"]))
-        seconds["quickstudy"] += time.process_time() - began
+        for key, kwargs in ours.items():
+            began = time.process_time()
+            torch.manual_seed(seed)
+            features = Graphs().fitted([graphs[row] for row in rows]).for_backbone()["features"]
+            model = GraphClassifier(
+                backbone=Example(features) if kwargs is None else "gin",
+                backbone_kwargs=kwargs,
+                optimizer="adam",
+                learning_rate=FOLD_RATE,
+            )
+            trainer = Trainer(max_epochs=FOLD_EPOCHS[name], limit_val_batches=0, **QUIET)
+            trainer.fit(model, datamodule=data)
+            (figures,) = trainer.test(model, datamodule=data, verbose=False)
+            right[key].append(float(figures["test_accuracy"]))
+            seconds[key] += time.process_time() - began
         began = time.process_time()
         read = Graphs().fitted([graphs[row] for row in rows])
         parts = [
@@ -381,13 +431,13 @@ def folds(root: Path, name: str) -> dict[str, Any]:
         right["plain loop"].append(plain_gin(parts, rows, asked, FOLD_EPOCHS[name], seed))
         seconds["plain loop"] += time.process_time() - began
         print(name, seed, {key: some[-1] for key, some in right.items() if some}, flush=True)
-    differences = torch.tensor(right["quickstudy"]) - torch.tensor(right["plain loop"])
+    differences = {key: torch.tensor(right[key]) - torch.tensor(right["plain loop"]) for key in ours}
     found = {key: percent(torch.tensor(some)) for key, some in right.items()}
     return {
         "graphs": len(graphs),
         "training of both": {"epochs": FOLD_EPOCHS[name], "batch size": FOLD_BATCH, "adam": FOLD_RATE},
         **found,
-        "quickstudy - plain loop, fold by fold": percent(differences),
+        "less the plain loop, fold by fold": {key: percent(some) for key, some in differences.items()},
         "cpu_seconds": {key: round(took, 1) for key, took in seconds.items()},
     }
 
@@ -526,5 +576,5 @@ def step(root: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parts = chosen, lengths, simple, letter, triangles, enzymes, mutag, proteins, other_strategies, step
+    parts = chosen, lengths, simple, letter, triangles, enzymes, walked, mutag, proteins, other_strategies, step
     domains.main("graphs", __doc__, {one.__name__: one for one in parts})

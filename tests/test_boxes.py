@@ -89,8 +89,12 @@ def test_bad_boxes_are_named() -> None:
         boxes_of({"boxes": [[np.nan, *good[1:]]], "labels": ["car"]})
     with pytest.raises(DataError, match="2 boxes and 1 labels"):
         boxes_of({"boxes": [good, good], "labels": ["car"]})
-    with pytest.raises(DataError, match="these have 6"):
+    with pytest.raises(
+        DataError, match=r"these have 6: give a yaw of 0 .* numpy\.pad\(boxes, \(\(0, 0\), \(0, 1\)\)\)"
+    ):
         boxes_of({"boxes": [good[:6]], "labels": ["car"]})
+    with pytest.raises(DataError, match=r"rows of 7 numbers, \[M, 7\], and these are one row, .*: give \[box\]"):
+        boxes_of({"boxes": good, "labels": ["car"]})
     named = {"center": [0, 0, 0], "size": [1, 1, 1], "label": "car"}
     for item, told in (
         ([{**named, "center": [0, 0], "size": [1, 1, 1, 1]}], "box 0 has a center of 2 numbers and a size of 4"),

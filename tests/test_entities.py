@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from nervaluate.evaluator import Evaluator
+from sklearn.linear_model import LogisticRegression
 
 from quickstudy import Trainer
 from quickstudy.batches import each, stack
@@ -17,7 +18,9 @@ from quickstudy.errors import ConfigError, DataError
 from quickstudy.functional.characters import text_of
 from quickstudy.kinds.base import kind_of
 from quickstudy.kinds.entities import OUTSIDE, Entities, Span, entities_of, in_iob2, spans_of
+from quickstudy.kinds.parts import Parts
 from quickstudy.nets import Encoder
+from quickstudy.part_predictor import PartPredictor
 from quickstudy.testing import check_kind
 from quickstudy.text import SmallTransformer, Text, TokenClassificationData, TokenClassifier
 from quickstudy.text.conll import conll_texts
@@ -311,3 +314,70 @@ def test_all_that_is_read_can_be_stacked() -> None:
     batch = stack([reads("Anna"), reads(["Anna", "went", "home"])])
     each(lambda leaf: leaf, batch)
     assert batch["mask"].tolist() == [[True, False, False], [True, True, True]]
+
+
+# ---- from a few texts
+
+
+def few(**options: Any) -> Any:
+    texts, spans = sentences(24)
+    return TokenClassifier(backbone_kwargs={"width": 32, "layers": 1, "heads": 2}, **options).adapt(texts, spans)
+
+
+def test_entities_are_learned_from_a_few_texts() -> None:
+    torch.manual_seed(0)
+    predictor = few()
+    assert predictor.classes_.tolist() == [OUTSIDE, "person", "place"]
+    assert predictor.counts_ == {OUTSIDE: 24, "person": 24, "place": 24}
+    texts, spans = sentences(12)
+    assert predictor.score(texts, spans) > 0.8
+    (found,) = predictor.predict(["Today Clara went to New York, and slept."])
+    assert {"label": "place", "text": "New York", "start": 20, "end": 28}.items() <= found[-1].items()
+
+
+def test_words_are_learned_as_scikit_learn_does() -> None:
+    torch.manual_seed(0)
+    model = TokenClassifier(backbone_kwargs={"width": 32, "layers": 1, "heads": 2})
+    texts, spans = sentences(24)
+    predictor = model.adapt(texts, spans, strategy="linear_probe", strategy_kwargs={"regularization": 1.0})
+    read = [predictor.modality(text) for text in texts]
+    with torch.inference_mode():
+        rows = torch.cat([predictor.kind.parts(model.encoder.eval(), stack([one])).features for one in read])
+    kind = predictor.kind
+    annotations = kind.fitting(
+        TokenClassificationData.from_lists(train_texts=texts, train_targets=spans).table("train")
+    )
+    codes = torch.cat([annotations.annotations.target(row, one)["labels"] for row, one in enumerate(read)])
+    rows = torch.nn.functional.normalize(rows.double(), dim=1)
+    oracle = LogisticRegression(C=1.0, max_iter=2000, tol=1e-8).fit(rows, codes)
+    told = torch.cat([torch.as_tensor(one) for one in predictor.predict(texts, "probabilities")]).argmax(-1)
+    assert (torch.as_tensor(oracle.predict(rows)) == told).double().mean() > 0.995
+
+
+def test_a_class_is_added_from_one_text() -> None:
+    torch.manual_seed(0)
+    predictor = few()
+    predictor.add_class("food", ["Today Anna ate pizza and bread."], [[(15, 20, "food"), (25, 30, "food")]])
+    assert predictor.classes_.tolist() == [OUTSIDE, "person", "place", "food"]
+    assert predictor.counts_["food"] == 1
+    (found,) = predictor.predict(["Today Anna ate pizza and bread."])
+    assert "food" in {one["label"] for one in found}
+    with pytest.raises(DataError, match="no target shows any class: mark"):
+        predictor.add_class("drink", ["Anna slept."], [[]])
+
+
+def test_an_adapted_model_is_saved(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    predictor = few()
+    predictor.save(tmp_path / "few")
+    texts, _ = sentences(3)
+    assert PartPredictor.load(tmp_path / "few").predict(texts) == predictor.predict(texts)
+
+
+def test_what_is_like_no_word_is_of_no_entity() -> None:
+    kind = Entities().of_classes([OUTSIDE, "person"])
+    mask = torch.tensor([[True, True]])
+    logits = torch.tensor([[0.0, 9.0], [0.0, 9.0]])
+    inputs = {"offsets": torch.tensor([[[0, 4], [5, 9]]]), "characters": torch.zeros(1, 9, dtype=torch.int32)}
+    outputs = kind.assembled(logits, Parts(logits, torch.zeros(2), mask), inputs, torch.tensor([True, False]))
+    assert kind.answers(outputs, "labels") == [[OUTSIDE, "person"]]

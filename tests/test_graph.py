@@ -17,12 +17,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from quickstudy import Predictor
 from quickstudy.batches import Batch, each, stack
 from quickstudy.data.samples import TRANSFORMS, seeded
 from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.graph import GraphClassificationData, GraphClassifier, GraphRegressionData, Graphs, packed
 from quickstudy.graph.nets import MessagePassing
+from quickstudy.graph.reading import graph_of
 from quickstudy.graph.tables import graphs_of_tables
+from quickstudy.graph.walks import with_returns
 from quickstudy.ladder.opening import opened
 from quickstudy.nets import build_encoder
 from quickstudy.nets.registry import BACKBONES
@@ -229,6 +232,61 @@ def test_edges_count_once_and_both_ways_unless_directed() -> None:
     assert two["edges"].tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]] and len(two["edge_features"].unique()) == 2
 
 
+@pytest.mark.parametrize("dense", [0, 100])
+@pytest.mark.parametrize("directed", [False, True])
+def test_chances_of_return_are_those_of_powers_of_a_matrix(
+    dense: int, directed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickstudy.graph.walks._DENSE", dense)
+    made = networkx.gnm_random_graph(20, 50, seed=0, directed=True)
+    found = with_returns(graph_of(made), 7, directed).of_nodes["chance of return"]
+    adjacency = networkx.to_numpy_array(made if directed else made.to_undirected())
+    step = adjacency / np.maximum(adjacency.sum(1, keepdims=True), 1)
+    wanted = [np.diag(np.linalg.matrix_power(step, count)) for count in range(2, 8)]
+    np.testing.assert_allclose(found, np.stack(wanted, 1), rtol=0, atol=1e-12)
+
+
+def test_walks_tell_apart_what_messages_cannot() -> None:
+    """Two triangles and a ring of six: each node has two neighbours like itself."""
+    whole, part = networkx.cycle_graph(6), networkx.cycle_graph(3)
+    triangles = networkx.disjoint_union(part, part)
+    for walks, same in ((0, True), (3, False)):
+        graphs = Graphs(walks=walks).fitted([triangles, whole])
+        made = BACKBONES["gin"](**graphs.for_backbone()).eval()
+        one, other = made(stack([graphs(triangles), graphs(whole)]))
+        assert torch.allclose(one, other, atol=1e-6) == same
+
+
+def test_walks_come_beside_what_nodes_have_and_change_no_sketch() -> None:
+    star, turned = networkx.star_graph(4), networkx.relabel_nodes(networkx.star_graph(4), {0: 4, 4: 0})
+    graphs = Graphs(walks=5).fitted([star, networkx.path_graph(4)])
+    assert graphs.for_backbone()["features"] == 5 + 4  # degrees 0 to 4, and 2 to 5 steps
+    assert graphs(star)["nodes"][:, :5].argmax(1).tolist() == [4, 1, 1, 1, 1]
+    assert graphs.sketch(star) == graphs.sketch(turned) != graphs.sketch(networkx.path_graph(5))
+    assert [part.get("one_hot") for part in graphs.recipe()["node_features"]] == ["degree", None]
+    words = Graphs(walks=5).fitted([ring(5), ring(7)])
+    assert words.degrees == 0 and words.for_backbone()["features"] == len("CNO") + 4
+    assert Graphs(walks=5).show(star, graphs(star)) == Graphs().show(star, Graphs().fitted([star])(star))
+
+
+def test_more_walks_than_can_be_followed_are_told() -> None:
+    with pytest.raises(DataError, match=r"too many walks of 2 steps \(400,020,000\).*set walks=2"):
+        Graphs(walks=8)({"nodes": 20_001, "edges": [[0, place] for place in range(1, 20_001)]})
+    for walks in (1, 33):
+        with pytest.raises(ConfigError, match=f"walks={walks}: set 2 to 32"):
+            Graphs(walks=walks)
+
+
+def test_a_model_goes_on_with_the_walks_that_it_was_trained_with(tmp_path: Path) -> None:
+    files, labels = written(tmp_path, 3)
+    data = GraphClassificationData.from_files(train_files=files, train_targets=labels, walks=4)
+    model = GraphClassifier(training_strategy="prototypicalnetworks", training_strategy_kwargs={"ways": 2, "shots": 1})
+    model.meet(data, "fit")
+    model.adapt(files, labels).save(tmp_path / "kept")
+    again: Any = Predictor.load(tmp_path / "kept")
+    assert again.modality.walks == 4 and len(again.predict(files)) == len(files)
+
+
 @pytest.mark.parametrize("ids", [(0, 1, 2), (1, 2, 3), (7, 500, 10**30), ("a", "b", "c")])
 def test_where_nodes_are_not_given_they_are_those_that_edges_join(ids: tuple[Any, ...]) -> None:
     first, second, third = ids
@@ -269,6 +327,35 @@ def test_a_direction_that_is_lost_is_told() -> None:
     with pytest.warns(DataWarning, match="1 of 1 graphs have edges that go one way.*directed=True"):
         Graphs().fitted([networkx.DiGraph([(0, 1)])])
     Graphs(directed=True).fitted([networkx.DiGraph([(0, 1)])])
+    geometric: Any = pytest.importorskip("torch_geometric.data")
+    one_way, both_ways = (
+        geometric.Data(edge_index=torch.tensor(ends), num_nodes=2) for ends in ([[0], [1]], [[0, 1], [1, 0]])
+    )
+    with pytest.warns(DataWarning, match="1 of 2 graphs have edges that go one way"):
+        Graphs().fitted([one_way, both_ways])
+
+
+def test_a_graph_of_too_many_edges_is_refused() -> None:
+    with pytest.raises(DataError, match=r"has 201 edges; more than 100 for each of max_nodes=2 .* set max_nodes=3"):
+        Graphs(max_nodes=2)({"nodes": 2, "edges": np.zeros((201, 2), int)})
+
+
+def test_attributes_that_lack_are_told_with_how_to_give_them() -> None:
+    graphs = Graphs().fitted([{"nodes": ["C", "N"], "edges": [[0, 1]]}])
+    with pytest.raises(
+        DataError, match=r"lack 'label'.*such as \{'label': 'C'\}.*set_node_attributes\(graph, 'C', 'label'\)"
+    ):
+        graphs(networkx.cycle_graph(4))
+
+
+def test_a_table_of_edges_is_told_where_files_or_classes_are_wanted(tmp_path: Path) -> None:
+    (edges := tmp_path / "edges.csv").write_text("graph,source,target\na,0,1\na,1,2\nb,0,1\nb,1,0\n")
+    with pytest.raises(DataError, match=r"is no graph: .*A table of edges is read by .*from_tables"):
+        Graphs()(edges)
+    with pytest.raises(DataError, match=r"is a table of edges: .*--target_field target"):
+        opened(edges)
+    (rows := tmp_path / "rows.csv").write_text("size,source,target\n1,web,yes\n2,ad,no\n3,web,yes\n")
+    assert type(opened(rows)).__name__ == "TabularClassificationData"
 
 
 @pytest.mark.parametrize(
@@ -286,9 +373,15 @@ def test_a_direction_that_is_lost_is_told() -> None:
         ({"nodes": [1, float("nan")], "edges": []}, "node 1 of graph 0 has .nan. in 'value': no finite number"),
         ({"nodes": 300_000, "edges": []}, "graph 0 has 300,000 nodes; more than 200,000 are refused"),
         ({"nodes": 0, "edges": []}, "graph 0 has no nodes: leave it out"),
+        ({"nodes": [], "edges": []}, "graph 0 has no nodes: leave it out"),
         ({"nodes": 2}, "graph 0 has no 'edges'"),
         ({"nodes": 2, "edges": [[0]]}, "edge 0 of graph 0 is .0.: give a pair"),
         ({"nodes": 2, "edges": np.zeros((2, 3))}, "turn it, edges.T"),
+        ({"node": ["C"], "edges": []}, "graph 0 has 'node', which is not read: call it 'nodes'"),
+        ({"nodes": 1, "Edge": []}, "graph 0 has 'Edge', which is not read: call it 'edges'"),
+        ({"edges": [[0, 1], [{"id": 1}, 0]]}, "edge 1 of graph 0 joins .*id.*, which calls no node: give a word or a"),
+        ({"nodes": [{"id": "a"}], "edges": [["a", [{}]]]}, "edge 0 of graph 0 joins .*, which calls no node"),
+        ({"nodes": [{"id": [{}]}], "edges": []}, "node 0 of graph 0 has the id .*: give a word or a number"),
     ],
 )
 def test_what_is_wrong_with_a_graph_is_told(graph: Any, told: str) -> None:

@@ -185,11 +185,21 @@ def test_an_interval_covers_new_examples_though_draws_share_them() -> None:
 @pytest.mark.parametrize("teaching", [None, 1e-6])
 def test_answers_that_are_all_right_promise_no_certainty(teaching: float | None) -> None:
     """Of 40 that were rightly answered, 7% of those to come may be wrong, by the rule of three."""
-    rows, draws = torch.arange(40).repeat(2), torch.arange(2).repeat_interleave(40)
-    mean, half = draws_interval(torch.ones(80), draws, rows, rows % 2, 0.8, teaching=teaching)
+    rows, draws = torch.arange(40).repeat(3), torch.arange(3).repeat_interleave(40)
+    mean, half = draws_interval(torch.ones(120), draws, rows, rows % 2, 0.8, teaching=teaching)
     assert mean == 1 and 0.07 < half < 0.12
-    apart = draws_interval(torch.zeros(80), draws, rows, rows % 2, 0.8, teaching=teaching, shares=False)
+    apart = draws_interval(torch.zeros(120), draws, rows, rows % 2, 0.8, teaching=teaching, shares=False)
     assert apart[0] == 0 and 0.03 < apart[1] < 0.1
+
+
+def test_two_draws_tell_no_interval() -> None:
+    rows, draws = torch.arange(40).repeat(2), torch.arange(2).repeat_interleave(40)
+    mean, half = draws_interval((rows % 3 > 0).double(), draws, rows, 0 * rows, 0.2)
+    assert 0.6 < mean < 0.7 and np.isnan(half)
+    found = climbed(draws=2, shots=(1,), episodes=0, rungs=["nearest_centroid"])
+    key = Key("nearest_centroid", "Same")
+    assert np.isnan(accuracy(found.record, key, 1).ci95) and 0 < accuracy(found.record, key, ALL).ci95 < 0.3
+    assert any("2 draws tell nothing" in told for told in found.record.findings)
 
 
 def test_examples_of_one_origin_count_once() -> None:
@@ -308,6 +318,22 @@ def test_it_ends_in_a_sentence_and_a_model(tmp_path: Path) -> None:
     assert found.record.steps[Key("tim", "Same")].transductive and "tim *" in str(found)
     conclusion = Record.read(tmp_path).conclusion
     assert conclusion is not None and conclusion.sentence == found.sentence
+
+
+@pytest.mark.parametrize("seen", [0, 3, 10])
+def test_what_is_no_better_than_inputs_themselves_is_never_recommended_without_saying_so(seen: int) -> None:
+    part = nn.Linear(10, 10, bias=False)
+    part.weight.data = torch.diag((torch.arange(10) < seen).float())
+    found = quickstudy.ladder(
+        numbers(), backbones=[part], shots=(5,), draws=4, episodes=0, rungs=["raw_neighbour", "nearest_centroid"]
+    )
+    keys = Key("nearest_centroid", "Linear"), Key("raw_neighbour", "")
+    over = difference(found.record, *keys, found.choice.shots)  # type: ignore[union-attr]
+    told = f"raw_neighbour, {100 * accuracy(found.record, keys[1], found.choice.shots).mean:.1f}"  # type: ignore[union-attr]
+    assert found.choice is not None and found.choice.key == keys[0]
+    first = f"Nothing that can be saved is better than {told}"
+    assert found.sentence.startswith(first) is (over.mean < 0) is (seen < 10)
+    assert (f"; not clearly better than {told}" in found.sentence) is (0 <= over.mean <= over.ci95)
 
 
 def test_what_was_climbed_is_not_climbed_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from quickstudy.algorithms.tip_adapter import ALPHA, ALPHAS, BETA, BETAS, TipAda
 from quickstudy.batches import stack
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataWarning
-from quickstudy.image import Picture
+from quickstudy.image import ImageClassificationData, ImageClassifier, Picture
 from quickstudy.ladder import RUNGS
 from quickstudy.ladder.examples import Examples, encoders_of
 from quickstudy.learning.answering import answered
 from quickstudy.learning.changes import Change
+from quickstudy.learning.naming import learns_names
 from quickstudy.modality import modality_of
 from quickstudy.nets import build_encoder, transformers_bridge
 from quickstudy.predictor import Predictor
@@ -241,6 +243,34 @@ def test_classes_of_pictures_are_learned_by_name_then_by_examples(tmp_path: Path
     )
     change = Change("add", "elm", "", torch.zeros(2, 3), (b"", b""), (), (True, False))
     assert change_of("add", "elm", "", examples_to_bytes(change), "cpu").named == change.named
+
+
+def test_a_class_is_learned_by_its_name_where_that_tells_of_it(tmp_path: Path) -> None:
+    towers.clip(tmp_path)
+    paths = towers.photos(tmp_path)
+    named = Predictor.from_backbone(str(tmp_path), classes=["oak", "cat"])
+    shown = Predictor.from_backbone(str(tmp_path), paths, ["oak", "oak", "fir"])
+    weighs = Predictor.from_backbone(str(tmp_path), paths, ["oak", "oak", "fir"], strategy="tip_adapter")
+    centroids = Predictor.from_backbone(str(tmp_path), classes=["oak", "cat"], strategy="nearest_centroid")
+    for predictor, learns in ((named, True), (shown, False), (weighs, True), (centroids, True)):
+        assert learns_names(predictor.knowledge) == learns
+        with nullcontext() if learns else pytest.raises(ConfigError, match="cannot weigh"):
+            assert "elm" in predictor.add_class("elm").classes_
+
+
+def test_data_to_train_on_is_read_as_the_backbone_was_trained(tmp_path: Path) -> None:
+    towers.clip(tmp_path)
+    paths = towers.photos(tmp_path)
+    model = ImageClassifier(backbone=str(tmp_path))
+    for asked in ({}, {"image_size": 48, "resize": "squash"}):
+        data = ImageClassificationData.from_files(train_files=paths, train_targets=[*"aab"], **asked)
+        data.read_as(model.load_options, trains=True, by_class=False)
+        wanted = {"image_size": 32, "resize": 32, "interpolation": "bicubic", **asked}
+        assert {name: data.modality.settings[name] for name in wanted} == wanted
+    # A network that says nothing of it is fed as the data says.
+    plain = ImageClassificationData.from_files(train_files=paths, train_targets=[*"aab"])
+    plain.read_as(ImageClassifier(backbone="conv4").load_options, trains=True, by_class=False)
+    assert (plain.modality.settings["image_size"], plain.modality.settings["resize"]) == (84, "cover")
 
 
 def test_names_are_refused_where_they_say_nothing(tmp_path: Path) -> None:

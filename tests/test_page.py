@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+import towers
 from letters import Letters
 from quickstudy import Predictor
 from quickstudy.algorithms import STRATEGIES
@@ -279,6 +280,28 @@ def test_texts_are_typed_and_shown(tmp_path: Path, visit: Callable[..., Any]) ->
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_class_of_pictures_is_taught_by_its_name(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    towers.clip(tmp_path)
+    photos = towers.photos(tmp_path)
+    Predictor.from_backbone(str(tmp_path), classes=["oak", "cat"]).save(tmp_path / "model")
+    with running(tmp_path / "model") as server:
+        page = visit(server)
+        assert "Without any, its name counts as one." in page.inner_text("#teaching")
+        page.fill("#name textarea", "red lamp")
+        page.click("#teach")
+        says(page, "#taught", "red lamp has 1 example now")
+        page.fill("#name textarea", "n01532829")
+        page.click("#teach")
+        says(page, "#taught", "says in no words what the class is")
+        drop(page, "#picture", photos[0])
+        says(page, "#answer", "This is ")
+        page.click("#teach")  # of a class that is known there is no more to say by its name
+        page.fill("#name textarea", "cat")
+        page.click("#teach")
+        says(page, "#taught", "Choose one or more pictures of it first.")
+    assert set(Predictor.load(tmp_path / "model").classes_) == {"oak", "cat", "red lamp"}
 
 
 def test_problems_are_told_in_words(tmp_path: Path, server: Server, visit: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 from pathlib import Path
@@ -214,6 +215,21 @@ def test_packed_colours_of_pcd_are_red_green_blue() -> None:
     body = "".join(f"{at} 0 0 {0xFF6400}\n" for at in range(3))
     found = WHOLE.load(f"{head}POINTS 3\nDATA ascii\n{body}".encode())["points"][0, 3:]
     torch.testing.assert_close(found, torch.tensor([255.0, 100, 0]) / 255)
+
+
+def test_features_that_the_first_cloud_lacks_are_not_left_out_unsaid() -> None:
+    plain, coloured = [POINTS] * 5, np.concatenate([POINTS, COLOURS], 1)
+    assert WHOLE.fitted(plain).channels == 0 and WHOLE.fitted([coloured, *plain]).channels == 3
+    for row in (1, 2, 5):
+        with pytest.raises(DataError, match=f"no numbers beside x, y, z, and number {row + 1} has 3.* channels=0"):
+            WHOLE.fitted([*plain[:row], coloured, *plain[row:]])
+    assert dataclasses.replace(WHOLE, channels=0).fitted([*plain, coloured]).channels == 0
+
+
+def test_a_mapping_is_told_to_be_no_cloud() -> None:
+    for given in ({"points": [1]}, [{"points": POINTS}]):
+        with pytest.raises(DataError, match=r"one cloud is its points alone.* give its 'points'"):
+            WHOLE.load(WHOLE.listed(given)[0])
 
 
 def test_normals_are_no_features_where_nobody_names_them() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import stat
 import subprocess
 import sys
 from collections import deque
@@ -518,6 +521,37 @@ def test_a_change_is_told_before_it_counts_and_can_be_made_elsewhere(model: Imag
             attempt()
     assert predictor.counts_ == {"rouge": 4, "blue": 4}
     np.testing.assert_array_equal(predictor.predict_proba(images), before)
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_a_save_that_fails_leaves_what_was_there(
+    written: int, model: ImageClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = colours(4)
+    first, place = model.adapt(images, labels), tmp_path / "deep" / "pets"
+    other = ImageClassifier(backbone="conv4", training_strategy="prototypicalnetworks").adapt(images, labels)
+    fsync = os.fsync
+
+    def save(predictor: Predictor) -> None:
+        left = iter(range(written))
+
+        def full(number: int) -> None:
+            if stat.S_ISREG(os.fstat(number).st_mode) and next(left, None) is None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            fsync(number)
+
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+            patched.setattr(os, "fsync", full)
+            predictor.save(place)
+
+    save(first)
+    assert not place.exists()
+    first.save(place)
+    there = {each.name: each.read_bytes() for each in place.iterdir()}
+    save(other)
+    assert {each.name: each.read_bytes() for each in place.iterdir()} == there
+    other.save(place)
+    assert Predictor.load(place).predict(images) == other.predict(images)
 
 
 def test_ranks_as_it_predicts(model: ImageClassifier) -> None:

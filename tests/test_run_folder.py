@@ -28,7 +28,7 @@ from quickstudy.cli import main
 from quickstudy.image import ImageClassificationData, ImageClassifier
 from quickstudy.kinds.base import ACCURACY, Score
 from quickstudy.runs.folder import typed, validated_classes, write_measured, write_page
-from quickstudy.runs.loggers import Metrics, read_metrics
+from quickstudy.runs.loggers import Events, Metrics, read_metrics
 from quickstudy.runs.resuming import KeepLast
 from quickstudy.training.outcome import Outcome
 
@@ -490,6 +490,16 @@ def test_loggers_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     Trainer(max_epochs=1, logger=["tensorboard", CSVLogger("own")], **QUIET).fit(model(), data())
     assert names(Path("runs/2")) == LEFT | {"events"}
     assert list(Path("own").rglob("metrics.csv"))
+
+
+def test_a_figure_that_is_no_number_goes_to_the_file_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """TensorBoard's writer warned of each average precision of a class that the validation has no box of."""
+    for logger in (Events(tmp_path), Metrics(tmp_path)):
+        logger.log_metrics({"val_loss": 0.5, "val_ap_25_bed": math.nan}, 1)
+        logger.finalize("success")
+    assert not caplog.records and math.isnan(read_metrics(tmp_path)[0]["val_ap_25_bed"])
+    written = b"".join(file.read_bytes() for file in tmp_path.glob("events*"))
+    assert b"val_loss" in written and b"val_ap_25_bed" not in written
 
 
 def test_trackio(monkeypatch: pytest.MonkeyPatch) -> None:

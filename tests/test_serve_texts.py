@@ -146,6 +146,26 @@ def test_what_inputs_of_a_request_become_has_a_limit_together(service: Service) 
         Decoder(service, Limits(memory=2 * one - 1))(texts)
 
 
+def test_no_input_is_read_once_those_before_took_too_long(service: Service) -> None:
+    """Sixty-four clips of which each was just below the limits of one took minutes."""
+    texts = [File(text) for text in ("ab", "cd", "ef")]
+    told = "the first 1 of 3 texts took 0 s to read; more than 0 s for one request are refused: send fewer at once"
+    with pytest.raises(DataError, match=told):
+        Decoder(service, Limits(seconds=0))(texts)
+
+
+def test_strangers_are_told_of_no_option(tmp_path: Path) -> None:
+    rows = [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    made = Predictor.from_backbone("pointnet", [rows], ["a"])
+    made.save(tmp_path / "model")
+    with Service(tmp_path / "model") as service:
+        decoder = Decoder(service, Limits(pixels=100))
+        with pytest.raises(DataError, match=r"or cut it into parts$"):
+            decoder([File([*rows, *rows])])
+        with pytest.raises(DataError, match=r"rows of x y z in a \.xyz file$"):
+            decoder([File(b"OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "a.off")])
+
+
 def test_graphs_and_clouds_of_strangers_are_smaller() -> None:
     assert Graphs().within(25_000_000).max_nodes == 25_000
     assert Cloud().within(25_000_000).max_points == 1_000_000

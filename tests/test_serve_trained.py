@@ -149,16 +149,27 @@ with gradio.Blocks():
 print([type(each).__name__ for each in shown], len(shown) == cells.places, shown[0].placeholder, shown[1].choices)
 print(cells.read(["39", "smith", ""], one=True), cells.read(["", "", None], one=True), end=" ")
 print(cells.read(["", None, "", '[{"age": 1}]']), cells.read(["1", None, "", '{"age": 2}']))
-try:
-    row.read(["{"])
-except Exception as error:
-    print(error)
+graph = fields({"type": "object", "properties": {"edges": {}}}, "application/json", "text/xml")
+print([(type(each).__name__, each.label) for each in (*graph.one(), *graph.several())], graph.places)
+print(graph.read(['{"edges": []}', [sys.argv[2]]]), graph.read([None, sys.argv[2]], one=True), row.places)
+for wrong, given, one in ((row, ["{"], False), (graph, ['{"edges": []}', sys.argv[2]], True)):
+    try:
+        wrong.read(given, one=one)
+    except Exception as error:
+        print(error)
 """
 
 
 def test_the_page_has_nothing_to_teach(tmp_path: Path) -> None:
     task().predictor().save(tmp_path / "pets")
-    command = [sys.executable, "-c", PAGE, str(tmp_path / "pets")]  # apart, as Gradio leaves sockets open
+    (tmp_path / "one.xml").write_bytes(b"<graphml/>")
+    command = [
+        sys.executable,
+        "-c",
+        PAGE,
+        str(tmp_path / "pets"),
+        str(tmp_path / "one.xml"),
+    ]  # apart, as Gradio leaves sockets open
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     hidden, about, answered, others, seen, *given = done.stdout.splitlines()
@@ -176,7 +187,11 @@ def test_the_page_has_nothing_to_teach(tmp_path: Path) -> None:
     assert given[3] == ("['Textbox', 'Dropdown', 'Textbox', 'Textbox'] True such as 37 [('clerk', 'clerk')]")
     empty, one, two = "'job': None, 'since': None", "[{'age': 1}]", "{'age': 2}"
     assert given[4] == f"[{{'age': '39', 'job': 'smith', 'since': None}}] [] {one} [{{'age': '1', {empty}}}, {two}]"
-    assert given[5].startswith("That is no JSON: Expecting property name")
+    typed = "('Textbox', 'Row'), ('File', 'Or a file'), ('Textbox', 'Rows of it, in JSON: one, or a list of them')"
+    assert given[5] == f"[{typed}, ('File', 'Or files')] 2"
+    assert given[6] == "[{'edges': []}, b'<graphml/>'] [b'<graphml/>'] 1"
+    assert given[7].startswith("That is no JSON: Expecting property name")
+    assert given[8] == "That is one row in words and one in a file: leave one of them out."
 
 
 def test_the_command_serves_a_checkpoint(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_an_ordinary_network_trains_and_predicts_on_texts() -> None:
     learned = table(range(4))
     model = Task(backbone=Bag(), learning_rate=3e-2, loss_fn=F.cross_entropy)
     running = trainer(max_epochs=8)
-    with pytest.warns(DataWarning, match="trained on at least 48 of the 48 examples of this validation"):
+    with pytest.warns(DataWarning, match="model is to be trained on at least 48 of the 48 examples of this val"):
         running.fit(model, datamodule=TokenData(learned, val=learned, batch_size=8))
     predicted = running.predict(model, datamodule=TokenData(predict=Table.build(learned.inputs)))
     right = [one == name for one, name in zip(_flat(predicted), _names(learned), strict=True)]

@@ -24,10 +24,11 @@ Batch = Any
 def is_batch(value: Any) -> bool:
     """Whether a value is a dict (of dicts) of tensors: inputs that were read, of whatever they are.
 
-    >>> is_batch({"ids": torch.zeros(3, 7)}), is_batch({"age": 7}), is_batch({})
+    >>> is_batch({"ids": torch.zeros(3, 7)}), is_batch({"age": 7}), is_batch({"nodes": []})
     (True, False, False)
     """
-    return isinstance(value, dict) and bool(value) and all(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+    leaves = tree_leaves(value) if isinstance(value, dict) else []
+    return bool(leaves) and all(isinstance(leaf, Tensor) for leaf in leaves)
 
 
 def size(batch: Batch) -> int:

@@ -27,7 +27,17 @@ class QuickstudyError(Exception):
 
 
 class DataError(QuickstudyError, ValueError):
-    """The data cannot serve: missing, unreadable, too few, or at odds with itself."""
+    """The data cannot serve: missing, unreadable, too few, or at odds with itself.
+
+    Args:
+        message: what was given, what is needed, what to do with the data.
+        option: how the message ends for who chooses how data is read: which option to set.
+    """
+
+    def __init__(self, message: str = "", option: str = "") -> None:
+        super().__init__(message + option)
+        self.plain = message
+        """The message for who only sends data, such as a visitor of a service, and sets no option."""
 
 
 class UnknownClassError(DataError):

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.algorithms import Algorithm
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, TakenError, check_choice, few, one_line
 from quickstudy.kinds.base import Kind, as_kind
@@ -97,7 +97,7 @@ class PartPredictor(Adapted):
         of = as_kind({"name": kind, "options": {}} if isinstance(kind, str) else kind)
         options = {**of.of_backbone, **(backbone_kwargs or {})} if isinstance(backbone, str) else backbone_kwargs
         encoder = build_encoder(backbone, options, pretrained).to(device)
-        algorithm = STRATEGIES[strategy or of.shown_by](**dict(strategy_kwargs or {}))
+        algorithm = of.algorithm(strategy, strategy_kwargs)
         made = cls(encoder, algorithm, as_modality(load), of)
         return made if inputs is None else made.fit(inputs, targets, classes=classes)
 

@@ -266,7 +266,9 @@ class Trainer(JudgingTrainer):
                 parts of another network, and never the rest. ``("gradual", 2)`` begins with the head and adds a stage
                 of the backbone every 2 epochs, from the top.
                 ``("lora", 8)`` trains additions of rank 8 to the linear and convolutional layers, which become part
-                of them at the end; it needs ``quickstudy[lora]``. Or a ``BaseFinetuning``.
+                of them at the end; it needs ``quickstudy[lora]``. ``"tfa"`` is the second stage of a detector by
+                regions: it takes the classes of the data, of few examples each, and trains the last layers alone. Or
+                a ``BaseFinetuning``.
             train_bn: whether BatchNorm layers of a frozen backbone train.
             ckpt_path: a checkpoint to go on from.
 
@@ -320,7 +322,7 @@ class Trainer(JudgingTrainer):
                 print(sentence(result))
             if self._leaves and self.run_folder is not None and self.lightning_module is self._fitted:
                 weights = Path(ckpt_path).name if ckpt_path else "as trained"
-                write_measured(self.run_folder, result, weights, None, self.outcome)
+                write_measured(self.run_folder, result, weights, None, self.outcome, self.lightning_module.mistakes)
         return found
 
     @property

@@ -26,6 +26,8 @@ class LinearProbe(EmbeddingAlgorithm):
         regularization: its strength, 1 / C of scikit-learn; on the constant's weights too. ``"auto"`` chooses it, by
             the likelihood of examples of the support set that are held out in turn: 0.1 where each class has one.
         iterations: of the solver at most, which stops at the optimum.
+        class_weight: ``"balanced"``, as scikit-learn's: each class counts the same, however many examples it has. None:
+            each example does.
     """
 
     paper: ClassVar[str] = (
@@ -34,19 +36,28 @@ class LinearProbe(EmbeddingAlgorithm):
     )
     former: ClassVar[dict[str, Any]] = {"regularization": 1.0}
 
-    def __init__(self, regularization: float | Literal["auto"] = "auto", iterations: int = 200) -> None:
+    def __init__(
+        self,
+        regularization: float | Literal["auto"] = "auto",
+        iterations: int = 200,
+        class_weight: Literal["balanced"] | None = None,
+    ) -> None:
         super().__init__()
         if isinstance(regularization, str):
             check_choice("regularization", regularization, "auto")
         else:
             check_above_zero(regularization=regularization)
         check_counts(iterations=iterations)
+        if class_weight is not None:
+            check_choice("class_weight", class_weight, "balanced")
         self._strength = None if regularization == "auto" else float(regularization)
-        self._iterations = iterations
+        self._iterations, self._weight = iterations, class_weight
 
     def fit(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> Tensor:
         """Return the weights, ``[D + 1, W]``."""
-        return logistic(_lengthened(support_SD), targets_S, ways, self._strength, self._iterations)
+        features_SF = _lengthened(support_SD)
+        balanced = self._weight is not None
+        return logistic(features_SF, targets_S, ways, self._strength, self._iterations, balanced)
 
     def settled(self, support_SD: Tensor, targets_S: Tensor, ways: int) -> LinearProbe:
         """Return one with the strength that this support set asks for."""
@@ -54,7 +65,7 @@ class LinearProbe(EmbeddingAlgorithm):
             return self
         features_SF = double(_lengthened(support_SD))
         strength = chosen_strength(features_SF, targets_S.to(features_SF.device), ways)
-        return LinearProbe(float(strength), self._iterations).train(self.training)
+        return LinearProbe(float(strength), self._iterations, self._weight).train(self.training)
 
     def logits(self, state: Tensor, query_QD: Tensor) -> Tensor:
         """Return ``[Q, W]`` logits."""

@@ -298,7 +298,8 @@ class Sound(Modality):
         if clip.seconds > self.max_seconds:
             raise DataError(
                 f"{name} lasts {clip.seconds:,.0f} s; more than {self.max_seconds:,.0f} s are refused: cut it into "
-                "clips, or set max_seconds= if a minute in its middle is enough"
+                "clips",
+                ", or set max_seconds= if a minute in its middle is enough",
             )
         return clip
 

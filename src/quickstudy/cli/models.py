@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from quickstudy.algorithms import STRATEGIES
 from quickstudy.cli.options import FORMS, TRAINED
 from quickstudy.data.archives import is_archive
 from quickstudy.data.frames import file_columns, file_frame, frame_table, is_table, rows_table, target_among
@@ -325,15 +324,14 @@ def learner(
         strategy: what learns, in place of the model's own.
         strategy_kwargs: its options.
     """
-    made = None if strategy is None else STRATEGIES[strategy](**dict(strategy_kwargs or {}))
     if found.saved and is_trained(found.path):
         fixed = TrainedModel.load(found.path, device)  # whose head is left behind, as a checkpoint's is
-        kind, modality = fixed.kind, fixed.modality
-        return Learner(modality, kind, kind.learner(fixed.encoder, made or STRATEGIES[kind.shown_by](), modality).fit)
+        kind, modality, made = fixed.kind, fixed.modality, fixed.kind.algorithm(strategy, strategy_kwargs)
+        return Learner(modality, kind, kind.learner(fixed.encoder, made, modality).fit)
     if found.saved:
         predictor = _load_saved(found, device)
-        if made is not None:
-            predictor.set_params(algorithm=made)
+        if strategy is not None:
+            predictor.set_params(algorithm=predictor.knowledge.kind.algorithm(strategy, strategy_kwargs))
         return Learner(predictor.modality, predictor.kind, predictor.fit)
     model = load_task(found.path, device)
     learn = partial(model.adapt, strategy=strategy, strategy_kwargs=strategy_kwargs)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 Z95 = 1.959963984540054
 """The 97.5% quantile of the normal distribution."""
+FEWEST = 3
+"""Draws that tell an interval: the difference of two alone says next to nothing of how draws differ."""
 _LARGEST = 10.0  # of a logarithm's half-width, beyond which nothing is known: a factor of 22,000
 _COMMON = 4  # examples that two draws were asked both, from which on they tell anything of the draws
 _SERIES = 300  # degrees of freedom up to which the series is summed; beyond, its expansion errs by less than 1e-11
@@ -164,20 +166,21 @@ def draws_interval(
         shares: whether values lie between 0 and 1; False: differences, between -1 and 1.
 
     Returns:
-        (mean, half-width); the half-width is not a number with fewer than two draws, examples or origins.
+        (mean, half-width); the half-width is not a number with fewer than three draws, or two examples or origins. By
+        two draws it would be narrow or as wide as can be, as chance has it, and hold the truth too rarely.
 
-    >>> values = torch.tensor([1.0, 1, 0, 1, 1, 1, 0, 0, 1, 1, 0, 1])  # of six examples in two draws
-    >>> examples, draws = torch.arange(6).repeat(2), torch.arange(2).repeat_interleave(6)
+    >>> values = torch.tensor([1.0, 1, 0, 1, 1, 1, 0, 0, 1, 1, 0, 1, 1, 1, 0, 0, 1, 1])  # of six in three draws
+    >>> examples, draws = torch.arange(6).repeat(3), torch.arange(3).repeat_interleave(6)
     >>> mean, half = draws_interval(values, draws, examples, 0 * draws, 0.2)
     >>> round(mean, 3), round(half, 3)
-    (0.667, 0.271)
+    (0.667, 0.221)
     """
     values_P = values.detach().to("cpu", torch.float64)
     units_P = torch.unique((examples if origins is None else origins).cpu(), return_inverse=True)[1]
     strata_P = torch.unique(strata.cpu(), return_inverse=True)[1]
     several, units = len(torch.unique(draws)), len(torch.unique(units_P))
     mean = float(values_P.mean()) if len(values_P) else math.nan
-    if units < 2 or several < 2:
+    if units < 2 or several < FEWEST:
         return mean, math.nan
     of_asked, freedom = _variance_of_asked(values_P, units_P, strata_P if origins is None else 0 * strata_P)
     if teaching is None:

@@ -41,7 +41,12 @@ _DECREASE = 1e-4  # of what the slope promises
 
 
 def logistic(
-    features_SF: Tensor, targets_S: Tensor, ways: int, strength: float | None = None, steps: int = _MOST_STEPS
+    features_SF: Tensor,
+    targets_S: Tensor,
+    ways: int,
+    strength: float | None = None,
+    steps: int = _MOST_STEPS,
+    balanced: bool = False,
 ) -> Tensor:
     """Return the weights ``[F, W]`` of the optimum, found in float64; the gradient is that of the optimum.
 
@@ -51,9 +56,10 @@ def logistic(
         ways: W.
         strength: of the regularisation, above 0; None: ``chosen_strength``, whose own gradient is none.
         steps: of Newton's method at most; 5 to 15 are usual.
+        balanced: whether each class counts the same, S / W in all, however many examples it has.
     """
     exact_SF = double(features_SF)
-    weights_FW: Tensor = _Optimum.apply(exact_SF, targets_S.to(exact_SF.device), ways, strength, steps)[0]
+    weights_FW: Tensor = _Optimum.apply(exact_SF, targets_S.to(exact_SF.device), ways, strength, steps, balanced)[0]
     return weights_FW.to(features_SF)
 
 
@@ -78,7 +84,7 @@ class _Optimum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        features_SF: Tensor, targets_S: Tensor, ways: int, strength: float | None, steps: int
+        features_SF: Tensor, targets_S: Tensor, ways: int, strength: float | None, steps: int, balanced: bool
     ) -> tuple[Tensor, Tensor]:
         """Return the weights, and the strength: what the gradient needs."""
         finite = features_SF.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
@@ -87,22 +93,24 @@ class _Optimum(torch.autograd.Function):
             strength_T = _chosen(features_SF, rotated_SR, targets_S, ways)
         else:
             strength_T = features_SF.new_full(features_SF.shape[:-2], strength)
-        weights_R1W = _problem(rotated_SR, targets_S, ways, strength_T).solved(_TOLERANCE, steps)
+        counts_S1 = _balanced(targets_S, ways, rotated_SR.dtype) if balanced else None
+        weights_R1W = _problem(rotated_SR, targets_S, ways, strength_T, counts_S1).solved(_TOLERANCE, steps)
         return (back_FR @ weights_R1W.squeeze(-2)).masked_fill(~finite, torch.nan), strength_T
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         """Keep what the gradient needs."""
-        ctx.ways = inputs[2]
+        ctx.ways, ctx.balanced = inputs[2], inputs[5]
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(*inputs[:2], *output)
 
     @staticmethod
-    def backward(ctx: Any, gradient_FW: Tensor, _: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient_FW: Tensor, _: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         """Differentiate the conditions of the optimum, which hold whatever way led there."""
         features_SF, targets_S, weights_FW, strength_T = ctx.saved_tensors
         rotated_SR, back_FR = _rotated(features_SF)
-        problem = _problem(rotated_SR, targets_S, ctx.ways, strength_T)
+        counts_S1 = _balanced(targets_S, ctx.ways, features_SF.dtype) if ctx.balanced else None
+        problem = _problem(rotated_SR, targets_S, ctx.ways, strength_T, counts_S1)
         chances_SW = (features_SF @ weights_FW).softmax(-1)
         inside_RW = back_FR.mT @ gradient_FW
         moved_R1W, _ = problem.newton(chances_SW.unsqueeze(-2), inside_RW.unsqueeze(-2), _TOLERANCE)
@@ -112,7 +120,9 @@ class _Optimum(torch.autograd.Function):
         bent_SW = through_SW - chances_SW * through_SW.sum(-1, keepdim=True)
         excess_SW = chances_SW - members(targets_S, ctx.ways, chances_SW.dtype)
         for_features_SF = -(excess_SW @ moved_FW.mT + bent_SW @ weights_FW.mT)
-        return once(for_features_SF, features_SF, gradient_FW), None, None, None, None
+        if counts_S1 is not None:
+            for_features_SF = counts_S1 * for_features_SF
+        return once(for_features_SF, features_SF, gradient_FW), None, None, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
@@ -201,10 +211,17 @@ class _Problem(NamedTuple):
 def _problem(
     rotated_SR: Tensor, targets_S: Tensor, ways: int, strength_T: Tensor, learns_SG: Tensor | None = None
 ) -> _Problem:
-    """Return the regressions of examples of which each group learns from some; without groups, of all of them."""
+    """Return the regressions of examples, each of which counts as much as is told of each group; else all the same."""
     wanted_SW = members(targets_S, ways, rotated_SR.dtype)
     counts_SG = torch.ones_like(wanted_SW[..., :1]) if learns_SG is None else learns_SG
     return _Problem(rotated_SR, wanted_SW.unsqueeze(-2), strength_T[..., None, None, None], counts_SG.unsqueeze(-1))
+
+
+def _balanced(targets_S: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
+    """Return what each example counts where classes count the same, ``[S, 1]``; one on average."""
+    own_SW = members(targets_S, ways, dtype)
+    each_W = targets_S.shape[-1] / (ways * own_SW.sum(-2, keepdim=True).clamp(min=1))
+    return (own_SW * each_W).sum(-1, keepdim=True)
 
 
 def _chosen(features_SF: Tensor, rotated_SR: Tensor, targets_S: Tensor, ways: int) -> Tensor:

@@ -21,9 +21,10 @@ from quickstudy.batches import Batch, is_batch
 from quickstudy.data.likeness import digest
 from quickstudy.data.samples import Loaded, Sent, listed
 from quickstudy.data.table import Inputs
-from quickstudy.errors import DataError, DataWarning, check_counts, shown
+from quickstudy.errors import ConfigError, DataError, DataWarning, check_counts, shown
 from quickstudy.graph.drawing import drawn
 from quickstudy.graph.reading import EXTENSIONS, Graph, Values, graph_of, is_graph
+from quickstudy.graph.walks import RETURNS, with_returns
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.thumbnails import strip_of
 from quickstudy.modality.values import Tile
@@ -31,8 +32,10 @@ from quickstudy.modality.values import Values as HowTaken
 
 MAX_NODES = 200_000
 """A graph of more is refused where nobody says otherwise."""
-_MOST_WORDS, _MOST_DEGREES = 1000, 64
+_MOST_WORDS, _MOST_DEGREES, _LONGEST_WALK = 1000, 64, 32
 """Of an attribute; rarer words are like those that training did not see. Higher degrees are one."""
+_EDGES_A_NODE = 100
+"""Edges that a graph may have for each node that it may have."""
 _LEARNED_FROM = 10_000
 """Graphs that are looked at, at most."""
 _ROUNDS = 3
@@ -58,7 +61,9 @@ class Graphs(Modality):
 
     Args:
         directed: whether an edge goes one way, from its first node to its second, and does not count for the first.
-        max_nodes: a graph that has more is refused.
+        max_nodes: a graph that has more is refused, and one with more than 100 times as many edges.
+        walks: nodes are also told how likely random walks of up to so many steps are to come back (``graph.walks``),
+            which tells of rings and triangles around them; 0: they are not.
         nodes, edges: what was learned of their attributes; others are not read.
         degrees: how many degrees are told apart where nodes have no attributes; learned.
 
@@ -70,7 +75,7 @@ class Graphs(Modality):
     extensions = EXTENSIONS
     telling = ("_graph_indicator.txt",)  # of the TU collection
     learned = ("nodes", "edges", "degrees")
-    of_network = ("directed",)
+    of_network = ("directed", "walks")
     wire = Wire(
         "graphs",
         ("application/json", "application/graphml+xml", "application/xml", "text/xml", "text/plain"),
@@ -85,13 +90,16 @@ class Graphs(Modality):
     backbone = "gin"
     directed: bool = False
     max_nodes: int = MAX_NODES
+    walks: int = 0
     nodes: tuple[Column, ...] = field(default=(), repr=False)
     edges: tuple[Column, ...] = field(default=(), repr=False)
     degrees: int = 0
 
     def __post_init__(self) -> None:
         check_counts(max_nodes=self.max_nodes)
-        check_counts(0, degrees=self.degrees)
+        check_counts(0, degrees=self.degrees, walks=self.walks)
+        if self.walks == 1 or self.walks > _LONGEST_WALK:
+            raise ConfigError(f"walks={self.walks}: set 2 to {_LONGEST_WALK}, such as 8, or 0 for none")
 
     @property
     def _has_learned(self) -> bool:
@@ -105,33 +113,37 @@ class Graphs(Modality):
         Raises:
             DataError: it cannot be read, has no nodes or too many, or lacks what training graphs have.
         """
-        graph = self._checked(graph_of(item))
+        graph = self._read(item)
         able = self if self._has_learned else self._learned_of([graph])
         ends, about = able._joined(
             graph, [values for _, values in _features(graph.of_edges, able.edges, "edge", graph)]
         )
-        if able.nodes:
-            features = np.concatenate(
-                [values for _, values in _features(graph.of_nodes, able.nodes, "node", graph)], 1, dtype=np.float32
-            )
-        else:
+        parts = [values for _, values in _features(graph.of_nodes, able.nodes, "node", graph)]
+        if able.degrees:
             codes = np.bincount(ends[:, 1], minlength=graph.nodes).clip(max=able.degrees - 1)
-            features = np.eye(able.degrees, dtype=np.float32)[codes]
+            parts.insert(0, np.eye(able.degrees)[codes])
         made = {
-            "nodes": torch.from_numpy(features),
+            "nodes": torch.from_numpy(np.concatenate(parts, 1, dtype=np.float32)),
             "mask": torch.ones(graph.nodes, dtype=torch.bool),
             "edges": torch.from_numpy(ends),
             "edge_mask": torch.ones(len(ends), dtype=torch.bool),
         }
         return made | ({"edge_features": torch.from_numpy(about)} if able.edges else {})
 
-    def _checked(self, graph: Graph) -> Graph:
+    def _read(self, item: Any) -> Graph:
+        graph = graph_of(item)
         if graph.nodes > self.max_nodes:
             raise DataError(
-                f"{graph.name} has {graph.nodes:,} nodes; more than {self.max_nodes:,} are refused: cut it into parts, "
-                f"or set max_nodes={graph.nodes}, if the memory holds it"
+                f"{graph.name} has {graph.nodes:,} nodes; more than {self.max_nodes:,} are refused: cut it into parts",
+                f", or set max_nodes={graph.nodes}, if the memory holds it",
             )
-        return graph
+        edges = len(graph.edges)
+        if edges > _EDGES_A_NODE * self.max_nodes:
+            raise DataError(
+                f"{graph.name} has {edges:,} edges; more than {_EDGES_A_NODE} for each of max_nodes={self.max_nodes:,} "
+                f"are refused: cut it into parts, or set max_nodes={-(-edges // _EDGES_A_NODE)}, if the memory holds it"
+            )
+        return with_returns(graph, self.walks, self.directed) if self.walks else graph
 
     def _joined(self, graph: Graph, features: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return each edge once, in order, both ways unless directed, ``[E, 2]``; and its features ``[E, G]``."""
@@ -189,7 +201,7 @@ class Graphs(Modality):
             return self
         count = len(inputs)
         rows = dict.fromkeys(np.linspace(0, count - 1, min(count, _LEARNED_FROM)).astype(int).tolist())
-        graphs = [self._checked(graph_of(_item(inputs, row))) for row in rows]
+        graphs = [self._read(_item(inputs, row)) for row in rows]
         one_way = 0 if self.directed else sum(map(_goes_one_way, graphs))
         if one_way:
             warnings.warn(
@@ -210,7 +222,7 @@ class Graphs(Modality):
                 [graph for graph in graphs if len(graph.edges)],
             ),
         }
-        if not made["nodes"]:
+        if all(name == RETURNS for name, *_ in made["nodes"]):
             highest = max(int(np.bincount(self._joined(graph, [])[0][:, 1], minlength=1).max()) for graph in graphs)
             made["degrees"] = min(highest, _MOST_DEGREES) + 1
         return replace(self, **made)
@@ -220,7 +232,7 @@ class Graphs(Modality):
         if not self._has_learned:
             return {}
         return {
-            "features": sum(map(_width, self.nodes)) or self.degrees,
+            "features": self.degrees + sum(map(_width, self.nodes)),
             "edge_features": sum(map(_width, self.edges)),
         }
 
@@ -229,7 +241,7 @@ class Graphs(Modality):
     def show(self, item: Any, example: Batch) -> bytes:
         """Return it drawn, as a small PNG; nodes have the colours of what they are."""
         there, some = example["mask"], example["edge_mask"]
-        return drawn(example["nodes"][there].cpu().numpy(), example["edges"][some].cpu().numpy())
+        return drawn(self._without_walks(example["nodes"][there].cpu().numpy()), example["edges"][some].cpu().numpy())
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return what graphs that differ in the order of their nodes alone have in common.
@@ -237,7 +249,8 @@ class Graphs(Modality):
         Weisfeiler & Lehman 1968: a node is told from others by what it is, and by what its neighbours are, and theirs.
         """
         example = item if is_batch(item) else self.load(item)
-        nodes, ends = example["nodes"][example["mask"]].numpy(), example["edges"][example["edge_mask"]].numpy()
+        nodes = self._without_walks(example["nodes"][example["mask"]].numpy())  # which differ in their last digits
+        ends = example["edges"][example["edge_mask"]].numpy()
         about = example["edge_features"].numpy() if "edge_features" in example else np.zeros((len(ends), 0), np.float32)
         kinds, along = _kinds(nodes), _kinds(about)
         for _ in range(_ROUNDS):
@@ -246,11 +259,14 @@ class Graphs(Modality):
             kinds = _mixed(kinds * np.uint64(3) + heard)
         return digest(np.sort(kinds).tobytes(), str(len(ends)).encode())
 
+    def _without_walks(self, nodes: NDArray[np.float32]) -> NDArray[np.float32]:
+        return nodes[:, : nodes.shape[1] - self.walks + 1] if self.walks else nodes
+
     def raw(self) -> tuple[nn.Module, Self]:
         """Return how many of its nodes have each degree."""
         from quickstudy.graph.nets import DegreeHistogram
 
-        return DegreeHistogram(), replace(self, nodes=(), edges=(), degrees=0)
+        return DegreeHistogram(), replace(self, nodes=(), edges=(), degrees=0, walks=0)
 
     def from_wire(self, content: Any, name: str = "") -> Any:
         """Return the graph in JSON, or what reads like a file of that name; a text is neither, and no path."""
@@ -293,6 +309,7 @@ class Graphs(Modality):
     def recipe(self) -> dict[str, Any]:
         """Return the features of a node and of an edge in their order, and how edges go."""
         told: dict[str, Any] = {"directed": self.directed, "edges": "each once, from [:, 0] to [:, 1]"}
+        told |= {"walks": self.walks} if self.walks else {}
         if not self.directed:
             told["edges"] = "each once, and once the other way"
         for what, columns in (("node_features", self.nodes), ("edge_features", self.edges)):
@@ -302,7 +319,9 @@ class Graphs(Modality):
                 else {"attribute": name, "mean": list(first), "deviation": list(second)}
                 for name, kind, first, second in columns
             ]
-        return told | ({"node_features": [{"one_hot": "degree", "count": self.degrees}]} if self.degrees else {})
+        if self.degrees:
+            told["node_features"].insert(0, {"one_hot": "degree", "count": self.degrees})
+        return told
 
     def values(self, encoder: Any) -> HowTaken:
         """Return how they are taken: as they are."""
@@ -388,7 +407,12 @@ def _features(
                 found.append((name, np.zeros((0, len(first)))))
                 continue
             have = f"; they have {shown(values)}" if values else ""
-            raise DataError(f"{what}s of {graph.name} lack '{name}', which training graphs have{have}")
+            one = first[0] if kind == _WORDS else [0.5] * len(first) if len(first) > 1 else 0.5
+            raise DataError(
+                f"{what}s of {graph.name} lack '{name}', which training graphs have{have}. Give each {what} its own, "
+                f"such as {{'{name}': {one!r}}}; in networkx networkx.set_{what}_attributes(graph, {one!r}, '{name}') "
+                "gives all the same"
+            )
         column = values[name]
         learned = "words" if kind == _WORDS else f"{len(first)} number{'s' * (len(first) != 1)}"
         if _form(column) != learned and count:

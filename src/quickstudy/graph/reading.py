@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -28,6 +29,11 @@ _EXPECTED = (
     "a graph: a file, a graph of networkx or of PyTorch Geometric, or {'nodes': 3, 'edges': [[0, 1], [1, 2]]}, where "
     "'nodes' may be a list with an entry for each"
 )
+
+
+_TABLES = "GraphClassificationData.from_tables(train_edges=, train_graphs=)"
+_AN_ID = "give a word or a number"
+_GML = re.compile(rb"\bgraph\s*\[")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +114,10 @@ def _of_file(content: bytes, name: str, ending: str) -> Graph:
             raise DataError(f"{name} is no JSON: {one_line(error)}. Replace the file") from error
     networkx: Any = require("networkx", extra="graph")
     xml = start.startswith(b"<")
-    if not xml and ending != "gml" and b"graph" not in content[:1000]:
-        raise DataError(f"{name} is no graph: expected JSON, GraphML or GML, as {_writes()}")
+    if not xml and ending != "gml" and not _GML.search(content):
+        table = ending in ("csv", "tsv") or b"," in start.partition(b"\n")[0]
+        tables = f". A table of edges is read by {_TABLES}" if table else ""
+        raise DataError(f"{name} is no graph: expected JSON, GraphML or GML, as {_writes()}{tables}")
     try:
         if xml:
             return _of_networkx(networkx.read_graphml(io.BytesIO(content)), name)
@@ -161,13 +169,15 @@ def _of_geometric(data: Any, name: str) -> Graph:
             DataWarning,
             stacklevel=2,
         )
-    return _checked(Graph(count, index.T.astype(np.int64), of_nodes, of_edges, None, name))
+    # Whether edges have a direction it does not say: they have where they do not go both ways.
+    return _checked(Graph(count, index.T.astype(np.int64), of_nodes, of_edges, True, name))
 
 
 def _of_json(value: Any, name: str) -> Graph:
     """Read ``{"nodes": ..., "edges": ...}``, as JSON or networkx's ``node_link_data`` has it."""
     if not isinstance(value, Mapping):
         raise DataError(f"{name} is {brief(value)}: expected {_EXPECTED}")
+    _check_names(value, name)
     edges = value.get("edges", value.get("links"))
     if edges is None:
         have = f"it has the keys {shown(value)}" if value else "it has nothing"
@@ -178,7 +188,7 @@ def _of_json(value: Any, name: str) -> Graph:
         raise DataError(f"{name} says 'directed': {brief(directed)}: it must be true or false")
     ends, about = _ends(edges, name)
     if nodes is None:
-        nodes = _ids_of(ends)
+        nodes = _ids_of(ends, name)
     if isinstance(nodes, Integral) and not isinstance(nodes, bool):
         return _made(int(nodes), ends, about, directed, name)
     if isinstance(nodes, Mapping):
@@ -196,8 +206,8 @@ def _of_json(value: Any, name: str) -> Graph:
             if "id" not in record:
                 raise DataError(f"node {place} of {name} has no 'id', and others have: give each one, or none")
             key = _key(record.pop("id"))
-            if not isinstance(key, Hashable) or isinstance(key, Mapping):
-                raise DataError(f"node {place} of {name} has the id {brief(key)}: give a word or a number")
+            if not _is_id(key):
+                raise DataError(f"node {place} of {name} has the id {brief(key)}: {_AN_ID}")
             if key in places:
                 raise DataError(f"nodes {places[key]} and {place} of {name} have one id, {brief(key)}")
             places[key] = place
@@ -213,19 +223,41 @@ def _all_whole(ends: Iterable[tuple[Any, Any]]) -> bool:
     return all(isinstance(one, Integral) and not isinstance(one, bool) for end in ends for one in end)
 
 
-def _ids_of(ends: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
+def _is_id(key: Any) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
+
+
+def _check_names(value: Mapping[str, Any], name: str) -> None:
+    """Check that no part of a graph is called by nearly its name, and is left out for that.
+
+    Raises:
+        DataError: one is.
+    """
+    for part in ("nodes", "edges"):
+        meant = [key for key in value if isinstance(key, str) and key.lower().rstrip("s") == part.rstrip("s")]
+        if part not in value and meant and not (part == "edges" and "links" in value):
+            raise DataError(f"{name} has '{meant[0]}', which is not read: call it '{part}'")
+
+
+def _ids_of(ends: Sequence[tuple[Any, Any]], name: str) -> list[dict[str, Any]]:
     """Return the nodes that edges join; numbers in their order, and those between them are no nodes."""
+    for row, end in enumerate(ends):
+        for one in end:
+            if not _is_id(_key(one)):
+                raise DataError(f"edge {row} of {name} joins {brief(one)}, which calls no node: {_AN_ID}")
     found = dict.fromkeys(_key(one) for end in ends for one in end)
     return [{"id": key} for key in (sorted(found) if _all_whole(ends) else found)]
 
 
 def _placed(end: tuple[Any, Any], places: Mapping[Any, int], row: int, name: str) -> tuple[int, int]:
     for one in end:
-        try:
-            known = _key(one) in places
-        except TypeError:
-            known = False
-        if not known:
+        if not _is_id(_key(one)):
+            raise DataError(f"edge {row} of {name} joins {brief(one)}, which calls no node: {_AN_ID}")
+        if _key(one) not in places:
             raise DataError(
                 f"edge {row} of {name} joins {brief(end[0])} and {brief(end[1])}, and no node has the id {brief(one)}; "
                 f"there are {shown(places)}"

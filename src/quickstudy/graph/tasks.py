@@ -31,6 +31,8 @@ class GraphData(DataModule):
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
         directed: whether an edge goes one way. Default: as the model's training data, else both ways, see ``Graphs``.
         max_nodes: a graph that has more is refused. Default: 200,000.
+        walks: how long the random walks are whose chances to come back nodes are told, see ``Graphs``. Default: as the
+            model's training data, else 0, none.
         options: see ``DataOptions``.
     """
 
@@ -44,9 +46,10 @@ class GraphData(DataModule):
         predict: Table | None = None,
         directed: bool | None = None,
         max_nodes: int | None = None,
+        walks: int | None = None,
         **options: Any,
     ) -> None:
-        options |= given(directed=directed, max_nodes=max_nodes)
+        options |= given(directed=directed, max_nodes=max_nodes, walks=walks)
         super().__init__(train, val, test, predict, **options)
 
     @door

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
-from quickstudy.algorithms import Algorithm
+from quickstudy.algorithms import STRATEGIES, Algorithm
 from quickstudy.batches import Batch, each, form_of, of_form
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.episodes import EpisodePlan
@@ -149,6 +149,8 @@ class Kind(ABC):
     """Whether targets are measured values, which reach it as the data has them, whatever the precision of training."""
     of_backbone: ClassVar[Mapping[str, Any]] = {}
     """Further options of a backbone that is named, without which it does not make what the head stands on."""
+    usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """By the name of a strategy its options, other than its own defaults, that suit such answers."""
     learned_by: ClassVar[str] = "quickstudy.predictor:Predictor"
     """What learns from a few examples, which stands above, and so is found by its name."""
     shares: ClassVar[bool] = True
@@ -165,6 +167,19 @@ class Kind(ABC):
             load: makes a tensor of one input.
         """
         return resolve_name(self.learned_by)(encoder, algorithm, load)
+
+    def algorithm(self, strategy: str | None = None, options: Mapping[str, Any] | None = None) -> Algorithm:
+        """Return what learns such answers from a few examples.
+
+        Args:
+            strategy: its name; None: ``shown_by``.
+            options: its own; those that are not given are ``usual_options``, where it has some.
+
+        Raises:
+            ConfigError: there is no such strategy.
+        """
+        name = strategy or self.shown_by
+        return STRATEGIES[name](**{**self.usual_options.get(name, {}), **(options or {})})
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Encoded | Annotations:
@@ -329,6 +344,20 @@ class Kind(ABC):
             return linear_of(weights)
         return self.head(encoder, each(lambda leaf: leaf.to(encoder.device), of_form(form_of(like), 1)))
 
+    def second_stage(self, head: nn.Module | None, data: Any) -> tuple[Self, list[nn.Module]]:
+        """Return what the answers are with the classes of further data, and the layers that alone learn them.
+
+        Args:
+            head: as it was trained; it is changed.
+            data: a data module.
+
+        Raises:
+            ConfigError: answers of this kind are not learned in two stages, or there was no first one.
+        """
+        raise ConfigError(
+            "strategy='tfa' is of objects, by detector='faster_rcnn': for other answers use strategy='freeze'"
+        )
+
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> Any:
         """Return raw answers, first axis N."""
         return head(encoder(inputs))
@@ -432,6 +461,31 @@ class Kind(ABC):
         Args:
             found: the figures.
             tuner: what ``tuner`` returned, once it was asked; None: there is none, or it is not tuned by these.
+        """
+        return {}
+
+    def mistakes(self, outputs: Any, targets: Any, row: int) -> dict[str, Any] | None:
+        """Return where an answer is wrong, for ``Modality.draw_mistakes``; None where answers have no places.
+
+        Args:
+            outputs, targets: of a batch.
+            row: of it.
+
+        Returns:
+            ``wrong``, how much, from 0 on; ``said``, that in words; and what is drawn.
+        """
+        return None
+
+    @property
+    def found_at(self) -> str:
+        """A sentence on when something counts as found, in ``mistakes`` and ``found_per_class``."""
+        return ""
+
+    def found_per_class(self, figures: Tensor) -> dict[str, dict[str, Any]]:
+        """Return of each class what a test says of it beside the score, in values that JSON has.
+
+        Args:
+            figures: of all examples, as ``noted`` gives them.
         """
         return {}
 

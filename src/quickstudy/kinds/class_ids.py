@@ -73,7 +73,7 @@ def class_ids(
     elif told:
         pairs = list(enumerate(told))
     else:
-        pairs = [(one, str(one)) for one in sorted(seen)]
+        pairs = [(one, str(one)) for one in sorted({*seen})]
     if count is not None and (named := len({name for _, name in pairs})) != count:
         raise ConfigError(f"class_names has {named} names and num_classes={count}: leave num_classes out")
     pairs = [(one, name) for one, name in pairs if one not in ignored]
@@ -90,7 +90,6 @@ class Coded:
     Args:
         classes, ids, codes: see ``ClassIds``.
         ignored: ids of no class, whose elements are not asked about.
-        everything: whether an id that is none of these is of no class either; else it is an error.
         option: what a user sets to have labels of no class, for messages.
     """
 
@@ -98,7 +97,6 @@ class Coded:
     ids: tuple[Any, ...]
     codes: tuple[int, ...]
     ignored: tuple[Any, ...] = ()
-    everything: bool = False
     option: str = "ignore_index"
 
     def labels(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,11 +108,8 @@ class Coded:
         values, places = torch.unique(ids, return_inverse=True)
         known = dict(zip(self.ids, self.codes, strict=True))
         found = [known.get(value, -1) for value in values.tolist()]
-        strange = [
-            value
-            for value, code in zip(values.tolist(), found, strict=True)
-            if code < 0 and value not in self.ignored and not self.everything
-        ]
+        pairs = zip(values.tolist(), found, strict=True)
+        strange = [value for value, code in pairs if code < 0 and value not in self.ignored]
         if strange:
             raise DataError(self._message(strange))
         codes = torch.tensor(found, dtype=torch.int64)[places] if len(found) else ids.long()
@@ -127,7 +122,7 @@ class Coded:
             DataError: one is unknown.
         """
         known = dict(zip(self.ids, self.codes, strict=True))
-        strange = [one for one in ids if one not in known and one not in self.ignored and not self.everything]
+        strange = [one for one in ids if one not in known and one not in self.ignored]
         if strange:
             raise DataError(self._message(list(dict.fromkeys(strange))))
         return [known.get(one, -1) for one in ids]

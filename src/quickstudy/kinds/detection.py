@@ -5,10 +5,10 @@ Shapes: N pictures, M objects of one, K that are found at most, C classes, H W p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,34 +17,33 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
-from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares, given
+from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares
 from quickstudy.functional.detections import (
     THRESHOLDS,
     average_precision,
     box_overlaps,
     matched,
-    shares_of_each,
-    without_each,
+    partners,
 )
-from quickstudy.kinds.base import KINDS, Judged, Kind, Score
-from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
+from quickstudy.functional.intervals import proportion_interval
+from quickstudy.kinds.annotated import FoundObjects, kept_objects
+from quickstudy.kinds.base import KINDS, Judged, Score
+from quickstudy.kinds.class_ids import Coded, class_ids
 from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
 from quickstudy.nets.detection_transformer import RtDetr
-from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found
-
-if TYPE_CHECKING:
-    from quickstudy.kinds.metrics import Figures
+from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
 
 MAP = Score("map", share=True)
+_OVERLAP = 0.5
+"""Intersection over union from which on an object counts as found, where hits and misses are told one by one."""
 
 
 @KINDS.register("detection")
 @dataclass(frozen=True)
-class Detection(Kind):
+class Detection(FoundObjects):
     """Boxes around objects, each of a class; the backbone makes feature maps (``Encoder.maps``).
 
     A batch of targets is ``{"boxes": [N, M, 4], "labels": [N, M], "mask": [N, M]}``, in pixels of the canvas, x and y
@@ -54,13 +53,15 @@ class Detection(Kind):
     Args:
         num_classes: C; None: as ``class_names`` or the data say.
         class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
-        ignore: labels whose objects are left out.
+        ignore: a label, or several, whose objects are left out.
         detector: ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"`` or ``"rt_detr"``, which needs transformers.
         width: channels of the feature pyramid, or of the transformer.
         most: objects that are found in a picture at most.
         min_score: of objects that an answer has; figures go through all.
         freeze_norms: whether the backbone's BatchNorms keep their means and deviations while it trains, which batches
             of few pictures tell badly; None: where it has trained weights.
+        classifier: of regions, ``"linear"``, or ``"cosine"``: by directions, with boxes that do not depend on the
+            class, for classes to come (Wang et al. 2020, https://arxiv.org/abs/2003.06957).
         classes, ids, codes: the classes, the labels that there are, and the code of each.
     """
 
@@ -70,33 +71,28 @@ class Detection(Kind):
         "type": "object",
         "properties": {"objects": {"type": "array", "items": {"type": "object"}}},
     }
-    learned: ClassVar[tuple[str, ...]] = ("classes", "ids", "codes")
-    annotates: ClassVar[bool] = True
+    objects: ClassVar[str] = "objects"
+    instead_of_episodes: ClassVar[str] = "classes of whole pictures, and no objects"
+    lacking: ClassVar[str] = "the data has no objects: give some, for instance by ObjectDetectionData.from_coco"
     placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
     detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr")
 
-    num_classes: int | None = None
-    class_names: ClassNames | None = None
-    ignore: Sequence[str | int] = ()
     detector: str = "retinanet"
     width: int = 64
     most: int = 100
     min_score: float = 0.3
     freeze_norms: bool | None = None
-    classes: tuple[str, ...] = ()
-    ids: tuple[Any, ...] = ()
-    codes: tuple[int, ...] = ()
+    classifier: str = "linear"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("detector", self.detector, *self.detectors)
         if self.width % GROUPS[self.detector]:
             raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {GROUPS[self.detector]}")
-        check_counts(width=self.width, most=self.most, **given(num_classes=self.num_classes))
+        check_classifier(self.detector, self.classifier)
+        check_counts(width=self.width, most=self.most)
         check_shares(min_score=self.min_score)
-        object.__setattr__(self, "class_names", in_form(self.class_names))
-        ignored = (self.ignore,) if isinstance(self.ignore, (str, int)) else tuple(self.ignore)
-        object.__setattr__(self, "ignore", ignored)
 
     @property
     def shares(self) -> bool:  # type: ignore[override]
@@ -108,51 +104,16 @@ class Detection(Kind):
         """Take objects, a dict for each picture; see ``objects_of`` and ``Kind.encode``."""
         return numbered(annotated(targets, objects_of, names))
 
-    def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
-        """Say that episodes are of whole pictures; see ``Kind.check_episodic``."""
-        raise ConfigError(
-            f"training_strategy='{strategy}' learns classes of whole pictures, and no objects: leave it out"
-        )
+    def with_classes(self, names: Sequence[str], seen: Iterable[Any]) -> Self:
+        """Return it with classes; where labels are names, those of classes say which there are."""
+        labels, told = {*seen}, self.class_names or names or None
+        if told is not None and not isinstance(told, Mapping) and any(isinstance(label, str) for label in labels):
+            told = {name: name for name in told}
+        return replace(self, **class_ids(told, self.num_classes, names, labels, self.ignored)._asdict())
 
-    def meet(self, data: Any, stage: str) -> Self:
-        """Take the classes; see ``Kind.meet``."""
-        tables = [] if data is None else [data.table(name) for name in ("train", "val", "test")]
-        table = next((table for table in tables if table is not None), None)
-        if table is not None and table.annotations is None:
-            raise ConfigError("the data has no objects: give some, for instance by ObjectDetectionData.from_coco")
-        if self.classes:
-            return self
-        if table is None or table.annotations is None:
-            raise ConfigError("which classes there are is not known: give datamodule=, or class_names")
-        raw = replace(table.annotations, code=None)
-        seen = {label for row in range(len(raw)) for label in cast(Any, raw.target(row))["labels"]}
-        names = self.class_names or raw.names or None
-        if names is not None and not isinstance(names, Mapping) and any(isinstance(label, str) for label in seen):
-            names = {name: name for name in names}  # of labels that are names it says which there are
-        named = class_ids(names, self.num_classes, raw.names, seen, self.ignored)
-        return replace(self, **named._asdict())
-
-    @property
-    def ignored(self) -> tuple[str | int, ...]:
-        """The labels whose objects are left out."""
-        return tuple(self.ignore)
-
-    @property
-    def choices(self) -> int:
-        """How many classes there are."""
-        return len(self.classes)
-
-    @property
-    def labels(self) -> list[Any]:
-        """The names of the classes."""
-        return list(self.classes)
-
-    def fitting(self, table: Table) -> Table:
-        """Return the same examples with targets of these classes; see ``Kind.fitting``."""
-        if table.annotations is None or not self.classes:
-            return table
-        coded = Coded(self.classes, self.ids, self.codes, self.ignored, option="ignore")
-        return replace(table, annotations=table.annotations.coded(ToObjects(coded)))
+    def targets_by(self, coded: Coded) -> Callable[[Any], Batch]:
+        """Return what makes targets of objects with labels."""
+        return ToObjects(coded)
 
     # ---- the network
 
@@ -167,7 +128,29 @@ class Detection(Kind):
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector | RtDetr:
         if self.detector == "rt_detr":
             return RtDetr(channels, strides, self.choices, self.width, self.most)
-        return Detector(self.detector, channels, strides, self.choices, self.width, most=self.most)
+        return Detector(
+            self.detector, channels, strides, self.choices, self.width, most=self.most, classifier=self.classifier
+        )
+
+    def second_stage(self, head: nn.Module | None, data: Any) -> tuple[Self, list[nn.Module]]:
+        """Give a detector the classes of further data, and return what is to train: see ``Kind.second_stage``."""
+        if head is None:
+            raise ConfigError(
+                "strategy='tfa' is the second of two stages: train the detector first, on classes of which there is "
+                "much, trainer.finetune(model, datamodule=...)"
+            )
+        if not isinstance(head, Detector) or not head.by_regions:
+            raise ConfigError(
+                f"strategy='tfa' trains the last layers of regions, and {self.detector} has none: make the model with "
+                "detector='faster_rcnn', classifier='cosine'"
+            )
+        fresh = replace(self, num_classes=None, class_names=None, classes=(), ids=(), codes=())
+        told = fresh.meet(data, "fit")
+        if told.classes == self.classes:
+            return self, [head.last]
+        places = {name: code for code, name in enumerate(self.classes)}
+        head.become(len(told.classes), {new: places[name] for new, name in enumerate(told.classes) if name in places})
+        return told, [head.last]
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"boxes": [N, K, 4], "scores": [N, K], "labels": [N, K]}`` and the sizes; scores of 0 fill up."""
@@ -181,18 +164,6 @@ class Detection(Kind):
         return {**filled, "size": inputs["size"], "full": inputs["full"]}
 
     # ---- how well it does
-
-    def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
-        """Return nothing that is called: the loss is the detector's own.
-
-        Raises:
-            ConfigError: another is asked for.
-        """
-        if asked is not None:
-            raise ConfigError(
-                "loss_fn is of answers that are compared one by one, and a detector has a loss of its own"
-            )
-        return _no_loss
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
         """Answer a batch, and judge the answers; while it trains there are none. See ``Kind.judge``."""
@@ -271,20 +242,70 @@ class Detection(Kind):
         whole = {"map": float(mean.mean()), "map_50": float(mean[0]), "map_75": float(mean[5])}
         return whole | {f"ap_{name}": float(np.mean(own)) for name, own in each.items()}
 
-    def settled(self, figures: Tensor) -> Tensor:
-        """Return what each picture adds to the score, whose mean it is, by leaving groups of them out in turn."""
-        if figures.ndim < 2 or not len(figures):
-            return figures.new_empty(0)
-        return torch.from_numpy(shares_of_each(self.precisions, MAP.name, figures.cpu().numpy()))
+    def mistakes(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], row: int) -> dict[str, Any] | None:
+        """Return hits, misses and false alarms of a picture, at ``min_score`` and an overlap of 0.5 or more, on its
+        canvas; see ``Kind.mistakes``."""
+        told = {name: leaf[row : row + 1].detach().double().cpu().numpy() for name, leaf in outputs.items()}
+        true = {name: leaf[row : row + 1].detach().double().cpu().numpy() for name, leaf in targets.items()}
+        there = np.flatnonzero(true["mask"][0] > 0)
+        crowd = true.get("crowd", np.zeros_like(true["mask"]))[0][there] > 0
+        scores = told["scores"][0]
+        found = np.flatnonzero((scores >= max(self.min_score, 1e-9)) & np.isfinite(told["boxes"][0]).all(1))
+        found = found[np.argsort(-scores[found], kind="stable")]
+        codes, wanted = told["labels"][0][found], true["labels"][0][there]
+        shared = np.where(codes[:, None] == wanted, self._overlaps(told, true, 0, found, there, crowd), 0.0)
+        whose = partners(shared, crowd, _OVERLAP)
+        objects: list[dict[str, Any]] = []
+        for place, other in zip(found.tolist(), whose.tolist(), strict=True):
+            if other >= 0 and crowd[other]:
+                continue
+            own = there[other] if other >= 0 else None
+            one = {"state": "false" if own is None else "hit", "score": float(scores[place])}
+            name, box = self.classes[int(told["labels"][0][place])], told["boxes"][0][place].tolist()
+            objects.append({**one, "label": name, "box": box, **self._amiss(told, true, place, own)})
+        for other in sorted({*range(len(there))} - {*whose.tolist()}):
+            if not crowd[other]:
+                own = there[other]
+                name, box = self.classes[int(wanted[other])], true["boxes"][0][own, :4].tolist()
+                objects.append({"state": "miss", "label": name, "box": box, **self._amiss(told, true, None, own)})
+        missed, alarms = (sum(one["state"] == state for one in objects) for state in ("miss", "false"))
+        hits = len(objects) - missed - alarms
+        said = f"{hits} of {hits + missed} found, {alarms} false alarm{'s' * (alarms != 1)}"
+        return {"wrong": float(missed + alarms), "said": said, "objects": objects}
 
-    def measure(self, per_example: bool, choices: int = 0) -> Figures:
-        """Return the average precision of all and of each class; see ``Kind.measure``."""
-        from quickstudy.kinds.metrics import Precisions  # torchmetrics takes long to import, and answering needs none
+    def _amiss(self, told: Any, true: Any, place: int | None, own: int | None) -> dict[str, Any]:
+        """Return what else is to be drawn of an object found, of one that is there, or of both, in one picture."""
+        return {}
 
-        return Precisions(
-            lambda figures: self.precisions(figures.cpu().numpy()),
-            lambda figures: without_each(self.precisions, figures.cpu().numpy()),
+    @property
+    def found_at(self) -> str:
+        """Say what is a hit; see ``Kind.found_at``."""
+        return (
+            f"A hit has a score of {self.min_score:g} or more, the right class and an overlap of {_OVERLAP:g} or more. "
+            "Intervals of recall and precision take objects for independent."
         )
+
+    def found_per_class(self, figures: Tensor) -> dict[str, dict[str, Any]]:
+        """Return how many objects of each class were hit and missed, and how many false alarms there were, at
+        ``min_score`` and an overlap of 0.5 or more, with Wilson's intervals; see ``Kind.found_per_class``."""
+        numbers = figures.double().cpu().numpy()
+        counts = numbers[:, 4 * self.most :].sum(0).astype(int)
+        found = numbers[:, : 4 * self.most].reshape(-1, 4)
+        found = found[(found[:, 1] >= 0) & (found[:, 0] >= max(self.min_score, 1e-9))]
+        right, spare = (found[:, column].astype(np.int64) & 1 > 0 for column in (2, 3))
+        told = {}
+        for code, name in enumerate(self.classes):
+            own = found[:, 1] == code
+            hits, alarms = int((own & right).sum()), int((own & ~right & ~spare).sum())
+            if counts[code] + alarms:
+                shares = {"recall": (hits, int(counts[code])), "precision": (hits, hits + alarms)}
+                of_each = {
+                    part: dict(zip((part, f"{part}_ci95"), proportion_interval(*pair), strict=True)) if pair[1] else {}
+                    for part, pair in shares.items()
+                }
+                numbers_of = {"objects": int(counts[code]), "hits": hits, "misses": int(counts[code]) - hits}
+                told[name] = {**numbers_of, "false_alarms": alarms, **of_each["recall"], **of_each["precision"]}
+        return told
 
     # ---- answers
 
@@ -321,23 +342,9 @@ class Detection(Kind):
         box = (found["boxes"] * factor.repeat(2)).tolist()
         return {"label": self.classes[int(found["labels"])], "score": float(found["scores"]), "box": box}
 
-    def in_json(self, answer: list[Any]) -> dict[str, Any]:
-        """Return the objects; see ``Kind.in_json``."""
-        return {"objects": answer}
-
     def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return the objects as COCO's JSON; see ``Kind.coco``."""
         return coco_of(self.classes, names, [one.size for one in answers], answers)
-
-    def exported(self, outputs: Any) -> Tensor:
-        """Say that objects are found by code.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError(
-            "objects are chosen among those that overlap by code, which no graph holds: save(folder) keeps it"
-        )
 
 
 class InPicture(list[dict[str, Any]]):
@@ -353,10 +360,6 @@ def padded_to(leaf: Tensor, count: int) -> Tensor:
     return F.pad(leaf, [0, 0] * (leaf.ndim - 1) + [0, count - len(leaf)])
 
 
-def _no_loss(outputs: Any, targets: Any) -> Tensor:
-    raise NotImplementedError("objects are judged by their kind")
-
-
 @dataclass(frozen=True)
 class ToObjects:
     """Makes targets of objects and their labels, without those of no class; with no codes all are 0."""
@@ -366,10 +369,7 @@ class ToObjects:
     def __call__(self, target: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the target of what ``objects_of`` returned."""
         labels = target["labels"]
-        codes = torch.tensor([0] * len(labels) if self.coded is None else self.coded.listed(labels), dtype=torch.int64)
-        kept = codes >= 0
-        leaves = {name: leaf[kept] for name, leaf in target.items() if isinstance(leaf, Tensor)}
-        return {**leaves, "labels": codes[kept], "mask": torch.ones(int(kept.sum()), dtype=torch.bool)}
+        return kept_objects(target, [0] * len(labels) if self.coded is None else self.coded.listed(labels))
 
 
 def numbered(annotations: Annotations) -> Annotations:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
-from quickstudy.data.table import Table
 from quickstudy.errors import (
     ConfigError,
     DataError,
@@ -34,14 +33,15 @@ from quickstudy.errors import (
     given,
 )
 from quickstudy.functional.boxes import average_precision, best_of, hits
-from quickstudy.kinds.base import KINDS, Judged, Kind, Score
-from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
+from quickstudy.kinds.annotated import FoundObjects, kept_objects, uncoded_targets
+from quickstudy.kinds.base import KINDS, Judged, Score
+from quickstudy.kinds.class_ids import Coded
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.pillars import NUMBERS, Pillars
 
 if TYPE_CHECKING:
-    from quickstudy.kinds.metrics import Figures
+    pass
 
 MAP_25 = Score("map_25", share=True)
 OVERLAPS = (0.25, 0.5)
@@ -56,7 +56,7 @@ _GROUPS = 50
 
 @KINDS.register("detection3d")
 @dataclass(frozen=True)
-class Detection3d(Kind):
+class Detection3d(FoundObjects):
     """Boxes ``x, y, z, length, width, height, yaw`` that stand upright, each of a class.
 
     A batch of targets is ``{"boxes": [N, M, 7], "labels": [N, M], "mask": [N, M]}``. The yaw of an answer is from -pi/2
@@ -83,55 +83,39 @@ class Detection3d(Kind):
         "type": "object",
         "properties": {"boxes": {"type": "array", "items": {"type": "object"}}},
     }
-    learned: ClassVar[tuple[str, ...]] = ("classes", "ids", "codes", "extent", "side", "usual")
-    annotates: ClassVar[bool] = True
+    learned: ClassVar[tuple[str, ...]] = (*FoundObjects.learned, "extent", "side", "usual")
+    objects: ClassVar[str] = "boxes"
+    instead_of_episodes: ClassVar[str] = "classes of whole examples, and no boxes"
+    lacking: ClassVar[str] = "the data has no boxes: give some, for instance by PointCloudObjectDetectionData"
 
-    num_classes: int | None = None
-    class_names: ClassNames | None = None
-    ignore: str | int | Sequence[str | int] = ()
     cell: float | None = None
     width: int = 32
     most: int = 48
     min_score: float = 0.3
-    classes: tuple[str, ...] = ()
-    ids: tuple[Any, ...] = ()
-    codes: tuple[int, ...] = ()
     extent: tuple[float, ...] = ()
     side: float = 0.0
     usual: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        check_counts(width=self.width, most=self.most, **given(num_classes=self.num_classes))
+        super().__post_init__()
+        check_counts(width=self.width, most=self.most)
         check_above_zero(**given(cell=self.cell))
         check_shares(min_score=self.min_score)
-        object.__setattr__(self, "class_names", in_form(self.class_names))
-        object.__setattr__(self, "ignore", self._ignored)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take lists of boxes, one for each example; see ``boxes_of`` and ``Kind.encode``."""
         return annotated(targets, boxes_of, names).coded(_BARE)
 
-    def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
-        """Say that episodes are of whole examples; see ``Kind.check_episodic``."""
-        raise ConfigError(
-            f"training_strategy='{strategy}' learns classes of whole examples, and no boxes: leave it out"
-        )
-
     def meet(self, data: Any, stage: str) -> Self:
         """Take the classes, and where boxes are and how large; see ``Kind.meet``."""
-        tables = [] if data is None else [data.table(name) for name in ("train", "val", "test")]
-        table = next((table for table in tables if table is not None), None)
-        if table is not None and table.annotations is None:
-            raise ConfigError("the data has no boxes: give some, for instance by PointCloudObjectDetectionData")
+        table = self.annotated_table(data)
         if self.extent:
             return self
         if table is None or table.annotations is None:
             raise ConfigError("where boxes are is not known: give datamodule=, whose training data tells it")
-        raw = replace(table.annotations, code=None)
-        targets: list[Any] = [raw.target(row) for row in range(len(raw))]
-        seen = {label for target in targets for label in target["labels"]}
-        named = class_ids(self.class_names, self.num_classes, raw.names, seen, self._ignored)
+        targets = [*uncoded_targets(table.annotations)]
+        met = self.with_classes(table.annotations.names, self.labels_seen(targets))
         boxes = np.concatenate([target["boxes"] for target in targets])
         if not len(boxes):
             raise ConfigError("no example of the training data has a box: there is nothing to learn")
@@ -148,28 +132,11 @@ class Detection3d(Kind):
             )
         spread = max(float(boxes[:, 2].std()), 1e-3 * reach)
         usual = (float(boxes[:, 2].mean()), spread, *np.log(boxes[:, 3:6]).mean(0).tolist())
-        return replace(self, **named._asdict(), extent=(*low.tolist(), *high.tolist()), side=side, usual=usual)
+        return replace(met, extent=(*low.tolist(), *high.tolist()), side=side, usual=usual)
 
-    @property
-    def _ignored(self) -> tuple[str | int, ...]:
-        return (self.ignore,) if isinstance(self.ignore, (str, int)) else tuple(self.ignore)
-
-    @property
-    def choices(self) -> int:
-        """How many classes there are."""
-        return len(self.classes)
-
-    @property
-    def labels(self) -> list[Any]:
-        """The names of the classes."""
-        return list(self.classes)
-
-    def fitting(self, table: Table) -> Table:
-        """Return the same examples with targets of these classes; see ``Kind.fitting``."""
-        if table.annotations is None or not self.classes:
-            return table
-        coded = Coded(self.classes, self.ids, self.codes, self._ignored, option="ignore")
-        return replace(table, annotations=table.annotations.coded(ToBoxes(coded)))
+    def targets_by(self, coded: Coded) -> Callable[[Any], Batch]:
+        """Return what makes targets of boxes with labels."""
+        return ToBoxes(coded)
 
     # ---- the network
 
@@ -209,16 +176,6 @@ class Detection3d(Kind):
         return {"boxes": boxes, "scores": scores, "labels": labels}
 
     # ---- how well it does
-
-    def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
-        """Return nothing that is called: the loss is of maps, which the head makes.
-
-        Raises:
-            ConfigError: another is asked for.
-        """
-        if asked is not None:
-            raise ConfigError("loss_fn is of answers that are compared one by one, and boxes have a loss of their own")
-        return _no_loss
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
         """Answer a batch, and judge the answers; see ``Kind.judge``."""
@@ -283,9 +240,9 @@ class Detection3d(Kind):
         sound = np.flatnonzero(np.isfinite(boxes).all(1) & (scores >= least))
         return sound[best_of(boxes[sound], scores[sound], labels[sound], 0.1)]
 
-    def precisions(self, figures: Tensor) -> dict[str, float]:
+    def precisions(self, figures: Any) -> dict[str, float]:
         """Return the average precision of each class that is there, at each of ``OVERLAPS``, and their means."""
-        numbers = figures.double().cpu().numpy()
+        numbers = np.asarray(figures, np.float64)
         counts = numbers[:, 4 * self.most :].sum(0)
         found = numbers[:, : 4 * self.most].reshape(-1, 4)
         found = found[found[:, 0] >= 0]
@@ -299,28 +256,6 @@ class Detection3d(Kind):
             told[f"map_{100 * least:.0f}"] = float(np.mean([*each.values()])) if each else 0.0
             told |= {f"ap_{100 * least:.0f}_{name}": value for name, value in each.items()}
         return told
-
-    def settled(self, figures: Tensor) -> Tensor:
-        """Return what each example adds to the score, whose mean it is, by leaving groups of them out in turn."""
-        if figures.ndim < 2 or not len(figures):
-            return figures.new_empty(0)
-        count, whole, rests = len(figures), self.precisions(figures)[MAP_25.name], self.rests(figures)
-        moved = torch.tensor([whole - rest[MAP_25.name] for rest in rests], dtype=torch.float64) * (len(rests) - 1)
-        own = moved[torch.arange(count) % len(rests)]
-        return whole + (own - own.mean()) * math.sqrt(count / len(rests))
-
-    def rests(self, figures: Tensor) -> list[dict[str, float]]:
-        """Return the average precisions without each of some groups of examples."""
-        own = torch.arange(len(figures)) % min(len(figures), _GROUPS)
-        if len(figures) < 2:
-            return [self.precisions(figures)]
-        return [self.precisions(figures[own.to(figures.device) != group]) for group in range(int(own.max()) + 1)]
-
-    def measure(self, per_example: bool, choices: int = 0) -> Figures:
-        """Return the average precision of all and of each class; see ``Kind.measure``."""
-        from quickstudy.kinds.metrics import Precisions  # torchmetrics takes long to import, and answering needs none
-
-        return Precisions(self.precisions, self.rests)
 
     # ---- answers
 
@@ -348,24 +283,6 @@ class Detection3d(Kind):
     def _told(self, box: list[float], score: float, code: int) -> dict[str, Any]:
         return {"label": self.classes[code], "score": score, "center": box[:3], "size": box[3:6], "yaw": box[6]}
 
-    def in_json(self, answer: list[Any]) -> dict[str, Any]:
-        """Return the boxes; see ``Kind.in_json``."""
-        return {"boxes": answer}
-
-    def exported(self, outputs: Any) -> Tensor:
-        """Say that boxes are found by code.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError(
-            "boxes are chosen among those that overlap by code, which no graph holds: save(folder) keeps it"
-        )
-
-
-def _no_loss(outputs: Any, targets: Any) -> Tensor:
-    raise NotImplementedError("boxes are judged by their kind")
-
 
 @dataclass(frozen=True)
 class ToBoxes:
@@ -376,9 +293,8 @@ class ToBoxes:
     def __call__(self, target: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the target of what ``boxes_of`` returned, without boxes of no class."""
         boxes = torch.as_tensor(np.asarray(target["boxes"], np.float32)).view(-1, 7)
-        codes = torch.tensor([0] * len(boxes) if self.coded is None else self.coded.listed(target["labels"])).long()
-        kept = codes >= 0
-        return {"boxes": boxes[kept], "labels": codes[kept], "mask": torch.ones(int(kept.sum()), dtype=torch.bool)}
+        codes = [0] * len(boxes) if self.coded is None else self.coded.listed(target["labels"])
+        return kept_objects({"boxes": boxes}, codes)
 
 
 _BARE = ToBoxes()
@@ -416,8 +332,14 @@ def boxes_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
         found = np.asarray(boxes, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"boxes must be rows of 7 numbers, and these are {brief(boxes)}") from error
+    if found.ndim == 1 and len(found):
+        raise DataError(f"boxes are rows of 7 numbers, [M, 7], and these are one row, {brief(boxes)}: give [box]")
     if len(found) and (found.ndim != 2 or found.shape[1] != 7):
-        raise DataError(f"a box has 7 numbers, x, y, z, length, width, height, yaw, and these have {found.shape[-1]}")
+        raise DataError(
+            f"a box has 7 numbers, x, y, z, length, width, height, yaw, and these have {found.shape[-1]}"
+            + ": give a yaw of 0 to those that are not turned, numpy.pad(boxes, ((0, 0), (0, 1)))"
+            * (found.shape[-1] == 6)
+        )
     found = found.reshape(-1, 7)
     if labels is not None and (isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__")):
         raise DataError(f"labels of boxes are a list with one for each box, and not {brief(labels)}")

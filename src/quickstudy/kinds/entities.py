@@ -18,10 +18,12 @@ from torch import Tensor
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, brief, few
+from quickstudy.errors import ConfigError, DataError, brief, check_counts, few
 from quickstudy.functional.characters import text_of
 from quickstudy.kinds.base import KINDS, Score
+from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.losses import class_weights_of
+from quickstudy.kinds.parts import OfParts, Parts, Told
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements
 from quickstudy.nets import Encoder
@@ -42,8 +44,11 @@ class Span(NamedTuple):
 
 @KINDS.register("entities")
 @dataclass(frozen=True)
-class Entities(Segmentation):
+class Entities(OfParts, Segmentation):
     """Entities in texts: a tag of each word, by which words belong together.
+
+    From a few texts they are learned without training: words are examples with a class each, an entity's or ``O``,
+    which an algorithm on embeddings learns; neighbours of one class are one entity then.
 
     Tags are those of Ramshaw and Marcus 1995 (https://aclanthology.org/W95-0107), each entity beginning with one of its
     own (IOB2): ``O``, and of each class ``B-NAME`` and ``I-NAME``. The score is the F1 of whole entities of all texts,
@@ -55,6 +60,7 @@ class Entities(Segmentation):
         ignore: classes whose entities are left out, as if their words were of none.
         class_weights: ``"balanced"``, weights by tag, or in the tags' order.
         hidden: units of a layer between features and answers; 0: the head is linear.
+        rows_per_class: how many words few-shot forms keep of each class at most, evenly from all texts.
         classes: the C tags.
         ids, codes: the same in numbers.
     """
@@ -66,11 +72,15 @@ class Entities(Segmentation):
         "properties": {"entities": {"type": "array", "items": {"type": "object"}}},
     }
 
+    shown_by: ClassVar[str] = "linear_probe"
+
     hidden: int = 0
     ignore: Sequence[str] = ()
+    rows_per_class: int = 5000
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_counts(rows_per_class=self.rows_per_class)
         ignored = (self.ignore,) if isinstance(self.ignore, str) else tuple(map(str, self.ignore))
         object.__setattr__(self, "ignore", ignored)
 
@@ -88,10 +98,23 @@ class Entities(Segmentation):
     @property
     def entities(self) -> tuple[str, ...]:
         """The classes of entities."""
-        return tuple(tag.removeprefix(_TAG[0]) for tag in self.classes if tag.startswith(_TAG[0]))
+        return tuple(dict.fromkeys(_parsed(tag)[1] for tag in self.classes if tag != OUTSIDE))
+
+    @property
+    def most_rows(self) -> int:
+        """How many words are kept of each class at most."""
+        return self.rows_per_class
 
     def named_by(self, table: Table | None) -> Self:
         """Return it with the tags of the entities that are named, or in a table; see ``Segmentation.named_by``."""
+        return self._of([OUTSIDE, *(f"{mark}{name}" for name in self._known(table) for mark in _TAG)])
+
+    def _of(self, tags: Sequence[str]) -> Self:
+        numbers = tuple(range(len(tags)))
+        return replace(self, classes=tuple(tags), ids=numbers, codes=numbers, weights=())
+
+    def _known(self, table: Table | None) -> tuple[str, ...]:
+        """Return the classes of entities that are named, or in a table."""
         names = self.class_names if not isinstance(self.class_names, Mapping) else tuple(self.class_names.values())
         told = () if table is None or table.annotations is None else table.annotations.names
         if names is None and told:
@@ -105,9 +128,7 @@ class Entities(Segmentation):
             raise ConfigError("there is no entity to learn: no text has one that is not ignored")
         if self.num_classes not in (None, len(known)):
             raise ConfigError(f"there are {len(known)} classes and num_classes={self.num_classes}: leave it out")
-        tags = (OUTSIDE, *(f"{mark}{name}" for name in known for mark in _TAG))
-        numbers = tuple(range(len(tags)))
-        return replace(self, classes=tags, ids=numbers, codes=numbers)
+        return known
 
     def meet(self, data: Any, stage: str) -> Self:
         """Take the classes, and weigh their tags; see ``Kind.meet``."""
@@ -130,6 +151,48 @@ class Entities(Segmentation):
         if table.annotations is None or not self.classes:
             return table
         return replace(table, annotations=table.annotations.coded(_ToTags(self.classes, self.ignore)))
+
+    # ---- word by word
+
+    def parts(self, encoder: Encoder, inputs: Batch) -> Parts:
+        """Return the words of texts; see ``OfParts.parts``."""
+        features, mask = encoder.elements(inputs)
+        return Parts(features[mask], mask.nonzero()[:, 0], mask)
+
+    def taught(self, encoder: Encoder, inputs: Batch, targets: Mapping[str, Tensor]) -> tuple[Parts, Tensor]:
+        """Return the words that have a class; see ``OfParts.taught``."""
+        features, mask = encoder.elements(inputs)
+        labels, asked = of_elements(mask, targets)
+        return Parts(features[asked], asked.nonzero()[:, 0]), labels[asked]
+
+    def assembled(
+        self, logits_nW: Tensor, parts: Parts, inputs: Batch, unknown_n: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the logits of all words, of which those like none that were shown are of no entity."""
+        mask: Tensor = parts.places
+        if unknown_n is not None and OUTSIDE in self.classes:
+            sure = torch.full_like(logits_nW, -torch.inf)
+            sure[:, self.classes.index(OUTSIDE)] = 0
+            logits_nW = torch.where(unknown_n[:, None], sure, logits_nW)
+        whole = logits_nW.new_zeros(*mask.shape, logits_nW.shape[1])
+        whole[mask] = logits_nW
+        return {"logits": whole, "mask": mask, "offsets": inputs["offsets"], "characters": inputs["characters"]}
+
+    def of_table(self, table: Table, names: Any = None) -> tuple[Self, Annotations]:
+        """Return it with ``O`` and the entities of a support set, and the classes of words."""
+        asked = self if names is None else replace(self, num_classes=None, class_names=in_form(names))
+        named = asked._of([OUTSIDE, *asked._known(table)])
+        coded = named.fitting(table).annotations
+        assert coded is not None
+        return named, coded
+
+    def of_one_class(self, annotations: Annotations) -> Annotations:
+        """Return the words of all entities, whatever their class, as those of one; see ``OfParts.of_one_class``."""
+        return annotations.coded(_of_one_class)
+
+    def of_classes(self, names: Sequence[Any]) -> Self:
+        """Return it with these classes; see ``OfParts.of_classes``."""
+        return self._of(names)
 
     # ---- how well it does
 
@@ -205,11 +268,11 @@ class Entities(Segmentation):
 
     def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
         """Return one row, of entities as JSON; see ``Kind.written``."""
-        return [self.row(file, plain_answer(answer))]
+        return [self.row(file, plain_answer(_without_kind(answer)))]
 
-    def in_json(self, answer: list[dict[str, Any]]) -> dict[str, Any]:
+    def in_json(self, answer: Any) -> dict[str, Any]:
         """Return the entities; see ``Kind.in_json``."""
-        return {"entities": answer}
+        return {"entities": _without_kind(answer)}
 
 
 def in_iob2(tags: Sequence[str]) -> list[str]:
@@ -240,7 +303,8 @@ def _parsed(tag: str) -> tuple[str, str]:
 def entities_of(tags: Sequence[str]) -> list[Span]:
     """Return the entities that tags of words tell of, in words.
 
-    One that begins with ``I-`` begins there all the same, as the script of CoNLL 2000 counts it.
+    One that begins with ``I-`` begins there all the same, as the script of CoNLL 2000 counts it; names of classes alone
+    are like tags with it.
 
     >>> entities_of(["B-a", "I-a", "O", "I-b", "B-b"])
     [Span(start=0, end=2, label='a'), Span(start=3, end=4, label='b'), Span(start=4, end=5, label='b')]
@@ -249,9 +313,9 @@ def entities_of(tags: Sequence[str]) -> list[Span]:
     for place, tag in enumerate(tags):
         if tag == OUTSIDE:
             continue
-        label = tag[len(_TAG[0]) :]
+        mark, label = _parsed(tag)
         before = spans[-1] if spans else None
-        if tag.startswith(_TAG[1]) and before is not None and (before.end, before.label) == (place, label):
+        if mark == "I" and before is not None and (before.end, before.label) == (place, label):
             spans[-1] = before._replace(end=place + 1)
         else:
             spans.append(Span(place, place + 1, label))
@@ -279,7 +343,11 @@ def spans_of(item: Any, example: Batch | None = None, names: Sequence[str] = ())
         item = item.tolist()
     if not isinstance(item, (list, tuple)):
         raise DataError(f"entities are a list of (start, end, label), or one tag of each word, and not {brief(item)}")
-    where = {} if example is None else {name: example[name] for name in ("offsets", "mask", "characters")}
+    where: dict[str, Tensor] = {}
+    if example is not None:
+        count = int((example["offsets"][:, 1] > 0).sum())  # behind them zeros fill up
+        where = {"offsets": example["offsets"][:count], "mask": example["mask"][:count]}
+        where["characters"] = example["characters"]
     if names and item and all(isinstance(tag, int) for tag in item):
         if not 0 <= min(item) <= max(item) < len(names):
             raise DataError(f"tags are numbers from 0 to {len(names) - 1}, and these are {brief(item)}")
@@ -327,12 +395,14 @@ class _ToTags:
     ignored: Sequence[str]
 
     def __call__(self, found: Mapping[str, Any]) -> dict[str, Tensor]:
-        told = found["tags"] if "tags" in found else self._tags(found)
-        told = [OUTSIDE if tag[2:] in self.ignored else tag for tag in told]
+        told = found["tags"] if "tags" in found else tags_of(found, self.ignored)
+        told = [OUTSIDE if _parsed(tag)[1] in self.ignored else tag for tag in told]
         known = {tag: code for code, tag in enumerate(self.tags)}
-        strange = dict.fromkeys(tag[2:] for tag in told if tag not in known)
+        if not any(tag.startswith(_TAG) for tag in self.tags):  # of single words
+            told = [tag if tag == OUTSIDE else _parsed(tag)[1] for tag in told]
+        strange = dict.fromkeys(_parsed(tag)[1] for tag in told if tag not in known)
         if strange:
-            names = [tag[2:] for tag in self.tags if tag.startswith(_TAG[0])]
+            names = dict.fromkeys(_parsed(tag)[1] for tag in self.tags if tag != OUTSIDE)
             raise DataError(
                 f"the entity {few(map(repr, strange))} is of none of the classes {few(map(repr, names))}: set "
                 "class_names, or ignore for those that are not to be learned"
@@ -340,23 +410,35 @@ class _ToTags:
         mask = found["mask"].bool() if "mask" in found else torch.ones(len(told), dtype=torch.bool)
         return {"labels": torch.tensor([known[tag] for tag in told], dtype=torch.int64), "mask": mask}
 
-    def _tags(self, found: Mapping[str, Any]) -> list[str]:
-        """Return the tags of words that spans of characters tell of."""
-        places = found["offsets"].tolist()
-        tags = [OUTSIDE] * len(places)
-        for number, (start, end, label) in enumerate(found["spans"]):
-            if label in self.ignored:
-                continue
-            own = [place for place, (begin, stop) in enumerate(places) if begin < end and stop > start]
-            if not own:
-                raise DataError(f"entity {number} ({start} to {end}, {label!r}) has no word of the text: remove it")
-            if any(tags[place] != OUTSIDE for place in own):
-                raise DataError(
-                    f"entity {number} ({start} to {end}, {label!r}) shares a word with another: keep one of them"
-                )
-            for mark, place in zip([_TAG[0], *[_TAG[1]] * (len(own) - 1)], own, strict=True):
-                tags[place] = f"{mark}{label}"
-        return tags
+
+def tags_of(found: Mapping[str, Any], ignored: Sequence[str]) -> list[str]:
+    """Return the tags of words that spans of characters tell of."""
+    places = found["offsets"].tolist()
+    tags = [OUTSIDE] * len(places)
+    for number, (start, end, label) in enumerate(found["spans"]):
+        if label in ignored:
+            continue
+        own = [place for place, (begin, stop) in enumerate(places) if begin < end and stop > start]
+        if not own:
+            raise DataError(f"entity {number} ({start} to {end}, {label!r}) has no word of the text: remove it")
+        if any(tags[place] != OUTSIDE for place in own):
+            raise DataError(
+                f"entity {number} ({start} to {end}, {label!r}) shares a word with another: keep one of them"
+            )
+        for mark, place in zip([_TAG[0], *[_TAG[1]] * (len(own) - 1)], own, strict=True):
+            tags[place] = f"{mark}{label}"
+    return tags
+
+
+def _of_one_class(found: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return code 0 of the words of entities; others are not asked about."""
+    tags = found["tags"] if "tags" in found else tags_of(found, ())
+    named = torch.tensor([tag != OUTSIDE for tag in tags])
+    return {"labels": torch.zeros(len(tags), dtype=torch.int64), "mask": named & found["mask"].bool()}
+
+
+def _without_kind(answer: Any) -> Any:
+    return answer.answer if isinstance(answer, Told) else answer
 
 
 def _seen(table: Table | None) -> Iterable[str]:
@@ -365,7 +447,7 @@ def _seen(table: Table | None) -> Iterable[str]:
     seen: set[str] = set()
     for row in range(0 if annotations is None else len(annotations)):
         found: Any = annotations.target(row)  # type: ignore[union-attr]
-        seen |= {tag[2:] for tag in found["tags"] if tag != OUTSIDE} if "tags" in found else set()
+        seen |= {_parsed(tag)[1] for tag in found["tags"] if tag != OUTSIDE} if "tags" in found else set()
         seen |= {span.label for span in found.get("spans", ())}
     return seen
 

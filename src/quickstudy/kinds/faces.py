@@ -6,14 +6,15 @@ Shapes: N pictures, K faces that are found at most.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.batches import Batch
 from quickstudy.errors import ConfigError, check_counts, check_shares
+from quickstudy.kinds.annotated import uncoded_targets
 from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.detection import Detection, padded_to
 from quickstudy.kinds.losses import Loss
@@ -40,16 +41,15 @@ class Faces(Detection):
 
     detector: str = "mtcnn"
     min_score: float = 0.7
-    classes: tuple[str, ...] = ("face",)
-    ids: tuple[Any, ...] = ("face",)
-    codes: tuple[int, ...] = (0,)
+    classes: tuple[str, ...] = field(default=("face",), kw_only=True)
+    ids: tuple[Any, ...] = field(default=("face",), kw_only=True)
+    codes: tuple[int, ...] = field(default=(0,), kw_only=True)
     min_face: int = 20
 
     def __post_init__(self) -> None:
+        super(Detection, self).__post_init__()
         check_counts(most=self.most, min_face=self.min_face)
         check_shares(min_score=self.min_score)
-        ignored = (self.ignore,) if isinstance(self.ignore, (str, int)) else tuple(self.ignore)
-        object.__setattr__(self, "ignore", ignored)
 
     @classmethod
     def asked(cls) -> list[str]:
@@ -73,9 +73,8 @@ class Faces(Detection):
             return self
         if table.annotations is None:
             raise ConfigError("the data has no faces: give some, for instance by FaceDetectionData.from_coco")
-        raw = replace(table.annotations, code=None)
-        seen = {label for row in range(len(raw)) for label in cast(Any, raw.target(row))["labels"]}
-        ids = tuple(sorted(seen - {*self.ignored}, key=str))
+        seen = self.labels_seen(uncoded_targets(table.annotations))
+        ids = tuple(sorted({*seen} - {*self.ignored}, key=str))
         return replace(self, ids=ids, codes=(0,) * len(ids))
 
     def first_head(self) -> nn.Module:

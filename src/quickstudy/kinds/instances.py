@@ -16,6 +16,7 @@ from torch import Tensor
 from quickstudy.errors import ConfigError, check_above_zero, require
 from quickstudy.functional.detections import point_likeness
 from quickstudy.functional.masks import in_runs, mask_overlaps
+from quickstudy.kinds.annotated import uncoded_targets
 from quickstudy.kinds.base import KINDS
 from quickstudy.kinds.detection import Detection
 from quickstudy.nets.detectors import Detector
@@ -42,6 +43,14 @@ class InstanceSegmentation(Detection):
         masks = true["masks"][row][there] > 0
         own = pasted(told["masks"][row][found], told["boxes"][row][found], masks.shape[1:])
         return mask_overlaps(own, masks, crowd)
+
+    def _amiss(self, told: Any, true: Any, place: int | None, own: int | None) -> dict[str, Any]:
+        """Return which pixels of an object that was found are missing, and which are too many."""
+        if place is None or own is None:
+            return {}
+        there = true["masks"][0][own] > 0
+        (found,) = pasted(told["masks"][0][[place]], told["boxes"][0][[place]], there.shape)
+        return {"missing": there & ~found, "surplus": found & ~there}
 
     def _told(self, found: Mapping[str, Tensor], factor: Tensor, full: Sequence[int]) -> dict[str, Any]:
         told = super()._told(found, factor, full)
@@ -82,9 +91,8 @@ class Keypoints(Detection):
         met = super().meet(data, stage)
         if met.points:
             return met
-        annotations = data.table("train").annotations
-        raw = replace(annotations, code=None)
-        found: Any = next((one for row in range(len(raw)) if len((one := raw.target(row))["boxes"])), None)
+        targets = uncoded_targets(data.table("train").annotations)
+        found = next((one for one in targets if len(one["boxes"])), None)
         if found is None or "keypoints" not in found:
             raise ConfigError("no object of the training data has keypoints: there is nothing to learn")
         count = found["keypoints"].shape[1]
@@ -95,7 +103,14 @@ class Keypoints(Detection):
 
     def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
         return Detector(
-            self.detector, channels, strides, self.choices, self.width, keypoints=len(self.points), most=self.most
+            self.detector,
+            channels,
+            strides,
+            self.choices,
+            self.width,
+            keypoints=len(self.points),
+            most=self.most,
+            classifier=self.classifier,
         )
 
     def _of_object(self, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -109,6 +124,14 @@ class Keypoints(Detection):
         areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
         points = true["keypoints"][row][there][:, : len(self.points)]
         return point_likeness(told["keypoints"][row][found], points, areas, self.spread)
+
+    def _amiss(self, told: Any, true: Any, place: int | None, own: int | None) -> dict[str, Any]:
+        """Return the points found beside the true ones, of those that are labelled."""
+        if place is None or own is None:
+            return {}
+        found, there = told["keypoints"][0][place], true["keypoints"][0][own][: len(self.points)]
+        pairs = zip(found.tolist(), there.tolist(), strict=True)
+        return {"points": [(one[:2], other[:2]) for one, other in pairs if other[2] > 0]}
 
     def _told(self, found: Mapping[str, Tensor], factor: Tensor, full: Sequence[int]) -> dict[str, Any]:
         places = (found["keypoints"][:, :2] * factor).tolist()

@@ -5,7 +5,7 @@ Shapes: N examples, P their elements (of one axis or several), C classes, D feat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.table import Table
-from quickstudy.errors import ConfigError, DataError, brief, check_counts
-from quickstudy.kinds.base import KINDS, Judged, Kind, Score, linear_of
-from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
+from quickstudy.errors import DataError, brief, check_counts
+from quickstudy.kinds.annotated import Annotated
+from quickstudy.kinds.base import KINDS, Judged, Score, linear_of
+from quickstudy.kinds.class_ids import Coded
 from quickstudy.kinds.losses import ClassWeights, Loss, check_class_weights, class_weights_of, named_loss, weighted
 from quickstudy.nets import Encoder
 
@@ -31,7 +32,7 @@ MEAN_IOU = Score("mean_iou", share=True)
 
 @KINDS.register("segmentation")
 @dataclass(frozen=True)
-class Segmentation(Kind):
+class Segmentation(Annotated):
     """A class of each element of an input, which the backbone tells the features of (``elements``).
 
     Targets are whole numbers, the ids of classes, of each element; a batch of them is
@@ -57,57 +58,33 @@ class Segmentation(Kind):
         "type": "object",
         "properties": {"labels": {"type": "array", "items": {"type": "string"}}},
     }
-    learned: ClassVar[tuple[str, ...]] = ("classes", "ids", "codes", "weights")
-    annotates: ClassVar[bool] = True
+    learned: ClassVar[tuple[str, ...]] = (*Annotated.learned, "weights")
+    ignored_by: ClassVar[str] = "ignore_index"
+    instead_of_episodes: ClassVar[str] = "a class of whole examples from a few, and here each of their parts has one"
+    lacking: ClassVar[str] = (
+        "the data has one label of each example, or none, and here each of its parts has one: give labels that are as "
+        "large as the inputs, for instance by PointCloudSegmentationData"
+    )
+    by_number: ClassVar[bool] = True
 
-    num_classes: int | None = None
-    class_names: ClassNames | None = None
     ignore_index: int | Sequence[int] | None = None
     class_weights: ClassWeights | None = None
     hidden: int = 128
-    classes: tuple[str, ...] = ()
-    ids: tuple[int, ...] = ()
-    codes: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.num_classes is not None:
-            check_counts(num_classes=self.num_classes)
+        super().__post_init__()
         check_counts(0, hidden=self.hidden)
-        object.__setattr__(self, "class_names", in_form(self.class_names, numbers=True))
-
-    @property
-    def ignored(self) -> tuple[int, ...]:
-        """Ids of no class."""
-        if self.ignore_index is None:
-            return ()
-        return (self.ignore_index,) if isinstance(self.ignore_index, int) else tuple(self.ignore_index)
 
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take arrays of ids, one for each example; see ``Kind.encode``."""
         return annotated(targets, ids_of, names)
 
-    def check_episodic(self, strategy: str, head: str | nn.Module) -> None:
-        """Say that episodes are of whole examples; see ``Kind.check_episodic``."""
-        raise ConfigError(
-            f"training_strategy='{strategy}' learns a class of whole examples from a few, and here each of their parts "
-            "has one: leave it out"
-        )
-
     def meet(self, data: Any, stage: str) -> Self:
         """Take the classes, and weigh them; see ``Kind.meet``."""
-        met = self
-        tables = [] if data is None else [data.table(name) for name in ("train", "val", "test")]
-        given = next((table for table in tables if table is not None), None)
-        if given is not None and given.annotations is None:
-            raise ConfigError(
-                "the data has one label of each example, or none, and here each of its parts has one: give labels that "
-                "are as large as the inputs, for instance by PointCloudSegmentationData"
-            )
-        train = tables[0] if tables else None
-        if not met.classes:
-            met = met.named_by(given)
+        met = super().meet(data, stage)
+        train = None if data is None else data.table("train")
         if self.class_weights is not None and (not self.weights or (stage == "fit" and train is not None)):
             counts = None if train is None else met._counted(train)
             total = 0 if counts is None else sum(counts)
@@ -115,13 +92,10 @@ class Segmentation(Kind):
             met = replace(met, weights=found)
         return met
 
-    def named_by(self, table: Table | None) -> Self:
-        """Return it with the classes that it is told, or that targets have."""
-        told = () if table is None or table.annotations is None else table.annotations.names
-        if table is None and self.class_names is None and self.num_classes is None:
-            raise ConfigError("how many classes there are is not known: set num_classes or class_names")
-        seen = _Seen(table)
-        return replace(self, **class_ids(self.class_names, self.num_classes, told, seen, self.ignored)._asdict())
+    def labels_seen(self, targets: Iterable[Any]) -> Iterator[int]:
+        """Return the ids that elements have."""
+        for target in targets:
+            yield from target.unique().tolist()
 
     def _counted(self, table: Table) -> list[int] | None:
         """Return how many elements each class has."""
@@ -134,25 +108,9 @@ class Segmentation(Kind):
             counts += torch.bincount(target["labels"][target["mask"]], minlength=len(counts))
         return counts.tolist()
 
-    @property
-    def choices(self) -> int:
-        """How many classes there are."""
-        return len(self.classes)
-
-    @property
-    def labels(self) -> list[Any]:
-        """The names of the classes."""
-        return list(self.classes)
-
-    def fitting(self, table: Table) -> Table:
-        """Return the same examples with targets ``{"labels", "mask"}`` of these classes; see ``Kind.fitting``."""
-        if table.annotations is None or not self.classes:
-            return table
-        return replace(table, annotations=table.annotations.coded(_ToTargets(self._coded)))
-
-    @property
-    def _coded(self) -> Coded:
-        return Coded(self.classes, self.ids, self.codes, self.ignored)
+    def targets_by(self, coded: Coded) -> Callable[[Any], Batch]:
+        """Return what makes ``{"labels", "mask"}`` of ids."""
+        return _ToTargets(coded)
 
     # ---- the network
 
@@ -308,20 +266,6 @@ class _ToTargets:
     def __call__(self, ids: Tensor) -> dict[str, Tensor]:
         labels, mask = self.coded.labels(ids)
         return {"labels": labels, "mask": mask}
-
-
-class _Seen:
-    """The ids in the targets of a table, read once somebody goes through them."""
-
-    def __init__(self, table: Table | None) -> None:
-        self._table = table
-
-    def __iter__(self) -> Any:
-        annotations = None if self._table is None else self._table.annotations
-        seen: set[int] = set()
-        for row in range(0 if annotations is None else len(annotations)):
-            seen |= {*annotations.target(row).unique().tolist()}  # type: ignore[union-attr]
-        return iter(seen)
 
 
 def of_elements(there: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,8 @@ from quickstudy.kinds.segmentation import Segmentation, of_elements, of_rectangl
 from quickstudy.nets import Encoder
 from quickstudy.nets.decoders import DECODERS, OF_BACKBONE, MapDecoder
 
+_PAIRS = 6
+"""Confusions of a picture that are drawn, the most frequent."""
 _DIVIDED = 32
 """Sides of what a network is shown are multiples of it."""
 _UNKNOWN = "unknown"
@@ -74,6 +76,9 @@ class SemanticSegmentation(OfParts, Segmentation):
     }
 
     shown_by: ClassVar[str] = "linear_probe"
+    usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "linear_probe": {"class_weight": "balanced", "regularization": 10.0}  # as cells of one input are much alike
+    }
 
     hidden: int = 0
     decoder: str = "unet"
@@ -224,6 +229,41 @@ class SemanticSegmentation(OfParts, Segmentation):
         same = [one if one.shape[2:] == shape else F.interpolate(one, shape, mode="bilinear") for one in chosen]
         return torch.cat(same, 1), finest
 
+    def mistakes(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], row: int) -> dict[str, Any] | None:
+        """Return which pixels of a canvas were taken for what, the most first; see ``Kind.mistakes``."""
+        if "logits" not in outputs:
+            return None
+        labels, asked = (leaf[0].cpu().numpy() for leaf in of_elements(outputs["mask"][[row]], _row(targets, row)))
+        answers = outputs["logits"][row].argmax(-1).cpu().numpy()
+        wrong = asked & (answers != labels)
+        count = max(int(asked.sum()), 1)
+        pairs, often = np.unique(np.stack([labels[wrong], answers[wrong]], 1), axis=0, return_counts=True)
+        order = np.argsort(-often, kind="stable")[:_PAIRS]
+        errors = [
+            (
+                f"{self.classes[true]} taken for {self.classes[said]} {number / count:.1%}",
+                wrong & (labels == true) & (answers == said),
+            )
+            for (true, said), number in zip(pairs[order].tolist(), often[order].tolist(), strict=True)
+        ]
+        unasked = outputs["mask"][row].bool().cpu().numpy() & ~asked
+        share = float(wrong.sum()) / count
+        return {"wrong": share, "said": f"{share:.1%} of its pixels are wrong", "errors": errors, "unasked": unasked}
+
+    def found_per_class(self, figures: Tensor) -> dict[str, dict[str, Any]]:
+        """Return of each class how many pixels are of it, and the shares that were found and that are rightly named;
+        see ``Kind.found_per_class``."""
+        both, named, true = (part.double().sum(0).tolist() for part in figures.cpu().chunk(3, 1))
+        return {
+            name: {
+                "pixels": int(true[code]),
+                **({"recall": both[code] / true[code]} if true[code] else {}),
+                **({"precision": both[code] / named[code]} if named[code] else {}),
+            }
+            for code, name in enumerate(self.classes)
+            if true[code] or named[code]
+        }
+
     # ---- answers
 
     def answers(self, outputs: Mapping[str, Tensor], form: str) -> Any:
@@ -285,6 +325,10 @@ class SemanticSegmentation(OfParts, Segmentation):
             for each in told
         ]
         return coco_of(self.classes, names, [each["size"] for each in told], objects)
+
+
+def _row(targets: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:
+    return {name: targets[name][[row]] for name in ("labels", "mask")}
 
 
 def _padded(inputs: Batch) -> dict[str, Tensor]:

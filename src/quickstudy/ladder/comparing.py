@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.functional.intervals import classes_interval, draws_interval, mean_interval, teaching_variance
+from quickstudy.functional.intervals import FEWEST, classes_interval, draws_interval, mean_interval, teaching_variance
 from quickstudy.ladder.record import ALL, Draw, Key, Record
 
 WORTH = 0.01
@@ -141,6 +141,8 @@ def _evidence(record: Record, shots: int, keys: Sequence[Key]) -> tuple[_Paired,
     """
     few = [number for number in record.asked.shots if number != ALL]
     known = _paired(record, few[-1], keys) if shots == ALL and few else None
+    if known is not None and len(torch.unique(known.draws)) < FEWEST:
+        known = None
     return _paired(record, shots, keys), known
 
 
@@ -422,12 +424,28 @@ def of_held_classes(record: Record, choice: Choice) -> list[str]:
     return lines
 
 
+def _not_beaten(record: Record, choice: Choice) -> tuple[str, bool]:
+    """Return in words what is there to be beaten and was not, and whether the chosen rung has fewer answers right."""
+    baselines = [key for key, step in record.steps.items() if step.baseline and seen(record, key, choice.shots)]
+    if not baselines:
+        return "", False
+    most = max(baselines, key=lambda key: accuracy(record, key, choice.shots).mean)
+    over = difference(record, choice.key, most, choice.shots)
+    if over.mean > over.ci95:
+        return "", False
+    level = in_points(accuracy(record, most, choice.shots))
+    return f"{named(record, most)}, {level}: {record.steps[most].about}", over.mean < 0
+
+
 def sentence(record: Record, choice: Choice | None) -> str:
     """Return in a sentence what is recommended, what more would cost and bring, and what more labels would."""
     if choice is None:
         return "Nothing can be recommended yet: no rung that can be saved was climbed to its end."
     estimate = Estimate(choice.accuracy, choice.ci95)
     at = f"{named(record, choice.key)} at {of_shots(record, choice.shots)}"
+    simple, worse = _not_beaten(record, choice)
+    if worse:
+        at = f"Nothing that can be saved is better than {simple}. Try other backbones. The best of these is {at}"
     in_table = accuracy(record, choice.key, choice.shots).mean
     less = (
         f" (less than in the table by {100 * off:.1f}, as it was chosen by it)"
@@ -440,13 +458,8 @@ def sentence(record: Record, choice: Choice | None) -> str:
     if choice.best != choice.key:
         why = f"not worth {choice.times:.0f} times the time" if choice.times >= 2 else "not worth it"
         parts.append(f"{named(record, choice.best)} adds {in_points(choice.gain)}, {why}")
-    baselines = [key for key, step in record.steps.items() if step.baseline and seen(record, key, choice.shots)]
-    if baselines:
-        most = max(baselines, key=lambda key: accuracy(record, key, choice.shots).mean)
-        over = difference(record, choice.key, most, choice.shots)
-        if not over.mean > over.ci95:
-            level = in_points(accuracy(record, most, choice.shots))
-            parts.append(f"not clearly better than {named(record, most)}, {level}: {record.steps[most].about}")
+    if simple and not worse:
+        parts.append(f"not clearly better than {simple}")
     if (more := bought(record, choice.key)) is not None:
         parts.append(f"{_MORE} more labels per class would buy about {100 * more:.1f}")
     return "; ".join(parts) + "."

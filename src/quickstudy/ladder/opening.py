@@ -117,6 +117,13 @@ def opened(data: Any, **named: Unpack[Named]) -> DataModule:
         return _made(data_class(domain).from_folders, train_folder=path, **own)
     frame = file_frame(path, target_field)
     names = [str(name) for name in frame.columns if str(name) != named.get("group_field")]
+    if domain in (None, "graph") and target_field is None and _are_edges(frame):
+        raise DataError(
+            f"'{path}' is a table of edges: its columns 'source' and 'target' name the same things, and no class of a "
+            "graph. Write a file for each graph into class folders; or in Python name the table of labels, "
+            "GraphClassificationData.from_tables(train_edges=, train_graphs=). If 'target' is the class of a row, say "
+            "so: target_field= (--target_field target)"
+        )
     target = target_field or _target(path, names)
     others = [name for name in names if name != target]
     if domain is None:
@@ -132,6 +139,15 @@ def opened(data: Any, **named: Unpack[Named]) -> DataModule:
             f"(--input_field {next(iter(others), 'NAME')})"
         )
     return _made(cls.from_csv, train_file=path, input_field=input_field or others[0], target_fields=target, **own)
+
+
+def _are_edges(frame: Any) -> bool:
+    """Whether the rows of a frame are edges by their looks: columns source and target, of the same nodes mostly."""
+    by_name = {str(name).lower(): name for name in frame.columns}
+    if not {"source", "target"} <= by_name.keys():
+        return False
+    one, other = (set(map(str, frame[by_name[name]].tolist())) for name in ("source", "target"))
+    return 2 * len(one & other) >= min(len(one), len(other)) > 0
 
 
 def _made(door: Callable[..., DataModule], **options: Any) -> DataModule:

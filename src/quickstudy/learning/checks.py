@@ -27,7 +27,7 @@ from quickstudy.data.splitting import shared_origins
 from quickstudy.data.table import Table
 from quickstudy.data.targets import Label
 from quickstudy.errors import DataWarning, few, one_line, require
-from quickstudy.functional.intervals import proportion_interval
+from quickstudy.functional.intervals import FEWEST, proportion_interval
 from quickstudy.learning.changes import Support
 from quickstudy.modality import Modality
 from quickstudy.nets.encoder import starts_from_nothing
@@ -351,11 +351,13 @@ def few_draws(draws: int) -> list[Finding]:
     """Say so where too few support sets are drawn to tell how much depends on which examples are learned from."""
     if draws >= _DRAWS:
         return []
+    told, so = ("little", "wide") if draws >= FEWEST else ("nothing", "missing")
     return [
         Finding(
             "few",
-            f"{draws} draws tell little of how an accuracy depends on which examples were learned from, so that "
-            f"intervals are wide: raise --draws (draws=), to {_DRAWS} at least",
+            f"{draws} draws tell {told} of how an accuracy depends on which examples "
+            f"were learned from, so that intervals are {so}: raise --draws "
+            f"(draws=), to {_DRAWS} at least",
         )
     ]
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from quickstudy.algorithms.base import EmbeddingAlgorithm
+from quickstudy.algorithms.base import EmbeddingAlgorithm, NamingAlgorithm
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, brief
 from quickstudy.functional.distances import unit
@@ -46,6 +46,14 @@ def is_word(name: Label) -> bool:
 def reads_names(knowledge: Knowledge) -> bool:
     """Whether the name of a class tells of it: inputs are words, or the encoder has a side of them."""
     return knowledge.modality.in_words or knowledge.encoder.reads_words is not None
+
+
+def learns_names(knowledge: Knowledge) -> bool:
+    """Whether a class can be learned by its name alone: as an example, or beside others that are known by theirs."""
+    if knowledge.modality.in_words or knowledge.encoder.reads_words is None:
+        return knowledge.modality.in_words
+    named = all(all(kept.named) and kept.named for kept in knowledge.support.values())
+    return isinstance(knowledge.algorithm, NamingAlgorithm if not named else EmbeddingAlgorithm)
 
 
 def in_words(modality: Modality, name: Label) -> str:

@@ -207,6 +207,15 @@ class Modality(ABC):
         """
         raise ConfigError(f"nothing can be drawn into {self.called}: leave drawings out")
 
+    def draw_mistakes(self, example: Batch, told: Mapping[str, Any]) -> bytes:
+        """Return an input with what ``Kind.mistakes`` tells drawn into it, in a file of the type ``drawn_as``.
+
+        Args:
+            example: as the model was fed with it.
+            told: where its answer is wrong.
+        """
+        return b""
+
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return what an input has in common with those that are nearly the same: a repetition tells nothing new.
 

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quickstudy.errors import check_choice, require
+from quickstudy.errors import ConfigError, check_choice, require
+from quickstudy.nets.cosine import CosinePredictor, of_other_classes
 
 DETECTORS = ("retinanet", "fcos", "faster_rcnn", "mask_rcnn", "keypoint_rcnn")
 """RetinaNet: Lin et al. 2017, https://arxiv.org/abs/1708.02002. FCOS: Tian et al. 2019, https://arxiv.org/abs/1904.01355.
@@ -43,9 +44,10 @@ class Detector(nn.Module):
         width: channels of the pyramid.
         keypoints: J, of ``"keypoint_rcnn"``.
         most: objects that are found in a picture at most.
+        classifier: ``"linear"``, or ``"cosine"`` for classes by directions and one box for all, of those by regions.
 
     Raises:
-        ConfigError: the name is unknown.
+        ConfigError: the name is unknown, or a detector that looks at no regions has no such classifier.
         MissingPackageError: torchvision is not installed.
     """
 
@@ -58,9 +60,11 @@ class Detector(nn.Module):
         width: int = 64,
         keypoints: int = 0,
         most: int = 100,
+        classifier: str = "linear",
     ) -> None:
         super().__init__()
         check_choice("detector", name, *DETECTORS)
+        check_classifier(name, classifier)
         ops = require("torchvision.ops", extra="image")
         pyramid = require("torchvision.ops.feature_pyramid_network", extra="image")
         self.name, self.classes, self.most = name, classes, most
@@ -76,6 +80,25 @@ class Detector(nn.Module):
             levels.append(2 * levels[-1])
         made = _regions if self.by_regions else _dense
         self.network = made(name, width, levels, classes, keypoints, most)
+        if classifier == "cosine":
+            self.network.roi_heads.box_predictor = CosinePredictor(8 * width, classes + 1)
+
+    @property
+    def last(self) -> nn.Module:
+        """The last layers of boxes, which tell classes and move boxes, of a detector by regions."""
+        found: nn.Module = self.network.roi_heads.box_predictor
+        return found
+
+    def become(self, classes: int, known: dict[int, int]) -> None:
+        """Take other classes; what the last layers know of some stays, the rest is new.
+
+        Args:
+            classes: C.
+            known: by code the one that it had before.
+        """
+        pairs = {new + 1: old + 1 for new, old in known.items()}
+        self.network.roi_heads.box_predictor = of_other_classes(self.last, classes, pairs)
+        self.classes = classes
 
     def forward(self, maps: Sequence[Tensor], size: Tensor, pixels: Tensor) -> list[Found]:
         """Return what is found in each picture: ``boxes`` ``[K, 4]``, ``scores``, ``labels`` ``[K]``, and more.
@@ -148,6 +171,19 @@ class Detector(nn.Module):
         anchors = self.network.anchor_generator(images, levels)
         each = len(anchors[0]) // sum(own.shape[2] * own.shape[3] for own in levels)
         return outputs, anchors, [own.shape[2] * own.shape[3] * each for own in levels]
+
+
+def check_classifier(detector: str, classifier: str) -> None:
+    """Check that a detector can tell classes so.
+
+    Raises:
+        ConfigError: it cannot, or there is no such classifier.
+    """
+    check_choice("classifier", classifier, "linear", "cosine")
+    if classifier == "cosine" and not detector.endswith("rcnn"):
+        raise ConfigError(
+            f"classifier='cosine' is of the regions of a detector, and {detector} has none: set detector='faster_rcnn'"
+        )
 
 
 @contextmanager

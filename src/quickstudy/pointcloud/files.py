@@ -116,8 +116,8 @@ def check_count(count: int, name: str, most: int) -> None:
     """
     if count > most:
         raise DataError(
-            f"{name} has {count:,} points; more than {most:,} are refused: keep some of them, cut it into parts, or "
-            f"set max_points={count} of the data"
+            f"{name} has {count:,} points; more than {most:,} are refused: keep some of them, or cut it into parts",
+            f", or set max_points={count} of the data",
         )
 
 

@@ -38,6 +38,8 @@ _LEAST = 3
 _MEDIA = ("model/obj", "model/stl", "model/ply", "model/off", "application/octet-stream", "text/plain")
 _ROUNDED = 1e-4
 """Of a cloud's spread, what rounding may move its points by."""
+_LOOKED_AT = 8
+"""Clouds of a data set at most, from which it is learned whether points have features."""
 _SKETCHED = 4
 """Decimals of what two clouds are compared by."""
 
@@ -142,7 +144,9 @@ class Cloud(Modality):
                 "points, or leave it out"
             )
         if self.normalize and (points == points[0]).all():
-            raise DataError(f"{name} has {len(points)} points, all in one place. Leave it out, or set normalize=False")
+            raise DataError(
+                f"{name} has {len(points)} points, all in one place. Leave it out", ", or set normalize=False"
+            )
         return scan
 
     def sampled(self, scan: Scan) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
@@ -172,7 +176,8 @@ class Cloud(Modality):
             if not (reach := np.sqrt(np.square(xyz).sum(1).max())) > 0:
                 raise DataError(
                     f"{scan.name} has {len(scan.points)} points, and the {len(xyz)} that are read of them are all in "
-                    "one place: leave out what was not measured, points[points.any(1)], or set points= higher"
+                    "one place: leave out what was not measured, points[points.any(1)]",
+                    ", or set points= higher",
                 )
             xyz = xyz / reach
         elif self.tile is None:
@@ -186,17 +191,25 @@ class Cloud(Modality):
             told = f" ({', '.join(names)})" if there and not names[0].isdecimal() else ""
             raise DataError(
                 f"{name} has {there} numbers of each point beside x, y, z{told}, and {wanted} are wanted: all clouds "
-                "must have as many. Set channels=0 of the data to read x, y, z alone"
+                "must have as many",
+                ". Set channels=0 of the data to read x, y, z alone",
             )
         further = further[:, : there if wanted is None else wanted]
         if not np.isfinite(further).all():
-            raise DataError(f"{name} has features that are no finite numbers: set channels=0 of the data, or mend it")
+            raise DataError(
+                f"{name} has features that are no finite numbers: mend it", ", or set channels=0 of the data"
+            )
         return further
 
     def _opened(self, item: Any) -> Scan:
         if isinstance(item, bytearray | memoryview) or (hasattr(item, "read") and not hasattr(item, "read_bytes")):
             item = content_of(item)
-        if hasattr(item, "vertices") and not isinstance(item, Mapping):  # of trimesh
+        if isinstance(item, Mapping):
+            raise DataError(
+                f"one cloud is its points alone, an array [P, 3] or rows of x, y, z, and not a mapping, {brief(item)}: "
+                "give its 'points'"
+            )
+        if hasattr(item, "vertices"):  # of trimesh
             faces = np.asarray(getattr(item, "faces", np.empty((0, 3))), np.int64)
             scan = of_rows(np.asarray(item.vertices), f"a {type(item).__name__} in memory")
             return scan._replace(faces=faces if hasattr(item, "faces") else None)
@@ -218,7 +231,7 @@ class Cloud(Modality):
         """
         if isinstance(inputs, Tensor | np.ndarray) and inputs.dtype != object:
             return [inputs] if inputs.ndim == 2 else list(inputs)
-        if hasattr(inputs, "vertices"):
+        if hasattr(inputs, "vertices") or (isinstance(inputs, Mapping) and not is_batch(inputs)):
             return [inputs]
         return super().listed(inputs)
 
@@ -230,14 +243,32 @@ class Cloud(Modality):
     # ---- learning
 
     def fitted(self, inputs: Inputs) -> Self:
-        """Return it with the number of features that the first cloud has, where it is to be learned."""
+        """Return it with the number of features that the first cloud has, where it is to be learned.
+
+        Where that is none, a few others are read, too, as those of others would be left out from then on.
+
+        Raises:
+            DataError: the first has none, and another has some.
+        """
         if self.channels is not None or not len(inputs):
             return self
-        item = inputs[0]
+        channels = self._features(inputs[0])
+        for row in (
+            np.unique(np.linspace(0, len(inputs) - 1, _LOOKED_AT).astype(int))[1:].tolist() if not channels else ()
+        ):
+            if there := self._features(inputs[row]):
+                raise DataError(
+                    f"the first cloud has no numbers beside x, y, z, and number {row + 1} has {there} of each point: "
+                    "all must have as many. Set channels=0 of the data to read x, y, z alone"
+                )
+        return replace(self, channels=channels)
+
+    def _features(self, item: Any) -> int:
+        """Return how many numbers a cloud has of each point beside x, y, z."""
         read = item.example if isinstance(item, Loaded) else self.load(item)
         points = read["windows" if in_windows(read) else "points"]
         points = points["points"] if isinstance(points, dict) else points
-        return replace(self, channels=points.shape[-1] - 3)
+        return int(points.shape[-1]) - 3
 
     def draws(self) -> Callable[[Batch], Batch] | None:
         """Return what draws a tile of a scene in tiles, and some of the points."""
@@ -406,14 +437,17 @@ def _on_surface(scan: Scan, count: int) -> NDArray[np.float64]:
     assert scan.faces is not None
     if not len(scan.faces):
         raise DataError(
-            f"{scan.name} is a mesh without faces, which has no surface: leave it out, or set surface=False of the "
-            "data to read its corners as points"
+            f"{scan.name} is a mesh without faces, which has no surface: leave it out, or save its corners as points, "
+            "rows of x y z in a .xyz file",
+            ", or set surface=False of the data to read them so",
         )
     first, second, third = (scan.points[scan.faces[:, corner]] for corner in range(3))
     side, other_side = second - first, third - first
     areas = np.sqrt(np.square(np.cross(side, other_side)).sum(1))
     if not areas.sum() > 0:
-        raise DataError(f"{scan.name} is a mesh whose faces have no area: leave it out, or set surface=False")
+        raise DataError(
+            f"{scan.name} is a mesh whose faces have no area: leave it out", ", or set surface=False of the data"
+        )
     generator = np.random.default_rng(0)
     ends = np.cumsum(areas)
     drawn = np.searchsorted(ends, generator.random(count) * ends[-1], side="right").clip(max=len(areas) - 1)

@@ -78,7 +78,8 @@ class PointNet(nn.Module):
 class PointNet2(nn.Module):
     """PointNet on the surroundings of some points, and again on those of fewer: PointNet++, Qi et al. 2017.
 
-    https://arxiv.org/abs/1706.02413, with one radius at each level.
+    https://arxiv.org/abs/1706.02413, with one radius at each level. Where more points than ``neighbours`` are
+    within it, the first are taken, as in the paper's code, so that an answer depends on the order of points.
 
     Args:
         channels: numbers of a point beside x, y, z.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -138,6 +139,10 @@ class Events(TensorBoardLogger):
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Write nothing: ``run.json`` has them."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write the figures that are numbers: one of a class that no example is of is none, and has no curve."""
+        super().log_metrics({name: value for name, value in metrics.items() if math.isfinite(value)}, step)
 
     def save(self) -> None:
         """Write no file of options either."""

@@ -13,7 +13,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -162,8 +162,7 @@ def _write(
     """
     made_by = model.encoder.made_by
     contents = {name: _bytes(tensors) for name, tensors in {"encoder": model.encoder.state_dict(), **own}.items()}
-    place.mkdir(parents=True, exist_ok=True)
-    with alone(place / ".lock"):
+    with _whole(place), alone(place / ".lock"):
         served = Journal.exists(place)
         if served and isinstance(model, Trained):
             raise ConfigError(f"the model in '{place}' has learned since as a service: save this one in another folder")
@@ -438,6 +437,23 @@ def _written(place: Path, kind: str, content: bytes) -> dict[str, Any]:
         with atomic_write(path) as file:
             file.write(content)
     return {"name": name, "sha256": checksum, "bytes": len(content)}
+
+
+@contextmanager
+def _whole(place: Path) -> Iterator[None]:
+    """Make a folder where there is none; and where what is in the block ends early, leave what was there before it."""
+    there = place.exists()
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, QuickstudyError):
+            if not Journal.exists(place):  # which may name the new tensors already
+                with alone(place / ".lock"):
+                    _tidy(place, _description(place)["files"] if (place / DESCRIPTION).exists() else {})
+            if not there:
+                place.rmdir()  # unless somebody else has written into it
+        raise
 
 
 def _tidy(place: Path, files: Mapping[str, Mapping[str, Any]]) -> None:

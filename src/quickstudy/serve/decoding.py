@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any, NamedTuple
 
 from quickstudy.data.samples import Loaded
@@ -25,6 +26,8 @@ class Limits(NamedTuple):
     """Of one picture, before it is resized."""
     memory: int = 512 << 20
     """Bytes of all that one request's inputs become."""
+    seconds: float = 30
+    """Of a processor, that the inputs of one request may take to be read: no further one is begun after these."""
 
 
 class File(NamedTuple):
@@ -83,9 +86,9 @@ class Decoder:
         """Return an example for each file, a picture ``[C, H, W]`` for instance.
 
         Raises:
-            DataError: one cannot be read; the message has its place, from 1. Or all take too much memory.
+            DataError: one cannot be read; the message has its place, from 1. Or all take too much memory or time.
         """
-        examples, held = [], 0
+        examples, held, began = [], 0, time.thread_time()
         for number, file in enumerate(files, 1):
             try:
                 examples.append(self.one(file))
@@ -96,6 +99,11 @@ class Decoder:
                 raise DataError(
                     f"the first {number} {self.called}s take {held >> 20:,} MB as the model is shown them; more than "
                     f"{self.limits.memory >> 20:,} of one request are refused: send fewer at once, or smaller ones"
+                )
+            if number < len(files) and (took := time.thread_time() - began) > self.limits.seconds:
+                raise DataError(
+                    f"the first {number} of {len(files)} {self.called}s took {took:.0f} s to read; more than "
+                    f"{self.limits.seconds:g} s for one request are refused: send fewer at once, or smaller ones"
                 )
         return examples
 
@@ -116,7 +124,7 @@ class Decoder:
         except ConfigError:
             raise
         except DataError as error:
-            raise DataError(str(error).replace(f": {error.__cause__}", "")) from error  # in words of Python, or Pillow
+            raise DataError(error.plain.replace(f": {error.__cause__}", "")) from error  # in words of Python, or Pillow
         except Exception as error:  # a model may come with a function of its own
             _LOG.exception("a %s could not be read", self.called)
             raise DataError(f"'{file}' cannot be read as a {self.called}") from error

@@ -23,7 +23,7 @@ _TYPED = {"text": ", one a line", "json": _IN_JSON, "cells": ""}
 _MOST_CELLS = 60
 """Of a row, that have fields of their own."""
 _FAMILIES = {"image", "audio", "video", "text"}
-"""Of media types, by which browsers offer files."""
+"""Of media types, those by which Gradio offers files."""
 
 
 class Fields:
@@ -49,7 +49,8 @@ class Fields:
             self._form = "cells" if all("type" in cell for cell in self._cells.values()) else "json"
         self.typed = self._form in _TYPED
         """Whether they are; else they are chosen."""
-        self.places = {"sound": 2, "cells": len(self._cells) + 1}.get(self._form, 1)
+        self._or_files = self._form == "json" and any("json" not in media for media in self._wire.media)
+        self.places = {"sound": 2, "cells": len(self._cells) + 1}.get(self._form, 1 + self._or_files)
         """How many fields ``several`` makes."""
 
     def one(self) -> list[Any]:
@@ -58,7 +59,7 @@ class Fields:
         if self._form == "cells":
             return self._row("cell")
         if self.typed:
-            return [self._text(label, "input")]
+            return [self._text(label, "input"), *self._chosen("Or a file", "input-file")]
         if self._form == "file":
             return [gr.File(label=label, file_types=self._types(), height=170, elem_id="input")]
         if self._form == "sound":
@@ -82,7 +83,7 @@ class Fields:
             with gr.Accordion("Several at once", open=False):
                 return [*cells, self._text(label + _IN_JSON, "examples")]
         if self.typed:
-            return [self._text(label, "examples")]
+            return [self._text(label, "examples"), *self._chosen("Or files", "example-files", "multiple")]
         chosen = gr.File(label=label, file_count="multiple", file_types=self._types(), height=170, elem_id="examples")
         return [chosen, _sound("Or record one", ["microphone"], "recorded")] if self._form == "sound" else [chosen]
 
@@ -101,11 +102,13 @@ class Fields:
             row = {name: None if cell == "" else cell for name, cell in zip(self._cells, given, strict=False)}
             files = [File(row)] * any(cell is not None for cell in row.values())
             given = given[len(row) :]
-        for each in given:
-            if self.typed:
+        for place, each in enumerate(given):
+            if self.typed and not (self._or_files and place):
                 files += self._values((each or "").strip(), one)
             else:
                 files += [each] if isinstance(each, str) else each or []
+        if one and len(files) > 1:
+            raise DataError(f"That is one {self.noun} in words and one in a file: leave one of them out.")
         if len(files) > self._decoder.limits.images:
             most = self._decoder.limits.images
             raise DataError(f"{len(files)} {self.noun}s are too many at once: choose up to {most}.")
@@ -119,6 +122,12 @@ class Fields:
             except OSError as error:
                 raise DataError(f"{which} is no longer here: choose it again.") from error
         return inputs
+
+    def _chosen(self, label: str, name: str, count: Any = "single") -> list[Any]:
+        """Return a field for files beside one that is typed in, where such inputs are in files as well."""
+        if not self._or_files:
+            return []
+        return [gr.File(label=label, file_count=count, file_types=self._types(), height=130, elem_id=name)]
 
     def _text(self, label: str, name: str) -> Any:
         return gr.Textbox(label=label, lines=6, max_lines=12, placeholder=self._example(), elem_id=name)

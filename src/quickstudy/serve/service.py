@@ -29,6 +29,7 @@ from quickstudy.errors import ConfigError, DataError, QuickstudyError, brief
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.predictions import Answer
 from quickstudy.learning.changes import Change
+from quickstudy.learning.naming import learns_names
 from quickstudy.modality import Modality
 from quickstudy.model import Model, saved_model
 from quickstudy.predictor import Adapted, NumberPredictor, Predictor
@@ -224,6 +225,11 @@ class Service:
     def by_class(self) -> bool:
         """Whether it can be shown classes; else it learns numbers, or nothing."""
         return self.learns and self._learner.by_class
+
+    @property
+    def learns_names(self) -> bool:
+        """Whether a class can be taught by its name alone."""
+        return self.by_class and learns_names(self._learner.knowledge)
 
     @property
     def modality(self) -> Modality:

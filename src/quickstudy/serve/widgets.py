@@ -117,7 +117,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
     def teach(request: gr.Request, name: str | None, *given: Any) -> tuple[Any, ...]:
         name = _named(name, "the class")
         inputs = fields.read(given)
-        if not inputs and (not service.modality.in_words or name in named()):
+        if not inputs and (not service.learns_names or name in named()):
             raise DataError(f"{'Type' if fields.typed else 'Choose'} one or more {noun}s of it first.")
         taught = service.teach(name, inputs, _visitor(request)).result()
         said = f"Learned. <b>{escape(name)}</b> has {_examples(taught.examples)} now."
@@ -157,7 +157,7 @@ def widgets(service: Service, decoder: Decoder) -> Any:
         about = gr.HTML(elem_id="about")
         with gr.Row(elem_id="board", elem_classes="" if learns else "alone"):
             with gr.Column(elem_classes="card", elem_id="teaching", visible=learns):
-                none = " Without any, its name counts as one." if service.modality.in_words else ""
+                none = " Without any, its name counts as one." if service.learns_names else ""
                 gr.HTML(f"<h2>Teach a class</h2><p class='hint'>One {noun} is enough; a few are better.{none}</p>")
                 name = gr.Textbox(label="Name of the class", max_length=256, elem_id="name")
                 examples = fields.several()

@@ -1,7 +1,8 @@
 """What of a backbone trains, and from which epoch on.
 
 Howard & Ruder 2018, "Universal Language Model Fine-tuning", https://arxiv.org/abs/1801.06146 (gradual unfreezing);
-Hu et al. 2021, "LoRA", https://arxiv.org/abs/2106.09685
+Hu et al. 2021, "LoRA", https://arxiv.org/abs/2106.09685;
+Wang et al. 2020, "Frustratingly Simple Few-Shot Object Detection", https://arxiv.org/abs/2003.06957 (two stages)
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SHAPES = {
     "unfreeze_last": "('unfreeze_last', stages)",
     "gradual": "('gradual', epochs per stage)",
     "lora": "('lora', rank)",
+    "tfa": "'tfa'",
 }
 
 
@@ -155,6 +157,36 @@ class Adapters(Unfreezing):
         merge_adapters(pl_module.get_submodule("encoder.backbone"))
 
 
+class SecondStage(Unfreezing):
+    """Gives a trained detector the classes of its data, and trains the last layers of boxes alone.
+
+    Of classes that it knows already the weights stay, those of others are new; classes that the data does not have are
+    forgotten. Its backbone, pyramid and proposals stay as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(lambda layers, _: dict.fromkeys(layers, math.inf), train_bn=False)
+        self._held: list[nn.Parameter] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the classes, and what stays as it is out of training."""
+        super().setup(trainer, pl_module, stage)
+        assert isinstance(pl_module, Task)
+        data = getattr(trainer, "datamodule", None)
+        pl_module.kind, last = pl_module.kind.second_stage(pl_module.head, data)
+        kept = {id(parameter) for module in last for parameter in module.parameters()}
+        assert pl_module.head is not None
+        self._held = [one for one in pl_module.head.parameters() if id(one) not in kept and one.requires_grad]
+        for parameter in self._held:
+            parameter.requires_grad_(False)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give everything back."""
+        super().teardown(trainer, pl_module, stage)
+        for parameter in self._held:
+            parameter.requires_grad_(True)
+
+
 def _read(model: LightningModule, trainer: Trainer, stage: str) -> None:
     """Have a task make its backbone where that follows from its data, as Lightning sets callbacks up before it."""
     data = getattr(trainer, "datamodule", None)
@@ -197,6 +229,8 @@ def build_finetuning(strategy: Strategy, train_bn: bool) -> list[Callback]:
             return [Unfreezing(lambda layers, backbone: _gradual(layers, backbone, epochs), train_bn)]
         case ["lora", rank] if _count(rank):
             return [Adapters(rank, train_bn)]
+        case ["tfa"]:
+            return [SecondStage()]
     raise ConfigError(
         f"{brief(strategy)} is not {SHAPES[name]} with whole numbers, of which only the first epoch may be 0"
     )

@@ -169,7 +169,8 @@ def compare_examples(task: Any, data: Any, stage: str) -> None:
     examples = torch.cat([torch.empty(0, dtype=torch.int64), *(identities(*each) for each in judged)])
     task.seen_before = shared(examples, task.trained_examples)
     of_all = f"of the {sum(count_of(each.inputs) for each in judged)} examples of this {_JUDGING[judging]}"
-    warn_of_seen(task.seen_before, f"the model was trained on at least {task.seen_before} {of_all}")
+    when = "is to be" if stage == "fit" else "was"
+    warn_of_seen(task.seen_before, f"the model {when} trained on at least {task.seen_before} {of_all}")
     if stage == "fit":
         task.validated_examples = joined(task.validated_examples, examples)
     if stage == "test":

@@ -271,7 +271,7 @@ class Supervised(Procedure):
 
     def learner(self, kind: Kind) -> Algorithm:
         """Return what the kind of answer has for a network that was trained as it was; see ``Procedure.learner``."""
-        return STRATEGIES[kind.shown_by]()
+        return kind.algorithm()
 
     def restore(self, task: Task, memory: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         """Make the head; see ``Procedure.restore``."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.episodes import EpisodePlan
 from quickstudy.data.on_device import transformed
@@ -32,6 +32,7 @@ from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
+from quickstudy.kinds.parts import OfParts
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.segmentation import Segmentation
 from quickstudy.learning.adapting import acquainted_with_names
@@ -50,6 +51,7 @@ from quickstudy.training.checkpoint import (
 )
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.heads import given_head, meet_inputs
+from quickstudy.training.mistakes import Mistake, Mistakes
 from quickstudy.training.optimizers import (
     OptimizerSpec,
     SchedulerSpec,
@@ -232,7 +234,10 @@ class Task(OfDomain, L.LightningModule):
         """What the latest test saw."""
         self.outcome_file: Path | None = None
         """Where that is written, for the process that spawned those which test; None: nowhere."""
+        self.mistakes: list[Mistake] = []
+        """The examples of the latest test, on this process, with the worst answers, where these have places."""
         self._answers: Answers | None = None
+        self._mistakes: Mistakes | None = None
         self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
             self.add_module(f"{stage}_metrics", self._measures(stage, None))
@@ -398,6 +403,8 @@ class Task(OfDomain, L.LightningModule):
         """Begin to note the answers, of which there is more to tell than a mean."""
         loaders, unit, settle = self.trainer.test_dataloaders, self.procedure.unit, self.kind.settled
         self._answers = Answers(loaders, self.classes, unit, self.score, settle)
+        if self.kind.placed and unit == "examples" and self.modality.drawn_as:
+            self._mistakes = Mistakes(loaders, self.kind, self.modality)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
@@ -405,6 +412,8 @@ class Task(OfDomain, L.LightningModule):
         if self._answers is not None and len(judged.figures):
             noted = self.kind.noted(judged.outputs, judged.targets)
             self._answers.add(batch_idx, dataloader_idx, *noted, batch)
+            if self._mistakes is not None:
+                self._mistakes.add(batch, judged.outputs, judged.targets)
         self._measure(judged, "test", dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
@@ -466,7 +475,9 @@ class Task(OfDomain, L.LightningModule):
         if stage != "train":
             collected |= self.procedure.facts(self)
         if stage == "test" and self._answers is not None:
-            self.outcome, self._answers = self._answers.gathered(), None
+            self.outcome, self._answers = self._answers.gathered(self.kind.found_per_class), None
+            self.mistakes = [] if self._mistakes is None else self._mistakes.worst
+            self._mistakes = None
             if self.outcome_file is not None and self.trainer.is_global_zero:
                 self.outcome.write(self.outcome_file)
             half = self.outcome.classes_ci95()
@@ -571,9 +582,10 @@ class Task(OfDomain, L.LightningModule):
             check_options("without a strategy, adapt", strategy_kwargs or {}, [])
             algorithm = copy.deepcopy(self.procedure.learner(self.kind))
         else:
-            algorithm = STRATEGIES[strategy](**dict(strategy_kwargs or {}))
-        if group_by is not None and not self.kind.by_class:
-            raise ConfigError("group_by is of classes, and this model learns numbers: leave it out")
+            algorithm = self.kind.algorithm(strategy, strategy_kwargs)
+        if group_by is not None and (not self.kind.by_class or isinstance(self.kind, OfParts)):
+            what = "numbers" if not self.kind.by_class else "parts of inputs"
+            raise ConfigError(f"group_by is of classes of whole inputs, and this model learns {what}: leave it out")
         encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         modality = self._modality_for(inputs)
         if classes and not self.kind.by_class:

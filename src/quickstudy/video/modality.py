@@ -182,7 +182,8 @@ class Video(Modality):
         if other := next((one.shape for one in pictures if one.shape != pictures[0].shape), None):
             raise DataError(
                 f"{film.name} has frames of {other[2]}x{other[1]} and of {pictures[0].shape[2]}x{pictures[0].shape[1]} "
-                f"pixels. {self.advice}"
+                "pixels: save it with frames of one size",
+                f". {self.advice}",
             )
         places_WT = torch.from_numpy(np.searchsorted(wanted, numbers_WT))
         return torch.stack(pictures)[places_WT].transpose(1, 2).contiguous()

@@ -1,0 +1,242 @@
+"""Sequences: entities in texts, and answers to questions, by an encoder of English sentences.
+
+python benchmarks/sequences.py --root data
+
+Training was chosen on the validation sentences of WNUT17, and on a fifth of the training articles of XQuAD.
+Each trained figure stands beside one that learns little: the names that training had, the passage that has most words
+in common with the question.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from domains import InTurns, main
+from embeddings import QUIET
+
+from quickstudy import DataModule, Trainer
+from quickstudy.batches import fold, stack
+from quickstudy.functional.intervals import mean_interval
+from quickstudy.functional.quotations import agreement
+from quickstudy.kinds.entities import entities_of, in_iob2
+from quickstudy.kinds.metrics import Found
+from quickstudy.nets.transformers_bridge import TransformersEncoder
+from quickstudy.text import QuestionAnswering, QuestionAnsweringData, TokenClassificationData, TokenClassifier
+from quickstudy.text.conll import conll_texts
+from quickstudy.text.squad import squad_questions
+
+BACKBONE, BATCH, LENGTH = "minilm", 8, 256
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def schedule(steps: int, rate: float) -> dict[str, Any]:
+    """Return the options of an optimizer whose rate rises and falls once, in so many steps."""
+    options = {"max_lr": rate, "total_steps": steps, "pct_start": 0.1, "interval": "step"}
+    return {
+        "optimizer": ("AdamW", {"weight_decay": 1e-2}),
+        "learning_rate": rate / 25,
+        "lr_scheduler": ("OneCycleLR", options),
+    }
+
+
+def trained(model: Any, data: DataModule, epochs: int) -> float:
+    """Train a model, and return the seconds of a processor that it took."""
+    began = time.process_time()
+    Trainer(max_epochs=epochs, **QUIET).finetune(model, datamodule=data, strategy="no_freeze")
+    return round(time.process_time() - began, 1)
+
+
+def tested(model: Any, data: DataModule) -> dict[str, float]:
+    """Return the figures of a test, in percent."""
+    (found,) = Trainer(**QUIET).test(model, datamodule=data, verbose=False)
+    told = {name.removeprefix("test_"): round(100 * float(value), 2) for name, value in found.items()}
+    return {name: value for name, value in told.items() if name not in ("loss", "examples")}
+
+
+# ---- entities
+
+
+def known_names(words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> Any:
+    """Return what tags words by the names that training had, the longest first, each by its commonest class."""
+    counts: dict[tuple[str, ...], Counter[str]] = {}
+    for text, own in zip(words, tags, strict=True):
+        for span in entities_of(in_iob2(own)):
+            name = tuple(word.lower() for word in text[span.start : span.end])
+            counts.setdefault(name, Counter())[span.label] += 1
+    labels = {name: told.most_common(1)[0][0] for name, told in counts.items()}
+    longest = max(map(len, labels))
+
+    def tagged(text: Sequence[str]) -> list[str]:
+        found, place = ["O"] * len(text), 0
+        while place < len(text):
+            for length in range(min(longest, len(text) - place), 0, -1):
+                label = labels.get(tuple(word.lower() for word in text[place : place + length]))
+                if label is not None:
+                    found[place : place + length] = [f"B-{label}", *[f"I-{label}"] * (length - 1)]
+                    place += length - 1
+                    break
+            place += 1
+        return found
+
+    return tagged
+
+
+def f1_of(told: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return the F1 of entities in percent, with its interval over texts."""
+    figures = []
+    for own, right in zip(told, true, strict=True):
+        found, there = set(entities_of(in_iob2(own))), set(entities_of(in_iob2(right)))
+        figures.append([len(found & there), len(found), len(there)])
+    measure = Found(["all"])
+    measure.update(torch.tensor(figures).float())
+    estimate = measure.estimates()["f1"]
+    return {"f1": round(100 * estimate.mean, 2), "f1_ci95": round(100 * estimate.ci95, 2)}
+
+
+def entities(root: Path) -> dict[str, Any]:
+    """Find entities of WNUT17: from 2,000 sentences by a probe on frozen states, and by training on all."""
+    files = {stage: root / "text" / f"wnut17_{stage}.conll.gz" for stage in ("train", "val", "test")}
+    words, tags = conll_texts(files["train"])
+    asked, truth = conll_texts(files["test"])
+    assert tags is not None and truth is not None
+    baseline = known_names(words, tags)
+    torch.manual_seed(0)
+    began = time.process_time()
+    probe = TokenClassifier(backbone=BACKBONE).adapt(words[:2000], tags[:2000])
+    learned = round(time.process_time() - began, 1)
+    found = probe.predict(asked, "labels")
+    data = TokenClassificationData.from_conll(train_file=files["train"], test_file=files["test"], batch_size=32)
+    epochs = 5
+    torch.manual_seed(0)
+    steps = epochs * -(-len(words) // 32)
+    model = TokenClassifier(backbone=BACKBONE, **schedule(steps, 2e-4))
+    seconds = trained(model, data, epochs)
+    return {
+        "linear probe, 2,000 sentences, frozen": {**f1_of(found, truth), "cpu_seconds": learned},
+        "trained on all": {**tested(model, data), "train_cpu_seconds": seconds},
+        "names of training alone": f1_of([baseline(text) for text in asked], truth),
+    }
+
+
+# ---- answers
+
+
+def articles(root: Path) -> tuple[DataModule, list[dict[str, str]], list[Any]]:
+    """Return questions on articles to learn from and on others, and the latter with their answers."""
+    questions, answers = squad_questions(root / "text" / "xquad_en.json.gz")
+    data = QuestionAnsweringData.from_lists(
+        train_questions=questions[:826],
+        train_answers=answers[:826],
+        test_questions=questions[826:],
+        test_answers=answers[826:],
+        batch_size=BATCH,
+        max_length=LENGTH,
+    )
+    return data, questions[826:], answers[826:]
+
+
+def agreed(told: Sequence[str], answers: Sequence[Any]) -> dict[str, float]:
+    """Return F1 and exact match of answers in percent, with their intervals over questions."""
+    figures = torch.tensor(
+        [agreement(own, [one["text"] for one in true]) for own, true in zip(told, answers, strict=True)]
+    )
+    found = {}
+    for name, column in zip(("exact_match", "f1"), figures.unbind(1), strict=True):
+        middle, half = mean_interval(column)
+        found |= {name: round(100 * float(middle), 2), f"{name}_ci95": round(100 * float(half), 2)}
+    return found
+
+
+def in_common(question: dict[str, str], lengths: dict[str, float], width: int) -> str:
+    """Return the passage of so many words that has the rarest words in common with its question."""
+    asked = {word.lower() for word in _WORD.findall(question["question"])}
+    places = [found.span() for found in _WORD.finditer(question["context"])]
+    rare = [lengths.get(word.lower(), 0.0) * (word.lower() in asked) for word in _WORD.findall(question["context"])]
+    around = np.convolve(rare, np.ones(21), "same")
+    best = int(around.argmax())
+    start, end = max(best - width // 2, 0), min(best + (width + 1) // 2, len(places)) - 1
+    return question["context"][places[start][0] : places[end][1]]
+
+
+def answers(root: Path) -> dict[str, Any]:
+    """Answer the questions on the last 16 of XQuAD's 48 articles, by training on those on the others."""
+    data, questions, truth = articles(root)
+    contexts = list(dict.fromkeys(question["context"] for question in questions))
+    counts = Counter(word.lower() for context in contexts for word in {*_WORD.findall(context)})
+    rarity = {word: float(np.log(len(contexts) / count)) for word, count in counts.items()}
+    torch.manual_seed(0)
+    epochs = 5
+    model = QuestionAnswering(backbone=BACKBONE, **schedule(epochs * -(-826 // BATCH), 3e-4))
+    seconds = trained(model, data, epochs)
+    return {
+        "trained": {**tested(model, data), "train_cpu_seconds": seconds},
+        "rarest words in common": agreed([in_common(one, rarity, 3) for one in questions], truth),
+        "first words of the context": agreed([" ".join(one["context"].split()[:3]) for one in questions], truth),
+    }
+
+
+def step(root: Path) -> dict[str, Any]:
+    """Time steps of training against a plain loop of transformers' own model, in turns, from texts in tokens."""
+    import transformers
+
+    data, *_ = articles(root)
+    model = QuestionAnswering(backbone=BACKBONE)
+    table = model.kind.fitting(data.table("train"))  # type: ignore[arg-type]
+    annotations = table.annotations
+    assert annotations is not None and isinstance(model.encoder.backbone, TransformersEncoder)
+    config = model.encoder.backbone.network.config
+    reads = data.modality.with_options({"tokenizer": model.encoder.backbone.reads["options"]["tokenizer"]})
+    began = time.process_time()
+    kept = [reads(table.inputs[row]) for row in range(128)]
+    reading = (time.process_time() - began) / len(kept)
+    ends = [annotations.target(row, example)["ends"] for row, example in enumerate(kept)]  # type: ignore[call-overload]
+
+    def plain() -> Iterator[None]:
+        twin = transformers.AutoModelForQuestionAnswering.from_config(config).train()
+        optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-4)
+        while True:
+            for rows in torch.randperm(len(kept)).split(BATCH):
+                batch: Any = stack([{**kept[row], "ends": ends[row]} for row in rows.tolist()])
+                windows, places = fold(batch["windows"]), fold(batch["ends"])
+                there = windows["mask"].any(1)
+                asked = {
+                    "input_ids": windows["ids"][there],
+                    "attention_mask": windows["mask"][there].long(),
+                    "token_type_ids": windows["types"][there],
+                    "start_positions": places[there, 0],
+                    "end_positions": places[there, 1],
+                }
+                optimizer.zero_grad()
+                twin(**asked).loss.backward()
+                optimizer.step()
+                yield
+
+    ratios, ours = list[float](), list[float]()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = QuestionAnswering(backbone=BACKBONE, optimizer="AdamW", learning_rate=1e-4)
+        turns = InTurns(plain())
+        few = QuestionAnsweringData(data.table("train").select(np.arange(128)), batch_size=BATCH, max_length=LENGTH)  # type: ignore[union-attr]
+        Trainer(max_epochs=1, callbacks=[turns], **QUIET).fit(model, datamodule=few)
+        ratios.append(turns.ratio)
+        ours.append(turns.step)
+    middle, half = mean_interval(torch.tensor(ratios))
+    return {
+        "batch size": BATCH,
+        "milliseconds of a step": round(1000 * float(np.median(ours)), 1),
+        "time of quickstudy / plain transformers": {"mean": round(float(middle), 3), "ci95": round(float(half), 3)},
+        "share of reading": round(BATCH * reading / float(np.median(ours)), 4),
+    }
+
+
+MEASUREMENTS = {"entities": entities, "answers": answers, "step": step}
+
+if __name__ == "__main__":
+    main("sequences", __doc__, MEASUREMENTS)
