@@ -182,6 +182,7 @@ class Sound(Modality):
     """
 
     called = "sounds"
+    on_hub = True
     extensions = SOUND_EXTENSIONS
     learned = ("seconds",)
     of_network = ("sample_rate", "features", "bands")

@@ -24,6 +24,7 @@ from quickstudy.data.samples import content_of, file_content, named
 from quickstudy.data.scan import files_in
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, few, one_line
+from quickstudy.image.modality import MAX_PIXELS
 from quickstudy.kinds.segmentation import ids_of
 
 Colors = Mapping[str, Sequence[int]]
@@ -84,6 +85,8 @@ def _array_of(item: Any) -> tuple[NDArray[Any], str]:
             return np.load(io.BytesIO(content), allow_pickle=False), name
         try:
             item = Image.open(io.BytesIO(content))
+            if item.width * item.height > MAX_PIXELS:
+                raise ValueError(f"it claims {item.width}x{item.height} pixels, more than {MAX_PIXELS:,}")
             item.load()
         except UnidentifiedImageError as error:
             raise DataError(f"{name} is no image that can be read (or its beginning is damaged)") from error

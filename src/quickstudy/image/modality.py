@@ -101,6 +101,7 @@ class Picture(Modality):
     """
 
     called = "pictures"
+    on_hub = True
     extensions = IMAGE_EXTENSIONS
     wire = Wire("images", ("image/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"})
     drawn_as = ".jpg"

@@ -24,7 +24,7 @@ from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.parts import OfParts, Parts, Told
+from quickstudy.kinds.parts import OfParts, Parts, RowHead, Told
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements, of_rectangle
 from quickstudy.nets import Encoder
@@ -130,6 +130,8 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, H, W, C], "mask": [N, H, W]}`` and the sizes: the mask says where a picture is."""
+        if isinstance(head, RowHead):
+            return self.answered(encoder, head, inputs)  # type: ignore[no-any-return]
         padded = _padded(inputs)
         height, width = inputs["pixels"].shape[2:]
         logits = head(encoder.maps(padded), padded["pixels"])[:, :, :height, :width].permute(0, 2, 3, 1)

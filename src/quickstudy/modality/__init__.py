@@ -81,6 +81,8 @@ class Modality(ABC):
     goes on so, where the data does not say otherwise."""
     wire: ClassVar[Wire | None] = None
     """How one travels over HTTP; None: not at all."""
+    on_hub: ClassVar[bool] = False
+    """Whether the Hugging Face Hub has a task of its name, such as ``image-classification``."""
     shown_as: ClassVar[str] = ""
     """The media type of what ``show`` returns."""
     drawn_as: ClassVar[str] = ""

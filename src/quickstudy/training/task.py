@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from inspect import Signature
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -32,12 +32,14 @@ from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
-from quickstudy.kinds.parts import OfParts
+from quickstudy.kinds.parts import OfParts, RowHead
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.segmentation import Segmentation
-from quickstudy.learning.adapting import acquainted_with_names
+from quickstudy.learning.adapting import acquainted_with_names, untaught
+from quickstudy.learning.parts import of_rows
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import at_layer, build_encoder, sized
+from quickstudy.part_predictor import PartPredictor
 from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
@@ -183,7 +185,7 @@ class Task(OfDomain, L.LightningModule):
         self.save_hyperparameters({name: value for name, value in arguments.items() if name not in self.unsaved})
         check_specs(optimizer, learning_rate, lr_scheduler)
         check_above_zero(**given(backbone_lr=backbone_lr))
-        self.procedure = build_procedure(training_strategy, training_strategy_kwargs, self.kind.plan)
+        self.procedure = build_procedure(training_strategy, training_strategy_kwargs, self.kind.plan, self.kind)
         self.algorithm, self.method = self.procedure.algorithm, self.procedure.method
         self.procedure.check_kind(self.kind, head)
         self._metrics = metrics
@@ -595,8 +597,11 @@ class Task(OfDomain, L.LightningModule):
         learner = self.kind.learner(encoder, algorithm.eval().requires_grad_(False), modality)
         return learner.fit(inputs, labels, **given(classes=classes or None, group_by=group_by))
 
-    def predictor(self) -> TrainedModel:
+    def predictor(self) -> Any:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
+
+        Returns:
+            A ``TrainedModel``; where an algorithm learned parts of inputs, a ``PartPredictor``, which learns on.
 
         Raises:
             ConfigError: there is no head, so no fixed classes to predict: then use ``adapt``.
@@ -604,6 +609,9 @@ class Task(OfDomain, L.LightningModule):
         head = copy.deepcopy(self.procedure.head(self)).requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         modality, of_kind = self._modality_for(None), "head" not in self.unsaved
+        if isinstance(head, RowHead):
+            known = replace(untaught(encoder, head.algorithm, modality, self.kind), like=self.like)
+            return PartPredictor.of(of_rows(known, head.rows, head.codes, head.owners))
         return TrainedModel(encoder, head, self.kind, modality, self.like, of_kind)
 
     def as_embedder(self, layer: str | None = None) -> TrainedModel:
