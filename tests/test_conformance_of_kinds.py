@@ -99,6 +99,7 @@ def test_every_kind_is_among_the_cases() -> None:
         "instance_segmentation",
         "keypoints",
         "question_answering",
+        "region_detection",
         "semantic_segmentation",
         "style_transfer",
     }  # each has a test file of its own

@@ -22,6 +22,7 @@ from quickstudy.runs.folder import MISTAKES, write_measured
 from quickstudy.training.mistakes import Mistake, Mistakes
 
 SIDE = 64
+NO_INTERVAL = {"recall_ci95": None, "precision_ci95": None}  # of a single picture
 CLASSES: dict[str, Any] = {"classes": ("square", "bar"), "ids": ("square", "bar"), "codes": (0, 1), "most": 4}
 SIZES = {"size": torch.tensor([[SIDE, SIDE]]), "full": torch.tensor([[2 * SIDE, 2 * SIDE]])}
 # In a picture: a square that is found, a bar that is taken for a square, a crowd that is found, one found too unsurely.
@@ -102,7 +103,9 @@ def test_pixels_taken_for_others_are_told() -> None:
     assert [words for words, _ in told["errors"]] == ["ground taken for square 3.3%", "square taken for ground 3.3%"]
     assert told["errors"][1][1][:16, :8].all() and told["errors"][1][1].sum() == 128
     found = kind.found_per_class(kind.figures(outputs, targets))
-    assert found["square"] == {"pixels": 256, "recall": 0.5, "precision": 0.5}
+    assert found["square"] == {**dict.fromkeys(("recall", "precision"), 0.5), "pixels": 256, **NO_INTERVAL}
+    several = kind.found_per_class(torch.cat([kind.figures(outputs, targets), torch.tensor([[9.0, 8, 9, 9, 9, 8]])]))
+    assert several["square"]["recall"] == pytest.approx(136 / 264) and several["square"]["recall_ci95"] > 0
 
 
 def test_the_worst_are_kept_drawn_and_lie_in_the_runs_folder(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ EXCEPT = {
     "kinds/semantic.py": (r".*", "a class of each pixel of pictures"),
     "nets/decoders.py": (r".*", "a class of each pixel of pictures"),
     "nets/detection_transformer.py": (r".*", "objects are found in pictures"),
+    "kinds/regions.py": (r".*", "objects are found in pictures"),
+    "nets/regions.py": (r".*", "objects are found in pictures"),
     "nets/detectors.py": (r".*", "objects are found in pictures"),
     "kinds/classification.py": (r"thumbnail", "a name in HTTP"),
     "kinds/predictions.py": (r"thumbnail", "a name in HTTP"),

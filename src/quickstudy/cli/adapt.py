@@ -58,6 +58,8 @@ _ENCODER = {
     for name, flag in function_flags(Predictor.from_backbone).items()
     if name in ("strategy", "strategy_kwargs", "backbone_kwargs", "pretrained")
 }
+_OF_PLACES = ("fit", "shrink")
+"""Ways to resize a picture after which it comes with its sizes, which no encoder of whole pictures takes."""
 _READING = {
     name: (domain, flag)
     for domain in reversed(DOMAINS)  # of a name that several have, the first says what it is
@@ -174,6 +176,11 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
     for name in reading.keys() - modality.settings.keys():
         of = MODALITIES[_READING[name][0]].called
         raise ConfigError(f"--{name} is of {of}, and '{args.model}' takes {modality.called}: leave it out")
+    if reading.get("resize") in _OF_PLACES:
+        raise ConfigError(
+            f"--resize {reading['resize']} is of tasks that tell of places in a picture, and adapt learns classes of "
+            "whole ones: take cover, shortest, squash or a number of pixels"
+        )
     modality = modality.with_options(reading)
     learn = partial(Predictor.from_backbone, made, load=modality, device=device, **encoder)
     return Learner(modality, Classification(), learn)

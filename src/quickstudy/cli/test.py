@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -29,10 +28,9 @@ from quickstudy.cli.runs import (
 from quickstudy.cli.tasks import asked_for, named_by
 from quickstudy.errors import DataError, DataWarning, given, one_line
 from quickstudy.files import BEST_FILE, absent, best_checkpoint
-from quickstudy.kinds.base import ACCURACY
 from quickstudy.runs.folder import MEASURED, RECORD, read_json, write_measured
 from quickstudy.runs.results import against, chance, result_of, sentence
-from quickstudy.training.outcome import Outcome, in_lines
+from quickstudy.training.outcome import Outcome, in_lines, in_percent
 from quickstudy.training.task import Task
 
 _CONFUSIONS = 3  # that are printed, of the most frequent
@@ -87,11 +85,7 @@ def _found(per_class: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield a line for each class with what was found of it, the worst first."""
     width = max(map(len, per_class), default=0)
     for name, each in per_class.items():
-        shares = [
-            f"{part} {ACCURACY.estimate(each[part], each.get(f'{part}_ci95', math.nan))}"
-            for part in ("ap", "iou", "recall", "precision")
-            if part in each
-        ]
+        shares = [f"{part} {in_percent(each, part)}" for part in ("ap", "iou", "recall", "precision") if part in each]
         counts = [
             f"{each[part]:,} {part.replace('_', ' ')}"
             for part in ("objects", "hits", "misses", "false_alarms", "pixels")

@@ -158,6 +158,18 @@ class Kind(ABC):
 
     # ---- what it must know
 
+    def embedding(self, encoder: Encoder, head: nn.Module | None) -> Encoder:
+        """Return what embeds inputs, or parts of them, of a trained network: here the encoder, whatever the head is.
+
+        Args:
+            encoder: a copy that nothing trains.
+            head: that stands on it; a copy is to be taken.
+
+        Raises:
+            ConfigError: there is no head, and it is needed.
+        """
+        return encoder
+
     def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
         """Return what learns from a few examples to answer so; here a ``Predictor``, which learns classes.
 
@@ -633,6 +645,7 @@ KINDS = Registry[type[Kind]](
         )
     }
     | {
+        "region_detection": "quickstudy.kinds.regions",
         "semantic_segmentation": "quickstudy.kinds.semantic",
         "instance_segmentation": "quickstudy.kinds.instances",
         "keypoints": "quickstudy.kinds.instances",

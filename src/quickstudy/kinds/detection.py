@@ -5,9 +5,11 @@ Shapes: N pictures, M objects of one, K that are found at most, C classes, H W p
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pkgutil import resolve_name
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares
@@ -35,6 +38,7 @@ from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
 from quickstudy.nets.detection_transformer import RtDetr
 from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
+from quickstudy.nets.regions import of_regions
 
 MAP = Score("map", share=True)
 _OVERLAP = 0.5
@@ -77,6 +81,7 @@ class Detection(FoundObjects):
     placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
     detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr")
+    shown_by: ClassVar[str] = "nearest_centroid"
 
     detector: str = "retinanet"
     width: int = 64
@@ -131,6 +136,26 @@ class Detection(FoundObjects):
         return Detector(
             self.detector, channels, strides, self.choices, self.width, most=self.most, classifier=self.classifier
         )
+
+    def embedding(self, encoder: Encoder, head: nn.Module | None) -> Encoder:
+        """Return the encoder with the detector that proposes regions; see ``Kind.embedding``."""
+        if head is None:
+            raise ConfigError(
+                "objects of further classes are learned by the regions of a trained detector: train it first, on any "
+                "classes, trainer.finetune(model, datamodule=...)"
+            )
+        if not isinstance(head, Detector) or not head.by_regions:
+            raise ConfigError(
+                f"objects of further classes are learned by regions, and {self.detector} has none: train a model with "
+                "detector='faster_rcnn', classifier='cosine'"
+            )
+        return of_regions(encoder, copy.deepcopy(head))
+
+    def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
+        """Return a ``PartPredictor`` of regions; see ``Kind.learner``."""
+        kind = resolve_name("quickstudy.kinds.regions:RegionDetection")
+        options = {name: getattr(self, name) for name in ("detector", "width", "most", "min_score", "classifier")}
+        return kind(**options).learner(encoder, algorithm, load)
 
     def second_stage(self, head: nn.Module | None, data: Any) -> tuple[Self, list[nn.Module]]:
         """Give a detector the classes of further data, and return what is to train: see ``Kind.second_stage``."""

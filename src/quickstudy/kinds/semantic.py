@@ -5,6 +5,7 @@ Shapes: N pictures, H W pixels of the canvas that all are on, h w of a picture o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
@@ -19,6 +20,7 @@ from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, check_choice, check_counts, few
+from quickstudy.functional.intervals import mean_interval
 from quickstudy.functional.masks import in_runs
 from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.class_ids import in_form
@@ -253,18 +255,20 @@ class SemanticSegmentation(OfParts, Segmentation):
         return {"wrong": share, "said": f"{share:.1%} of its pixels are wrong", "errors": errors, "unasked": unasked}
 
     def found_per_class(self, figures: Tensor) -> dict[str, dict[str, Any]]:
-        """Return of each class how many pixels are of it, and the shares that were found and that are rightly named;
-        see ``Kind.found_per_class``."""
-        both, named, true = (part.double().sum(0).tolist() for part in figures.cpu().chunk(3, 1))
-        return {
-            name: {
-                "pixels": int(true[code]),
-                **({"recall": both[code] / true[code]} if true[code] else {}),
-                **({"precision": both[code] / named[code]} if named[code] else {}),
-            }
-            for code, name in enumerate(self.classes)
-            if true[code] or named[code]
-        }
+        """Return of each class how many pixels are of it, and the shares that were found and that are rightly named,
+        with intervals over pictures; see ``Kind.found_per_class``."""
+        from quickstudy.kinds.metrics import ratio_shares  # torchmetrics takes long to import, and answering needs none
+
+        both, named, true = figures.double().cpu().chunk(3, 1)
+        told: dict[str, dict[str, Any]] = {}
+        for code, name in enumerate(self.classes):
+            if true[:, code].sum() or named[:, code].sum():
+                told[name] = {"pixels": int(true[:, code].sum())}
+                for part, whole in (("recall", true), ("precision", named)):
+                    if whole[:, code].sum():
+                        value, half = mean_interval(ratio_shares(both[:, code], whole[:, code]))
+                        told[name] |= {part: value, f"{part}_ci95": half if math.isfinite(half) else None}
+        return told
 
     # ---- answers
 

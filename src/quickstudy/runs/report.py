@@ -308,7 +308,7 @@ def parts_listing(parts: Mapping[str, Estimate], score: Score) -> Listing:
     )
 
 
-_SHARES = {"ap": "average precision", "iou": "mean IoU", "recall": "recall", "precision": "precision"}
+_SHARES = {"ap": "average precision", "iou": "IoU", "recall": "recall", "precision": "precision"}
 _COUNTS = ("objects", "hits", "misses", "false_alarms", "pixels")
 
 
@@ -321,7 +321,10 @@ def found_listing(figures: Mapping[str, Mapping[str, Any]], note: str) -> Listin
     """
 
     def cell(each: Mapping[str, Any], name: str) -> str:
-        return "none" if each.get(name) is None else told(Estimate(each[name], each.get(f"{name}_ci95", math.nan), 0))
+        if each.get(name) is None:
+            return "none"
+        half = each.get(f"{name}_ci95")
+        return _percent(each[name]) if half is None else told(Estimate(each[name], half, 0))
 
     shares = [name for name in _SHARES if any(name in each for each in figures.values())]
     counts = [name for name in _COUNTS if any(name in each for each in figures.values())]

@@ -585,10 +585,10 @@ class Task(OfDomain, L.LightningModule):
             algorithm = copy.deepcopy(self.procedure.learner(self.kind))
         else:
             algorithm = self.kind.algorithm(strategy, strategy_kwargs)
-        if group_by is not None and (not self.kind.by_class or isinstance(self.kind, OfParts)):
+        if group_by is not None and (not self.kind.by_class or isinstance(self.kind, (OfParts, Detection))):
             what = "numbers" if not self.kind.by_class else "parts of inputs"
             raise ConfigError(f"group_by is of classes of whole inputs, and this model learns {what}: leave it out")
-        encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
+        encoder = self.kind.embedding(copy.deepcopy(self.encoder).eval().requires_grad_(False), self.head)
         modality = self._modality_for(inputs)
         if classes and not self.kind.by_class:
             raise ConfigError("answers are numbers, and no classes: leave classes= out")
