@@ -102,6 +102,7 @@ def test_every_kind_is_among_the_cases() -> None:
         "region_detection",
         "semantic_segmentation",
         "style_transfer",
+        "transcription",
     }  # each has a test file of its own
     assert ours == checked | elsewhere
 

@@ -642,6 +642,7 @@ KINDS = Registry[type[Kind]](
             "question_answering",
             "regression",
             "segmentation",
+            "transcription",
         )
     }
     | {

@@ -328,6 +328,31 @@ def mean_f1(figures: Tensor) -> Tensor:
     return ratio_shares(2 * right, told + true)
 
 
+class Rates(Figures):
+    """Rates of errors, each the sum of one column by that of another; intervals are those of ``Overlaps``.
+
+    Figures are ``[n, 2K]`` of each example: K numbers of errors, and of how many things each.
+
+    Args:
+        names: K of them.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(per_example=True)
+        self._names = names
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the rates; nothing where there were no figures."""
+        values: Tensor = self.compute()
+        if not len(values):
+            return {}
+        wrong, of_all = values.double().cpu().chunk(2, 1)
+        return {
+            name: Estimate(*mean_interval(ratio_shares(wrong[:, place], of_all[:, place])), len(values))
+            for place, name in enumerate(self._names)
+        }
+
+
 class Precisions(Figures):
     """Average precisions, which follow from all figures together; intervals by leaving some examples out (jackknife).
 
