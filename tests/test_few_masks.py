@@ -152,6 +152,9 @@ def test_bad_masks_are_told(learned: PartPredictor, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"this has 1, 2: give \(mask == 1\)"):
         learned.add_class("bar", [pixels], [np.where(mask == 1, np.arange(mask.shape[1]) % 2 + 1, 0)])
     assert learned.counts_ == before
+    for refused in (learned.embed, learned.export):
+        with pytest.raises(ConfigError, match="parts of inputs"):
+            refused([pixels])
     with pytest.raises(ConfigError, match="MAML adapts the network"):
         model().adapt([pixels], [mask], strategy="maml")
 

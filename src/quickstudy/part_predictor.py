@@ -259,6 +259,12 @@ class PartPredictor(Adapted):
             measure.update(kind.figures(outputs, true))
         return {name: float(found.mean) for name, found in measure.estimates().items()}
 
+    def embed(self, inputs: Any, *, keep: bool = True) -> NDArray[Any]:
+        """Refuse: its features are of parts, and not of inputs."""
+        raise ConfigError(
+            "this model has features of parts of inputs, and none of an input as a whole: take an embedder"
+        )
+
     def export(self, path: Any, **_: Any) -> Any:
         """Refuse: no graph of it is written yet."""
         raise ConfigError(
