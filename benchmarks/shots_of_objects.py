@@ -105,10 +105,12 @@ def drawn(split: Split, shots: int, draw: int, grounds: list[Any]) -> tuple[tupl
     return shown, scenes(ASKED, split, seed=2000 + draw, **options)
 
 
-def prototyped(model: ObjectDetector, shown: Any, asked: Any, **options: Any) -> dict[str, float]:
+def prototyped(
+    model: ObjectDetector, shown: Any, asked: Any, strategy: str = "nearest_centroid", **options: Any
+) -> dict[str, float]:
     """Learn classes by their regions, without training, and return figures."""
     began = time.process_time()
-    predictor = model.adapt(*shown, **options)
+    predictor = model.adapt(*shown, strategy=strategy, **options)
     seconds = time.process_time() - began
     told = predictor.scores(*asked)
     return {"ap50": told["map_50"], "ap": told["map"], "recall": told["proposal_recall"], "seconds": seconds}

@@ -101,6 +101,7 @@ def test_every_kind_is_among_the_cases() -> None:
         "question_answering",
         "region_detection",
         "semantic_segmentation",
+        "style_transfer",
         "transcription",
     }  # each has a test file of its own
     assert ours == checked | elsewhere

@@ -36,6 +36,8 @@ from quickstudy.kinds.instances import InstanceSegmentation as Instances
 from quickstudy.kinds.instances import Keypoints
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
+from quickstudy.kinds.style import StyleTransfer as Style
+from quickstudy.kinds.style import as_address
 from quickstudy.modality.pixels import channels_last, whole_numbers
 from quickstudy.modality.values import as_uint8
 from quickstudy.nets.mtcnn import Cascade, load_trained
@@ -384,6 +386,36 @@ class FaceDetectionData(ObjectDetectionData):
     answers = Faces
 
 
+class StyleTransferData(ImageData):
+    """Pictures to paint in a style; see ``ImageData``, and ``DataModule`` for the doors.
+
+    They have no targets, and their folders no class folders. All of a picture is shown, as large as ``image_size`` has
+    room for, and no larger than it is.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        options: see ``ImageData``.
+    """
+
+    modality = Picture(256, resize="shrink")
+    answers = Style
+    holds_targets = True
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        **options: Any,
+    ) -> None:
+        train, val, test = (
+            table if table is None else replace(table, annotations=self.answers.encode(range(len(table))))
+            for table in (train, val, test)
+        )
+        super().__init__(train, val, test, predict, **options)
+
+
 class SemanticSegmentationData(ImageData):
     """Pictures with a class of each pixel; see ``ImageData``, and ``DataModule`` for the doors.
 
@@ -527,6 +559,23 @@ class FaceDetector(ObjectDetector):
             self.encoder.trained = True
         self.eval()
         self.load_options = dict(self.modality.options)
+
+
+class StyleTransfer(ImageTask):
+    """Paints pictures in the style of one; see ``Task`` for the arguments.
+
+    Those of the answers are the options of ``kinds.style.StyleTransfer``, of which ``style`` is needed. The backbone is
+    a network of its own, ``"restyling"``; ``network`` is what sees style and content, and is not trained.
+    """
+
+    modality = Picture(256, resize="shrink")
+    default_backbone = "restyling"
+    answers = Style
+    kind: Style
+
+    def __init__(self, *arguments: Any, style: Any = "", style_size: int = Style.style_size, **options: Any) -> None:
+        style = as_address(style, style_size)  # Lightning compares what it is given, and arrays have no one answer
+        super().__init__(*arguments, style=style, style_size=style_size, **options)
 
 
 class ImageRegressor(Regressor, ImageTask):

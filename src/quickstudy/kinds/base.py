@@ -554,6 +554,11 @@ class Kind(ABC):
         )
 
     @property
+    def drawn(self) -> bool:
+        """Whether an answer can be drawn for eyes, where it tells of places or is to be seen itself."""
+        return self.placed
+
+    @property
     def named_forms(self) -> tuple[str, ...]:
         """The forms of all answers together, with what each input is called."""
         return ("rows", "coco") if self.placed else ("rows",)
@@ -645,6 +650,7 @@ KINDS = Registry[type[Kind]](
         "semantic_segmentation": "quickstudy.kinds.semantic",
         "instance_segmentation": "quickstudy.kinds.instances",
         "keypoints": "quickstudy.kinds.instances",
+        "style_transfer": "quickstudy.kinds.style",
     },
 )
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""

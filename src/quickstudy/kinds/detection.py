@@ -36,6 +36,7 @@ from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
+from quickstudy.nets.detection_transformer import RtDetr
 from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
 from quickstudy.nets.regions import of_regions
 
@@ -57,8 +58,8 @@ class Detection(FoundObjects):
         num_classes: C; None: as ``class_names`` or the data say.
         class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
         ignore: a label, or several, whose objects are left out.
-        detector: ``"retinanet"``, ``"fcos"`` or ``"faster_rcnn"``.
-        width: channels of the feature pyramid.
+        detector: ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"`` or ``"rt_detr"``, which needs transformers.
+        width: channels of the feature pyramid, or of the transformer.
         most: objects that are found in a picture at most.
         min_score: of objects that an answer has; figures go through all.
         freeze_norms: whether the backbone's BatchNorms keep their means and deviations while it trains, which batches
@@ -79,8 +80,9 @@ class Detection(FoundObjects):
     lacking: ClassVar[str] = "the data has no objects: give some, for instance by ObjectDetectionData.from_coco"
     placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
-    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn")
-    shown_by: ClassVar[str] = "nearest_centroid"
+    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr")
+    shown_by: ClassVar[str] = "prototypes"
+    usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"prototypes": {"k": 1}}
 
     detector: str = "retinanet"
     width: int = 64
@@ -129,19 +131,21 @@ class Detection(FoundObjects):
         strides = [round(side / one.shape[-1]) for one in maps]
         return self._detector([one.shape[1] for one in maps], strides)
 
-    def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
+    def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector | RtDetr:
+        if self.detector == "rt_detr":
+            return RtDetr(channels, strides, self.choices, self.width, self.most)
         return Detector(
             self.detector, channels, strides, self.choices, self.width, most=self.most, classifier=self.classifier
         )
 
     def embedding(self, encoder: Encoder, head: nn.Module | None) -> Encoder:
         """Return the encoder with the detector that proposes regions; see ``Kind.embedding``."""
-        if not isinstance(head, Detector):
+        if head is None:
             raise ConfigError(
                 "objects of further classes are learned by the regions of a trained detector: train it first, on any "
                 "classes, trainer.finetune(model, datamodule=...)"
             )
-        if not head.by_regions:
+        if not isinstance(head, Detector) or not head.by_regions:
             raise ConfigError(
                 f"objects of further classes are learned by regions, and {self.detector} has none: train a model with "
                 "detector='faster_rcnn', classifier='cosine'"
@@ -156,12 +160,12 @@ class Detection(FoundObjects):
 
     def second_stage(self, head: nn.Module | None, data: Any) -> tuple[Self, list[nn.Module]]:
         """Give a detector the classes of further data, and return what is to train: see ``Kind.second_stage``."""
-        if not isinstance(head, Detector):
+        if head is None:
             raise ConfigError(
                 "strategy='tfa' is the second of two stages: train the detector first, on classes of which there is "
                 "much, trainer.finetune(model, datamodule=...)"
             )
-        if not head.by_regions:
+        if not isinstance(head, Detector) or not head.by_regions:
             raise ConfigError(
                 f"strategy='tfa' trains the last layers of regions, and {self.detector} has none: make the model with "
                 "detector='faster_rcnn', classifier='cosine'"
@@ -192,7 +196,7 @@ class Detection(FoundObjects):
         frozen = encoder.trained if self.freeze_norms is None else self.freeze_norms
         with statistics_kept(encoder) if frozen else nullcontext():
             maps = encoder.maps(inputs)
-        assert isinstance(head, Detector)
+        assert isinstance(head, (Detector, RtDetr))
         parts = head.losses(maps, inputs["size"], inputs["pixels"], self._objects(targets, maps[0].dtype))
         lost = torch.stack(list(parts.values())).sum()
         if head.training:

@@ -51,7 +51,6 @@ class RegionDetection(Detection, OfParts):
     """
 
     learned_by: ClassVar[str] = OfParts.learned_by
-    shown_by: ClassVar[str] = "nearest_centroid"
     detectors: ClassVar[tuple[str, ...]] = ("faster_rcnn", "mask_rcnn", "keypoint_rcnn")
 
     detector: str = "faster_rcnn"
