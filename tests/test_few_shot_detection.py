@@ -169,6 +169,8 @@ def test_what_was_learned_of_regions_is_saved_with_the_detector(tmp_path: Path) 
     assert isinstance(read, PartPredictor) and read.predict(pictures) == predictor.predict(pictures)
     told = read.kind.in_json(read.rank(pictures[:1])[0])
     assert {"label", "score", "box"} <= told["objects"][0].keys()
+    coco = read.kind.coco(read.rank(pictures), ["a.png", "b.png", "c.png"])
+    assert len(coco["annotations"]) == sum(map(len, read.predict(pictures)))
 
 
 def test_regions_of_nothing_known_are_unknown(base: ObjectDetector) -> None:
