@@ -12,12 +12,13 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
+import shots_of_objects
 import torch
 from domains import InTurns, main
 from embeddings import QUIET
@@ -313,6 +314,11 @@ def step(root: Path) -> dict[str, Any]:
     }
 
 
+def letters(root: Path, shots: int) -> dict[str, Any]:
+    """Find letters on photographs whose classes are of few objects; see ``shots_of_objects``."""
+    return shots_of_objects.measured(shots, vision(root, "penn-fudan.zip"), trained)
+
+
 MEASUREMENTS = {
     "people": people,
     "ten": ten,
@@ -323,6 +329,9 @@ MEASUREMENTS = {
     "pixels": pixels,
     "fewshot": fewshot,
     "step": step,
+    "letters_1": partial(letters, shots=1),
+    "letters_5": partial(letters, shots=5),
+    "letters_10": partial(letters, shots=10),
 }
 
 if __name__ == "__main__":

@@ -592,3 +592,10 @@ def test_columns_of_a_table_are_told_by_what_they_are_called_and_groups_kept(tmp
     assert files.origins is not None and files.origins.names == ("0", "1", "2", "3")
     with pytest.raises(ConfigError, match="--input_field is of a table"):
         support_of("photos", Picture(), Classification(), input_field="text")
+
+
+@pytest.mark.parametrize("way", ["fit", "shrink"])
+def test_ways_to_resize_that_tell_places_are_refused(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No encoder of whole pictures takes a picture with its sizes."""
+    _, told = run(capsys, f"adapt {TINY} --support photos --out x --resize {way}", 2)
+    assert f"--resize {way} is of tasks that tell of places" in told and "take cover" in told

@@ -99,7 +99,10 @@ def test_every_kind_is_among_the_cases() -> None:
         "instance_segmentation",
         "keypoints",
         "question_answering",
+        "region_detection",
         "semantic_segmentation",
+        "style_transfer",
+        "transcription",
     }  # each has a test file of its own
     assert ours == checked | elsewhere
 

@@ -69,6 +69,14 @@ def test_only_what_is_new_is_computed_and_all_is_mapped_where_it_lies_together(t
     assert ask(INPUTS[:0]).shape == (0, 0)
 
 
+def times(factor: float) -> nn.Module:
+    class Times(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs * factor
+
+    return Times()
+
+
 def test_an_identity_is_of_all_that_an_embedding_depends_on_and_of_nothing_else() -> None:
     encoder, picture = Encoder(Counting()), Picture(image_size=8)
     same = identity_of(encoder, picture)
@@ -92,6 +100,7 @@ def test_an_identity_is_of_all_that_an_embedding_depends_on_and_of_nothing_else(
     assert identity_of(hooked, picture) is None
     norm = nn.BatchNorm1d(3, track_running_stats=False)
     assert identity_of(Encoder(norm), picture) is None, "it depends on the other inputs"
+    assert identity_of(Encoder(times(2.0)), picture) is None, "it knows what nothing of it tells"
 
 
 def test_files_are_told_by_all_they_hold_and_texts_are_no_files(tmp_path: Path, monkeypatch: Any) -> None:

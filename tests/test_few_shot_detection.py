@@ -11,9 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quickstudy import ConfigError, Trainer
+from quickstudy import ConfigError, DataError, PartPredictor, Trainer
+from quickstudy.batches import stack
 from quickstudy.image import ImageClassifier, ObjectDetectionData, ObjectDetector
+from quickstudy.kinds.parts import Parts
+from quickstudy.model import saved_model
 from quickstudy.nets.cosine import CosinePredictor, of_other_classes
+from quickstudy.nets.regions import Proposed
 
 QUIET: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
 COLOURS = {"red": 0, "green": 1, "blue": 2}
@@ -56,7 +60,13 @@ def data(count: int, *names: str, seed: int = 0) -> ObjectDetectionData:
 def base() -> ObjectDetector:
     """A detector of red and green squares."""
     torch.manual_seed(0)
-    options: dict[str, Any] = {"detector": "faster_rcnn", "width": 16, "most": 10, "classifier": "cosine"}
+    options: dict[str, Any] = {
+        "detector": "faster_rcnn",
+        "width": 16,
+        "most": 10,
+        "classifier": "cosine",
+        "min_score": 1e-3,
+    }
     model = ObjectDetector(backbone=Maps(), learning_rate=3e-3, **options)
     Trainer(max_epochs=1, **QUIET).finetune(model, datamodule=data(8, "red", "green"))
     return model
@@ -118,3 +128,84 @@ def test_what_has_no_second_stage_is_told(base: ObjectDetector) -> None:
         trainer.finetune(dense, datamodule=few, strategy="tfa")
     with pytest.raises(ConfigError, match="is of objects, by"):
         trainer.finetune(ImageClassifier(2, backbone="conv4"), datamodule=few, strategy="tfa")
+
+
+def test_a_class_is_added_without_training_and_forgotten(base: ObjectDetector) -> None:
+    pictures, targets = squares(4, "green", "blue", seed=3)
+    predictor = base.adapt(pictures, targets)
+    assert [*predictor.classes_] == ["background", "blue", "green"]
+    before = predictor.predict(pictures)
+    red, boxes = squares(2, "red", seed=4)
+    predictor.add_class("red", red, [one["boxes"] for one in boxes])
+    assert [*predictor.classes_] == ["background", "blue", "green", "red"] and predictor.counts_["red"] == 2
+    assert predictor.kind.classes == ("background", "blue", "green", "red")
+    assert predictor.remove_class("red").predict(pictures) == before
+    told = predictor.scores(pictures, targets)
+    assert 0 <= told["map_50"] <= told["proposal_recall"] <= 1
+
+
+def test_regions_of_objects_are_told_by_what_they_show(base: ObjectDetector) -> None:
+    """Given the boxes, colours that the detector never saw are told apart."""
+    predictor = base.adapt(*squares(6, "blue", "red", seed=5))
+    kind, encoder = predictor.kind, predictor.knowledge.encoder
+    pictures, targets = squares(6, "red", "blue", seed=6)
+    inputs = stack([predictor.modality(picture) for picture in pictures])
+    boxes = [torch.tensor(one["boxes"]).float() for one in targets]
+    levels = encoder.backbone.pyramid(encoder.maps(inputs))
+    features = encoder.backbone.features(levels, boxes, inputs["size"])
+    logits = predictor.knowledge.algorithm.answer(encoder, predictor.knowledge.learned, features)
+    assert [kind.classes[code] for code in logits.argmax(1).tolist()] == [one["labels"][0] for one in targets]
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(6, dtype=features.dtype))
+
+
+def test_what_was_learned_of_regions_is_saved_with_the_detector(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"detector": "faster_rcnn", "width": 16, "most": 5, "min_score": 1e-3}
+    model = ObjectDetector(backbone="mobilenetv3_small_050", pretrained=False, **options)
+    Trainer(max_epochs=0, **QUIET).finetune(model, datamodule=data(4, "green", "blue"))
+    pictures, targets = squares(3, "green", "blue", "red", seed=3)
+    predictor = model.adapt(pictures, targets)
+    predictor.save(tmp_path / "model")
+    read = saved_model(tmp_path / "model")
+    assert isinstance(read, PartPredictor) and read.predict(pictures) == predictor.predict(pictures)
+    told = read.kind.in_json(read.rank(pictures[:1])[0])
+    assert {"label", "score", "box"} <= told["objects"][0].keys()
+    coco = read.kind.coco(read.rank(pictures), ["a.png", "b.png", "c.png"])
+    assert len(coco["annotations"]) == sum(map(len, read.predict(pictures)))
+
+
+def test_regions_of_nothing_known_are_unknown(base: ObjectDetector) -> None:
+    kind = base.adapt(*squares(4, "green", "blue", seed=3)).kind
+    boxes = [torch.tensor([[0.0, 0, 20, 20], [30, 30, 50, 50], [0, 30, 20, 50]])]
+    parts = Parts(torch.zeros(3, 2), torch.zeros(3), Proposed(boxes, [torch.ones(3)]))
+    shown = torch.tensor([[64, 64]])
+    logits = torch.tensor([[0.0, 9, 0], [0, 9, 0], [9, 0, 0]])
+    outputs = kind.assembled(logits, parts, {"size": shown, "full": shown}, torch.tensor([False, True, False]))
+    (answer,) = kind.answers(outputs, "objects")
+    assert sorted((one["label"], one["box"][0]) for one in answer if one["score"] > 0.5) == [
+        ("blue", 0.0),
+        ("unknown", 30.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([{"boxes": [[1, 1, 9, 9]], "labels": ["background"]}], "is what lies beside all objects"),
+        ([{"boxes": [], "labels": []}], "no target has an object"),
+        ([{"boxes": [[9, 1, 1, 9]], "labels": ["a"]}], r"box 0 is \[9"),
+    ],
+)
+def test_boxes_that_cannot_be_learned_are_told(base: ObjectDetector, targets: Any, message: str) -> None:
+    pictures, _ = squares(1, "red")
+    with pytest.raises(DataError, match=message):
+        base.adapt(pictures, targets)
+
+
+def test_boxes_of_one_class_are_asked_for(base: ObjectDetector) -> None:
+    predictor = base.adapt(*squares(2, "green", "blue"))
+    pictures, _ = squares(1, "red")
+    two = [{"boxes": [[1, 1, 9, 9], [20, 20, 30, 30]], "labels": ["a", "b"]}]
+    with pytest.raises(DataError, match="these boxes are of 2 classes"):
+        predictor.add_class("a", pictures, two)
+    with pytest.raises(ConfigError, match="train it first"):
+        ObjectDetector(backbone=Maps(), detector="faster_rcnn").adapt(pictures, two)

@@ -56,7 +56,7 @@ def test_a_backbone_learns_to_draw_each_class_together(tmp_path: Path, monkeypat
     monkeypatch.setattr("quickstudy.ladder.finetuning._PAIRING_RATE", 3e-2)
     backbone, rungs = network(), ["linear_probe", "contrastive"]
     before = copy.deepcopy(backbone.state_dict())
-    found = climbed(hidden(range(4)), rungs, backbones=[backbone], out=tmp_path)
+    found = climbed(hidden(range(4)), rungs, backbones=[backbone], draws=3, out=tmp_path)
     assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
     record, (probe, drawn) = found.record, (Key(name, "Sequential") for name in rungs)
     for number in range(2):  # of one example of each class there is no pair, and nothing to train
@@ -67,7 +67,7 @@ def test_a_backbone_learns_to_draw_each_class_together(tmp_path: Path, monkeypat
     inputs, labels = asked.table("train").inputs, asked.table("train").told  # type: ignore[union-attr]
     read = Predictor.load(tmp_path / "model", backbone=network())
     assert read.predict(inputs) == found.predictor.predict(inputs) and read.score(inputs, labels) > 0.7
-    assert climbed(hidden(range(4)), rungs, backbones=[backbone], out=tmp_path).sentence == found.sentence
+    assert climbed(hidden(range(4)), rungs, backbones=[backbone], draws=3, out=tmp_path).sentence == found.sentence
 
 
 def test_texts_are_climbed_contrastively_and_others_by_name() -> None:

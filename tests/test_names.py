@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -264,13 +265,15 @@ def test_data_to_train_on_is_read_as_the_backbone_was_trained(tmp_path: Path) ->
     model = ImageClassifier(backbone=str(tmp_path))
     for asked in ({}, {"image_size": 48, "resize": "squash"}):
         data = ImageClassificationData.from_files(train_files=paths, train_targets=[*"aab"], **asked)
-        data.read_as(model.load_options, trains=True, by_class=False)
+        told = "was trained on data loaded with {'image_size': 32, 'resize': 32}, and this has {'image_size': 48"
+        with pytest.warns(DataWarning, match=re.escape(told)) if asked else nullcontext():
+            data.read_as(model.load_options, trains=True, by_class=False)
         wanted = {"image_size": 32, "resize": 32, "interpolation": "bicubic", **asked}
         assert {name: data.modality.settings[name] for name in wanted} == wanted
     # A network that says nothing of it is fed as the data says.
     plain = ImageClassificationData.from_files(train_files=paths, train_targets=[*"aab"])
     plain.read_as(ImageClassifier(backbone="conv4").load_options, trains=True, by_class=False)
-    assert (plain.modality.settings["image_size"], plain.modality.settings["resize"]) == (84, "cover")
+    assert (plain.modality.settings["image_size"], plain.modality.settings["resize"]) == (224, "cover")
 
 
 def test_names_are_refused_where_they_say_nothing(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def at_hand(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("domain", PURPOSES)
+@pytest.mark.parametrize("domain", PURPOSES.names())
 def test_what_is_at_hand_is_taken_first_then_downloaded_then_replaced(
     domain: str, at_hand: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,7 +55,7 @@ def test_what_is_at_hand_is_taken_first_then_downloaded_then_replaced(
 def test_all_are_permissive_and_timm_says_so_too() -> None:
     import timm
 
-    choices = [choice for purpose in PURPOSES.values() for name in ORDER for choice in purpose[name]]
+    choices = [choice for domain in PURPOSES.names() for name in ORDER for choice in PURPOSES[domain][name]]
     assert {choice.licence for choice in choices} == {"Apache-2.0", "MIT"}
     for choice in choices:
         if "." in choice.backbone and "/" not in choice.backbone:

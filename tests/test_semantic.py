@@ -123,6 +123,8 @@ def test_squares_and_bars_are_told_from_a_folder_to_the_files_pixels(tmp_path: P
         == 0
     )
     assert '""counts""' in (tmp_path / "p.csv").read_text()
+    exported = predictor.export(tmp_path / "x.onnx")  # which compares the graph's answers to the model's
+    assert exported.flips == 0 and exported.difference < 1e-2
     images, file, drawings = tmp_path / "train/images", tmp_path / "p.json", tmp_path / "drawn"
     options = ["--format", "coco", "--output", str(file), "--drawings", str(drawings)]
     assert main(["predict", str(tmp_path / "model"), str(images), *options]) == 0

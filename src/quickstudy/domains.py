@@ -5,9 +5,10 @@ A domain is a folder beside this file. Its name is that of its modality, and of 
 - ``__init__.py`` says what is public, by ``lazily``, and in ``TASKS``, by the names that commands know, the classes of
   its tasks and of their data: ``TASKS = {"text_classification": ("TextClassifier", "TextClassificationData")}``;
 - ``modality.py`` registers what an input is;
-- ``nets.py``, if there is one, registers networks, and ``transforms.py`` ready-made augmentations; either may be a
-  folder. They are imported once a name is asked for that is not known yet, so they import further packages by
-  ``require`` where these are used.
+- ``nets.py``, if there is one, registers networks, ``transforms.py`` ready-made augmentations, and ``purposes.py``
+  pretrained encoders by what they are for; each may be a folder. They are imported once a name is asked for that is
+  not known yet, so they import further packages by ``require`` where these are used;
+- ``demo.py``, if there is one, has in ``ACT`` what ``quickstudy demo`` shows of it.
 
 To add one: its folder, its line in ``DOMAINS``, and its extra.
 """

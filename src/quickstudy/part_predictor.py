@@ -249,11 +249,21 @@ class PartPredictor(Adapted):
             inputs: what to answer.
             targets: as many; their ids are those of the answers.
         """
+        return self.scores(inputs, targets)[self.kind.score.name]
+
+    def scores(self, inputs: Any, targets: Any) -> dict[str, float]:
+        """Return all figures of the kind on N inputs by their names, the score among them; see ``score``."""
         kind = self.kind
         measure = kind.measure(True)
         for outputs, true in judged_by_parts(self._knowledge, kind, inputs, targets):
             measure.update(kind.figures(outputs, true))
-        return float(measure.estimates()[kind.score.name].mean)
+        return {name: float(found.mean) for name, found in measure.estimates().items()}
+
+    def embed(self, inputs: Any, *, keep: bool = True) -> NDArray[Any]:
+        """Refuse: its features are of parts, and not of inputs."""
+        raise ConfigError(
+            "this model has features of parts of inputs, and none of an input as a whole: take an embedder"
+        )
 
     def export(self, path: Any, **_: Any) -> Any:
         """Refuse: no graph of it is written yet."""

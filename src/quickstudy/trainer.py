@@ -322,7 +322,7 @@ class Trainer(JudgingTrainer):
                 print(sentence(result))
             if self._leaves and self.run_folder is not None and self.lightning_module is self._fitted:
                 weights = Path(ckpt_path).name if ckpt_path else "as trained"
-                write_measured(self.run_folder, result, weights, None, self.outcome)
+                write_measured(self.run_folder, result, weights, None, self.outcome, self.lightning_module.mistakes)
         return found
 
     @property

@@ -1,4 +1,4 @@
-"""Sounds: classification, regression, embedding. Importing it loads nothing until a name is used."""
+"""Sounds: classification, regression, embedding, what is said. Importing it loads nothing until a name is used."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from quickstudy.audio.tasks import AudioEmbeddingData as AudioEmbeddingData
     from quickstudy.audio.tasks import AudioRegressionData as AudioRegressionData
     from quickstudy.audio.tasks import AudioRegressor as AudioRegressor
+    from quickstudy.audio.tasks import SpeechRecognition as SpeechRecognition
+    from quickstudy.audio.tasks import SpeechRecognitionData as SpeechRecognitionData
 
 __getattr__, __dir__, __all__ = lazily(
     __name__,
@@ -25,6 +27,8 @@ __getattr__, __dir__, __all__ = lazily(
         "AudioRegressionData": "tasks",
         "AudioRegressor": "tasks",
         "Sound": "modality",
+        "SpeechRecognition": "tasks",
+        "SpeechRecognitionData": "tasks",
     },
 )
 
@@ -32,5 +36,6 @@ TASKS = {
     "audio_classification": ("AudioClassifier", "AudioClassificationData"),
     "audio_embedding": ("AudioEmbedder", "AudioEmbeddingData"),
     "audio_regression": ("AudioRegressor", "AudioRegressionData"),
+    "speech_recognition": ("SpeechRecognition", "SpeechRecognitionData"),
 }
 """By name as commands know it, the class of a task and that of its data."""

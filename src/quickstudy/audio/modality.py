@@ -51,6 +51,8 @@ _LONGEST = 10.0
 """Seconds of the window that is learned at most."""
 _SHARE = 0.95
 """Of the training sounds, how many fit into it at least, where that is no longer."""
+_AT_ONCE, _SHARED = 30.0, 4.0
+"""Seconds of a window where all of a sound is heard, and that it shares with the one before."""
 _COUNTED = 1_000
 """Sounds whose length is asked for that."""
 _SOUGHT = 60.0
@@ -127,6 +129,14 @@ class Clip(NamedTuple):
         peaks = [float(np.abs(part).max()) for part in parts]
         return [part for part, peak in zip(parts, peaks, strict=True) if peak >= _HEARD * max(peaks)]
 
+    def all(self) -> NDArray[Any]:
+        """Return all its samples, ``[L]``, the mean of its channels.
+
+        Raises:
+            DataError: as of ``loudest``.
+        """
+        return self._mono(0, self.length)
+
     def _count(self, seconds: float) -> int:
         return min(math.ceil(seconds * self.rate), self.length)
 
@@ -176,15 +186,20 @@ class Sound(Modality):
             window.
         bands: F, the height of the spectrum, spaced by pitch.
         max_seconds: a sound that lasts longer is refused before it is decoded.
+        whole: whether all of a sound is heard, as its wave, in windows of ``seconds`` (30 where that is not told) that
+            overlap by 4 s: ``{"windows": {"wave": [W, L], "mask": [W, L]}, "places": [W, 3], "rate": [1]}``. Places are
+            in samples: from where to where a window tells what is heard, and where it begins in the sound.
 
     Raises:
         ConfigError: an option is out of range.
     """
 
     called = "sounds"
+    on_hub = True
     extensions = SOUND_EXTENSIONS
     learned = ("seconds",)
     of_network = ("sample_rate", "features", "bands")
+    of_elements = ("whole",)
     wire = Wire("sounds", ("audio/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "audio/*"})
     shown_as = "image/png"
     backbone = "audio_conv4"
@@ -196,6 +211,7 @@ class Sound(Modality):
     bands: int = 64
     max_seconds: float = MAX_SECONDS
     windows: int = 1
+    whole: bool = False
 
     def __post_init__(self) -> None:
         check_counts(_RATES[0], sample_rate=self.sample_rate)
@@ -214,6 +230,8 @@ class Sound(Modality):
         Raises:
             DataError: it cannot be read, is too short to be heard, too long, or holds what is no number.
         """
+        if self.whole:
+            return self._all_of(item)
         window = self.seconds or _LONGEST
         with self._opened(item) as clip:
             parts = [clip.loudest(window)] if self.windows == 1 else clip.spread(window, self.windows)
@@ -225,6 +243,25 @@ class Sound(Modality):
             return take(read, 0)
         evenly = torch.arange(self.windows) * len(parts) // self.windows
         return {"windows": take(read, evenly)}
+
+    def _all_of(self, item: Any) -> Batch:
+        """Return a sound as a whole, in windows that overlap."""
+        with self._opened(item) as clip:
+            samples = clip.all()
+        if not samples.any():
+            warnings.warn(f"{clip.name} is silent: all that is read of it is 0", DataWarning, 4)
+        wave = torch.from_numpy(resampled(samples, clip.rate, self.sample_rate)).float()
+        length = round((self.seconds or _AT_ONCE) * self.sample_rate)
+        overlap = min(2 * round(_SHARED * self.sample_rate / 2), length // 2)
+        starts = range(0, max(len(wave) - overlap, 1), length - overlap)
+        parts = [wave[start : start + length] for start in starts]
+        windows = stack([{"wave": part, "mask": torch.ones(len(part), dtype=torch.bool)} for part in parts])
+        last = len(parts) - 1
+        places = [
+            [overlap / 2 if row else 0, length + 1 if row == last else length - overlap / 2, start]
+            for row, start in enumerate(starts)
+        ]
+        return {"windows": windows, "places": torch.tensor(places), "rate": torch.tensor([float(self.sample_rate)])}
 
     def _as_fed(self, waves_WL: Tensor) -> Batch:
         """Return the spectra ``[W, 1, F, T]`` of windows, or their waves."""
@@ -269,7 +306,7 @@ class Sound(Modality):
                 if file.channels > _CHANNELS:
                     raise DataError(f"{name} has {file.channels} channels; more than {_CHANNELS} are refused")
                 clip = self._checked(Clip(name, file.samplerate, file.frames, read))
-                sought = clip.sought(self.windows * (self.seconds or _LONGEST))
+                sought = clip.length if self.whole else clip.sought(self.windows * (self.seconds or _LONGEST))
                 if sought < clip.length and file.format == "FLAC":  # which does not say how many bytes it has
                     read(clip.length - 1, 1)
                 if (decoded := sought * file.channels) > _DECODED:
@@ -299,7 +336,7 @@ class Sound(Modality):
             raise DataError(
                 f"{name} lasts {clip.seconds:,.0f} s; more than {self.max_seconds:,.0f} s are refused: cut it into "
                 "clips",
-                ", or set max_seconds= if a minute in its middle is enough",
+                f", or set max_seconds={' if a minute in its middle is enough' * (not self.whole)}",
             )
         return clip
 
@@ -341,6 +378,8 @@ class Sound(Modality):
 
     def fitted(self, inputs: Inputs) -> Self:
         """Return it with a window that most training sounds fit into, where it has none; and say what it cuts."""
+        if self.whole:
+            return self
         lengths = np.array(list(self._lengths(inputs)))
         made = self
         if self.seconds is None:
@@ -376,6 +415,8 @@ class Sound(Modality):
 
     def show(self, item: Any, example: Batch) -> bytes:
         """Return its spectrum as a small PNG: time to the right, pitch upwards; one window after the other."""
+        if self.whole:
+            example = take(example["windows"], 0)
         parts = windows_of(example) if in_windows(example) else [example]
         levels = [self._shown(part) for part in parts]
         return heat_map(torch.cat(levels, 1)) if all(map(len, levels)) else b""
@@ -416,6 +457,8 @@ class Sound(Modality):
 
     def made_up(self, count: int, generator: torch.Generator, like: Batch | None = None) -> Batch:
         """Return noise."""
+        if self.whole:
+            return self._made_up_whole(count, generator, like)
         if self.windows > 1:
             one = None if like is None else each(lambda leaf: leaf[:, 0], like["windows"])
             made = replace(self, windows=1).made_up(count * self.windows, generator, one)
@@ -427,6 +470,20 @@ class Sound(Modality):
         if like is None and self.seconds:
             like = torch.empty(0, 1, self.bands, self._frames, dtype=torch.uint8)
         return super().made_up(count, generator, like)
+
+    def _made_up_whole(self, count: int, generator: torch.Generator, like: Batch | None) -> Batch:
+        windows, length = (1, self.sample_rate) if like is None else like["windows"]["wave"].shape[1:]
+        wave = 2 * torch.rand(count, windows, length, generator=generator) - 1
+        places = torch.tensor([0.0, length + 1, 0]).expand(count, windows, 3)
+        return {
+            "windows": {"wave": wave, "mask": torch.ones_like(wave, dtype=torch.bool)},
+            "places": places,
+            "rate": torch.full((count, 1), float(self.sample_rate)),
+        }
+
+    def for_backbone(self) -> dict[str, Any]:
+        """Return the rate, where a network makes the spectrum by itself."""
+        return {"sample_rate": self.sample_rate} if self.whole else {}
 
     def free_axes(self) -> dict[str, dict[int, str]]:
         """Return that a wave has any length."""

@@ -66,6 +66,30 @@ def log_mel(wave: Tensor, rate: int, bands: int) -> Tensor:
     return DECIBELS + 10 * (power / loudest).clamp_min(10 ** (-DECIBELS / 10)).log10()
 
 
+def band_levels(wave_NL: Tensor, mask_NL: Tensor, rate: int, bands: int) -> tuple[Tensor, Tensor]:
+    """Return the logarithms of the bands of waves ``[N, F, T]``, each less its mean over a wave, and which frames are.
+
+    Args:
+        wave_NL: samples.
+        mask_NL: which of them there are.
+        rate: of them, a second.
+        bands: F.
+    """
+    window, hop = round(WINDOW * rate), _hop(rate)
+    size = _size(window)
+    wave_NL = wave_NL.to(torch.promote_types(wave_NL.dtype, torch.float32)) * mask_NL
+    hann = _hann(window, wave_NL.dtype).to(wave_NL.device)
+    spectrum = torch.stft(wave_NL, size, hop, window, hann, pad_mode="constant", return_complex=True)
+    power = spectrum[..., : frames_of(wave_NL.shape[-1], rate)].abs().square()
+    levels_NFT = (filters(rate, size, bands).to(power) @ power).clamp_min(1e-10).log()
+    there_NT = mask_NL[:, ::hop].bool()
+    weights_N1T = there_NT[:, None].to(levels_NFT)
+    count_N11 = weights_N1T.sum(2, keepdim=True).clamp(min=1)
+    levels_NFT = (levels_NFT - (levels_NFT * weights_N1T).sum(2, keepdim=True) / count_N11) * weights_N1T
+    spread_N11 = (levels_NFT.square().sum((1, 2), keepdim=True) / (count_N11 * bands)).clamp_min(1e-6).sqrt()
+    return levels_NFT / spread_N11, there_NT
+
+
 @lru_cache(maxsize=8)
 def _hann(window: int, dtype: torch.dtype) -> Tensor:
     return torch.hann_window(window, dtype=dtype)

@@ -1,20 +1,25 @@
-"""Tasks of sounds, and their data: classification, regression, embedding."""
+"""Tasks of sounds, and their data: classification, regression, embedding, what is said."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from quickstudy.audio.modality import Sound
+from quickstudy.audio.transcripts import transcribed_folder
+from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, given
+from quickstudy.kinds.base import Kind
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.regression import Regression
+from quickstudy.kinds.transcription import Transcription, transcript_of
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier, Embedder, Regressor, Task
 
@@ -104,6 +109,50 @@ class AudioRegressionData(AudioData):
     answers = Regression
 
 
+class SpeechRecognitionData(AudioData):
+    """Sounds with what is said in them; see ``AudioData``, and ``DataModule`` for the doors.
+
+    Transcripts are texts. A folder has ``a.txt`` beside ``a.wav``, or is of LibriSpeech's form. All of a sound is
+    heard.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        sample_rate: samples a second that all sounds are brought to. Default: as the model's training data, else
+            16,000.
+        seconds: of the windows, 30 by default, in which longer sounds are heard, of which each shares 4 s with the one
+            before.
+        max_seconds: a sound that lasts longer is refused before it is decoded; default: 600.
+        options: see ``DataOptions``.
+    """
+
+    modality = Sound(features="wave", whole=True)
+    answers: ClassVar[type[Kind]] = Transcription
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        sample_rate: int | None = None,
+        seconds: float | None = None,
+        max_seconds: float | None = None,
+        **options: Any,
+    ) -> None:
+        options |= given(max_seconds=max_seconds)
+        super().__init__(train, val, test, predict, sample_rate=sample_rate, seconds=seconds, **options)
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
+        """Take transcripts from memory, or files that hold them."""
+        return annotated(targets, transcript_of)
+
+    @classmethod
+    def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the sounds of a folder with their transcripts."""
+        return transcribed_folder(path, endings, cls.encode)
+
+
 class AudioTask(Task):
     """A task of sounds. The default backbone, ``"audio_conv4"``, sees their spectra and starts from nothing."""
 
@@ -120,3 +169,17 @@ class AudioEmbedder(Embedder, AudioTask):
 
 class AudioRegressor(Regressor, AudioTask):
     """Tells a number of each sound, such as an age; see ``Regressor``, and ``AudioClassifier`` for backbones."""
+
+
+class SpeechRecognition(Task):
+    """Tells what is said, letter by letter; see ``Task`` for the arguments.
+
+    Those of the answers are the options of ``kinds.transcription.Transcription``. The default backbone,
+    ``"small_speech"``, starts from nothing; wav2vec 2.0, HuBERT, WavLM and Whisper's encoder go by their names on the
+    Hugging Face Hub, or their folders.
+    """
+
+    modality = Sound(features="wave", whole=True)
+    default_backbone = "small_speech"
+    answers = Transcription
+    kind: Transcription

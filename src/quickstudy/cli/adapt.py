@@ -31,6 +31,7 @@ from quickstudy.cli.models import (
     support_of,
 )
 from quickstudy.cli.options import FORMS, INPUT_FIELD, TARGET_FIELD, add_device
+from quickstudy.cli.tasks import data_class, task_class
 from quickstudy.data.frames import is_table
 from quickstudy.data.readable import readable
 from quickstudy.data.splitting import check_no_file_twice
@@ -38,13 +39,15 @@ from quickstudy.data.table import Table
 from quickstudy.domains import DOMAINS
 from quickstudy.errors import ConfigError, DataError, given, one_line, shown
 from quickstudy.image.modality import IMAGE_SIZE
-from quickstudy.kinds.base import Kind
+from quickstudy.kinds.base import KINDS, Kind
 from quickstudy.kinds.classification import Classification
+from quickstudy.kinds.parts import OfParts
 from quickstudy.learning.confidence import accuracy_in_words, in_plain_words, in_words, strangers_caught
 from quickstudy.learning.reading import telling
 from quickstudy.modality import MODALITIES, Modality
 from quickstudy.nets import build_encoder
 from quickstudy.nets.encoder import starts_from_nothing
+from quickstudy.part_predictor import PartPredictor
 from quickstudy.predictor import NumberPredictor, Predictor, usual_inputs
 from quickstudy.saved.model_folder import DESCRIPTION
 from quickstudy.saved.plain import name_of
@@ -55,6 +58,8 @@ _ENCODER = {
     for name, flag in function_flags(Predictor.from_backbone).items()
     if name in ("strategy", "strategy_kwargs", "backbone_kwargs", "pretrained")
 }
+_OF_PLACES = ("fit", "shrink")
+"""Ways to resize a picture after which it comes with its sizes, which no encoder of whole pictures takes."""
 _READING = {
     name: (domain, flag)
     for domain in reversed(DOMAINS)  # of a name that several have, the first says what it is
@@ -108,6 +113,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="what an unreadable picture does: 'skip' names it and leaves it out, 'raise' ends the command",
     )
     parser.add_argument("--verbose", action="store_true", help="print what its probabilities and 'unknown' rest on")
+    parser.add_argument(
+        "--task",
+        type=Literal["semantic_segmentation"] | None,
+        help="what a backbone's name learns other than classes of whole pictures: with semantic_segmentation --support "
+        "has images/ and masks/ of the same names, and --classes names the numbers 0, 1, ... in masks",
+    )
     add_device(parser)
     about = (
         f"defaults: pretrained, nearest_centroid, pictures of {IMAGE_SIZE} pixels; other models keep their own, "
@@ -134,7 +145,10 @@ def run(args: argparse.Namespace) -> int:
     inputs, labels, groups = _support(args, modality, kind)
     with bar("learning", len(inputs or args.classes)) as advance, telling(advance):
         predictor = learn(inputs, labels, **given(group_by=groups, classes=args.classes or None))
-    told = _told(predictor, args) if predictor.by_class else _told_of_numbers(predictor, args)
+    if isinstance(predictor, PartPredictor):
+        told = _told_of_parts(predictor, args)
+    else:
+        told = _told(predictor, args) if predictor.by_class else _told_of_numbers(predictor, args)
     predictor.save(out)
     asked = "images/" if modality.wire is None else f"{modality.wire.field}/"
     if modality.column_names is not None or (modality.in_cells and args.support and is_table(Path(args.support))):
@@ -155,20 +169,40 @@ def _learner(args: argparse.Namespace, device: torch.device) -> Learner:
             raise ConfigError(f"--{name} is of a backbone's name; '{args.model}' keeps its own: leave it out")
         return learner(found or find_model(args.model), device, **learns)
     options = encoder.pop("backbone_kwargs", None), encoder.pop("pretrained", True)
+    if args.task is not None:
+        return _of_parts(args, device, *options, reading, encoder)
     made = build_encoder(args.model, *options, domain_of_files(args.support))
     modality = usual_inputs(made)
     for name in reading.keys() - modality.settings.keys():
         of = MODALITIES[_READING[name][0]].called
         raise ConfigError(f"--{name} is of {of}, and '{args.model}' takes {modality.called}: leave it out")
+    if reading.get("resize") in _OF_PLACES:
+        raise ConfigError(
+            f"--resize {reading['resize']} is of tasks that tell of places in a picture, and adapt learns classes of "
+            "whole ones: take cover, shortest, squash or a number of pixels"
+        )
     modality = modality.with_options(reading)
     learn = partial(Predictor.from_backbone, made, load=modality, device=device, **encoder)
     return Learner(modality, Classification(), learn)
+
+
+def _of_parts(
+    args: argparse.Namespace, device: torch.device, kwargs: Any, pretrained: bool, reading: Any, learns: Any
+) -> Learner:
+    """Return what learns classes of parts of inputs with a backbone."""
+    kind: Kind = KINDS[args.task]()
+    made = build_encoder(args.model, {**kind.of_backbone, **(kwargs or {})}, pretrained)
+    modality = task_class(args.task).modality.with_options(reading)
+    learn = partial(PartPredictor.from_backbone, made, load=modality, kind=kind, device=device, **learns)
+    return Learner(modality, kind, learn)
 
 
 def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[Any, Any, Any]:
     """Return the examples of the support set, their labels and their groups; None where there is none."""
     if args.support is None:
         return None, None, None
+    if isinstance(kind, OfParts):
+        return *_marked(args, modality, kind), None
     table = support_of(
         args.support, modality, kind, args.target_field, args.input_field, args.group_by, args.on_error == "skip"
     )
@@ -176,6 +210,28 @@ def _support(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[
     table = _readable(table, modality, args.support) if args.on_error == "skip" else table
     groups = table.origins
     return *examples(table), None if groups is None else [groups.names[code] for code in groups.codes]
+
+
+def _marked(args: argparse.Namespace, modality: Modality, kind: Kind) -> tuple[list[Any], Any]:
+    """Return the inputs of a folder whose parts are marked, and what marks them."""
+    for name in ("target_field", "input_field", "group_by"):
+        if getattr(args, name) is not None:
+            raise ConfigError(f"--{name} is of a table or of classes of whole inputs: leave it out")
+    name = str(KINDS.name_of(type(kind)))
+    table = data_class(name).annotated_folder(args.support, modality.extensions)
+    assert table.annotations is not None
+    inputs, marks = table.inputs, table.annotations.items
+    return [inputs[row] for row in range(len(table))], [marks[row] for row in range(len(table))]
+
+
+def _told_of_parts(predictor: PartPredictor, args: argparse.Namespace) -> str:
+    counts, called = predictor.counts_, predictor.modality.called
+    listed = ", ".join(f"{one_line(name)} {count}" for name, count in list(counts.items())[:_SHOWN])
+    about = predictor.about()
+    return (
+        f"Learned {len(counts)} classes of parts of {about['examples']} {called} with {about['strategy']} on "
+        f"{args.model}\nClasses, with the {called} that show them: {listed}"
+    )
 
 
 def _readable(table: Table, modality: Modality, support: str) -> Table:

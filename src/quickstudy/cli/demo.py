@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import importlib
 import io
 import logging
 import platform
 import time
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table as Lines
-from torch import Tensor, nn
+from torch import Tensor
 
 from quickstudy.data.stages import STAGES
 from quickstudy.data.table import Table
+from quickstudy.domains import DOMAINS, modules_of_domains
 from quickstudy.errors import ConfigError
 from quickstudy.files import atomic_write
 from quickstudy.kinds.metrics import Estimate
@@ -31,6 +31,7 @@ from quickstudy.runs.report import Picture, Row, episode_picture, told, write_re
 from quickstudy.runs.results import versions
 from quickstudy.trainer import Trainer
 from quickstudy.training.datamodule import DataModule
+from quickstudy.training.demonstration import Act
 from quickstudy.training.task import Classifier
 
 _SURE = 0.95
@@ -40,235 +41,15 @@ _COLUMNS = tuple(f"5-way {shots}-shot" for shots in _SHOTS)
 _QUIET: dict[str, Any] = {"devices": 1, "logger": False, "enable_model_summary": False}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Act:
-    """What is shown of a domain.
-
-    Args:
-        dataset: name of the data set, which needs no download.
-        about: what it is, in a sentence.
-        classes, examples: what they are called.
-        unseen: what training never saw of the classes tested on.
-        data, task: the domain's classes.
-        backbone, options: of the network that is trained.
-        network: what it is, in words.
-        plan: of training episodes.
-        rate: the learning rate.
-        epochs: of 100 episodes.
-        plain: what the trivial baseline compares, in words.
-        baseline: makes it, or names it: a network without weights.
-        five: returns the codes of five classes of the test table to be learned in use.
-        label: of a class by its name.
-        asked: examples of each class to be told in use.
-    """
-
-    dataset: str
-    about: str
-    classes: str
-    examples: str
-    unseen: str
-    data: type[DataModule]
-    task: type[Classifier]
-    backbone: str
-    options: Mapping[str, Any]
-    network: str
-    plan: Mapping[str, Any]
-    rate: float
-    epochs: int
-    plain: str
-    baseline: Callable[[], nn.Module | str]
-    five: Callable[[Sequence[str]], list[int]] = lambda names: [len(names) * part // 10 for part in range(1, 10, 2)]
-    label: Callable[[str], str] = str
-    asked: int = 8
-
-
-def _pictures() -> _Act:
-    from quickstudy.image import ImageClassificationData, ImageClassifier
-
-    def georgian(names: Sequence[str]) -> list[int]:
-        return [code for code, name in enumerate(names) if name.startswith("Georgian")][:40:8]
-
-    return _Act(
-        dataset="glyphs",
-        about="Glyphs: characters drawn in the typefaces that come with matplotlib",
-        classes="characters",
-        examples="images",
-        unseen="scripts",
-        data=ImageClassificationData,
-        task=ImageClassifier,
-        backbone="conv4",
-        options={"in_channels": 1},
-        network="Conv4 of 64 filters",
-        plan={"ways": 30, "queries": 4, "test_queries": 3},
-        rate=2e-3,
-        epochs=8,
-        plain="pixels",
-        baseline=nn.Flatten,
-        five=georgian,
-        label=lambda name: unicodedata.lookup(name.split("/", 1)[1]),
-    )
-
-
-def _texts() -> _Act:
-    from quickstudy.text import TextClassificationData, TextClassifier
-    from quickstudy.text.nets import TokenCounts
-
-    return _Act(
-        dataset="wishes",
-        about="Wishes: what people ask of a help desk, by a grammar of 15 actions and 16 things in many words each",
-        classes="kinds of wishes",
-        examples="texts",
-        unseen="pairs of an action and a thing",
-        data=TextClassificationData,
-        task=TextClassifier,
-        backbone="small_transformer",
-        options={"width": 64},
-        network="a transformer of 2 layers, 64 wide",
-        plan={"ways": 20, "queries": 4, "test_queries": 5},
-        rate=2e-3,
-        epochs=4,
-        plain="words in common",
-        baseline=TokenCounts,
-        asked=3,
-    )
-
-
-def _sounds() -> _Act:
-    from quickstudy.audio import AudioClassificationData, AudioClassifier
-    from quickstudy.audio.nets import BandStatistics
-
-    return _Act(
-        dataset="timbres",
-        about="Timbres: notes of instruments that do not exist, of any pitch and loudness",
-        classes="instruments",
-        examples="sounds",
-        unseen="instruments",
-        data=AudioClassificationData,
-        task=AudioClassifier,
-        backbone="audio_conv4",
-        options={"hidden": 32},
-        network="Conv4 of 32 filters on spectra",
-        plan={"ways": 10, "queries": 3, "test_queries": 5},
-        rate=2e-3,
-        epochs=3,
-        plain="statistics of their spectra",
-        baseline=BandStatistics,
-        label=lambda name: name.split()[-1],
-    )
-
-
-def _rows() -> _Act:
-    from quickstudy.tabular import TabularClassificationData, TabularClassifier
-
-    return _Act(
-        dataset="herbarium",
-        about="Herbarium: plants that nobody has seen, by 13 columns of numbers, words and dates",
-        classes="species",
-        examples="plants",
-        unseen="genera",
-        data=TabularClassificationData,
-        task=TabularClassifier,
-        backbone="mlp",
-        options={},
-        network="a perceptron",
-        plan={"ways": 20, "queries": 4, "test_queries": 5},
-        rate=2e-3,
-        epochs=4,
-        plain="columns",
-        baseline=lambda: "one_hot",
-        asked=3,
-    )
-
-
-def _videos() -> _Act:
-    from quickstudy.video import VideoClassificationData, VideoClassifier
-
-    return _Act(
-        dataset="motions",
-        about="Motions: characters that move; which character it is, and where, tells nothing",
-        classes="motions",
-        examples="videos",
-        unseen="motions",
-        data=VideoClassificationData,
-        task=VideoClassifier,
-        backbone="c3d",
-        options={"in_channels": 1},
-        network="C3D of 16 to 64 filters",
-        plan={"ways": 10, "queries": 2, "test_queries": 5},
-        rate=2e-3,
-        epochs=3,
-        plain="pixels",
-        baseline=nn.Flatten,
-        five=lambda names: [0, 2, 4, 6, 8],
-        asked=4,
-    )
-
-
-def _point_clouds() -> _Act:
-    from quickstudy.pointcloud import PointCloudClassificationData, PointCloudClassifier
-    from quickstudy.pointcloud.nets import DistanceHistogram
-
-    return _Act(
-        dataset="shapes",
-        about="Shapes: point clouds of things that do not exist, of a few solids each, turned about their upright axis",
-        classes="kinds of shapes",
-        examples="point clouds",
-        unseen="kinds of shapes",
-        data=PointCloudClassificationData,
-        task=PointCloudClassifier,
-        backbone="pointnet",
-        options={},
-        network="PointNet of 4 layers",
-        plan={"ways": 15, "queries": 4, "test_queries": 5},
-        rate=2e-3,
-        epochs=4,
-        plain="distances between points",
-        baseline=DistanceHistogram,
-        asked=4,
-    )
-
-
-def _graphs() -> _Act:
-    from quickstudy.graph import GraphClassificationData, GraphClassifier
-    from quickstudy.graph.nets import DegreeHistogram
-
-    return _Act(
-        dataset="families",
-        about="Families: graphs of small parts, such as rings and stars, strung together by a rule",
-        classes="rules",
-        examples="graphs",
-        unseen="rules",
-        data=GraphClassificationData,
-        task=GraphClassifier,
-        backbone="gin",
-        options={},
-        network="a graph isomorphism network of 4 layers",
-        plan={"ways": 15, "queries": 4, "test_queries": 5},
-        rate=2e-3,
-        epochs=4,
-        plain="how many nodes have which degree",
-        baseline=DegreeHistogram,
-        asked=4,
-    )
-
-
-ACTS: dict[str, Callable[[], _Act]] = {
-    "image": _pictures,
-    "text": _texts,
-    "tabular": _rows,
-    "audio": _sounds,
-    "graph": _graphs,
-    "video": _videos,
-    "pointcloud": _point_clouds,
-}
-"""By domain."""
+ACTS = tuple(domain for domain in DOMAINS if f"quickstudy.{domain}.demo" in modules_of_domains("demo"))
+"""Domains that have a demo, which their module of that name says."""
 
 
 def run(args: argparse.Namespace) -> int:
     """Meta-train on some classes, test on others, then use the model."""
     if args.domain not in ACTS:
         raise ConfigError(f"--domain {args.domain}: there is a demo of {', '.join(ACTS)}")
-    act = ACTS[args.domain]()
+    act: Act = importlib.import_module(f"quickstudy.{args.domain}.demo").ACT
     epochs = act.epochs if args.epochs is None else args.epochs
     for name, count in (("epochs", epochs), ("episodes", args.episodes)):
         if count < 1:
@@ -356,7 +137,7 @@ def _table_of(data: DataModule, stage: Any) -> Table:
     return table
 
 
-def _summary(act: _Act, table: Table) -> str:
+def _summary(act: Act, table: Table) -> str:
     groups = sorted({name.split("/")[0] for name in table.classes})
     more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
     return f"{len(table.classes):>5} {act.classes}, {len(table):>6} {act.examples}: {', '.join(groups[:3])}{more}"
@@ -366,13 +147,13 @@ def _test(model: Classifier, data: DataModule) -> list[Estimate]:
     estimates = []
     for shots in _SHOTS:
         assert model.plan is not None
-        model.plan = dataclasses.replace(model.plan, test_shots=shots)
+        model.plan = replace(model.plan, test_shots=shots)
         (found,) = Trainer(**_QUIET, enable_progress_bar=False).test(model, datamodule=data, verbose=False)
         estimates.append(Estimate(found["test_accuracy"], found["test_accuracy_ci95"], int(found["test_episodes"])))
     return estimates
 
 
-def _lines(act: _Act, rows: list[Row], episodes: int) -> Lines:
+def _lines(act: Act, rows: list[Row], episodes: int) -> Lines:
     table = Lines(title=f"Accuracy in % with 95% interval, {episodes} episodes of {act.classes} never seen")
     table.add_column("")
     for column in _COLUMNS:
@@ -382,7 +163,7 @@ def _lines(act: _Act, rows: list[Row], episodes: int) -> Lines:
     return table
 
 
-def _use(act: _Act, model: Classifier, data: DataModule) -> tuple[Predictor, str, bytes]:
+def _use(act: Act, model: Classifier, data: DataModule) -> tuple[Predictor, str, bytes]:
     """Adapt to five classes from one example each, classify others of them, and draw that."""
     table = _table_of(data, "test")
     targets = table.targets
@@ -426,7 +207,7 @@ def _seen(predictor: Predictor, item: Any) -> Tensor | str:
 
 
 def _write(
-    act: _Act,
+    act: Act,
     path: Path,
     rows: list[Row],
     episodes: int,

@@ -74,8 +74,8 @@ def _purposes(kind: str, offline: bool = False) -> dict[str, str]:
     found = {}
     for name in known.ORDER:
         taken = {
-            domain: next((each.backbone for each in of[name] if not offline or known.is_at_hand(each.backbone)), None)
-            for domain, of in known.PURPOSES.items()
+            domain: next((one.backbone for one in each[name] if not offline or known.is_at_hand(one.backbone)), None)
+            for domain, each in ((domain, known.PURPOSES[domain]) for domain in known.PURPOSES.names())
         }
         if told := ", ".join(f"{domain}s: {backbone}" for domain, backbone in taken.items() if backbone):
             found[name] = f"{told}; at hand" if offline else f"pretrained; {told}"

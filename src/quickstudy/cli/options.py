@@ -31,8 +31,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def demo(parser: argparse.ArgumentParser) -> None:
     """From nothing to a model that tells apart classes it never saw, in a few minutes; no download."""
-    told = f"what the examples are: {', '.join(DOMAINS)} (default: image)"
-    parser.add_argument("--domain", default="image", help=told)
+    told = f"what the examples are: {', '.join(DOMAINS)} (default: {DOMAINS[0]})"
+    parser.add_argument("--domain", default=DOMAINS[0], help=told)
     parser.add_argument("--out", type=Path, default=Path("quickstudy-demo"), help="folder for the results")
     parser.add_argument("--epochs", type=int, help="training epochs, of 100 episodes each (default: 8 for images)")
     parser.add_argument("--episodes", type=int, default=600, help="test episodes behind each figure")

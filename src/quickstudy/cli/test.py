@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from quickstudy.errors import DataError, DataWarning, given, one_line
 from quickstudy.files import BEST_FILE, absent, best_checkpoint
 from quickstudy.runs.folder import MEASURED, RECORD, read_json, write_measured
 from quickstudy.runs.results import against, chance, result_of, sentence
-from quickstudy.training.outcome import Outcome, in_lines
+from quickstudy.training.outcome import Outcome, in_lines, in_percent
 from quickstudy.training.task import Task
 
 _CONFUSIONS = 3  # that are printed, of the most frequent
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
     if args.per_class and not args.json:
         print(in_lines(result.get("per_class", result.get("per_label", {}))))
+        for line in _found(result.get("found_per_class", {})):
+            print(line)
         for confusion in result.get("confusions", ())[:_CONFUSIONS]:
             name, answer = (one_line(confusion[part]) for part in ("class", "answer"))
             asked = result["per_class"][confusion["class"]]["examples"]
@@ -72,10 +74,24 @@ def run(args: argparse.Namespace) -> int:
     folder = checkpoint.parent
     if (folder / RECORD).exists():
         try:
-            write_measured(folder, result, checkpoint.name, {**options, "checkpoint": str(checkpoint)}, outcome)
+            told = {**options, "checkpoint": str(checkpoint)}
+            write_measured(folder, result, checkpoint.name, told, outcome, model.mistakes)
         except OSError as error:  # what was measured is on the screen
             warnings.warn(f"'{folder}' does not keep what was measured: {error}", DataWarning, 2)
     return 0
+
+
+def _found(per_class: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each class with what was found of it, the worst first."""
+    width = max(map(len, per_class), default=0)
+    for name, each in per_class.items():
+        shares = [f"{part} {in_percent(each, part)}" for part in ("ap", "iou", "recall", "precision") if part in each]
+        counts = [
+            f"{each[part]:,} {part.replace('_', ' ')}"
+            for part in ("objects", "hits", "misses", "false_alarms", "pixels")
+            if part in each
+        ]
+        yield f"{name:{width}}  {', '.join([*shares, *counts])}"
 
 
 def measured(options: Mapping[str, Any]) -> tuple[Path, Task, dict[str, Any] | None, Outcome | None]:

@@ -82,6 +82,28 @@ def matched(overlaps: Numbers, crowd: NDArray[np.bool_], least: Sequence[float] 
     return right, spare
 
 
+def partners(overlaps: Numbers, crowd: NDArray[np.bool_], least: float) -> NDArray[np.int64]:
+    """Return which object each of those found in one picture has found, ``[K]``; -1: none. See ``matched``.
+
+    Args:
+        overlaps: ``[K, M]``, of the surest first; 0 where the classes differ.
+        crowd: ``[M]``; any number may find the same crowd.
+        least: the overlap from which on an object counts as found.
+
+    >>> partners(np.array([[0.6, 0.0], [0.9, 0.5]]), np.array([False, False]), 0.5).tolist()
+    [0, 1]
+    """
+    chosen, free = np.full(len(overlaps), -1, np.int64), np.ones(len(crowd), np.bool_)
+    for row, own in enumerate(overlaps):
+        for among in (free & ~crowd, crowd):
+            places = np.flatnonzero(among & (own >= min(least, 1 - 1e-10)) & (own > 0))
+            if len(places):
+                best = places[np.flatnonzero(own[places] == own[places].max())[-1]]
+                chosen[row], free[best] = best, free[best] & crowd[best]
+                break
+    return chosen
+
+
 def average_precision(scores: Numbers, right: NDArray[np.bool_], spare: NDArray[np.bool_], count: int) -> float:
     """Return the area below the curve of precision over recall, at 101 recalls, of one class in all pictures.
 
@@ -110,9 +132,22 @@ def without_each(
     return [told(figures[np.flatnonzero(own != group)]) for group in range(int(own.max()) + 1)]
 
 
-def shares_of_each(told: Callable[[Any], Mapping[str, float]], name: str, figures: Any) -> Numbers:
-    """Return what each of n rows adds to a figure of all of them, ``[n]``, whose mean that is, by the jackknife."""
-    count, whole, rests = len(figures), told(figures)[name], without_each(told, figures)
+def shares_of_each(
+    told: Callable[[Any], Mapping[str, float]],
+    name: str,
+    figures: Any,
+    rests: Sequence[Mapping[str, float]] | None = None,
+) -> Numbers:
+    """Return what each of n rows adds to a figure of all of them, ``[n]``, whose mean that is, by the jackknife.
+
+    Args:
+        told: returns figures of rows, by name.
+        name: of the one.
+        figures: ``[n, ...]``
+        rests: what ``without_each`` returned of them; None: it is asked.
+    """
+    count, whole = len(figures), told(figures)[name]
+    rests = without_each(told, figures) if rests is None else rests
     moved = np.array([whole - rest.get(name, whole) for rest in rests]) * (len(rests) - 1)
     own = moved[np.arange(count) % len(rests)]
     shares: Numbers = whole + (own - own.mean()) * np.sqrt(count / len(rests))

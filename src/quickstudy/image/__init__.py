@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from quickstudy.image.tasks import ObjectDetector as ObjectDetector
     from quickstudy.image.tasks import SemanticSegmentation as SemanticSegmentation
     from quickstudy.image.tasks import SemanticSegmentationData as SemanticSegmentationData
+    from quickstudy.image.tasks import StyleTransfer as StyleTransfer
+    from quickstudy.image.tasks import StyleTransferData as StyleTransferData
     from quickstudy.image.transforms import available_transforms as available_transforms
 
 __getattr__, __dir__, __all__ = lazily(
@@ -47,6 +49,8 @@ __getattr__, __dir__, __all__ = lazily(
         "Picture": "modality",
         "SemanticSegmentation": "tasks",
         "SemanticSegmentationData": "tasks",
+        "StyleTransfer": "tasks",
+        "StyleTransferData": "tasks",
         "available_transforms": "transforms",
         "load_image": "modality",
     },
@@ -59,6 +63,7 @@ TASKS = {
     "semantic_segmentation": ("SemanticSegmentation", "SemanticSegmentationData"),
     "instance_segmentation": ("InstanceSegmentation", "InstanceSegmentationData"),
     "keypoint_detection": ("KeypointDetector", "KeypointDetectionData"),
+    "style_transfer": ("StyleTransfer", "StyleTransferData"),
     "face_detection": ("FaceDetector", "FaceDetectionData"),
     "object_detection": ("ObjectDetector", "ObjectDetectionData"),
 }

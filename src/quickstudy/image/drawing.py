@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ COLOURS = ("#ff5a36", "#2f9e44", "#1c7ed6", "#f59f00", "#ae3ec9", "#0ca678", "#e
 _LARGEST, _SMALLEST = 1600, 400
 """Pixels of a drawing's longer side: larger pictures are drawn smaller, and small ones a whole number of times as
 large, so that names can be read."""
+_HIT, _MISS, _FALSE = "#1e8e3e", "#e08600", "#d93025"
+_STATES = {"hit": (_HIT, "hit"), "miss": (_MISS, "missed (dashed)"), "false": (_FALSE, "false alarm")}
 Key = tuple[str, str]
 """A colour and what it means."""
 
@@ -25,16 +28,62 @@ def drawing(image: Image.Image, told: Mapping[str, Any], labels: Sequence[str]) 
 
     Args:
         image: the picture, of the file's pixels.
-        told: as ``Kind.in_json`` tells it: ``objects``, each with ``label``, ``score``, ``box``, maybe ``mask`` and
-            ``keypoints``; or ``size`` and ``masks`` of classes in run lengths.
+        told: as ``Kind.in_json`` tells it: a ``picture``, which is the drawing; or ``objects``, each with ``label``,
+            ``score``, ``box``, maybe ``mask`` and ``keypoints``; or ``size`` and ``masks`` of classes in run lengths.
         labels: of all classes, which say their colours.
     """
+    if "picture" in told:
+        content = io.BytesIO()
+        Image.open(io.BytesIO(base64.b64decode(told["picture"]))).save(content, "JPEG", quality=95, subsampling=0)
+        return content.getvalue()
     canvas = Canvas(image)
     codes = {label: place for place, label in enumerate(labels)}
     if "masks" in told:
         canvas.classes(told["size"], told["masks"], codes)
     else:
         canvas.objects(told["objects"], codes)
+    return canvas.jpeg()
+
+
+def drawn_mistakes(image: Image.Image, told: Mapping[str, Any]) -> bytes:
+    """Return a JPEG of a picture with what was found, missed and made up, and what the colours mean.
+
+    Args:
+        image: the picture as the network was fed with it.
+        told: see ``Kind.mistakes``: ``objects``, each with ``state``, ``box``, ``label``, maybe ``score``, ``missing``
+            and ``surplus``, masks ``[h, w]``, and ``points``, pairs of points found and true; or ``errors``, pairs of
+            words and masks, and ``unasked``, a mask; and maybe a ``caption``.
+    """
+    canvas = Canvas(image)
+    canvas.legend([("", told["caption"])] if "caption" in told else [])
+    if "errors" in told:
+        canvas.tint(canvas.cut(told["unasked"]), "#8a8f9c", 0.7)
+        for place, (words, mask) in enumerate(told["errors"]):
+            canvas.tint(canvas.cut(mask), COLOURS[place % len(COLOURS)], 0.75)
+            canvas.legend([(COLOURS[place % len(COLOURS)], words)])
+        canvas.legend([("#8a8f9c", "not asked")] if told["unasked"].any() else [])
+        return canvas.jpeg()
+    for one in told["objects"]:
+        for part, colour, words in (
+            ("missing", COLOURS[2], "pixels missing"),
+            ("surplus", COLOURS[6], "pixels too many"),
+        ):
+            if part in one and one[part].any():
+                canvas.tint(canvas.cut(one[part]), colour, 0.6)
+                canvas.legend([(colour, words)])
+    for one in told["objects"]:
+        colour, words = _STATES[one["state"]]
+        canvas.box(one["box"], colour, dashed=one["state"] == "miss")
+        canvas.legend([(colour, words)])
+    for one in told["objects"]:
+        if one["state"] != "hit":
+            score = f" {one['score']:.2f}" if "score" in one else ""
+            canvas.tag(one["box"], _STATES[one["state"]][0], f"{one['label']}{score}")
+        for found, true in one.get("points", ()):
+            canvas.line_to(found, true, _FALSE)
+            canvas.point(true[0], true[1], _MISS)
+            canvas.point(found[0], found[1], _HIT)
+            canvas.legend([(_HIT, "point found"), (_MISS, "true point")])
     return canvas.jpeg()
 
 
@@ -108,6 +157,16 @@ class Canvas:
         y = top - high if top >= high else min(max(top, 0), self.image.height - high)
         self._draw.rectangle((x, y, x + wide, y + high), fill=colour)
         self._draw.text((x + 3, y + 1), told, fill="white", font=self._font)
+
+    def cut(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the part of a mask of a network's canvas where the picture is."""
+        height, width = (round(side / self.factor) for side in self.image.size[::-1])
+        return mask[:height, :width]
+
+    def line_to(self, one: Sequence[float], other: Sequence[float], colour: str) -> None:
+        """Draw a line between two points."""
+        places = tuple(round(value * self.factor) for value in (*one[:2], *other[:2]))
+        self._draw.line(places, fill=colour, width=self.line)
 
     def point(self, x: float, y: float, colour: str) -> None:
         """Draw a point with a white rim."""

@@ -24,12 +24,15 @@ from quickstudy.data.samples import content_of, file_content, named
 from quickstudy.data.scan import files_in
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, few, one_line
+from quickstudy.image.modality import MAX_PIXELS
 from quickstudy.kinds.segmentation import ids_of
 
 Colors = Mapping[str, Sequence[int]]
 """Red, green and blue of each class, 0 to 255, by its name."""
-_PICTURES = ("images", "image", "img", "imgs", "jpegimages", "photos", "pictures")
+_PICTURES = ("images", "image", "img", "imgs", "jpegimages", "photos", "pictures", "pngimages")
 _MASKS = ("masks", "mask", "labels", "label", "annotations", "segmentationclass", "gt", "groundtruth", "segmentation")
+INSTANCES = ("instances", "instance", "instance_masks", "instance_labels", "segmentationobject", "pedmasks")
+"""Folders of masks whose numbers tell the objects of a picture apart, which come before others."""
 _ENDING = re.compile(r"(_masks?|_labels?|_gt|_seg|-mask)$", re.IGNORECASE)
 
 
@@ -82,6 +85,8 @@ def _array_of(item: Any) -> tuple[NDArray[Any], str]:
             return np.load(io.BytesIO(content), allow_pickle=False), name
         try:
             item = Image.open(io.BytesIO(content))
+            if item.width * item.height > MAX_PIXELS:
+                raise ValueError(f"it claims {item.width}x{item.height} pixels, more than {MAX_PIXELS:,}")
             item.load()
         except UnidentifiedImageError as error:
             raise DataError(f"{name} is no image that can be read (or its beginning is damaged)") from error
@@ -108,7 +113,10 @@ def _by_colour(pixels: NDArray[Any], colors: Colors | None, name: str) -> NDArra
 
 
 def masked_folder(
-    path: str | os.PathLike[str], endings: Collection[str], encode: Callable[[Any], Annotations]
+    path: str | os.PathLike[str],
+    endings: Collection[str],
+    encode: Callable[[Any], Annotations],
+    first: Collection[str] = (),
 ) -> Table:
     """Return the pictures of a folder or archive with their masks.
 
@@ -119,16 +127,24 @@ def masked_folder(
         path: of the folder.
         endings: of pictures.
         encode: makes annotations of files.
+        first: names of folders of masks that are taken where there are such, and no other then.
 
     Raises:
         DataError: there is no picture, or one without a mask.
     """
     files = files_in(path, (*endings, ".npy"))
     names: list[str] = files.names.tolist()
-    masks = {_key(name): row for row, name in enumerate(names) if _is_mask(name)}
+    chosen_first = any(_folder_in(name, first) for name in names)
+    masks = {
+        _key(name, first): row
+        for row, name in enumerate(names)
+        if (_folder_in(name, first) if chosen_first else _is_mask(name))
+    }
     aside = any(_folder_in(name, _PICTURES) for name in names)
     pictures = [
-        row for row, name in enumerate(names) if not _is_mask(name) and (not aside or _folder_in(name, _PICTURES))
+        row
+        for row, name in enumerate(names)
+        if not _is_mask(name) and not _folder_in(name, first) and (not aside or _folder_in(name, _PICTURES))
     ]
     if not pictures or not masks:
         what = "pictures" if not pictures else "masks"
@@ -136,14 +152,14 @@ def masked_folder(
             f"'{path}' holds no {what}: put pictures into images/ and masks of the same names into masks/, or name a "
             "mask a_mask.png beside a.jpg"
         )
-    lacking = [names[row] for row in pictures if _key(names[row]) not in masks]
+    lacking = [names[row] for row in pictures if _key(names[row], first) not in masks]
     if lacking:
         told = few([Path(one).name for one in lacking])
         raise DataError(
             f"{len(lacking)} of {len(pictures)} pictures have no mask: {told}. Name each as its picture, or remove the "
             "picture"
         )
-    rows = [masks[_key(names[row])] for row in pictures]
+    rows = [masks[_key(names[row], first)] for row in pictures]
     chosen, of_each = (files.select(np.array(some, np.int64)) for some in (pictures, rows))
     return Table(chosen, annotations=encode(of_each))
 
@@ -156,12 +172,12 @@ def _is_mask(name: str) -> bool:
     return bool(_ENDING.search(Path(name).stem)) or (_folder_in(name, _MASKS) and not _folder_in(name, _PICTURES))
 
 
-def _key(name: str) -> str:
+def _key(name: str, masks: Collection[str] = ()) -> str:
     """Return a path without its ending, and without what tells pictures from masks.
 
     >>> _key("train/images/a.jpg") == _key("train/masks/a.png") == _key("train/a_mask.png")
     True
     """
     *folders, last = name.split("/")
-    kept = [part for part in folders if part.lower() not in (*_PICTURES, *_MASKS)]
+    kept = [part for part in folders if part.lower() not in (*_PICTURES, *_MASKS, *masks)]
     return "/".join([*kept, _ENDING.sub("", Path(last).stem)])

@@ -20,8 +20,8 @@ from quickstudy.data.likeness import SIDE, small
 from quickstudy.data.samples import ADDRESS as ADDRESS
 from quickstudy.data.samples import Sent, content_of, file_content, named, tensor_of
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, check_choice, check_counts, meant
-from quickstudy.image.drawing import drawing
-from quickstudy.image.whole import fitted_in, shown
+from quickstudy.image.drawing import drawing, drawn_mistakes
+from quickstudy.image.whole import fitted_in, part_shown, shown
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.pixels import by_network, channels_last, whole_numbers
 from quickstudy.modality.thumbnails import from_tensor, thumbnail_of
@@ -101,6 +101,7 @@ class Picture(Modality):
     """
 
     called = "pictures"
+    on_hub = True
     extensions = IMAGE_EXTENSIONS
     wire = Wire("images", ("image/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"})
     drawn_as = ".jpg"
@@ -254,6 +255,11 @@ class Picture(Modality):
         """Return a JPEG of the picture with objects or classes of pixels drawn into it; see ``Modality.draw``."""
         whole = replace(self, image_size=None, resize="cover", image_mode="RGB")
         return drawing(from_tensor(whole._pixels(item)), told, labels)
+
+    def draw_mistakes(self, example: Batch, told: Mapping[str, Any]) -> bytes:
+        """Return a JPEG of what was found, missed and made up; see ``Modality.draw_mistakes``."""
+        assert isinstance(example, dict)
+        return drawn_mistakes(from_tensor(part_shown(example).cpu()), told)
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return it at a few pixels, by which copies in other sizes, formats and brightness are found."""

@@ -23,11 +23,16 @@ from quickstudy.data.annotations import Annotations
 from quickstudy.data.places import Files
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, brief, few, require
+from quickstudy.image.masks import read_mask
 from quickstudy.image.whole import on_canvas
 from quickstudy.kinds.detection import objects_of
 
 Degenerate = Literal["raise", "drop"]
 """What becomes of a box that has no area: an error that names it, or it is left out."""
+OBJECT = "object"
+"""The class of what is told apart and not named."""
+_BORDER = 255
+"""In masks of objects the number of pixels around them, which are of none."""
 _BEYOND = 0.05
 """Of a picture's side, by which a box may reach beyond it, as rounding and labelling have it; it is cut there."""
 
@@ -52,12 +57,14 @@ def instances_on_canvas(item: Any, example: Batch | None = None) -> dict[str, An
 
     Args:
         item: objects, among them ``masks``: M arrays of the picture's size, or what COCO calls a segmentation:
-            polygons, or run lengths.
+            polygons, or run lengths. Or a mask, an array or a file, whose numbers tell the objects apart.
         example: the picture; None: masks are left out.
 
     Raises:
         DataError: an object has no mask, or one that is none, or of another size than the picture.
     """
+    if not isinstance(item, Mapping):
+        item = _apart(item)
     found = objects_on_canvas(item, example)
     masks = [mask for mask in item.get("masks", ()) if mask is not None]
     if len(masks) != len(found["boxes"]):
@@ -69,6 +76,18 @@ def instances_on_canvas(item: Any, example: Batch | None = None) -> dict[str, An
     for number, mask in enumerate(masks):
         whole[number, : size[0], : size[1]] = torch.from_numpy(mask_of(mask, full, size, f"object {number}"))
     return {**found, "masks": whole}
+
+
+def _apart(item: Any) -> dict[str, Any]:
+    """Return the objects that the numbers of a mask tell apart; 0 is no object, nor is 255 beside fewer than 254."""
+    ids = read_mask(item).numpy()
+    numbers = [one for one in np.unique(ids).tolist() if one]
+    if numbers and numbers[-1] == _BORDER and len(numbers) < _BORDER - 1 and len(numbers) > 1:
+        numbers.pop()
+    masks = [ids == one for one in numbers]
+    spans = [[np.flatnonzero(mask.any(axis)) for axis in (0, 1)] for mask in masks]
+    boxes = [[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] for columns, rows in spans]
+    return {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "labels": [OBJECT] * len(masks), "masks": masks}
 
 
 def keypoints_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]:

@@ -12,18 +12,20 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from quickstudy.data.annotations import Annotations, Read, annotated
+from quickstudy.data.frames import file_frame
 from quickstudy.data.places import open_source
 from quickstudy.data.scan import any_files
 from quickstudy.data.sources import listed_table
 from quickstudy.data.stages import Stage, door
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, given
+from quickstudy.image.box_columns import BoxFormat, box_file, boxes_table
 from quickstudy.image.coco import coco_table
-from quickstudy.image.masks import Colors, masked_folder, read_mask
+from quickstudy.image.masks import INSTANCES, Colors, masked_folder, read_mask
 from quickstudy.image.mixing import build_mix
 from quickstudy.image.modality import Picture, load_image
 from quickstudy.image.objects import Degenerate, instances_on_canvas, keypoints_on_canvas, objects_on_canvas
-from quickstudy.image.via import via_table
+from quickstudy.image.via import via_file, via_table
 from quickstudy.image.voc import voc_table
 from quickstudy.image.yolo import yolo_table
 from quickstudy.kinds.base import Kind
@@ -34,6 +36,8 @@ from quickstudy.kinds.instances import InstanceSegmentation as Instances
 from quickstudy.kinds.instances import Keypoints
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.semantic import SemanticSegmentation as Pixels
+from quickstudy.kinds.style import StyleTransfer as Style
+from quickstudy.kinds.style import as_address
 from quickstudy.modality.pixels import channels_last, whole_numbers
 from quickstudy.modality.values import as_uint8
 from quickstudy.nets.mtcnn import Cascade, load_trained
@@ -222,6 +226,90 @@ class ObjectDetectionData(ImageData):
             raise DataError(f"'{folder}' needs the file of its annotations: {stage.name}_ann_file='via.json'")
         return via_table(folder, ann_file, cls.modality.extensions, cls.encode, label_field, degenerate)
 
+    @door
+    def from_data_frame(  # type: ignore[override]  # other columns
+        cls,
+        stage: Stage,
+        data_frame: Any,
+        images_root: str | os.PathLike[str] | None = None,
+        *,
+        input_field: str | int | None = None,
+        target_fields: str | int | None = None,
+        box_fields: Sequence[str | int] | None = None,
+        box_format: BoxFormat | None = None,
+        degenerate: Degenerate = "raise",
+    ) -> Table:
+        """Read a pandas frame with a row for each box: the file of its picture, four numbers in pixels, and its class.
+
+        A row without numbers says that its picture has no object.
+
+        Args:
+            input_field: the column with file names, relative to ``*_images_root``; None: the one that is called so.
+            target_fields: the column with classes; None: the one that is called so, such as ``label``.
+            box_fields: the four columns of a box; None: xmin, ymin, xmax, ymax, or x, y, w, h, or their like.
+            box_format: ``"corners"``, or ``"size"`` for a corner, width and height; None: as the columns are called.
+            degenerate: what becomes of boxes without area: ``"raise"`` an error that names them, ``"drop"`` them.
+            data_frame, images_root: frame and root folder per stage.
+            options: see the class.
+
+        Raises:
+            DataError: a column, a cell or a picture is missing, or a box is none; the message has its row, from 0.
+        """
+        return boxes_table(
+            data_frame,
+            partial(cls.modality.column, root=images_root),
+            cls.encode,
+            input_field,
+            target_fields,
+            box_fields,
+            box_format,
+            degenerate,
+            stage.name == "predict",
+        )
+
+    @door
+    def from_csv(  # type: ignore[override]  # other columns
+        cls,
+        stage: Stage,
+        file: str | os.PathLike[str],
+        images_root: str | os.PathLike[str] | None = None,
+        *,
+        input_field: str | int | None = None,
+        target_fields: str | int | None = None,
+        box_fields: Sequence[str | int] | None = None,
+        box_format: BoxFormat | None = None,
+        degenerate: Degenerate = "raise",
+    ) -> Table:
+        """Read a CSV file with a row for each box; see ``from_data_frame``. A root defaults to its folder.
+
+        Args:
+            input_field: the column with file names, relative to ``*_images_root``; None: the one that is called so.
+            target_fields: the column with classes; None: the one that is called so, such as ``label``.
+            box_fields: the four columns of a box; None: xmin, ymin, xmax, ymax, or x, y, w, h, or their like.
+            box_format: ``"corners"``, or ``"size"`` for a corner, width and height; None: as the columns are called.
+            degenerate: what becomes of boxes without area: ``"raise"`` an error that names them, ``"drop"`` them.
+            file, images_root: comma-separated UTF-8 text whose first line names the columns, JSON or Parquet, and the
+                root folder, per stage.
+            options: see the class.
+
+        Raises:
+            DataError: a file is no such text; else as ``from_data_frame``.
+        """
+        root = Path(file).parent if images_root is None else images_root
+        return boxes_table(
+            file_frame(file, None),
+            partial(cls.modality.column, root=root),
+            cls.encode,
+            input_field,
+            target_fields,
+            box_fields,
+            box_format,
+            degenerate,
+            stage.name == "predict",
+        )
+
+    from_json = from_csv
+
     @classmethod
     def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
         """Take objects from memory."""
@@ -230,27 +318,51 @@ class ObjectDetectionData(ImageData):
     @classmethod
     def annotated_folder(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
         """Return the pictures of a folder with their objects, whichever form it has."""
-        found = {Path(one).suffix.lower() for one in open_source(path).files()}
+        source = open_source(path)
+        files = source.files()
+        found = {Path(one).suffix.lower() for one in files}
+        if (via := via_file(source, files)) is not None:
+            return via_table(path, via, endings, cls.encode)
         if ".json" in found:
             return coco_table(path, None, endings, cls.encode)
         if ".xml" in found:
             return voc_table(path, endings, cls.encode)
+        if (table := box_file(path)) is not None:
+            column = partial(cls.modality.column, root=table.parent)
+            return boxes_table(file_frame(table, None), column, cls.encode)
         if ".txt" in found:
             return yolo_table(path, endings, cls.encode)
+        return cls.unannotated(path, endings)
+
+    @classmethod
+    def unannotated(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the pictures of a folder without files of annotations, where something else tells of objects.
+
+        Raises:
+            DataError: nothing does.
+        """
         raise DataError(
-            f"'{path}' holds no annotations: a JSON file of COCO's form, XML files of Pascal VOC's or text "
-            "files of YOLO's"
+            f"'{path}' holds no annotations: a JSON file of COCO's form, JSON or CSV of VGG Image Annotator's, "
+            "XML files of Pascal VOC's, text files of YOLO's, or a CSV file with a row for each box (file, xmin, ymin, "
+            "xmax, ymax, label)"
         )
 
 
 class InstanceSegmentationData(ObjectDetectionData):
     """Pictures with objects and the pixels of each; see ``ObjectDetectionData``.
 
-    Beside boxes and labels there are M ``masks``: arrays of the picture's size, or COCO's polygons and run lengths.
+    Beside boxes and labels there are M ``masks``: arrays of the picture's size, or COCO's polygons and run lengths. Or
+    a picture's target is one mask whose numbers tell its objects apart, 0 for what is of none, all of class ``object``:
+    an array, or a file in ``masks/`` or ``instances/`` beside ``images/``.
     """
 
     answers = Instances
     read = staticmethod(instances_on_canvas)
+
+    @classmethod
+    def unannotated(cls, path: str | os.PathLike[str], endings: Collection[str]) -> Table:
+        """Return the pictures of a folder with masks whose numbers tell objects apart."""
+        return masked_folder(path, endings, cls.encode, INSTANCES)
 
 
 class KeypointDetectionData(ObjectDetectionData):
@@ -272,6 +384,36 @@ class FaceDetectionData(ObjectDetectionData):
 
     modality = Picture(1024, resize="shrink")
     answers = Faces
+
+
+class StyleTransferData(ImageData):
+    """Pictures to paint in a style; see ``ImageData``, and ``DataModule`` for the doors.
+
+    They have no targets, and their folders no class folders. All of a picture is shown, as large as ``image_size`` has
+    room for, and no larger than it is.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        options: see ``ImageData``.
+    """
+
+    modality = Picture(256, resize="shrink")
+    answers = Style
+    holds_targets = True
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        **options: Any,
+    ) -> None:
+        train, val, test = (
+            table if table is None else replace(table, annotations=self.answers.encode(range(len(table))))
+            for table in (train, val, test)
+        )
+        super().__init__(train, val, test, predict, **options)
 
 
 class SemanticSegmentationData(ImageData):
@@ -417,6 +559,23 @@ class FaceDetector(ObjectDetector):
             self.encoder.trained = True
         self.eval()
         self.load_options = dict(self.modality.options)
+
+
+class StyleTransfer(ImageTask):
+    """Paints pictures in the style of one; see ``Task`` for the arguments.
+
+    Those of the answers are the options of ``kinds.style.StyleTransfer``, of which ``style`` is needed. The backbone is
+    a network of its own, ``"restyling"``; ``network`` is what sees style and content, and is not trained.
+    """
+
+    modality = Picture(256, resize="shrink")
+    default_backbone = "restyling"
+    answers = Style
+    kind: Style
+
+    def __init__(self, *arguments: Any, style: Any = "", style_size: int = Style.style_size, **options: Any) -> None:
+        style = as_address(style, style_size)  # Lightning compares what it is given, and arrays have no one answer
+        super().__init__(*arguments, style=style, style_size=style_size, **options)
 
 
 class ImageRegressor(Regressor, ImageTask):

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from quickstudy.data.table import Table
 from quickstudy.errors import DataError, brief, few
 from quickstudy.image.objects import Degenerate, Objects, check_found, table_of
 
+_HEADER = 4096  # bytes in which the first line of a CSV file ends
 Region = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The shape of an object, and what is said of it."""
 
@@ -47,7 +48,7 @@ def via_table(
     content = file_content(ann_file, name, "annotations: the path of a JSON or CSV file")
     try:
         text = content.decode("utf-8-sig")
-        told = _of_csv(text) if Path(str(ann_file)).suffix.lower() == ".csv" else _of_json(json.loads(text))
+        told = _of_csv(text) if _is_csv(ann_file) else _of_json(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{name} is not of VIA's form, or damaged: {error!r}. Export the annotations anew") from error
     files = files_in(folder, endings)
@@ -62,6 +63,34 @@ def via_table(
     objects = [_objects(regions, f"'{one}' in {name}", field, degenerate) for one, regions in told.items()]
     labels = sorted({label for one in objects for label in one.labels})
     return table_of(files, [rows[Path(one).name][0] for one in told], [one.told() for one in objects], labels, encode)
+
+
+def via_file(source: Any, files: Iterable[str]) -> Any:
+    """Return the only JSON or CSV file among those of a folder that is of VIA's form; None where there is not one.
+
+    Args:
+        source: of the folder or archive.
+        files: in it.
+    """
+    found = []
+    for one in sorted(files):
+        ending = Path(one).suffix.lower()
+        if ending not in (".json", ".csv"):
+            continue
+        item = source.item(one)
+        content = file_content(item, named(item), "annotations: the path of a JSON or CSV file")
+        if ending == ".csv":
+            beginning = content[:_HEADER]
+            marked = b"region_shape_attributes" in beginning.split(b"\n")[0]
+        else:
+            marked = b'"shape_attributes"' in content or b'"_via_img_metadata"' in content
+        if marked:
+            found.append(item)
+    return found[0] if len(found) == 1 else None
+
+
+def _is_csv(file: Any) -> bool:
+    return Path(str(getattr(file, "name", file))).suffix.lower() == ".csv"
 
 
 def _of_json(told: Any) -> dict[str, list[Region]]:

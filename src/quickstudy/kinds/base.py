@@ -158,6 +158,18 @@ class Kind(ABC):
 
     # ---- what it must know
 
+    def embedding(self, encoder: Encoder, head: nn.Module | None) -> Encoder:
+        """Return what embeds inputs, or parts of them, of a trained network: here the encoder, whatever the head is.
+
+        Args:
+            encoder: a copy that nothing trains.
+            head: that stands on it; a copy is to be taken.
+
+        Raises:
+            ConfigError: there is no head, and it is needed.
+        """
+        return encoder
+
     def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
         """Return what learns from a few examples to answer so; here a ``Predictor``, which learns classes.
 
@@ -464,6 +476,31 @@ class Kind(ABC):
         """
         return {}
 
+    def mistakes(self, outputs: Any, targets: Any, row: int) -> dict[str, Any] | None:
+        """Return where an answer is wrong, for ``Modality.draw_mistakes``; None where answers have no places.
+
+        Args:
+            outputs, targets: of a batch.
+            row: of it.
+
+        Returns:
+            ``wrong``, how much, from 0 on; ``said``, that in words; and what is drawn.
+        """
+        return None
+
+    @property
+    def found_at(self) -> str:
+        """A sentence on when something counts as found, in ``mistakes`` and ``found_per_class``."""
+        return ""
+
+    def found_per_class(self, figures: Tensor) -> dict[str, dict[str, Any]]:
+        """Return of each class what a test says of it beside the score, in values that JSON has.
+
+        Args:
+            figures: of all examples, as ``noted`` gives them.
+        """
+        return {}
+
     # ---- answers
 
     @abstractmethod
@@ -515,6 +552,11 @@ class Kind(ABC):
         raise ConfigError(
             f"COCO's form is of places, and {type(self).__name__.lower()} tells of whole inputs: take rows, as CSV"
         )
+
+    @property
+    def drawn(self) -> bool:
+        """Whether an answer can be drawn for eyes, where it tells of places or is to be seen itself."""
+        return self.placed
 
     @property
     def named_forms(self) -> tuple[str, ...]:
@@ -600,12 +642,15 @@ KINDS = Registry[type[Kind]](
             "question_answering",
             "regression",
             "segmentation",
+            "transcription",
         )
     }
     | {
+        "region_detection": "quickstudy.kinds.regions",
         "semantic_segmentation": "quickstudy.kinds.semantic",
         "instance_segmentation": "quickstudy.kinds.instances",
         "keypoints": "quickstudy.kinds.instances",
+        "style_transfer": "quickstudy.kinds.style",
     },
 )
 """By name. quickstudy's own are imported when they are asked for; nothing is imported because a file names it."""

@@ -5,16 +5,19 @@ Shapes: N pictures, M objects of one, K that are found at most, C classes, H W p
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from pkgutil import resolve_name
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.errors import ConfigError, DataError, brief, check_choice, check_counts, check_shares
@@ -23,7 +26,9 @@ from quickstudy.functional.detections import (
     average_precision,
     box_overlaps,
     matched,
+    partners,
 )
+from quickstudy.functional.intervals import proportion_interval
 from quickstudy.kinds.annotated import FoundObjects, kept_objects
 from quickstudy.kinds.base import KINDS, Judged, Score
 from quickstudy.kinds.class_ids import Coded, class_ids
@@ -32,12 +37,13 @@ from quickstudy.kinds.losses import Loss
 from quickstudy.kinds.predictions import check_finite
 from quickstudy.nets import Encoder
 from quickstudy.nets.batch_norm import statistics_kept
+from quickstudy.nets.detection_transformer import RtDetr
 from quickstudy.nets.detectors import BY_PICTURE, GROUPS, Detector, Found, check_classifier
-
-if TYPE_CHECKING:
-    pass
+from quickstudy.nets.regions import of_regions
 
 MAP = Score("map", share=True)
+_OVERLAP = 0.5
+"""Intersection over union from which on an object counts as found, where hits and misses are told one by one."""
 
 
 @KINDS.register("detection")
@@ -53,8 +59,8 @@ class Detection(FoundObjects):
         num_classes: C; None: as ``class_names`` or the data say.
         class_names: names of the ids 0, 1, ... or by id, where labels are numbers; labels that are names need none.
         ignore: a label, or several, whose objects are left out.
-        detector: ``"retinanet"``, ``"fcos"`` or ``"faster_rcnn"``.
-        width: channels of the feature pyramid.
+        detector: ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"`` or ``"rt_detr"``, which needs transformers.
+        width: channels of the feature pyramid, or of the transformer.
         most: objects that are found in a picture at most.
         min_score: of objects that an answer has; figures go through all.
         freeze_norms: whether the backbone's BatchNorms keep their means and deviations while it trains, which batches
@@ -75,7 +81,9 @@ class Detection(FoundObjects):
     lacking: ClassVar[str] = "the data has no objects: give some, for instance by ObjectDetectionData.from_coco"
     placed: ClassVar[bool] = True
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
-    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn")
+    detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr")
+    shown_by: ClassVar[str] = "prototypes"
+    usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"prototypes": {"k": 1}}
 
     detector: str = "retinanet"
     width: int = 64
@@ -124,19 +132,41 @@ class Detection(FoundObjects):
         strides = [round(side / one.shape[-1]) for one in maps]
         return self._detector([one.shape[1] for one in maps], strides)
 
-    def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector:
+    def _detector(self, channels: Sequence[int], strides: Sequence[int]) -> Detector | RtDetr:
+        if self.detector == "rt_detr":
+            return RtDetr(channels, strides, self.choices, self.width, self.most)
         return Detector(
             self.detector, channels, strides, self.choices, self.width, most=self.most, classifier=self.classifier
         )
 
+    def embedding(self, encoder: Encoder, head: nn.Module | None) -> Encoder:
+        """Return the encoder with the detector that proposes regions; see ``Kind.embedding``."""
+        if head is None:
+            raise ConfigError(
+                "objects of further classes are learned by the regions of a trained detector: train it first, on any "
+                "classes, trainer.finetune(model, datamodule=...)"
+            )
+        if not isinstance(head, Detector) or not head.by_regions:
+            raise ConfigError(
+                f"objects of further classes are learned by regions, and {self.detector} has none: train a model with "
+                "detector='faster_rcnn', classifier='cosine'"
+            )
+        return of_regions(encoder, copy.deepcopy(head))
+
+    def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
+        """Return a ``PartPredictor`` of regions; see ``Kind.learner``."""
+        kind = resolve_name("quickstudy.kinds.regions:RegionDetection")
+        options = {name: getattr(self, name) for name in ("detector", "width", "most", "min_score", "classifier")}
+        return kind(**options).learner(encoder, algorithm, load)
+
     def second_stage(self, head: nn.Module | None, data: Any) -> tuple[Self, list[nn.Module]]:
         """Give a detector the classes of further data, and return what is to train: see ``Kind.second_stage``."""
-        if not isinstance(head, Detector):
+        if head is None:
             raise ConfigError(
                 "strategy='tfa' is the second of two stages: train the detector first, on classes of which there is "
                 "much, trainer.finetune(model, datamodule=...)"
             )
-        if not head.by_regions:
+        if not isinstance(head, Detector) or not head.by_regions:
             raise ConfigError(
                 f"strategy='tfa' trains the last layers of regions, and {self.detector} has none: make the model with "
                 "detector='faster_rcnn', classifier='cosine'"
@@ -167,7 +197,7 @@ class Detection(FoundObjects):
         frozen = encoder.trained if self.freeze_norms is None else self.freeze_norms
         with statistics_kept(encoder) if frozen else nullcontext():
             maps = encoder.maps(inputs)
-        assert isinstance(head, Detector)
+        assert isinstance(head, (Detector, RtDetr))
         parts = head.losses(maps, inputs["size"], inputs["pixels"], self._objects(targets, maps[0].dtype))
         lost = torch.stack(list(parts.values())).sum()
         if head.training:
@@ -238,6 +268,71 @@ class Detection(FoundObjects):
         mean = np.mean([*each.values()], 0)
         whole = {"map": float(mean.mean()), "map_50": float(mean[0]), "map_75": float(mean[5])}
         return whole | {f"ap_{name}": float(np.mean(own)) for name, own in each.items()}
+
+    def mistakes(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], row: int) -> dict[str, Any] | None:
+        """Return hits, misses and false alarms of a picture, at ``min_score`` and an overlap of 0.5 or more, on its
+        canvas; see ``Kind.mistakes``."""
+        told = {name: leaf[row : row + 1].detach().double().cpu().numpy() for name, leaf in outputs.items()}
+        true = {name: leaf[row : row + 1].detach().double().cpu().numpy() for name, leaf in targets.items()}
+        there = np.flatnonzero(true["mask"][0] > 0)
+        crowd = true.get("crowd", np.zeros_like(true["mask"]))[0][there] > 0
+        scores = told["scores"][0]
+        found = np.flatnonzero((scores >= max(self.min_score, 1e-9)) & np.isfinite(told["boxes"][0]).all(1))
+        found = found[np.argsort(-scores[found], kind="stable")]
+        codes, wanted = told["labels"][0][found], true["labels"][0][there]
+        shared = np.where(codes[:, None] == wanted, self._overlaps(told, true, 0, found, there, crowd), 0.0)
+        whose = partners(shared, crowd, _OVERLAP)
+        objects: list[dict[str, Any]] = []
+        for place, other in zip(found.tolist(), whose.tolist(), strict=True):
+            if other >= 0 and crowd[other]:
+                continue
+            own = there[other] if other >= 0 else None
+            one = {"state": "false" if own is None else "hit", "score": float(scores[place])}
+            name, box = self.classes[int(told["labels"][0][place])], told["boxes"][0][place].tolist()
+            objects.append({**one, "label": name, "box": box, **self._amiss(told, true, place, own)})
+        for other in sorted({*range(len(there))} - {*whose.tolist()}):
+            if not crowd[other]:
+                own = there[other]
+                name, box = self.classes[int(wanted[other])], true["boxes"][0][own, :4].tolist()
+                objects.append({"state": "miss", "label": name, "box": box, **self._amiss(told, true, None, own)})
+        missed, alarms = (sum(one["state"] == state for one in objects) for state in ("miss", "false"))
+        hits = len(objects) - missed - alarms
+        said = f"{hits} of {hits + missed} found, {alarms} false alarm{'s' * (alarms != 1)}"
+        return {"wrong": float(missed + alarms), "said": said, "objects": objects}
+
+    def _amiss(self, told: Any, true: Any, place: int | None, own: int | None) -> dict[str, Any]:
+        """Return what else is to be drawn of an object found, of one that is there, or of both, in one picture."""
+        return {}
+
+    @property
+    def found_at(self) -> str:
+        """Say what is a hit; see ``Kind.found_at``."""
+        return (
+            f"A hit has a score of {self.min_score:g} or more, the right class and an overlap of {_OVERLAP:g} or more. "
+            "Intervals of recall and precision take objects for independent."
+        )
+
+    def found_per_class(self, figures: Tensor) -> dict[str, dict[str, Any]]:
+        """Return how many objects of each class were hit and missed, and how many false alarms there were, at
+        ``min_score`` and an overlap of 0.5 or more, with Wilson's intervals; see ``Kind.found_per_class``."""
+        numbers = figures.double().cpu().numpy()
+        counts = numbers[:, 4 * self.most :].sum(0).astype(int)
+        found = numbers[:, : 4 * self.most].reshape(-1, 4)
+        found = found[(found[:, 1] >= 0) & (found[:, 0] >= max(self.min_score, 1e-9))]
+        right, spare = (found[:, column].astype(np.int64) & 1 > 0 for column in (2, 3))
+        told = {}
+        for code, name in enumerate(self.classes):
+            own = found[:, 1] == code
+            hits, alarms = int((own & right).sum()), int((own & ~right & ~spare).sum())
+            if counts[code] + alarms:
+                shares = {"recall": (hits, int(counts[code])), "precision": (hits, hits + alarms)}
+                of_each = {
+                    part: dict(zip((part, f"{part}_ci95"), proportion_interval(*pair), strict=True)) if pair[1] else {}
+                    for part, pair in shares.items()
+                }
+                numbers_of = {"objects": int(counts[code]), "hits": hits, "misses": int(counts[code]) - hits}
+                told[name] = {**numbers_of, "false_alarms": alarms, **of_each["recall"], **of_each["precision"]}
+        return told
 
     # ---- answers
 

@@ -107,5 +107,7 @@ class Faces(Detection):
         return Judged(nothing, len(inputs["size"]), outputs, targets, self.figures(outputs, targets))
 
     def _told(self, found: Mapping[str, Tensor], factor: Tensor, full: Sequence[int]) -> dict[str, Any]:
-        points = dict(zip(POINTS, (found["keypoints"] * factor).tolist(), strict=True))
-        return {**super()._told(found, factor, full), "keypoints": points}
+        told = super()._told(found, factor, full)
+        places = (found["keypoints"] * factor).tolist()
+        points = {name: [*place, told["score"]] for name, place in zip(POINTS, places, strict=True)}
+        return {**told, "keypoints": points}

@@ -44,6 +44,14 @@ class InstanceSegmentation(Detection):
         own = pasted(told["masks"][row][found], told["boxes"][row][found], masks.shape[1:])
         return mask_overlaps(own, masks, crowd)
 
+    def _amiss(self, told: Any, true: Any, place: int | None, own: int | None) -> dict[str, Any]:
+        """Return which pixels of an object that was found are missing, and which are too many."""
+        if place is None or own is None:
+            return {}
+        there = true["masks"][0][own] > 0
+        (found,) = pasted(told["masks"][0][[place]], told["boxes"][0][[place]], there.shape)
+        return {"missing": there & ~found, "surplus": found & ~there}
+
     def _told(self, found: Mapping[str, Tensor], factor: Tensor, full: Sequence[int]) -> dict[str, Any]:
         told = super()._told(found, factor, full)
         (mask,) = pasted(found["masks"][None].numpy(), np.array([told["box"]]), full)
@@ -116,6 +124,14 @@ class Keypoints(Detection):
         areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
         points = true["keypoints"][row][there][:, : len(self.points)]
         return point_likeness(told["keypoints"][row][found], points, areas, self.spread)
+
+    def _amiss(self, told: Any, true: Any, place: int | None, own: int | None) -> dict[str, Any]:
+        """Return the points found beside the true ones, of those that are labelled."""
+        if place is None or own is None:
+            return {}
+        found, there = told["keypoints"][0][place], true["keypoints"][0][own][: len(self.points)]
+        pairs = zip(found.tolist(), there.tolist(), strict=True)
+        return {"points": [(one[:2], other[:2]) for one, other in pairs if other[2] > 0]}
 
     def _told(self, found: Mapping[str, Tensor], factor: Tensor, full: Sequence[int]) -> dict[str, Any]:
         places = (found["keypoints"][:, :2] * factor).tolist()

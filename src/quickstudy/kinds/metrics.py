@@ -255,12 +255,12 @@ class Overlaps(Figures):
         both, named, true = values.double().cpu().chunk(3, 1)
         found = {
             "mean_iou": Estimate(*mean_interval(mean_overlaps(values)), count),
-            "element_accuracy": Estimate(*mean_interval(_ratio(both.sum(1), true.sum(1))), count),
+            "element_accuracy": Estimate(*mean_interval(ratio_shares(both.sum(1), true.sum(1))), count),
         }
         for place, name in enumerate(self._classes):
             union = (named + true - both)[:, place]
             if union.sum() > 0:
-                found[f"iou_{name}"] = Estimate(*mean_interval(_ratio(both[:, place], union)), count)
+                found[f"iou_{name}"] = Estimate(*mean_interval(ratio_shares(both[:, place], union)), count)
         return found
 
 
@@ -275,10 +275,10 @@ def mean_overlaps(figures: Tensor) -> Tensor:
     there = union.sum(0) > 0
     if not bool(there.any()):
         return union.new_zeros(len(union))
-    return _ratio(both[:, there], union[:, there]).mean(1)
+    return ratio_shares(both[:, there], union[:, there]).mean(1)
 
 
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+def ratio_shares(part: Tensor, whole: Tensor) -> Tensor:
     """Return values ``[n, ...]`` whose mean is the sum of parts by that of wholes, and whose spread is that of it."""
     if not bool((whole.sum(0) > 0).all()):
         return torch.zeros_like(part)  # nothing is there
@@ -312,7 +312,7 @@ class Found(Figures):
             f"f1_{name}": (2 * right[:, place], (told + true)[:, place]) for place, name in enumerate(self._classes)
         }
         return {
-            name: Estimate(*mean_interval(_ratio(part, whole)), len(values))
+            name: Estimate(*mean_interval(ratio_shares(part, whole)), len(values))
             for name, (part, whole) in {**of_all, **of_each}.items()
             if name == "f1" or whole.sum() > 0
         }
@@ -325,7 +325,32 @@ def mean_f1(figures: Tensor) -> Tensor:
         figures: ``[n, 3E]``, see ``Found``.
     """
     right, told, true = (part.sum(1) for part in figures.double().cpu().chunk(3, 1))
-    return _ratio(2 * right, told + true)
+    return ratio_shares(2 * right, told + true)
+
+
+class Rates(Figures):
+    """Rates of errors, each the sum of one column by that of another; intervals are those of ``Overlaps``.
+
+    Figures are ``[n, 2K]`` of each example: K numbers of errors, and of how many things each.
+
+    Args:
+        names: K of them.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(per_example=True)
+        self._names = names
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the rates; nothing where there were no figures."""
+        values: Tensor = self.compute()
+        if not len(values):
+            return {}
+        wrong, of_all = values.double().cpu().chunk(2, 1)
+        return {
+            name: Estimate(*mean_interval(ratio_shares(wrong[:, place], of_all[:, place])), len(values))
+            for place, name in enumerate(self._names)
+        }
 
 
 class Precisions(Figures):

@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import Any, ClassVar, NamedTuple, Self
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from quickstudy.algorithms import Algorithm
+from quickstudy.algorithms import Algorithm, EmbeddingAlgorithm
+from quickstudy.algorithms.base import exact
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations
 from quickstudy.data.table import Table
@@ -41,10 +43,49 @@ class Told(NamedTuple):
     kind: Any
 
 
+class RowHead(nn.Module):
+    """What an algorithm learned of rows, as the head of a network; it holds the rows, from which that follows.
+
+    Args:
+        algorithm: learns rows of features.
+        rows_SD: of all classes, ``[S, D]``.
+        codes_S: their classes, ``[S]``; each class is there.
+        owners_S: the inputs that they are of, from 1, ``[S]``.
+    """
+
+    def __init__(self, algorithm: EmbeddingAlgorithm, rows_SD: Tensor, codes_S: Tensor, owners_S: Tensor) -> None:
+        super().__init__()
+        self.algorithm = algorithm
+        self.rows: Tensor
+        self.codes: Tensor
+        self.owners: Tensor
+        for name, value in (("rows", rows_SD), ("codes", codes_S), ("owners", owners_S)):
+            self.register_buffer(name, value)
+        self.anchor = nn.Parameter(torch.zeros(()))
+        """Stays 0: steps find something to train, as they must, and change nothing."""
+        self._learned: tuple[Tensor, Any] | None = None
+
+    def forward(self, features_nD: Tensor) -> Tensor:
+        """Return logits ``[n, W]``."""
+        features_nD = exact(features_nD)
+        with torch.autocast(features_nD.device.type, enabled=False):
+            if self._learned is None or self._learned[0] is not self.rows:
+                with torch.no_grad():
+                    ways = int(self.codes.max()) + 1
+                    self._learned = self.rows, self.algorithm.fit(self.rows, self.codes, ways)
+            return self.algorithm.logits(self._learned[1], features_nD) + 0 * self.anchor
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        self._learned = None
+
+
 class OfParts(Kind):
     """An answer that can be learned from a few examples part by part: what a kind has for that beside the rest."""
 
     learned_by: ClassVar[str] = "quickstudy.part_predictor:PartPredictor"
+    marks: ClassVar[str] = "masks"
+    """What targets are called in a request that shows a class."""
 
     @property
     def most_rows(self) -> int:
@@ -103,3 +144,8 @@ class OfParts(Kind):
     @abstractmethod
     def of_classes(self, names: Sequence[Any]) -> Self:
         """Return it with these classes, in their order, whose ids are 0, 1, ..."""
+
+    def answered(self, encoder: Encoder, head: RowHead, inputs: Batch) -> Any:
+        """Return raw answers to inputs, by what was learned of rows."""
+        parts = self.parts(encoder, inputs)
+        return self.assembled(head(parts.features), parts, inputs)

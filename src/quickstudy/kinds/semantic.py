@@ -5,6 +5,7 @@ Shapes: N pictures, H W pixels of the canvas that all are on, h w of a picture o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
@@ -19,17 +20,20 @@ from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, check_choice, check_counts, few
+from quickstudy.functional.intervals import mean_interval
 from quickstudy.functional.masks import in_runs
 from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.parts import OfParts, Parts, Told
+from quickstudy.kinds.parts import OfParts, Parts, RowHead, Told
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements, of_rectangle
 from quickstudy.nets import Encoder
 from quickstudy.nets.decoders import DECODERS, OF_BACKBONE, MapDecoder
 
+_PAIRS = 6
+"""Confusions of a picture that are drawn, the most frequent."""
 _DIVIDED = 32
 """Sides of what a network is shown are multiples of it."""
 _UNKNOWN = "unknown"
@@ -128,6 +132,8 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, H, W, C], "mask": [N, H, W]}`` and the sizes: the mask says where a picture is."""
+        if isinstance(head, RowHead):
+            return self.answered(encoder, head, inputs)  # type: ignore[no-any-return]
         padded = _padded(inputs)
         height, width = inputs["pixels"].shape[2:]
         logits = head(encoder.maps(padded), padded["pixels"])[:, :, :height, :width].permute(0, 2, 3, 1)
@@ -227,6 +233,43 @@ class SemanticSegmentation(OfParts, Segmentation):
         same = [one if one.shape[2:] == shape else F.interpolate(one, shape, mode="bilinear") for one in chosen]
         return torch.cat(same, 1), finest
 
+    def mistakes(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], row: int) -> dict[str, Any] | None:
+        """Return which pixels of a canvas were taken for what, the most first; see ``Kind.mistakes``."""
+        if "logits" not in outputs:
+            return None
+        labels, asked = (leaf[0].cpu().numpy() for leaf in of_elements(outputs["mask"][[row]], _row(targets, row)))
+        answers = outputs["logits"][row].argmax(-1).cpu().numpy()
+        wrong = asked & (answers != labels)
+        count = max(int(asked.sum()), 1)
+        pairs, often = np.unique(np.stack([labels[wrong], answers[wrong]], 1), axis=0, return_counts=True)
+        order = np.argsort(-often, kind="stable")[:_PAIRS]
+        errors = [
+            (
+                f"{self.classes[true]} taken for {self.classes[said]} {number / count:.1%}",
+                wrong & (labels == true) & (answers == said),
+            )
+            for (true, said), number in zip(pairs[order].tolist(), often[order].tolist(), strict=True)
+        ]
+        unasked = outputs["mask"][row].bool().cpu().numpy() & ~asked
+        share = float(wrong.sum()) / count
+        return {"wrong": share, "said": f"{share:.1%} of its pixels are wrong", "errors": errors, "unasked": unasked}
+
+    def found_per_class(self, figures: Tensor) -> dict[str, dict[str, Any]]:
+        """Return of each class how many pixels are of it, and the shares that were found and that are rightly named,
+        with intervals over pictures; see ``Kind.found_per_class``."""
+        from quickstudy.kinds.metrics import ratio_shares  # torchmetrics takes long to import, and answering needs none
+
+        both, named, true = figures.double().cpu().chunk(3, 1)
+        told: dict[str, dict[str, Any]] = {}
+        for code, name in enumerate(self.classes):
+            if true[:, code].sum() or named[:, code].sum():
+                told[name] = {"pixels": int(true[:, code].sum())}
+                for part, whole in (("recall", true), ("precision", named)):
+                    if whole[:, code].sum():
+                        value, half = mean_interval(ratio_shares(both[:, code], whole[:, code]))
+                        told[name] |= {part: value, f"{part}_ci95": half if math.isfinite(half) else None}
+        return told
+
     # ---- answers
 
     def answers(self, outputs: Mapping[str, Tensor], form: str) -> Any:
@@ -288,6 +331,10 @@ class SemanticSegmentation(OfParts, Segmentation):
             for each in told
         ]
         return coco_of(self.classes, names, [each["size"] for each in told], objects)
+
+
+def _row(targets: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:
+    return {name: targets[name][[row]] for name in ("labels", "mask")}
 
 
 def _padded(inputs: Batch) -> dict[str, Tensor]:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from quickstudy.algorithms import STRATEGIES, Algorithm
@@ -97,8 +96,7 @@ def others_of(
         if not used:
             return Others(asked.only(rest), ways, held), [], ""
         known = replace(asked, origins=origins)
-        which = _same(known.only(held), known.only(rest), modality)
-        return *_left(asked.only(rest), *which, modality, ways, held), ""
+        return *apart_from(known.only(held), asked.only(rest), modality, ways, held, known.only(rest).origins), ""
     said: Named = {} if isinstance(meta_train, DataModule) else {**named}
     if not isinstance(meta_train, DataModule) and (domain := domain_of(modality)):
         said["domain"] = domain
@@ -115,7 +113,14 @@ def others_of(
     return others, findings, f"{name} ({table.fingerprint})"
 
 
-def apart_from(asked: Table, others: Table, modality: Modality, ways: int) -> tuple[Others, list[Finding]]:
+def apart_from(
+    asked: Table,
+    others: Table,
+    modality: Modality,
+    ways: int,
+    held: tuple[int, ...] = (),
+    origins: Origins | None = None,
+) -> tuple[Others, list[Finding]]:
     """Return what of other examples an encoder may learn from that is asked about these, and what was left out.
 
     Classes of the same name (in another case, number, with other blanks) are left out, and examples that are nearly the
@@ -126,60 +131,41 @@ def apart_from(asked: Table, others: Table, modality: Modality, ways: int) -> tu
         others: what there is to meta-train on.
         modality: what inputs are.
         ways: classes of an episode.
+        held: the codes of the classes that are asked, where the others are the rest of the same data: their names tell
+            them apart already, and where too little is left the rungs are not climbed.
+        origins: what the others come from, where those of their table hold near copies together, too.
 
     Raises:
-        ConfigError: fewer than two classes of two examples are left.
+        ConfigError: of other data fewer than two classes of two examples are left.
     """
-    both = also_among(others.classes, asked.classes)
-    kept = [code for code, name in enumerate(others.classes) if name not in both]
+    both = [] if held else also_among(others.classes, asked.classes)
     findings = []
     if both:
         told = f"{len(both)} of {len(others.classes)} classes to meta-train on are among those that are asked"
         some = few(f"'{one_line(name)}'" for name in both)
         findings.append(Finding("others", f"{told}: {some}. They are left out of the meta-training"))
-    left = others.only(kept)
-    same, of_one = _same(asked, left, modality)
-    count = len(_several(left.select(np.flatnonzero(~same))))
-    if count < 2:
+    rest = others.only([code for code, name in enumerate(others.classes) if name not in both])
+    same = of_one = np.zeros(len(rest), np.bool_)
+    if len(rest):
+        same = repetitions({"asked": asked, "others": rest}, modality)[1][len(asked) :] < len(asked)
+    sources = rest.origins if origins is None else origins
+    if len(rest) and asked.origins is not None and sources is not None:
+        shared = {*also_among(sources.present, asked.origins.present)}
+        of_one = np.array([name in shared for name in sources.names])[sources.codes]
+    count = len(_several(rest.select(np.flatnonzero(~same))))
+    if count < 2 and not held:
         raise ConfigError(
             f"meta_train has {count} classes of two examples or more that are not among those that are asked, "
             "and it takes two: name a folder of other classes"
         )
-    found, further = _left(left, same, of_one, modality, ways)
-    return found, findings + further
-
-
-def _same(asked: Table, others: Table, modality: Modality) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which others are nearly the same as an example that is asked, and which come from what one comes from."""
-    none = np.zeros(len(others), np.bool_)
-    if not len(others):
-        return none, none
-    first = repetitions({"asked": asked, "others": others}, modality)[1][len(asked) :]
-    if asked.origins is None or others.origins is None:
-        return first < len(asked), none
-    both = {*also_among(others.origins.present, asked.origins.present)}
-    is_shared = np.array([name in both for name in others.origins.names])
-    return first < len(asked), is_shared[others.origins.codes]
-
-
-def _left(
-    others: Table,
-    same: NDArray[np.bool_],
-    of_one: NDArray[np.bool_],
-    modality: Modality,
-    ways: int,
-    held: tuple[int, ...] = (),
-) -> tuple[Others, list[Finding]]:
-    """Return the others without these, and that these were left out; or why too little is left."""
-    left = others.select(np.flatnonzero(~same & ~of_one))
+    left = rest.select(np.flatnonzero(~same & ~of_one))
     several = _several(left)
     if len(several) < 2:
         what = " that are no near copies of what is asked" if same.any() else ""
         what += (" and" * bool(what) + " of other groups than what is asked") if of_one.any() else ""
         lacking = f"{len(several)} classes to meta-train on have two examples{what}, and it takes two"
         where = "other classes and other groups" if of_one.any() else "other classes"
-        return Others(left, ways, held, f"{lacking}: give --meta_train with examples of {where}"), []
-    findings = []
+        return Others(left, ways, held, f"{lacking}: give --meta_train with examples of {where}"), findings
     for which, why in ((same, "are nearly the same as some"), (of_one & ~same, "come from groups of some")):
         if which.any():
             told = f"{int(which.sum())} {modality.called} to meta-train on {why} that are asked"

@@ -331,8 +331,10 @@ def _code(kind: type) -> str:
     """Return a class's name, and the version of its package, or its text where it is of no package.
 
     Raises:
-        TypeError, OSError: its text is not at hand.
+        TypeError, OSError: its text is not at hand, or does not tell all: what was made in a function may know more.
     """
+    if "<locals>" in kind.__qualname__:
+        raise TypeError
     package = sys.modules.get(kind.__module__.partition(".")[0])
     version = getattr(package, "__version__", None)
     if version is None:

@@ -66,14 +66,37 @@ def fitted_by_parts(knowledge: Knowledge, inputs: Any, targets: Any, names: Any 
         check_name(name)
     count = len(kind.classes)
     knowledge, rows, codes, origins = _rows_of(knowledge, examples, coded, count)
-    lacking = sorted({*range(count)} - {*codes.tolist()})
-    if lacking:
-        name = kind.classes[lacking[0]]
-        raise DataError(
-            f"no target shows the class {name!r}: give an example in which it is, or leave it out of the classes"
-        )
+    _check_shown(codes, kind.classes)
     kept = Kept(rows, (b"",) * len(rows), origins=tuple(origins.tolist()))
     return fitted_to(knowledge, kept, codes.numpy(), kind.classes)
+
+
+def rows_of_table(knowledge: Knowledge, table: Table, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows of the parts of examples ``[S, D]``, their codes and the inputs that they are of, from 1, ``[S]``.
+
+    Args:
+        knowledge: how inputs are read, and by which network.
+        table: the examples, whose targets are coded.
+        classes: how many there are, each of which must be shown.
+
+    Raises:
+        DataError: an example cannot be read, or a class has no part in any.
+    """
+    assert table.annotations is not None
+    examples = [table.inputs[row] for row in range(len(table))]
+    _, rows_SD, codes_S, owners_S = _rows_of(knowledge, examples, table.annotations, classes)
+    _check_shown(codes_S, knowledge.kind.classes)
+    return rows_SD, codes_S, owners_S
+
+
+def of_rows(knowledge: Knowledge, rows_SD: Tensor, codes_S: Tensor, owners_S: Tensor) -> Knowledge:
+    """Return what is known once rows were learned that ``rows_of_table`` returned."""
+    algorithm = knowledge.algorithm
+    if not algorithm.feature_shape:
+        algorithm.meet(knowledge.encoder, tuple(rows_SD.shape[1:]), len(knowledge.kind.classes))
+    kept = Kept(rows_SD, (b"",) * len(rows_SD), origins=tuple(owners_S.tolist()))
+    knowledge = replace(knowledge, rounding=rounding_of(knowledge.encoder))
+    return fitted_to(knowledge, kept, codes_S.cpu().numpy(), knowledge.kind.classes)
 
 
 def addition_by_parts(knowledge: Knowledge, name: Label, inputs: Any, targets: Any) -> tuple[Knowledge, Change]:
@@ -151,6 +174,15 @@ def of_parts(knowledge: Knowledge) -> OfParts:
     """Return what an answer is, of a model that learns parts."""
     assert isinstance(knowledge.kind, OfParts)
     return knowledge.kind
+
+
+def _check_shown(codes_S: Tensor, names: Sequence[str]) -> None:
+    lacking = sorted({*range(len(names))} - {*codes_S.tolist()})
+    if lacking:
+        raise DataError(
+            f"no target shows the class {names[lacking[0]]!r}: give an example in which it is, or leave it out of the "
+            "classes"
+        )
 
 
 def _listed(knowledge: Knowledge, inputs: Any) -> Any:

@@ -81,6 +81,8 @@ class Modality(ABC):
     goes on so, where the data does not say otherwise."""
     wire: ClassVar[Wire | None] = None
     """How one travels over HTTP; None: not at all."""
+    on_hub: ClassVar[bool] = False
+    """Whether the Hugging Face Hub has a task of its name, such as ``image-classification``."""
     shown_as: ClassVar[str] = ""
     """The media type of what ``show`` returns."""
     drawn_as: ClassVar[str] = ""
@@ -206,6 +208,15 @@ class Modality(ABC):
             ConfigError: nothing is drawn into such inputs.
         """
         raise ConfigError(f"nothing can be drawn into {self.called}: leave drawings out")
+
+    def draw_mistakes(self, example: Batch, told: Mapping[str, Any]) -> bytes:
+        """Return an input with what ``Kind.mistakes`` tells drawn into it, in a file of the type ``drawn_as``.
+
+        Args:
+            example: as the model was fed with it.
+            told: where its answer is wrong.
+        """
+        return b""
 
     def sketch(self, item: Any) -> bytes | Tensor:
         """Return what an input has in common with those that are nearly the same: a repetition tells nothing new.

@@ -1,6 +1,12 @@
 """Backbones: networks that turn an input into a feature vector."""
 
-from quickstudy.nets import conv4, mtcnn, resnet12  # noqa: F401  (each file registers its backbone)
+from quickstudy.nets import (  # each file registers its backbone
+    conv4,  # noqa: F401
+    mtcnn,  # noqa: F401
+    regions,  # noqa: F401
+    resnet12,  # noqa: F401
+    restyling,  # noqa: F401
+)
 from quickstudy.nets.audit import audit
 from quickstudy.nets.batch_norm import (
     BatchNormAs,

@@ -108,8 +108,8 @@ class MapDecoder(nn.Module):
     def _features(self, maps: Sequence[Tensor], pixels: Tensor) -> list[Tensor]:
         first = maps[0]
         size = [side // 2 for side in pixels.shape[2:]]
-        none = first.new_zeros(len(first), 0, *size)
-        return [first.new_zeros(len(first), 3, *pixels.shape[2:])] + [
+        none = first.new_zeros(first.shape[0], 0, *size)  # whose number a traced graph may not know
+        return [first.new_zeros(first.shape[0], 3, *pixels.shape[2:])] + [
             none if own is None else maps[own] for own in self.places
         ]
 

@@ -27,8 +27,8 @@ BY_PICTURE = ("retinanet",)
 """Those whose loss of a batch is the mean over its pictures, so that it may be shared."""
 _FINEST = {"retinanet": 8, "fcos": 8}
 """The finest map's stride, in pixels; 4 of the others."""
-GROUPS = {"retinanet": 8, "fcos": 32, "faster_rcnn": 1, "mask_rcnn": 1, "keypoint_rcnn": 1}
-"""What the channels of the pyramid are a multiple of, for GroupNorm."""
+GROUPS = {"retinanet": 8, "fcos": 32, "faster_rcnn": 1, "mask_rcnn": 1, "keypoint_rcnn": 1, "rt_detr": 8}
+"""What the channels of the pyramid are a multiple of, for GroupNorm; and RT-DETR's, for its heads of attention."""
 Found = dict[str, Tensor]
 Objects = Sequence[Mapping[str, Tensor]]
 
@@ -68,6 +68,8 @@ class Detector(nn.Module):
         ops = require("torchvision.ops", extra="image")
         pyramid = require("torchvision.ops.feature_pyramid_network", extra="image")
         self.name, self.classes, self.most = name, classes, most
+        self._made_with: dict[str, Any] = {"name": name, "channels": [*channels], "strides": [*strides], "width": width}
+        self._made_with |= {"keypoints": keypoints, "most": most, "classifier": classifier}
         self.by_regions = name.endswith("rcnn")
         last = {stride: place for place, stride in enumerate(strides)}  # of several maps of one size the deepest
         coarse = [stride for stride in sorted(last) if stride >= _FINEST.get(name, 4)] or [max(last)]
@@ -82,6 +84,11 @@ class Detector(nn.Module):
         self.network = made(name, width, levels, classes, keypoints, most)
         if classifier == "cosine":
             self.network.roi_heads.box_predictor = CosinePredictor(8 * width, classes + 1)
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """Its arguments as they are now, in plain values."""
+        return {**self._made_with, "classes": self.classes}
 
     @property
     def last(self) -> nn.Module:
@@ -112,7 +119,7 @@ class Detector(nn.Module):
             size: ``[N, 2]``, height and width of each picture on its canvas.
             pixels: ``[N, 3, H, W]``, of which the shape alone counts.
         """
-        features, images = self._pyramid_of(maps), _images(size, pixels)
+        features, images = self.pyramid_of(maps), images_of(size, pixels)
         if not self.by_regions:
             outputs, anchors, counts = self._asked(features, images)
             split = {name: list(torch.split(leaf, counts, 1)) for name, leaf in outputs.items()}
@@ -132,7 +139,7 @@ class Detector(nn.Module):
             objects: of each picture ``boxes`` ``[M, 4]``, ``labels`` ``[M]`` and, where they are asked about, ``masks``
                 ``[M, H, W]`` and ``keypoints`` ``[M, J, 3]``.
         """
-        features, images = self._pyramid_of(maps), _images(size, pixels)
+        features, images = self.pyramid_of(maps), images_of(size, pixels)
         if not self.by_regions:
             outputs, anchors, counts = self._asked(features, images)
             more = (counts,) if self.name == "fcos" else ()
@@ -159,7 +166,8 @@ class Detector(nn.Module):
         found = self.network.head.compute_loss(objects, outputs, anchors, matched)
         return found
 
-    def _pyramid_of(self, maps: Sequence[Tensor]) -> Found:
+    def pyramid_of(self, maps: Sequence[Tensor]) -> Found:
+        """Return the levels of the feature pyramid over all maps of the backbone."""
         chosen = OrderedDict((str(level), maps[place]) for level, place in enumerate(self.places))
         found: Found = self.pyramid(chosen)
         return found
@@ -203,7 +211,8 @@ def _training(module: nn.Module) -> Iterator[None]:
         module.train(before)
 
 
-def _images(size: Tensor, pixels: Tensor) -> Any:
+def images_of(size: Tensor, pixels: Tensor) -> Any:
+    """Return pictures as torchvision takes them, of which their sizes count."""
     image_list = require("torchvision.models.detection.image_list", extra="image")
     return image_list.ImageList(pixels, [(height, width) for height, width in size.tolist()])
 

@@ -1,7 +1,6 @@
-"""Pretrained encoders by what they are for: ``"fast"``, ``"balanced"`` and ``"best"``, of pictures and of texts.
+"""Pretrained encoders by what they are for: ``"fast"``, ``"balanced"`` and ``"best"``, which domains name.
 
-Their weights are under licences that permit any use. https://arxiv.org/abs/2304.07193 (DINOv2),
-https://arxiv.org/abs/2309.07597 (BGE), https://arxiv.org/abs/2002.10957 (MiniLM)
+Their weights are under licences that permit any use.
 """
 
 from __future__ import annotations
@@ -12,8 +11,10 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from quickstudy.domains import modules_of_domains
 from quickstudy.errors import ConfigError, require
 from quickstudy.nets.weights import WHEELS, cached, check_hub_answers
+from quickstudy.registry import Registry
 
 
 class Choice(NamedTuple):
@@ -28,26 +29,10 @@ class Choice(NamedTuple):
     """Of the backbone, where nobody says otherwise."""
 
 
-_ANY_SIZE = {"dynamic_img_size": True, "dynamic_img_pad": True}
-PURPOSES: Mapping[str, Mapping[str, tuple[Choice, ...]]] = {
-    "image": {
-        "fast": (
-            Choice("efficientnet_lite0", "Apache-2.0", 19),
-            Choice("efficientnet_lite0.ra_in1k", "Apache-2.0", 19),
-        ),
-        "balanced": (Choice("vit_small_patch14_dinov2.lvd142m", "Apache-2.0", 88, _ANY_SIZE),),
-        "best": (Choice("vit_large_patch14_dinov2.lvd142m", "Apache-2.0", 1217, _ANY_SIZE),),
-    },
-    "text": {
-        "fast": (
-            Choice("minilm", "Apache-2.0", 91),
-            Choice("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", 91),
-        ),
-        "balanced": (Choice("BAAI/bge-small-en-v1.5", "MIT", 133),),
-        "best": (Choice("BAAI/bge-large-en-v1.5", "MIT", 1341),),
-    },
-}
-"""By domain and purpose, those of a purpose in the order in which they are taken."""
+PURPOSES: Registry[Mapping[str, tuple[Choice, ...]]] = Registry(
+    "domain of encoders by purpose", further=modules_of_domains("purposes")
+)
+"""By domain and purpose, those of a purpose in the order in which they are taken; their module ``purposes`` says."""
 ORDER = ("fast", "balanced", "best")
 
 
@@ -67,7 +52,8 @@ def chosen(purpose: str, domain: str, pretrained: bool = True) -> Choice:
     """
     if domain not in PURPOSES:
         raise ConfigError(
-            f"backbone='{purpose}' is of {' and '.join(PURPOSES)} alone, and these inputs are {domain or 'others'}: "
+            f"backbone='{purpose}' is of {' and '.join(PURPOSES.names())} alone, and these inputs are "
+            f"{domain or 'others'}: "
             "name a backbone (quickstudy list backbones)"
         )
     choices = PURPOSES[domain][purpose]

@@ -90,6 +90,10 @@ class _OfPlaces(SoundEncoder, ABC):
         states_NPD, mask_NP = self.states(sounds["wave"], sounds["mask"])
         return pooled(states_NPD, mask_NP, self.pooling or "mean")
 
+    def elements(self, sounds: Batch) -> tuple[Tensor, Tensor]:
+        """Return the states ``[N, P, D]`` of moments, and which of them there are."""
+        return self.states(sounds["wave"], sounds["mask"])
+
     @abstractmethod
     def states(self, wave_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states ``[N, P, D]`` of waves, and which of them there are, ``[N, P]``."""

@@ -33,11 +33,11 @@ def check_writable(kind: Kind, modality: Modality, form: str, drawings: object =
         drawings: the folder of drawings; None: there are none.
 
     Raises:
-        ConfigError: they tell of no places in inputs, which alone can be drawn and have COCO's form.
+        ConfigError: they tell of no places in inputs, which have COCO's form and can be drawn.
     """
     if form == "coco" and not kind.placed:
         kind.coco([], [])
-    if drawings is not None and not (kind.placed and modality.drawn_as):
+    if drawings is not None and not (kind.drawn and modality.drawn_as):
         raise ConfigError(
             f"drawings are of objects, or classes of pixels, and {type(kind).__name__.lower()} tells of whole "
             f"{modality.called}: leave them out"

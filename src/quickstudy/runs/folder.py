@@ -13,7 +13,7 @@ import math
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -37,6 +37,7 @@ from quickstudy.runs.report import (
     confusion_listing,
     confusion_picture,
     curves_picture,
+    found_listing,
     parts_listing,
     write_report,
 )
@@ -57,11 +58,14 @@ from quickstudy.runs.results import (
 from quickstudy.runs.resuming import KeepLast
 from quickstudy.runs.time_limit import WithinTime
 from quickstudy.training.checkpoint import plain
+from quickstudy.training.mistakes import Mistake
 from quickstudy.training.outcome import Outcome
 from quickstudy.training.processes import is_first
 
 RUNS = Path("runs")
 RECORD, MEASURED, TESTED, CURVES, REPORT = "run.json", "test.json", "test.safetensors", "curves.png", "report.html"
+MISTAKES = "mistakes"
+"""The folder of drawings of a test's worst answers."""
 _RECORDED = ("time", "command", "versions", "trainer", "data", "model")
 _DRAWN = 250  # classes of a matrix whose cells can be seen
 _WORDS = 300  # letters of an error
@@ -310,6 +314,7 @@ def write_measured(
     weights: str,
     options: Mapping[str, Any] | None = None,
     outcome: Outcome | None = None,
+    mistakes: Sequence[Mistake] = (),
 ) -> None:
     """Write ``test.json`` and ``test.safetensors``, and show them on the page.
 
@@ -319,12 +324,21 @@ def write_measured(
         weights: which were tested: a checkpoint's name, or ``"as trained"``.
         options: of ``quickstudy test``, so that ``quickstudy verify`` can do the same again.
         outcome: what the test saw of each episode or example.
+        mistakes: the examples with the worst answers, which are drawn on the page.
     """
+    told = dict(result)
+    for old in (folder / MISTAKES).glob("[0-9]*"):
+        old.unlink()
+    for number, mistake in enumerate(mistakes, 1):
+        with atomic_write(folder / MISTAKES / f"{number}.jpg") as file:
+            file.write(mistake.drawing)
+    if mistakes:
+        told["mistakes"] = [mistake.caption for mistake in mistakes]
     if outcome is None or not len(outcome.figures):
         (folder / TESTED).unlink(missing_ok=True)
     else:
         outcome.write(folder / TESTED)
-    measured = {"time": _now(), "weights": weights, "options": options, "versions": versions(), "result": dict(result)}
+    measured = {"time": _now(), "weights": weights, "options": options, "versions": versions(), "result": told}
     with atomic_write(folder / MEASURED, "w") as file:
         json.dump(measured, file, indent=1)
     write_page(folder)
@@ -459,6 +473,9 @@ def _write_page(folder: Path, steps: int) -> None:
                 matrix = confusion_picture(outcome.confusion_matrix(), outcome.classes)
                 wide = _FEW < len(outcome.classes) <= NAMED
                 pictures.append(Picture("The test: of each class, in percent, what was answered.", matrix, wide=wide))
+            if found_per_class := result.get("found_per_class"):
+                listings.append(found_listing(found_per_class, result.get("found_at", "")))
+            pictures += _mistakes(folder, result)
             figures = result.get("per_class", result.get("per_label"))
             listings += [class_listing(figures)] if figures else []
             listings += [confusion_listing(result["confusions"])] if result.get("confusions") else []
@@ -486,6 +503,18 @@ def _write_page(folder: Path, steps: int) -> None:
         listings=listings,
         score=score,
     )
+
+
+def _mistakes(folder: Path, result: Mapping[str, Any]) -> list[Picture]:
+    """Return the drawings of the worst answers of a test, as far as they are there, side by side."""
+    places = [folder / MISTAKES / f"{number}.jpg" for number in range(1, 1 + len(result.get("mistakes", ())))]
+    drawn = [place.read_bytes() for place in places if place.is_file()]
+    if not drawn:
+        return []
+    count = f"the {len(drawn)} examples" if len(drawn) > 1 else "the example"
+    at = f" {result['found_at']}" if result.get("found_at") else ""
+    caption = f"Where the test went wrong: {count} with the worst answers, the worst first.{at}"
+    return [Picture(caption, drawn[0], drawn[1:])]
 
 
 def validated_classes(figures: Mapping[str, float], score: Score) -> dict[str, Estimate]:

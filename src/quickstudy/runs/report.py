@@ -52,7 +52,7 @@ class Row(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """PNGs with their caption, side by side where there is room."""
+    """PNGs or JPEGs with their caption, side by side where there is room."""
 
     caption: str
     png: bytes
@@ -306,6 +306,35 @@ def parts_listing(parts: Mapping[str, Estimate], score: Score) -> Listing:
         rows,
         [each.mean if score.share else None for each in parts.values()],
     )
+
+
+_SHARES = {"ap": "average precision", "iou": "IoU", "recall": "recall", "precision": "precision"}
+_COUNTS = ("objects", "hits", "misses", "false_alarms", "pixels")
+
+
+def found_listing(figures: Mapping[str, Mapping[str, Any]], note: str) -> Listing:
+    """List what a test found of each class, in the order that is given: shares in percent, and counts.
+
+    Args:
+        figures: by class; see ``Kind.found_per_class``.
+        note: what they are of.
+    """
+
+    def cell(each: Mapping[str, Any], name: str) -> str:
+        if each.get(name) is None:
+            return "none"
+        half = each.get(f"{name}_ci95")
+        return _percent(each[name]) if half is None else told(Estimate(each[name], half, 0))
+
+    shares = [name for name in _SHARES if any(name in each for each in figures.values())]
+    counts = [name for name in _COUNTS if any(name in each for each in figures.values())]
+    rows = [
+        [name, *(cell(each, share) for share in shares), *(f"{each.get(count, 0):,}" for count in counts)]
+        for name, each in figures.items()
+    ]
+    columns = ["class", *(_SHARES[name] for name in shares), *(name.replace("_", " ") for name in counts)]
+    bars = [each.get(shares[0]) for each in figures.values()]
+    return Listing("Each class of the test, the worst first, shares in percent", columns, rows, bars, note)
 
 
 def confusion_listing(confusions: Sequence[Mapping[str, Any]]) -> Listing:

@@ -72,6 +72,9 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         result["confusions"] = outcome.largest_confusions(_CONFUSIONS)
     if outcome is not None and len(outcome.labels):  # of folds together nobody else tells
         result = outcome.f1() | result
+    if outcome is not None and outcome.found:
+        result["found_per_class"] = _of_parts(outcome.found, result, score)
+        result |= {"found_at": model.kind.found_at} if model.kind.found_at else {}
     notes: list[str] = []
     examples = f"the {result['examples']} examples" if "examples" in result else "the examples"
     if "trained_on" in result:
@@ -88,6 +91,18 @@ def result_of(model: Any, figures: Mapping[str, float], data: Any = None) -> dic
         notes.append(_no_interval_over_classes(len(per_class), result["ways"]))
     table = data.table("test", by_class=model.procedure.by_class) if isinstance(data, DataModule) else None
     return result | naming(score) | {"notes": notes} | ({} if table is None else {"data": table.fingerprint})
+
+
+def _of_parts(
+    found: Mapping[str, Mapping[str, Any]], result: Mapping[str, Any], score: Score
+) -> dict[str, dict[str, Any]]:
+    """Return what is told of each class, with its part of a score that is the mean over classes, the worst first."""
+    part = score.name.removeprefix("mean_").removeprefix("m")
+    told = {}
+    for name, each in found.items():
+        own = {part: result.get(f"{part}_{name}"), f"{part}_ci95": result.get(f"{part}_{name}_ci95")}
+        told[name] = {**{key: value for key, value in own.items() if value is not None}, **each}
+    return dict(sorted(told.items(), key=lambda one: one[1].get(part, -1.0)))
 
 
 def _no_interval_over_classes(classes: int, ways: Size) -> str:

@@ -20,8 +20,6 @@ from quickstudy.saved.model_folder import DESCRIPTION
 CARD = "README.md"
 _FILES = ("encoder-*.safetensors", "learned-*.safetensors", "head-*.safetensors")
 _CLASSES_SHOWN = 200
-_TAGGED = ("image", "text", "audio", "video", "tabular")
-"""Kinds of input of which the Hub has a task, such as ``image-classification``."""
 
 _OF_CLASSES = (
     "only these classes; further ones can be taught without training, `predictor.add_class(name, inputs)`. The",
@@ -243,7 +241,8 @@ def _head(
     """Return what the Hub reads of a card."""
     domain = _inputs(description)[0]
     lines = ["---", "library_name: quickstudy", *([f"license: {json.dumps(license)}"] if license else [])]
-    lines += [f"pipeline_tag: {domain}-classification"] * (domain in _TAGGED and classifies)
+    tagged = domain in MODALITIES and MODALITIES[domain].on_hub
+    lines += [f"pipeline_tag: {domain}-classification"] * (tagged and classifies)
     return [*lines, "tags:", *(f"- {tag}" for tag in tags), "---", ""]
 
 

@@ -191,8 +191,11 @@ def _add_classes(app: FastAPI, service: Service, desk: Desk, body: dict[str, Any
     @app.post("/classes/{name:any}/examples", tags=["classes"], responses={200: {"model": Shown}}, openapi_extra=body)
     async def teach(request: Request, name: Name) -> Response:
         """Show examples of a class, known or new; it is on the disk when the answer comes."""
-        inputs = await desk.inputs(request)
-        taught = await _certain(service.teach(name, inputs, _caller(request)))
+        if service.marks:
+            inputs, marks = await desk.marked(request, service.marks)
+            taught = await _certain(service.teach(name, inputs, _caller(request), marks))
+        else:
+            taught = await _certain(service.teach(name, await desk.inputs(request), _caller(request)))
         known = {"name": await asyncio.wrap_future(service.as_class(name)), "examples": taught.examples}
         return JSONResponse({**known, "warnings": taught.warnings} if taught.warnings else known)
 

@@ -61,6 +61,29 @@ class Desk:
         self._decoder.check(len(files))
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._decoder, files)
 
+    async def marked(self, request: Request, marks: str) -> tuple[list[Loaded], list[bytes]]:
+        """Return the inputs in a form, and what marks parts of each, in the form's files of that name.
+
+        Raises:
+            DataError: there are none, or too many, one cannot be read, or has no mark.
+            HTTPException: they come in no form.
+        """
+        kind, field = kind_of(request), self._decoder.wire.field
+        typed = f"curl -F {field}=@who.jpg -F {marks}=@who.png"
+        if kind != "multipart/form-data":
+            raise HTTPException(415, f"send {self._decoder.called}s with {marks} as a form ({typed}), {not_as(kind)}")
+        files, marking = list[File](), list[bytes]()
+        async with request.form(max_files=2 * self._decoder.limits.images, max_fields=0) as form:
+            for name, each in form.multi_items():
+                if isinstance(each, UploadFile) and name == field:
+                    files.append(File(await each.read(), each.filename or ""))
+                elif isinstance(each, UploadFile) and name == marks:
+                    marking.append(await each.read())
+        if len(files) != len(marking):
+            raise DataError(f"{len(files)} {field} and {len(marking)} {marks}: each needs one, {typed}")
+        self._decoder.check(len(files))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._decoder, files), marking
+
     async def _from_form(self, request: Request, field: str) -> list[File]:
         most = self._decoder.limits.images
         async with request.form(max_files=most, max_fields=most) as form:

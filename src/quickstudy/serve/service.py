@@ -27,6 +27,7 @@ from quickstudy.data.samples import Loaded
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, DataError, QuickstudyError, brief
 from quickstudy.kinds.base import Kind
+from quickstudy.kinds.parts import OfParts
 from quickstudy.kinds.predictions import Answer
 from quickstudy.learning.changes import Change
 from quickstudy.learning.naming import learns_names
@@ -162,25 +163,26 @@ class Service:
         """Return the class that a text means; see ``Predictor.as_class``."""
         return self._change(lambda predictor: predictor.as_class(text))
 
-    def teach(self, name: Label, inputs: list[Any], by: str = "") -> Future[Taught]:
+    def teach(self, name: Label, inputs: list[Any], by: str = "", marks: list[Any] | None = None) -> Future[Taught]:
         """Show examples of a class, known or new, or of a new one none; the number of its examples comes back.
 
         Without an example the name of the class is one, where inputs are texts.
 
         Here and below, text that writes a class is taken for it (``"2"`` for 2), as a path can hold nothing else; and
-        ``by`` is who asks, for the log.
+        ``by`` is who asks, for the log. Where parts of inputs are learned, ``marks`` show which.
         """
 
         examples = _loaded(inputs)
+        marked = () if marks is None else (marks,)
 
-        def teach(predictor: Predictor) -> Taught:
+        def teach(predictor: Any) -> Taught:
             self._check_sizes(examples)
             label = predictor.as_class(name)
             if label in predictor:
-                predictor.add_examples(label, examples)
+                predictor.add_examples(label, examples, *marked)
             else:
                 _check_open(predictor)
-                predictor.add_class(label, examples or None)
+                predictor.add_class(label, examples or None, *marked)
             return Taught(predictor.counts_[label], self._warnings)
 
         return self._change(teach, by)
@@ -230,6 +232,11 @@ class Service:
     def learns_names(self) -> bool:
         """Whether a class can be taught by its name alone."""
         return self.by_class and learns_names(self._learner.knowledge)
+
+    @property
+    def marks(self) -> str:
+        """The field of requests with what marks parts of inputs, where classes of parts are learned; else nothing."""
+        return self.kind.marks if self.learns and isinstance(self.kind, OfParts) else ""
 
     @property
     def modality(self) -> Modality:

@@ -81,6 +81,7 @@ class Row(Modality):
     """
 
     called = "rows"
+    on_hub = True
     in_cells = True
     learned = ("columns",)
     shown_as = "text/plain"

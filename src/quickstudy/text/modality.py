@@ -83,6 +83,7 @@ class Text(Modality):
     """
 
     called = "texts"
+    on_hub = True
     extensions = frozenset({".txt"})
     in_cells = True
     in_words = True

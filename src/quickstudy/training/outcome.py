@@ -74,6 +74,8 @@ class Outcome:
     """What the episodes follow from: where it is the same, so are episodes of the same number."""
     score: Score = ACCURACY
     """What the figures are of."""
+    found: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """By class what is told of it beside the score: hits and misses of objects, shares of pixels."""
 
     @property
     def value(self) -> float:
@@ -246,6 +248,8 @@ class Outcome:
         """Write it as safetensors, whole or not at all."""
         arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         rest = {name: value for name, value in vars(self).items() if name not in arrays}
+        if not self.found:
+            del rest["found"]
         if not len(self.groups):  # as it was when there were none
             del arrays["groups"]
         if self.score == ACCURACY:  # as it was when there was no other
@@ -522,8 +526,12 @@ class Answers:
         taken = np.where(pairs[1] < 0, -1, np.take_along_axis(codes_TW, pairs[1].clip(0), 1))
         return {**kept, "numbers": numbers, "parts": parts, "confusions": _counted(truth, taken)}
 
-    def gathered(self) -> Outcome:
-        """Return what all processes noted, in the order of the episodes' or examples' numbers."""
+    def gathered(self, of_classes: Callable[[Tensor], dict[str, dict[str, Any]]] | None = None) -> Outcome:
+        """Return what all processes noted, in the order of the episodes' or examples' numbers.
+
+        Args:
+            of_classes: says of figures what is told of each class beside the score, see ``Kind.found_per_class``.
+        """
         mine = {name: _joined(self._kept, name) for name in ("figures", "numbers", *_TABLES)}
         every: list[Any] = [mine]
         if in_group():
@@ -553,6 +561,8 @@ class Answers:
         tables |= {"classes": self._classes, "drawn": self._drawn, "score": self._score}
         ordered = figures[order].astype(np.float64)
         settled = ordered if self._settle is None else self._settle(torch.from_numpy(ordered)).double().numpy()
+        if of_classes is not None and ordered.ndim == 2 and len(ordered):
+            tables["found"] = of_classes(torch.from_numpy(ordered))
         if self._origins is not None:
             tables["groups"] = self._origins.codes[numbers[order]].astype(np.int64)
         return Outcome(self._unit, settled, numbers[order], **tables)

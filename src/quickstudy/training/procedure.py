@@ -5,6 +5,7 @@ From ``training_strategy`` to a procedure.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from quickstudy.algorithms import STRATEGIES, Algorithm
+from quickstudy.algorithms import STRATEGIES, Algorithm, EmbeddingAlgorithm
 from quickstudy.algorithms.base import exact
 from quickstudy.batches import Batch, each, fold, form_of, join, of_form, size, unfold
 from quickstudy.data.episodes import EpisodePlan
@@ -28,6 +29,9 @@ from quickstudy.episode import Episode, Unit
 from quickstudy.errors import ConfigError, DataError, DataWarning, check_counts, check_options
 from quickstudy.kinds.base import Judged, Kind
 from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.parts import OfParts, RowHead
+from quickstudy.learning.adapting import untaught
+from quickstudy.learning.parts import rows_of_table
 from quickstudy.nets import of_several
 from quickstudy.selfsupervised import METHODS, Method
 from quickstudy.signatures import options_of
@@ -279,6 +283,65 @@ class Supervised(Procedure):
         if task.head is None and own:
             precision: Any = task.dtype  # of the encoder, which may be float64
             task.head = task.kind.head_of(own, task.encoder, task.like).to(task.device, precision)
+
+
+class OnFrozen(Supervised):
+    """Batches of examples, for fixed answers by a head on a backbone that stays as it is, its statistics too."""
+
+    def meet(self, task: Task, data: Any, stage: str) -> None:
+        """Take the backbone out of training; see ``Procedure.meet``."""
+        if stage == "fit":
+            task.encoder.requires_grad_(False)
+        super().meet(task, data, stage)
+
+    def judge(self, task: Task, batch: Any, stage: str) -> Judged:
+        """Judge a step, with the backbone in evaluation mode; see ``Procedure.judge``."""
+        with task.encoder.evaluating():
+            return super().judge(task, batch, stage)
+
+
+class ByRows(OnFrozen):
+    """Fixed answers by an algorithm on embeddings that learns the parts of the training data at once, before any step.
+
+    Args:
+        algorithm: learns rows of features.
+        name: that it was asked for by.
+    """
+
+    algorithm: EmbeddingAlgorithm
+
+    def __init__(self, algorithm: EmbeddingAlgorithm, name: str) -> None:
+        self.algorithm, self.name = algorithm, name
+
+    def check_kind(self, kind: Kind, head: Any) -> None:
+        """Check that no head is asked for; see ``Procedure.check_kind``."""
+        if head != "linear":
+            raise ConfigError(f"head belongs to training_strategy='default', not to '{self.name}': leave it out")
+
+    def meet(self, task: Task, data: Any, stage: str) -> None:
+        """Learn the training data; see ``Procedure.meet``."""
+        if stage == "fit":
+            table = None if data is None else data.table("train")
+            if table is None:
+                raise DataError(
+                    f"training_strategy='{self.name}' learns all training data at once: give a data module with some"
+                )
+            task.kind = task.kind.meet(data, stage)
+            known = untaught(task.encoder, self.algorithm, data.modality, task.kind)
+            rows = rows_of_table(known, task.kind.fitting(table), len(task.kind.classes))
+            task.head = RowHead(copy.deepcopy(self.algorithm), *rows).to(task.device)
+        super().meet(task, data, stage)
+
+    def learner(self, kind: Kind) -> Algorithm:
+        """Return the algorithm; see ``Procedure.learner``."""
+        return self.algorithm
+
+    def restore(self, task: Task, memory: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """Make room for the rows; see ``Procedure.restore``."""
+        own = [weights.get(f"head.{name}") for name in ("rows", "codes", "owners")]
+        if own[0] is not None:
+            rows = (torch.zeros_like(each) for each in own if each is not None)
+            task.head = RowHead(copy.deepcopy(self.algorithm), *rows).to(task.device)
 
 
 def _drawn(batch: Any) -> bool:
@@ -587,7 +650,10 @@ def _seen(task: Task) -> dict[str, int]:
 
 
 def build_procedure(
-    name: str, kwargs: Mapping[str, Any] | None = None, plan_of: type[EpisodePlan] = EpisodePlan
+    name: str,
+    kwargs: Mapping[str, Any] | None = None,
+    plan_of: type[EpisodePlan] = EpisodePlan,
+    kind: Kind | None = None,
 ) -> Procedure:
     """Return the procedure of a training strategy; ``"default"`` is that of examples.
 
@@ -595,6 +661,8 @@ def build_procedure(
         name: of the strategy.
         kwargs: its options: those of episodes, the algorithm's own, and ``task_chunk``.
         plan_of: takes those of episodes.
+        kind: what an answer is, where that may be learned part by part: then a backbone stays as it is, and a decoder
+            on it is trained (``"finetune"``), or an algorithm on embeddings learns the parts of all training data.
 
     Raises:
         ConfigError: the name or a keyword is unknown, or a value is out of range.
@@ -612,6 +680,8 @@ def build_procedure(
         return Views(METHODS[name](**kwargs), name)
     if name not in STRATEGIES:
         raise STRATEGIES.unknown(name, ["default", *METHODS.names()])
+    if isinstance(kind, OfParts):
+        return _of_parts(name, kwargs, kind)
     algorithm = STRATEGIES[name]
     planned = {field.name for field in fields(EpisodePlan)}
     own = options_of(algorithm, Algorithm)
@@ -634,3 +704,17 @@ def build_procedure(
             + (f", or {made.for_other_ways}" if made.for_other_ways else "")
         )
     return Episodic(plan, made, name)
+
+
+def _of_parts(name: str, kwargs: Mapping[str, Any], kind: OfParts) -> Procedure:
+    if name == "finetune":
+        check_options("training_strategy='finetune' of parts of inputs", kwargs, [])
+        return OnFrozen()
+    check_options(f"training_strategy='{name}'", kwargs, options_of(STRATEGIES[name], Algorithm))
+    algorithm = kind.algorithm(name, kwargs)
+    if not isinstance(algorithm, EmbeddingAlgorithm):
+        raise ConfigError(
+            f"training_strategy='{name}' learns a class of whole examples from a few, and here each of their parts has "
+            "one: choose 'linear_probe', 'prototypes' or 'finetune'"
+        )
+    return ByRows(algorithm, name)

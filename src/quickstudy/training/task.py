@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from inspect import Signature
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -32,12 +32,14 @@ from quickstudy.kinds.detection3d import Detection3d
 from quickstudy.kinds.embedding import Embedding
 from quickstudy.kinds.losses import ClassWeights, LabelThresholds, Loss, Mix, MixSpec
 from quickstudy.kinds.metrics import StageMetrics
-from quickstudy.kinds.parts import OfParts
+from quickstudy.kinds.parts import OfParts, RowHead
 from quickstudy.kinds.regression import Regression
 from quickstudy.kinds.segmentation import Segmentation
-from quickstudy.learning.adapting import acquainted_with_names
+from quickstudy.learning.adapting import acquainted_with_names, untaught
+from quickstudy.learning.parts import of_rows
 from quickstudy.modality import MODALITIES, Modality, OfDomain
 from quickstudy.nets import at_layer, build_encoder, sized
+from quickstudy.part_predictor import PartPredictor
 from quickstudy.selfsupervised import Method
 from quickstudy.signatures import options_of, signature_of
 from quickstudy.trained import TrainedModel
@@ -51,6 +53,7 @@ from quickstudy.training.checkpoint import (
 )
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.heads import given_head, meet_inputs
+from quickstudy.training.mistakes import Mistake, Mistakes
 from quickstudy.training.optimizers import (
     OptimizerSpec,
     SchedulerSpec,
@@ -182,7 +185,7 @@ class Task(OfDomain, L.LightningModule):
         self.save_hyperparameters({name: value for name, value in arguments.items() if name not in self.unsaved})
         check_specs(optimizer, learning_rate, lr_scheduler)
         check_above_zero(**given(backbone_lr=backbone_lr))
-        self.procedure = build_procedure(training_strategy, training_strategy_kwargs, self.kind.plan)
+        self.procedure = build_procedure(training_strategy, training_strategy_kwargs, self.kind.plan, self.kind)
         self.algorithm, self.method = self.procedure.algorithm, self.procedure.method
         self.procedure.check_kind(self.kind, head)
         self._metrics = metrics
@@ -233,7 +236,10 @@ class Task(OfDomain, L.LightningModule):
         """What the latest test saw."""
         self.outcome_file: Path | None = None
         """Where that is written, for the process that spawned those which test; None: nowhere."""
+        self.mistakes: list[Mistake] = []
+        """The examples of the latest test, on this process, with the worst answers, where these have places."""
         self._answers: Answers | None = None
+        self._mistakes: Mistakes | None = None
         self._accumulated = Accumulated()
         for stage in ("train", "val", "test"):
             self.add_module(f"{stage}_metrics", self._measures(stage, None))
@@ -399,6 +405,8 @@ class Task(OfDomain, L.LightningModule):
         """Begin to note the answers, of which there is more to tell than a mean."""
         loaders, unit, settle = self.trainer.test_dataloaders, self.procedure.unit, self.kind.settled
         self._answers = Answers(loaders, self.classes, unit, self.score, settle)
+        if self.kind.placed and unit == "examples" and self.modality.drawn_as:
+            self._mistakes = Mistakes(loaders, self.kind, self.modality)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge a step of the test data."""
@@ -406,6 +414,8 @@ class Task(OfDomain, L.LightningModule):
         if self._answers is not None and len(judged.figures):
             noted = self.kind.noted(judged.outputs, judged.targets)
             self._answers.add(batch_idx, dataloader_idx, *noted, batch)
+            if self._mistakes is not None:
+                self._mistakes.add(batch, judged.outputs, judged.targets)
         self._measure(judged, "test", dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
@@ -467,7 +477,9 @@ class Task(OfDomain, L.LightningModule):
         if stage != "train":
             collected |= self.procedure.facts(self)
         if stage == "test" and self._answers is not None:
-            self.outcome, self._answers = self._answers.gathered(), None
+            self.outcome, self._answers = self._answers.gathered(self.kind.found_per_class), None
+            self.mistakes = [] if self._mistakes is None else self._mistakes.worst
+            self._mistakes = None
             if self.outcome_file is not None and self.trainer.is_global_zero:
                 self.outcome.write(self.outcome_file)
             half = self.outcome.classes_ci95()
@@ -573,10 +585,10 @@ class Task(OfDomain, L.LightningModule):
             algorithm = copy.deepcopy(self.procedure.learner(self.kind))
         else:
             algorithm = self.kind.algorithm(strategy, strategy_kwargs)
-        if group_by is not None and (not self.kind.by_class or isinstance(self.kind, OfParts)):
+        if group_by is not None and (not self.kind.by_class or isinstance(self.kind, (OfParts, Detection))):
             what = "numbers" if not self.kind.by_class else "parts of inputs"
             raise ConfigError(f"group_by is of classes of whole inputs, and this model learns {what}: leave it out")
-        encoder = copy.deepcopy(self.encoder).eval().requires_grad_(False)
+        encoder = self.kind.embedding(copy.deepcopy(self.encoder).eval().requires_grad_(False), self.head)
         modality = self._modality_for(inputs)
         if classes and not self.kind.by_class:
             raise ConfigError("answers are numbers, and no classes: leave classes= out")
@@ -585,8 +597,11 @@ class Task(OfDomain, L.LightningModule):
         learner = self.kind.learner(encoder, algorithm.eval().requires_grad_(False), modality)
         return learner.fit(inputs, labels, **given(classes=classes or None, group_by=group_by))
 
-    def predictor(self) -> TrainedModel:
+    def predictor(self) -> Any:
         """Return what was trained, without Lightning: it answers as ``Trainer.predict`` does, is saved and served.
+
+        Returns:
+            A ``TrainedModel``; where an algorithm learned parts of inputs, a ``PartPredictor``, which learns on.
 
         Raises:
             ConfigError: there is no head, so no fixed classes to predict: then use ``adapt``.
@@ -594,6 +609,9 @@ class Task(OfDomain, L.LightningModule):
         head = copy.deepcopy(self.procedure.head(self)).requires_grad_(False)
         encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         modality, of_kind = self._modality_for(None), "head" not in self.unsaved
+        if isinstance(head, RowHead):
+            known = replace(untaught(encoder, head.algorithm, modality, self.kind), like=self.like)
+            return PartPredictor.of(of_rows(known, head.rows, head.codes, head.owners))
         return TrainedModel(encoder, head, self.kind, modality, self.like, of_kind)
 
     def as_embedder(self, layer: str | None = None) -> TrainedModel:

@@ -91,6 +91,7 @@ class Video(Modality):
     """
 
     called = "videos"
+    on_hub = True
     extensions = VIDEO_EXTENSIONS
     parts = _PICTURES
     wire = Wire("videos", ("video/*",), {"type": "string", "contentEncoding": "base64", "contentMediaType": "video/*"})

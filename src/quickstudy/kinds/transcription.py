@@ -1,0 +1,292 @@
+"""An answer is what is said in a sound: letters of each moment, of which most say nothing.
+
+Shapes: N sounds, W windows of L samples, T moments, A letters and the blank, K letters of a transcript.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quickstudy.batches import Batch, fold
+from quickstudy.data.annotations import Annotations, annotated
+from quickstudy.data.table import Table
+from quickstudy.errors import ConfigError, DataError, DataWarning, brief, require
+from quickstudy.functional.characters import characters_of, text_of
+from quickstudy.kinds.base import KINDS, Judged, Kind, Score
+from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.predictions import plain_answer
+from quickstudy.nets import Encoder
+
+_BLANK = 0
+
+
+@KINDS.register("transcription")
+@dataclass(frozen=True)
+class Transcription(Kind):
+    """What is said, letter by letter, by connectionist temporal classification (CTC).
+
+    The backbone tells of moments (``elements``); of each it is told which letter is said there, or none. The loss is
+    that of Graves et al. 2006 (https://doi.org/10.1145/1143844.1143891), the mean over sounds of that by letter. The
+    score is the word error rate: words that must be put in, left out or changed, by the words of all transcripts.
+
+    Args:
+        alphabet: the letters; None: those of the training transcripts.
+        case: whether capitals are told from small letters; else all are small.
+        closed: whether only words of the training transcripts are told, as digits or commands: in place of any other
+            the one of them that takes the fewest changes of letters.
+        letters: the alphabet, once it is known.
+        vocabulary: those words, where they are asked for.
+    """
+
+    score: ClassVar[Score] = Score("wer", "min", share=True)
+    forms: ClassVar[tuple[str, ...]] = ("texts", "words", "logits")
+    schema: ClassVar[Mapping[str, Any]] = {"type": "object", "properties": {"text": {"type": "string"}}}
+    learned: ClassVar[tuple[str, ...]] = ("letters", "vocabulary")
+    annotates: ClassVar[bool] = True
+
+    alphabet: str | None = None
+    case: bool = False
+    closed: bool = False
+    letters: str = ""
+    vocabulary: tuple[str, ...] = ()
+
+    @classmethod
+    def encode(cls, targets: Any, names: Sequence[str] | None = None) -> Annotations:
+        """Take transcripts, a text for each sound; see ``Kind.encode``."""
+        return annotated(targets, transcript_of)
+
+    def meet(self, data: Any, stage: str) -> Self:
+        """Take the letters; see ``Kind.meet``."""
+        tables = [] if data is None else [data.table(name) for name in ("train", "val", "test")]
+        table = next((table for table in tables if table is not None), None)
+        if table is not None and table.annotations is None:
+            raise ConfigError("the data has no transcripts: give a text for each sound, by SpeechRecognitionData")
+        if self.letters:
+            return self
+        if (table is None or table.annotations is None) and (self.alphabet is None or self.closed):
+            raise ConfigError("which letters there are is not known: give datamodule=, or alphabet='abc...'")
+        words: set[str] = set()
+        if table is not None and table.annotations is not None:
+            annotations: Any = replace(table.annotations, code=None)
+            words = {
+                word for row in range(len(annotations)) for word in self.said(annotations.target(row)["text"]).split()
+            }
+        letters = {*(self.said(self.alphabet) if self.alphabet is not None else "".join(words))}
+        if not letters - {" "}:
+            raise ConfigError("there is no letter to learn: all transcripts are empty")
+        known = tuple(sorted(words)) if self.closed else ()
+        return replace(self, letters="".join(sorted(letters | {" "})), vocabulary=known)
+
+    def said(self, text: str) -> str:
+        """Return a transcript as it is learned and compared: in one form of Unicode, with single blanks."""
+        words = " ".join(unicodedata.normalize("NFC", text).split())
+        return words if self.case else words.lower()
+
+    def fitting(self, table: Table) -> Table:
+        """Return the same examples with targets in numbers of letters; see ``Kind.fitting``."""
+        if table.annotations is None or not self.letters:
+            return table
+        return replace(table, annotations=table.annotations.coded(_ToLetters(self)))
+
+    @property
+    def choices(self) -> int:
+        """How many letters there are."""
+        return len(self.letters)
+
+    # ---- the network
+
+    def head(self, encoder: Encoder, example: Batch) -> nn.Module:
+        """Make a linear head from the features of a moment to its letter, or none."""
+        return nn.Linear(encoder.element_width(_windows(example)), 1 + len(self.letters))
+
+    def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
+        """Return ``{"logits": [N, T, 1 + A], "mask": [N, T], "seconds": [N, T]}``: which moments there are, and when.
+
+        Of windows that overlap each tells of the moments that are nearer to its middle.
+        """
+        windows = _windows(inputs)
+        features, own = encoder.elements(windows)
+        count, wide = inputs["places"].shape[:2]
+        moments = own.shape[1]
+        middles = (torch.arange(moments, device=own.device) + 0.5) * (windows["wave"].shape[1] / moments)
+        first, last, start = inputs["places"].flatten(0, 1)[..., None].unbind(1)
+        kept = (own & (middles >= first) & (middles < last)).view(count, wide * moments)
+        order = (~kept).sort(dim=1, stable=True).indices
+        seconds = ((start + middles) / inputs["rate"].repeat_interleave(wide, 0)).view(count, -1)
+        answers = head(features)
+        logits = answers.to(torch.promote_types(answers.dtype, torch.float32)).view(count, wide * moments, -1)
+        return {
+            "logits": logits.take_along_dim(order[..., None], 1),
+            "mask": kept.take_along_dim(order, 1),
+            "seconds": seconds.take_along_dim(order, 1),
+        }
+
+    # ---- how well it does
+
+    def loss(self, asked: str | Loss | None, otherwise: Loss | None = None) -> Loss:
+        """Return nothing that is called: the loss is CTC's.
+
+        Raises:
+            ConfigError: another is asked for.
+        """
+        if asked is not None:
+            raise ConfigError("loss_fn is of answers that are compared one by one, and here it is CTC's: leave it out")
+        return _no_loss
+
+    def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
+        """Answer a batch, and judge the answers; see ``Kind.judge``."""
+        outputs = self.outputs(encoder, head, inputs)
+        shares = outputs["logits"].log_softmax(-1).transpose(0, 1)
+        moments, letters = outputs["mask"].sum(1), targets["mask"].sum(1)
+        lost = F.ctc_loss(shares, targets["letters"], moments, letters, _BLANK, zero_infinity=True)
+        same = (targets["letters"][:, 1:] == targets["letters"][:, :-1]) & targets["mask"][:, 1:].bool()
+        if bool((letters + same.sum(1) > moments).any()):
+            warnings.warn(
+                "a transcript has more letters than the network tells of moments, and is not learned: is it of this "
+                "sound? Else speak slower (a lower sample_rate= than the sounds have makes them last longer)",
+                DataWarning,
+                2,
+            )
+        return Judged(lost, len(moments), outputs, targets, self.figures(outputs, targets))
+
+    def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """Return ``[N, 4]``: wrong words and letters of each sound, and words and letters that are said."""
+        edits: Any = require("rapidfuzz.distance", extra="speech").Levenshtein
+        found = []
+        for told, characters in zip(self.answers(outputs, "texts", check=False), targets["characters"], strict=True):
+            true = self.said(text_of(characters))
+            wrong = edits.distance(told.split(), true.split()), edits.distance(told, true)
+            found.append([*wrong, len(true.split()), len(true)])
+        return torch.tensor(found, dtype=torch.float32, device=outputs["logits"].device)
+
+    def settled(self, figures: Tensor) -> Tensor:
+        """Return what each sound adds to the word error rate."""
+        from quickstudy.kinds.metrics import ratio_shares  # torchmetrics takes long to import
+
+        return ratio_shares(figures[:, 0], figures[:, 2]) if len(figures) else figures.new_empty(0)
+
+    def measure(self, per_example: bool, choices: int = 0) -> Any:
+        """Return the error rates of words and letters; see ``Kind.measure``."""
+        from quickstudy.kinds.metrics import Rates  # torchmetrics takes long to import, and answering needs none
+
+        return Rates(("wer", "cer"))
+
+    # ---- answers
+
+    def answers(self, outputs: Mapping[str, Tensor], form: str, check: bool = True) -> Any:
+        """Return for each sound what is said, by the likeliest letter of each moment.
+
+        Args:
+            outputs: of the network.
+            form: ``"texts"``: N strings; ``"words"``: N lists of ``{"text", "start", "end"}``, in seconds;
+                ``"logits"``: N tensors ``[T, 1 + A]``, of none and of each letter.
+            check: whether to look for what is no number.
+
+        Raises:
+            DataError: an answer is not a number.
+        """
+        logits, mask = outputs["logits"], outputs["mask"].bool()
+        wrong = (logits.isnan().any(-1) & mask).any(1).nonzero().flatten().tolist() if check else []
+        if wrong:
+            raise DataError(
+                f"the model's answer to input {wrong[0]} is not a number: was the model trained until it diverged?"
+            )
+        if form == "logits":
+            return [own[there] for own, there in zip(logits, mask, strict=True)]
+        said = [own[there] for own, there in zip(logits.argmax(-1), mask, strict=True)]
+        if form == "texts":
+            texts = ["".join(letter for letter, _ in self._read(codes)) for codes in said]
+            return [" ".join(map(self._known, text.split())) if self.vocabulary else text for text in texts]
+        seconds = [own[there] for own, there in zip(outputs["seconds"], mask, strict=True)]
+        return [list(self._words(codes, times)) for codes, times in zip(said, seconds, strict=True)]
+
+    def _read(self, codes: Tensor) -> Iterator[tuple[str, int]]:
+        """Yield letters, each with the moment in which it begins."""
+        place = 0
+        for code, run in groupby(codes.tolist()):
+            if code != _BLANK:
+                yield self.letters[code - 1], place
+            place += len(list(run))
+
+    def _known(self, word: str) -> str:
+        """Return the word itself, or the one of a closed vocabulary that is the most like it."""
+        if not self.vocabulary or word in self.vocabulary:
+            return word
+        edits: Any = require("rapidfuzz.distance", extra="speech").Levenshtein
+        return min(self.vocabulary, key=lambda one: edits.normalized_distance(one, word))
+
+    def _words(self, codes: Tensor, seconds: Tensor) -> Iterator[dict[str, Any]]:
+        """Yield words with the seconds in which their first letter begins and their last one does."""
+        times = seconds.tolist()
+        step = min((later - before for before, later in pairwise(times)), default=0.0)
+        for blank, run in groupby(self._read(codes), lambda one: one[0] == " "):
+            if not blank:
+                letters = list(run)
+                text = "".join(letter for letter, _ in letters)
+                start, end = times[letters[0][1]], times[letters[-1][1]] + step
+                yield {"text": self._known(text), "start": round(start, 3), "end": round(end, 3)}
+
+    def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
+        """Return one row; see ``Kind.written``."""
+        return [self.row(file, plain_answer(answer))]
+
+    def in_json(self, answer: str) -> dict[str, Any]:
+        """Return the text; see ``Kind.in_json``."""
+        return {"text": answer}
+
+
+def transcript_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
+    """Return the transcript of one sound, ``{"text"}``.
+
+    Args:
+        item: a string, or a file of one: an object that has ``read_bytes``.
+        example: see ``annotations.Read``.
+
+    Raises:
+        DataError: it is no text.
+    """
+    if hasattr(item, "read_bytes"):
+        try:
+            item = item.read_bytes().decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"'{item}' is no file of UTF-8 text: {error}") from error
+    if not isinstance(item, str):
+        raise DataError(f"a transcript is a text, and this is {brief(item)}")
+    if "\0" in item:
+        raise DataError(f"the transcript {brief(item)} holds a NUL byte, as no text does")
+    return {"text": item}
+
+
+@dataclass(frozen=True)
+class _ToLetters:
+    """Makes targets of transcripts: the numbers of their letters, of which the blank is 0, and all they say."""
+
+    kind: Transcription
+
+    def __call__(self, found: Mapping[str, Any]) -> dict[str, Tensor]:
+        text = self.kind.said(found["text"])
+        known = {letter: 1 + code for code, letter in enumerate(self.kind.letters)}
+        codes = [known[letter] for letter in text if letter in known]  # others count as wrong, and are not learned
+        return {
+            "letters": torch.tensor(codes, dtype=torch.int64),
+            "mask": torch.ones(len(codes), dtype=torch.bool),
+            "characters": characters_of(text),
+        }
+
+
+def _windows(inputs: Batch) -> Batch:
+    windows: Batch = fold(inputs["windows"])
+    return windows
+
+
+def _no_loss(*_: Any) -> Tensor:
+    raise NotImplementedError("CTC's loss is of all moments together")

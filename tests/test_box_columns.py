@@ -1,0 +1,139 @@
+"""Boxes in the rows of tables, in VIA's files in a folder, and objects that the numbers of a mask tell apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from quickstudy import DataError
+from quickstudy.image import InstanceSegmentationData, ObjectDetectionData
+from quickstudy.image.modality import Picture
+
+ROWS = [
+    ("a.png", 4, 5, 20, 25, "cat"),
+    ("b.png", 0, 0, 10, 10, "dog"),
+    ("a.png", 30, 5, 60, 25, "dog"),
+    ("c.png", "", "", "", "", ""),
+]
+COLUMNS = ["filename", "xmin", "ymin", "xmax", "ymax", "class"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in "abc":
+        Image.fromarray(np.full((40, 80, 3), 50, np.uint8)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def frame(rows: Any = ROWS, columns: list[str] = COLUMNS) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=columns)
+
+
+def objects(data: ObjectDetectionData) -> dict[str, tuple[Any, Any]]:
+    table = data.table("train")
+    assert table is not None and table.annotations is not None
+    items = [table.annotations.items[row] for row in range(len(table))]
+    names = [Path(table.inputs[row]).name for row in range(len(table))]
+    return {name: (item["boxes"].tolist(), item["labels"]) for name, item in zip(names, items, strict=True)}
+
+
+EXPECTED = {
+    "a.png": ([[4, 5, 20, 25], [30, 5, 60, 25]], ["cat", "dog"]),
+    "b.png": ([[0, 0, 10, 10]], ["dog"]),
+    "c.png": ([], []),
+}
+
+
+def test_a_row_for_each_box_makes_a_picture_of_its_rows(folder: Path) -> None:
+    frame().to_csv(folder / "boxes.csv", index=False)
+    sized = frame([(*row[:3], *([row[3] - row[1], row[4] - row[2]] if row[5] else ["", ""]), row[5]) for row in ROWS])
+    sized.columns = ["Image", "x", "y", "w", "h", "label"]
+    own = frame(columns=["p", "l", "t", "r", "b", "k"])
+    options = {"input_field": "p", "target_fields": "k", "box_fields": ["l", "t", "r", "b"]}
+    for data in (
+        ObjectDetectionData.from_csv(train_file=folder / "boxes.csv"),
+        ObjectDetectionData.from_folders(train_folder=folder),
+        ObjectDetectionData.from_data_frame(train_data_frame=frame(), train_images_root=folder),
+        ObjectDetectionData.from_data_frame(train_data_frame=sized, train_images_root=folder),
+        ObjectDetectionData.from_data_frame(train_data_frame=own, train_images_root=folder, **options),
+    ):
+        assert objects(data) == EXPECTED
+        table = data.table("train")
+        assert table is not None and table.annotations is not None and table.annotations.names == ("cat", "dog")
+    asked = ObjectDetectionData.from_data_frame(predict_data_frame=frame(), predict_images_root=folder).table("predict")
+    assert asked is not None and len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "told"),
+    [
+        ([("a.png", 40, 20, 30, 10, "cat")] * 3, {}, r"3 of 3 rows .* width and height\? Say so, box_format='size'"),
+        (
+            [("a.png", 40, 10, 75, 38, "cat")],
+            {"box_format": "size"},
+            r"row 0 .*beyond .* of 80x40.*other corner",
+        ),
+        ([("a.png", 4, 5, 200, 25, "cat")], {}, r"row 0 .*beyond the picture of 80x40"),
+        ([*ROWS[:2], ("a.png", 4, 5, 4, 25, "cat")], {}, r"row 2 of 'a.png' has no area.*degenerate='drop'"),
+        ([("a.png", 4, "x", 20, 25, "cat")], {}, "row 0 has the box .*four numbers"),
+        ([("a.png", 4, 5, 20, 25, "")], {}, "row 0 has a box and no class in column 'class'"),
+        ([("gone.png", 4, 5, 20, 25, "cat")], {}, "gone.png"),
+        (ROWS, {"box_fields": ["xmin", "ymin", "xmax"]}, "3 columns: a box has four"),
+        (ROWS, {"target_fields": "clas"}, r"no column 'clas'; did you mean 'class'\?"),
+        (ROWS, {"input_field": "image"}, "no column 'image'"),
+    ],
+)
+def test_bad_rows_are_named_with_what_to_do(folder: Path, rows: Any, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        ObjectDetectionData.from_data_frame(train_data_frame=frame(rows), train_images_root=folder, **options)
+
+
+def test_columns_that_are_called_otherwise_are_asked_for(folder: Path) -> None:
+    with pytest.raises(DataError, match="box_fields="):
+        ObjectDetectionData.from_data_frame(
+            train_data_frame=frame(columns=["file", "a", "b", "c", "d", "label"]), train_images_root=folder
+        )
+    with pytest.raises(DataError, match="input_field="):
+        ObjectDetectionData.from_data_frame(
+            train_data_frame=frame(columns=["p", *COLUMNS[1:]]), train_images_root=folder
+        )
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_a_folder_with_vias_file_is_known(folder: Path, form: str) -> None:
+    shape = {"name": "rect", "x": 4, "y": 5, "width": 16, "height": 20}
+    if form == "json":
+        region = {"shape_attributes": shape, "region_attributes": {"kind": "cat"}}
+        told = {"a.png1": {"filename": "a.png", "size": 1, "regions": [region], "file_attributes": {}}}
+        (folder / "via.json").write_text(json.dumps(told))
+    else:
+        row = {"filename": "a.png", "region_shape_attributes": json.dumps(shape)}
+        row["region_attributes"] = '{"kind": "cat"}'
+        pd.DataFrame([row]).to_csv(folder / "via.csv", index=False)
+    assert objects(ObjectDetectionData.from_folders(train_folder=folder)) == {"a.png": ([[4, 5, 20, 25]], ["cat"])}
+
+
+@pytest.mark.parametrize("names", [("images", "instances", ""), ("PNGImages", "PedMasks", "_mask")])
+def test_numbers_of_a_mask_tell_objects_apart(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    """Masks whose numbers are classes may lie beside them, as in a folder for both."""
+    pictures, masks, ending = names
+    ids = np.zeros((40, 80), np.uint8)
+    ids[5:25, 4:20], ids[10:30, 30:60], ids[0, 0] = 1, 2, 255
+    for part, array, name in ((pictures, np.full((40, 80, 3), 9, np.uint8), "a"), (masks, ids, f"a{ending}")):
+        (tmp_path / part).mkdir()
+        Image.fromarray(array).save(tmp_path / part / f"{name}.png")
+    if not ending:
+        (tmp_path / "masks").mkdir()
+        Image.fromarray((ids > 0).astype(np.uint8)).save(tmp_path / "masks" / "a.png")
+    table = InstanceSegmentationData.from_folders(train_folder=tmp_path).table("train")
+    assert table is not None and table.annotations is not None
+    example = Picture((20, 40), resize="fit").load(table.inputs[0])
+    target: Any = table.annotations.target(0, example)
+    assert target["boxes"].tolist() == [[2, 2.5, 10, 12.5], [15, 5, 30, 15]]
+    assert target["masks"].sum((1, 2)).tolist() == [80, 150]
