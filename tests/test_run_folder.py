@@ -630,4 +630,4 @@ def test_the_page_names_the_weakest_classes_of_the_validation(tmp_path: Path) ->
     assert "Weakest of its 3 classes: &#39;&lt;b&gt;&#39;, &#39;top&#39;, with 0.00%." in page
     cells = re.findall(r'<td>([^<]*)</td><td class="number">([^<]*)<', page)
     assert cells[-3:] == [("&lt;b&gt;", "0.0"), ("top", "0.0"), ("leg", "90.0 ± 5.0")]
-    assert "<th>iou</th>" in page and "the band is" not in page
+    assert "<th>IoU</th>" in page and "the band is" not in page

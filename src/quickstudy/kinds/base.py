@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from quickstudy.kinds.metrics import Figures
 
 
+_SPOKEN = {"f1": "F1", "map": "mAP", "mean_iou": "mean IoU", "wer": "word error rate"}
+
+
 class Score(NamedTuple):
     """The one figure that a model is judged by: what chooses its checkpoint, ends its training, and is compared.
 
@@ -51,7 +54,17 @@ class Score(NamedTuple):
     @property
     def called(self) -> str:
         """The name as a sentence has it."""
-        return self.name.replace("_", " ")
+        return _SPOKEN.get(self.name, self.name.replace("_", " "))
+
+    @property
+    def titled(self) -> str:
+        """The name as a heading has it.
+
+        >>> Score("map").titled, ACCURACY.titled
+        ('mAP', 'Accuracy')
+        """
+        called = self.called
+        return called[:1].upper() + called[1:] if called[:2].islower() else called
 
     def better(self, one: float, other: float) -> bool:
         """Return whether one is better than another."""

@@ -73,6 +73,7 @@ class Entities(OfParts, Segmentation):
     }
 
     shown_by: ClassVar[str] = "linear_probe"
+    lacking: ClassVar[str] = "the data has no entities: give them, for instance by TokenClassificationData.from_conll"
 
     hidden: int = 0
     ignore: Sequence[str] = ()

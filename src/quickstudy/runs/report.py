@@ -427,7 +427,7 @@ def write_report(
         title=title,
         lead=lead,
         columns=columns,
-        heading=f"{score.called[:1].upper()}{score.called[1:]}{', in percent' if score.share else ''}",
+        heading=f"{score.titled}{', in percent' if score.share else ''}",
         rows=[
             (row.name, [(told(e, score), 100 * e.mean) for e in row.estimates], row.chance, row.also) for row in rows
         ],
