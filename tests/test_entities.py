@@ -199,6 +199,43 @@ def test_ignored_classes_are_of_none() -> None:
     assert target["labels"].tolist().count(0) == len(target["labels"]) - 1
 
 
+def test_names_that_look_like_tags_are_names() -> None:
+    torch.manual_seed(0)
+    text = "Today a mail came to Oslo, and slept."
+    names = ["E-mail", "B-cell"]
+    spans = [(8, 12, names[0]), (21, 25, names[1])]
+    predictor = TokenClassifier(backbone_kwargs={"width": 32, "layers": 1, "heads": 2}).adapt([text], [spans])
+    assert predictor.classes_.tolist() == [OUTSIDE, "B-cell", "E-mail"]
+    kind = predictor.kind
+    assert kind.entities == ("B-cell", "E-mail")
+    logits = 9 * torch.eye(3)[None, [0, 2, 2, 0, 1]]
+    example = Text(elements="words")("a mail comes to Oslo")
+    outputs = {"logits": logits, "mask": torch.ones(1, 5, dtype=torch.bool)}
+    outputs |= {name: example[name][None] for name in ("offsets", "characters")}
+    assert [(one["label"], one["text"]) for one in kind.answers(outputs, "entities")[0]] == [
+        ("E-mail", "mail comes"),
+        ("B-cell", "Oslo"),
+    ]
+    with pytest.raises(ConfigError, match="'O' is the tag of words of no entity"):
+        Entities(class_names=["O"]).named_by(None)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("# # B-a", ["x", "#"]),
+        ("#\tO", ["x", "#"]),
+        ("# newdoc", ["x"]),
+        ("#text = Anna", ["x"]),
+        ("#\thttp://a [2009-10-17]", ["x"]),
+        ("#metoo\tB-a", ["x", "#metoo"]),
+    ],
+)
+def test_comments_are_told_from_words(tmp_path: Path, line: str, words: list[str]) -> None:
+    (tmp_path / "a.conll").write_text(f"x O\n{line}\n")
+    assert conll_texts(tmp_path / "a.conll")[0] == [words]
+
+
 def test_conll_files_are_read(tmp_path: Path) -> None:
     file = tmp_path / "a.conll.gz"
     lines = "-DOCSTART- O\n\n# id = 3\nAnna NNP B-person\nsleeps VB O\n\nRome\tB-place\n\t\n!\tO\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -25,7 +26,8 @@ from quickstudy.image import (
     Picture,
 )
 from quickstudy.image.coco import detections_to_coco
-from quickstudy.image.objects import instances_on_canvas, keypoints_on_canvas
+from quickstudy.image.masks import read_mask
+from quickstudy.image.objects import instances_on_canvas, keypoints_on_canvas, mask_of, objects_on_canvas
 
 WIDTH, HEIGHT = 64, 48
 CLASSES = ("cat", "dog")
@@ -317,3 +319,22 @@ def test_what_is_found_is_written_as_pycocotools_reads_it() -> None:
         detections_to_coco(answers, [0, 1, 2], {"cat": 3})
     with pytest.raises(DataError, match="3 pictures and 1 image_ids"):
         detections_to_coco(answers, [0], ids)
+
+
+@pytest.mark.parametrize("corner", [float("nan"), 1e9, "a"])
+def test_a_polygon_far_away_is_named(corner: object) -> None:
+    with pytest.raises(DataError, match="a polygon of it h"):
+        mask_of([[0, 0, corner, 3, 3, 3]], (4, 4), (4, 4), "it")
+
+
+def test_a_box_beside_its_picture_is_named() -> None:
+    picture = Picture(32, resize="fit")(np.zeros((20, 30, 3), np.uint8))
+    with pytest.raises(DataError, match=r"box 0 is .* beside the picture of 30x20"):
+        objects_on_canvas({"boxes": [[40, 2, 50, 9]], "labels": ["a"]}, picture)
+
+
+def test_a_damaged_array_is_named() -> None:
+    content = io.BytesIO()
+    np.save(content, np.zeros((40, 40), np.uint8))
+    with pytest.raises(DataError, match="is a damaged array"):
+        read_mask(content.getvalue()[:-900])

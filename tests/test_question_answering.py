@@ -245,6 +245,19 @@ def test_answers_come_in_many_forms(item: Any, texts: list[str]) -> None:
     assert answers_of(item)["texts"] == texts
 
 
+def test_blanks_at_the_ends_of_an_answer_do_not_matter() -> None:
+    example = READS({"question": "who?", "context": "Today Anna went"})
+    ends: Any = [answers_of([{"text": text, "answer_start": at}], example) for text, at in ((" Anna ", 5), ("Anna", 6))]
+    assert ends[0]["span"] == ends[1]["span"] == (6, 10)
+
+
+def test_arrays_of_tables_are_answers() -> None:
+    import numpy as np
+
+    assert answers_of(np.array(["Anna", "went"], object))["texts"] == ["Anna", "went"]
+    assert answers_of(np.array([], object))["texts"] == answers_of([""])["texts"] == []
+
+
 @pytest.mark.parametrize(
     ("item", "message"),
     [

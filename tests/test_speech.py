@@ -170,6 +170,17 @@ def test_figures_are_those_of_torchmetrics() -> None:
     assert float(kind.settled(figures).mean()) == pytest.approx(found["wer"].mean)
 
 
+def test_no_rate_is_told_where_nothing_is_said() -> None:
+    measure = Transcription().measure(True)
+    measure.update(torch.tensor([[5.0, 20, 0, 0], [3, 9, 0, 0]]))
+    assert math.isnan(measure.estimates()["wer"].mean)
+
+
+def test_times_do_not_follow_the_precision_of_training() -> None:
+    example = Sound(features="wave", whole=True, sample_rate=RATE, seconds=4.0)(sound("cab " * 9))
+    assert example["places"].dtype == example["rate"].dtype == torch.int64
+
+
 def test_the_kind_conforms() -> None:
     torch.manual_seed(0)
     said = texts(12, 3)

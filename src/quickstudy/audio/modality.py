@@ -258,10 +258,10 @@ class Sound(Modality):
         windows = stack([{"wave": part, "mask": torch.ones(len(part), dtype=torch.bool)} for part in parts])
         last = len(parts) - 1
         places = [
-            [overlap / 2 if row else 0, length + 1 if row == last else length - overlap / 2, start]
+            [overlap // 2 if row else 0, length + 1 if row == last else length - overlap // 2, start]
             for row, start in enumerate(starts)
         ]
-        return {"windows": windows, "places": torch.tensor(places), "rate": torch.tensor([float(self.sample_rate)])}
+        return {"windows": windows, "places": torch.tensor(places), "rate": torch.tensor([self.sample_rate])}
 
     def _as_fed(self, waves_WL: Tensor) -> Batch:
         """Return the spectra ``[W, 1, F, T]`` of windows, or their waves."""
@@ -474,11 +474,11 @@ class Sound(Modality):
     def _made_up_whole(self, count: int, generator: torch.Generator, like: Batch | None) -> Batch:
         windows, length = (1, self.sample_rate) if like is None else like["windows"]["wave"].shape[1:]
         wave = 2 * torch.rand(count, windows, length, generator=generator) - 1
-        places = torch.tensor([0.0, length + 1, 0]).expand(count, windows, 3)
+        places = torch.tensor([0, length + 1, 0]).expand(count, windows, 3)
         return {
             "windows": {"wave": wave, "mask": torch.ones_like(wave, dtype=torch.bool)},
             "places": places,
-            "rate": torch.full((count, 1), float(self.sample_rate)),
+            "rate": torch.full((count, 1), self.sample_rate),
         }
 
     def for_backbone(self) -> dict[str, Any]:

@@ -82,7 +82,10 @@ def _array_of(item: Any) -> tuple[NDArray[Any], str]:
     if not isinstance(item, Image.Image):
         content = file_content(item, name, "a mask: a path, bytes, a PIL image or an array")
         if content.startswith(b"\x93NUMPY"):
-            return np.load(io.BytesIO(content), allow_pickle=False), name
+            try:
+                return np.load(io.BytesIO(content), allow_pickle=False), name
+            except (ValueError, MemoryError, EOFError) as error:
+                raise DataError(f"{name} is a damaged array: {one_line(str(error))}. Replace it") from error
         try:
             item = Image.open(io.BytesIO(content))
             if item.width * item.height > MAX_PIXELS:

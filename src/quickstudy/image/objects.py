@@ -35,6 +35,7 @@ _BORDER = 255
 """In masks of objects the number of pixels around them, which are of none."""
 _BEYOND = 0.05
 """Of a picture's side, by which a box may reach beyond it, as rounding and labelling have it; it is cut there."""
+_FAR = 16  # sides of a picture from its corner, beyond which no polygon is meant
 
 
 def objects_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]:
@@ -43,13 +44,24 @@ def objects_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]
     Args:
         item: objects in pixels of the file; or, with ``"shares": True`` among them, in shares of its sides.
         example: the picture; None: they stay as they are.
+
+    Raises:
+        DataError: an object lies beside the picture.
     """
     found = objects_of(item)
     if example is None:
         return found
     if isinstance(item, Mapping) and item.get("shares"):  # of the picture's sides
         return {**found, "boxes": found["boxes"] * example["size"].flip(0).to(found["boxes"]).repeat(2)}
-    return {**found, "boxes": on_canvas(found["boxes"], example)}
+    boxes, (height, width) = found["boxes"], example["full"].tolist()
+    beside = (boxes[:, 0] >= width) | (boxes[:, 1] >= height) | (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)
+    if bool(beside.any()):
+        number = int(beside.nonzero()[0])
+        raise DataError(
+            f"box {number} is {boxes[number].tolist()}, beside the picture of {width}x{height}: are these pixels of "
+            "another size, or of the picture before it was turned?"
+        )
+    return {**found, "boxes": on_canvas(boxes, example)}
 
 
 def instances_on_canvas(item: Any, example: Batch | None = None) -> dict[str, Any]:
@@ -171,8 +183,16 @@ def _filled(polygons: Sequence[Any], full: Sequence[int], size: Sequence[int], n
     for one in polygons:
         if len(one) < 6 or len(one) % 2:
             raise DataError(f"a polygon of {name} has {len(one)} numbers: x and y of three corners or more are needed")
-    scale = np.array([size[1] / full[1], size[0] / full[0]] * (max(map(len, polygons)) // 2))
-    scaled = [(np.asarray(one, np.float64) * scale[: len(one)]).tolist() for one in polygons]
+    try:
+        corners = [np.asarray(one, np.float64) for one in polygons]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"a polygon of {name} holds what is no number: {error}") from error
+    for one in corners:  # of which pycocotools dies where they are none, or far away
+        if not np.isfinite(one).all() or np.abs(one).max() > _FAR * max(full):
+            beside = f"its picture of {full[1]}x{full[0]}"
+            raise DataError(f"a polygon of {name} has corners far from {beside}: {brief(one.tolist())}")
+    scale = np.array([size[1] / full[1], size[0] / full[0]] * (max(map(len, corners)) // 2))
+    scaled = [(one * scale[: len(one)]).tolist() for one in corners]
     coco = require("pycocotools.mask", extra="detection")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of numpy's __array__ in pycocotools

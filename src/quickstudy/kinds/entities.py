@@ -99,7 +99,18 @@ class Entities(OfParts, Segmentation):
     @property
     def entities(self) -> tuple[str, ...]:
         """The classes of entities."""
-        return tuple(dict.fromkeys(_parsed(tag)[1] for tag in self.classes if tag != OUTSIDE))
+        return tuple(dict.fromkeys(_parsed(tag)[1] for tag in self._tags if tag != OUTSIDE))
+
+    @property
+    def _marked(self) -> bool:
+        """Whether classes are tags; those of few-shot forms are names, whatever these look like."""
+        return any(tag.startswith(_TAG[0]) and f"{_TAG[1]}{tag[2:]}" in self.classes for tag in self.classes)
+
+    @property
+    def _tags(self) -> tuple[str, ...]:
+        """The tag that each class stands for."""
+        marked = self._marked
+        return tuple(name if marked or name == OUTSIDE else f"{_TAG[1]}{name}" for name in self.classes)
 
     @property
     def most_rows(self) -> int:
@@ -125,6 +136,8 @@ class Entities(OfParts, Segmentation):
         if names is None:
             names = sorted(_seen(table))
         known = tuple(name for name in dict.fromkeys(names) if name not in self.ignore)
+        if OUTSIDE in known:
+            raise ConfigError(f"{OUTSIDE!r} is the tag of words of no entity: call the class by another name")
         if not known:
             raise ConfigError("there is no entity to learn: no text has one that is not ignored")
         if self.num_classes not in (None, len(known)):
@@ -151,7 +164,7 @@ class Entities(OfParts, Segmentation):
         """Return the same examples with targets ``{"labels", "mask"}`` of tags; see ``Kind.fitting``."""
         if table.annotations is None or not self.classes:
             return table
-        return replace(table, annotations=table.annotations.coded(_ToTags(self.classes, self.ignore)))
+        return replace(table, annotations=table.annotations.coded(_ToTags(self.classes, self.ignore, self._marked)))
 
     # ---- word by word
 
@@ -206,13 +219,12 @@ class Entities(OfParts, Segmentation):
         """Return ``[N, 3 E]``: entities of each class that are and were found, were found, and are."""
         labels, asked = of_elements(outputs["mask"], targets)
         answers = _without_nan(outputs["logits"].detach())
-        count, names = len(labels), self.entities
+        count, names, tags = len(labels), self.entities, self._tags
         found = torch.zeros(count, 3, len(names))
         for row in range(count):
             own = asked[row]
             told, true = (
-                set(entities_of([self.classes[code] for code in codes[row][own].tolist()]))
-                for codes in (answers, labels)
+                set(entities_of([tags[code] for code in codes[row][own].tolist()])) for codes in (answers, labels)
             )
             for place, spans in enumerate((told & true, told, true)):
                 for span in spans:
@@ -255,7 +267,7 @@ class Entities(OfParts, Segmentation):
 
     def _entities(self, shares: Tensor, offsets: Tensor, text: str) -> list[dict[str, Any]]:
         best = shares.max(-1)
-        scores, places = best.values.tolist(), offsets.tolist()
+        scores, places, tags = best.values.tolist(), offsets.tolist(), self._tags
         return [
             {
                 "label": span.label,
@@ -264,7 +276,7 @@ class Entities(OfParts, Segmentation):
                 "end": end,
                 "score": sum(scores[span.start : span.end]) / (span.end - span.start),
             }
-            for span in entities_of([self.classes[code] for code in best.indices.tolist()])
+            for span in entities_of([tags[code] for code in best.indices.tolist()])
         ]
 
     def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
@@ -394,16 +406,18 @@ class _ToTags:
 
     tags: tuple[str, ...]
     ignored: Sequence[str]
+    marked: bool = True
 
     def __call__(self, found: Mapping[str, Any]) -> dict[str, Tensor]:
         told = found["tags"] if "tags" in found else tags_of(found, self.ignored)
         told = [OUTSIDE if _parsed(tag)[1] in self.ignored else tag for tag in told]
         known = {tag: code for code, tag in enumerate(self.tags)}
-        if not any(tag.startswith(_TAG) for tag in self.tags):  # of single words
+        if not self.marked:  # classes of single words
             told = [tag if tag == OUTSIDE else _parsed(tag)[1] for tag in told]
-        strange = dict.fromkeys(_parsed(tag)[1] for tag in told if tag not in known)
+        strange = dict.fromkeys(_parsed(tag)[1] if self.marked else tag for tag in told if tag not in known)
         if strange:
-            names = dict.fromkeys(_parsed(tag)[1] for tag in self.tags if tag != OUTSIDE)
+            others = [tag for tag in self.tags if tag != OUTSIDE]
+            names = dict.fromkeys(_parsed(tag)[1] if self.marked else tag for tag in others)
             raise DataError(
                 f"the entity {few(map(repr, strange))} is of none of the classes {few(map(repr, names))}: set "
                 "class_names, or ignore for those that are not to be learned"

@@ -347,10 +347,13 @@ class Rates(Figures):
         if not len(values):
             return {}
         wrong, of_all = values.double().cpu().chunk(2, 1)
-        return {
-            name: Estimate(*mean_interval(ratio_shares(wrong[:, place], of_all[:, place])), len(values))
-            for place, name in enumerate(self._names)
-        }
+        found = {}
+        for place, name in enumerate(self._names):
+            told = (math.nan, math.nan)  # where nothing was to be told, whatever was
+            if of_all[:, place].sum() > 0:
+                told = mean_interval(ratio_shares(wrong[:, place], of_all[:, place]))
+            found[name] = Estimate(*told, len(values))
+        return found
 
 
 class Precisions(Figures):

@@ -101,6 +101,8 @@ class QuestionAnswering(Kind):
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, W, L, 2], "mask": [N, W]}``, and what quotes an answer of the inputs."""
+        if torch.compiler.is_exporting():
+            raise ConfigError("a model that answers questions is not exported: save it, and serve it")
         features, asked = encoder.elements(_windows(inputs))
         logits = head(features).masked_fill(~asked[..., None], _NOWHERE)
         there = inputs["windows"]["mask"].any(-1)
@@ -233,7 +235,9 @@ def answers_of(item: Any, example: Batch | None = None) -> dict[str, Any]:
             f"the answer {brief(texts[0])} is not in its context at character {start}, where "
             f"{brief(context[start : start + len(texts[0])])} stands: correct answer_start, or leave it out"
         )
-    return {"texts": texts, "span": (start, start + len(texts[0])), **where}
+    bare = texts[0].strip()
+    start += len(texts[0]) - len(texts[0].lstrip())
+    return {"texts": texts, "span": (start, start + len(bare)), **where}
 
 
 def _listed(item: Any) -> tuple[list[str], list[int]]:
@@ -241,7 +245,9 @@ def _listed(item: Any) -> tuple[list[str], list[int]]:
     if isinstance(item, str) and item.lstrip().startswith(("[", "{")):
         with suppress(ValueError):  # a text that begins so
             item = json.loads(item)
-    if item is None or item != item:  # None, or the NaN of an empty cell
+    if hasattr(item, "tolist"):
+        item = item.tolist()
+    if item is None or (isinstance(item, float) and item != item):  # None, or the NaN of an empty cell
         return [], []
     if isinstance(item, str):
         return ([item] if item.strip() else []), []
@@ -261,7 +267,10 @@ def _listed(item: Any) -> tuple[list[str], list[int]]:
         raise DataError(f"an answer is a text, or {{'text', 'answer_start'}}, and not {brief(item)}")
     if starts and len(starts) != len(texts):
         raise DataError(f"there are {len(texts)} answers and {len(starts)} places where they begin: each needs one")
-    return texts, starts
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(f"an answer is a text, or {{'text', 'answer_start'}}, and not {brief(item)}")
+    said = [place for place, text in enumerate(texts) if text.strip()]
+    return [texts[place] for place in said], [starts[place] for place in said] if starts else []
 
 
 def _to_ends(found: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -113,11 +113,14 @@ class Transcription(Kind):
 
         Of windows that overlap each tells of the moments that are nearer to its middle.
         """
+        if torch.compiler.is_exporting():
+            raise ConfigError("a model that writes what is said is not exported: save it, and serve it")
         windows = _windows(inputs)
         features, own = encoder.elements(windows)
         count, wide = inputs["places"].shape[:2]
         moments = own.shape[1]
-        middles = (torch.arange(moments, device=own.device) + 0.5) * (windows["wave"].shape[1] / moments)
+        numbers = torch.arange(moments, device=own.device, dtype=torch.float32)  # whatever precision training has
+        middles = (numbers + 0.5) * (windows["wave"].shape[1] / moments)
         first, last, start = inputs["places"].flatten(0, 1)[..., None].unbind(1)
         kept = (own & (middles >= first) & (middles < last)).view(count, wide * moments)
         order = (~kept).sort(dim=1, stable=True).indices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from quickstudy.errors import DataError
 
 _GZIP = b"\x1f\x8b"
 _DOCUMENT = "-DOCSTART-"
+_TAG = re.compile("O$|[BIESLU]-.")
 
 
 def conll_texts(file: str | os.PathLike[str], tagged: bool = True) -> tuple[list[list[str]], list[list[str]] | None]:
     """Return the words of the texts of a file, and their tags.
 
     A word is the first of a line's columns, which blanks or tabs part, and its tag the last one. Lines that tell of a
-    document are left out, as are comments such as ``# id = 3``.
+    document are left out, as are comments such as ``# id = 3``: they begin with ``#`` and end in no tag.
 
     Args:
         file: of UTF-8, maybe packed by gzip.
@@ -41,7 +43,7 @@ def conll_texts(file: str | os.PathLike[str], tagged: bool = True) -> tuple[list
         columns = [column.strip() for column in columns if column.strip()]
         if not columns or columns[0] == _DOCUMENT:
             texts.append([])
-        elif columns[0] == "#" and len(columns) > 2:
+        elif _comments(line, columns, tagged):
             continue
         elif tagged and len(columns) < 2:
             raise DataError(f"'{file}', line {number}: {line.strip()!r} has no tag: a word, a tab, and its tag")
@@ -52,3 +54,12 @@ def conll_texts(file: str | os.PathLike[str], tagged: bool = True) -> tuple[list
         raise DataError(f"'{file}' holds no text: a word and its tag in a line")
     words = [[word for word, _ in text] for text in texts]
     return words, [[tag for _, tag in text] for text in texts] if tagged else None
+
+
+def _comments(line: str, columns: list[str], tagged: bool) -> bool:
+    """Whether a line is a comment, and no word."""
+    if not columns[0].startswith("#") or len(columns) < 2:
+        return False
+    if not tagged:
+        return columns[0] == "#"
+    return not _TAG.match(columns[-1]) and ("\t" not in line.strip() or columns[0] == "#")
