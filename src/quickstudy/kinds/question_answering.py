@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quickstudy.batches import Batch, fold, stack
+from quickstudy.batches import Batch, fold, stack, take
 from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, brief, check_counts
@@ -103,9 +103,12 @@ class QuestionAnswering(Kind):
         """Return ``{"logits": [N, W, L, 2], "mask": [N, W]}``, and what quotes an answer of the inputs."""
         if torch.compiler.is_exporting():
             raise ConfigError("a model that answers questions is not exported: save it, and serve it")
-        features, asked = encoder.elements(_windows(inputs))
-        logits = head(features).masked_fill(~asked[..., None], _NOWHERE)
+        windows = _windows(inputs)
         there = inputs["windows"]["mask"].any(-1)
+        own = there.flatten().nonzero().flatten()  # the others fill up
+        features, asked = encoder.elements(take(windows, own))
+        told = head(features).masked_fill(~asked[..., None], _NOWHERE)
+        logits = told.new_full((len(windows["mask"]), *told.shape[1:]), _NOWHERE).index_copy(0, own, told)
         return {
             "logits": logits.unflatten(0, there.shape),
             "mask": there,
