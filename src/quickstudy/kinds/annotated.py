@@ -22,7 +22,7 @@ from quickstudy.errors import ConfigError, check_counts, given
 from quickstudy.functional.detections import shares_of_each, without_each
 from quickstudy.kinds.base import Kind
 from quickstudy.kinds.class_ids import ClassNames, Coded, class_ids, in_form
-from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.losses import Loss, own_loss
 
 if TYPE_CHECKING:
     from quickstudy.kinds.metrics import Figures
@@ -164,12 +164,7 @@ class FoundObjects(Annotated):
         Raises:
             ConfigError: another is asked for.
         """
-        if asked is not None:
-            raise ConfigError(
-                "loss_fn is of answers that are compared one by one, and what finds "
-                f"{self.objects} has a loss of its own"
-            )
-        return _no_loss
+        return own_loss(asked, f"what finds {self.objects} has a loss of its own")
 
     @abstractmethod
     def precisions(self, figures: Any) -> dict[str, float]:
@@ -186,7 +181,7 @@ class FoundObjects(Annotated):
         """Return precisions without each of some groups of examples; those of the latest figures are kept, as a test
         asks for them twice."""
         digest = hashlib.blake2b(figures.astype(np.float32).tobytes()).digest()
-        key = (type(self).__name__, self.classes, figures.shape, digest)
+        key = (self, figures.shape, digest)
         if _LATEST.get("key") != key:
             _LATEST.update(key=key, rests=without_each(self.precisions, figures))
         rests: list[Mapping[str, float]] = _LATEST["rests"]
@@ -244,7 +239,3 @@ def kept_objects(target: Mapping[str, Any], codes: Sequence[int]) -> dict[str, T
     kept = labels >= 0
     leaves = {name: leaf[kept] for name, leaf in target.items() if isinstance(leaf, Tensor)}
     return {**leaves, "labels": labels[kept], "mask": torch.ones(int(kept.sum()), dtype=torch.bool)}
-
-
-def _no_loss(outputs: Any, targets: Any) -> Tensor:
-    raise NotImplementedError("they are judged by their kind")

@@ -70,6 +70,25 @@ def named_loss(loss_fn: str | Loss | None, known: Sequence[str], outputs: str = 
     return found
 
 
+def own_loss(asked: str | Loss | None, told: str) -> Loss:
+    """Return what stands for the loss of a kind that judges its answers as a whole, and is never called.
+
+    Args:
+        asked: what a user asked for.
+        told: why there is no other, for a message.
+
+    Raises:
+        ConfigError: something was asked for.
+    """
+    if asked is not None:
+        raise ConfigError(f"loss_fn is of answers that are compared with targets one by one, and {told}: leave it out")
+    return _never_called
+
+
+def _never_called(outputs: Any, targets: Any) -> Tensor:
+    raise NotImplementedError("a kind with a loss of its own judges its answers by itself")
+
+
 def check_class_weights(asked: ClassWeights | None, loss_fn: str | Loss | None, multi_label: bool) -> None:
     """Check what can be checked before the classes are known.
 

@@ -97,13 +97,13 @@ class QuestionAnswering(Kind):
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Make a linear head from the features of a token to whether an answer begins, and ends, there."""
-        return nn.Linear(encoder.element_width(_windows(example)), 2)
+        return nn.Linear(encoder.element_width(fold(example["windows"])), 2)
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, W, L, 2], "mask": [N, W]}``, and what quotes an answer of the inputs."""
         if torch.compiler.is_exporting():
             raise ConfigError("a model that answers questions is not exported: save it, and serve it")
-        windows = _windows(inputs)
+        windows = fold(inputs["windows"])
         there = inputs["windows"]["mask"].any(-1)
         own = there.flatten().nonzero().flatten()  # the others fill up
         features, asked = encoder.elements(take(windows, own))
@@ -292,8 +292,3 @@ def _to_ends(found: Mapping[str, Any]) -> dict[str, Tensor]:
         if whole:
             ends[row] = tokens[[0, -1]]
     return {"ends": ends, "texts": texts["own"]}
-
-
-def _windows(inputs: Batch) -> Batch:
-    windows: Batch = fold(inputs["windows"])
-    return windows

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quickstudy.algorithms import Algorithm
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations, annotated
 from quickstudy.data.table import Table
@@ -39,7 +38,7 @@ _APART, _SAME = 0.3, 0.5  # intersections over union: a region of no object, and
 
 @KINDS.register("region_detection")
 @dataclass(frozen=True)
-class RegionDetection(Detection, OfParts):
+class RegionDetection(OfParts, Detection):
     """Boxes around objects, by the regions that a trained detector proposes, each told by an algorithm on embeddings.
 
     Of a picture whose objects are given by ``fit`` all are given: regions that overlap none by more than 0.3 are of the
@@ -51,7 +50,6 @@ class RegionDetection(Detection, OfParts):
         rows_per_class: rows of features that are kept of each class at most.
     """
 
-    learned_by: ClassVar[str] = OfParts.learned_by
     detectors: ClassVar[tuple[str, ...]] = ("faster_rcnn", "mask_rcnn", "keypoint_rcnn")
 
     detector: str = "faster_rcnn"
@@ -67,10 +65,6 @@ class RegionDetection(Detection, OfParts):
         """Take objects, a dict for each picture; or boxes ``[M, 4]`` alone, where all are of one class."""
         told = [one if isinstance(one, Mapping) else {"boxes": one, "labels": ["object"] * len(one)} for one in targets]
         return numbered(annotated(told, resolve_name("quickstudy.image.objects:objects_on_canvas"), names))
-
-    def learner(self, encoder: Encoder, algorithm: Algorithm, load: Callable[[Any], Any]) -> Any:
-        """Return a ``PartPredictor``; see ``Kind.learner``."""
-        return OfParts.learner(self, encoder, algorithm, load)
 
     # ---- learned from a few boxes, region by region
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from quickstudy.batches import Batch
 from quickstudy.data.annotations import Annotations
-from quickstudy.errors import ConfigError, DataError, check_above_zero, check_counts
+from quickstudy.errors import ConfigError, check_above_zero, check_counts
 from quickstudy.image.modality import load_image
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
-from quickstudy.kinds.losses import Loss
+from quickstudy.kinds.losses import Loss, own_loss
+from quickstudy.kinds.predictions import check_finite
 from quickstudy.modality.thumbnails import from_tensor
 from quickstudy.nets import Encoder
 from quickstudy.nets.restyling import Painter, Perception
@@ -169,9 +170,7 @@ class StyleTransfer(Kind):
         Raises:
             ConfigError: another is asked for.
         """
-        if asked is not None:
-            raise ConfigError("loss_fn is of answers that have targets; here set style_weight, smooth and network")
-        return _no_loss
+        return own_loss(asked, "here set style_weight, smooth and network")
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Any, loss: Loss) -> Judged:
         """Paint a batch, and judge it by what it shows; see ``Kind.judge``."""
@@ -231,12 +230,7 @@ class StyleTransfer(Kind):
         Raises:
             DataError: one is no number.
         """
-        wrong = (~outputs["pictures"].isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"the model's answer to input {wrong[0]} is not a number: does it hold NaN or infinite values, or was "
-                "the model trained until it diverged?"
-            )
+        check_finite(outputs["pictures"].isfinite().flatten(1).all(1))
         whole = (outputs["pictures"].detach().float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
         return [one[:, :height, :width].contiguous() for one, (height, width) in _each(whole, outputs["size"])]
 
@@ -274,10 +268,6 @@ def as_address(picture: Any, side: int) -> str:
 def _nothing(item: Any, example: Batch | None) -> Tensor:
     """Return the target of a picture, which is itself."""
     return torch.zeros(1)
-
-
-def _no_loss(outputs: Any, targets: Any) -> Tensor:
-    raise NotImplementedError("pictures are judged by their kind")
 
 
 def _png(pixels: Tensor) -> str:

@@ -22,8 +22,8 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, DataWarning, brief, require
 from quickstudy.functional.characters import characters_of, text_of
 from quickstudy.kinds.base import KINDS, Judged, Kind, Score
-from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.predictions import plain_answer
+from quickstudy.kinds.losses import Loss, own_loss
+from quickstudy.kinds.predictions import check_finite, plain_answer
 from quickstudy.nets import Encoder
 
 _BLANK = 0
@@ -106,7 +106,7 @@ class Transcription(Kind):
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Make a linear head from the features of a moment to its letter, or none."""
-        return nn.Linear(encoder.element_width(_windows(example)), 1 + len(self.letters))
+        return nn.Linear(encoder.element_width(fold(example["windows"])), 1 + len(self.letters))
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, T, 1 + A], "mask": [N, T], "seconds": [N, T]}``: which moments there are, and when.
@@ -115,7 +115,7 @@ class Transcription(Kind):
         """
         if torch.compiler.is_exporting():
             raise ConfigError("a model that writes what is said is not exported: save it, and serve it")
-        windows = _windows(inputs)
+        windows = fold(inputs["windows"])
         features, own = encoder.elements(windows)
         count, wide = inputs["places"].shape[:2]
         moments = own.shape[1]
@@ -141,9 +141,7 @@ class Transcription(Kind):
         Raises:
             ConfigError: another is asked for.
         """
-        if asked is not None:
-            raise ConfigError("loss_fn is of answers that are compared one by one, and here it is CTC's: leave it out")
-        return _no_loss
+        return own_loss(asked, "here it is CTC's")
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
         """Answer a batch, and judge the answers; see ``Kind.judge``."""
@@ -198,11 +196,8 @@ class Transcription(Kind):
             DataError: an answer is not a number.
         """
         logits, mask = outputs["logits"], outputs["mask"].bool()
-        wrong = (logits.isnan().any(-1) & mask).any(1).nonzero().flatten().tolist() if check else []
-        if wrong:
-            raise DataError(
-                f"the model's answer to input {wrong[0]} is not a number: was the model trained until it diverged?"
-            )
+        if check:
+            check_finite(~(logits.isnan().any(-1) & mask).any(1))
         if form == "logits":
             return [own[there] for own, there in zip(logits, mask, strict=True)]
         said = [own[there] for own, there in zip(logits.argmax(-1), mask, strict=True)]
@@ -284,12 +279,3 @@ class _ToLetters:
             "mask": torch.ones(len(codes), dtype=torch.bool),
             "characters": characters_of(text),
         }
-
-
-def _windows(inputs: Batch) -> Batch:
-    windows: Batch = fold(inputs["windows"])
-    return windows
-
-
-def _no_loss(*_: Any) -> Tensor:
-    raise NotImplementedError("CTC's loss is of all moments together")

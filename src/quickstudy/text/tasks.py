@@ -93,7 +93,30 @@ class TextRegressionData(TextData):
     answers = Regression
 
 
-class TokenClassificationData(TextData):
+class WholeTextData(TextData):
+    """Texts that are read whole, in windows that overlap, so that each word or passage of them can be answered.
+
+    Args:
+        train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
+        max_length: tokens that the network reads at once.
+        vocabulary_size: tokens that are learned at most, where the model brings no tokenizer of its own.
+        options: see ``DataOptions``.
+    """
+
+    def __init__(
+        self,
+        train: Table | None = None,
+        val: Table | None = None,
+        test: Table | None = None,
+        predict: Table | None = None,
+        max_length: int | None = None,
+        vocabulary_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(train, val, test, predict, max_length=max_length, vocabulary_size=vocabulary_size, **options)
+
+
+class TokenClassificationData(WholeTextData):
     """Texts with entities, such as names of people and places; see ``TextData``.
 
     Entities of a text are a list of ``{"start", "end", "label"}`` or ``(start, end, label)``, in characters, as Python
@@ -109,18 +132,6 @@ class TokenClassificationData(TextData):
 
     modality = Text(elements="words")
     answers: ClassVar[type[Kind]] = Entities
-
-    def __init__(
-        self,
-        train: Table | None = None,
-        val: Table | None = None,
-        test: Table | None = None,
-        predict: Table | None = None,
-        max_length: int | None = None,
-        vocabulary_size: int | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(train, val, test, predict, max_length=max_length, vocabulary_size=vocabulary_size, **options)
 
     @door
     def from_conll(cls, stage: Stage, file: str | os.PathLike[str]) -> Table:
@@ -147,7 +158,7 @@ class TokenClassificationData(TextData):
         return listed_table(words, tags, list, encode=cls.encode)
 
 
-class QuestionAnsweringData(TextData):
+class QuestionAnsweringData(WholeTextData):
     """Questions with texts that may answer them, and the answers; see ``TextData``.
 
     An input is ``{"question": ..., "context": ...}``. An answer is a passage of the context: a text, or ``{"text",
@@ -163,18 +174,6 @@ class QuestionAnsweringData(TextData):
 
     modality = Text(elements="passage")
     answers: ClassVar[type[Kind]] = Answers
-
-    def __init__(
-        self,
-        train: Table | None = None,
-        val: Table | None = None,
-        test: Table | None = None,
-        predict: Table | None = None,
-        max_length: int | None = None,
-        vocabulary_size: int | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(train, val, test, predict, max_length=max_length, vocabulary_size=vocabulary_size, **options)
 
     @door
     def from_squad(cls, stage: Stage, file: str | os.PathLike[str]) -> Table:
