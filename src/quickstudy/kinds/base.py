@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from quickstudy.kinds.metrics import Figures
 
 
-_SPOKEN = {"f1": "F1", "map": "mAP", "mean_iou": "mean IoU", "wer": "word error rate"}
+_SPOKEN = {"f1": "F1", "mase": "MASE", "map": "mAP", "mean_iou": "mean IoU", "wer": "word error rate"}
 
 
 class Score(NamedTuple):
@@ -652,6 +652,7 @@ KINDS = Registry[type[Kind]](
             "embedding",
             "entities",
             "faces",
+            "forecasting",
             "question_answering",
             "regression",
             "segmentation",
