@@ -166,6 +166,8 @@ class Kind(ABC):
     """By the name of a strategy its options, other than its own defaults, that suit such answers."""
     learned_by: ClassVar[str] = "quickstudy.predictor:Predictor"
     """What learns from a few examples, which stands above, and so is found by its name."""
+    task_of_parts: ClassVar[str] = ""
+    """Where a few examples teach classes of parts of inputs: the task whose data shows these, as commands call it."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 
