@@ -326,7 +326,7 @@ class SemanticSegmentation(OfParts, Segmentation):
         names = {-1: _UNKNOWN, **dict(zip(self._first_ids, self.classes, strict=True))}
         return [OfPixels(ids, names) for ids in self.answers(outputs, "classes")]
 
-    def in_json(self, answer: OfPixels) -> dict[str, Any]:
+    def in_json(self, answer: Any) -> dict[str, Any]:
         """Return the size, and of each class that is there a mask in run lengths, as COCO has them; see ``in_runs``."""
         ids = answer.ids.cpu().numpy()
         there = {*np.unique(ids).tolist()}
