@@ -113,7 +113,7 @@ class _Names(dict[str, Any]):
     """What the names in a function's annotations stand for."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__({**vars(builtins), **inspect.unwrap(function).__globals__})
+        super().__init__({**vars(builtins), **getattr(inspect.unwrap(function), "__globals__", {})})
 
     def __missing__(self, name: str) -> type:
         return _OfCode
