@@ -16,7 +16,7 @@ from torchmetrics.text import SQuAD
 
 from quickstudy import Trainer
 from quickstudy.batches import stack
-from quickstudy.errors import ConfigError, DataError
+from quickstudy.errors import ConfigError, DataError, DataWarning
 from quickstudy.functional.characters import text_of
 from quickstudy.functional.quotations import agreement, normalized
 from quickstudy.kinds.question_answering import QuestionAnswering as Kind
@@ -131,6 +131,17 @@ def test_long_contexts_are_read_in_windows(model: QuestionAnswering) -> None:
         if holding[window]:
             start, end = int(example["offsets"][window, first, 0]), int(example["offsets"][window, last, 1])
             assert context[start:end] == "New York"
+
+
+def test_questions_that_cannot_be_read_are_left_out() -> None:
+    made = QuestionAnsweringData.from_lists(
+        train_questions=["who?", "where?"],
+        train_contexts=["Anna", "Rome"],
+        train_answers=["Anna", "Oslo"],
+        on_error="skip",
+    )
+    with pytest.warns(DataWarning, match=r"skipped 1 of 2.*'Oslo' is not in its context"):
+        assert len(made.table("train") or ()) == 1
 
 
 def test_what_the_tokenizer_marks_is_no_answer() -> None:
