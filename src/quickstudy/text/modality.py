@@ -39,7 +39,8 @@ from quickstudy.errors import (
 from quickstudy.functional.characters import text_of
 from quickstudy.modality import MODALITIES, Modality, Wire
 from quickstudy.modality.values import Sighted, Values
-from quickstudy.text.elements import parts_of, parts_of_bytes, passages_of, words_of
+from quickstudy.text.elements import given_spans, parts_of, parts_of_bytes, passages_of, untorn, words_of
+from quickstudy.text.words import signs_of, word_spans
 
 MAX_CHARACTERS = 1_000_000
 """A text that has more is refused before it is taken apart."""
@@ -80,6 +81,7 @@ class Text(Modality):
         rewritten: whether another text is made of each: a tokenizer that is learned then keeps capitals, takes numbers
             digit by digit, and marks where a text ends.
         prefix: what stands before each text, such as ``"summarize: "`` for T5, which was trained so.
+        word_signs: what parts a text in words as the training texts were, where these were given so; see ``words``.
 
     Raises:
         ConfigError: an option is out of range, or the tokenizer is none.
@@ -92,7 +94,7 @@ class Text(Modality):
     in_words = True
     of_elements = ("elements", "rewritten")
     views = "dropout"
-    learned = ("tokenizer",)
+    learned = ("tokenizer", "word_signs")
     shown_as = "text/plain"
     backbone = "small_transformer"
     tokenizer: str = field(default="", repr=False)
@@ -103,6 +105,7 @@ class Text(Modality):
     elements: Elements = ""
     rewritten: bool = False
     prefix: str = ""
+    word_signs: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_counts(4, **given(max_length=self.max_length))  # beside what marks a text's two ends
@@ -145,8 +148,10 @@ class Text(Modality):
             DataError: it is none, or one of both is no text.
         """
         item = content_of(item)
-        if not isinstance(item, Mapping) or not {"question", "context"} <= item.keys():
-            raise DataError(f"expected {{'question': ..., 'context': ...}}, and this is {brief(item)}")
+        lacking = [name for name in ("question", "context") if not isinstance(item, Mapping) or name not in item]
+        if lacking:
+            only = f", without a {lacking[0]}" * (len(lacking) == 1)
+            raise DataError(f"expected {{'question': ..., 'context': ...}}, and this is {brief(item)}{only}")
         for name in ("question", "context"):
             if told := self._complaint(item[name]):
                 raise DataError(f"the {name}: {told}")
@@ -154,11 +159,11 @@ class Text(Modality):
 
     def _words(self, text: str, given: list[str] | None) -> Batch:
         if self.tokenizer:
-            read = text if given is None else given
-            parts = parts_of(self._coder.encode(read, is_pretokenized=given is not None))
+            parts = parts_of(self._coder.encode(text))
         else:
-            parts = parts_of_bytes(text, self.max_length or _LENGTH, given is not None)
-        found = words_of(parts, text, given)
+            parts = parts_of_bytes(text, self.max_length or _LENGTH)
+        spans = untorn(word_spans(text, self.word_signs), parts) if given is None else given_spans(given)
+        found = words_of(parts, text, spans)
         if not found["mask"].any():
             raise DataError(f"{brief(text)} has no token that the tokenizer knows")
         return found
@@ -271,11 +276,13 @@ class Text(Modality):
     def fitted(self, inputs: Inputs) -> Self:
         """Return it with a tokenizer of the training texts, where it has none; and say what it cuts."""
         texts = _Texts(inputs, self._read)
-        if self.tokenizer:
-            made = self
-        else:
+        made = self
+        if self.elements == "words" and not self.word_signs:
+            items = _Texts(inputs, _as_it_is).some(_LEARNED_FROM)
+            made = replace(made, word_signs=signs_of(filter(_in_words, items)))
+        if not self.tokenizer:
             some = texts.some(_LEARNED_FROM)
-            made = self.with_options({"tokenizer": _learned(some, self.vocabulary_size, self.rewritten)})
+            made = made.with_options({"tokenizer": _learned(some, self.vocabulary_size, self.rewritten)})
         made._tell(texts.some(_COUNTED))
         return made
 
@@ -439,15 +446,19 @@ class TextValues(Values):
 class _Texts:
     """Inputs as strings, read as they are asked for."""
 
-    def __init__(self, inputs: Inputs, read: Callable[[Any], str]) -> None:
+    def __init__(self, inputs: Inputs, read: Callable[[Any], Any]) -> None:
         self._inputs, self._read = inputs, read
 
-    def some(self, most: int) -> Iterator[str]:
+    def some(self, most: int) -> Iterator[Any]:
         """Yield so many of them, from the first to the last."""
         count = len(self._inputs)
         for row in dict.fromkeys(np.linspace(0, count - 1, min(count, most)).astype(int).tolist()):
             item = self._inputs[row]
             yield self._read(item.item if isinstance(item, Loaded) else item)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def _in_words(item: Any) -> bool:
