@@ -6,16 +6,18 @@ Shapes: H W pixels of a file, h w of its picture as it is shown.
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from quickstudy.batches import Batch
@@ -25,6 +27,7 @@ from quickstudy.data.scan import files_in
 from quickstudy.data.table import Table
 from quickstudy.errors import DataError, few, one_line
 from quickstudy.image.modality import MAX_PIXELS
+from quickstudy.image.pairs import by_key
 from quickstudy.kinds.segmentation import ids_of
 
 Colors = Mapping[str, Sequence[int]]
@@ -61,9 +64,10 @@ def read_mask(item: Any, example: Batch | None = None, colors: Colors | None = N
     full, size = example["full"].tolist(), example["size"].tolist()
     if list(ids.shape) != full:
         high, wide = ids.shape
+        turned = " Was it drawn before the picture was turned, as its camera says (EXIF)?" * ([wide, high] == full)
         raise DataError(
-            f"{name} has {wide}x{high} pixels, and its picture {full[1]}x{full[0]}: each pixel needs an id. Make the "
-            "mask anew from the picture, without resizing either"
+            f"{name} has {wide}x{high} pixels, and its picture {full[1]}x{full[0]}: each pixel needs an id.{turned} "
+            "Make the mask anew from the picture, without resizing either"
         )
     rows, columns = (
         ((torch.arange(shown) + 0.5) * (whole / shown)).long() for shown, whole in zip(size, full, strict=True)
@@ -83,13 +87,13 @@ def _array_of(item: Any) -> tuple[NDArray[Any], str]:
         content = file_content(item, name, "a mask: a path, bytes, a PIL image or an array")
         if content.startswith(b"\x93NUMPY"):
             try:
+                _check_array(content)
                 return np.load(io.BytesIO(content), allow_pickle=False), name
             except (ValueError, MemoryError, EOFError) as error:
                 raise DataError(f"{name} is a damaged array: {one_line(str(error))}. Replace it") from error
         try:
             item = Image.open(io.BytesIO(content))
-            if item.width * item.height > MAX_PIXELS:
-                raise ValueError(f"it claims {item.width}x{item.height} pixels, more than {MAX_PIXELS:,}")
+            _check_pixels(item.height, item.width)
             item.load()
         except UnidentifiedImageError as error:
             raise DataError(f"{name} is no image that can be read (or its beginning is damaged)") from error
@@ -97,7 +101,31 @@ def _array_of(item: Any) -> tuple[NDArray[Any], str]:
             raise DataError(f"{name} is a damaged image: {one_line(str(error))}. Replace it") from error
         if item.format == "JPEG":
             raise DataError(f"{name} is a JPEG, which blurs the borders of classes: save masks as PNG")
+    item = ImageOps.exif_transpose(item)  # as its picture is
     return np.asarray(item if item.mode not in ("LA", "PA", "CMYK", "YCbCr") else item.convert("RGB")), name
+
+
+def _check_array(content: bytes) -> None:
+    """Check what the beginning of an array's file claims, before there is memory for it.
+
+    Raises:
+        ValueError: it has more pixels than a picture may have, or more than the file.
+    """
+    file = io.BytesIO(content)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in read:
+        raise ValueError(f"it is of version {version} of the format, which arrays of numbers do not need")
+    shape, _, dtype = read[version](file)
+    _check_pixels(*sorted((1, 1, *shape))[-2:])
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed > len(content):
+        raise ValueError(f"it claims {claimed:,} bytes, and the file has {len(content):,}")
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"it claims {width}x{height} pixels, more than {MAX_PIXELS:,}")
 
 
 def _by_colour(pixels: NDArray[Any], colors: Colors | None, name: str) -> NDArray[Any]:
@@ -138,31 +166,30 @@ def masked_folder(
     files = files_in(path, (*endings, ".npy"))
     names: list[str] = files.names.tolist()
     chosen_first = any(_folder_in(name, first) for name in names)
-    masks = {
-        _key(name, first): row
-        for row, name in enumerate(names)
-        if (_folder_in(name, first) if chosen_first else _is_mask(name))
-    }
+    of_masks = [name for name in names if (_folder_in(name, first) if chosen_first else _is_mask(name))]
     aside = any(_folder_in(name, _PICTURES) for name in names)
     pictures = [
         row
         for row, name in enumerate(names)
         if not _is_mask(name) and not _folder_in(name, first) and (not aside or _folder_in(name, _PICTURES))
     ]
-    if not pictures or not masks:
+    if not pictures or not of_masks:
         what = "pictures" if not pictures else "masks"
         raise DataError(
             f"'{path}' holds no {what}: put pictures into images/ and masks of the same names into masks/, or name a "
             "mask a_mask.png beside a.jpg"
         )
-    lacking = [names[row] for row in pictures if _key(names[row], first) not in masks]
+    shown = by_key((names[row] for row in pictures), partial(_key, masks=first), "picture")
+    masks = by_key(of_masks, partial(_key, masks=first), "mask", shown)
+    lacking = [name for key, name in shown.items() if key not in masks]
     if lacking:
         told = few([Path(one).name for one in lacking])
         raise DataError(
             f"{len(lacking)} of {len(pictures)} pictures have no mask: {told}. Name each as its picture, or remove the "
             "picture"
         )
-    rows = [masks[_key(names[row], first)] for row in pictures]
+    row_of = {name: row for row, name in enumerate(names)}
+    rows = [row_of[masks[key]] for key in shown]
     chosen, of_each = (files.select(np.array(some, np.int64)) for some in (pictures, rows))
     return Table(chosen, annotations=encode(of_each))
 

@@ -182,21 +182,25 @@ class ObjectDetectionData(ImageData):
         *,
         names_file: str | os.PathLike[str] | None = None,
         degenerate: Degenerate = "raise",
+        kpt_shape: Sequence[int] | None = None,
     ) -> Table:
-        """Read pictures and YOLO's annotations of them: boxes, or polygons, around which the boxes then lie.
+        """Read pictures and YOLO's annotations of them: boxes, polygons with boxes around them, boxes with keypoints.
 
         Args:
             folder: the folder or archive of pictures and text files, ``images/`` and ``labels/`` or beside each other.
             names_file: ``data.yaml`` or ``classes.txt``; None: it is sought in the folder and above.
             degenerate: what becomes of boxes without area: ``"raise"`` an error that names them, ``"drop"`` them.
+            kpt_shape: how many keypoints an object has, and 2 or 3 numbers of each, as ``(17, 3)``; ``(0, 0)``: it has
+                none, and long lines are polygons. None: as ``data.yaml`` says.
             options: see the class.
 
         Raises:
-            DataError: a file is missing or damaged, or a box is none.
+            DataError: a file is missing or damaged, a box is none, or lines could be polygons as well as boxes with
+                keypoints.
         """
         if stage.name == "predict":
             return any_files(folder, cls.modality.extensions)
-        return yolo_table(folder, cls.modality.extensions, cls.encode, names_file, degenerate)
+        return yolo_table(folder, cls.modality.extensions, cls.encode, names_file, degenerate, kpt_shape)
 
     @door
     def from_via(

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from quickstudy.kinds.metrics import Figures
 
 
-_SPOKEN = {"f1": "F1", "map": "mAP", "mean_iou": "mean IoU", "wer": "word error rate"}
+_SPOKEN = {
+    "chrf": "chrF",
+    "f1": "F1",
+    "map": "mAP",
+    "mean_iou": "mean IoU",
+    "rouge_l": "ROUGE-L",
+    "wer": "word error rate",
+}
 
 
 class Score(NamedTuple):
@@ -662,6 +669,8 @@ KINDS = Registry[type[Kind]](
     }
     | {
         "region_detection": "quickstudy.kinds.regions",
+        "summarization": "quickstudy.kinds.generation",
+        "translation": "quickstudy.kinds.generation",
         "semantic_segmentation": "quickstudy.kinds.semantic",
         "instance_segmentation": "quickstudy.kinds.instances",
         "keypoints": "quickstudy.kinds.instances",

@@ -32,6 +32,8 @@ OUTSIDE = "O"
 """The tag of words of no entity."""
 _TAG = ("B-", "I-")
 _MARKED = re.compile("([BIESLU])-(.+)$")
+_STRANGE = re.compile(r"[^\W\d_]-.|o$|[BIESLU]-?$")
+"""What looks like a tag, and is of no scheme that is known."""
 
 
 class Span(NamedTuple):
@@ -218,7 +220,8 @@ class Entities(OfParts, Segmentation):
 
     def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Return ``[N, 3 E]``: entities of each class that are and were found, were found, and are."""
-        labels, asked = of_elements(outputs["mask"], targets)
+        outputs = self._of_all_words(outputs)
+        labels, asked = of_elements(outputs["mask"], {**targets, "mask": torch.ones_like(targets["mask"])})
         answers = _without_nan(outputs["logits"].detach())
         count, names, tags = len(labels), self.entities, self._tags
         found = torch.zeros(count, 3, len(names))
@@ -231,6 +234,16 @@ class Entities(OfParts, Segmentation):
                 for span in spans:
                     found[row, place, names.index(span.label)] += 1
         return found.flatten(1).to(labels.device)
+
+    def _of_all_words(self, outputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return answers of all words; those that have no token, and so are not seen by a network, are of no entity."""
+        there = outputs["offsets"][..., 1] > 0 if "offsets" in outputs else outputs["mask"]
+        seen = outputs["mask"].bool()
+        if OUTSIDE not in self.classes or bool((there == seen).all()):
+            return outputs
+        outside = torch.full_like(outputs["logits"][0, 0], -torch.inf)
+        outside[self.classes.index(OUTSIDE)] = 0
+        return {**outputs, "mask": there, "logits": torch.where(seen[..., None], outputs["logits"], outside)}
 
     def settled(self, figures: Tensor) -> Tensor:
         """Return what each of all texts adds to the F1."""
@@ -252,12 +265,13 @@ class Entities(OfParts, Segmentation):
         Args:
             outputs: of the network.
             form: ``"entities"``: N lists of ``{"label", "text", "start", "end", "score"}``, in the order of the text,
-                with places in characters and the mean probability of its tags; ``"labels"``: N lists of tags of words;
-                ``"probabilities"`` or ``"logits"``: N tensors ``[P, C]``.
+                with places in characters and the mean probability of its tags; ``"labels"``: N lists of the tags of
+                all words, ``O`` of those that have no token; ``"probabilities"`` or ``"logits"``: N tensors ``[P, C]``.
 
         Raises:
             DataError: an answer is not a number.
         """
+        outputs = self._of_all_words(outputs)
         if form != "entities":
             return super().answers(outputs, form)
         shares, mask = super().answers(outputs, "probabilities"), outputs["mask"].bool()
@@ -306,6 +320,19 @@ def in_iob2(tags: Sequence[str]) -> list[str]:
             made.append(f"{_TAG[goes_on]}{label}")
         before = ("", "") if tag == OUTSIDE else (mark, label)
     return made
+
+
+def check_tag(tag: str) -> None:
+    """Make sure that a tag is of a scheme that is known, or the name of a class.
+
+    Raises:
+        DataError: it is like a tag of another scheme.
+    """
+    if _STRANGE.match(tag) and not _MARKED.match(tag):
+        raise DataError(
+            f"{tag!r} is no tag of IOB, IOB2, BIOES or BILOU: these are 'O', and one of B, I, E, S, L and U before a "
+            "dash and the class, 'B-person'. Write it so"
+        )
 
 
 def _parsed(tag: str) -> tuple[str, str]:
@@ -372,6 +399,8 @@ def spans_of(item: Any, example: Batch | None = None, names: Sequence[str] = ())
                 f"there are {len(item)} tags, and the text has {len(where['mask'])} words: give the text as the list "
                 "of its words, one for each tag"
             )
+        for tag in dict.fromkeys(item):
+            check_tag(tag)
         return {"tags": in_iob2(item), **where}
     spans = [_span(one, place) for place, one in enumerate(item)]
     if where:
