@@ -17,7 +17,6 @@ from quickstudy.algorithms import Algorithm
 from quickstudy.data.targets import Label
 from quickstudy.errors import ConfigError, TakenError, check_choice, few, one_line
 from quickstudy.kinds.base import Kind, as_kind
-from quickstudy.kinds.parts import Told
 from quickstudy.learning.adapting import untaught
 from quickstudy.learning.changes import Change
 from quickstudy.learning.parts import (
@@ -236,11 +235,11 @@ class PartPredictor(Adapted):
         found = answered_by_parts(self._knowledge, kind, inputs, below, batch_size)
         return [answer for outputs, _ in found for answer in kind.answers(outputs, output)]
 
-    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = AT_ONCE) -> list[Told]:
-        """Return what ``predict`` does, each with the kind that knows the classes; ``count`` does not matter."""
+    def rank(self, inputs: Any, count: int = 5, *, nearest: int = 0, batch_size: int = AT_ONCE) -> list[Any]:
+        """Return answers as they are written, see ``Kind.ranked``; ``count`` does not matter."""
         kind = self.kind
         found = answered_by_parts(self._knowledge, kind, inputs, None, batch_size)
-        return [Told(answer, kind) for outputs, _ in found for answer in kind.answers(outputs, kind.forms[0])]
+        return [answer for outputs, _ in found for answer in kind.ranked(outputs)]
 
     def score(self, inputs: Any, targets: Any) -> float:
         """Return the score of the kind on N inputs, such as the mean intersection over union.

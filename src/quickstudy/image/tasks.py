@@ -264,7 +264,7 @@ class ObjectDetectionData(ImageData):
         """
         return boxes_table(
             data_frame,
-            partial(cls.modality.column, root=images_root),
+            partial(cls.modality.column, root=images_root, exist=not stage.skip),
             cls.encode,
             input_field,
             target_fields,
@@ -272,6 +272,7 @@ class ObjectDetectionData(ImageData):
             box_format,
             degenerate,
             stage.name == "predict",
+            stage.skip,
         )
 
     @door
@@ -305,7 +306,7 @@ class ObjectDetectionData(ImageData):
         root = Path(file).parent if images_root is None else images_root
         return boxes_table(
             file_frame(file, None),
-            partial(cls.modality.column, root=root),
+            partial(cls.modality.column, root=root, exist=not stage.skip),
             cls.encode,
             input_field,
             target_fields,
@@ -313,6 +314,7 @@ class ObjectDetectionData(ImageData):
             box_format,
             degenerate,
             stage.name == "predict",
+            stage.skip,
         )
 
     from_json = from_csv

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from quickstudy.kinds.metrics import Figures
 
 
-_SPOKEN = {"f1": "F1", "map": "mAP", "mean_iou": "mean IoU", "wer": "word error rate"}
+_SPOKEN = {
+    "chrf": "chrF",
+    "f1": "F1",
+    "map": "mAP",
+    "mean_iou": "mean IoU",
+    "rouge_l": "ROUGE-L",
+    "wer": "word error rate",
+}
 
 
 class Score(NamedTuple):
@@ -166,6 +173,8 @@ class Kind(ABC):
     """By the name of a strategy its options, other than its own defaults, that suit such answers."""
     learned_by: ClassVar[str] = "quickstudy.predictor:Predictor"
     """What learns from a few examples, which stands above, and so is found by its name."""
+    task_of_parts: ClassVar[str] = ""
+    """Where a few examples teach classes of parts of inputs: the task whose data shows these, as commands call it."""
     shares: ClassVar[bool] = True
     """Whether a batch's gradient is the mean of its parts', weighed; else it depends on how processes share batches."""
 
@@ -668,6 +677,8 @@ KINDS = Registry[type[Kind]](
     }
     | {
         "region_detection": "quickstudy.kinds.regions",
+        "summarization": "quickstudy.kinds.generation",
+        "translation": "quickstudy.kinds.generation",
         "semantic_segmentation": "quickstudy.kinds.semantic",
         "instance_segmentation": "quickstudy.kinds.instances",
         "keypoints": "quickstudy.kinds.instances",

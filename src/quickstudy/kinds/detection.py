@@ -83,6 +83,7 @@ class Detection(FoundObjects):
     of_backbone: ClassVar[Mapping[str, Any]] = {"features_only": True}
     detectors: ClassVar[tuple[str, ...]] = ("retinanet", "fcos", "faster_rcnn", "rt_detr")
     shown_by: ClassVar[str] = "prototypes"
+    task_of_parts: ClassVar[str] = "object_detection"
     usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"prototypes": {"k": 1}}
 
     detector: str = "retinanet"

@@ -18,6 +18,7 @@ from quickstudy.errors import ConfigError, unknown
 from quickstudy.functional.distances import unit
 from quickstudy.functional.intervals import mean_interval, proportion_interval, upper_reach
 from quickstudy.functional.labels import NAMED, THERE, best_cuts, f1_of_all
+from quickstudy.functional.ngrams import BLEU_COUNTS, CHRF_COUNTS, bleu, chrf, shares_of_texts
 
 _CUTS = torch.arange(-80, 81) / 8
 """The logits that a threshold can have: chances from 0.00005 to 0.99995."""
@@ -109,6 +110,32 @@ class Means(Figures):
             return {}
         columns = zip(self._names, values.double().cpu().unbind(1), strict=True)
         return {name: Estimate(*mean_interval(own), len(values)) for name, own in columns}
+
+
+class Written(Figures):
+    """How much of true texts stands in those that were written: means of figures of each, BLEU and chrF of all.
+
+    Figures are ``[n, K + 28]``: those that are means, and counts, see ``functional.ngrams``. Intervals are standard
+    errors times Student's t, of BLEU and chrF by leaving one text out in turn.
+
+    Args:
+        names: K of them.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(per_example=True)
+        self._names = names
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the means, ``bleu`` and ``chrf``; nothing where nothing was written."""
+        values: Tensor = self.compute()
+        if values.ndim < 2:
+            return {}
+        values, count = values.double().cpu(), len(self._names)
+        of_each, words, letters = torch.split(values, [count, BLEU_COUNTS, CHRF_COUNTS], 1)
+        found = dict(zip(self._names, of_each.unbind(1), strict=True))
+        found |= {"bleu": shares_of_texts(bleu, words), "chrf": shares_of_texts(chrf, letters)}
+        return {name: Estimate(*mean_interval(own), len(values)) for name, own in found.items()}
 
 
 class Errors(Figures):

@@ -36,13 +36,6 @@ class Parts(NamedTuple):
     """Where they are: what ``OfParts.assembled`` needs beside answers to them."""
 
 
-class Told(NamedTuple):
-    """An answer, and the kind that knows the classes as they were when it was given: a model may learn further ones."""
-
-    answer: Any
-    kind: Any
-
-
 class RowHead(nn.Module):
     """What an algorithm learned of rows, as the head of a network; it holds the rows, from which that follows.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pkgutil import resolve_name
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.coco import coco_of
 from quickstudy.kinds.losses import Loss
-from quickstudy.kinds.parts import OfParts, Parts, RowHead, Told
+from quickstudy.kinds.parts import OfParts, Parts, RowHead
 from quickstudy.kinds.predictions import plain_answer
 from quickstudy.kinds.segmentation import Segmentation, of_elements, of_rectangle
 from quickstudy.nets import Encoder
@@ -40,6 +40,15 @@ _DIVIDED = 32
 """Sides of what a network is shown are multiples of it."""
 _UNKNOWN = "unknown"
 _MOST_OF = 0.5  # of a cell's pixels, which are of its class
+
+
+class OfPixels(NamedTuple):
+    """An answer: it tells the names of its classes, as a model may learn further ones before it is written."""
+
+    ids: Tensor
+    """``[h, w]``, those of the file's pixels, -1 where none is known."""
+    names: Mapping[int, str]
+    """Of the ids, in the order of the classes."""
 
 
 @KINDS.register("semantic_segmentation")
@@ -87,6 +96,7 @@ class SemanticSegmentation(OfParts, Segmentation):
     }
 
     shown_by: ClassVar[str] = "linear_probe"
+    task_of_parts: ClassVar[str] = "semantic_segmentation"
     lacking: ClassVar[str] = "the data has no masks: give some, for instance by SemanticSegmentationData.from_folders"
     usual_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "linear_probe": {"class_weight": "balanced", "regularization": 10.0}  # as cells of one input are much alike
@@ -361,7 +371,7 @@ class SemanticSegmentation(OfParts, Segmentation):
             return whole
         if form == "probabilities":
             return [one.softmax(-1) for one in whole]
-        firsts = torch.tensor([self.ids[self.codes.index(code)] for code in range(self.choices)] or [0])
+        firsts = torch.tensor(self._first_ids or [0])
         found = [firsts.to(one.device)[one.argmax(-1)] for one in whole]
         if "unknown" not in outputs:
             return found
@@ -372,27 +382,30 @@ class SemanticSegmentation(OfParts, Segmentation):
             for ids, own, size in zip(found, unknown, full, strict=True)
         ]
 
+    @property
+    def _first_ids(self) -> list[int]:
+        """Of each class the id that answers have."""
+        return [self.ids[self.codes.index(code)] for code in range(self.choices)]
+
     def written(self, answer: Any, file: str, true: Any = None, top: int = 1, unknown: bool = True) -> list[Any]:
         """Return one row, of masks in run lengths; see ``Kind.written``."""
         return [self.row(file, plain_answer(self.in_json(answer)))]
 
+    def ranked(self, outputs: Any, count: int = 5) -> list[Any]:
+        """Return the ids of all pixels of each picture, with the names of the classes; see ``Kind.ranked``."""
+        names = {-1: _UNKNOWN, **dict(zip(self._first_ids, self.classes, strict=True))}
+        return [OfPixels(ids, names) for ids in self.answers(outputs, "classes")]
+
     def in_json(self, answer: Any) -> dict[str, Any]:
         """Return the size, and of each class that is there a mask in run lengths, as COCO has them; see ``in_runs``."""
-        if isinstance(answer, Told):
-            told: dict[str, Any] = answer.kind.in_json(answer.answer)
-            return told
-        by_id = {-1: -1, **dict(zip(self.ids, self.codes, strict=True))}
-        codes = np.vectorize(by_id.__getitem__, otypes=[np.int64])(answer.cpu().numpy()) if answer.numel() else answer
-        there = np.unique(np.asarray(codes)).tolist()
+        ids = answer.ids.cpu().numpy()
+        there = {*np.unique(ids).tolist()}
         masks = [
-            {
-                "label": self.classes[code] if code >= 0 else _UNKNOWN,
-                "share": float((codes == code).mean()),
-                "counts": in_runs(codes == code),
-            }
-            for code in there
+            {"label": name, "share": float((ids == one).mean()), "counts": in_runs(ids == one)}
+            for one, name in answer.names.items()
+            if one in there
         ]
-        return {"size": list(answer.shape), "masks": masks}
+        return {"size": list(ids.shape), "masks": masks}
 
     def coco(self, answers: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return of each picture a mask of each class that is there, as COCO's JSON; see ``Kind.coco``."""
