@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,8 @@ from quickstudy.nets.mtcnn import Cascade, load_trained
 from quickstudy.training.datamodule import DataModule
 from quickstudy.training.task import Classifier, Detector, Embedder, Regressor, Task
 
+_NO_TILES = "tiles are of tasks that answer each pixel, SemanticSegmentationData: leave it out"
+
 
 class ImageData(DataModule):
     """Pictures; see ``DataModule`` for the doors and ``DataOptions`` for the other options.
@@ -61,6 +63,7 @@ class ImageData(DataModule):
     """
 
     modality = Picture().with_options(Picture.usual)
+    fixed: ClassVar[Mapping[str, str]] = dict.fromkeys(Picture.of_elements, _NO_TILES)
 
     def __init__(
         self,
@@ -433,11 +436,16 @@ class SemanticSegmentationData(ImageData):
         train, val, test, predict: the examples of each stage; the ``from_*`` doors make them.
         colors: of masks in colours, red, green and blue of each class by its name; other colours are of no class, and
             need ``ignore_index=255`` of the model.
+        tile: of pictures that are too large to be shown at once, the side of square tiles in pixels, a multiple of 32:
+            they are shown in their own pixels then, and ``image_size`` does not matter. Training is shown one tile of
+            each picture, anywhere; validation, test and predictions go through all, see ``SemanticSegmentation``.
+        tile_overlap: of tiles beside each other, as a share of their sides; default: a quarter.
         options: see ``ImageData``.
     """
 
     modality = Picture(256, resize="fit")
     answers = Pixels
+    fixed: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,
@@ -446,8 +454,11 @@ class SemanticSegmentationData(ImageData):
         test: Table | None = None,
         predict: Table | None = None,
         colors: Colors | None = None,
+        tile: int | None = None,
+        tile_overlap: float | None = None,
         **options: Any,
     ) -> None:
+        options |= given(tile=tile, tile_overlap=tile_overlap)
         if colors is not None:
             read = partial(read_mask, colors=dict(colors))
             train, val, test = (

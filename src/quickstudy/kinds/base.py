@@ -343,6 +343,14 @@ class Kind(ABC):
         """Among how many answers there is to choose; 0 where there is no such choice, or it is not known."""
         return 0
 
+    def to_learn(self, annotations: Annotations) -> Annotations:
+        """Return targets as training learns by them, which may tell less than it is judged by; here the same.
+
+        Args:
+            annotations: as ``fitting`` returned them.
+        """
+        return annotations
+
     def fitting(self, table: Table) -> Table:
         """Return the same examples with targets as the head counts them.
 

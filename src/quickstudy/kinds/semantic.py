@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pkgutil import resolve_name
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -22,6 +23,7 @@ from quickstudy.data.table import Table
 from quickstudy.errors import ConfigError, DataError, check_choice, check_counts, few
 from quickstudy.functional.intervals import mean_interval
 from quickstudy.functional.masks import in_runs
+from quickstudy.functional.tiles import tile_starts, tile_weights
 from quickstudy.kinds.base import KINDS, Judged
 from quickstudy.kinds.class_ids import in_form
 from quickstudy.kinds.coco import coco_of
@@ -60,7 +62,14 @@ class SemanticSegmentation(OfParts, Segmentation):
     those that have most of it.
 
     A batch of targets is ``{"labels": [N, H, W], "mask": [N, H, W]}`` of codes, and where a pixel has one. The loss is
-    the mean over all pixels that have one, of all pictures.
+    the mean over all pixels that have one, of all pictures. In validation and test there is ``whole`` beside, the codes
+    of the pixels of the files, -1 where they have none: figures are of these, and else of those that are shown.
+
+    Inputs with a leaf ``tile`` ``[N, 2]``, side and overlap in pixels, are answered in square tiles one by one, so that
+    a picture of any size takes as much memory as one of them, beside its answer. Where tiles overlap logits are
+    averaged; of each tile those within a quarter of the overlap from an edge beyond which the picture goes on do not
+    count, and from there on they count more and more, in a straight line (``functional.tiles``). So a network that sees
+    no farther than that quarter answers as it does at once. A graph answers a canvas at once, whatever its size.
 
     Args:
         num_classes: C, with ids from 0; None: as ``class_names`` or the data say, or by the ids in the training data,
@@ -129,6 +138,10 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def head(self, encoder: Encoder, example: Batch) -> nn.Module:
         """Make the decoder for the maps that the encoder makes of an example."""
+        if "tile" in example and bool(example["tile"].any()):  # as large as all that it is shown
+            side = int(example["tile"][0, 0])
+            cut = example["size"].clamp(max=side)
+            example = {"pixels": example["pixels"][..., :side, :side], "size": cut, "full": cut}
         padded = _padded(example)
         with torch.no_grad(), encoder.evaluating():
             maps = encoder.maps(padded)
@@ -143,15 +156,46 @@ class SemanticSegmentation(OfParts, Segmentation):
 
     def outputs(self, encoder: Encoder, head: nn.Module, inputs: Batch) -> dict[str, Tensor]:
         """Return ``{"logits": [N, H, W, C], "mask": [N, H, W]}`` and the sizes: the mask says where a picture is."""
+        if "tile" in inputs and not torch.compiler.is_compiling():
+            inputs, tiles = {name: leaf for name, leaf in inputs.items() if name != "tile"}, inputs["tile"]
+            side, overlap = tiles[0].tolist()
+            if max(inputs["pixels"].shape[2:]) > side:
+                return self._in_tiles(encoder, head, inputs, side, overlap)
         if isinstance(head, RowHead):
             return self.answered(encoder, head, inputs)  # type: ignore[no-any-return]
         padded = _padded(inputs)
         height, width = inputs["pixels"].shape[2:]
         logits = head(encoder.maps(padded), padded["pixels"])[:, :, :height, :width].permute(0, 2, 3, 1)
-        size = inputs["size"]
-        rows = torch.arange(height, device=size.device) < size[:, :1]
-        columns = torch.arange(width, device=size.device) < size[:, 1:]
-        return {"logits": logits, "mask": rows[:, :, None] & columns[:, None], "size": size, "full": inputs["full"]}
+        return {"logits": logits, "mask": _there(inputs), "size": inputs["size"], "full": inputs["full"]}
+
+    def _in_tiles(self, encoder: Encoder, head: nn.Module, inputs: Batch, side: int, overlap: int) -> dict[str, Tensor]:
+        """Return what ``outputs`` does, of each picture by its own tiles, one by one."""
+        whole: Tensor | None = None
+        for row, size in enumerate(inputs["size"].tolist()):
+            high, wide = (max(side, -(-length // _DIVIDED) * _DIVIDED) for length in size)
+            pixels = inputs["pixels"][row, :, :high, :wide]
+            pixels = F.pad(pixels, (0, wide - pixels.shape[2], 0, high - pixels.shape[1]))
+            sums, counted = None, pixels.new_zeros(high, wide, dtype=torch.float32)
+            for top, left in product(*(tile_starts(length, side, overlap) for length in (high, wide))):
+                place = slice(top, top + side), slice(left, left + side)
+                shown = (inputs["size"][row] - inputs["size"].new_tensor([top, left])).clamp(0, side)[None]
+                part = {"pixels": pixels[:, *place][None], "size": shown, "full": shown}
+                logits = self.outputs(encoder, head, part)["logits"][0]
+                down, across = (
+                    tile_weights(side, overlap, start == 0, start + side >= length).to(logits)
+                    for start, length in ((top, high), (left, wide))
+                )
+                weights = down[:, None] * across
+                sums = logits.new_zeros(high, wide, logits.shape[-1]) if sums is None else sums
+                sums[place] += logits * weights[..., None]
+                counted[place] += weights
+            assert sums is not None
+            if whole is None:
+                whole = sums.new_zeros(len(inputs["size"]), *inputs["pixels"].shape[2:], sums.shape[-1])
+            own = slice(0, size[0]), slice(0, size[1])
+            whole[row][own] = sums[own] / counted[own][..., None].to(sums)
+        assert whole is not None
+        return {"logits": whole, "mask": _there(inputs), "size": inputs["size"], "full": inputs["full"]}
 
     def judge(self, encoder: Encoder, head: nn.Module, inputs: Batch, targets: Batch, loss: Loss) -> Judged:
         """Answer a batch, and judge the answers to the pixels that have a class; see ``Kind.judge``."""
@@ -159,6 +203,32 @@ class SemanticSegmentation(OfParts, Segmentation):
         if not self.dice:
             return judged
         return judged._replace(loss=judged.loss + self.dice * _dice(judged.outputs, targets, self.choices))
+
+    def fitting(self, table: Table) -> Table:
+        """Return the same examples with codes of these classes, of files' pixels, too; see ``Kind.fitting``."""
+        fitted = super().fitting(table)
+        if fitted.annotations is None or fitted is table:
+            return fitted
+        told = self.to_learn(fitted.annotations)
+        return replace(fitted, annotations=replace(told, read=_InFull(told.read), code=_OfFull(told.code)))
+
+    def to_learn(self, annotations: Annotations) -> Annotations:
+        """Return targets of the pixels that are shown; see ``Kind.to_learn``."""
+        read, code = annotations.read, annotations.code
+        read = read.read if isinstance(read, _InFull) else read
+        return replace(annotations, read=read, code=code.code if isinstance(code, _OfFull) else code)
+
+    def figures(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """Return numbers of pixels of each picture ``[N, 3C]``, of its file where targets tell of that."""
+        if "whole" not in targets:
+            return super().figures(outputs, targets)
+        found = []
+        for row, full in enumerate(outputs["full"].tolist()):
+            own = of_rectangle(outputs["logits"][row].detach(), outputs["mask"][row].bool())
+            codes = targets["whole"][row][: full[0], : full[1]].long()[None]
+            told = {"logits": _resized(own, full)[None], "mask": torch.ones_like(codes, dtype=torch.bool)}
+            found.append(super().figures(told, {"labels": codes.clamp(min=0), "mask": codes >= 0}))
+        return torch.cat(found) if found else super().figures(outputs, targets)
 
     # ---- learned from a few masks, cell by cell
 
@@ -217,7 +287,7 @@ class SemanticSegmentation(OfParts, Segmentation):
         named = asked.named_by(table)
         coded = named.fitting(table).annotations
         assert coded is not None
-        return named, coded
+        return named, self.to_learn(coded)
 
     def of_one_class(self, annotations: Annotations) -> Annotations:
         """Return masks of pixels that are of a class; see ``OfParts.of_one_class``."""
@@ -345,6 +415,37 @@ class SemanticSegmentation(OfParts, Segmentation):
             for each in told
         ]
         return coco_of(self.classes, names, [each["size"] for each in told], objects)
+
+
+@dataclass(frozen=True)
+class _InFull:
+    """Reads a mask twice, for the pixels that are shown and for those of the file."""
+
+    read: Any
+
+    def __call__(self, item: Any, example: Batch | None = None) -> dict[str, Any]:
+        return {"shown": self.read(item, example), "whole": self.read(item, None)}
+
+
+@dataclass(frozen=True)
+class _OfFull:
+    """Makes targets of both."""
+
+    code: Any
+
+    def __call__(self, found: Mapping[str, Any]) -> dict[str, Tensor]:
+        told = self.code(found["whole"])
+        whole = torch.where(told["mask"], told["labels"], -1).to(torch.int16)
+        return {**self.code(found["shown"]), "whole": whole}
+
+
+def _there(inputs: Batch) -> Tensor:
+    """Return where on canvases pictures are, ``[N, H, W]``."""
+    size, (height, width) = inputs["size"], inputs["pixels"].shape[2:]
+    rows = torch.arange(height, device=size.device) < size[:, :1]
+    columns = torch.arange(width, device=size.device) < size[:, 1:]
+    there: Tensor = rows[:, :, None] & columns[:, None]
+    return there
 
 
 def _row(targets: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:

@@ -549,6 +549,9 @@ class DataModule(Doors, OfDomain, L.LightningDataModule):  # type: ignore[misc] 
         self._fit(by_class=False)
         table = self._needed(stage, by_class=False)
         table = table if kind is None else kind.fitting(table)
+        moved = stage == "train" or self._options.transforms.get(stage) is not None
+        if kind is not None and table.annotations is not None and moved:
+            table = replace(table, annotations=kind.to_learn(table.annotations))
         labelled, seed = stage != "predict", self._options.seed
         share, samples = share or Share(), self.samples(table, stage, table.annotations if labelled else None)
         dataset: Dataset[Any] = BatchDataset(table, samples, seed, share.world_size, labelled)
