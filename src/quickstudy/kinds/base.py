@@ -374,6 +374,14 @@ class Kind(ABC):
             example: an input as the network is fed with it, with a leading axis of 1.
         """
 
+    def ready(self, encoder: Encoder) -> tuple[Self, nn.Module] | None:
+        """Return what the answers are of a head that came with the encoder's trained weights, and this head; else None.
+
+        Args:
+            encoder: as it was made.
+        """
+        return None
+
     def head_of(self, weights: Mapping[str, Tensor], encoder: Encoder, like: Batch | None) -> nn.Module:
         """Make the head that weights are of, to put them into it.
 
