@@ -98,8 +98,8 @@ class Detection(FoundObjects):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("detector", self.detector, *self.detectors)
-        if self.width % GROUPS[self.detector]:
-            raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {GROUPS[self.detector]}")
+        if self.width % (group := GROUPS.get(self.detector, 1)):
+            raise ConfigError(f"width={self.width}: {self.detector} takes a multiple of {group}")
         check_classifier(self.detector, self.classifier)
         check_counts(width=self.width, most=self.most)
         check_shares(min_score=self.min_score)
